@@ -1,0 +1,28 @@
+// Package metrics holds what the metrics of every component share, so that all of them can be read,
+// aggregated and drawn in the same way.
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Namespace prefixes the name of every metric of the simulation.
+const Namespace = "parking"
+
+// Latency returns the options of a histogram of seconds: native with a growth factor of 1.1 per bucket,
+// and classic buckets from 50 µs to 30 s for servers that do not scrape native ones.
+func Latency(name, help string) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Namespace: Namespace,
+		Name:      name,
+		Help:      help,
+		Buckets: []float64{
+			.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
+		},
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  160,
+		NativeHistogramMinResetDuration: time.Hour,
+	}
+}

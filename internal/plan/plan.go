@@ -1,0 +1,131 @@
+// Package plan derives from the spec of a ParkingSimulation what the processes of one simulation need
+// to know at run time. A plan is a pure function of the spec: the operator writes it to a file that the
+// processes mount, and they follow its edits while they run.
+package plan
+
+import (
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+// Plan is everything that a generator, a processor or an audit needs to know of its simulation, but
+// for secrets, of which it names the files only.
+type Plan struct {
+	// Simulation identifies the simulation on shared brokers and stores: <namespace>.<name>.
+	Simulation string `json:"simulation"`
+	// Seed determines plates and draws.
+	Seed uint64 `json:"seed"`
+	// StartTime is the origin of the schedules. The zero time means the start of the process.
+	StartTime time.Time `json:"startTime,omitzero"`
+	// Duration ends the schedules; 0 means never.
+	Duration Duration `json:"duration,omitzero"`
+	// Suspended stops the schedules.
+	Suspended bool `json:"suspended,omitempty"`
+	// Partitions is the number of entry queues, and of exit queues.
+	Partitions int `json:"partitions"`
+	// QueueType is quorum or classic.
+	QueueType QueueType `json:"queueType"`
+
+	Entry     Entry     `json:"entry"`
+	Exit      Exit      `json:"exit"`
+	MaxStay   Duration  `json:"maxStay"`
+	Processor Processor `json:"processor"`
+
+	Objectives Objectives `json:"objectives"`
+
+	RabbitMQ   Endpoint   `json:"rabbitmq"`
+	Redis      Endpoint   `json:"redis"`
+	SummaryAPI SummaryAPI `json:"summaryAPI"`
+}
+
+// QueueType is a RabbitMQ queue type.
+type QueueType string
+
+// The queue types, as the queue argument x-queue-type spells them.
+const (
+	QueueTypeQuorum  QueueType = "quorum"
+	QueueTypeClassic QueueType = "classic"
+)
+
+// Arrivals is the arrival process of a schedule.
+type Arrivals string
+
+// The arrival processes.
+const (
+	ArrivalsUniform Arrivals = "Uniform"
+	ArrivalsPoisson Arrivals = "Poisson"
+)
+
+// Schedule says how many events a second are due when, over all replicas.
+type Schedule struct {
+	// Rate is in events per second.
+	Rate     int64    `json:"rate"`
+	Arrivals Arrivals `json:"arrivals"`
+	// Stages ramp the rate linearly, one after the other, from Rate at the schedule's origin; the last
+	// stage's rate then holds.
+	Stages []Stage `json:"stages,omitempty"`
+	// Replicas is the number of processes that share the schedule.
+	Replicas int `json:"replicas"`
+}
+
+// Stage is a ramp to Rate events per second that takes Duration.
+type Stage struct {
+	Duration Duration `json:"duration"`
+	Rate     int64    `json:"rate"`
+}
+
+// Entry is the plan of the entry generators.
+type Entry struct {
+	Schedule
+}
+
+// Exit is the plan of the exit generators.
+type Exit struct {
+	Schedule
+	// MatchPercent of the exits, in [0, 100], are drawn to leave with a plate that entered.
+	MatchPercent int `json:"matchPercent"`
+	// MinStay is how long a plate has to have been available before it may leave.
+	MinStay Duration `json:"minStay"`
+}
+
+// Processor is the plan of the processors.
+type Processor struct {
+	// Concurrency bounds the messages that are being processed at a time, per queue.
+	Concurrency int `json:"concurrency"`
+}
+
+// Objectives are what the verdict holds the simulation to. Zero durations mean no objective.
+type Objectives struct {
+	ProcessingP99 Duration `json:"processingP99,omitzero"`
+	EndToEndP99   Duration `json:"endToEndP99,omitzero"`
+	MaxLost       int64    `json:"maxLost"`
+	MaxUnexpected int64    `json:"maxUnexpected"`
+}
+
+// Endpoint says where a server is. Credentials are read at each connect, from files, so that a
+// rotation needs no restart. Exactly one of URI and SecretDir is set; both empty means in memory.
+type Endpoint struct {
+	// URI addresses the server. It may hold a password only when a person gave it on a command line;
+	// a plan file never does.
+	URI string `json:"uri,omitempty"`
+	// SecretDir is a folder of one file per key, by the Service Binding specification: uri, or host, port,
+	// username, password; and ca.crt for TLS.
+	SecretDir string `json:"secretDir,omitempty"`
+}
+
+// SummaryAPI says where the summary API is.
+type SummaryAPI struct {
+	// URL is the base of the embedded API, or the whole address of the user's own when External.
+	URL string `json:"url,omitempty"`
+	// External means a REST API of the user's own: one JSON POST per summary.
+	External bool `json:"external,omitempty"`
+	// SecretDir holds the credentials of an external API: token, or username and password; and ca.crt.
+	SecretDir string `json:"secretDir,omitempty"`
+}
+
+// Partition returns the partition in which both events of the plate meet.
+func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.Partitions) }
+
+// Exchange is the name of the simulation's direct exchange.
+func (p *Plan) Exchange() string { return "parking." + p.Simulation }
