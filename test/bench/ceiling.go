@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+// The shape of the traffic, which ceiling and pipeline share: what the adapters of the pipeline do by
+// default.
+const (
+	window   = 1024 // unconfirmed messages per publisher
+	prefetch = 2048 // unsettled deliveries per consumer
+	ackEvery = 64   // deliveries per acknowledgement, about what coalescing comes to at saturation
+)
+
+// ceilingQueues are the queues of the bare broker: as many as a simulation of one partition has.
+var ceilingQueues = []string{"ceiling.entry", "ceiling.exit"}
+
+// publishBare publishes events to the ceiling's queues as fast as the broker confirms them, until ctx
+// ends.
+func publishBare(ctx context.Context, uri string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, queue := range ceilingQueues {
+		group.Go(func() error { return publishBareTo(ctx, uri, queue) })
+	}
+	return group.Wait()
+}
+
+func publishBareTo(ctx context.Context, uri, queue string) error {
+	conn, channel, err := openChannel(uri)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := channel.Confirm(false); err != nil {
+		return fmt.Errorf("ask for confirms: %w", err)
+	}
+	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, window))
+	free := make(chan struct{}, window)
+	go func() {
+		for range confirms {
+			<-free
+		}
+	}()
+	run := event.NewRun()
+	for seq := int64(0); ; seq++ {
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := channel.PublishWithContext(ctx, "", queue, true, false, publishing(run, seq)); err != nil {
+			return fmt.Errorf("publish to %s: %w", queue, err)
+		}
+	}
+}
+
+// publishing is an entry event exactly as the generators publish it.
+func publishing(run string, seq int64) amqp.Publishing {
+	now := time.Now()
+	id := event.ID{Run: run, Seq: seq}.String()
+	return amqp.Publishing{
+		Headers:      amqp.Table{event.HeaderScheduled: now.UnixNano()},
+		ContentType:  event.ContentType,
+		DeliveryMode: amqp.Persistent,
+		MessageId:    id,
+		Timestamp:    now,
+		Type:         string(event.TypeEntry),
+		AppId:        event.AppID,
+		Body:         event.AppendEntry(nil, event.Entry{ID: id, Plate: "ABC-1234", At: now}),
+	}
+}
+
+// consumeBare consumes and acknowledges what publishBare publishes, and prints a sample of the count
+// of acknowledged messages four times a second, until ctx ends.
+func consumeBare(ctx context.Context, uri string) error {
+	var acked atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for _, queue := range ceilingQueues {
+		group.Go(func() error { return consumeBareFrom(ctx, uri, queue, &acked) })
+	}
+	group.Go(func() error { return printSamples(ctx, &acked) })
+	return group.Wait()
+}
+
+func consumeBareFrom(ctx context.Context, uri, queue string, acked *atomic.Int64) error {
+	conn, channel, err := openChannel(uri)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := channel.Qos(prefetch, 0, false); err != nil {
+		return fmt.Errorf("set prefetch: %w", err)
+	}
+	deliveries, err := channel.ConsumeWithContext(ctx, queue, "", false, false, false, false, nil)
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", queue, err)
+	}
+	unacked := int64(0)
+	for d := range deliveries {
+		if unacked++; unacked < ackEvery {
+			continue
+		}
+		if err := d.Ack(true); err != nil {
+			return fmt.Errorf("acknowledge on %s: %w", queue, err)
+		}
+		acked.Add(unacked)
+		unacked = 0
+	}
+	return nil
+}
+
+// sample is a count at an instant.
+type sample struct {
+	At    time.Time `json:"at"`
+	Count int64     `json:"count"`
+}
+
+func printSamples(ctx context.Context, count *atomic.Int64) error {
+	ticker := time.NewTicker(250 * time.Millisecond)
+	defer ticker.Stop()
+	out := json.NewEncoder(os.Stdout)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			if err := out.Encode(sample{At: now, Count: count.Load()}); err != nil {
+				return fmt.Errorf("print sample: %w", err)
+			}
+		}
+	}
+}
+
+// declareCeiling creates the ceiling's queues, of the type that the simulation uses, empty.
+func declareCeiling(uri string) error {
+	conn, channel, err := openChannel(uri)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	for _, queue := range ceilingQueues {
+		if _, err := channel.QueueDelete(queue, false, false, false); err != nil {
+			return fmt.Errorf("delete %s: %w", queue, err)
+		}
+		args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
+		if _, err := channel.QueueDeclare(queue, true, false, false, false, args); err != nil {
+			return fmt.Errorf("declare %s: %w", queue, err)
+		}
+	}
+	return nil
+}
+
+// deleteCeiling removes the ceiling's queues, so that what is left in them costs the pipeline nothing.
+func deleteCeiling(uri string) error {
+	conn, channel, err := openChannel(uri)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	for _, queue := range ceilingQueues {
+		if _, err := channel.QueueDelete(queue, false, false, false); err != nil {
+			return fmt.Errorf("delete %s: %w", queue, err)
+		}
+	}
+	return nil
+}
+
+func openChannel(uri string) (*amqp.Connection, *amqp.Channel, error) {
+	conn, err := amqp.Dial(uri)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to the broker: %w", err)
+	}
+	channel, err := conn.Channel()
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, fmt.Errorf("open a channel: %w", err)
+	}
+	return conn, channel, nil
+}

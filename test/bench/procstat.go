@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// clockTick is the unit of the CPU times in /proc/<pid>/stat: USER_HZ, which is 100 on every Linux
+// architecture that Go supports (see proc_pid_stat(5)).
+const clockTick = 10 * time.Millisecond
+
+// process is what /proc/<pid>/stat says of one process.
+type process struct {
+	pid, parent int
+	name        string
+	cpu         time.Duration
+}
+
+// cpuOf returns the CPU time, user and system, that the process has used so far.
+func cpuOf(pid int) (time.Duration, error) {
+	p, err := readProcess(pid)
+	return p.cpu, err
+}
+
+// cpuByName sums the CPU time of every descendant of the process whose command has the name.
+func cpuByName(ancestor int, name string) (time.Duration, error) {
+	all, err := readProcesses()
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for pid, p := range all {
+		if p.name == name && descends(all, pid, ancestor) {
+			sum += p.cpu
+		}
+	}
+	return sum, nil
+}
+
+func descends(all map[int]process, pid, ancestor int) bool {
+	for pid > 1 {
+		if pid == ancestor {
+			return true
+		}
+		pid = all[pid].parent
+	}
+	return false
+}
+
+func readProcesses() (map[int]process, error) {
+	folders, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	all := make(map[int]process, len(folders))
+	for _, folder := range folders {
+		pid, err := strconv.Atoi(filepath.Base(folder))
+		if err != nil {
+			continue
+		}
+		if p, err := readProcess(pid); err == nil { // a process may end while we look
+			all[pid] = p
+		}
+	}
+	return all, nil
+}
+
+func readProcess(pid int) (process, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, fmt.Errorf("read CPU time of process %d: %w", pid, err)
+	}
+	// The name stands in parentheses and may itself hold spaces and parentheses.
+	text := string(b)
+	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
+	if open < 0 || end < open {
+		return process{}, fmt.Errorf("read CPU time of process %d: unexpected form of its stat file", pid)
+	}
+	fields := strings.Fields(text[end+1:]) // fields[0] is field 3 of proc_pid_stat(5)
+	if len(fields) < 13 {
+		return process{}, fmt.Errorf("read CPU time of process %d: %d fields in its stat file", pid, len(fields))
+	}
+	parent, _ := strconv.Atoi(fields[1])
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return process{pid: pid, parent: parent, name: text[open+1 : end], cpu: time.Duration(user+system) * clockTick}, nil
+}
