@@ -1,9 +1,13 @@
 // Package binding finds out where a server is and how to log in to it, from a URI or from the files of
 // a mounted Secret with the keys of the Service Binding specification for Kubernetes
 // (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries).
+//
+// Passwords never leave it but inside an Address: no error quotes a URI or the content of a file.
 package binding
 
-import "net/url"
+import (
+	"net/url"
+)
 
 // Address is where a server is and how to log in to it.
 type Address struct {
@@ -18,10 +22,51 @@ type Address struct {
 // restart.
 type Source func() (Address, error)
 
-// Redacted returns the URI with its password replaced, for logs and errors.
+// Redacted returns what of the URI may be printed, for logs and errors: its scheme, host and path, and
+// the user name if a password stands beside it. A user name alone may be a password in the wrong place.
 func (a Address) Redacted() string {
 	if a.URI == nil {
 		return ""
 	}
-	return a.URI.Redacted()
+	shown := url.URL{Scheme: a.URI.Scheme, Host: a.URI.Host, Path: a.URI.Path, RawPath: a.URI.RawPath}
+	if _, hasPassword := a.URI.User.Password(); hasPassword && a.URI.User.Username() != "" {
+		shown.User = url.UserPassword(a.URI.User.Username(), "xxxxx")
+	} else if a.URI.User != nil {
+		shown.User = url.User("xxxxx")
+	}
+	return shown.String()
+}
+
+// Service describes the addresses of one kind of server.
+type Service struct {
+	// Name is the server's, for errors.
+	Name string
+	// Scheme and TLSScheme are the schemes of its URIs.
+	Scheme, TLSScheme string
+	// Example is a URI to show to a person whose own is not valid.
+	Example string
+}
+
+// RabbitMQ is the service that brokers are.
+func RabbitMQ() Service {
+	return Service{
+		Name: "RabbitMQ", Scheme: "amqp", TLSScheme: "amqps",
+		Example: "amqp://user:password@127.0.0.1:5672/",
+	}
+}
+
+// Redis is the service that stores are: Redis or Valkey.
+func Redis() Service {
+	return Service{
+		Name: "Redis", Scheme: "redis", TLSScheme: "rediss",
+		Example: "redis://user:password@127.0.0.1:6379/0",
+	}
+}
+
+// HTTP is the service that summary APIs are.
+func HTTP() Service {
+	return Service{
+		Name: "summary API", Scheme: "http", TLSScheme: "https",
+		Example: "http://127.0.0.1:8081",
+	}
 }

@@ -1,0 +1,142 @@
+package binding
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestURI(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		service  Service
+		uri      string
+		redacted string // of a valid one
+		reason   string // in the error of one that is not
+	}{
+		{"a broker with user and password hides the password", RabbitMQ(), "amqp://guest:s3cr3t@127.0.0.1:5672/", "amqp://guest:xxxxx@127.0.0.1:5672/", ""},
+		{"a broker over TLS is taken", RabbitMQ(), "amqps://broker.example", "amqps://broker.example", ""},
+		{"a store with a password only hides it", Redis(), "redis://:s3cr3t@localhost:6379/0", "redis://xxxxx@localhost:6379/0", ""},
+		{"a store whose password stands as the user name hides it", Redis(), "rediss://s3cr3t@localhost", "rediss://xxxxx@localhost", ""},
+		{"options in the query are not shown", Redis(), "redis://localhost?password=s3cr3t", "redis://localhost", ""},
+		{"a password with an @ is taken", Redis(), "redis://u:s3@cr3t@localhost", "redis://u:xxxxx@localhost", ""},
+		{"a virtual host is shown as it was written", RabbitMQ(), "amqp://h/a%2Fb", "amqp://h/a%2Fb", ""},
+		{"an IPv6 address is taken", Redis(), "redis://[::1]:6379", "redis://[::1]:6379", ""},
+		{"another scheme is refused", RabbitMQ(), "http://guest:s3cr3t@127.0.0.1", "", "does not begin with amqp:// or amqps://"},
+		{"a text without a scheme is refused", Redis(), "localhost:6379", "", "does not begin with redis:// or rediss://"},
+		{"an empty text is refused", Redis(), "", "", "does not begin with"},
+		{"a URI without a host is refused", RabbitMQ(), "amqp://guest:s3cr3t@", "", "names no host"},
+		{"a URI with a port alone is refused", RabbitMQ(), "amqp://:5672", "", "names no host"},
+		{"a port that is no number is refused", RabbitMQ(), "amqp://u@h:s3cr3t/", "", "cannot be parsed"},
+		{"a port beyond the largest is refused", RabbitMQ(), "amqp://u@h:65536/", "", "its port is not a number"},
+		{"port zero is refused", RabbitMQ(), "amqp://u@h:0/", "", "its port is not a number"},
+		{"an empty port is refused", RabbitMQ(), "amqp://u@h:/", "", "its port is not a number"},
+		{"a bare % is explained", RabbitMQ(), "amqp://u:s3cr3t%zz@h", "", "write a bare % as %25"},
+		{"a space in the host is explained", RabbitMQ(), "amqp://u:s3cr3t@h h", "", "its host name holds"},
+		{"a bare slash in the password is explained", RabbitMQ(), "amqp://u:12/s3cr3t@h", "", "write these as %2F"},
+		{"a bare ? in the password is explained", RabbitMQ(), "amqp://u:12?s3cr3t@h", "", "write these as %2F"},
+		{"a bare # in the password is explained", RabbitMQ(), "amqp://u:12#s3cr3t@h", "", "write these as %2F"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, err := URI(tt.service, tt.uri)
+			if tt.reason != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.reason) {
+					t.Fatalf("error %v does not say %q", err, tt.reason)
+				}
+				if !strings.Contains(err.Error(), tt.service.Example) {
+					t.Errorf("error %q shows no example", err)
+				}
+				refuseSecret(t, err.Error(), "s3cr3t")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := source()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := a.Redacted(); got != tt.redacted {
+				t.Errorf("redacted is %q, want %q", got, tt.redacted)
+			}
+			if got := a.URI.String(); got != tt.uri && !strings.Contains(tt.uri, "3@c") {
+				t.Errorf("address is %q, want the URI as it was given", got)
+			}
+		})
+	}
+}
+
+func TestAnAddressIsItsCallersOwn(t *testing.T) {
+	t.Parallel()
+	source, err := URI(Redis(), "redis://localhost:6379")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := source()
+	first.URI.Host = "changed"
+	if second, _ := source(); second.URI.Host != "localhost:6379" {
+		t.Errorf("the next address has host %q", second.URI.Host)
+	}
+}
+
+func TestTheZeroAddressShowsNothing(t *testing.T) {
+	t.Parallel()
+	if got := (Address{}).Redacted(); got != "" {
+		t.Errorf("redacted is %q", got)
+	}
+}
+
+func refuseSecret(t *testing.T, text, secret string) {
+	t.Helper()
+	if strings.Contains(text, secret) {
+		t.Errorf("%q holds the password", text)
+	}
+}
+
+// FuzzNoPasswordIsShown puts a known password into URIs and folders of any shape and looks for it in all
+// that may be printed.
+func FuzzNoPasswordIsShown(f *testing.F) {
+	for _, seed := range [][4]string{
+		{"amqp://user:", "", "", "@localhost:5672/"},
+		{"redis://:", "%zz", "", "@localhost:6379/0"},
+		{"redis://", "12/", "?#", "@localhost"},
+		{"amqps://user:", "x@y/", "", "@h h:0"},
+		{"rediss://u:", "1:2:", "[", "@[::1"},
+		{"user:", "", "", "@localhost"},
+		{"", ":", "\x7f", "@"},
+	} {
+		f.Add(seed[0], seed[1], seed[2], seed[3])
+	}
+	const secret = "s3cr3tPassw0rd"
+	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
+		if strings.Contains(rest, secret) || !strings.HasPrefix(rest, "@") {
+			t.Skip("not a URI with the password before its @")
+		}
+		uri := scheme + before + secret + after + rest
+		for _, s := range []Service{RabbitMQ(), Redis(), HTTP()} {
+			if source, err := URI(s, uri); err != nil {
+				refuseSecret(t, err.Error(), secret)
+			} else if a, err := source(); err != nil {
+				t.Errorf("a URI that was valid no longer is: %v", err)
+			} else {
+				refuseSecret(t, a.Redacted(), secret)
+			}
+			for _, keys := range []map[string]string{
+				{"uri": uri},
+				{"uri": scheme + strings.TrimPrefix(rest, "@"), "password": before + secret + after},
+				{"host": strings.TrimPrefix(rest, "@"), "username": "user", "password": before + secret + after},
+				{"host": uri, "port": before + secret},
+				{"host": "localhost", "port": secret, "type": secret, "ca.crt": secret},
+			} {
+				a, err := Folder(s, folderOf(t, keys))()
+				if err != nil {
+					refuseSecret(t, err.Error(), secret)
+				} else {
+					refuseSecret(t, a.Redacted(), secret)
+				}
+			}
+		}
+	})
+}
