@@ -20,22 +20,29 @@ const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
 	ackEvery = 64   // deliveries per acknowledgement, about what coalescing comes to at saturation
+	backlog  = 4096 // messages per queue between publisher and consumer at saturation
 )
 
 // ceilingQueues are the queues of the bare broker: as many as a simulation of one partition has.
 var ceilingQueues = []string{"ceiling.entry", "ceiling.exit"}
 
-// publishBare publishes events to the ceiling's queues as fast as the broker confirms them, until ctx
-// ends.
-func publishBare(ctx context.Context, uri string) error {
+// runCeiling publishes to the ceiling's queues with confirms, and consumes and acknowledges from them, as
+// fast as the broker allows. At most backlog messages per queue are between the two at a time, so that
+// neither side starves the other. It prints a sample of the count of acknowledged messages four times a
+// second, until ctx ends.
+func runCeiling(ctx context.Context, uri string) error {
+	var acked atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for _, queue := range ceilingQueues {
-		group.Go(func() error { return publishBareTo(ctx, uri, queue) })
+		credit := make(chan struct{}, backlog)
+		group.Go(func() error { return publishBare(ctx, uri, queue, credit) })
+		group.Go(func() error { return consumeBare(ctx, uri, queue, credit, &acked) })
 	}
+	group.Go(func() error { return printSamples(ctx, &acked) })
 	return group.Wait()
 }
 
-func publishBareTo(ctx context.Context, uri, queue string) error {
+func publishBare(ctx context.Context, uri, queue string, credit chan<- struct{}) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
 		return err
@@ -45,18 +52,20 @@ func publishBareTo(ctx context.Context, uri, queue string) error {
 		return fmt.Errorf("ask for confirms: %w", err)
 	}
 	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, window))
-	free := make(chan struct{}, window)
+	unconfirmed := make(chan struct{}, window)
 	go func() {
 		for range confirms {
-			<-free
+			<-unconfirmed
 		}
 	}()
 	run := event.NewRun()
 	for seq := int64(0); ; seq++ {
-		select {
-		case free <- struct{}{}:
-		case <-ctx.Done():
-			return nil
+		for _, c := range []chan<- struct{}{credit, unconfirmed} {
+			select {
+			case c <- struct{}{}:
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		if err := channel.PublishWithContext(ctx, "", queue, true, false, publishing(run, seq)); err != nil {
 			return fmt.Errorf("publish to %s: %w", queue, err)
@@ -80,19 +89,7 @@ func publishing(run string, seq int64) amqp.Publishing {
 	}
 }
 
-// consumeBare consumes and acknowledges what publishBare publishes, and prints a sample of the count
-// of acknowledged messages four times a second, until ctx ends.
-func consumeBare(ctx context.Context, uri string) error {
-	var acked atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
-	for _, queue := range ceilingQueues {
-		group.Go(func() error { return consumeBareFrom(ctx, uri, queue, &acked) })
-	}
-	group.Go(func() error { return printSamples(ctx, &acked) })
-	return group.Wait()
-}
-
-func consumeBareFrom(ctx context.Context, uri, queue string, acked *atomic.Int64) error {
+func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{}, acked *atomic.Int64) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
 		return err
@@ -107,6 +104,7 @@ func consumeBareFrom(ctx context.Context, uri, queue string, acked *atomic.Int64
 	}
 	unacked := int64(0)
 	for d := range deliveries {
+		<-credit
 		if unacked++; unacked < ackEvery {
 			continue
 		}
