@@ -5,9 +5,7 @@
 // Passwords never leave it but inside an Address: no error quotes a URI or the content of a file.
 package binding
 
-import (
-	"net/url"
-)
+import "net/url"
 
 // Address is where a server is and how to log in to it.
 type Address struct {
@@ -22,18 +20,13 @@ type Address struct {
 // restart.
 type Source func() (Address, error)
 
-// Redacted returns what of the URI may be printed, for logs and errors: its scheme, host and path, and
-// the user name if a password stands beside it. A user name alone may be a password in the wrong place.
+// Redacted returns what of the URI may be printed, in logs and errors: its scheme, host and path. Even
+// the user name is left out, because people put passwords in its place.
 func (a Address) Redacted() string {
 	if a.URI == nil {
 		return ""
 	}
 	shown := url.URL{Scheme: a.URI.Scheme, Host: a.URI.Host, Path: a.URI.Path, RawPath: a.URI.RawPath}
-	if _, hasPassword := a.URI.User.Password(); hasPassword && a.URI.User.Username() != "" {
-		shown.User = url.UserPassword(a.URI.User.Username(), "xxxxx")
-	} else if a.URI.User != nil {
-		shown.User = url.User("xxxxx")
-	}
 	return shown.String()
 }
 
