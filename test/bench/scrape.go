@@ -128,3 +128,15 @@ func (d distribution) quantile(q float64) time.Duration {
 	}
 	return 0
 }
+
+// meanMicros is the mean of a histogram of seconds, in microseconds, over the metrics with the label.
+func (f families) meanMicros(name, label, value string) float64 {
+	var sum, count float64
+	for _, m := range f[name].GetMetric() {
+		if labelOf(m, label) == value {
+			sum += m.GetHistogram().GetSampleSum()
+			count += float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return sum * 1e6 / max(count, 1)
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/stack"
+)
+
+// finalOutcomes are the outcomes with which an event takes effect.
+var finalOutcomes = []string{
+	"recorded", "matched", "unmatched_expected", "unmatched_unexpected", "entry_not_found",
+}
+
+// environment is what every measurement runs on.
+type environment struct {
+	binary   string
+	dir      string
+	amqpURI  string
+	redisURI string
+}
+
+// pipelineResult is one measurement of the whole pipeline.
+type pipelineResult struct {
+	OfferedPerSecond   int64              `json:"offeredPerSecond,omitempty"`
+	ProcessedPerSecond float64            `json:"processedPerSecond"`
+	CPUMicrosPerEvent  map[string]float64 `json:"cpuMicrosPerEvent"`
+	Processing         quantiles          `json:"processingSeconds"`
+	EndToEnd           quantiles          `json:"endToEndSeconds"`
+}
+
+// quantiles of a latency, in seconds.
+type quantiles struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+}
+
+func quantilesOf(d distribution) quantiles {
+	return quantiles{P50: d.quantile(.50).Seconds(), P99: d.quantile(.99).Seconds()}
+}
+
+// pipeline is a running stack with the plan that drives it.
+type pipeline struct {
+	env   environment
+	stack *stack.Stack
+	plan  plan.Plan
+	path  string
+}
+
+// startPipeline starts one process of each kind. Half of the offered events are entries, half exits.
+func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
+	dir := filepath.Join(env.dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make a folder for %s: %w", name, err)
+	}
+	p := &pipeline{env: env, path: filepath.Join(dir, "plan.json")}
+	var err error
+	p.stack, err = stack.New(stack.Options{
+		Binary: env.binary, Dir: dir, Plan: p.path,
+		Processors: 1, EntryGenerators: 1, ExitGenerators: 1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	schedule := plan.Schedule{Rate: offered / 2, Arrivals: plan.ArrivalsUniform, Replicas: 1}
+	p.plan = plan.Plan{
+		Simulation: "bench." + name + "-" + event.NewRun(),
+		Seed:       1,
+		Partitions: 1,
+		QueueType:  plan.QueueTypeQuorum,
+		Entry:      plan.Entry{Schedule: schedule},
+		Exit:       plan.Exit{Schedule: schedule, MatchPercent: matchPercent, MinStay: plan.Duration(time.Second)},
+		MaxStay:    plan.Duration(time.Hour),
+		Processor:  plan.Processor{Concurrency: 256},
+		RabbitMQ:   plan.Endpoint{URI: env.amqpURI},
+		Redis:      plan.Endpoint{URI: env.redisURI},
+		SummaryAPI: plan.SummaryAPI{URL: p.stack.Summaries.URL("")},
+	}
+	if err := p.plan.Write(p.path); err != nil {
+		return nil, err
+	}
+	if err := stack.Start(ctx, p.stack.All()...); err != nil {
+		return nil, errors.Join(err, p.stack.Kill())
+	}
+	return p, nil
+}
+
+// stop ends the processes, generators first.
+func (p *pipeline) stop(ctx context.Context) error {
+	var errs []error
+	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
+		_, err := process.Terminate(ctx)
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, p.stack.Kill())...)
+}
+
+// setRate offers another number of events a second.
+func (p *pipeline) setRate(offered int64) error {
+	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
+	return p.plan.Write(p.path)
+}
+
+// state is what the processes say at an instant.
+type state struct {
+	at         time.Time
+	published  int64
+	processed  int64
+	processing distribution
+	endToEnd   distribution
+	cpu        map[string]time.Duration
+}
+
+func (p *pipeline) observe(ctx context.Context) (state, error) {
+	s := state{at: time.Now(), cpu: map[string]time.Duration{}}
+	processor, err := scrape(ctx, p.stack.Processors[0].URL("/metrics"))
+	if err != nil {
+		return s, err
+	}
+	s.processed = processor.sum("parking_events_processed_total", "outcome", finalOutcomes...)
+	s.processing = processor.distribution("parking_event_processing_seconds")
+	s.endToEnd = processor.distribution("parking_event_end_to_end_seconds")
+	for _, generator := range p.stack.Generators() {
+		metrics, err := scrape(ctx, generator.URL("/metrics"))
+		if err != nil {
+			return s, err
+		}
+		s.published += metrics.sum("parking_events_published_total", "intent", "none", "matched", "unmatched")
+	}
+	for _, process := range p.stack.All() {
+		if s.cpu[process.Name], err = cpuOf(process.Pid()); err != nil {
+			return s, err
+		}
+	}
+	for _, server := range []string{"beam.smp", "redis-server"} {
+		if s.cpu[server], err = cpuByName(os.Getpid(), server); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// result compares two observations.
+func (s state) result(earlier state) pipelineResult {
+	events := float64(s.processed - earlier.processed)
+	r := pipelineResult{
+		ProcessedPerSecond: events / s.at.Sub(earlier.at).Seconds(),
+		CPUMicrosPerEvent:  map[string]float64{},
+		Processing:         quantilesOf(s.processing.since(earlier.processing)),
+		EndToEnd:           quantilesOf(s.endToEnd.since(earlier.endToEnd)),
+	}
+	for name, cpu := range s.cpu {
+		r.CPUMicrosPerEvent[name] = float64((cpu - earlier.cpu[name]).Microseconds()) / events
+	}
+	return r
+}
+
+// measureOffered measures the pipeline at a fixed rate.
+func measureOffered(ctx context.Context, env environment, offered int64, warmUp, length time.Duration) (pipelineResult, error) {
+	p, err := startPipeline(ctx, env, fmt.Sprintf("offered-%d", offered), offered)
+	if err != nil {
+		return pipelineResult{}, err
+	}
+	r, err := p.measure(ctx, warmUp, length, p.hold)
+	r.OfferedPerSecond = offered
+	return r, errors.Join(err, p.stop(ctx))
+}
+
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded, which
+// it finds itself: the rate follows the backlog.
+func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
+	const start = 4000
+	p, err := startPipeline(ctx, env, "saturated", start)
+	if err != nil {
+		return pipelineResult{}, err
+	}
+	rate := float64(start)
+	r, err := p.measure(ctx, warmUp, length, func(ctx context.Context) error {
+		s, err := p.observe(ctx)
+		if err != nil {
+			return err
+		}
+		rate = followBacklog(rate, s.published-s.processed)
+		return p.setRate(int64(rate))
+	})
+	return r, errors.Join(err, p.stop(ctx))
+}
+
+// followBacklog returns the rate to offer next: more while the backlog is below what the ceiling is
+// measured with, less when it is above.
+func followBacklog(rate float64, waiting int64) float64 {
+	const target = backlog * 2 // of two queues
+	switch {
+	case waiting < target/4:
+		return rate * 1.15
+	case waiting < target/2:
+		return rate * 1.03
+	case waiting > target*2:
+		return rate * .80
+	case waiting > target:
+		return rate * .93
+	}
+	return rate
+}
+
+func (p *pipeline) hold(context.Context) error { return nil }
+
+// measure calls control each half second, and compares the observations before and after the counted
+// time.
+func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
+	if err := repeat(ctx, warmUp, control); err != nil {
+		return pipelineResult{}, err
+	}
+	before, err := p.observe(ctx)
+	if err != nil {
+		return pipelineResult{}, err
+	}
+	if err := repeat(ctx, length, control); err != nil {
+		return pipelineResult{}, err
+	}
+	after, err := p.observe(ctx)
+	if err != nil {
+		return pipelineResult{}, err
+	}
+	return after.result(before), nil
+}
+
+// repeat calls f each half second for the time that length says.
+func repeat(ctx context.Context, length time.Duration, f func(context.Context) error) error {
+	ticker := time.NewTicker(500 * time.Millisecond)
+	defer ticker.Stop()
+	end := time.After(length)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-end:
+			return nil
+		case <-ticker.C:
+			if err := f(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}

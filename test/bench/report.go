@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+)
+
+// print writes the table, and the report as JSON to the file or, without one, behind the table.
+func (r *report) print(jsonPath string) error {
+	r.printTable()
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if jsonPath == "" {
+		fmt.Println(string(text))
+		return nil
+	}
+	if err := os.WriteFile(jsonPath, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+func (r *report) printTable() {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	defer func() { _ = w.Flush() }()
+	fmt.Fprintf(w, "RabbitMQ %s, Redis %s; medians of %d rounds\n\n", r.Broker, r.Store, len(r.Ceiling))
+	saturated := make([]float64, len(r.Saturated))
+	for i, s := range r.Saturated {
+		saturated[i] = s.ProcessedPerSecond
+	}
+	drain := make([]float64, len(r.Drain))
+	micros := make([]float64, len(r.Drain))
+	for i, d := range r.Drain {
+		drain[i], micros[i] = d.EventsPerSecond, d.ProcessorMicros
+	}
+	fmt.Fprintf(w, "\tevents/s\tratio to ceiling\t\n")
+	fmt.Fprintf(w, "bare broker (ceiling)\t%.0f\t1.00\t\n", median(r.Ceiling))
+	fmt.Fprintf(w, "pipeline, saturated\t%.0f\t%.2f\t\n", median(saturated), median(r.Ratio))
+	fmt.Fprintf(w, "drain of %d + %d\t%.0f\t%.2f\t(%.1f × the original's 1,949/s; %.0f µs of processor CPU an event)\n\n",
+		drainEach, drainEach, median(drain), median(r.DrainRatio), median(drain)/originalDrain, median(micros))
+	fmt.Fprintf(w, "offered/s\tprocessed/s\tProcessMessage p50\tp99\tend to end p50\tp99\t\n")
+	for _, o := range r.Offered {
+		printLatency(w, strconv.FormatInt(o.OfferedPerSecond, 10), o)
+	}
+	if n := len(r.Saturated); n > 0 {
+		printLatency(w, "saturated", r.Saturated[n-1])
+	}
+	fmt.Fprintln(w)
+	r.printCPU(w)
+	fmt.Fprintln(w)
+}
+
+// originalDrain is the best that the original system reached in the same experiment, in events per
+// second, with a sink that only appended.
+const originalDrain = 1949
+
+func printLatency(w *tabwriter.Writer, label string, p pipelineResult) {
+	fmt.Fprintf(w, "%s\t%.0f\t%.3f ms\t%.3f ms\t%.2f ms\t%.2f ms\t\n", label, p.ProcessedPerSecond,
+		p.Processing.P50*1e3, p.Processing.P99*1e3, p.EndToEnd.P50*1e3, p.EndToEnd.P99*1e3)
+}
+
+func (r *report) printCPU(w *tabwriter.Writer) {
+	results := slices.Concat(r.Offered, r.Saturated[max(0, len(r.Saturated)-1):])
+	if len(results) == 0 {
+		return
+	}
+	fmt.Fprint(w, "CPU µs per event\t")
+	for _, p := range results {
+		if p.OfferedPerSecond == 0 {
+			fmt.Fprint(w, "saturated\t")
+			continue
+		}
+		fmt.Fprintf(w, "%d/s\t", p.OfferedPerSecond)
+	}
+	fmt.Fprintln(w)
+	for _, name := range slices.Sorted(maps.Keys(results[0].CPUMicrosPerEvent)) {
+		fmt.Fprintf(w, "%s\t", name)
+		for _, p := range results {
+			fmt.Fprintf(w, "%.0f\t", p.CPUMicrosPerEvent[name])
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// median of a few values; 0 of none.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}

@@ -1,0 +1,392 @@
+// Package faults kills the parts of a running simulation, again and again, and then asks the ledger
+// whether every event counted exactly once.
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/servers"
+	"github.com/parking-operator/parking-operator/test/stack"
+)
+
+const (
+	// leastFaults is how many faults a run injects at the least; each kind occurs at least once.
+	leastFaults = 24
+	// matchPercent makes half of the exits end a visit, so that every path is busy.
+	matchPercent = 50
+	entryRate    = 650
+	exitRate     = 600
+)
+
+func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
+
+func TestEveryEventCountsOnceWhateverCrashes(t *testing.T) {
+	s := startSimulation(t, "-race")
+	s.injectFaults(t, s.faults(), leastFaults)
+	s.comeToRest(t)
+
+	report := s.audit(t)
+	t.Logf("ledger at rest: %s", report.text)
+	if report.Verdict != "PASS" {
+		t.Errorf("verdict is %s: %s", report.Verdict, strings.Join(report.Reasons, "; "))
+	}
+	l := report.Ledger
+	if total := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed; total < 20_000 {
+		t.Errorf("only %d events were published; the faults met too little traffic to show anything", total)
+	}
+	for _, zero := range []struct {
+		name  string
+		count int64
+	}{
+		{"lost", l.Lost}, {"unexpected", l.UnmatchedUnexpected}, {"dead-lettered", l.DeadLettered},
+	} {
+		if zero.count != 0 {
+			t.Errorf("%d events were %s, want none", zero.count, zero.name)
+		}
+	}
+	if stored := s.storedSummaries(t); stored != l.Matched || l.SummariesStored != l.Matched {
+		t.Errorf("the API holds %d summaries, the ledger counts %d stored, want one for each of the %d matched exits",
+			stored, l.SummariesStored, l.Matched)
+	}
+	if l.DuplicatesSuppressed == 0 {
+		t.Error("no duplicate was suppressed, so the faults did not bite")
+	}
+}
+
+func TestTheFaultTestFailsWithoutDeduplication(t *testing.T) {
+	s := startSimulation(t, "-tags=parking_nodedup")
+	redelivering := slices.DeleteFunc(s.faults(), func(f fault) bool {
+		return f.name != "kill -9 a processor" && f.name != "close all connections"
+	})
+	s.injectFaults(t, redelivering, 6)
+	s.comeToRest(t)
+
+	report := s.audit(t)
+	if report.Verdict != "FAIL" {
+		t.Fatalf("verdict is %s although duplicates took effect: %s", report.Verdict, report.text)
+	}
+	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
+}
+
+// simulation is a stack of processes on private servers.
+type simulation struct {
+	dir    string
+	plan   plan.Plan
+	stack  *stack.Stack
+	rabbit *servers.RabbitMQ
+	redis  *servers.Redis
+	api    *apiProxy
+	random *rand.Rand
+}
+
+func startSimulation(t *testing.T, buildFlags ...string) *simulation {
+	t.Helper()
+	s := &simulation{dir: t.TempDir(), rabbit: servers.NewRabbitMQ(t), redis: servers.NewRedis(t), random: newRandom(t)}
+	binary, err := stack.Build(t.Context(), s.dir, buildFlags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planFile := filepath.Join(s.dir, "plan.json")
+	s.stack, err = stack.New(stack.Options{
+		Binary: binary, Dir: s.dir, Plan: planFile, Processors: 2, EntryGenerators: 2, ExitGenerators: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.api = newAPIProxy(t, s.stack.Summaries.URL(""))
+	s.plan = s.newPlan()
+	if err := s.plan.Write(planFile); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stack.Kill(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			s.printLogs(t)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := stack.Start(ctx, s.stack.All()...); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("PARKING_FAULTS_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("PARKING_FAULTS_SEED: %v", err)
+		}
+	}
+	t.Logf("faults are drawn with PARKING_FAULTS_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func (s *simulation) newPlan() plan.Plan {
+	return plan.Plan{
+		Simulation: "faults." + event.NewRun(),
+		Seed:       1,
+		Partitions: 2,
+		QueueType:  plan.QueueTypeQuorum,
+		Entry:      plan.Entry{Schedule: plan.Schedule{Rate: entryRate, Arrivals: plan.ArrivalsPoisson, Replicas: 2}},
+		Exit: plan.Exit{
+			Schedule:     plan.Schedule{Rate: exitRate, Arrivals: plan.ArrivalsUniform, Replicas: 1},
+			MatchPercent: matchPercent,
+			MinStay:      plan.Duration(500 * time.Millisecond),
+		},
+		MaxStay:    plan.Duration(time.Hour),
+		Processor:  plan.Processor{Concurrency: 128},
+		RabbitMQ:   plan.Endpoint{URI: s.rabbit.URI()},
+		Redis:      plan.Endpoint{URI: s.redis.URI()},
+		SummaryAPI: plan.SummaryAPI{URL: s.api.server.URL},
+	}
+}
+
+// fault is something that goes wrong. It returns when the part that it broke has been mended.
+type fault struct {
+	name   string
+	inject func(context.Context) error
+}
+
+func (s *simulation) faults() []fault {
+	return []fault{
+		{"kill -9 a processor", func(ctx context.Context) error { return s.killOne(ctx, s.stack.Processors) }},
+		{"kill -9 an entry generator", func(ctx context.Context) error { return s.killOne(ctx, s.stack.Entries) }},
+		{"kill -9 the exit generator", func(ctx context.Context) error { return s.killOne(ctx, s.stack.Exits) }},
+		{"kill -9 the summary API", func(ctx context.Context) error {
+			return s.killOne(ctx, []*stack.Process{s.stack.Summaries})
+		}},
+		{"kill -9 redis-server", func(ctx context.Context) error {
+			return errors.Join(s.redis.Kill(), s.pause(ctx), s.redis.Start())
+		}},
+		{"kill -9 redis-server and a processor", func(ctx context.Context) error {
+			return errors.Join(s.redis.Kill(), s.killOne(ctx, s.stack.Processors), s.redis.Start())
+		}},
+		{"kill -9 redis-server and the exit generator", func(ctx context.Context) error {
+			return errors.Join(s.redis.Kill(), s.killOne(ctx, s.stack.Exits), s.redis.Start())
+		}},
+		{"stop and start RabbitMQ", func(ctx context.Context) error {
+			return errors.Join(s.ctl("stop_app"), s.pause(ctx), s.ctl("start_app"))
+		}},
+		{"close all connections", func(context.Context) error {
+			return s.ctl("close_all_connections", "fault test")
+		}},
+		{"SCRIPT FLUSH", func(ctx context.Context) error { return s.flushScripts(ctx) }},
+		{"the API answers 500", func(ctx context.Context) error { return s.misbehave(ctx, answers500) }},
+		{"the API hangs", func(ctx context.Context) error { return s.misbehave(ctx, hangs) }},
+		{"the API drops the connection after storing", func(ctx context.Context) error {
+			return s.misbehave(ctx, dropsAfterStoring)
+		}},
+	}
+}
+
+// injectFaults injects each fault at least once and least of them in all, in random order, with traffic
+// in between.
+func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
+	t.Helper()
+	schedule := slices.Clone(faults)
+	for len(schedule) < least {
+		schedule = append(schedule, faults[s.random.IntN(len(faults))])
+	}
+	s.random.Shuffle(len(schedule), func(i, j int) { schedule[i], schedule[j] = schedule[j], schedule[i] })
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	begin := time.Now()
+	for i, f := range schedule {
+		if err := s.pause(ctx); err != nil {
+			t.Fatalf("before fault %d: %v", i+1, err)
+		}
+		t.Logf("%6.1fs fault %d: %s", time.Since(begin).Seconds(), i+1, f.name)
+		if err := f.inject(ctx); err != nil {
+			t.Fatalf("fault %d, %s: %v", i+1, f.name, err)
+		}
+	}
+	if err := s.pause(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pause lets a random time up to two and a half seconds go by: the moment of a fault is random, and
+// traffic flows between faults.
+func (s *simulation) pause(ctx context.Context) error {
+	select {
+	case <-time.After(time.Duration(200+s.random.IntN(2300)) * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *simulation) killOne(ctx context.Context, of []*stack.Process) error {
+	p := of[s.random.IntN(len(of))]
+	return errors.Join(p.Kill(), s.pause(ctx), p.Start())
+}
+
+func (s *simulation) misbehave(ctx context.Context, mode misbehaviour) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(1+s.random.IntN(5))*time.Second)
+	defer cancel()
+	s.api.misbehave(ctx, mode)
+	return nil
+}
+
+func (s *simulation) ctl(args ...string) error {
+	_, err := s.rabbit.Ctl(args...)
+	return err
+}
+
+func (s *simulation) flushScripts(ctx context.Context) error {
+	client := s.redis.Client()
+	defer func() { _ = client.Close() }()
+	return client.ScriptFlush(ctx).Err()
+}
+
+// comeToRest stops the generators and waits until every queue is empty.
+func (s *simulation) comeToRest(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := stack.WaitReady(ctx, s.stack.All()...); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range s.stack.Generators() {
+		if code, err := p.Terminate(ctx); err != nil || code != 0 {
+			t.Fatalf("terminate %s: exit code %d, %v; its output is in %s", p.Name, code, err, p.Log())
+		}
+	}
+	ticker := time.NewTicker(250 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		waiting, err := s.messages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waiting == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d messages still wait in the queues", waiting)
+		case <-ticker.C:
+		}
+	}
+}
+
+// messages counts what is in the queues, delivered or not, but for dead letters, which stay.
+func (s *simulation) messages() (int64, error) {
+	output, err := s.rabbit.Ctl("list_queues", "--quiet", "--no-table-headers", "name", "messages")
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for line := range strings.Lines(output) {
+		name, count, found := strings.Cut(strings.TrimSpace(line), "\t")
+		if !found || strings.HasSuffix(name, ".dead") {
+			continue
+		}
+		n, err := strconv.ParseInt(count, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("count messages: unexpected line %q", line)
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// auditReport is what `parking audit --output json` prints, as far as the test reads it.
+type auditReport struct {
+	Verdict string   `json:"verdict"`
+	Reasons []string `json:"reasons"`
+	Ledger  struct {
+		EntriesConfirmed        int64 `json:"entriesConfirmed"`
+		ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
+		ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
+		Matched                 int64 `json:"matched"`
+		UnmatchedUnexpected     int64 `json:"unmatchedUnexpected"`
+		SummariesStored         int64 `json:"summariesStored"`
+		DuplicatesSuppressed    int64 `json:"duplicatesSuppressed"`
+		DeadLettered            int64 `json:"deadLettered"`
+		Lost                    int64 `json:"lost"`
+	} `json:"ledger"`
+	text string
+}
+
+// audit runs the audit command. Exit code 1 is a verdict, not a failure of the command.
+func (s *simulation) audit(t *testing.T) auditReport {
+	t.Helper()
+	manifest := filepath.Join(s.dir, "simulation.yaml")
+	text := fmt.Sprintf(`apiVersion: simulation.parking.dev/v1alpha1
+kind: ParkingSimulation
+metadata: {name: faults}
+spec:
+  rabbitmq: {partitions: %d}
+`, s.plan.Partitions)
+	if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(s.dir, "parking"), "audit", "-f", manifest,
+		"--simulation", s.plan.Simulation, "--redis-uri", s.redis.URI(), "--rabbitmq-uri", s.rabbit.URI(), "--output", "json")
+	var failed *exec.ExitError
+	output, err := cmd.Output()
+	if err != nil && (!errors.As(err, &failed) || failed.ExitCode() != 1) {
+		t.Fatalf("audit: %v: %s", err, output)
+	}
+	report := auditReport{text: string(output)}
+	if err := json.Unmarshal(output, &report); err != nil {
+		t.Fatalf("audit printed no report: %v: %s", err, output)
+	}
+	return report
+}
+
+// storedSummaries asks the API itself.
+func (s *simulation) storedSummaries(t *testing.T) int64 {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.stack.Summaries.URL("/v1/stats"), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var stats struct {
+		Count int64 `json:"count"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&stats); err != nil {
+		t.Fatalf("read the API's statistics: %v", err)
+	}
+	return stats.Count
+}
+
+// printLogs shows the end of each process's output.
+func (s *simulation) printLogs(t *testing.T) {
+	t.Helper()
+	const tail = 4000
+	for _, p := range s.stack.All() {
+		text, err := os.ReadFile(p.Log())
+		if err != nil {
+			continue
+		}
+		t.Logf("%s: %s", p.Name, text[max(0, len(text)-tail):])
+	}
+}

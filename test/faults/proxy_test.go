@@ -1,0 +1,68 @@
+package faults
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+)
+
+// misbehaviour is a way in which a REST API fails its clients.
+type misbehaviour int32
+
+const (
+	behaves misbehaviour = iota
+	// answers500 without storing anything.
+	answers500
+	// hangs until the client gives up.
+	hangs
+	// dropsAfterStoring lets the API store the summaries and then cuts the connection without an answer.
+	dropsAfterStoring
+)
+
+// apiProxy stands between the processors and the summary API and misbehaves on demand.
+type apiProxy struct {
+	server *httptest.Server
+	mode   atomic.Int32
+}
+
+func newAPIProxy(t *testing.T, target string) *apiProxy {
+	t.Helper()
+	address, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &apiProxy{}
+	forward := httputil.NewSingleHostReverseProxy(address)
+	forward.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) {
+		w.WriteHeader(http.StatusBadGateway) // the API itself is down
+	}
+	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch misbehaviour(p.mode.Load()) {
+		case answers500:
+			w.WriteHeader(http.StatusInternalServerError)
+		case hangs:
+			<-r.Context().Done()
+		case dropsAfterStoring:
+			forward.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		default:
+			forward.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(func() {
+		p.server.CloseClientConnections()
+		p.server.Close()
+	})
+	return p
+}
+
+// misbehave lets the API misbehave until ctx ends.
+func (p *apiProxy) misbehave(ctx context.Context, mode misbehaviour) {
+	p.mode.Store(int32(mode))
+	<-ctx.Done()
+	p.mode.Store(int32(behaves))
+}
