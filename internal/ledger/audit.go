@@ -1,0 +1,253 @@
+// Package ledger accounts for a simulation: it compares what the generators know to be published with
+// what took effect, event by event, and comes to a verdict. docs/ledger.md derives the equations.
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// DefaultNamed is how many lost events a report names unless Options say otherwise.
+const DefaultNamed = 100
+
+// Options of an audit.
+type Options struct {
+	// AtRest says that the generators have stopped and nothing is under way: a confirmed event without
+	// effect is then lost. Otherwise it is outstanding.
+	AtRest bool
+	// Named bounds the lost events that a report names; 0 means DefaultNamed.
+	Named int
+}
+
+// Audit reads the whole ledger. It is read in the order in which effects come about, counters before
+// bits, so that even while the simulation runs TakenTwice is never too large.
+func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
+	return NewAuditor(l).Audit(ctx, o)
+}
+
+// Auditor audits one simulation again and again, cheaply: it does not read again the chunks in which
+// every event was confirmed and had taken effect. A final audit, which is to find out whether a store
+// has forgotten something, is done with Audit or a new Auditor. An Auditor is for one goroutine.
+type Auditor struct {
+	ledger   store.Ledger
+	complete map[runKey]completeChunks
+}
+
+type runKey struct {
+	run       string
+	partition int
+}
+
+// completeChunks are the leading chunks of a run whose every event has taken effect.
+type completeChunks struct {
+	chunks  int64
+	matched int64
+}
+
+// NewAuditor returns an auditor that has read nothing yet.
+func NewAuditor(l store.Ledger) *Auditor {
+	return &Auditor{ledger: l, complete: map[runKey]completeChunks{}}
+}
+
+// Audit reads what of the ledger may have changed since the last audit.
+func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
+	if o.Named == 0 {
+		o.Named = DefaultNamed
+	}
+	counts, err := a.ledger.Counts(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("read the counters of the ledger: %w", err)
+	}
+	outbox, err := a.ledger.Outbox(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("count the summaries in the outbox: %w", err)
+	}
+	runs, err := a.ledger.Runs(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("list the runs of the ledger: %w", err)
+	}
+	r := account{Options: o, seenByRun: map[string]bool{}}
+	for _, run := range runs {
+		if err := a.readRun(ctx, run, &r); err != nil {
+			return Report{}, fmt.Errorf("audit run %s in partition %d: %w", run.Run, run.Partition, err)
+		}
+	}
+	return r.report(counts, outbox), nil
+}
+
+// readRun adds the bits of a run's partition to the account.
+func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error {
+	key := runKey{run.Run, run.Partition}
+	known := a.complete[key]
+	if known.chunks*store.ChunkBits > run.Confirmed {
+		known = completeChunks{} // the store went back behind what it had confirmed
+	}
+	r.begin(run, known)
+	for index := known.chunks; index*store.ChunkBits < run.Confirmed+store.MaxOutstanding; index++ {
+		chunk, err := a.ledger.Chunk(ctx, run, index)
+		if err != nil {
+			return fmt.Errorf("read chunk %d: %w", index, err)
+		}
+		below, beyond := tally(chunk, index, run.Confirmed)
+		r.add(run, chunk, index, below, beyond)
+		if below.seen == store.ChunkBits && known.chunks == index {
+			known = completeChunks{chunks: index + 1, matched: known.matched + below.matched}
+		}
+	}
+	a.complete[key] = known
+	return nil
+}
+
+// tallied counts bits: events that took effect, and those of them that were to match.
+type tallied struct {
+	seen, matched int64
+}
+
+func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
+
+// tally counts the bits of a chunk below the watermark, and from there on as far as a generator may be
+// ahead of it.
+func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
+	first := index * store.ChunkBits
+	limit := watermark + store.MaxOutstanding
+	below = countBits(c, 0, watermark-first)
+	beyond = countBits(c, watermark-first, limit-first)
+	return below, beyond
+}
+
+// countBits counts the bits of a chunk in [from, to), which may reach beyond the chunk at both ends.
+func countBits(c store.Chunk, from, to int64) tallied {
+	var t tallied
+	from, to = max(from, 0), min(to, store.ChunkBits)
+	for i := from / 8; i*8 < to && i < int64(len(c.Seen)); i++ {
+		seen := c.Seen[i] & byteMask(i*8, from, to)
+		t.seen += int64(bits.OnesCount8(seen))
+		if i < int64(len(c.Matched)) {
+			t.matched += int64(bits.OnesCount8(seen & c.Matched[i]))
+		}
+	}
+	return t
+}
+
+// byteMask selects the bits of the byte that starts at bit first which lie in [from, to). Bit 0 is the
+// most significant.
+func byteMask(first, from, to int64) byte {
+	mask := byte(0xff)
+	if from > first {
+		mask &= 0xff >> (from - first)
+	}
+	if to < first+8 {
+		mask &= 0xff << (first + 8 - to)
+	}
+	return mask
+}
+
+// account gathers the runs of one audit.
+type account struct {
+	Options
+	entriesConfirmed, matchedConfirmed, unmatchedConfirmed int64
+	entries, exits                                         side
+	runs                                                   int64
+	seenByRun                                              map[string]bool
+	missing                                                int64
+	named                                                  []string
+}
+
+// side holds the bits of all events of one type.
+type side struct {
+	below, beyond tallied
+}
+
+func (r *account) begin(run store.Run, known completeChunks) {
+	if !r.seenByRun[run.Run] {
+		r.seenByRun[run.Run] = true
+		r.runs++
+	}
+	if run.Type == event.TypeEntry {
+		r.entriesConfirmed += run.Confirmed
+	} else {
+		r.matchedConfirmed += run.Matched
+		r.unmatchedConfirmed += run.Unmatched
+	}
+	s := r.side(run.Type)
+	s.below = s.below.plus(tallied{seen: known.chunks * store.ChunkBits, matched: known.matched})
+}
+
+func (r *account) side(t event.Type) *side {
+	if t == event.TypeEntry {
+		return &r.entries
+	}
+	return &r.exits
+}
+
+func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond tallied) {
+	s := r.side(run.Type)
+	s.below, s.beyond = s.below.plus(below), s.beyond.plus(beyond)
+	expected := min(max(run.Confirmed-index*store.ChunkBits, 0), store.ChunkBits)
+	if below.seen < expected {
+		r.missing += expected - below.seen
+		r.name(run, c, index, expected)
+	}
+}
+
+// name lists the events among the first n of a chunk that have no bit.
+func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
+	if !r.AtRest {
+		return
+	}
+	for i := int64(0); i < n && len(r.named) < r.Named; i++ {
+		if i/8 >= int64(len(c.Seen)) || c.Seen[i/8]&(0x80>>(i%8)) == 0 {
+			id := event.ID{Run: run.Run, Partition: run.Partition, Seq: index*store.ChunkBits + i}
+			r.named = append(r.named, id.String())
+		}
+	}
+}
+
+// report draws up the account against the counters.
+func (r *account) report(c store.Counts, outbox int64) Report {
+	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
+	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen
+	entries := c.EntriesRecorded - (r.entries.below.seen + r.entries.beyond.seen)
+	matched := c.Matched + c.UnmatchedUnexpected - matchedSeen
+	unmatched := c.UnmatchedExpected - unmatchedSeen
+
+	report := Report{
+		EntriesConfirmed:        r.entriesConfirmed,
+		EntriesRecorded:         c.EntriesRecorded,
+		ExitsMatchedConfirmed:   r.matchedConfirmed,
+		ExitsUnmatchedConfirmed: r.unmatchedConfirmed,
+		Matched:                 c.Matched,
+		UnmatchedExpected:       c.UnmatchedExpected,
+		UnmatchedUnexpected:     c.UnmatchedUnexpected,
+		SummariesStored:         c.SummariesStored,
+		DuplicatesSuppressed:    c.DuplicatesSuppressed,
+		DeadLettered:            c.DeadLettered,
+		Indeterminate:           r.entries.beyond.seen + r.exits.beyond.seen,
+		Starved:                 c.Starved,
+		AtRest:                  r.AtRest,
+		TakenTwice:              max(entries, 0) + max(matched, 0) + max(unmatched, 0),
+		Outbox:                  outbox,
+		IndeterminateEntries:    r.entries.beyond.seen,
+		IndeterminateMatched:    r.exits.beyond.matched,
+		IndeterminateUnmatched:  r.exits.beyond.seen - r.exits.beyond.matched,
+		MissingEntries:          r.entriesConfirmed - r.entries.below.seen,
+		MissingMatched:          r.matchedConfirmed - r.exits.below.matched,
+		MissingUnmatched:        r.unmatchedConfirmed - (r.exits.below.seen - r.exits.below.matched),
+		StrangerEntries:         c.StrangerEntries,
+		StrangerMatched:         c.StrangerMatched,
+		EntryNotFound:           c.EntryNotFound,
+		Runs:                    r.runs,
+		LostEvents:              r.named,
+	}
+	if r.AtRest {
+		report.Lost = r.missing
+		report.Uncounted = max(-entries, 0) + max(-matched, 0) + max(-unmatched, 0)
+	} else {
+		report.Outstanding = r.missing
+	}
+	return report
+}

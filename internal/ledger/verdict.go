@@ -1,0 +1,176 @@
+package ledger
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Outcome is what a verdict comes to.
+type Outcome string
+
+// The outcomes.
+const (
+	Pass Outcome = "PASS"
+	Fail Outcome = "FAIL"
+)
+
+// Verdict says whether a simulation kept what its plan holds it to, and every reason why not.
+type Verdict struct {
+	Outcome Outcome  `json:"verdict"`
+	Reasons []string `json:"reasons"`
+}
+
+// Input is everything that a verdict rests on.
+type Input struct {
+	Report     Report
+	Objectives plan.Objectives
+	// Depths are the messages left in the simulation's queues, InFlight those that processors still hold.
+	Depths   broker.Depths
+	InFlight int64
+	// ProcessingP99 and EndToEndP99 are the measured latencies; nil means that nothing was measured, and
+	// then no objective is held against them.
+	ProcessingP99 *time.Duration
+	EndToEndP99   *time.Duration
+	// SummariesHeld is what the summary API itself says it has stored in this simulation; nil means that
+	// it was not asked.
+	SummariesHeld *int64
+}
+
+// Judge applies every check and gathers the reasons of those that fail, in their order.
+func Judge(in Input) Verdict {
+	v := Verdict{Outcome: Pass, Reasons: []string{}}
+	for _, check := range checks() {
+		if reason, failed := check(in); failed {
+			v.Outcome = Fail
+			v.Reasons = append(v.Reasons, reason)
+		}
+	}
+	return v
+}
+
+// check is one thing that has to hold. Its reason is one sentence for a person.
+type check func(Input) (reason string, failed bool)
+
+// checks lists what has to hold, causes before their consequences.
+func checks() []check {
+	return []check{
+		// An event that still waits somewhere may yet take effect, or not: nothing is proved before rest.
+		restWasReached,
+		// Every event that the broker took responsibility for has to take effect.
+		nothingLost,
+		// Nothing may count twice, however often it was delivered.
+		nothingTakenTwice,
+		// An effect without its count would make every other number here worthless.
+		nothingUncounted,
+		// The intent decides what an exit is held to, so it has to arrive as it was published.
+		intentsKept,
+		// An exit whose plate was claimed from an entry has to meet that entry.
+		nothingUnexpected,
+		// A visit that ended has to reach the summary API.
+		outboxEmpty,
+		// Each ended visit makes exactly one summary.
+		oneSummaryPerVisit,
+		// The API's own count is the only one that this system does not keep itself.
+		summariesHeld,
+		// A dead letter is an event that could not be processed.
+		nothingDeadLettered,
+		// The objectives are the user's.
+		processingInTime,
+		effectInTime,
+	}
+}
+
+func restWasReached(in Input) (string, bool) {
+	waiting := in.Depths.Ready + in.Depths.Retry
+	if in.Report.AtRest && waiting == 0 && in.InFlight == 0 {
+		return "", false
+	}
+	return fmt.Sprintf("the simulation is not at rest: %s in queues, %s for another attempt, %s in processors, %s without effect so far",
+		count(in.Depths.Ready, "message waits", "messages wait"),
+		count(in.Depths.Retry, "waits", "wait"),
+		count(in.InFlight, "is", "are"),
+		count(in.Report.Outstanding, "confirmed event is", "confirmed events are")), true
+}
+
+func nothingLost(in Input) (string, bool) {
+	return fmt.Sprintf("%s lost: confirmed by the broker, but never took effect (%s, %s); at most %d allowed",
+		count(in.Report.Lost, "event was", "events were"),
+		count(in.Report.MissingEntries, "entry", "entries"),
+		count(in.Report.MissingMatched+in.Report.MissingUnmatched, "exit", "exits"),
+		in.Objectives.MaxLost), in.Report.Lost > in.Objectives.MaxLost
+}
+
+func nothingTakenTwice(in Input) (string, bool) {
+	return fmt.Sprintf("%s taken more than once", count(in.Report.TakenTwice, "effect was", "effects were")),
+		in.Report.TakenTwice > 0
+}
+
+func nothingUncounted(in Input) (string, bool) {
+	return fmt.Sprintf("%s effect without being counted: the ledger's counters were changed or lost",
+		count(in.Report.Uncounted, "event took", "events took")), in.Report.Uncounted > 0
+}
+
+func intentsKept(in Input) (string, bool) {
+	// While not at rest the shares of outstanding events are positive, so a negative one is a fact at any time.
+	changed := max(-in.Report.MissingEntries, 0) + max(-in.Report.MissingMatched, 0) + max(-in.Report.MissingUnmatched, 0)
+	return fmt.Sprintf("%s processed with another intent than the generator published",
+		count(changed, "exit was", "exits were")), changed > 0
+}
+
+func nothingUnexpected(in Input) (string, bool) {
+	return fmt.Sprintf("%s no visit although the plate had entered (unmatched_unexpected); at most %d allowed",
+			count(in.Report.UnmatchedUnexpected, "exit found", "exits found"), in.Objectives.MaxUnexpected),
+		in.Report.UnmatchedUnexpected > in.Objectives.MaxUnexpected
+}
+
+func outboxEmpty(in Input) (string, bool) {
+	return fmt.Sprintf("%s in the outbox: the summary API has not accepted them",
+		count(in.Report.Outbox, "summary waits", "summaries wait")), in.Report.Outbox > 0
+}
+
+func oneSummaryPerVisit(in Input) (string, bool) {
+	ended := in.Report.Matched + in.Report.StrangerMatched
+	made := in.Report.SummariesStored + in.Report.Outbox
+	return fmt.Sprintf("%s but %s made of them", count(ended, "visit ended", "visits ended"),
+		count(made, "summary was", "summaries were")), ended != made
+}
+
+func summariesHeld(in Input) (string, bool) {
+	if in.SummariesHeld == nil {
+		return "", false
+	}
+	return fmt.Sprintf("the summary API holds %s of this simulation but accepted %d",
+		count(*in.SummariesHeld, "summary", "summaries"), in.Report.SummariesStored), *in.SummariesHeld != in.Report.SummariesStored
+}
+
+func nothingDeadLettered(in Input) (string, bool) {
+	// The broker dead-letters on its own what was delivered too often, which no processor counts.
+	dead := max(in.Report.DeadLettered, in.Depths.Dead)
+	return fmt.Sprintf("%s dead-lettered; the headers of each say why", count(dead, "event was", "events were")), dead > 0
+}
+
+func processingInTime(in Input) (string, bool) {
+	return tooSlow("processing p99", in.ProcessingP99, in.Objectives.ProcessingP99)
+}
+
+func effectInTime(in Input) (string, bool) {
+	return tooSlow("end-to-end p99", in.EndToEndP99, in.Objectives.EndToEndP99)
+}
+
+func tooSlow(what string, measured *time.Duration, objective plan.Duration) (string, bool) {
+	if measured == nil || objective == 0 {
+		return "", false
+	}
+	return fmt.Sprintf("%s is %s, beyond the objective of %s", what, measured.Round(time.Microsecond), objective),
+		*measured > objective.D()
+}
+
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
