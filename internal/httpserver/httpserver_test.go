@@ -1,0 +1,136 @@
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	passes := Check{"store", func(context.Context) error { return nil }}
+	fails := Check{"broker", func(context.Context) error { return errors.New("not connected yet") }}
+	hangs := Check{"api", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	rest := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the rest") })
+	tests := []struct {
+		name   string
+		ready  []Check
+		rest   http.Handler
+		method string
+		path   string
+		status int
+		body   string
+	}{
+		{"a process without checks is ready", nil, nil, "GET", "/readyz", 200, "ok\n"},
+		{"a process whose checks pass is ready", []Check{passes, passes}, nil, "GET", "/readyz", 200, "ok\n"},
+		{"a check that fails is named with its reason", []Check{passes, fails}, nil, "GET", "/readyz", 503, "broker: not connected yet\n"},
+		{"a check that hangs does not hold the answer up", []Check{hangs}, nil, "GET", "/readyz", 503, "api: context deadline exceeded\n"},
+		{"a process that is not ready is alive", []Check{fails}, nil, "GET", "/healthz", 200, "ok\n"},
+		{"metrics are served", nil, nil, "GET", "/metrics", 200, "parking_test_total 1"},
+		{"another path goes to the rest", nil, rest, "GET", "/v1/stats", 200, "the rest"},
+		{"another path without a rest is not found", nil, nil, "GET", "/v1/stats", 404, ""},
+		{"another method is refused", nil, nil, "POST", "/readyz", 405, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			registry := prometheus.NewRegistry()
+			counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "parking_test_total"})
+			counter.Inc()
+			registry.MustRegister(counter)
+			h := Handler(Options{Metrics: registry, Ready: tt.ready, Rest: tt.rest, Log: slog.New(slog.DiscardHandler)})
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, http.NoBody))
+			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.body) {
+				t.Errorf("answer is %d %q, want %d %q", w.Code, w.Body, tt.status, tt.body)
+			}
+		})
+	}
+}
+
+func TestServeAnswersUntilItsContextEnds(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	entered, release := make(chan struct{}), make(chan struct{})
+	s, err := Listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-release
+		_, _ = io.WriteString(w, "finished")
+	}), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx) }()
+
+	body := make(chan string, 1)
+	go func() {
+		response, err := http.Get("http://" + s.Address())
+		if err != nil {
+			body <- err.Error()
+			return
+		}
+		defer func() { _ = response.Body.Close() }()
+		b, _ := io.ReadAll(response.Body)
+		body <- string(b)
+	}()
+	<-entered
+	stop()
+	close(release)
+	if got := <-body; got != "finished" {
+		t.Errorf("the request under way got %q", got)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if _, err := http.Get("http://" + s.Address()); err == nil {
+		t.Error("the server still answers")
+	}
+}
+
+func TestARequestThatNeverEndsDoesNotKeepTheServer(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	s, err := Listen("127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(entered)
+		<-release
+	}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx) }()
+	go func() {
+		if response, err := http.Get("http://" + s.Address()); err == nil {
+			_ = response.Body.Close()
+		}
+	}()
+	<-entered
+	stop()
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func TestAnAddressThatIsTakenIsNamed(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	first, err := Listen("127.0.0.1:0", http.NotFoundHandler(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.Close() }()
+	if _, err := Listen(first.Address(), http.NotFoundHandler(), log); err == nil || !strings.Contains(err.Error(), first.Address()) {
+		t.Errorf("error %v does not name %s", err, first.Address())
+	}
+}
