@@ -1,0 +1,162 @@
+package processor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// EntryEventProcessor records entries.
+type EntryEventProcessor struct {
+	store      EntryStore
+	partitions int
+	maxStay    atomic.Int64 // a time.Duration
+	log        *slog.Logger
+}
+
+// NewEntryEventProcessor returns a Handler of entry events. A visit that is never claimed is kept for
+// maxStay.
+func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
+	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
+	p.SetMaxStay(maxStay)
+	return p
+}
+
+// SetMaxStay changes how long visits of entries to come are kept. It may be called at any time.
+func (p *EntryEventProcessor) SetMaxStay(maxStay time.Duration) { p.maxStay.Store(int64(maxStay)) }
+
+// ProcessMessage parses an entry and records it.
+func (p *EntryEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
+	entry, err := parse(&msg, event.ParseEntry)
+	if err != nil {
+		return Completion{}, err
+	}
+	partition := event.PartitionOf(entry.Plate, p.partitions)
+	mark, err := p.store.Mark(ctx, partition)
+	if err != nil {
+		return Completion{}, Transient(StageStore, entry.ID, err)
+	}
+	result, err := p.store.RecordEntry(ctx, store.EntryStep{
+		Origin:    entryOrigin(&msg, entry.ID, partition),
+		Partition: partition,
+		Plate:     entry.Plate,
+		At:        entry.At,
+		MaxStay:   time.Duration(p.maxStay.Load()),
+	})
+	if err != nil {
+		return Completion{}, Transient(StageStore, entry.ID, err)
+	}
+	logResult(ctx, p.log, "entry processed", result, entry.ID, entry.Plate)
+	return Completion{Outcome: outcomeOf(result), Partition: partition, Mark: mark}, nil
+}
+
+// ExitEventProcessor matches exits with their entries and posts the summaries of the visits they end.
+type ExitEventProcessor struct {
+	store      ExitStore
+	poster     Poster
+	partitions int
+	log        *slog.Logger
+}
+
+// NewExitEventProcessor returns a Handler of exit events.
+func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog.Logger) *ExitEventProcessor {
+	return &ExitEventProcessor{store: s, poster: poster, partitions: partitions, log: log}
+}
+
+// ProcessMessage parses an exit, matches it with its entry and, if it ends a visit, posts the summary.
+// An exit that ended its visit before, but whose summary has not been accepted yet, posts it again.
+func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
+	exit, err := parse(&msg, event.ParseExit)
+	if err != nil {
+		return Completion{}, err
+	}
+	partition := event.PartitionOf(exit.Plate, p.partitions)
+	mark, err := p.store.Mark(ctx, partition)
+	if err != nil {
+		return Completion{}, Transient(StageStore, exit.ID, err)
+	}
+	origin, intent := exitOrigin(&msg, exit.ID, partition)
+	exited, err := p.store.RecordExit(ctx, store.ExitStep{
+		Origin:      origin,
+		Partition:   partition,
+		Plate:       exit.Plate,
+		At:          exit.At,
+		Intent:      intent,
+		LastAttempt: isLastAttempt(origin, msg.Attempt),
+	})
+	if err != nil {
+		return Completion{}, Transient(StageStore, exit.ID, err)
+	}
+	logResult(ctx, p.log, "exit processed", exited.Result, exit.ID, exit.Plate)
+
+	done := Completion{Outcome: outcomeOf(exited.Result), Partition: partition, Mark: mark}
+	switch exited.Result {
+	case store.ResultMatched, store.ResultPending:
+		done.Outcome = OutcomeMatched
+		return done, p.deliver(ctx, partition, exited.Summary)
+	case store.ResultPrecedesEntry:
+		return Completion{}, Permanent(StageSummarize, exit.ID,
+			fmt.Errorf("the exit is dated %s, before the entry of its visit", exit.At.Format(time.RFC3339Nano)))
+	}
+	return done, nil
+}
+
+// deliver posts a summary and takes it out of the outbox.
+func (p *ExitEventProcessor) deliver(ctx context.Context, partition int, s event.Summary) error {
+	if err := p.poster.Post(ctx, s); err != nil {
+		if isRejection(err) {
+			return Permanent(StagePost, s.ID, err)
+		}
+		return Transient(StagePost, s.ID, err)
+	}
+	if err := p.store.SettleSummary(ctx, partition, s.ID); err != nil {
+		return Transient(StageStore, s.ID, err)
+	}
+	return nil
+}
+
+// parse reads the event in a message; read refuses a body of more than event.MaxBodyBytes unread. The
+// failure is permanent: the message will never be another.
+func parse[E event.Entry | event.Exit](msg *broker.Message, read func([]byte) (E, error)) (E, error) {
+	var none E
+	if !isJSON(msg.ContentType) {
+		return none, Permanent(StageParse, "", fmt.Errorf("the content type %.64q is not %s", msg.ContentType, event.ContentType))
+	}
+	e, err := read(msg.Body)
+	if err != nil {
+		return none, Permanent(StageParse, "", err)
+	}
+	return e, nil
+}
+
+// isJSON reports whether a content type is that of events. Parameters do not matter, nor does the case.
+func isJSON(contentType string) bool {
+	if contentType == "" || contentType == event.ContentType {
+		return true
+	}
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(mediaType), event.ContentType)
+}
+
+// logResult says at debug level what became of an event, and of an exit without a visit whether its
+// generator meant that to happen.
+func logResult(ctx context.Context, log *slog.Logger, message string, r store.Result, id, plate string) {
+	if !log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("result", string(r)), slog.String("id", id), slog.String("plate", plate)}
+	switch r {
+	case store.ResultUnmatchedExpected:
+		attrs = append(attrs, slog.Bool("expected", true))
+	case store.ResultUnmatchedUnexpected, store.ResultEntryNotFound:
+		attrs = append(attrs, slog.Bool("expected", false))
+	}
+	log.LogAttrs(ctx, slog.LevelDebug, message, attrs...)
+}
