@@ -1,0 +1,145 @@
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Width is the number of columns that a line takes, ANSI sequences not counted. Every character is taken
+// to be one column wide.
+func Width(s string) int {
+	n := 0
+	for s != "" {
+		if rest, ok := cutSequence(s); ok {
+			s = rest
+			continue
+		}
+		_, size := utf8.DecodeRuneInString(s)
+		s = s[size:]
+		n++
+	}
+	return n
+}
+
+// Truncate cuts a line to a number of columns and keeps its ANSI sequences whole.
+func Truncate(s string, columns int) string {
+	var b strings.Builder
+	n := 0
+	for s != "" {
+		if rest, ok := cutSequence(s); ok {
+			b.WriteString(s[:len(s)-len(rest)])
+			s = rest
+			continue
+		}
+		_, size := utf8.DecodeRuneInString(s)
+		if n < columns {
+			b.WriteString(s[:size])
+			n++
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// cutSequence removes an ANSI colour sequence from the beginning of s, if there is one.
+func cutSequence(s string) (rest string, found bool) {
+	if !strings.HasPrefix(s, "\x1b[") {
+		return s, false
+	}
+	_, rest, found = strings.Cut(s, "m")
+	return rest, found
+}
+
+// PadLeft and PadRight fill a text with blanks to a number of columns.
+func PadLeft(s string, columns int) string {
+	return strings.Repeat(" ", max(columns-Width(s), 0)) + s
+}
+
+// PadRight fills with blanks on the right.
+func PadRight(s string, columns int) string {
+	return s + strings.Repeat(" ", max(columns-Width(s), 0))
+}
+
+const (
+	hideCursor = "\x1b[?25l"
+	showCursor = "\x1b[?25h"
+	clearBelow = "\x1b[J"
+)
+
+// Screen shows a few lines at the bottom of a terminal and refreshes them in place. What is written to it
+// as an io.Writer, such as a log, appears above them. It is safe for concurrent use.
+type Screen struct {
+	out  io.Writer
+	size func() (columns, rows int)
+
+	mu     sync.Mutex
+	lines  []string // what is shown
+	shown  int      // how many rows of the terminal that takes
+	closed bool
+}
+
+// NewScreen returns a screen that shows nothing yet. It asks for the terminal's size at each refresh.
+func NewScreen(out io.Writer, size func() (columns, rows int)) *Screen {
+	return &Screen{out: out, size: size}
+}
+
+// Show replaces the lines shown. Lines that do not fit are cut: at the right, and the last ones.
+func (s *Screen) Show(lines []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.lines = lines
+	s.redraw(nil)
+}
+
+// Write puts whole lines above those shown.
+func (s *Screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.lines) == 0 {
+		return s.out.Write(p)
+	}
+	s.redraw(p)
+	return len(p), nil
+}
+
+// Close leaves the terminal without the lines, as if they had never been there. What is written later goes
+// straight through.
+func (s *Screen) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if s.shown > 0 {
+		_, _ = io.WriteString(s.out, s.home()+clearBelow+showCursor) // nothing is left to be done about a broken terminal
+	}
+}
+
+// redraw writes above and then the lines, in one write so that nothing flickers.
+func (s *Screen) redraw(above []byte) {
+	columns, rows := s.size()
+	var b strings.Builder
+	b.WriteString(hideCursor + s.home() + clearBelow)
+	b.Write(above)
+	visible := s.lines[:min(len(s.lines), max(rows-1, 1))]
+	for _, line := range visible {
+		b.WriteString(Truncate(line, columns) + "\n")
+	}
+	s.shown = len(visible)
+	_, _ = io.WriteString(s.out, b.String())
+}
+
+// home moves the cursor to the beginning of the first line shown.
+func (s *Screen) home() string {
+	if s.shown == 0 {
+		return "\r"
+	}
+	return fmt.Sprintf("\r\x1b[%dA", s.shown)
+}

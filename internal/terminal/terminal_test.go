@@ -1,0 +1,139 @@
+package terminal
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ got, want string }{
+		{Count(0), "0"}, {Count(999), "999"}, {Count(1000), "1,000"}, {Count(-1234567), "-1,234,567"},
+		{Rate(0), "0.0"}, {Rate(99.94), "99.9"}, {Rate(99.96), "100"}, {Rate(149999.6), "150,000"},
+		{Duration(0), "0 s"}, {Duration(17), "17 ns"}, {Duration(1234), "1.23 µs"}, {Duration(23456), "23.5 µs"},
+		{Duration(999499), "999 µs"}, {Duration(999500), "1.00 ms"}, {Duration(123456789), "123 ms"},
+		{Duration(9994 * time.Millisecond), "9.99 s"}, {Duration(9996 * time.Millisecond), "10.0 s"},
+		{Duration(1234 * time.Second), "1234 s"}, {Duration(-time.Second), "-1.00 s"},
+		{Clock(0), "0:00"}, {Clock(59600 * time.Millisecond), "1:00"}, {Clock(3723 * time.Second), "1:02:03"},
+		{Bytes(1023), "1023 B"}, {Bytes(1 << 20), "1 MiB"}, {Bytes(3 << 30), "3 GiB"},
+		{Bar(0, 4), "░░░░"}, {Bar(.5, 4), "██░░"}, {Bar(1, 4), "████"}, {Bar(.53, 4), "██▏░"}, {Bar(7, 2), "██"}, {Bar(-1, 2), "░░"},
+	}
+	for _, tt := range tests {
+		if tt.got != tt.want {
+			t.Errorf("got %q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+func TestColouredTextKeepsItsWidth(t *testing.T) {
+	t.Parallel()
+	coloured := Palette{enabled: true}
+	text := coloured.Good("µs") + " " + coloured.Bad("12")
+	if Width(text) != 5 {
+		t.Errorf("width of %q is %d", text, Width(text))
+	}
+	if got := Width(Truncate(text, 3)); got != 3 {
+		t.Errorf("width of %q cut to 3 is %d", Truncate(text, 3), got)
+	}
+	if !strings.HasSuffix(Truncate(text, 4), "\x1b[0m") {
+		t.Errorf("%q leaves its colour on", Truncate(text, 4))
+	}
+	if got := PadLeft(text, 7); Width(got) != 7 || !strings.HasPrefix(got, "  ") {
+		t.Errorf("padded left: %q", got)
+	}
+	if got := PadRight(text, 7); Width(got) != 7 || !strings.HasSuffix(got, "  ") {
+		t.Errorf("padded right: %q", got)
+	}
+	if got := (Palette{}).Bad("plain"); got != "plain" {
+		t.Errorf("without colours: %q", got)
+	}
+}
+
+func TestAFileIsNoTerminal(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if Is(f) || CanRefresh(f) || PaletteFor(f) != (Palette{}) {
+		t.Error("a file is taken for a terminal")
+	}
+	if columns, rows := Size(f); columns != 80 || rows != 24 {
+		t.Errorf("size is %d×%d", columns, rows)
+	}
+}
+
+// display is as much of a terminal as the screen uses: lines, a cursor that moves up, and clearing.
+type display struct {
+	lines []string
+	row   int
+}
+
+func (d *display) Write(p []byte) (int, error) {
+	text := string(p)
+	for text != "" {
+		var up int
+		switch {
+		case strings.HasPrefix(text, clearBelow):
+			d.lines, text = d.lines[:min(d.row, len(d.lines))], text[len(clearBelow):]
+		case strings.HasPrefix(text, hideCursor), strings.HasPrefix(text, showCursor):
+			text = text[len(hideCursor):]
+		case text[0] == '\r':
+			text = text[1:]
+		case scanned(text, &up):
+			d.row -= up
+			text = text[strings.Index(text, "A")+1:]
+		default:
+			line, rest, _ := strings.Cut(text, "\n")
+			d.lines = append(d.lines[:min(d.row, len(d.lines))], line)
+			d.row++
+			text = rest
+		}
+	}
+	return len(p), nil
+}
+
+func scanned(text string, up *int) bool {
+	n, err := fmt.Sscanf(text, "\x1b[%dA", up)
+	return n == 1 && err == nil
+}
+
+func TestAScreenIsRefreshedInPlaceBelowWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	d := &display{}
+	s := NewScreen(d, func() (int, int) { return 6, 4 })
+	expect := func(want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, d.lines); diff != "" {
+			t.Errorf("terminal shows (-want +got):\n%s", diff)
+		}
+	}
+	write := func(line string) {
+		t.Helper()
+		if n, err := s.Write([]byte(line)); n != len(line) || err != nil {
+			t.Errorf("Write: %d, %v", n, err)
+		}
+	}
+	write("before\n")
+	expect("before")
+	s.Show([]string{"a", "b"})
+	expect("before", "a", "b")
+	s.Show([]string{"c too long", "d", "e", "beyond the last row"})
+	expect("before", "c too ", "d", "e")
+	write("log\n")
+	expect("before", "log", "c too ", "d", "e")
+	s.Show([]string{"f"})
+	expect("before", "log", "f")
+	s.Close()
+	s.Close()
+	expect("before", "log")
+	s.Show([]string{"nothing"})
+	write("after\n")
+	expect("before", "log", "after")
+}
