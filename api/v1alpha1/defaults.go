@@ -1,0 +1,125 @@
+package v1alpha1
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Default fills in what the spec leaves out, exactly as the API server does from the +default markers of
+// the types, so that a manifest means the same with and without a cluster.
+func (s *ParkingSimulation) Default() {
+	spec := &s.Spec
+	setDefault(&spec.Seed, 1)
+	setDefault(&spec.Entry.Rate, 200)
+	spec.Entry.GeneratorSpec.setDefaults()
+	setDefault(&spec.Exit.Rate, 180)
+	setDefault(&spec.Exit.MatchPercent, 20)
+	setDefault(&spec.Exit.MinStay, metav1.Duration{Duration: 2 * time.Second})
+	spec.Exit.GeneratorSpec.setDefaults()
+	setDefault(&spec.Plates.MaxStay, metav1.Duration{Duration: time.Hour})
+	setDefault(&spec.Processor.Replicas, 2)
+	setDefault(&spec.Processor.Concurrency, 256)
+	spec.RabbitMQ.setDefaults()
+	spec.Redis.Managed.setDefaults()
+	spec.SummaryAPI.Managed.setDefaults()
+	spec.Monitoring.setDefaults()
+	setDefault(&spec.Objectives.MaxLost, 0)
+	setDefault(&spec.Objectives.MaxUnexpected, 0)
+	setDefaultText(&spec.DeletionPolicy, DeletionPolicyDelete)
+}
+
+func (g *GeneratorSpec) setDefaults() {
+	setDefault(&g.Replicas, 1)
+	setDefaultText(&g.Arrivals, ArrivalsUniform)
+}
+
+func (r *RabbitMQSpec) setDefaults() {
+	setDefaultText(&r.QueueType, QueueTypeQuorum)
+	setDefault(&r.Partitions, 1)
+	r.Managed.setDefaults()
+}
+
+func (m *ManagedRabbitMQ) setDefaults() {
+	if m == nil {
+		return
+	}
+	setDefault(&m.Replicas, 1)
+	m.Storage.setDefaults()
+}
+
+func (m *ManagedRedis) setDefaults() {
+	if m != nil {
+		m.Storage.setDefaults()
+	}
+}
+
+func (m *ManagedSummaryAPI) setDefaults() {
+	if m != nil {
+		m.Storage.setDefaults()
+	}
+}
+
+func (s *StorageSpec) setDefaults() {
+	setDefault(&s.Size, resource.MustParse("2Gi"))
+}
+
+func (m *MonitoringSpec) setDefaults() {
+	setDefaultText(&m.ServiceMonitors, MonitoringAuto)
+	setDefault(&m.Interval, metav1.Duration{Duration: 15 * time.Second})
+	setDefaultText(&m.Rules, MonitoringAuto)
+	setDefaultText(&m.Dashboards, MonitoringAuto)
+}
+
+// ManagedOrDefault returns what the operator is to run: managed, or its defaults where nothing else is
+// named. It returns nil when the spec names a RabbitMQ that is not managed.
+func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
+	if r.ClusterRef != nil || r.SecretRef != nil {
+		return nil
+	}
+	managed := orNew(r.Managed.DeepCopy())
+	managed.setDefaults()
+	return managed
+}
+
+// ManagedOrDefault returns what the operator is to run: managed, or its defaults where nothing else is
+// named. It returns nil when the spec names a Redis that is not managed.
+func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
+	if r.SecretRef != nil {
+		return nil
+	}
+	managed := orNew(r.Managed.DeepCopy())
+	managed.setDefaults()
+	return managed
+}
+
+// ManagedOrDefault returns what the operator is to run: managed, or its defaults where nothing else is
+// named. It returns nil when the spec gives the URL of another API.
+func (s *SummaryAPISpec) ManagedOrDefault() *ManagedSummaryAPI {
+	if s.URL != "" {
+		return nil
+	}
+	managed := orNew(s.Managed.DeepCopy())
+	managed.setDefaults()
+	return managed
+}
+
+func orNew[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	return p
+}
+
+func setDefault[T any](field **T, value T) {
+	if *field == nil {
+		*field = &value
+	}
+}
+
+func setDefaultText[T ~string](field *T, value T) {
+	if *field == "" {
+		*field = value
+	}
+}

@@ -1,0 +1,613 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// ParkingSimulation is an event-driven parking simulation that runs on RabbitMQ and Redis, and accounts
+// for every event: generators publish cars that enter and leave a car park, processors match each exit
+// with its entry and post a summary of the visit to a REST API, and a ledger tells at the end whether
+// anything was lost or counted twice.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=psim,categories=parking,scope=Namespaced
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.processor.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:printcolumn:name="Entry/s",type=integer,JSONPath=`.spec.entry.rate`,description="Entries a second, before any stage"
+// +kubebuilder:printcolumn:name="Exit/s",type=integer,JSONPath=`.spec.exit.rate`,description="Exits a second, before any stage"
+// +kubebuilder:printcolumn:name="Match%",type=integer,JSONPath=`.spec.exit.matchPercent`,description="Percentage of exits that are drawn to leave with a plate that entered"
+// +kubebuilder:printcolumn:name="Processors",type=integer,JSONPath=`.status.replicas`,description="Processor pods"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Reason of the condition Ready"
+// +kubebuilder:printcolumn:name="Processed",type=integer,JSONPath=`.status.ledger.processed`,description="Events that took effect"
+// +kubebuilder:printcolumn:name="Lost",type=integer,JSONPath=`.status.ledger.lost`,description="Confirmed events that did not take effect"
+// +kubebuilder:printcolumn:name="Verdict",type=string,JSONPath=`.status.verdict`,description="PASS or FAIL, once the simulation is complete",priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-': Services are named after it"
+type ParkingSimulation struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata. The name has at most 40 characters of a-z, 0-9 and '-' and
+	// starts with a letter: Services and pods are named after it.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec says what to simulate. Every field is optional: an empty spec runs 200 entries and 180 exits a
+	// second through a RabbitMQ, a Redis and a summary API that the operator brings up beside it.
+	// +default={}
+	// +optional
+	Spec ParkingSimulationSpec `json:"spec,omitzero"`
+
+	// status says what became of it. The operator writes it.
+	// +optional
+	Status ParkingSimulationStatus `json:"status,omitzero"`
+}
+
+// ParkingSimulationList is a list of simulations.
+//
+// +kubebuilder:object:root=true
+type ParkingSimulationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []ParkingSimulation `json:"items"`
+}
+
+// ParkingSimulationSpec says what to simulate.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || !self.plates.maxStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
+// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
+// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
+type ParkingSimulationSpec struct {
+	// suspend true stops the generators at once; the processors finish what is queued and stay, and so do
+	// queues, keys and summaries. Set it to false to resume. The time in between counts against duration.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
+	// duration is how long events are generated, as a Go duration such as "90s", "30m" or "1h30m". Then
+	// the queues drain, the verdict is written to the status, and the simulation is Complete. Without it
+	// the simulation runs until it is deleted. At most 8760h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s and up to 8760h, such as \"30m\" or \"1h30m\"; leave it out to run until deletion"
+	// +optional
+	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// seed determines the order of the plates and the draws of the exits: two runs with the same seed and
+	// spec publish the same. It cannot be changed, because plates that are parked could be drawn again.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as parked plates could be drawn again: create another simulation for another seed"
+	// +default=1
+	// +optional
+	Seed *int64 `json:"seed,omitempty"`
+
+	// entry says how cars enter.
+	// +default={}
+	// +optional
+	Entry EntrySpec `json:"entry,omitzero"`
+
+	// exit says how cars leave.
+	// +default={}
+	// +optional
+	Exit ExitSpec `json:"exit,omitzero"`
+
+	// plates says how long plates are kept.
+	// +default={}
+	// +optional
+	Plates PlatesSpec `json:"plates,omitzero"`
+
+	// processor says how many pods process the events, and how.
+	// +default={}
+	// +optional
+	Processor ProcessorSpec `json:"processor,omitzero"`
+
+	// rabbitmq says which RabbitMQ carries the events, and how. At most one of managed, clusterRef and
+	// secretRef may be set; without any, a RabbitMQ is managed with its defaults.
+	// +default={}
+	// +optional
+	RabbitMQ RabbitMQSpec `json:"rabbitmq,omitzero"`
+
+	// redis says which Redis or Valkey keeps visits and ledger. At most one of managed and secretRef may be
+	// set; without any, a Redis is managed with its defaults.
+	// +default={}
+	// +optional
+	Redis RedisSpec `json:"redis,omitzero"`
+
+	// summaryAPI says which REST API receives the summaries of finished visits. At most one of managed and
+	// url may be set; without any, the API that comes with the operator is run with its defaults.
+	// +default={}
+	// +optional
+	SummaryAPI SummaryAPISpec `json:"summaryAPI,omitzero"`
+
+	// monitoring says what is created for the Prometheus Operator and for Grafana.
+	// +default={}
+	// +optional
+	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
+
+	// objectives are what the verdict holds the simulation to.
+	// +default={}
+	// +optional
+	Objectives ObjectivesSpec `json:"objectives,omitzero"`
+
+	// deletionPolicy says what becomes of the simulation's queues and keys on a RabbitMQ or Redis that
+	// this operator does not manage, when the simulation is deleted. Delete removes them; Retain leaves them,
+	// for inspection, and it is up to you to remove them. What the operator manages is always removed.
+	// +default="Delete"
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// DeletionPolicy says what becomes of what a simulation has on servers that are not managed.
+//
+// +kubebuilder:validation:Enum=Delete;Retain
+type DeletionPolicy string
+
+// The deletion policies.
+const (
+	DeletionPolicyDelete DeletionPolicy = "Delete"
+	DeletionPolicyRetain DeletionPolicy = "Retain"
+)
+
+// Arrivals is an arrival process.
+//
+// +kubebuilder:validation:Enum=Uniform;Poisson
+type Arrivals string
+
+// The arrival processes.
+const (
+	// ArrivalsUniform spaces events evenly.
+	ArrivalsUniform Arrivals = "Uniform"
+	// ArrivalsPoisson makes each event independent of the others, with exponentially distributed gaps.
+	ArrivalsPoisson Arrivals = "Poisson"
+)
+
+// EntrySpec says how cars enter.
+type EntrySpec struct {
+	// rate is the number of entries a second, over all replicas together. Edits reach the running
+	// generators within seconds, without a restart. 0 generates none. With stages it is the rate at which
+	// the first one starts.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +default=200
+	// +optional
+	Rate *int32 `json:"rate,omitempty"`
+
+	GeneratorSpec `json:",inline"`
+}
+
+// ExitSpec says how cars leave.
+type ExitSpec struct {
+	// rate is the number of exits a second, matched and unmatched, over all replicas together. Edits
+	// reach the running generators within seconds, without a restart. 0 generates none. With stages it is
+	// the rate at which the first one starts.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +default=180
+	// +optional
+	Rate *int32 `json:"rate,omitempty"`
+
+	// matchPercent is the percentage of exits, a whole number from 0 to 100, that are drawn to leave with
+	// a plate that entered; the others leave with a plate that never did, which the processor is to find
+	// out. More matched exits than entries cannot be sustained: the shortfall is counted as starved.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	// +default=20
+	// +optional
+	MatchPercent *int32 `json:"matchPercent,omitempty"`
+
+	// minStay is how long a car has to have been in before it may be drawn to leave, as a Go duration
+	// such as "2s". It must be less than plates.maxStay. "0s" lets a car leave at once.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h, such as \"500ms\" or \"2s\""
+	// +default="2s"
+	// +optional
+	MinStay *metav1.Duration `json:"minStay,omitempty"`
+
+	GeneratorSpec `json:",inline"`
+}
+
+// GeneratorSpec is what entry and exit generators have in common.
+type GeneratorSpec struct {
+	// replicas is the number of generator pods that share the rate; 1 suffices for some ten thousand
+	// events a second. 0 generates nothing.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=64
+	// +default=1
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// arrivals is how events are spaced: Uniform evenly, Poisson at random as independent cars would be.
+	// Either way the number of events follows the rate.
+	// +default="Uniform"
+	// +optional
+	Arrivals Arrivals `json:"arrivals,omitempty"`
+
+	// stages ramp the rate linearly, one after the other, starting from rate when the simulation starts;
+	// the last stage's rate then holds. At most 100.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=atomic
+	// +optional
+	Stages []Stage `json:"stages,omitempty"`
+
+	// resources are the compute resources of each generator's container. Without them the operator's
+	// defaults apply.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// template is merged over the generator pods' template that the operator makes. An edit rolls the pods.
+	// +optional
+	Template *PodTemplate `json:"template,omitempty"`
+}
+
+// Stage is a linear ramp of a rate.
+type Stage struct {
+	// duration is how long the ramp takes, as a Go duration such as "5m". For a jump take "1ms".
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s and up to 8760h, such as \"5m\"; for a jump take \"1ms\""
+	// +required
+	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// rate is the number of events a second that is reached at the end of the stage. 0 comes to a halt.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +required
+	Rate *int32 `json:"rate,omitempty"`
+}
+
+// PlatesSpec says how long plates are kept.
+type PlatesSpec struct {
+	// maxStay is how long a car that does not leave is remembered, as a Go duration such as "1h". It
+	// bounds what Redis holds to entry.rate times maxStay visits of some 150 bytes each, which must not
+	// exceed the 87880000 plates there are.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s and up to 8760h, such as \"10m\" or \"1h\""
+	// +default="1h"
+	// +optional
+	MaxStay *metav1.Duration `json:"maxStay,omitempty"`
+}
+
+// ProcessorSpec says how many pods process the events, and how.
+type ProcessorSpec struct {
+	// replicas is the number of processor pods. All of them consume all queues. It is what
+	// `kubectl scale psim` and a HorizontalPodAutoscaler set. 0 leaves the events in their queues.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	// +default=2
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// concurrency is the number of messages that each pod has in progress at a time, per queue: its
+	// prefetch count. More hides more latency of Redis and of the summary API, and takes more memory.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +default=256
+	// +optional
+	Concurrency *int32 `json:"concurrency,omitempty"`
+
+	// resources are the compute resources of each processor's container. Without them the operator's
+	// defaults apply.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// template is merged over the processor pods' template that the operator makes. An edit rolls the pods.
+	// +optional
+	Template *PodTemplate `json:"template,omitempty"`
+}
+
+// PodTemplate is a strategic merge patch for a pod template.
+type PodTemplate struct {
+	// metadata adds labels and annotations to the pods.
+	// +optional
+	Metadata PodMetadata `json:"metadata,omitzero"`
+
+	// spec is a strategic merge patch for the PodSpec that the operator makes, so that a list such as
+	// containers is merged by name. The operator's container is named "parking". For example
+	// {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env": [...]}]}.
+	// A field that a PodSpec does not have makes the simulation Stalled, with a message that names it.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
+	Spec *runtime.RawExtension `json:"spec,omitempty"`
+}
+
+// PodMetadata is what a pod template's metadata may add.
+type PodMetadata struct {
+	// labels are added to the pods'; those that the operator itself sets cannot be changed.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// annotations are added to the pods'.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// RabbitMQSpec says which RabbitMQ carries the events, and how.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.managed), has(self.clusterRef), has(self.secretRef)].filter(set, set).size() <= 1",message="at most one of managed, clusterRef and secretRef may be set: remove the others"
+// +kubebuilder:validation:XValidation:rule="has(self.clusterRef) == has(oldSelf.clusterRef) && has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"
+type RabbitMQSpec struct {
+	// managed runs a RabbitMQ for this simulation alone, with generated credentials. It is deleted with the
+	// simulation. This is the default.
+	// +optional
+	Managed *ManagedRabbitMQ `json:"managed,omitempty"`
+
+	// clusterRef names a RabbitmqCluster of the RabbitMQ Cluster Operator; its default user is used.
+	// +optional
+	ClusterRef *ClusterReference `json:"clusterRef,omitempty"`
+
+	// secretRef names a Secret in the simulation's namespace that tells where a RabbitMQ is and how to log
+	// in: the keys uri, or host, port, username and password, by the Service Binding specification; and
+	// vhost, and ca.crt for TLS, if need be. Changes of the Secret are followed.
+	// +optional
+	SecretRef *SecretReference `json:"secretRef,omitempty"`
+
+	// queueType is the type of the event queues: Quorum queues are replicated and safe, Classic queues live
+	// on one node. It cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as RabbitMQ cannot change a queue's type: create another simulation"
+	// +default="Quorum"
+	// +optional
+	QueueType QueueType `json:"queueType,omitempty"`
+
+	// partitions is the number of entry queues, and of exit queues, from 1 to 64. Both events of a plate go
+	// to the same partition. More than one spreads load over a RabbitMQ cluster's nodes and over the slots
+	// of a Redis Cluster. It cannot be changed, because parked cars would be looked for in another one.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=64
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as parked cars would be looked for in another partition: create another simulation"
+	// +default=1
+	// +optional
+	Partitions *int32 `json:"partitions,omitempty"`
+}
+
+// QueueType is a type of RabbitMQ queue.
+//
+// +kubebuilder:validation:Enum=Quorum;Classic
+type QueueType string
+
+// The queue types.
+const (
+	QueueTypeQuorum  QueueType = "Quorum"
+	QueueTypeClassic QueueType = "Classic"
+)
+
+// ManagedRabbitMQ is a RabbitMQ that the operator runs.
+type ManagedRabbitMQ struct {
+	// image is the container image, RabbitMQ 3.10 or later with the management and prometheus plugins.
+	// Without it the operator's default image is used.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// replicas is the number of nodes, 1, 3 or 5: quorum queues need a majority of them. It cannot be
+	// changed, because queues keep the members that they were declared with.
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, as quorum queues need a majority"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as queues keep the members that they were declared with: create another simulation"
+	// +default=1
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// storage is the volume of each node.
+	// +default={}
+	// +optional
+	Storage StorageSpec `json:"storage,omitzero"`
+
+	// resources are the compute resources of each node's container. Without them the operator's defaults
+	// apply.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+}
+
+// RedisSpec says which Redis or Valkey keeps visits and ledger.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.secretRef))",message="at most one of managed and secretRef may be set: remove the other"
+// +kubebuilder:validation:XValidation:rule="has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"
+type RedisSpec struct {
+	// managed runs a Redis for this simulation alone, with an append-only file and a generated password. It
+	// is deleted with the simulation. This is the default.
+	// +optional
+	Managed *ManagedRedis `json:"managed,omitempty"`
+
+	// secretRef names a Secret in the simulation's namespace that tells where a Redis, Redis Cluster or
+	// Valkey is and how to log in: the keys uri, or host, port, username and password, by the Service
+	// Binding specification; and ca.crt for TLS, if need be. Changes of the Secret are followed.
+	// +optional
+	SecretRef *SecretReference `json:"secretRef,omitempty"`
+}
+
+// ManagedRedis is a Redis that the operator runs.
+type ManagedRedis struct {
+	// image is the container image, Redis 7 or later or Valkey. Without it the operator's default image is
+	// used.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// storage is the volume of the append-only file.
+	// +default={}
+	// +optional
+	Storage StorageSpec `json:"storage,omitzero"`
+
+	// resources are the compute resources of the container. Without them the operator's defaults apply. The
+	// memory limit should cover entry.rate times plates.maxStay visits of some 150 bytes each.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+}
+
+// SummaryAPISpec says which REST API receives the summaries of finished visits.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove the other"
+// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an API of your own: set url, or remove secretRef"
+type SummaryAPISpec struct {
+	// managed runs the API that comes with the operator, which keeps the summaries in SQLite. It is deleted
+	// with the simulation. This is the default.
+	// +optional
+	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
+
+	// url is the address of a REST API of your own, such as "https://example.com/v1/visits". Each summary is
+	// sent as one JSON POST with the exit event's id as Idempotency-Key, again and again until a 2xx answers.
+	// It must not hold credentials: these go into the Secret that secretRef names.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != '' && !self.contains('@')",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", without user name and password: these go into the Secret that secretRef names"
+	// +optional
+	URL string `json:"url,omitempty"`
+
+	// secretRef names a Secret in the simulation's namespace with the credentials for url: the key token for
+	// a bearer token, or username and password; and ca.crt to trust instead of the system's certificates.
+	// +optional
+	SecretRef *SecretReference `json:"secretRef,omitempty"`
+}
+
+// ManagedSummaryAPI is a summary API that the operator runs.
+type ManagedSummaryAPI struct {
+	// storage is the volume of the database, which grows by some 250 bytes a matched exit.
+	// +default={}
+	// +optional
+	Storage StorageSpec `json:"storage,omitzero"`
+
+	// resources are the compute resources of the container. Without them the operator's defaults apply.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// template is merged over the pod's template that the operator makes. An edit rolls the pod.
+	// +optional
+	Template *PodTemplate `json:"template,omitempty"`
+}
+
+// StorageSpec is a volume of something that the operator runs.
+//
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as the volume exists already: create another simulation"
+type StorageSpec struct {
+	// size is the volume's size, such as 2Gi. "0" keeps the data in the pod's ephemeral storage: it is lost,
+	// and with it the simulation's account, when the pod is deleted or moves to another node.
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('0')) >= 0",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
+	// +default="2Gi"
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
+
+	// storageClassName is the volume's storage class. Without it the cluster's default class is used.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	StorageClassName string `json:"storageClassName,omitempty"`
+}
+
+// SecretReference names a Secret in the simulation's namespace.
+type SecretReference struct {
+	// name is the Secret's name. It need not exist yet: the simulation waits for it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a Secret, in lower case, without its namespace"
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// ClusterReference names a RabbitmqCluster.
+type ClusterReference struct {
+	// name is the RabbitmqCluster's name. It need not exist yet: the simulation waits for it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a RabbitmqCluster, in lower case, without its namespace"
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// namespace is the RabbitmqCluster's namespace. Without it the simulation's own is meant.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be the name of a namespace, in lower case"
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// MonitoringSpec says what is created for the Prometheus Operator and for Grafana.
+type MonitoringSpec struct {
+	// serviceMonitors Auto creates a ServiceMonitor for every component as soon as the cluster serves that
+	// kind; Disabled creates none.
+	// +default="Auto"
+	// +optional
+	ServiceMonitors MonitoringMode `json:"serviceMonitors,omitempty"`
+
+	// interval is how often the components are scraped, as a Go duration such as "15s", from 1s to 1h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h, such as \"15s\""
+	// +default="15s"
+	// +optional
+	Interval *metav1.Duration `json:"interval,omitempty"`
+
+	// labels are added to ServiceMonitors and PrometheusRules, for a Prometheus that selects them by label:
+	// for example {"release": "prometheus"}.
+	// +kubebuilder:validation:MaxProperties=32
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// rules Auto creates a PrometheusRule with recording rules and alerts as soon as the cluster serves that
+	// kind; Disabled creates none.
+	// +default="Auto"
+	// +optional
+	Rules MonitoringMode `json:"rules,omitempty"`
+
+	// dashboards Auto creates a ConfigMap with a Grafana dashboard, labelled for Grafana's sidecar, where the
+	// Prometheus Operator is present; Disabled creates none.
+	// +default="Auto"
+	// +optional
+	Dashboards MonitoringMode `json:"dashboards,omitempty"`
+}
+
+// MonitoringMode says whether a kind of monitoring object is created.
+//
+// +kubebuilder:validation:Enum=Auto;Disabled
+type MonitoringMode string
+
+// The monitoring modes.
+const (
+	MonitoringAuto     MonitoringMode = "Auto"
+	MonitoringDisabled MonitoringMode = "Disabled"
+)
+
+// ObjectivesSpec is what the verdict holds the simulation to.
+type ObjectivesSpec struct {
+	// processingP99 is the longest that processing an event may take for 99 of 100 events, as a Go duration
+	// such as "5ms". Without it there is no such objective.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s, such as \"5ms\"; leave it out for no objective"
+	// +optional
+	ProcessingP99 *metav1.Duration `json:"processingP99,omitempty"`
+
+	// endToEndP99 is the longest that may pass between the instant for which an event was scheduled and its
+	// effect for 99 of 100 events, as a Go duration such as "1s". Without it there is no such objective.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s, such as \"1s\"; leave it out for no objective"
+	// +optional
+	EndToEndP99 *metav1.Duration `json:"endToEndP99,omitempty"`
+
+	// maxLost is the number of confirmed events that may be missing from the ledger at the end.
+	// +kubebuilder:validation:Minimum=0
+	// +default=0
+	// +optional
+	MaxLost *int64 `json:"maxLost,omitempty"`
+
+	// maxUnexpected is the number of matched exits that may have found no visit.
+	// +kubebuilder:validation:Minimum=0
+	// +default=0
+	// +optional
+	MaxUnexpected *int64 `json:"maxUnexpected,omitempty"`
+}

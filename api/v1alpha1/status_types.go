@@ -1,0 +1,169 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// ParkingSimulationStatus says what became of a simulation.
+type ParkingSimulationStatus struct {
+	// observedGeneration is the metadata.generation of the spec that this status speaks of.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are the simulation's conditions. Ready, Reconciling and Stalled sum up the others:
+	// BrokerReady, StoreReady, SummaryAPIReady, WorkloadsReady, MonitoringReady, LedgerReadable, Complete and
+	// ObjectivesMet. A message says what to do when something is wrong.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=type
+	// +patchStrategy=merge
+	// +patchMergeKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
+
+	// replicas is the number of processor pods, for the scale subresource.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// selector selects the processor pods, for the scale subresource.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// startTime is the origin of the schedules: when the generators were first started.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when the simulation became complete: its duration over and its queues empty.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// verdict is PASS or FAIL, once the simulation is complete.
+	// +optional
+	Verdict Verdict `json:"verdict,omitempty"`
+
+	// reasons say why the verdict is FAIL, one sentence each.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=1024
+	// +listType=atomic
+	// +optional
+	Reasons []string `json:"reasons,omitempty"`
+
+	// ledger is the account of the events, as of its observedTime.
+	// +optional
+	Ledger *LedgerStatus `json:"ledger,omitempty"`
+}
+
+// Verdict is what a simulation came to.
+//
+// +kubebuilder:validation:Enum=PASS;FAIL
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictPass Verdict = "PASS"
+	VerdictFail Verdict = "FAIL"
+)
+
+// The types of a simulation's conditions. The first three are those that kstatus understands.
+const (
+	// ConditionReady is True when everything that the spec asks for runs, or has run to completion.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the operator works towards that.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when that takes somebody to do something, which the message says.
+	ConditionStalled = "Stalled"
+	// ConditionBrokerReady says whether RabbitMQ can be used.
+	ConditionBrokerReady = "BrokerReady"
+	// ConditionStoreReady says whether Redis can be used.
+	ConditionStoreReady = "StoreReady"
+	// ConditionSummaryAPIReady says whether the summary API can be used.
+	ConditionSummaryAPIReady = "SummaryAPIReady"
+	// ConditionWorkloadsReady says whether generators and processors run.
+	ConditionWorkloadsReady = "WorkloadsReady"
+	// ConditionMonitoringReady says which monitoring objects exist.
+	ConditionMonitoringReady = "MonitoringReady"
+	// ConditionLedgerReadable says whether the ledger in the status is up to date.
+	ConditionLedgerReadable = "LedgerReadable"
+	// ConditionComplete is True once the duration is over and the queues are empty.
+	ConditionComplete = "Complete"
+	// ConditionObjectivesMet says, once complete, whether the verdict is PASS.
+	ConditionObjectivesMet = "ObjectivesMet"
+)
+
+// LedgerStatus is the account of a simulation's events. Each counter is counted where its effect happens;
+// none is inferred from another.
+type LedgerStatus struct {
+	// observedTime is when the ledger was read.
+	// +optional
+	ObservedTime *metav1.Time `json:"observedTime,omitempty"`
+
+	// processed counts the events, of whichever origin, that took effect.
+	// +optional
+	Processed int64 `json:"processed"`
+
+	// entriesConfirmed counts the entries that RabbitMQ has confirmed.
+	// +optional
+	EntriesConfirmed int64 `json:"entriesConfirmed"`
+
+	// entriesRecorded counts the entries that took effect.
+	// +optional
+	EntriesRecorded int64 `json:"entriesRecorded"`
+
+	// exitsMatchedConfirmed counts the exits, meant to find their entry, that RabbitMQ has confirmed.
+	// +optional
+	ExitsMatchedConfirmed int64 `json:"exitsMatchedConfirmed"`
+
+	// exitsUnmatchedConfirmed counts the exits, meant to find no entry, that RabbitMQ has confirmed.
+	// +optional
+	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
+
+	// matched counts the exits that ended a visit.
+	// +optional
+	Matched int64 `json:"matched"`
+
+	// unmatchedExpected counts the exits that were meant to find no entry, and found none.
+	// +optional
+	UnmatchedExpected int64 `json:"unmatchedExpected"`
+
+	// unmatchedUnexpected counts the exits that were meant to find their entry, and found none.
+	// +optional
+	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
+
+	// summariesStored counts the summaries that the summary API has accepted.
+	// +optional
+	SummariesStored int64 `json:"summariesStored"`
+
+	// duplicatesSuppressed counts deliveries of events that had taken effect before.
+	// +optional
+	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
+
+	// deadLettered counts messages that were moved to the dead-letter queue.
+	// +optional
+	DeadLettered int64 `json:"deadLettered"`
+
+	// indeterminate counts events beyond the last confirmed one of a generator that died, which took effect.
+	// +optional
+	Indeterminate int64 `json:"indeterminate"`
+
+	// lost counts confirmed events that had not taken effect when the queues were empty. It is absent until
+	// an audit found out.
+	// +optional
+	Lost *int64 `json:"lost,omitempty"`
+
+	// starved counts exits that were drawn to match while no plate was available.
+	// +optional
+	Starved int64 `json:"starved"`
+
+	// strangerEntries counts entries that another program published.
+	// +optional
+	StrangerEntries int64 `json:"strangerEntries"`
+
+	// strangerMatched counts another program's exits that ended a visit.
+	// +optional
+	StrangerMatched int64 `json:"strangerMatched"`
+
+	// entryNotFound counts another program's exits that found no entry.
+	// +optional
+	EntryNotFound int64 `json:"entryNotFound"`
+}
