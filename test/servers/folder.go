@@ -1,0 +1,197 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	folderPrefix = "parking-server-"
+	lockName     = "lock"
+)
+
+// folder is where one instance keeps everything: configuration, data, logs.
+type folder struct {
+	root  string // folder that the server is confined to by chroot; empty for none
+	host  string // absolute path as this process sees it
+	inner string // the same as the server sees it
+	lock  *os.File
+	ours  bool // made here, hence removed at the end
+}
+
+// openFolder prepares dir, or when dir is empty a fresh temporary folder, for a server that runs in
+// root. With a root, dir must lie inside.
+func openFolder(root, dir string) (*folder, error) {
+	f := &folder{root: root, host: dir, ours: dir == ""}
+	if err := f.make(); err != nil {
+		return nil, err
+	}
+	f.inner = strings.TrimPrefix(f.host, strings.TrimSuffix(root, "/"))
+	if root != "" && f.inner == f.host {
+		return nil, fmt.Errorf("the server's folder %s must lie inside its root %s", f.host, root)
+	}
+	lock, err := tryLock(filepath.Join(f.host, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("the server's folder %s is in use: %w", f.host, err)
+	}
+	f.lock = lock
+	return f, nil
+}
+
+func (f *folder) make() error {
+	var err error
+	if f.ours {
+		base := os.TempDir()
+		if f.root != "" {
+			base = filepath.Join(f.root, "tmp")
+		}
+		removeAbandoned(base)
+		f.host, err = os.MkdirTemp(base, folderPrefix)
+	} else if f.host, err = filepath.Abs(f.host); err == nil {
+		err = os.MkdirAll(f.host, 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("make the server's folder: %w", err)
+	}
+	return nil
+}
+
+// write puts a file that only its owner can read into the folder and returns its path as the server
+// sees it.
+func (f *folder) write(name, content string) (string, error) {
+	path := filepath.Join(f.host, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("write the server's configuration: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		return "", fmt.Errorf("write the server's configuration: %w", err)
+	}
+	return filepath.Join(f.inner, name), nil
+}
+
+// tail returns the last lines of a log, for the error of a server that does not start.
+func (f *folder) tail(pattern string) string {
+	const lines = 25
+	var all []string
+	names, err := filepath.Glob(filepath.Join(f.host, pattern))
+	if err != nil {
+		return ""
+	}
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil {
+			all = append(all, strings.Split(strings.TrimSpace(string(text)), "\n")...)
+		}
+	}
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func (f *folder) close() error {
+	err := f.lock.Close()
+	if f.ours {
+		err = errors.Join(err, os.RemoveAll(f.host))
+	}
+	return err
+}
+
+// removeAbandoned removes the folders under base whose owner was killed before it could do so itself.
+func removeAbandoned(base string) {
+	names, err := filepath.Glob(filepath.Join(base, folderPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil || time.Since(info.ModTime()) < time.Minute {
+			continue // perhaps made this instant and not locked yet
+		}
+		if lock, err := tryLock(filepath.Join(name, lockName)); err == nil {
+			_ = os.RemoveAll(name) // what cannot be removed now is tried again by the next instance
+			_ = lock.Close()
+		}
+	}
+}
+
+// tryLock takes the lock on the file at path, which it makes when there is none. The lock ends when
+// the file is closed, at the latest with the process.
+func tryLock(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// port is a loopback TCP port that no other process using this package will take, whether or not a
+// server listens on it at the moment.
+type port struct {
+	number int
+	lock   *os.File
+}
+
+func (p port) String() string  { return strconv.Itoa(p.number) }
+func (p port) address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
+
+// reservePorts finds n free ports below the range from which Linux picks the local ports of outgoing
+// connections: a server that is down for a moment must find its port free when it comes back.
+func reservePorts(n int) ([]port, error) {
+	const lowest, highest, attempts = 20_000, 32_000, 1_000
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("parking-ports-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("reserve ports: %w", err)
+	}
+	var ports []port
+	for range attempts {
+		if len(ports) == n {
+			return ports, nil
+		}
+		p := port{number: lowest + rand.IntN(highest-lowest)}
+		lock, err := tryLock(filepath.Join(dir, p.String()))
+		if err != nil {
+			continue
+		}
+		if !isFree(p.address()) {
+			_ = lock.Close()
+			continue
+		}
+		p.lock = lock
+		ports = append(ports, p)
+	}
+	releasePorts(ports)
+	return nil, fmt.Errorf("reserve ports: found no %d free ports between %d and %d", n, lowest, highest)
+}
+
+func isFree(address string) bool {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
+}
+
+// dial connects to the port and hangs up.
+func dial(ctx context.Context, p port) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", p.address())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func releasePorts(ports []port) {
+	for _, p := range ports {
+		_ = p.lock.Close() // closing a file that was only locked loses nothing
+	}
+}

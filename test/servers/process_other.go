@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package servers
+
+import "syscall"
+
+// childAttributes gives a child its own process group. Only Linux can kill it with its parent.
+func childAttributes(root string) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Chroot: root}
+}

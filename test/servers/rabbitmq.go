@@ -1,0 +1,381 @@
+package servers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const (
+	startTimeout = 3 * time.Minute // a node takes 5 s to boot on two idle cores; busy ones need patience
+	stopTimeout  = time.Minute
+	ctlTimeout   = time.Minute
+	pollInterval = 50 * time.Millisecond
+
+	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
+)
+
+// RabbitMQOptions change how a RabbitMQ is run; the zero value is what most callers want.
+type RabbitMQOptions struct {
+	// Root is the folder of another system whose RabbitMQ runs by chroot, which only root may do.
+	// Empty means PARKING_RABBITMQ_ROOT, and when that is empty too, this system.
+	Root string
+	// Environment holds more variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
+	Environment []string
+}
+
+// RabbitMQ is a private RabbitMQ node. Its methods are not safe for concurrent use, except URI, Ctl
+// and the like, which change nothing.
+type RabbitMQ struct {
+	folder   *folder
+	programs rabbitMQPrograms
+	options  RabbitMQOptions
+	ports    []port // AMQP, Erlang distribution, epmd
+	user     string
+	password string
+	version  string
+
+	epmd *process // outlives the node's restarts, as it does in a real installation
+	node *process
+}
+
+type rabbitMQPrograms struct{ server, ctl, diagnostics, epmd string }
+
+func findRabbitMQ(root string) (rabbitMQPrograms, error) {
+	// Debian's commands in /usr/sbin insist on the user rabbitmq; these are the originals.
+	const originals = "/usr/lib/rabbitmq/bin"
+	var found rabbitMQPrograms
+	var err error
+	find := func(name string, folders ...string) string {
+		path, findErr := findProgram(root, name, rabbitMQRemedy, folders...)
+		err = errors.Join(err, findErr)
+		return path
+	}
+	found.server = find("rabbitmq-server", originals)
+	found.ctl = find("rabbitmqctl", originals)
+	found.diagnostics = find("rabbitmq-diagnostics", originals)
+	found.epmd = find("epmd", "/usr/bin")
+	return found, err
+}
+
+// StartRabbitMQ starts a node that keeps its data in dir, or in a temporary folder when dir is empty,
+// and returns when clients can connect. The error is, or wraps, a *NotInstalledError when there is no
+// RabbitMQ on this machine. The caller calls Close.
+func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
+	if opts.Root == "" {
+		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")
+	}
+	programs, err := findRabbitMQ(opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := openFolder(opts.Root, dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &RabbitMQ{
+		folder: folder, programs: programs, options: opts,
+		user: "parking-" + randomHex(4), password: newPassword(),
+	}
+	if err := r.open(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *RabbitMQ) open(ctx context.Context) error {
+	var err error
+	if r.ports, err = reservePorts(3); err != nil {
+		return err
+	}
+	if err := r.configure(); err != nil {
+		return err
+	}
+	if err := r.startEpmd(ctx); err != nil {
+		return err
+	}
+	return r.Start(ctx)
+}
+
+func (r *RabbitMQ) amqpPort() port { return r.ports[0] }
+func (r *RabbitMQ) distPort() port { return r.ports[1] }
+func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
+
+// Node is the name of the Erlang node, such as parking-23456@localhost.
+func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
+
+// configure writes the node's files. The configuration is in Erlang's own format: unlike the newer
+// one it needs no parser to be loaded at boot, and it takes every character in a password.
+func (r *RabbitMQ) configure() error {
+	advanced := fmt.Sprintf(`[
+ {rabbit, [
+  {tcp_listeners, [{"127.0.0.1", %d}]},
+  {default_user, <<%q>>},
+  {default_pass, <<%q>>},
+  {default_user_tags, [administrator]},
+  {log, [{console, [{enabled, false}]}]}
+ ]},
+ {kernel, [
+  {inet_dist_use_interface, {127, 0, 0, 1}},
+  {inet_dist_listen_min, %d},
+  {inet_dist_listen_max, %d}
+ ]}
+].
+`, r.amqpPort().number, r.user, r.password, r.distPort().number, r.distPort().number)
+	files := map[string]string{
+		"advanced.config":     advanced,
+		"enabled_plugins":     "[].\n",
+		"home/.erlang.cookie": randomHex(16),
+	}
+	for name, content := range files {
+		if _, err := r.folder.write(name, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// environment is all that the node and its tools get: no variable of this process reaches them.
+func (r *RabbitMQ) environment() []string {
+	inner := func(name string) string { return filepath.Join(r.folder.inner, name) }
+	return append([]string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8",
+		"HOME=" + inner("home"),
+		"ERL_EPMD_PORT=" + r.epmdPort().String(),
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		"ERL_CRASH_DUMP_SECONDS=0",
+		"RABBITMQ_NODENAME=" + r.Node(),
+		"RABBITMQ_DIST_PORT=" + r.distPort().String(),
+		"RABBITMQ_MNESIA_BASE=" + inner("data"),
+		"RABBITMQ_LOG_BASE=" + inner("log"),
+		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
+		// These need not exist; naming them keeps the machine's own files out.
+		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
+		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
+		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
+		// The start script then becomes the node instead of waiting for it as its parent.
+		"RABBITMQ_ALLOW_INPUT=1",
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false",
+		// The tools are Erlang nodes too and listen: on loopback, above the ports of outgoing connections.
+		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
+		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
+		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
+	}, r.options.Environment...)
+}
+
+func (r *RabbitMQ) command(path string, args []string, output io.Writer) command {
+	return command{
+		root: r.folder.root, path: path, args: args,
+		env: r.environment(), dir: r.folder.inner, output: output,
+	}
+}
+
+// startEpmd runs the Erlang port mapper as a child of ours; a node that finds none would leave a
+// daemon behind.
+func (r *RabbitMQ) startEpmd(ctx context.Context) error {
+	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
+	var err error
+	if r.epmd, err = r.command(r.programs.epmd, args, io.Discard).start(); err != nil {
+		return err
+	}
+	return poll(ctx, startTimeout, r.epmd, func(ctx context.Context) error { return dial(ctx, r.epmdPort()) })
+}
+
+// Start starts the node that was stopped or killed, with the data it had, and returns when clients
+// can connect. A node that runs is left alone.
+func (r *RabbitMQ) Start(ctx context.Context) error {
+	if r.node.running() {
+		return nil
+	}
+	output, err := os.Create(filepath.Join(r.folder.host, "output.log"))
+	if err != nil {
+		return fmt.Errorf("start RabbitMQ: %w", err)
+	}
+	defer output.Close()
+	if r.node, err = r.command(r.programs.server, nil, output).start(); err != nil {
+		return err
+	}
+	if err := poll(ctx, startTimeout, r.node, r.connect); err != nil {
+		err = fmt.Errorf("start RabbitMQ: %w; the end of its log:\n%s", err, r.logTail())
+		return errors.Join(err, r.node.kill())
+	}
+	return nil
+}
+
+func (r *RabbitMQ) logTail() string {
+	log := r.folder.tail("output.log") + "\n" + r.folder.tail("log/*.log")
+	return strings.ReplaceAll(log, r.password, "***")
+}
+
+// connect logs in once, which a node allows only after it has recovered its queues.
+func (r *RabbitMQ) connect(context.Context) error {
+	conn, err := amqp.DialConfig(r.URI(), amqp.Config{Dial: amqp.DefaultDial(10 * time.Second)})
+	if err != nil {
+		return err
+	}
+	if version, ok := conn.Properties["version"].(string); ok {
+		r.version = version
+	}
+	return conn.Close()
+}
+
+// Stop shuts the node down in order and returns when it is gone.
+func (r *RabbitMQ) Stop(ctx context.Context) error { return stop(ctx, r.node) }
+
+// Kill ends the node and its helpers with SIGKILL, as a crash would, and returns when they are gone.
+func (r *RabbitMQ) Kill() error { return r.node.kill() }
+
+// Restart stops the node and starts it again.
+func (r *RabbitMQ) Restart(ctx context.Context) error {
+	if err := r.Stop(ctx); err != nil {
+		return err
+	}
+	return r.Start(ctx)
+}
+
+// Pause freezes the node, as a network partition would look to a client: connections stay open and
+// nothing answers.
+func (r *RabbitMQ) Pause() error { return r.node.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (r *RabbitMQ) Resume() error { return r.node.signal(syscall.SIGCONT) }
+
+// Close kills the node, frees its ports and removes its folder when that was a temporary one.
+func (r *RabbitMQ) Close() error {
+	err := errors.Join(r.node.kill(), r.epmd.kill(), r.folder.close())
+	releasePorts(r.ports)
+	return err
+}
+
+// Ctl runs rabbitmqctl with args against the node and returns what it printed. An error holds what
+// it printed too.
+func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs.ctl, args) }
+
+// Diagnostics runs rabbitmq-diagnostics; see Ctl.
+func (r *RabbitMQ) Diagnostics(args ...string) (string, error) {
+	return r.run(r.programs.diagnostics, args)
+}
+
+func (r *RabbitMQ) run(path string, args []string) (string, error) {
+	var output bytes.Buffer
+	p, err := r.command(path, args, &output).start()
+	if err != nil {
+		return "", err
+	}
+	timeout := time.NewTimer(ctlTimeout)
+	defer timeout.Stop()
+	select {
+	case <-p.exited:
+		err = p.err
+	case <-timeout.C:
+		err = errors.Join(fmt.Errorf("no end after %v", ctlTimeout), p.kill())
+	}
+	printed := strings.ReplaceAll(output.String(), r.password, "***")
+	if err != nil {
+		return printed, fmt.Errorf("%s %s: %w: %s", filepath.Base(path), strings.Join(args, " "), err, printed)
+	}
+	return printed, nil
+}
+
+// AddVHost makes a virtual host that the node's user may do everything in, and returns its URI.
+func (r *RabbitMQ) AddVHost(name string) (string, error) {
+	if _, err := r.Ctl("add_vhost", name); err != nil {
+		return "", err
+	}
+	if _, err := r.Ctl("set_permissions", "-p", name, r.user, ".*", ".*", ".*"); err != nil {
+		return "", err
+	}
+	return r.uri(name), nil
+}
+
+// DeleteVHost removes a virtual host and all that is in it.
+func (r *RabbitMQ) DeleteVHost(name string) error {
+	_, err := r.Ctl("delete_vhost", name)
+	return err
+}
+
+// URI is the address of the node's default virtual host, with user and password.
+func (r *RabbitMQ) URI() string { return r.uri("") }
+
+func (r *RabbitMQ) uri(vhost string) string {
+	u := url.URL{
+		Scheme: "amqp",
+		User:   url.UserPassword(r.user, r.password),
+		Host:   r.amqpPort().address(),
+		Path:   "/" + vhost,
+	}
+	return u.String()
+}
+
+// User is the name of the only user.
+func (r *RabbitMQ) User() string { return r.user }
+
+// Version is the server's version, such as 3.10.8.
+func (r *RabbitMQ) Version() string { return r.version }
+
+// Folder is where the node keeps its data and logs.
+func (r *RabbitMQ) Folder() string { return r.folder.host }
+
+// PID is the process id of the node that runs, or ran last.
+func (r *RabbitMQ) PID() int { return r.node.pid }
+
+// String is the address without the password, so that the node can be printed.
+func (r *RabbitMQ) String() string { return redacted(r.URI()) }
+
+// poll calls ready until it succeeds, p ends, or the time is over. The error is the last one.
+func poll(ctx context.Context, timeout time.Duration, p *process, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.exited:
+			return fmt.Errorf("it ended by itself (%w)", endOf(p))
+		case <-ctx.Done():
+			return fmt.Errorf("not ready in time: %w (%w)", err, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+func endOf(p *process) error {
+	if p.err == nil {
+		return errors.New("exit status 0")
+	}
+	return p.err
+}
+
+// stop asks a server to end and waits for it; one that does not in time is killed, which is an error.
+func stop(ctx context.Context, p *process) error {
+	if !p.running() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop process %d: %w", p.pid, err)
+	}
+	select {
+	case <-p.exited:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("process %d did not stop in time and was killed: %w", p.pid, ctx.Err()), p.kill())
+	}
+}

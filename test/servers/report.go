@@ -1,0 +1,62 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+)
+
+const reportVariable = "PARKING_TEST_REPORT"
+
+// reported holds the lines that this process has written, so that each is written once.
+var reported sync.Map
+
+// reportServer adds the line "server", package, product, version, address to the report, its fields
+// separated by tabs.
+func reportServer(product, version, address string) {
+	report("server", testPackage(), product, version, address)
+}
+
+// reportSkip adds the line "skip", package, test, reason.
+func reportSkip(test, reason string) {
+	report("skip", testPackage(), test, reason)
+}
+
+// report appends a line to the file that PARKING_TEST_REPORT names. Several test binaries write to
+// it at once: a single small write to a file opened for appending is not torn.
+func report(fields ...string) {
+	path := os.Getenv(reportVariable)
+	if path == "" {
+		return
+	}
+	line := strings.Join(fields, "\t") + "\n"
+	if _, done := reported.LoadOrStore(line, true); done {
+		return
+	}
+	if err := appendTo(path, line); err != nil {
+		fmt.Fprintf(os.Stderr, "write the test report that %s names: %v\n", reportVariable, err)
+	}
+}
+
+func appendTo(path, line string) error {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := file.WriteString(line); err != nil {
+		_ = file.Close() // the write's error says more
+		return err
+	}
+	return file.Close()
+}
+
+// testPackage is the import path of the package under test, or the name of its binary.
+func testPackage() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" {
+		return strings.TrimSuffix(info.Path, ".test")
+	}
+	return strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
+}

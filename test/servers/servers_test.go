@@ -1,0 +1,482 @@
+package servers
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/redis/go-redis/v9"
+)
+
+func TestMain(m *testing.M) { Main(m) }
+
+func TestRabbitMQ(t *testing.T) {
+	t.Parallel()
+	broker := NewRabbitMQ(t, RabbitMQOptions{})
+
+	t.Run("a message in a durable queue survives kill -9 and a restart", func(t *testing.T) {
+		publish(t, broker.URI(), "survivor", "still here")
+		pid := broker.PID()
+		tree := descendants(pid)
+		if err := broker.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := amqp.Dial(broker.URI()); err == nil {
+			t.Fatal("a killed broker accepts connections")
+		}
+		awaitEnd(t, append(tree, pid))
+		if err := broker.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := get(t, broker.URI(), "survivor"); got != "still here" {
+			t.Fatalf("the message is %q after the restart", got)
+		}
+	})
+
+	t.Run("a connection is closed by rabbitmqctl close_all_connections", func(t *testing.T) {
+		conn, _ := open(t, broker.URI())
+		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
+		// A connection can be closed from outside once the node lists it, shortly after it was opened.
+		await(t, "the connection to be closed", func() bool {
+			if _, err := broker.Ctl("close_all_connections", "a fault on purpose"); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-closed:
+				return true
+			default:
+				return false
+			}
+		})
+	})
+
+	t.Run("the user guest does not exist", func(t *testing.T) {
+		users, err := broker.Ctl("list_users")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(users, "guest") || !strings.Contains(users, broker.User()) {
+			t.Fatalf("the users are:\n%s", users)
+		}
+	})
+
+	t.Run("a virtual host of a test's own does not see another's queue", func(t *testing.T) {
+		uri := broker.VHost(t)
+		publish(t, broker.URI(), "private", "not for all")
+		if got := get(t, uri, "private"); got != "" {
+			t.Fatalf("the other virtual host's queue holds %q", got)
+		}
+	})
+
+	t.Run("a paused broker answers again when it is resumed", func(t *testing.T) {
+		if err := broker.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := amqp.DialConfig(broker.URI(), amqp.Config{Dial: amqp.DefaultDial(200 * time.Millisecond)}); err == nil {
+			t.Fatal("a paused broker answers")
+		}
+		if err := broker.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		open(t, broker.URI())
+	})
+
+	t.Run("a restart in order keeps the address", func(t *testing.T) {
+		before := broker.URI()
+		if err := broker.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if broker.URI() != before {
+			t.Fatal("the address changed")
+		}
+		open(t, before)
+	})
+
+	t.Run("an unknown rabbitmqctl command is an error that says what it printed", func(t *testing.T) {
+		_, err := broker.Ctl("no_such_command")
+		if err == nil || !strings.Contains(err.Error(), "no_such_command") {
+			t.Fatalf("the error is %v", err)
+		}
+	})
+
+	t.Run("the password needs escaping and is never printed", func(t *testing.T) {
+		assertSecret(t, broker, broker.URI(), broker.password)
+	})
+}
+
+func TestRedis(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		opts RedisOptions
+		want string
+	}{
+		{"a key survives kill -9 with the append-only file", RedisOptions{}, "here"},
+		{"a key is gone after kill -9 without the append-only file", RedisOptions{NoAOF: true}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := NewRedis(t, tt.opts)
+			set(t, server.URI(), "survivor", "here")
+			if err := server.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if err := dial(t.Context(), server.ports[0]); err == nil {
+				t.Fatal("a killed server accepts connections")
+			}
+			if err := server.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := lookup(t, server.URI(), "survivor"); got != tt.want {
+				t.Fatalf("the key holds %q after the restart, want %q", got, tt.want)
+			}
+			assertSecret(t, server, server.URI(), server.password)
+		})
+	}
+}
+
+func TestSharedServersAreStartedOnceAndIsolatedByName(t *testing.T) {
+	t.Parallel()
+	if AMQPURI(t) != AMQPURI(t) || RedisURI(t) != RedisURI(t) {
+		t.Fatal("two requests for a shared server gave two servers")
+	}
+	if Name(t) == Name(t) {
+		t.Fatal("two names are equal")
+	}
+	if VHostURI(t) == AMQPURI(t) && os.Getenv(amqpVariable) == "" {
+		t.Fatal("the virtual host of a test's own is the shared one")
+	}
+}
+
+func TestKeysAreRemovedByTheNameTheyContain(t *testing.T) {
+	t.Parallel()
+	uri := RedisURI(t)
+	mine, other := Name(t), Name(t)
+	RemoveKeys(t, other)
+	t.Run("a test that leaves a key behind", func(t *testing.T) {
+		RemoveKeys(t, mine)
+		set(t, uri, "{"+mine+":0}:left", "x")
+		set(t, uri, "{"+other+":0}:left", "x")
+	})
+	if lookup(t, uri, "{"+mine+":0}:left") != "" {
+		t.Error("the test's key is still there")
+	}
+	if lookup(t, uri, "{"+other+":0}:left") == "" {
+		t.Error("another test's key was removed")
+	}
+}
+
+// The parent of this test kills it with SIGKILL; see TestServersDieWithAKilledTestBinary.
+func TestHelperThatIsKilled(t *testing.T) {
+	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
+		return
+	}
+	broker := NewRabbitMQ(t, RabbitMQOptions{})
+	cache := NewRedis(t, RedisOptions{})
+	fmt.Printf("pids %d %d %d\n", broker.PID(), broker.epmd.pid, cache.PID())
+	select {}
+}
+
+func TestServersDieWithAKilledTestBinary(t *testing.T) {
+	t.Parallel()
+	AMQPURI(t) // skips this test where there is no RabbitMQ
+	RedisURI(t)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperThatIsKilled$", "-test.v")
+	cmd.Env = append(os.Environ(), "PARKING_SERVERS_HELPER=1", "TMPDIR="+t.TempDir())
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pids := readPIDs(t, bufio.NewScanner(output))
+	for _, pid := range pids {
+		pids = append(pids, descendants(pid)...)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed, so it has an error
+	awaitEnd(t, pids)
+}
+
+func TestAFolderThatItsOwnerAbandonedIsRemoved(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	long := time.Now().Add(-time.Hour)
+	abandoned := filepath.Join(base, folderPrefix+"abandoned")
+	used := filepath.Join(base, folderPrefix+"used")
+	for _, dir := range []string{abandoned, used} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := tryLock(filepath.Join(used, lockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	for _, dir := range []string{abandoned, used} {
+		if err := os.Chtimes(dir, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removeAbandoned(base)
+	if _, err := os.Stat(abandoned); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the abandoned folder is still there (%v)", err)
+	}
+	if _, err := os.Stat(used); err != nil {
+		t.Errorf("the folder in use is gone: %v", err)
+	}
+}
+
+func TestAPortIsReservedForOneOwner(t *testing.T) {
+	t.Parallel()
+	first, err := reservePorts(50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer releasePorts(first)
+	second, err := reservePorts(50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer releasePorts(second)
+	owners := map[int]bool{}
+	for _, p := range append(first, second...) {
+		if owners[p.number] {
+			t.Fatalf("port %d was given out twice", p.number)
+		}
+		owners[p.number] = true
+	}
+}
+
+func TestAServerThatIsNotInstalledIsAnErrorThatSaysWhatToInstall(t *testing.T) {
+	t.Parallel()
+	empty := t.TempDir()
+	tests := []struct {
+		name  string
+		start func() error
+		want  string
+	}{
+		{"RabbitMQ", func() error { _, err := StartRabbitMQ(t.Context(), "", RabbitMQOptions{Root: empty}); return err }, "apt-get install rabbitmq-server"},
+		{"Redis", func() error { _, err := StartRedis(t.Context(), "", RedisOptions{Root: empty}); return err }, "apt-get install redis-server"},
+		{"Valkey", func() error {
+			_, err := StartRedis(t.Context(), "", RedisOptions{Root: empty, Server: "valkey-server"})
+			return err
+		}, "apt-get install valkey-server"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := tt.start()
+			var missing *NotInstalledError
+			if !errors.As(err, &missing) || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("the error is %v, want one that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAServerThatCannotStartIsAnErrorWithTheEndOfItsLogAndNoPassword(t *testing.T) {
+	t.Parallel()
+	_, err := StartRedis(t.Context(), "", RedisOptions{Config: []string{"no-such-directive yes"}})
+	var missing *NotInstalledError
+	if errors.As(err, &missing) {
+		t.Skip(missing.Error())
+	}
+	if err == nil {
+		t.Fatal("a server with a wrong configuration started")
+	}
+	if strings.Contains(err.Error(), "p@ss") {
+		t.Fatal("the error holds the password")
+	}
+}
+
+func TestReportHasOneLineForEachServerAndNoPassword(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "report")
+	t.Setenv(reportVariable, path)
+	uri := "amqp://user:secret@127.0.0.1:1/" + Name(t)
+	for range 2 {
+		reportServer("RabbitMQ", "3.10.8", redacted(uri))
+	}
+	reportSkip("TestThatNeedsAServer", "not installed")
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pkg = "github.com/parking-operator/parking-operator/test/servers"
+	want := "server\t" + pkg + "\tRabbitMQ\t3.10.8\t" + strings.Replace(uri, "user:secret@", "", 1) + "\n" +
+		"skip\t" + pkg + "\tTestThatNeedsAServer\tnot installed\n"
+	if string(got) != want {
+		t.Fatalf("the report is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// open connects to the broker until the test ends.
+func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
+	t.Helper()
+	conn, err := amqp.Dial(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // the test may have closed it, or killed its broker
+	channel, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, channel
+}
+
+// publish declares a quorum queue and puts a message into it, which the broker has confirmed at return.
+func publish(t *testing.T, uri, queue, body string) {
+	t.Helper()
+	_, channel := open(t, uri)
+	if err := channel.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	declare(t, channel, queue)
+	message := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(body)}
+	confirmation, err := channel.PublishWithDeferredConfirm("", queue, true, false, message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if confirmed, err := confirmation.WaitContext(t.Context()); err != nil || !confirmed {
+		t.Fatalf("the broker did not confirm the message: %v", err)
+	}
+}
+
+// get takes a message from the queue; it is empty when there is none.
+func get(t *testing.T, uri, queue string) string {
+	t.Helper()
+	_, channel := open(t, uri)
+	declare(t, channel, queue)
+	message, _, err := channel.Get(queue, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(message.Body)
+}
+
+func declare(t *testing.T, channel *amqp.Channel, queue string) {
+	t.Helper()
+	_, err := channel.QueueDeclare(queue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func set(t *testing.T, uri, key, value string) {
+	t.Helper()
+	client, err := redisClient(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.Set(t.Context(), key, value, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lookup reads a key; it is empty when there is none.
+func lookup(t *testing.T, uri, key string) string {
+	t.Helper()
+	client, err := redisClient(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	value, err := client.Get(t.Context(), key).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// assertSecret checks that the server prints as its address, and that only its URI holds its password.
+func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
+	t.Helper()
+	parsed, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := parsed.User.Password(); got != password {
+		t.Errorf("the URI's password is %q, want %q", got, password)
+	}
+	if strings.Contains(uri, password) {
+		t.Error("the password needs no escaping")
+	}
+	for _, format := range []string{"%v", "%+v", "%s"} {
+		if printed := fmt.Sprintf(format, server); !strings.HasPrefix(printed, parsed.Scheme+"://127.0.0.1:") {
+			t.Errorf("%s prints the server as %s", format, printed)
+		}
+	}
+}
+
+// readPIDs reads up to the line "pids ..." and returns its numbers.
+func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
+	t.Helper()
+	line := regexp.MustCompile(`^pids (\d+) (\d+) (\d+)$`)
+	var read []string
+	for lines.Scan() {
+		read = append(read, lines.Text())
+		match := line.FindStringSubmatch(lines.Text())
+		if match == nil {
+			continue
+		}
+		var pids []int
+		for _, digits := range match[1:] {
+			pid, err := strconv.Atoi(digits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+		return pids
+	}
+	t.Fatalf("the helper printed no process ids, but:\n%s", strings.Join(read, "\n"))
+	return nil
+}
+
+// awaitEnd waits until none of the processes exists, zombies aside: those are for their new parent to
+// reap.
+func awaitEnd(t *testing.T, pids []int) {
+	t.Helper()
+	for _, pid := range pids {
+		await(t, fmt.Sprintf("process %d to end", pid), func() bool {
+			return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || isZombie(pid)
+		})
+	}
+}
+
+func isZombie(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return err == nil && strings.Contains(string(status), "\nState:\tZ")
+}
+
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited a minute for %s", what)
+		case <-ticker.C:
+		}
+	}
+}
