@@ -1,0 +1,91 @@
+package generator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// Store is what generators need of the store.
+type Store interface {
+	store.Generators
+	// CountStarved records how many matched draws of the run found the pool empty so far.
+	CountStarved(ctx context.Context, run string, total int64) error
+}
+
+// The wait between two attempts to take a step doubles from the first to the last.
+const (
+	firstBackoff = 10 * time.Millisecond
+	lastBackoff  = time.Second
+)
+
+// steps takes steps in the store so that they survive a crash of its server.
+type steps struct {
+	store Store
+	log   *slog.Logger
+}
+
+// finalError is a failure of a step that repeating it would not mend.
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }
+
+// take takes a step in the partition, which must be idempotent, again and again until its effects survive
+// a crash of the store's server. what names the step in logs and errors. It fails only when ctx ends or
+// the step does with a finalError.
+func (s *steps) take(ctx context.Context, partition int, what string, step func(context.Context) error) error {
+	failed := false
+	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
+		err := s.attempt(ctx, partition, step)
+		switch {
+		case err == nil:
+			if failed {
+				s.log.Info("The store answers again", "step", what, "partition", partition)
+			}
+			return nil
+		case errors.As(err, new(finalError)) || ctx.Err() != nil:
+			return fmt.Errorf("%s in partition %d: %w", what, partition, err)
+		case errors.Is(err, store.ErrRolledBack):
+			s.log.Info("The store restarted, taking a step again", "step", what, "partition", partition)
+		case !failed:
+			failed = true
+			s.log.Warn("A step in the store failed and is tried until it succeeds",
+				"step", what, "partition", partition, "error", err)
+		}
+		if err := sleep(ctx, backoff/2+rand.N(backoff/2)); err != nil {
+			return fmt.Errorf("%s in partition %d: %w", what, partition, err)
+		}
+	}
+}
+
+// attempt takes the step once and waits until its effects are durable.
+func (s *steps) attempt(ctx context.Context, partition int, step func(context.Context) error) error {
+	mark, err := s.store.Mark(ctx, partition)
+	if err != nil {
+		return fmt.Errorf("observe the store: %w", err)
+	}
+	if err := step(ctx); err != nil {
+		return err
+	}
+	if err := s.store.WaitDurable(ctx, partition, mark); err != nil {
+		return fmt.Errorf("wait until the store's log has the step: %w", err)
+	}
+	return nil
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

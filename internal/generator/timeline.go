@@ -1,0 +1,180 @@
+package generator
+
+import (
+	"math"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// A timeline is the rate at which one process generates events, over the time since the process's
+// schedule was started, as a function that is linear piece by piece.
+//
+// Let r(t) be that rate: the schedule's rate divided by its replicas. Then
+//
+//	N(t) = ∫ r(s) ds over s from 0 to t
+//
+// events are due until t. Event i has a target c(i), with c(i) - c(i-1) = x, where x = 1 for uniform
+// arrivals and x is exponentially distributed with mean 1 for Poisson arrivals; it is due at the instant t
+// with N(t) = c(i). So each wait from t to t' is the one over which ∫ r(s) ds = x. (Stretching the time of
+// a Poisson process of rate 1 by N gives a Poisson process of rate r.)
+//
+// In a piece that begins at s with the rate a and the slope b, N(s+d) = N(s) + a·d + b·d²/2. Solving
+// N(s+d) = c for d, with y = c - N(s), gives
+//
+//	d = 2·y / (a + √(a² + 2·b·y))
+//
+// which is the form of the quadratic formula that neither cancels nor divides by a slope of 0. Each
+// instant is computed from the beginning of its piece, so that rounding does not add up to a drift.
+//
+// An edit of the schedule replaces the pieces from its instant on. N goes on from where it was, which
+// carries the fraction of an event over, and what was due before the edit keeps its instant.
+type timeline struct {
+	// pieces are in the order of time; each ends where the next begins, the last one never.
+	pieces []piece
+	// end is when the schedule is over, or never.
+	end time.Duration
+}
+
+// never is an instant that does not come.
+const never = time.Duration(math.MaxInt64)
+
+// piece is a part of a timeline in which the rate changes linearly.
+type piece struct {
+	start time.Duration
+	// rate is the rate at start, in events per second; slope is its change per second.
+	rate, slope float64
+	// due is the number of events that are due until start: N(start).
+	due float64
+	// active is the time before start in which the rate was not 0.
+	active time.Duration
+}
+
+// window is where a schedule lies on a timeline.
+type window struct {
+	// origin is where the schedule's first stage begins, end where the schedule is over.
+	origin, end time.Duration
+	// suspended means that nothing is due for the time being.
+	suspended bool
+}
+
+// idle reports whether nothing is due in the piece.
+func (p piece) idle() bool { return p.rate == 0 && p.slope == 0 }
+
+// rateAt returns the rate at t.
+func (p piece) rateAt(t time.Duration) float64 {
+	return max(0, p.rate+p.slope*(t-p.start).Seconds())
+}
+
+// dueAt returns the number of events that are due until t.
+func (p piece) dueAt(t time.Duration) float64 {
+	d := (t - p.start).Seconds()
+	return p.due + d*(p.rate+p.slope*d/2)
+}
+
+// activeAt returns the time before t in which the rate was not 0.
+func (p piece) activeAt(t time.Duration) time.Duration {
+	if p.idle() {
+		return p.active
+	}
+	return p.active + t - p.start
+}
+
+// when returns the instant at which target events are due. The piece must not be idle.
+func (p piece) when(target float64) time.Duration {
+	y := target - p.due
+	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
+	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
+}
+
+// maxSeconds is a number of seconds that a time.Duration can hold, rounding included.
+const maxSeconds = float64(never/time.Second) - 1
+
+// later returns t+d, or never when that is later than can be told.
+func later(t, d time.Duration) time.Duration {
+	if t > 0 && d > never-t {
+		return never
+	}
+	return t + d
+}
+
+// follow makes the timeline follow the schedule from t on.
+func (l *timeline) follow(s plan.Schedule, w window, t time.Duration) {
+	l.cut(t)
+	l.end = w.end
+	if w.suspended {
+		l.add(t, w.end, t, 0, 0)
+		l.add(w.end, never, t, 0, 0)
+		return
+	}
+	share := 1 / float64(max(1, s.Replicas))
+	begin, stop := min(w.origin, w.end), w.end
+	l.add(t, begin, t, 0, 0)
+	at, rate := w.origin, float64(s.Rate)*share
+	for _, stage := range s.Stages {
+		next, to := later(at, stage.Duration.D()), float64(stage.Rate)*share
+		if next > at {
+			l.add(at, min(next, stop), t, rate, (to-rate)/(next-at).Seconds())
+		}
+		at, rate = next, to
+	}
+	l.add(at, stop, t, rate, 0)
+	l.add(stop, never, t, 0, 0)
+}
+
+// cut removes what lies after t.
+func (l *timeline) cut(t time.Duration) {
+	n := len(l.pieces)
+	for n > 0 && l.pieces[n-1].start > t {
+		n--
+	}
+	l.pieces = l.pieces[:n]
+}
+
+// add appends the part after t of a piece from start to stop, if there is any.
+func (l *timeline) add(start, stop, t time.Duration, rate, slope float64) {
+	begin := max(start, t)
+	if begin >= stop {
+		return
+	}
+	whole := piece{start: start, rate: rate, slope: slope}
+	part := piece{start: begin, rate: whole.rateAt(begin), slope: slope}
+	if n := len(l.pieces); n > 0 {
+		last := l.pieces[n-1]
+		if part.idle() && last.idle() {
+			return // one time of rest
+		}
+		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
+	}
+	l.pieces = append(l.pieces, part)
+}
+
+// forget removes the pieces that lie before t and before the target.
+func (l *timeline) forget(t time.Duration, target float64) {
+	n := 0
+	for n+1 < len(l.pieces) && l.pieces[n+1].start <= t && l.pieces[n+1].due < target {
+		n++
+	}
+	l.pieces = append(l.pieces[:0], l.pieces[n:]...)
+}
+
+// at returns the piece in which t lies. The timeline must follow a schedule.
+func (l *timeline) at(t time.Duration) piece {
+	i := len(l.pieces) - 1
+	for i > 0 && l.pieces[i].start > t {
+		i--
+	}
+	return l.pieces[i]
+}
+
+// when returns the instant at which target events are due, which may be never.
+func (l *timeline) when(target float64) time.Duration {
+	i := 0
+	for i+1 < len(l.pieces) && (l.pieces[i].idle() || l.pieces[i+1].due < target) {
+		i++
+	}
+	if p := l.pieces[i]; !p.idle() {
+		return p.when(target)
+	}
+	return never
+}
