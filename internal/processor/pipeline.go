@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,7 +119,7 @@ func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *
 func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Completion, err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			p.reporter.panicValue(p.eventType, value, debug.Stack())
+			p.reporter.reportPanic(p.eventType, value)
 			err = Permanent(StagePanic, "", fmt.Errorf("the handler panicked: %v", value))
 		}
 	}()

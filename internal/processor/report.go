@@ -3,6 +3,7 @@ package processor
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -102,10 +103,11 @@ func (r *reporter) write(p problem, o occurrences) {
 	r.log.LogAttrs(context.Background(), p.level, p.message, attrs...)
 }
 
-// panicValue logs the first panic with its stack. The others are counted like any failure.
-func (r *reporter) panicValue(t event.Type, value any, stack []byte) {
+// reportPanic logs the first panic with its stack. The others are counted like any failure.
+// It is to be called where the panic is recovered.
+func (r *reporter) reportPanic(t event.Type, value any) {
 	r.panicked.Do(func() {
 		r.log.Error("a handler panicked; the message is dead-lettered and everything else goes on",
-			"event_type", t, "panic", value, "stack", string(stack))
+			"event_type", t, "panic", value, "stack", string(debug.Stack()))
 	})
 }

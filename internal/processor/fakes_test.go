@@ -1,0 +1,228 @@
+package processor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+var errDown = errors.New("connection refused")
+
+// handlerFunc is a Handler.
+type handlerFunc func(ctx context.Context, msg broker.Message) (Completion, error)
+
+func (f handlerFunc) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
+	return f(ctx, msg)
+}
+
+// answer is a Handler that always comes to the same.
+func answer(o Outcome, err error) handlerFunc {
+	return func(context.Context, broker.Message) (Completion, error) { return Completion{Outcome: o}, err }
+}
+
+// fakeQueues is a Consumer whose messages a test delivers.
+type fakeQueues struct {
+	mu     sync.Mutex
+	queues map[broker.Queue]chan broker.Delivery
+	err    error // of Consume
+}
+
+func newFakeQueues() *fakeQueues {
+	return &fakeQueues{queues: make(map[broker.Queue]chan broker.Delivery)}
+}
+
+func (f *fakeQueues) queue(q broker.Queue) chan broker.Delivery {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.queues[q] == nil {
+		f.queues[q] = make(chan broker.Delivery, 1024)
+	}
+	return f.queues[q]
+}
+
+func (f *fakeQueues) Consume(ctx context.Context, q broker.Queue, _ int) (<-chan broker.Delivery, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	deliveries := f.queue(q)
+	context.AfterFunc(ctx, func() { close(deliveries) })
+	return deliveries, nil
+}
+
+// deliver delivers a message whose identifier and body are id, and returns what settles it.
+func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
+	s := &fakeSettler{}
+	f.queue(q) <- broker.Delivery{Message: broker.Message{ID: id, Body: []byte(id)}, Queue: q, Settler: s}
+	return s
+}
+
+// fakeSettler takes down how a delivery is settled.
+type fakeSettler struct {
+	mu    sync.Mutex
+	calls []string
+	// failures are returned by the first calls, in order.
+	failures []error
+}
+
+func (s *fakeSettler) call(what string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, what)
+	if len(s.failures) == 0 {
+		return nil
+	}
+	err := s.failures[0]
+	s.failures = s.failures[1:]
+	return err
+}
+
+func (s *fakeSettler) Ack() error                  { return s.call("ack") }
+func (s *fakeSettler) Requeue() error              { return s.call("requeue") }
+func (s *fakeSettler) Retry(context.Context) error { return s.call("retry") }
+func (s *fakeSettler) DeadLetter(_ context.Context, r broker.Reason) error {
+	return s.call(fmt.Sprintf("dead-letter %s: %s", r.Stage, r.Detail))
+}
+
+func (s *fakeSettler) expect(t *testing.T, want ...string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.calls, want) {
+		t.Errorf("the delivery was settled by %q, want %q", s.calls, want)
+	}
+}
+
+// fakeStore is Durability and DeadLetters. Everything is durable at once unless a test replaces wait.
+type fakeStore struct {
+	mu     sync.Mutex
+	epoch  string
+	waits  int
+	buried []string
+	// markErrs, buryErrs are returned by the first calls, in order.
+	markErrs, buryErrs []error
+	wait               func(ctx context.Context, mark store.Mark) error
+}
+
+func (s *fakeStore) Mark(context.Context, int) (store.Mark, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Mark{Epoch: s.epoch}, pop(&s.markErrs)
+}
+
+func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) error {
+	s.mu.Lock()
+	s.waits++
+	wait := s.wait
+	s.mu.Unlock()
+	if wait == nil {
+		return nil
+	}
+	return wait(ctx, mark)
+}
+
+func (s *fakeStore) RecordDeadLetter(_ context.Context, partition int, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buried = append(s.buried, fmt.Sprintf("%d/%s", partition, key))
+	return pop(&s.buryErrs)
+}
+
+func pop(errs *[]error) error {
+	if len(*errs) == 0 {
+		return nil
+	}
+	err := (*errs)[0]
+	*errs = (*errs)[1:]
+	return err
+}
+
+// rig is a processor on fakes.
+type rig struct {
+	*Processor
+	queues   *fakeQueues
+	store    *fakeStore
+	registry *prometheus.Registry
+	log      *lockedBuffer
+
+	stop   context.CancelFunc
+	ended  chan error
+	result error
+}
+
+// entryQueue and exitQueue are the queues of partition 0.
+var (
+	entryQueue = broker.Queue{Type: event.TypeEntry}
+	exitQueue  = broker.Queue{Type: event.TypeExit}
+)
+
+// newRig returns a processor of one partition whose handlers are given.
+func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
+	t.Helper()
+	r := &rig{
+		queues:   newFakeQueues(),
+		store:    &fakeStore{epoch: "1"},
+		registry: prometheus.NewPedanticRegistry(),
+		log:      new(lockedBuffer),
+		ended:    make(chan error, 1),
+	}
+	p, err := New(Config{Partitions: 1, Concurrency: concurrency}, Dependencies{
+		Consumer: r.queues, Entries: entries, Exits: exits, DeadLetters: r.store, Durability: r.store,
+		Registerer: r.registry,
+		Logger:     slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Processor = p
+	return r
+}
+
+// start runs the processor until finish.
+func (r *rig) start(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r.stop = cancel
+	go func() { r.ended <- r.Run(ctx) }()
+}
+
+// finish ends the processor and returns what Run returned.
+func (r *rig) finish() error {
+	r.stop()
+	return <-r.ended
+}
+
+// lockedBuffer is a bytes.Buffer for concurrent writers.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// elapsed returns how long f takes.
+func elapsed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}

@@ -1,0 +1,379 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+const (
+	plate   = "B-XY 1234"
+	run     = "0123456789abc"
+	maxStay = time.Hour
+)
+
+var (
+	entryAt = time.Date(2026, 5, 1, 8, 0, 0, 123456789, time.UTC)
+	exitAt  = entryAt.Add(90 * time.Minute)
+	mark    = store.Mark{Epoch: "epoch"}
+)
+
+// stepStore answers each step with what a test wants, and takes the steps down.
+type stepStore struct {
+	result store.Result
+	err    error
+	// markErr and settleErr are returned by Mark and SettleSummary.
+	markErr, settleErr error
+
+	entries []store.EntryStep
+	exits   []store.ExitStep
+	settled []string
+}
+
+func (s *stepStore) Mark(context.Context, int) (store.Mark, error) { return mark, s.markErr }
+
+func (s *stepStore) RecordEntry(_ context.Context, step store.EntryStep) (store.Result, error) {
+	s.entries = append(s.entries, step)
+	return s.result, s.err
+}
+
+func (s *stepStore) RecordExit(_ context.Context, step store.ExitStep) (store.ExitResult, error) {
+	s.exits = append(s.exits, step)
+	result := store.ExitResult{Result: s.result}
+	if s.result == store.ResultMatched || s.result == store.ResultPending {
+		result.Summary = event.Summary{ID: step.Origin.ID, Plate: step.Plate, EntryAt: entryAt, ExitAt: step.At}
+	}
+	return result, s.err
+}
+
+func (s *stepStore) SettleSummary(_ context.Context, partition int, id string) error {
+	s.settled = append(s.settled, fmt.Sprintf("%d/%s", partition, id))
+	return s.settleErr
+}
+
+// posted takes down the summaries posted, and answers err.
+type posted struct {
+	summaries []event.Summary
+	err       error
+}
+
+func (p *posted) Post(_ context.Context, s event.Summary) error {
+	p.summaries = append(p.summaries, s)
+	return p.err
+}
+
+// verdict is an error of the summary API that says whether it is for good.
+type verdict bool
+
+func (v verdict) Error() string   { return fmt.Sprintf("refused, for good: %t", bool(v)) }
+func (v verdict) Permanent() bool { return bool(v) }
+
+func entryMessage(id string) broker.Message {
+	return broker.Message{ID: id, Type: event.TypeEntry, AppID: event.AppID, ContentType: event.ContentType,
+		Body: event.AppendEntry(nil, event.Entry{ID: id, Plate: plate, At: entryAt})}
+}
+
+func exitMessage(id string, intent event.Intent) broker.Message {
+	return broker.Message{ID: id, Type: event.TypeExit, AppID: event.AppID, ContentType: event.ContentType, Intent: intent,
+		Body: event.AppendExit(nil, event.Exit{ID: id, Plate: plate, At: exitAt})}
+}
+
+// generated is the identifier of an event of plate in its partition of four.
+func generated() event.ID {
+	return event.ID{Run: run, Partition: event.PartitionOf(plate, 4), Seq: 42}
+}
+
+func TestEntryIsRecorded(t *testing.T) {
+	t.Parallel()
+	id := generated()
+	tests := []struct {
+		name    string
+		store   stepStore
+		want    Outcome
+		failure string // stage, empty if none
+	}{
+		{name: "a new entry is recorded", store: stepStore{result: store.ResultRecorded}, want: OutcomeRecorded},
+		{name: "an entry that was recorded before is a duplicate", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
+		{name: "a store that is down is a transient failure", store: stepStore{err: store.ErrUnavailable}, failure: "store"},
+		{name: "a store that cannot name its epoch is a transient failure", store: stepStore{markErr: store.ErrUnavailable}, failure: "store"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := NewEntryEventProcessor(&tt.store, 4, maxStay, discard())
+			done, err := p.ProcessMessage(t.Context(), entryMessage(id.String()))
+			if tt.failure != "" {
+				expectFailure(t, err, Stage(tt.failure), false, id.String())
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := (Completion{Outcome: tt.want, Partition: id.Partition, Mark: mark}); done != want {
+				t.Errorf("completion %+v, want %+v", done, want)
+			}
+			want := []store.EntryStep{{
+				Origin:    store.Origin{ID: id.String(), Run: run, Partition: id.Partition, Seq: 42},
+				Partition: id.Partition, Plate: plate, At: entryAt, MaxStay: maxStay,
+			}}
+			if diff := cmp.Diff(want, tt.store.entries); diff != "" {
+				t.Errorf("steps (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMaxStayFollowsItsEdits(t *testing.T) {
+	t.Parallel()
+	s := &stepStore{result: store.ResultRecorded}
+	p := NewEntryEventProcessor(s, 1, maxStay, discard())
+	p.SetMaxStay(time.Minute)
+	if _, err := p.ProcessMessage(t.Context(), entryMessage("id")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.entries[0].MaxStay; got != time.Minute {
+		t.Errorf("the visit is kept for %v, want a minute", got)
+	}
+}
+
+func TestExitIsMatchedAndItsSummaryPosted(t *testing.T) {
+	t.Parallel()
+	id := generated()
+	summary := event.Summary{ID: id.String(), Plate: plate, EntryAt: entryAt, ExitAt: exitAt}
+	tests := []struct {
+		name        string
+		store       stepStore
+		postErr     error
+		want        Outcome
+		wantPosted  bool
+		wantSettled bool
+		failure     Stage // empty if none
+		permanent   bool
+	}{
+		{name: "an exit that ends a visit posts its summary and settles it", store: stepStore{result: store.ResultMatched}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
+		{name: "an exit whose summary still waits posts it again", store: stepStore{result: store.ResultPending}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
+		{name: "an exit expected to find no visit posts nothing", store: stepStore{result: store.ResultUnmatchedExpected}, want: OutcomeUnmatchedExpected},
+		{name: "an exit that finally found no visit posts nothing", store: stepStore{result: store.ResultUnmatchedUnexpected}, want: OutcomeUnmatchedUnexpected},
+		{name: "a stranger's exit that found no visit posts nothing", store: stepStore{result: store.ResultEntryNotFound}, want: OutcomeEntryNotFound},
+		{name: "an exit ahead of its entry posts nothing", store: stepStore{result: store.ResultEarly}, want: OutcomeEarly},
+		{name: "an exit that was settled before posts nothing", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
+		{name: "an exit before its entry can never be summarized", store: stepStore{result: store.ResultPrecedesEntry}, failure: StageSummarize, permanent: true},
+		{name: "a store that is down is a transient failure", store: stepStore{err: store.ErrUnavailable}, failure: StageStore},
+		{name: "a store that cannot name its epoch is a transient failure", store: stepStore{markErr: store.ErrUnavailable}, failure: StageStore},
+		{name: "an API that is down is a transient failure and leaves the summary in the outbox", store: stepStore{result: store.ResultMatched}, postErr: errDown, wantPosted: true, failure: StagePost},
+		{name: "a summary rejected for good is a permanent failure", store: stepStore{result: store.ResultMatched}, postErr: fmt.Errorf("post: %w", verdict(true)), wantPosted: true, failure: StagePost, permanent: true},
+		{name: "a summary rejected for now is a transient failure", store: stepStore{result: store.ResultMatched}, postErr: verdict(false), wantPosted: true, failure: StagePost},
+		{name: "a summary that cannot be settled is a transient failure of the store", store: stepStore{result: store.ResultMatched, settleErr: store.ErrUnavailable}, wantPosted: true, wantSettled: true, failure: StageStore},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			api := &posted{err: tt.postErr}
+			p := NewExitEventProcessor(&tt.store, api, 4, discard())
+			done, err := p.ProcessMessage(t.Context(), exitMessage(id.String(), event.IntentMatched))
+			if tt.failure != "" {
+				expectFailure(t, err, tt.failure, tt.permanent, id.String())
+			} else if want := (Completion{Outcome: tt.want, Partition: id.Partition, Mark: mark}); err != nil || done != want {
+				t.Errorf("completion %+v and error %v, want %+v", done, err, want)
+			}
+
+			var wantPosted []event.Summary
+			if tt.wantPosted {
+				wantPosted = []event.Summary{summary}
+			}
+			if diff := cmp.Diff(wantPosted, api.summaries); diff != "" {
+				t.Errorf("summaries posted (-want +got):\n%s", diff)
+			}
+			var wantSettled []string
+			if tt.wantSettled {
+				wantSettled = []string{fmt.Sprintf("%d/%s", id.Partition, id)}
+			}
+			if diff := cmp.Diff(wantSettled, tt.store.settled); diff != "" {
+				t.Errorf("summaries settled (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStoreThatLiesIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	for _, result := range []store.Result{"", "sold", store.ResultMatched, store.ResultPending, store.ResultPrecedesEntry} {
+		p := NewEntryEventProcessor(&stepStore{result: result}, 1, maxStay, discard())
+		r := newRig(t, 1, p, nil)
+		msg := entryMessage("id")
+		if _, failure := r.pipelines[event.TypeEntry].call(t.Context(), &msg); failure == nil || failure.Permanent() {
+			t.Errorf("an entry that came to %q fails with %v, want a transient failure", result, failure)
+		}
+	}
+}
+
+func TestWhoseEventItIs(t *testing.T) {
+	t.Parallel()
+	own := generated()
+	elsewhere := own
+	elsewhere.Partition = (own.Partition + 1) % 4
+	generatedOrigin := store.Origin{ID: own.String(), Run: run, Partition: own.Partition, Seq: own.Seq}
+	strangers := func(id string) store.Origin { return store.Origin{ID: id, Partition: own.Partition} }
+	edit := func(m broker.Message, f func(*broker.Message)) broker.Message { f(&m); return m }
+
+	tests := []struct {
+		name   string
+		msg    broker.Message
+		origin store.Origin
+		intent event.Intent
+		last   bool
+	}{
+		{name: "an exit claimed from the pool is generated", msg: exitMessage(own.String(), event.IntentMatched), origin: generatedOrigin, intent: event.IntentMatched},
+		{name: "an exit of a plate that never entered is generated", msg: exitMessage(own.String(), event.IntentUnmatched), origin: generatedOrigin, intent: event.IntentUnmatched},
+		{name: "a generated exit is so without a message identifier", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "" }), origin: generatedOrigin, intent: event.IntentMatched},
+		{name: "an exit without an intent is a stranger's", msg: exitMessage(own.String(), event.IntentNone), origin: strangers(own.String())},
+		{name: "an exit with an unknown intent is a stranger's", msg: exitMessage(own.String(), "malicious"), origin: strangers(own.String())},
+		{name: "an exit of another application is a stranger's", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.AppID = "" }), origin: strangers(own.String())},
+		{name: "an exit whose message contradicts its body is a stranger's", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "other" }), origin: strangers(own.String())},
+		{name: "an exit that names another partition is a stranger's", msg: exitMessage(elsewhere.String(), event.IntentMatched), origin: strangers(elsewhere.String())},
+		{name: "an exit with any other identifier is a stranger's, whatever its intent", msg: exitMessage("4711", event.IntentUnmatched), origin: strangers("4711")},
+		{name: "a generated exit waits long", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = GeneratedAttempts - 1 }), origin: generatedOrigin, intent: event.IntentMatched},
+		{name: "a generated exit does not wait for ever", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = GeneratedAttempts }), origin: generatedOrigin, intent: event.IntentMatched, last: true},
+		{name: "a stranger's exit waits a little", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = StrangerAttempts - 1 }), origin: strangers("4711")},
+		{name: "a stranger's exit does not wait longer", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = StrangerAttempts }), origin: strangers("4711"), last: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &stepStore{result: store.ResultDuplicate}
+			if _, err := NewExitEventProcessor(s, &posted{}, 4, discard()).ProcessMessage(t.Context(), tt.msg); err != nil {
+				t.Fatal(err)
+			}
+			want := []store.ExitStep{{
+				Origin: tt.origin, Partition: own.Partition, Plate: plate, At: exitAt, Intent: tt.intent, LastAttempt: tt.last,
+			}}
+			if diff := cmp.Diff(want, s.exits); diff != "" {
+				t.Errorf("steps (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPoisonIsRefusedForGoodBeforeTheStoreIsAsked(t *testing.T) {
+	t.Parallel()
+	for _, p := range poisons() {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			s := &stepStore{}
+			_, err := NewEntryEventProcessor(s, 1, maxStay, discard()).ProcessMessage(t.Context(), p.msg)
+			expectFailure(t, err, StageParse, true, "")
+			_, err = NewExitEventProcessor(s, &posted{}, 1, discard()).ProcessMessage(t.Context(), p.msg)
+			expectFailure(t, err, StageParse, true, "")
+			if len(s.entries)+len(s.exits) != 0 {
+				t.Error("the store was asked")
+			}
+		})
+	}
+}
+
+type poison struct {
+	name string
+	msg  broker.Message
+}
+
+// poisons are messages of which neither an entry nor an exit can be made.
+func poisons() []poison {
+	body := func(text string) broker.Message { return broker.Message{Body: []byte(text)} }
+	good := entryMessage("id").Body
+	return []poison{
+		{name: "no body", msg: broker.Message{}},
+		{name: "truncated JSON", msg: broker.Message{Body: good[:len(good)-5]}},
+		{name: "wrong types", msg: body(`{"id":1,"vehicle_plate":true,"entry_date_time":[],"exit_date_time":{}}`)},
+		{name: "an array", msg: body(`[]`)},
+		{name: "missing fields", msg: body(`{"id":"a"}`)},
+		{name: "no plate", msg: body(`{"id":"a","entry_date_time":"2026-05-01T08:00:00Z","exit_date_time":"2026-05-01T08:00:00Z"}`)},
+		{name: "an empty plate", msg: body(`{"id":"a","vehicle_plate":"","entry_date_time":"2026-05-01T08:00:00Z","exit_date_time":"2026-05-01T08:00:00Z"}`)},
+		{name: "not a date", msg: body(`{"id":"a","vehicle_plate":"b","entry_date_time":"yesterday","exit_date_time":"today"}`)},
+		{name: "invalid UTF-8", msg: body("{\"id\":\"a\xff\",\"vehicle_plate\":\"b\",\"entry_date_time\":\"2026-05-01T08:00:00Z\",\"exit_date_time\":\"2026-05-01T08:00:00Z\"}")},
+		{name: "ten megabytes", msg: body(`{"id":"` + strings.Repeat("a", 10<<20) + `"}`)},
+		{name: "an unknown content type", msg: broker.Message{ContentType: "text/html", Body: good}},
+		{name: "a content type that only begins like JSON", msg: broker.Message{ContentType: "application/json5", Body: good}},
+	}
+}
+
+func TestUnusualMessagesAreProcessed(t *testing.T) {
+	t.Parallel()
+	tests := map[string]broker.Message{
+		"the original's JSON without any property":   {Body: []byte(`{"id":"7c0f","vehicle_plate":"ABC-123","entry_date_time":"2026-05-01T08:00:00+02:00"}`)},
+		"a content type with a parameter":            {ContentType: "Application/JSON; charset=utf-8", Body: entryMessage("a").Body},
+		"a type property that contradicts its queue": {Type: event.TypeExit, Body: entryMessage("a").Body},
+		"a date in year 0":                           {Body: []byte(`{"id":"a","vehicle_plate":"b","entry_date_time":"0000-01-01T00:00:00Z"}`)},
+		"a date in year 9999":                        {Body: []byte(`{"id":"a","vehicle_plate":"b","entry_date_time":"9999-12-31T23:59:59.999999999Z"}`)},
+	}
+	for name, msg := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &stepStore{result: store.ResultRecorded}
+			done, err := NewEntryEventProcessor(s, 1, maxStay, discard()).ProcessMessage(t.Context(), msg)
+			if err != nil || done.Outcome != OutcomeRecorded {
+				t.Errorf("outcome %v, error %v; want it recorded", done.Outcome, err)
+			}
+		})
+	}
+}
+
+func TestResultsAreLoggedForDebuggingOnly(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		level  slog.Level
+		result store.Result
+		want   string // empty if nothing is to be logged
+	}{
+		{level: slog.LevelInfo, result: store.ResultUnmatchedExpected},
+		{level: slog.LevelDebug, result: store.ResultUnmatchedExpected, want: "expected=true"},
+		{level: slog.LevelDebug, result: store.ResultUnmatchedUnexpected, want: "expected=false"},
+		{level: slog.LevelDebug, result: store.ResultMatched, want: "result=matched"},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.level, " ", tt.result), func(t *testing.T) {
+			t.Parallel()
+			log := new(lockedBuffer)
+			p := NewExitEventProcessor(&stepStore{result: tt.result}, &posted{}, 4,
+				slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: tt.level})))
+			if _, err := p.ProcessMessage(t.Context(), exitMessage("id", event.IntentUnmatched)); err != nil {
+				t.Fatal(err)
+			}
+			if got := log.String(); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+				t.Errorf("logged %q, want %q in it", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRefusedMessageIsQuotedForDebuggingOnly(t *testing.T) {
+	t.Parallel()
+	const secret = "S-ECRET 1"
+	log := new(lockedBuffer)
+	r := newRig(t, 1, answer(outcomeNone, Permanent(StagePost, "id", errors.New("no such plate: "+secret))), nil)
+	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
+	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
+	if got := log.String(); !strings.Contains(got, "dead-lettered") || strings.Contains(got, secret) {
+		t.Errorf("logged %q, want it to tell of the dead letter without quoting it", got)
+	}
+	if got := r.log.String(); !strings.Contains(got, secret) {
+		t.Errorf("logged for debugging %q, want the reason in it", got)
+	}
+}
+
+func expectFailure(t *testing.T, err error, stage Stage, permanent bool, id string) {
+	t.Helper()
+	f, ok := errors.AsType[*Failure](err)
+	if !ok || f.Stage != stage || f.Permanent() != permanent || f.EventID != id {
+		t.Errorf("error %#v; want a failure of stage %s, permanent %t, of event %q", err, stage, permanent, id)
+	}
+}

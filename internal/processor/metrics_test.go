@@ -1,0 +1,185 @@
+package processor
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+// series returns the value of each series of a metric, of histograms the number of observations, by the
+// values of its labels in the order of their names.
+func series(t *testing.T, reg prometheus.Gatherer, name string) map[string]uint64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := make(map[string]uint64)
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			labels := ""
+			for _, l := range m.GetLabel() {
+				labels += "/" + l.GetValue()
+			}
+			values[labels] = valueOf(m)
+		}
+	}
+	return values
+}
+
+func valueOf(m *dto.Metric) uint64 {
+	switch {
+	case m.Histogram != nil:
+		return m.GetHistogram().GetSampleCount()
+	case m.Gauge != nil:
+		return uint64(m.GetGauge().GetValue())
+	}
+	return uint64(m.GetCounter().GetValue())
+}
+
+func TestEverySeriesExistsFromTheStart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil, nil)
+	outcomes := map[string]uint64{
+		"/entry/recorded": 0, "/entry/duplicate": 0, "/entry/failed": 0,
+		"/exit/matched": 0, "/exit/unmatched_expected": 0, "/exit/unmatched_unexpected": 0, "/exit/entry_not_found": 0,
+		"/exit/early": 0, "/exit/duplicate": 0, "/exit/failed": 0,
+	}
+	failures := make(map[string]uint64)
+	for _, t := range []string{"entry", "exit"} {
+		for _, stage := range []string{"parse", "store", "summarize", "post", "settle", "panic"} {
+			failures["/"+t+"/"+stage] = 0
+		}
+	}
+	for name, want := range map[string]map[string]uint64{
+		"parking_events_processed_total":   outcomes,
+		"parking_event_processing_seconds": outcomes,
+		"parking_event_errors_total":       failures,
+		"parking_event_end_to_end_seconds": {"/entry": 0, "/exit": 0},
+		"parking_processor_in_flight":      {"": 0},
+	} {
+		if diff := cmp.Diff(want, series(t, r.registry, name)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestEachCallIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	answers := []struct {
+		outcome  Outcome
+		err      error
+		endToEnd bool
+	}{
+		{outcome: OutcomeMatched, endToEnd: true},
+		{outcome: OutcomeUnmatchedExpected, endToEnd: true},
+		{outcome: OutcomeUnmatchedUnexpected, endToEnd: true},
+		{outcome: OutcomeEntryNotFound, endToEnd: true},
+		{outcome: OutcomeEarly},
+		{outcome: OutcomeDuplicate},
+		{err: Transient(StagePost, "", errDown)},
+		{err: Permanent(StageSummarize, "", errDown)},
+		{err: errDown},
+	}
+	next := 0
+	r := newRig(t, 1, nil, handlerFunc(func(context.Context, broker.Message) (Completion, error) {
+		a := answers[next]
+		next++
+		return Completion{Outcome: a.outcome}, a.err
+	}))
+	exits := r.pipelines[event.TypeExit]
+	var endToEnd uint64
+	for _, a := range answers {
+		exits.call(t.Context(), &broker.Message{Scheduled: time.Now().Add(-time.Minute)})
+		if a.endToEnd {
+			endToEnd++
+		}
+	}
+
+	outcomes := map[string]uint64{
+		"/entry/recorded": 0, "/entry/duplicate": 0, "/entry/failed": 0,
+		"/exit/matched": 1, "/exit/unmatched_expected": 1, "/exit/unmatched_unexpected": 1, "/exit/entry_not_found": 1,
+		"/exit/early": 1, "/exit/duplicate": 1, "/exit/failed": 3,
+	}
+	for _, name := range []string{"parking_events_processed_total", "parking_event_processing_seconds"} {
+		if diff := cmp.Diff(outcomes, series(t, r.registry, name)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if diff := cmp.Diff(map[string]uint64{"/entry": 0, "/exit": endToEnd}, series(t, r.registry, "parking_event_end_to_end_seconds")); diff != "" {
+		t.Errorf("end to end (-want +got):\n%s", diff)
+	}
+	failures := series(t, r.registry, "parking_event_errors_total")
+	for stage, want := range map[string]uint64{"post": 1, "summarize": 1, "store": 1, "parse": 0} {
+		if got := failures["/exit/"+stage]; got != want {
+			t.Errorf("%d failures of stage %s, want %d", got, stage, want)
+		}
+	}
+
+	stats := r.Stats()
+	if got, want := stats.Processed(), uint64(len(answers)); got != want {
+		t.Errorf("%d calls processed, want %d", got, want)
+	}
+	for _, o := range Outcomes(event.TypeExit) {
+		if got, want := stats.Exit.Outcomes[o], outcomes["/exit/"+o.String()]; got != want {
+			t.Errorf("stats count %v %d times, want %d", o, got, want)
+		}
+	}
+	if got := stats.EndToEnd(); got.Count() != endToEnd || got.Mean() < time.Minute || got.Mean() > 2*time.Minute {
+		t.Errorf("end to end: %d observations of %v on average, want %d of a minute", got.Count(), got.Mean(), endToEnd)
+	}
+}
+
+func TestEndToEndIsUnknownWithoutAScheduleAndNeverNegative(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
+	entries := r.pipelines[event.TypeEntry]
+	entries.call(t.Context(), &broker.Message{})
+	if got := r.Stats().EndToEnd().Count(); got != 0 {
+		t.Errorf("%d observations of an event without a schedule", got)
+	}
+	entries.call(t.Context(), &broker.Message{Scheduled: time.Now().Add(time.Hour)})
+	if got := r.Stats().EndToEnd(); got.Count() != 1 || got.Mean() != 0 {
+		t.Errorf("%d observations of %v of an event that is ahead of its time, want 1 of 0", got.Count(), got.Mean())
+	}
+}
+
+func TestGaugeCountsWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	r := newRig(t, 3, handlerFunc(func(context.Context, broker.Message) (Completion, error) {
+		entered <- struct{}{}
+		<-leave
+		return Completion{Outcome: OutcomeRecorded}, nil
+	}), nil)
+	r.start(t)
+	for i := range 5 {
+		r.queues.deliver(entryQueue, fmt.Sprint(i))
+	}
+	for range 3 {
+		<-entered
+	}
+	if got := series(t, r.registry, "parking_processor_in_flight")[""]; got != 3 {
+		t.Errorf("%d in flight, want what three workers hold", got)
+	}
+	close(leave)
+	<-entered
+	<-entered
+	if err := r.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if got := series(t, r.registry, "parking_processor_in_flight")[""]; got != 0 {
+		t.Errorf("%d in flight after the end, want none", got)
+	}
+}

@@ -1,0 +1,571 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+func TestEachOutcomeIsSettledByThePolicy(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		handler Handler
+		want    string
+	}{
+		{name: "an effect is acknowledged", handler: answer(OutcomeMatched, nil), want: "ack"},
+		{name: "an early exit is moved to the retry queue", handler: answer(OutcomeEarly, nil), want: "retry"},
+		{
+			name:    "a permanent failure is dead-lettered with stage and reason",
+			handler: answer(outcomeNone, Permanent(StageParse, "", errors.New("not JSON"))),
+			want:    "dead-letter parse: not JSON",
+		},
+		{
+			name:    "a panic is dead-lettered",
+			handler: handlerFunc(func(context.Context, broker.Message) (Completion, error) { panic("oops") }),
+			want:    "dead-letter panic: the handler panicked: oops",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 4, answer(OutcomeRecorded, nil), tt.handler)
+			r.start(t)
+			settler := r.queues.deliver(exitQueue, "x")
+			if err := r.finish(); err != nil {
+				t.Fatal(err)
+			}
+			settler.expect(t, tt.want)
+		})
+	}
+}
+
+func TestDeliveryIsAcknowledgedOnlyOnceItsEffectIsDurable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		r := newRig(t, 1, handlerFunc(func(context.Context, broker.Message) (Completion, error) {
+			calls.Add(1)
+			return Completion{Outcome: OutcomeRecorded}, nil
+		}), nil)
+		durable := make(chan struct{})
+		r.store.wait = func(context.Context, store.Mark) error { <-durable; return nil }
+		r.start(t)
+
+		var settlers []*fakeSettler
+		for i := range 10 {
+			settlers = append(settlers, r.queues.deliver(entryQueue, fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		if got := calls.Load(); got != 10 {
+			t.Errorf("one worker processed %d messages while the first waits for durability, want all 10", got)
+		}
+		for _, s := range settlers {
+			s.expect(t)
+		}
+
+		close(durable)
+		synctest.Wait()
+		for _, s := range settlers {
+			s.expect(t, "ack")
+		}
+		if r.store.waits > 2 {
+			t.Errorf("10 deliveries took %d waits, want one for the first and one for those that gathered meanwhile", r.store.waits)
+		}
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatTheStoreMayHaveLostIsProcessedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var r *rig
+		calls := make(map[string]int)
+		var mu sync.Mutex
+		r = newRig(t, 4, handlerFunc(func(ctx context.Context, msg broker.Message) (Completion, error) {
+			mu.Lock()
+			calls[msg.ID]++
+			mu.Unlock()
+			mark, err := r.store.Mark(ctx, 0)
+			return Completion{Outcome: OutcomeRecorded, Mark: mark}, err
+		}), nil)
+		release := make(chan struct{})
+		r.store.wait = func(_ context.Context, mark store.Mark) error {
+			<-release
+			if mark.Epoch != "2" {
+				return store.ErrRolledBack
+			}
+			return nil
+		}
+		r.start(t)
+		before := []*fakeSettler{r.queues.deliver(entryQueue, "a"), r.queues.deliver(entryQueue, "b")}
+		synctest.Wait()
+		r.store.mu.Lock()
+		r.store.epoch = "2"
+		r.store.mu.Unlock()
+		after := r.queues.deliver(entryQueue, "c")
+		synctest.Wait()
+		close(release)
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+
+		for _, s := range append(before, after) {
+			s.expect(t, "ack")
+		}
+		if calls["a"] != 2 || calls["b"] != 2 || calls["c"] != 1 {
+			t.Errorf("calls %v; want two for those before the restart and one for that after it", calls)
+		}
+	})
+}
+
+func TestFailureOfTheStoreWhileWaitingIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
+		var waits atomic.Int64
+		r.store.wait = func(context.Context, store.Mark) error {
+			if waits.Add(1) <= 3 {
+				return store.ErrUnavailable
+			}
+			return nil
+		}
+		r.start(t)
+		s := r.queues.deliver(entryQueue, "a")
+		time.Sleep(time.Minute)
+		s.expect(t, "ack")
+		if got := r.Stats().Entry.Failures[StageStore]; got != 3 {
+			t.Errorf("%d failures of the store are counted, want 3", got)
+		}
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTransientFailureIsRetriedInPlaceWhileOthersGoOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const outage = 5 * time.Minute
+		start := time.Now()
+		r := newRig(t, 2, nil, handlerFunc(func(_ context.Context, msg broker.Message) (Completion, error) {
+			if msg.ID == "unlucky" && time.Since(start) < outage {
+				return Completion{}, Transient(StagePost, msg.ID, errDown)
+			}
+			return Completion{Outcome: OutcomeMatched}, nil
+		}))
+		r.start(t)
+		unlucky := r.queues.deliver(exitQueue, "unlucky")
+		var others []*fakeSettler
+		for i := range 100 {
+			others = append(others, r.queues.deliver(exitQueue, fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		for _, s := range others {
+			s.expect(t, "ack")
+		}
+		unlucky.expect(t)
+
+		time.Sleep(outage + maxDelay)
+		unlucky.expect(t, "ack")
+		stats := r.Stats().Exit
+		failed := stats.Outcomes[OutcomeFailed]
+		if failed != stats.Failures[StagePost] {
+			t.Errorf("%d calls failed, %d failures are counted", failed, stats.Failures[StagePost])
+		}
+		if least, most := uint64(outage/maxDelay), uint64(2*outage/maxDelay+16); failed < least || failed > most {
+			t.Errorf("%d attempts in %v, want between %d and %d", failed, outage, least, most)
+		}
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// busy is an error of a party that asks to be left alone.
+type busy time.Duration
+
+func (b busy) Error() string             { return "busy" }
+func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
+
+func TestRequestToBeLeftAloneIsHonouredWithinBounds(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name        string
+		hint        time.Duration
+		least, most time.Duration
+	}{
+		{name: "a first retry comes fast", least: firstDelay / 2, most: firstDelay},
+		{name: "a hint is waited for", hint: 7 * time.Second, least: 7 * time.Second, most: 7 * time.Second},
+		{name: "a hint beyond the bound is cut", hint: time.Hour, least: maxHint, most: maxHint},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var pause backoff
+				took := elapsed(func() { pause.wait(t.Context(), retryAfter(Transient(StagePost, "", busy(tt.hint)))) })
+				if took < tt.least || took > tt.most {
+					t.Errorf("waited %v, want between %v and %v", took, tt.least, tt.most)
+				}
+			})
+		})
+	}
+}
+
+func TestPausesGrowUpToTheirBound(t *testing.T) {
+	t.Parallel()
+	var b backoff
+	bound := firstDelay
+	for i := range 100 {
+		if got := b.next(); got < bound/2 || got >= bound {
+			t.Fatalf("pause %d is %v, want it in [%v, %v)", i, got, bound/2, bound)
+		}
+		bound = min(2*bound, maxDelay)
+	}
+}
+
+func TestDeadLetterIsCountedDurablyBeforeItIsMoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
+		r.store.markErrs = []error{errDown}
+		r.store.buryErrs = []error{errDown}
+		waits := 0
+		r.store.wait = func(context.Context, store.Mark) error {
+			if waits++; waits == 1 {
+				return store.ErrRolledBack
+			}
+			return nil
+		}
+		r.start(t)
+		s := r.queues.deliver(entryQueue, "{")
+		time.Sleep(time.Minute)
+		s.expect(t, "dead-letter parse: bad")
+		key := "0/" + deadLetterKey(Permanent(StageParse, "", errDown), []byte("{"))
+		if want := []string{key, key, key}; !slices.Equal(r.store.buried, want) {
+			t.Errorf("dead letters counted %q; want three times the same key: refused, rolled back, counted", r.store.buried)
+		}
+		if got := r.Stats().Entry.Failures[StageStore]; got != 3 {
+			t.Errorf("%d failures of the store are counted, want 3", got)
+		}
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFailuresToSettle(t *testing.T) {
+	t.Parallel()
+	refused := Permanent(StageParse, "", errors.New("bad"))
+	tests := []struct {
+		name     string
+		handler  Handler
+		failures []error
+		want     []string
+		counted  uint64
+	}{
+		{
+			name:    "an acknowledgement whose session is lost is left to the redelivery",
+			handler: answer(OutcomeMatched, nil), failures: []error{broker.ErrSessionLost},
+			want: []string{"ack"}, counted: 1,
+		},
+		{
+			name:    "a retry whose session is lost is left to the redelivery",
+			handler: answer(OutcomeEarly, nil), failures: []error{broker.ErrSessionLost},
+			want: []string{"retry"}, counted: 1,
+		},
+		{
+			name:    "a retry that fails otherwise is tried until it succeeds",
+			handler: answer(OutcomeEarly, nil), failures: []error{errDown, errDown},
+			want: []string{"retry", "retry", "retry"}, counted: 2,
+		},
+		{
+			name:    "a dead letter that fails otherwise is tried until it succeeds",
+			handler: answer(outcomeNone, refused), failures: []error{errDown},
+			want: []string{"dead-letter parse: bad", "dead-letter parse: bad"}, counted: 1,
+		},
+		{
+			name:    "nothing is tried again on a closed broker",
+			handler: answer(OutcomeEarly, nil), failures: []error{broker.ErrClosed},
+			want: []string{"retry"}, counted: 1,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 1, nil, tt.handler)
+				s := &fakeSettler{failures: tt.failures}
+				r.queues.queue(exitQueue) <- broker.Delivery{Queue: exitQueue, Settler: s}
+				r.start(t)
+				time.Sleep(time.Minute)
+				s.expect(t, tt.want...)
+				if got := r.Stats().Exit.Failures[StageSettle]; got != tt.counted {
+					t.Errorf("%d failures to settle are counted, want %d", got, tt.counted)
+				}
+				if err := r.finish(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestPanicsAreLoggedOnceWithTheirStack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 4, answer(OutcomeRecorded, nil), handlerFunc(func(context.Context, broker.Message) (Completion, error) {
+		panic("oops")
+	}))
+	r.start(t)
+	for i := range 20 {
+		r.queues.deliver(exitQueue, fmt.Sprint(i))
+	}
+	entry := r.queues.deliver(entryQueue, "entry")
+	if err := r.finish(); err != nil {
+		t.Fatal(err)
+	}
+	entry.expect(t, "ack")
+	if got := strings.Count(r.log.String(), "stack="); got != 1 {
+		t.Errorf("%d stacks are logged, want 1:\n%s", got, r.log)
+	}
+	if got := r.Stats().Exit.Failures[StagePanic]; got != 20 {
+		t.Errorf("%d panics are counted, want 20", got)
+	}
+}
+
+func TestSenselessCompletionIsAFailure(t *testing.T) {
+	t.Parallel()
+	for name, done := range map[string]Completion{
+		"no outcome":                     {},
+		"an outcome of another type":     {Outcome: OutcomeMatched},
+		"an outcome that does not exist": {Outcome: outcomes + 7},
+		"failed without an error":        {Outcome: OutcomeFailed},
+		"a partition that is not there":  {Outcome: OutcomeRecorded, Partition: 1},
+		"a negative partition":           {Outcome: OutcomeRecorded, Partition: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1, handlerFunc(func(context.Context, broker.Message) (Completion, error) { return done, nil }), nil)
+			_, failure := r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
+			if failure == nil || failure.Permanent() {
+				t.Errorf("failure %v, want a transient one", failure)
+			}
+		})
+	}
+}
+
+func TestEndFinishesEverythingThatWasDelivered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const took = time.Second
+		slow := handlerFunc(func(context.Context, broker.Message) (Completion, error) {
+			time.Sleep(took)
+			return Completion{Outcome: OutcomeRecorded}, nil
+		})
+		r := newRig(t, 4, slow, answer(OutcomeEarly, nil))
+		r.store.wait = func(context.Context, store.Mark) error { time.Sleep(took); return nil }
+		r.start(t)
+		var entries, exits []*fakeSettler
+		for i := range 16 {
+			entries = append(entries, r.queues.deliver(entryQueue, fmt.Sprint(i)))
+			exits = append(exits, r.queues.deliver(exitQueue, fmt.Sprint(i)))
+		}
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+		for i := range entries {
+			entries[i].expect(t, "ack")
+			exits[i].expect(t, "retry")
+		}
+		if n := r.flight.count.Load(); n != 0 {
+			t.Errorf("%d deliveries are still in flight", n)
+		}
+	})
+}
+
+func TestDrainTimeoutGivesBackWhatIsUnfinished(t *testing.T) {
+	t.Parallel()
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	tests := []struct {
+		name    string
+		handler Handler
+		wait    func(context.Context, store.Mark) error
+	}{
+		{name: "a handler that hangs", handler: handlerFunc(func(ctx context.Context, _ broker.Message) (Completion, error) {
+			return Completion{}, hang(ctx)
+		})},
+		{name: "a handler that keeps failing", handler: answer(outcomeNone, errDown)},
+		{
+			name: "a wait for durability that hangs", handler: answer(OutcomeMatched, nil),
+			wait: func(ctx context.Context, _ store.Mark) error { return hang(ctx) },
+		},
+		{
+			name: "a wait for durability that keeps failing", handler: answer(OutcomeMatched, nil),
+			wait: func(context.Context, store.Mark) error { return store.ErrUnavailable },
+		},
+		{
+			name: "a dead letter that cannot be counted", handler: answer(outcomeNone, Permanent(StageParse, "", errDown)),
+			wait: func(context.Context, store.Mark) error { return store.ErrUnavailable },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 2, answer(OutcomeRecorded, nil), tt.handler)
+				r.store.wait = tt.wait
+				r.start(t)
+				var settlers []*fakeSettler
+				for i := range 5 { // more than there are workers
+					settlers = append(settlers, r.queues.deliver(exitQueue, fmt.Sprint(i)))
+				}
+				synctest.Wait()
+				var err error
+				if took := elapsed(func() { err = r.finish() }); took < DefaultDrainTimeout || took > DefaultDrainTimeout+maxDelay {
+					t.Errorf("the end took %v, want about %v", took, DefaultDrainTimeout)
+				}
+				if !errors.Is(err, ErrUnfinished) || !strings.Contains(fmt.Sprint(err), "5 ") {
+					t.Errorf("error %v, want 5 %v", err, ErrUnfinished)
+				}
+				for _, s := range settlers {
+					s.expect(t, "requeue")
+				}
+			})
+		})
+	}
+}
+
+func TestTransferThatFailsUntilTheDrainTimeoutGivesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil, answer(OutcomeEarly, nil))
+		s := &brokenSettler{}
+		r.queues.queue(exitQueue) <- broker.Delivery{Queue: exitQueue, Settler: s}
+		r.start(t)
+		synctest.Wait()
+		if err := r.finish(); !errors.Is(err, ErrUnfinished) {
+			t.Errorf("error %v, want %v", err, ErrUnfinished)
+		}
+		if s.retries < 2 || s.requeues != 1 {
+			t.Errorf("%d retries and %d requeues, want several and one", s.retries, s.requeues)
+		}
+	})
+}
+
+// brokenSettler cannot move messages.
+type brokenSettler struct {
+	fakeSettler
+	retries, requeues int
+}
+
+func (s *brokenSettler) Retry(context.Context) error { s.retries++; return errDown }
+func (s *brokenSettler) Requeue() error              { s.requeues++; return nil }
+
+func TestConsumerThatCannotConsumeEndsTheRun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil, nil)
+	r.queues.err = errDown
+	if err := r.Run(t.Context()); !errors.Is(err, errDown) || !strings.Contains(err.Error(), "entry queue of partition 0") {
+		t.Errorf("error %v, want one that names the queue and wraps %v", err, errDown)
+	}
+}
+
+func TestDeliveriesThatEndByThemselvesEndTheRun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
+	deliveries := make(chan broker.Delivery, 1)
+	s := &fakeSettler{}
+	deliveries <- broker.Delivery{Queue: entryQueue, Settler: s}
+	close(deliveries)
+	r.Processor.consumer = consumerFunc(func(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
+		if q == entryQueue {
+			return deliveries, nil
+		}
+		return r.queues.Consume(ctx, q, prefetch)
+	})
+	if err := r.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "entry queue of partition 0") {
+		t.Errorf("error %v, want one that names the queue", err)
+	}
+	s.expect(t, "ack")
+}
+
+type consumerFunc func(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error)
+
+func (f consumerFunc) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
+	return f(ctx, q, prefetch)
+}
+
+func TestEveryQueueOfEveryPartitionIsConsumed(t *testing.T) {
+	t.Parallel()
+	var (
+		mu  sync.Mutex
+		got []string
+	)
+	ctx, cancel := context.WithCancel(t.Context())
+	p, err := New(Config{Partitions: 3, Concurrency: 5}, Dependencies{
+		Consumer: consumerFunc(func(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, fmt.Sprint(q.Type, q.Partition, " ", prefetch))
+			if len(got) == 6 {
+				cancel()
+			}
+			deliveries := make(chan broker.Delivery)
+			context.AfterFunc(ctx, func() { close(deliveries) })
+			return deliveries, nil
+		}),
+		Registerer: prometheus.NewRegistry(),
+		Logger:     discard(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	want := []string{"entry0 40", "exit0 40", "entry1 40", "exit1 40", "entry2 40", "exit2 40"}
+	if !slices.Equal(got, want) {
+		t.Errorf("consumed %q, want %q", got, want)
+	}
+}
+
+func TestPrefetchIsBoundedAndCoversTheWorkers(t *testing.T) {
+	t.Parallel()
+	for concurrency, want := range map[int]int{1: 8, 256: 2048, 5000: maxPrefetch, 10000: 10000} {
+		if got := Prefetch(concurrency); got != want {
+			t.Errorf("Prefetch(%d) = %d, want %d", concurrency, got, want)
+		}
+	}
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	for _, c := range []Config{{Partitions: 0, Concurrency: 1}, {Partitions: 1, Concurrency: 0}} {
+		if _, err := New(c, Dependencies{Registerer: prometheus.NewRegistry(), Logger: discard()}); err == nil {
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+	reg := prometheus.NewRegistry()
+	for _, wantErr := range []bool{false, true} {
+		_, err := New(Config{Partitions: 1, Concurrency: 1}, Dependencies{Registerer: reg, Logger: discard()})
+		if (err != nil) != wantErr {
+			t.Errorf("error %v, want one: %t (the registry holds each metric once)", err, wantErr)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package processor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func TestFailuresOfOneKindAreLoggedTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := new(lockedBuffer)
+		r := newReporter(slog.New(slog.NewTextHandler(log, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.run(ctx); close(ended) }()
+
+		post := problem{level: slog.LevelWarn, message: "failed", eventType: event.TypeExit, stage: StagePost}
+		const seconds, perSecond = 3, 10_000
+		for range seconds {
+			for range perSecond {
+				r.report(post, "connection refused")
+			}
+			time.Sleep(time.Second)
+		}
+		r.report(problem{level: slog.LevelWarn, message: "failed", eventType: event.TypeExit, stage: StageStore}, "")
+		cancel()
+		<-ended
+
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if got := len(lines); got > 1+seconds+1 {
+			t.Errorf("%d lines, want no more than the first failure, one line a second and the other kind's:\n%s", got, log)
+		}
+		total := 0
+		for _, line := range lines {
+			var count int
+			if _, err := fmt.Sscanf(line[strings.Index(line, "count="):], "count=%d", &count); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			total += count
+		}
+		if want := seconds*perSecond + 1; total != want {
+			t.Errorf("the counts add up to %d, want %d:\n%s", total, want, log)
+		}
+		if !strings.Contains(log.String(), `error="connection refused"`) {
+			t.Errorf("the lines do not say why:\n%s", log)
+		}
+	})
+}
+
+func TestProblemThatCeasedIsLoggedAtOnceWhenItReturns(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	r := newReporter(slog.New(slog.NewTextHandler(log, nil)))
+	for range 3 {
+		r.report(problem{message: "failed"}, "")
+		r.flush() // nothing has occurred since the first
+		if len(r.open) != 0 {
+			t.Errorf("%d problems are open after an interval without any", len(r.open))
+		}
+	}
+	if got := strings.Count(log.String(), "count=1"); got != 3 {
+		t.Errorf("%d lines, want 3:\n%s", got, log)
+	}
+}
+
+func BenchmarkReport(b *testing.B) {
+	r := newReporter(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r.report(problem{level: slog.LevelWarn, message: "failed", eventType: event.TypeExit, stage: StagePost}, "refused")
+		}
+	})
+}
