@@ -116,6 +116,9 @@ func (p *Processor) Stats() Stats {
 	}
 }
 
+// InFlight counts the deliveries that a worker has taken and that are not settled yet.
+func (p *Processor) InFlight() int64 { return p.flight.count.Load() }
+
 // Run consumes the queues until ctx ends, and then finishes and settles every delivery that it was
 // handed. It is called once.
 //
