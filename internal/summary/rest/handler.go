@@ -1,0 +1,212 @@
+package rest
+
+import (
+	"context"
+	_ "embed" // for the document
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/metrics"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// Summaries is what the API offers to its clients; see summary.Service.
+type Summaries interface {
+	Store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error)
+	Find(ctx context.Context, id string) (event.Summary, bool, error)
+	List(ctx context.Context, q summary.Query) (summary.Page, error)
+	Stats(ctx context.Context) (summary.Stats, error)
+}
+
+// Options are what the API is made of.
+type Options struct {
+	Summaries  Summaries
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+	// Limits are DefaultLimits when zero.
+	Limits Limits
+}
+
+// The paths of the API.
+const (
+	pathSummaries = "/v1/summaries"
+	pathSummary   = "/v1/summaries/{id}"
+	pathStats     = "/v1/stats"
+	pathOpenAPI   = "/openapi.json"
+)
+
+// The media types of requests and answers.
+const (
+	typeJSON    = "application/json"
+	typeNDJSON  = "application/x-ndjson"
+	typeProblem = "application/problem+json"
+)
+
+//go:embed openapi.json
+var document []byte
+
+// api has the handlers.
+type api struct {
+	summaries Summaries
+	log       *slog.Logger
+	limits    Limits
+	gate      *gate
+	seconds   *prometheus.HistogramVec
+}
+
+// endpoint answers a request, or returns why it does not.
+type endpoint func(w http.ResponseWriter, r *http.Request) error
+
+// methods are the endpoints of a path.
+type methods map[string]endpoint
+
+// New returns the handler of the API. Metrics, health and readiness are served beside it, by package
+// httpserver.
+func New(o Options) (http.Handler, error) {
+	if o.Limits == (Limits{}) {
+		o.Limits = DefaultLimits()
+	}
+	a := &api{
+		summaries: o.Summaries, log: o.Logger, limits: o.Limits, gate: newGate(o.Limits),
+		seconds: prometheus.NewHistogramVec(metrics.Latency("summary_requests_seconds",
+			"Time to answer a request to the summary API, by the status code of the answer."), []string{"code"}),
+	}
+	if err := o.Registerer.Register(a.seconds); err != nil {
+		return nil, fmt.Errorf("register the metrics of the summary API: %w", err)
+	}
+	mux := http.NewServeMux()
+	for path, endpoints := range a.routes() {
+		handler := a.dispatch(endpoints)
+		if strings.HasPrefix(path, "/v1/") {
+			handler = a.measure(handler)
+		}
+		mux.Handle(path, handler)
+	}
+	mux.Handle("/", a.dispatch(nil))
+	return mux, nil
+}
+
+// routes are the paths of the API.
+func (a *api) routes() map[string]methods {
+	return map[string]methods{
+		pathSummaries: {http.MethodPost: a.bounded(a.post), http.MethodGet: a.bounded(a.list)},
+		pathSummary:   {http.MethodGet: a.bounded(a.find)},
+		pathStats:     {http.MethodGet: a.bounded(a.stats)},
+		pathOpenAPI:   {http.MethodGet: a.openAPI},
+	}
+}
+
+// dispatch calls the endpoint of the request's method and answers the problem that it returns.
+func (a *api) dispatch(endpoints methods) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := endpoints.call(w, r); err != nil {
+			a.refuse(w, asProblem(err))
+		}
+	})
+}
+
+func (m methods) call(w http.ResponseWriter, r *http.Request) error {
+	if len(m) == 0 {
+		return problemf(http.StatusNotFound, "there is no such path; %s describes those that are", pathOpenAPI)
+	}
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // package http leaves out the body
+	}
+	if endpoint, ok := m[method]; ok {
+		return endpoint(w, r)
+	}
+	p := problemf(http.StatusMethodNotAllowed, "this path has no such method")
+	p.Headers = []string{"Allow", m.allowed()}
+	return p
+}
+
+// allowed lists the methods.
+func (m methods) allowed() string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+		if name == http.MethodGet {
+			names = append(names, http.MethodHead)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// bounded keeps an endpoint within the limits of room and time.
+func (a *api) bounded(next endpoint) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		leave, err := a.gate.enter(r)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		return next(w, r)
+	}
+}
+
+// measure observes how long requests take.
+func (a *api) measure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(recorder, r)
+		a.seconds.WithLabelValues(strconv.Itoa(recorder.status)).Observe(time.Since(start).Seconds())
+	})
+}
+
+// statusRecorder remembers the status of an answer.
+type statusRecorder struct {
+	http.ResponseWriter
+
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *statusRecorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap gives http.ResponseController the writer beneath.
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// refuse answers with a problem.
+func (a *api) refuse(w http.ResponseWriter, p *problem) {
+	p.header(w.Header())
+	a.answer(w, p.Status, typeProblem, p.body())
+}
+
+// answer sends a whole answer. A client that does not take it loses its connection.
+func (a *api) answer(w http.ResponseWriter, status int, contentType string, body []byte) {
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(a.limits.MaxTransfer)) // where there is a connection
+	w.WriteHeader(status)
+	_, err := w.Write(body)
+	if err == nil {
+		err = control.Flush()
+	}
+	if err != nil {
+		a.log.Debug("an answer did not reach its client", "error", err)
+		return
+	}
+	_ = control.SetWriteDeadline(time.Time{}) // which would outlive this request
+}
+
+// openAPI answers with the description of the API.
+func (a *api) openAPI(w http.ResponseWriter, _ *http.Request) error {
+	a.answer(w, http.StatusOK, typeJSON, document)
+	return nil
+}

@@ -1,0 +1,127 @@
+package rest
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// The parameters of a list of summaries.
+const (
+	paramPlate  = "plate"
+	paramFrom   = "from"
+	paramTo     = "to"
+	paramLimit  = "limit"
+	paramCursor = "cursor"
+)
+
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// parseQuery reads the parameters of a list of summaries. The error is a *problem that names the parameter.
+func parseQuery(raw string) (summary.Query, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return summary.Query{}, problemf(http.StatusBadRequest, "the query is not valid: %v", err)
+	}
+	q := summary.Query{Limit: defaultLimit}
+	for name, given := range values {
+		if len(given) != 1 {
+			return summary.Query{}, problemf(http.StatusBadRequest, "parameter %.40q is given %d times", name, len(given))
+		}
+		if err := setParameter(&q, name, given[0]); err != nil {
+			return summary.Query{}, problemf(http.StatusBadRequest, "parameter %.40q %v", name, err)
+		}
+	}
+	return q, nil
+}
+
+func setParameter(q *summary.Query, name, value string) error {
+	var err error
+	switch name {
+	case paramPlate:
+		q.Plate, err = parsePlate(value)
+	case paramFrom:
+		q.From, err = parseInstant(value)
+	case paramTo:
+		q.To, err = parseInstant(value)
+	case paramLimit:
+		q.Limit, err = parseLimit(value)
+	case paramCursor:
+		q.After, err = parseCursor(value)
+	default:
+		known := []string{paramPlate, paramFrom, paramTo, paramLimit, paramCursor}
+		slices.Sort(known)
+		return errors.New("is not known; these are: " + strings.Join(known, ", "))
+	}
+	return err
+}
+
+func parsePlate(value string) (string, error) {
+	if value == "" || len(value) > event.MaxPlateBytes {
+		return "", errors.New("must have 1 to " + strconv.Itoa(event.MaxPlateBytes) + " bytes")
+	}
+	return value, nil
+}
+
+// parseInstant reads a date and time. The zero time, which means no bound elsewhere, is moved by as little as
+// there is: no summary is that old.
+func parseInstant(value string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, value)
+	if err != nil {
+		return time.Time{}, errors.New("is not a date and time of RFC 3339 such as 2006-01-02T15:04:05Z; write + as %2B")
+	}
+	if t.IsZero() {
+		t = t.Add(1)
+	}
+	return t, nil
+}
+
+func parseLimit(value string) (int, error) {
+	limit, err := strconv.Atoi(value)
+	if err != nil || limit < 1 || limit > maxLimit {
+		return 0, errors.New("is not a number from 1 to " + strconv.Itoa(maxLimit))
+	}
+	return limit, nil
+}
+
+// cursorVersion is the first byte of a cursor; the position follows.
+const cursorVersion = 1
+
+// cursorLength is the number of bytes of a cursor.
+const cursorLength = 1 + 8 + 8
+
+// formatCursor returns the text that stands for a position.
+func formatCursor(p summary.Position) string {
+	b := make([]byte, 0, cursorLength)
+	b = append(b, cursorVersion)
+	b = binary.BigEndian.AppendUint64(b, uint64(p.ExitNanos))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Seq))
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseCursor(text string) (summary.Position, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) != cursorLength || b[0] != cursorVersion {
+		return summary.Position{}, errors.New("is not a next_cursor that was given before")
+	}
+	p := summary.Position{
+		ExitNanos: int64(binary.BigEndian.Uint64(b[1:])),
+		Seq:       int64(binary.BigEndian.Uint64(b[9:])),
+	}
+	if p.Seq < 1 {
+		return summary.Position{}, errors.New("is not a next_cursor that was given before")
+	}
+	return p, nil
+}

@@ -1,0 +1,135 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// post stores what the request has: one summary, or one a line.
+func (a *api) post(w http.ResponseWriter, r *http.Request) error {
+	mediaType, err := requestType(r)
+	if err != nil {
+		return err
+	}
+	if mediaType == typeNDJSON {
+		return a.postMany(w, r)
+	}
+	return a.postOne(w, r)
+}
+
+// requestType returns the media type of the body if it is one that is known.
+func requestType(r *http.Request) (string, error) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return "", unsupported("content encoding %.40q is not supported; send the body as it is", encoding)
+	}
+	given := r.Header.Get("Content-Type")
+	mediaType, _, err := mime.ParseMediaType(given)
+	if err != nil || mediaType != typeJSON && mediaType != typeNDJSON {
+		return "", unsupported("content type %.40q is not supported; send %s, or %s with one summary a line", given, typeJSON, typeNDJSON)
+	}
+	return mediaType, nil
+}
+
+func unsupported(format string, args ...any) *problem {
+	p := problemf(http.StatusUnsupportedMediaType, format, args...)
+	p.Headers = []string{"Accept-Post", typeJSON + ", " + typeNDJSON}
+	return p
+}
+
+// postOne answers with the summary that is stored.
+func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
+	body, err := a.read(w, r, event.MaxBodyBytes)
+	if err != nil {
+		return err
+	}
+	s, err := decode(body)
+	if err != nil {
+		return err
+	}
+	outcomes, err := a.store(r.Context(), []event.Summary{s})
+	if err != nil {
+		return err
+	}
+	status := statusOf(outcomes[0])
+	if status == http.StatusConflict {
+		return problemf(status, "%s", detailConflict)
+	}
+	if status == http.StatusCreated {
+		w.Header().Set("Location", pathSummaries+"/"+url.PathEscape(s.ID))
+	}
+	a.answer(w, status, typeJSON, append(event.AppendSummary(nil, s), '\n'))
+	return nil
+}
+
+// postMany answers with one line for each summary. Those that can be stored are, whatever the others are.
+func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
+	body, err := a.read(w, r, a.limits.MaxBytes)
+	if err != nil {
+		return err
+	}
+	b, err := decodeBulk(body, a.limits.MaxLines)
+	if err != nil {
+		return err
+	}
+	outcomes, err := a.storeValid(r.Context(), b.summaries)
+	if err != nil {
+		return err
+	}
+	const usualLength = 64 // of a line
+	a.answer(w, http.StatusOK, typeNDJSON, b.appendAnswer(make([]byte, 0, b.lines*usualLength), outcomes))
+	return nil
+}
+
+// storeValid stores the valid summaries of a request, if there are any.
+func (a *api) storeValid(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
+	if len(summaries) == 0 {
+		return nil, nil
+	}
+	return a.store(ctx, summaries)
+}
+
+func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.limits.Timeout)
+	defer cancel()
+	return a.summaries.Store(ctx, summaries)
+}
+
+// read reads the body of a request, which may have up to limit bytes.
+func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(a.limits.MaxTransfer)) // where there is a connection
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
+	if _, exceeded := errors.AsType[*http.MaxBytesError](err); exceeded {
+		return nil, tooLarge(limit)
+	}
+	if err != nil {
+		return nil, problemf(http.StatusBadRequest, "the body did not arrive: %v", err)
+	}
+	_ = control.SetReadDeadline(time.Time{}) // which else would end the request while it is answered
+	return body, nil
+}
+
+// readAll reads to the end. The length is -1 if it is not known.
+func readAll(r io.Reader, length int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, length)
+	_, err := io.ReadFull(r, body)
+	return body, err
+}
+
+func tooLarge(limit int64) *problem {
+	return problemf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes; nothing was stored", limit)
+}

@@ -1,0 +1,96 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// maxDetail bounds in bytes what is said of one problem.
+const maxDetail = 256
+
+// problem is an answer of application/problem+json (RFC 9457) and, as an error, the reason to give it.
+type problem struct {
+	Status int
+	Detail string
+	// RetryAfter asks the client to wait before it tries again; 0 asks for nothing.
+	RetryAfter time.Duration
+	// Headers are names and values of further headers, in turn.
+	Headers []string
+}
+
+func problemf(status int, format string, args ...any) *problem {
+	return &problem{Status: status, Detail: cut(fmt.Sprintf(format, args...))}
+}
+
+// Error names the status and the detail.
+func (p *problem) Error() string {
+	return fmt.Sprintf("%d %s: %s", p.Status, http.StatusText(p.Status), p.Detail)
+}
+
+// asProblem says how to answer an error.
+func asProblem(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	if rejected, ok := errors.AsType[*summary.RejectedError](err); ok {
+		return problemf(rejected.Status, "%s", rejected.Detail)
+	}
+	if syntax, ok := errors.AsType[*event.SyntaxError](err); ok {
+		if syntax.Field == "" {
+			return problemf(http.StatusBadRequest, "%v", syntax)
+		}
+		return problemf(http.StatusUnprocessableEntity, "%v", syntax)
+	}
+	p := problemf(http.StatusServiceUnavailable, "%v", err)
+	p.RetryAfter = time.Second
+	if unavailable, ok := errors.AsType[*summary.UnavailableError](err); ok {
+		p.RetryAfter = unavailable.After
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.Detail = cut("it took too long; whether anything was stored is not known, so send it again: " + err.Error())
+	}
+	return p
+}
+
+// cut shortens a text to maxDetail bytes, between characters.
+func cut(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	const ellipsis = "…"
+	end := maxDetail - len(ellipsis)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + ellipsis
+}
+
+// header sets the headers of the answer.
+func (p *problem) header(h http.Header) {
+	for i := 0; i+1 < len(p.Headers); i += 2 {
+		h.Set(p.Headers[i], p.Headers[i+1])
+	}
+	if p.RetryAfter > 0 {
+		seconds := (p.RetryAfter + time.Second - 1) / time.Second
+		h.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	}
+}
+
+// body returns the body of the answer.
+func (p *problem) body() []byte {
+	b := append([]byte(nil), `{"type":"about:blank","title":`...)
+	b = appendString(b, http.StatusText(p.Status))
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(p.Status), 10)
+	b = append(b, `,"detail":`...)
+	b = appendString(b, p.Detail)
+	return append(b, '}', '\n')
+}

@@ -1,0 +1,181 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+	"math/bits"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// readers are connections that read, with their statements.
+type readers struct {
+	db *sql.DB
+
+	find, listAll, listPlate, totals *sql.Stmt
+}
+
+const (
+	findSQL = "SELECT id, plate, entry_at, exit_at FROM summaries WHERE id = ?"
+
+	listAllSQL = `
+		SELECT seq, id, plate, entry_at, exit_at
+		FROM summaries INDEXED BY summaries_by_exit
+		WHERE (exit_at, seq) > (?1, ?2) AND exit_at <= ?3
+		ORDER BY exit_at, seq
+		LIMIT ?4`
+
+	listPlateSQL = `
+		WITH RECURSIVE section (number) AS (
+			SELECT 0
+			UNION ALL
+			SELECT number + 1 FROM section WHERE number < (SELECT max(seq) >> 12 FROM summaries)
+		)
+		SELECT s.seq, s.id, s.plate, s.entry_at, s.exit_at
+		FROM section CROSS JOIN summaries AS s INDEXED BY summaries_by_plate
+		WHERE s.seq >> 12 = section.number AND s.plate = ?5
+			AND (s.exit_at, s.seq) > (?1, ?2) AND s.exit_at <= ?3
+		ORDER BY s.exit_at, s.seq
+		LIMIT ?4`
+
+	totalsSQL = "SELECT summaries, seconds, nanos, shortest, longest, first_exit, last_exit FROM totals"
+)
+
+func openReaders(ctx context.Context, path string) (*readers, error) {
+	db, err := connect(readerURI(path), maxReaders)
+	if err != nil {
+		return nil, err
+	}
+	r := &readers{db: db}
+	for _, s := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&r.find, findSQL}, {&r.listAll, listAllSQL}, {&r.listPlate, listPlateSQL}, {&r.totals, totalsSQL},
+	} {
+		if *s.stmt, err = db.PrepareContext(ctx, s.query); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+	}
+	return r, nil
+}
+
+func (r *readers) close() error { return r.db.Close() }
+
+// findByID returns the summary with this identifier, and whether there is one.
+func (r *readers) findByID(ctx context.Context, id string) (event.Summary, bool, error) {
+	var (
+		found           event.Summary
+		entryAt, exitAt int64
+	)
+	err := r.find.QueryRowContext(ctx, id).Scan(&found.ID, &found.Plate, &entryAt, &exitAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return event.Summary{}, false, nil
+	}
+	if err != nil {
+		return event.Summary{}, false, err
+	}
+	found.EntryAt, found.ExitAt = instant(entryAt), instant(exitAt)
+	return found, true, nil
+}
+
+// list returns a page. It asks for one summary more than the page may have, to see whether there are more.
+func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, error) {
+	rows, err := r.query(ctx, q)
+	if err != nil {
+		return summary.Page{}, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err has what went wrong
+	var (
+		page summary.Page
+		last summary.Position
+	)
+	for rows.Next() {
+		if len(page.Summaries) == q.Limit {
+			page.Next = last
+			break
+		}
+		var (
+			s               event.Summary
+			entryAt, exitAt int64
+		)
+		if err := rows.Scan(&last.Seq, &s.ID, &s.Plate, &entryAt, &exitAt); err != nil {
+			return summary.Page{}, err
+		}
+		s.EntryAt, s.ExitAt = instant(entryAt), instant(exitAt)
+		last.ExitNanos = exitAt
+		page.Summaries = append(page.Summaries, s)
+	}
+	return page, rows.Err()
+}
+
+// query selects the summaries of a page.
+func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error) {
+	after := start(q)
+	args := []any{after.ExitNanos, after.Seq, end(q), q.Limit + 1}
+	if q.Plate == "" {
+		return r.listAll.QueryContext(ctx, args...)
+	}
+	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
+}
+
+// start returns the position after which the results of the query begin. No summary has the number 0.
+func start(q summary.Query) summary.Position {
+	from := summary.Position{ExitNanos: math.MinInt64}
+	if !q.From.IsZero() {
+		from.ExitNanos = nanos(q.From)
+	}
+	if q.After.IsZero() || q.After.ExitNanos < from.ExitNanos {
+		return from
+	}
+	return q.After
+}
+
+// end returns the last instant of the query.
+func end(q summary.Query) int64 {
+	if q.To.IsZero() {
+		return math.MaxInt64
+	}
+	return nanos(q.To.Add(-1))
+}
+
+// nanos returns the Unix time in nanoseconds, or the nearest that there is.
+func nanos(t time.Time) int64 {
+	switch first, last := instant(math.MinInt64), instant(math.MaxInt64); {
+	case t.Before(first):
+		return math.MinInt64
+	case t.After(last):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+func instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }
+
+// stats reads the totals.
+func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
+	var t totals
+	err := r.totals.QueryRowContext(ctx).Scan(
+		&t.summaries, &t.seconds, &t.nanos, &t.shortest, &t.longest, &t.firstExit, &t.lastExit)
+	if err != nil || t.summaries == 0 {
+		return summary.Stats{}, err
+	}
+	return summary.Stats{
+		Count:    t.summaries,
+		Mean:     t.mean(),
+		Shortest: time.Duration(t.shortest), Longest: time.Duration(t.longest),
+		FirstExit: instant(t.firstExit), LastExit: instant(t.lastExit),
+	}, nil
+}
+
+// mean divides the time of all visits, which in nanoseconds takes more than 64 bits, by their number.
+func (t *totals) mean() time.Duration {
+	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
+	low, carry := bits.Add64(low, uint64(t.nanos), 0)
+	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // no larger than the longest visit
+	return time.Duration(quotient)
+}

@@ -1,0 +1,103 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+const (
+	// applicationID marks the file as this program's: "park" in ASCII.
+	applicationID = 0x7061726b
+	// schemaVersion is the version of schema, kept in the file as its user_version.
+	schemaVersion = 1
+)
+
+// schema creates the tables. Instants are Unix times, and durations lengths, in nanoseconds. The extremes in
+// totals begin where any value replaces them.
+const schema = `
+CREATE TABLE summaries (
+	seq      INTEGER PRIMARY KEY, -- the order of storing
+	id       TEXT NOT NULL UNIQUE,
+	plate    TEXT NOT NULL,
+	entry_at INTEGER NOT NULL,
+	exit_at  INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX summaries_by_exit ON summaries (exit_at);
+
+CREATE INDEX summaries_by_plate ON summaries (seq >> 12, plate);
+
+CREATE TABLE totals (
+	one        INTEGER PRIMARY KEY CHECK (one = 1),
+	summaries  INTEGER NOT NULL,
+	seconds    INTEGER NOT NULL, -- of all visits together, and
+	nanos      INTEGER NOT NULL, -- what is left of a second
+	shortest   INTEGER NOT NULL,
+	longest    INTEGER NOT NULL,
+	first_exit INTEGER NOT NULL,
+	last_exit  INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO totals VALUES (1, 0, 0, 0,
+	 9223372036854775807, -9223372036854775807 - 1,
+	 9223372036854775807, -9223372036854775807 - 1);
+`
+
+// identity is what a file says of itself.
+type identity struct {
+	application, version, tables int64
+}
+
+// prepare makes sure that the file has the schema, and creates it in a file that is new.
+func prepare(ctx context.Context, db *sql.DB, path string) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return describe(path, err)
+	}
+	defer func() { _ = tx.Rollback() }() // of no effect after the commit
+	id, err := identify(ctx, tx)
+	if err != nil {
+		return describe(path, err)
+	}
+	if id != (identity{}) {
+		return id.check(path)
+	}
+	create := fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d;", schema, applicationID, schemaVersion)
+	if _, err := tx.ExecContext(ctx, create); err != nil {
+		return describe(path, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return describe(path, err)
+	}
+	return nil
+}
+
+func identify(ctx context.Context, tx *sql.Tx) (identity, error) {
+	var id identity
+	for _, value := range []struct {
+		query  string
+		result *int64
+	}{
+		{"PRAGMA application_id", &id.application},
+		{"PRAGMA user_version", &id.version},
+		{"SELECT count(*) FROM sqlite_schema", &id.tables},
+	} {
+		if err := tx.QueryRowContext(ctx, value.query).Scan(value.result); err != nil {
+			return identity{}, err
+		}
+	}
+	return id, nil
+}
+
+// check refuses a file that this version of the program does not know how to use.
+func (id identity) check(path string) error {
+	switch {
+	case id.application != applicationID:
+		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of one made by parking", path)
+	case id.version != schemaVersion:
+		return fmt.Errorf("%s has schema version %d, and this version of parking knows version %d only: "+
+			"use the version of parking that wrote it, or give the path of a new file", path, id.version, schemaVersion)
+	}
+	return nil
+}

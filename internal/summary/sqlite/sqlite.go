@@ -1,0 +1,193 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+const (
+	// lockTimeout is how long a transaction waits for another process that writes to the file.
+	lockTimeout = 2 * time.Second
+	// maxReaders bounds the queries that are run at a time; further ones wait.
+	maxReaders = 4
+	// cacheKiB is the page cache of each connection. The writer needs the tails of the table and of its
+	// indexes, a few MiB.
+	cacheKiB = 16 << 10
+	// checkpointPages is the length of the write-ahead log from which on a commit moves it into the
+	// database: 16 MiB, long enough for each page to have changed many times before it is moved.
+	checkpointPages = 4000
+	// logLimitBytes is what the log is cut to after a checkpoint that found it longer.
+	logLimitBytes = 64 << 20
+)
+
+// Options say how to open a database.
+type Options struct {
+	// Path is the file's. It is created if it does not exist; its folder must.
+	Path string
+	// NoSync leaves it to the operating system when to write to the disk. What was answered then survives
+	// the end of this process, however it ends, but not that of the machine. It suits simulations whose
+	// other state is in memory.
+	NoSync bool
+
+	// pragmas are further settings of the writer's connection, for tests.
+	pragmas []string
+}
+
+// Database is an SQLite database of summaries. It implements summary.Database.
+type Database struct {
+	path     string
+	writerAt string
+	// writer is nil until the first insert, and after one that failed.
+	writer  *writer
+	readers *readers
+}
+
+var _ summary.Database = (*Database)(nil)
+
+// Open opens the database, and creates it if there is none.
+func Open(ctx context.Context, o Options) (*Database, error) {
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open the database of summaries: %w", err)
+	}
+	d := &Database{path: path, writerAt: o.writerURI(path)}
+	if err := d.create(ctx); err != nil {
+		return nil, fmt.Errorf("open the database of summaries: %w", err)
+	}
+	if d.readers, err = openReaders(ctx, path); err != nil {
+		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
+	}
+	return d, nil
+}
+
+// create makes sure that the file has the schema.
+func (d *Database) create(ctx context.Context) error {
+	db, err := connect(d.writerAt, 1)
+	if err != nil {
+		return err
+	}
+	return errors.Join(prepare(ctx, db, d.path), db.Close())
+}
+
+// Close closes the database.
+func (d *Database) Close() error {
+	// The readers first: the last connection to close, the writer's, moves the log into the database.
+	err := d.readers.close()
+	if d.writer != nil {
+		err = errors.Join(err, d.writer.close())
+	}
+	if err != nil {
+		return fmt.Errorf("close the database of summaries: %w", describe(d.path, err))
+	}
+	return nil
+}
+
+// Insert implements summary.Database. It must not be called concurrently.
+func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
+	if err := d.insert(ctx, summaries, outcomes); err != nil {
+		return fmt.Errorf("store summaries: %w", describe(d.path, err))
+	}
+	return nil
+}
+
+// insert begins anew with a fresh connection after a failure, as that may have been the connection's.
+func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
+	if d.writer == nil {
+		w, err := openWriter(ctx, d.writerAt)
+		if err != nil {
+			return err
+		}
+		d.writer = w
+	}
+	err := d.writer.insert(ctx, summaries, outcomes)
+	if err != nil {
+		_ = d.writer.close() // of a transaction that failed, and said why
+		d.writer = nil
+	}
+	return err
+}
+
+// Find implements summary.Database.
+func (d *Database) Find(ctx context.Context, id string) (event.Summary, bool, error) {
+	found, ok, err := d.readers.findByID(ctx, id)
+	if err != nil {
+		return event.Summary{}, false, fmt.Errorf("find a summary: %w", describe(d.path, err))
+	}
+	return found, ok, nil
+}
+
+// List implements summary.Database.
+func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, error) {
+	page, err := d.readers.list(ctx, q)
+	if err != nil {
+		return summary.Page{}, fmt.Errorf("list summaries: %w", describe(d.path, err))
+	}
+	return page, nil
+}
+
+// Stats implements summary.Database.
+func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
+	stats, err := d.readers.stats(ctx)
+	if err != nil {
+		return summary.Stats{}, fmt.Errorf("read the totals of the summaries: %w", describe(d.path, err))
+	}
+	return stats, nil
+}
+
+// writerURI addresses the file for writing.
+func (o Options) writerURI(path string) string {
+	sync := "FULL"
+	if o.NoSync {
+		sync = "OFF"
+	}
+	settings := url.Values{
+		"_journal_mode": {"WAL"},
+		"_synchronous":  {sync},
+		"_txlock":       {"immediate"},
+		"_pragma": append([]string{
+			pragma("wal_autocheckpoint", checkpointPages),
+			pragma("journal_size_limit", logLimitBytes),
+		}, o.pragmas...),
+	}
+	return fileURI(path, settings)
+}
+
+// readerURI addresses the file for reading.
+func readerURI(path string) string {
+	return fileURI(path, url.Values{"_query_only": {"true"}})
+}
+
+// fileURI addresses the file with settings and those of all connections.
+func fileURI(path string, settings url.Values) string {
+	settings.Set("_busy_timeout", strconv.FormatInt(lockTimeout.Milliseconds(), 10))
+	settings.Add("_pragma", pragma("cache_size", -cacheKiB))
+	settings.Set("_dqs", "false")
+	settings.Set("_error_rc", "true")
+	u := url.URL{Scheme: "file", Path: path, RawQuery: settings.Encode()}
+	return u.String()
+}
+
+func pragma(name string, value int) string { return fmt.Sprintf("%s(%d)", name, value) }
+
+// connect returns a pool of up to limit connections, none of which is closed for being idle.
+func connect(uri string, limit int) (*sql.DB, error) {
+	connector, err := sqlite.NewConnector(uri)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(limit)
+	db.SetMaxIdleConns(limit)
+	return db, nil
+}

@@ -1,0 +1,203 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// columns is the number of values of a row.
+const columns = 4
+
+// writer is the connection that writes, with its statements. It is of no use after an error.
+type writer struct {
+	db *sql.DB
+
+	begin, addTotals, find, commit *sql.Stmt
+	// inserts are statements for falling numbers of rows, the last for one.
+	inserts []insertion
+	args    []any
+}
+
+// insertion inserts a number of rows at a time.
+type insertion struct {
+	rows int
+	stmt *sql.Stmt
+}
+
+// insertRows are the numbers of rows for which there are statements. Past 64 rows a statement gains nothing.
+var insertRows = [...]int{64, 8, 1}
+
+const (
+	// insertSQL is completed with the rows. An identifier that is known is passed over.
+	insertSQL = "INSERT INTO summaries (id, plate, entry_at, exit_at) VALUES "
+	rowSQL    = "(?, ?, ?, ?)"
+	skipSQL   = " ON CONFLICT (id) DO NOTHING"
+
+	storedSQL = "SELECT seq, plate, entry_at, exit_at FROM summaries WHERE id = ?"
+
+	addTotalsSQL = `UPDATE totals SET
+		summaries  = summaries + ?1,
+		seconds    = seconds + ?2 + (nanos + ?3) / 1000000000,
+		nanos      = (nanos + ?3) % 1000000000,
+		shortest   = min(shortest, ?4),
+		longest    = max(longest, ?5),
+		first_exit = min(first_exit, ?6),
+		last_exit  = max(last_exit, ?7)`
+)
+
+func openWriter(ctx context.Context, uri string) (*writer, error) {
+	db, err := connect(uri, 1)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{db: db, args: make([]any, 0, insertRows[0]*columns)}
+	if err := w.prepare(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return w, nil
+}
+
+func (w *writer) prepare(ctx context.Context) error {
+	var errs []error
+	prepare := func(query string) *sql.Stmt {
+		stmt, err := w.db.PrepareContext(ctx, query)
+		errs = append(errs, err)
+		return stmt
+	}
+	w.begin = prepare("BEGIN IMMEDIATE")
+	w.addTotals = prepare(addTotalsSQL)
+	w.find = prepare(storedSQL)
+	w.commit = prepare("COMMIT")
+	for _, rows := range insertRows {
+		values := strings.Repeat(rowSQL+", ", rows-1) + rowSQL
+		w.inserts = append(w.inserts, insertion{rows: rows, stmt: prepare(insertSQL + values + skipSQL)})
+	}
+	return errors.Join(errs...)
+}
+
+// close rolls back what was not committed.
+func (w *writer) close() error { return w.db.Close() }
+
+// insert stores the summaries in one transaction.
+func (w *writer) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
+	if _, err := w.begin.ExecContext(ctx); err != nil {
+		return err
+	}
+	sum := noTotals()
+	for len(summaries) > 0 {
+		in := w.largest(len(summaries))
+		if err := w.insertRows(ctx, in.stmt, summaries[:in.rows], outcomes[:in.rows]); err != nil {
+			return err
+		}
+		sum.add(summaries[:in.rows], outcomes[:in.rows])
+		summaries, outcomes = summaries[in.rows:], outcomes[in.rows:]
+	}
+	if _, err := w.addTotals.ExecContext(ctx, sum.args()...); err != nil {
+		return err
+	}
+	_, err := w.commit.ExecContext(ctx)
+	return err
+}
+
+// largest returns the statement that inserts most rows of n.
+func (w *writer) largest(n int) insertion {
+	for _, in := range w.inserts {
+		if in.rows <= n {
+			return in
+		}
+	}
+	return w.inserts[len(w.inserts)-1]
+}
+
+// insertRows runs one statement.
+func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Summary, outcomes []summary.Outcome) error {
+	w.args = w.args[:0]
+	for i := range rows {
+		r := &rows[i]
+		w.args = append(w.args, r.ID, r.Plate, r.EntryAt.UnixNano(), r.ExitAt.UnixNano())
+	}
+	result, err := stmt.ExecContext(ctx, w.args...)
+	if err != nil {
+		return err
+	}
+	created, err := result.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if created == int64(len(rows)) {
+		for i := range outcomes {
+			outcomes[i] = summary.Created
+		}
+		return nil
+	}
+	last, err := result.LastInsertId()
+	if err != nil {
+		return err
+	}
+	// Rows get consecutive numbers, each one more than the largest before it.
+	return w.tellApart(ctx, rows, outcomes, last-created)
+}
+
+// tellApart finds the outcomes of rows of which some were known: one that has a number after previous is
+// new, unless it stood in the same statement before.
+func (w *writer) tellApart(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, previous int64) error {
+	met := make(map[string]bool, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		var (
+			seq, entryAt, exitAt int64
+			plate                string
+		)
+		if err := w.find.QueryRowContext(ctx, r.ID).Scan(&seq, &plate, &entryAt, &exitAt); err != nil {
+			return err
+		}
+		switch {
+		case plate != r.Plate || entryAt != r.EntryAt.UnixNano() || exitAt != r.ExitAt.UnixNano():
+			outcomes[i] = summary.Conflicting
+		case seq > previous && !met[r.ID]:
+			outcomes[i] = summary.Created
+		default:
+			outcomes[i] = summary.Known
+		}
+		met[r.ID] = true
+	}
+	return nil
+}
+
+// totals are what one transaction adds to the table of the same name.
+type totals struct {
+	summaries, seconds, nanos              int64
+	shortest, longest, firstExit, lastExit int64
+}
+
+// noTotals change nothing.
+func noTotals() totals {
+	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
+}
+
+// add adds the summaries that were created.
+func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
+	for i := range summaries {
+		if outcomes[i] != summary.Created {
+			continue
+		}
+		duration, exitAt := int64(summaries[i].Duration()), summaries[i].ExitAt.UnixNano()
+		t.summaries++
+		t.seconds += duration / int64(time.Second)
+		t.nanos += duration % int64(time.Second)
+		t.shortest, t.longest = min(t.shortest, duration), max(t.longest, duration)
+		t.firstExit, t.lastExit = min(t.firstExit, exitAt), max(t.lastExit, exitAt)
+	}
+}
+
+// args are the values of addTotalsSQL.
+func (t *totals) args() []any {
+	return []any{t.summaries, t.seconds, t.nanos, t.shortest, t.longest, t.firstExit, t.lastExit}
+}
