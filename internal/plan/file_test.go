@@ -1,0 +1,219 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// full is a plan with every field set.
+func full() *plan.Plan {
+	return &plan.Plan{
+		Simulation: "lot.rush-hour",
+		Seed:       42,
+		StartTime:  time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC),
+		Duration:   plan.Duration(30 * time.Minute),
+		Suspended:  true,
+		Partitions: 2,
+		QueueType:  plan.QueueTypeQuorum,
+		Entry: plan.Entry{Schedule: plan.Schedule{
+			Rate: 200, Arrivals: plan.ArrivalsPoisson, Replicas: 2,
+			Stages: []plan.Stage{{Duration: plan.Duration(5 * time.Minute), Rate: 2000}},
+		}},
+		Exit: plan.Exit{
+			Schedule:     plan.Schedule{Rate: 180, Arrivals: plan.ArrivalsUniform, Replicas: 1},
+			MatchPercent: 20,
+			MinStay:      plan.Duration(1500 * time.Millisecond),
+		},
+		MaxStay:   plan.Duration(time.Hour),
+		Processor: plan.Processor{Concurrency: 256},
+		Objectives: plan.Objectives{
+			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
+			MaxLost: 1, MaxUnexpected: 2,
+		},
+		RabbitMQ:   plan.Endpoint{SecretDir: "/etc/parking/rabbitmq"},
+		Redis:      plan.Endpoint{URI: "redis://127.0.0.1:6379"},
+		SummaryAPI: plan.SummaryAPI{URL: "https://example.com/v1/visits", External: true, SecretDir: "/etc/parking/api"},
+	}
+}
+
+func TestPlanFileRoundTrip(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	for range 2 { // the second time over the first
+		if err := full().Write(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := plan.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(full(), got); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		t.Errorf("the file's mode is %o, want 600", mode)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the plan file there is %v (%v), want nothing", entries, err)
+	}
+}
+
+func TestWriteIntoMissingFolder(t *testing.T) {
+	t.Parallel()
+	err := full().Write(filepath.Join(t.TempDir(), "missing", "plan.json"))
+	if err == nil || !strings.HasPrefix(err.Error(), "write plan: ") {
+		t.Errorf("error is %v, want one that says what was being done", err)
+	}
+}
+
+// edited returns the text of the full plan with one field set to a value, given by its path.
+func edited(t *testing.T, value any, path ...string) string {
+	t.Helper()
+	text, err := full().Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top map[string]any
+	if err := json.Unmarshal(text, &top); err != nil {
+		t.Fatal(err)
+	}
+	object := top
+	for _, name := range path[:len(path)-1] {
+		object = object[name].(map[string]any)
+	}
+	object[path[len(path)-1]] = value
+	text, err = json.Marshal(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	stage := func(duration any, rate any) []any {
+		return []any{map[string]any{"duration": duration, "rate": rate}}
+	}
+	tests := map[string]struct{ text, want string }{
+		"an empty file":                  {"", `line 1: not valid JSON: unexpected end of JSON input`},
+		"truncated JSON":                 {"{\n\"seed\":1,\n", `line 3: not valid JSON: unexpected end of JSON input`},
+		"a second object":                {edited(t, 1, "seed") + "{}", `line 1: not valid JSON: invalid character '{' after top-level value`},
+		"another type of JSON":           {`[1]`, `[1] is not an object with fields`},
+		"an unknown field":               {edited(t, 1, "entry", "raet"), `entry.raet: Forbidden: unknown field: did you mean "rate"?`},
+		"a field twice":                  {`{"seed":1,` + edited(t, 1, "seed")[1:], `duplicate field "seed": give each field once`},
+		"a field in capitals":            {edited(t, 1, "Seed"), `Seed: Forbidden: unknown field: did you mean "seed"?`},
+		"a rate in words":                {edited(t, "fast", "entry", "rate"), `entry.rate: Invalid value: "fast": must be a whole number of at most 64 bits`},
+		"a fraction of an event":         {edited(t, 1.5, "entry", "rate"), `entry.rate: Invalid value: "1.5": must be a whole number of at most 64 bits`},
+		"a negative seed":                {edited(t, -1, "seed"), `seed: Invalid value: "-1": must be a whole number of at most 64 bits`},
+		"a duration in words":            {edited(t, "long", "maxStay"), `maxStay: Invalid value: "long": read duration: time: invalid duration "long"`},
+		"a duration without unit":        {edited(t, 5, "exit", "minStay"), `exit.minStay: Invalid value: "5": a duration is a string such as "30s", not 5`},
+		"no simulation":                  {edited(t, "", "simulation"), `simulation: Invalid value: "": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores`},
+		"a simulation with braces":       {edited(t, "a}{b", "simulation"), `simulation: Invalid value: "a}{b": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores`},
+		"no partitions":                  {edited(t, 0, "partitions"), `partitions: Invalid value: 0: must be from 1 to 64 partitions`},
+		"too many partitions":            {edited(t, 65, "partitions"), `partitions: Invalid value: 65: must be from 1 to 64 partitions`},
+		"an unknown queue type":          {edited(t, "stream", "queueType"), `queueType: Unsupported value: "stream": supported values: "quorum", "classic"`},
+		"unknown arrivals":               {edited(t, "Burst", "exit", "arrivals"), `exit.arrivals: Unsupported value: "Burst": supported values: "Uniform", "Poisson"`},
+		"a negative rate":                {edited(t, -1, "exit", "rate"), `exit.rate: Invalid value: -1: must be from 0 to 1000000 events a second`},
+		"too many generators":            {edited(t, 65, "entry", "replicas"), `entry.replicas: Invalid value: 65: must be from 0 to 64 generators`},
+		"a ratio of 101":                 {edited(t, 101, "exit", "matchPercent"), `exit.matchPercent: Invalid value: 101: must be from 0 to 100 percent`},
+		"a stage without duration":       {edited(t, stage("0s", 1), "entry", "stages"), `entry.stages[0].duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5m"`},
+		"a stage with a negative rate":   {edited(t, stage("1s", -1), "entry", "stages"), `entry.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events a second`},
+		"101 stages":                     {edited(t, make([]struct{}, 101), "exit", "stages"), `exit.stages: Too many: 101: must have at most 100 items`},
+		"a negative minStay":             {edited(t, "-1s", "exit", "minStay"), `exit.minStay: Invalid value: "-1s": must be a duration from 0s and up to 8760h, such as "2s"`},
+		"no maxStay":                     {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, else every car would be forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"minStay as long as maxStay":     {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h0m0s": must be less than maxStay, which is 1h0m0s, else every car would be forgotten before it may leave: lower exit.minStay or raise maxStay`},
+		"a duration of more than a year": {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h0m0s": must be a duration from 0s and up to 8760h, such as "30m"`},
+		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
+		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
+		"two ways to one server":         {edited(t, "/etc/parking/redis", "redis", "secretDir"), `redis.secretDir: Forbidden: must not be set beside uri: remove one of them`},
+		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the address of the external API`},
+		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: "example.com": must be an absolute http or https URL such as "https://example.com/v1/visits"`},
+		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into a Secret and name it in secretRef`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := plan.Parse([]byte(tt.text))
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("error is\n%v, want\n%s", err, tt.want)
+			}
+			if got != nil {
+				t.Errorf("plan is %+v beside an error, want none", got)
+			}
+		})
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	missing, empty, large := filepath.Join(dir, "missing"), write("empty", ""), write("large", strings.Repeat(" ", 1<<20+1))
+	for path, want := range map[string]string{
+		missing: "read plan: open " + missing + ": no such file or directory",
+		empty:   "plan file " + empty + ": line 1: not valid JSON: unexpected end of JSON input",
+		large:   `read plan: "` + large + `" is larger than the 1 MiB that it may have`,
+	} {
+		if _, err := plan.Read(path); err == nil || err.Error() != want {
+			t.Errorf("error is\n%v, want\n%s", err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	text, err := full().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	for _, text := range []string{
+		"", "{}", "null", "[]", `{"seed":1,"seed":2}`, `{"startTime":"x"}`, `{"entry":{"stages":[{"duration":"1s"},{"rate":1e3}]}}`,
+		`{"simulation":"a","partitions":1,"queueType":"classic","entry":{"rate":1,"arrivals":"Uniform","replicas":1},` +
+			`"exit":{"rate":1,"arrivals":"Uniform","replicas":1,"matchPercent":20,"minStay":"0s"},"maxStay":"1s","processor":{"concurrency":1}}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := plan.Parse(text)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") || err.Error() == "" {
+				t.Fatalf("error %q is not one line", err)
+			}
+			return
+		}
+		if p.Partitions < 1 || p.Entry.Rate < 0 || p.Exit.MatchPercent < 0 || p.Exit.MatchPercent > 100 || p.Exit.MinStay >= p.MaxStay {
+			t.Fatalf("plan %+v is accepted", p)
+		}
+		again, err := p.Marshal()
+		if err != nil {
+			t.Fatalf("a plan that was read cannot be written: %v", err)
+		}
+		q, err := plan.Parse(again)
+		if err != nil {
+			t.Fatalf("a plan that was written cannot be read: %v", err)
+		}
+		if diff := cmp.Diff(p, q); diff != "" {
+			t.Fatalf("read back (-before +after):\n%s", diff)
+		}
+	})
+}

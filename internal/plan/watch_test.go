@@ -1,0 +1,189 @@
+package plan_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// buffer is a log that can be read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	// written has an element when there is something new.
+	written chan struct{}
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case b.written <- struct{}{}:
+	default:
+	}
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// watched is a plan file that is being watched.
+type watched struct {
+	path    string
+	applied <-chan *plan.Plan
+	log     *buffer
+}
+
+func watch(t *testing.T, path string, running *plan.Plan) watched {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	applied, done, log := make(chan *plan.Plan, 16), make(chan struct{}), &buffer{written: make(chan struct{}, 1)}
+	go func() {
+		defer close(done)
+		plan.Watch(ctx, path, running, slog.New(slog.NewTextHandler(log, nil)), func(p *plan.Plan) { applied <- p })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return watched{path: path, applied: applied, log: log}
+}
+
+// next waits for the next plan that is applied.
+func (w watched) next(t *testing.T) *plan.Plan {
+	t.Helper()
+	select {
+	case p := <-w.applied:
+		return p
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no plan was applied; the log:\n%s", w.log)
+		return nil
+	}
+}
+
+// waitLogged waits until the log contains text.
+func (w watched) waitLogged(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.After(10 * time.Second); !strings.Contains(w.log.String(), text); {
+		select {
+		case <-w.log.written:
+		case <-deadline:
+			t.Fatalf("%q was not logged; the log:\n%s", text, w.log)
+		}
+	}
+}
+
+func withRate(rate int64) *plan.Plan {
+	p := full()
+	p.Entry.Rate = rate
+	return p
+}
+
+func write(t *testing.T, p *plan.Plan, path string) {
+	t.Helper()
+	if err := p.Write(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func overwrite(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWatchAppliesEachEdit(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	write(t, withRate(100), path) // edited between reading and watching
+	w := watch(t, path, full())
+	for _, rate := range []int64{100, 200, 0} {
+		write(t, withRate(rate), path)
+		if diff := cmp.Diff(withRate(rate), w.next(t)); diff != "" {
+			t.Errorf("applied (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestWatchKeepsThePlanAtAFaultyEdit(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	write(t, full(), path)
+	w := watch(t, path, full())
+
+	overwrite(t, path, edited(t, -1, "entry", "rate"))
+	w.waitLogged(t, "entry.rate: Invalid value: -1: must be from 0 to 1000000 events a second")
+	overwrite(t, path, "{")
+	w.waitLogged(t, "not valid JSON")
+	overwrite(t, path, edited(t, 3, "partitions"))
+	w.waitLogged(t, "partitions: cannot change from 2 to 3 while the simulation runs")
+	overwrite(t, path, edited(t, 43, "seed"))
+	w.waitLogged(t, "seed: cannot change from 42 to 43 while the simulation runs")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	w.waitLogged(t, "no such file")
+
+	write(t, withRate(7), path)
+	if diff := cmp.Diff(withRate(7), w.next(t)); diff != "" {
+		t.Errorf("applied after the faults (-want +got):\n%s", diff)
+	}
+	if n := strings.Count(w.log.String(), "no such file"); n != 1 {
+		t.Errorf("a missing file was logged %d times, want once", n)
+	}
+}
+
+func TestWatchPassesOverAnEditThatChangesNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	write(t, full(), path)
+	w := watch(t, path, full())
+	overwrite(t, path, edited(t, 42, "seed")) // another layout, the same plan
+	write(t, withRate(7), path)
+	if got := w.next(t); got.Entry.Rate != 7 {
+		t.Errorf("a plan with rate %d was applied, want only the one with 7", got.Entry.Rate)
+	}
+}
+
+// A kubelet keeps the files of a ConfigMap in a folder of their own and exchanges the symbolic link to it.
+func TestWatchFollowsAConfigMapVolume(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	publish := func(version string, p *plan.Plan) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, p, filepath.Join(dir, version, "plan.json"))
+		if err := os.Symlink(version, filepath.Join(dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("..2026_1", full())
+	path := filepath.Join(dir, "plan.json")
+	if err := os.Symlink(filepath.Join("..data", "plan.json"), path); err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, path, full())
+	publish("..2026_2", withRate(9))
+	if got := w.next(t); got.Entry.Rate != 9 {
+		t.Errorf("a plan with rate %d was applied, want 9", got.Entry.Rate)
+	}
+}
