@@ -56,7 +56,7 @@ func newInstruments(reg prometheus.Registerer, inFlight func() int64) (map[event
 		"Time from the instant at which an event was scheduled to its effect; only events that say when."), []string{labelType})
 	flight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: metrics.Namespace, Name: "processor_in_flight",
-		Help: "Deliveries taken by a worker and not settled yet.",
+		Help: "Deliveries that were handed to this process and are not settled yet.",
 	}, func() float64 { return float64(inFlight()) })
 
 	var errs []error

@@ -170,8 +170,8 @@ func TestGaugeCountsWhatIsInFlight(t *testing.T) {
 	for range 3 {
 		<-entered
 	}
-	if got := series(t, r.registry, "parking_processor_in_flight")[""]; got != 3 {
-		t.Errorf("%d in flight, want what three workers hold", got)
+	if got := series(t, r.registry, "parking_processor_in_flight")[""]; got != 5 {
+		t.Errorf("%d in flight, want the three that workers hold and the two that wait for one", got)
 	}
 	close(leave)
 	<-entered

@@ -173,7 +173,7 @@ func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(c
 	for {
 		err := move(ctx)
 		p.settled(ctx, d, err)
-		if err == nil || sessionIsOver(err) {
+		if err == nil || isOver(err) {
 			p.flight.land(1)
 			return
 		}
@@ -196,9 +196,9 @@ func (p *pipeline) giveBack(ctx context.Context, d *broker.Delivery) {
 func (p *pipeline) settled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
-	case sessionIsOver(err):
+	case isOver(err):
 		p.instruments.failed(StageSettle)
-		p.log.LogAttrs(ctx, slog.LevelDebug, "delivery not settled; the broker delivers the message again",
+		p.log.LogAttrs(ctx, slog.LevelDebug, "delivery could not be settled; the broker delivers the message again unless it is settled",
 			slog.String("id", d.Message.ID), slog.Any("error", err))
 	default:
 		p.fail(ctx, Transient(StageSettle, d.Message.ID, err))

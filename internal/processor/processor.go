@@ -60,6 +60,9 @@ type Processor struct {
 	pipelines map[event.Type]*pipeline
 	flight    *flight
 	reporter  *reporter
+
+	mu         sync.Mutex
+	deliveries []<-chan broker.Delivery
 }
 
 // New returns a processor and registers its metrics.
@@ -77,7 +80,7 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 		flight:    new(flight),
 		reporter:  newReporter(deps.Logger),
 	}
-	byType, err := newInstruments(deps.Registerer, p.flight.count.Load)
+	byType, err := newInstruments(deps.Registerer, p.InFlight)
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the processor: %w", err)
 	}
@@ -116,8 +119,17 @@ func (p *Processor) Stats() Stats {
 	}
 }
 
-// InFlight counts the deliveries that a worker has taken and that are not settled yet.
-func (p *Processor) InFlight() int64 { return p.flight.count.Load() }
+// InFlight counts the deliveries that the consumer has handed over and that are not settled yet. One that
+// a worker is just taking may be missed. It may be called at any time.
+func (p *Processor) InFlight() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.flight.count.Load()
+	for _, deliveries := range p.deliveries {
+		n += int64(len(deliveries))
+	}
+	return n
+}
 
 // Run consumes the queues until ctx ends, and then finishes and settles every delivery that it was
 // handed. It is called once.
@@ -163,6 +175,9 @@ func (p *Processor) consume(consuming, working context.Context, stop context.Can
 				stop(fmt.Errorf("consume the %s queue of partition %d: %w", t, partition, err))
 				return
 			}
+			p.mu.Lock()
+			p.deliveries = append(p.deliveries, deliveries)
+			p.mu.Unlock()
 			consumers.Go(func() {
 				p.pipelines[t].consume(working, deliveries)
 				stop(fmt.Errorf("consume the %s queue of partition %d: the deliveries ended", t, partition))

@@ -180,8 +180,8 @@ func (s *settler) waitDurable(ctx context.Context, mark store.Mark) error {
 	}
 }
 
-// sessionIsOver reports whether a delivery cannot be settled any more, in which case the broker delivers
-// the message again.
-func sessionIsOver(err error) bool {
-	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed)
+// isOver reports whether a delivery cannot be settled any more, because its session has gone or because it
+// has been settled after all. Unless it has, the broker delivers the message again.
+func isOver(err error) bool {
+	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)
 }

@@ -1,0 +1,103 @@
+package processor
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// nullStore answers every step at once, so that a benchmark measures nothing but the processor.
+type nullStore struct{}
+
+func (nullStore) Mark(context.Context, int) (store.Mark, error) { return mark, nil }
+func (nullStore) WaitDurable(context.Context, int, store.Mark) error {
+	return nil
+}
+func (nullStore) RecordDeadLetter(context.Context, int, string) error { return nil }
+func (nullStore) SettleSummary(context.Context, int, string) error    { return nil }
+func (nullStore) RecordEntry(context.Context, store.EntryStep) (store.Result, error) {
+	return store.ResultRecorded, nil
+}
+
+func (nullStore) RecordExit(_ context.Context, s store.ExitStep) (store.ExitResult, error) {
+	return store.ExitResult{
+		Result:  store.ResultMatched,
+		Summary: event.Summary{ID: s.Origin.ID, Plate: s.Plate, EntryAt: entryAt, ExitAt: s.At},
+	}, nil
+}
+
+// nullPoster accepts every summary.
+type nullPoster struct{}
+
+func (nullPoster) Post(context.Context, event.Summary) error { return nil }
+
+// nullSettler settles nothing.
+type nullSettler struct{}
+
+func (nullSettler) Ack() error                                      { return nil }
+func (nullSettler) Requeue() error                                  { return nil }
+func (nullSettler) Retry(context.Context) error                     { return nil }
+func (nullSettler) DeadLetter(context.Context, broker.Reason) error { return nil }
+
+func BenchmarkEntryEventProcessor(b *testing.B) {
+	p := NewEntryEventProcessor(nullStore{}, 4, maxStay, discard())
+	benchmarkHandler(b, p, entryMessage(generated().String()))
+}
+
+func BenchmarkExitEventProcessor(b *testing.B) {
+	p := NewExitEventProcessor(nullStore{}, nullPoster{}, 4, discard())
+	benchmarkHandler(b, p, exitMessage(generated().String(), event.IntentMatched))
+}
+
+func benchmarkHandler(b *testing.B, h Handler, msg broker.Message) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := h.ProcessMessage(b.Context(), msg); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPipeline measures what the processor itself costs an event: everything from the channel of
+// deliveries to the acknowledgement, metrics included, with adapters that do nothing.
+func BenchmarkPipeline(b *testing.B) {
+	entries := NewEntryEventProcessor(nullStore{}, 1, maxStay, discard())
+	exits := NewExitEventProcessor(nullStore{}, nullPoster{}, 1, discard())
+	msg := entryMessage(event.ID{Run: run, Seq: 42}.String())
+	msg.Scheduled = time.Now()
+	deliveries := make(chan broker.Delivery, Prefetch(256))
+	p, err := New(Config{Partitions: 1, Concurrency: 256}, Dependencies{
+		Consumer: consumerFunc(func(ctx context.Context, q broker.Queue, _ int) (<-chan broker.Delivery, error) {
+			if q == entryQueue {
+				return deliveries, nil
+			}
+			none := make(chan broker.Delivery)
+			context.AfterFunc(ctx, func() { close(none) })
+			return none, nil
+		}),
+		Entries: entries, Exits: exits, DeadLetters: nullStore{}, Durability: nullStore{},
+		Registerer: prometheus.NewRegistry(), Logger: discard(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error)
+	go func() { ended <- p.Run(ctx) }()
+
+	b.ReportAllocs()
+	for b.Loop() {
+		deliveries <- broker.Delivery{Message: msg, Queue: entryQueue, Settler: nullSettler{}}
+	}
+	cancel()
+	close(deliveries)
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+}
