@@ -1,0 +1,62 @@
+package memory
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// bitmaps hold a bit for each sequence number of each run, in chunks as store.Chunk describes.
+type bitmaps map[chunkKey]*bits
+
+type chunkKey struct {
+	run   string
+	index int64
+}
+
+type bits [store.ChunkBits / 8]byte
+
+// set sets the bit of a sequence number and reports whether it was set before.
+func (b bitmaps) set(run string, seq int64) bool {
+	key := chunkKey{run: run, index: seq / store.ChunkBits}
+	chunk := b[key]
+	if chunk == nil {
+		chunk = new(bits)
+		key.run = strings.Clone(run) // not the message that it is a part of
+		b[key] = chunk
+	}
+	at, mask := position(seq)
+	before := chunk[at]&mask != 0
+	chunk[at] |= mask
+	return before
+}
+
+// get reports whether the bit of a sequence number is set.
+func (b bitmaps) get(run string, seq int64) bool {
+	chunk := b[chunkKey{run: run, index: seq / store.ChunkBits}]
+	if chunk == nil {
+		return false
+	}
+	at, mask := position(seq)
+	return chunk[at]&mask != 0
+}
+
+// position returns the byte of a sequence number's bit in its chunk, and its bit in that byte.
+func position(seq int64) (at int64, mask byte) {
+	bit := seq % store.ChunkBits
+	return bit / 8, 0x80 >> (bit % 8)
+}
+
+// chunk returns a copy of a chunk's bytes up to the last one that has a bit.
+func (b bitmaps) chunk(run string, index int64) []byte {
+	chunk := b[chunkKey{run: run, index: index}]
+	if chunk == nil {
+		return nil
+	}
+	end := len(chunk)
+	for end > 0 && chunk[end-1] == 0 {
+		end--
+	}
+	return slices.Clone(chunk[:end])
+}

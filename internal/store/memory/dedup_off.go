@@ -1,0 +1,5 @@
+//go:build parking_nodedup
+
+package memory
+
+const deduplicate = false

@@ -1,0 +1,44 @@
+package memory
+
+import "time"
+
+// expiring is a set of names each of which is remembered for the same time.
+type expiring struct {
+	stay    time.Duration
+	expires map[string]int64 // Unix nanoseconds
+	order   queue[expiry]
+}
+
+// expiry says when a name may be forgotten.
+type expiry struct {
+	name string
+	at   int64 // Unix nanoseconds
+}
+
+func newExpiring(stay time.Duration) *expiring {
+	return &expiring{stay: stay, expires: map[string]int64{}}
+}
+
+// has reports whether the name is in the set.
+func (e *expiring) has(name string, now int64) bool {
+	e.forget(now)
+	_, found := e.expires[name]
+	return found
+}
+
+// add puts the name into the set and reports whether it was in it before.
+func (e *expiring) add(name string, now int64) bool {
+	if e.has(name, now) {
+		return true
+	}
+	at := now + int64(e.stay)
+	e.expires[name] = at
+	e.order.push(expiry{name: name, at: at})
+	return false
+}
+
+func (e *expiring) forget(now int64) {
+	for e.order.len() > 0 && e.order.front().at <= now {
+		delete(e.expires, e.order.pop().name)
+	}
+}

@@ -1,0 +1,98 @@
+package memory
+
+// pool holds the plates that are available, ordered by the instant of their entry and then by plate.
+type pool struct {
+	// entered has the instant of each plate's entry, in Unix milliseconds. What the heap says otherwise is
+	// out of date.
+	entered map[string]int64
+	heap    []available
+}
+
+type available struct {
+	at    int64 // Unix milliseconds
+	plate string
+}
+
+func (a available) less(b available) bool { return a.at < b.at || a.at == b.at && a.plate < b.plate }
+
+func newPool() *pool { return &pool{entered: map[string]int64{}} }
+
+func (p *pool) len() int { return len(p.entered) }
+
+// put makes a plate available.
+func (p *pool) put(plate string, at int64) {
+	if before, found := p.entered[plate]; found && before == at {
+		return
+	}
+	p.entered[plate] = at
+	p.heap = append(p.heap, available{at: at, plate: plate})
+	p.rise(len(p.heap) - 1)
+}
+
+// evict removes the plates that entered at or before an instant.
+func (p *pool) evict(until int64) {
+	for p.prune(); len(p.heap) > 0 && p.heap[0].at <= until; p.prune() {
+		p.pop()
+	}
+}
+
+// take removes the plate that entered first, unless that was after newest.
+func (p *pool) take(newest int64) (available, bool) {
+	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
+		return available{}, false
+	}
+	return p.pop(), true
+}
+
+// prune removes what is out of date from the top of the heap.
+func (p *pool) prune() {
+	for len(p.heap) > 0 {
+		if at, found := p.entered[p.heap[0].plate]; found && at == p.heap[0].at {
+			return
+		}
+		p.removeTop()
+	}
+}
+
+// pop removes the first plate of a pool that is pruned and not empty.
+func (p *pool) pop() available {
+	first := p.heap[0]
+	delete(p.entered, first.plate)
+	p.removeTop()
+	return first
+}
+
+func (p *pool) removeTop() {
+	last := len(p.heap) - 1
+	p.heap[0] = p.heap[last]
+	p.heap[last] = available{}
+	p.heap = p.heap[:last]
+	p.sink(0)
+}
+
+func (p *pool) rise(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !p.heap[i].less(p.heap[parent]) {
+			return
+		}
+		p.heap[i], p.heap[parent] = p.heap[parent], p.heap[i]
+		i = parent
+	}
+}
+
+func (p *pool) sink(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(p.heap); child++ {
+			if p.heap[child].less(p.heap[least]) {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		p.heap[i], p.heap[least] = p.heap[least], p.heap[i]
+		i = least
+	}
+}

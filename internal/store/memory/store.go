@@ -1,0 +1,267 @@
+// Package memory keeps the state of a simulation inside the process, for simulations without a server
+// and for tests. It means the same as package redis; all is gone when the process ends, so there is never
+// anything to wait for.
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// epoch is what marks of a memory store say: its process is the caller's own.
+const epoch = "memory"
+
+// errClosed is the cause of every error after Close.
+var errClosed = errors.New("it is closed")
+
+// Store keeps the state of a simulation in memory. It is safe for concurrent use; steps of different
+// partitions do not hinder each other.
+type Store struct {
+	partitions []*partition
+	closed     atomic.Bool
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns an empty store of a number of partitions, at least 1.
+func New(partitions int) *Store { return newStore(partitions, store.VisitMargin) }
+
+func newStore(partitions int, visitMargin time.Duration) *Store {
+	s := &Store{}
+	for range max(1, partitions) {
+		s.partitions = append(s.partitions, newPartition(visitMargin))
+	}
+	return s
+}
+
+// partition returns a partition for doing something in it.
+func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
+	if err := s.ready(ctx, doing); err != nil {
+		return nil, err
+	}
+	if index < 0 || index >= len(s.partitions) {
+		return nil, fmt.Errorf("%s: partition %d is not one of the %d of the store", doing, index, len(s.partitions))
+	}
+	return s.partitions[index], nil
+}
+
+// ready returns an error when nothing can be done any more.
+func (s *Store) ready(ctx context.Context, doing string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if s.closed.Load() {
+		return fmt.Errorf("%s: %w: %w", doing, store.ErrUnavailable, errClosed)
+	}
+	return nil
+}
+
+// RecordEntry records an entry.
+func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Result, error) {
+	p, err := s.partition(ctx, "record an entry", e.Partition)
+	if err != nil {
+		return "", err
+	}
+	return p.recordEntry(e, time.Now()), nil
+}
+
+// RecordExit matches an exit with its visit.
+func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitResult, error) {
+	p, err := s.partition(ctx, "record an exit", e.Partition)
+	if err != nil {
+		return store.ExitResult{}, err
+	}
+	return p.recordExit(e, time.Now()), nil
+}
+
+// SettleSummary removes a summary from the outbox.
+func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) error {
+	p, err := s.partition(ctx, "settle a summary", partition)
+	if err != nil {
+		return err
+	}
+	p.settleSummary(exitID)
+	return nil
+}
+
+// RecordDeadLetter counts a dead letter once per key.
+func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string) error {
+	p, err := s.partition(ctx, "count a dead letter", partition)
+	if err != nil {
+		return err
+	}
+	p.recordDeadLetter(key, time.Now())
+	return nil
+}
+
+// Lease reserves n positions of a counter.
+func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
+	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
+	if err := s.ready(ctx, doing); err != nil {
+		return 0, err
+	}
+	if n < 1 {
+		return 0, fmt.Errorf("%s: a lease is of 1 position or more", doing)
+	}
+	return s.partitions[0].lease(counter, n), nil
+}
+
+// Confirm advances a watermark.
+func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error) {
+	p, err := s.partition(ctx, "confirm events", c.Partition)
+	if err != nil {
+		return 0, err
+	}
+	return p.confirm(c), nil
+}
+
+// Claim takes plates out of the pool.
+func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error) {
+	p, err := s.partition(ctx, "claim plates", c.Partition)
+	if err != nil || c.Limit < 1 {
+		return nil, err
+	}
+	return p.claim(c, time.Now()), nil
+}
+
+// Release gives back plates of a claim.
+func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate) error {
+	p, err := s.partition(ctx, "release plates", c.Partition)
+	if err != nil {
+		return err
+	}
+	p.release(c, plates, time.Now())
+	return nil
+}
+
+// PoolSize counts the plates in all pools.
+func (s *Store) PoolSize(ctx context.Context) (int64, error) {
+	return s.sum(ctx, "count the available plates", func(p *partition) int { return p.pool.len() })
+}
+
+// Outbox counts the summaries that wait to be accepted.
+func (s *Store) Outbox(ctx context.Context) (int64, error) {
+	return s.sum(ctx, "count the summaries in the outbox", func(p *partition) int { return len(p.outbox) })
+}
+
+func (s *Store) sum(ctx context.Context, doing string, count func(*partition) int) (int64, error) {
+	if err := s.ready(ctx, doing); err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, p := range s.partitions {
+		p.mu.Lock()
+		total += int64(count(p))
+		p.mu.Unlock()
+	}
+	return total, nil
+}
+
+// CountStarved raises a run's count of draws that found the pool empty.
+func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
+	if err := s.ready(ctx, "count starved draws"); err != nil {
+		return err
+	}
+	s.partitions[0].countStarved(run, total)
+	return nil
+}
+
+// Mark returns the one mark of this store.
+func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
+	if _, err := s.partition(ctx, "observe the store", partition); err != nil {
+		return store.Mark{}, err
+	}
+	return store.Mark{Epoch: epoch}, nil
+}
+
+// WaitDurable returns at once: what the process knows is as durable as the process.
+func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
+	const doing = "wait until the store has written its log"
+	if _, err := s.partition(ctx, doing, partition); err != nil {
+		return err
+	}
+	if mark.Epoch != epoch {
+		return fmt.Errorf("%s: %w", doing, store.ErrRolledBack)
+	}
+	return nil
+}
+
+// Counts sums the ledger over all partitions.
+func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
+	if err := s.ready(ctx, "read the ledger"); err != nil {
+		return store.Counts{}, err
+	}
+	var total store.Counts
+	for _, p := range s.partitions {
+		p.addCounts(&total)
+	}
+	return total, nil
+}
+
+// Runs lists the registered runs by partition and name.
+func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
+	if err := s.ready(ctx, "list the runs"); err != nil {
+		return nil, err
+	}
+	var runs []store.Run
+	for _, p := range s.partitions {
+		runs = append(runs, p.registered()...)
+	}
+	return runs, nil
+}
+
+// Chunk reads one chunk of a run's bitmaps.
+func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chunk, error) {
+	p, err := s.partition(ctx, "read a chunk", r.Partition)
+	if err != nil {
+		return store.Chunk{}, err
+	}
+	return p.chunk(r.Run, index), nil
+}
+
+// Ping reports whether the store is open.
+func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx, "ping the store") }
+
+// Purge forgets everything.
+func (s *Store) Purge(ctx context.Context) error {
+	if err := s.ready(ctx, "purge the store"); err != nil {
+		return err
+	}
+	for _, p := range s.partitions {
+		p.purge()
+	}
+	return nil
+}
+
+// Close makes everything after it fail.
+func (s *Store) Close() error {
+	s.closed.Store(true)
+	return nil
+}
+
+// exitKind tells exits apart by what they are meant to find.
+type exitKind int
+
+const (
+	strangerExit exitKind = iota
+	matchedExit
+	unmatchedExit
+)
+
+// kindOf returns what the exit is meant to find. A generated exit that lost its intent must have a visit.
+func kindOf(e store.ExitStep) exitKind {
+	switch {
+	case !e.Origin.Generated():
+		return strangerExit
+	case e.Intent == event.IntentUnmatched:
+		return unmatchedExit
+	default:
+		return matchedExit
+	}
+}

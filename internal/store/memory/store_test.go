@@ -1,0 +1,21 @@
+package memory
+
+import (
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/store/storetest"
+)
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
+		s := newStore(partitions, 0)
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s
+	})
+}

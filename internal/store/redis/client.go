@@ -1,0 +1,185 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+)
+
+// What the client does by itself about a failure, unless the URI says otherwise. It is brief: every step
+// can be repeated, and callers do so with a backoff of their own.
+const (
+	dialTimeout     = 3 * time.Second
+	answerTimeout   = 3 * time.Second
+	retries         = 2
+	minRetryBackoff = 8 * time.Millisecond
+	maxRetryBackoff = 64 * time.Millisecond
+)
+
+// connector opens connections, each to where the address says at that moment, so that a changed Secret
+// is followed without a restart.
+type connector struct {
+	address binding.Source
+	// cluster means that the server tells the addresses of its nodes.
+	cluster bool
+}
+
+// newClient returns a client of the server, or of the cluster, that the address names.
+func newClient(address binding.Source) (goredis.UniversalClient, error) {
+	now, err := address()
+	if err != nil {
+		return nil, err
+	}
+	where, cluster, err := withoutClusterParameter(now.URI)
+	if err != nil {
+		return nil, err
+	}
+	c := connector{address: address, cluster: cluster}
+	if _, err := tlsConfig(now, nil); err != nil {
+		return nil, err
+	}
+	if cluster {
+		return c.newClusterClient(where)
+	}
+	return c.newNodeClient(where)
+}
+
+// withoutClusterParameter returns the URI without user and password, which are read at each connect, and
+// without the parameter cluster, and whether the URI names a cluster: by cluster=true, or by further
+// nodes in parameters addr.
+func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
+	if u == nil {
+		return nil, false, errors.New("the address of Redis has no URI")
+	}
+	where := *u
+	where.User = nil
+	query := where.Query()
+	cluster := query.Has("addr")
+	if text := query.Get("cluster"); text != "" {
+		said, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, false, errors.New("the parameter cluster of the URI of Redis is neither true nor false")
+		}
+		cluster = said
+	}
+	query.Del("cluster")
+	where.RawQuery = query.Encode()
+	return &where, cluster, nil
+}
+
+func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
+	o, err := goredis.ParseURL(where.String())
+	if err != nil {
+		return nil, fmt.Errorf("read the URI of Redis: %w", err)
+	}
+	o.Protocol = 2
+	o.DialTimeout = orDefault(o.DialTimeout, dialTimeout)
+	o.ReadTimeout = orDefault(o.ReadTimeout, answerTimeout)
+	o.WriteTimeout = orDefault(o.WriteTimeout, answerTimeout)
+	o.MaxRetries = orDefault(o.MaxRetries, retries)
+	o.MinRetryBackoff = orDefault(o.MinRetryBackoff, minRetryBackoff)
+	o.MaxRetryBackoff = orDefault(o.MaxRetryBackoff, maxRetryBackoff)
+	o.DialerRetries = 1
+	o.ContextTimeoutEnabled = true
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.CredentialsProviderContext = c.credentials
+	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
+	o.TLSConfig = nil // the dialer's
+	return goredis.NewClient(o), nil
+}
+
+func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, error) {
+	o, err := goredis.ParseClusterURL(where.String())
+	if err != nil {
+		return nil, fmt.Errorf("read the URI of the Redis cluster: %w", err)
+	}
+	o.Protocol = 2
+	o.DialTimeout = orDefault(o.DialTimeout, dialTimeout)
+	o.ReadTimeout = orDefault(o.ReadTimeout, answerTimeout)
+	o.WriteTimeout = orDefault(o.WriteTimeout, answerTimeout)
+	o.MinRetryBackoff = orDefault(o.MinRetryBackoff, minRetryBackoff)
+	o.MaxRetryBackoff = orDefault(o.MaxRetryBackoff, maxRetryBackoff)
+	o.DialerRetries = 1
+	o.ContextTimeoutEnabled = true
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.CredentialsProviderContext = c.credentials
+	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
+	o.TLSConfig = nil // the dialer's
+	return goredis.NewClusterClient(o), nil
+}
+
+func orDefault[T comparable](value, otherwise T) T {
+	var unset T
+	if value == unset {
+		return otherwise
+	}
+	return value
+}
+
+func (c connector) credentials(context.Context) (user, password string, err error) {
+	now, err := c.address()
+	if err != nil {
+		return "", "", err
+	}
+	password, _ = now.URI.User.Password()
+	return now.URI.User.Username(), password, nil
+}
+
+// dialer returns a function that connects to the server that the address names now, or to the node of
+// the cluster that the client wants. base is the TLS configuration that the URI's parameters ask for.
+func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, node string) (net.Conn, error) {
+		now, err := c.address()
+		if err != nil {
+			return nil, err
+		}
+		if !c.cluster {
+			node = hostPort(now.URI)
+		}
+		config, err := tlsConfig(now, base)
+		if err != nil {
+			return nil, err
+		}
+		plain := &net.Dialer{Timeout: timeout}
+		if config == nil {
+			return plain.DialContext(ctx, network, node)
+		}
+		return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, node)
+	}
+}
+
+// tlsConfig returns the TLS configuration for the address, nil when it asks for no TLS.
+func tlsConfig(a binding.Address, base *tls.Config) (*tls.Config, error) {
+	if a.URI.Scheme != binding.Redis().TLSScheme {
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if base != nil {
+		config = base.Clone()
+	}
+	config.ServerName = a.URI.Hostname()
+	if a.CA != nil {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(a.CA) {
+			return nil, errors.New("the CA certificate for Redis is not in PEM")
+		}
+	}
+	return config, nil
+}
+
+func hostPort(u *url.URL) string {
+	return net.JoinHostPort(u.Hostname(), orDefault(u.Port(), "6379"))
+}

@@ -1,0 +1,5 @@
+//go:build parking_nodedup
+
+package redis
+
+const deduplicate = false

@@ -1,0 +1,357 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// observationGap is the least time between two observations of a server, which bounds what they cost it
+// however many callers wait.
+const observationGap = 4 * time.Millisecond
+
+// Mark returns the latest observation of the partition's server.
+func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
+	const doing = "observe the store"
+	p, err := s.partition(partition)
+	if err != nil {
+		return store.Mark{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	epoch, err := s.observer(p).epoch(ctx)
+	if err != nil {
+		return store.Mark{}, s.failure(ctx, doing, err)
+	}
+	return store.Mark{Epoch: epoch}, nil
+}
+
+// WaitDurable waits until what was answered before survives a crash of the partition's server.
+func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
+	const doing = "wait until the store has written its log"
+	p, err := s.partition(partition)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	err = s.observer(p).wait(ctx, mark.Epoch)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrRolledBack):
+		return fmt.Errorf("%s: %w", doing, err)
+	default:
+		return s.failure(ctx, doing, err)
+	}
+}
+
+// observation is what a server says of its append-only file at one instant. Its commands are appended to
+// a buffer before they are answered, and the buffer is written to the file: usually before the answers
+// go out, but up to two seconds later while the disk is busy with an earlier fsync. What is written
+// survives the end of the process; what is only in the buffer does not.
+type observation struct {
+	// epoch identifies the process.
+	epoch string
+	// logging is false when the server keeps no log, so that there is nothing to wait for.
+	logging bool
+	// rewrites identifies the file: positions in it can be compared while it is the same.
+	rewrites rewrites
+	// written is the length of the file, and appended that of everything answered by now, in bytes.
+	written, appended int64
+}
+
+// rewrites changes at least once whenever the file is rewritten, which makes it shorter.
+type rewrites struct {
+	count, running, base int64
+}
+
+// observer tells the waiters of one server how far its log is written. One observation serves all that
+// wait when it begins. It observes only while someone waits: at once, but not more often than every
+// observationGap.
+type observer struct {
+	info    func(context.Context) (server, persistence string, err error)
+	metrics *metrics
+	logger  *slog.Logger
+
+	latest  atomic.Pointer[observation]
+	stopped context.Context
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []*waiter
+	arrived chan struct{}
+}
+
+// waiter waits for one answer of the observer.
+type waiter struct {
+	// epoch is the process that must still run; "" is satisfied by any observation.
+	epoch string
+	// target is the position that must be written in the file that rewrites identifies, once observed.
+	observed bool
+	rewrites rewrites
+	target   int64
+	// left says that the caller has gone.
+	left   atomic.Bool
+	answer chan error
+}
+
+// newObserver returns the observer of the server whose INFO the function reads.
+func newObserver(info func(context.Context) (server, persistence string, err error), m *metrics, l *slog.Logger) *observer {
+	o := &observer{info: info, metrics: m, logger: l, arrived: make(chan struct{}, 1)}
+	o.stopped, o.stop = context.WithCancel(context.Background())
+	o.done.Go(o.run)
+	return o
+}
+
+// shut fails those that wait; drain then waits for the observation that is under way.
+func (o *observer) shut() { o.stop() }
+
+func (o *observer) drain() { o.done.Wait() }
+
+// epoch returns the process that was observed last, observing it when none ever was.
+func (o *observer) epoch(ctx context.Context) (string, error) {
+	if latest := o.latest.Load(); latest != nil {
+		return latest.epoch, nil
+	}
+	if err := o.join(ctx, &waiter{}); err != nil {
+		return "", err
+	}
+	return o.latest.Load().epoch, nil
+}
+
+// wait waits until everything answered before the call is written by the process of this epoch.
+func (o *observer) wait(ctx context.Context, epoch string) error {
+	if epoch == "" {
+		return store.ErrRolledBack // nothing is known of the server at the time of the step
+	}
+	return o.join(ctx, &waiter{epoch: epoch})
+}
+
+func (o *observer) join(ctx context.Context, w *waiter) error {
+	w.answer = make(chan error, 1)
+	o.mu.Lock()
+	o.waiting = append(o.waiting, w)
+	o.mu.Unlock()
+	select {
+	case o.arrived <- struct{}{}:
+	default: // it is awake already
+	}
+	select {
+	case err := <-w.answer:
+		return err
+	case <-ctx.Done():
+		w.left.Store(true)
+		return ctx.Err()
+	case <-o.stopped.Done():
+		return errClosed
+	}
+}
+
+// run observes as long as someone waits.
+func (o *observer) run() {
+	var waiters []*waiter
+	for {
+		if len(waiters) == 0 && !o.sleep() {
+			return
+		}
+		if waiters = o.joined(waiters); len(waiters) == 0 {
+			continue // they had joined in time for the observation before
+		}
+		began := time.Now()
+		seen, err := o.observe(o.stopped)
+		waiters = answer(waiters, seen, err)
+		if !o.pause(observationGap - time.Since(began)) {
+			return
+		}
+	}
+}
+
+// sleep waits until someone joins; it reports false when the observer is closed.
+func (o *observer) sleep() bool {
+	select {
+	case <-o.arrived:
+		return true
+	case <-o.stopped.Done():
+		return false
+	}
+}
+
+// pause waits for d; it reports false when the observer is closed.
+func (o *observer) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-o.stopped.Done():
+		return false
+	}
+}
+
+// joined appends those that joined since the last observation.
+func (o *observer) joined(waiters []*waiter) []*waiter {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	waiters = append(waiters, o.waiting...)
+	clear(o.waiting)
+	o.waiting = o.waiting[:0]
+	return waiters
+}
+
+// answer tells the waiters what came of an observation that began after they joined, and returns those
+// that have to wait for another.
+func answer(waiters []*waiter, seen observation, err error) []*waiter {
+	return slices.DeleteFunc(waiters, func(w *waiter) bool {
+		if w.left.Load() {
+			return true
+		}
+		if err != nil {
+			w.answer <- err
+			return true
+		}
+		written, err := w.consider(seen)
+		if written || err != nil {
+			w.answer <- err
+			return true
+		}
+		return false
+	})
+}
+
+// consider reports whether what the waiter waits for is written, or store.ErrRolledBack when the process
+// is another one.
+func (w *waiter) consider(seen observation) (bool, error) {
+	switch {
+	case w.epoch == "":
+		return true, nil
+	case w.epoch != seen.epoch:
+		return false, store.ErrRolledBack
+	case !seen.logging:
+		return true, nil
+	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
+		// The first observation since the waiter joined, or the first of a rewritten file: either shows a
+		// position behind everything that was answered before.
+		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
+	}
+	return seen.written >= w.target, nil
+}
+
+// observe asks the server.
+func (o *observer) observe(ctx context.Context) (observation, error) {
+	seen, err := o.ask(ctx)
+	if err != nil {
+		return observation{}, err
+	}
+	o.metrics.observations.Inc()
+	if before := o.latest.Swap(&seen); before != nil && before.epoch != seen.epoch {
+		o.metrics.restarts.Inc()
+		o.logger.Warn("the store restarted; steps since the last observation are taken again",
+			"before", before.epoch, "now", seen.epoch)
+	}
+	return seen, nil
+}
+
+// ask reads the state of the server.
+func (o *observer) ask(ctx context.Context) (observation, error) {
+	server, persistence, err := o.info(ctx)
+	if err != nil {
+		return observation{}, err
+	}
+	return parseObservation(server, persistence)
+}
+
+// infoSource returns a function that reads the sections server and persistence of INFO from the server
+// that holds the partition.
+func (s *Store) infoSource(p *partition) func(context.Context) (server, persistence string, err error) {
+	key := p.key(keyLedger)
+	cluster, ok := s.client.(*goredis.ClusterClient)
+	if !ok {
+		return func(ctx context.Context) (string, string, error) { return readInfo(ctx, s.client, key) }
+	}
+	return func(ctx context.Context) (string, string, error) {
+		node, err := cluster.MasterForKey(ctx, key)
+		if err != nil {
+			return "", "", err
+		}
+		server, persistence, err := readInfo(ctx, node, key)
+		if goredis.HasErrorPrefix(err, "MOVED") {
+			cluster.ReloadState(ctx)
+		}
+		return server, persistence, err
+	}
+}
+
+// readInfo asks the server in the same round trip whether it holds the key: a node of a cluster that has
+// given it away refuses to answer, and its log says nothing of the partition any more.
+func readInfo(ctx context.Context, node goredis.Cmdable, key string) (server, persistence string, err error) {
+	var serverInfo, persistenceInfo *goredis.StringCmd
+	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		serverInfo = pipe.Info(ctx, "server")
+		persistenceInfo = pipe.Info(ctx, "persistence")
+		pipe.Exists(ctx, key)
+		return nil
+	})
+	if err != nil {
+		return "", "", err
+	}
+	return serverInfo.Val(), persistenceInfo.Val(), nil
+}
+
+// parseObservation reads the sections server and persistence of INFO.
+func parseObservation(server, persistence string) (observation, error) {
+	epoch, found := infoField(server, "run_id")
+	if !found || epoch == "" {
+		return observation{}, errors.New("the server's INFO has no run_id: Redis and Valkey have one, is this another server?")
+	}
+	seen := observation{epoch: epoch}
+	logging, err := infoNumber(persistence, "aof_enabled")
+	if err != nil || logging == 0 {
+		return seen, err
+	}
+	seen.logging = true
+	var buffered int64
+	for field, into := range map[string]*int64{
+		"aof_current_size":        &seen.written,
+		"aof_buffer_length":       &buffered,
+		"aof_rewrites":            &seen.rewrites.count,
+		"aof_rewrite_in_progress": &seen.rewrites.running,
+		"aof_base_size":           &seen.rewrites.base,
+	} {
+		if *into, err = infoNumber(persistence, field); err != nil {
+			return observation{}, err
+		}
+	}
+	seen.appended = seen.written + buffered
+	return seen, nil
+}
+
+func infoNumber(info, field string) (int64, error) {
+	text, found := infoField(info, field)
+	if !found {
+		return 0, fmt.Errorf("the server's INFO has no %s: is it Redis or Valkey 7.0 or later?", field)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read %s of the server's INFO: %w", field, err)
+	}
+	return n, nil
+}
+
+// infoField returns the value of a line field:value of INFO.
+func infoField(info, field string) (string, bool) {
+	for line := range strings.Lines(info) {
+		if name, value, found := strings.Cut(line, ":"); found && name == field {
+			return strings.TrimRight(value, "\r\n"), true
+		}
+	}
+	return "", false
+}

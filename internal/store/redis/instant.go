@@ -1,0 +1,56 @@
+package redis
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// An instant is written as 12 digits of seconds since instantOrigin and 9 digits of nanoseconds: text of
+// fixed width that sorts as time does from long before the year 0 to long after 9999, which Unix
+// nanoseconds in 64 bits do not reach, and which Lua compares without turning it into an inexact number.
+const (
+	instantWidth  = 12 + 9
+	instantOrigin = -100_000_000_000 // Unix seconds, in the year -1199
+	instantEnd    = instantOrigin + 999_999_999_999
+)
+
+// appendInstant appends the text of t to b. Times outside the range become the nearest inside it.
+func appendInstant(b []byte, t time.Time) []byte {
+	sec, nano := t.Unix(), t.Nanosecond()
+	switch {
+	case sec < instantOrigin:
+		sec, nano = instantOrigin, 0
+	case sec > instantEnd:
+		sec, nano = instantEnd, 999_999_999
+	}
+	b = appendDigits(b, uint64(sec-instantOrigin), 12)
+	return appendDigits(b, uint64(nano), 9)
+}
+
+// appendDigits appends the last width decimal digits of n.
+func appendDigits(b []byte, n uint64, width int) []byte {
+	start := len(b)
+	b = append(b, "000000000000"[:width]...)
+	for i := len(b) - 1; i >= start; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return b
+}
+
+// parseInstant reads the text of an instant.
+func parseInstant(s string) (time.Time, error) {
+	if len(s) != instantWidth {
+		return time.Time{}, fmt.Errorf("the instant %q does not have %d digits", s, instantWidth)
+	}
+	sec, err := strconv.ParseUint(s[:12], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the seconds of the instant %q: %w", s, err)
+	}
+	nano, err := strconv.ParseUint(s[12:], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the nanoseconds of the instant %q: %w", s, err)
+	}
+	return time.Unix(int64(sec)+instantOrigin, int64(nano)).UTC(), nil
+}

@@ -1,0 +1,73 @@
+package redis
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// The keys of a partition, or how they begin, after its prefix parking:{<simulation>:<partition>}: whose
+// hash tag keeps them on one node of a cluster.
+const (
+	keyLedger     = "ledger"      // HASH counter -> count
+	keyOutbox     = "outbox"      // HASH exit id -> outbox row
+	keyPool       = "pool"        // ZSET plate -> Unix ms of its entry
+	keyRuns       = "runs"        // SET of runs
+	keyStarved    = "starved"     // HASH run -> count, in partition 0
+	keyVisit      = "visit:"      // + plate: STRING instant of entry, "" when claimed ahead of it
+	keySeen       = "seen:"       // + run:chunk: bitmap
+	keyMatched    = "matched:"    // + run:chunk: bitmap
+	keyStranger   = "stranger:"   // + event id: present while remembered
+	keyDeadLetter = "dead:"       // + key: present while remembered
+	keyConfirmed  = "confirmed:"  // + run: HASH {type, next, matched, unmatched}
+	keyClaims     = "claims:"     // + run: HASH token -> packed plates
+	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
+	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
+)
+
+// partition names the keys of one partition.
+type partition struct {
+	index  int
+	prefix string
+	// ledger is a string boxed once: it is the first key of every step.
+	ledger any
+}
+
+func newPartition(simulation string, index int) *partition {
+	prefix := keyPrefix(simulation) + strconv.Itoa(index) + "}:"
+	return &partition{index: index, prefix: prefix, ledger: prefix + keyLedger}
+}
+
+func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }
+
+func (p *partition) bitmap(kind, run string, chunk int64) string {
+	return p.key(kind, run, ":", strconv.FormatInt(chunk, 10))
+}
+
+// keyPrefix is how the keys of all partitions of a simulation begin.
+func keyPrefix(simulation string) string { return "parking:{" + simulation + ":" }
+
+// validateSimulation refuses names that would break the hash tag of the keys.
+func validateSimulation(name string) error {
+	if name == "" || strings.ContainsAny(name, "{}") {
+		return fmt.Errorf("the simulation's name %q is empty or has a brace: name it <namespace>.<name>", name)
+	}
+	return nil
+}
+
+// belongs reports whether a key is of the simulation whose keys begin with prefix: a partition number
+// and the end of the hash tag follow.
+func belongs(key, prefix string) bool {
+	rest, found := strings.CutPrefix(key, prefix)
+	if !found {
+		return false
+	}
+	number, _, found := strings.Cut(rest, "}:")
+	_, err := strconv.ParseUint(number, 10, 32)
+	return found && err == nil
+}
+
+// escapeGlob quotes the characters that have a meaning in a glob-style pattern.
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`).Replace(s)
+}

@@ -1,0 +1,29 @@
+-- Puts plates of a claim back into the pool, once, and lets their visits expire again.
+--
+-- KEYS  1 pool  2 claims of the run  3 prefix of the keys of visits, which have its hash tag
+-- ARGV  1 token  2 ms that unclaimed visits are kept  3… plates
+--
+-- Returns the number of plates put back.
+local call = redis.call
+local claims, token = KEYS[2], ARGV[1]
+
+local answered = call('HGET', claims, token)
+if not answered then
+  return 0
+end
+local claimed, entered = cmsgpack.unpack(answered), {}
+for i = 1, #claimed, 2 do
+  entered[claimed[i]] = claimed[i + 1]
+end
+call('HSET', claims, token, cmsgpack.pack({}))
+
+local released = 0
+for i = 3, #ARGV do
+  local plate = ARGV[i]
+  if entered[plate] then
+    call('ZADD', KEYS[1], entered[plate], plate)
+    call('PEXPIRE', KEYS[3] .. plate, ARGV[2])
+    released = released + 1
+  end
+end
+return released

@@ -1,0 +1,52 @@
+package redis
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	shared "github.com/parking-operator/parking-operator/internal/metrics"
+)
+
+// metrics observes the traffic with the server.
+type metrics struct {
+	commands     prometheus.Histogram
+	roundTrip    prometheus.Histogram
+	scriptLoads  prometheus.Counter
+	observations prometheus.Counter
+	restarts     prometheus.Counter
+}
+
+// newMetrics registers the metrics with r, which may be nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		commands: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: shared.Namespace,
+			Name:      "store_pipeline_commands",
+			Help:      "Steps that were sent to the store in one pipeline.",
+			Buckets:   prometheus.ExponentialBuckets(1, 2, 8),
+		}),
+		roundTrip: prometheus.NewHistogram(shared.Latency("store_pipeline_seconds",
+			"Time from sending a pipeline to the store until its last answer, connecting and retrying included.")),
+		scriptLoads:  counter("store_script_loads_total", "Steps sent with their script because the server did not know it."),
+		observations: counter("store_durability_observations_total", "Observations of how much of the server's log is written."),
+		restarts:     counter("store_restarts_total", "Restarts of the server that were noticed."),
+	}
+	if r == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.commands, m.roundTrip, m.scriptLoads, m.observations, m.restarts} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: shared.Namespace, Name: name, Help: help})
+}
+
+func (m *metrics) observePipeline(commands int)        { m.commands.Observe(float64(commands)) }
+func (m *metrics) observeRoundTrip(took time.Duration) { m.roundTrip.Observe(took.Seconds()) }
+func (m *metrics) countScriptLoads(n int)              { m.scriptLoads.Add(float64(n)) }

@@ -1,0 +1,57 @@
+package redis
+
+import (
+	"context"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// scanCount is the number of keys that the server looks at in one step of a scan.
+const scanCount = 1000
+
+// Purge removes every key of the simulation, of whatever partition.
+func (s *Store) Purge(ctx context.Context) error {
+	purge := func(ctx context.Context, node *goredis.Client) error { return purgeNode(ctx, node, s.prefix) }
+	var err error
+	switch client := s.client.(type) {
+	case *goredis.ClusterClient:
+		err = client.ForEachMaster(ctx, purge)
+	case *goredis.Client:
+		err = purge(ctx, client)
+	}
+	if err != nil {
+		return s.failure(ctx, "purge the store", err)
+	}
+	return nil
+}
+
+// purgeNode removes the keys with this prefix from one server.
+func purgeNode(ctx context.Context, node *goredis.Client, prefix string) error {
+	pattern := escapeGlob(prefix) + "*"
+	for cursor := uint64(0); ; {
+		keys, next, err := node.Scan(ctx, cursor, pattern, scanCount).Result()
+		if err != nil {
+			return err
+		}
+		if err := unlink(ctx, node, keys, prefix); err != nil {
+			return err
+		}
+		if next == 0 {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+// unlink removes keys one by one, since in a cluster a command takes keys of one hash tag only.
+func unlink(ctx context.Context, node *goredis.Client, keys []string, prefix string) error {
+	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for _, key := range keys {
+			if belongs(key, prefix) {
+				pipe.Unlink(ctx, key)
+			}
+		}
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,152 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// RecordEntry records an entry.
+func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Result, error) {
+	const doing = "record an entry"
+	p, err := s.partition(e.Partition)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", doing, err)
+	}
+	c := s.scripts.entry.begin(p)
+	c.origin(p, e.Origin)
+	c.key(p, keyVisit, e.Plate)
+	c.bit(e.Origin)
+	c.instant(e.At)
+	c.number(milliseconds(e.MaxStay + s.visitMargin))
+	reply, err := s.batcher(p).do(ctx, c)
+	if err != nil {
+		return "", s.failure(ctx, doing, err)
+	}
+	switch reply {
+	case string(store.ResultRecorded):
+		return store.ResultRecorded, nil
+	case string(store.ResultDuplicate):
+		return store.ResultDuplicate, nil
+	}
+	return "", unexpected(doing, reply)
+}
+
+// RecordExit matches an exit with its visit.
+func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitResult, error) {
+	const doing = "record an exit"
+	p, err := s.partition(e.Partition)
+	if err != nil {
+		return store.ExitResult{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	c := s.scripts.exit.begin(p)
+	c.origin(p, e.Origin)
+	c.key(p, keyVisit, e.Plate)
+	c.key(p, keyOutbox, "")
+	c.matched(p, e.Origin)
+	c.bit(e.Origin)
+	c.string(e.Origin.ID)
+	c.string(e.Plate)
+	c.instant(e.At)
+	c.string(intent(e))
+	c.flag(e.LastAttempt)
+	reply, err := s.batcher(p).do(ctx, c)
+	if err != nil {
+		return store.ExitResult{}, s.failure(ctx, doing, err)
+	}
+	result, err := parseExitReply(reply, e.Origin.ID)
+	if err != nil {
+		return store.ExitResult{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	return result, nil
+}
+
+// intent returns what the exit's generator meant, as the script knows it: strangers mean nothing, and a
+// generated exit that lost its intent must have a visit unless it says otherwise.
+func intent(e store.ExitStep) string {
+	switch {
+	case !e.Origin.Generated():
+		return ""
+	case e.Intent == event.IntentUnmatched:
+		return string(event.IntentUnmatched)
+	default:
+		return string(event.IntentMatched)
+	}
+}
+
+// parseExitReply reads the reply of the script exit for the exit event with this ID.
+func parseExitReply(reply, id string) (store.ExitResult, error) {
+	name, row, hasRow := strings.Cut(reply, " ")
+	result := store.Result(name)
+	switch result {
+	case store.ResultMatched, store.ResultPending:
+		if !hasRow {
+			return store.ExitResult{}, unexpected("read a summary", reply)
+		}
+		summary, err := parseRow(id, row)
+		return store.ExitResult{Result: result, Summary: summary}, err
+	case store.ResultUnmatchedExpected, store.ResultUnmatchedUnexpected, store.ResultEntryNotFound,
+		store.ResultEarly, store.ResultPrecedesEntry, store.ResultDuplicate:
+		return store.ExitResult{Result: result}, nil
+	}
+	return store.ExitResult{}, unexpected("read the result of an exit", reply)
+}
+
+// parseRow reads a row of the outbox: the instants of entry and exit, and the plate.
+func parseRow(id, row string) (event.Summary, error) {
+	if len(row) < 2*instantWidth {
+		return event.Summary{}, fmt.Errorf("the outbox row %q of the exit %q is too short", row, id)
+	}
+	entry, err := parseInstant(row[:instantWidth])
+	if err != nil {
+		return event.Summary{}, fmt.Errorf("read the entry in the outbox row of the exit %q: %w", id, err)
+	}
+	exit, err := parseInstant(row[instantWidth : 2*instantWidth])
+	if err != nil {
+		return event.Summary{}, fmt.Errorf("read the exit in the outbox row of the exit %q: %w", id, err)
+	}
+	return event.Summary{ID: id, Plate: row[2*instantWidth:], EntryAt: entry, ExitAt: exit}, nil
+}
+
+// SettleSummary removes a summary from the outbox.
+func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) error {
+	const doing = "settle a summary"
+	p, err := s.partition(partition)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	c := s.scripts.settle.begin(p)
+	c.key(p, keyOutbox, "")
+	c.string(exitID)
+	if _, err := s.batcher(p).do(ctx, c); err != nil {
+		return s.failure(ctx, doing, err)
+	}
+	return nil
+}
+
+// RecordDeadLetter counts a dead letter once per key.
+func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string) error {
+	const doing = "count a dead letter"
+	p, err := s.partition(partition)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	c := s.scripts.deadLetter.begin(p)
+	c.key(p, keyDeadLetter, key)
+	if _, err := s.batcher(p).do(ctx, c); err != nil {
+		return s.failure(ctx, doing, err)
+	}
+	return nil
+}
+
+// unexpected says that a script answered what it never should: another program's, or another version's.
+func unexpected(doing, reply string) error {
+	return fmt.Errorf("%s: the store answered %q, which no step does", doing, reply)
+}
+
+// milliseconds returns d in whole milliseconds, at least 1, as an expiry needs.
+func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }

@@ -1,0 +1,63 @@
+package redis
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/store/storetest"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+// TestConformance runs the suite against the server that the tests of this package share.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
+		simulation := servers.Name(t)
+		servers.RemoveKeys(t, simulation)
+		return open(t, servers.RedisURI(t), simulation, partitions)
+	})
+}
+
+// open returns a store whose visits outlive their MaxStay by no margin.
+func open(t testing.TB, uri, simulation string, partitions int) *Store {
+	t.Helper()
+	return openWith(t, Options{Address: source(t, uri), Simulation: simulation, Partitions: partitions})
+}
+
+func openWith(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := newStore(o, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func source(t testing.TB, uri string) binding.Source {
+	t.Helper()
+	address, err := binding.URI(binding.Redis(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// withUser returns the URI with another user and password.
+func withUser(t testing.TB, uri, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}

@@ -1,0 +1,65 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+func testEntries(t *testing.T, factory Factory) {
+	t.Run("an entry that is delivered again changes nothing but the count of duplicates", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		f.enter(entryOf(0, "AA-1", noon().Add(time.Hour)), store.ResultDuplicate)
+		f.wantCounts(store.Counts{EntriesRecorded: 1, DuplicatesSuppressed: 1})
+		f.wantBits(entryRun, 0, []int64{0}, nil)
+		got := f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
+		if !got.EntryAt.Equal(noon()) {
+			t.Errorf("the entry is dated %v; want the first delivery's %v", got.EntryAt, noon())
+		}
+	})
+	t.Run("a stranger's entry is counted apart and remembered by its id", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		e := entryOf(0, "AA-1", noon())
+		e.Origin = stranger("order no. 7 \x00\xff")
+		f.enter(e, store.ResultRecorded)
+		f.enter(e, store.ResultDuplicate)
+		f.wantCounts(store.Counts{StrangerEntries: 1, DuplicatesSuppressed: 1})
+	})
+	t.Run("a second entry of a plate replaces the first", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		f.enter(entryOf(1, "AA-1", noon().Add(time.Second)), store.ResultRecorded)
+		f.wantCounts(store.Counts{EntriesRecorded: 2})
+		got := f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
+		if want := noon().Add(time.Second); !got.EntryAt.Equal(want) {
+			t.Errorf("the entry is dated %v; want the second's %v", got.EntryAt, want)
+		}
+		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultEarly)
+	})
+	t.Run("bits lie in the chunk and at the place of their sequence number", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for _, seq := range []int64{store.ChunkBits, 7, 8, 0, store.ChunkBits - 1, 2*store.ChunkBits + 5} {
+			f.enter(entryOf(seq, "AA-1", noon()), store.ResultRecorded)
+		}
+		f.wantBits(entryRun, 0, []int64{0, 7, 8, store.ChunkBits - 1}, nil)
+		f.wantBits(entryRun, 1, []int64{store.ChunkBits}, nil)
+		f.wantBits(entryRun, 2, []int64{2*store.ChunkBits + 5}, nil)
+		f.wantBits(entryRun, 3, nil, nil)
+		f.wantBits("000000unknown", 0, nil, nil)
+	})
+	t.Run("the same sequence number of another run is another event", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(3, "AA-1", noon()), store.ResultRecorded)
+		other := entryOf(3, "AA-2", noon())
+		other.Origin = origin("0000000000two", 3)
+		f.enter(other, store.ResultRecorded)
+		f.wantCounts(store.Counts{EntriesRecorded: 2})
+	})
+}

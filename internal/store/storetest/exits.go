@@ -1,0 +1,216 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+func testExits(t *testing.T, factory Factory) {
+	t.Run("an exit ends its visit and leaves a summary", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "Ä \x00\r\n\xff", noon()), store.ResultRecorded)
+		exit := exitOf(0, "Ä \x00\r\n\xff", noon().Add(90*time.Minute+time.Nanosecond))
+		want := event.Summary{ID: exit.Origin.ID, Plate: exit.Plate, EntryAt: noon(), ExitAt: exit.At}
+		if diff := cmp.Diff(want, f.leave(exit, store.ResultMatched)); diff != "" {
+			t.Errorf("summary (-want +got):\n%s", diff)
+		}
+		f.wantOutbox(1)
+		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1})
+		f.wantBits(exitRun, 0, []int64{0}, []int64{0})
+	})
+	t.Run("a matched exit that is delivered again is pending until its summary is settled", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
+		first := f.leave(exit, store.ResultMatched)
+		again := f.leave(exit, store.ResultPending)
+		if diff := cmp.Diff(first, again); diff != "" {
+			t.Errorf("the summary of the second delivery (-first +again):\n%s", diff)
+		}
+		f.settle(exit.Origin.ID)
+		f.leave(exit, store.ResultDuplicate)
+		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1, SummariesStored: 1, DuplicatesSuppressed: 1})
+	})
+	t.Run("an exit that was taken does not end a later visit of its plate", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
+		f.leave(exit, store.ResultMatched)
+		f.settle(exit.Origin.ID)
+		f.enter(entryOf(1, "AA-1", noon().Add(time.Second)), store.ResultRecorded)
+		f.leave(exit, store.ResultDuplicate)
+		exit.LastAttempt = true
+		f.leave(exit, store.ResultDuplicate)
+		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
+	})
+	t.Run("a matched exit that overtook its entry is early, and matched later", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
+		f.leave(exit, store.ResultEarly)
+		f.leave(exit, store.ResultEarly)
+		f.wantCounts(store.Counts{})
+		f.wantBits(exitRun, 0, nil, nil)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		f.leave(exit, store.ResultMatched)
+	})
+	t.Run("a matched exit without a visit is unexpected in its last attempt", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		exit := exitOf(9, "AA-1", noon())
+		exit.LastAttempt = true
+		f.leave(exit, store.ResultUnmatchedUnexpected)
+		f.leave(exit, store.ResultDuplicate)
+		f.wantCounts(store.Counts{UnmatchedUnexpected: 1, DuplicatesSuppressed: 1})
+		f.wantBits(exitRun, 0, []int64{9}, []int64{9})
+	})
+	t.Run("a generated exit that lost its intent is taken for matched", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
+		exit.Intent = event.IntentNone
+		f.leave(exit, store.ResultEarly)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		f.leave(exit, store.ResultMatched)
+		f.wantBits(exitRun, 0, []int64{0}, []int64{0})
+	})
+	t.Run("an unmatched exit is expected to find no visit, and looks for none", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		exit := exitOf(4, "AA-1", noon().Add(time.Minute))
+		exit.Intent = event.IntentUnmatched
+		f.leave(exit, store.ResultUnmatchedExpected)
+		f.leave(exit, store.ResultDuplicate)
+		f.wantCounts(store.Counts{EntriesRecorded: 1, UnmatchedExpected: 1, DuplicatesSuppressed: 1})
+		f.wantBits(exitRun, 0, []int64{4}, nil)
+		f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
+	})
+	t.Run("a stranger's exit ends a visit, whatever intent it shows", func(t *testing.T) {
+		t.Parallel()
+		for _, intent := range []event.Intent{event.IntentNone, event.IntentMatched, event.IntentUnmatched} {
+			f := open(t, factory)
+			f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+			exit := exitOf(0, "AA-1", noon().Add(time.Minute))
+			exit.Origin, exit.Intent = stranger("a gate's 17"), intent
+			got := f.leave(exit, store.ResultMatched)
+			if got.ID != "a gate's 17" {
+				t.Errorf("the summary is of %q; want the stranger's id", got.ID)
+			}
+			f.leave(exit, store.ResultPending)
+			f.settle(exit.Origin.ID)
+			f.leave(exit, store.ResultDuplicate)
+			f.wantCounts(store.Counts{EntriesRecorded: 1, StrangerMatched: 1, SummariesStored: 1, DuplicatesSuppressed: 1})
+		}
+	})
+	t.Run("a stranger's exit without a visit is early until its last attempt finds no entry", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		exit := exitOf(0, "AA-1", noon())
+		exit.Origin, exit.Intent = stranger("17"), event.IntentNone
+		f.leave(exit, store.ResultEarly)
+		exit.LastAttempt = true
+		f.leave(exit, store.ResultEntryNotFound)
+		f.leave(exit, store.ResultDuplicate)
+		exit.LastAttempt = false
+		f.leave(exit, store.ResultDuplicate)
+		f.wantCounts(store.Counts{EntryNotFound: 1, DuplicatesSuppressed: 2})
+	})
+	t.Run("an exit dated before its entry changes nothing", func(t *testing.T) {
+		t.Parallel()
+		for _, o := range []store.Origin{origin(exitRun, 0), stranger("17")} {
+			f := open(t, factory)
+			f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+			exit := exitOf(0, "AA-1", noon().Add(-time.Nanosecond))
+			exit.Origin, exit.LastAttempt = o, true
+			f.leave(exit, store.ResultPrecedesEntry)
+			f.leave(exit, store.ResultPrecedesEntry)
+			f.wantCounts(store.Counts{EntriesRecorded: 1})
+			f.wantBits(exitRun, 0, nil, nil)
+			exit.At = noon()
+			f.leave(exit, store.ResultMatched)
+		}
+	})
+	t.Run("entry and exit are compared and kept to the nanosecond in any year", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		years := []time.Time{
+			time.Date(0, time.January, 1, 0, 0, 0, 0, time.UTC),
+			time.Date(0, time.January, 1, 0, 0, 0, 1, time.UTC),
+			time.Unix(-1, 999_999_999).UTC(),
+			time.Unix(0, 0).UTC(),
+			time.Unix(1<<53/1_000_000_000, 1).UTC(),
+			time.Date(9999, time.December, 31, 23, 59, 59, 999_999_998, time.UTC),
+			time.Date(9999, time.December, 31, 23, 59, 59, 999_999_999, time.UTC),
+		}
+		seq := int64(0)
+		for i, entry := range years {
+			for j, exit := range years {
+				seq++
+				f.enter(entryOf(seq, "AA-1", entry), store.ResultRecorded)
+				if j < i {
+					f.leave(exitOf(seq, "AA-1", exit), store.ResultPrecedesEntry)
+					continue
+				}
+				got := f.leave(exitOf(seq, "AA-1", exit), store.ResultMatched)
+				if !got.EntryAt.Equal(entry) || !got.ExitAt.Equal(exit) {
+					t.Errorf("the visit lasted from %v to %v; want %v to %v", got.EntryAt, got.ExitAt, entry, exit)
+				}
+			}
+		}
+	})
+	t.Run("the bit of a high sequence number is its own", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		exit := exitOf(event.MaxSeq, "AA-1", noon())
+		exit.LastAttempt = true
+		f.leave(exit, store.ResultUnmatchedUnexpected)
+		f.leave(exit, store.ResultDuplicate)
+		f.wantBits(exitRun, event.MaxSeq/store.ChunkBits, []int64{event.MaxSeq}, []int64{event.MaxSeq})
+	})
+}
+
+func testOutbox(t *testing.T, factory Factory) {
+	t.Run("a summary is counted as stored once", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		f.enter(entryOf(1, "AA-2", noon()), store.ResultRecorded)
+		first, second := exitOf(0, "AA-1", noon()), exitOf(1, "AA-2", noon())
+		f.leave(first, store.ResultMatched)
+		f.leave(second, store.ResultMatched)
+		f.wantOutbox(2)
+		f.settle(first.Origin.ID)
+		f.settle(first.Origin.ID)
+		f.wantOutbox(1)
+		f.leave(second, store.ResultPending)
+		f.wantCounts(store.Counts{EntriesRecorded: 2, Matched: 2, SummariesStored: 1, DuplicatesSuppressed: 0})
+	})
+	t.Run("a summary that never was is not counted", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.settle("nobody's")
+		f.wantCounts(store.Counts{})
+	})
+}
+
+func testDeadLetters(t *testing.T, factory Factory) {
+	t.Run("a dead letter is counted once per key", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for _, key := range []string{"a", "b", "a", "", "", "\x00\xff*?[", "b"} {
+			if err := f.RecordDeadLetter(t.Context(), 0, key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.wantCounts(store.Counts{DeadLettered: 4})
+	})
+}

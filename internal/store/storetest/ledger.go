@@ -1,0 +1,251 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+func testLedger(t *testing.T, factory Factory) {
+	t.Run("counts, pools, outboxes and runs are those of all partitions", func(t *testing.T) {
+		t.Parallel()
+		const partitions = 3
+		f := fixture{Store: factory(t, partitions), t: t}
+		for p := range partitions {
+			fillPartition(f, p)
+		}
+		f.wantCounts(store.Counts{
+			EntriesRecorded: 2 * partitions, Matched: partitions, UnmatchedExpected: partitions,
+			UnmatchedUnexpected: partitions, SummariesStored: partitions, DuplicatesSuppressed: partitions,
+			DeadLettered: partitions, StrangerEntries: partitions, StrangerMatched: partitions,
+			EntryNotFound: partitions,
+		})
+		f.wantPool(2 * partitions)
+		f.wantOutbox(partitions)
+		var want []store.Run
+		for p := range partitions {
+			want = append(want, store.Run{Run: entryRun, Type: event.TypeEntry, Partition: p, Confirmed: 2})
+		}
+		f.wantRuns(want...)
+		for p := range partitions {
+			chunk, err := f.Chunk(t.Context(), store.Run{Run: exitRun, Partition: p}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]int64{0, 1, 2}, bits(chunk.Seen, 0)); diff != "" {
+				t.Errorf("seen bits of partition %d (-want +got):\n%s", p, diff)
+			}
+			if diff := cmp.Diff([]int64{0, 2}, bits(chunk.Matched, 0)); diff != "" {
+				t.Errorf("matched bits of partition %d (-want +got):\n%s", p, diff)
+			}
+		}
+	})
+	t.Run("the count of starved draws is the sum of the runs' latest", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for _, count := range []struct {
+			run   string
+			total int64
+		}{{run: "a", total: 3}, {run: "b", total: 5}, {run: "a", total: 3}, {run: "a", total: 10}, {run: "b", total: 4}} {
+			if err := f.CountStarved(t.Context(), count.run, count.total); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.wantCounts(store.Counts{Starved: 15})
+	})
+	t.Run("an empty store answers", func(t *testing.T) {
+		t.Parallel()
+		f := fixture{Store: factory(t, 2), t: t}
+		if err := f.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.wantCounts(store.Counts{})
+		f.wantPool(0)
+		f.wantOutbox(0)
+		f.wantRuns([]store.Run(nil)...)
+	})
+}
+
+// fillPartition does one of everything that is counted.
+func fillPartition(f fixture, partition int) {
+	f.t.Helper()
+	enter := func(o store.Origin, plate string, want store.Result) {
+		f.t.Helper()
+		f.enter(store.EntryStep{Origin: o, Partition: partition, Plate: plate, At: noon(), MaxStay: maxStay}, want)
+	}
+	leave := func(o store.Origin, plate string, intent event.Intent, want store.Result) {
+		f.t.Helper()
+		f.leave(store.ExitStep{
+			Origin: o, Partition: partition, Plate: plate, At: noon(), Intent: intent, LastAttempt: true,
+		}, want)
+	}
+	enter(origin(entryRun, 0), "AA-1", store.ResultRecorded)
+	enter(origin(entryRun, 1), "AA-2", store.ResultRecorded)
+	enter(origin(entryRun, 1), "AA-2", store.ResultDuplicate)
+	enter(stranger("in"), "AA-3", store.ResultRecorded)
+	leave(origin(exitRun, 0), "AA-1", event.IntentMatched, store.ResultMatched)
+	leave(origin(exitRun, 1), "AA-1", event.IntentUnmatched, store.ResultUnmatchedExpected)
+	leave(origin(exitRun, 2), "AA-1", event.IntentMatched, store.ResultUnmatchedUnexpected)
+	leave(stranger("out"), "AA-3", event.IntentNone, store.ResultMatched)
+	leave(stranger("out too"), "AA-3", event.IntentNone, store.ResultEntryNotFound)
+	if err := f.SettleSummary(f.t.Context(), partition, "out"); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.RecordDeadLetter(f.t.Context(), partition, "letter"); err != nil {
+		f.t.Fatal(err)
+	}
+	confirmation := entered(0, "AA-1", "AA-2")
+	confirmation.Partition = partition
+	f.confirm(confirmation, 2)
+}
+
+func testDurability(t *testing.T, factory Factory) {
+	t.Run("what was answered becomes durable", func(t *testing.T) {
+		t.Parallel()
+		f := fixture{Store: factory(t, 2), t: t}
+		for partition := range 2 {
+			mark, err := f.Mark(t.Context(), partition)
+			if err != nil || mark == (store.Mark{}) {
+				t.Fatalf("Mark(%d) = %v, %v; want one that says something", partition, mark, err)
+			}
+			for seq := range int64(20) {
+				e := entryOf(seq, "AA-1", noon())
+				e.Partition = partition
+				f.enter(e, store.ResultRecorded)
+				if err := f.WaitDurable(t.Context(), partition, mark); err != nil {
+					t.Fatalf("WaitDurable(%d): %v", partition, err)
+				}
+			}
+			again, err := f.Mark(t.Context(), partition)
+			if err != nil || again != mark {
+				t.Errorf("Mark(%d) = %v, %v; want %v, since the server is the same", partition, again, err, mark)
+			}
+		}
+	})
+	t.Run("a mark of another server means that effects may be gone", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for _, mark := range []store.Mark{{Epoch: "another"}, {}} {
+			if err := f.WaitDurable(t.Context(), 0, mark); !errors.Is(err, store.ErrRolledBack) {
+				t.Errorf("WaitDurable(%v) = %v; want %v", mark, err, store.ErrRolledBack)
+			}
+		}
+	})
+}
+
+func testMisuse(t *testing.T, factory Factory) {
+	t.Run("a partition that is not there is refused by every step", func(t *testing.T) {
+		t.Parallel()
+		f := fixture{Store: factory(t, 2), t: t}
+		for _, partition := range []int{-1, 2} {
+			for name, err := range everyStep(t.Context(), f.Store, partition) {
+				if err == nil || errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("%s in partition %d of 2: %v; want it refused", name, partition, err)
+				}
+			}
+		}
+		f.wantCounts(store.Counts{})
+	})
+	t.Run("a step whose context has ended is not taken", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for name, err := range everyStep(ctx, f.Store, 0) {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v; want %v", name, err, context.Canceled)
+			}
+			if errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("%s: %v; the store is not to blame", name, err)
+			}
+		}
+		f.wantCounts(store.Counts{})
+		f.wantPool(0)
+	})
+	t.Run("a store that is closed is unavailable", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for range 2 {
+			if err := f.Close(); err != nil {
+				t.Fatalf("Close: %v", err)
+			}
+		}
+		steps := everyStep(t.Context(), f.Store, 0)
+		steps["Ping"] = f.Ping(t.Context())
+		for name, err := range steps {
+			if !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("%s: %v; want %v", name, err, store.ErrUnavailable)
+			}
+		}
+	})
+}
+
+// everyStep tries every method that works in a partition and returns the errors by name.
+func everyStep(ctx context.Context, s store.Store, partition int) map[string]error {
+	errs := map[string]error{}
+	enter, leave := entryOf(0, "AA-1", noon()), exitOf(0, "AA-1", noon())
+	enter.Partition, leave.Partition = partition, partition
+	_, errs["RecordEntry"] = s.RecordEntry(ctx, enter)
+	_, errs["RecordExit"] = s.RecordExit(ctx, leave)
+	errs["SettleSummary"] = s.SettleSummary(ctx, partition, "x")
+	errs["RecordDeadLetter"] = s.RecordDeadLetter(ctx, partition, "x")
+	confirmation := entered(0, "AA-1")
+	confirmation.Partition = partition
+	_, errs["Confirm"] = s.Confirm(ctx, confirmation)
+	claim := claimAt(1, noon().Add(time.Minute), 1)
+	claim.Partition = partition
+	_, errs["Claim"] = s.Claim(ctx, claim)
+	errs["Release"] = s.Release(ctx, claim, []store.Plate{{Plate: "AA-1"}})
+	_, errs["Mark"] = s.Mark(ctx, partition)
+	errs["WaitDurable"] = s.WaitDurable(ctx, partition, store.Mark{Epoch: "x"})
+	_, errs["Chunk"] = s.Chunk(ctx, store.Run{Run: entryRun, Partition: partition}, 0)
+	return errs
+}
+
+func testPurge(t *testing.T, factory Factory) {
+	t.Run("a purge leaves nothing", func(t *testing.T) {
+		t.Parallel()
+		const partitions = 2
+		f := fixture{Store: factory(t, partitions), t: t}
+		for range 2 {
+			for p := range partitions {
+				fillPartition(f, p)
+			}
+			f.claim(claimAt(1, noon().Add(time.Minute), 1), "AA-1")
+			if err := f.CountStarved(t.Context(), "a", 1); err != nil {
+				t.Fatal(err)
+			}
+			if first, err := f.Lease(t.Context(), store.CounterExits, 3); err != nil || first != 0 {
+				t.Fatalf("Lease = %d, %v; want 0", first, err)
+			}
+			if err := f.Purge(t.Context()); err != nil {
+				t.Fatalf("Purge: %v", err)
+			}
+			f.wantCounts(store.Counts{})
+			f.wantPool(0)
+			f.wantOutbox(0)
+			f.wantRuns([]store.Run(nil)...)
+			f.wantBits(entryRun, 0, nil, nil)
+			f.wantBits(exitRun, 0, nil, nil)
+		}
+	})
+	t.Run("a purge of much leaves nothing", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for i, plate := range plateNames(3000) {
+			f.enter(entryOf(int64(i), plate, noon()), store.ResultRecorded)
+		}
+		if err := f.Purge(t.Context()); err != nil {
+			t.Fatalf("Purge: %v", err)
+		}
+		for i, plate := range plateNames(3000) {
+			f.leave(exitOf(int64(i), plate, noon()), store.ResultEarly)
+		}
+	})
+}

@@ -1,0 +1,381 @@
+package storetest
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+func testLeases(t *testing.T, factory Factory) {
+	t.Run("leases of a counter follow each other, and counters do not mix", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for _, lease := range []struct {
+			counter store.Counter
+			n       int
+			want    int64
+		}{
+			{counter: store.CounterEntries, n: 10, want: 0},
+			{counter: store.CounterEntries, n: 1, want: 10},
+			{counter: store.CounterExits, n: 5, want: 0},
+			{counter: store.CounterEntries, n: 1 << 30, want: 11},
+			{counter: store.CounterEntries, n: 1 << 30, want: 11 + 1<<30},
+			{counter: store.CounterExits, n: 5, want: 5},
+		} {
+			got, err := f.Lease(t.Context(), lease.counter, lease.n)
+			if err != nil || got != lease.want {
+				t.Fatalf("Lease(%s, %d) = %d, %v; want %d", lease.counter, lease.n, got, err, lease.want)
+			}
+		}
+	})
+	t.Run("a lease of nothing is refused", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for _, n := range []int{0, -1} {
+			if got, err := f.Lease(t.Context(), store.CounterExits, n); err == nil {
+				t.Errorf("Lease of %d = %d; want an error", n, got)
+			}
+		}
+	})
+}
+
+func testConfirmations(t *testing.T, factory Factory) {
+	t.Run("an empty confirmation registers the run", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0), 0)
+		f.confirm(entered(0), 0)
+		f.wantRuns(store.Run{Run: entryRun, Type: event.TypeEntry})
+		f.wantPool(0)
+	})
+	t.Run("a confirmation advances the watermark, fills the pool and counts intents", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2"), 2)
+		f.confirm(entered(2, "AA-3"), 3)
+		f.confirm(store.Confirmation{Run: exitRun, Type: event.TypeExit, Events: []store.Published{
+			{Plate: "AA-1", At: noon(), Intent: event.IntentMatched},
+			{Plate: "ZZ-1", At: noon(), Intent: event.IntentUnmatched},
+			{Plate: "ZZ-2", At: noon(), Intent: event.IntentUnmatched},
+		}}, 3)
+		f.wantPool(3)
+		f.wantRuns(
+			store.Run{Run: entryRun, Type: event.TypeEntry, Confirmed: 3},
+			store.Run{Run: exitRun, Type: event.TypeExit, Confirmed: 3, Matched: 1, Unmatched: 2},
+		)
+	})
+	t.Run("events below the watermark are passed over", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2"), 2)
+		f.claim(claimAt(1, noon().Add(time.Minute), 10), "AA-1", "AA-2")
+		f.confirm(entered(0, "AA-1", "AA-2"), 2)
+		f.confirm(entered(1, "AA-2"), 2)
+		f.confirm(entered(0), 2)
+		f.wantPool(0)
+		f.confirm(entered(0, "AA-1", "AA-2", "AA-3"), 3)
+		f.wantPool(1)
+		f.claim(claimAt(2, noon().Add(time.Minute), 10), "AA-3")
+
+		exits := store.Confirmation{Run: exitRun, Type: event.TypeExit, Events: []store.Published{
+			{Plate: "AA-1", Intent: event.IntentMatched}, {Plate: "ZZ-1", Intent: event.IntentUnmatched},
+		}}
+		f.confirm(exits, 2)
+		f.confirm(exits, 2)
+		exits.From, exits.Events = 1, exits.Events[1:]
+		exits.Events = append(exits.Events, store.Published{Plate: "AA-2", Intent: event.IntentMatched})
+		f.confirm(exits, 3)
+		f.wantRuns(
+			store.Run{Run: entryRun, Type: event.TypeEntry, Confirmed: 3},
+			store.Run{Run: exitRun, Type: event.TypeExit, Confirmed: 3, Matched: 2, Unmatched: 1},
+		)
+	})
+	t.Run("a confirmation beyond the watermark does nothing and says where to go on", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(5, "AA-6"), 0)
+		f.wantRuns([]store.Run(nil)...)
+		f.confirm(entered(0, "AA-1"), 1)
+		f.confirm(entered(2, "AA-3"), 1)
+		f.confirm(entered(2), 1)
+		f.wantPool(1)
+		f.wantRuns(store.Run{Run: entryRun, Type: event.TypeEntry, Confirmed: 1})
+	})
+	t.Run("a confirmation of many events is the same as many confirmations", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		plates := plateNames(4321)
+		f.confirm(entered(0, plates[:10]...), 10)
+		f.confirm(entered(0, plates...), 4321)
+		f.confirm(entered(4000, plates[4000:]...), 4321)
+		f.wantPool(int64(countWithin(published(plates...), maxStay)))
+	})
+	t.Run("plates that entered more than MaxStay before the newest leave the pool", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1"), 1)
+		late := entered(1, "AA-2")
+		late.Events[0].At = noon().Add(maxStay - time.Second)
+		f.confirm(late, 2)
+		f.wantPool(2)
+		later := entered(2, "AA-3")
+		later.Events[0].At = noon().Add(maxStay)
+		f.confirm(later, 3)
+		f.wantPool(2)
+		f.claim(claimAt(1, noon().Add(maxStay+time.Second), 10), "AA-2", "AA-3")
+	})
+}
+
+// countWithin counts the events less than a duration older than the last.
+func countWithin(events []store.Published, d time.Duration) int {
+	last := events[len(events)-1].At
+	n := 0
+	for _, e := range events {
+		if last.Sub(e.At) < d {
+			n++
+		}
+	}
+	return n
+}
+
+func testClaims(t *testing.T, factory Factory) {
+	t.Run("the plates that have been available longest are claimed first, once", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-9", "AA-5", "AA-7"), 3)
+		other := entered(0, "AA-1")
+		other.Run = "0000000000two"
+		other.Events[0].At = noon().Add(500 * time.Millisecond)
+		f.confirm(other, 1)
+		now := noon().Add(time.Minute)
+		plates := f.claim(claimAt(1, now, 2), "AA-9", "AA-1")
+		for i, at := range []time.Time{noon(), other.Events[0].At} {
+			if want := at.Truncate(time.Millisecond); !plates[i].EntryAt.Equal(want) {
+				t.Errorf("%s entered at %v; want %v", plates[i].Plate, plates[i].EntryAt, want)
+			}
+		}
+		f.claim(claimAt(2, now, 2), "AA-5", "AA-7")
+		f.claim(claimAt(3, now, 2))
+		f.wantPool(0)
+	})
+	t.Run("a claim repeated with its token gets the same plates", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2", "A\x00\xff3"), 3)
+		now := noon().Add(time.Minute)
+		f.claim(claimAt(7, now, 1), "AA-1")
+		f.claim(claimAt(8, now, 2), "AA-2", "A\x00\xff3")
+		f.claim(claimAt(7, now, 1), "AA-1")
+		f.claim(claimAt(8, now.Add(time.Hour), 100), "AA-2", "A\x00\xff3")
+		f.wantPool(0)
+		otherRun := claimAt(7, now, 1)
+		otherRun.Run = "0000000000two"
+		f.claim(otherRun)
+	})
+	t.Run("a claim that got nothing asks again", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		now := noon().Add(time.Minute)
+		f.claim(claimAt(1, now, 1))
+		f.confirm(entered(0, "AA-1"), 1)
+		f.claim(claimAt(1, now, 1), "AA-1")
+	})
+	t.Run("the latest claims are remembered", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		plates := plateNames(store.ClaimsRemembered + 2)
+		events := entered(0, plates...)
+		f.confirm(events, int64(len(plates)))
+		now := noon().Add(30 * time.Minute)
+		for i := range store.ClaimsRemembered + 1 {
+			f.claim(claimAt(int64(1000-7*i), now, 1), plates[i])
+		}
+		for i := range store.ClaimsRemembered {
+			f.claim(claimAt(int64(1000-7*(i+1)), now, 1), plates[i+1])
+		}
+		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // forgotten: a new claim
+	})
+	t.Run("only plates between MinStay and MaxStay old are claimed", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2", "AA-3"), 3)
+		f.claim(claimAt(1, noon().Add(999*time.Millisecond), 10))
+		f.claim(claimAt(2, noon().Add(time.Second), 10), "AA-1")
+		f.claim(claimAt(3, noon().Add(maxStay+time.Second), 10), "AA-3")
+		f.wantPool(0)
+	})
+	t.Run("a claim of no plates gets none", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1"), 1)
+		for _, limit := range []int{0, -1} {
+			f.claim(claimAt(1, noon().Add(time.Minute), limit))
+		}
+		f.wantPool(1)
+	})
+	t.Run("a claim is bounded", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		plates := plateNames(store.MaxClaim + 1)
+		f.confirm(entered(0, plates...), int64(len(plates)))
+		f.claim(claimAt(1, noon().Add(maxStay-time.Second), 1<<30), plates[:store.MaxClaim]...)
+		f.wantPool(1)
+	})
+}
+
+func testReleases(t *testing.T, factory Factory) {
+	t.Run("released plates can be claimed again, in their old place", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2", "AA-3", "AA-4"), 4)
+		claim := claimAt(1, noon().Add(time.Minute), 3)
+		plates := f.claim(claim, "AA-1", "AA-2", "AA-3")
+		f.release(claim, plates[1:])
+		f.wantPool(3)
+		f.claim(claimAt(2, claim.Now, 10), "AA-2", "AA-3", "AA-4")
+	})
+	t.Run("a release counts once", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2"), 2)
+		claim := claimAt(1, noon().Add(time.Minute), 2)
+		plates := f.claim(claim, "AA-1", "AA-2")
+		f.release(claim, plates[1:])
+		f.claim(claimAt(2, claim.Now, 2), "AA-2")
+		f.release(claim, plates[1:])
+		f.release(claim, plates)
+		f.wantPool(0)
+		f.claim(claim)
+	})
+	t.Run("only plates of the claim are released", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1", "AA-2", "AA-3"), 3)
+		first := claimAt(1, noon().Add(time.Minute), 1)
+		plates := f.claim(first, "AA-1")
+		others := f.claim(claimAt(2, first.Now, 1), "AA-2")
+		unknown := claimAt(3, first.Now, 1)
+		f.release(unknown, slices.Concat(plates, others))
+		f.wantPool(1)
+		f.release(first, slices.Concat(others, plates, []store.Plate{{Plate: "ZZ-1", EntryAt: noon()}}))
+		f.wantPool(2)
+		f.claim(claimAt(4, first.Now, 10), "AA-1", "AA-3")
+	})
+	t.Run("a release of nothing keeps the plates claimed", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.confirm(entered(0, "AA-1"), 1)
+		claim := claimAt(1, noon().Add(time.Minute), 1)
+		f.claim(claim, "AA-1")
+		f.release(claim, nil)
+		f.wantPool(0)
+	})
+}
+
+// testExpiry needs visits that expire soon. Whether one is still there shows by an exit that is dated
+// before its entry, which changes nothing either way.
+func testExpiry(t *testing.T, factory Factory) {
+	const short = 20 * time.Millisecond
+	enter := func(f fixture, seq int64, plate string) {
+		e := entryOf(seq, plate, noon())
+		e.MaxStay = short
+		f.enter(e, store.ResultRecorded)
+	}
+	parked := func(f fixture, plate string) bool {
+		f.t.Helper()
+		got, err := f.RecordExit(f.t.Context(), exitOf(1_000_000, plate, noon().Add(-time.Hour)))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return got.Result == store.ResultPrecedesEntry
+	}
+	untilGone := func(f fixture, plate string) {
+		f.t.Helper()
+		eventually(f.t, "the visit of "+plate+" expires", func() bool { return !parked(f, plate) })
+	}
+	t.Run("a visit expires after MaxStay unless it is claimed", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		enter(f, 0, "claimed")
+		f.confirm(entered(0, "claimed", "claimed ahead"), 2)
+		f.claim(claimAt(1, noon().Add(time.Minute), 2), "claimed", "claimed ahead")
+		if parked(f, "claimed ahead") {
+			t.Error("a plate that was claimed ahead of its entry counts as parked")
+		}
+		enter(f, 1, "claimed ahead")
+		enter(f, 2, "unclaimed")
+		untilGone(f, "unclaimed")
+		for _, plate := range []string{"claimed", "claimed ahead"} {
+			if !parked(f, plate) {
+				t.Errorf("the visit %q expired", plate)
+			}
+		}
+		f.leave(exitOf(0, "unclaimed", noon()), store.ResultEarly)
+		f.leave(exitOf(1, "claimed", noon()), store.ResultMatched)
+		f.leave(exitOf(2, "claimed ahead", noon()), store.ResultMatched)
+	})
+	t.Run("a second entry of a claimed plate does not end the claim", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		enter(f, 0, "claimed")
+		f.confirm(entered(0, "claimed"), 1)
+		f.claim(claimAt(1, noon().Add(time.Minute), 2), "claimed")
+		enter(f, 1, "claimed")
+		enter(f, 2, "unclaimed")
+		untilGone(f, "unclaimed")
+		if !parked(f, "claimed") {
+			t.Error("the claimed visit expired")
+		}
+	})
+	t.Run("a second entry of an unclaimed plate extends its visit", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		enter(f, 0, "extended")
+		f.enter(entryOf(1, "extended", noon()), store.ResultRecorded)
+		enter(f, 2, "extended")
+		enter(f, 3, "unclaimed")
+		untilGone(f, "unclaimed")
+		if !parked(f, "extended") {
+			t.Error("the extended visit expired")
+		}
+	})
+	t.Run("a released visit expires again", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		enter(f, 0, "released")
+		f.confirm(entered(0, "released", "released ahead"), 2)
+		claim := claimAt(1, noon().Add(time.Minute), 2)
+		plates := f.claim(claim, "released", "released ahead")
+		claim.MaxStay = short
+		f.release(claim, plates)
+		enter(f, 1, "released ahead")
+		untilGone(f, "released")
+		untilGone(f, "released ahead")
+	})
+	t.Run("a visit that expired can be entered anew", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		enter(f, 0, "again")
+		untilGone(f, "again")
+		f.enter(entryOf(1, "again", noon()), store.ResultRecorded)
+		f.leave(exitOf(0, "again", noon()), store.ResultMatched)
+	})
+}
+
+// eventually polls until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("still not after 20 s: %s", what)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+// Package storetest is the conformance suite of package store: what every implementation does alike. An
+// implementation passes it by
+//
+//	func TestConformance(t *testing.T) { storetest.Run(t, open) }
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// Factory opens an empty store that nothing else uses and closes it with the test. An unclaimed visit of
+// this store expires after its MaxStay, without the margin of store.VisitMargin.
+type Factory func(t *testing.T, partitions int) store.Store
+
+// Run runs the suite as subtests of t.
+func Run(t *testing.T, open Factory) {
+	t.Helper()
+	for _, group := range []struct {
+		name string
+		run  func(*testing.T, Factory)
+	}{
+		{name: "entries", run: testEntries},
+		{name: "exits", run: testExits},
+		{name: "outbox", run: testOutbox},
+		{name: "dead letters", run: testDeadLetters},
+		{name: "leases", run: testLeases},
+		{name: "confirmations", run: testConfirmations},
+		{name: "claims", run: testClaims},
+		{name: "releases", run: testReleases},
+		{name: "expiry", run: testExpiry},
+		{name: "ledger", run: testLedger},
+		{name: "durability", run: testDurability},
+		{name: "misuse", run: testMisuse},
+		{name: "purge", run: testPurge},
+		{name: "concurrency", run: testConcurrency},
+		{name: "model", run: testModel},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			group.run(t, open)
+		})
+	}
+}
+
+// fixture is a store under test with shorthands for steps that must not fail. Its events are of one run
+// for entries and one for exits, in partition 0 unless a step is changed.
+type fixture struct {
+	store.Store
+	t *testing.T
+}
+
+const (
+	entryRun = "0000000000ent"
+	exitRun  = "0000000000exi"
+	maxStay  = time.Hour
+)
+
+// noon is when things happen, to a nanosecond that shows whether it is kept.
+func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 123_456_789, time.UTC) }
+
+func open(t *testing.T, factory Factory) fixture {
+	t.Helper()
+	return fixture{Store: factory(t, 1), t: t}
+}
+
+func origin(run string, seq int64) store.Origin {
+	return store.Origin{ID: event.ID{Run: run, Seq: seq}.String(), Run: run, Seq: seq}
+}
+
+func stranger(id string) store.Origin { return store.Origin{ID: id} }
+
+func entryOf(seq int64, plate string, at time.Time) store.EntryStep {
+	return store.EntryStep{Origin: origin(entryRun, seq), Plate: plate, At: at, MaxStay: maxStay}
+}
+
+func exitOf(seq int64, plate string, at time.Time) store.ExitStep {
+	return store.ExitStep{Origin: origin(exitRun, seq), Plate: plate, At: at, Intent: event.IntentMatched}
+}
+
+// enter records an entry and checks its result.
+func (f fixture) enter(e store.EntryStep, want store.Result) {
+	f.t.Helper()
+	got, err := f.RecordEntry(f.t.Context(), e)
+	if err != nil || got != want {
+		f.t.Fatalf("RecordEntry(%s) = %q, %v; want %q", e.Origin.ID, got, err, want)
+	}
+}
+
+// leave records an exit, checks its result and returns its summary.
+func (f fixture) leave(e store.ExitStep, want store.Result) event.Summary {
+	f.t.Helper()
+	got, err := f.RecordExit(f.t.Context(), e)
+	if err != nil || got.Result != want {
+		f.t.Fatalf("RecordExit(%s) = %q, %v; want %q", e.Origin.ID, got.Result, err, want)
+	}
+	hasSummary := want == store.ResultMatched || want == store.ResultPending
+	if !hasSummary && got.Summary != (event.Summary{}) {
+		f.t.Fatalf("RecordExit(%s) = %q with the summary %v; want none", e.Origin.ID, got.Result, got.Summary)
+	}
+	return got.Summary
+}
+
+func (f fixture) confirm(c store.Confirmation, want int64) {
+	f.t.Helper()
+	got, err := f.Confirm(f.t.Context(), c)
+	if err != nil || got != want {
+		f.t.Fatalf("Confirm(from %d, %d events) = %d, %v; want %d", c.From, len(c.Events), got, err, want)
+	}
+}
+
+// claim claims plates and checks which they are.
+func (f fixture) claim(c store.Claim, want ...string) []store.Plate {
+	f.t.Helper()
+	plates, err := f.Claim(f.t.Context(), c)
+	if err != nil {
+		f.t.Fatalf("Claim(token %d): %v", c.Token, err)
+	}
+	got := make([]string, 0, len(plates))
+	for _, p := range plates {
+		got = append(got, p.Plate)
+	}
+	if !slices.Equal(got, want) {
+		f.t.Fatalf("Claim(token %d) = %q; want %q", c.Token, got, want)
+	}
+	return plates
+}
+
+func (f fixture) release(c store.Claim, plates []store.Plate) {
+	f.t.Helper()
+	if err := f.Release(f.t.Context(), c, plates); err != nil {
+		f.t.Fatalf("Release(token %d): %v", c.Token, err)
+	}
+}
+
+func (f fixture) settle(exitID string) {
+	f.t.Helper()
+	if err := f.SettleSummary(f.t.Context(), 0, exitID); err != nil {
+		f.t.Fatalf("SettleSummary(%s): %v", exitID, err)
+	}
+}
+
+func (f fixture) wantCounts(want store.Counts) {
+	f.t.Helper()
+	got, err := f.Counts(f.t.Context())
+	if err != nil {
+		f.t.Fatalf("Counts: %v", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		f.t.Fatalf("Counts (-want +got):\n%s", diff)
+	}
+}
+
+func (f fixture) wantPool(want int64) {
+	f.t.Helper()
+	if got, err := f.PoolSize(f.t.Context()); err != nil || got != want {
+		f.t.Fatalf("PoolSize = %d, %v; want %d", got, err, want)
+	}
+}
+
+func (f fixture) wantOutbox(want int64) {
+	f.t.Helper()
+	if got, err := f.Outbox(f.t.Context()); err != nil || got != want {
+		f.t.Fatalf("Outbox = %d, %v; want %d", got, err, want)
+	}
+}
+
+func (f fixture) wantRuns(want ...store.Run) {
+	f.t.Helper()
+	got, err := f.Runs(f.t.Context())
+	if err != nil {
+		f.t.Fatalf("Runs: %v", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		f.t.Fatalf("Runs (-want +got):\n%s", diff)
+	}
+}
+
+// bits returns the sequence numbers whose bit is set in one chunk of a bitmap.
+func bits(chunk []byte, index int64) []int64 {
+	var seqs []int64
+	for at, b := range chunk {
+		for bit := range 8 {
+			if b&(0x80>>bit) != 0 {
+				seqs = append(seqs, index*store.ChunkBits+int64(8*at+bit))
+			}
+		}
+	}
+	return seqs
+}
+
+// wantBits checks which sequence numbers of a run are seen and matched in one chunk.
+func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
+	f.t.Helper()
+	chunk, err := f.Chunk(f.t.Context(), store.Run{Run: run}, index)
+	if err != nil {
+		f.t.Fatalf("Chunk(%s, %d): %v", run, index, err)
+	}
+	if diff := cmp.Diff(seen, bits(chunk.Seen, index)); diff != "" {
+		f.t.Fatalf("seen bits of chunk %d (-want +got):\n%s", index, diff)
+	}
+	if diff := cmp.Diff(matched, bits(chunk.Matched, index)); diff != "" {
+		f.t.Fatalf("matched bits of chunk %d (-want +got):\n%s", index, diff)
+	}
+}
+
+// published returns the events of plates that entered one second after the other from noon on.
+func published(plates ...string) []store.Published {
+	events := make([]store.Published, 0, len(plates))
+	for i, plate := range plates {
+		events = append(events, store.Published{Plate: plate, At: noon().Add(time.Duration(i) * time.Second)})
+	}
+	return events
+}
+
+// entered is the confirmation of such entries from a sequence number on.
+func entered(from int64, plates ...string) store.Confirmation {
+	return store.Confirmation{
+		Run: entryRun, Type: event.TypeEntry, From: from, Events: published(plates...), MaxStay: maxStay,
+	}
+}
+
+// claimAt is a claim, at an instant, of plates that entered at least a second before.
+func claimAt(token int64, now time.Time, limit int) store.Claim {
+	return store.Claim{
+		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,
+	}
+}
+
+// plateNames returns n plates in the order in which they sort.
+func plateNames(n int) []string {
+	plates := make([]string, n)
+	for i := range plates {
+		plates[i] = fmt.Sprintf("P%05d", i)
+	}
+	return plates
+}
