@@ -30,6 +30,11 @@ func (e *RejectedError) Error() string {
 // Permanent returns true.
 func (e *RejectedError) Permanent() bool { return true }
 
+// Conflict returns the error of a summary whose identifier is another's.
+func Conflict() *RejectedError {
+	return &RejectedError{Status: http.StatusConflict, Detail: "another summary is stored under this id; it is never overwritten"}
+}
+
 // UnavailableError says that a summary is not known to be stored, and is to be posted again.
 type UnavailableError struct {
 	// Err is the cause.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -107,14 +106,9 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	outcome := r.outcomes[0]
 	s.requests.Put(r)
 	if outcome == Conflicting {
-		return conflict()
+		return Conflict()
 	}
 	return nil
-}
-
-// conflict is the error of a summary whose identifier is another's.
-func conflict() *RejectedError {
-	return &RejectedError{Status: http.StatusConflict, Detail: "another summary is stored under this id; it is never overwritten"}
 }
 
 // Ready returns nil if the database can be written to, by writing to it.

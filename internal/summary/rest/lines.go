@@ -101,12 +101,10 @@ func statusOf(o summary.Outcome) int {
 
 func detailOf(o summary.Outcome) string {
 	if o == summary.Conflicting {
-		return detailConflict
+		return summary.Conflict().Detail
 	}
 	return ""
 }
-
-const detailConflict = "another summary is stored under this id; it is never overwritten"
 
 // appendResult appends the answer to one line. Id and detail are left out when they are empty.
 func appendResult(b []byte, id string, status int, detail string) []byte {

@@ -60,7 +60,7 @@ func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 	}
 	status := statusOf(outcomes[0])
 	if status == http.StatusConflict {
-		return problemf(status, "%s", detailConflict)
+		return summary.Conflict()
 	}
 	if status == http.StatusCreated {
 		w.Header().Set("Location", pathSummaries+"/"+url.PathEscape(s.ID))
@@ -114,7 +114,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 		return nil, tooLarge(limit)
 	}
 	if err != nil {
-		return nil, problemf(http.StatusBadRequest, "the body did not arrive: %v", err)
+		return nil, problemf(http.StatusRequestTimeout, "the body did not arrive whole: %v", err)
 	}
 	_ = control.SetReadDeadline(time.Time{}) // which else would end the request while it is answered
 	return body, nil

@@ -1,0 +1,83 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+const (
+	// externalInFlight is how many requests an external API gets at a time unless told otherwise.
+	externalInFlight = 64
+	// maxExternalReply is how much is read of an external API's answer, to quote from it.
+	maxExternalReply = 4 << 10
+)
+
+// External posts summaries to a REST API of the user's own, one JSON request per summary.
+//
+// Each request has the summary's identifier as its Idempotency-Key, because a summary whose answer did not
+// arrive is posted again. Any 2xx accepts the summary, whatever the body. So does 409 Conflict: most APIs say
+// with it that they have what is posted. One that says with it that the first request with the same key is
+// still being processed has to send Retry-After as well; the summary is then posted again.
+type External struct {
+	transport transport
+	// places has one element for each request under way.
+	places chan struct{}
+}
+
+// NewExternal returns a client for the API at o.URL.
+func NewExternal(o Options) (*External, error) {
+	endpoint, err := o.endpoint("")
+	if err != nil {
+		return nil, err
+	}
+	places := o.maxInFlight(externalInFlight)
+	return &External{
+		transport: transport{
+			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: o.timeout(),
+			connections: places, proxied: true,
+		},
+		places: make(chan struct{}, places),
+	}, nil
+}
+
+// Post makes one attempt to post the summary. It returns nil once the API has accepted it; a
+// *summary.RejectedError when the API refuses it for good, by 400, 413 or 422; a *summary.UnavailableError
+// when it is to be posted again; or the error of ctx.
+func (c *External) Post(ctx context.Context, s event.Summary) error {
+	select {
+	case c.places <- struct{}{}:
+		defer func() { <-c.places }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the summary API: %w", ctx.Err())
+	}
+	header := http.Header{"Content-Type": {typeJSON}, "Idempotency-Key": {idempotencyKey(s.ID)}}
+	r, err := c.transport.send(ctx, event.AppendSummary(nil, s), header, maxExternalReply)
+	if err != nil {
+		return &summary.UnavailableError{Err: wrap(c.transport.endpoint, err)}
+	}
+	if r.success() || r.status == http.StatusConflict && r.header.Get("Retry-After") == "" {
+		return nil
+	}
+	return r.failure(c.transport.endpoint)
+}
+
+// Close gives up the idle connections.
+func (c *External) Close() error {
+	c.transport.close()
+	return nil
+}
+
+// idempotencyKey returns the identifier as the value of a header: with everything but visible ASCII, and the
+// percent sign itself, percent-encoded. Identifiers that this system makes stay as they are.
+func idempotencyKey(id string) string {
+	if !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }) {
+		return id
+	}
+	return url.PathEscape(id)
+}

@@ -1,0 +1,64 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+)
+
+// results reads the lines of an answer.
+type results struct {
+	rest []byte
+}
+
+// result is one line.
+type result struct {
+	ID     string `json:"id"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+var (
+	errEndsEarly = errors.New("ends before the last result")
+	errUnlike    = errors.New("is not made of the results of what was posted")
+)
+
+// next reads the line that answers the summary with this identifier.
+func (r *results) next(id string) (result, error) {
+	end := bytes.IndexByte(r.rest, '\n')
+	if end < 0 {
+		return result{}, errEndsEarly
+	}
+	line := r.rest[:end]
+	r.rest = r.rest[end+1:]
+	if status := usual(line, id); status != 0 {
+		return result{ID: id, Status: status}, nil
+	}
+	var res result
+	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
+		return result{}, errUnlike
+	}
+	// A line that was refused before its identifier was read has none.
+	accepted := res.Status/100 == 2
+	if res.ID != id && (accepted || res.ID != "") {
+		return result{}, errUnlike
+	}
+	return res, nil
+}
+
+// usual recognizes {"id":"<id>","status":201}, of which nearly all answers are made, and the same with 200,
+// without decoding; 0 is any other line.
+func usual(line []byte, id string) int {
+	const before, after = `{"id":"`, `","status":`
+	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||
+		string(line[:len(before)]) != before || string(line[len(before):len(before)+len(id)]) != id {
+		return 0
+	}
+	switch string(line[len(before)+len(id):]) {
+	case after + `201}`:
+		return 201
+	case after + `200}`:
+		return 200
+	}
+	return 0
+}

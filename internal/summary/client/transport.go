@@ -1,0 +1,175 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Bounds of connections and answers.
+const (
+	dialTimeout = 3 * time.Second
+	idleTimeout = 90 * time.Second
+	keepAlive   = 15 * time.Second
+	// maxDrained is how much of an answer is read that nobody wants, to use its connection again.
+	maxDrained = 64 << 10
+	// maxHeader bounds the headers of an answer.
+	maxHeader = 64 << 10
+	// maxRedirects bounds how often one request is passed on inside its host.
+	maxRedirects = 3
+)
+
+// transport sends requests to one address.
+type transport struct {
+	endpoint *url.URL
+	secret   secret
+	timeout  time.Duration
+	// connections is how many are kept open.
+	connections int
+	// proxied is whether the proxy of the environment is used.
+	proxied bool
+
+	mu     sync.Mutex
+	client *http.Client
+	// ca is what client trusts.
+	ca string
+}
+
+// reply is the answer to a request.
+type reply struct {
+	status int
+	header http.Header
+	// body is the answer's, up to the limit that was given; for an answer that ended early, what came of it.
+	body []byte
+	// truncated is whether there was more than the limit, or the answer ended early.
+	truncated bool
+}
+
+// success reports whether the status is one of success.
+func (r *reply) success() bool { return r.status/100 == 2 }
+
+// send posts a body. An answer of any status is no error. It is read up to limit bytes.
+func (t *transport) send(ctx context.Context, body []byte, header http.Header, limit int64) (*reply, error) {
+	creds, err := t.secret.read()
+	if err != nil {
+		return nil, err
+	}
+	client, err := t.clientFor(&creds)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.endpoint.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the request cannot be made") // the cause would quote the address
+	}
+	request.Header = header
+	creds.authorize(request)
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fault{err: err, text: line(creds.redact(explain(err), request))}
+	}
+	r := receive(response, limit)
+	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
+		t.secret.expire()
+	}
+	if !r.success() {
+		r.body = []byte(creds.redact(string(r.body), request))
+	}
+	return r, nil
+}
+
+// receive reads an answer.
+func receive(response *http.Response, limit int64) *reply {
+	defer func() { _ = response.Body.Close() }() // of what was only read
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit))
+	r := &reply{status: response.StatusCode, header: response.Header, body: body, truncated: err != nil}
+	if err == nil {
+		rest, err := io.CopyN(io.Discard, response.Body, maxDrained)
+		r.truncated = rest > 0 || !errors.Is(err, io.EOF)
+	}
+	return r
+}
+
+// fault is an error of package http with a text that can be shown.
+type fault struct {
+	err  error
+	text string
+}
+
+// Error returns the text.
+func (f fault) Error() string { return f.text }
+
+// Unwrap returns the error.
+func (f fault) Unwrap() error { return f.err }
+
+// explain says why there is no answer, without the address, which package http quotes in full.
+func explain(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return wrapped.Err.Error()
+	}
+	return err.Error()
+}
+
+// clientFor returns a client that trusts the certificates of the credentials. Connections that trusted
+// others are given up once they are idle.
+func (t *transport) clientFor(c *credentials) (*http.Client, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.client != nil && t.ca == c.ca {
+		return t.client, nil
+	}
+	roots, err := c.pool()
+	if err != nil {
+		return nil, err
+	}
+	if t.client != nil {
+		t.client.CloseIdleConnections()
+	}
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	connections := &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    dialTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    t.connections,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+	if t.proxied {
+		connections.Proxy = http.ProxyFromEnvironment
+	}
+	t.client, t.ca = &http.Client{Transport: connections, CheckRedirect: t.follow}, c.ca
+	return t.client, nil
+}
+
+// follow follows redirects that send the same request to the same host. Any other one is the answer: a
+// request that became a GET would be answered without anything being stored, and another host must not
+// learn the credentials.
+func (t *transport) follow(next *http.Request, previous []*http.Request) error {
+	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
+		len(previous) > maxRedirects {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// close gives up the connections.
+func (t *transport) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.client != nil {
+		t.client.CloseIdleConnections()
+	}
+}
