@@ -63,11 +63,8 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-const (
-	hideCursor = "\x1b[?25l"
-	showCursor = "\x1b[?25h"
-	clearBelow = "\x1b[J"
-)
+// clearBelow clears the terminal from the cursor on.
+const clearBelow = "\x1b[J"
 
 // Screen shows a few lines at the bottom of a terminal and refreshes them in place. What is written to it
 // as an io.Writer, such as a log, appears above them. It is safe for concurrent use.
@@ -118,7 +115,7 @@ func (s *Screen) Close() {
 	}
 	s.closed = true
 	if s.shown > 0 {
-		_, _ = io.WriteString(s.out, s.home()+clearBelow+showCursor) // nothing is left to be done about a broken terminal
+		_, _ = io.WriteString(s.out, s.home()+clearBelow) // nothing is left to be done about a broken terminal
 	}
 }
 
@@ -126,7 +123,7 @@ func (s *Screen) Close() {
 func (s *Screen) redraw(above []byte) {
 	columns, rows := s.size()
 	var b strings.Builder
-	b.WriteString(hideCursor + s.home() + clearBelow)
+	b.WriteString(s.home() + clearBelow)
 	b.Write(above)
 	visible := s.lines[:min(len(s.lines), max(rows-1, 1))]
 	for _, line := range visible {

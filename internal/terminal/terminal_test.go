@@ -82,8 +82,6 @@ func (d *display) Write(p []byte) (int, error) {
 		switch {
 		case strings.HasPrefix(text, clearBelow):
 			d.lines, text = d.lines[:min(d.row, len(d.lines))], text[len(clearBelow):]
-		case strings.HasPrefix(text, hideCursor), strings.HasPrefix(text, showCursor):
-			text = text[len(hideCursor):]
 		case text[0] == '\r':
 			text = text[1:]
 		case scanned(text, &up):

@@ -1,0 +1,72 @@
+package simulate
+
+import (
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+)
+
+// Result is how a simulation ended. Its JSON form is what the command prints.
+type Result struct {
+	ledger.Verdict
+	// Simulation is the name under which broker and store know the simulation.
+	Simulation string `json:"simulation"`
+	// ElapsedSeconds is the time in which the generators ran.
+	ElapsedSeconds float64       `json:"elapsedSeconds"`
+	Ledger         ledger.Report `json:"ledger"`
+	Rates          Rates         `json:"rates"`
+	LatencySeconds Latencies     `json:"latencySeconds"`
+}
+
+// Rates are those of both types of events.
+type Rates struct {
+	Entry Rate `json:"entry"`
+	Exit  Rate `json:"exit"`
+}
+
+// Rate compares what the schedule asked for with what was published, in events per second.
+type Rate struct {
+	Target   float64 `json:"target"`
+	Achieved float64 `json:"achieved"`
+	// Missed counts the events that were overdue at the end of the schedule and were given up.
+	Missed int64 `json:"missed"`
+	// MaxLagSeconds is the longest that was observed between the instant at which an event was due and its
+	// publishing.
+	MaxLagSeconds float64 `json:"maxLagSeconds"`
+}
+
+// Latencies are the time in ProcessMessage, and the time from the scheduled instant of an event to its
+// effect.
+type Latencies struct {
+	Processing Latency `json:"processing"`
+	EndToEnd   Latency `json:"endToEnd"`
+}
+
+// Latency is a distribution, in seconds.
+type Latency struct {
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	Mean float64 `json:"mean"`
+}
+
+func (s *Simulation) result(elapsed time.Duration, report ledger.Report) Result {
+	done := s.processor.Stats()
+	entryLag, exitLag := s.observed.maxLags()
+	return Result{
+		Simulation:     s.options.Plan.Simulation,
+		ElapsedSeconds: elapsed.Seconds(),
+		Ledger:         report,
+		Rates:          Rates{Entry: rateOf(s.entries.Stats(), entryLag), Exit: rateOf(s.exits.Stats(), exitLag)},
+		LatencySeconds: Latencies{Processing: latencyOf(done.Processing()), EndToEnd: latencyOf(done.EndToEnd())},
+	}
+}
+
+func rateOf(s generator.Stats, maxLag time.Duration) Rate {
+	return Rate{Target: s.TargetRate, Achieved: s.AchievedRate, Missed: s.Missed, MaxLagSeconds: maxLag.Seconds()}
+}
+
+func latencyOf(s latency.Snapshot) Latency {
+	return Latency{P50: s.Quantile(.50).Seconds(), P99: s.Quantile(.99).Seconds(), Mean: s.Mean().Seconds()}
+}

@@ -1,0 +1,139 @@
+// Package wiring connects the processes of a simulation to the servers that a plan names.
+package wiring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
+	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+	"github.com/parking-operator/parking-operator/internal/store/redis"
+)
+
+// InMemory is what stands for the address of a part that is inside this process.
+const InMemory = "in memory"
+
+// Options say who connects.
+type Options struct {
+	// Component names the process to the servers.
+	Component  string
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Broker is a simulation's broker and where it is.
+type Broker struct {
+	broker.Broker
+	// Address may be printed: it holds no password.
+	Address string
+	check   func(context.Context) error
+}
+
+// OpenBroker returns the broker of a plan, in memory if the plan names none. It does not connect.
+func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
+	if p.RabbitMQ == (plan.Endpoint{}) {
+		b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
+		if err != nil {
+			return nil, err
+		}
+		return &Broker{Broker: b, Address: InMemory}, nil
+	}
+	source, err := Source(binding.RabbitMQ(), p.RabbitMQ)
+	if err != nil {
+		return nil, err
+	}
+	b, err := rabbitmq.New(rabbitmq.Options{
+		Address:    source,
+		Exchange:   p.Exchange(),
+		Partitions: p.Partitions,
+		QueueType:  p.QueueType,
+		Component:  o.Component,
+		Logger:     o.Logger,
+		Registerer: o.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check}, nil
+}
+
+// Check connects once. Its error names the address and the remedy.
+func (b *Broker) Check(ctx context.Context) error {
+	if b.check == nil {
+		return nil
+	}
+	return b.check(ctx)
+}
+
+// Store is a simulation's store and where it is.
+type Store struct {
+	store.Store
+	// Address may be printed: it holds no password.
+	Address string
+}
+
+// OpenStore returns the store of a plan, in memory if the plan names none. It does not connect.
+func OpenStore(p *plan.Plan, o Options) (*Store, error) {
+	if p.Redis == (plan.Endpoint{}) {
+		return &Store{Store: memorystore.New(p.Partitions), Address: InMemory}, nil
+	}
+	source, err := Source(binding.Redis(), p.Redis)
+	if err != nil {
+		return nil, err
+	}
+	s, err := redis.New(redis.Options{
+		Address:    source,
+		Simulation: p.Simulation,
+		Partitions: p.Partitions,
+		Logger:     o.Logger,
+		Registerer: o.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Store{Store: s, Address: shown(source, p.Redis)}, nil
+}
+
+// Source returns the addresses of an endpoint.
+func Source(s binding.Service, e plan.Endpoint) (binding.Source, error) {
+	switch {
+	case e.URI != "" && e.SecretDir != "":
+		return nil, fmt.Errorf("the plan gives both uri and secretDir for %s: remove one of them", s.Name)
+	case e.URI != "":
+		return binding.URI(s, e.URI)
+	case e.SecretDir != "":
+		return binding.Folder(s, e.SecretDir), nil
+	}
+	return nil, fmt.Errorf("the plan does not say where %s is: set uri or secretDir", s.Name)
+}
+
+// shown is what may be printed of the address of an endpoint.
+func shown(source binding.Source, e plan.Endpoint) string {
+	if address, err := source(); err == nil {
+		return address.Redacted()
+	}
+	return "the address in " + e.SecretDir
+}
+
+// RequireServers refuses a plan that leaves broker or store in memory, where another process cannot find
+// them.
+func RequireServers(p *plan.Plan) error {
+	var errs []error
+	for _, part := range []struct {
+		service  binding.Service
+		endpoint plan.Endpoint
+	}{{binding.RabbitMQ(), p.RabbitMQ}, {binding.Redis(), p.Redis}} {
+		_, err := Source(part.service, part.endpoint)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
