@@ -88,6 +88,7 @@ func (p *Plan) Validate() error {
 	f.duration(exit.Child("minStay"), p.Exit.MinStay.D(), true, "2s")
 	f.duration(field.NewPath("maxStay"), p.MaxStay.D(), false, "1h")
 	f.stays(exit.Child("minStay"), p.Exit.MinStay.D(), p.MaxStay.D(), "maxStay")
+	f.capacity(field.NewPath("entry", "rate"), p.Entry.Rate, p.MaxStay.D(), "maxStay")
 	f.number(field.NewPath("processor", "concurrency"), int64(p.Processor.Concurrency), 1, MaxConcurrency, "messages")
 	f.objectives(field.NewPath("objectives"), p.Objectives)
 	f.endpoint(field.NewPath("rabbitmq"), p.RabbitMQ)

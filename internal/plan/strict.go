@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 )
@@ -46,6 +50,18 @@ func syntaxError(text []byte) error {
 	return errors.New("not valid JSON")
 }
 
+// findPatchFaults returns what of a strategic merge patch, in JSON, cannot be merged into a value of
+// like's type.
+func findPatchFaults(path *field.Path, patch []byte, like any) field.ErrorList {
+	if len(patch) > 0 && !json.Valid(patch) {
+		return field.ErrorList{field.Invalid(path, shown(patch), "must be JSON")}
+	}
+	if len(patch) == 0 {
+		return nil
+	}
+	return findFaults(path, patch, reflect.TypeOf(like))
+}
+
 // findFaults returns what of a valid JSON value cannot be decoded as type t, by its path.
 func findFaults(path *field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
@@ -55,7 +71,7 @@ func findFaults(path *field.Path, value json.RawMessage, t reflect.Type) field.E
 		return nil
 	}
 	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		return findLeafFault(path, value, t, "")
+		return findLeafFault(path, value, t, expectation(t))
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -71,6 +87,19 @@ func findFaults(path *field.Path, value json.RawMessage, t reflect.Type) field.E
 	default:
 		return findLeafFault(path, value, t, fmt.Sprintf("must be a whole number of at most %d bits", t.Bits()))
 	}
+}
+
+// expectation says what a type that decodes itself expects; "" leaves that to its own error.
+func expectation(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[Duration](), reflect.TypeFor[metav1.Duration]():
+		return `must be a duration such as "30s" or "1h30m"`
+	case reflect.TypeFor[resource.Quantity]():
+		return `must be a quantity such as "2Gi" or "500m"`
+	case reflect.TypeFor[time.Time](), reflect.TypeFor[metav1.Time]():
+		return `must be a date and time such as "2006-01-02T15:04:05Z"`
+	}
+	return ""
 }
 
 // findLeafFault decodes a value as a whole; without a remedy the error of the type itself is given.
@@ -92,7 +121,7 @@ func findFieldFaults(path *field.Path, value json.RawMessage, t reflect.Type) fi
 	}
 	fields := fieldTypes(t)
 	var list field.ErrorList
-	for _, name := range slices.Sorted(maps.Keys(members)) {
+	for _, name := range sortedKeys(members) {
 		switch fieldType, known := fields[name]; {
 		case known:
 			list = append(list, findFaults(child(path, name), members[name], fieldType)...)
@@ -109,7 +138,7 @@ func findMemberFaults(path *field.Path, value json.RawMessage, t reflect.Type) f
 		return field.ErrorList{field.Invalid(path, shown(value), "must be an object")}
 	}
 	var list field.ErrorList
-	for _, key := range slices.Sorted(maps.Keys(members)) {
+	for _, key := range sortedKeys(members) {
 		list = append(list, findFaults(path.Key(key), members[key], t.Elem())...)
 	}
 	return list
@@ -148,7 +177,7 @@ func fieldTypes(t reflect.Type) map[string]reflect.Type {
 
 // unknownField says what to do about a field that there is not.
 func unknownField(name string, known map[string]reflect.Type) string {
-	if near := closest(name, slices.Sorted(maps.Keys(known))); near != "" {
+	if near := closest(name, sortedKeys(known)); near != "" {
 		return fmt.Sprintf("unknown field: did you mean %q?", near)
 	}
 	return "unknown field: remove it, or look up with \"kubectl explain\" what there is"
@@ -189,6 +218,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
 func child(path *field.Path, name string) *field.Path {
 	if path == nil {
 		return field.NewPath(name)
@@ -197,7 +228,7 @@ func child(path *field.Path, name string) *field.Path {
 }
 
 // shown is a value for an error, cut short.
-func shown(value json.RawMessage) any {
+func shown(value []byte) string {
 	const limit = 64
 	var text string
 	if json.Unmarshal(value, &text) != nil {

@@ -1,0 +1,149 @@
+package plan_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+func read(t *testing.T, text string) *v1alpha1.ParkingSimulation {
+	t.Helper()
+	sim, err := plan.ReadManifest(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sim
+}
+
+func fromSimulation(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
+	t.Helper()
+	p, err := plan.FromSimulation(sim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestFromSimulationWithAnEmptySpec(t *testing.T) {
+	t.Parallel()
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "rush-hour"}}
+	before := sim.DeepCopy()
+	want := &plan.Plan{
+		Simulation: "default.rush-hour",
+		Seed:       1,
+		Partitions: 1,
+		QueueType:  plan.QueueTypeQuorum,
+		Entry:      plan.Entry{Schedule: plan.Schedule{Rate: 200, Arrivals: plan.ArrivalsUniform, Replicas: 1}},
+		Exit: plan.Exit{
+			Schedule:     plan.Schedule{Rate: 180, Arrivals: plan.ArrivalsUniform, Replicas: 1},
+			MatchPercent: 20,
+			MinStay:      plan.Duration(2 * time.Second),
+		},
+		MaxStay:   plan.Duration(time.Hour),
+		Processor: plan.Processor{Concurrency: 256},
+	}
+	if diff := cmp.Diff(want, fromSimulation(t, sim)); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(before, sim); diff != "" {
+		t.Errorf("the simulation was changed (-before +after):\n%s", diff)
+	}
+}
+
+func TestFromSimulationWithEveryField(t *testing.T) {
+	t.Parallel()
+	sim := read(t, `
+apiVersion: simulation.parking.dev/v1alpha1
+kind: ParkingSimulation
+metadata: {name: rush-hour, namespace: lot}
+spec:
+  suspend: true
+  duration: 30m
+  seed: 42
+  entry: {rate: 200, replicas: 2, arrivals: Poisson, stages: [{duration: 5m, rate: 2000}, {duration: 1ms, rate: 0}]}
+  exit: {rate: 0, replicas: 0, matchPercent: 0, minStay: 0s}
+  plates: {maxStay: 10m}
+  processor: {replicas: 3, concurrency: 16}
+  rabbitmq: {secretRef: {name: broker}, queueType: Classic, partitions: 4}
+  summaryAPI: {url: "https://example.com/v1/visits"}
+  objectives: {processingP99: 5ms, endToEndP99: 1s, maxLost: 1, maxUnexpected: 2}
+status:
+  startTime: "2026-05-17T08:00:00Z"
+`)
+	want := &plan.Plan{
+		Simulation: "lot.rush-hour",
+		Seed:       42,
+		StartTime:  time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC),
+		Duration:   plan.Duration(30 * time.Minute),
+		Suspended:  true,
+		Partitions: 4,
+		QueueType:  plan.QueueTypeClassic,
+		Entry: plan.Entry{Schedule: plan.Schedule{
+			Rate: 200, Arrivals: plan.ArrivalsPoisson, Replicas: 2,
+			Stages: []plan.Stage{{Duration: plan.Duration(5 * time.Minute), Rate: 2000}, {Duration: plan.Duration(time.Millisecond)}},
+		}},
+		Exit:      plan.Exit{Schedule: plan.Schedule{Arrivals: plan.ArrivalsUniform}},
+		MaxStay:   plan.Duration(10 * time.Minute),
+		Processor: plan.Processor{Concurrency: 16},
+		Objectives: plan.Objectives{
+			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
+			MaxLost: 1, MaxUnexpected: 2,
+		},
+		SummaryAPI: plan.SummaryAPI{URL: "https://example.com/v1/visits", External: true},
+	}
+	if diff := cmp.Diff(want, fromSimulation(t, sim)); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+}
+
+func TestFromSimulationRefusesWhatIsInvalid(t *testing.T) {
+	t.Parallel()
+	rate := int32(-1)
+	sim := &v1alpha1.ParkingSimulation{}
+	sim.Spec.Entry.Rate = &rate
+	sim.Spec.Exit.Stages = make([]v1alpha1.Stage, 1)
+	p, err := plan.FromSimulation(sim)
+	want := "metadata.name: Required value: give the simulation a name; " +
+		"spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events a second; " +
+		`spec.exit.stages[0].duration: Required value: say how long the ramp takes, such as "5m"; for a jump take "1ms"; ` +
+		"spec.exit.stages[0].rate: Required value: say how many events a second are reached at the end of the stage"
+	if p != nil || err == nil || err.Error() != want {
+		t.Errorf("plan is %+v, error\n%v, want\n%s", p, err, want)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		spec string
+		want []string
+	}{
+		"an empty spec works":             {"", nil},
+		"as many match as enter":          {"entry: {rate: 20}, exit: {rate: 100, matchPercent: 20}", nil},
+		"more match than enter":           {"entry: {rate: 19}, exit: {rate: 100, matchPercent: 20}", []string{"20 % of 100 exits a second leave with a plate that entered, but only 19 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
+		"the stages make up for it":       {"entry: {rate: 1, stages: [{duration: 1m, rate: 20}]}, exit: {rate: 100}", nil},
+		"the stages end in a shortfall":   {"entry: {stages: [{duration: 1m, rate: 1}]}, exit: {rate: 100, matchPercent: 2}", []string{"2 % of 100 exits a second leave with a plate that entered, but only 1 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
+		"nobody may leave before the end": {"duration: 10s, exit: {minStay: 10s}", []string{"no car may leave before exit.minStay, 10s, but the simulation ends after 10s: no exit will be matched"}},
+		"stages beyond the end":           {"duration: 1m, entry: {stages: [{duration: 30s, rate: 400}, {duration: 31s, rate: 500}]}", []string{"entry.stages take 1m1s, but the simulation ends after 1m0s: the rest will not take place"}},
+		"exits' stages beyond the end":    {"duration: 1m, exit: {stages: [{duration: 61s, rate: 100}]}", []string{"exit.stages take 1m1s, but the simulation ends after 1m0s: the rest will not take place"}},
+		"nobody processes":                {"processor: {replicas: 0}", []string{"processor.replicas is 0: events will stay in their queues"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := plan.Warnings(read(t, head+"spec: {"+tt.spec+"}\n"))
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if got := plan.Warnings(&v1alpha1.ParkingSimulation{}); got != nil {
+		t.Errorf("an invalid simulation has the warnings %q, want none beside its errors", got)
+	}
+}
