@@ -1,0 +1,51 @@
+package plan_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
+	t.Parallel()
+	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo"}
+	folder := filepath.Join("..", "..", "config", "samples")
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(samples) + len([]string{"kustomization"}); len(files) != want {
+		t.Errorf("%d samples lie in %s, %d are checked: %v", len(files), folder, want, files)
+	}
+	for _, name := range samples {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sim, err := plan.ReadManifestFile(filepath.Join(folder, name+".yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sim.Name != name {
+				t.Errorf("the simulation is named %s, want what its file is named", sim.Name)
+			}
+			if warnings := plan.Warnings(sim); len(warnings) > 0 {
+				t.Errorf("warnings: %q", warnings)
+			}
+			fromSimulation(t, sim)
+		})
+	}
+}
+
+func TestDemoShowsSomethingSoon(t *testing.T) {
+	t.Parallel()
+	sim, err := plan.ReadManifestFile(filepath.Join("..", "..", "config", "samples", "demo.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := fromSimulation(t, sim)
+	if p.Entry.Rate < 1000 || p.Exit.MinStay.D() > time.Second || p.Duration.D() > time.Minute {
+		t.Errorf("the demo enters %d cars a second that stay %s, for %s; want 1000 or more that stay a second, for a minute at most",
+			p.Entry.Rate, p.Exit.MinStay, p.Duration)
+	}
+}
