@@ -7,6 +7,7 @@
 //
 //	broker := servers.NewRabbitMQ(t, servers.RabbitMQOptions{})
 //	cache := servers.NewRedis(t, servers.RedisOptions{})
+//	broker.SyncQueues()              // after declaring quorum queues; see there
 //	broker.Kill()                    // SIGKILL to the whole process tree
 //	broker.Start(ctx)                // the same address, password and data
 //	broker.Ctl("close_all_connections", "a fault on purpose")

@@ -27,6 +27,9 @@ func TestRabbitMQ(t *testing.T) {
 
 	t.Run("a message in a durable queue survives kill -9 and a restart", func(t *testing.T) {
 		publish(t, broker.URI(), "survivor", "still here")
+		if err := broker.SyncQueues(); err != nil {
+			t.Fatal(err)
+		}
 		pid := broker.PID()
 		tree := descendants(pid)
 		if err := broker.Kill(); err != nil {
