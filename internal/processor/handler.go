@@ -102,7 +102,7 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 		done.Outcome = OutcomeMatched
 		return done, p.deliver(ctx, partition, exited.Summary)
 	case store.ResultPrecedesEntry:
-		return Completion{}, Permanent(StageSummarize, exit.ID,
+		return done, Permanent(StageSummarize, exit.ID,
 			fmt.Errorf("the exit is dated %s, before the entry of its visit", exit.At.Format(time.RFC3339Nano)))
 	}
 	return done, nil

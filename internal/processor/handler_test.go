@@ -183,6 +183,9 @@ func TestExitIsMatchedAndItsSummaryPosted(t *testing.T) {
 			done, err := p.ProcessMessage(t.Context(), exitMessage(id.String(), event.IntentMatched))
 			if tt.failure != "" {
 				expectFailure(t, err, tt.failure, tt.permanent, id.String())
+				if tt.permanent && (done.Partition != id.Partition || done.Mark != mark) {
+					t.Errorf("completion %+v, want the partition and the mark that the dead letter has to wait for", done)
+				}
 			} else if want := (Completion{Outcome: tt.want, Partition: id.Partition, Mark: mark}); err != nil || done != want {
 				t.Errorf("completion %+v and error %v, want %+v", done, err, want)
 			}
@@ -266,7 +269,8 @@ func TestWhoseEventItIs(t *testing.T) {
 
 func TestPoisonIsRefusedForGoodBeforeTheStoreIsAsked(t *testing.T) {
 	t.Parallel()
-	for _, p := range poisons() {
+	tenMegabytes := poison{name: "ten megabytes", msg: broker.Message{Body: []byte(`{"id":"` + strings.Repeat("a", 10<<20) + `"}`)}}
+	for _, p := range append(poisons(), tenMegabytes) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			s := &stepStore{}
@@ -300,7 +304,6 @@ func poisons() []poison {
 		{name: "an empty plate", msg: body(`{"id":"a","vehicle_plate":"","entry_date_time":"2026-05-01T08:00:00Z","exit_date_time":"2026-05-01T08:00:00Z"}`)},
 		{name: "not a date", msg: body(`{"id":"a","vehicle_plate":"b","entry_date_time":"yesterday","exit_date_time":"today"}`)},
 		{name: "invalid UTF-8", msg: body("{\"id\":\"a\xff\",\"vehicle_plate\":\"b\",\"entry_date_time\":\"2026-05-01T08:00:00Z\",\"exit_date_time\":\"2026-05-01T08:00:00Z\"}")},
-		{name: "ten megabytes", msg: body(`{"id":"` + strings.Repeat("a", 10<<20) + `"}`)},
 		{name: "an unknown content type", msg: broker.Message{ContentType: "text/html", Body: good}},
 		{name: "a content type that only begins like JSON", msg: broker.Message{ContentType: "application/json5", Body: good}},
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
 )
 
 // pipeline processes the deliveries of one event type, of all partitions, and settles them.
@@ -87,8 +88,9 @@ func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
 			p.transfer(ctx, d, d.Settler.Retry)
 			return
 		case deadLetter:
-			p.bury(ctx, d, failure)
-			return
+			if p.bury(ctx, d, done, failure) {
+				return
+			}
 		case processAgain:
 			pause.wait(ctx, retryAfter(failure)) // the loop sees for itself whether ctx has ended
 		}
@@ -137,34 +139,54 @@ func (p *pipeline) check(done *Completion) *Failure {
 	return nil
 }
 
-// bury counts a dead letter and, when the count is durable, moves the message to the dead-letter queue.
-func (p *pipeline) bury(ctx context.Context, d *broker.Delivery, f *Failure) {
-	key := deadLetterKey(f, d.Message.Body)
-	var pause backoff
-	for {
-		err := p.recordDeadLetter(ctx, d.Queue.Partition, key)
-		if err == nil {
-			break
-		}
-		p.fail(ctx, Transient(StageStore, f.EventID, err))
-		if !pause.wait(ctx, retryAfter(err)) {
-			p.giveBack(ctx, d)
-			return
-		}
+// bury counts a dead letter and, when the count is durable, moves the message to the dead-letter queue. It
+// reports false when the message is to be processed again, unless ctx has ended.
+func (p *pipeline) bury(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) bool {
+	switch err := p.countDeadLetter(ctx, d, done, f); {
+	case errors.Is(err, store.ErrRolledBack):
+		p.reportRollback()
+		return false
+	case err != nil:
+		return false
 	}
 	reason := broker.Reason{Stage: string(f.Stage), Detail: f.Err.Error()}
 	p.transfer(ctx, d, func(ctx context.Context) error { return d.Settler.DeadLetter(ctx, reason) })
+	return true
 }
 
-func (p *pipeline) recordDeadLetter(ctx context.Context, partition int, key string) error {
-	mark, err := p.durability.Mark(ctx, partition)
-	if err != nil {
-		return err
+// countDeadLetter counts a dead letter and waits until that is durable, together with an effect that the
+// message had before it failed. It returns store.ErrRolledBack when either may be lost, and another error
+// only when ctx ended.
+func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
+	key := deadLetterKey(f, d.Message.Body)
+	return p.untilAnswered(ctx, func() (err error) {
+		if done.Mark == (store.Mark{}) { // the store has not been asked, so any partition will do
+			done.Partition = d.Queue.Partition
+			if done.Mark, err = p.durability.Mark(ctx, done.Partition); err != nil {
+				return err
+			}
+		}
+		if err := p.deadLetters.RecordDeadLetter(ctx, done.Partition, key); err != nil {
+			return err
+		}
+		return p.durability.WaitDurable(ctx, done.Partition, done.Mark)
+	})
+}
+
+// untilAnswered asks the store again and again until it answers, which store.ErrRolledBack is as well.
+// It returns another error only when ctx ended.
+func (p *pipeline) untilAnswered(ctx context.Context, ask func() error) error {
+	var pause backoff
+	for {
+		err := ask()
+		if err == nil || errors.Is(err, store.ErrRolledBack) {
+			return err
+		}
+		p.fail(ctx, Transient(StageStore, "", err))
+		if !pause.wait(ctx, retryAfter(err)) {
+			return ctx.Err()
+		}
 	}
-	if err := p.deadLetters.RecordDeadLetter(ctx, partition, key); err != nil {
-		return err
-	}
-	return p.durability.WaitDurable(ctx, partition, mark)
 }
 
 // transfer settles a delivery by moving its message to another queue, and tries until that succeeds.

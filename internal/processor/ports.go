@@ -14,14 +14,15 @@ type Handler interface {
 	// it failed or because of a redelivery, and must then not take the effect twice.
 	//
 	// An error is made by Transient or Permanent; any other is taken for a transient failure of the store.
+	// Beside a permanent one the completion holds Partition and Mark if the store has been asked before.
 	ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error)
 }
 
-// Completion is what processing a message came to, and what its acknowledgement has to wait for.
+// Completion is what processing a message came to, and what settling its delivery has to wait for.
 type Completion struct {
 	Outcome Outcome
-	// Partition of the store holds the effect. Mark was taken of it before the effect. They are not looked
-	// at when Outcome is OutcomeEarly.
+	// Partition of the store holds the effect. Mark was taken of it before the effect; it is zero when the
+	// store was not asked.
 	Partition int
 	Mark      store.Mark
 }

@@ -261,11 +261,42 @@ func TestDeadLetterIsCountedDurablyBeforeItIsMoved(t *testing.T) {
 		if want := []string{key, key, key}; !slices.Equal(r.store.buried, want) {
 			t.Errorf("dead letters counted %q; want three times the same key: refused, rolled back, counted", r.store.buried)
 		}
-		if got := r.Stats().Entry.Failures[StageStore]; got != 3 {
-			t.Errorf("%d failures of the store are counted, want 3", got)
+		if got := r.Stats().Entry.Failures[StageStore]; got != 2 {
+			t.Errorf("%d failures of the store are counted, want 2", got)
+		}
+		if got := r.Stats().Entry.Failures[StageParse]; got != 2 {
+			t.Errorf("the message was processed %d times, want once more after the store was rolled back", got)
 		}
 		if err := r.finish(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestEffectBeforeARejectionIsDurableBeforeTheDeadLetter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var marks []store.Mark
+		calls := 0
+		r := newRig(t, 1, nil, handlerFunc(func(context.Context, broker.Message) (Completion, error) {
+			calls++
+			return Completion{Mark: store.Mark{Epoch: fmt.Sprint("before effect ", calls)}}, Permanent(StagePost, "id", errDown)
+		}))
+		r.store.wait = func(_ context.Context, mark store.Mark) error {
+			marks = append(marks, mark)
+			if len(marks) == 1 {
+				return store.ErrRolledBack
+			}
+			return nil
+		}
+		r.start(t)
+		s := r.queues.deliver(exitQueue, "x")
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+		s.expect(t, "dead-letter post: connection refused")
+		if want := []store.Mark{{Epoch: "before effect 1"}, {Epoch: "before effect 2"}}; !slices.Equal(marks, want) {
+			t.Errorf("waited since %v, want since the marks before the effects: %v", marks, want)
 		}
 	})
 }

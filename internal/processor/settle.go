@@ -143,7 +143,9 @@ func gatherMark(batch []finished) int {
 
 // settleSince settles deliveries that took effect after mark.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []finished) {
-	err := s.waitDurable(ctx, mark)
+	err := s.pipeline.untilAnswered(ctx, func() error {
+		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
+	})
 	switch {
 	case err == nil:
 		for i := range batch {
@@ -160,22 +162,6 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []fini
 	default: // the time to drain is over
 		for i := range batch {
 			s.pipeline.giveBack(ctx, &batch[i].delivery)
-		}
-	}
-}
-
-// waitDurable waits until everything that took effect after mark is durable. It returns store.ErrRolledBack
-// when it may be lost, and another error only when ctx ended.
-func (s *settler) waitDurable(ctx context.Context, mark store.Mark) error {
-	var pause backoff
-	for {
-		err := s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
-		if err == nil || errors.Is(err, store.ErrRolledBack) {
-			return err
-		}
-		s.pipeline.fail(ctx, Transient(StageStore, "", err))
-		if !pause.wait(ctx, retryAfter(err)) {
-			return ctx.Err()
 		}
 	}
 }

@@ -1,0 +1,379 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/store/memory"
+)
+
+// chaos decides when things go wrong, until it is calmed.
+type chaos struct {
+	mu     sync.Mutex
+	rng    *rand.Rand
+	chance int // in percent
+}
+
+func newChaos(seed uint64, percent int) *chaos {
+	return &chaos{rng: rand.New(rand.NewPCG(seed, 0)), chance: percent}
+}
+
+func (c *chaos) calm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chance = 0
+}
+
+// strikes reports whether something goes wrong.
+func (c *chaos) strikes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rng.IntN(100) < c.chance
+}
+
+// below draws a number in [0, n).
+func (c *chaos) below(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rng.IntN(n)
+}
+
+// linger lets others overtake.
+func (c *chaos) linger(ctx context.Context) {
+	select {
+	case <-time.After(time.Duration(c.below(20)) * time.Millisecond):
+	case <-ctx.Done():
+	}
+}
+
+// chaoticBroker has queues whose sessions are lost at any time: everything unsettled is then delivered
+// again, while those who hold the first deliveries do not know.
+type chaoticBroker struct {
+	*chaos
+	mu     sync.Mutex
+	queues map[broker.Queue]*chaoticQueue
+	dead   []broker.Message
+	reason map[string]broker.Reason // by body
+	// waiting counts the messages in retry queues.
+	waiting int
+}
+
+type chaoticQueue struct {
+	ready   []broker.Message
+	session int
+	// unsettled are the messages delivered in this session, by the number of their delivery.
+	unsettled map[int]broker.Message
+	delivered int
+	wake      chan struct{}
+}
+
+const retryDelay = 500 * time.Millisecond
+
+func newChaoticBroker(c *chaos, partitions int) *chaoticBroker {
+	b := &chaoticBroker{chaos: c, queues: make(map[broker.Queue]*chaoticQueue), reason: make(map[string]broker.Reason)}
+	for p := range partitions {
+		for _, t := range event.Types() {
+			b.queues[broker.Queue{Type: t, Partition: p}] = &chaoticQueue{
+				unsettled: make(map[int]broker.Message), wake: make(chan struct{}, 1),
+			}
+		}
+	}
+	return b
+}
+
+func (b *chaoticBroker) publish(q broker.Queue, msg broker.Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queues[q].add(msg)
+}
+
+// add makes a message ready. The broker is locked.
+func (q *chaoticQueue) add(msg broker.Message) {
+	q.ready = append(q.ready, msg)
+	q.signal()
+}
+
+// signal says that there is a message, or room in the prefetch.
+func (q *chaoticQueue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// loseSession makes everything unsettled ready again. The broker is locked.
+func (q *chaoticQueue) loseSession() {
+	q.session++
+	for _, msg := range q.unsettled {
+		q.add(msg)
+	}
+	clear(q.unsettled)
+}
+
+// loseSomeSession loses the session of a random queue.
+func (b *chaoticBroker) loseSomeSession() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.below(len(b.queues))
+	for _, q := range b.queues {
+		if n == 0 {
+			q.loseSession()
+		}
+		n--
+	}
+}
+
+// loseEverySession is what the death of the processor does.
+func (b *chaoticBroker) loseEverySession() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, q := range b.queues {
+		q.loseSession()
+	}
+}
+
+// left counts the messages that are not settled.
+func (b *chaoticBroker) left() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.waiting
+	for _, q := range b.queues {
+		n += len(q.ready) + len(q.unsettled)
+	}
+	return n
+}
+
+func (b *chaoticBroker) Consume(ctx context.Context, at broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
+	q := b.queues[at]
+	deliveries := make(chan broker.Delivery, prefetch)
+	go func() {
+		defer close(deliveries)
+		for ctx.Err() == nil {
+			if d, ok := b.next(at, q, prefetch); ok {
+				deliveries <- d
+				continue
+			}
+			select {
+			case <-q.wake:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return deliveries, nil
+}
+
+func (b *chaoticBroker) next(at broker.Queue, q *chaoticQueue, prefetch int) (broker.Delivery, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(q.ready) == 0 || len(q.unsettled) >= prefetch {
+		return broker.Delivery{}, false
+	}
+	i := b.below(len(q.ready)) // in any order
+	msg := q.ready[i]
+	q.ready = slices.Delete(q.ready, i, i+1)
+	q.delivered++
+	q.unsettled[q.delivered] = msg
+	return broker.Delivery{
+		Message: msg, Queue: at,
+		Settler: &chaoticSettler{broker: b, queue: q, at: at, session: q.session, number: q.delivered, msg: msg},
+	}, true
+}
+
+type chaoticSettler struct {
+	broker          *chaoticBroker
+	queue           *chaoticQueue
+	at              broker.Queue
+	session, number int
+	msg             broker.Message
+}
+
+// settle takes the message out of its queue after then has put it elsewhere.
+func (s *chaoticSettler) settle(then func()) error {
+	b := s.broker
+	lost := b.strikes()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, unsettled := s.queue.unsettled[s.number]; !unsettled || s.session != s.queue.session {
+		return broker.ErrSessionLost
+	}
+	then()
+	if lost { // the copy, if there is one, stays where it is
+		s.queue.loseSession()
+		return broker.ErrSessionLost
+	}
+	delete(s.queue.unsettled, s.number)
+	s.queue.signal()
+	return nil
+}
+
+func (s *chaoticSettler) Ack() error     { return s.settle(func() {}) }
+func (s *chaoticSettler) Requeue() error { return s.settle(func() { s.queue.add(s.msg) }) }
+
+func (s *chaoticSettler) Retry(ctx context.Context) error {
+	s.broker.linger(ctx)
+	if s.broker.strikes() {
+		return errors.New("the copy was not confirmed")
+	}
+	return s.settle(func() {
+		again := s.msg
+		again.Attempt++
+		s.broker.waiting++
+		time.AfterFunc(retryDelay, func() {
+			s.broker.mu.Lock()
+			defer s.broker.mu.Unlock()
+			s.broker.waiting--
+			s.queue.add(again)
+		})
+	})
+}
+
+func (s *chaoticSettler) DeadLetter(ctx context.Context, r broker.Reason) error {
+	s.broker.linger(ctx)
+	if s.broker.strikes() {
+		return errors.New("the copy was not confirmed")
+	}
+	return s.settle(func() {
+		s.broker.dead = append(s.broker.dead, s.msg)
+		s.broker.reason[string(s.msg.Body)] = r
+	})
+}
+
+// chaoticStore is a memory store whose server crashes at any time and then comes back with a prefix of its
+// history that holds everything durable; whose commands fail, with and without effect; and whose answers
+// take their time. It is Durability itself.
+type chaoticStore struct {
+	*chaos
+	partitions int
+
+	mu      sync.Mutex
+	state   *memory.Store
+	history []func(*memory.Store)
+	durable int // how much of the history no crash takes back
+	epoch   int
+	crashes int
+}
+
+func newChaoticStore(c *chaos, partitions int) *chaoticStore {
+	return &chaoticStore{chaos: c, partitions: partitions, state: memory.New(partitions)}
+}
+
+// crash takes the store back to some point of its history.
+func (s *chaoticStore) crash() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history = s.history[:s.durable+s.below(len(s.history)-s.durable+1)]
+	s.durable = len(s.history)
+	s.state = memory.New(s.partitions)
+	for _, step := range s.history {
+		step(s.state)
+	}
+	s.epoch++
+	s.crashes++
+}
+
+// take takes a step, unless the server cannot be reached, and remembers it.
+func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context, *memory.Store) (R, error)) (R, error) {
+	var none R
+	s.linger(ctx)
+	if s.strikes() {
+		return none, store.ErrUnavailable
+	}
+	s.mu.Lock()
+	answer, err := step(ctx, s.state)
+	if err == nil {
+		s.history = append(s.history, func(m *memory.Store) { _, _ = step(context.Background(), m) })
+	}
+	s.mu.Unlock()
+	s.linger(ctx)
+	if s.strikes() {
+		return none, store.ErrUnavailable // the answer is lost, the effect is not
+	}
+	return answer, err
+}
+
+func (s *chaoticStore) RecordEntry(ctx context.Context, e store.EntryStep) (store.Result, error) {
+	return take(ctx, s, func(ctx context.Context, m *memory.Store) (store.Result, error) { return m.RecordEntry(ctx, e) })
+}
+
+func (s *chaoticStore) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitResult, error) {
+	return take(ctx, s, func(ctx context.Context, m *memory.Store) (store.ExitResult, error) { return m.RecordExit(ctx, e) })
+}
+
+func (s *chaoticStore) SettleSummary(ctx context.Context, partition int, id string) error {
+	_, err := take(ctx, s, func(ctx context.Context, m *memory.Store) (struct{}, error) {
+		return struct{}{}, m.SettleSummary(ctx, partition, id)
+	})
+	return err
+}
+
+func (s *chaoticStore) RecordDeadLetter(ctx context.Context, partition int, key string) error {
+	_, err := take(ctx, s, func(ctx context.Context, m *memory.Store) (struct{}, error) {
+		return struct{}{}, m.RecordDeadLetter(ctx, partition, key)
+	})
+	return err
+}
+
+func (s *chaoticStore) Mark(context.Context, int) (store.Mark, error) {
+	if s.strikes() {
+		return store.Mark{}, store.ErrUnavailable
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mark(), nil
+}
+
+func (s *chaoticStore) mark() store.Mark { return store.Mark{Epoch: string(rune('a' + s.epoch))} }
+
+func (s *chaoticStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) error {
+	s.linger(ctx)
+	if s.strikes() {
+		return store.ErrUnavailable
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if mark != s.mark() {
+		return store.ErrRolledBack
+	}
+	s.durable = len(s.history)
+	return ctx.Err()
+}
+
+// chaoticAPI stores summaries, but does not always say so. It rejects plates for good on request.
+type chaoticAPI struct {
+	*chaos
+	rejects func(plate string) bool
+
+	mu        sync.Mutex
+	summaries map[string]event.Summary
+	conflicts []string
+}
+
+var errRejected error = verdict(true)
+
+func (a *chaoticAPI) Post(ctx context.Context, s event.Summary) error {
+	a.linger(ctx)
+	if a.strikes() {
+		return errDown
+	}
+	if a.rejects(s.Plate) {
+		return errRejected
+	}
+	a.mu.Lock()
+	if before, known := a.summaries[s.ID]; known && before != s {
+		a.conflicts = append(a.conflicts, s.ID)
+	}
+	a.summaries[s.ID] = s
+	a.mu.Unlock()
+	if a.strikes() {
+		a.linger(ctx)
+		return errors.New("the answer did not come in time")
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,353 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// scenario is what happens in one exactly-once test.
+type scenario struct {
+	seed        uint64
+	partitions  int
+	concurrency int
+	// plates enter; each second one leaves. As many exits are of plates that never entered, and a few
+	// events are of strangers.
+	plates int
+	// chance is the percentage of calls that fail.
+	chance int
+	// restarts and crashes are how often the processor is restarted, killed every other time, and the store
+	// crashes.
+	restarts, crashes int
+}
+
+func TestEveryEventTakesEffectOnceWhateverFails(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		sc := scenario{
+			seed:        rapid.Uint64().Draw(rt, "seed"),
+			partitions:  rapid.IntRange(1, 3).Draw(rt, "partitions"),
+			concurrency: rapid.IntRange(1, 8).Draw(rt, "concurrency"),
+			plates:      rapid.IntRange(1, 40).Draw(rt, "plates"),
+			chance:      rapid.IntRange(0, 25).Draw(rt, "chance"),
+			restarts:    rapid.IntRange(0, 3).Draw(rt, "restarts"),
+			crashes:     rapid.IntRange(0, 8).Draw(rt, "crashes"),
+		}
+		var problems []string
+		synctest.Test(t, func(t *testing.T) { problems = sc.run(t.Context()) })
+		if len(problems) > 0 {
+			rt.Fatalf("%+v:\n%s", sc, strings.Join(problems, "\n"))
+		}
+	})
+}
+
+// published is what a scenario publishes.
+type published struct {
+	messages []delivered
+	entries  [][]store.Published // generated, by partition
+	exits    [][]store.Published
+	// matched counts the generated exits meant to be matched.
+	matched int64
+	// summaries are those of the generated matched exits, but for the one that is rejected; maybe are the
+	// strangers', which exist unless the entry came too late.
+	summaries, maybe map[string]event.Summary
+	// exitsOfStrangers counts the exits of strangers that may or may not meet their entry.
+	exitsOfStrangers int
+	deadLetters      int
+}
+
+type delivered struct {
+	queue broker.Queue
+	msg   broker.Message
+}
+
+const (
+	entryRun = "enter00000000"
+	exitRun  = "leave00000000"
+	// rejectedPlate is what the summary API does not want.
+	rejectedPlate = "REJECTED"
+)
+
+// publications draws what is published.
+func (sc scenario) publications() *published {
+	p := &published{
+		entries:   make([][]store.Published, sc.partitions),
+		exits:     make([][]store.Published, sc.partitions),
+		summaries: make(map[string]event.Summary),
+		maybe:     make(map[string]event.Summary),
+	}
+	for i := range sc.plates {
+		plate := fmt.Sprintf("IN-%d", i)
+		p.entry(plate)
+		if i%2 == 0 {
+			p.exit(plate, event.IntentMatched)
+		}
+		p.exit(fmt.Sprintf("OUT-%d", i), event.IntentUnmatched)
+	}
+	p.strangers(sc.plates/4 + 1)
+	p.poison()
+	p.entry(rejectedPlate)
+	p.exit(rejectedPlate, event.IntentMatched)
+	p.deadLetters++
+	p.exitBeforeEntry("HASTY")
+	return p
+}
+
+func (p *published) entry(plate string) {
+	partition := event.PartitionOf(plate, len(p.entries))
+	id := event.ID{Run: entryRun, Partition: partition, Seq: int64(len(p.entries[partition]))}
+	p.entries[partition] = append(p.entries[partition], store.Published{Plate: plate, At: entryAt})
+	p.messages = append(p.messages, delivered{broker.Queue{Type: event.TypeEntry, Partition: partition}, broker.Message{
+		ID: id.String(), AppID: event.AppID, Body: event.AppendEntry(nil, event.Entry{ID: id.String(), Plate: plate, At: entryAt}),
+	}})
+}
+
+func (p *published) exit(plate string, intent event.Intent) {
+	partition := event.PartitionOf(plate, len(p.exits))
+	id := event.ID{Run: exitRun, Partition: partition, Seq: int64(len(p.exits[partition]))}
+	p.exits[partition] = append(p.exits[partition], store.Published{Plate: plate, At: exitAt, Intent: intent})
+	p.messages = append(p.messages, delivered{broker.Queue{Type: event.TypeExit, Partition: partition}, broker.Message{
+		ID: id.String(), AppID: event.AppID, Intent: intent, Body: event.AppendExit(nil, event.Exit{ID: id.String(), Plate: plate, At: exitAt}),
+	}})
+	if intent == event.IntentMatched {
+		p.matched++
+	}
+	if intent == event.IntentMatched && plate != rejectedPlate {
+		p.summaries[id.String()] = event.Summary{ID: id.String(), Plate: plate, EntryAt: entryAt, ExitAt: exitAt}
+	}
+}
+
+// exitBeforeEntry publishes an entry, and an exit of the same plate that is dated before. The exit never
+// takes effect, so it is not among those that are confirmed to the audit.
+func (p *published) exitBeforeEntry(plate string) {
+	p.entry(plate)
+	partition := event.PartitionOf(plate, len(p.exits))
+	id := event.ID{Run: exitRun, Partition: partition, Seq: int64(len(p.exits[partition]))}
+	p.messages = append(p.messages, delivered{broker.Queue{Type: event.TypeExit, Partition: partition}, broker.Message{
+		ID: id.String(), AppID: event.AppID, Intent: event.IntentMatched,
+		Body: event.AppendExit(nil, event.Exit{ID: id.String(), Plate: plate, At: entryAt.Add(-time.Hour)}),
+	}})
+	p.deadLetters++
+}
+
+// strangers publish pairs of events, and exits without an entry, all to the queues of partition 0.
+func (p *published) strangers(n int) {
+	for i := range n {
+		plate, in, out := fmt.Sprintf("STRANGER-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
+		p.messages = append(p.messages,
+			delivered{entryQueue, broker.Message{Body: event.AppendEntry(nil, event.Entry{ID: in, Plate: plate, At: entryAt})}},
+			delivered{exitQueue, broker.Message{Body: event.AppendExit(nil, event.Exit{ID: out, Plate: plate, At: exitAt})}},
+			delivered{exitQueue, broker.Message{Body: event.AppendExit(nil, event.Exit{ID: "no-" + out, Plate: "NO-" + plate, At: exitAt})}},
+		)
+		p.maybe[out] = event.Summary{ID: out, Plate: plate, EntryAt: entryAt, ExitAt: exitAt}
+		p.exitsOfStrangers += 2
+	}
+}
+
+// poison publishes one message of each kind that can never be processed.
+func (p *published) poison() {
+	for i, poison := range poisons() {
+		queue := entryQueue
+		if i%2 == 0 {
+			queue = exitQueue
+		}
+		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...) // distinct, and no better
+		p.messages = append(p.messages, delivered{queue, poison.msg})
+		p.deadLetters++
+	}
+}
+
+// run publishes everything, some of it twice and all in a random order, lets things go wrong, and says
+// what does not add up once all is at rest.
+func (sc scenario) run(ctx context.Context) (problems []string) {
+	c := newChaos(sc.seed, sc.chance)
+	queues := newChaoticBroker(c, sc.partitions)
+	state := newChaoticStore(c, sc.partitions)
+	api := &chaoticAPI{chaos: c, summaries: make(map[string]event.Summary), rejects: func(plate string) bool { return plate == rejectedPlate }}
+
+	p := sc.publications()
+	messages := slices.Clone(p.messages)
+	for _, m := range p.messages {
+		if c.below(4) == 0 {
+			messages = append(messages, m)
+		}
+	}
+	c.rng.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+	for _, m := range messages {
+		queues.publish(m.queue, m.msg)
+	}
+
+	faults, calm := context.WithCancel(ctx)
+	go func() {
+		for range sc.crashes {
+			if wait(faults, time.Duration(c.below(1000))*time.Millisecond); faults.Err() != nil {
+				return
+			}
+			state.crash()
+			queues.loseSomeSession()
+		}
+	}()
+	for i := range sc.restarts {
+		if err := sc.process(ctx, queues, state, api, i%2 == 0, time.Duration(c.below(2000))*time.Millisecond); err != nil {
+			problems = append(problems, fmt.Sprintf("processor %d: %v", i, err))
+		}
+	}
+	go func() {
+		wait(faults, 10*time.Second)
+		c.calm()
+	}()
+	err := sc.process(ctx, queues, state, api, false, time.Hour)
+	calm()
+	if err != nil {
+		problems = append(problems, fmt.Sprintf("the last processor: %v", err))
+	}
+	return append(problems, p.audit(ctx, queues, state, api)...)
+}
+
+// process runs a processor until nothing is left to do, or for at most d. A killed one does not finish
+// what it holds.
+func (sc scenario) process(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI, kill bool, d time.Duration) error {
+	config := Config{Partitions: sc.partitions, Concurrency: sc.concurrency, DrainTimeout: time.Hour}
+	if kill {
+		config.DrainTimeout = time.Nanosecond
+	}
+	calls := new(callCounter)
+	p, err := New(config, Dependencies{
+		Consumer:    queues,
+		Entries:     calls.of(NewEntryEventProcessor(state, sc.partitions, maxStay, discard())),
+		Exits:       calls.of(NewExitEventProcessor(state, api, sc.partitions, discard())),
+		DeadLetters: state, Durability: state,
+		Registerer: prometheus.NewRegistry(), Logger: discard(),
+	})
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithTimeout(ctx, d)
+	defer stop()
+	go func() {
+		for running.Err() == nil && queues.left() > 0 {
+			wait(running, 100*time.Millisecond)
+		}
+		stop()
+	}()
+	err = p.Run(running)
+	if kill {
+		queues.loseEverySession()
+	}
+	switch {
+	case err != nil && !(kill && errors.Is(err, ErrUnfinished)):
+		return err
+	case p.InFlight() != 0:
+		return fmt.Errorf("%d deliveries are still in flight", p.InFlight())
+	case p.Stats().Processed() != calls.count.Load():
+		return fmt.Errorf("%d calls are counted of %d", p.Stats().Processed(), calls.count.Load())
+	}
+	return nil
+}
+
+// callCounter counts the calls of handlers.
+type callCounter struct{ count atomic.Uint64 }
+
+func (c *callCounter) of(h Handler) Handler {
+	return handlerFunc(func(ctx context.Context, msg broker.Message) (Completion, error) {
+		c.count.Add(1)
+		return h.ProcessMessage(ctx, msg)
+	})
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// audit says what of the ledger, the summaries and the dead letters is not as it should be.
+func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI) (problems []string) {
+	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if n := queues.left(); n != 0 {
+		complain("%d messages are left in the queues", n)
+	}
+	var want ledger.Report
+	for partition := range p.entries {
+		p.confirm(ctx, state, event.TypeEntry, entryRun, partition, p.entries[partition])
+		p.confirm(ctx, state, event.TypeExit, exitRun, partition, p.exits[partition])
+		want.EntriesConfirmed += int64(len(p.entries[partition]))
+		want.ExitsUnmatchedConfirmed += int64(len(p.exits[partition]))
+	}
+	want.ExitsMatchedConfirmed = p.matched
+	want.ExitsUnmatchedConfirmed -= want.ExitsMatchedConfirmed
+	want.EntriesRecorded, want.Matched, want.UnmatchedExpected = want.EntriesConfirmed, want.ExitsMatchedConfirmed, want.ExitsUnmatchedConfirmed
+	want.DeadLettered = int64(p.deadLetters)
+	want.StrangerEntries = int64(len(p.maybe))
+	want.AtRest = true
+
+	got, err := ledger.Audit(ctx, state.state, ledger.Options{AtRest: true})
+	if err != nil {
+		complain("audit: %v", err)
+	}
+	if sum := got.StrangerMatched + got.EntryNotFound; sum != int64(p.exitsOfStrangers) {
+		complain("%d of %d exits of strangers took effect", sum, p.exitsOfStrangers)
+	}
+	// What depends on when things happened is taken as it is.
+	want.Runs, want.DuplicatesSuppressed = got.Runs, got.DuplicatesSuppressed
+	want.StrangerMatched, want.EntryNotFound = got.StrangerMatched, got.EntryNotFound
+	want.SummariesStored = int64(len(p.summaries)) + got.StrangerMatched
+	want.Outbox = 1 // the rejected one
+	if diff := cmp.Diff(want, got); diff != "" {
+		complain("the ledger (-want +got):\n%s", diff)
+	}
+
+	var held int64
+	for id, s := range api.summaries {
+		expected, generated := p.summaries[id]
+		if !generated {
+			expected = p.maybe[id]
+			held++
+		}
+		if s != expected {
+			complain("summary %s is %+v, want %+v", id, s, expected)
+		}
+	}
+	if held < got.StrangerMatched { // more if the store forgot one until it was too late to match it again
+		complain("the API holds %d summaries of strangers of %d", held, got.StrangerMatched)
+	}
+	for id := range p.summaries {
+		if _, stored := api.summaries[id]; !stored {
+			complain("the summary of %s is not stored", id)
+		}
+	}
+	if len(api.conflicts) > 0 {
+		complain("the summaries of %q were posted with different contents", api.conflicts)
+	}
+	if got := len(queues.reason); got != p.deadLetters {
+		complain("%d different messages are dead-lettered, want %d", got, p.deadLetters)
+	}
+	for body, reason := range queues.reason {
+		if reason.Stage == "" || reason.Detail == "" {
+			complain("%.40q is dead-lettered without a reason: %+v", body, reason)
+		}
+	}
+	return problems
+}
+
+func (p *published) confirm(ctx context.Context, state *chaoticStore, t event.Type, run string, partition int, events []store.Published) {
+	_, _ = state.state.Confirm(ctx, store.Confirmation{ // the audit would see if it failed
+		Run: run, Type: t, Partition: partition, Events: events, MaxStay: maxStay,
+	})
+}
