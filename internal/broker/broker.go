@@ -10,7 +10,11 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 )
@@ -22,12 +26,25 @@ var (
 	// ErrSessionLost is returned when a delivery is settled after the connection or channel that
 	// delivered it has gone. The broker delivers the message again; nothing is to be done.
 	ErrSessionLost = errors.New("the session that delivered the message is gone; it will be delivered again")
+	// ErrSettled is returned when a delivery is settled that was settled before, or is just being settled.
+	ErrSettled = errors.New("the delivery has been settled before")
 )
 
 // Queue names one of the queues from which events are consumed.
 type Queue struct {
 	Type      event.Type
 	Partition int
+}
+
+// String returns <type>.<partition>, such as entry.0.
+func (q Queue) String() string { return string(q.Type) + "." + strconv.Itoa(q.Partition) }
+
+// Check returns an error when a simulation with that many partitions has no such queue.
+func (q Queue) Check(partitions int) error {
+	if !slices.Contains(event.Types(), q.Type) || q.Partition < 0 || q.Partition >= partitions {
+		return fmt.Errorf("queue %s does not exist: there are entry and exit queues for partitions 0 to %d", q, partitions-1)
+	}
+	return nil
 }
 
 // Message is an event on the wire with the properties that travel beside its body. Every field but
@@ -85,7 +102,8 @@ type Delivery struct {
 }
 
 // Settler settles the delivery it was made for. Every method returns ErrSessionLost when the session
-// has gone, in which case the message is delivered again.
+// has gone, in which case the message is delivered again, and ErrSettled when the delivery has been
+// settled before.
 type Settler interface {
 	// Ack removes the message from its queue. Acknowledgements are coalesced: Ack does not wait for the
 	// server, and one that is lost with its session means another delivery.
@@ -107,6 +125,25 @@ type Reason struct {
 	Stage string
 	// Detail is one sentence for a person. Implementations cut it to 1024 bytes.
 	Detail string
+}
+
+// MaxDetail is the longest Reason.Detail, in bytes.
+const MaxDetail = 1024
+
+// Bounded returns the reason with its texts cut, at the end of a character, to what implementations keep.
+func (r Reason) Bounded() Reason {
+	const maxStage = 255
+	return Reason{Stage: cut(r.Stage, maxStage), Detail: cut(r.Detail, MaxDetail)}
+}
+
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
 }
 
 // Depths are message counts of a simulation's queues, for telling whether it is at rest.

@@ -1,0 +1,116 @@
+package brokertest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+)
+
+func honoursPrefetch(t *testing.T, s *subject) {
+	const count, prefetch = 50, 3
+	for n := range count {
+		s.publish(t, entries(), message(n))
+	}
+	deliveries, _ := s.consume(t, entries(), prefetch)
+	var held []broker.Delivery
+	for received := range count {
+		held = append(held, receive(t, deliveries))
+		if len(held) < prefetch && received < count-1 {
+			continue
+		}
+		s.depths(t) // gives a server that overdoes it the time to
+		select {
+		case <-deliveries:
+			t.Fatalf("there are %d deliveries unsettled, with a prefetch of %d", len(held)+1, prefetch)
+		default:
+		}
+		ack(t, held[0])
+		held = held[1:]
+	}
+}
+
+func doesNotStall(t *testing.T, s *subject) {
+	const count, prefetch = 100, 8
+	for n := range count {
+		s.publish(t, entries(), message(n))
+	}
+	deliveries, _ := s.consume(t, entries(), prefetch)
+	slow := receive(t, deliveries)
+	for range count - 1 {
+		ack(t, receive(t, deliveries))
+	}
+	s.Interrupt()
+	again := receive(t, deliveries)
+	for again.Message.ID != slow.Message.ID { // the last acknowledgements may have been lost with the session
+		ack(t, again)
+		again = receive(t, deliveries)
+	}
+	ack(t, again)
+	s.awaitDepths(t, broker.Depths{})
+}
+
+func sharesMessages(t *testing.T, s *subject) {
+	first, _ := s.consume(t, entries(), 1)
+	second, _ := s.consume(t, entries(), 1)
+	s.publish(t, entries(), message(1), message(2))
+	a, b := receive(t, first), receive(t, second)
+	if a.Message.ID == b.Message.ID {
+		t.Errorf("both consumers got %s", a.Message.ID)
+	}
+	ack(t, a)
+	ack(t, b)
+	s.awaitDepths(t, broker.Depths{})
+}
+
+func endsConsuming(t *testing.T, s *subject) {
+	for name, settle := range settlements(t.Context()) {
+		s.publish(t, entries(), message(1))
+		deliveries, stop := s.consume(t, entries(), 1)
+		d := receive(t, deliveries)
+		stop()
+		awaitClosed(t, deliveries)
+		if err := settle(d.Settler); err != nil {
+			t.Errorf("%s after the end of consuming: %v", name, err)
+		}
+		if name == "requeue" || name == "retry" {
+			again, stop := s.consume(t, entries(), 1)
+			ack(t, receive(t, again))
+			stop()
+			awaitClosed(t, again)
+		}
+	}
+	s.awaitDepths(t, broker.Depths{Dead: 1})
+}
+
+// awaitClosed waits for the end of the deliveries, of which there are no more.
+func awaitClosed(t *testing.T, deliveries <-chan broker.Delivery) {
+	t.Helper()
+	select {
+	case d, open := <-deliveries:
+		if open {
+			t.Fatalf("%s is delivered after the end of consuming", d.Message.ID)
+		}
+	case <-time.After(patience):
+		t.Fatal("the channel of deliveries is not closed")
+	}
+}
+
+func givesBackWhatWasNotReceived(t *testing.T, s *subject) {
+	const count = 50
+	for n := range count {
+		s.publish(t, entries(), message(n))
+	}
+	deliveries, stop := s.consume(t, entries(), count)
+	held := receive(t, deliveries) // so that the others are on their way or have arrived
+	stop()
+	others, _ := s.consume(t, entries(), count)
+	for range count - 1 {
+		ack(t, receive(t, others))
+	}
+	ack(t, held)
+	s.awaitDepths(t, broker.Depths{})
+	for range deliveries {
+		t.Error("a message is delivered after it was given back")
+	}
+}

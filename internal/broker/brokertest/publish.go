@@ -1,0 +1,110 @@
+package brokertest
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+func deliversWhatIsPublished(t *testing.T, s *subject) {
+	plain := broker.Message{Body: []byte("neither JSON nor with any property")}
+	plainAsDelivered := plain
+	plainAsDelivered.ContentType = event.ContentType
+	tests := []struct{ published, delivered broker.Message }{
+		{message(1), message(1)},
+		{plain, plainAsDelivered},
+	}
+	deliveries, _ := s.consume(t, entries(), 10)
+	for _, tt := range tests {
+		s.publish(t, entries(), tt.published)
+		d := receive(t, deliveries)
+		assertMessage(t, d.Message, tt.delivered)
+		if d.Queue != entries() || d.Redelivered {
+			t.Errorf("delivered from queue %s with redelivered %t", d.Queue, d.Redelivered)
+		}
+		ack(t, d)
+	}
+	s.awaitDepths(t, broker.Depths{})
+}
+
+func keepsQueuesApart(t *testing.T, s *subject) {
+	var queues []broker.Queue
+	for partition := range Partitions {
+		for _, eventType := range event.Types() {
+			queues = append(queues, broker.Queue{Type: eventType, Partition: partition})
+		}
+	}
+	for n, q := range queues {
+		s.publish(t, q, message(n))
+	}
+	for n, q := range queues {
+		deliveries, _ := s.consume(t, q, 10)
+		d := receive(t, deliveries)
+		if d.Queue != q || d.Message.ID != message(n).ID {
+			t.Errorf("queue %s delivered %s of queue %s", q, d.Message.ID, d.Queue)
+		}
+		ack(t, d)
+	}
+	s.awaitDepths(t, broker.Depths{})
+}
+
+func flushesConfirms(t *testing.T, s *subject) {
+	if err := s.Broker.Flush(t.Context()); err != nil {
+		t.Fatalf("flush with nothing published: %v", err)
+	}
+	const count = 3000 // more than a window
+	var confirmed atomic.Int64
+	for n := range count {
+		q := broker.Queue{Type: event.TypeExit, Partition: n % Partitions}
+		if err := s.Broker.Publish(t.Context(), q, message(n), func() { confirmed.Add(1) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Broker.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := confirmed.Load(); got != count {
+		t.Errorf("after the flush %d of %d messages are confirmed", got, count)
+	}
+	s.awaitDepths(t, broker.Depths{Ready: count})
+}
+
+func refusesWithEndedContext(t *testing.T, s *subject) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	confirmed := func() { t.Error("a message that was not taken is confirmed") }
+	assertError(t, "publish", s.Broker.Publish(ended, entries(), message(1), confirmed), context.Canceled)
+
+	s.publish(t, entries(), message(2))
+	deliveries, _ := s.consume(t, entries(), 10)
+	if d := receive(t, deliveries); d.Message.ID != message(2).ID {
+		t.Errorf("%s was delivered, which was not taken", d.Message.ID)
+	}
+}
+
+func refusesWhatCannotBe(t *testing.T, s *subject) {
+	for _, q := range []broker.Queue{
+		{Type: event.TypeEntry, Partition: Partitions},
+		{Type: event.TypeExit, Partition: -1},
+		{Type: "arrival", Partition: 0},
+		{},
+	} {
+		if err := s.Broker.Publish(t.Context(), q, message(1), func() {}); err == nil {
+			t.Errorf("publish to queue %s succeeded", q)
+		}
+		if _, err := s.Broker.Consume(t.Context(), q, 1); err == nil {
+			t.Errorf("consume queue %s succeeded", q)
+		}
+	}
+	for _, prefetch := range []int{0, -1} {
+		if _, err := s.Broker.Consume(t.Context(), entries(), prefetch); err == nil {
+			t.Errorf("consume with a prefetch of %d succeeded", prefetch)
+		}
+	}
+	if err := s.Broker.Publish(t.Context(), entries(), message(1), nil); err == nil {
+		t.Error("publish without a function to call at the confirm succeeded")
+	}
+}

@@ -1,0 +1,85 @@
+package brokertest
+
+import (
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+func countsDepths(t *testing.T, s *subject) {
+	if err := s.Broker.Declare(t.Context()); err != nil {
+		t.Fatalf("declare once more: %v", err)
+	}
+	exits := broker.Queue{Type: event.TypeExit, Partition: 1}
+	s.publish(t, entries(), message(1), message(2))
+	s.publish(t, exits, message(3))
+	s.awaitDepths(t, broker.Depths{Ready: 3})
+
+	deliveries, stop := s.consume(t, entries(), 1)
+	if err := receive(t, deliveries).Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {
+		t.Fatal(err)
+	}
+	d := receive(t, deliveries)
+	stop()
+	want := broker.Depths{Ready: 1, Dead: 1}
+	if s.CountsUnsettled {
+		want.Ready++
+	}
+	s.awaitDepths(t, want)
+
+	if err := d.Settler.Retry(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitDepths(t, broker.Depths{Ready: 1, Retry: 1, Dead: 1})
+}
+
+func deletes(t *testing.T, s *subject) {
+	s.publish(t, entries(), message(1), message(2), message(3), message(4))
+	deliveries, stop := s.consume(t, entries(), 1)
+	if err := receive(t, deliveries).Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := s.Broker.Delete(t.Context()); err != nil {
+		t.Fatalf("delete: %v", err)
+	}
+	s.awaitDepths(t, broker.Depths{})
+	if err := s.Broker.Delete(t.Context()); err != nil {
+		t.Fatalf("delete once more: %v", err)
+	}
+	if err := s.Broker.Declare(t.Context()); err != nil {
+		t.Fatalf("declare after deletion: %v", err)
+	}
+	s.publish(t, entries(), message(5))
+	again, _ := s.consume(t, entries(), 1)
+	d := receive(t, again)
+	assertMessage(t, d.Message, message(5))
+	ack(t, d)
+	s.awaitDepths(t, broker.Depths{})
+}
+
+func refusesAfterClose(t *testing.T, s *subject) {
+	s.publish(t, entries(), message(1))
+	deliveries, _ := s.consume(t, entries(), 1)
+	d := receive(t, deliveries)
+	if err := s.Broker.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+	awaitClosed(t, deliveries)
+	for name, settle := range settlements(t.Context()) {
+		assertError(t, name, settle(d.Settler), broker.ErrClosed)
+	}
+	assertError(t, "publish", s.Broker.Publish(t.Context(), entries(), message(2), func() {}), broker.ErrClosed)
+	assertError(t, "flush", s.Broker.Flush(t.Context()), broker.ErrClosed)
+	_, err := s.Broker.Consume(t.Context(), entries(), 1)
+	assertError(t, "consume", err, broker.ErrClosed)
+	_, err = s.Broker.Depths(t.Context())
+	assertError(t, "depths", err, broker.ErrClosed)
+	assertError(t, "declare", s.Broker.Declare(t.Context()), broker.ErrClosed)
+	assertError(t, "delete", s.Broker.Delete(t.Context()), broker.ErrClosed)
+	assertError(t, "close", s.Broker.Close(), broker.ErrClosed)
+}

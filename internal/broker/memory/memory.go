@@ -1,0 +1,221 @@
+// Package memory is the broker inside one process. Nothing of it outlives the process; apart from that it
+// gives the guarantees of package broker: what is not settled is delivered again, retries come back after
+// their delay, and publishers are held to a window.
+//
+// A queue is bounded. When it holds as many messages as Options.Limit allows, whether ready, delivered or
+// waiting for a retry, Publish blocks until one of them has left.
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+// The defaults of Options.
+const (
+	DefaultRetryDelay = 500 * time.Millisecond
+	DefaultWindow     = 1024
+	// DefaultLimit is some seconds' worth of events at full speed, and about 100 MB.
+	DefaultLimit = 1 << 18
+)
+
+// keptLetters is the number of dead letters that can be looked at; all are counted.
+const keptLetters = 1000
+
+// Options say how a broker is made.
+type Options struct {
+	// Partitions is the number of entry queues, and of exit queues.
+	Partitions int
+	// RetryDelay is how long a message that is retried stays away.
+	RetryDelay time.Duration
+	// Window bounds the unconfirmed messages of each queue.
+	Window int
+	// Limit bounds the messages of each queue.
+	Limit int
+}
+
+func (o Options) complete() (Options, error) {
+	setDefault(&o.RetryDelay, DefaultRetryDelay)
+	setDefault(&o.Window, DefaultWindow)
+	setDefault(&o.Limit, DefaultLimit)
+	switch {
+	case o.Partitions < 1:
+		return o, fmt.Errorf("partitions: %d is not at least 1", o.Partitions)
+	case o.RetryDelay < 0:
+		return o, fmt.Errorf("retry delay: %s is negative", o.RetryDelay)
+	case o.Window < 1:
+		return o, fmt.Errorf("window: %d is not at least 1", o.Window)
+	case o.Limit < 1:
+		return o, fmt.Errorf("limit: %d is not at least 1", o.Limit)
+	}
+	return o, nil
+}
+
+func setDefault[T comparable](value *T, byDefault T) {
+	var unset T
+	if *value == unset {
+		*value = byDefault
+	}
+}
+
+// Broker holds the queues of one simulation. All methods are safe for concurrent use.
+type Broker struct {
+	options Options
+	queues  map[broker.Queue]*queue
+	dead    *deadLetters
+	tally   *tally.Tally
+
+	closing sync.Mutex
+	closed  chan struct{}
+	work    sync.WaitGroup // the goroutines that end when closed is
+}
+
+var _ broker.Broker = (*Broker)(nil)
+
+// New returns a broker with empty queues.
+func New(options Options) (*Broker, error) {
+	options, err := options.complete()
+	if err != nil {
+		return nil, fmt.Errorf("broker options: %w", err)
+	}
+	b := &Broker{
+		options: options,
+		queues:  make(map[broker.Queue]*queue),
+		dead:    &deadLetters{},
+		tally:   &tally.Tally{},
+		closed:  make(chan struct{}),
+	}
+	for partition := range options.Partitions {
+		for _, eventType := range event.Types() {
+			name := broker.Queue{Type: eventType, Partition: partition}
+			b.queues[name] = newQueue(name, options, b.dead, b.tally)
+		}
+	}
+	return b, nil
+}
+
+// Publish puts msg into q: see broker.Publisher.
+func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
+	if confirmed == nil {
+		return errors.New("publish: the function to call at the confirm is missing")
+	}
+	queue, err := b.queue(q)
+	if err != nil {
+		return err
+	}
+	if msg.ContentType == "" {
+		msg.ContentType = event.ContentType
+	}
+	return queue.publish(ctx, b.closed, &message{content: msg}, confirmed)
+}
+
+// Flush waits until everything handed over before has been confirmed.
+func (b *Broker) Flush(ctx context.Context) error {
+	if b.isClosed() {
+		return broker.ErrClosed
+	}
+	return b.tally.Wait(ctx, b.closed)
+}
+
+// Consume delivers q's messages: see broker.Consumer. When ctx ends, what was not received from the channel
+// goes back to the queue at once.
+func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
+	queue, err := b.queue(q)
+	if err != nil {
+		return nil, err
+	}
+	if prefetch < 1 {
+		return nil, fmt.Errorf("consume %s: a prefetch of %d is not at least 1", q, prefetch)
+	}
+	b.closing.Lock()
+	defer b.closing.Unlock()
+	if b.isClosed() {
+		return nil, broker.ErrClosed
+	}
+	c := queue.newConsumer(prefetch)
+	b.work.Go(func() { c.run(ctx, b.closed) })
+	return c.out, nil
+}
+
+func (b *Broker) queue(q broker.Queue) (*queue, error) {
+	if queue := b.queues[q]; queue != nil {
+		return queue, nil
+	}
+	return nil, q.Check(b.options.Partitions)
+}
+
+// Declare does nothing: the queues exist.
+func (b *Broker) Declare(context.Context) error {
+	if b.isClosed() {
+		return broker.ErrClosed
+	}
+	return nil
+}
+
+// Depths counts the messages. Those that are delivered and unsettled count as ready.
+func (b *Broker) Depths(context.Context) (broker.Depths, error) {
+	if b.isClosed() {
+		return broker.Depths{}, broker.ErrClosed
+	}
+	depths := broker.Depths{Dead: b.dead.count()}
+	for _, queue := range b.queues {
+		ready, retrying := queue.depths()
+		depths.Ready += int64(ready)
+		depths.Retry += int64(retrying)
+	}
+	return depths, nil
+}
+
+// Delete removes every message; those that are being delivered cannot be settled any more.
+func (b *Broker) Delete(context.Context) error {
+	if b.isClosed() {
+		return broker.ErrClosed
+	}
+	for _, queue := range b.queues {
+		queue.clear()
+	}
+	b.dead.clear()
+	return nil
+}
+
+// Interrupt ends every session, as the loss of the connection to a server would: what is unsettled is
+// delivered again.
+func (b *Broker) Interrupt() {
+	for _, queue := range b.queues {
+		queue.interrupt()
+	}
+}
+
+// DeadLetters returns the latest dead letters, at most 1000, the oldest first.
+func (b *Broker) DeadLetters() []DeadLetter { return b.dead.all() }
+
+// Close ends every consumer. What is in the queues is gone.
+func (b *Broker) Close() error {
+	b.closing.Lock()
+	defer b.closing.Unlock()
+	if b.isClosed() {
+		return broker.ErrClosed
+	}
+	close(b.closed)
+	for _, queue := range b.queues {
+		queue.close()
+	}
+	b.work.Wait()
+	return nil
+}
+
+func (b *Broker) isClosed() bool {
+	select {
+	case <-b.closed:
+		return true
+	default:
+		return false
+	}
+}

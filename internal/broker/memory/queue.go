@@ -1,0 +1,234 @@
+package memory
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
+)
+
+// message is a message in a queue. It holds the settler of its first delivery, which is nearly always the
+// only one, to save an allocation.
+type message struct {
+	content   broker.Message
+	delivered bool
+	first     delivery
+}
+
+// queue is one queue with its retry queue. One mutex guards all of it, and each step takes that once.
+type queue struct {
+	name    broker.Queue
+	options Options
+	dead    *deadLetters
+	tally   *tally.Tally
+
+	mu        sync.Mutex
+	closed    bool
+	ready     ring[*message]
+	retries   ring[retry]
+	messages  int // ready, delivered and unsettled, or in retries
+	consumers map[*consumer]struct{}
+	idle      ring[*consumer] // those that wait for a message, the longest first; also some that ended
+	sessions  map[*session]struct{}
+
+	confirms    []confirm // what is to be called
+	unconfirmed int
+	confirming  bool          // a goroutine is calling
+	room        chan struct{} // closed when there may be room again; nil when nobody waits for that
+}
+
+// confirm is the call that a publisher waits for.
+type confirm struct {
+	call   func()
+	number uint64 // in the tally
+}
+
+// retry is a message that comes back.
+type retry struct {
+	message *message
+	due     time.Time
+}
+
+func newQueue(name broker.Queue, options Options, dead *deadLetters, counts *tally.Tally) *queue {
+	return &queue{
+		name: name, options: options, dead: dead, tally: counts,
+		consumers: make(map[*consumer]struct{}), sessions: make(map[*session]struct{}),
+	}
+}
+
+// publish appends m as soon as there is room for it.
+func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message, confirmed func()) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		room, err := q.tryPublish(m, confirmed)
+		if room == nil {
+			return err
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-closed:
+			return broker.ErrClosed
+		}
+	}
+}
+
+// tryPublish appends m. When there is no room it returns what is closed when there may be.
+func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, broker.ErrClosed
+	}
+	if q.messages >= q.options.Limit || q.unconfirmed >= q.options.Window {
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		return q.room, nil
+	}
+	q.messages++
+	q.ready.pushBack(m)
+	q.wakeOne()
+	q.unconfirmed++
+	q.confirms = append(q.confirms, confirm{call: confirmed, number: q.tally.Take()})
+	if !q.confirming {
+		q.confirming = true
+		go q.confirm()
+	}
+	return nil, nil
+}
+
+// confirm calls what is to be called until there is nothing more.
+func (q *queue) confirm() {
+	var batch []confirm
+	for {
+		batch = q.takeConfirms(batch)
+		if len(batch) == 0 {
+			return
+		}
+		for _, c := range batch {
+			c.call()
+			q.tally.Confirm(c.number)
+		}
+	}
+}
+
+// takeConfirms returns the next batch, and frees the window of the one before.
+func (q *queue) takeConfirms(before []confirm) []confirm {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unconfirmed -= len(before)
+	q.signalRoom()
+	clear(before)
+	batch := q.confirms
+	q.confirms = before[:0]
+	q.confirming = len(batch) > 0
+	return batch
+}
+
+// signalRoom lets publishers try again.
+func (q *queue) signalRoom() {
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
+}
+
+// wakeOne makes a consumer look for messages.
+func (q *queue) wakeOne() {
+	for q.idle.length > 0 {
+		c := q.idle.popFront()
+		c.idle = false
+		if !c.ended {
+			signal(c.wake)
+			return
+		}
+	}
+}
+
+// leave counts a message that has left the queue.
+func (q *queue) leave() {
+	q.messages--
+	q.signalRoom()
+}
+
+// delay puts a message into the retry queue.
+func (q *queue) delay(m *message) {
+	q.retries.pushBack(retry{message: m, due: time.Now().Add(q.options.RetryDelay)})
+	if q.retries.length == 1 {
+		time.AfterFunc(q.options.RetryDelay, q.releaseRetries)
+	}
+}
+
+// releaseRetries moves what is due from the retry queue to the queue. The delay is the same for all, so the
+// first of them is due first.
+func (q *queue) releaseRetries() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	for q.retries.length > 0 {
+		if wait := q.retries.front().due.Sub(now); wait > 0 {
+			time.AfterFunc(wait, q.releaseRetries)
+			return
+		}
+		q.ready.pushBack(q.retries.popFront().message)
+		q.wakeOne()
+	}
+}
+
+func (q *queue) depths() (ready, retrying int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.messages - q.retries.length, q.retries.length
+}
+
+// interrupt ends every session. Their unsettled messages are ready again.
+func (q *queue) interrupt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.loseSessions(broker.ErrSessionLost)
+}
+
+func (q *queue) loseSessions(err error) {
+	for s := range q.sessions {
+		s.lose(err)
+	}
+	for c := range q.consumers {
+		c.session = q.newSession(c)
+		signal(c.wake)
+	}
+}
+
+// clear drops every message.
+func (q *queue) clear() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.drop(broker.ErrSessionLost)
+}
+
+func (q *queue) drop(err error) {
+	q.loseSessions(err)
+	q.ready, q.retries, q.messages = ring[*message]{}, ring[retry]{}, 0
+	q.signalRoom()
+}
+
+// close drops every message and refuses everything from now on.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.drop(broker.ErrClosed)
+}
+
+// signal wakes who waits on a channel of capacity one, now or when it waits next.
+func signal(wake chan<- struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}

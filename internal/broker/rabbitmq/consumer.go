@@ -1,0 +1,211 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+)
+
+// maxBuffered bounds the deliveries that are ready in the Go channel of a consumer.
+const maxBuffered = 64
+
+// consumer delivers one queue's messages, over one session after the other.
+type consumer struct {
+	broker   *Broker
+	queue    broker.Queue
+	prefetch int
+	states   *states
+	out      chan broker.Delivery
+}
+
+// Consume delivers q's messages: see broker.Consumer. The prefetch is in 1 to 65535. When ctx ends, what
+// was not received from the channel goes back to the queue at once.
+func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
+	if err := q.Check(b.topology.partitions); err != nil {
+		return nil, err
+	}
+	if prefetch < 1 || prefetch > math.MaxUint16 {
+		return nil, fmt.Errorf("consume %s: a prefetch of %d is not in 1 to %d", b.topology.main(q).queue, prefetch, math.MaxUint16)
+	}
+	log := b.log.With("queue", b.topology.main(q).queue)
+	c := &consumer{
+		broker: b, queue: q, prefetch: prefetch,
+		states: &states{log: log, down: "consuming is interrupted, retrying", up: "consuming goes on"},
+		out:    make(chan broker.Delivery, min(prefetch, maxBuffered)),
+	}
+	if !b.start(func() { c.run(ctx) }) {
+		return nil, broker.ErrClosed
+	}
+	return c.out, nil
+}
+
+// run delivers until ctx ends or the broker is closed.
+func (c *consumer) run(ctx context.Context) {
+	defer close(c.out)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(c.broker.running, cancel)
+	defer stop()
+
+	var pause backoff
+	for ctx.Err() == nil {
+		delivered, err := c.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if delivered > 0 {
+			pause.reset()
+		}
+		if !errors.Is(err, errConnectionLost) { // the link reports that
+			c.states.fault(err)
+		}
+		pause.wait(ctx)
+	}
+}
+
+// session delivers over one channel until that or ctx ends, and returns why it ended and how many messages
+// were delivered.
+func (c *consumer) session(ctx context.Context) (delivered int, err error) {
+	conn, err := c.broker.consume.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s, deliveries, err := c.open(conn)
+	if err != nil {
+		return 0, lostOr(conn, err)
+	}
+	c.states.fine()
+	for {
+		select {
+		case d, open := <-deliveries:
+			if !open {
+				return delivered, lostOr(conn, c.end(s))
+			}
+			if c.deliver(ctx, s, &d) {
+				delivered++
+				continue
+			}
+		case <-ctx.Done():
+		}
+		c.retire(s, deliveries)
+		return delivered, ctx.Err()
+	}
+}
+
+// open starts to consume.
+func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error) {
+	channel, err := conn.Channel()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open a channel: %w", err)
+	}
+	s, deliveries, err := c.subscribe(channel)
+	if err != nil {
+		_ = channel.Close() // it may be closed already
+		return nil, nil, err
+	}
+	return s, deliveries, nil
+}
+
+func (c *consumer) subscribe(channel *amqp.Channel) (*session, <-chan amqp.Delivery, error) {
+	t := c.broker.topology
+	if err := t.declare(channel, t.around(c.queue)); err != nil {
+		return nil, nil, err
+	}
+	if err := channel.Qos(c.prefetch, 0, false); err != nil {
+		return nil, nil, fmt.Errorf("set the prefetch: %w", err)
+	}
+	tag := c.broker.options.Component
+	s := newSession(channel, tag, c.prefetch)
+	queue := t.main(c.queue).queue
+	deliveries, err := channel.Consume(queue, tag, false, false, false, false, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("consume %s: %w", queue, err)
+	}
+	if !c.broker.adopt(s) {
+		return nil, nil, broker.ErrClosed
+	}
+	return s, deliveries, nil
+}
+
+// adopt runs the session. It reports false when the broker is closed.
+func (b *Broker) adopt(s *session) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed {
+		return false
+	}
+	b.sessions[s] = struct{}{}
+	b.work.Go(func() {
+		s.run()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.sessions, s)
+	})
+	return true
+}
+
+// deliver passes a message on. It reports false when ctx ended before it was received.
+func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) bool {
+	d := c.track(s, original)
+	select {
+	case c.out <- broker.Delivery{
+		Message: decode(&d.original), Queue: c.queue, Redelivered: d.original.Redelivered, Settler: d,
+	}:
+		return true
+	case <-ctx.Done():
+		_ = d.Requeue() // a session that is lost requeues it as well
+		return false
+	}
+}
+
+func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
+	d := &delivery{
+		broker: c.broker, session: s, queue: c.queue,
+		tag: original.DeliveryTag, original: *original,
+	}
+	s.add(d)
+	return d
+}
+
+// end waits for a session to end whose deliveries have, and returns why they have. The server ends the
+// deliveries of a queue that is deleted, or moves, and leaves the channel open.
+func (c *consumer) end(s *session) error {
+	s.finish(broker.ErrSessionLost)
+	<-s.done
+	c.withdraw()
+	queue := c.broker.topology.main(c.queue).queue
+	if s.reason != nil {
+		return fmt.Errorf("consume %s: %w", queue, s.reason)
+	}
+	return fmt.Errorf("consume %s: the broker has cancelled the consumer", queue)
+}
+
+// retire stops the deliveries and gives back what nobody has received. The session lives on until what has
+// been received is settled.
+func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
+	s.retire()
+	c.withdraw()
+	c.broker.start(func() {
+		for d := range deliveries {
+			_ = c.track(s, &d).Requeue() // a session that is lost requeues it as well
+		}
+		s.markDrained()
+	})
+}
+
+// withdraw gives back what is ready in the Go channel.
+func (c *consumer) withdraw() {
+	for {
+		select {
+		case d := <-c.out:
+			_ = d.Settler.Requeue() // a session that is lost requeues it as well
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+)
+
+// delivery is the settler of one delivery. It belongs to the session that made it and settles nowhere else.
+type delivery struct {
+	broker   *Broker
+	session  *session
+	queue    broker.Queue
+	tag      uint64
+	original amqp.Delivery
+
+	// Of the session's list, guarded by its mutex.
+	previous, next *delivery
+	verdict        verdict
+	removed        bool
+	waiting        time.Time // since when it waits, settled, for a gap to close
+}
+
+var _ broker.Settler = (*delivery)(nil)
+
+// Ack marks the delivery as acknowledged; the session tells the server.
+func (d *delivery) Ack() error { return d.session.settle(d, unsettled, acknowledged) }
+
+// Requeue marks the delivery as requeued; the session tells the server.
+func (d *delivery) Requeue() error { return d.session.settle(d, unsettled, requeued) }
+
+// Retry publishes a copy to the retry queue and acknowledges the original.
+func (d *delivery) Retry(ctx context.Context) error {
+	to := laneID{kind: toRetry, of: d.queue}
+	if err := d.move(ctx, to, func() amqp.Publishing { return retryOf(&d.original) }); err != nil {
+		return fmt.Errorf("move message %q to the retry queue: %w", d.original.MessageId, err)
+	}
+	return nil
+}
+
+// DeadLetter publishes a copy to the dead-letter queue and acknowledges the original.
+func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
+	to := laneID{kind: toDead}
+	if err := d.move(ctx, to, func() amqp.Publishing { return deadLetterOf(&d.original, reason) }); err != nil {
+		return fmt.Errorf("move message %q to the dead-letter queue: %w", d.original.MessageId, err)
+	}
+	return nil
+}
+
+// move acknowledges the delivery when the broker has confirmed a copy. Meanwhile the delivery cannot be
+// settled otherwise; when there is no confirm it can again, although the copy may have been published or
+// may yet be. Then, as when the session is lost in between, there are two of the message.
+func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
+	if err := d.session.settle(d, unsettled, reserved); err != nil {
+		return err
+	}
+	if err := d.publish(ctx, to, publishing()); err != nil {
+		return errors.Join(err, d.session.settle(d, reserved, unsettled))
+	}
+	return d.session.settle(d, reserved, acknowledged)
+}
+
+func (d *delivery) publish(ctx context.Context, to laneID, publishing amqp.Publishing) error {
+	confirmed := make(chan struct{})
+	if err := d.broker.put(ctx, to, publishing, func() { close(confirmed) }); err != nil {
+		return err
+	}
+	select {
+	case <-confirmed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.broker.running.Done():
+		return broker.ErrClosed
+	}
+}

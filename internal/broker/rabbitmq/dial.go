@@ -1,0 +1,174 @@
+package rabbitmq
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+const (
+	connectTimeout = 10 * time.Second
+	// heartbeat is the interval that is proposed to the server; the lower of the two proposals holds. Each
+	// side sends something twice in it, so a peer that is silent for twice as long is dead.
+	heartbeat = 10 * time.Second
+	silence   = 2 * heartbeat
+)
+
+// connection is an AMQP connection and the wire below it.
+type connection struct {
+	*amqp.Connection
+
+	wire *wire
+}
+
+// close closes the connection in an orderly manner if the server plays along within the timeout, and
+// forcibly otherwise.
+func (c *connection) close(timeout time.Duration) {
+	force := time.AfterFunc(timeout, c.wire.abort)
+	defer force.Stop()
+	_ = c.Close() // whatever the server says, the connection is closed afterwards
+	<-c.wire.done
+}
+
+// dial connects once to the server at the address that the source gives now. Its errors name the
+// address and the remedy, and never the password.
+func dial(ctx context.Context, source binding.Source, name string) (*connection, error) {
+	address, err := source()
+	if err != nil {
+		return nil, fmt.Errorf("find the broker: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := connect(ctx, address, name)
+	if err != nil {
+		return nil, explain(address, err)
+	}
+	return conn, nil
+}
+
+func connect(ctx context.Context, address binding.Address, name string) (*connection, error) {
+	target, err := readTarget(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", target.hostPort)
+	if err != nil {
+		return nil, err
+	}
+	if target.tls != nil {
+		secured := tls.Client(conn, target.tls)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, &tlsError{err}
+		}
+		conn = secured
+	}
+	return open(ctx, newWire(conn, silence), target, name)
+}
+
+func open(ctx context.Context, w *wire, target target, name string) (*connection, error) {
+	giveUp := context.AfterFunc(ctx, w.abort)
+	properties := amqp.NewConnectionProperties()
+	properties["product"] = event.AppID
+	properties.SetClientConnectionName(name)
+	conn, err := amqp.Open(w, amqp.Config{
+		SASL:       []amqp.Authentication{&target.login},
+		Vhost:      target.vhost,
+		Heartbeat:  heartbeat,
+		Locale:     "en_US",
+		Properties: properties,
+	})
+	if !giveUp() {
+		err = ctx.Err()
+	}
+	if err != nil {
+		w.abort()
+		<-w.done
+		return nil, err
+	}
+	return &connection{Connection: conn, wire: w}, nil
+}
+
+// target is what a URI says about the server.
+type target struct {
+	hostPort string
+	login    amqp.PlainAuth
+	vhost    string
+	tls      *tls.Config // nil means no TLS
+}
+
+// readTarget reads an AMQP URI (https://www.rabbitmq.com/docs/uri-spec).
+func readTarget(address binding.Address) (target, error) {
+	uri := address.URI
+	if uri == nil {
+		return target{}, &configError{errors.New("the address has no URI")}
+	}
+	t := target{login: loginOf(uri), vhost: vhostOf(uri)}
+	port := 5672
+	switch uri.Scheme {
+	case "amqp":
+	case "amqps":
+		port = 5671
+		secured, err := tlsConfig(uri.Hostname(), address.CA)
+		if err != nil {
+			return target{}, err
+		}
+		t.tls = secured
+	default:
+		return target{}, &configError{fmt.Errorf("its scheme is %q: it has to be amqp, or amqps for TLS", uri.Scheme)}
+	}
+	if p := uri.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return target{}, &configError{fmt.Errorf("its port is %q: it has to be a number up to 65535", p)}
+		}
+		port = int(n)
+	}
+	host := uri.Hostname()
+	if host == "" {
+		host = "localhost"
+	}
+	t.hostPort = net.JoinHostPort(host, strconv.Itoa(port))
+	return t, nil
+}
+
+func loginOf(uri *url.URL) amqp.PlainAuth {
+	login := amqp.PlainAuth{Username: "guest", Password: "guest"}
+	if uri.User != nil {
+		login.Username = uri.User.Username()
+		login.Password, _ = uri.User.Password()
+	}
+	return login
+}
+
+// vhostOf returns the virtual host: the path without its first slash, or "/" when nothing is left of it.
+func vhostOf(uri *url.URL) string {
+	if len(uri.Path) <= 1 {
+		return "/"
+	}
+	return uri.Path[1:]
+}
+
+// tlsConfig trusts the PEM certificates in ca, or those of the system when there are none.
+func tlsConfig(host string, ca []byte) (*tls.Config, error) {
+	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if len(ca) == 0 {
+		return config, nil
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(ca) {
+		return nil, &configError{errors.New("its CA has no PEM certificate: put the certificate of the broker's CA into ca.crt")}
+	}
+	return config, nil
+}

@@ -1,0 +1,101 @@
+package rabbitmq
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+)
+
+// configError is a fault of the address itself; its text holds the remedy.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// tlsError is a failure of the TLS handshake.
+type tlsError struct{ error }
+
+func (e *tlsError) Unwrap() error { return e.error }
+
+// explain turns a failure to connect into one line that names the address and the remedy. Nothing that
+// the client library or the network says contains the URI, which they were never given.
+func explain(address binding.Address, err error) error {
+	if remedy := remedyOf(err); remedy != "" {
+		return fmt.Errorf("connect to the broker at %s: %w: %s", address.Redacted(), err, remedy)
+	}
+	return fmt.Errorf("connect to the broker at %s: %w", address.Redacted(), err)
+}
+
+func remedyOf(err error) string {
+	var config *configError
+	var handshake *tlsError
+	var name *net.DNSError
+	var server *amqp.Error
+	switch {
+	case errors.As(err, &config):
+		return ""
+	case errors.As(err, &handshake):
+		return tlsRemedy(err)
+	case errors.As(err, &name):
+		return "correct the host name"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "start RabbitMQ there, or correct the host or port"
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return "see that RabbitMQ runs there and that no firewall or network policy is in between"
+	case errors.As(err, &server):
+		return serverRemedy(server)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "see that the port is RabbitMQ's, and whether it wants TLS (amqps)"
+	default:
+		return ""
+	}
+}
+
+func tlsRemedy(err error) string {
+	var plain tls.RecordHeaderError
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	switch {
+	case errors.As(err, &plain):
+		return "that port does not speak TLS: use amqp, or the port for TLS"
+	case errors.As(err, &authority):
+		return "put the certificate of the CA that signed the broker's into ca.crt"
+	case errors.As(err, &name):
+		return "use the host name that the broker's certificate is for"
+	default:
+		return "see that the port speaks TLS and that the broker's certificate is valid"
+	}
+}
+
+// serverRemedy reads what the server, or the client library on its behalf, says about a login. While a
+// connection is being opened every failure is reported by the library as an amqp.Error.
+func serverRemedy(err *amqp.Error) string {
+	switch {
+	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "not found"):
+		return "create it with rabbitmqctl add_vhost, or correct the path of the URI"
+	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "refused"):
+		return "grant it with rabbitmqctl set_permissions"
+	case err.Code == amqp.NotAllowed:
+		return "see the limits of the user and of the virtual host"
+	case err.Code == amqp.AccessRefused:
+		return "correct the user name or password"
+	case err.Code == amqp.FrameError, err.Code == amqp.ChannelError:
+		return "see that the port is RabbitMQ's, and whether it wants TLS (amqps)"
+	default:
+		return "see the broker's log"
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,228 @@
+package rabbitmq
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+const (
+	// maxBody is the largest message that a RabbitMQ 4 takes by default; older ones take more.
+	maxBody = 16 << 20
+	// maxShort is the longest text of a property.
+	maxShort = 255
+	// maxHeaders bounds what a copy carries of a stranger's headers. Properties have to fit into one frame,
+	// of 128 KiB by default, and a server cuts the connection over one that does not.
+	maxHeaders = 64 << 10
+)
+
+// encode returns the publishing of a message, or an error for one that the broker could not but refuse
+// each time it is published.
+func encode(msg broker.Message) (amqp.Publishing, error) {
+	properties := []struct{ name, value string }{
+		{"id", msg.ID}, {"type", string(msg.Type)}, {"application id", msg.AppID}, {"content type", msg.ContentType},
+	}
+	for _, p := range properties {
+		if len(p.value) > maxShort {
+			return amqp.Publishing{}, fmt.Errorf("its %s has more than %d bytes", p.name, maxShort)
+		}
+	}
+	if len(msg.Body) > maxBody {
+		return amqp.Publishing{}, fmt.Errorf("its body has more than %d bytes", maxBody)
+	}
+	contentType := msg.ContentType
+	if contentType == "" {
+		contentType = event.ContentType
+	}
+	return amqp.Publishing{
+		Headers:      headersOf(msg),
+		ContentType:  contentType,
+		DeliveryMode: amqp.Persistent,
+		MessageId:    msg.ID,
+		Timestamp:    msg.Timestamp,
+		Type:         string(msg.Type),
+		AppId:        msg.AppID,
+		Body:         msg.Body,
+	}, nil
+}
+
+func headersOf(msg broker.Message) amqp.Table {
+	headers := make(amqp.Table, 2)
+	if msg.Intent != event.IntentNone {
+		headers[event.HeaderIntent] = string(msg.Intent)
+	}
+	if !msg.Scheduled.IsZero() {
+		headers[event.HeaderScheduled] = msg.Scheduled.UnixNano()
+	}
+	if msg.Attempt > 0 {
+		headers[event.HeaderAttempt] = int64(msg.Attempt)
+	}
+	return headers
+}
+
+// decode reads a delivery, from whoever it is. A header of the wrong type or without sense counts as
+// absent.
+func decode(d *amqp.Delivery) broker.Message {
+	return broker.Message{
+		ID:          d.MessageId,
+		Type:        event.Type(d.Type),
+		AppID:       d.AppId,
+		ContentType: d.ContentType,
+		Timestamp:   inUTC(d.Timestamp),
+		Intent:      intentIn(d.Headers),
+		Scheduled:   scheduledIn(d.Headers),
+		Attempt:     attemptIn(d.Headers),
+		Body:        d.Body,
+	}
+}
+
+func inUTC(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+func intentIn(headers amqp.Table) event.Intent {
+	text, _ := headers[event.HeaderIntent].(string)
+	switch intent := event.Intent(text); intent {
+	case event.IntentMatched, event.IntentUnmatched:
+		return intent
+	default:
+		return event.IntentNone
+	}
+}
+
+func scheduledIn(headers amqp.Table) time.Time {
+	nanos, _ := headers[event.HeaderScheduled].(int64)
+	if nanos <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanos).UTC()
+}
+
+// attemptIn reads the integer of whatever width a client wrote; one that exceeds an int32 counts as its
+// largest value.
+func attemptIn(headers amqp.Table) int {
+	var n int64
+	switch v := headers[event.HeaderAttempt].(type) {
+	case int8:
+		n = int64(v)
+	case uint8:
+		n = int64(v)
+	case int16:
+		n = int64(v)
+	case uint16:
+		n = int64(v)
+	case int32:
+		n = int64(v)
+	case uint32:
+		n = int64(v)
+	case int64:
+		n = v
+	}
+	return int(min(max(n, 0), math.MaxInt32-1))
+}
+
+// retryOf returns the copy of a delivery for the retry queue.
+func retryOf(d *amqp.Delivery) amqp.Publishing {
+	p := copyOf(d)
+	p.Headers[event.HeaderAttempt] = int64(attemptIn(d.Headers)) + 1
+	return p
+}
+
+// deadLetterOf returns the copy of a delivery for the dead-letter queue.
+func deadLetterOf(d *amqp.Delivery, reason broker.Reason) amqp.Publishing {
+	p := copyOf(d)
+	reason = reason.Bounded()
+	p.Headers[event.HeaderStage] = reason.Stage
+	p.Headers[event.HeaderReason] = reason.Detail
+	return p
+}
+
+// copyOf returns a publishing with the body, the properties and the headers of a delivery, but without
+// those that would make the server treat the copy otherwise than intended:
+//
+//   - the expiration, by which the copy would vanish from the dead-letter queue or return early;
+//   - the user id, which the server compares with the user who publishes;
+//   - a direct reply-to, which only the channel that waits for the reply may use;
+//   - the headers CC and BCC, by which the server would route the copy to other queues as well;
+//   - the server's own records of earlier deliveries.
+func copyOf(d *amqp.Delivery) amqp.Publishing {
+	p := amqp.Publishing{
+		Headers:         foreignHeaders(d.Headers),
+		ContentType:     d.ContentType,
+		ContentEncoding: d.ContentEncoding,
+		DeliveryMode:    amqp.Persistent,
+		Priority:        d.Priority,
+		CorrelationId:   d.CorrelationId,
+		MessageId:       d.MessageId,
+		Timestamp:       d.Timestamp,
+		Type:            d.Type,
+		AppId:           d.AppId,
+		Body:            d.Body,
+	}
+	if !strings.HasPrefix(d.ReplyTo, "amq.rabbitmq.reply-to") {
+		p.ReplyTo = d.ReplyTo
+	}
+	return p
+}
+
+// foreignHeaders returns the headers that a copy keeps. When they are too large for a frame, they are the
+// ones that this system knows.
+func foreignHeaders(headers amqp.Table) amqp.Table {
+	kept := make(amqp.Table, len(headers)+2)
+	size := 0
+	for name, value := range headers {
+		if !isServerHeader(name) {
+			kept[name] = value
+			size += len(name) + sizeOf(value)
+		}
+	}
+	if size <= maxHeaders {
+		return kept
+	}
+	return headersOf(broker.Message{
+		Intent: intentIn(headers), Scheduled: scheduledIn(headers), Attempt: attemptIn(headers),
+	})
+}
+
+func isServerHeader(name string) bool {
+	switch name {
+	case "CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count":
+		return true
+	default:
+		return strings.HasPrefix(name, "x-first-death-") || strings.HasPrefix(name, "x-last-death-")
+	}
+}
+
+// sizeOf returns at least the size that a header's value has on the wire, less its type and the name.
+func sizeOf(value any) int {
+	const fixed = 16 // more than any value of a fixed size, or the length of one that has none
+	switch v := value.(type) {
+	case string:
+		return fixed + len(v)
+	case []byte:
+		return fixed + len(v)
+	case []any:
+		size := fixed
+		for _, element := range v {
+			size += sizeOf(element)
+		}
+		return size
+	case amqp.Table:
+		size := fixed
+		for name, element := range v {
+			size += len(name) + sizeOf(element)
+		}
+		return size
+	default:
+		return fixed
+	}
+}

@@ -1,0 +1,111 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+)
+
+// laneID says where the messages of a lane go.
+type laneID struct {
+	kind laneKind
+	of   broker.Queue // empty for the dead-letter queue
+}
+
+type laneKind int
+
+const (
+	toQueue laneKind = iota
+	toRetry
+	toDead
+)
+
+// Publish hands msg over for delivery to q: see broker.Publisher. The window is that of the queue. A
+// message that no broker would take is refused with an error.
+func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
+	publishing, err := encode(msg)
+	if err != nil {
+		return fmt.Errorf("publish message %q: %w", msg.ID, err)
+	}
+	if confirmed == nil {
+		return errors.New("publish: the function to call at the confirm is missing")
+	}
+	return b.put(ctx, laneID{kind: toQueue, of: q}, publishing, confirmed)
+}
+
+func (b *Broker) put(ctx context.Context, id laneID, publishing amqp.Publishing, confirmed func()) error {
+	l, err := b.lane(id)
+	if err != nil {
+		return err
+	}
+	return l.put(ctx, b.running.Done(), &outgoing{publishing: publishing, confirmed: confirmed})
+}
+
+// Flush waits until everything handed over before has been confirmed.
+func (b *Broker) Flush(ctx context.Context) error {
+	if b.running.Err() != nil {
+		return broker.ErrClosed
+	}
+	return b.unconfirmed.Wait(ctx, b.running.Done())
+}
+
+// lane returns the lane, which it starts when it is asked for it the first time.
+func (b *Broker) lane(id laneID) (*lane, error) {
+	b.mu.RLock()
+	l, closed := b.lanes[id], b.isClosed
+	b.mu.RUnlock()
+	if closed {
+		return nil, broker.ErrClosed
+	}
+	if l != nil {
+		return l, nil
+	}
+	return b.newLane(id)
+}
+
+func (b *Broker) newLane(id laneID) (*lane, error) {
+	if id.kind != toDead {
+		if err := id.of.Check(b.topology.partitions); err != nil {
+			return nil, err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed {
+		return nil, broker.ErrClosed
+	}
+	if l := b.lanes[id]; l != nil {
+		return l, nil
+	}
+	key, routes := b.routesOf(id)
+	l := &lane{
+		link:     b.publish,
+		declare:  func(channel *amqp.Channel) error { return b.topology.declare(channel, routes) },
+		exchange: b.topology.exchange,
+		key:      key,
+		tally:    &b.unconfirmed,
+		metrics:  b.metrics,
+		states:   &states{log: b.log, down: "publishing is interrupted, retrying", up: "publishing goes on"},
+		slots:    make(chan struct{}, b.options.Window),
+		wake:     make(chan struct{}, 1),
+	}
+	b.lanes[id] = l
+	b.work.Go(func() { l.run(b.running) })
+	return l, nil
+}
+
+// routesOf returns the routing key of a lane, and what has to exist for its messages to be safe.
+func (b *Broker) routesOf(id laneID) (key string, routes []route) {
+	switch id.kind {
+	case toRetry:
+		return b.topology.retry(id.of).key, b.topology.around(id.of)
+	case toDead:
+		return keyDead, []route{b.topology.dead()}
+	default:
+		return b.topology.main(id.of).key, b.topology.around(id.of)
+	}
+}

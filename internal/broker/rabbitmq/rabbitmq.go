@@ -1,0 +1,245 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// The defaults of Options.
+const (
+	DefaultRetryDelay = 500 * time.Millisecond
+	// DefaultDeliveryLimit is how often a quorum queue delivers a message again before it gives the message
+	// up to the dead-letter queue. A lost session counts against every message that it held, whoever is to
+	// blame, so the limit has to exceed what a long series of faults does to one good event; at one lost
+	// session every three seconds this is 50 minutes. It still ends the course of a message that breaks its
+	// consumer each time. Messages that are merely malformed never come near it: the processor refuses them
+	// at their first delivery.
+	DefaultDeliveryLimit = 1000
+	DefaultWindow        = 1024
+)
+
+const (
+	// maxName is the longest name that AMQP can carry.
+	maxName = 255
+	// maxPartitions leaves each queue a channel: a server allows 2047 to a connection.
+	maxPartitions = 1000
+	// maxWindow bounds Options.Window.
+	maxWindow = 1 << 16
+	// closeTimeout bounds how long Close waits for a server that does not answer.
+	closeTimeout = 5 * time.Second
+)
+
+// Options say which broker to use and how.
+type Options struct {
+	// Address gives the server's address at each connect.
+	Address binding.Source
+	// Exchange is the name of the simulation's exchange, with which the names of its queues begin.
+	Exchange string
+	// Partitions is the number of entry queues, and of exit queues.
+	Partitions int
+	// QueueType is quorum, which is the default, or classic.
+	QueueType plan.QueueType
+	// RetryDelay is how long a message that is retried stays away, in whole milliseconds.
+	RetryDelay time.Duration
+	// DeliveryLimit is how often a quorum queue delivers a message again.
+	DeliveryLimit int
+	// Window bounds the unconfirmed messages for each queue.
+	Window int
+	// Component names this process in the broker's list of connections.
+	Component string
+	// Logger gets the changes of the connections' states; nil discards them.
+	Logger *slog.Logger
+	// Registerer gets the metrics parking_broker_*; nil means none.
+	Registerer prometheus.Registerer
+}
+
+// complete fills defaults in and checks the rest.
+func (o Options) complete() (Options, error) {
+	setDefault(&o.QueueType, plan.QueueTypeQuorum)
+	setDefault(&o.RetryDelay, DefaultRetryDelay)
+	setDefault(&o.DeliveryLimit, DefaultDeliveryLimit)
+	setDefault(&o.Window, DefaultWindow)
+	setDefault(&o.Component, "parking")
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, o.check()
+}
+
+func setDefault[T comparable](value *T, byDefault T) {
+	var unset T
+	if *value == unset {
+		*value = byDefault
+	}
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Address == nil:
+		return errors.New("address: it is required")
+	case o.Exchange == "":
+		return errors.New("exchange: its name is required")
+	case o.Partitions < 1 || o.Partitions > maxPartitions:
+		return fmt.Errorf("partitions: %d is not in 1 to %d", o.Partitions, maxPartitions)
+	case o.QueueType != plan.QueueTypeQuorum && o.QueueType != plan.QueueTypeClassic:
+		return fmt.Errorf("queue type: %q is neither quorum nor classic", o.QueueType)
+	case o.RetryDelay < time.Millisecond || o.RetryDelay > 24*time.Hour:
+		return fmt.Errorf("retry delay: %s is not in 1ms to 24h", o.RetryDelay)
+	case o.DeliveryLimit < 1 || o.DeliveryLimit > deadDeliveryLimit:
+		return fmt.Errorf("delivery limit: %d is not in 1 to %d", o.DeliveryLimit, deadDeliveryLimit)
+	case o.Window < 1 || o.Window > maxWindow:
+		return fmt.Errorf("window: %d is not in 1 to %d", o.Window, maxWindow)
+	}
+	if len(o.Component) > maxName {
+		return fmt.Errorf("component: its name has more than %d bytes", maxName)
+	}
+	if longest := o.topology().retry(broker.Queue{Type: "entry", Partition: o.Partitions - 1}); len(longest.queue) > maxName {
+		return fmt.Errorf("exchange: with the name %s the queue %s has more than %d bytes", o.Exchange, longest.queue, maxName)
+	}
+	return nil
+}
+
+func (o Options) topology() topology {
+	return topology{
+		exchange: o.Exchange, partitions: o.Partitions, queueType: o.QueueType,
+		retryDelay: o.RetryDelay, deliveryLimit: o.DeliveryLimit,
+	}
+}
+
+// Broker is a client of one simulation's queues. It connects when it is first used. All methods are safe
+// for concurrent use.
+type Broker struct {
+	options  Options
+	topology topology
+	metrics  *collectors
+	log      *slog.Logger
+
+	publish *link // separate, because a server that blocks a publishing connection stops reading from it
+	consume *link
+	admin   *link
+
+	unconfirmed tally.Tally
+
+	running context.Context // ends with Close
+	stop    context.CancelFunc
+	work    sync.WaitGroup // the goroutines that end with running
+
+	mu       sync.RWMutex
+	isClosed bool
+	lanes    map[laneID]*lane
+	sessions map[*session]struct{}
+}
+
+var _ broker.Broker = (*Broker)(nil)
+
+// New returns a broker for the queues that the options name. It does not connect: Check does.
+func New(options Options) (*Broker, error) {
+	options, err := options.complete()
+	if err != nil {
+		return nil, fmt.Errorf("broker options: %w", err)
+	}
+	metrics, err := newCollectors(options.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of the broker: %w", err)
+	}
+	running, stop := context.WithCancel(context.Background())
+	b := &Broker{
+		options: options, topology: options.topology(), metrics: metrics, log: options.Logger,
+		running: running, stop: stop,
+		lanes: make(map[laneID]*lane), sessions: make(map[*session]struct{}),
+	}
+	b.publish = b.newLink("publish")
+	b.consume = b.newLink("consume")
+	b.admin = b.newLink("admin")
+	return b, nil
+}
+
+func (b *Broker) newLink(role string) *link {
+	connect := func(ctx context.Context) (*connection, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(b.running, cancel)()
+		return dial(ctx, b.options.Address, b.options.Component+" "+role)
+	}
+	return newLink(connect, b.log.With("role", role), b.metrics.of(role), b.running.Done())
+}
+
+// Check connects once and closes the connection. Its error is one line that names the address, without
+// the password, and the remedy.
+func (b *Broker) Check(ctx context.Context) error {
+	conn, err := dial(ctx, b.options.Address, b.options.Component+" check")
+	if err != nil {
+		return err
+	}
+	conn.close(closeTimeout)
+	return nil
+}
+
+// Close sends the acknowledgements that are still waiting and releases every connection. Deliveries that
+// are not settled, and those that were never received from their channels, go back to their queues.
+// Messages that are not confirmed are given up: Flush before.
+func (b *Broker) Close() error {
+	sessions, first := b.markClosed()
+	if !first {
+		return broker.ErrClosed
+	}
+	b.stop()
+	b.finish(sessions)
+	var closing sync.WaitGroup
+	for _, l := range []*link{b.publish, b.consume, b.admin} {
+		closing.Go(func() { l.close(closeTimeout) })
+	}
+	closing.Wait()
+	b.work.Wait()
+	return nil
+}
+
+func (b *Broker) markClosed() (sessions []*session, first bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed {
+		return nil, false
+	}
+	b.isClosed = true
+	for s := range b.sessions {
+		sessions = append(sessions, s)
+	}
+	return sessions, true
+}
+
+// finish ends the sessions and waits until they have sent what they have to send.
+func (b *Broker) finish(sessions []*session) {
+	timeout := time.After(closeTimeout)
+	for _, s := range sessions {
+		s.finish(broker.ErrClosed)
+	}
+	for _, s := range sessions {
+		select {
+		case <-s.done:
+		case <-timeout:
+			return // closing the connection ends them
+		}
+	}
+}
+
+// start runs f as one of the goroutines for which Close waits. It reports false when the broker is closed.
+func (b *Broker) start(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed {
+		return false
+	}
+	b.work.Go(f)
+	return true
+}

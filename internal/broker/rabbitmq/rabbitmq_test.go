@@ -1,0 +1,140 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"net/url"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/brokertest"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+func TestConformanceQuorum(t *testing.T)  { testConformance(t, plan.QueueTypeQuorum) }
+func TestConformanceClassic(t *testing.T) { testConformance(t, plan.QueueTypeClassic) }
+
+func testConformance(t *testing.T, queueType plan.QueueType) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
+		options := optionsFor(t, uri)
+		options.QueueType, options.RetryDelay = queueType, retryDelay
+		b := newBroker(t, options)
+		if err := b.Declare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return brokertest.Subject{
+			Broker:      b,
+			Interrupt:   b.Interrupt,
+			DeadLetters: func() []brokertest.DeadLetter { return deadLetters(t, uri, options.Exchange) },
+		}
+	})
+}
+
+// optionsFor returns options for a simulation of the test's own.
+func optionsFor(t testing.TB, uri string) rabbitmq.Options {
+	t.Helper()
+	return rabbitmq.Options{
+		Address:    source(t, uri),
+		Exchange:   "parking." + servers.Name(t),
+		Partitions: brokertest.Partitions,
+		Component:  t.Name()[:min(len(t.Name()), 200)],
+	}
+}
+
+func source(t testing.TB, uri string) binding.Source {
+	t.Helper()
+	parsed, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal("the server's URI cannot be parsed")
+	}
+	return func() (binding.Address, error) { return binding.Address{URI: parsed}, nil }
+}
+
+// newBroker returns a broker that is closed with the test, when its queues are deleted as well.
+func newBroker(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
+	t.Helper()
+	b := open(t, options)
+	t.Cleanup(func() { deleteQueues(t, options) })
+	return b
+}
+
+func open(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
+	t.Helper()
+	b, err := rabbitmq.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() }) // the test may have closed it
+	return b
+}
+
+func deleteQueues(t testing.TB, options rabbitmq.Options) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	options.Registerer = nil
+	b, err := rabbitmq.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(ctx); err != nil {
+		t.Errorf("delete the test's queues: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func deadLetters(t *testing.T, uri, exchange string) []brokertest.DeadLetter {
+	t.Helper()
+	var letters []brokertest.DeadLetter
+	for _, d := range drain(t, dialServer(t, uri), exchange+".dead") {
+		stage, _ := d.Headers[event.HeaderStage].(string)
+		detail, _ := d.Headers[event.HeaderReason].(string)
+		letters = append(letters, brokertest.DeadLetter{
+			Message: rabbitmq.Decode(&d),
+			Reason:  broker.Reason{Stage: stage, Detail: detail},
+		})
+	}
+	return letters
+}
+
+// dialServer connects as any program would.
+func dialServer(t *testing.T, uri string) *amqp.Channel {
+	t.Helper()
+	conn, err := amqp.Dial(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // the server may have been stopped
+	channel, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return channel
+}
+
+// drain takes what is ready in a queue.
+func drain(t *testing.T, channel *amqp.Channel, queue string) []amqp.Delivery {
+	t.Helper()
+	var all []amqp.Delivery
+	for {
+		d, ok, err := channel.Get(queue, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return all
+		}
+		all = append(all, d)
+	}
+}
