@@ -151,9 +151,12 @@ func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Re
 func simulate(t *testing.T, factory Factory) {
 	const partitions, entries, unmatched = 2, 400, 100
 	f := fixture{Store: factory(t, partitions), t: t}
+	// An exit that never meets its entry would be early for ever.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	var group errgroup.Group
 	for p := range partitions {
-		group.Go(func() error { return simulatePartition(t.Context(), f.Store, p, entries, unmatched) })
+		group.Go(func() error { return simulatePartition(ctx, f.Store, p, entries, unmatched) })
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
