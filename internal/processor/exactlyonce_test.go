@@ -83,14 +83,18 @@ const (
 	rejectedPlate = "REJECTED"
 )
 
-// publications draws what is published.
-func (sc scenario) publications() *published {
-	p := &published{
-		entries:   make([][]store.Published, sc.partitions),
-		exits:     make([][]store.Published, sc.partitions),
+func newPublished(partitions int) *published {
+	return &published{
+		entries:   make([][]store.Published, partitions),
+		exits:     make([][]store.Published, partitions),
 		summaries: make(map[string]event.Summary),
 		maybe:     make(map[string]event.Summary),
 	}
+}
+
+// publications is what is published.
+func (sc scenario) publications() *published {
+	p := newPublished(sc.partitions)
 	for i := range sc.plates {
 		plate := fmt.Sprintf("IN-%d", i)
 		p.entry(plate)
