@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -84,7 +85,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer stopServers()
+	defer func() { err = errors.Join(err, stopServers()) }()
 	for round := range o.rounds {
 		progress("round %d of %d", round+1, o.rounds)
 		if err := r.measureRound(ctx, env, o); err != nil {
@@ -128,22 +129,20 @@ func (r *report) measureRound(ctx context.Context, env environment, o options) e
 }
 
 // prepare starts the servers and builds the binary.
-func prepare(ctx context.Context, dir string) (environment, *report, func(), error) {
+func prepare(ctx context.Context, dir string) (environment, *report, func() error, error) {
 	progress("starting RabbitMQ and Redis, building parking")
-	rabbit, err := servers.StartRabbitMQ(ctx, dir+"/rabbitmq")
+	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{})
 	if err != nil {
 		return environment{}, nil, nil, err
 	}
-	redis, err := servers.StartRedis(ctx, dir+"/redis")
+	redis, err := servers.StartRedis(ctx, filepath.Join(dir, "redis"), servers.RedisOptions{})
 	if err != nil {
-		rabbit.Close()
-		return environment{}, nil, nil, err
+		return environment{}, nil, nil, errors.Join(err, rabbit.Close())
 	}
-	stopServers := func() { redis.Close(); rabbit.Close() }
+	stopServers := func() error { return errors.Join(redis.Close(), rabbit.Close()) }
 	binary, err := stack.Build(ctx, dir)
 	if err != nil {
-		stopServers()
-		return environment{}, nil, nil, err
+		return environment{}, nil, nil, errors.Join(err, stopServers())
 	}
 	env := environment{binary: binary, dir: dir, amqpURI: rabbit.URI(), redisURI: redis.URI()}
 	return env, &report{Broker: rabbit.Version(), Store: redis.Version()}, stopServers, nil

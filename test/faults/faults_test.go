@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/test/servers"
@@ -33,7 +35,7 @@ const (
 	exitRate     = 600
 )
 
-func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 func TestEveryEventCountsOnceWhateverCrashes(t *testing.T) {
 	s := startSimulation(t, "-race")
@@ -96,7 +98,7 @@ type simulation struct {
 
 func startSimulation(t *testing.T, buildFlags ...string) *simulation {
 	t.Helper()
-	s := &simulation{dir: t.TempDir(), rabbit: servers.NewRabbitMQ(t), redis: servers.NewRedis(t), random: newRandom(t)}
+	s := &simulation{dir: t.TempDir(), rabbit: servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), redis: servers.NewRedis(t, servers.RedisOptions{}), random: newRandom(t)}
 	binary, err := stack.Build(t.Context(), s.dir, buildFlags...)
 	if err != nil {
 		t.Fatal(err)
@@ -177,13 +179,13 @@ func (s *simulation) faults() []fault {
 			return s.killOne(ctx, []*stack.Process{s.stack.Summaries})
 		}},
 		{"kill -9 redis-server", func(ctx context.Context) error {
-			return errors.Join(s.redis.Kill(), s.pause(ctx), s.redis.Start())
+			return errors.Join(s.redis.Kill(), s.pause(ctx), s.redis.Start(ctx))
 		}},
 		{"kill -9 redis-server and a processor", func(ctx context.Context) error {
-			return errors.Join(s.redis.Kill(), s.killOne(ctx, s.stack.Processors), s.redis.Start())
+			return errors.Join(s.redis.Kill(), s.killOne(ctx, s.stack.Processors), s.redis.Start(ctx))
 		}},
 		{"kill -9 redis-server and the exit generator", func(ctx context.Context) error {
-			return errors.Join(s.redis.Kill(), s.killOne(ctx, s.stack.Exits), s.redis.Start())
+			return errors.Join(s.redis.Kill(), s.killOne(ctx, s.stack.Exits), s.redis.Start(ctx))
 		}},
 		{"stop and start RabbitMQ", func(ctx context.Context) error {
 			return errors.Join(s.ctl("stop_app"), s.pause(ctx), s.ctl("start_app"))
@@ -255,7 +257,11 @@ func (s *simulation) ctl(args ...string) error {
 }
 
 func (s *simulation) flushScripts(ctx context.Context) error {
-	client := s.redis.Client()
+	options, err := goredis.ParseURL(s.redis.URI())
+	if err != nil {
+		return fmt.Errorf("flush scripts: %w", err)
+	}
+	client := goredis.NewClient(options)
 	defer func() { _ = client.Close() }()
 	return client.ScriptFlush(ctx).Err()
 }
