@@ -197,6 +197,67 @@ func TestTransientFailureIsRetriedInPlaceWhileOthersGoOn(t *testing.T) {
 	})
 }
 
+func TestMessageThatCannotBeSettledDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		// stuck is the handler of the messages that get stuck, whose settling fails when unsettleable.
+		stuck        func(ctx context.Context) (Completion, error)
+		unsettleable bool
+	}{
+		{name: "a call that hangs", stuck: func(ctx context.Context) (Completion, error) { <-ctx.Done(); return Completion{}, ctx.Err() }},
+		{name: "a call that keeps failing", stuck: func(context.Context) (Completion, error) { return Completion{}, errDown }},
+		{
+			name:         "poison that the dead-letter queue does not take",
+			stuck:        func(context.Context) (Completion, error) { return Completion{}, Permanent(StageParse, "", errDown) },
+			unsettleable: true,
+		},
+		{
+			name:         "an early exit that the retry queue does not take",
+			stuck:        func(context.Context) (Completion, error) { return Completion{Outcome: OutcomeEarly}, nil },
+			unsettleable: true,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const stuck = 7
+				r := newRig(t, stuck+1, nil, handlerFunc(func(ctx context.Context, msg broker.Message) (Completion, error) {
+					if msg.ID == "stuck" {
+						return tt.stuck(ctx)
+					}
+					return Completion{Outcome: OutcomeMatched}, nil
+				}))
+				for range stuck {
+					s := &fakeSettler{}
+					if tt.unsettleable {
+						s.failures = slices.Repeat([]error{errDown}, 1000)
+					}
+					r.queues.queue(exitQueue) <- broker.Delivery{Message: broker.Message{ID: "stuck"}, Queue: exitQueue, Settler: s}
+				}
+				var others []*fakeSettler
+				for i := range 100 {
+					others = append(others, r.queues.deliver(exitQueue, fmt.Sprint(i)))
+				}
+				took := elapsed(func() {
+					r.start(t)
+					synctest.Wait()
+				})
+				for _, s := range others {
+					s.expect(t, "ack")
+				}
+				if took != 0 {
+					t.Errorf("the others took %v", took)
+				}
+				if err := r.finish(); !errors.Is(err, ErrUnfinished) {
+					t.Errorf("error %v, want %v", err, ErrUnfinished)
+				}
+			})
+		})
+	}
+}
+
 // busy is an error of a party that asks to be left alone.
 type busy time.Duration
 
