@@ -112,7 +112,7 @@ func (p *partition) recordExit(e store.ExitStep, at time.Time) store.ExitResult 
 		return store.ExitResult{Result: result}
 	}
 	p.visits.end(e.Plate)
-	summary := event.Summary{ID: e.Origin.ID, Plate: e.Plate, EntryAt: parked.entered.UTC(), ExitAt: e.At.UTC()}
+	summary := event.Summary{ID: e.Origin.ID, Plate: e.Plate, EntryAt: parked.entered(), ExitAt: e.At.UTC()}
 	p.outbox[e.Origin.ID] = summary
 	return store.ExitResult{Result: result, Summary: summary}
 }
@@ -124,7 +124,7 @@ func (p *partition) meet(e store.ExitStep, kind exitKind, now int64) (visit, sto
 	}
 	parked, found := p.visits.get(e.Plate, now)
 	switch {
-	case found && parked.entered.After(e.At):
+	case found && parked.entered().After(e.At):
 		return visit{}, store.ResultPrecedesEntry
 	case found:
 		return parked, store.ResultMatched
@@ -287,11 +287,12 @@ func (p *partition) release(c store.Claim, plates []store.Plate, at time.Time) {
 	if claims == nil {
 		return
 	}
-	expires := at.UnixNano() + int64(c.MaxStay+p.visitMargin)
+	now := at.UnixNano()
+	expires := now + int64(c.MaxStay+p.visitMargin)
 	for _, a := range claims.release(c.Token) {
 		if slices.ContainsFunc(plates, func(released store.Plate) bool { return released.Plate == a.plate }) {
 			p.pool.put(a.plate, a.at)
-			p.visits.release(a.plate, expires)
+			p.visits.release(a.plate, expires, now)
 		}
 	}
 }

@@ -19,3 +19,7 @@ func TestConformance(t *testing.T) {
 		return s
 	})
 }
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, 16, func(*testing.B) store.Store { return New(1) })
+}

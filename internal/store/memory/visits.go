@@ -2,15 +2,25 @@ package memory
 
 import "time"
 
-// visit is a parked car.
+// visit is a parked car, in little memory and without a pointer, as there may be millions of them.
 type visit struct {
-	entered time.Time
+	// enteredSec and enteredNano are the instant of the entry: Unix seconds, and nanoseconds beyond.
+	enteredSec  int64
+	enteredNano int32
 	// parked is false while the visit has been claimed but its entry has not been processed: no car is
 	// there yet.
 	parked bool
 	// expires is when the visit ends by itself, in Unix nanoseconds.
 	expires int64
 }
+
+func newVisit(entered time.Time, expires int64) visit {
+	return visit{
+		enteredSec: entered.Unix(), enteredNano: int32(entered.Nanosecond()), parked: true, expires: expires,
+	}
+}
+
+func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.enteredNano)).UTC() }
 
 // sweepInterval is how often expired claimed visits are looked for, in nanoseconds.
 const sweepInterval = int64(time.Minute)
@@ -42,13 +52,13 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
-		v.claimed[plate] = visit{entered: entered, parked: true, expires: max(expires, found.expires)}
+		v.claimed[plate] = newVisit(entered, max(expires, found.expires))
 		return
 	}
 	if found, ok := v.unclaimed[plate]; ok {
 		expires = max(expires, found.expires)
 	}
-	v.keep(plate, visit{entered: entered, parked: true, expires: expires})
+	v.keep(plate, newVisit(entered, expires))
 }
 
 // keep puts an unclaimed visit in its place.
@@ -65,14 +75,17 @@ func (v *visits) claim(plate string, expires, now int64) {
 		found = v.unclaimed[plate]
 		delete(v.unclaimed, plate)
 	}
+	if found.expires <= now {
+		found = visit{}
+	}
 	found.expires = expires
 	v.claimed[plate] = found
 }
 
 // release undoes a claim.
-func (v *visits) release(plate string, expires int64) {
+func (v *visits) release(plate string, expires, now int64) {
 	found, ok := v.claimed[plate]
-	if !ok {
+	if !ok || found.expires <= now {
 		return
 	}
 	found.expires = expires

@@ -61,3 +61,11 @@ func withUser(t testing.TB, uri, user, password string) string {
 	u.User = url.UserPassword(user, password)
 	return u.String()
 }
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, 256, func(b *testing.B) store.Store {
+		simulation := servers.Name(b)
+		servers.RemoveKeys(b, simulation)
+		return open(b, servers.RedisURI(b), simulation, 1)
+	})
+}

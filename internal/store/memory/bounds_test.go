@@ -1,0 +1,141 @@
+package memory
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+// TestMemoryIsBounded moves the clock, which the conformance suite cannot.
+func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	const stay = int64(time.Hour)
+	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+
+	t.Run("an hour's worth of visits is held, claimed or not", func(t *testing.T) {
+		t.Parallel()
+		v := newVisits()
+		largest := 0
+		for minute := range int64(48 * 60) {
+			now := start.Add(time.Duration(minute) * time.Minute).UnixNano()
+			for i := range 10 {
+				v.enter(fmt.Sprint(minute, "-", i), start, now+stay, now)
+			}
+			v.claim(fmt.Sprint(minute, "-", 0), now+int64(store.ClaimedStay), now)
+			v.end(fmt.Sprint(minute, "-", 0))
+			v.claim(fmt.Sprint(minute, "-", 1), now+int64(store.ClaimedStay), now)
+			largest = max(largest, len(v.unclaimed))
+			if held := len(v.claimed); held > 24*60+1 {
+				t.Fatalf("minute %d: %d claimed visits are held; want those of a day at most", minute, held)
+			}
+			if queued := v.expiry.len(); queued > 10*60 {
+				t.Fatalf("minute %d: %d expiries are queued; want those of an hour at most", minute, queued)
+			}
+		}
+		if want := 8 * 60; largest > want {
+			t.Errorf("up to %d unclaimed visits were held; want %d at most", largest, want)
+		}
+	})
+	t.Run("a stranger is forgotten after its time, and not before", func(t *testing.T) {
+		t.Parallel()
+		e := newExpiring(time.Hour)
+		now := start.UnixNano()
+		if e.add("a", now) || !e.add("a", now+stay-1) {
+			t.Error("the name is not remembered for an hour")
+		}
+		if e.has("a", now+stay) || e.add("a", now+stay) {
+			t.Error("the name is remembered for more than an hour")
+		}
+		for hour := int64(2); hour < 12; hour++ {
+			for i := range 100 {
+				e.add(fmt.Sprint(hour, "-", i), now+hour*stay)
+			}
+			if len(e.expires) > 101 || e.order.len() > 101 {
+				t.Fatalf("%d names are held; want those of an hour", len(e.expires))
+			}
+		}
+	})
+	t.Run("claims that are forgotten take no memory", func(t *testing.T) {
+		t.Parallel()
+		c := newClaims()
+		for token := range int64(10 * store.ClaimsRemembered) {
+			c.remember(token, []available{{plate: "A"}})
+			c.remember(-token, nil)
+		}
+		if len(c.byToken) != store.ClaimsRemembered || c.tokens.len() != store.ClaimsRemembered {
+			t.Errorf("%d claims are held; want %d", len(c.byToken), store.ClaimsRemembered)
+		}
+	})
+}
+
+func TestQueueIsFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var q queue[int]
+		var model []int
+		for i := range rapid.IntRange(0, 20).Draw(t, "rounds") {
+			for j := range rapid.IntRange(0, 200).Draw(t, "pushes") {
+				q.push(1000*i + j)
+				model = append(model, 1000*i+j)
+			}
+			for range min(len(model), rapid.IntRange(0, 200).Draw(t, "pops")) {
+				if got := *q.front(); got != model[0] {
+					t.Fatalf("front = %d; want %d", got, model[0])
+				}
+				if got := q.pop(); got != model[0] {
+					t.Fatalf("pop = %d; want %d", got, model[0])
+				}
+				model = model[1:]
+			}
+			if q.len() != len(model) {
+				t.Fatalf("len = %d; want %d", q.len(), len(model))
+			}
+		}
+		if len(q.ring) > max(smallestRing, 8*len(model)) {
+			t.Fatalf("a ring of %d holds %d items", len(q.ring), len(model))
+		}
+	})
+}
+
+func TestPoolIsOrdered(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := newPool()
+		model := map[string]int64{}
+		for range rapid.IntRange(0, 200).Draw(t, "puts") {
+			plate := fmt.Sprint(rapid.IntRange(0, 50).Draw(t, "plate"))
+			at := rapid.Int64Range(0, 100).Draw(t, "at")
+			p.put(plate, at)
+			model[plate] = at
+		}
+		until := rapid.Int64Range(-1, 50).Draw(t, "evicted until")
+		p.evict(until)
+		var want []available
+		for plate, at := range model {
+			if at > until {
+				want = append(want, available{at: at, plate: plate})
+			}
+		}
+		slices.SortFunc(want, func(a, b available) int {
+			if a.less(b) {
+				return -1
+			}
+			return 1
+		})
+		if p.len() != len(want) {
+			t.Fatalf("len = %d; want %d", p.len(), len(want))
+		}
+		var got []available
+		for a, found := p.take(100); found; a, found = p.take(100) {
+			got = append(got, a)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("took %v; want %v", got, want)
+		}
+	})
+}
