@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -45,6 +46,8 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 		case answers500:
 			w.WriteHeader(http.StatusInternalServerError)
 		case hangs:
+			// Only once the body is read does the server notice that the client has gone.
+			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:
 			forward.ServeHTTP(httptest.NewRecorder(), r)
