@@ -323,14 +323,22 @@ type PodTemplate struct {
 type PodMetadata struct {
 	// labels are added to the pods'; those that the operator itself sets cannot be changed.
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels map[string]LabelValue `json:"labels,omitempty"`
 
 	// annotations are added to the pods'.
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
+
+// LabelValue is the value of a label.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:XValidation:rule="!format.labelValue().validate(self).hasValue()",message="must be a label's value: at most 63 letters, digits, dashes, underscores and dots"
+type LabelValue string
 
 // RabbitMQSpec says which RabbitMQ carries the events, and how.
 //
@@ -450,6 +458,7 @@ type ManagedRedis struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an API of your own: set url, or remove secretRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^[^/]*//[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
 type SummaryAPISpec struct {
 	// managed runs the API that comes with the operator, which keeps the summaries in SQLite. It is deleted
 	// with the simulation. This is the default.
@@ -461,7 +470,7 @@ type SummaryAPISpec struct {
 	// It must not hold credentials: these go into the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != '' && !self.contains('@')",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", without user name and password: these go into the Secret that secretRef names"
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\""
 	// +optional
 	URL string `json:"url,omitempty"`
 
@@ -501,6 +510,7 @@ type StorageSpec struct {
 	// storageClassName is the volume's storage class. Without it the cluster's default class is used.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a StorageClass, in lower case"
 	// +optional
 	StorageClassName string `json:"storageClassName,omitempty"`
 }
@@ -552,8 +562,9 @@ type MonitoringSpec struct {
 	// labels are added to ServiceMonitors and PrometheusRules, for a Prometheus that selects them by label:
 	// for example {"release": "prometheus"}.
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels map[string]LabelValue `json:"labels,omitempty"`
 
 	// rules Auto creates a PrometheusRule with recording rules and alerts as soon as the cluster serves that
 	// kind; Disabled creates none.

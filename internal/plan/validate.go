@@ -304,11 +304,11 @@ func (f *faults) template(path *field.Path, t *v1alpha1.PodTemplate) {
 	}
 }
 
-func (f *faults) labels(path *field.Path, labels map[string]string, limit int) {
+func (f *faults) labels(path *field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
 	f.entries(path, len(labels), limit)
 	for _, key := range sortedKeys(labels) {
 		f.qualifiedName(path, key, "a label")
-		if value := labels[key]; len(validation.IsValidLabelValue(value)) > 0 {
+		if value := string(labels[key]); len(validation.IsValidLabelValue(value)) > 0 {
 			f.invalid(path.Key(key), value, "must be a label's value: at most 63 letters, digits, dashes, underscores and dots")
 		}
 	}

@@ -1,0 +1,113 @@
+// Package crd checks what is generated from the types of the API: that it is up to date, that API servers
+// accept it, and that it accepts, defaults and refuses what the types are documented to. It is a module of
+// its own, because that takes the API server's own code.
+package crd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+)
+
+// Admission decides about custom resources as an API server does.
+type Admission struct {
+	structural *schema.Structural
+	schema     validation.SchemaValidator
+	rules      *cel.Validator
+}
+
+// Load reads a CustomResourceDefinition of one version and checks it as an API server does when it is created.
+func Load(ctx context.Context, path string) (*Admission, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var external apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(text, &external); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	apiextensionsv1.SetDefaults_CustomResourceDefinition(&external)
+	apiextensionsv1.SetDefaults_CustomResourceDefinitionSpec(&external.Spec)
+	external.Status.StoredVersions = []string{external.Spec.Versions[0].Name}
+	var definition apiextensions.CustomResourceDefinition
+	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&external, &definition, nil); err != nil {
+		return nil, fmt.Errorf("convert %s: %w", path, err)
+	}
+	if errs := crdvalidation.ValidateCustomResourceDefinition(ctx, &definition); len(errs) > 0 {
+		return nil, fmt.Errorf("%s is not valid: %w", path, errs.ToAggregate())
+	}
+	properties := definition.Spec.Validation.OpenAPIV3Schema
+	structural, err := schema.NewStructural(properties)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not structural: %w", path, err)
+	}
+	validator, _, err := validation.NewSchemaValidator(properties)
+	if err != nil {
+		return nil, fmt.Errorf("make a validator of %s: %w", path, err)
+	}
+	return &Admission{
+		structural: structural,
+		schema:     validator,
+		rules:      cel.NewValidator(structural, true, math.MaxInt64),
+	}, nil
+}
+
+// Create fills in the defaults of an object, and returns why it may not be created.
+func (a *Admission) Create(ctx context.Context, object map[string]any) error {
+	return a.admit(ctx, object, nil)
+}
+
+// Update fills in the defaults of an object, and returns why it may not take the place of another.
+func (a *Admission) Update(ctx context.Context, object, old map[string]any) error {
+	return a.admit(ctx, object, old)
+}
+
+func (a *Admission) admit(ctx context.Context, object, old map[string]any) error {
+	var errs []error
+	unknown := pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	for _, path := range unknown {
+		errs = append(errs, fmt.Errorf("unknown field %q", path))
+	}
+	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
+	defaulting.Default(object, a.structural)
+	malformed := false
+	for _, err := range validation.ValidateCustomResource(nil, object, a.schema) {
+		errs = append(errs, err)
+		malformed = malformed || slices.Contains(malformations(), err.Type)
+	}
+	if malformed {
+		return errors.Join(errs...)
+	}
+	// A nil map in an interface is not nil.
+	var before any
+	if old != nil {
+		before = old
+	}
+	const limit = 10_000_000 // what an API server spends on the rules of one object
+	found, _ := a.rules.Validate(ctx, nil, a.structural, object, before, limit)
+	for _, err := range found {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// malformations are the faults that keep an API server from checking the rules of an object.
+func malformations() []field.ErrorType {
+	return []field.ErrorType{
+		field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid,
+	}
+}

@@ -1,0 +1,451 @@
+// Package plantest holds manifests for the tests of whatever accepts manifests.
+package plantest
+
+import "strings"
+
+// Head is the beginning of a valid manifest in YAML, up to its spec.
+const Head = "apiVersion: simulation.parking.dev/v1alpha1\nkind: ParkingSimulation\nmetadata: {name: rush-hour}\n"
+
+// Faulty is a manifest with a fault in its spec.
+type Faulty struct {
+	// Name says what is wrong, as a test's name.
+	Name string
+	// Spec is the inside of the spec in YAML's flow style.
+	Spec string
+	// Error is what package plan says of it.
+	Error string
+	// Admission is part of what the API server says of it; empty when it takes more to find out.
+	Admission string
+}
+
+// Manifest is the whole manifest in YAML.
+func (f Faulty) Manifest() string { return Head + "spec: {" + f.Spec + "}\n" }
+
+// FaultyManifests are manifests that nothing may accept.
+func FaultyManifests() []Faulty {
+	return []Faulty{
+		// Names and types of fields.
+		{
+			Name:      "an unknown field",
+			Spec:      "entri: {}",
+			Error:     `spec.entri: Forbidden: unknown field: did you mean "entry"?`,
+			Admission: `unknown field "spec.entri"`,
+		},
+		{
+			Name:      "an unknown field deep down",
+			Spec:      "entry: {stages: [{duration: 1s, rate: 1}, {duration: 1s, raet: 1}]}",
+			Error:     `spec.entry.stages[1].raet: Forbidden: unknown field: did you mean "rate"?`,
+			Admission: `unknown field "spec.entry.stages[1].raet"`,
+		},
+		{
+			Name:      "a field that resembles none",
+			Spec:      "speed: 1",
+			Error:     `spec.speed: Forbidden: unknown field: did you mean "seed"?`,
+			Admission: `unknown field "spec.speed"`,
+		},
+		{
+			Name:      "a field unlike any other",
+			Spec:      "velocity: 1",
+			Error:     `spec.velocity: Forbidden: unknown field: remove it, or look up with "kubectl explain" what there is`,
+			Admission: `unknown field "spec.velocity"`,
+		},
+		{
+			Name:      "two faults at once",
+			Spec:      "entry: {rate: x, raet: 1}",
+			Error:     `spec.entry.raet: Forbidden: unknown field: did you mean "rate"?; spec.entry.rate: Invalid value: "x": must be a whole number of at most 32 bits`,
+			Admission: `unknown field "spec.entry.raet"`,
+		},
+		{
+			Name:      "a rate in words",
+			Spec:      "entry: {rate: fast}",
+			Error:     `spec.entry.rate: Invalid value: "fast": must be a whole number of at most 32 bits`,
+			Admission: `spec.entry.rate in body must be of type integer: "string"`,
+		},
+		{
+			Name:      "a rate with a fraction",
+			Spec:      "entry: {rate: 1.5}",
+			Error:     `spec.entry.rate: Invalid value: "1.5": must be a whole number of at most 32 bits`,
+			Admission: `spec.entry.rate in body must be of type int32: "float64"`,
+		},
+		{
+			Name:      "a rate beyond 32 bits",
+			Spec:      "entry: {rate: 3000000000}",
+			Error:     `spec.entry.rate: Invalid value: "3000000000": must be a whole number of at most 32 bits`,
+			Admission: `spec.entry.rate in body should be less than or equal to 1000000`,
+		},
+		{
+			Name:      "a suspend in words",
+			Spec:      "suspend: maybe",
+			Error:     `spec.suspend: Invalid value: "maybe": must be true or false`,
+			Admission: `spec.suspend in body must be of type boolean: "string"`,
+		},
+		{
+			Name:      "a policy that is a number",
+			Spec:      "deletionPolicy: 1",
+			Error:     `spec.deletionPolicy: Invalid value: "1": must be a string: put it in quotes`,
+			Admission: `spec.deletionPolicy in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "stages that are an object",
+			Spec:      "entry: {stages: {duration: 1s}}",
+			Error:     `spec.entry.stages: Invalid value: "{\"duration\":\"1s\"}": must be a list`,
+			Admission: `spec.entry.stages in body must be of type array: "object"`,
+		},
+		{
+			Name:      "a duration of a number",
+			Spec:      "duration: 30",
+			Error:     `spec.duration: Invalid value: "30": must be a duration such as "30s" or "1h30m"`,
+			Admission: `spec.duration in body must be of type string: "integer"`,
+		},
+		{
+			Name:      "a duration in days",
+			Spec:      "duration: 1d",
+			Error:     `spec.duration: Invalid value: "1d": must be a duration such as "30s" or "1h30m"`,
+			Admission: `must be a duration above 0s and up to 8760h, such as "30m" or "1h30m"; leave it out to run until deletion`,
+		},
+		{
+			Name:      "a size in words",
+			Spec:      "redis: {managed: {storage: {size: big}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: "big": must be a quantity such as "2Gi" or "500m"`,
+			Admission: `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+		},
+		{
+			Name:      "labels that are a list",
+			Spec:      "monitoring: {labels: [a]}",
+			Error:     `spec.monitoring.labels: Invalid value: "[\"a\"]": must be an object`,
+			Admission: `spec.monitoring.labels in body must be of type object: "array"`,
+		},
+		{
+			Name:  "a template with another field",
+			Spec:  "entry: {template: {spec: {nodeSelecter: {}}}}",
+			Error: `spec.entry.template.spec.nodeSelecter: Forbidden: unknown field: did you mean "nodeSelector"?`,
+		},
+		{
+			Name:  "a container with another field",
+			Spec:  "processor: {template: {spec: {containers: [{name: parking, imagePolicy: Always}]}}}",
+			Error: `spec.processor.template.spec.containers[0].imagePolicy: Forbidden: unknown field: remove it, or look up with "kubectl explain" what there is`,
+		},
+		{
+			Name:  "a template of the wrong type",
+			Spec:  "exit: {template: {spec: {hostNetwork: 1}}}",
+			Error: `spec.exit.template.spec.hostNetwork: Invalid value: "1": must be true or false`,
+		},
+		{
+			Name:      "a template that is a list",
+			Spec:      "summaryAPI: {managed: {template: {spec: [a]}}}",
+			Error:     `spec.summaryAPI.managed.template.spec: Invalid value: "[\"a\"]": must be an object`,
+			Admission: `spec.summaryAPI.managed.template.spec in body must be of type object: "array"`,
+		},
+
+		// Bounds.
+		{
+			Name:      "a negative rate",
+			Spec:      "entry: {rate: -1}",
+			Error:     `spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events a second`,
+			Admission: `spec.entry.rate in body should be greater than or equal to 0`,
+		},
+		{
+			Name:      "a rate beyond all",
+			Spec:      "exit: {rate: 1000001}",
+			Error:     `spec.exit.rate: Invalid value: 1000001: must be from 0 to 1000000 events a second`,
+			Admission: `spec.exit.rate in body should be less than or equal to 1000000`,
+		},
+		{
+			Name:      "a ratio of 101",
+			Spec:      "exit: {matchPercent: 101}",
+			Error:     `spec.exit.matchPercent: Invalid value: 101: must be from 0 to 100 percent`,
+			Admission: `spec.exit.matchPercent in body should be less than or equal to 100`,
+		},
+		{
+			Name:      "a negative ratio",
+			Spec:      "exit: {matchPercent: -1}",
+			Error:     `spec.exit.matchPercent: Invalid value: -1: must be from 0 to 100 percent`,
+			Admission: `spec.exit.matchPercent in body should be greater than or equal to 0`,
+		},
+		{
+			Name:      "a negative seed",
+			Spec:      "seed: -1",
+			Error:     `spec.seed: Invalid value: -1: must not be negative`,
+			Admission: `spec.seed in body should be greater than or equal to 0`,
+		},
+		{
+			Name:      "a negative number of pods",
+			Spec:      "processor: {replicas: -1}",
+			Error:     `spec.processor.replicas: Invalid value: -1: must be from 0 to 1000 pods`,
+			Admission: `spec.processor.replicas in body should be greater than or equal to 0`,
+		},
+		{
+			Name:      "too many generators",
+			Spec:      "exit: {replicas: 65}",
+			Error:     `spec.exit.replicas: Invalid value: 65: must be from 0 to 64 pods`,
+			Admission: `spec.exit.replicas in body should be less than or equal to 64`,
+		},
+		{
+			Name:      "no concurrency",
+			Spec:      "processor: {concurrency: 0}",
+			Error:     `spec.processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`,
+			Admission: `spec.processor.concurrency in body should be greater than or equal to 1`,
+		},
+		{
+			Name:      "no partitions",
+			Spec:      "rabbitmq: {partitions: 0}",
+			Error:     `spec.rabbitmq.partitions: Invalid value: 0: must be from 1 to 64 partitions`,
+			Admission: `spec.rabbitmq.partitions in body should be greater than or equal to 1`,
+		},
+		{
+			Name:      "too many partitions",
+			Spec:      "rabbitmq: {partitions: 65}",
+			Error:     `spec.rabbitmq.partitions: Invalid value: 65: must be from 1 to 64 partitions`,
+			Admission: `spec.rabbitmq.partitions in body should be less than or equal to 64`,
+		},
+		{
+			Name:      "a duration of nothing",
+			Spec:      "duration: 0s",
+			Error:     `spec.duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "30m"`,
+			Admission: `must be a duration above 0s and up to 8760h, such as "30m" or "1h30m"; leave it out to run until deletion`,
+		},
+		{
+			Name:      "a negative duration",
+			Spec:      "duration: -5m",
+			Error:     `spec.duration: Invalid value: "-5m0s": must be a duration above 0s and up to 8760h, such as "30m"`,
+			Admission: `must be a duration above 0s and up to 8760h, such as "30m" or "1h30m"; leave it out to run until deletion`,
+		},
+		{
+			Name:      "a duration of years",
+			Spec:      "duration: 9000h",
+			Error:     `spec.duration: Invalid value: "9000h0m0s": must be a duration above 0s and up to 8760h, such as "30m"`,
+			Admission: `must be a duration above 0s and up to 8760h, such as "30m" or "1h30m"; leave it out to run until deletion`,
+		},
+		{
+			Name:      "no maxStay",
+			Spec:      "exit: {minStay: 0s}, plates: {maxStay: 0s}",
+			Error:     `spec.plates.maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; spec.exit.minStay: Invalid value: "0s": must be less than plates.maxStay, which is 0s, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Admission: `must be a duration above 0s and up to 8760h, such as "10m" or "1h"`,
+		},
+		{
+			Name:      "minStay as long as maxStay",
+			Spec:      "exit: {minStay: 60m}",
+			Error:     `spec.exit.minStay: Invalid value: "1h0m0s": must be less than plates.maxStay, which is 1h0m0s, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Admission: `exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+		},
+		{
+			Name:      "more cars than plates",
+			Spec:      "entry: {rate: 8789}, plates: {maxStay: 10000s}",
+			Error:     `spec.entry.rate: Invalid value: 8789: times plates.maxStay, 2h46m40s, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
+			Admission: `entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay`,
+		},
+		{
+			Name:      "a stage with too many cars",
+			Spec:      "entry: {stages: [{duration: 1m, rate: 1000000}]}",
+			Error:     `spec.entry.stages[0].rate: Invalid value: 1000000: times plates.maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
+			Admission: `the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
+		},
+		{
+			Name:      "unknown arrivals",
+			Spec:      "entry: {arrivals: Bursty}",
+			Error:     `spec.entry.arrivals: Unsupported value: "Bursty": supported values: "Uniform", "Poisson"`,
+			Admission: `spec.entry.arrivals: Unsupported value: "Bursty": supported values: "Uniform", "Poisson"`,
+		},
+		{
+			Name:      "no stages in stages",
+			Spec:      "entry: {stages: []}",
+			Error:     `spec.entry.stages: Invalid value: 0: must have from 1 to 100 items; leave it out for a constant rate`,
+			Admission: `spec.entry.stages in body should have at least 1 items`,
+		},
+		{
+			Name:      "too many stages",
+			Spec:      "entry: {stages: [" + strings.Repeat("{duration: 1s, rate: 1},", 101) + "]}",
+			Error:     `spec.entry.stages: Invalid value: 101: must have from 1 to 100 items; leave it out for a constant rate`,
+			Admission: `spec.entry.stages: Too many: 101: must have at most 100 items`,
+		},
+		{
+			Name:      "a stage without duration",
+			Spec:      "entry: {stages: [{rate: 10}]}",
+			Error:     `spec.entry.stages[0].duration: Required value: say how long the ramp takes, such as "5m"; for a jump take "1ms"`,
+			Admission: `spec.entry.stages[0].duration: Required value`,
+		},
+		{
+			Name:      "a stage without rate",
+			Spec:      "exit: {stages: [{duration: 5m}]}",
+			Error:     `spec.exit.stages[0].rate: Required value: say how many events a second are reached at the end of the stage`,
+			Admission: `spec.exit.stages[0].rate: Required value`,
+		},
+		{
+			Name:      "a stage of no time",
+			Spec:      "exit: {stages: [{duration: 0s, rate: 1}]}",
+			Error:     `spec.exit.stages[0].duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5m"`,
+			Admission: `must be a duration above 0s and up to 8760h, such as "5m"; for a jump take "1ms"`,
+		},
+		{
+			Name:      "a stage with a negative rate",
+			Spec:      "exit: {stages: [{duration: 1s, rate: -1}]}",
+			Error:     `spec.exit.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events a second`,
+			Admission: `spec.exit.stages[0].rate in body should be greater than or equal to 0`,
+		},
+		{
+			Name:      "an unknown queue type",
+			Spec:      "rabbitmq: {queueType: Stream}",
+			Error:     `spec.rabbitmq.queueType: Unsupported value: "Stream": supported values: "Quorum", "Classic"`,
+			Admission: `spec.rabbitmq.queueType: Unsupported value: "Stream": supported values: "Quorum", "Classic"`,
+		},
+		{
+			Name:      "an unknown policy",
+			Spec:      "deletionPolicy: Orphan",
+			Error:     `spec.deletionPolicy: Unsupported value: "Orphan": supported values: "Delete", "Retain"`,
+			Admission: `spec.deletionPolicy: Unsupported value: "Orphan": supported values: "Delete", "Retain"`,
+		},
+		{
+			Name:      "an unknown mode",
+			Spec:      "monitoring: {rules: Always}",
+			Error:     `spec.monitoring.rules: Unsupported value: "Always": supported values: "Auto", "Disabled"`,
+			Admission: `spec.monitoring.rules: Unsupported value: "Always": supported values: "Auto", "Disabled"`,
+		},
+		{
+			Name:      "scraping too often",
+			Spec:      "monitoring: {interval: 500ms}",
+			Error:     `spec.monitoring.interval: Invalid value: "500ms": must be a duration from 1s to 1h, such as "15s"`,
+			Admission: `must be a duration from 1s to 1h, such as "15s"`,
+		},
+		{
+			Name:      "a label that is none",
+			Spec:      "monitoring: {labels: {release: 'my prometheus'}}",
+			Error:     `spec.monitoring.labels[release]: Invalid value: "my prometheus": must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
+			Admission: `must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
+		},
+		{
+			Name:      "a label's key that is none",
+			Spec:      "processor: {template: {metadata: {labels: {'a b': c}}}}",
+			Error:     `spec.processor.template.metadata.labels[a b]: Invalid value: "a b": must be a label's key such as "team" or "example.com/team"`,
+			Admission: `must have keys such as "team" or "example.com/team"`,
+		},
+		{
+			Name:      "an annotation's key of nothing",
+			Spec:      "processor: {template: {metadata: {annotations: {'': c}}}}",
+			Error:     `spec.processor.template.metadata.annotations[]: Invalid value: "": must be an annotation's key such as "team" or "example.com/team"`,
+			Admission: `must have keys such as "team" or "example.com/team"`,
+		},
+		{
+			Name:      "an objective of no time",
+			Spec:      "objectives: {processingP99: 0s}",
+			Error:     `spec.objectives.processingP99: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5ms"`,
+			Admission: `must be a duration above 0s, such as "5ms"; leave it out for no objective`,
+		},
+		{
+			Name:      "fewer than no losses",
+			Spec:      "objectives: {maxLost: -1}",
+			Error:     `spec.objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`,
+			Admission: `spec.objectives.maxLost in body should be greater than or equal to 0`,
+		},
+		{
+			Name:      "two brokers",
+			Spec:      "rabbitmq: {managed: {}, secretRef: {name: a}}",
+			Error:     `spec.rabbitmq: Invalid value: "managed, secretRef": at most one of clusterRef, managed, secretRef may be set: remove the others`,
+			Admission: `at most one of managed, clusterRef and secretRef may be set: remove the others`,
+		},
+		{
+			Name:      "three brokers",
+			Spec:      "rabbitmq: {managed: {}, clusterRef: {name: a}, secretRef: {name: a}}",
+			Error:     `spec.rabbitmq: Invalid value: "clusterRef, managed, secretRef": at most one of clusterRef, managed, secretRef may be set: remove the others`,
+			Admission: `at most one of managed, clusterRef and secretRef may be set: remove the others`,
+		},
+		{
+			Name:      "two stores",
+			Spec:      "redis: {managed: {}, secretRef: {name: a}}",
+			Error:     `spec.redis: Invalid value: "managed, secretRef": at most one of managed, secretRef may be set: remove the others`,
+			Admission: `at most one of managed and secretRef may be set: remove the other`,
+		},
+		{
+			Name:      "two summary APIs",
+			Spec:      "summaryAPI: {managed: {}, url: 'https://example.com'}",
+			Error:     `spec.summaryAPI: Invalid value: "managed, url": at most one of managed, url may be set: remove the others`,
+			Admission: `at most one of managed and url may be set: remove the other`,
+		},
+		{
+			Name:      "a Secret for our own API",
+			Spec:      "summaryAPI: {secretRef: {name: a}}",
+			Error:     `spec.summaryAPI.secretRef: Forbidden: is for an API of your own: set url, or remove secretRef`,
+			Admission: `secretRef is for an API of your own: set url, or remove secretRef`,
+		},
+		{
+			Name:      "a URL without scheme",
+			Spec:      "summaryAPI: {url: example.com}",
+			Error:     `spec.summaryAPI.url: Invalid value: "example.com": must be an absolute http or https URL such as "https://example.com/v1/visits"`,
+			Admission: `must be an absolute http or https URL such as "https://example.com/v1/visits"`,
+		},
+		{
+			Name:      "a URL of another scheme",
+			Spec:      "summaryAPI: {url: 'ftp://example.com'}",
+			Error:     `spec.summaryAPI.url: Invalid value: "ftp://example.com": must be an absolute http or https URL such as "https://example.com/v1/visits"`,
+			Admission: `must be an absolute http or https URL such as "https://example.com/v1/visits"`,
+		},
+		{
+			Name:      "a URL with a password",
+			Spec:      "summaryAPI: {url: 'https://user:hunter2@example.com'}",
+			Error:     `spec.summaryAPI.url: Forbidden: must not hold a user name or password: put them into a Secret and name it in secretRef`,
+			Admission: `must not hold a user name or password: put them into a Secret and name it in secretRef`,
+		},
+		{
+			Name:      "a Secret without name",
+			Spec:      "rabbitmq: {secretRef: {}}",
+			Error:     `spec.rabbitmq.secretRef.name: Required value: name the Secret`,
+			Admission: `spec.rabbitmq.secretRef.name: Required value`,
+		},
+		{
+			Name:      "a Secret with its namespace",
+			Spec:      "redis: {secretRef: {name: lot/redis}}",
+			Error:     `spec.redis.secretRef.name: Invalid value: "lot/redis": must be the name of a Secret, in lower case, without its namespace`,
+			Admission: `must be the name of a Secret, in lower case, without its namespace`,
+		},
+		{
+			Name:      "a cluster in capitals",
+			Spec:      "rabbitmq: {clusterRef: {name: Rabbit}}",
+			Error:     `spec.rabbitmq.clusterRef.name: Invalid value: "Rabbit": must be the name of a RabbitmqCluster, in lower case, without its namespace`,
+			Admission: `must be the name of a RabbitmqCluster, in lower case, without its namespace`,
+		},
+		{
+			Name:      "a cluster in no namespace",
+			Spec:      "rabbitmq: {clusterRef: {name: rabbit, namespace: a.b}}",
+			Error:     `spec.rabbitmq.clusterRef.namespace: Invalid value: "a.b": must be the name of a namespace, in lower case`,
+			Admission: `must be the name of a namespace, in lower case`,
+		},
+		{
+			Name:      "two nodes",
+			Spec:      "rabbitmq: {managed: {replicas: 2}}",
+			Error:     `spec.rabbitmq.managed.replicas: Invalid value: 2: must be 1, 3 or 5, as quorum queues need a majority`,
+			Admission: `must be 1, 3 or 5, as quorum queues need a majority`,
+		},
+		{
+			Name:      "a negative size",
+			Spec:      "redis: {managed: {storage: {size: -1Gi}}}",
+			Error:     `spec.redis.managed.storage.size: Invalid value: "-1Gi": must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+			Admission: `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
+		},
+		{
+			Name:      "a storage class in capitals",
+			Spec:      "redis: {managed: {storage: {storageClassName: SSD}}}",
+			Error:     `spec.redis.managed.storage.storageClassName: Invalid value: "SSD": must be the name of a StorageClass, in lower case`,
+			Admission: `must be the name of a StorageClass, in lower case`,
+		},
+		{
+			Name:      "an image name too long",
+			Spec:      "redis: {managed: {image: " + strings.Repeat("x", 513) + "}}",
+			Error:     `spec.redis.managed.image: Too long: may not be more than 512 bytes`,
+			Admission: `spec.redis.managed.image: Too long: may not be more than 512 bytes`,
+		},
+		{
+			Name:  "a request beyond its limit",
+			Spec:  "entry: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}",
+			Error: `spec.entry.resources.requests[cpu]: Invalid value: "2": must not exceed the limit of 1`,
+		},
+		{
+			Name:  "a negative limit",
+			Spec:  "entry: {resources: {limits: {memory: -1}}}",
+			Error: `spec.entry.resources.limits[memory]: Invalid value: "-1": must not be negative`,
+		},
+		{
+			Name:  "a resource that is none",
+			Spec:  "entry: {resources: {limits: {'c p u': 1}}}",
+			Error: `spec.entry.resources.limits[c p u]: Invalid value: "c p u": must be the name of a resource such as "cpu" or "memory"`,
+		},
+	}
+}
