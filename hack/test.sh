@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs the tests with the race detector against real servers, and ends with a table of what ran
+# against which server and of every test that was skipped.
+#
+#   hack/test.sh [ARGUMENTS OF go test]      default: ./...
+#
+# PARKING_TEST_AMQP_URI and PARKING_TEST_REDIS_URI name servers to use for the tests that only need one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The race detector is written in C.
+compiler=$(go env CC)
+if ! command -v "${compiler%% *}" >/dev/null; then
+  echo "The race detector needs the C compiler ${compiler%% *}." >&2
+  hack/apt-install.sh gcc libc6-dev
+fi
+
+if hack/install-servers.sh; then
+  export PARKING_TEST_REQUIRE=${PARKING_TEST_REQUIRE:-1}
+else
+  echo "The tests that need these servers will be skipped." >&2
+fi
+
+report=$(mktemp)
+trap 'rm -f "$report"' EXIT
+export PARKING_TEST_REPORT=$report CGO_ENABLED=1
+
+# A program of its own, not "go run": it must be built before the tests use all processors.
+mkdir -p .tools/bin
+go build -o .tools/bin/testreport ./hack/testreport
+
+(($# > 0)) || set -- ./...
+go test -race -json -timeout "${TEST_TIMEOUT:-40m}" "$@" | .tools/bin/testreport -servers "$report"
