@@ -1,0 +1,128 @@
+package summary_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary/client"
+)
+
+// BenchmarkServiceStore stores batches as large as those of the client, two at a time.
+func BenchmarkServiceStore(b *testing.B) {
+	const size = 256
+	s, v := newService(b), newVisits()
+	concurrently(b, 2, size, func(n int) error {
+		_, err := s.Store(b.Context(), v.batch(n))
+		return err
+	})
+}
+
+// BenchmarkServicePost posts one summary at a time in each of many goroutines.
+func BenchmarkServicePost(b *testing.B) {
+	for _, posters := range []int{1, 256, 1024} {
+		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
+			s, v := newService(b), newVisits()
+			concurrently(b, posters, 1, func(int) error { return s.Post(b.Context(), v.take()) })
+		})
+	}
+}
+
+// BenchmarkHTTPMany posts bodies of many lines, made beforehand.
+func BenchmarkHTTPMany(b *testing.B) {
+	for _, size := range []int{256, 4096} {
+		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
+			server, v := newServer(b, newService(b)), newVisits()
+			bodies := make(chan []byte, b.N/size+1)
+			for left := b.N; left > 0; left -= size {
+				var body []byte
+				for _, s := range v.batch(min(size, left)) {
+					body = append(event.AppendSummary(body, s), '\n')
+				}
+				bodies <- body
+			}
+			concurrently(b, 2, size, func(int) error {
+				response, err := http.Post(server.URL+"/v1/summaries", "application/x-ndjson", bytes.NewReader(<-bodies))
+				if err != nil {
+					return err
+				}
+				defer func() { _ = response.Body.Close() }()
+				_, err = io.Copy(io.Discard, response.Body)
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkEmbeddedPost posts one summary at a time in each of many goroutines through the client.
+func BenchmarkEmbeddedPost(b *testing.B) {
+	for _, posters := range []int{1, 256, 1024} {
+		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
+			c, err := client.NewEmbedded(client.Options{URL: newServer(b, newService(b)).URL})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			v := newVisits()
+			concurrently(b, posters, 1, func(int) error { return c.Post(b.Context(), v.take()) })
+		})
+	}
+}
+
+// BenchmarkExternalPost is BenchmarkEmbeddedPost with one request per summary.
+func BenchmarkExternalPost(b *testing.B) {
+	c, err := client.NewExternal(client.Options{URL: newServer(b, newService(b)).URL + "/v1/summaries"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	v := newVisits()
+	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.take()) })
+}
+
+// concurrently does b.N rows of work in parts of at most size, in a number of goroutines, and reports the
+// rate and the processor time of a row.
+func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
+	b.Helper()
+	var wg sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := processorTime(b)
+	for range goroutines {
+		wg.Go(func() {
+			for {
+				n := min(left.Add(int64(-size))+int64(size), int64(size))
+				if n <= 0 {
+					return
+				}
+				if err := work(int(n)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/row")
+}
+
+// processorTime is what the process has used, client and server alike. On a machine that does other things
+// as well it says more than the rate.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}

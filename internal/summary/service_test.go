@@ -1,0 +1,329 @@
+package summary_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
+	valid := event.Summary{ID: "a", Plate: "P", EntryAt: at, ExitAt: at.Add(time.Hour)}
+	with := func(change func(*event.Summary)) event.Summary {
+		s := valid
+		change(&s)
+		return s
+	}
+	tests := []struct {
+		name    string
+		summary event.Summary
+		want    string // a part of the detail; empty for none
+	}{
+		{"a visit of an hour is valid", valid, ""},
+		{"a visit of no time is valid", with(func(s *event.Summary) { s.ExitAt = s.EntryAt }), ""},
+		{"the longest id and plate are valid", with(func(s *event.Summary) { s.ID, s.Plate = strings.Repeat("i", 128), strings.Repeat("p", 32) }), ""},
+		{"the extreme years are valid", with(func(s *event.Summary) { s.EntryAt, s.ExitAt = at.AddDate(1678-2026, 0, 0), at.AddDate(1969-2026, 0, 0) }), ""},
+		{"without an id", with(func(s *event.Summary) { s.ID = "" }), "id has 0 bytes"},
+		{"with a long id", with(func(s *event.Summary) { s.ID = strings.Repeat("i", 129) }), "id has 129 bytes"},
+		{"without a plate", with(func(s *event.Summary) { s.Plate = "" }), "vehicle_plate has 0 bytes"},
+		{"with a long plate", with(func(s *event.Summary) { s.Plate = strings.Repeat("p", 33) }), "vehicle_plate has 33 bytes"},
+		{"an exit before the entry", with(func(s *event.Summary) { s.ExitAt = at.Add(-1) }), "exit_date_time is before"},
+		{"an entry in the year 0", with(func(s *event.Summary) { s.EntryAt = at.AddDate(-2026, 0, 0) }), "entry_date_time is outside of the years 1678 to 2261"},
+		{"an exit in the year 9999", with(func(s *event.Summary) { s.ExitAt = at.AddDate(9999-2026, 0, 0) }), "exit_date_time is outside of the years 1678 to 2261"},
+		{"a visit of 300 years", with(func(s *event.Summary) { s.EntryAt = at.AddDate(-300, 0, 0) }), "longer than 2562047 hours"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := summary.Validate(tt.summary)
+			if tt.want == "" {
+				if err != nil {
+					t.Errorf("it is invalid: %v", err)
+				}
+				return
+			}
+			rejected, ok := errors.AsType[*summary.RejectedError](err)
+			if !ok || rejected.Status != http.StatusUnprocessableEntity || !strings.Contains(rejected.Detail, tt.want) {
+				t.Errorf("error is %v, want a rejection with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// fakeDatabase stores nothing but counts.
+type fakeDatabase struct {
+	summary.Database // nil: what is not faked is not called
+
+	// entered gets the number of rows of each transaction, which then waits for its result.
+	entered chan int
+	result  chan error
+	closed  chan struct{}
+}
+
+func newFake() *fakeDatabase {
+	return &fakeDatabase{entered: make(chan int), result: make(chan error), closed: make(chan struct{})}
+}
+
+func (d *fakeDatabase) Insert(_ context.Context, rows []event.Summary, outcomes []summary.Outcome) error {
+	d.entered <- len(rows)
+	for i := range outcomes {
+		outcomes[i] = summary.Created
+	}
+	return <-d.result
+}
+
+func (d *fakeDatabase) Close() error {
+	close(d.closed)
+	return nil
+}
+
+// serve returns a service on a database.
+func serve(t *testing.T, db summary.Database, log *slog.Logger) (*summary.Service, *prometheus.Registry) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	s, err := summary.New(db, registry, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, registry
+}
+
+func TestPostsThatGatherDuringATransactionShareTheNext(t *testing.T) {
+	t.Parallel()
+	const posts = 100
+	db, v := newFake(), newVisits()
+	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
+	results := make(chan error, posts+1)
+	post := func() { results <- s.Post(context.Background(), v.take()) }
+
+	go post()
+	if rows := <-db.entered; rows != 1 {
+		t.Fatalf("a lone post is in a transaction of %d", rows)
+	}
+	for range posts {
+		go post()
+	}
+	waitFor(t, "all posts to be queued", func() bool { return s.Queued() == posts })
+	db.result <- nil
+	if rows := <-db.entered; rows != posts {
+		t.Errorf("the next transaction has %d summaries, want all %d that gathered", rows, posts)
+	}
+	db.result <- nil
+	for range posts + 1 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitFor polls until a condition holds.
+func waitFor(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
+
+func TestFailureReachesEveryCallerAndIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	db, v := newFake(), newVisits()
+	var log bytes.Buffer
+	s, _ := serve(t, db, slog.New(slog.NewTextHandler(&log, nil)))
+	attempt := func(result error) error {
+		done := make(chan error)
+		go func() { done <- s.Post(context.Background(), v.take()) }()
+		<-db.entered
+		db.result <- result
+		return <-done
+	}
+	cause := errors.New("the volume is full")
+	for range 3 {
+		err := attempt(cause)
+		unavailable, ok := errors.AsType[*summary.UnavailableError](err)
+		if !ok || !errors.Is(err, cause) || unavailable.RetryAfter() <= 0 {
+			t.Errorf("error is %v, want the cause and when to come again", err)
+		}
+	}
+	for range 2 {
+		if err := attempt(nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if failed := strings.Count(log.String(), "the volume is full"); failed != 1 {
+		t.Errorf("the fault is logged %d times, want 1:\n%s", failed, &log)
+	}
+	if healed := strings.Count(log.String(), "can be stored again"); healed != 1 {
+		t.Errorf("its end is logged %d times, want 1:\n%s", healed, &log)
+	}
+}
+
+func TestPostGivesUpWithItsContext(t *testing.T) {
+	t.Parallel()
+	db, v := newFake(), newVisits()
+	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Post(ctx, v.take()) }()
+	<-db.entered // and hang
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, want that of the context", err)
+	}
+	db.result <- nil
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseStoresWhatIsQueuedAndRefusesWhatComesLater(t *testing.T) {
+	t.Parallel()
+	db, v := newFake(), newVisits()
+	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
+	results := make(chan error, 2)
+	post := func() { results <- s.Post(context.Background(), v.take()) }
+	go post()
+	<-db.entered
+	go post()
+	waitFor(t, "the second post to be queued", func() bool { return s.Queued() == 1 })
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	waitFor(t, "the service to refuse posts", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		return errors.Is(s.Post(ctx, v.take()), summary.ErrClosed)
+	})
+	for stored := false; !stored; {
+		select {
+		case db.result <- nil:
+		case <-db.entered:
+		case <-db.closed:
+			stored = true
+		}
+	}
+	for range 2 {
+		if err := <-results; err != nil {
+			t.Errorf("a post from before fails: %v", err)
+		}
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if err := s.Post(t.Context(), v.take()); !errors.Is(err, summary.ErrClosed) {
+		t.Errorf("a post after the end has error %v, want ErrClosed", err)
+	}
+}
+
+func TestServiceStoresEachSummaryOnceForConcurrentCallers(t *testing.T) {
+	t.Parallel()
+	const callers, each = 16, 50
+	s, registry := newServiceWithMetrics(t)
+	batch := newVisits().batch(each)
+	var wg sync.WaitGroup
+	for caller := range callers {
+		wg.Go(func() {
+			for i := range batch {
+				if err := s.Post(t.Context(), batch[(i+caller)%each]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	stats, err := s.Stats(t.Context())
+	if err != nil || stats.Count != each {
+		t.Errorf("%d summaries are stored (%v), want %d", stats.Count, err, each)
+	}
+	other := batch[0]
+	other.Plate = "ANOTHER"
+	if err := s.Post(t.Context(), other); err == nil || err.Error() != summary.Conflict().Error() {
+		t.Errorf("another summary under the same id has error %v, want %v", err, summary.Conflict())
+	}
+	if found, ok, err := s.Find(t.Context(), other.ID); err != nil || !ok || found != batch[0] {
+		t.Errorf("found %v %v %v, want the first", found, ok, err)
+	}
+	want := map[string]float64{
+		"parking_summaries_stored_total":      each,
+		"parking_summaries_duplicate_total":   callers*each - each,
+		"parking_summaries_conflicting_total": 1,
+	}
+	if diff := cmp.Diff(want, counters(t, registry, want)); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// counters reads the counters that names has as keys.
+func counters(t *testing.T, registry *prometheus.Registry, names map[string]float64) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, family := range families {
+		if _, wanted := names[family.GetName()]; wanted {
+			values[family.GetName()] = family.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return values
+}
+
+func TestStoreRefusesABatchWithASummaryThatIsInvalid(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	batch := newVisits().batch(3)
+	batch[1].Plate = ""
+	if _, err := s.Store(t.Context(), batch); err == nil {
+		t.Error("it was stored")
+	}
+	if stats, err := s.Stats(t.Context()); err != nil || stats.Count != 0 {
+		t.Errorf("%d summaries are stored (%v), want none", stats.Count, err)
+	}
+}
+
+func TestReadyWritesToTheDatabase(t *testing.T) {
+	t.Parallel()
+	db := newFake()
+	s, registry := serve(t, db, slog.New(slog.DiscardHandler))
+	for _, result := range []error{nil, errors.New("read-only")} {
+		done := make(chan error)
+		go func() { done <- s.Ready(context.Background()) }()
+		if rows := <-db.entered; rows != 0 {
+			t.Errorf("the probe stores %d summaries", rows)
+		}
+		db.result <- result
+		if err := <-done; !errors.Is(err, result) {
+			t.Errorf("ready is %v, want %v", err, result)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	want := map[string]float64{"parking_summary_commit_failures_total": 1, "parking_summaries_stored_total": 0}
+	if diff := cmp.Diff(want, counters(t, registry, want)); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,191 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+func TestOpenRefusesWhatItCannotUse(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		// prepare makes the file.
+		prepare func(t *testing.T, path string)
+		want    []string
+	}{
+		{"a file of a newer version", func(t *testing.T, path string) {
+			t.Helper()
+			if err := open(t, Options{Path: path}).Close(); err != nil {
+				t.Fatal(err)
+			}
+			execute(t, path, "PRAGMA user_version = 2")
+		}, []string{"schema version 2", "knows version 1 only", "use the version of parking that wrote it"}},
+		{"a database of another program", func(t *testing.T, path string) {
+			t.Helper()
+			execute(t, path, "CREATE TABLE visits (plate TEXT)")
+		}, []string{"a database of another program", "give the path of a new file"}},
+		{"a file that is no database", func(t *testing.T, path string) {
+			t.Helper()
+			if err := os.WriteFile(path, []byte(strings.Repeat("these are not the pages that you look for\n", 100)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"is not a database", "give the path of a new file"}},
+		{"a path in a folder that does not exist", func(t *testing.T, path string) {
+			t.Helper()
+			if err := os.Remove(filepath.Dir(path)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"cannot be opened", "its folder must exist"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "data", "summaries.db")
+			if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			tt.prepare(t, path)
+			d, err := Open(t.Context(), Options{Path: path})
+			if err == nil {
+				_ = d.Close()
+				t.Fatal("it was opened")
+			}
+			for _, part := range append(tt.want, path) {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q lacks %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+// execute runs a statement on the file.
+func execute(t *testing.T, path, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenKeepsToThePathAsItIs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "what?_query_only=1#100% ü.db")
+	insert(t, open(t, Options{Path: path}), visit("a", "P", 1))
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInsertThatFailsSaysWhatToDoAndHeals(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		pragma string
+		want   string
+	}{
+		{"a full volume", "max_page_count(16)", "is full; enlarge it"},
+		{"a volume that cannot be written to", "query_only(1)", "cannot be written to; mount its volume writable"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := open(t, Options{})
+			insert(t, d, visit("before", "P", 1))
+			healthy := replaceWriter(t, d, tt.pragma)
+
+			err := tryMany(d)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("error is %v, want one with %q", err, tt.want)
+			}
+			if got := ids(list(t, d, summary.Query{Limit: 10})); len(got) != 1 {
+				t.Errorf("%d summaries are stored after a transaction that failed, want the 1 from before", len(got))
+			}
+			d.writerAt = healthy
+			if err := tryMany(d); err != nil {
+				t.Fatalf("after the fault: %v", err)
+			}
+			stats, err := d.Stats(t.Context())
+			if err != nil || stats.Count != 1+many {
+				t.Errorf("%d summaries are stored after the fault (%v), want %d", stats.Count, err, 1+many)
+			}
+		})
+	}
+}
+
+// replaceWriter gives the next insert a connection with a setting that makes it fail, and returns the
+// address of one that does not.
+func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
+	t.Helper()
+	if err := d.writer.close(); err != nil {
+		t.Fatal(err)
+	}
+	d.writer = nil
+	healthy = d.writerAt
+	d.writerAt = Options{pragmas: []string{setting}}.writerURI(d.path)
+	return healthy
+}
+
+// many is more summaries than fit into 16 pages.
+const many = 1000
+
+// tryMany stores many summaries at once.
+func tryMany(d *Database) error {
+	batch := make([]event.Summary, many)
+	for i := range batch {
+		batch[i] = visit(fmt.Sprintf("id-%d", i), "P", i)
+	}
+	return d.Insert(context.Background(), batch, make([]summary.Outcome, many))
+}
+
+func TestInsertIntoALockedDatabaseFailsUntilItIsUnlocked(t *testing.T) {
+	t.Parallel()
+	d := open(t, Options{})
+	other, err := sql.Open("sqlite", d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	conn, err := other.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+
+	err = d.Insert(t.Context(), []event.Summary{visit("a", "P", 1)}, make([]summary.Outcome, 1))
+	if err == nil || !strings.Contains(err.Error(), "another process has locked "+d.path) {
+		t.Errorf("error is %v, want one that says that the database is locked", err)
+	}
+	if _, err := d.Stats(t.Context()); err != nil {
+		t.Errorf("a locked database cannot be read: %v", err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, d, visit("a", "P", 1))
+}
+
+func TestQueriesHonourTheirContext(t *testing.T) {
+	t.Parallel()
+	d := open(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.List(ctx, summary.Query{Limit: 1}); err == nil {
+		t.Error("a query with a context that has ended succeeded")
+	}
+}
