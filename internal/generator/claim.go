@@ -201,12 +201,18 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	switch {
 	case c.wanted:
 		return max(1, missing), 0
-	case missing <= 0 || len(c.held) > c.low:
+	case missing <= 0 || len(c.held) > c.low || c.stale():
 		return 0, never
 	case retry > 0:
 		return 0, retry
 	}
 	return missing, 0
+}
+
+// stale reports whether plates are held for so many claims that the store, which remembers a number of
+// them, could soon not take the oldest back.
+func (c *claimer) stale() bool {
+	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
 // claim claims up to limit plates and holds them once that is durable: otherwise a restart of the store

@@ -1,0 +1,190 @@
+package generator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+const testRun = "0123456789abc"
+
+func newCommitter(s Store) *committer {
+	return &committer{
+		steps:     &steps{store: s, log: slog.New(slog.DiscardHandler)},
+		run:       testRun,
+		eventType: event.TypeEntry,
+		maxStay:   func() time.Duration { return time.Hour },
+		tracker:   newTracker(),
+	}
+}
+
+// Whatever goes wrong in the store, and in whatever order the broker confirms: in the end the store has
+// each event once, in order.
+func TestEachConfirmReachesTheStoreOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		events := rapid.IntRange(0, 3*commitBatch).Draw(rt, "events")
+		order := rapid.Permutation(sequenceOf(events)).Draw(rt, "order")
+		faults := rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "refuse", "lose the answer", "crash"}), 0, 60).Draw(rt, "faults")
+		crashes := rapid.SliceOfN(rapid.IntRange(0, events), 0, 5).Draw(rt, "crashes")
+
+		var faulty string
+		s := newFakeStore()
+		s.volatile = true
+		calls := 0
+		fault := func() string {
+			calls++
+			if calls <= len(faults) {
+				return faults[calls-1]
+			}
+			return ""
+		}
+		s.before = func(string) error {
+			if fault() == "refuse" {
+				return fmt.Errorf("refused: %w", store.ErrUnavailable)
+			}
+			return nil
+		}
+		s.after = func(string) error {
+			switch fault() {
+			case "lose the answer":
+				return fmt.Errorf("no answer: %w", store.ErrUnavailable)
+			case "crash":
+				s.crash()
+			}
+			return nil
+		}
+
+		synctest.Test(t, func(t *testing.T) {
+			if err := commitAll(t.Context(), s, order, crashes); err != nil {
+				faulty = err.Error()
+			}
+		})
+		if faulty != "" {
+			rt.Fatal(faulty)
+		}
+	})
+}
+
+// commitAll has as many events as order confirmed in that order, with a crash of the store before each of
+// the given confirms, and says what is wrong with what the store has in the end.
+func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
+	c := newCommitter(s)
+	if err := c.register(ctx); err != nil {
+		return err
+	}
+	stopping, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- c.commit(ctx, stopping) }()
+	var want []store.Published
+	for seq := range order {
+		r := record{plate: fmt.Sprintf("AAA-%04d", seq), at: int64(seq)}
+		want = append(want, store.Published{Plate: r.plate, At: time.Unix(0, r.at).UTC()})
+		c.tracker.add(r)
+	}
+	for i, seq := range order {
+		if slices.Contains(crashes, i) {
+			synctest.Wait()
+			s.crash()
+		}
+		c.tracker.confirm(int64(seq))
+	}
+	close(stopping)
+	if err := <-done; err != nil {
+		return err
+	}
+	s.crash()
+	if diff := cmp.Diff(want, s.events(testRun, 0)); diff != "" {
+		return fmt.Errorf("events in the store after a last crash (-want +got):\n%s", diff)
+	}
+	if got := len(s.pool(0)); got != len(order) {
+		return fmt.Errorf("%d plates are in the pool, want %d", got, len(order))
+	}
+	if durable, _, next := c.tracker.marks(); durable != next {
+		return fmt.Errorf("events from %d to %d are not forgotten", durable, next)
+	}
+	return nil
+}
+
+func sequenceOf(n int) []int {
+	s := make([]int, n)
+	for i := range s {
+		s[i] = i
+	}
+	return s
+}
+
+func TestTheStoreHearsOfAnEventOnlyAfterAllBeforeItAreConfirmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newCommitter(s)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.commit(ctx, nil) }()
+		for range 3 {
+			c.tracker.add(record{})
+		}
+		for _, step := range []struct {
+			confirm int64
+			want    int
+		}{{2, 0}, {0, 1}, {1, 3}} {
+			c.tracker.confirm(step.confirm)
+			synctest.Wait()
+			if got := len(s.events(testRun, 0)); got != step.want {
+				t.Errorf("after the confirm of %d the store has %d events, want %d", step.confirm, got, step.want)
+			}
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("commit returned %v, want that its context was cancelled", err)
+		}
+	})
+}
+
+func TestAStoreThatLostDurableEventsEndsTheRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newCommitter(s)
+		done := make(chan error, 1)
+		go func() { done <- c.commit(t.Context(), nil) }()
+		c.tracker.confirm(c.tracker.add(record{}))
+		synctest.Wait()
+		s.lose()
+		c.tracker.confirm(c.tracker.add(record{}))
+		err := <-done
+		if !errors.As(err, new(finalError)) || !strings.Contains(err.Error(), "watermark 0 of run "+testRun) {
+			t.Errorf("commit returned %v, want a final error that names the watermark", err)
+		}
+	})
+}
+
+func TestAStepIsTriedWithGrowingWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		attempts := 0
+		s.before = func(string) error { attempts++; return store.ErrUnavailable }
+		c := newCommitter(s)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := c.register(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("register returned %v, want that its context has ended", err)
+		}
+		if attempts < 60 || attempts > 140 {
+			t.Errorf("the store was asked %d times within a minute, want about one to two times a second", attempts)
+		}
+	})
+}

@@ -1,0 +1,413 @@
+package generator
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// origin is the instant at which the schedules of the tests begin.
+var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// arrivals returns when events are due until the given time after origin, on the schedule as it is after
+// the edits, each of which happens at its time after origin.
+func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
+	times := make([]time.Duration, 0, len(edits)+1)
+	for at := range edits {
+		times = append(times, at)
+	}
+	slices.Sort(times)
+	var due []time.Duration
+	for _, stop := range append(times, until) {
+		for {
+			at, wait, _ := p.next(origin.Add(min(stop, last(due))))
+			if wait == never || at.IsZero() || at.After(origin.Add(stop)) {
+				break
+			}
+			due = append(due, at.Sub(origin))
+			p.take()
+		}
+		if next, ok := edits[stop]; ok {
+			p.update(next, origin.Add(stop))
+		}
+	}
+	return due
+}
+
+func last(due []time.Duration) time.Duration {
+	if len(due) == 0 {
+		return 0
+	}
+	return due[len(due)-1]
+}
+
+func uniform(rate int64, stages ...plan.Stage) pacing {
+	return pacing{
+		schedule: plan.Schedule{Rate: rate, Arrivals: plan.ArrivalsUniform, Replicas: 1, Stages: stages},
+		origin:   origin,
+	}
+}
+
+func stage(d time.Duration, rate int64) plan.Stage {
+	return plan.Stage{Duration: plan.Duration(d), Rate: rate}
+}
+
+func started(p pacing) *pacer {
+	r := newPacer(p)
+	r.start(origin)
+	return r
+}
+
+func TestAsManyEventsAreDueAsTheRateSays(t *testing.T) {
+	t.Parallel()
+	lasting := func(p pacing, d time.Duration) pacing { p.duration = d; return p }
+	delayed := func(p pacing, d time.Duration) pacing { p.delay = d; return p }
+	beginning := func(p pacing, d time.Duration) pacing { p.origin = origin.Add(d); return p }
+	for _, tt := range []struct {
+		name   string
+		pacing pacing
+		edits  map[time.Duration]pacing
+		until  time.Duration
+		want   int
+	}{
+		{"10 a second over a minute", uniform(10), nil, time.Minute, 600},
+		{"1000 a second over a minute", uniform(1000), nil, time.Minute, 60_000},
+		{"5000 a second over a minute", uniform(5000), nil, time.Minute, 300_000},
+		{"7 a second over a day", uniform(7), nil, 24 * time.Hour, 604_800},
+		{"none at a rate of 0", uniform(0), nil, time.Hour, 0},
+		{"half the final rate on a ramp from 0", uniform(0, stage(time.Minute, 100)), nil, time.Minute, 3_000},
+		{"half the first rate on a ramp to 0", uniform(100, stage(time.Minute, 0)), nil, time.Hour, 3_000},
+		{"the area under several stages", uniform(100, stage(10*time.Second, 200), stage(10*time.Second, 200),
+			stage(10*time.Second, 0), stage(10*time.Second, 1000)), nil, 41 * time.Second,
+			1_500 + 2_000 + 1_000 + 5_000 + 1_000},
+		{"a stage of no time is a step", uniform(100, stage(0, 300)), nil, 10 * time.Second, 3_000},
+		{"the last stage's rate then holds", uniform(10, stage(time.Second, 30)), nil, 11 * time.Second, 320},
+		{"none after the end", lasting(uniform(10), time.Minute), nil, time.Hour, 600},
+		{"none after an end within a stage", lasting(uniform(0, stage(time.Minute, 60)), 30*time.Second), nil, time.Hour, 450},
+		{"none before the beginning", beginning(uniform(10), 30*time.Second), nil, time.Minute, 300},
+		{"none for the time before the process", beginning(uniform(10), -30*time.Second), nil, time.Minute, 600},
+		{"a stage under way goes on where it is", beginning(uniform(0, stage(time.Minute, 60)), -30*time.Second),
+			nil, 30 * time.Second, 1_350},
+		{"a delay shifts the stages but not the end",
+			delayed(lasting(uniform(0, stage(10*time.Second, 100)), 20*time.Second), 5*time.Second), nil, time.Hour, 1_000},
+		{"none when the delay passes the end", delayed(lasting(uniform(10), time.Second), 2*time.Second), nil, time.Hour, 0},
+		{"a new rate from its edit on", uniform(10),
+			map[time.Duration]pacing{30 * time.Second: uniform(1000)}, time.Minute, 300 + 30_000},
+		{"no jump at edits that change nothing", uniform(10), map[time.Duration]pacing{
+			1050 * time.Millisecond: uniform(10), 1075 * time.Millisecond: uniform(10), 1099 * time.Millisecond: uniform(10),
+		}, time.Minute, 600},
+		{"an edit to 0 and back", uniform(100), map[time.Duration]pacing{
+			10 * time.Second: uniform(0), 20 * time.Second: uniform(100),
+		}, 30 * time.Second, 2_000},
+		{"an end that is put off", lasting(uniform(10), time.Minute),
+			map[time.Duration]pacing{90 * time.Second: lasting(uniform(10), 2*time.Minute)}, time.Hour, 600 + 300},
+		{"an end that is brought forward", lasting(uniform(10), time.Minute),
+			map[time.Duration]pacing{20 * time.Second: lasting(uniform(10), 10*time.Second)}, time.Hour, 200},
+		{"a suspension", uniform(10), map[time.Duration]pacing{
+			10 * time.Second: {schedule: uniform(10).schedule, origin: origin, suspended: true},
+			40 * time.Second: uniform(10),
+		}, time.Minute, 300},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			due := arrivals(started(tt.pacing), tt.until, tt.edits)
+			if got := len(due); got < tt.want-1 || got > tt.want+1 {
+				t.Errorf("%d events are due, want %d ± 1", got, tt.want)
+			}
+			if !slices.IsSorted(due) {
+				t.Error("an event is due before the one that precedes it")
+			}
+		})
+	}
+}
+
+func TestReplicasShareTheRate(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int64{1, 10, 1000, 5000} {
+		for _, replicas := range []int{1, 2, 3, 7} {
+			sum := 0
+			for range replicas {
+				p := uniform(rate)
+				p.schedule.Replicas = replicas
+				sum += len(arrivals(started(p), time.Minute, nil))
+			}
+			if want := int(60 * rate); sum < want-replicas || sum > want {
+				t.Errorf("%d replicas have %d events of %d a second over a minute, want %d, or at most one less each",
+					replicas, sum, rate, want)
+			}
+		}
+	}
+}
+
+func TestUniformArrivalsAreEquallyFarApart(t *testing.T) {
+	t.Parallel()
+	for i, at := range arrivals(started(uniform(3)), 24*time.Hour, nil) {
+		want := time.Duration(math.Round(float64(i+1) * 1e9 / 3))
+		if d := (at - want).Abs(); d > time.Microsecond {
+			t.Fatalf("event %d is due %s after the origin, want %s", i, at, want)
+		}
+	}
+}
+
+func TestAnEditCarriesTheFractionOver(t *testing.T) {
+	t.Parallel()
+	// 0.4 of an event has come when the rate changes from 1 to 10 a second; the remaining 0.6 take 60 ms.
+	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
+	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
+	for i := range want {
+		want[i] *= time.Millisecond
+	}
+	if !slices.EqualFunc(due, want, func(a, b time.Duration) bool { return (a - b).Abs() < time.Microsecond }) {
+		t.Errorf("events are due at %v, want %v", due, want)
+	}
+}
+
+func TestWhatWasDueBeforeAnEditStaysDueThen(t *testing.T) {
+	t.Parallel()
+	p := started(uniform(1000))
+	p.update(uniform(1), origin.Add(10*time.Second))
+	if at, wait, _ := p.next(origin.Add(10 * time.Second)); !at.Equal(origin.Add(time.Millisecond)) || wait >= 0 {
+		t.Errorf("the first event is due at %s in %s, want 1 ms after %s", at, wait, origin)
+	}
+	if got := len(arrivals(p, 20*time.Second, nil)); got != 10_010 {
+		t.Errorf("%d events are due, want 10010", got)
+	}
+}
+
+func TestPoissonArrivals(t *testing.T) {
+	t.Parallel()
+	poisson := uniform(0, stage(100*time.Second, 2000), stage(0, 1000))
+	poisson.schedule.Arrivals = plan.ArrivalsPoisson
+	seeded := func(seed, stream uint64) []time.Duration {
+		p := started(poisson)
+		p.seed(seed, stream)
+		return arrivals(p, 300*time.Second, nil)
+	}
+
+	t.Run("come at the rate", func(t *testing.T) {
+		t.Parallel()
+		for seed := range uint64(5) {
+			got, mean := float64(len(seeded(seed, 0))), 300_000.0
+			if math.Abs(got-mean) > 5*math.Sqrt(mean) {
+				t.Errorf("seed %d: %.0f events, want %.0f ± %.0f", seed, got, mean, 5*math.Sqrt(mean))
+			}
+		}
+	})
+	t.Run("are exponentially far apart", func(t *testing.T) {
+		t.Parallel()
+		due := seeded(42, 0)
+		due = due[100_000+2000:] // those at the constant rate of 1000 a second
+		var longer [4]int
+		for i, at := range due[1:] {
+			for k := range longer {
+				if at-due[i] > time.Duration(k)*time.Millisecond {
+					longer[k]++
+				}
+			}
+		}
+		n := float64(len(due) - 1)
+		for k, got := range longer {
+			if want := n * math.Exp(-float64(k)); math.Abs(float64(got)-want) > 5*math.Sqrt(n) {
+				t.Errorf("%d of %.0f events come more than %d ms after the one before, want %.0f", got, n, k, want)
+			}
+		}
+	})
+	t.Run("are the same for the same seed", func(t *testing.T) {
+		t.Parallel()
+		if !slices.Equal(seeded(1, 2), seeded(1, 2)) {
+			t.Error("they differ")
+		}
+	})
+	t.Run("differ between replicas", func(t *testing.T) {
+		t.Parallel()
+		if slices.Equal(seeded(1, 2)[:10], seeded(1, 3)[:10]) {
+			t.Error("they are the same")
+		}
+	})
+}
+
+// Whatever the schedule, its edits and the instants at which the pacer is asked: as many events come as
+// the integral of the rate says, in order, and none before it is due.
+func TestTheCountIsTheIntegralOfTheRate(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		rate := rapid.Int64Range(0, 500)
+		draw := func() pacing {
+			p := uniform(rate.Draw(t, "rate"))
+			p.schedule.Replicas = rapid.IntRange(1, 4).Draw(t, "replicas")
+			p.origin = origin.Add(time.Duration(rapid.Int64Range(-20e9, 20e9).Draw(t, "origin")))
+			p.duration = time.Duration(rapid.Int64Range(0, 40e9).Draw(t, "duration"))
+			for range rapid.IntRange(0, 3).Draw(t, "stages") {
+				length := time.Duration(rapid.Int64Range(0, 10e9).Draw(t, "length"))
+				p.schedule.Stages = append(p.schedule.Stages, stage(length, rate.Draw(t, "to")))
+			}
+			return p
+		}
+		current := draw()
+		p := started(current)
+		var want float64
+		count, now, previous := 0, time.Duration(0), time.Duration(-1)
+		for range rapid.IntRange(1, 10).Draw(t, "steps") {
+			until := now + time.Duration(rapid.Int64Range(0, 900e6).Draw(t, "step"))
+			want += integral(current, now, until)
+			for {
+				at, wait, _ := p.next(origin.Add(until))
+				if wait > 0 {
+					break
+				}
+				if at.Sub(origin) < previous {
+					t.Fatalf("event %d is due at %s, before %s", count, at, origin.Add(previous))
+				}
+				previous = at.Sub(origin)
+				count++
+				p.take()
+			}
+			now = until
+			if rapid.Bool().Draw(t, "edit") {
+				current = draw()
+				p.update(current, origin.Add(now))
+			}
+		}
+		if missed := p.progress(origin.Add(now)).missed; math.Abs(float64(count)+float64(missed)-want) > 1.01 {
+			t.Fatalf("%d events came and %d were missed, but the rate has an integral of %.3f", count, missed, want)
+		}
+	})
+}
+
+// integral adds the rate up in small steps.
+func integral(p pacing, from, to time.Duration) float64 {
+	const steps = 20_000
+	var sum float64
+	dt := (to - from) / steps
+	for i := range time.Duration(steps) {
+		sum += rateAt(p, from+i*dt+dt/2) * dt.Seconds()
+	}
+	return sum
+}
+
+func rateAt(p pacing, t time.Duration) float64 {
+	begin := p.origin.Sub(origin)
+	if t < begin || (p.duration > 0 && t >= begin+p.duration) {
+		return 0
+	}
+	at, rate, share := begin, float64(p.schedule.Rate), float64(p.schedule.Replicas)
+	for _, s := range p.schedule.Stages {
+		if t < at+s.Duration.D() {
+			done := float64(t-at) / float64(s.Duration)
+			return (rate + done*(float64(s.Rate)-rate)) / share
+		}
+		at, rate = at+s.Duration.D(), float64(s.Rate)
+	}
+	return rate / share
+}
+
+func TestLagIsTheTimeSinceTheNextEventWasDue(t *testing.T) {
+	t.Parallel()
+	p := started(uniform(10))
+	for _, tt := range []struct{ now, want time.Duration }{
+		{0, 0},
+		{100 * time.Millisecond, 0},
+		{101 * time.Millisecond, time.Millisecond},
+		{5 * time.Second, 4900 * time.Millisecond},
+	} {
+		if got := p.lag(origin.Add(tt.now)); got != tt.want {
+			t.Errorf("after %s the lag is %s, want %s", tt.now, got, tt.want)
+		}
+	}
+	p.take()
+	if got, want := p.lag(origin.Add(5*time.Second)), 4800*time.Millisecond; got != want {
+		t.Errorf("with one event taken the lag is %s, want %s", got, want)
+	}
+}
+
+func TestABacklogOutlivesItsScheduleByTheTimeOfPatience(t *testing.T) {
+	t.Parallel()
+	ending := uniform(1000)
+	ending.duration = 10 * time.Second
+	suspended := uniform(1000)
+	suspended.suspended = true
+	for _, tt := range []struct {
+		name   string
+		pacing pacing
+		edit   pacing
+	}{
+		{"at its end", ending, ending},
+		{"when it is suspended", uniform(1000), suspended},
+		{"when its rate is set to 0", uniform(1000), uniform(0)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := started(tt.pacing)
+			rest := origin.Add(10 * time.Second)
+			p.update(tt.edit, rest)
+			if _, wait, _ := p.next(rest.Add(patience)); wait > 0 {
+				t.Errorf("nothing is due %s after the rest, want the overdue events", patience)
+			}
+			p.take()
+			p.update(tt.edit, rest.Add(patience)) // an edit that changes nothing does not renew the patience
+			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
+				t.Errorf("an event of %s is due more than %s after the rest, want none", at, patience)
+			}
+			if got := p.progress(rest.Add(patience + 1)).missed; got != 9_999 {
+				t.Errorf("%d events are missed, want 9999", got)
+			}
+			p.update(uniform(10), rest.Add(time.Minute))
+			if got, want := len(arrivals(p, 80*time.Second, nil)), 100; got != want {
+				t.Errorf("%d events are due after the schedule was taken up again for 10 s, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestASchedulesEndIsToldFromItsPauses(t *testing.T) {
+	t.Parallel()
+	p := uniform(0)
+	p.duration = time.Minute
+	r := started(p)
+	if _, wait, over := r.next(origin.Add(time.Second)); over || wait != 59*time.Second {
+		t.Errorf("at a rate of 0 the wait is %s and over is %t, want the 59s that are left", wait, over)
+	}
+	if _, wait, over := r.next(origin.Add(time.Minute)); !over || wait != never {
+		t.Errorf("at the end the wait is %s and over is %t, want it to be over", wait, over)
+	}
+	p.duration = 0
+	r.update(p, origin.Add(2*time.Minute))
+	if _, wait, over := r.next(origin.Add(2 * time.Minute)); over || wait != never {
+		t.Errorf("without an end the wait is %s and over is %t, want it to go on for ever", wait, over)
+	}
+}
+
+func TestHugeTimesAreHarmless(t *testing.T) {
+	t.Parallel()
+	huge := plan.Duration(never)
+	for name, p := range map[string]pacing{
+		"stages longer than time":      uniform(10, plan.Stage{Duration: huge, Rate: 10}, plan.Stage{Duration: huge, Rate: 10}),
+		"a delay longer than time":     {schedule: uniform(10).schedule, origin: origin, delay: never},
+		"an origin in the year 1":      {schedule: uniform(10, stage(time.Second, 10)).schedule, origin: time.Unix(-62135596799, 0)},
+		"an origin in the year 9999":   {schedule: uniform(10).schedule, origin: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"a duration longer than time":  {schedule: uniform(10).schedule, origin: origin.Add(time.Second), duration: never},
+		"a share of an event in years": {schedule: plan.Schedule{Rate: 1, Replicas: math.MaxInt32}, origin: origin},
+		"no replicas":                  {schedule: plan.Schedule{Rate: 10}, origin: origin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := len(arrivals(started(p), time.Minute, nil)); got != 600 && got != 590 && got != 0 {
+				t.Errorf("%d events are due within a minute, want 600 or none", got)
+			}
+		})
+	}
+}
+
+func BenchmarkPacer(b *testing.B) {
+	p := started(uniform(0, stage(1000*time.Hour, math.MaxInt32)))
+	b.ReportAllocs()
+	for b.Loop() {
+		p.next(origin)
+		p.take()
+	}
+}
