@@ -65,17 +65,16 @@ func (f *folder) make() error {
 	return nil
 }
 
-// write puts a file that only its owner can read into the folder and returns its path as the server
-// sees it.
-func (f *folder) write(name, content string) (string, error) {
+// write puts a file that only its owner can read into the folder.
+func (f *folder) write(name, content string) error {
 	path := filepath.Join(f.host, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", fmt.Errorf("write the server's configuration: %w", err)
+		return fmt.Errorf("write the server's configuration: %w", err)
 	}
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		return "", fmt.Errorf("write the server's configuration: %w", err)
+		return fmt.Errorf("write the server's configuration: %w", err)
 	}
-	return filepath.Join(f.inner, name), nil
+	return nil
 }
 
 // tail returns the last lines of a log, for the error of a server that does not start.

@@ -138,7 +138,7 @@ func (r *RabbitMQ) configure() error {
 		"home/.erlang.cookie": randomHex(16),
 	}
 	for name, content := range files {
-		if _, err := r.folder.write(name, content); err != nil {
+		if err := r.folder.write(name, content); err != nil {
 			return err
 		}
 	}
@@ -203,7 +203,7 @@ func (r *RabbitMQ) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start RabbitMQ: %w", err)
 	}
-	defer output.Close()
+	defer func() { _ = output.Close() }() // the node has it open for itself by then
 	if r.node, err = r.command(r.programs.server, nil, output).start(); err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 	if opts.Server == "" {
 		opts.Server = "redis-server"
 	}
-	remedy := fmt.Sprintf("run hack/install-servers.sh, or on Debian: apt-get install %s", opts.Server)
+	remedy := "run hack/install-servers.sh, or on Debian: apt-get install " + opts.Server
 	program, err := findProgram(opts.Root, opts.Server, remedy, "/usr/bin")
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (r *Redis) open(ctx context.Context) error {
 	if r.ports, err = reservePorts(1); err != nil {
 		return err
 	}
-	if _, err := r.folder.write("redis.conf", r.config()); err != nil {
+	if err := r.folder.write("redis.conf", r.config()); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(r.folder.host, "data"), 0o700); err != nil {

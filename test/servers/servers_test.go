@@ -152,10 +152,14 @@ func TestRedis(t *testing.T) {
 
 func TestSharedServersAreStartedOnceAndIsolatedByName(t *testing.T) {
 	t.Parallel()
-	if AMQPURI(t) != AMQPURI(t) || RedisURI(t) != RedisURI(t) {
-		t.Fatal("two requests for a shared server gave two servers")
+	for _, uri := range []func(testing.TB) string{AMQPURI, RedisURI} {
+		first, second := uri(t), uri(t)
+		if first != second {
+			t.Fatal("two requests for a shared server gave two servers")
+		}
 	}
-	if Name(t) == Name(t) {
+	first, second := Name(t), Name(t)
+	if first == second {
 		t.Fatal("two names are equal")
 	}
 	if VHostURI(t) == AMQPURI(t) && os.Getenv(amqpVariable) == "" {
@@ -297,9 +301,8 @@ func TestAServerThatIsNotInstalledIsAnErrorThatSaysWhatToInstall(t *testing.T) {
 func TestAServerThatCannotStartIsAnErrorWithTheEndOfItsLogAndNoPassword(t *testing.T) {
 	t.Parallel()
 	_, err := StartRedis(t.Context(), "", RedisOptions{Config: []string{"no-such-directive yes"}})
-	var missing *NotInstalledError
-	if errors.As(err, &missing) {
-		t.Skip(missing.Error())
+	if missing, ok := errors.AsType[*NotInstalledError](err); ok {
+		need(t, missing)
 	}
 	if err == nil {
 		t.Fatal("a server with a wrong configuration started")
