@@ -52,13 +52,14 @@ type auditFlags struct {
 func (c *cli) auditCommand() *cobra.Command {
 	f := auditFlags{output: outputTable, level: logLevel{slog.LevelWarn}}
 	cmd := &cobra.Command{
-		Use:     "audit -f MANIFEST --redis-uri URI",
-		Short:   "Read the ledger of a running or finished simulation and show its verdict",
-		Long:    auditHelp,
-		Example: auditExamples,
-		GroupID: groupWhole,
-		Args:    cobra.NoArgs,
-		RunE:    runs(func(ctx context.Context) error { return c.audit(ctx, f) }),
+		Use:                   "audit -f MANIFEST --redis-uri URI [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Read the ledger of a running or finished simulation and show its verdict",
+		Long:                  auditHelp,
+		Example:               auditExamples,
+		GroupID:               groupWhole,
+		Args:                  cobra.NoArgs,
+		RunE:                  runs(func(ctx context.Context) error { return c.audit(ctx, f) }),
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
@@ -126,7 +127,7 @@ func (c *cli) printAudit(format outputFormat, r auditResult) error {
 }
 
 // auditSimulation finds out whether the simulation is at rest, reads its ledger and judges it.
-func auditSimulation(ctx context.Context, p *plan.Plan, s servers) (auditResult, error) {
+func auditSimulation(ctx context.Context, p *plan.Plan, s backends) (auditResult, error) {
 	depths, atRest, err := looksAtRest(ctx, s)
 	if err != nil {
 		return auditResult{}, err
@@ -150,7 +151,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, s servers) (auditResult,
 }
 
 // looksAtRest compares two looks at the simulation.
-func looksAtRest(ctx context.Context, s servers) (broker.Depths, bool, error) {
+func looksAtRest(ctx context.Context, s backends) (broker.Depths, bool, error) {
 	auditor := ledger.NewAuditor(s.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})
 	if err != nil {

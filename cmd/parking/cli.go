@@ -37,18 +37,26 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
+	cmd, err := root.ExecuteContextC(ctx)
+	var ended *runError
+	switch {
+	case err == nil:
 		return exitOK
+	case !errors.As(err, &ended): // cobra refused the command line itself
+		c.complain(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
+		return exitBadInput
+	case !errors.Is(err, errVerdict):
+		c.complain(err)
 	}
-	if !errors.Is(err, errVerdict) {
-		_, _ = fmt.Fprintln(c.stderr, "parking: "+oneLine(err))
+	if ended.badInput {
+		return exitBadInput
 	}
-	var failure *runError
-	if errors.As(err, &failure) && !failure.badInput {
-		return exitFailed
-	}
-	return exitBadInput // also what cobra itself refuses: unknown commands and flags
+	return exitFailed
+}
+
+// complain writes the one line that says what went wrong.
+func (c *cli) complain(err error) {
+	_, _ = fmt.Fprintln(c.stderr, "parking: "+oneLine(err)) // there is nowhere else to say it
 }
 
 // oneLine is an error's message without line breaks.
@@ -111,9 +119,6 @@ func (c *cli) rootCommand() *cobra.Command {
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
-	})
 	root.AddGroup(
 		&cobra.Group{ID: groupWhole, Title: "A whole simulation:"},
 		&cobra.Group{ID: groupParts, Title: "Its parts:"},

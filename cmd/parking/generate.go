@@ -53,11 +53,12 @@ func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long
 	var flags serviceFlags
 	var planPath string
 	cmd := &cobra.Command{
-		Use:     string(t) + " --plan FILE",
-		Short:   short,
-		Long:    short + ".\n\n" + long,
-		Example: fmt.Sprintf("  parking generate %s --plan /etc/parking/plan.json --http 127.0.0.1:8080", t),
-		Args:    cobra.NoArgs,
+		Use:                   string(t) + " --plan FILE [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 short,
+		Long:                  short + ".\n\n" + long,
+		Example:               fmt.Sprintf("  parking generate %s --plan /etc/parking/plan.json --http 127.0.0.1:8080", t),
+		Args:                  cobra.NoArgs,
 		RunE: runs(func(ctx context.Context) error {
 			return c.generate(ctx, flags, planPath, create)
 		}),
@@ -104,35 +105,35 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 	return s.run(ctx)
 }
 
-// servers are the broker and the store that a plan names.
-type servers struct {
+// backends are the broker and the store that a plan names.
+type backends struct {
 	broker *wiring.Broker
 	store  *wiring.Store
 }
 
 // openServers opens broker and store of a process that runs beside others. It does not connect.
-func openServers(p *plan.Plan, o wiring.Options) (servers, error) {
+func openServers(p *plan.Plan, o wiring.Options) (backends, error) {
 	if err := wiring.RequireServers(p); err != nil {
-		return servers{}, badInput(err)
+		return backends{}, badInput(err)
 	}
 	return open(p, o)
 }
 
 // open opens broker and store, in memory where the plan names none.
-func open(p *plan.Plan, o wiring.Options) (servers, error) {
+func open(p *plan.Plan, o wiring.Options) (backends, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {
-		return servers{}, badInput(err)
+		return backends{}, badInput(err)
 	}
 	s, err := wiring.OpenStore(p, o)
 	if err != nil {
-		return servers{}, badInput(errors.Join(err, b.Close()))
+		return backends{}, badInput(errors.Join(err, b.Close()))
 	}
-	return servers{broker: b, store: s}, nil
+	return backends{broker: b, store: s}, nil
 }
 
 // ready are the checks of a process that needs broker and store.
-func (s servers) ready() []httpserver.Check {
+func (s backends) ready() []httpserver.Check {
 	return []httpserver.Check{
 		{Name: "RabbitMQ", Check: func(ctx context.Context) error {
 			_, err := s.broker.Depths(ctx)
@@ -142,7 +143,7 @@ func (s servers) ready() []httpserver.Check {
 	}
 }
 
-func (s servers) close(log *slog.Logger) {
+func (s backends) close(log *slog.Logger) {
 	closing(log, "the connections to RabbitMQ", s.broker)
 	closing(log, "the connections to Redis", s.store)
 }

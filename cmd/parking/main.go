@@ -9,9 +9,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 func main() {
+	// The client library's own log is global and unstructured; what matters of it, the store reports itself.
+	goredis.SetLogger(silence{})
 	ctx, stop := untilSignal(context.Background())
 	code := execute(ctx, newCLI(os.Stdout, os.Stderr, os.Getenv), os.Args[1:])
 	stop()
@@ -36,3 +40,9 @@ func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 	}()
 	return ctx, cancel
 }
+
+// silence is a logger that discards.
+type silence struct{}
+
+// Printf discards.
+func (silence) Printf(context.Context, string, ...any) {}

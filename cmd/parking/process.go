@@ -21,13 +21,14 @@ func (c *cli) processCommand() *cobra.Command {
 	var flags serviceFlags
 	var planPath string
 	cmd := &cobra.Command{
-		Use:     "process --plan FILE",
-		Short:   "Process the events of a simulation",
-		Long:    processHelp,
-		Example: "  parking process --plan /etc/parking/plan.json --http 127.0.0.1:8081",
-		GroupID: groupParts,
-		Args:    cobra.NoArgs,
-		RunE:    runs(func(ctx context.Context) error { return c.process(ctx, flags, planPath) }),
+		Use:                   "process --plan FILE [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Process the events of a simulation",
+		Long:                  processHelp,
+		Example:               "  parking process --plan /etc/parking/plan.json --http 127.0.0.1:8081",
+		GroupID:               groupParts,
+		Args:                  cobra.NoArgs,
+		RunE:                  runs(func(ctx context.Context) error { return c.process(ctx, flags, planPath) }),
 	}
 	flags.register(cmd)
 	planFlag(cmd, &planPath)

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -69,12 +70,13 @@ type simulateFlags struct {
 func (c *cli) simulateCommand() *cobra.Command {
 	f := simulateFlags{output: outputTable, level: logLevel{slog.LevelWarn}}
 	cmd := &cobra.Command{
-		Use:     "simulate [-f MANIFEST]",
-		Short:   "Run a whole simulation in this process and show its verdict",
-		Long:    simulateHelp,
-		Example: simulateExamples,
-		GroupID: groupWhole,
-		Args:    cobra.NoArgs,
+		Use:                   "simulate [-f MANIFEST] [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Run a whole simulation in this process and show its verdict",
+		Long:                  simulateHelp,
+		Example:               simulateExamples,
+		GroupID:               groupWhole,
+		Args:                  cobra.NoArgs,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.httpChosen, f.seedChosen = cmd.Flags().Changed("http"), cmd.Flags().Changed("seed")
@@ -86,7 +88,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.Var(&f.output, "output", "how to print the result: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to generate events (default: what the manifest says, else until Ctrl-C)")
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "how long to wait at the end until everything is processed")
-	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` at which to serve /metrics and the summary API; \"\" for none")
+	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` at which to serve /metrics and the summary API; \"\" for none; another port if the default one is taken")
 	flags.Int64Var(&f.seed, "seed", 0, "draw other plates and draws than the manifest's seed does")
 	flags.StringVar(&f.summaryURL, "summary-url", "", "post the summaries to this `URL`, an API of your own, one JSON object at a time")
 	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with the files token, or username and password, for --summary-url; and ca.crt")
@@ -110,6 +112,9 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 	case f.drainTimeout <= 0:
 		return nil, nil, fmt.Errorf("--drain-timeout: %s must be above 0s", f.drainTimeout)
 	}
+	if err := f.checkSummaryURL(); err != nil {
+		return nil, nil, fmt.Errorf("--summary-url: %w", err)
+	}
 	manifest, err := f.manifest.read()
 	if err != nil {
 		return nil, nil, err
@@ -127,6 +132,22 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
 	return p, append(notes, plan.Warnings(manifest)...), p.Validate()
+}
+
+// checkSummaryURL refuses what is no address of an API.
+func (f *simulateFlags) checkSummaryURL() error {
+	if f.summaryURL == "" {
+		return nil
+	}
+	source, err := binding.URI(binding.HTTP(), f.summaryURL)
+	if err != nil {
+		return err
+	}
+	address, err := source()
+	if err == nil && address.URI.User != nil {
+		err = errors.New("must not hold a user name or password: put them into a folder, as files username and password, and name it with --summary-secret")
+	}
+	return err
 }
 
 // override changes the manifest as the flags say, and returns a note of each change.
@@ -239,7 +260,7 @@ type manifestFlags struct {
 
 func (f *manifestFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.path, "filename", "f", "", "`file` with the manifest of a ParkingSimulation in YAML or JSON; - for stdin")
-	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` by which the servers know the simulation (default: the manifest's namespace.name)")
+	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` by which servers know the simulation (default: the manifest's namespace.name; simulate adds a unique suffix)")
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json") // fails only for a flag that does not exist
 }
 

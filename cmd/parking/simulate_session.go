@@ -35,7 +35,7 @@ const (
 type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
-	servers    servers
+	servers    backends
 	summaries  *summaries
 	http       *httpserver.Server
 	simulation *simulate.Simulation
@@ -159,20 +159,21 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// reach connects to the servers. Its error names the one that does not answer, and the remedy.
-func (s servers) reach(ctx context.Context) error {
+// reach connects to the servers that flags name. Its error names the one that does not answer, and the
+// remedy.
+func (s backends) reach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
 	var errs [2]error
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		if err := s.broker.Check(ctx); err != nil {
-			errs[0] = fmt.Errorf("cannot use RabbitMQ at %s: %w; is --rabbitmq-uri right? Leave it out for a broker in memory", s.broker.Address, err)
+			errs[0] = fmt.Errorf("--rabbitmq-uri: %w", err)
 		}
 	})
 	asking.Go(func() {
 		if err := s.store.Ping(ctx); err != nil {
-			errs[1] = fmt.Errorf("cannot use Redis at %s: %w; is --redis-uri right? Leave it out for a store in memory", s.store.Address, err)
+			errs[1] = fmt.Errorf("--redis-uri: %w; start Redis there, or correct the address or the password", err)
 		}
 	})
 	asking.Wait()

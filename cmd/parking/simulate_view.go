@@ -226,20 +226,22 @@ func (f figure) draw(width int) string {
 }
 
 func (s snapshot) latencies(p terminal.Palette) []string {
-	row := func(name string, l latency.Snapshot) string {
-		return columns(name, terminal.Duration(l.Quantile(.50)), terminal.Duration(l.Quantile(.99)), terminal.Duration(l.Mean()))
+	row := func(name string, l latency.Snapshot, more ...string) string {
+		return columns(name, append([]string{
+			terminal.Duration(l.Quantile(.50)), terminal.Duration(l.Quantile(.99)), terminal.Duration(l.Mean()),
+		}, more...)...)
 	}
 	return []string{
-		p.Dim(columns(" latency", "p50", "p99", "mean")),
-		row(" processing", s.Done.Processing()),
-		row(" end to end", s.Done.EndToEnd()) + p.Dim(terminal.PadLeft("memory "+terminal.Bytes(s.memory), 14)),
+		p.Dim(columns(" latency", "p50", "p99", "mean", "memory")),
+		row(" processing", s.Done.Processing(), terminal.Bytes(s.memory)),
+		row(" end to end", s.Done.EndToEnd()),
 	}
 }
 
 // line writes the snapshot on one line.
 func (s snapshot) line() string {
 	clock := terminal.Clock(s.Elapsed)
-	if total := s.plan.Duration.D(); total > 0 {
+	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
 		clock += "/" + terminal.Clock(total)
 	}
 	outcome := func(o processor.Outcome) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -13,7 +14,7 @@ import (
 // resultTable shows how a simulation ended.
 func resultTable(p *plan.Plan, r simulate.Result, palette terminal.Palette) []string {
 	t := table{palette: palette}
-	t.banner(r.Verdict, fmt.Sprintf("%s, %s", r.Simulation, terminal.Clock(seconds(r.ElapsedSeconds))))
+	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(seconds(r.ElapsedSeconds))))
 	t.ledger(r.Ledger)
 	t.rates(r.Rates)
 	t.latencies(r.LatencySeconds, p.Objectives)
@@ -37,7 +38,11 @@ type table struct {
 	lines   []string
 }
 
-func (t *table) add(lines ...string) { t.lines = append(t.lines, lines...) }
+func (t *table) add(lines ...string) {
+	for _, line := range lines {
+		t.lines = append(t.lines, strings.TrimRight(line, " "))
+	}
+}
 
 // banner puts the verdict and its reasons first.
 func (t *table) banner(v ledger.Verdict, what string) {
@@ -56,8 +61,8 @@ func (t *table) banner(v ledger.Verdict, what string) {
 
 // The columns of the table.
 const (
-	nameWidth   = 27
-	figureWidth = 12
+	leftName, leftFigure   = 25, 17
+	rightName, rightFigure = 22, 10
 )
 
 // ledger sets what was published against what took effect.
@@ -73,8 +78,8 @@ func (t *table) ledger(r ledger.Report) {
 	t.counts(true, count{"duplicates suppressed", r.DuplicatesSuppressed}, count{"indeterminate", r.Indeterminate})
 	t.counts(true, count{"starved draws", r.Starved}, count{"generator runs", r.Runs})
 	if strangers := r.StrangerEntries + r.StrangerMatched + r.EntryNotFound; strangers > 0 {
-		t.counts(true, count{"other programs' entries", r.StrangerEntries}, count{"their exits matched", r.StrangerMatched})
-		t.counts(true, count{"their entries not found", r.EntryNotFound})
+		t.counts(true, count{"strangers' entries", r.StrangerEntries}, count{"their exits matched", r.StrangerMatched})
+		t.counts(true, count{"their exits not matched", r.EntryNotFound})
 	}
 	if !r.AtRest {
 		t.counts(false, count{"outstanding", r.Outstanding}, count{"summaries waiting", r.Outbox})
@@ -98,8 +103,8 @@ func (t *table) equation(published string, confirmed, indeterminate int64, effec
 
 // pair aligns two names with their figures.
 func (t *table) pair(name1, figure1, name2, figure2 string) string {
-	return terminal.PadRight(name1, nameWidth) + terminal.PadLeft(figure1, figureWidth) + "    " +
-		terminal.PadRight(name2, nameWidth-4) + terminal.PadLeft(figure2, figureWidth)
+	return terminal.PadRight(name1, leftName) + terminal.PadLeft(figure1, leftFigure) + "   " +
+		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
 }
 
 type count struct {
@@ -169,7 +174,7 @@ func (t *table) latencies(l simulate.Latencies, o plan.Objectives) {
 
 // row aligns a name and four figures.
 func (t *table) row(name string, figures ...string) string {
-	text := terminal.PadRight(name, nameWidth-7)
+	text := terminal.PadRight(name, 20)
 	for _, figure := range figures {
 		text += terminal.PadLeft(figure, 14)
 	}

@@ -59,7 +59,7 @@ func Redis() Service {
 // HTTP is the service that summary APIs are.
 func HTTP() Service {
 	return Service{
-		Name: "summary API", Scheme: "http", TLSScheme: "https",
+		Name: "the summary API", Scheme: "http", TLSScheme: "https",
 		Example: "http://127.0.0.1:8081",
 	}
 }

@@ -164,8 +164,17 @@ func tooSlow(what string, measured *time.Duration, objective plan.Duration) (str
 	if measured == nil || objective == 0 {
 		return "", false
 	}
-	return fmt.Sprintf("%s is %s, beyond the objective of %s", what, measured.Round(time.Microsecond), objective),
+	return fmt.Sprintf("%s is %s, beyond the objective of %s", what, threeDigits(*measured), objective),
 		*measured > objective.D()
+}
+
+// threeDigits rounds a duration to what a person wants to read of it.
+func threeDigits(d time.Duration) time.Duration {
+	unit := time.Duration(1)
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit)
 }
 
 func count(n int64, one, many string) string {

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"math"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/generator"
@@ -56,7 +57,7 @@ func (s *Simulation) result(elapsed time.Duration, report ledger.Report) Result 
 	entryLag, exitLag := s.observed.maxLags()
 	return Result{
 		Simulation:     s.options.Plan.Simulation,
-		ElapsedSeconds: elapsed.Seconds(),
+		ElapsedSeconds: thousandths(elapsed.Seconds()),
 		Ledger:         report,
 		Rates:          Rates{Entry: rateOf(s.entries.Stats(), entryLag), Exit: rateOf(s.exits.Stats(), exitLag)},
 		LatencySeconds: Latencies{Processing: latencyOf(done.Processing()), EndToEnd: latencyOf(done.EndToEnd())},
@@ -64,8 +65,11 @@ func (s *Simulation) result(elapsed time.Duration, report ledger.Report) Result 
 }
 
 func rateOf(s generator.Stats, maxLag time.Duration) Rate {
-	return Rate{Target: s.TargetRate, Achieved: s.AchievedRate, Missed: s.Missed, MaxLagSeconds: maxLag.Seconds()}
+	return Rate{Target: thousandths(s.TargetRate), Achieved: thousandths(s.AchievedRate), Missed: s.Missed, MaxLagSeconds: maxLag.Seconds()}
 }
+
+// thousandths cuts digits that mean nothing.
+func thousandths(v float64) float64 { return math.Round(v*1000) / 1000 }
 
 func latencyOf(s latency.Snapshot) Latency {
 	return Latency{P50: s.Quantile(.50).Seconds(), P99: s.Quantile(.99).Seconds(), Mean: s.Mean().Seconds()}

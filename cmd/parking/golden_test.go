@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{"", "simulate", "audit", "generate", "generate entry", "generate exit", "process", "summaries", "version"} {
+		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCLI(os.Stdout, os.Stderr, func(string) string { return "" })
+			root := c.rootCommand()
+			var out bytes.Buffer
+			root.SetOut(&out)
+			root.SetArgs(append(strings.Fields(words), "--help"))
+			if err := root.ExecuteContext(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, out.String())
+		})
+	}
+}
+
+// passed is the result of a simulation that went well.
+func passed() simulate.Result {
+	return simulate.Result{
+		Verdict:        ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}},
+		Simulation:     "default.rush-hour-4f7k2a",
+		ElapsedSeconds: 600.02,
+		Ledger: ledger.Report{
+			AtRest: true, EntriesConfirmed: 1_200_345, EntriesRecorded: 1_200_345,
+			ExitsMatchedConfirmed: 215_901, ExitsUnmatchedConfirmed: 864_001, Matched: 215_901, UnmatchedExpected: 864_001,
+			SummariesStored: 215_901, Runs: 2,
+		},
+		Rates: simulate.Rates{
+			Entry: simulate.Rate{Target: 2000, Achieved: 2000.6, MaxLagSeconds: .0123},
+			Exit:  simulate.Rate{Target: 1800, Achieved: 1799.8, MaxLagSeconds: .0031},
+		},
+		LatencySeconds: simulate.Latencies{
+			Processing: simulate.Latency{P50: .0000113, P99: .00071, Mean: .0000412},
+			EndToEnd:   simulate.Latency{P50: .00038, P99: .0142, Mean: .0011},
+		},
+	}
+}
+
+// failed is the result of one that did not.
+func failed() simulate.Result {
+	r := passed()
+	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
+		"2 events were lost: confirmed by the broker, but never took effect (1 entry, 1 exit); at most 0 allowed",
+		"1 effect was taken more than once",
+		"end-to-end p99 is 1.42s, beyond the objective of 1s",
+	}}
+	l := &r.Ledger
+	l.EntriesRecorded, l.Matched, l.SummariesStored = l.EntriesConfirmed, l.Matched-1, l.SummariesStored-1
+	l.Lost, l.MissingEntries, l.MissingMatched, l.TakenTwice = 2, 1, 1, 1
+	l.IndeterminateEntries, l.Indeterminate, l.DuplicatesSuppressed, l.Starved = 17, 17, 1234, 56
+	l.DeadLettered, l.UnmatchedUnexpected = 3, 2
+	l.StrangerEntries, l.StrangerMatched, l.EntryNotFound = 5, 4, 1
+	l.LostEvents = []string{"0123456789abc-0-42"}
+	r.Rates.Exit = simulate.Rate{Target: 1800, Achieved: 1203.4, MaxLagSeconds: 12.3, Missed: 35_000}
+	r.LatencySeconds.EndToEnd.P99 = 1.42
+	return r
+}
+
+func TestResultTable(t *testing.T) {
+	t.Parallel()
+	p := &plan.Plan{Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)}}
+	golden(t, "table-pass.txt", strings.Join(resultTable(p, passed(), terminal.Palette{}), "\n"))
+	golden(t, "table-fail.txt", strings.Join(resultTable(p, failed(), terminal.Palette{}), "\n"))
+}
+
+func TestAuditTable(t *testing.T) {
+	t.Parallel()
+	r := failed()
+	r.Ledger.AtRest, r.Ledger.Outstanding, r.Ledger.Outbox, r.Ledger.Lost, r.Ledger.LostEvents = false, 812, 3, 0, nil
+	golden(t, "table-audit.txt", strings.Join(auditTable(auditResult{
+		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: r.Ledger, Notes: []string{"latency objectives are not part of an audit: the ledger holds no latencies"},
+	}, terminal.Palette{}), "\n"))
+}
+
+func TestResultJSON(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]simulate.Result{"result-pass.json": passed(), "result-fail.json": failed()} {
+		var out bytes.Buffer
+		if err := printJSON(&out, r); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, out.String())
+		var back simulate.Result
+		if err := json.Unmarshal(out.Bytes(), &back); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// moment is a snapshot of a simulation at work.
+func moment() snapshot {
+	var processing, endToEnd latency.Histogram
+	for i := range 1000 {
+		processing.Observe(time.Duration(i) * time.Microsecond)
+		endToEnd.Observe(time.Duration(i) * time.Millisecond)
+	}
+	entries := processor.TypeStats{
+		Outcomes:   map[processor.Outcome]uint64{processor.OutcomeRecorded: 24_120},
+		Processing: processing.Snapshot(), EndToEnd: endToEnd.Snapshot(),
+	}
+	exits := processor.TypeStats{Outcomes: map[processor.Outcome]uint64{
+		processor.OutcomeMatched: 3480, processor.OutcomeUnmatchedExpected: 13_920, processor.OutcomeUnmatchedUnexpected: 1,
+		processor.OutcomeDuplicate: 12, processor.OutcomeFailed: 4,
+	}}
+	return snapshot{
+		Progress: simulate.Progress{
+			Elapsed:  12400 * time.Millisecond,
+			Entries:  generator.Stats{Published: 24_123, Rate: 2000, Lag: 1500 * time.Millisecond},
+			Exits:    generator.Stats{Published: 17_411, Rate: 1800, Starved: 8, Lag: 40 * time.Microsecond},
+			Done:     processor.Stats{Entry: entries, Exit: exits},
+			InFlight: 9, Depths: broker.Depths{Ready: 31, Retry: 2, Dead: 1}, Pool: 20_643,
+		},
+		plan:      &plan.Plan{Simulation: "default.rush-hour", Duration: plan.Duration(30 * time.Second)},
+		entryRate: 1998.2, exitRate: 1801.4, memory: 61 << 20,
+	}
+}
+
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	s := moment()
+	picture := s.picture(terminal.Palette{})
+	golden(t, "picture.txt", strings.Join(picture, "\n")+"\n")
+	for _, line := range picture {
+		if width := terminal.Width(line); width > 80 {
+			t.Errorf("%q is %d columns wide", line, width)
+		}
+	}
+	s.Phase, s.plan = simulate.Draining, &plan.Plan{}
+	golden(t, "picture-draining.txt", strings.Join(s.picture(terminal.Palette{}), "\n")+"\n")
+}
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	s := moment()
+	lines := []string{s.line()}
+	s.Phase = simulate.Draining
+	lines = append(lines, s.line())
+	golden(t, "line.txt", strings.Join(lines, "\n")+"\n")
+}
+
+func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
+	t.Parallel()
+	var w window
+	at := func(seconds float64, published int64) {
+		p := simulate.Progress{At: time.Unix(0, 0).Add(time.Duration(seconds * float64(time.Second)))}
+		p.Entries.Published = published
+		w.add(p)
+	}
+	at(0, 0)
+	if got := w.rate(entriesOf); got != 0 {
+		t.Errorf("rate after one look is %v", got)
+	}
+	for i := range 20 {
+		at(float64(i+1)/4, 1000)
+	}
+	if got := w.rate(entriesOf); got != 0 {
+		t.Errorf("rate is %v long after the last event", got)
+	}
+	at(5.5, 1200)
+	if got := w.rate(entriesOf); got != 100 {
+		t.Errorf("rate is %v, want 200 events in 2 s", got)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	info := &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"},
+	}}
+	tests := []struct {
+		name string
+		b    build
+		info *debug.BuildInfo
+		want string
+	}{
+		{"the linker's word stands", build{"v9", "def", "today"}, info, "v9, commit def, today"},
+		{"what the linker was not told is taken from the build", build{}, info, "v1.2.3, commit abc with changes, 2026-01-02T03:04:05Z"},
+		{"a build of a work tree is unreleased", build{}, &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "unreleased"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.b.fill(tt.info)
+			if got := tt.b.String(); got != tt.want {
+				t.Errorf("version is %q, want %q", got, tt.want)
+			}
+		})
+	}
+	if got := parking(t, "version"); got.code != exitOK || !strings.HasPrefix(got.stdout, "parking ") {
+		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
+	}
+}

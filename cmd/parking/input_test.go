@@ -1,0 +1,114 @@
+package main
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestBadInputIsExplainedInOneLine(t *testing.T) {
+	t.Parallel()
+	const header = "apiVersion: simulation.parking.dev/v1alpha1\nkind: ParkingSimulation\nmetadata: {name: test}\n"
+	nobody := closedPort(t)
+	tests := []struct {
+		name string
+		args []string
+		want []string // all of them are in the line
+	}{
+		{"an unknown field is named with the one that was meant",
+			[]string{"simulate", "-f", file(t, "m.yaml", header+"spec: {entry: {rte: 5}}")}, []string{"spec.entry.rte", `did you mean "rate"`}},
+		{"another kind is named with the right one",
+			[]string{"simulate", "-f", file(t, "m.yaml", strings.Replace(header, "ParkingSimulation", "Pod", 1))}, []string{"kind", "Pod", "ParkingSimulation"}},
+		{"a negative rate is named with its bounds",
+			[]string{"simulate", "-f", manifest(t, "{entry: {rate: -1}}")}, []string{"spec.entry.rate", "-1", "0"}},
+		{"a ratio of 101 is named with its bounds",
+			[]string{"simulate", "-f", manifest(t, "{exit: {matchPercent: 101}}")}, []string{"spec.exit.matchPercent", "101", "100"}},
+		{"a manifest that is not there is named",
+			[]string{"simulate", "-f", "nowhere.yaml"}, []string{"nowhere.yaml", "no such file"}},
+		{"a broker that cannot be reached is named with its address and the remedy",
+			[]string{"simulate", "--rabbitmq-uri", "amqp://user:s3cr3t@" + nobody + "/"}, []string{"--rabbitmq-uri", "amqp://" + nobody, "start RabbitMQ there"}},
+		{"a store that cannot be reached is named with its address and the remedy",
+			[]string{"simulate", "--redis-uri", "redis://:s3cr3t@" + nobody}, []string{"--redis-uri", "redis://" + nobody, "start Redis there"}},
+		{"an audit of a store that cannot be reached names it",
+			[]string{"audit", "-f", manifest(t, "{}"), "--redis-uri", "redis://:s3cr3t@" + nobody}, []string{"--redis-uri", "redis://" + nobody, "start Redis there"}},
+		{"a URI with a bare slash in its password says how to write it",
+			[]string{"simulate", "--rabbitmq-uri", "amqp://user:12/s3cr3t@localhost/"}, []string{"RabbitMQ", "%2F", "amqp://user:password@"}},
+		{"a URI that cannot be parsed shows how one looks",
+			[]string{"simulate", "--redis-uri", "redis://:s3cr3t%zz@localhost"}, []string{"Redis", "%25", "redis://user:password@"}},
+		{"another scheme is refused",
+			[]string{"audit", "-f", manifest(t, "{}"), "--redis-uri", "http://:s3cr3t@localhost"}, []string{"Redis", "redis://"}},
+		{"an API of another scheme is refused",
+			[]string{"simulate", "--summary-url", "ftp://user:s3cr3t@localhost"}, []string{"--summary-url", "http://"}},
+		{"an API with credentials in its URL is refused with the remedy",
+			[]string{"simulate", "--summary-url", "http://user:s3cr3t@localhost/"}, []string{"--summary-url", "--summary-secret"}},
+		{"two places for the summaries are refused",
+			[]string{"simulate", "--summary-url", "http://localhost/", "--summaries-db", "x.db"}, []string{"summaries-db", "summary-url"}},
+		{"a negative duration is refused", []string{"simulate", "--duration", "-1s"}, []string{"--duration", "above 0s"}},
+		{"a drain timeout of nothing is refused", []string{"simulate", "--drain-timeout", "0s"}, []string{"--drain-timeout", "above 0s"}},
+		{"a negative seed is refused", []string{"simulate", "--seed", "-3"}, []string{"seed", "-3"}},
+		{"a name that servers cannot have is refused", []string{"simulate", "--simulation", "a/b"}, []string{"simulation", "a/b"}},
+		{"an unknown format is refused", []string{"simulate", "--output", "xml"}, []string{"--output", "table or json"}},
+		{"an unknown level is refused", []string{"simulate", "--log-level", "loud"}, []string{"--log-level", "debug, info, warn or error"}},
+		{"an address that cannot be listened at is named", []string{"simulate", "--http", "127.0.0.1:99999"}, []string{"127.0.0.1:99999", "--http"}},
+		{"an unknown flag is named", []string{"simulate", "--bogus"}, []string{"--bogus", "parking simulate --help"}},
+		{"an unknown command is named", []string{"bogus"}, []string{"bogus", "parking --help"}},
+		{"an argument too many is named", []string{"simulate", "bogus"}, []string{"bogus", "parking simulate --help"}},
+		{"generate asks what to generate", []string{"generate"}, []string{"parking generate entry", "parking generate exit"}},
+		{"generate asks for its plan", []string{"generate", "entry"}, []string{"plan", "parking generate entry --help"}},
+		{"process asks for its plan", []string{"process"}, []string{"plan", "parking process --help"}},
+		{"a plan that is not there is named", []string{"process", "--plan", "nowhere.json"}, []string{"nowhere.json", "no such file"}},
+		{"a plan with an unknown field names it", []string{"process", "--plan", file(t, "plan.json", `{"partition":1}`)}, []string{"partition", `did you mean "partitions"`}},
+		{"a grace period of nothing is refused", []string{"process", "--plan", "x", "--grace-period", "0s"}, []string{"--grace-period", "above 0s"}},
+		{"an audit asks for the manifest", []string{"audit"}, []string{"filename", "parking audit --help"}},
+		{"an audit asks for the store", []string{"audit", "-f", manifest(t, "{}")}, []string{"--redis-uri", "PARKING_REDIS_URI"}},
+		{"a database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"/nowhere/x.db", "folder must exist"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := parking(t, tt.args...)
+			if got.code != exitBadInput {
+				t.Errorf("exit code %d, want %d", got.code, exitBadInput)
+			}
+			if got.stdout != "" {
+				t.Errorf("stdout is not empty: %s", got.stdout)
+			}
+			if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "parking: ") {
+				t.Errorf("stderr is not one line:\n%s", got.stderr)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(got.stderr, want) {
+					t.Errorf("stderr does not say %q: %s", want, got.stderr)
+				}
+			}
+			if strings.Contains(got.stderr, "s3cr3t") {
+				t.Errorf("stderr holds the password: %s", got.stderr)
+			}
+		})
+	}
+}
+
+func TestAPlanWithoutServersIsRefused(t *testing.T) {
+	t.Parallel()
+	plan := planWith(t, nil)
+	path := filepath.Join(t.TempDir(), "plan.json")
+	if err := plan.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got := parking(t, "process", "--plan", path)
+	if got.code != exitBadInput || !strings.Contains(got.stderr, "the plan does not say where RabbitMQ is") {
+		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
+	}
+}
+
+// closedPort is an address at which nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}

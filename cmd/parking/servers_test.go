@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/wiring"
+	"github.com/parking-operator/parking-operator/test/servers"
+	"github.com/parking-operator/parking-operator/test/stack"
+)
+
+// planWith is the plan of a busy simulation of this test's own.
+func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
+	t.Helper()
+	p := &plan.Plan{
+		Simulation: servers.Name(t),
+		Seed:       1,
+		Partitions: 2,
+		QueueType:  plan.QueueTypeQuorum,
+		Entry:      plan.Entry{Schedule: plan.Schedule{Rate: 300, Arrivals: plan.ArrivalsUniform, Replicas: 1}},
+		Exit: plan.Exit{
+			Schedule:     plan.Schedule{Rate: 250, Arrivals: plan.ArrivalsUniform, Replicas: 1},
+			MatchPercent: 50,
+			MinStay:      plan.Duration(200 * time.Millisecond),
+		},
+		MaxStay:   plan.Duration(time.Hour),
+		Processor: plan.Processor{Concurrency: 64},
+	}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func TestSimulateOnServersPassesAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
+	got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "4s", "--output", "json", "--http", "",
+		"--rabbitmq-uri", amqp, "--redis-uri", redis)
+	r := checkPassed(t, got)
+	if !strings.HasPrefix(r.Simulation, "default.test-") {
+		t.Errorf("the simulation %q has no suffix of its own", r.Simulation)
+	}
+	refusePasswords(t, got, amqp, redis)
+	if keys := keysOf(t, redis, r.Simulation); len(keys) > 0 {
+		t.Errorf("keys are left: %q", keys)
+	}
+	if audit := parking(t, "audit", "-f", manifest(t, busy), "--redis-uri", redis, "--simulation", r.Simulation); audit.code != exitBadInput ||
+		!strings.Contains(audit.stderr, "knows no simulation") {
+		t.Errorf("an audit of what was removed: exit code %d, %s", audit.code, audit.stderr)
+	}
+}
+
+func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
+	t.Parallel()
+	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
+	name := servers.Name(t)
+	servers.RemoveKeys(t, name)
+	removeQueues(t, amqp, name)
+	simulated := checkPassed(t, parking(t, "simulate", "-f", manifest(t, busy), "--duration", "3s", "--output", "json", "--http", "",
+		"--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep"))
+	audited := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	r := checkAudit(t, audited)
+	if r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(simulated.Ledger) {
+		t.Errorf("audit says %s %q %+v, the simulation said %+v", r.Outcome, r.Reasons, r.Ledger, simulated.Ledger)
+	}
+	refusePasswords(t, audited, amqp, redis)
+
+	lost := loseOneEntry(t, redis, name)
+	table := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	if table.code != exitFailed || !strings.Contains(table.stdout, lost) || !strings.Contains(table.stdout, "1 event was lost") {
+		t.Errorf("exit code %d, want the lost event %s named:\n%s", table.code, lost, table.stdout)
+	}
+}
+
+// loseOneEntry clears the bit of an entry in the store, and returns the event's identifier.
+func loseOneEntry(t *testing.T, uri, simulation string) string {
+	t.Helper()
+	client := redisClient(t, uri)
+	confirmed := regexp.MustCompile(`:(\d+)\}:confirmed:(\w+)$`)
+	for _, key := range keysOf(t, uri, simulation) {
+		match := confirmed.FindStringSubmatch(key)
+		if match == nil {
+			continue
+		}
+		if kind, err := client.HGet(t.Context(), key, "type").Result(); err != nil || kind != "entry" {
+			continue
+		}
+		seen := strings.Replace(key, "confirmed:", "seen:", 1) + ":0"
+		if was, err := client.SetBit(t.Context(), seen, 3, 0).Result(); err != nil || was != 1 {
+			t.Fatalf("clear a bit of %s: it was %d, %v", seen, was, err)
+		}
+		return match[2] + "-" + match[1] + "-3"
+	}
+	t.Fatal("the store has no run of entries")
+	return ""
+}
+
+// processes is a simulation in processes of its own.
+type processes struct {
+	*stack.Stack
+
+	plan        *plan.Plan
+	path        string
+	amqp, redis string
+}
+
+// startProcesses starts one process of each kind, and a processor to spare.
+func startProcesses(ctx context.Context, t *testing.T) *processes {
+	t.Helper()
+	s := &processes{amqp: servers.VHostURI(t), redis: servers.RedisURI(t)}
+	dir := t.TempDir()
+	s.path = filepath.Join(dir, "plan.json")
+	var err error
+	s.Stack, err = stack.New(stack.Options{Binary: binary(t), Dir: dir, Plan: s.path, Processors: 2, EntryGenerators: 1, ExitGenerators: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.plan = planWith(t, func(p *plan.Plan) {
+		p.RabbitMQ.URI, p.Redis.URI = s.amqp, s.redis
+		p.SummaryAPI.URL = s.Summaries.URL("")
+	})
+	servers.RemoveKeys(t, s.plan.Simulation)
+	removeQueues(t, s.amqp, s.plan.Simulation)
+	s.write(t)
+	t.Cleanup(func() {
+		if err := s.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := stack.Start(ctx, s.All()...); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *processes) write(t *testing.T) {
+	t.Helper()
+	if err := s.plan.Write(s.path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// metric reads the sum of a metric's series that have the labels, as they are written.
+func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels string) float64 {
+	t.Helper()
+	page, err := get(ctx, p.URL("/metrics"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum float64
+	for line := range strings.Lines(page) {
+		if rest, ok := strings.CutPrefix(line, name); ok && strings.Contains(rest, labels) {
+			value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndex(rest, " "):]), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += value
+		}
+	}
+	return sum
+}
+
+// terminate asks a process to end, which it has to do well.
+func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
+	t.Helper()
+	for _, p := range all {
+		if code, err := p.Terminate(ctx); err != nil || code != exitOK {
+			t.Errorf("%s ended with exit code %d, %v; its output is in %s", p.Name, code, err, p.Log())
+		}
+	}
+}
+
+// auditAtRest audits until the simulation is at rest.
+func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
+	t.Helper()
+	var r auditResult
+	eventually(ctx, t, "the simulation is at rest", func() error {
+		r = checkAudit(t, parking(t, "audit", "-f", manifest(t, "{rabbitmq: {partitions: 2}}"), "--simulation", s.plan.Simulation,
+			"--output", "json", "--rabbitmq-uri", s.amqp, "--redis-uri", s.redis))
+		if !r.Ledger.AtRest {
+			return fmt.Errorf("%q", r.Reasons)
+		}
+		return nil
+	})
+	return r
+}
+
+func TestAProcessorThatIsTerminatedLeavesNothingUnsettled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	s := startProcesses(ctx, t)
+	for _, p := range s.Processors {
+		eventually(ctx, t, p.Name+" works", func() error {
+			if n := metric(ctx, t, p, "parking_events_processed_total", `outcome="matched"`); n < 20 {
+				return fmt.Errorf("%v matched so far", n)
+			}
+			return nil
+		})
+	}
+	terminate(ctx, t, s.Processors[0])
+	terminate(ctx, t, s.Generators()...)
+	r := s.auditAtRest(ctx, t)
+	terminate(ctx, t, s.Processors[1], s.Summaries)
+	if r.Outcome != ledger.Pass {
+		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
+	}
+	// What had taken effect but was not settled would have been delivered, and suppressed, again.
+	if r.Ledger.DuplicatesSuppressed != 0 {
+		t.Errorf("%d events had taken effect but were not settled", r.Ledger.DuplicatesSuppressed)
+	}
+	if r.Ledger.Indeterminate != 0 {
+		t.Errorf("%d events were not confirmed when their generator had ended", r.Ledger.Indeterminate)
+	}
+}
+
+func TestAnEditOfThePlanTakesEffectWithoutARestart(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	s := startProcesses(ctx, t)
+	entries := s.Entries[0]
+	pid := entries.Pid()
+	s.plan.Entry.Rate, s.plan.Exit.MatchPercent = 700, 100
+	s.write(t)
+	edited := time.Now()
+	eventually(ctx, t, "the new rate is in force", func() error {
+		if rate := metric(ctx, t, entries, "parking_generator_target_rate", ""); rate != 700 {
+			return fmt.Errorf("the rate is %v", rate)
+		}
+		return nil
+	})
+	t.Logf("the edit took effect after %s", time.Since(edited))
+	before := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="unmatched"`)
+	matched := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="matched"`)
+	eventually(ctx, t, "exits are matched", func() error {
+		if n := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="matched"`); n < matched+100 {
+			return fmt.Errorf("%v matched exits", n-matched)
+		}
+		return nil
+	})
+	if n := metric(ctx, t, s.Exits[0], "parking_events_published_total", `intent="unmatched"`) - before; n > 50 {
+		t.Errorf("%v unmatched exits were published although all are to match", n)
+	}
+	if now := entries.Pid(); now != pid {
+		t.Errorf("the generator was restarted: its process was %d and is %d", pid, now)
+	}
+	terminate(ctx, t, s.Generators()...)
+	if r := s.auditAtRest(ctx, t); r.Outcome != ledger.Pass {
+		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
+	}
+	terminate(ctx, t, append(s.Processors, s.Summaries)...)
+}
+
+func checkAudit(t *testing.T, got ended) auditResult {
+	t.Helper()
+	var r auditResult
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
+		t.Fatalf("audit: exit code %d, %v\n%s%s", got.code, err, got.stdout, got.stderr)
+	}
+	if (got.code == exitOK) != (r.Outcome == ledger.Pass) {
+		t.Errorf("exit code %d with verdict %s", got.code, r.Outcome)
+	}
+	return r
+}
+
+// refusePasswords looks for the passwords of URIs in what was printed.
+func refusePasswords(t *testing.T, got ended, uris ...string) {
+	t.Helper()
+	for _, uri := range uris {
+		_, rest, _ := strings.Cut(uri, "://")
+		user, _, _ := strings.Cut(rest, "@")
+		_, password, _ := strings.Cut(user, ":")
+		if password != "" && strings.Contains(got.stdout+got.stderr, password) {
+			t.Errorf("the output holds a password:\n%s%s", got.stdout, got.stderr)
+		}
+	}
+}
+
+func redisClient(t *testing.T, uri string) *goredis.Client {
+	t.Helper()
+	options, err := goredis.ParseURL(uri)
+	if err != nil {
+		t.Fatal("the URI of the test's Redis cannot be parsed")
+	}
+	client := goredis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// removeQueues removes the simulation's queues when the test ends, for a broker that does not end with it.
+func removeQueues(t *testing.T, uri, simulation string) {
+	t.Helper()
+	t.Cleanup(func() {
+		p := planWith(t, func(p *plan.Plan) { p.Simulation, p.RabbitMQ.URI = simulation, uri })
+		b, err := wiring.OpenBroker(p, wiring.Options{Component: "test"})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := errors.Join(b.Delete(context.Background()), b.Close()); err != nil {
+			t.Errorf("remove the queues of %s: %v", simulation, err)
+		}
+	})
+}
+
+func keysOf(t *testing.T, uri, simulation string) []string {
+	t.Helper()
+	client := redisClient(t, uri)
+	var keys []string
+	iterator := client.Scan(t.Context(), 0, "parking:{"+simulation+":*", 1000).Iterator()
+	for iterator.Next(t.Context()) {
+		keys = append(keys, iterator.Val())
+	}
+	if err := iterator.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// A plan that is written for a process is one that the process can read.
+func TestThePlanOfTheTestsIsValid(t *testing.T) {
+	t.Parallel()
+	if err := wiring.RequireServers(planWith(t, nil)); err == nil {
+		t.Error("a plan without servers passes for one with servers")
+	}
+	if err := planWith(t, nil).Validate(); err != nil {
+		t.Error(err)
+	}
+}

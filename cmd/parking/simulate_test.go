@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/simulate"
+)
+
+// busy is a spec that is soon busy with everything.
+const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 100ms}, rabbitmq: {partitions: 2}}"
+
+func TestSimulateInMemoryPassesWithAnExactLedger(t *testing.T) {
+	t.Parallel()
+	got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "4s", "--output", "json", "--http", "127.0.0.1:0")
+	checkPassed(t, got)
+}
+
+// checkPassed checks a result by the equations of the ledger, none of which the command's verdict is trusted
+// with.
+func checkPassed(t *testing.T, got ended) simulate.Result {
+	t.Helper()
+	r := got.result(t)
+	if got.code != exitOK || r.Outcome != ledger.Pass || len(r.Reasons) != 0 {
+		t.Errorf("exit code %d, verdict %s %q, stderr:\n%s", got.code, r.Outcome, r.Reasons, got.stderr)
+	}
+	l := r.Ledger
+	for _, equation := range []struct {
+		name        string
+		left, right int64
+	}{
+		{"entries recorded", l.EntriesRecorded, l.EntriesConfirmed},
+		{"matched", l.Matched, l.ExitsMatchedConfirmed},
+		{"unmatched as expected", l.UnmatchedExpected, l.ExitsUnmatchedConfirmed},
+		{"summaries stored", l.SummariesStored, l.Matched},
+		{"lost", l.Lost, 0},
+		{"unexpected", l.UnmatchedUnexpected, 0},
+		{"taken twice", l.TakenTwice, 0},
+		{"dead-lettered", l.DeadLettered, 0},
+		{"indeterminate", l.Indeterminate, 0},
+		{"outbox", l.Outbox, 0},
+	} {
+		if equation.left != equation.right {
+			t.Errorf("%s: %d, want %d", equation.name, equation.left, equation.right)
+		}
+	}
+	if l.EntriesConfirmed == 0 || l.Matched == 0 || l.UnmatchedExpected == 0 {
+		t.Errorf("nothing happened: %+v", l)
+	}
+	if r.LatencySeconds.Processing.P99 <= 0 || r.LatencySeconds.EndToEnd.P99 <= 0 || r.Rates.Entry.Achieved <= 0 {
+		t.Errorf("latencies or rates are missing: %+v %+v", r.LatencySeconds, r.Rates)
+	}
+	return r
+}
+
+func TestSimulateReportsAnObjectiveThatWasMissed(t *testing.T) {
+	t.Parallel()
+	got := parking(t, "simulate", "-f", manifest(t, "{objectives: {processingP99: 1ns}}"), "--duration", "1s", "--http", "")
+	if got.code != exitFailed {
+		t.Errorf("exit code %d, want %d; stderr:\n%s", got.code, exitFailed, got.stderr)
+	}
+	for _, want := range []string{"FAIL", "✗ processing p99 is", "beyond the objective of 1ns"} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("stdout does not say %q:\n%s", want, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout+got.stderr, "\x1b") {
+		t.Error("there are escape sequences although nothing is a terminal")
+	}
+}
+
+func TestSimulateWithoutADurationEndsOnASignalWithItsVerdict(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	address := closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--output", "json", "--http", address)
+	eventually(ctx, t, "summaries are stored", func() error {
+		body, err := get(ctx, "http://"+address+"/v1/stats")
+		if err == nil && strings.Contains(body, `"count":0`) {
+			err = fmt.Errorf("statistics are %s", body)
+		}
+		return err
+	})
+	metrics, err := get(ctx, "http://"+address+"/metrics")
+	if err != nil || !strings.Contains(metrics, "parking_events_processed_total") {
+		t.Errorf("metrics: %v", err)
+	}
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	checkPassed(t, wait(t, r))
+}
+
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	// An API that never accepts anything keeps the simulation from coming to rest.
+	address, api := closedPort(t), closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", "http://"+api+"/")
+	eventually(ctx, t, "posts fail", func() error {
+		body, err := get(ctx, "http://"+address+"/metrics")
+		if err == nil && strings.Contains(body, `parking_event_errors_total{event_type="exit",stage="post"} 0`) {
+			err = errors.New("no post has failed yet")
+		}
+		return err
+	})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = r.cmd.Wait() // how it ended is in its state
+	}()
+	// The first signal begins the drain, which would take two minutes.
+	eventually(ctx, t, "the process ends", func() error {
+		select {
+		case <-over:
+			return nil
+		default:
+			_ = r.cmd.Process.Signal(syscall.SIGINT) // it may just have ended
+			return errors.New("still running")
+		}
+	})
+	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
+		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
+	}
+}
+
+func TestWhatIsLeftAtTheDrainTimeoutIsSaid(t *testing.T) {
+	t.Parallel()
+	got := parking(t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
+		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", "http://"+closedPort(t)+"/")
+	r := got.result(t)
+	reasons := strings.Join(r.Reasons, "\n")
+	if got.code != exitFailed || r.Outcome != ledger.Fail {
+		t.Errorf("exit code %d, verdict %s", got.code, r.Outcome)
+	}
+	for _, want := range []string{"not at rest", "in processors", "in the outbox", "did not come to rest within 1s"} {
+		if !strings.Contains(reasons, want) {
+			t.Errorf("reasons do not say %q:\n%s", want, reasons)
+		}
+	}
+	if r.Ledger.Lost != 0 || r.Ledger.AtRest {
+		t.Errorf("events that still wait are called lost: %+v", r.Ledger)
+	}
+}
+
+func TestSummariesAreKeptInTheDatabaseThatIsNamed(t *testing.T) {
+	t.Parallel()
+	db := t.TempDir() + "/summaries.db"
+	var matched int64
+	for range 2 { // the second invocation finds the summaries of the first
+		got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
+		matched += checkPassed(t, got).Ledger.Matched
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	address := closedPort(t)
+	r := start(ctx, t, "summaries", "--database", db, "--http", address)
+	var stats string
+	eventually(ctx, t, "the API answers", func() (err error) {
+		stats, err = get(ctx, "http://"+address+"/v1/stats")
+		return err
+	})
+	if !strings.Contains(stats, fmt.Sprintf(`"count":%d`, matched)) {
+		t.Errorf("statistics are %s, want a count of %d", stats, matched)
+	}
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, r); got.code != exitOK {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
+func TestAManifestIsReadFromStdin(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	input, err := os.Open(manifest(t, "{exit: {matchPercent: 101}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = input.Close() }()
+	r := &running{}
+	r.cmd = command(ctx, t, "simulate", "-f", "-")
+	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = input, &r.stdout, &r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, r); got.code != exitBadInput || !strings.Contains(got.stderr, "matchPercent") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
+// eventually tries until f succeeds or ctx ends.
+func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("wait until %s: %v", what, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// get returns the body of a page.
+func get(ctx context.Context, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s: %s", url, response.Status, body)
+	}
+	return string(body), err
+}
