@@ -18,10 +18,10 @@ import (
 // two exits that swapped their intents, leave no trace in any ledger and are not drawn.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
-	if rapid.IntRange(0, 9).Draw(t, "skew") == 0 {
+	faults := rapid.IntRange(0, 2).Draw(t, "faults")
+	if faults == 0 && rapid.Bool().Draw(t, "skewed") {
 		m.skewed.EntriesRecorded = rapid.Int64Range(-2, 2).Draw(t, "skewed entries")
 	}
-	faults := rapid.IntRange(0, 2).Draw(t, "faults")
 	for range rapid.IntRange(0, 4).Draw(t, "runs") {
 		run := modelRun{
 			id:  event.ID{Run: event.NewRun(), Partition: rapid.IntRange(0, 3).Draw(t, "partition")},
@@ -72,7 +72,7 @@ func breakEvent(t *rapid.T, typ event.Type, e *modelEvent) {
 	case "not posted":
 		e.posted = 0
 	case "posted twice":
-		e.posted = 2
+		e.posted = 2 * e.taken
 	}
 }
 

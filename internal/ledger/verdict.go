@@ -164,8 +164,11 @@ func tooSlow(what string, measured *time.Duration, objective plan.Duration) (str
 	if measured == nil || objective == 0 {
 		return "", false
 	}
-	return fmt.Sprintf("%s is %s, beyond the objective of %s", what, threeDigits(*measured), objective),
-		*measured > objective.D()
+	shown := threeDigits(*measured)
+	if shown <= objective.D() {
+		shown = *measured // rounding would hide the excess
+	}
+	return fmt.Sprintf("%s is %s, beyond the objective of %s", what, shown, objective), *measured > objective.D()
 }
 
 // threeDigits rounds a duration to what a person wants to read of it.
