@@ -187,7 +187,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(text)
 	for _, text := range []string{
-		"", "{}", "null", "[]", `{"seed":1,"seed":2}`, `{"startTime":"x"}`, `{"entry":{"stages":[{"duration":"1s"},{"rate":1e3}]}}`,
+		"", "{}", "null", "[]", "\n0\n", `{"seed":1,"seed":2}`, `{"startTime":"x"}`, `{"entry":{"stages":[{"duration":"1s"},{"rate":1e3}]}}`,
 		`{"simulation":"a","partitions":1,"queueType":"classic","entry":{"rate":1,"arrivals":"Uniform","replicas":1},` +
 			`"exit":{"rate":1,"arrivals":"Uniform","replicas":1,"matchPercent":20,"minStay":"0s"},"maxStay":"1s","processor":{"concurrency":1}}`,
 	} {

@@ -121,7 +121,7 @@ func FuzzReadManifest(f *testing.F) {
 		head + "spec: {processor: {template: {spec: {containers: [{name: parking, env: [{name: A, value: b}]}]}}}}\n",
 		head + "spec: {entry: &e {resources: {requests: {cpu: 1}}}, exit: *e}\n",
 		`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"a"},"spec":{"seed":1,"seed":2}}`,
-		"apiVersion: [1]\nkind: {a: b}\n", "\xff", "- a\n", "{\n\t\"a\": 1}",
+		"apiVersion: [1]\nkind: {a: b}\n", "\xff", "- a\n", "\n0\n", "{\n\t\"a\": 1}",
 	} {
 		f.Add([]byte(text))
 	}

@@ -227,13 +227,14 @@ func child(path *field.Path, name string) *field.Path {
 	return path.Child(name)
 }
 
-// shown is a value for an error, cut short.
+// shown is a value for an error, on one line and cut short.
 func shown(value []byte) string {
 	const limit = 64
 	var text string
 	if json.Unmarshal(value, &text) != nil {
 		text = string(value)
 	}
+	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > limit {
 		return strings.ToValidUTF8(text[:limit], "") + "…"
 	}
