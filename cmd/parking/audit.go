@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,7 +95,7 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 		return badInput(err)
 	}
 	log := c.logger(f.level.Level)
-	servers, err := open(p, wiring.Options{Component: "parking audit", Logger: log})
+	servers, err := open(p, wiring.Options{Component: "parking audit", Logger: log}) //nolint:contextcheck // opening connects nothing
 	if err != nil {
 		return err
 	}
@@ -122,8 +120,7 @@ func (c *cli) printAudit(format outputFormat, r auditResult) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
 	}
-	_, err := io.WriteString(c.stdout, strings.Join(auditTable(r, terminal.PaletteFor(c.stdout)), "\n")+"\n")
-	return err
+	return c.print(auditTable(r, terminal.PaletteFor(c.stdout)))
 }
 
 // auditSimulation finds out whether the simulation is at rest, reads its ledger and judges it.

@@ -97,7 +97,7 @@ func (s service) run(ctx context.Context) error {
 	handler := httpserver.Handler(httpserver.Options{
 		Metrics: s.registry, Ready: append([]httpserver.Check{stopping}, s.ready...), Rest: withProfiles(s.flags.pprof, s.rest), Log: s.log,
 	})
-	server, err := httpserver.Listen(s.flags.http, handler, s.log)
+	server, err := httpserver.Listen(ctx, s.flags.http, handler, s.log)
 	if err != nil {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}

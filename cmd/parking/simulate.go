@@ -37,6 +37,7 @@ second Ctrl-C ends at once.
 
 Exit codes: 0 the verdict is PASS, 1 it is FAIL or something broke, 2 bad input.`
 
+//nolint:gosec // these are no credentials
 const simulateExamples = `  # half a minute of the defaults, all in memory
   parking simulate --duration 30s
 
@@ -131,7 +132,10 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 		// What an earlier invocation left on the servers must not enter this one's ledger.
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
-	return p, append(notes, plan.Warnings(manifest)...), p.Validate()
+	if err := p.Validate(); err != nil {
+		return nil, nil, err
+	}
+	return p, append(notes, plan.Warnings(manifest)...), nil
 }
 
 // checkSummaryURL refuses what is no address of an API.
@@ -198,7 +202,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	result, err := session.run(ctx, view)
 	view.end()
 	if !f.keep {
-		err = errors.Join(err, session.purge())
+		err = errors.Join(err, session.purge(ctx))
 	}
 	if err != nil {
 		return err
@@ -216,7 +220,12 @@ func (c *cli) printResult(format outputFormat, p *plan.Plan, r simulate.Result) 
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
 	}
-	_, err := io.WriteString(c.stdout, strings.Join(resultTable(p, r, terminal.PaletteFor(c.stdout)), "\n")+"\n")
+	return c.print(resultTable(p, r, terminal.PaletteFor(c.stdout)))
+}
+
+// print writes lines to stdout.
+func (c *cli) print(lines []string) error {
+	_, err := c.stdout.WriteString(strings.Join(lines, "\n") + "\n")
 	return err
 }
 

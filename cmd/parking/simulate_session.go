@@ -51,7 +51,7 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}()
 	registry := newRegistry()
 	options := wiring.Options{Component: "parking simulate", Logger: log, Registerer: registry}
-	if s.servers, err = open(p, options); err != nil {
+	if s.servers, err = open(p, options); err != nil { //nolint:contextcheck // opening connects nothing
 		return s, err
 	}
 	if err := s.servers.reach(ctx); err != nil {
@@ -73,12 +73,13 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if err != nil {
 		return s, err
 	}
-	return s, s.listen(registry, log)
+	err = s.listen(ctx, registry, log)
+	return s, err
 }
 
 // listen takes the address for HTTP. The default address gives way to another port when it is taken; one
 // that the user chose does not.
-func (s *session) listen(registry *prometheus.Registry, log *slog.Logger) error {
+func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
 	}
@@ -86,10 +87,10 @@ func (s *session) listen(registry *prometheus.Registry, log *slog.Logger) error 
 		Metrics: registry, Ready: s.servers.ready(), Rest: withProfiles(s.flags.pprof, s.summaries.api), Log: log,
 	})
 	var err error
-	s.http, err = httpserver.Listen(s.flags.http, handler, log)
+	s.http, err = httpserver.Listen(ctx, s.flags.http, handler, log)
 	if err != nil && !s.flags.httpChosen {
 		host, _, _ := net.SplitHostPort(s.flags.http)
-		s.http, err = httpserver.Listen(net.JoinHostPort(host, "0"), handler, log)
+		s.http, err = httpserver.Listen(ctx, net.JoinHostPort(host, "0"), handler, log)
 	}
 	if err != nil {
 		return badInput(fmt.Errorf("%w; choose another address with --http, or \"\" for none", err))
@@ -132,9 +133,9 @@ func (s *session) run(ctx context.Context, v *view) (simulate.Result, error) {
 	return result, err
 }
 
-// purge removes the simulation from servers that outlive this process.
-func (s *session) purge() error {
-	ctx, cancel := context.WithTimeout(context.Background(), purgeTimeout)
+// purge removes the simulation from servers that outlive this process, also when ctx has ended.
+func (s *session) purge(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
 	var errs []error
 	if s.servers.broker.Address != wiring.InMemory {
@@ -225,7 +226,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 	if err != nil {
 		return nil, err
 	}
-	service, err := summary.New(database, o.Registerer, o.Logger)
+	service, err := summary.New(database, o.Registerer, o.Logger) //nolint:contextcheck // it ends with Close
 	if err != nil {
 		return nil, errors.Join(err, database.Close())
 	}

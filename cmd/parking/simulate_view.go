@@ -210,7 +210,7 @@ func (s snapshot) outcomes(p terminal.Palette) []string {
 	return lines
 }
 
-// figure is a count with its name, and the colour that it has when it is not 0.
+// figure is a count with its name, and the color that it has when it is not 0.
 type figure struct {
 	name  string
 	count int64
@@ -251,7 +251,7 @@ func (s snapshot) line() string {
 		clock, s.Phase, terminal.Rate(s.entryRate), terminal.Rate(s.Entries.Rate), terminal.Rate(s.exitRate), terminal.Rate(s.Exits.Rate),
 		outcome(processor.OutcomeRecorded), outcome(processor.OutcomeMatched), outcome(processor.OutcomeUnmatchedExpected))
 	if n := s.Done.Exit.Outcomes[processor.OutcomeUnmatchedUnexpected]; n > 0 {
-		text += fmt.Sprintf(", unmatched unexpectedly %s", terminal.Count(int64(n)))
+		text += ", unmatched unexpectedly " + terminal.Count(int64(n))
 	}
 	return text + fmt.Sprintf(", waiting %s, starved %s, lag %s, processing p99 %s, end to end p99 %s, memory %s",
 		terminal.Count(s.Depths.Ready+s.Depths.Retry+s.InFlight), terminal.Count(s.Exits.Starved),

@@ -174,11 +174,12 @@ func (t *table) latencies(l simulate.Latencies, o plan.Objectives) {
 
 // row aligns a name and four figures.
 func (t *table) row(name string, figures ...string) string {
-	text := terminal.PadRight(name, 20)
+	var b strings.Builder
+	b.WriteString(terminal.PadRight(name, 20))
 	for _, figure := range figures {
-		text += terminal.PadLeft(figure, 14)
+		b.WriteString(terminal.PadLeft(figure, 14))
 	}
-	return text
+	return b.String()
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -44,7 +44,7 @@ type Service struct {
 func RabbitMQ() Service {
 	return Service{
 		Name: "RabbitMQ", Scheme: "amqp", TLSScheme: "amqps",
-		Example: "amqp://user:password@127.0.0.1:5672/",
+		Example: example("amqp", "127.0.0.1:5672/"),
 	}
 }
 
@@ -52,7 +52,7 @@ func RabbitMQ() Service {
 func Redis() Service {
 	return Service{
 		Name: "Redis", Scheme: "redis", TLSScheme: "rediss",
-		Example: "redis://user:password@127.0.0.1:6379/0",
+		Example: example("redis", "127.0.0.1:6379/0"),
 	}
 }
 
@@ -63,3 +63,6 @@ func HTTP() Service {
 		Example: "http://127.0.0.1:8081",
 	}
 }
+
+// example shows where in a URI the credentials go.
+func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

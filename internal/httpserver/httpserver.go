@@ -30,7 +30,7 @@ const (
 type Check struct {
 	// Name says what is checked.
 	Name string
-	// Check returns why it is not so. It is called concurrently and honours its context.
+	// Check returns why it is not so. It is called concurrently and honors its context.
 	Check func(context.Context) error
 }
 
@@ -104,8 +104,9 @@ type Server struct {
 
 // Listen takes the address, host:port or :port, so that a failure shows before anything else is started.
 // The server answers only once Serve is called.
-func Listen(address string, h http.Handler, log *slog.Logger) (*Server, error) {
-	listener, err := net.Listen("tcp", address)
+func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
@@ -135,7 +136,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.server.Close() // a client that does not end its request keeps nobody here
 	}
-	<-failed // http.ErrServerClosed
+	return errors.Join(err, unlessClosed(<-failed))
+}
+
+// unlessClosed is nil for the error with which a server ends that was asked to.
+func unlessClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
 	return err
 }
 

@@ -59,7 +59,7 @@ func TestServeAnswersUntilItsContextEnds(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
 	entered, release := make(chan struct{}), make(chan struct{})
-	s, err := Listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s, err := Listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "finished")
@@ -100,7 +100,7 @@ func TestARequestThatNeverEndsDoesNotKeepTheServer(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
-	s, err := Listen("127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	s, err := Listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)
 		<-release
 	}), slog.New(slog.DiscardHandler))
@@ -125,12 +125,12 @@ func TestARequestThatNeverEndsDoesNotKeepTheServer(t *testing.T) {
 func TestAnAddressThatIsTakenIsNamed(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
-	first, err := Listen("127.0.0.1:0", http.NotFoundHandler(), log)
+	first, err := Listen(t.Context(), "127.0.0.1:0", http.NotFoundHandler(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = first.Close() }()
-	if _, err := Listen(first.Address(), http.NotFoundHandler(), log); err == nil || !strings.Contains(err.Error(), first.Address()) {
+	if _, err := Listen(t.Context(), first.Address(), http.NotFoundHandler(), log); err == nil || !strings.Contains(err.Error(), first.Address()) {
 		t.Errorf("error %v does not name %s", err, first.Address())
 	}
 }

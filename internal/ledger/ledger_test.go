@@ -231,7 +231,7 @@ func TestAnAuditSaysWhatItCouldNotRead(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	ms := func(n time.Duration) *time.Duration { d := n * time.Millisecond; return &d }
+	ms := func(n int64) *time.Duration { d := time.Duration(n) * time.Millisecond; return &d }
 	held := func(n int64) *int64 { return &n }
 	rest := Report{AtRest: true}
 	with := func(change func(*Report)) Report { r := rest; change(&r); return r }

@@ -104,20 +104,20 @@ func nothingLost(in Input) (string, bool) {
 }
 
 func nothingTakenTwice(in Input) (string, bool) {
-	return fmt.Sprintf("%s taken more than once", count(in.Report.TakenTwice, "effect was", "effects were")),
+	return count(in.Report.TakenTwice, "effect was", "effects were") + " taken more than once",
 		in.Report.TakenTwice > 0
 }
 
 func nothingUncounted(in Input) (string, bool) {
-	return fmt.Sprintf("%s effect without being counted: the ledger's counters were changed or lost",
-		count(in.Report.Uncounted, "event took", "events took")), in.Report.Uncounted > 0
+	return count(in.Report.Uncounted, "event took", "events took") +
+		" effect without being counted: the ledger's counters were changed or lost", in.Report.Uncounted > 0
 }
 
 func intentsKept(in Input) (string, bool) {
 	// While not at rest the shares of outstanding events are positive, so a negative one is a fact at any time.
 	changed := max(-in.Report.MissingEntries, 0) + max(-in.Report.MissingMatched, 0) + max(-in.Report.MissingUnmatched, 0)
-	return fmt.Sprintf("%s processed with another intent than the generator published",
-		count(changed, "exit was", "exits were")), changed > 0
+	return count(changed, "exit was", "exits were") + " processed with another intent than the generator published",
+		changed > 0
 }
 
 func nothingUnexpected(in Input) (string, bool) {
@@ -127,8 +127,8 @@ func nothingUnexpected(in Input) (string, bool) {
 }
 
 func outboxEmpty(in Input) (string, bool) {
-	return fmt.Sprintf("%s in the outbox: the summary API has not accepted them",
-		count(in.Report.Outbox, "summary waits", "summaries wait")), in.Report.Outbox > 0
+	return count(in.Report.Outbox, "summary waits", "summaries wait") +
+		" in the outbox: the summary API has not accepted them", in.Report.Outbox > 0
 }
 
 func oneSummaryPerVisit(in Input) (string, bool) {
@@ -149,7 +149,7 @@ func summariesHeld(in Input) (string, bool) {
 func nothingDeadLettered(in Input) (string, bool) {
 	// The broker dead-letters on its own what was delivered too often, which no processor counts.
 	dead := max(in.Report.DeadLettered, in.Depths.Dead)
-	return fmt.Sprintf("%s dead-lettered; the headers of each say why", count(dead, "event was", "events were")), dead > 0
+	return count(dead, "event was", "events were") + " dead-lettered; the headers of each say why", dead > 0
 }
 
 func processingInTime(in Input) (string, bool) {

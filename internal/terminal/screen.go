@@ -44,7 +44,7 @@ func Truncate(s string, columns int) string {
 	return b.String()
 }
 
-// cutSequence removes an ANSI colour sequence from the beginning of s, if there is one.
+// cutSequence removes an ANSI color sequence from the beginning of s, if there is one.
 func cutSequence(s string) (rest string, found bool) {
 	if !strings.HasPrefix(s, "\x1b[") {
 		return s, false

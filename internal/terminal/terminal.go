@@ -1,4 +1,4 @@
-// Package terminal shows things to people: numbers as they read them, colour where it can be seen, and
+// Package terminal shows things to people: numbers as they read them, color where it can be seen, and
 // a picture that is refreshed in place. It knows a handful of ANSI sequences, which every terminal does.
 package terminal
 
@@ -23,12 +23,12 @@ func Size(f *os.File) (columns, rows int) {
 	return columns, rows
 }
 
-// Palette colours text. The zero value leaves it as it is.
+// Palette colors text. The zero value leaves it as it is.
 type Palette struct {
 	enabled bool
 }
 
-// PaletteFor returns colours if f is a terminal that shows them and the user has not set NO_COLOR
+// PaletteFor returns colors if f is a terminal that shows them and the user has not set NO_COLOR
 // (https://no-color.org).
 func PaletteFor(f *os.File) Palette {
 	return Palette{enabled: CanRefresh(f) && os.Getenv("NO_COLOR") == ""}

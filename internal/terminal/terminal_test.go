@@ -30,10 +30,10 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestColouredTextKeepsItsWidth(t *testing.T) {
+func TestColoredTextKeepsItsWidth(t *testing.T) {
 	t.Parallel()
-	coloured := Palette{enabled: true}
-	text := coloured.Good("µs") + " " + coloured.Bad("12")
+	colored := Palette{enabled: true}
+	text := colored.Good("µs") + " " + colored.Bad("12")
 	if Width(text) != 5 {
 		t.Errorf("width of %q is %d", text, Width(text))
 	}
@@ -41,7 +41,7 @@ func TestColouredTextKeepsItsWidth(t *testing.T) {
 		t.Errorf("width of %q cut to 3 is %d", Truncate(text, 3), got)
 	}
 	if !strings.HasSuffix(Truncate(text, 4), "\x1b[0m") {
-		t.Errorf("%q leaves its colour on", Truncate(text, 4))
+		t.Errorf("%q leaves its color on", Truncate(text, 4))
 	}
 	if got := PadLeft(text, 7); Width(got) != 7 || !strings.HasPrefix(got, "  ") {
 		t.Errorf("padded left: %q", got)
@@ -50,7 +50,7 @@ func TestColouredTextKeepsItsWidth(t *testing.T) {
 		t.Errorf("padded right: %q", got)
 	}
 	if got := (Palette{}).Bad("plain"); got != "plain" {
-		t.Errorf("without colours: %q", got)
+		t.Errorf("without colors: %q", got)
 	}
 }
 
