@@ -5,7 +5,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // ParkingSimulationStatus says what became of a simulation.
 type ParkingSimulationStatus struct {
 	// observedGeneration is the metadata.generation of the spec that this status speaks of.
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -26,6 +26,7 @@ type ParkingSimulationStatus struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// selector selects the processor pods, for the scale subresource.
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Selector string `json:"selector,omitempty"`
@@ -99,71 +100,88 @@ type LedgerStatus struct {
 	ObservedTime *metav1.Time `json:"observedTime,omitempty"`
 
 	// processed counts the events, of whichever origin, that took effect.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	Processed int64 `json:"processed"`
 
 	// entriesConfirmed counts the entries that RabbitMQ has confirmed.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	EntriesConfirmed int64 `json:"entriesConfirmed"`
 
 	// entriesRecorded counts the entries that took effect.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	EntriesRecorded int64 `json:"entriesRecorded"`
 
 	// exitsMatchedConfirmed counts the exits, meant to find their entry, that RabbitMQ has confirmed.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	ExitsMatchedConfirmed int64 `json:"exitsMatchedConfirmed"`
 
 	// exitsUnmatchedConfirmed counts the exits, meant to find no entry, that RabbitMQ has confirmed.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
 
 	// matched counts the exits that ended a visit.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	Matched int64 `json:"matched"`
 
 	// unmatchedExpected counts the exits that were meant to find no entry, and found none.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	UnmatchedExpected int64 `json:"unmatchedExpected"`
 
 	// unmatchedUnexpected counts the exits that were meant to find their entry, and found none.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
 
 	// summariesStored counts the summaries that the summary API has accepted.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	SummariesStored int64 `json:"summariesStored"`
 
 	// duplicatesSuppressed counts deliveries of events that had taken effect before.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 
 	// deadLettered counts messages that were moved to the dead-letter queue.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	DeadLettered int64 `json:"deadLettered"`
 
 	// indeterminate counts events beyond the last confirmed one of a generator that died, which took effect.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	Indeterminate int64 `json:"indeterminate"`
 
 	// lost counts confirmed events that had not taken effect when the queues were empty. It is absent until
 	// an audit found out.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`
 
 	// starved counts exits that were drawn to match while no plate was available.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	Starved int64 `json:"starved"`
 
 	// strangerEntries counts entries that another program published.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	StrangerEntries int64 `json:"strangerEntries"`
 
 	// strangerMatched counts another program's exits that ended a visit.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	StrangerMatched int64 `json:"strangerMatched"`
 
 	// entryNotFound counts another program's exits that found no entry.
-	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +required
 	EntryNotFound int64 `json:"entryNotFound"`
 }
