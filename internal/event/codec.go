@@ -103,7 +103,7 @@ func appendInstant(b []byte, field string, t time.Time) []byte {
 // appendString appends s quoted, leaving everything that takes escaping to encoding/json.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; !isPlain(c) || c == '<' || c == '>' || c == '&' {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			quoted, _ := json.Marshal(s) // a string is always marshalled
 			return append(b, quoted...)
 		}
@@ -193,17 +193,20 @@ type values struct {
 type texts [maxFields][]byte
 
 // parse reads a body: by scanning it once if it is written plainly, as nearly all are, and through
-// encoding/json otherwise. Scan gives up on whatever it is not sure of, so both accept the same bodies.
+// encoding/json otherwise. What scanning is not sure of, or finds at fault, is left to encoding/json, so
+// that there is one judge of what is accepted and of what is said of the rest.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the %d that it may have", len(body), MaxBodyBytes)
 	}
-	t, ok := s.scan(body)
-	if !ok {
-		var err error
-		if t, err = s.decode(body); err != nil {
-			return values{}, err
+	if t, ok := s.scan(body); ok {
+		if v, err := s.interpret(t); err == nil {
+			return v, nil
 		}
+	}
+	t, err := s.decode(body)
+	if err != nil {
+		return values{}, err
 	}
 	return s.interpret(t)
 }
@@ -242,15 +245,22 @@ func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	case len(text) > limit:
 		return "", s.errorf(field, "%d bytes are more than the %d that it may have", len(text), limit)
 	}
-	for i, c := range text {
-		if c < ' ' || c > '~' {
-			if fault := faultyRune(text[i:]); fault != "" {
-				return "", s.errorf(field, "%s", fault)
-			}
-			break
+	if i := unprintable(text); i >= 0 {
+		if fault := faultyRune(text[i:]); fault != "" {
+			return "", s.errorf(field, "%s", fault)
 		}
 	}
 	return string(text), nil
+}
+
+// unprintable returns the index of the first byte that is not printable ASCII, -1 if there is none.
+func unprintable(text []byte) int {
+	for i, c := range text {
+		if c < ' ' || c > '~' {
+			return i
+		}
+	}
+	return -1
 }
 
 // faultyRune says what is wrong with the first rune of a text that may not be in a name.
@@ -271,6 +281,9 @@ func (s *shape) instant(field string, text []byte) (time.Time, error) {
 	var t time.Time
 	if err := t.UnmarshalText(text); err != nil || !isRFC3339(text) {
 		return time.Time{}, s.errorf(field, "%s is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z", excerpt(text))
+	}
+	if text[len(text)-1] == 'Z' {
+		return t, nil
 	}
 	t = t.UTC()
 	if year := t.Year(); year < 0 || year > 9999 {

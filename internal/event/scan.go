@@ -1,9 +1,14 @@
 package event
 
+import "bytes"
+
 // scan finds the fields of a body that is written plainly: one object of known fields, none of them
-// twice, whose strings are printable ASCII without escapes. It reports false for anything else, valid or
-// not. The texts it returns are parts of body.
+// twice, without escapes. It reports false for anything else, valid or not. The texts it returns are parts
+// of body; whether they are characters that a string may have is for interpret to find out.
 func (s *shape) scan(body []byte) (texts, bool) {
+	if bytes.IndexByte(body, '\\') >= 0 {
+		return texts{}, false
+	}
 	var (
 		t       texts
 		derived [2]bool
@@ -50,8 +55,8 @@ func index(fields []string, name []byte, expected int) int {
 	return -1
 }
 
-// scanner reads tokens from the front of rest. Each method passes over white space first, and takes
-// nothing more than that when it reports false.
+// scanner reads tokens from the front of rest. Each method passes over white space first; after it has
+// reported false, what was taken is not defined.
 type scanner struct{ rest []byte }
 
 func (in *scanner) skipSpace() {
@@ -75,29 +80,24 @@ func (in *scanner) take(c byte) bool {
 	return true
 }
 
-// str takes a plain string and returns what is between its quotes, which is never nil.
+// str takes a string without escapes and returns what is between its quotes, which is never nil.
 func (in *scanner) str() ([]byte, bool) {
-	in.skipSpace()
-	if len(in.rest) == 0 || in.rest[0] != '"' {
+	if !in.take('"') {
 		return nil, false
 	}
-	for i, c := range in.rest[1:] {
-		if c == '"' {
-			text := in.rest[1 : 1+i]
-			in.rest = in.rest[i+2:]
-			return text, true
-		}
-		if !isPlain(c) {
-			break
-		}
+	end := bytes.IndexByte(in.rest, '"')
+	if end < 0 {
+		return nil, false
 	}
-	return nil, false
+	text := in.rest[:end]
+	in.rest = in.rest[end+1:]
+	return text, true
 }
 
-// scalar takes a plain string, or a number without exponent.
+// scalar takes a string of printable ASCII, or a number without exponent.
 func (in *scanner) scalar() bool {
-	if _, ok := in.str(); ok {
-		return true
+	if text, ok := in.str(); ok {
+		return unprintable(text) < 0
 	}
 	n := numberLength(in.rest)
 	in.rest = in.rest[n:]
@@ -139,6 +139,3 @@ func countDigits(b []byte) int {
 	}
 	return len(b)
 }
-
-// isPlain reports whether c stands for itself inside a JSON string and is printable ASCII.
-func isPlain(c byte) bool { return c >= ' ' && c <= '~' && c != '"' && c != '\\' }
