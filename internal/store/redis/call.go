@@ -12,9 +12,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a script that is called often. Its calls are pooled: each owns the memory of its arguments and
-// its command, so that a call allocates little more than the text of its reply.
+// step is a hot script in one partition. Its calls are pooled: each owns the memory of its arguments and
+// its command, so that a call allocates little more than the text of its reply. The pool is of one
+// partition because a command remembers to which node of a cluster its keys belong.
 type step struct {
+	partition *partition
 	// The boxed arguments that say which script to run: by its hash, or by its source where the server
 	// does not know the hash.
 	evalSHA, hash, eval, source any
@@ -37,13 +39,15 @@ const (
 )
 
 // newStep describes a script with a number of keys, the ledger first among them, and of arguments.
-func newStep(source string, keys, args int) *step {
-	s := &step{evalSHA: "evalsha", hash: goredis.NewScript(source).Hash(), eval: "eval", source: source}
-	fields := keys - 1 + args
+func newStep(p *partition, source string, keys, args int) *step {
+	s := &step{
+		partition: p, evalSHA: "evalsha", hash: goredis.NewScript(source).Hash(), eval: "eval", source: source,
+	}
+	ledger, fields := p.key(keyLedger), keys-1+args
 	s.calls.New = func() any {
 		c := &call{step: s, answered: make(chan struct{}, 1)}
 		c.line = make([]any, argFields+fields)
-		c.line[argKeyCount] = keys
+		c.line[argKeyCount], c.line[argLedger] = keys, ledger
 		for i := range fields {
 			c.line[argFields+i] = &c.fields[i]
 		}
@@ -84,9 +88,9 @@ type field []byte
 func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
 // begin takes a call of the step out of its pool.
-func (s *step) begin(p *partition) *call {
+func (s *step) begin() *call {
 	c := s.calls.Get().(*call)
-	c.line[argCommand], c.line[argScript], c.line[argLedger] = s.evalSHA, s.hash, p.ledger
+	c.line[argCommand], c.line[argScript] = s.evalSHA, s.hash
 	c.next, c.text, c.err = 0, c.text[:0], nil
 	c.state.Store(stateWaiting)
 	return c
@@ -116,36 +120,36 @@ func (c *call) fill(start int) {
 	c.next++
 }
 
-func (c *call) key(p *partition, kind, name string) {
+func (c *call) key(kind, name string) {
 	start := len(c.text)
-	c.text = append(append(append(c.text, p.prefix...), kind...), name...)
+	c.text = append(append(append(c.text, c.step.partition.prefix...), kind...), name...)
 	c.fill(start)
 }
 
 // bitmap adds the key of the bitmap in which a generated event has its bit.
-func (c *call) bitmap(p *partition, kind string, o store.Origin) {
+func (c *call) bitmap(kind string, o store.Origin) {
 	start := len(c.text)
-	c.text = append(append(append(c.text, p.prefix...), kind...), o.Run...)
+	c.text = append(append(append(c.text, c.step.partition.prefix...), kind...), o.Run...)
 	c.text = strconv.AppendInt(append(c.text, ':'), o.Seq/store.ChunkBits, 10)
 	c.fill(start)
 }
 
 // origin adds the key that remembers the event.
-func (c *call) origin(p *partition, o store.Origin) {
+func (c *call) origin(o store.Origin) {
 	if o.Generated() {
-		c.bitmap(p, keySeen, o)
+		c.bitmap(keySeen, o)
 	} else {
-		c.key(p, keyStranger, o.ID)
+		c.key(keyStranger, o.ID)
 	}
 }
 
 // matched adds the key of the bitmap of matched intents. A stranger's exit has no bit there, but the
 // script wants a key.
-func (c *call) matched(p *partition, o store.Origin) {
+func (c *call) matched(o store.Origin) {
 	if o.Generated() {
-		c.bitmap(p, keyMatched, o)
+		c.bitmap(keyMatched, o)
 	} else {
-		c.key(p, keyMatched, "")
+		c.key(keyMatched, "")
 	}
 }
 

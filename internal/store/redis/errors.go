@@ -15,8 +15,8 @@ import (
 // that refuses the command for good as a refusal, everything else as ErrUnavailable.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	switch {
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("%s: %w", doing, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	case refused(err):
 		return fmt.Errorf("%s: the store at %s refused: %w", doing, s.where(), err)
 	default:

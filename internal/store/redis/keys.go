@@ -25,17 +25,20 @@ const (
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
 )
 
-// partition names the keys of one partition.
+// partition names the keys of one partition and has its hot steps.
 type partition struct {
-	index  int
-	prefix string
-	// ledger is a string boxed once: it is the first key of every step.
-	ledger any
+	index                           int
+	prefix                          string
+	entry, exit, settle, deadLetter *step
 }
 
-func newPartition(simulation string, index int) *partition {
-	prefix := keyPrefix(simulation) + strconv.Itoa(index) + "}:"
-	return &partition{index: index, prefix: prefix, ledger: prefix + keyLedger}
+func newPartition(simulation string, index int, s *scripts) *partition {
+	p := &partition{index: index, prefix: keyPrefix(simulation) + strconv.Itoa(index) + "}:"}
+	p.entry = newStep(p, s.entry, 3, 3)
+	p.exit = newStep(p, s.exit, 5, 6)
+	p.settle = newStep(p, s.settle, 2, 1)
+	p.deadLetter = newStep(p, s.deadLetter, 2, 0)
+	return p
 }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }

@@ -12,57 +12,34 @@ import (
 //go:embed lua/*.lua
 var luaFiles embed.FS
 
-// scripts are the steps that run inside the server.
+// scripts are what runs inside the server.
 type scripts struct {
-	// The hot ones, sent in shared pipelines.
-	entry, exit, settle, deadLetter *step
-	// The others, sent each by itself.
+	// The sources of the hot ones, which are sent in shared pipelines.
+	entry, exit, settle, deadLetter string
+	// The others, which are sent each by itself.
 	confirm, claim, release, starved *goredis.Script
 }
 
-func newScripts() (scripts, error) {
+func newScripts() (*scripts, error) {
 	var s scripts
-	for _, hot := range []struct {
-		name       string
-		keys, args int
-		into       **step
-	}{
-		{name: "entry", keys: 3, args: 3, into: &s.entry},
-		{name: "exit", keys: 5, args: 6, into: &s.exit},
-		{name: "settle", keys: 2, args: 1, into: &s.settle},
-		{name: "deadletter", keys: 2, args: 0, into: &s.deadLetter},
+	var confirm, claim, release, starved string
+	for name, into := range map[string]*string{
+		"entry": &s.entry, "exit": &s.exit, "settle": &s.settle, "deadletter": &s.deadLetter,
+		"confirm": &confirm, "claim": &claim, "release": &release, "starved": &starved,
 	} {
-		source, err := readScript(hot.name)
+		source, err := luaFiles.ReadFile("lua/" + name + ".lua")
 		if err != nil {
-			return scripts{}, err
+			return nil, fmt.Errorf("read the script %s: %w", name, err)
 		}
-		*hot.into = newStep(source, hot.keys, hot.args)
+		*into = constants() + string(source)
 	}
-	for _, cold := range []struct {
-		name string
-		into **goredis.Script
-	}{
-		{name: "confirm", into: &s.confirm},
-		{name: "claim", into: &s.claim},
-		{name: "release", into: &s.release},
-		{name: "starved", into: &s.starved},
-	} {
-		source, err := readScript(cold.name)
-		if err != nil {
-			return scripts{}, err
-		}
-		*cold.into = goredis.NewScript(source)
-	}
-	return s, nil
+	s.confirm, s.claim = goredis.NewScript(confirm), goredis.NewScript(claim)
+	s.release, s.starved = goredis.NewScript(release), goredis.NewScript(starved)
+	return &s, nil
 }
 
-// readScript returns the source of a script, preceded by the constants that it shares with Go.
-func readScript(name string) (string, error) {
-	source, err := luaFiles.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		return "", fmt.Errorf("read the script %s: %w", name, err)
-	}
-	constants := fmt.Sprintf("local deduplicate, stranger_ttl, dead_letter_ttl = %t, %d, %d\n",
+// constants is the line of Lua that precedes every script: what they share with Go.
+func constants() string {
+	return fmt.Sprintf("local deduplicate, stranger_ttl, dead_letter_ttl = %t, %d, %d\n",
 		deduplicate, int64(store.StrangerTTL.Seconds()), int64(store.DeadLetterTTL.Seconds()))
-	return constants + string(source), nil
 }

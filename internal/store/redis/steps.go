@@ -17,9 +17,9 @@ func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Resul
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", doing, err)
 	}
-	c := s.scripts.entry.begin(p)
-	c.origin(p, e.Origin)
-	c.key(p, keyVisit, e.Plate)
+	c := p.entry.begin()
+	c.origin(e.Origin)
+	c.key(keyVisit, e.Plate)
 	c.bit(e.Origin)
 	c.instant(e.At)
 	c.number(milliseconds(e.MaxStay + s.visitMargin))
@@ -43,11 +43,11 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	if err != nil {
 		return store.ExitResult{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	c := s.scripts.exit.begin(p)
-	c.origin(p, e.Origin)
-	c.key(p, keyVisit, e.Plate)
-	c.key(p, keyOutbox, "")
-	c.matched(p, e.Origin)
+	c := p.exit.begin()
+	c.origin(e.Origin)
+	c.key(keyVisit, e.Plate)
+	c.key(keyOutbox, "")
+	c.matched(e.Origin)
 	c.bit(e.Origin)
 	c.string(e.Origin.ID)
 	c.string(e.Plate)
@@ -119,8 +119,8 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	c := s.scripts.settle.begin(p)
-	c.key(p, keyOutbox, "")
+	c := p.settle.begin()
+	c.key(keyOutbox, "")
 	c.string(exitID)
 	if _, err := s.batcher(p).do(ctx, c); err != nil {
 		return s.failure(ctx, doing, err)
@@ -135,8 +135,8 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	c := s.scripts.deadLetter.begin(p)
-	c.key(p, keyDeadLetter, key)
+	c := p.deadLetter.begin()
+	c.key(keyDeadLetter, key)
 	if _, err := s.batcher(p).do(ctx, c); err != nil {
 		return s.failure(ctx, doing, err)
 	}

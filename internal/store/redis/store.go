@@ -36,7 +36,7 @@ type Options struct {
 type Store struct {
 	address    binding.Source
 	client     goredis.UniversalClient
-	scripts    scripts
+	scripts    *scripts
 	prefix     string
 	partitions []*partition
 	// batchers and observers are one for all partitions, or one for each when these may be on different
@@ -82,7 +82,7 @@ func newStore(o Options, visitMargin time.Duration) (*Store, error) {
 		visitMargin: visitMargin,
 	}
 	for i := range o.Partitions {
-		s.partitions = append(s.partitions, newPartition(o.Simulation, i))
+		s.partitions = append(s.partitions, newPartition(o.Simulation, i, scripts))
 	}
 	for _, p := range s.servers() {
 		s.batchers = append(s.batchers, newBatcher(client, metrics))

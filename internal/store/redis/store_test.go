@@ -1,8 +1,12 @@
 package redis
 
 import (
+	"log/slog"
 	"net/url"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -10,7 +14,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestMain(m *testing.M) { servers.Main(m) }
+func TestMain(m *testing.M) {
+	SetLibraryLogger(slog.New(slog.DiscardHandler)) // which tells of every refused connection
+	servers.Main(m)
+}
 
 // TestConformance runs the suite against the server that the tests of this package share.
 func TestConformance(t *testing.T) {
@@ -68,4 +75,13 @@ func BenchmarkStore(b *testing.B) {
 		servers.RemoveKeys(b, simulation)
 		return open(b, servers.RedisURI(b), simulation, 1)
 	})
+}
+
+func counterValue(t testing.TB, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
 }

@@ -1,0 +1,163 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/store/storetest"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+const (
+	clusterUser     = "parking"
+	clusterPassword = "p@ss/word"
+	clusterSlots    = 16384
+)
+
+// cluster is a Redis Cluster of masters, each with an equal share of the slots.
+type cluster struct {
+	nodes  []*servers.Redis
+	admins []*goredis.Client
+	uri    string
+}
+
+// TestConformanceOnCluster runs the suite against three nodes, among which the partitions are spread.
+func TestConformanceOnCluster(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
+		return open(t, c.uri, servers.Name(t), partitions)
+	})
+}
+
+// TestPartitionThatMoves moves a partition to another node of its cluster while steps are taken in it.
+// Every step that was reported durable must count exactly once, wherever it was taken.
+func TestPartitionThatMoves(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	s := open(t, c.uri, "moving", 1)
+	before := markOf(t, s)
+	const workers, moves = 16, 4
+	var next, rolledBack atomic.Int64
+	var stopping atomic.Bool
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for !stopping.Load() {
+				again, err := takeDurably(t.Context(), s, next.Add(1)-1)
+				rolledBack.Add(again)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	slot := int(c.admins[0].ClusterKeySlot(t.Context(), s.partitions[0].key(keyLedger)).Val())
+	owner := slot / (clusterSlots / 2)
+	for range moves {
+		reached := next.Load() + 200
+		waitFor(t, "some steps", func() bool { return next.Load() > reached || t.Failed() })
+		c.move(t, slot, owner, 1-owner)
+		owner = 1 - owner
+	}
+	stopping.Store(true)
+	group.Wait()
+	t.Logf("%d steps, %d taken again", next.Load(), rolledBack.Load())
+
+	counts := countsOf(t, s)
+	if counts.EntriesRecorded != next.Load() {
+		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, next.Load())
+	}
+	c.move(t, slot, owner, 1-owner) // an odd number of moves in all: it is not where it was
+	waitFor(t, "the mark of the node of then is not good any more", func() bool {
+		err := s.WaitDurable(t.Context(), 0, before)
+		if err == nil {
+			t.Fatal("WaitDurable says that all is written, of a node that does not have the partition")
+		}
+		return errors.Is(err, store.ErrRolledBack)
+	})
+	record(t, s, next.Load(), store.ResultRecorded)
+}
+
+// newCluster starts nodes, shares the slots among them and waits until they know each other.
+func newCluster(t *testing.T, size int) *cluster {
+	t.Helper()
+	c := &cluster{}
+	for range size {
+		node := servers.NewRedis(t, servers.RedisOptions{Config: []string{
+			"cluster-enabled yes",
+			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
+		}})
+		c.nodes = append(c.nodes, node)
+		c.admins = append(c.admins, client(t, node.URI()))
+	}
+	for i, admin := range c.admins {
+		first, last := i*clusterSlots/size, (i+1)*clusterSlots/size-1
+		noError(t, admin.ClusterAddSlotsRange(t.Context(), first, last).Err())
+		if i > 0 {
+			host, port, _ := strings.Cut(hostOf(t, c.nodes[0]), ":")
+			noError(t, admin.ClusterMeet(t.Context(), host, port).Err())
+		}
+	}
+	waitFor(t, "the cluster is complete", func() bool { return c.complete(t.Context()) })
+	c.uri = withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword) + "?cluster=true"
+	return c
+}
+
+func (c *cluster) complete(ctx context.Context) bool {
+	for _, admin := range c.admins {
+		info, err := admin.ClusterInfo(ctx).Result()
+		if err != nil || !strings.Contains(info, "cluster_state:ok") ||
+			!strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(c.nodes))) {
+			return false
+		}
+	}
+	return true
+}
+
+// move moves a slot with its keys as redis-cli --cluster reshard does.
+func (c *cluster) move(t *testing.T, slot, from, to int) {
+	t.Helper()
+	ctx := t.Context()
+	ids := make([]string, len(c.admins))
+	for i, admin := range c.admins {
+		id, err := admin.ClusterMyID(ctx).Result()
+		noError(t, err)
+		ids[i] = id
+	}
+	noError(t, c.admins[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err())
+	noError(t, c.admins[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err())
+	host, port, _ := strings.Cut(hostOf(t, c.nodes[to]), ":")
+	for {
+		keys, err := c.admins[from].ClusterGetKeysInSlot(ctx, slot, 1000).Result()
+		noError(t, err)
+		if len(keys) == 0 {
+			break
+		}
+		args := []any{"MIGRATE", host, port, "", 0, 5000, "AUTH2", clusterUser, clusterPassword, "KEYS"}
+		for _, key := range keys {
+			args = append(args, key)
+		}
+		noError(t, c.admins[from].Do(ctx, args...).Err())
+	}
+	for _, i := range []int{to, from} {
+		noError(t, c.admins[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[to]).Err())
+	}
+}
+
+func hostOf(t *testing.T, node *servers.Redis) string {
+	t.Helper()
+	u, err := url.Parse(node.String())
+	noError(t, err)
+	return u.Host
+}

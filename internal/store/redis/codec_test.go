@@ -1,0 +1,156 @@
+package redis
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+var instants = rapid.Custom(func(t *rapid.T) time.Time {
+	sec := rapid.Int64Range(instantOrigin, instantEnd).Draw(t, "seconds")
+	return time.Unix(sec, rapid.Int64Range(0, 999_999_999).Draw(t, "nanoseconds")).UTC()
+})
+
+func TestInstantsSortAsTimeDoes(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		a := instants.Draw(t, "a")
+		b := rapid.OneOf(instants, rapid.Custom(func(t *rapid.T) time.Time {
+			return a.Add(time.Duration(rapid.Int64Range(-10, 10).Draw(t, "nanoseconds from a")))
+		})).Draw(t, "b")
+		textA, textB := string(appendInstant(nil, a)), string(appendInstant(nil, b))
+		if got, want := strings.Compare(textA, textB), a.Compare(b); got != want {
+			t.Fatalf("%q and %q compare %d; their times %d", textA, textB, got, want)
+		}
+	})
+}
+
+func TestInstantsAreReadAsWritten(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		want := instants.Draw(t, "instant")
+		if got, err := parseInstant(string(appendInstant(nil, want))); err != nil || !got.Equal(want) {
+			t.Fatalf("got %v, %v; want %v", got, err, want)
+		}
+	})
+}
+
+func TestInstantsBeyondTheRangeAreCutToIt(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		at   time.Time
+		want string
+	}{
+		{at: time.Unix(instantOrigin-1, 999_999_999), want: "000000000000" + "000000000"},
+		{at: time.Unix(instantEnd+1, 0), want: "999999999999" + "999999999"},
+		{at: time.Unix(1<<62, 0), want: "999999999999" + "999999999"},
+		{at: time.Unix(-1<<62, 0), want: "000000000000" + "000000000"},
+		{at: time.Unix(0, 1), want: "100000000000" + "000000001"},
+	} {
+		if got := string(appendInstant(nil, test.at)); got != test.want {
+			t.Errorf("%v is written %q; want %q", test.at, got, test.want)
+		}
+	}
+}
+
+func FuzzExitReply(f *testing.F) {
+	row := strings.Repeat("0", 2*instantWidth)
+	for _, seed := range []string{
+		"", "early", "matched", "matched ", "matched " + row + "AA-1", "pending " + row, "pending x" + row[1:],
+		"matched " + row[1:], "recorded", "duplicate 1", "entry_not_found",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, reply string) {
+		got, err := parseExitReply(reply, "id")
+		if err != nil {
+			return
+		}
+		if name, _, _ := strings.Cut(reply, " "); string(got.Result) != name {
+			t.Fatalf("the result of %q is %q", reply, got.Result)
+		}
+		if got.Summary == (event.Summary{}) {
+			return
+		}
+		again := fmt.Sprintf("%s %s%s%s", got.Result, appendInstant(nil, got.Summary.EntryAt),
+			appendInstant(nil, got.Summary.ExitAt), got.Summary.Plate)
+		if again != reply {
+			t.Fatalf("%q is written again as %q", reply, again)
+		}
+	})
+}
+
+func TestRepliesThatNoStepGives(t *testing.T) {
+	t.Parallel()
+	digits := strings.Repeat("0", 2*instantWidth)
+	for _, reply := range []string{
+		"", "recorded", "matched", "matched ", "matched " + digits[1:], "pending " + digits[1:] + "x",
+		"matched x" + digits[1:], "Matched " + digits,
+	} {
+		if got, err := parseExitReply(reply, "id"); err == nil {
+			t.Errorf("parseExitReply(%q) = %v; want an error", reply, got)
+		}
+	}
+	if got, err := parsePlates([]string{"AA-1", "noon"}); err == nil {
+		t.Errorf("parsePlates = %v; want an error", got)
+	}
+	if got, err := parseRun("r", 0, map[string]string{"next": "many"}); err == nil {
+		t.Errorf("parseRun = %v; want an error", got)
+	}
+	if err := addCounts(&store.Counts{}, map[string]string{"entries": "many"}); err == nil {
+		t.Error("addCounts took a count that is no number")
+	}
+}
+
+func TestPurgeSparesOthers(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	redis := client(t, server.URI())
+	names := []string{"x", "x*", "xy", "x?", "x[y]", `x\`, "x:1", "X"}
+	stores := map[string]*Store{}
+	for _, name := range names {
+		stores[name] = open(t, server.URI(), name, 2)
+		record(t, stores[name], 0, store.ResultRecorded)
+	}
+	foreign := []string{"parking", "parking:{x:0", "parking:{x:}:ledger", "parking:{x:y}:ledger", "{x:0}"}
+	for _, key := range foreign {
+		noError(t, redis.Set(t.Context(), key, "1", 0).Err())
+	}
+	for i, name := range names {
+		noError(t, stores[name].Purge(t.Context()))
+		for j, other := range names {
+			if left := countsOf(t, stores[other]).EntriesRecorded == 1; left != (j > i) {
+				t.Errorf("after the purge of %q, that of %q has its entry: %t", name, other, left)
+			}
+		}
+	}
+	left, err := redis.Keys(t.Context(), "*").Result()
+	noError(t, err)
+	slices.Sort(left)
+	slices.Sort(foreign)
+	if diff := cmp.Diff(foreign, left); diff != "" {
+		t.Errorf("keys left (-want +got):\n%s", diff)
+	}
+}
+
+func TestPurgeTakesPartitionsThatAreNoMore(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	fillAll := open(t, server.URI(), "shrunk", 12)
+	for partition := range 12 {
+		noError(t, fillAll.RecordDeadLetter(t.Context(), partition, "letter"))
+	}
+	noError(t, open(t, server.URI(), "shrunk", 1).Purge(t.Context()))
+	if left, err := client(t, server.URI()).DBSize(t.Context()).Result(); err != nil || left != 0 {
+		t.Errorf("%d keys are left, %v; want none", left, err)
+	}
+}

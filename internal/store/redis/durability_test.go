@@ -1,0 +1,418 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// TestServerThatPostponesItsLog shows that the trap is real, and that WaitDurable sees it: while an fsync
+// is under way the server answers before it writes, and what it answered is gone when it is killed then.
+func TestServerThatPostponesItsLog(t *testing.T) {
+	t.Parallel()
+	server := slowServer(t, 1500)
+	s := open(t, server.URI(), "trap", 1)
+	ctx := t.Context()
+
+	mark := markOf(t, s)
+	lost := stepIntoBuffer(t, s)
+	waited := make(chan error, 1)
+	go func() { waited <- s.WaitDurable(ctx, 0, mark) }()
+	restart(t, server, s)
+	if err := <-waited; err == nil {
+		t.Fatal("WaitDurable says that a step is durable which is only in the server's memory")
+	}
+
+	if seen(t, s, lost) {
+		t.Fatalf("event %d survived: the test does not show what it should", lost)
+	}
+	if err := s.WaitDurable(ctx, 0, mark); !errors.Is(err, store.ErrRolledBack) {
+		t.Fatalf("WaitDurable with a mark from before the crash = %v; want %v", err, store.ErrRolledBack)
+	}
+
+	mark = markOf(t, s)
+	record(t, s, lost, store.ResultRecorded)
+	if err := s.WaitDurable(ctx, 0, mark); err != nil {
+		t.Fatalf("WaitDurable: %v", err)
+	}
+	restart(t, server, s)
+	if !seen(t, s, lost) {
+		t.Fatalf("event %d is gone although it was durable", lost)
+	}
+}
+
+// stepIntoBuffer records entries until one is answered while the server's log is not written, and returns
+// its sequence number.
+func stepIntoBuffer(t *testing.T, s *Store) int64 {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for seq := int64(0); time.Now().Before(deadline); seq++ {
+		if _, err := s.RecordEntry(t.Context(), entryStep(seq)); err != nil {
+			t.Fatal(err)
+		}
+		now, err := s.observers[0].ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.appended > now.written {
+			return seq
+		}
+	}
+	t.Fatal("the server wrote every step at once for 30 s, although its fsync is slow")
+	return 0
+}
+
+// TestDurableStepsSurviveKills takes steps with concurrent callers as a processor does, while the server
+// is killed again and again at random moments. Whatever was reported durable must be there afterwards, and
+// everything exactly once.
+func TestDurableStepsSurviveKills(t *testing.T) {
+	t.Parallel()
+	for _, disk := range []struct {
+		name  string
+		start func(*testing.T) *servers.Redis
+	}{
+		{name: "on a quick disk", start: func(t *testing.T) *servers.Redis {
+			return servers.NewRedis(t, servers.RedisOptions{})
+		}},
+		{name: "on a slow disk", start: func(t *testing.T) *servers.Redis { return slowServer(t, 250) }},
+		{name: "while the log is rewritten", start: func(t *testing.T) *servers.Redis {
+			return servers.NewRedis(t, servers.RedisOptions{Config: []string{
+				"auto-aof-rewrite-min-size 4kb", "auto-aof-rewrite-percentage 1",
+			}})
+		}},
+	} {
+		t.Run(disk.name, func(t *testing.T) {
+			t.Parallel()
+			surviveKills(t, disk.start(t))
+		})
+	}
+}
+
+func surviveKills(t *testing.T, server *servers.Redis) {
+	const workers, kills = 16, 12
+	s := open(t, server.URI(), "kills", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var next, rolledBack atomic.Int64
+	var stopping atomic.Bool
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for !stopping.Load() {
+				again, err := takeDurably(ctx, s, next.Add(1)-1)
+				rolledBack.Add(again)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range kills {
+		reached := next.Load() + random.Int64N(3000)
+		waitFor(t, "more steps", func() bool { return next.Load() > reached || t.Failed() })
+		restart(t, server, s)
+	}
+	stopping.Store(true)
+	group.Wait()
+	if t.Failed() {
+		return
+	}
+
+	restart(t, server, s)
+	want := store.Counts{EntriesRecorded: next.Load()}
+	got := countsOf(t, s)
+	t.Logf("%d steps, %d taken again after a rollback, %d found to have been taken", next.Load(), rolledBack.Load(), got.DuplicatesSuppressed)
+	got.DuplicatesSuppressed = 0
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Counts (-want +got):\n%s", diff)
+	}
+	for seq := range next.Load() {
+		if !seen(t, s, seq) {
+			t.Fatalf("event %d is gone although it was durable", seq)
+		}
+	}
+}
+
+// takeDurably takes a step, again and again until it is durable, and returns how often it was rolled back.
+func takeDurably(ctx context.Context, s *Store, seq int64) (rolledBack int64, err error) {
+	for {
+		err := recordDurably(ctx, s, seq)
+		switch {
+		case err == nil:
+			return rolledBack, nil
+		case errors.Is(err, store.ErrRolledBack):
+			rolledBack++
+		case !errors.Is(err, store.ErrUnavailable):
+			return rolledBack, err
+		}
+	}
+}
+
+func recordDurably(ctx context.Context, s *Store, seq int64) error {
+	mark, err := s.Mark(ctx, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := s.RecordEntry(ctx, entryStep(seq)); err != nil {
+		return err
+	}
+	return s.WaitDurable(ctx, 0, mark)
+}
+
+func TestWaitWithoutLog(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true})
+	s := open(t, server.URI(), "nolog", 1)
+	mark := markOf(t, s)
+	if err := recordDurably(t.Context(), s, 0); err != nil {
+		t.Fatalf("a server without a log: %v; want no waiting", err)
+	}
+	restart(t, server, s)
+	if err := s.WaitDurable(t.Context(), 0, mark); !errors.Is(err, store.ErrRolledBack) {
+		t.Errorf("WaitDurable after a crash = %v; want %v", err, store.ErrRolledBack)
+	}
+}
+
+func TestWaitersShareObservations(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "shared", 1)
+	mark := markOf(t, s)
+	const waiters = 1000
+	var group sync.WaitGroup
+	began := time.Now()
+	for range waiters {
+		group.Go(func() {
+			if err := s.WaitDurable(t.Context(), 0, mark); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	most := 2 + float64(time.Since(began)/observationGap)
+	if made := counterValue(t, s.observers[0].metrics.observations); made > most {
+		t.Errorf("%d waiters took %v observations in %v; want %v at most", waiters, made, time.Since(began), most)
+	}
+}
+
+// TestConsider goes through what a waiter concludes from one observation after the other.
+func TestConsider(t *testing.T) {
+	t.Parallel()
+	log := func(written, appended int64, r rewrites) observation {
+		return observation{epoch: "e", logging: true, written: written, appended: appended, rewrites: r}
+	}
+	var before, after rewrites
+	after.base = 10
+	for _, test := range []struct {
+		name string
+		seen []observation
+		want []bool
+	}{
+		{
+			name: "a log that is written already is durable at once",
+			seen: []observation{log(100, 100, before)}, want: []bool{true},
+		},
+		{
+			name: "a log is durable once what had been appended is written, whatever comes behind",
+			seen: []observation{log(100, 150, before), log(149, 200, before), log(150, 300, before)},
+			want: []bool{false, false, true},
+		},
+		{
+			name: "positions of a rewritten log are not compared with those before",
+			seen: []observation{log(100, 150, before), log(180, 260, after), log(259, 260, after), log(260, 260, after)},
+			want: []bool{false, false, false, true},
+		},
+		{
+			name: "a log that became shorter was rewritten",
+			seen: []observation{log(100, 150, before), log(20, 30, before), log(29, 40, before), log(30, 40, before)},
+			want: []bool{false, false, false, true},
+		},
+		{
+			name: "a server that stops logging leaves nothing to wait for",
+			seen: []observation{log(100, 150, before), {epoch: "e"}}, want: []bool{false, true},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := &waiter{epoch: "e"}
+			for i, seen := range test.seen {
+				if got, err := w.consider(seen); got != test.want[i] || err != nil {
+					t.Fatalf("observation %d: durable = %t, %v; want %t", i, got, err, test.want[i])
+				}
+			}
+			other := test.seen[0]
+			other.epoch = "another"
+			if _, err := w.consider(other); !errors.Is(err, store.ErrRolledBack) {
+				t.Errorf("the observation of another process: %v; want %v", err, store.ErrRolledBack)
+			}
+		})
+	}
+}
+
+func TestParseObservation(t *testing.T) {
+	t.Parallel()
+	const server = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n"
+	const persistence = "# Persistence\r\naof_enabled:1\r\naof_rewrite_in_progress:1\r\naof_rewrites:3\r\n" +
+		"aof_current_size:1000\r\naof_base_size:90\r\naof_buffer_length:24\r\n"
+	for _, test := range []struct {
+		name                string
+		server, persistence string
+		want                observation
+		fails               string
+	}{
+		{
+			name: "of a server that logs", server: server, persistence: persistence,
+			want: observation{
+				epoch: "abc", logging: true, rewrites: rewrites{count: 3, running: 1, base: 90},
+				written: 1000, appended: 1024,
+			},
+		},
+		{
+			name: "of a server that does not log", server: server, persistence: "aof_enabled:0\r\n",
+			want: observation{epoch: "abc"},
+		},
+		{name: "without an identity", server: "# Server\r\n", persistence: persistence, fails: "run_id"},
+		{name: "without persistence", server: server, fails: "aof_enabled"},
+		{name: "without a size", server: server, persistence: "aof_enabled:1\r\n", fails: "aof_"},
+		{
+			name: "with a size that is no number", server: server,
+			persistence: strings.Replace(persistence, "1000", "1k", 1), fails: "aof_current_size",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := parseObservation(test.server, test.persistence)
+			if test.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fails) {
+					t.Fatalf("error %v; want one that names %s", err, test.fails)
+				}
+				return
+			}
+			if err != nil || got != test.want {
+				t.Errorf("parseObservation = %+v, %v; want %+v", got, err, test.want)
+			}
+		})
+	}
+}
+
+// slowServer starts a server whose fsync takes so many milliseconds longer.
+func slowServer(t *testing.T, ms int) *servers.Redis {
+	t.Helper()
+	compiler, err := exec.LookPath("cc")
+	if err != nil {
+		t.Skip("no C compiler to make the server's fsync slow with: install gcc")
+	}
+	if root := os.Getenv("PARKING_REDIS_ROOT"); root != "" {
+		t.Skipf("the server under %s is of another system than the compiler", root)
+	}
+	dir := t.TempDir()
+	library := filepath.Join(dir, "slowfsync.so")
+	if out, err := exec.Command(compiler, "-shared", "-fPIC", "-o", library, "testdata/slowfsync.c").CombinedOutput(); err != nil {
+		t.Fatalf("compile slowfsync.c: %v\n%s", err, out)
+	}
+	program := os.Getenv("PARKING_REDIS_SERVER")
+	if program == "" {
+		program = "redis-server"
+	}
+	wrapper := filepath.Join(dir, "slow-redis-server")
+	script := fmt.Sprintf("#!/bin/sh\nLD_PRELOAD=%s SLOW_FSYNC_MS=%d exec %s \"$@\"\n", library, ms, program)
+	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return servers.NewRedis(t, servers.RedisOptions{Server: wrapper})
+}
+
+// restart kills the server as a crash would, starts it again, and waits until the store can use it.
+func restart(t *testing.T, server *servers.Redis, s *Store) {
+	t.Helper()
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the server has loaded its data", func() bool { return s.Ping(t.Context()) == nil })
+}
+
+const testRun = "00000000test0"
+
+func testOrigin(seq int64) store.Origin {
+	return store.Origin{ID: event.ID{Run: testRun, Seq: seq}.String(), Run: testRun, Seq: seq}
+}
+
+func entryStep(seq int64) store.EntryStep {
+	return store.EntryStep{
+		Origin: testOrigin(seq), Plate: fmt.Sprint("P", seq), MaxStay: time.Hour,
+		At: time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC),
+	}
+}
+
+// seen reports whether an event took effect.
+func seen(t *testing.T, s *Store, seq int64) bool {
+	t.Helper()
+	chunk, err := s.Chunk(t.Context(), store.Run{Run: testRun}, seq/store.ChunkBits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bit := seq % store.ChunkBits
+	return int64(len(chunk.Seen)) > bit/8 && chunk.Seen[bit/8]&(0x80>>(bit%8)) != 0
+}
+
+// waitFor polls until a condition holds.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(60 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("still waiting after a minute: %s", what)
+		}
+	}
+}
+
+// markOf returns a mark of the server as it is observed last.
+func markOf(t *testing.T, s *Store) store.Mark {
+	t.Helper()
+	mark, err := s.Mark(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mark
+}
+
+func countsOf(t *testing.T, s *Store) store.Counts {
+	t.Helper()
+	counts, err := s.Counts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counts
+}
+
+// record records an entry and checks its result.
+func record(t *testing.T, s *Store, seq int64, want store.Result) {
+	t.Helper()
+	if got, err := s.RecordEntry(t.Context(), entryStep(seq)); err != nil || got != want {
+		t.Fatalf("RecordEntry(%d) = %q, %v; want %q", seq, got, err, want)
+	}
+}

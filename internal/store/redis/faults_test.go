@@ -1,0 +1,631 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// TestStepsWhileSomethingIsDoneToTheServer takes steps with concurrent callers, each again until it is
+// answered, while something is done to the server all the time. Everything must count exactly once.
+func TestStepsWhileSomethingIsDoneToTheServer(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []struct {
+		name string
+		do   func(context.Context, *goredis.Client) error
+		// harmless means that no caller may see an error.
+		harmless bool
+	}{
+		{
+			name: "SCRIPT FLUSH", harmless: true,
+			do: func(ctx context.Context, c *goredis.Client) error { return c.ScriptFlush(ctx).Err() },
+		},
+		{
+			name: "CLIENT KILL of all connections",
+			do: func(ctx context.Context, c *goredis.Client) error {
+				return c.ClientKillByFilter(ctx, "TYPE", "normal", "SKIPME", "yes").Err()
+			},
+		},
+		{
+			name: "BGREWRITEAOF", harmless: true,
+			do: func(ctx context.Context, c *goredis.Client) error {
+				err := c.BgRewriteAOF(ctx).Err()
+				if err != nil && strings.Contains(err.Error(), "already in progress") {
+					return nil
+				}
+				return err
+			},
+		},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.NewRedis(t, servers.RedisOptions{})
+			s := open(t, server.URI(), "faults", 1)
+			admin := client(t, server.URI())
+			var done, failed atomic.Int64
+			const workers, each = 32, 300
+			var group sync.WaitGroup
+			for w := range int64(workers) {
+				group.Go(func() {
+					for i := range int64(each) {
+						failed.Add(takeVisit(t, s, w*each+i))
+						done.Add(1)
+					}
+				})
+			}
+			faults := 0
+			for done.Load() < workers*each {
+				if err := fault.do(t.Context(), admin); err != nil {
+					t.Error(err)
+					break
+				}
+				faults++
+				before := done.Load()
+				waitFor(t, "some steps", func() bool { return done.Load() > before+20 || done.Load() == workers*each })
+			}
+			group.Wait()
+			t.Logf("%d faults, %d calls failed", faults, failed.Load())
+			if fault.harmless && failed.Load() > 0 {
+				t.Errorf("%d calls failed; want none to notice", failed.Load())
+			}
+			counts := countsOf(t, s)
+			counts.DuplicatesSuppressed = 0
+			want := store.Counts{EntriesRecorded: workers * each, Matched: workers * each, SummariesStored: workers * each}
+			if counts != want {
+				t.Errorf("Counts = %+v; want %+v", counts, want)
+			}
+		})
+	}
+}
+
+// takeVisit takes the steps of a visit, each again until it is answered, and returns how often one failed.
+func takeVisit(t *testing.T, s *Store, seq int64) (failed int64) {
+	exit := exitStep(seq)
+	for _, step := range []func() error{
+		func() error {
+			_, err := s.RecordEntry(t.Context(), entryStep(seq))
+			return err
+		},
+		func() error {
+			got, err := s.RecordExit(t.Context(), exit)
+			if err == nil && got.Result != store.ResultMatched && got.Result != store.ResultPending {
+				t.Errorf("exit %d: %s", seq, got.Result)
+			}
+			return err
+		},
+		func() error { return s.SettleSummary(t.Context(), 0, exit.Origin.ID) },
+	} {
+		for err := step(); err != nil; err = step() {
+			failed++
+			if !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("visit %d: %v; want %v", seq, err, store.ErrUnavailable)
+				return failed
+			}
+		}
+	}
+	return failed
+}
+
+const exitTestRun = "00000000test1"
+
+func exitStep(seq int64) store.ExitStep {
+	entry := entryStep(seq)
+	return store.ExitStep{
+		Origin: store.Origin{ID: event.ID{Run: exitTestRun, Seq: seq}.String(), Run: exitTestRun, Seq: seq},
+		Plate:  entry.Plate, At: entry.At.Add(time.Minute), Intent: event.IntentMatched,
+	}
+}
+
+// client returns a connection of the tests' own.
+func client(t *testing.T, uri string) *goredis.Client {
+	t.Helper()
+	o, err := goredis.ParseURL(uri)
+	if err != nil {
+		t.Fatal("the URI of the test's server cannot be parsed")
+	}
+	c := goredis.NewClient(o)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func TestEverySeldomScriptSurvivesScriptFlush(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "flush", 1)
+	admin := client(t, server.URI())
+	now := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	claim := store.Claim{Run: exitTestRun, Token: 1, Limit: 1, Now: now, MaxStay: time.Hour}
+	for name, step := range map[string]func() error{
+		"Confirm": func() error {
+			_, err := s.Confirm(t.Context(), store.Confirmation{Run: testRun, Type: event.TypeEntry})
+			return err
+		},
+		"Claim": func() error {
+			_, err := s.Claim(t.Context(), claim)
+			return err
+		},
+		"Release":          func() error { return s.Release(t.Context(), claim, nil) },
+		"CountStarved":     func() error { return s.CountStarved(t.Context(), testRun, 1) },
+		"RecordDeadLetter": func() error { return s.RecordDeadLetter(t.Context(), 0, "letter") },
+	} {
+		for range 2 {
+			if err := admin.ScriptFlush(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := step(); err != nil {
+				t.Errorf("%s after SCRIPT FLUSH: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestServerThatCannotBeUsed checks that each way in which a server cannot be used is ErrUnavailable, with
+// the address but without the password, and passes with its cause.
+func TestServerThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		cause  string
+		spoil  func(*testing.T, *servers.Redis, *goredis.Client)
+		repair func(*testing.T, *servers.Redis, *goredis.Client)
+	}{
+		{
+			name: "it is down", cause: "connection refused",
+			spoil: func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Kill()) },
+			repair: func(t *testing.T, r *servers.Redis, _ *goredis.Client) {
+				noError(t, r.Start(t.Context()))
+			},
+		},
+		{
+			name: "it hangs", cause: "timeout",
+			spoil:  func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Pause()) },
+			repair: func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Resume()) },
+		},
+		{
+			name: "its memory is full", cause: "OOM",
+			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
+				noError(t, c.ConfigSet(t.Context(), "maxmemory", "1").Err())
+			},
+			repair: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
+				noError(t, c.ConfigSet(t.Context(), "maxmemory", "0").Err())
+			},
+		},
+		{
+			name: "it is a replica", cause: "READONLY",
+			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
+				noError(t, c.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
+			},
+			repair: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
+				noError(t, c.SlaveOf(t.Context(), "NO", "ONE").Err())
+			},
+		},
+		{
+			name: "its password is another", cause: "WRONGPASS",
+			spoil: func(t *testing.T, r *servers.Redis, c *goredis.Client) {
+				noError(t, c.ConfigSet(t.Context(), "requirepass", "another").Err())
+				noError(t, c.ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err())
+			},
+			repair: func(t *testing.T, r *servers.Redis, c *goredis.Client) {
+				noError(t, c.ConfigSet(t.Context(), "requirepass", password(t, r.URI())).Err())
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.NewRedis(t, servers.RedisOptions{})
+			s := open(t, server.URI()+"?read_timeout=200ms&write_timeout=200ms&pool_timeout=1s", "spoilt", 1)
+			admin := client(t, server.URI())
+			record(t, s, 0, store.ResultRecorded)
+
+			test.spoil(t, server, admin)
+			for name, err := range writingSteps(t.Context(), s) {
+				if !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("%s: %v; want %v", name, err, store.ErrUnavailable)
+					continue
+				}
+				if !strings.Contains(err.Error(), test.cause) || !strings.Contains(err.Error(), server.String()) {
+					t.Errorf("%s: %v; want the cause %q and the address %s", name, err, test.cause, server)
+				}
+				if strings.Contains(err.Error(), password(t, server.URI())) {
+					t.Errorf("%s: the error has the password in it", name)
+				}
+			}
+
+			test.repair(t, server, admin)
+			waitFor(t, "the server can be used again", func() bool {
+				_, err := s.RecordEntry(t.Context(), entryStep(1))
+				return err == nil
+			})
+			counts := countsOf(t, s)
+			if counts.EntriesRecorded != 2 || counts.Matched != 0 {
+				t.Errorf("Counts = %+v; want the two entries and no part of what failed", counts)
+			}
+		})
+	}
+}
+
+// writingSteps tries steps that write and returns their errors.
+func writingSteps(ctx context.Context, s *Store) map[string]error {
+	errs := map[string]error{}
+	_, errs["RecordEntry"] = s.RecordEntry(ctx, entryStep(1))
+	_, errs["RecordExit"] = s.RecordExit(ctx, exitStep(0))
+	_, errs["Confirm"] = s.Confirm(ctx, store.Confirmation{Run: testRun, Type: event.TypeEntry})
+	_, errs["Lease"] = s.Lease(ctx, store.CounterExits, 1)
+	errs["RecordDeadLetter"] = s.RecordDeadLetter(ctx, 0, "x")
+	return errs
+}
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func password(t *testing.T, uri string) string {
+	t.Helper()
+	u, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal("the URI of the test's server cannot be parsed")
+	}
+	secret, _ := u.User.Password()
+	return secret
+}
+
+func TestCredentialsAreReadAtEachConnect(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	admin := client(t, server.URI())
+	noError(t, admin.Do(t.Context(), "ACL", "SETUSER", "parking", "on", ">old", "~*", "&*", "+@all").Err())
+	var uri atomic.Pointer[string]
+	set := func(password string) {
+		text := withUser(t, server.URI(), "parking", password)
+		uri.Store(&text)
+	}
+	set("old")
+	s := openWith(t, Options{
+		Address:    func() (binding.Address, error) { return source(t, *uri.Load())() },
+		Simulation: "rotation", Partitions: 1,
+	})
+	record(t, s, 0, store.ResultRecorded)
+	noError(t, admin.Do(t.Context(), "ACL", "SETUSER", "parking", "resetpass", ">new").Err())
+	noError(t, admin.ClientKillByFilter(t.Context(), "USER", "parking").Err())
+	if _, err := s.RecordEntry(t.Context(), entryStep(1)); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("RecordEntry with the old password: %v; want %v", err, store.ErrUnavailable)
+	}
+	set("new")
+	record(t, s, 1, store.ResultRecorded)
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	// A TLS server of the test's own in front of the shared server, so that any server will do.
+	secure := httptest.NewUnstartedServer(nil)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	uri, err := url.Parse(servers.RedisURI(t))
+	noError(t, err)
+	uri.Host = tlsProxy(t, secure.TLS, uri.Host)
+	uri.Scheme = "rediss"
+	simulation := servers.Name(t)
+	servers.RemoveKeys(t, simulation)
+	with := func(uri *url.URL, ca []byte) *Store {
+		return openWith(t, Options{
+			Address:    func() (binding.Address, error) { return binding.Address{URI: uri, CA: ca}, nil },
+			Simulation: simulation, Partitions: 1,
+		})
+	}
+
+	record(t, with(uri, ca), 0, store.ResultRecorded)
+	if err := with(uri, nil).Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("Ping without the CA: %v; want the certificate refused", err)
+	}
+	plain := *uri
+	plain.Scheme = "redis"
+	if err := with(&plain, ca).Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Ping of a TLS port without TLS: %v; want %v", err, store.ErrUnavailable)
+	}
+}
+
+// tlsProxy listens with TLS, passes everything on to a plain address, and returns its own.
+func tlsProxy(t *testing.T, config *tls.Config, to string) string {
+	t.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	noError(t, err)
+	var group sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		group.Wait()
+	})
+	group.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() { relay(client, to) })
+		}
+	})
+	return listener.Addr().String()
+}
+
+func relay(client net.Conn, to string) {
+	defer func() { _ = client.Close() }()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	})
+	_, _ = io.Copy(client, server)
+	_ = client.Close()
+	group.Wait()
+}
+
+func TestOptionsThatAreNotValid(t *testing.T) {
+	t.Parallel()
+	at := func(uri string) binding.Source { return source(t, uri) }
+	for _, test := range []struct {
+		name    string
+		options Options
+		says    string
+	}{
+		{name: "no address", options: Options{Simulation: "a", Partitions: 1}, says: "no address"},
+		{
+			name:    "an address that cannot be read",
+			options: Options{Address: binding.Folder(binding.Redis(), "/nowhere"), Simulation: "a", Partitions: 1}, says: "/nowhere",
+		},
+		{name: "no partition", options: Options{Address: at("redis://localhost"), Simulation: "a"}, says: "0 partitions"},
+		{name: "no name", options: Options{Address: at("redis://localhost"), Partitions: 1}, says: "name"},
+		{
+			name: "a name that breaks the hash tag", says: "brace",
+			options: Options{Address: at("redis://localhost"), Simulation: "a}b", Partitions: 1},
+		},
+		{
+			name: "a parameter that is not known", says: "colour",
+			options: Options{Address: at("redis://:hunter2@localhost/0?colour=red"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a database that is no number", says: "database",
+			options: Options{Address: at("redis://:hunter2@localhost/first"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a cluster that is neither true nor false", says: "cluster",
+			options: Options{Address: at("redis://:hunter2@localhost/?cluster=maybe"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a node of a cluster without a port", says: "addr",
+			options: Options{Address: at("redis://:hunter2@localhost/?addr=other"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a CA that is no certificate", says: "PEM",
+			options: Options{Simulation: "a", Partitions: 1, Address: func() (binding.Address, error) {
+				return binding.Address{URI: &url.URL{Scheme: "rediss", Host: "localhost"}, CA: []byte("x")}, nil
+			}},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s, err := New(test.options)
+			if err == nil {
+				t.Fatal(errors.Join(errors.New("New succeeded; want an error"), s.Close()))
+			}
+			if !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("New: %v; want %q in it and no password", err, test.says)
+			}
+		})
+	}
+}
+
+func TestExpiries(t *testing.T) {
+	t.Parallel()
+	simulation := servers.Name(t)
+	servers.RemoveKeys(t, simulation)
+	s, err := New(Options{Address: source(t, servers.RedisURI(t)), Simulation: simulation, Partitions: 1})
+	noError(t, err)
+	t.Cleanup(func() { noError(t, s.Close()) })
+	ctx, redis := t.Context(), client(t, servers.RedisURI(t))
+
+	record(t, s, 0, store.ResultRecorded)
+	record(t, s, 1, store.ResultRecorded)
+	strangers := entryStep(2)
+	strangers.Origin = store.Origin{ID: "stranger"}
+	_, err = s.RecordEntry(ctx, strangers)
+	noError(t, err)
+	noError(t, s.RecordDeadLetter(ctx, 0, "letter"))
+	entry := entryStep(1)
+	_, err = s.Confirm(ctx, store.Confirmation{
+		Run: testRun, Type: event.TypeEntry, Events: []store.Published{{Plate: entry.Plate, At: entry.At}, {Plate: "ahead", At: entry.At}}, MaxStay: time.Hour,
+	})
+	noError(t, err)
+	_, err = s.Claim(ctx, store.Claim{Run: exitTestRun, Token: 1, Limit: 2, Now: entry.At, MaxStay: time.Hour})
+	noError(t, err)
+
+	p := s.partitions[0]
+	for key, want := range map[string]time.Duration{
+		p.key(keyVisit, "P0"):           time.Hour + store.VisitMargin,
+		p.key(keyVisit, "P1"):           time.Hour + store.ClaimedStay,
+		p.key(keyVisit, "ahead"):        time.Hour + store.ClaimedStay,
+		p.key(keyStranger, "stranger"):  store.StrangerTTL,
+		p.key(keyDeadLetter, "letter"):  store.DeadLetterTTL,
+		p.key(keyClaims, exitTestRun):   time.Hour + store.ClaimedStay,
+		p.key(keyTokens, exitTestRun):   time.Hour + store.ClaimedStay,
+		p.key(keyLedger):                -1, // kept
+		p.bitmap(keySeen, testRun, 0):   -1,
+		p.key(keyConfirmed, testRun):    -1,
+		p.bitmap(keyMatched, "none", 0): -2, // not there
+	} {
+		got, err := redis.PTTL(ctx, key).Result()
+		noError(t, err)
+		if want < 0 && got != want || want > 0 && (got > want || got < want-time.Minute) {
+			t.Errorf("%s expires in %v; want %v", key, got, want)
+		}
+	}
+}
+
+func TestRefusalIsNotUnavailability(t *testing.T) {
+	t.Parallel()
+	simulation := servers.Name(t)
+	servers.RemoveKeys(t, simulation)
+	s := open(t, servers.RedisURI(t), simulation, 1)
+	noError(t, client(t, servers.RedisURI(t)).Set(t.Context(), s.partitions[0].key(keyLedger), "x", time.Minute).Err())
+	_, err := s.RecordEntry(t.Context(), entryStep(0))
+	if err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "WRONGTYPE") {
+		t.Errorf("RecordEntry over a key of another type: %v; want the server's refusal", err)
+	}
+}
+
+// TestPipelinesAreShared holds the server so that callers gather, and counts the pipelines that they take.
+func TestPipelinesAreShared(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "shared", 1)
+	record(t, s, 0, store.ResultRecorded)
+	const callers = 300
+	noError(t, server.Pause())
+	var group sync.WaitGroup
+	errs := make([]error, callers)
+	for i := range callers {
+		group.Go(func() { _, errs[i] = s.RecordEntry(t.Context(), entryStep(int64(1+i))) })
+	}
+	waitFor(t, "the callers queue up", func() bool {
+		b := s.batchers[0]
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.queue) >= callers-maxPipelines*maxCommands
+	})
+	before := pipelines(t, s)
+	noError(t, server.Resume())
+	group.Wait()
+	noError(t, errors.Join(errs...))
+	if sent := pipelines(t, s) - before; sent > callers/maxCommands+1 {
+		t.Errorf("what had gathered went in %d pipelines; want %d at most", sent, callers/maxCommands+1)
+	}
+	if counts := countsOf(t, s); counts.EntriesRecorded != callers+1 {
+		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, callers+1)
+	}
+}
+
+// pipelines counts the pipelines that were sent.
+func pipelines(t *testing.T, s *Store) uint64 {
+	t.Helper()
+	var m dto.Metric
+	noError(t, s.batchers[0].metrics.commands.Write(&m))
+	return m.GetHistogram().GetSampleCount()
+}
+
+// TestCallerThatLeaves abandons a call that hangs in the server.
+func TestCallerThatLeaves(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "leaving", 1)
+	record(t, s, 0, store.ResultRecorded)
+	noError(t, server.Pause())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var group sync.WaitGroup
+	for i := range int64(200) {
+		group.Go(func() {
+			if _, err := s.RecordEntry(ctx, entryStep(1+i)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("RecordEntry of a caller that left: %v; want %v", err, context.DeadlineExceeded)
+			}
+		})
+	}
+	group.Go(func() {
+		if _, err := s.Lease(ctx, store.CounterExits, 1); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Lease of a caller that left: %v; want %v", err, context.DeadlineExceeded)
+		}
+	})
+	stays := make(chan error, 1)
+	go func() {
+		_, err := s.RecordEntry(t.Context(), entryStep(1000))
+		stays <- err
+	}()
+	group.Wait()
+	noError(t, server.Resume())
+	if err := <-stays; err != nil {
+		t.Errorf("RecordEntry of a caller that stayed: %v", err)
+	}
+	record(t, s, 1000, store.ResultDuplicate)
+}
+
+func TestCloseEndsWhatHangs(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "closing", 1)
+	mark := markOf(t, s)
+	record(t, s, 0, store.ResultRecorded)
+	noError(t, server.Pause())
+	const callers = 10
+	errs := make(chan error, 2*callers)
+	for i := range int64(callers) {
+		go func() {
+			_, err := s.RecordEntry(t.Context(), entryStep(1+i))
+			errs <- err
+		}()
+		go func() { errs <- s.WaitDurable(t.Context(), 0, mark) }()
+	}
+	noError(t, s.Close())
+	for range 2 * callers {
+		if err := <-errs; !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a call while the store was closed: %v; want %v", err, store.ErrUnavailable)
+		}
+	}
+	noError(t, server.Resume())
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	simulation := servers.Name(t)
+	servers.RemoveKeys(t, simulation)
+	registry := prometheus.NewPedanticRegistry()
+	o := Options{Address: source(t, servers.RedisURI(t)), Simulation: simulation, Partitions: 2, Registerer: registry}
+	s := openWith(t, o)
+	record(t, s, 0, store.ResultRecorded)
+	noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
+
+	families, err := registry.Gather()
+	noError(t, err)
+	var names []string
+	for _, f := range families {
+		names = append(names, f.GetName())
+	}
+	want := []string{
+		"parking_store_durability_observations_total", "parking_store_pipeline_commands",
+		"parking_store_pipeline_seconds", "parking_store_restarts_total", "parking_store_script_loads_total",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+	if _, err := New(o); err == nil {
+		t.Error("a second store is registered with the same registry")
+	}
+}
