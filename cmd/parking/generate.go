@@ -82,13 +82,15 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 		return err
 	}
 	defer servers.close(s.log)
+	s.log.Info("starting", "version", currentBuild().version, "simulation", p.Simulation,
+		"rabbitmq", servers.broker.Address, "redis", servers.store.Address)
 	g, err := create(generator.Options{
 		Plan:            p,
 		Publisher:       servers.broker,
 		Store:           servers.store,
 		Logger:          s.log,
 		Registerer:      s.registry,
-		ShutdownTimeout: flags.grace,
+		ShutdownTimeout: flags.workTime(),
 	})
 	if err != nil {
 		return err

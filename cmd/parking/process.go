@@ -49,6 +49,8 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 		return err
 	}
 	defer servers.close(s.log)
+	s.log.Info("starting", "version", currentBuild().version, "simulation", p.Simulation,
+		"rabbitmq", servers.broker.Address, "redis", servers.store.Address)
 	poster, _, err := wiring.OpenPoster(p)
 	if err != nil {
 		return badInput(err)
@@ -56,7 +58,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 	defer closing(s.log, "the client of the summary API", poster)
 	entries := processor.NewEntryEventProcessor(servers.store, p.Partitions, p.MaxStay.D(), s.log)
 	work, err := processor.New(
-		processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: flags.grace},
+		processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: flags.workTime()},
 		processor.Dependencies{
 			Consumer:    servers.broker,
 			Entries:     entries,

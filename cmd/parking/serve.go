@@ -82,8 +82,12 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is how long a service may take beyond its grace period to close what it holds.
-const closingTime = 4 * time.Second
+// closingTime is how much of the grace period is kept for closing what a service holds, a fifth if that
+// is less.
+const closingTime = 5 * time.Second
+
+// workTime is how much of the grace period is left for the work itself.
+func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
 
 // run serves HTTP and works, until ctx ends. /healthz and /metrics are served until the work is done,
 // /readyz fails from the moment on at which the process is asked to stop.
@@ -112,7 +116,7 @@ func (s service) run(ctx context.Context) error {
 		served <- server.Serve(serving)
 		stop() // a process that cannot be watched does not go on
 	}()
-	err = withinGrace(working, s.flags.grace+closingTime, s.work)
+	err = withinGrace(working, s.flags.grace, s.work)
 	stopServing()
 	return errors.Join(err, <-served)
 }

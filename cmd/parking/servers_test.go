@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -60,6 +61,27 @@ func TestSimulateOnServersPassesAndLeavesNothingBehind(t *testing.T) {
 	if audit := parking(t, "audit", "-f", manifest(t, busy), "--redis-uri", redis, "--simulation", r.Simulation); audit.code != exitBadInput ||
 		!strings.Contains(audit.stderr, "knows no simulation") {
 		t.Errorf("an audit of what was removed: exit code %d, %s", audit.code, audit.stderr)
+	}
+}
+
+func TestAWrongPasswordIsSaidButNotShown(t *testing.T) {
+	t.Parallel()
+	for flag, uri := range map[string]string{"--rabbitmq-uri": servers.AMQPURI(t), "--redis-uri": servers.RedisURI(t)} {
+		u, err := url.Parse(uri)
+		if err != nil {
+			t.Fatal("the URI of a test's server cannot be parsed")
+		}
+		if _, has := u.User.Password(); !has {
+			t.Logf("the server of %s wants no password", flag)
+			continue
+		}
+		u.User = url.UserPassword(u.User.Username(), "s3cr3t-but-wrong")
+		got := parking(t, "simulate", flag, u.String())
+		if got.code != exitBadInput || !strings.Contains(got.stderr, flag) || !strings.Contains(got.stderr, u.Host) || !strings.Contains(got.stderr, "password") {
+			t.Errorf("exit code %d: %s", got.code, got.stderr)
+		}
+		t.Log(strings.TrimSpace(got.stderr))
+		refusePasswords(t, got, uri, u.String())
 	}
 }
 

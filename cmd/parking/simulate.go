@@ -169,6 +169,9 @@ func (f *simulateFlags) override(manifest *v1alpha1.ParkingSimulation) (notes []
 		}
 		spec.Seed = &f.seed
 	}
+	if spec.Suspend {
+		notes = append(notes, "spec.suspend is true: no event will be published")
+	}
 	for _, ignored := range []struct {
 		field string
 		given bool
