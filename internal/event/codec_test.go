@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"regexp"
@@ -160,8 +161,7 @@ func TestParseEntryRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := event.ParseEntry([]byte(tt.body))
-			var syntax *event.SyntaxError
-			if !errors.As(err, &syntax) {
+			if _, ok := errors.AsType[*event.SyntaxError](err); !ok {
 				t.Fatalf("error is %v, want a *SyntaxError", err)
 			}
 			if err.Error() != tt.want {
@@ -277,7 +277,7 @@ func TestBodiesAreWrittenAsEncodingJSONWritesThem(t *testing.T) {
 			if err != nil {
 				t.Fatalf("encoding/json: %v", err)
 			}
-			if string(got) != string(want) {
+			if !bytes.Equal(got, want) {
 				t.Fatalf("written\n%s, encoding/json writes\n%s", got, want)
 			}
 		}

@@ -137,6 +137,7 @@ func TestParseRefuses(t *testing.T) {
 		"no maxStay":                     {edited(t, "0s", "maxStay"), `maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; exit.minStay: Invalid value: "1.5s": must be less than maxStay, which is 0s, else every car would be forgotten before it may leave: lower exit.minStay or raise maxStay`},
 		"minStay as long as maxStay":     {edited(t, "1h", "exit", "minStay"), `exit.minStay: Invalid value: "1h0m0s": must be less than maxStay, which is 1h0m0s, else every car would be forgotten before it may leave: lower exit.minStay or raise maxStay`},
 		"a duration of more than a year": {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h0m0s": must be a duration from 0s and up to 8760h, such as "30m"`},
+		"more cars than plates":          {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: times maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or maxStay`},
 		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
 		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
 		"two ways to one server":         {edited(t, "/etc/parking/redis", "redis", "secretDir"), `redis.secretDir: Forbidden: must not be set beside uri: remove one of them`},

@@ -159,8 +159,7 @@ func findElementFaults(path *field.Path, value json.RawMessage, t reflect.Type) 
 // fieldTypes returns the types of a struct's fields by their names in JSON.
 func fieldTypes(t reflect.Type) map[string]reflect.Type {
 	types := make(map[string]reflect.Type)
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "-" || (!f.IsExported() && !f.Anonymous):
