@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -11,7 +12,14 @@ import (
 const (
 	minPause = 20 * time.Millisecond
 	maxPause = 5 * time.Second
+	// gonePause is how long a queue that has been deleted stays so. When a queue is declared anew before the
+	// server has told all its consumers of the deletion, it takes those that it has not told for consumers of
+	// the new queue, and messages that it delivers to them arrive nowhere.
+	gonePause = time.Second
 )
+
+// errQueueGone is in the end of a session whose queue has been deleted.
+var errQueueGone = errors.New("the queue does not exist any more")
 
 // backoff paces attempts at the same thing. The zero value is that before the first failure.
 type backoff struct {
@@ -19,8 +27,12 @@ type backoff struct {
 }
 
 // wait pauses after a failure, or until ctx ends.
-func (b *backoff) wait(ctx context.Context) {
-	timer := time.NewTimer(b.next())
+func (b *backoff) wait(ctx context.Context, failure error) {
+	pause := b.next()
+	if errors.Is(failure, errQueueGone) {
+		pause = max(pause, gonePause)
+	}
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -64,7 +64,7 @@ func (c *consumer) run(ctx context.Context) {
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			c.states.fault(err)
 		}
-		pause.wait(ctx)
+		pause.wait(ctx, err)
 	}
 }
 
@@ -182,7 +182,7 @@ func (c *consumer) end(s *session) error {
 	if s.reason != nil {
 		return fmt.Errorf("consume %s: %w", queue, s.reason)
 	}
-	return fmt.Errorf("consume %s: the broker has cancelled the consumer", queue)
+	return fmt.Errorf("consume %s: the broker has cancelled the consumer: %w", queue, errQueueGone)
 }
 
 // retire stops the deliveries and gives back what nobody has received. The session lives on until what has

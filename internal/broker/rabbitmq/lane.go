@@ -13,7 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-var errRefused = errors.New("the broker refused messages or returned them as unroutable")
+// errRefused ends a session in which the broker refused a message, as it does when the queue is full or has
+// no leader.
+var errRefused = errors.New("the broker refused messages")
 
 // outgoing is a message that the broker is to confirm.
 type outgoing struct {
@@ -116,7 +118,7 @@ func (l *lane) run(ctx context.Context) {
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			l.states.fault(err)
 		}
-		pause.wait(ctx)
+		pause.wait(ctx, err)
 	}
 }
 
@@ -313,7 +315,8 @@ func (s *sending) refuse(m *outgoing) {
 	s.unconfirmed = append(s.unconfirmed, m)
 }
 
-// reason is the server's reason for closing the channel if it has, and err otherwise.
+// reason is why the server has closed the channel, if it has, or why it has not routed a message, and err
+// otherwise.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:
@@ -321,6 +324,9 @@ func (s *sending) reason(err error) error {
 			return closed
 		}
 	default:
+	}
+	if len(s.returned) > 0 {
+		return errQueueGone
 	}
 	return err
 }

@@ -59,7 +59,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 			return nil, ctx.Err()
 		}
 		l.states.fault(err)
-		pause.wait(ctx)
+		pause.wait(ctx, err)
 	}
 }
 

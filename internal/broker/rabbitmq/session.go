@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -135,6 +136,7 @@ func (s *session) run() {
 			}
 			return
 		}
+		runtime.Gosched() // whoever is about to settle comes along
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return

@@ -1,0 +1,103 @@
+package rabbitmq_test
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// This test does not run beside others, whose goroutines it would count.
+func TestCloseLeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see above
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	b := open(t, options)
+	defer deleteQueues(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, entries(), broker.Message{ID: "1"}, broker.Message{ID: "2"}, broker.Message{ID: "3"})
+	deliveries := consume(t, b, entries(), 2)
+	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Interrupt()
+	receive(t, deliveries)
+	unreachable := open(t, optionsFor(t, "amqp://"+closedPort(t)))
+	unanswered := consume(t, unreachable, entries(), 1)
+	for _, b := range []broker.Broker{b, unreachable} {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for range deliveries { // it is closed
+	}
+	for range unanswered {
+	}
+	var left string
+	await(t, "no goroutine of the broker is left", func() bool {
+		left = goroutines("amqp091-go", "broker/rabbitmq.(")
+		return left == ""
+	})
+	if t.Failed() {
+		t.Log(left)
+	}
+}
+
+// goroutines returns the stacks that contain one of the texts.
+func goroutines(texts ...string) string {
+	buffer := make([]byte, 1<<20)
+	buffer = buffer[:runtime.Stack(buffer, true)]
+	var found strings.Builder
+	for stack := range strings.SplitSeq(string(buffer), "\n\n") {
+		for _, text := range texts {
+			if strings.Contains(stack, text) {
+				found.WriteString(stack + "\n\n")
+				break
+			}
+		}
+	}
+	return found.String()
+}
+
+func TestCloseSendsWhatIsAcknowledgedAndGivesBackTheRest(t *testing.T) {
+	t.Parallel()
+	const count = 300
+	options := optionsFor(t, servers.AMQPURI(t))
+	b := newBroker(t, options)
+	var messages []broker.Message
+	for n := range count {
+		messages = append(messages, broker.Message{ID: strconv.Itoa(n)})
+	}
+	publish(t, b, entries(), messages...)
+	deliveries := consume(t, b, entries(), count)
+	acknowledged := map[string]bool{}
+	for n := range count / 2 {
+		d := receive(t, deliveries)
+		if n%3 == 0 { // with gaps
+			continue
+		}
+		if err := d.Settler.Ack(); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged[d.Message.ID] = true
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := open(t, options)
+	deliveries = consume(t, next, entries(), count)
+	for range count - len(acknowledged) {
+		d := receive(t, deliveries)
+		if acknowledged[d.Message.ID] {
+			t.Errorf("%s is delivered again although it was acknowledged", d.Message.ID)
+		}
+		if err := d.Settler.Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitDepths(t, next, broker.Depths{})
+}

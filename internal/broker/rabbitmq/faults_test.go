@@ -1,0 +1,409 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// TestServerInTrouble breaks a server of its own.
+func TestServerInTrouble(t *testing.T) {
+	t.Parallel()
+	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
+	for _, queueType := range []plan.QueueType{plan.QueueTypeQuorum, plan.QueueTypeClassic} {
+		t.Run("no message of a stream is lost, in a queue of type "+string(queueType), func(t *testing.T) {
+			losesNothing(t, server, queueType)
+		})
+	}
+	t.Run("a message that a full queue refuses is published again until it is taken", func(t *testing.T) {
+		publishesWhatIsRefused(t, server)
+	})
+	t.Run("a resource alarm blocks publishers at their window and nobody else", func(t *testing.T) {
+		blocksPublishers(t, server)
+	})
+	t.Run("a password that is changed is used at the next connect", func(t *testing.T) {
+		usesNewPassword(t, server)
+	})
+	t.Run("the copy of a message that names its user is published by another", func(t *testing.T) {
+		movesMessageOfAnotherUser(t, server)
+	})
+}
+
+type ownServer struct{ *servers.RabbitMQ }
+
+func (s *ownServer) ctl(t *testing.T, args ...string) {
+	t.Helper()
+	if output, err := s.Ctl(args...); err != nil {
+		t.Fatalf("%v: %v: %s", args, err, output)
+	}
+}
+
+func (s *ownServer) setAlarm(t *testing.T, on bool) {
+	t.Helper()
+	watermark := "0.6"
+	if on {
+		watermark = "0.000001"
+	}
+	s.ctl(t, "set_vm_memory_high_watermark", watermark)
+}
+
+// losesNothing breaks the server in the middle of a stream of messages, in one way after the other, and
+// finds each message confirmed once and none lost.
+func losesNothing(t *testing.T, server *ownServer, queueType plan.QueueType) {
+	faults := []struct {
+		name   string
+		happen func()
+	}{
+		{"its connections are closed by hand", func() { server.ctl(t, "close_all_connections", "on purpose") }},
+		{"its connections are closed by hand again", func() { server.ctl(t, "close_all_connections", "on purpose") }},
+		{"its application stops and starts", func() {
+			server.ctl(t, "stop_app")
+			server.ctl(t, "start_app")
+		}},
+		{"it is killed and starts", func() {
+			if err := errors.Join(server.Kill(), server.Start(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"it restarts", func() {
+			if err := server.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"it accepts no messages and closes connections", func() {
+			server.setAlarm(t, true)
+			server.ctl(t, "close_all_connections", "on purpose")
+			server.setAlarm(t, false)
+		}},
+	}
+	log := &logBuffer{}
+	s := startStream(t, server.URI(), queueType, log)
+	for _, fault := range faults {
+		s.awaitProgress(t, "before "+fault.name)
+		fault.happen()
+		s.awaitProgress(t, "after "+fault.name)
+	}
+	s.finish(t)
+	uri, _ := url.Parse(server.URI())
+	assertNoPassword(t, log, uri)
+	if t.Failed() {
+		t.Log(log)
+	}
+}
+
+func publishesWhatIsRefused(t *testing.T, server *ownServer) {
+	options := optionsFor(t, server.URI())
+	b := newBroker(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server.ctl(t, "set_policy", "--apply-to", "queues", "short", "^"+options.Exchange+".entry", `{"max-length": 3}`)
+	defer server.ctl(t, "clear_policy", "short")
+	var mu sync.Mutex
+	confirmed := map[string]int{}
+	count := 0
+	// A full quorum queue refuses messages a little late.
+	for flushed := true; flushed; {
+		id := strconv.Itoa(count)
+		err := b.Publish(t.Context(), entries(), broker.Message{ID: id}, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			confirmed[id]++
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if count++; count == 10_000 {
+			t.Fatal("the queue is never full")
+		}
+		flushed = flushWithin(t, b, 200*time.Millisecond)
+	}
+	delivered := map[string]bool{}
+	deliveries := consume(t, b, entries(), 1)
+	for len(delivered) < count {
+		d := receive(t, deliveries)
+		delivered[d.Message.ID] = true
+		if err := d.Settler.Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !flushWithin(t, b, patience) {
+		t.Fatal("not everything is confirmed")
+	}
+	for n := range count {
+		if id := strconv.Itoa(n); confirmed[id] != 1 {
+			t.Errorf("message %s was confirmed %d times", id, confirmed[id])
+		}
+	}
+}
+
+// flushWithin reports whether everything was confirmed in time.
+func flushWithin(t *testing.T, b *rabbitmq.Broker, timeout time.Duration) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	err := b.Flush(ctx)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("flush: %v", err)
+	}
+	return err == nil
+}
+
+func blocksPublishers(t *testing.T, server *ownServer) {
+	options := optionsFor(t, server.URI())
+	options.Window = 10
+	log := &logBuffer{}
+	options.Logger = log.logger()
+	b := newBroker(t, options)
+	publish(t, b, entries(), broker.Message{ID: "before"})
+	server.setAlarm(t, true)
+	defer server.setAlarm(t, false)
+
+	var confirmed atomic.Int64
+	put := func(b *rabbitmq.Broker) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		return b.Publish(ctx, entries(), broker.Message{ID: "during"}, func() { confirmed.Add(1) })
+	}
+	var published int64
+	err := put(b) // the server takes some before the alarm blocks the connection
+	for ; err == nil && published < 10_000; err = put(b) {
+		published++
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("publishing during the alarm ended with %v", err)
+	}
+	if unconfirmed := published - confirmed.Load(); unconfirmed != int64(options.Window) {
+		t.Errorf("publishers are blocked with %d unconfirmed messages, want %d", unconfirmed, options.Window)
+	}
+	await(t, "the alarm is logged", func() bool { return strings.Contains(log.String(), "accepts no messages") })
+	if d := receive(t, consume(t, b, entries(), 1)); d.Message.ID != "before" {
+		t.Errorf("received %q", d.Message.ID)
+	} else if err := d.Settler.Ack(); err != nil {
+		t.Error(err)
+	}
+
+	// A broker that is closed while it is blocked does not wait for the end of the alarm.
+	other := open(t, options)
+	for err = put(other); err == nil; err = put(other) {
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	server.setAlarm(t, false)
+	if !flushWithin(t, b, patience) {
+		t.Fatal("not everything is confirmed after the alarm")
+	}
+	if got := confirmed.Load(); got < published {
+		t.Errorf("%d messages of %d are confirmed after the alarm", got, published)
+	}
+}
+
+func usesNewPassword(t *testing.T, server *ownServer) {
+	server.ctl(t, "add_user", "rotated", "the first password")
+	t.Cleanup(func() { server.ctl(t, "delete_user", "rotated") }) // after the broker is closed
+	server.ctl(t, "set_permissions", "rotated", ".*", ".*", ".*")
+	uri, _ := url.Parse(server.URI())
+	var mu sync.Mutex
+	password := "the first password"
+	log := &logBuffer{}
+	options := optionsFor(t, server.URI())
+	options.Logger = log.logger()
+	options.Address = func() (binding.Address, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		rotated := *uri
+		rotated.User = url.UserPassword("rotated", password)
+		return binding.Address{URI: &rotated}, nil
+	}
+	b := newBroker(t, options)
+	deliveries := consume(t, b, entries(), 1)
+	publish(t, b, entries(), broker.Message{ID: "1"})
+	if err := receive(t, deliveries).Settler.Ack(); err != nil {
+		t.Fatal(err)
+	}
+	server.ctl(t, "change_password", "rotated", "the second password")
+	server.ctl(t, "close_all_connections", "rotation")
+	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "2"}, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the refused login is logged", func() bool {
+		return strings.Contains(log.String(), "correct the user name or password")
+	})
+	mu.Lock()
+	password = "the second password"
+	mu.Unlock()
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for receive(t, deliveries).Message.ID != "2" { // the first one may come again
+	}
+	if strings.Contains(log.String(), "first password") || strings.Contains(log.String(), "second password") {
+		t.Error("a password is in the log")
+	}
+}
+
+// A server compares the user id of a message with the user who publishes it.
+func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
+	server.ctl(t, "add_user", "stranger", "password")
+	defer server.ctl(t, "delete_user", "stranger")
+	server.ctl(t, "set_permissions", "stranger", ".*", ".*", ".*")
+	options := optionsFor(t, server.URI())
+	b := newBroker(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	uri, _ := url.Parse(server.URI())
+	uri.User = url.UserPassword("stranger", "password")
+	signed := amqp.Publishing{UserId: "stranger", Body: []byte("{}")}
+	if err := dialServer(t, uri.String()).PublishWithContext(t.Context(), options.Exchange, "entry.0", true, false, signed); err != nil {
+		t.Fatal(err)
+	}
+	deliveries := consume(t, b, entries(), 1)
+	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, deliveries).Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitDepths(t, b, broker.Depths{Dead: 1})
+}
+
+// stream publishes and consumes all the time.
+type stream struct {
+	broker    *rabbitmq.Broker
+	stop      context.CancelFunc
+	publisher sync.WaitGroup
+	consumers sync.WaitGroup
+
+	mu           sync.Mutex
+	published    int
+	confirmed    map[string]int
+	acknowledged map[string]int
+	latest       int // confirms and acknowledgements in all
+}
+
+func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuffer) *stream {
+	t.Helper()
+	options := optionsFor(t, uri)
+	options.QueueType, options.Logger, options.RetryDelay = queueType, log.logger(), 50*time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	s := &stream{
+		broker: newBroker(t, options), stop: stop,
+		confirmed: map[string]int{}, acknowledged: map[string]int{},
+	}
+	for n := range 2 {
+		deliveries, err := s.broker.Consume(t.Context(), entries(), 50*(n+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			s.consumers.Go(func() { s.settle(t, deliveries) })
+		}
+	}
+	s.publisher.Go(func() { s.publish(ctx, t) })
+	return s
+}
+
+func (s *stream) publish(ctx context.Context, t *testing.T) {
+	for n := 0; ; n++ {
+		id := fmt.Sprintf("message-%d", n)
+		err := s.broker.Publish(ctx, entries(), broker.Message{ID: id}, func() { s.count(s.confirmed, id) })
+		switch {
+		case errors.Is(err, context.Canceled):
+			return
+		case err != nil:
+			t.Errorf("publish: %v", err)
+			return
+		}
+		s.mu.Lock()
+		s.published++
+		s.mu.Unlock()
+		if n%10 == 0 { // some thousand a second are enough
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}
+
+func (s *stream) settle(t *testing.T, deliveries <-chan broker.Delivery) {
+	for d := range deliveries {
+		var err error
+		if d.Message.Attempt == 0 && strings.HasSuffix(d.Message.ID, "7") {
+			if err = d.Settler.Retry(t.Context()); err == nil {
+				continue
+			}
+		} else if err = d.Settler.Ack(); err == nil {
+			s.count(s.acknowledged, d.Message.ID)
+		}
+		if err != nil && !errors.Is(err, broker.ErrSessionLost) {
+			t.Errorf("settle %s: %v", d.Message.ID, err)
+		}
+	}
+}
+
+func (s *stream) count(what map[string]int, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what[id]++
+	s.latest++
+}
+
+// awaitProgress waits until more messages are confirmed and acknowledged.
+func (s *stream) awaitProgress(t *testing.T, when string) {
+	t.Helper()
+	s.mu.Lock()
+	before := s.latest
+	s.mu.Unlock()
+	await(t, "messages flow, "+when, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.latest >= before+500
+	})
+}
+
+// finish stops publishing and waits for the rest to be consumed.
+func (s *stream) finish(t *testing.T) {
+	t.Helper()
+	s.stop()
+	s.publisher.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.broker.Flush(ctx); err != nil {
+		t.Errorf("wait for the confirms: %v", err)
+	}
+	await(t, "every message is acknowledged", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.acknowledged) == s.published
+	})
+	awaitDepths(t, s.broker, broker.Depths{})
+	if err := s.broker.Close(); err != nil {
+		t.Error(err)
+	}
+	s.consumers.Wait()
+	for n := range s.published {
+		id := fmt.Sprintf("message-%d", n)
+		if s.confirmed[id] != 1 || s.acknowledged[id] == 0 {
+			t.Errorf("%s was confirmed %d times and acknowledged %d times", id, s.confirmed[id], s.acknowledged[id])
+		}
+	}
+	t.Logf("%d messages were published and confirmed, and acknowledged %d times", s.published, s.latest-s.published)
+}

@@ -1,0 +1,612 @@
+package rabbitmq_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+const patience = time.Minute
+
+func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
+
+func TestCheckSaysWhatIsWrongWithTheAddressInOneLine(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	if err := open(t, optionsFor(t, uri)).Check(t.Context()); err != nil {
+		t.Fatalf("check of a server that runs: %v", err)
+	}
+	good, _ := url.Parse(uri)
+	with := func(change func(*url.URL)) *url.URL {
+		u := *good
+		change(&u)
+		return &u
+	}
+	tests := []struct {
+		name string
+		uri  *url.URL
+		want string
+	}{
+		{"nobody listens", with(func(u *url.URL) { u.Host = closedPort(t) }), "start RabbitMQ there"},
+		{"the password is wrong", with(func(u *url.URL) {
+			u.User = url.UserPassword(good.User.Username(), "a-wrong-password")
+		}), "correct the user name or password"},
+		{"the user does not exist", with(func(u *url.URL) { u.User = url.UserPassword("nobody", "a-wrong-password") }),
+			"correct the user name or password"},
+		{"the virtual host does not exist", with(func(u *url.URL) { u.Path = "/nowhere" }), "add_vhost"},
+		{"the port does not speak TLS", with(func(u *url.URL) { u.Scheme = "amqps" }), "use amqp"},
+		{"the port wants TLS", with(func(u *url.URL) { u.Host, _ = proxyTLS(t, good.Host) }), "amqps"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			options := optionsFor(t, uri)
+			options.Address = func() (binding.Address, error) { return binding.Address{URI: tt.uri}, nil }
+			err := open(t, options).Check(t.Context())
+			if err == nil {
+				t.Fatal("the check succeeded")
+			}
+			text := err.Error()
+			if !strings.Contains(text, tt.want) || !strings.Contains(text, tt.uri.Host) || strings.ContainsRune(text, '\n') {
+				t.Errorf("the check returned %q", text)
+			}
+			if password, _ := tt.uri.User.Password(); strings.Contains(text, password) {
+				t.Errorf("the check returned the password: %q", text)
+			}
+		})
+	}
+}
+
+func TestCheckEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	options := optionsFor(t, "amqp://"+silent.Addr().String())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := open(t, options).Check(ctx); err == nil || !strings.Contains(err.Error(), "firewall") {
+		t.Errorf("the check returned %v", err)
+	}
+}
+
+func TestBrokerOverTLSTrustsTheGivenCAAlone(t *testing.T) {
+	t.Parallel()
+	uri, _ := url.Parse(servers.AMQPURI(t))
+	host, ca := proxyTLS(t, uri.Host)
+	_, otherCA := proxyTLS(t, uri.Host)
+	secured := *uri
+	secured.Scheme, secured.Host = "amqps", host
+
+	options := optionsFor(t, uri.String())
+	options.Address = func() (binding.Address, error) { return binding.Address{URI: &secured, CA: ca}, nil }
+	b := newBroker(t, options)
+	publish(t, b, entries(), broker.Message{ID: "over TLS"})
+	if d := receive(t, consume(t, b, entries(), 1)); d.Message.ID != "over TLS" {
+		t.Errorf("received %q", d.Message.ID)
+	}
+	for name, ca := range map[string][]byte{"the system's": nil, "another": otherCA} {
+		options.Address = func() (binding.Address, error) { return binding.Address{URI: &secured, CA: ca}, nil }
+		if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "ca.crt") {
+			t.Errorf("with %s CA the check returned %v", name, err)
+		}
+	}
+}
+
+func TestMessageOfAStrangerIsDeliveredRetriedAndDeadLetteredWhateverItsHeadersAre(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	options.RetryDelay = 50 * time.Millisecond
+	b := newBroker(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	channel := dialServer(t, uri)
+	deliveries := consume(t, b, entries(), 1)
+	strangers := map[string]amqp.Publishing{
+		"nothing but a body": {Body: []byte("not JSON")},
+		"no body":            {MessageId: "empty"},
+		"headers of the wrong types": {Body: []byte("{}"), Headers: amqp.Table{
+			event.HeaderIntent: int32(4), event.HeaderScheduled: "now", event.HeaderAttempt: int8(-5),
+			event.HeaderStage: nil, event.HeaderReason: amqp.Table{},
+		}},
+		"headers of every type": {Body: []byte("{}"), Headers: amqp.Table{
+			"theirs": "a value", "b": true, "y": byte(1), "i8": int8(1), "i16": int16(1), "u16": uint16(1),
+			"i32": int32(1), "u32": uint32(1), "i64": int64(1), "f32": float32(1), "f64": 1.5, "n": nil,
+			"x": []byte{0, 255}, "d": amqp.Decimal{Scale: 2, Value: 5}, "t": time.Unix(1_900_000_000, 0),
+			"l": []any{int32(1), "x", amqp.Table{"y": nil}},
+		}},
+		"headers that nearly fill a frame": {Body: []byte("{}"), Headers: amqp.Table{"large": strings.Repeat("x", 130_000)}},
+		"a body of 10 MiB":                 {Body: bytes.Repeat([]byte("0123456789abcdef"), 10<<20/16)},
+		"properties that are not UTF-8":    {MessageId: "\xff\xfe", Type: "\xff", AppId: "\x00", ContentType: "\xff", Body: []byte("\xff")},
+		"a time before all others":         {Timestamp: time.Unix(1, 0), Body: []byte("{}")},
+		"a reply-to and a priority":        {ReplyTo: "somewhere", CorrelationId: "c", Priority: 7, Body: []byte("{}")},
+	}
+	for name, p := range strangers {
+		if err := channel.PublishWithContext(t.Context(), options.Exchange, "entry.0", true, false, p); err != nil {
+			t.Fatal(err)
+		}
+		d := receive(t, deliveries)
+		if !bytes.Equal(d.Message.Body, p.Body) || d.Message.ID != p.MessageId || d.Message.Attempt != 0 {
+			t.Errorf("%s: delivered %q with %d bytes", name, d.Message.ID, len(d.Message.Body))
+		}
+		if err := d.Settler.Retry(t.Context()); err != nil {
+			t.Fatalf("%s: retry: %v", name, err)
+		}
+		d = receive(t, deliveries)
+		if !bytes.Equal(d.Message.Body, p.Body) || d.Message.ID != p.MessageId || d.Message.Attempt != 1 {
+			t.Errorf("%s: delivered again %q with %d bytes at attempt %d", name, d.Message.ID, len(d.Message.Body), d.Message.Attempt)
+		}
+		if err := d.Settler.DeadLetter(t.Context(), broker.Reason{Stage: "parse", Detail: "of a stranger"}); err != nil {
+			t.Fatalf("%s: dead-letter: %v", name, err)
+		}
+		letters := drain(t, channel, options.Exchange+".dead")
+		if len(letters) != 1 {
+			t.Fatalf("%s: there are %d dead letters", name, len(letters))
+		}
+		assertStranger(t, name, letters[0], p)
+	}
+}
+
+func assertStranger(t *testing.T, name string, letter amqp.Delivery, p amqp.Publishing) {
+	t.Helper()
+	if !bytes.Equal(letter.Body, p.Body) {
+		t.Errorf("%s: the body of the dead letter differs", name)
+	}
+	wantProperties := []any{p.ContentType, p.CorrelationId, p.ReplyTo, p.MessageId, p.Type, p.AppId, p.Priority, p.Timestamp.Unix()}
+	gotProperties := []any{
+		letter.ContentType, letter.CorrelationId, letter.ReplyTo, letter.MessageId, letter.Type, letter.AppId,
+		letter.Priority, letter.Timestamp.Unix(),
+	}
+	if diff := cmp.Diff(wantProperties, gotProperties); diff != "" {
+		t.Errorf("%s: the properties differ (-want +got):\n%s", name, diff)
+	}
+	delete(letter.Headers, "x-delivery-count") // of this very delivery
+	want := amqp.Table{
+		event.HeaderAttempt: int64(1), event.HeaderStage: "parse", event.HeaderReason: "of a stranger",
+	}
+	for header, value := range p.Headers {
+		if _, ours := want[header]; !ours && header != "large" {
+			want[header] = value
+		}
+	}
+	if diff := cmp.Diff(want, letter.Headers); diff != "" {
+		t.Errorf("%s: the headers differ (-want +got):\n%s", name, diff)
+	}
+}
+
+// A copy that kept the header would come back to the queue that it has left, for ever.
+func TestDeadLetterOfAMessageWithFurtherKeysGoesToTheDeadLetterQueueAlone(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	b := newBroker(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	further := amqp.Publishing{Headers: amqp.Table{"CC": []any{"entry.0"}}, Body: []byte("{}")}
+	if err := dialServer(t, uri).PublishWithContext(t.Context(), options.Exchange, "exit.0", true, false, further); err != nil {
+		t.Fatal(err)
+	}
+	d := receive(t, consume(t, b, broker.Queue{Type: event.TypeExit}, 1))
+	if err := d.Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitDepths(t, b, broker.Depths{Ready: 1, Dead: 1})
+}
+
+func TestMessageThatExpiresInItsQueueIsDeadLettered(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	b := newBroker(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expires := amqp.Publishing{Expiration: "1", Body: []byte("{}")}
+	if err := dialServer(t, uri).PublishWithContext(t.Context(), options.Exchange, "entry.0", true, false, expires); err != nil {
+		t.Fatal(err)
+	}
+	awaitDepths(t, b, broker.Depths{Dead: 1})
+}
+
+func TestWhatIsDeletedUnderAPublisherOrConsumerIsDeclaredAnew(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	options.RetryDelay = 50 * time.Millisecond
+	deletions := []struct {
+		name   string
+		delete func(*amqp.Channel) error
+	}{
+		{"nothing", func(*amqp.Channel) error { return nil }},
+		{"the queue", deletionOf(options.Exchange + ".entry.0")},
+		{"the retry queue", deletionOf(options.Exchange + ".retry.entry.0")},
+		{"the dead-letter queue", deletionOf(options.Exchange + ".dead")},
+		{"the exchange", func(channel *amqp.Channel) error {
+			return channel.ExchangeDelete(options.Exchange, false, false)
+		}},
+	}
+	b := newBroker(t, options)
+	channel := dialServer(t, uri)
+	deliveries := consume(t, b, entries(), 1)
+	for _, d := range deletions {
+		t.Log("deleting", d.name)
+		publish(t, b, entries(), broker.Message{ID: d.name})
+		settleEachWay(t, b, deliveries)
+		if err := d.delete(channel); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // at first something may be missing, then nothing may be
+			publish(t, b, entries(), broker.Message{ID: "after " + d.name})
+			settleEachWay(t, b, deliveries)
+		}
+		drain(t, dialServer(t, uri), options.Exchange+".dead")
+	}
+}
+
+func TestMessageThatCannotBeRoutedIsPublishedAgainWithNobodyConsuming(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	b := newBroker(t, options)
+	publish(t, b, entries(), broker.Message{ID: "1"})
+	if err := deletionOf(options.Exchange + ".entry.0")(dialServer(t, uri)); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, entries(), broker.Message{ID: "2"}, broker.Message{ID: "3"}, broker.Message{})
+	awaitDepths(t, b, broker.Depths{Ready: 3})
+}
+
+// settleEachWay retries, requeues and dead-letters the next message.
+func settleEachWay(t *testing.T, b *rabbitmq.Broker, deliveries <-chan broker.Delivery) {
+	t.Helper()
+	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d := receive(t, deliveries)
+	if d.Message.Attempt != 1 {
+		t.Errorf("the message came back at attempt %d", d.Message.Attempt)
+	}
+	if err := d.Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func deletionOf(queue string) func(*amqp.Channel) error {
+	return func(channel *amqp.Channel) error {
+		_, err := channel.QueueDelete(queue, false, false, false)
+		return err
+	}
+}
+
+func TestQueueWithOtherSettingsIsAnErrorAndWaitedOut(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	channel := dialServer(t, uri)
+	queue := options.Exchange + ".entry.0"
+	if _, err := channel.QueueDeclare(queue, true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	log := &logBuffer{}
+	options.Logger = log.logger()
+	b := newBroker(t, options)
+	err := b.Declare(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "it exists with other settings") || !strings.Contains(err.Error(), queue) {
+		t.Errorf("declare returned %v", err)
+	}
+	confirmed := make(chan struct{})
+	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "1"}, func() { close(confirmed) }); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the fault is logged", func() bool { return strings.Contains(log.String(), "publishing is interrupted") })
+	if err := deletionOf(queue)(channel); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-confirmed:
+	case <-time.After(patience):
+		t.Fatal("the message is not confirmed")
+	}
+	await(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "publishing goes on") })
+	if faults := strings.Count(log.String(), "publishing is interrupted"); faults != 1 {
+		t.Errorf("one fault is logged %d times:\n%s", faults, log)
+	}
+}
+
+func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
+	t.Parallel()
+	uri, _ := url.Parse(servers.AMQPURI(t))
+	wrong := *uri
+	wrong.Host = closedPort(t)
+	var mu sync.Mutex
+	reads, current := 0, &wrong
+	log := &logBuffer{}
+	options := optionsFor(t, uri.String())
+	options.Logger = log.logger()
+	options.Address = func() (binding.Address, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		reads++
+		return binding.Address{URI: current}, nil
+	}
+	b := open(t, options)
+	defer func() {
+		options.Address = source(t, uri.String())
+		deleteQueues(t, options)
+	}()
+	deliveries := consume(t, b, entries(), 1)
+	await(t, "there were several attempts", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return reads >= 5
+	})
+	mu.Lock()
+	current = uri // as when the credentials in the files are replaced
+	mu.Unlock()
+	publish(t, b, entries(), broker.Message{ID: "1"})
+	receive(t, deliveries)
+	if down, up := strings.Count(log.String(), "unreachable"), strings.Count(log.String(), "is reachable"); down != 1 || up != 1 {
+		t.Errorf("one fault is logged %d times and its end %d times:\n%s", down, up, log)
+	}
+	assertNoPassword(t, log, uri)
+}
+
+func TestAddressThatCannotBeReadIsAFault(t *testing.T) {
+	t.Parallel()
+	options := optionsFor(t, "amqp://127.0.0.1")
+	options.Address = func() (binding.Address, error) { return binding.Address{}, io.ErrUnexpectedEOF }
+	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "find the broker") {
+		t.Errorf("check returned %v", err)
+	}
+}
+
+func TestTopologyIsNotWaitedForLongerThanTheContext(t *testing.T) {
+	t.Parallel()
+	options := optionsFor(t, "amqp://u:secret@"+closedPort(t))
+	b := open(t, options)
+	if _, err := b.Depths(t.Context()); err == nil || !strings.Contains(err.Error(), "start RabbitMQ there") {
+		t.Errorf("depths returned %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Declare(ended); err == nil {
+		t.Error("declare succeeded")
+	}
+}
+
+func TestBrokersOfOneProcessShareTheirMetrics(t *testing.T) {
+	t.Parallel()
+	options := optionsFor(t, servers.AMQPURI(t))
+	registry := prometheus.NewRegistry()
+	options.Registerer = registry
+	publisher, consumer := newBroker(t, options), open(t, options)
+	publish(t, publisher, entries(), broker.Message{ID: "1"})
+	receive(t, consume(t, consumer, entries(), 1))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	connected := 0.0
+	for _, family := range families {
+		if family.GetName() != "parking_broker_connected" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			connected += m.GetGauge().GetValue()
+		}
+	}
+	if connected != 2 {
+		t.Errorf("the metrics tell of %g connections, want one that publishes and one that consumes", connected)
+	}
+}
+
+func TestOptionsThatCannotBeAreAnErrorThatNamesTheOption(t *testing.T) {
+	t.Parallel()
+	valid := optionsFor(t, "amqp://127.0.0.1")
+	for want, change := range map[string]func(*rabbitmq.Options){
+		"address":        func(o *rabbitmq.Options) { o.Address = nil },
+		"exchange":       func(o *rabbitmq.Options) { o.Exchange = "" },
+		"partitions":     func(o *rabbitmq.Options) { o.Partitions = 0 },
+		"queue type":     func(o *rabbitmq.Options) { o.QueueType = plan.QueueType("stream") },
+		"retry delay":    func(o *rabbitmq.Options) { o.RetryDelay = time.Microsecond },
+		"delivery limit": func(o *rabbitmq.Options) { o.DeliveryLimit = -1 },
+		"window":         func(o *rabbitmq.Options) { o.Window = -1 },
+		"component":      func(o *rabbitmq.Options) { o.Component = strings.Repeat("x", 256) },
+		"255 bytes":      func(o *rabbitmq.Options) { o.Exchange = strings.Repeat("x", 240) },
+	} {
+		options := valid
+		change(&options)
+		if _, err := rabbitmq.New(options); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("with a wrong %s, New returned %v", want, err)
+		}
+	}
+}
+
+func publish(t testing.TB, b broker.Broker, q broker.Queue, messages ...broker.Message) {
+	t.Helper()
+	for _, msg := range messages {
+		if err := b.Publish(t.Context(), q, msg, func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := b.Flush(ctx); err != nil {
+		t.Fatalf("wait for the confirms: %v", err)
+	}
+}
+
+func consume(t testing.TB, b broker.Broker, q broker.Queue, prefetch int) <-chan broker.Delivery {
+	t.Helper()
+	deliveries, err := b.Consume(t.Context(), q, prefetch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deliveries
+}
+
+func receive(t testing.TB, deliveries <-chan broker.Delivery) broker.Delivery {
+	t.Helper()
+	select {
+	case d := <-deliveries:
+		return d
+	case <-time.After(patience):
+		t.Fatal("no delivery")
+		panic("unreachable")
+	}
+}
+
+func awaitDepths(t *testing.T, b broker.Broker, want broker.Depths) {
+	t.Helper()
+	await(t, fmt.Sprintf("the depths are %+v", want), func() bool {
+		got, err := b.Depths(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got == want
+	})
+}
+
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// logBuffer collects a log.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func assertNoPassword(t *testing.T, log *logBuffer, uri *url.URL) {
+	t.Helper()
+	if password, _ := uri.User.Password(); password != "" && strings.Contains(log.String(), password) {
+		t.Error("the password is in the log")
+	}
+}
+
+// closedPort returns an address where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// proxyTLS speaks TLS at the address that it returns, with the certificate that it returns, and passes on
+// what it hears to another address.
+func proxyTLS(t *testing.T, to string) (address string, ca []byte) {
+	t.Helper()
+	certificate, ca := newCertificate(t)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections sync.WaitGroup
+	connections.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Go(func() { passOn(near, to) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		connections.Wait()
+	})
+	return listener.Addr().String(), ca
+}
+
+func passOn(near net.Conn, to string) {
+	defer func() { _ = near.Close() }()
+	far, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = far.Close() }()
+	go func() {
+		_, _ = io.Copy(near, far)
+		_ = near.Close()
+	}()
+	_, _ = io.Copy(far, near)
+}
+
+func newCertificate(t *testing.T) (tls.Certificate, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, ca
+}

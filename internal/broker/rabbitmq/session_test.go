@@ -1,0 +1,195 @@
+package rabbitmq
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+)
+
+// planned is a session whose deliveries a model of the server follows.
+type planned struct {
+	session   *session
+	now       time.Time
+	delivered uint64
+	held      map[uint64]*delivery // those that the server believes to be unsettled
+	out       outbox
+}
+
+func newPlanned(prefetch int) *planned {
+	return &planned{
+		session: &session{prefetch: prefetch, wake: make(chan struct{}, 1)},
+		now:     time.Unix(1_900_000_000, 0),
+		held:    make(map[uint64]*delivery),
+	}
+}
+
+func (p *planned) deliver() *delivery {
+	p.delivered++
+	d := &delivery{session: p.session, tag: p.delivered}
+	p.session.add(d)
+	p.held[d.tag] = d
+	return d
+}
+
+// flush plans, and settles in the model what the server would settle. It returns an error when that
+// contradicts the verdicts.
+func (p *planned) flush() error {
+	p.session.plan(&p.out, p.now)
+	for _, tag := range p.out.requeues {
+		if err := p.take(tag, requeued); err != nil {
+			return err
+		}
+	}
+	for _, tag := range slices.Sorted(maps.Keys(p.held)) {
+		if tag <= p.out.prefix {
+			if err := p.take(tag, acknowledged); err != nil {
+				return err
+			}
+		}
+	}
+	for _, tag := range p.out.singles {
+		if err := p.take(tag, acknowledged); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *planned) take(tag uint64, verdict verdict) error {
+	d := p.held[tag]
+	switch {
+	case d == nil:
+		return errors.New("the server is told twice about a delivery")
+	case d.verdict != verdict:
+		return errors.New("the server is told something else than the verdict")
+	}
+	delete(p.held, tag)
+	return nil
+}
+
+// settledButHeld counts the deliveries about which the server does not know yet.
+func (p *planned) settledButHeld() int {
+	count := 0
+	for _, d := range p.held {
+		if d.verdict == acknowledged || d.verdict == requeued {
+			count++
+		}
+	}
+	return count
+}
+
+func TestSessionTellsTheServerEachVerdictOnceAndInTime(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		const prefetch = 12
+		p := newPlanned(prefetch)
+		t.Repeat(map[string]func(*rapid.T){
+			"deliver": func(t *rapid.T) {
+				if len(p.held) == prefetch {
+					t.Skip("no credit")
+				}
+				p.deliver()
+			},
+			"settle": func(t *rapid.T) {
+				if len(p.held) == 0 {
+					t.Skip("nothing to settle")
+				}
+				tag := rapid.SampledFrom(slices.Sorted(maps.Keys(p.held))).Draw(t, "tag")
+				from := p.held[tag].verdict
+				to := rapid.SampledFrom([]verdict{acknowledged, acknowledged, requeued, reserved}).Draw(t, "verdict")
+				wrong := from == acknowledged || from == requeued
+				if wrong {
+					from = unsettled
+				}
+				if err := p.session.settle(p.held[tag], from, to); (err != nil) != wrong {
+					t.Fatalf("settling returned %v", err)
+				}
+			},
+			"flush": func(t *rapid.T) {
+				p.now = p.now.Add(time.Duration(rapid.IntRange(0, 7).Draw(t, "ms")) * time.Millisecond)
+				if err := p.flush(); err != nil {
+					t.Fatal(err)
+				}
+				if waiting := p.settledButHeld(); waiting > prefetch/4 || (waiting > 0) != (p.out.patience > 0) {
+					t.Fatalf("%d verdicts wait, for %s", waiting, p.out.patience)
+				}
+			},
+			"lose patience": func(t *rapid.T) {
+				if err := p.flush(); err != nil {
+					t.Fatal(err)
+				}
+				p.now = p.now.Add(gapPatience)
+				if err := p.flush(); err != nil {
+					t.Fatal(err)
+				}
+				if waiting := p.settledButHeld(); waiting != 0 {
+					t.Fatalf("%d verdicts still wait", waiting)
+				}
+			},
+		})
+		p.session.finish(broker.ErrClosed)
+		if err := p.flush(); err != nil {
+			t.Fatal(err)
+		}
+		if waiting := p.settledButHeld(); waiting != 0 || !p.out.last {
+			t.Fatalf("at the end %d verdicts wait, and the session ends: %t", waiting, p.out.last)
+		}
+	})
+}
+
+func TestSessionAcknowledgesThePrefixAtOnceAndWaitsForAGapToClose(t *testing.T) {
+	t.Parallel()
+	p := newPlanned(100)
+	var deliveries []*delivery
+	for range 6 {
+		deliveries = append(deliveries, p.deliver())
+	}
+	ack := func(tags ...int) {
+		for _, tag := range tags {
+			if err := deliveries[tag-1].Ack(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ack(1, 2, 4, 5) // 3 takes longer
+	if p.out.prefix != 2 || len(p.out.singles) != 0 || p.out.patience != gapPatience {
+		t.Fatalf("with a gap at 3 it sends %+v", p.out)
+	}
+	ack(3)
+	if p.out.prefix != 5 || len(p.out.singles) != 0 || p.out.patience != 0 {
+		t.Fatalf("with the gap closed it sends %+v", p.out)
+	}
+}
+
+func TestRetiredSessionCancelsOnceAndEndsWhenAllIsSettled(t *testing.T) {
+	t.Parallel()
+	p := newPlanned(2)
+	d := p.deliver()
+	p.session.retire()
+	steps := []struct {
+		step         func()
+		cancel, last bool
+	}{
+		{func() {}, true, false},
+		{p.session.markDrained, false, false},
+		{func() { _ = d.Ack() }, false, true},
+	}
+	for i, s := range steps {
+		s.step()
+		if err := p.flush(); err != nil {
+			t.Fatal(err)
+		}
+		if p.out.cancel != s.cancel || p.out.last != s.last {
+			t.Errorf("step %d: cancel %t, last %t", i, p.out.cancel, p.out.last)
+		}
+	}
+}

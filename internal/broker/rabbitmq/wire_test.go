@@ -1,0 +1,105 @@
+package rabbitmq
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWireWritesEverythingInOrderBeforeItCloses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		w := newWire(near, time.Minute)
+		var want []byte
+		received := make(chan []byte)
+		go func() {
+			got, _ := io.ReadAll(far) // ends with the other side
+			received <- got
+		}()
+		for n := range 1000 {
+			frame := bytes.Repeat([]byte{byte(n)}, n)
+			want = append(want, frame...)
+			if _, err := w.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-received; !bytes.Equal(got, want) {
+			t.Errorf("%d bytes arrived of %d, or others", len(got), len(want))
+		}
+		<-w.done
+		if _, err := w.Write([]byte{1}); !errors.Is(err, errWireClosed) {
+			t.Errorf("a write after the close returned %v", err)
+		}
+	})
+}
+
+func TestWireBlocksAWriterWhosePeerDoesNotReadUntilTheWireEnds(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(w *wire, far net.Conn){
+		"by a close":               func(w *wire, _ net.Conn) { _ = w.Close() },
+		"by force":                 func(w *wire, _ net.Conn) { w.abort() },
+		"by a peer that goes away": func(w *wire, far net.Conn) { go read(w); _ = far.Close() },
+		"by a peer that is silent": func(w *wire, _ net.Conn) { go read(w) },
+		"never, as the peer reads": func(_ *wire, far net.Conn) { go func() { _, _ = io.Copy(io.Discard, far) }() },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer func() { _ = far.Close() }()
+				w := newWire(near, time.Minute)
+				returned := make(chan error, 1)
+				go func() {
+					var err error
+					for range 100 {
+						if _, err = w.Write(make([]byte, maxUnwritten/4)); err != nil {
+							break
+						}
+					}
+					returned <- err
+				}()
+				synctest.Wait()
+				select {
+				case err := <-returned:
+					t.Fatalf("the writer was not blocked: %v", err)
+				default:
+				}
+				end(w, far)
+				err := <-returned
+				if reads := name == "never, as the peer reads"; (err == nil) != reads {
+					t.Errorf("the writer got %v", err)
+				}
+				_ = w.Close()
+				<-w.done
+			})
+		})
+	}
+}
+
+func read(w *wire) { _, _ = w.Read(make([]byte, 1)) }
+
+func TestWireTakesASilentPeerForDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer func() { _ = far.Close() }()
+		w := newWire(near, time.Minute)
+		begun := time.Now()
+		if _, err := w.Read(make([]byte, 1)); !isTimeout(err) {
+			t.Errorf("the read returned %v", err)
+		}
+		if waited := time.Since(begun); waited != time.Minute {
+			t.Errorf("the peer was given %s", waited)
+		}
+		<-w.done
+	})
+}
