@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -93,9 +94,12 @@ func TestPartitionThatMoves(t *testing.T) {
 func newCluster(t *testing.T, size int) *cluster {
 	t.Helper()
 	c := &cluster{}
-	for range size {
+	buses := freePorts(t, size)
+	for i := range size {
 		node := servers.NewRedis(t, servers.RedisOptions{Config: []string{
 			"cluster-enabled yes",
+			// By default 10,000 above the server's own, where another server may be.
+			"cluster-port " + buses[i],
 			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
 		}})
 		c.nodes = append(c.nodes, node)
@@ -106,12 +110,27 @@ func newCluster(t *testing.T, size int) *cluster {
 		noError(t, admin.ClusterAddSlotsRange(t.Context(), first, last).Err())
 		if i > 0 {
 			host, port, _ := strings.Cut(hostOf(t, c.nodes[0]), ":")
-			noError(t, admin.ClusterMeet(t.Context(), host, port).Err())
+			noError(t, admin.Do(t.Context(), "CLUSTER", "MEET", host, port, buses[0]).Err())
 		}
 	}
 	waitFor(t, "the cluster is complete", func() bool { return c.complete(t.Context()) })
 	c.uri = withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword) + "?cluster=true"
 	return c
+}
+
+// freePorts returns loopback ports on which nothing listens.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var ports []string
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		noError(t, err)
+		defer func() { noError(t, listener.Close()) }()
+		_, port, err := net.SplitHostPort(listener.Addr().String())
+		noError(t, err)
+		ports = append(ports, port)
+	}
+	return ports
 }
 
 func (c *cluster) complete(ctx context.Context) bool {

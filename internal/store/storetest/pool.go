@@ -299,14 +299,16 @@ func testExpiry(t *testing.T, factory Factory) {
 	t.Run("a visit expires after MaxStay unless it is claimed", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
-		enter(f, 0, "claimed")
-		f.confirm(entered(0, "claimed", "claimed ahead"), 2)
-		f.claim(claimAt(1, noon().Add(time.Minute), 2), "claimed", "claimed ahead")
+		stay := claimInTime(f, parked)
+		f.confirm(entered(100, "claimed ahead"), 101)
+		f.claim(claimAt(100, noon().Add(time.Minute), 1), "claimed ahead")
 		if parked(f, "claimed ahead") {
 			t.Error("a plate that was claimed ahead of its entry counts as parked")
 		}
-		enter(f, 1, "claimed ahead")
-		enter(f, 2, "unclaimed")
+		enter(f, 101, "claimed ahead")
+		e := entryOf(102, "unclaimed", noon())
+		e.MaxStay = stay
+		f.enter(e, store.ResultRecorded)
 		untilGone(f, "unclaimed")
 		for _, plate := range []string{"claimed", "claimed ahead"} {
 			if !parked(f, plate) {
@@ -363,6 +365,31 @@ func testExpiry(t *testing.T, factory Factory) {
 		f.enter(entryOf(1, "again", noon()), store.ResultRecorded)
 		f.leave(exitOf(0, "again", noon()), store.ResultMatched)
 	})
+}
+
+// claimInTime enters the plate "claimed" and claims it before its visit expires. On a slow machine that
+// takes a longer MaxStay, which is returned. It confirms the entries 0 to 99.
+func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
+	f.t.Helper()
+	plates := plateNames(100)
+	plates[0] = "claimed"
+	f.confirm(entered(0, plates...), 100)
+	claim := claimAt(1, noon().Add(30*time.Minute), 1)
+	stay := 20 * time.Millisecond
+	for seq := int64(0); seq < 10; seq++ {
+		e := entryOf(seq, "claimed", noon())
+		e.MaxStay = stay
+		f.enter(e, store.ResultRecorded)
+		plates := f.claim(claim, "claimed")
+		if parked(f, "claimed") {
+			return stay
+		}
+		f.release(claim, plates)
+		claim.Token++
+		stay *= 2
+	}
+	f.t.Fatal("every visit expired before it was claimed")
+	return 0
 }
 
 // eventually polls until a condition holds.
