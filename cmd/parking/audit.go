@@ -95,7 +95,7 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 		return badInput(err)
 	}
 	log := c.logger(f.level.Level)
-	servers, err := open(p, wiring.Options{Component: "parking audit", Logger: log}) //nolint:contextcheck // opening connects nothing
+	servers, err := open(p, wiring.Options{Component: "parking audit", Logger: log})
 	if err != nil {
 		return err
 	}

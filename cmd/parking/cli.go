@@ -33,7 +33,7 @@ func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 
 // execute runs a command line and returns the exit code.
 func execute(ctx context.Context, c *cli, args []string) int {
-	root := c.rootCommand() //nolint:contextcheck // commands get theirs from ExecuteContextC
+	root := c.rootCommand()
 	root.SetArgs(args)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)

@@ -77,7 +77,7 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 		return err
 	}
 	s := service{flags: flags, log: c.logger(flags.level.Level), registry: newRegistry()}
-	servers, err := openServers(p, wiring.Options{Component: "parking generate", Logger: s.log, Registerer: s.registry}) //nolint:contextcheck // opening connects nothing
+	servers, err := openServers(p, wiring.Options{Component: "parking generate", Logger: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,6 @@ second Ctrl-C ends at once.
 
 Exit codes: 0 the verdict is PASS, 1 it is FAIL or something broke, 2 bad input.`
 
-//nolint:gosec // these are no credentials
 const simulateExamples = `  # half a minute of the defaults, all in memory
   parking simulate --duration 30s
 

@@ -51,7 +51,7 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}()
 	registry := newRegistry()
 	options := wiring.Options{Component: "parking simulate", Logger: log, Registerer: registry}
-	if s.servers, err = open(p, options); err != nil { //nolint:contextcheck // opening connects nothing
+	if s.servers, err = open(p, options); err != nil {
 		return s, err
 	}
 	if err := s.servers.reach(ctx); err != nil {
@@ -226,7 +226,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 	if err != nil {
 		return nil, err
 	}
-	service, err := summary.New(database, o.Registerer, o.Logger) //nolint:contextcheck // it ends with Close
+	service, err := summary.New(database, o.Registerer, o.Logger)
 	if err != nil {
 		return nil, errors.Join(err, database.Close())
 	}

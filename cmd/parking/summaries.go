@@ -48,7 +48,7 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, database string
 	if err != nil {
 		return badInput(err)
 	}
-	summaries, err := summary.New(db, s.registry, s.log) //nolint:contextcheck // it ends with Close
+	summaries, err := summary.New(db, s.registry, s.log)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}

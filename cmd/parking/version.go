@@ -9,8 +9,6 @@ import (
 )
 
 // The linker sets these: -ldflags "-X main.version=v1.2.3 -X main.commit=… -X main.date=…".
-//
-//nolint:gochecknoglobals // the linker can set nothing else
 var (
 	version string
 	commit  string
