@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type claims struct {
 	answered chan struct{}
 	// turn is the partition whose plate is taken next.
 	turn int
+	// taken is the claimer of the plate that was taken last.
+	taken *claimer
 }
 
 // claimer claims plates from the pool of one partition.
@@ -45,8 +48,11 @@ type claimer struct {
 	// wake is signalled when a claim may be due.
 	wake chan struct{}
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// held are the plates that are claimed, those of the oldest claim first; taken was the last to leave.
 	held  []claimed
+	taken claimed
+	// token is the token of the latest claim.
 	token int64
 	// low is the number of held plates at which more are claimed.
 	low int
@@ -107,6 +113,7 @@ func (c *claims) take(ctx context.Context) (store.Plate, int, bool, error) {
 			c.turn = (c.turn + 1) % len(c.claimers)
 			plate, ok := claimer.take()
 			if ok {
+				c.taken = claimer
 				return plate, claimer.partition, true, nil
 			}
 			if claimer.emptySince(since) {
@@ -124,6 +131,9 @@ func (c *claims) take(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
+// putBack puts the plate that was taken last back: its exit was not published.
+func (c *claims) putBack() { c.taken.putBack() }
+
 // take takes the plate that was claimed first, if one is held.
 func (c *claimer) take() (store.Plate, bool) {
 	c.mu.Lock()
@@ -131,12 +141,18 @@ func (c *claimer) take() (store.Plate, bool) {
 	if len(c.held) == 0 {
 		return store.Plate{}, false
 	}
-	plate := c.held[0].Plate
+	c.taken = c.held[0]
 	c.held = c.held[1:]
 	if len(c.held) <= c.low {
 		signal(c.wake)
 	}
-	return plate, true
+	return c.taken.Plate, true
+}
+
+func (c *claimer) putBack() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = slices.Insert(c.held, 0, c.taken)
 }
 
 // emptySince reports whether a claim was answered with nothing since then. If not, one is wanted.

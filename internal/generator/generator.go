@@ -307,6 +307,7 @@ func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	}
 	if ok {
 		if err := g.publish(ctx, d, due); err != nil {
+			g.source.withdrawn(d)
 			return err
 		}
 	}

@@ -26,6 +26,8 @@ type draft struct {
 type source interface {
 	// draft returns the draft of a position. It reports false when nothing is to be published there.
 	draft(ctx context.Context, position int64) (draft, bool, error)
+	// withdrawn takes back the latest draft, which was not published.
+	withdrawn(d draft)
 	// serve does what has to be done beside until stopping is closed and winds up then. It ends with ctx at
 	// the latest.
 	serve(ctx context.Context, stopping <-chan struct{})
@@ -45,6 +47,8 @@ func (e *entries) draft(_ context.Context, position int64) (draft, bool, error) 
 	plate := e.sequence.EntryPlate(position)
 	return draft{plate: plate, partition: event.PartitionOf(plate, e.partitions)}, true, nil
 }
+
+func (e *entries) withdrawn(draft) {}
 
 func (e *entries) serve(context.Context, <-chan struct{}) {}
 
@@ -70,12 +74,12 @@ type exits struct {
 	store      Store
 	log        *slog.Logger
 	run        string
-	// starvings counts the draws that found the pool empty; metrics shows that and the size of the pool.
-	starvings atomic.Int64
-	metrics   *figures
+	// starvedDraws counts the draws that found the pool empty; metrics shows that and the size of the pool.
+	starvedDraws atomic.Int64
+	metrics      *figures
 }
 
-func (e *exits) starved() int64 { return e.starvings.Load() }
+func (e *exits) starved() int64 { return e.starvedDraws.Load() }
 
 func (e *exits) replanned() { e.claims.look() }
 
@@ -117,7 +121,7 @@ func (e *exits) reportPool(ctx context.Context) {
 // reportStarved reports all starved draws of the run each time, so that a report that was lost is made
 // good by the next.
 func (e *exits) reportStarved(ctx context.Context) {
-	total := e.starvings.Load()
+	total := e.starvedDraws.Load()
 	if total == 0 {
 		return
 	}
@@ -137,11 +141,17 @@ func (e *exits) draft(ctx context.Context, position int64) (draft, bool, error) 
 	case err != nil:
 		return draft{}, false, err
 	case !ok:
-		e.starvings.Add(1)
+		e.starvedDraws.Add(1)
 		e.metrics.starved.Inc()
 		return draft{}, false, nil
 	}
 	return e.matched(plate, partition), true, nil
+}
+
+func (e *exits) withdrawn(d draft) {
+	if d.intent == event.IntentMatched {
+		e.claims.putBack()
+	}
 }
 
 // matched returns the draft of the exit that ends the visit of a claimed plate. It must be later than the
