@@ -1,0 +1,368 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/internal/summary/rest"
+	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
+)
+
+// lines reads the summaries of a request.
+func lines(t *testing.T, r *http.Request) []event.Summary {
+	t.Helper()
+	var all []event.Summary
+	scanner := bufio.NewScanner(r.Body)
+	for scanner.Scan() {
+		s, err := event.ParseSummary(scanner.Bytes())
+		if err != nil {
+			t.Error(err)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// answerLines answers each summary with the line that result returns.
+func answerLines(t *testing.T, result func(s event.Summary) string) http.HandlerFunc {
+	t.Helper()
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		for _, s := range lines(t, r) {
+			_, _ = io.WriteString(w, result(s))
+		}
+	}
+}
+
+func line201(s event.Summary) string { return fmt.Sprintf("{\"id\":%q,\"status\":201}\n", s.ID) }
+
+func TestEmbeddedVerdicts(t *testing.T) {
+	t.Parallel()
+	fixed := func(answer string) http.HandlerFunc {
+		return answerLines(t, func(event.Summary) string { return answer })
+	}
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+	}{
+		{"created accepts", answerLines(t, line201), "accepted"},
+		{"known accepts", fixed(`{"id":"a","status":200}` + "\n"), "accepted"},
+		{"members in another order and space between them accept", fixed(` { "status": 201, "id": "a" } ` + "\r\n"), "accepted"},
+		{"409 rejects, as another summary stands under the id for ever", fixed(`{"id":"a","status":409,"detail":"another"}` + "\n"), "rejected 409"},
+		{"422 rejects", fixed(`{"id":"a","status":422,"detail":"too old"}` + "\n"), "rejected 422"},
+		{"400 without an id rejects", fixed(`{"status":400,"detail":"what"}` + "\n"), "rejected 400"},
+		{"503 of a line passes", fixed(`{"id":"a","status":503}` + "\n"), "again"},
+		{"an empty answer lies", fixed(""), "again"},
+		{"an answer without its last line end may lack something", fixed(`{"id":"a","status":201}`), "again"},
+		{"the result of another summary lies", fixed(`{"id":"b","status":201}` + "\n"), "again"},
+		{"the refusal of another summary lies", fixed(`{"id":"b","status":422}` + "\n"), "again"},
+		{"success without an id lies", fixed(`{"status":201}` + "\n"), "again"},
+		{"a result without a status lies", fixed(`{"id":"a"}` + "\n"), "again"},
+		{"a page for people lies", fixed("<html>It works!</html>\n"), "again"},
+		{"an answer without end is not read to its end", writeForEver, "again"},
+		{"a request that the API refuses rejects", answerWith(422, "application/problem+json", `{"detail":"no"}`), "rejected 422"},
+		{"a request that a proxy refuses passes", answerWith(400, "text/html", "<html>Bad Request</html>"), "again"},
+		{"503 passes when it says", answerWith(503, "application/problem+json", `{"detail":"full"}`, "Retry-After", "1"), "again in 1s"},
+		{"404 passes", answerWith(404, "text/plain", "404 page not found"), "again"},
+		{"a server that hangs before the answer", hang, "again"},
+		{"a server that hangs inside the answer", func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			untilGone(r)
+		}, "again"},
+		{"a connection that is dropped", func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, "") }, "again"},
+		{"an answer that breaks off", func(w http.ResponseWriter, _ *http.Request) {
+			hijack(t, w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":\"a\",\"st")
+		}, "again"},
+		{"an answer that breaks off behind the result accepts", func(w http.ResponseWriter, _ *http.Request) {
+			hijack(t, w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":\"a\",\"status\":201}\n")
+		}, "accepted"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := Options{URL: serve(t, tt.handler).URL}
+			if strings.Contains(tt.name, "hangs") {
+				o.Timeout = 100 * time.Millisecond
+			}
+			err := newEmbedded(t, o).Post(t.Context(), visit("a"))
+			if got := kind(err); got != tt.want {
+				t.Errorf("it is %s (%v), want %s", got, err, tt.want)
+			}
+			if err != nil && len(err.Error()) > 600 {
+				t.Errorf("error has %d bytes", len(err.Error()))
+			}
+		})
+	}
+}
+
+// gathered answers the first request only when the others have gathered behind it, so that these share one.
+type gathered struct {
+	t       *testing.T
+	rest    http.HandlerFunc
+	entered chan struct{}
+	release chan struct{}
+	first   sync.Once
+}
+
+func (g *gathered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	isFirst := false
+	g.first.Do(func() { isFirst = true })
+	if !isFirst {
+		g.rest(w, r)
+		return
+	}
+	summaries := lines(g.t, r)
+	close(g.entered)
+	<-g.release
+	for _, s := range summaries {
+		_, _ = io.WriteString(w, line201(s))
+	}
+}
+
+// postTogether posts summaries that gather while another is on its way, and returns what came of each.
+func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
+	t.Helper()
+	g := &gathered{t: t, rest: rest, entered: make(chan struct{}), release: make(chan struct{})}
+	server := serve(t, g.ServeHTTP)
+	c := newEmbedded(t, Options{URL: server.URL, MaxInFlight: 1})
+	lone := make(chan error, 1)
+	go func() { lone <- c.Post(context.Background(), visit("lone")) }()
+	<-g.entered
+	results := make([]string, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		wg.Go(func() { results[i] = kind(c.Post(context.Background(), visit(id))) })
+		waitFor(t, "a post to be queued", func() bool { return len(c.queue) == i+1 })
+	}
+	close(g.release)
+	wg.Wait()
+	if err := <-lone; err != nil {
+		t.Error(err)
+	}
+	return results
+}
+
+func TestPostsThatGatherShareARequest(t *testing.T) {
+	t.Parallel()
+	var sizes []int
+	got := postTogether(t, func(w http.ResponseWriter, r *http.Request) {
+		summaries := lines(t, r)
+		sizes = append(sizes, len(summaries))
+		for _, s := range summaries {
+			_, _ = io.WriteString(w, line201(s))
+		}
+	}, "a", "b", "c", "d")
+	if diff := cmp.Diff([]string{"accepted", "accepted", "accepted", "accepted"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int{4}, sizes); diff != "" {
+		t.Errorf("sizes of the requests (-want +got):\n%s", diff)
+	}
+}
+
+func TestEachPostGetsItsOwnResult(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		want    []string // of a, b, c and d
+	}{
+		{"results differ by line", answerLines(t, func(s event.Summary) string {
+			return map[string]string{
+				"a": `{"id":"a","status":201}`, "b": `{"id":"b","status":409}`, "c": `{"status":422}`, "d": `{"id":"d","status":200}`,
+			}[s.ID] + "\n"
+		}), []string{"accepted", "rejected 409", "rejected 422", "accepted"}},
+		{"from the first line on that is missing all are posted again", answerLines(t, func(s event.Summary) string {
+			return map[string]string{"a": `{"id":"a","status":201}` + "\n", "b": `{"id":"b","status":422}` + "\n", "c": `{"id":"c","sta`}[s.ID]
+		}), []string{"accepted", "rejected 422", "again", "again"}},
+		{"from the first line on that is another's all are posted again", answerLines(t, func(s event.Summary) string {
+			return map[string]string{"a": `{"id":"a","status":201}`, "b": `{"id":"c","status":201}`, "c": `{"id":"b","status":201}`, "d": `{"id":"d","status":201}`}[s.ID] + "\n"
+		}), []string{"accepted", "again", "again", "again"}},
+		{"one that is refused as part of a request does not condemn the others", func(w http.ResponseWriter, r *http.Request) {
+			summaries := lines(t, r)
+			if slices.Contains(summaries, visit("c")) {
+				answerWith(413, "application/problem+json", `{"detail":"too large"}`)(w, r)
+				return
+			}
+			for _, s := range summaries {
+				_, _ = io.WriteString(w, line201(s))
+			}
+		}, []string{"accepted", "accepted", "rejected 413", "accepted"}},
+		{"a request that fails fails for all", answerWith(500, "text/plain", "oops"), []string{"again", "again", "again", "again"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tt.want, postTogether(t, tt.handler, "a", "b", "c", "d")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	const posts = 3 * maxBatch
+	largest := 0
+	handler := func(w http.ResponseWriter, r *http.Request) { // one at a time
+		summaries := lines(t, r)
+		largest = max(largest, len(summaries))
+		for _, s := range summaries {
+			_, _ = io.WriteString(w, line201(s))
+		}
+	}
+	g := &gathered{t: t, rest: handler, entered: make(chan struct{}), release: make(chan struct{})}
+	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, MaxInFlight: 1})
+	var wg sync.WaitGroup
+	for i := range posts {
+		wg.Go(func() {
+			if err := c.Post(context.Background(), visit(fmt.Sprint(i))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-g.entered
+	waitFor(t, "the queue to be full", func() bool { return len(c.queue) == maxBatch })
+	close(g.release)
+	wg.Wait()
+	if largest != maxBatch {
+		t.Errorf("the largest request has %d summaries, want %d", largest, maxBatch)
+	}
+}
+
+func TestPostThatWasGivenUpIsNotSent(t *testing.T) {
+	t.Parallel()
+	var sent []event.Summary
+	g := &gathered{t: t, entered: make(chan struct{}), release: make(chan struct{}), rest: func(w http.ResponseWriter, r *http.Request) {
+		for _, s := range lines(t, r) {
+			sent = append(sent, s)
+			_, _ = io.WriteString(w, line201(s))
+		}
+	}}
+	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, MaxInFlight: 1})
+	lone := make(chan error)
+	go func() { lone <- c.Post(context.Background(), visit("lone")) }()
+	<-g.entered
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error)
+	go func() { given <- c.Post(ctx, visit("given up")) }()
+	waitFor(t, "the post to be queued", func() bool { return len(c.queue) == 1 })
+	cancel()
+	if err := <-given; !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, want that of the context", err)
+	}
+	close(g.release)
+	if err := <-lone; err != nil {
+		t.Error(err)
+	}
+	if err := c.Post(t.Context(), visit("next")); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]event.Summary{visit("next")}, sent); diff != "" {
+		t.Errorf("sent (-want +got):\n%s", diff)
+	}
+}
+
+func TestCloseFailsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	entered := make(chan struct{})
+	server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_ = lines(t, r)
+		close(entered)
+		<-r.Context().Done()
+	})
+	c := newEmbedded(t, Options{URL: server.URL})
+	done := make(chan error)
+	go func() { done <- c.Post(context.Background(), visit("a")) }()
+	<-entered
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{<-done, c.Post(t.Context(), visit("b"))} {
+		if !errors.Is(err, summary.ErrClosed) || kind(err) != "again" {
+			t.Errorf("error is %v, want ErrClosed", err)
+		}
+	}
+}
+
+func TestServerThatClosesIdleConnectionsIsNoFault(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answerLines(t, line201))
+	c := newEmbedded(t, Options{URL: server.URL})
+	for i := range 50 {
+		if err := c.Post(t.Context(), visit(fmt.Sprint(i))); err != nil {
+			t.Fatalf("post %d: %v", i, err)
+		}
+		server.CloseClientConnections()
+	}
+}
+
+// TestBothClientsAgainstTheAPI posts summaries by both clients, many of them at a time and each of them
+// twice, and reads what was stored.
+func TestBothClientsAgainstTheAPI(t *testing.T) {
+	t.Parallel()
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	service, err := summary.New(db, prometheus.NewRegistry(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = service.Close() }()
+	handler, err := rest.New(rest.Options{Summaries: service, Registerer: prometheus.NewRegistry(), Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	defer server.Close()
+
+	var ids, want []string
+	for i := range 300 {
+		ids = append(ids, fmt.Sprintf("id %d \"ü\"", i))
+		want = append(want, "accepted")
+	}
+	clients := []poster{
+		newEmbedded(t, Options{URL: server.URL}),
+		newExternal(t, Options{URL: server.URL + "/v1/summaries"}),
+	}
+	for _, c := range clients {
+		if diff := cmp.Diff(want, postAll(t, c, ids...)); diff != "" {
+			t.Errorf("%T (-want +got):\n%s", c, diff)
+		}
+		if stats, err := service.Stats(t.Context()); err != nil || stats.Count != int64(len(ids)) {
+			t.Errorf("%d summaries are stored (%v), want %d", stats.Count, err, len(ids))
+		}
+	}
+	for _, c := range clients {
+		late := visit("late")
+		late.EntryAt = late.EntryAt.AddDate(-2026, 0, 0)
+		if err := c.Post(t.Context(), late); kind(err) != "rejected 422" || !strings.Contains(err.Error(), "entry_date_time") {
+			t.Errorf("%T: error is %v, want a rejection that names the field", c, err)
+		}
+	}
+	other := visit(ids[0])
+	other.Plate = "ANOTHER"
+	if err := clients[0].Post(t.Context(), other); kind(err) != "rejected 409" {
+		t.Errorf("error is %v, want a conflict", err)
+	}
+}

@@ -1,0 +1,143 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/summary"
+)
+
+// poster is what both clients are.
+type poster interface {
+	Post(ctx context.Context, s event.Summary) error
+	Close() error
+}
+
+func newEmbedded(t *testing.T, o Options) *Embedded {
+	t.Helper()
+	c, err := NewEmbedded(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func newExternal(t *testing.T, o Options) *External {
+	t.Helper()
+	c, err := NewExternal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// serve serves a handler on the loopback interface.
+func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server
+}
+
+func visit(id string) event.Summary {
+	at := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
+	return event.Summary{ID: id, Plate: "P-1", EntryAt: at, ExitAt: at.Add(time.Hour)}
+}
+
+// kind tells errors apart as a caller does.
+func kind(err error) string {
+	rejected, isRejected := errors.AsType[*summary.RejectedError](err)
+	unavailable, isUnavailable := errors.AsType[*summary.UnavailableError](err)
+	switch {
+	case err == nil:
+		return "accepted"
+	case isRejected && !isUnavailable:
+		return fmt.Sprintf("rejected %d", rejected.Status)
+	case isUnavailable && unavailable.After > 0:
+		return fmt.Sprintf("again in %v", unavailable.After)
+	case isUnavailable:
+		return "again"
+	}
+	return err.Error()
+}
+
+// postAll posts the summaries at once and returns what came of each.
+func postAll(t *testing.T, c poster, ids ...string) []string {
+	t.Helper()
+	results := make([]string, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		wg.Go(func() { results[i] = kind(c.Post(t.Context(), visit(id))) })
+	}
+	wg.Wait()
+	return results
+}
+
+// writeSecret makes a folder with the keys.
+func writeSecret(t *testing.T, dir string, keys map[string]string) string {
+	t.Helper()
+	for key, value := range keys {
+		if err := os.WriteFile(filepath.Join(dir, key), []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// waitFor polls until a condition holds.
+func waitFor(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
+
+// hijack takes the connection of a request away from its server.
+func hijack(t *testing.T, w http.ResponseWriter, raw string) {
+	t.Helper()
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	_, _ = buffered.WriteString(raw)
+	_ = buffered.Flush()
+	_ = conn.Close()
+}
+
+// hang answers nothing until the client has gone.
+func hang(_ http.ResponseWriter, r *http.Request) { untilGone(r) }
+
+// untilGone returns when the client has gone, which package http sees once the body is read.
+func untilGone(r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
+
+// writeForEver answers until the client has gone.
+func writeForEver(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	for r.Context().Err() == nil {
+		if _, err := io.WriteString(w, strings.Repeat("more ", 1000)); err != nil {
+			return
+		}
+	}
+}
