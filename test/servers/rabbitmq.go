@@ -68,8 +68,8 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	return found, err
 }
 
-// StartRabbitMQ starts a node that keeps its data in dir, or in a temporary folder when dir is empty,
-// and returns when clients can connect. The error is, or wraps, a *NotInstalledError when there is no
+// StartRabbitMQ starts a new node that keeps its data in dir, or in a temporary folder when dir is
+// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a *NotInstalledError when there is no
 // RabbitMQ on this machine. The caller calls Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
