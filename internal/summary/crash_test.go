@@ -1,0 +1,280 @@
+package summary_test
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/internal/summary/client"
+	"github.com/parking-operator/parking-operator/internal/summary/rest"
+	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
+)
+
+// envDatabase makes the test binary a server on the database that it names.
+const envDatabase = "PARKING_TEST_SUMMARY_DATABASE"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(envDatabase); path != "" {
+		if err := runServer(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// runServer serves a database, prints its address, and ends with its standard input, and so with the test.
+func runServer(path string) error {
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: path})
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	service, err := summary.New(db, registry, log)
+	if err != nil {
+		return err
+	}
+	api, err := rest.New(rest.Options{Summaries: service, Registerer: registry, Logger: log})
+	if err != nil {
+		return err
+	}
+	server, err := httpserver.Listen(ctx, "127.0.0.1:0", api, log)
+	if err != nil {
+		return err
+	}
+	fmt.Println(server.Address())
+	return errors.Join(server.Serve(ctx), service.Close())
+}
+
+// process is a server in a process of its own.
+type process struct {
+	command *exec.Cmd
+	url     string
+}
+
+func startProcess(t *testing.T, path string) *process {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), executable)
+	command.Env = append(os.Environ(), envDatabase+"="+path)
+	command.Stderr = os.Stderr
+	if _, err := command.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the server did not start: %v", err)
+	}
+	return &process{command: command, url: "http://" + strings.TrimSpace(address)}
+}
+
+// kill ends the process at once, by SIGKILL.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.command.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = p.command.Wait() // says that it was killed
+}
+
+// load is a stream of summaries of which each is posted until it is accepted.
+type load struct {
+	mu sync.Mutex
+	// pending are to be posted, accepted were.
+	pending  []event.Summary
+	accepted map[string]event.Summary
+	// left is how many are to be accepted before the server is killed, which enough is then closed for.
+	left   int
+	enough chan struct{}
+}
+
+// round prepares for a server that lives for a number of acceptances.
+func (l *load) round(acceptances int) {
+	l.left, l.enough = acceptances, make(chan struct{})
+}
+
+func (l *load) take() (event.Summary, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) == 0 {
+		return event.Summary{}, false
+	}
+	s := l.pending[len(l.pending)-1]
+	l.pending = l.pending[:len(l.pending)-1]
+	return s, true
+}
+
+// settle records what came of a post.
+func (l *load) settle(s event.Summary, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.pending = append(l.pending, s)
+		return
+	}
+	l.accepted[s.ID] = s
+	if l.left--; l.left == 0 {
+		close(l.enough)
+	}
+}
+
+// post posts summaries until none is left or one fails.
+func (l *load) post(t *testing.T, c interface {
+	Post(ctx context.Context, s event.Summary) error
+}) {
+	t.Helper()
+	for s, ok := l.take(); ok; s, ok = l.take() {
+		err := c.Post(context.Background(), s)
+		l.settle(s, err)
+		if err != nil {
+			if _, passes := errors.AsType[*summary.UnavailableError](err); !passes {
+				t.Errorf("summary %s: %v", s.ID, err)
+			}
+			return
+		}
+	}
+}
+
+// TestKilledServerHasWhatItAnsweredFor kills a server again and again in the middle of its work. What it
+// answered for is there, what it did not is posted again, and everything is there once.
+func TestKilledServerHasWhatItAnsweredFor(t *testing.T) {
+	t.Parallel()
+	const kills, posters, total = 5, 64, 6_000
+	path := filepath.Join(t.TempDir(), "summaries.db")
+	l := &load{pending: newVisits().batch(total), accepted: map[string]event.Summary{}}
+	for range kills {
+		server := startProcess(t, path)
+		l.round(1 + rand.IntN(total/kills/2))
+		finished := l.start(t, server.url, posters)
+		<-l.enough
+		server.kill(t)
+		<-finished
+		checkDatabase(t, path, l.accepted, total)
+	}
+	server := startProcess(t, path)
+	l.round(-1)
+	<-l.start(t, server.url, posters)
+	server.kill(t)
+	if len(l.accepted) != total {
+		t.Errorf("%d summaries were accepted in the end, want %d", len(l.accepted), total)
+	}
+	if stored := checkDatabase(t, path, l.accepted, total); stored != total {
+		t.Errorf("%d summaries are stored in the end, want %d", stored, total)
+	}
+}
+
+// start posts with both clients, and closes what it returns when they are done.
+func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
+	t.Helper()
+	embedded, err := client.NewEmbedded(client.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	external, err := client.NewExternal(client.Options{URL: url + "/v1/summaries"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished = make(chan struct{})
+	var wg sync.WaitGroup
+	for range posters {
+		wg.Go(func() { l.post(t, embedded) })
+		wg.Go(func() { l.post(t, external) })
+	}
+	go func() {
+		wg.Wait()
+		_ = embedded.Close()
+		_ = external.Close()
+		close(finished)
+	}()
+	return finished
+}
+
+// checkDatabase opens the database as a server that is started again does, and returns how many summaries
+// it has: at least those that were accepted, and no more than were posted.
+func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	stored := map[string]event.Summary{}
+	rows := 0
+	for q := (summary.Query{Limit: 1000}); ; {
+		page, err := db.List(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range page.Summaries {
+			stored[s.ID] = s
+			rows++
+		}
+		if page.Next.IsZero() {
+			break
+		}
+		q.After = page.Next
+	}
+	for id, s := range accepted {
+		if stored[id] != s {
+			t.Errorf("summary %s was accepted as %v and is stored as %v", id, s, stored[id])
+		}
+	}
+	if rows != len(stored) || rows > posted {
+		t.Errorf("%d rows hold %d of %d summaries", rows, len(stored), posted)
+	}
+	if stats, err := db.Stats(t.Context()); err != nil || stats.Count != int64(rows) {
+		t.Errorf("the totals count %d summaries (%v), and there are %d", stats.Count, err, rows)
+	}
+	checkIntegrity(t, path)
+	return rows
+}
+
+func checkIntegrity(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var verdict string
+	if err := db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {
+		t.Errorf("the database is damaged: %s (%v)", verdict, err)
+	}
+}
