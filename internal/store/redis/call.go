@@ -21,6 +21,7 @@ type step struct {
 	// does not know the hash.
 	evalSHA, hash, eval, source any
 	calls                       sync.Pool
+	newCall                     func() *call
 }
 
 // maxFields is the largest number of keys and arguments of a step, without the ledger.
@@ -43,11 +44,10 @@ func newStep(p *partition, source string, keys, args int) *step {
 	s := &step{
 		partition: p, evalSHA: "evalsha", hash: goredis.NewScript(source).Hash(), eval: "eval", source: source,
 	}
-	ledger, fields := p.key(keyLedger), keys-1+args
-	s.calls.New = func() any {
-		c := &call{step: s, answered: make(chan struct{}, 1)}
-		c.line = make([]any, argFields+fields)
-		c.line[argKeyCount], c.line[argLedger] = keys, ledger
+	s.newCall = func() *call {
+		fields := keys - 1 + args
+		c := &call{step: s, answered: make(chan struct{}, 1), line: make([]any, argFields+fields)}
+		c.line[argKeyCount], c.line[argLedger] = keys, p.key(keyLedger)
 		for i := range fields {
 			c.line[argFields+i] = &c.fields[i]
 		}
@@ -89,7 +89,10 @@ func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
 // begin takes a call of the step out of its pool.
 func (s *step) begin() *call {
-	c := s.calls.Get().(*call)
+	c, found := s.calls.Get().(*call)
+	if !found {
+		c = s.newCall()
+	}
 	c.line[argCommand], c.line[argScript] = s.evalSHA, s.hash
 	c.next, c.text, c.err = 0, c.text[:0], nil
 	c.state.Store(stateWaiting)

@@ -121,14 +121,17 @@ func newCluster(t *testing.T, size int) *cluster {
 // freePorts returns loopback ports on which nothing listens.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	var ports []string
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ports := make([]string, n)
+	listeners := make([]net.Listener, n)
+	for i := range n {
+		var err error
+		listeners[i], err = net.Listen("tcp", "127.0.0.1:0")
 		noError(t, err)
-		defer func() { noError(t, listener.Close()) }()
-		_, port, err := net.SplitHostPort(listener.Addr().String())
+		_, ports[i], err = net.SplitHostPort(listeners[i].Addr().String())
 		noError(t, err)
-		ports = append(ports, port)
+	}
+	for _, l := range listeners { // only now, so that the ports differ
+		noError(t, l.Close())
 	}
 	return ports
 }

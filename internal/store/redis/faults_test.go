@@ -217,10 +217,10 @@ func TestServerThatCannotBeUsed(t *testing.T) {
 		{
 			name: "it is a replica", cause: "READONLY",
 			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
-				noError(t, c.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
+				noError(t, c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
 			},
 			repair: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
-				noError(t, c.SlaveOf(t.Context(), "NO", "ONE").Err())
+				noError(t, c.ReplicaOf(t.Context(), "NO", "ONE").Err())
 			},
 		},
 		{

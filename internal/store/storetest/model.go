@@ -49,15 +49,21 @@ type machine struct {
 	model *model
 }
 
-var (
-	somePlates = rapid.SampledFrom([]string{"A", "B", "C", "D", "E"})
-	someTimes  = rapid.Custom(func(t *rapid.T) time.Time {
+func somePlates() *rapid.Generator[string] {
+	return rapid.SampledFrom([]string{"A", "B", "C", "D", "E"})
+}
+
+func someTimes() *rapid.Generator[time.Time] {
+	return rapid.Custom(func(t *rapid.T) time.Time {
 		return noon().Add(time.Duration(rapid.IntRange(-3, 3).Draw(t, "minutes")) * time.Minute)
 	})
-	someIntents = rapid.SampledFrom([]event.Intent{event.IntentNone, event.IntentMatched, event.IntentUnmatched})
-)
+}
 
-func someOrigin(run string) *rapid.Generator[store.Origin] {
+func someIntents() *rapid.Generator[event.Intent] {
+	return rapid.SampledFrom([]event.Intent{event.IntentNone, event.IntentMatched, event.IntentUnmatched})
+}
+
+func someOrigins(run string) *rapid.Generator[store.Origin] {
 	return rapid.Custom(func(t *rapid.T) store.Origin {
 		n := rapid.Int64Range(0, 9).Draw(t, "event")
 		if rapid.IntRange(0, 4).Draw(t, "stranger") == 0 {
@@ -67,42 +73,48 @@ func someOrigin(run string) *rapid.Generator[store.Origin] {
 	})
 }
 
-var (
-	someEntries = rapid.Custom(func(t *rapid.T) store.EntryStep {
+func someEntries() *rapid.Generator[store.EntryStep] {
+	return rapid.Custom(func(t *rapid.T) store.EntryStep {
 		return store.EntryStep{
-			Origin: someOrigin(entryRun).Draw(t, "origin"), Plate: somePlates.Draw(t, "plate"),
-			At: someTimes.Draw(t, "at"), MaxStay: maxStay,
+			Origin: someOrigins(entryRun).Draw(t, "origin"), Plate: somePlates().Draw(t, "plate"),
+			At: someTimes().Draw(t, "at"), MaxStay: maxStay,
 		}
 	})
-	someExits = rapid.Custom(func(t *rapid.T) store.ExitStep {
+}
+
+func someExits() *rapid.Generator[store.ExitStep] {
+	return rapid.Custom(func(t *rapid.T) store.ExitStep {
 		return store.ExitStep{
-			Origin: someOrigin(exitRun).Draw(t, "origin"), Plate: somePlates.Draw(t, "plate"),
-			At: someTimes.Draw(t, "at"), Intent: someIntents.Draw(t, "intent"),
+			Origin: someOrigins(exitRun).Draw(t, "origin"), Plate: somePlates().Draw(t, "plate"),
+			At: someTimes().Draw(t, "at"), Intent: someIntents().Draw(t, "intent"),
 			LastAttempt: rapid.Bool().Draw(t, "last attempt"),
 		}
 	})
-	someClaims = rapid.Custom(func(t *rapid.T) store.Claim {
+}
+
+func someClaims() *rapid.Generator[store.Claim] {
+	return rapid.Custom(func(t *rapid.T) store.Claim {
 		return store.Claim{
 			Run: exitRun, Token: rapid.Int64Range(0, 9).Draw(t, "token"), Limit: rapid.IntRange(0, 3).Draw(t, "limit"),
-			Now: someTimes.Draw(t, "now"), MinStay: time.Minute, MaxStay: 4 * time.Minute,
+			Now: someTimes().Draw(t, "now"), MinStay: time.Minute, MaxStay: 4 * time.Minute,
 		}
 	})
-)
+}
 
 func (m *machine) entry(t *rapid.T) {
-	e := someEntries.Draw(t, "entry")
+	e := someEntries().Draw(t, "entry")
 	got, err := m.real.RecordEntry(m.ctx, e)
 	want(t, got, err, m.model.recordEntry(e))
 }
 
 func (m *machine) exit(t *rapid.T) {
-	e := someExits.Draw(t, "exit")
+	e := someExits().Draw(t, "exit")
 	got, err := m.real.RecordExit(m.ctx, e)
 	want(t, got, err, m.model.recordExit(e))
 }
 
 func (m *machine) settle(t *rapid.T) {
-	id := someOrigin(exitRun).Draw(t, "exit").ID
+	id := someOrigins(exitRun).Draw(t, "exit").ID
 	err := m.real.SettleSummary(m.ctx, 0, id)
 	m.model.settle(id)
 	want(t, "settled", err, "settled")
@@ -131,9 +143,9 @@ func (m *machine) confirm(t *rapid.T) {
 		c.Run, c.Type = exitRun, event.TypeExit
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "events") {
-		e := store.Published{Plate: somePlates.Draw(t, "plate"), At: someTimes.Draw(t, "at")}
+		e := store.Published{Plate: somePlates().Draw(t, "plate"), At: someTimes().Draw(t, "at")}
 		if c.Type == event.TypeExit {
-			e.Intent = someIntents.Draw(t, "intent")
+			e.Intent = someIntents().Draw(t, "intent")
 		}
 		c.Events = append(c.Events, e)
 	}
@@ -142,16 +154,16 @@ func (m *machine) confirm(t *rapid.T) {
 }
 
 func (m *machine) claim(t *rapid.T) {
-	c := someClaims.Draw(t, "claim")
+	c := someClaims().Draw(t, "claim")
 	got, err := m.real.Claim(m.ctx, c)
 	want(t, plateText(got), err, plateText(m.model.claim(c)))
 }
 
 func (m *machine) release(t *rapid.T) {
-	c := someClaims.Draw(t, "claim")
+	c := someClaims().Draw(t, "claim")
 	var plates []store.Plate
 	for range rapid.IntRange(0, 3).Draw(t, "plates") {
-		plates = append(plates, store.Plate{Plate: somePlates.Draw(t, "plate")})
+		plates = append(plates, store.Plate{Plate: somePlates().Draw(t, "plate")})
 	}
 	err := m.real.Release(m.ctx, c, plates)
 	m.model.release(c, plates)
@@ -159,7 +171,7 @@ func (m *machine) release(t *rapid.T) {
 }
 
 func (m *machine) starved(t *rapid.T) {
-	run, total := somePlates.Draw(t, "run"), rapid.Int64Range(0, 1<<53).Draw(t, "total")
+	run, total := somePlates().Draw(t, "run"), rapid.Int64Range(0, 1<<53).Draw(t, "total")
 	err := m.real.CountStarved(m.ctx, run, total)
 	m.model.starved[run] = max(m.model.starved[run], total)
 	want(t, "counted", err, "counted")
@@ -167,7 +179,7 @@ func (m *machine) starved(t *rapid.T) {
 
 // burst delivers one event several times at once. Whatever the order, the results are the model's.
 func (m *machine) burst(t *rapid.T) {
-	enter, leave := someEntries.Draw(t, "entry"), someExits.Draw(t, "exit")
+	enter, leave := someEntries().Draw(t, "entry"), someExits().Draw(t, "exit")
 	isEntry := rapid.Bool().Draw(t, "of entries")
 	got := make([]string, rapid.IntRange(2, 6).Draw(t, "deliveries"))
 	expected := make([]string, len(got))

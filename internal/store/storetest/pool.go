@@ -376,7 +376,7 @@ func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.confirm(entered(0, plates...), 100)
 	claim := claimAt(1, noon().Add(30*time.Minute), 1)
 	stay := 20 * time.Millisecond
-	for seq := int64(0); seq < 10; seq++ {
+	for seq := range int64(10) {
 		e := entryOf(seq, "claimed", noon())
 		e.MaxStay = stay
 		f.enter(e, store.ResultRecorded)
