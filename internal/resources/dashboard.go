@@ -1,0 +1,55 @@
+package resources
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// dashboardTemplate is a Grafana dashboard whose variables namespace and simulation have no value yet.
+//
+//go:embed dashboard.json
+var dashboardTemplate []byte
+
+// grafanaLabel is what Grafana's sidecar looks for.
+const grafanaLabel = "grafana_dashboard"
+
+// dashboardConfigMap is the dashboard of this simulation alone.
+func (b *builder) dashboardConfigMap() (client.Object, error) {
+	text, err := dashboard(b.sim.Namespace, b.sim.Name)
+	if err != nil {
+		return nil, fmt.Errorf("make the dashboard: %w", err)
+	}
+	meta := b.object(b.sim.Name+"-dashboard", componentMonitor)
+	meta.Labels[grafanaLabel] = "1"
+	return &corev1.ConfigMap{
+		ObjectMeta: meta,
+		Data:       map[string]string{"parking-" + b.plan.Simulation + ".json": text},
+	}, nil
+}
+
+// dashboard fills in which simulation is shown. Its text is compact, as every simulation has its own.
+func dashboard(namespace, simulation string) (string, error) {
+	var d map[string]any
+	if err := json.Unmarshal(dashboardTemplate, &d); err != nil {
+		return "", err
+	}
+	id := namespace + "/" + simulation
+	d["title"] = "Parking simulation " + id
+	d["uid"] = "parking-" + hash(id) // at most 40 characters
+	constants := map[string]string{"namespace": namespace, "simulation": simulation}
+	templating, _ := d["templating"].(map[string]any)
+	variables, _ := templating["list"].([]any)
+	for _, v := range variables {
+		variable, _ := v.(map[string]any)
+		name, _ := variable["name"].(string)
+		if value, ok := constants[name]; ok {
+			variable["query"] = value
+		}
+	}
+	text, err := json.Marshal(d)
+	return string(text), err
+}

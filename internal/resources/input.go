@@ -1,0 +1,147 @@
+package resources
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Images are the container images that are used unless a simulation names its own.
+type Images struct {
+	// Parking is the image whose entrypoint is the parking command.
+	Parking string
+	// RabbitMQ and Redis are the images of managed servers.
+	RabbitMQ, Redis string
+	// RedisExporter exports the metrics of a managed Redis; "" means that they are not exported.
+	RedisExporter string
+	// PullPolicy is that of every container; "" leaves it to Kubernetes.
+	PullPolicy corev1.PullPolicy
+	// PullSecrets name the Secrets, in the simulation's namespace, that images are pulled with.
+	PullSecrets []string
+}
+
+// Credentials are those of the servers that are managed. They are generated once, and read back from the
+// Secrets made of them. Those of servers that are not managed are empty.
+type Credentials struct {
+	BrokerUser, BrokerPassword, ErlangCookie string
+	RedisPassword                            string
+}
+
+// Served tells which kinds of the Prometheus Operator the cluster serves.
+type Served struct {
+	ServiceMonitors, PrometheusRules bool
+}
+
+// Input is everything that the objects depend on.
+type Input struct {
+	// Simulation has a namespace, a name and a UID. It is not changed.
+	Simulation  *v1alpha1.ParkingSimulation
+	Images      Images
+	Credentials Credentials
+	// BrokerSecret names the Secret with the Service Binding keys of RabbitMQ, in the simulation's
+	// namespace. "" means the one that BrokerSecretName returns.
+	BrokerSecret string
+	// BrokerAddress is the content of the Secret of a RabbitmqCluster, of which the simulation gets a copy
+	// because pods cannot mount Secrets of other namespaces. It is empty for every other kind of broker.
+	BrokerAddress map[string][]byte
+	// StartTime is the origin of the schedules. Without it the plan is suspended: servers and processors
+	// come up first.
+	StartTime *metav1.Time
+	// Complete stops the generators for good.
+	Complete bool
+	Served   Served
+	// ClusterDomain is the cluster's DNS domain; "" means cluster.local.
+	ClusterDomain string
+	// OperatorNamespace is where the operator runs, which reads ledger and queues; "" means any namespace.
+	OperatorNamespace string
+}
+
+// Build returns every object that runs the simulation, in the order in which they are to be applied. An
+// error names the field of the spec that is at fault.
+func Build(in Input) ([]client.Object, error) {
+	b, err := newBuilder(in)
+	if err != nil {
+		return nil, err
+	}
+	var objects []client.Object
+	for _, build := range []func() ([]client.Object, error){
+		b.access, b.broker, b.store, b.summaryAPI, b.workloads, b.monitoring,
+	} {
+		built, err := build()
+		if err != nil {
+			return nil, fmt.Errorf("build the objects of %s/%s: %w", b.sim.Namespace, b.sim.Name, err)
+		}
+		objects = append(objects, built...)
+	}
+	return objects, nil
+}
+
+// builder holds what the builders of single objects have in common.
+type builder struct {
+	Input
+
+	// sim has its defaults.
+	sim  *v1alpha1.ParkingSimulation
+	plan *plan.Plan
+	// rabbitMQ, redis and summaries are nil when they are not managed.
+	rabbitMQ  *v1alpha1.ManagedRabbitMQ
+	redis     *v1alpha1.ManagedRedis
+	summaries *v1alpha1.ManagedSummaryAPI
+}
+
+func newBuilder(in Input) (*builder, error) {
+	if in.Simulation == nil {
+		return nil, errors.New("there is no simulation to build objects for")
+	}
+	sim := in.Simulation.DeepCopy()
+	sim.Default()
+	p, err := plan.FromSimulation(sim) // validates the spec
+	if err != nil {
+		return nil, err
+	}
+	if in.ClusterDomain == "" {
+		in.ClusterDomain = "cluster.local"
+	}
+	if in.BrokerSecret == "" {
+		in.BrokerSecret = BrokerSecretName(sim)
+	}
+	b := &builder{
+		Input: in, sim: sim, plan: p,
+		rabbitMQ:  sim.Spec.RabbitMQ.ManagedOrDefault(),
+		redis:     sim.Spec.Redis.ManagedOrDefault(),
+		summaries: sim.Spec.SummaryAPI.ManagedOrDefault(),
+	}
+	return b, b.checkCredentials()
+}
+
+// credential is what may stand unquoted in the configuration of RabbitMQ and Redis.
+var credential = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+
+// checkCredentials refuses what would be read as something else in a configuration file. Its errors show
+// no value.
+func (b *builder) checkCredentials() error {
+	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete its key from the Secret to have it generated anew"
+	values := map[string]string{}
+	if b.rabbitMQ != nil {
+		values["the user name of RabbitMQ"] = b.Credentials.BrokerUser
+		values["the password of RabbitMQ"] = b.Credentials.BrokerPassword
+		values["the Erlang cookie of RabbitMQ"] = b.Credentials.ErlangCookie
+	}
+	if b.redis != nil {
+		values["the password of Redis"] = b.Credentials.RedisPassword
+	}
+	var errs []error
+	for _, what := range sortedKeys(values) {
+		if !credential.MatchString(values[what]) {
+			errs = append(errs, fmt.Errorf("%s %s", what, want))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,148 @@
+package resources
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+const (
+	// scrape is the value of ScrapeLabel.
+	scrape = "true"
+	// portMetrics is the port of exporters.
+	portMetrics = "metrics"
+)
+
+// ServiceMonitorKind is the kind of ServiceMonitors of the Prometheus Operator.
+func ServiceMonitorKind() schema.GroupVersionKind { return prometheusOperator("ServiceMonitor") }
+
+// PrometheusRuleKind is the kind of PrometheusRules of the Prometheus Operator.
+func PrometheusRuleKind() schema.GroupVersionKind { return prometheusOperator("PrometheusRule") }
+
+func prometheusOperator(kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: kind}
+}
+
+// monitoring are the objects for Prometheus and Grafana, as far as they are wanted and the cluster serves
+// their kinds.
+func (b *builder) monitoring() ([]client.Object, error) {
+	wanted := b.sim.Spec.Monitoring
+	var objects []client.Object
+	if b.Served.ServiceMonitors && wanted.ServiceMonitors == v1alpha1.MonitoringAuto {
+		for _, c := range []Component{ComponentEntry, ComponentExit, ComponentProcessor} {
+			objects = append(objects, b.metricsService(c))
+		}
+		for _, t := range b.targets() {
+			objects = append(objects, b.serviceMonitor(t))
+		}
+	}
+	if b.Served.PrometheusRules && wanted.Rules == v1alpha1.MonitoringAuto {
+		objects = append(objects, b.prometheusRule())
+	}
+	if (b.Served.ServiceMonitors || b.Served.PrometheusRules) && wanted.Dashboards == v1alpha1.MonitoringAuto {
+		dashboard, err := b.dashboardConfigMap()
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, dashboard)
+	}
+	return objects, nil
+}
+
+// target is a component whose metrics are scraped, at a port of its Service.
+type target struct {
+	component Component
+	port      string
+}
+
+func (b *builder) targets() []target {
+	targets := []target{{ComponentEntry, portHTTP}, {ComponentExit, portHTTP}, {ComponentProcessor, portHTTP}}
+	if b.summaries != nil {
+		targets = append(targets, target{ComponentSummaries, portHTTP})
+	}
+	if b.rabbitMQ != nil {
+		targets = append(targets, target{ComponentRabbitMQ, portPrometheus})
+	}
+	if b.exportsRedis() {
+		targets = append(targets, target{ComponentRedis, portMetrics})
+	}
+	return targets
+}
+
+// metricsService exists to be scraped: nobody connects to generators and processors. Pods that are not
+// ready are scraped as well, because it is then that somebody wants to know.
+func (b *builder) metricsService(c Component) client.Object {
+	meta := b.object(b.name(c), c)
+	meta.Labels[ScrapeLabel] = scrape
+	return &corev1.Service{
+		ObjectMeta: meta,
+		Spec: corev1.ServiceSpec{
+			ClusterIP:                corev1.ClusterIPNone,
+			PublishNotReadyAddresses: true,
+			Selector:                 Selector(b.sim, c),
+			Ports:                    []corev1.ServicePort{servicePort(portHTTP, httpNumber)},
+		},
+	}
+}
+
+// serviceMonitor adds the labels simulation and component to what is scraped; rules and dashboard need
+// them. Every field that it sets is as old as the kind.
+func (b *builder) serviceMonitor(t target) client.Object {
+	return b.unstructured(ServiceMonitorKind(), b.name(t.component), t.component, map[string]any{
+		"selector": map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
+		"endpoints": []any{map[string]any{
+			"port":     t.port,
+			"path":     "/metrics",
+			"interval": prometheusDuration(b.sim.Spec.Monitoring.Interval.Duration),
+			"relabelings": []any{
+				relabel(SimulationLabel, "simulation"), relabel(ComponentLabel, "component"),
+			},
+		}},
+	})
+}
+
+// relabel copies a label of the Service to the metrics.
+func relabel(serviceLabel, target string) map[string]any {
+	source := "__meta_kubernetes_service_label_" + strings.NewReplacer(".", "_", "/", "_", "-", "_").Replace(serviceLabel)
+	return map[string]any{"sourceLabels": []any{source}, "targetLabel": target}
+}
+
+// unstructured is an object of a kind that the cluster need not serve.
+func (b *builder) unstructured(kind schema.GroupVersionKind, name string, c Component, spec map[string]any) client.Object {
+	meta := b.object(name, c)
+	extra := map[string]string{}
+	for key, value := range b.sim.Spec.Monitoring.Labels {
+		extra[key] = string(value)
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	u.SetGroupVersionKind(kind)
+	u.SetNamespace(meta.Namespace)
+	u.SetName(meta.Name)
+	u.SetLabels(merged(extra, meta.Labels))
+	u.SetOwnerReferences([]metav1.OwnerReference(meta.OwnerReferences))
+	return u
+}
+
+func anyMap(m map[string]string) map[string]any {
+	converted := make(map[string]any, len(m))
+	for key, value := range m {
+		converted[key] = value
+	}
+	return converted
+}
+
+// prometheusDuration writes whole milliseconds: Prometheus knows no fractions of a unit.
+func prometheusDuration(d time.Duration) string {
+	if d%time.Second == 0 {
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+	return fmt.Sprintf("%dms", d/time.Millisecond)
+}

@@ -1,0 +1,143 @@
+package resources
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// Labels of all objects. Those of app.kubernetes.io are the ones that Kubernetes recommends.
+const (
+	// SimulationLabel holds the simulation's name. The operator finds its objects by it.
+	SimulationLabel = v1alpha1.Group + "/simulation"
+	// ComponentLabel tells the parts of a simulation apart.
+	ComponentLabel = "app.kubernetes.io/component"
+	// ScrapeLabel marks the one Service of a component whose endpoints are scraped.
+	ScrapeLabel = v1alpha1.Group + "/scrape"
+
+	nameLabel      = "app.kubernetes.io/name"
+	instanceLabel  = "app.kubernetes.io/instance"
+	partOfLabel    = "app.kubernetes.io/part-of"
+	managedByLabel = "app.kubernetes.io/managed-by"
+)
+
+const (
+	// OperatorName is the value of app.kubernetes.io/name on the operator's pods, and of
+	// app.kubernetes.io/managed-by on what it manages.
+	OperatorName = "parking-operator"
+	partOf       = "parking-simulation"
+
+	// ConfigHashAnnotation is on pods that have to be replaced when their configuration changes.
+	ConfigHashAnnotation = v1alpha1.Group + "/config-hash"
+)
+
+// Component is a part of a simulation, and the end of its objects' names.
+type Component string
+
+// The components.
+const (
+	ComponentEntry     Component = "entry"
+	ComponentExit      Component = "exit"
+	ComponentProcessor Component = "processor"
+	ComponentRabbitMQ  Component = "rabbitmq"
+	ComponentRedis     Component = "redis"
+	ComponentSummaries Component = "summaries"
+
+	// These have no pods.
+	componentAll     Component = "simulation"
+	componentMonitor Component = "monitoring"
+)
+
+// Name is the name of a component's objects: workload, Service, and Secret or ConfigMap if it has one. Every
+// object's name has an end that is the end of no other's, so that no two simulations share a name.
+func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
+
+// ServiceAccountName is the name of the ServiceAccount of all pods.
+func ServiceAccountName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-pods" }
+
+// PlanName is the name of the ConfigMap with the plan, under PlanKey.
+func PlanName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-plan" }
+
+// PlanKey is the plan's key in its ConfigMap.
+const PlanKey = "plan.json"
+
+// BrokerSecretName is the name of the Secret with the Service Binding keys of RabbitMQ: the one that the
+// spec names, or the simulation's own.
+func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
+	if ref := sim.Spec.RabbitMQ.SecretRef; ref != nil {
+		return ref.Name
+	}
+	return Name(sim, ComponentRabbitMQ)
+}
+
+// StoreSecretName is the name of the Secret with the Service Binding keys of Redis: the one that the spec
+// names, or the simulation's own.
+func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
+	if ref := sim.Spec.Redis.SecretRef; ref != nil {
+		return ref.Name
+	}
+	return Name(sim, ComponentRedis)
+}
+
+// Selector selects the pods of a component.
+func Selector(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
+	return map[string]string{SimulationLabel: sim.Name, ComponentLabel: string(c)}
+}
+
+// labels are those of a component's objects.
+func labels(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
+	return merged(Selector(sim, c), map[string]string{
+		nameLabel:      program(c),
+		instanceLabel:  sim.Name,
+		partOfLabel:    partOf,
+		managedByLabel: OperatorName,
+	})
+}
+
+// program is what runs in a component's pods.
+func program(c Component) string {
+	switch c {
+	case ComponentRabbitMQ, ComponentRedis:
+		return string(c)
+	default:
+		return "parking"
+	}
+}
+
+// object is the metadata of an object of a component, which is deleted with the simulation.
+func (b *builder) object(name string, c Component) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: b.sim.Namespace,
+		Name:      name,
+		Labels:    labels(b.sim, c),
+		OwnerReferences: []metav1.OwnerReference{
+			*metav1.NewControllerRef(b.sim, v1alpha1.GroupVersion.WithKind(v1alpha1.Kind)),
+		},
+	}
+}
+
+func (b *builder) name(c Component) string { return Name(b.sim, c) }
+
+func (b *builder) selector(c Component) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: Selector(b.sim, c)}
+}
+
+// host is the DNS name of a Service, or of a pod below one.
+func (b *builder) host(name string) string {
+	return name + "." + b.sim.Namespace + ".svc." + b.ClusterDomain
+}
+
+// merged returns the union of maps; a later one wins.
+func merged[V any](all ...map[string]V) map[string]V {
+	union := map[string]V{}
+	for _, m := range all {
+		maps.Copy(union, m)
+	}
+	return union
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

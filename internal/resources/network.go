@@ -1,0 +1,148 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// networkPolicies forbid the simulation's pods all traffic but DNS, and then allow each component what it
+// needs. Metrics can be had from anywhere, as nobody knows where Prometheus runs.
+func (b *builder) networkPolicies() []client.Object {
+	policies := []client.Object{b.denyPolicy(), b.parkingPolicy()}
+	if b.rabbitMQ != nil {
+		policies = append(policies, b.rabbitMQPolicy())
+	}
+	if b.redis != nil {
+		policies = append(policies, b.redisPolicy())
+	}
+	if b.summaries != nil {
+		policies = append(policies, b.summariesPolicy())
+	}
+	return policies
+}
+
+// denyPolicy applies to every pod of the simulation. Policies add up, so that the others allow more.
+func (b *builder) denyPolicy() client.Object {
+	return b.policy(b.sim.Name+"-deny", componentAll, networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{SimulationLabel: b.sim.Name}},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		// Some clusters' name servers listen at 5353, and their Service's 53 leads there before policies apply.
+		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{
+			port(corev1.ProtocolUDP, 53), port(corev1.ProtocolTCP, 53), port(corev1.ProtocolUDP, 5353), port(corev1.ProtocolTCP, 5353),
+		}}},
+	})
+}
+
+// parkingPolicy is that of generators and processors. When a server is not managed, nothing is known of
+// where it is but names in a Secret, so that they may then connect to anywhere.
+func (b *builder) parkingPolicy() client.Object {
+	var egress []networkingv1.NetworkPolicyEgressRule
+	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {
+		egress = []networkingv1.NetworkPolicyEgressRule{{}}
+	} else {
+		for _, to := range []struct {
+			component Component
+			port      int32
+		}{
+			{ComponentRabbitMQ, amqpNumber}, {ComponentRedis, redisNumber}, {ComponentSummaries, httpNumber},
+		} {
+			egress = append(egress, networkingv1.NetworkPolicyEgressRule{
+				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(to.port),
+			})
+		}
+	}
+	return b.policy(b.sim.Name+"-parking", componentAll, networkingv1.NetworkPolicySpec{
+		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor).PodSelector,
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(httpNumber)}},
+		Egress:      egress,
+	})
+}
+
+func (b *builder) rabbitMQPolicy() client.Object {
+	clustering := tcp(epmdNumber, distributionNumber)
+	nodes := []networkingv1.NetworkPolicyPeer{b.peers(ComponentRabbitMQ)}
+	return b.policy(b.name(ComponentRabbitMQ), ComponentRabbitMQ, networkingv1.NetworkPolicySpec{
+		PodSelector: *b.selector(ComponentRabbitMQ),
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{
+			{From: b.clients(), Ports: tcp(amqpNumber)},
+			{From: nodes, Ports: clustering},
+			{Ports: tcp(rabbitMQMetricsNumber)},
+		},
+		Egress: []networkingv1.NetworkPolicyEgressRule{{To: nodes, Ports: clustering}},
+	})
+}
+
+func (b *builder) redisPolicy() client.Object {
+	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(redisNumber)}}
+	if b.exportsRedis() {
+		ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{Ports: tcp(redisMetricsNumber)})
+	}
+	return b.policy(b.name(ComponentRedis), ComponentRedis, networkingv1.NetworkPolicySpec{
+		PodSelector: *b.selector(ComponentRedis),
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		Ingress:     ingress,
+	})
+}
+
+// summariesPolicy lets everybody in, because metrics and API share a port.
+func (b *builder) summariesPolicy() client.Object {
+	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
+		PodSelector: *b.selector(ComponentSummaries),
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(httpNumber)}},
+	})
+}
+
+func (b *builder) policy(name string, c Component, spec networkingv1.NetworkPolicySpec) client.Object {
+	return &networkingv1.NetworkPolicy{ObjectMeta: b.object(name, c), Spec: spec}
+}
+
+// clients are the pods that log in to RabbitMQ and Redis. The operator is one, as it reads the ledger.
+func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
+	namespace := &metav1.LabelSelector{}
+	if b.OperatorNamespace != "" {
+		namespace.MatchLabels = map[string]string{corev1.LabelMetadataName: b.OperatorNamespace}
+	}
+	return []networkingv1.NetworkPolicyPeer{
+		b.peers(ComponentEntry, ComponentExit, ComponentProcessor),
+		{
+			NamespaceSelector: namespace,
+			PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{nameLabel: OperatorName}},
+		},
+	}
+}
+
+// peers are the pods of some components of this simulation.
+func (b *builder) peers(components ...Component) networkingv1.NetworkPolicyPeer {
+	if len(components) == 1 {
+		return networkingv1.NetworkPolicyPeer{PodSelector: b.selector(components[0])}
+	}
+	values := make([]string, len(components))
+	for i, c := range components {
+		values[i] = string(c)
+	}
+	return networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{
+		MatchLabels: map[string]string{SimulationLabel: b.sim.Name},
+		MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: ComponentLabel, Operator: metav1.LabelSelectorOpIn, Values: values},
+		},
+	}}
+}
+
+func tcp(numbers ...int32) []networkingv1.NetworkPolicyPort {
+	ports := make([]networkingv1.NetworkPolicyPort, len(numbers))
+	for i, number := range numbers {
+		ports[i] = port(corev1.ProtocolTCP, number)
+	}
+	return ports
+}
+
+func port(protocol corev1.Protocol, number int32) networkingv1.NetworkPolicyPort {
+	return networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: ptr.To(intstr.FromInt32(number))}
+}

@@ -1,0 +1,183 @@
+package resources
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+)
+
+// Users of the containers. None exists in the images but for that of RabbitMQ, which starts only as the
+// one that its image knows.
+const (
+	parkingUser  = 65532
+	rabbitMQUser = 999
+	redisUser    = 999
+)
+
+// pod describes a pod template by what differs between components.
+type pod struct {
+	component  Component
+	user       int64
+	grace      int64 // seconds
+	init       []corev1.Container
+	containers []corev1.Container
+	volumes    []corev1.Volume
+	// config is what the processes read once, at their start: a change of it replaces the pods.
+	config any
+}
+
+// template returns the pod template: it meets the restricted Pod Security Standard, holds no API token,
+// and spreads over nodes.
+func (b *builder) template(p pod) corev1.PodTemplateSpec {
+	spec := corev1.PodSpec{
+		ServiceAccountName:            ServiceAccountName(b.sim),
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false), // their variables could be taken for settings
+		TerminationGracePeriodSeconds: ptr.To(p.grace),
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot:        ptr.To(true),
+			RunAsUser:           ptr.To(p.user),
+			RunAsGroup:          ptr.To(p.user),
+			FSGroup:             ptr.To(p.user),
+			FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
+			b.spread(p.component, corev1.LabelHostname), b.spread(p.component, corev1.LabelTopologyZone),
+		},
+		InitContainers: b.hardened(p.init),
+		Containers:     b.hardened(p.containers),
+		Volumes:        p.volumes,
+	}
+	for _, name := range b.Images.PullSecrets {
+		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	template := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels(b.sim, p.component)},
+		Spec:       spec,
+	}
+	if p.config != nil {
+		template.Annotations = map[string]string{ConfigHashAnnotation: hash(p.config)}
+	}
+	return template
+}
+
+// spread prefers to place a component's pods in different domains, but rather runs them in one than not.
+func (b *builder) spread(c Component, key string) corev1.TopologySpreadConstraint {
+	return corev1.TopologySpreadConstraint{
+		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: b.selector(c),
+	}
+}
+
+// hardened adds to containers what all of them have.
+func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
+	for i := range containers {
+		containers[i].ImagePullPolicy = b.Images.PullPolicy
+		containers[i].SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			ReadOnlyRootFilesystem:   ptr.To(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		}
+	}
+	return containers
+}
+
+// hash identifies a configuration.
+func hash(config any) string {
+	text, err := json.Marshal(config) // sorts the keys of maps
+	if err != nil {
+		text = []byte(err.Error()) // not for the strings and numbers that configurations are made of
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+// resources returns what the spec asks for, or else the defaults.
+func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequirements) corev1.ResourceRequirements {
+	if spec != nil {
+		return *spec.DeepCopy()
+	}
+	return defaults
+}
+
+// requirements requests CPU and memory and limits memory alone: a limit of CPU would only add latency.
+func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse(cpu),
+			corev1.ResourceMemory: resource.MustParse(memory),
+		},
+		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memoryLimit)},
+	}
+}
+
+// memoryShare is so many percent of the memory limit in bytes, 0 when there is no limit.
+func memoryShare(r corev1.ResourceRequirements, percent int64) int64 {
+	limit, limited := r.Limits[corev1.ResourceMemory]
+	if !limited {
+		return 0
+	}
+	return limit.Value() / 100 * percent
+}
+
+// memoryLimitVariable makes the Go runtime collect garbage rather than exceed the container's memory.
+func memoryLimitVariable(r corev1.ResourceRequirements) []corev1.EnvVar {
+	const percent = 90
+	bytes := memoryShare(r, percent)
+	if bytes <= 0 {
+		return nil
+	}
+	return []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: strconv.FormatInt(bytes, 10)}}
+}
+
+// httpProbe asks a path of the container's port named portHTTP.
+func httpProbe(path string, period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{
+			HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString(portHTTP)},
+		},
+		PeriodSeconds: period, TimeoutSeconds: probeTimeout, FailureThreshold: failures,
+	}
+}
+
+// probeTimeout is in seconds, above what a readiness check of ours may take.
+const probeTimeout = 3
+
+func containerPort(name string, number int32) corev1.ContainerPort {
+	return corev1.ContainerPort{Name: name, ContainerPort: number, Protocol: corev1.ProtocolTCP}
+}
+
+func servicePort(name string, number int32) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: number, TargetPort: intstr.FromString(name), Protocol: corev1.ProtocolTCP}
+}
+
+func emptyDir(name string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+}
+
+// secretMode lets nobody but the container's own group read a mounted Secret.
+const secretMode = 0o440
+
+// secretVolume mounts the keys of a Secret, all of them when none is named.
+func secretVolume(name, secret string, keys ...string) corev1.Volume {
+	source := &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: ptr.To[int32](secretMode)}
+	for _, key := range keys {
+		source.Items = append(source.Items, corev1.KeyToPath{Key: key, Path: key})
+	}
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: source}}
+}
+
+func mount(name, path string) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: name, MountPath: path}
+}
+
+func readOnly(name, path string) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: name, MountPath: path, ReadOnly: true}
+}

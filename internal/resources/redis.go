@@ -1,0 +1,180 @@
+package resources
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Ports of Redis.
+const (
+	redisNumber        = 6379
+	redisMetricsNumber = 9121
+
+	portRedis = "redis"
+)
+
+const (
+	redisData    = "/data"
+	redisConfDir = "/etc/redis"
+	keyRedisConf = "redis.conf"
+
+	exporterDir = "/run/secrets/exporter"
+	// redisLocalAddress is the server as its exporter, in the same pod, sees it.
+	redisLocalAddress = "redis://localhost:6379"
+
+	// redisGrace is in seconds: what Redis may take to write its log out.
+	redisGrace = 60
+)
+
+// store are the objects of the store: a Redis, or none when a Secret of the user's says where it is.
+func (b *builder) store() ([]client.Object, error) {
+	if b.redis == nil {
+		return nil, nil
+	}
+	secret, err := b.redisSecret()
+	if err != nil {
+		return nil, err
+	}
+	return []client.Object{secret, b.redisConfigMap(), b.redisService(), b.redisStatefulSet()}, nil
+}
+
+// redisConfigMap configures the server, but for its password, which is in the Secret.
+func (b *builder) redisConfigMap() *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: b.object(b.name(ComponentRedis), ComponentRedis),
+		Data:       map[string]string{keyRedisConf: b.redisConf()},
+	}
+}
+
+// redisConf keeps every effect in a log, and refuses writes rather than forget anything when memory ends.
+func (b *builder) redisConf() string {
+	lines := []string{
+		fmt.Sprintf("port %d", redisNumber),
+		"dir " + redisData,
+		"appendonly yes",
+		"appendfsync everysec",
+		`save ""`,
+		"maxmemory-policy noeviction",
+		"include " + redisConfDir + "/" + keyAuthConf,
+	}
+	// The rest is for buffers, and for what changes while a child process rewrites the log.
+	const percent = 70
+	if limit := memoryShare(b.redisResources(), percent); limit > 0 {
+		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// redisResources limits no memory by default. The need follows from rates and stays, which are edited
+// while the simulation runs; a limit that followed them would restart the server.
+func (b *builder) redisResources() corev1.ResourceRequirements {
+	defaults := requirements("100m", "256Mi", "256Mi")
+	defaults.Limits = nil
+	return resources(b.redis.Resources, defaults)
+}
+
+func (b *builder) redisService() client.Object {
+	meta := b.object(b.name(ComponentRedis), ComponentRedis)
+	ports := []corev1.ServicePort{servicePort(portRedis, redisNumber)}
+	if b.exportsRedis() {
+		meta.Labels[ScrapeLabel] = scrape
+		ports = append(ports, servicePort(portMetrics, redisMetricsNumber))
+	}
+	return &corev1.Service{
+		ObjectMeta: meta,
+		Spec:       corev1.ServiceSpec{Selector: Selector(b.sim, ComponentRedis), Ports: ports},
+	}
+}
+
+func (b *builder) redisStatefulSet() client.Object {
+	containers := []corev1.Container{b.redisContainer()}
+	volumes := []corev1.Volume{b.redisConfVolume()}
+	if b.exportsRedis() {
+		containers = append(containers, b.exporterContainer())
+		volumes = append(volumes, secretVolume("exporter", b.name(ComponentRedis), keyExporter))
+	}
+	return b.statefulSet(set{
+		component: ComponentRedis,
+		service:   b.name(ComponentRedis),
+		replicas:  1,
+		storage:   b.redis.Storage,
+		template: b.template(pod{
+			component: ComponentRedis, user: redisUser, grace: redisGrace,
+			containers: containers, volumes: volumes,
+			// The server reads its password once, so that a new one takes a new pod.
+			config: []string{b.redisConf(), hash(b.Credentials.RedisPassword)},
+		}),
+	})
+}
+
+func (b *builder) redisContainer() corev1.Container {
+	// The password is read inside the container, where it is in no list of processes.
+	const ping = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli ping | grep -q PONG`
+	return corev1.Container{
+		Name:         string(ComponentRedis),
+		Image:        b.redisImage(),
+		Command:      []string{"redis-server", redisConfDir + "/" + keyRedisConf},
+		Ports:        []corev1.ContainerPort{containerPort(portRedis, redisNumber)},
+		Resources:    b.redisResources(),
+		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, redisData), readOnly("config", redisConfDir)},
+		// While it loads its log Redis answers, but not PONG; it is alive, but not ready.
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", ping}}},
+			PeriodSeconds: 5, TimeoutSeconds: probeTimeout, FailureThreshold: 3,
+		},
+		LivenessProbe: livenessTCP(portRedis),
+	}
+}
+
+// exporterContainer translates what Redis says of itself for Prometheus.
+func (b *builder) exporterContainer() corev1.Container {
+	return corev1.Container{
+		Name:  "exporter",
+		Image: b.Images.RedisExporter,
+		Env: []corev1.EnvVar{
+			{Name: "REDIS_ADDR", Value: redisLocalAddress},
+			{Name: "REDIS_PASSWORD_FILE", Value: exporterDir + "/" + keyExporter},
+			{Name: "REDIS_EXPORTER_WEB_LISTEN_ADDRESS", Value: fmt.Sprintf(":%d", redisMetricsNumber)},
+		},
+		Ports:        []corev1.ContainerPort{containerPort(portMetrics, redisMetricsNumber)},
+		Resources:    requirements("10m", "16Mi", "64Mi"),
+		VolumeMounts: []corev1.VolumeMount{readOnly("exporter", exporterDir)},
+	}
+}
+
+// redisConfVolume brings the two halves of the configuration together.
+func (b *builder) redisConfVolume() corev1.Volume {
+	name := corev1.LocalObjectReference{Name: b.name(ComponentRedis)}
+	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		DefaultMode: ptr.To[int32](secretMode),
+		Sources: []corev1.VolumeProjection{
+			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
+				{Key: keyRedisConf, Path: keyRedisConf},
+			}}},
+			{Secret: &corev1.SecretProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
+				{Key: keyAuthConf, Path: keyAuthConf}, {Key: keyPassword, Path: keyPassword},
+			}}},
+		},
+	}}}
+}
+
+func (b *builder) redisImage() string {
+	if b.redis.Image != "" {
+		return b.redis.Image
+	}
+	return b.Images.Redis
+}
+
+// exportsRedis reports whether the metrics of a managed Redis are exported.
+func (b *builder) exportsRedis() bool { return b.redis != nil && b.Images.RedisExporter != "" }
+
+// livenessTCP restarts a server that does not even accept connections for a minute.
+func livenessTCP(port string) *corev1.Probe {
+	probe := tcpProbe(port)
+	probe.PeriodSeconds, probe.FailureThreshold = 20, 3
+	return probe
+}

@@ -1,0 +1,83 @@
+package resources
+
+import (
+	"encoding/json"
+	"maps"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Keys of the Secrets. The first are those of the Service Binding specification.
+const (
+	keyType     = "type"
+	keyHost     = "host"
+	keyPort     = "port"
+	keyUsername = "username"
+	keyPassword = "password"
+
+	keyErlangCookie = "erlang-cookie"
+	keyUserConf     = "user.conf"
+	keyAuthConf     = "auth.conf"
+	keyExporter     = "exporter.json"
+)
+
+// ReadCredentials returns what the data of the Secrets of a managed RabbitMQ and a managed Redis hold;
+// either may be nil. What they do not hold is empty.
+func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
+	return Credentials{
+		BrokerUser:     string(rabbitMQ[keyUsername]),
+		BrokerPassword: string(rabbitMQ[keyPassword]),
+		ErlangCookie:   string(rabbitMQ[keyErlangCookie]),
+		RedisPassword:  string(redis[keyPassword]),
+	}
+}
+
+// rabbitMQSecret is the binding of the managed RabbitMQ, and what only its nodes read: the cookie, and the
+// part of their configuration that creates the user.
+func (b *builder) rabbitMQSecret() client.Object {
+	c := b.Credentials
+	return b.secret(ComponentRabbitMQ, map[string]string{
+		keyType:         string(ComponentRabbitMQ),
+		keyHost:         b.host(b.name(ComponentRabbitMQ)),
+		keyPort:         strconv.Itoa(amqpNumber),
+		keyUsername:     c.BrokerUser,
+		keyPassword:     c.BrokerPassword,
+		keyErlangCookie: c.ErlangCookie,
+		keyUserConf:     "default_user = " + c.BrokerUser + "\ndefault_pass = " + c.BrokerPassword + "\n",
+	})
+}
+
+// clusterSecret is the copy of the Secret of a RabbitmqCluster.
+func (b *builder) clusterSecret() client.Object {
+	s := b.secret(ComponentRabbitMQ, nil)
+	s.Data = maps.Clone(b.BrokerAddress)
+	return s
+}
+
+// redisSecret is the binding of the managed Redis, and the same password as the server and its exporter
+// read it.
+func (b *builder) redisSecret() (client.Object, error) {
+	password := b.Credentials.RedisPassword
+	exporter, err := json.Marshal(map[string]string{redisLocalAddress: password})
+	if err != nil {
+		return nil, err
+	}
+	return b.secret(ComponentRedis, map[string]string{
+		keyType:     string(ComponentRedis),
+		keyHost:     b.host(b.name(ComponentRedis)),
+		keyPort:     strconv.Itoa(redisNumber),
+		keyPassword: password,
+		keyAuthConf: "requirepass " + password + "\n",
+		keyExporter: string(exporter),
+	}), nil
+}
+
+func (b *builder) secret(c Component, values map[string]string) *corev1.Secret {
+	data := map[string][]byte{}
+	for key, value := range values {
+		data[key] = []byte(value)
+	}
+	return &corev1.Secret{ObjectMeta: b.object(b.name(c), c), Type: corev1.SecretTypeOpaque, Data: data}
+}

@@ -1,0 +1,70 @@
+package resources
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// dataVolume is the name of the volume of something that keeps data, and the beginning of its claims'.
+const dataVolume = "data"
+
+// revisions is how many old versions of a workload are kept to go back to.
+const revisions = 3
+
+// set describes a StatefulSet by what differs between components.
+type set struct {
+	component Component
+	// service is the name of the Service that gives the pods their host names.
+	service  string
+	replicas int32
+	template corev1.PodTemplateSpec
+	storage  v1alpha1.StorageSpec
+}
+
+// statefulSet returns a StatefulSet whose volumes are deleted with it. All of its pods start and end at
+// once, because nodes of a cluster wait for each other.
+func (b *builder) statefulSet(s set) client.Object {
+	spec := appsv1.StatefulSetSpec{
+		Replicas:             ptr.To(s.replicas),
+		ServiceName:          s.service,
+		Selector:             b.selector(s.component),
+		Template:             s.template,
+		PodManagementPolicy:  appsv1.ParallelPodManagement,
+		UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
+		RevisionHistoryLimit: ptr.To[int32](revisions),
+		PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+			WhenDeleted: appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
+			WhenScaled:  appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
+		},
+	}
+	if s.storage.Size.IsZero() {
+		spec.Template.Spec.Volumes = append(spec.Template.Spec.Volumes, emptyDir(dataVolume))
+	} else {
+		spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{b.claim(s.component, s.storage)}
+	}
+	return &appsv1.StatefulSet{ObjectMeta: b.object(b.name(s.component), s.component), Spec: spec}
+}
+
+// claim has no labels but those that never change, as a StatefulSet's claims cannot be edited.
+func (b *builder) claim(c Component, s v1alpha1.StorageSpec) corev1.PersistentVolumeClaim {
+	claim := corev1.PersistentVolumeClaim{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: Selector(b.sim, c)},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: *s.Size},
+			},
+			VolumeMode: ptr.To(corev1.PersistentVolumeFilesystem),
+		},
+	}
+	if s.StorageClassName != "" {
+		claim.Spec.StorageClassName = ptr.To(s.StorageClassName)
+	}
+	return claim
+}

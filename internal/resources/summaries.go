@@ -1,0 +1,57 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const summariesData = "/var/lib/parking"
+
+// summaryAPI are the objects of the API that comes with the operator; none for one of the user's own.
+func (b *builder) summaryAPI() ([]client.Object, error) {
+	if b.summaries == nil {
+		return nil, nil
+	}
+	workload, err := b.summariesStatefulSet()
+	if err != nil {
+		return nil, err
+	}
+	return []client.Object{b.summariesService(), workload}, nil
+}
+
+func (b *builder) summariesService() client.Object {
+	meta := b.object(b.name(ComponentSummaries), ComponentSummaries)
+	meta.Labels[ScrapeLabel] = scrape
+	return &corev1.Service{
+		ObjectMeta: meta,
+		Spec: corev1.ServiceSpec{
+			Selector: Selector(b.sim, ComponentSummaries),
+			Ports:    []corev1.ServicePort{servicePort(portHTTP, httpNumber)},
+		},
+	}
+}
+
+func (b *builder) summariesStatefulSet() (client.Object, error) {
+	container := b.parkingContainer(
+		[]string{"summaries", "--database", summariesData + "/summaries.db"},
+		resources(b.summaries.Resources, requirements("100m", "64Mi", "512Mi")))
+	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in files
+	template, err := mergeTemplate(
+		b.template(pod{
+			component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
+			containers: []corev1.Container{container},
+			volumes:    []corev1.Volume{emptyDir("tmp")},
+		}),
+		field.NewPath("spec", "summaryAPI", "managed", "template"), b.summaries.Template)
+	if err != nil {
+		return nil, err
+	}
+	return b.statefulSet(set{
+		component: ComponentSummaries,
+		service:   b.name(ComponentSummaries),
+		replicas:  1,
+		storage:   b.summaries.Storage,
+		template:  template,
+	}), nil
+}

@@ -1,0 +1,150 @@
+package resources
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+const (
+	httpNumber = 8080
+	portHTTP   = "http"
+
+	// processGrace is how long a process may take to finish what is under way; it takes up to 4 s more to
+	// close what it holds, and parkingGrace leaves some for the kubelet. Both are in seconds.
+	processGrace = 25
+	parkingGrace = 40
+)
+
+// workloads are the plan and those who follow it: generators and processors.
+func (b *builder) workloads() ([]client.Object, error) {
+	var objects []client.Object
+	for _, build := range []func() (client.Object, error){
+		b.planConfigMap, b.entryDeployment, b.exitDeployment, b.processorDeployment,
+	} {
+		object, err := build()
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, object)
+	}
+	return append(objects, b.disruptionBudget(ComponentProcessor, *b.sim.Spec.Processor.Replicas)...), nil
+}
+
+func (b *builder) entryDeployment() (client.Object, error) {
+	return b.generatorDeployment(ComponentEntry, &b.sim.Spec.Entry.GeneratorSpec)
+}
+
+func (b *builder) exitDeployment() (client.Object, error) {
+	return b.generatorDeployment(ComponentExit, &b.sim.Spec.Exit.GeneratorSpec)
+}
+
+// generatorDeployment runs generators of one type of events; none while the simulation is suspended, or
+// once it is complete. An old pod ends before a new one starts, so that no two share one's part of the
+// rate.
+func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
+	replicas := *spec.Replicas
+	if b.sim.Spec.Suspend || b.Complete {
+		replicas = 0
+	}
+	template := b.template(pod{
+		component: c, user: parkingUser, grace: parkingGrace,
+		containers: []corev1.Container{b.followerContainer([]string{"generate", string(c)}, spec.Resources)},
+		volumes:    b.followerVolumes(),
+	})
+	return b.deployment(c, replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
+		MaxUnavailable: ptr.To(intstr.FromInt32(1)), MaxSurge: ptr.To(intstr.FromInt32(0)),
+	})
+}
+
+// processorDeployment runs processors. They stay while the simulation is suspended and when it is
+// complete.
+func (b *builder) processorDeployment() (client.Object, error) {
+	spec := &b.sim.Spec.Processor
+	container := b.followerContainer([]string{"process"}, spec.Resources)
+	volumes := b.followerVolumes()
+	endpoint := b.summaryEndpoint()
+	if endpoint.SecretDir != "" {
+		container.VolumeMounts = append(container.VolumeMounts, readOnly("summary-api", endpoint.SecretDir))
+		volumes = append(volumes, secretVolume("summary-api", b.sim.Spec.SummaryAPI.SecretRef.Name))
+	}
+	template := b.template(pod{
+		component: ComponentProcessor, user: parkingUser, grace: parkingGrace,
+		containers: []corev1.Container{container}, volumes: volumes,
+		// All else of the plan is followed.
+		config: []any{b.plan.Processor.Concurrency, endpoint},
+	})
+	return b.deployment(ComponentProcessor, *spec.Replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
+		MaxUnavailable: ptr.To(intstr.FromInt32(0)), MaxSurge: ptr.To(intstr.FromInt32(1)),
+	})
+}
+
+func (b *builder) deployment(
+	c Component, replicas int32, template corev1.PodTemplateSpec, wish *v1alpha1.PodTemplate, rolling appsv1.RollingUpdateDeployment,
+) (client.Object, error) {
+	template, err := mergeTemplate(template, field.NewPath("spec", string(c), "template"), wish)
+	if err != nil {
+		return nil, err
+	}
+	return &appsv1.Deployment{
+		ObjectMeta: b.object(b.name(c), c),
+		Spec: appsv1.DeploymentSpec{
+			Replicas:             ptr.To(replicas),
+			Selector:             b.selector(c),
+			Template:             template,
+			RevisionHistoryLimit: ptr.To[int32](revisions),
+			Strategy: appsv1.DeploymentStrategy{
+				Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &rolling,
+			},
+		},
+	}, nil
+}
+
+// followerContainer runs a command that follows the plan.
+func (b *builder) followerContainer(command []string, spec *corev1.ResourceRequirements) corev1.Container {
+	c := b.parkingContainer(append(command, "--plan", planDir+"/"+PlanKey), resources(spec, requirements("100m", "64Mi", "512Mi")))
+	c.VolumeMounts = []corev1.VolumeMount{
+		readOnly("plan", planDir), readOnly("rabbitmq", rabbitMQDir), readOnly("redis", redisDir),
+	}
+	return c
+}
+
+// parkingContainer runs a long-lived command of the parking binary, the entrypoint of its image.
+func (b *builder) parkingContainer(command []string, r corev1.ResourceRequirements) corev1.Container {
+	return corev1.Container{
+		Name:           ContainerParking,
+		Image:          b.Images.Parking,
+		Args:           append(command, fmt.Sprintf("--http=:%d", httpNumber), fmt.Sprintf("--grace-period=%ds", processGrace)),
+		Env:            memoryLimitVariable(r),
+		Ports:          []corev1.ContainerPort{containerPort(portHTTP, httpNumber)},
+		Resources:      r,
+		ReadinessProbe: httpProbe("/readyz", 5, 2),
+		LivenessProbe:  httpProbe("/healthz", 20, 3),
+	}
+}
+
+// followerVolumes are the plan and the bindings of the servers. Of our own Secrets only the binding is
+// mounted; of the user's all of it, because nobody knows which keys it has.
+func (b *builder) followerVolumes() []corev1.Volume {
+	return []corev1.Volume{
+		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: PlanName(b.sim)},
+		}}},
+		secretVolume("rabbitmq", b.BrokerSecret, keysIf(b.rabbitMQ != nil, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
+		secretVolume("redis", StoreSecretName(b.sim), keysIf(b.redis != nil, keyType, keyHost, keyPort, keyPassword)...),
+	}
+}
+
+func keysIf(condition bool, keys ...string) []string {
+	if condition {
+		return keys
+	}
+	return nil
+}
