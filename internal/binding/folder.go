@@ -42,12 +42,19 @@ func Folder(s Service, dir string) Source {
 }
 
 func readFolder(s Service, dir string) (Address, error) {
-	files := secretFiles{dir: snapshot(dir)}
-	u, err := files.address(s)
+	return s.read(secretFiles{dir: snapshot(dir)}.text)
+}
+
+// keyReader returns the value of a key, "" when there is no such key.
+type keyReader func(key string) (string, error)
+
+// read makes an address of the keys of a binding.
+func (s Service) read(text keyReader) (Address, error) {
+	u, err := s.address(text)
 	if err != nil {
 		return Address{}, err
 	}
-	ca, err := files.certificates()
+	ca, err := certificates(text)
 	if err != nil {
 		return Address{}, err
 	}
@@ -66,15 +73,10 @@ func snapshot(dir string) string {
 	return dir
 }
 
-// secretFiles reads the keys of one version of a binding.
-type secretFiles struct {
-	dir string
-}
-
-func (f secretFiles) address(s Service) (*url.URL, error) {
+func (s Service) address(text keyReader) (*url.URL, error) {
 	values := map[string]string{}
 	for _, key := range []string{keyType, keyURI, keyHost, keyPort, keyUsername, keyPassword} {
-		value, err := f.text(key)
+		value, err := text(key)
 		if err != nil {
 			return nil, err
 		}
@@ -131,8 +133,8 @@ func (s Service) locate(values map[string]string) (*url.URL, error) {
 }
 
 // certificates returns the PEM of ca.crt, nil when there is none.
-func (f secretFiles) certificates() ([]byte, error) {
-	pem, err := f.text(keyCA)
+func certificates(text keyReader) ([]byte, error) {
+	pem, err := text(keyCA)
 	if err != nil || pem == "" {
 		return nil, err
 	}
@@ -140,6 +142,11 @@ func (f secretFiles) certificates() ([]byte, error) {
 		return nil, fmt.Errorf("key %q holds no PEM certificate", keyCA)
 	}
 	return []byte(pem), nil
+}
+
+// secretFiles reads the keys of one version of a binding.
+type secretFiles struct {
+	dir string
 }
 
 // text returns the value of a key without its trailing line end, "" when there is no such key.
@@ -159,7 +166,11 @@ func (f secretFiles) text(key string) (string, error) {
 	if len(value) > maxFile {
 		return "", fmt.Errorf("key %q is longer than %d bytes", key, maxFile)
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(value), "\n"), "\r"), nil
+	return withoutLineEnd(string(value)), nil
+}
+
+func withoutLineEnd(value string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r")
 }
 
 // exists tells a folder without the key from no folder at all.

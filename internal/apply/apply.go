@@ -1,0 +1,183 @@
+// Package apply brings objects into the API server by server-side apply, and sends nothing where nothing
+// would change.
+//
+// Each applied object carries an annotation with a hash of what was wanted. A reconcile compares that
+// hash, and then whether the live object, as the cache holds it, still has every wanted field. Both
+// together tell an edit of the wish from an edit by somebody else, and need no memory of their own: a
+// restarted process sends no request for what is as it should be.
+package apply
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+)
+
+const (
+	// FieldManager owns every field that the operator applies.
+	FieldManager = "parking-operator"
+	// HashAnnotation holds the hash of the object as it was wanted when it was last applied.
+	HashAnnotation = "simulation.parking.dev/applied-hash"
+)
+
+// Result is what applying an object came to.
+type Result string
+
+// The results.
+const (
+	Unchanged Result = "unchanged"
+	Created   Result = "created"
+	Updated   Result = "updated"
+	// Healed means that the wish is the old one, but somebody else had changed the object.
+	Healed Result = "healed"
+)
+
+// NameTakenError says that an object could not be created because somebody else's has its name.
+type NameTakenError struct {
+	// Kind and Key name the object.
+	Kind string
+	Key  client.ObjectKey
+}
+
+// Error says what to do.
+func (e *NameTakenError) Error() string {
+	return fmt.Sprintf("%s %s exists and belongs to something else: delete or rename it, or give the simulation another name", e.Kind, e.Key)
+}
+
+// Applier applies objects. It is safe for concurrent use.
+type Applier struct {
+	writer client.Writer
+	direct client.Reader
+	scheme *runtime.Scheme
+}
+
+// New returns an applier. Before it creates an object, it asks direct, which must not be a cache, whether
+// there is one of that name.
+func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
+	return &Applier{writer: writer, direct: direct, scheme: scheme}
+}
+
+// Apply makes the live object have every field of desired, taking fields over from other managers if need
+// be. Desired is a typed object of the applier's scheme, or unstructured, with a controller among its
+// owners; its status is not looked at, and it is not changed. Live is the object as a cache holds it; nil
+// when it holds none. An object that another owner controls, or none, is a *NameTakenError.
+func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
+	wish, err := a.wish(desired)
+	if err != nil {
+		return "", err
+	}
+	if live == nil {
+		if live, err = a.find(ctx, desired, wish.GetKind()); err != nil {
+			return "", err
+		}
+	}
+	result, err := a.compare(live, desired, wish)
+	if err != nil || result == Unchanged {
+		return result, err
+	}
+	if err := a.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(wish),
+		client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+		return "", fmt.Errorf("apply %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
+	}
+	return result, nil
+}
+
+// find reads an object that the cache does not hold: because it does not exist, because the cache is late,
+// or because the object lacks the labels by which the cache is filled. It returns nil for the first.
+func (a *Applier) find(ctx context.Context, desired client.Object, kind string) (client.Object, error) {
+	live := emptyLike(desired)
+	key := client.ObjectKeyFromObject(desired)
+	err := a.direct.Get(ctx, key, live)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil //nolint:nilnil // there is no object, and that is no error
+	case err != nil:
+		return nil, fmt.Errorf("look for %s %s: %w", kind, key, err)
+	}
+	return live, nil
+}
+
+// compare tells what applying the wish would come to.
+func (a *Applier) compare(live, desired client.Object, wish *unstructured.Unstructured) (Result, error) {
+	if live == nil {
+		return Created, nil
+	}
+	if !sameController(live, desired) {
+		return "", &NameTakenError{Kind: wish.GetKind(), Key: client.ObjectKeyFromObject(desired)}
+	}
+	if live.GetAnnotations()[HashAnnotation] != wish.GetAnnotations()[HashAnnotation] {
+		return Updated, nil
+	}
+	content, err := a.content(live)
+	if err != nil {
+		return "", err
+	}
+	if contains(wish.GetKind(), content, wish.Object) {
+		return Unchanged, nil
+	}
+	return Healed, nil
+}
+
+func sameController(live, desired client.Object) bool {
+	is, want := metav1.GetControllerOfNoCopy(live), metav1.GetControllerOfNoCopy(desired)
+	return is != nil && want != nil && is.UID == want.UID
+}
+
+// wish is what is sent: the object without what only the server sets, with its hash.
+func (a *Applier) wish(desired client.Object) (*unstructured.Unstructured, error) {
+	content, err := a.content(desired)
+	if err != nil {
+		return nil, err
+	}
+	delete(content, "status")
+	wish := &unstructured.Unstructured{Object: content}
+	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
+	text, err := json.Marshal(content) // sorts the keys of maps
+	if err != nil {
+		return nil, fmt.Errorf("hash %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
+	}
+	sum := sha256.Sum256(text)
+	annotations := wish.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[HashAnnotation] = hex.EncodeToString(sum[:16])
+	wish.SetAnnotations(annotations)
+	return wish, nil
+}
+
+// content is the object as JSON has it, in canonical spelling because it went through its type.
+func (a *Applier) content(object client.Object) (map[string]any, error) {
+	kind, err := apiutil.GVKForObject(object, a.scheme)
+	if err != nil {
+		return nil, fmt.Errorf("find the kind of %T: %w", object, err)
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, fmt.Errorf("convert %s %s: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
+	}
+	if _, shared := object.(runtime.Unstructured); shared {
+		content = runtime.DeepCopyJSON(content) // it was converted to its own map
+	}
+	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
+	return content, nil
+}
+
+func emptyLike(object client.Object) client.Object {
+	if u, ok := object.(*unstructured.Unstructured); ok {
+		live := &unstructured.Unstructured{}
+		live.SetGroupVersionKind(u.GroupVersionKind())
+		return live
+	}
+	return reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object) //nolint:forcetypeassert // of the type it came from
+}

@@ -1,0 +1,41 @@
+package binding_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+)
+
+func TestData(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		data map[string]string
+		uri  string
+		err  string
+	}{
+		"a uri is taken as it is":               {data: map[string]string{"uri": "amqp://u:p@broker:5672/vhost\n"}, uri: "amqp://u:p@broker:5672/vhost"},
+		"host, port and user make a uri":        {data: map[string]string{"host": "broker", "port": "5672", "username": "u", "password": "p"}, uri: "amqp://u:p@broker:5672"},
+		"without uri and host there is none":    {data: map[string]string{"password": "secret"}, err: `key "uri" is missing or empty, and so is "host"`},
+		"a Secret of another server is refused": {data: map[string]string{"type": "redis", "host": "h"}, err: `key "type" says that this is the Secret of a Redis server`},
+		"certificates that are none are told":   {data: map[string]string{"host": "h", "ca.crt": "secret"}, err: `key "ca.crt" holds no PEM certificate`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := map[string][]byte{}
+			for key, value := range test.data {
+				data[key] = []byte(value)
+			}
+			address, err := binding.Data(binding.RabbitMQ(), data)
+			switch {
+			case test.err != "":
+				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "secret\"") {
+					t.Errorf("error is %v, want %s", err, test.err)
+				}
+			case err != nil || address.URI.String() != test.uri:
+				t.Errorf("address is %v (%v), want %s", address.URI, err, test.uri)
+			}
+		})
+	}
+}
