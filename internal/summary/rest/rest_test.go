@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +32,12 @@ import (
 // newService returns a service on a new database.
 func newService(tb testing.TB) *summary.Service {
 	tb.Helper()
-	db, err := sqlite.Open(tb.Context(), sqlite.Options{Path: filepath.Join(tb.TempDir(), "summaries.db"), NoSync: true})
+	return newServiceAt(tb, filepath.Join(tb.TempDir(), "summaries.db"))
+}
+
+func newServiceAt(tb testing.TB, path string) *summary.Service {
+	tb.Helper()
+	db, err := sqlite.Open(tb.Context(), sqlite.Options{Path: path, NoSync: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -434,6 +440,39 @@ func TestLimits(t *testing.T) {
 			t.Errorf("status is %d, want 413", response.StatusCode)
 		}
 	})
+}
+
+// TestLockedDatabaseIsUnavailableUntilItIsUnlocked has another process in the way.
+func TestLockedDatabaseIsUnavailableUntilItIsUnlocked(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "summaries.db")
+	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newServiceAt(t, path), Limits{})))
+	defer server.Close()
+	other, err := sql.Open("sqlite", path+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	tx, err := other.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	post := exchange{method: "POST", path: "/v1/summaries", contentType: typeJSON, body: visitA}
+	stats := exchange{method: "GET", path: "/v1/stats", status: 200}
+
+	post.status, post.want, post.headers = 503, []string{"another process has locked"}, map[string]string{"Retry-After": "1"}
+	post.do(t, server.URL)
+	(&exchange{method: "GET", path: "/readyz", status: 503}).do(t, server.URL)
+	stats.want = []string{`{"count":0}`}
+	stats.do(t, server.URL)
+
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	post.status, post.want, post.headers = 201, nil, nil
+	post.do(t, server.URL)
+	stats.want = []string{`{"count":1,`}
+	stats.do(t, server.URL)
 }
 
 // hanging holds each request until it ends.
