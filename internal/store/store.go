@@ -80,7 +80,7 @@ type Confirmation struct {
 
 const (
 	// MaxClaim bounds the plates of one claim, whatever its Limit.
-	MaxClaim = 1000
+	MaxClaim = 1024
 	// ClaimsRemembered is how many of the latest claims of one (Run, Partition) can be repeated or released.
 	ClaimsRemembered = 64
 )
