@@ -14,6 +14,11 @@ if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
+# What is mounted below the folder, here and by debootstrap, is so for this script alone and ends with it.
+if [[ -z ${PARKING_MATRIX_NAMESPACE:-} ]]; then
+  PARKING_MATRIX_NAMESPACE=1 exec unshare --mount --propagation private "$PWD/hack/matrix.sh" "$@"
+fi
+
 # The mirror that apt uses for Debian itself, not for its security updates.
 debian_mirror() {
   local sites
@@ -25,7 +30,7 @@ debian_mirror() {
 make_root() {
   [[ ! -e $root/complete ]] || return 0
   command -v debootstrap >/dev/null || hack/apt-install.sh debootstrap
-  local mirror proxy=""
+  local mirror mounted proxy=""
   mirror=$(debian_mirror)
   if [[ -z $mirror ]]; then
     echo "apt has no Debian mirror: add one to /etc/apt/sources.list.d." >&2
@@ -33,6 +38,9 @@ make_root() {
   fi
   eval "$(apt-config shell proxy Acquire::http::Proxy)"
   echo "Making a Debian 13 in .tools/trixie, once: some minutes and 700 MB"
+  for mounted in "$root/proc" "$root/sys"; do # rm must not enter them
+    ! mountpoint -q "$mounted" || umount "$mounted"
+  done
   rm -rf "$root"
   mkdir -p "$root"
   if ! http_proxy=${proxy:-${http_proxy:-}} debootstrap --variant=minbase \
@@ -71,12 +79,7 @@ cell() {
 
 hack/install-servers.sh
 make_root
-
-# In this namespace the folder has the /proc that an Erlang node reads; it ends with this script.
-if [[ -z ${PARKING_MATRIX_NAMESPACE:-} ]]; then
-  PARKING_MATRIX_NAMESPACE=1 exec unshare --mount --propagation private "$0" "$@"
-fi
-mount -t proc proc "$root/proc"
+mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" # an Erlang node reads it
 cp /etc/hosts "$root/etc/hosts"
 
 # The servers that were asked for by name are not the matrix's.

@@ -69,8 +69,8 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 }
 
 // StartRabbitMQ starts a new node that keeps its data in dir, or in a temporary folder when dir is
-// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a *NotInstalledError when there is no
-// RabbitMQ on this machine. The caller calls Close.
+// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a
+// *NotInstalledError when there is no RabbitMQ on this machine. The caller calls Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")

@@ -42,8 +42,8 @@ type Redis struct {
 }
 
 // StartRedis starts a new server that keeps its data in dir, or in a temporary folder when dir is
-// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a *NotInstalledError when there is no
-// such program on this machine. The caller calls Close.
+// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a
+// *NotInstalledError when there is no such program on this machine. The caller calls Close.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_REDIS_ROOT")
