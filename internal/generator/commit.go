@@ -9,8 +9,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// commitBatch bounds the events of one confirmation, so that no step holds the store up for long.
-const commitBatch = 512
+const (
+	// commitBatch bounds the events of one confirmation, so that no step holds the store up for long.
+	commitBatch = 512
+	// commitInterval is the time between two commits. It gathers events, as plates do not become available
+	// for their exit that soon anyway: a commit costs the store the same for one event as for a hundred.
+	commitInterval = 10 * time.Millisecond
+)
 
 // committer tells the store which events of a partition the broker has confirmed, and forgets them once
 // the store durably knows.
@@ -35,21 +40,31 @@ func (c *committer) register(ctx context.Context) error {
 // commit keeps the store up to date until ctx ends or, once stopping is closed, until nothing is left to
 // be confirmed. It fails when the store lost what was durable.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
+	interval := time.NewTimer(0)
+	defer interval.Stop()
 	for stopped := false; ; {
 		durable, ready, next := c.tracker.marks()
-		switch {
-		case durable < ready:
+		if stopped && durable == next {
+			return nil
+		}
+		// Either there is something to do, and the interval is waited for, or the other way round.
+		var moved <-chan struct{}
+		var elapsed <-chan time.Time
+		if durable == ready {
+			moved = c.tracker.moved
+		} else {
+			elapsed = interval.C
+		}
+		select {
+		case <-moved:
+		case <-elapsed:
 			if err := c.confirmReady(ctx); err != nil {
 				return err
 			}
-			continue
-		case stopped && durable == next:
-			return nil
-		}
-		select {
-		case <-c.tracker.moved:
+			interval.Reset(commitInterval)
 		case <-stopping:
 			stopped, stopping = true, nil
+			interval.Reset(0)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -141,7 +141,7 @@ func TestTheStoreHearsOfAnEventOnlyAfterAllBeforeItAreConfirmed(t *testing.T) {
 			want    int
 		}{{2, 0}, {0, 1}, {1, 3}} {
 			c.tracker.confirm(step.confirm)
-			synctest.Wait()
+			pass(commitInterval)
 			if got := len(s.events(testRun, 0)); got != step.want {
 				t.Errorf("after the confirm of %d the store has %d events, want %d", step.confirm, got, step.want)
 			}

@@ -32,7 +32,7 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics of at most one generator of each type; nil means no metrics.
 	Registerer prometheus.Registerer
-	// Run names the run, and must be unique to this generator; empty draws one.
+	// Run names the run, as event.NewRun does, and must be unique to this generator; empty draws one.
 	Run string
 	// ExitAtEnd makes Run return when the schedule is over. Otherwise it waits for an update that prolongs
 	// the schedule, until its context ends.
@@ -69,21 +69,22 @@ type Generator struct {
 	epoch time.Time
 	// published counts the events that the publisher took, the last of them lastSent after epoch.
 	published, lastSent atomic.Int64
-	// matched and confirmed count the confirmed events, the former those with intent matched.
+	// confirmed counts the events that the broker confirmed, matched those of them with that intent.
 	confirmed, matched atomic.Int64
 }
 
-// NewEntry returns a generator of entries. It fails when the metrics cannot be registered.
+// NewEntry returns a generator of entries. It fails when Run is not a run or the metrics cannot be
+// registered.
 func NewEntry(o Options) (*Generator, error) {
 	g := newGenerator(o, event.TypeEntry, store.CounterEntries, entryPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
 		return event.AppendEntry(b, event.Entry{ID: id, Plate: plate, At: at})
 	}
 	g.source = &entries{sequence: sequence.New(g.seed), partitions: g.partitions}
-	return g, g.register(o.Registerer)
+	return g, g.check(o.Registerer)
 }
 
-// NewExit returns a generator of exits. It fails when the metrics cannot be registered.
+// NewExit returns a generator of exits. It fails as NewEntry does.
 func NewExit(o Options) (*Generator, error) {
 	g := newGenerator(o, event.TypeExit, store.CounterExits, exitPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
@@ -99,7 +100,7 @@ func NewExit(o Options) (*Generator, error) {
 		run:        g.run,
 		metrics:    g.metrics,
 	}
-	return g, g.register(o.Registerer)
+	return g, g.check(o.Registerer)
 }
 
 func newGenerator(o Options, t event.Type, counter store.Counter, pacing func(*plan.Plan) pacing) *Generator {
@@ -144,7 +145,12 @@ func newGenerator(o Options, t event.Type, counter store.Counter, pacing func(*p
 	return g
 }
 
-func (g *Generator) register(r prometheus.Registerer) error {
+// check makes sure that what this generator publishes will be known as generated, and seen in metrics.
+func (g *Generator) check(r prometheus.Registerer) error {
+	if _, ok := event.ParseID(event.ID{Run: g.run}.String()); !ok {
+		return fmt.Errorf("the run %q does not consist of %d characters of 0-9 and a-v: leave it empty to draw one",
+			g.run, event.RunLength)
+	}
 	if r == nil {
 		return nil
 	}

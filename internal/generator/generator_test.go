@@ -305,7 +305,7 @@ func TestAPlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 		for _, confirmed := range publisher.release() {
 			confirmed()
 		}
-		synctest.Wait()
+		pass(commitInterval)
 		within(t, "plates in the pool after the confirms", len(s.pool(0)), 10, 10)
 		within(t, "outstanding events after the confirms", int(r.Stats().Outstanding), 0, 0)
 		r.finish(t)
@@ -390,7 +390,7 @@ func TestAStoreThatIsDownDoesNotStopPublishingUntilTheBound(t *testing.T) {
 		within(t, "events after 6 s", int(r.Stats().Published), 12_000, 12_000)
 		pass(time.Minute)
 		within(t, "outstanding events after a minute", int(r.Stats().Outstanding), maxOutstanding, maxOutstanding)
-		within(t, "events in the store", len(s.events(testRun, 0)), 1_999, 2_001)
+		within(t, "events in the store", len(s.events(testRun, 0)), 1_950, 2_000)
 		if lag := r.Stats().Lag; lag < 30*time.Second {
 			t.Errorf("the lag is %s, want it to tell of the time that nothing was published", lag)
 		}
@@ -400,7 +400,8 @@ func TestAStoreThatIsDownDoesNotStopPublishingUntilTheBound(t *testing.T) {
 			t.Errorf("the lag is %s after the store is back, want none", lag)
 		}
 		r.finish(t)
-		within(t, "events in the store in the end", len(s.events(testRun, 0)), 135_999, 136_001)
+		within(t, "events", len(publisher.sent()), 135_999, 136_001)
+		within(t, "events in the store in the end", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
 	})
 }
 
@@ -645,6 +646,18 @@ func TestAStoreThatLostEverythingEndsTheRun(t *testing.T) {
 			t.Errorf("the generator ended with %v, want that the store lost data", err)
 		}
 	})
+}
+
+func TestARunThatWouldNotBeKnownAsGeneratedIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, run := range []string{"short", "0123456789-bc", "0123456789abC", "0123456789abcd"} {
+		o := Options{Plan: testPlan(1), Publisher: &fakePublisher{}, Store: newFakeStore(), Run: run}
+		for name, construct := range map[string]constructor{"entries": NewEntry, "exits": NewExit} {
+			if _, err := construct(o); err == nil || !strings.Contains(err.Error(), run) {
+				t.Errorf("a generator of %s for run %q fails with %v, want an error that names the run", name, run, err)
+			}
+		}
+	}
 }
 
 func TestMetrics(t *testing.T) {
