@@ -1,0 +1,75 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// outage is how long the summary API is down; PARKING_FAULTS_OUTAGE names another length, such as 5m.
+const outage = 15 * time.Second
+
+// maxProcessorMemory is the most that a processor may hold in memory, in KiB, while the API is down: what
+// it has taken from its queues is bounded by the prefetch, and everything else waits in the broker.
+const maxProcessorMemory = 512 << 10
+
+func TestAnOutageOfTheSummaryAPICostsNothingButDelay(t *testing.T) {
+	length := outage
+	if text := os.Getenv("PARKING_FAULTS_OUTAGE"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("PARKING_FAULTS_OUTAGE: %v", err)
+		}
+	}
+	s := startSimulation(t, "-race")
+	if err := s.pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.stack.Summaries.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	<-ctx.Done()
+	for _, p := range s.stack.Processors {
+		if held := residentMemory(t, p.Pid()); held > maxProcessorMemory {
+			t.Errorf("%s holds %d KiB after an outage of %s, want at most %d", p.Name, held, length, maxProcessorMemory)
+		}
+	}
+	if err := s.stack.Summaries.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.stopGenerators(t)
+	s.waitEmpty(t, "entry", "exit", "retry")
+
+	report := s.audit(t)
+	if report.Verdict != "PASS" {
+		t.Errorf("verdict is %s: %s", report.Verdict, strings.Join(report.Reasons, "; "))
+	}
+	if stored := s.storedSummaries(t); stored != report.Ledger.Matched || stored == 0 {
+		t.Errorf("the API holds %d summaries, want one for each of the %d matched exits", stored, report.Ledger.Matched)
+	}
+	if dead := report.Ledger.DeadLettered; dead != 0 {
+		t.Errorf("%d events were dead-lettered although nothing was wrong with them", dead)
+	}
+}
+
+// residentMemory reads VmRSS, in KiB, from proc_pid_status(5).
+func residentMemory(t *testing.T, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var held int64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &held); n == 1 {
+			return held
+		}
+	}
+	t.Fatalf("the status of process %d has no VmRSS", pid)
+	return 0
+}
