@@ -1,0 +1,151 @@
+package resources_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// apiServer starts an API server for the test, with a namespace that enforces the restricted Pod Security
+// Standard. The test is skipped when there is none to start, or fails when PARKING_TEST_REQUIRE=1.
+func apiServer(t *testing.T) client.Client {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		const missing = "KUBEBUILDER_ASSETS is not set: let it name the folder that hack/envtest.sh prints"
+		if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	environment := &envtest.Environment{CRDs: []*apiextensionsv1.CustomResourceDefinition{
+		definition(resources.ServiceMonitorKind(), "servicemonitors", serviceMonitorSpec()),
+		definition(resources.PrometheusRuleKind(), "prometheusrules", prometheusRuleSpec()),
+	}}
+	config, err := environment.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := environment.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "lot", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+	}}
+	if err := c.Create(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// definition is a CRD of the Prometheus Operator with the fields that are used here.
+func definition(kind schema.GroupVersionKind, plural string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
+	return &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind.Kind, ListKind: kind.Kind + "List", Plural: plural},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: kind.Version, Served: true, Storage: true,
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: fields(map[string]apiextensionsv1.JSONSchemaProps{"spec": spec})},
+			}},
+		},
+	}
+}
+
+func fields(properties map[string]apiextensionsv1.JSONSchemaProps) *apiextensionsv1.JSONSchemaProps {
+	return &apiextensionsv1.JSONSchemaProps{Type: "object", Properties: properties}
+}
+
+func text(pattern string) apiextensionsv1.JSONSchemaProps {
+	return apiextensionsv1.JSONSchemaProps{Type: "string", Pattern: pattern}
+}
+
+func listOf(item apiextensionsv1.JSONSchemaProps) apiextensionsv1.JSONSchemaProps {
+	return apiextensionsv1.JSONSchemaProps{Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &item}}
+}
+
+func texts() apiextensionsv1.JSONSchemaProps {
+	item := text("")
+	return apiextensionsv1.JSONSchemaProps{Type: "object", AdditionalProperties: &apiextensionsv1.JSONSchemaPropsOrBool{Schema: &item}}
+}
+
+// prometheusTime is what a duration of Prometheus looks like.
+const prometheusTime = `^([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
+
+func serviceMonitorSpec() apiextensionsv1.JSONSchemaProps {
+	return *fields(map[string]apiextensionsv1.JSONSchemaProps{
+		"selector": *fields(map[string]apiextensionsv1.JSONSchemaProps{"matchLabels": texts()}),
+		"endpoints": listOf(*fields(map[string]apiextensionsv1.JSONSchemaProps{
+			"port": text(""), "path": text(""), "interval": text(prometheusTime),
+			"relabelings": listOf(*fields(map[string]apiextensionsv1.JSONSchemaProps{
+				"sourceLabels": listOf(text("^[a-zA-Z_][a-zA-Z0-9_]*$")), "targetLabel": text(""),
+			})),
+		})),
+	})
+}
+
+func prometheusRuleSpec() apiextensionsv1.JSONSchemaProps {
+	return *fields(map[string]apiextensionsv1.JSONSchemaProps{
+		"groups": listOf(*fields(map[string]apiextensionsv1.JSONSchemaProps{
+			"name": text(""),
+			"rules": listOf(*fields(map[string]apiextensionsv1.JSONSchemaProps{
+				"record": text(""), "alert": text(""), "expr": text(""), "for": text(prometheusTime), "labels": texts(), "annotations": texts(),
+			})),
+		})),
+	})
+}
+
+func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
+	t.Parallel()
+	c := apiServer(t)
+	for name, in := range simulations(t) {
+		objects := build(t, in)
+		for _, object := range objects {
+			if err := dryRun(t.Context(), c, &unstructured.Unstructured{Object: asMap(t, object)}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for workload, template := range templates(t, objects) {
+			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+			pod.Namespace, pod.Name = in.Simulation.Namespace, workload+"-0"
+			// The claims of a StatefulSet become volumes of its pods.
+			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
+			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
+				t.Errorf("%s: a pod of %s: %v", name, workload, err)
+			}
+		}
+	}
+}
+
+// dryRun applies an object as the operator does, but for that nothing is stored. Fields that the server
+// does not know are faults, as the operator would apply them again and again.
+func dryRun(ctx context.Context, c client.Client, u *unstructured.Unstructured) error {
+	return c.Patch(ctx, u, client.Apply, client.DryRunAll, client.FieldOwner("test"), client.ForceOwnership, client.FieldValidation("Strict")) //nolint:staticcheck // Apply takes no field validation
+}
+
+func missingVolumes(spec corev1.PodSpec) []corev1.Volume {
+	for _, volume := range spec.Volumes {
+		if volume.Name == "data" {
+			return nil
+		}
+	}
+	return []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+	}}}
+}

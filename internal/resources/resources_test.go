@@ -1,0 +1,449 @@
+package resources_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// update writes the golden files instead of comparing with them.
+var update = flag.Bool("update", false, "write the golden files")
+
+// The passwords of the tests, which nothing but Secrets may hold.
+const (
+	brokerPassword = "bRoKeRpAsSwOrD0123456789"
+	erlangCookie   = "eRlAnGcOoKiE0123456789"
+	redisPassword  = "rEdIsPaSsWoRd0123456789"
+)
+
+// input is what objects are built from for a simulation whose spec is in YAML's flow style.
+func input(t testing.TB, name, spec string) resources.Input {
+	t.Helper()
+	sim := &v1alpha1.ParkingSimulation{}
+	manifest := "metadata: {name: " + name + ", namespace: lot, uid: 0a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e}\nspec: {" + spec + "}\n"
+	if err := yaml.UnmarshalStrict([]byte(manifest), sim); err != nil {
+		t.Fatal(err)
+	}
+	sim.Default()
+	start := metav1.NewTime(time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC))
+	return resources.Input{
+		Simulation: sim,
+		Images: resources.Images{
+			Parking: "registry.example.com/parking:v1", RabbitMQ: "rabbitmq:4", Redis: "redis:8", RedisExporter: "redis-exporter:v1",
+			PullPolicy: corev1.PullIfNotPresent, PullSecrets: []string{"registry"},
+		},
+		Credentials: resources.Credentials{
+			BrokerUser: "parking", BrokerPassword: brokerPassword, ErlangCookie: erlangCookie, RedisPassword: redisPassword,
+		},
+		StartTime:         &start,
+		Served:            resources.Served{ServiceMonitors: true, PrometheusRules: true},
+		OperatorNamespace: "parking-system",
+	}
+}
+
+func build(t testing.TB, in resources.Input) []client.Object {
+	t.Helper()
+	objects, err := resources.Build(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
+}
+
+// find returns the object of a kind and a name.
+func find[O client.Object](t testing.TB, objects []client.Object, name string) O {
+	t.Helper()
+	for _, object := range objects {
+		if found, ok := object.(O); ok && found.GetName() == name {
+			return found
+		}
+	}
+	var none O
+	t.Fatalf("no %T is named %s among %v", none, name, keys(t, objects))
+	return none
+}
+
+func scheme(t testing.TB) *runtime.Scheme {
+	t.Helper()
+	s := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// keys are kinds and names, in order.
+func keys(t testing.TB, objects []client.Object) []string {
+	t.Helper()
+	s := scheme(t)
+	list := make([]string, len(objects))
+	for i, object := range objects {
+		list[i] = kind(t, s, object) + " " + object.GetName()
+	}
+	return list
+}
+
+func kind(t testing.TB, s *runtime.Scheme, object client.Object) string {
+	t.Helper()
+	k, err := apiutil.GVKForObject(object, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Kind
+}
+
+// simulations are those whose objects have golden files: each says what it is for.
+func simulations(t testing.TB) map[string]resources.Input {
+	managed := input(t, "managed", `duration: 30m, rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}}, partitions: 2},
+		objectives: {processingP99: 5ms, endToEndP99: 1s}, monitoring: {labels: {release: prometheus}, interval: 1500ms},
+		processor: {template: {metadata: {labels: {team: parking}, annotations: {note: hello}},
+		  spec: {nodeSelector: {disk: ssd}, containers: [{name: parking, env: [{name: TZ, value: UTC}]}, {name: sidecar, image: "sidecar:v1", securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}`)
+	external := input(t, "external", `rabbitmq: {secretRef: {name: broker}, queueType: Classic}, redis: {secretRef: {name: store}},
+		summaryAPI: {url: "https://visits.example.com/v1/visits", secretRef: {name: visits-api}}, processor: {replicas: 1}`)
+	external.Credentials = resources.Credentials{}
+	external.Served = resources.Served{}
+	cluster := input(t, "cluster", `suspend: true, rabbitmq: {clusterRef: {name: rabbit, namespace: messaging}}, redis: {managed: {storage: {size: "0"}, resources: {limits: {memory: 1Gi}}}},
+		summaryAPI: {managed: {storage: {size: "0"}}}, monitoring: {serviceMonitors: Disabled, rules: Disabled, dashboards: Disabled}`)
+	cluster.StartTime = nil
+	cluster.Images.RedisExporter = ""
+	cluster.Images.PullPolicy, cluster.Images.PullSecrets = "", nil
+	cluster.OperatorNamespace = ""
+	cluster.BrokerAddress = map[string][]byte{
+		"type": []byte("rabbitmq"), "host": []byte("rabbit.messaging.svc"), "port": []byte("5672"),
+		"username": []byte("default_user"), "password": []byte(brokerPassword),
+	}
+	return map[string]resources.Input{"managed": managed, "external": external, "cluster": cluster}
+}
+
+func TestObjectsAreThoseOfTheirGoldenFiles(t *testing.T) {
+	t.Parallel()
+	for name, in := range simulations(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := filepath.Join("testdata", name)
+			objects := build(t, in)
+			golden := map[string][]byte{"order.txt": []byte(strings.Join(keys(t, objects), "\n") + "\n")}
+			for _, object := range objects {
+				golden[goldenName(t, object)] = manifest(t, object)
+			}
+			if *update {
+				writeGolden(t, folder, golden)
+			}
+			compareGolden(t, folder, golden)
+		})
+	}
+}
+
+// goldenName is made of the kind and of what the name appends to the simulation's.
+func goldenName(t *testing.T, object client.Object) string {
+	_, suffix, _ := strings.Cut(object.GetName(), "-")
+	return strings.ToLower(kind(t, scheme(t), object)) + "-" + suffix + ".yaml"
+}
+
+// manifest is the object as kubectl would show it, without status.
+func manifest(t testing.TB, object client.Object) []byte {
+	t.Helper()
+	text, err := yaml.Marshal(asMap(t, object))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func asMap(t testing.TB, object client.Object) map[string]any {
+	t.Helper()
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gvk, err := apiutil.GVKForObject(object, scheme(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{Object: content}
+	u.SetGroupVersionKind(gvk)
+	delete(content, "status")
+	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
+	return content
+}
+
+func writeGolden(t *testing.T, folder string, golden map[string][]byte) {
+	t.Helper()
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range golden {
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func compareGolden(t *testing.T, folder string, golden map[string][]byte) {
+	t.Helper()
+	for name, got := range golden {
+		want, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Errorf("%v; run the test with -update to write it", err)
+			continue
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s/%s (-want +got):\n%s", folder, name, diff)
+		}
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if _, ok := golden[entry.Name()]; !ok {
+			t.Errorf("%s/%s belongs to no object; run the test with -update to remove it", folder, entry.Name())
+		}
+	}
+}
+
+func TestTheSameInputBuildsTheSame(t *testing.T) {
+	t.Parallel()
+	for name, in := range simulations(t) {
+		before := in.Simulation.DeepCopy()
+		first, second := build(t, in), build(t, in)
+		if diff := cmp.Diff(first, second); diff != "" {
+			t.Errorf("%s: two builds differ:\n%s", name, diff)
+		}
+		if diff := cmp.Diff(before, in.Simulation); diff != "" {
+			t.Errorf("%s: building changed the simulation:\n%s", name, diff)
+		}
+	}
+}
+
+func TestNothingButSecretsHoldsAPassword(t *testing.T) {
+	t.Parallel()
+	for name, in := range simulations(t) {
+		for _, object := range build(t, in) {
+			if _, ok := object.(*corev1.Secret); ok {
+				continue
+			}
+			text := manifest(t, object)
+			for _, password := range []string{brokerPassword, erlangCookie, redisPassword} {
+				if bytes.Contains(text, []byte(password)) {
+					t.Errorf("%s: %T %s holds a password", name, object, object.GetName())
+				}
+			}
+		}
+	}
+}
+
+func TestEveryObjectBelongsToItsSimulation(t *testing.T) {
+	t.Parallel()
+	for name, in := range simulations(t) {
+		for _, object := range build(t, in) {
+			if !metav1.IsControlledBy(object, in.Simulation) || object.GetNamespace() != in.Simulation.Namespace ||
+				object.GetLabels()[resources.SimulationLabel] != in.Simulation.Name {
+				t.Errorf("%s: %T %s has owner %v, namespace %s and labels %v", name, object, object.GetName(),
+					object.GetOwnerReferences(), object.GetNamespace(), object.GetLabels())
+			}
+		}
+	}
+}
+
+func TestCredentialsAreReadBackFromTheirSecrets(t *testing.T) {
+	t.Parallel()
+	in := input(t, "managed", "")
+	objects := build(t, in)
+	got := resources.ReadCredentials(
+		find[*corev1.Secret](t, objects, "managed-rabbitmq").Data, find[*corev1.Secret](t, objects, "managed-redis").Data)
+	if diff := cmp.Diff(in.Credentials, got); diff != "" {
+		t.Errorf("credentials (-want +got):\n%s", diff)
+	}
+	if got := resources.ReadCredentials(nil, nil); got != (resources.Credentials{}) {
+		t.Errorf("without Secrets the credentials are %v, want none", got)
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		spec string
+		edit func(*resources.Input)
+		want string
+	}{
+		"a spec that is not valid":             {"exit: {matchPercent: 101}", nil, "spec.exit.matchPercent"},
+		"a template that is no PodSpec":        {"processor: {template: {spec: {containerz: []}}}", nil, "spec.processor.template.spec.containerz"},
+		"a template of the wrong type":         {"entry: {template: {spec: {nodeSelector: []}}}", nil, "spec.entry.template.spec.nodeSelector"},
+		"a container without name":             {"exit: {template: {spec: {containers: [{image: x}]}}}", nil, "spec.exit.template.spec: "},
+		"a container without image":            {"summaryAPI: {managed: {template: {spec: {containers: [{name: x}]}}}}", nil, "spec.summaryAPI.managed.template.spec: containers[0] needs a name and an image"},
+		"a template without containers":        {"exit: {template: {spec: {containers: null}}}", nil, `spec.exit.template.spec: must keep the container named "parking"`},
+		"a password that would end its line":   {"", func(in *resources.Input) { in.Credentials.BrokerPassword = "a\nb" }, "the password of RabbitMQ must be"},
+		"no password":                          {"", func(in *resources.Input) { in.Credentials.RedisPassword = "" }, "the password of Redis must be"},
+		"a cookie with a quote":                {"", func(in *resources.Input) { in.Credentials.ErlangCookie = "a'b" }, "the Erlang cookie of RabbitMQ must be"},
+		"a user name that would be a comment":  {"", func(in *resources.Input) { in.Credentials.BrokerUser = "#a" }, "the user name of RabbitMQ must be"},
+		"nothing at all instead of simulation": {"", func(in *resources.Input) { in.Simulation = nil }, "there is no simulation"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := input(t, "faulty", test.spec)
+			if test.edit != nil {
+				test.edit(&in)
+			}
+			objects, err := resources.Build(in)
+			if err == nil || !strings.Contains(err.Error(), test.want) || objects != nil {
+				t.Fatalf("error is %v with %d objects, want one with %q and none", err, len(objects), test.want)
+			}
+			for _, value := range []string{brokerPassword, redisPassword, "a'b", "#a", "a\nb"} {
+				if strings.Contains(err.Error(), value) {
+					t.Errorf("error %v shows a credential", err)
+				}
+			}
+		})
+	}
+}
+
+// planOf reads the plan that the objects hold, as a pod does.
+func planOf(t *testing.T, objects []client.Object, sim *v1alpha1.ParkingSimulation) *plan.Plan {
+	t.Helper()
+	config := find[*corev1.ConfigMap](t, objects, resources.PlanName(sim))
+	p, err := plan.Parse([]byte(config.Data[resources.PlanKey]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestThePlanIsSuspendedUntilTheStart(t *testing.T) {
+	t.Parallel()
+	in := input(t, "sim", "")
+	if p := planOf(t, build(t, in), in.Simulation); p.Suspended || !p.StartTime.Equal(in.StartTime.Time) {
+		t.Errorf("the plan is suspended: %v, and starts at %s; want one that runs from %s", p.Suspended, p.StartTime, in.StartTime)
+	}
+	in.StartTime = nil
+	if p := planOf(t, build(t, in), in.Simulation); !p.Suspended || !p.StartTime.IsZero() {
+		t.Errorf("without a start the plan is suspended: %v, and starts at %s", p.Suspended, p.StartTime)
+	}
+}
+
+// templates are the pod templates of all workloads, by the workload's name.
+func templates(t testing.TB, objects []client.Object) map[string]corev1.PodTemplateSpec {
+	t.Helper()
+	found := map[string]corev1.PodTemplateSpec{}
+	for _, object := range objects {
+		text, present, err := unstructured.NestedMap(asMap(t, object), "spec", "template")
+		if err != nil || !present {
+			continue
+		}
+		var template corev1.PodTemplateSpec
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(text, &template); err != nil {
+			t.Fatal(err)
+		}
+		found[object.GetName()] = template
+	}
+	return found
+}
+
+func TestEditsThatRollPods(t *testing.T) {
+	t.Parallel()
+	const base = "entry: {rate: 1}, rabbitmq: {managed: {replicas: 3}}"
+	tests := map[string]struct {
+		spec string
+		edit func(*resources.Input)
+		want []string
+	}{
+		"an edit of rates rolls none":                     {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
+		"suspending rolls none":                           {base + ", suspend: true", nil, nil},
+		"the start rolls none":                            {base, func(in *resources.Input) { in.StartTime = nil }, nil},
+		"scaling rolls none":                              {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
+		"monitoring that appears rolls none":              {base, func(in *resources.Input) { in.Served = resources.Served{} }, nil},
+		"another image of ours rolls what runs it":        {base, func(in *resources.Input) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
+		"another concurrency rolls the processors":        {base + ", processor: {concurrency: 7}", nil, []string{"sim-processor"}},
+		"another template rolls its pods":                 {base + ", exit: {template: {metadata: {labels: {a: b}}}}", nil, []string{"sim-exit"}},
+		"other resources of RabbitMQ roll its nodes":      {"rabbitmq: {managed: {replicas: 3, resources: {limits: {memory: 4Gi}}}}", nil, []string{"sim-rabbitmq"}},
+		"another password of Redis rolls it":              {base, func(in *resources.Input) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},
+		"another password of RabbitMQ rolls none":         {base, func(in *resources.Input) { in.Credentials.BrokerPassword = "other" }, nil},
+		"a summary API of one's own rolls the processors": {base + `, summaryAPI: {url: "https://example.com/"}`, nil, []string{"sim-processor", "sim-summaries"}},
+	}
+	before := templates(t, build(t, input(t, "sim", base)))
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := input(t, "sim", test.spec)
+			if test.edit != nil {
+				test.edit(&in)
+			}
+			after := templates(t, build(t, in))
+			var rolled []string
+			for _, workload := range []string{"sim-entry", "sim-exit", "sim-processor", "sim-rabbitmq", "sim-redis", "sim-summaries"} {
+				if !cmp.Equal(before[workload], after[workload]) {
+					rolled = append(rolled, workload)
+				}
+			}
+			if diff := cmp.Diff(test.want, rolled); diff != "" {
+				t.Errorf("rolled (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestATemplateCannotTakePodsFromTheirSelector(t *testing.T) {
+	t.Parallel()
+	spec := fmt.Sprintf("processor: {template: {metadata: {labels: {%s: other, %s: other, team: a}}}}", resources.SimulationLabel, resources.ComponentLabel)
+	in := input(t, "sim", spec)
+	labels := templates(t, build(t, in))["sim-processor"].Labels
+	for key, value := range resources.Selector(in.Simulation, resources.ComponentProcessor) {
+		if labels[key] != value {
+			t.Errorf("label %s is %s, want %s", key, labels[key], value)
+		}
+	}
+	if labels["team"] != "a" {
+		t.Errorf("labels are %v, want the user's team as well", labels)
+	}
+}
+
+func TestTheDashboardIsOfItsSimulation(t *testing.T) {
+	t.Parallel()
+	in := input(t, "rush-hour", "")
+	config := find[*corev1.ConfigMap](t, build(t, in), "rush-hour-dashboard")
+	var dashboard struct {
+		Title, UID string
+		Templating struct {
+			List []struct{ Name, Query string }
+		}
+	}
+	if err := json.Unmarshal([]byte(config.Data["parking-lot.rush-hour.json"]), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	const longestUID = 40
+	if dashboard.Title != "Parking simulation lot/rush-hour" || dashboard.UID == "" || len(dashboard.UID) > longestUID {
+		t.Errorf("title %q, uid %q", dashboard.Title, dashboard.UID)
+	}
+	got := map[string]string{}
+	for _, variable := range dashboard.Templating.List {
+		got[variable.Name] = variable.Query
+	}
+	want := map[string]string{"datasource": "prometheus", "namespace": "lot", "simulation": "rush-hour"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+}
