@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
@@ -106,8 +107,8 @@ func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []bro
 func (c *consumer) end(rest []broker.Delivery) {
 	c.leaveQueue()
 	rest = append(c.withdraw(), rest...)
-	for i := len(rest) - 1; i >= 0; i-- { // each goes to the front
-		_ = rest[i].Settler.Requeue() // a session that is lost has requeued it
+	for _, d := range slices.Backward(rest) { // each goes to the front
+		_ = d.Settler.Requeue() // a session that is lost has requeued it
 	}
 }
 

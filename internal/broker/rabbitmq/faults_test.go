@@ -25,11 +25,7 @@ import (
 func TestServerInTrouble(t *testing.T) {
 	t.Parallel()
 	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
-	for _, queueType := range []plan.QueueType{plan.QueueTypeQuorum, plan.QueueTypeClassic} {
-		t.Run("no message of a stream is lost, in a queue of type "+string(queueType), func(t *testing.T) {
-			losesNothing(t, server, queueType)
-		})
-	}
+	t.Run("no message of a stream is lost", func(t *testing.T) { losesNothing(t, server) })
 	t.Run("a message that a full queue refuses is published again until it is taken", func(t *testing.T) {
 		publishesWhatIsRefused(t, server)
 	})
@@ -62,9 +58,9 @@ func (s *ownServer) setAlarm(t *testing.T, on bool) {
 	s.ctl(t, "set_vm_memory_high_watermark", watermark)
 }
 
-// losesNothing breaks the server in the middle of a stream of messages, in one way after the other, and
+// losesNothing breaks the server in the middle of two streams of messages, in one way after the other, and
 // finds each message confirmed once and none lost.
-func losesNothing(t *testing.T, server *ownServer, queueType plan.QueueType) {
+func losesNothing(t *testing.T, server *ownServer) {
 	faults := []struct {
 		name   string
 		happen func()
@@ -92,13 +88,21 @@ func losesNothing(t *testing.T, server *ownServer, queueType plan.QueueType) {
 		}},
 	}
 	log := &logBuffer{}
-	s := startStream(t, server.URI(), queueType, log)
-	for _, fault := range faults {
-		s.awaitProgress(t, "before "+fault.name)
-		fault.happen()
-		s.awaitProgress(t, "after "+fault.name)
+	streams := []*stream{
+		startStream(t, server.URI(), plan.QueueTypeQuorum, log), startStream(t, server.URI(), plan.QueueTypeClassic, log),
 	}
-	s.finish(t)
+	for _, fault := range faults {
+		for _, s := range streams {
+			s.awaitProgress(t, "before "+fault.name)
+		}
+		fault.happen()
+		for _, s := range streams {
+			s.awaitProgress(t, "after "+fault.name)
+		}
+	}
+	for _, s := range streams {
+		s.finish(t)
+	}
 	uri, _ := url.Parse(server.URI())
 	assertNoPassword(t, log, uri)
 	if t.Failed() {

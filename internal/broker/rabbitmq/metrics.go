@@ -63,8 +63,8 @@ func (c *collectors) register(registerer prometheus.Registerer) error {
 
 func registerOne[C prometheus.Collector](registerer prometheus.Registerer, collector *C) error {
 	err := registerer.Register(*collector)
-	var registered prometheus.AlreadyRegisteredError
-	if !errors.As(err, &registered) {
+	registered, ok := errors.AsType[prometheus.AlreadyRegisteredError](err)
+	if !ok {
 		return err
 	}
 	existing, same := registered.ExistingCollector.(C)

@@ -443,7 +443,7 @@ func TestOptionsThatCannotBeAreAnErrorThatNamesTheOption(t *testing.T) {
 		"delivery limit": func(o *rabbitmq.Options) { o.DeliveryLimit = -1 },
 		"window":         func(o *rabbitmq.Options) { o.Window = -1 },
 		"component":      func(o *rabbitmq.Options) { o.Component = strings.Repeat("x", 256) },
-		"255 bytes":      func(o *rabbitmq.Options) { o.Exchange = strings.Repeat("x", 240) },
+		"255 bytes":      func(o *rabbitmq.Options) { o.Exchange = strings.Repeat("x", 250) },
 	} {
 		options := valid
 		change(&options)

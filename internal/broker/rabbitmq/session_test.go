@@ -84,6 +84,19 @@ func (p *planned) settledButHeld() int {
 	return count
 }
 
+// settleAtRandom settles a delivery, which is an error when it is settled already.
+func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
+	d := p.held[tag]
+	from, wrong := d.verdict, false
+	if from == acknowledged || from == requeued {
+		from, wrong = unsettled, true
+	}
+	to := rapid.SampledFrom([]verdict{acknowledged, acknowledged, requeued, reserved}).Draw(t, "verdict")
+	if err := p.session.settle(d, from, to); (err != nil) != wrong {
+		t.Fatalf("settling returned %v", err)
+	}
+}
+
 func TestSessionTellsTheServerEachVerdictOnceAndInTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -91,24 +104,15 @@ func TestSessionTellsTheServerEachVerdictOnceAndInTime(t *testing.T) {
 		p := newPlanned(prefetch)
 		t.Repeat(map[string]func(*rapid.T){
 			"deliver": func(t *rapid.T) {
-				if len(p.held) == prefetch {
-					t.Skip("no credit")
+				for range rapid.IntRange(0, prefetch-len(p.held)).Draw(t, "deliveries") {
+					p.deliver()
 				}
-				p.deliver()
 			},
 			"settle": func(t *rapid.T) {
-				if len(p.held) == 0 {
-					t.Skip("nothing to settle")
-				}
-				tag := rapid.SampledFrom(slices.Sorted(maps.Keys(p.held))).Draw(t, "tag")
-				from := p.held[tag].verdict
-				to := rapid.SampledFrom([]verdict{acknowledged, acknowledged, requeued, reserved}).Draw(t, "verdict")
-				wrong := from == acknowledged || from == requeued
-				if wrong {
-					from = unsettled
-				}
-				if err := p.session.settle(p.held[tag], from, to); (err != nil) != wrong {
-					t.Fatalf("settling returned %v", err)
+				for _, tag := range slices.Sorted(maps.Keys(p.held)) {
+					if rapid.Bool().Draw(t, "settle") {
+						p.settleAtRandom(t, tag)
+					}
 				}
 			},
 			"flush": func(t *rapid.T) {

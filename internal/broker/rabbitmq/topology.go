@@ -106,8 +106,8 @@ func (t topology) declare(channel *amqp.Channel, routes []route) error {
 }
 
 func explainDeclare(what string, err error) error {
-	var refusal *amqp.Error
-	if !errors.As(err, &refusal) {
+	refusal, ok := errors.AsType[*amqp.Error](err)
+	if !ok {
 		return fmt.Errorf("declare %s: %w", what, err)
 	}
 	switch refusal.Code {
@@ -229,6 +229,6 @@ func (a *administration) remove(r route) error {
 }
 
 func isNotFound(err error) bool {
-	var refusal *amqp.Error
-	return errors.As(err, &refusal) && refusal.Code == amqp.NotFound
+	refusal, ok := errors.AsType[*amqp.Error](err)
+	return ok && refusal.Code == amqp.NotFound
 }

@@ -153,8 +153,7 @@ func (r impatientReader) Read(p []byte) (int, error) {
 // withoutAddresses drops from a network error the addresses that differ from one connection to the next,
 // so that the same fault has the same text each time.
 func withoutAddresses(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
 	return err
