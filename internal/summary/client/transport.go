@@ -77,6 +77,7 @@ func (t *transport) send(ctx context.Context, body []byte, header http.Header, l
 	if err != nil {
 		return nil, fault{err: err, text: line(creds.redact(explain(err), request))}
 	}
+	defer func() { _ = response.Body.Close() }() // of what was only read
 	r := receive(response, limit)
 	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
 		t.secret.expire()
@@ -89,7 +90,6 @@ func (t *transport) send(ctx context.Context, body []byte, header http.Header, l
 
 // receive reads an answer.
 func receive(response *http.Response, limit int64) *reply {
-	defer func() { _ = response.Body.Close() }() // of what was only read
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit))
 	r := &reply{status: response.StatusCode, header: response.Header, body: body, truncated: err != nil}
 	if err == nil {
