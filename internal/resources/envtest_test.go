@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -121,6 +122,7 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		checkAppliedOnce(t, c, objects)
 		for workload, template := range templates(t, objects) {
 			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 			pod.Namespace, pod.Name = in.Simulation.Namespace, workload+"-0"
@@ -128,6 +130,20 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
 				t.Errorf("%s: a pod of %s: %v", name, workload, err)
+			}
+		}
+	}
+}
+
+// checkAppliedOnce checks that what the server makes of the objects is what was asked for, in the same
+// spelling: else the operator would apply them at every reconcile.
+func checkAppliedOnce(t *testing.T, c client.Client, objects []client.Object) {
+	t.Helper()
+	applier := apply.New(c, c, scheme(t))
+	for _, want := range []apply.Result{apply.Created, apply.Unchanged} {
+		for _, object := range objects {
+			if got, err := applier.Apply(t.Context(), object, nil); err != nil || got != want {
+				t.Errorf("applying %T %s came to %q (%v), want %q", object, object.GetName(), got, err, want)
 			}
 		}
 	}

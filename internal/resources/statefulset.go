@@ -53,7 +53,6 @@ func (b *builder) statefulSet(s set) client.Object {
 // claim has no labels but those that never change, as a StatefulSet's claims cannot be edited.
 func (b *builder) claim(c Component, s v1alpha1.StorageSpec) corev1.PersistentVolumeClaim {
 	claim := corev1.PersistentVolumeClaim{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: Selector(b.sim, c)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
