@@ -2,6 +2,7 @@ package summary
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -21,6 +22,8 @@ const (
 	// retryAfter is how long callers are asked to wait when the database fails: most of its faults take an
 	// operator to end.
 	retryAfter = time.Second
+	// postTimeout bounds a Post: far more than a transaction takes on a disk that works.
+	postTimeout = 10 * time.Second
 )
 
 // Service stores summaries for concurrent callers. A single writer commits what gathered while its
@@ -45,9 +48,16 @@ type request struct {
 	// that has left.
 	done chan error
 
-	// one and outcome are room for a request of a single summary.
+	// one and outcome are room for a request of a single summary, timer ends the wait for it.
 	one     [1]event.Summary
 	outcome [1]Outcome
+	timer   *time.Timer
+}
+
+func newRequest() *request {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return &request{done: make(chan error, 1), timer: timer}
 }
 
 // New returns a service that owns db, with its writer started. It ends with Close.
@@ -60,7 +70,7 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 		db: db, log: log, metrics: in,
 		queue:   make(chan *request, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
-		requests: sync.Pool{New: func() any { return &request{done: make(chan error, 1)} }},
+		requests: sync.Pool{New: func() any { return newRequest() }},
 	}
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
@@ -85,14 +95,15 @@ func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outco
 		}
 	}
 	r := &request{summaries: summaries, outcomes: make([]Outcome, len(summaries)), done: make(chan error, 1)}
-	if err := s.submit(ctx, r); err != nil {
+	if err := s.submit(ctx, r, nil); err != nil {
 		return nil, err
 	}
 	return r.outcomes, nil
 }
 
 // Post stores one summary. It returns nil if the summary is stored, now or before; a *RejectedError if it
-// cannot be, or if another one stands under its identifier; and else an error as Store does.
+// cannot be, or if another one stands under its identifier; and else an error as Store does. It takes some
+// seconds at most, even if the database hangs.
 func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	if err := Validate(summary); err != nil {
 		return err
@@ -100,7 +111,10 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	r := s.requests.Get().(*request) //nolint:forcetypeassert // nothing else is ever put there
 	r.one[0] = summary
 	r.summaries, r.outcomes = r.one[:], r.outcome[:]
-	if err := s.submit(ctx, r); err != nil {
+	r.timer.Reset(postTimeout)
+	err := s.submit(ctx, r, r.timer.C)
+	r.timer.Stop()
+	if err != nil {
 		return err // and leave r to the writer, which may still hold it
 	}
 	outcome := r.outcomes[0]
@@ -138,20 +152,24 @@ func (s *Service) Stats(ctx context.Context) (Stats, error) {
 // Close stores what was submitted before and closes the database. Calls that come later fail with ErrClosed.
 func (s *Service) Close() error { return s.close() }
 
-// submit hands a request to the writer and waits for its answer.
-func (s *Service) submit(ctx context.Context, r *request) error {
+// submit hands a request to the writer and waits for its answer, until ctx or time ends.
+func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Time) error {
 	select {
 	case s.queue <- r:
 	case <-s.closing:
 		return errServiceClosed()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the database: %w", ctx.Err())
+	case <-timeout:
+		return unavailable(errHangs)
 	}
 	select {
 	case err := <-r.done:
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the database: %w", ctx.Err())
+	case <-timeout:
+		return unavailable(errHangs)
 	case <-s.stopped:
 	}
 	select {
@@ -161,6 +179,9 @@ func (s *Service) submit(ctx context.Context, r *request) error {
 		return errServiceClosed()
 	}
 }
+
+// errHangs is the cause when the database does not answer in time.
+var errHangs = errors.New("the database of summaries hangs; look at its volume")
 
 func errServiceClosed() error {
 	return &UnavailableError{Err: fmt.Errorf("the summary service is %w", ErrClosed), After: retryAfter}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -197,6 +198,29 @@ func TestPostGivesUpWithItsContext(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestPostGivesUpOnADatabaseThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // in which time passes as soon as everybody waits
+		db, v := newFake(), newVisits()
+		s, _ := serve(t, db, slog.New(slog.DiscardHandler))
+		start := time.Now()
+		done := make(chan error)
+		go func() { done <- s.Post(context.Background(), v.take()) }()
+		<-db.entered
+		err := <-done
+		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "hangs") {
+			t.Errorf("error is %v, want one that says that the database hangs", err)
+		}
+		if took := time.Since(start); took != 10*time.Second {
+			t.Errorf("it took %v, want 10 s", took)
+		}
+		db.result <- nil
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestCloseStoresWhatIsQueuedAndRefusesWhatComesLater(t *testing.T) {

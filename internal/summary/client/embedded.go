@@ -136,7 +136,7 @@ func (c *Embedded) post(batch []*item) {
 		finish(batch, c.unavailable(err))
 	case r.success():
 		c.finishEach(batch, r)
-	case permanent(r.status) && len(batch) > 1:
+	case len(batch) > 1 && (permanent(r.status) && r.isProblem() || r.status == http.StatusRequestEntityTooLarge):
 		half := len(batch) / 2
 		c.post(batch[:half])
 		c.post(batch[half:])

@@ -206,6 +206,15 @@ func TestEachPostGetsItsOwnResult(t *testing.T) {
 				_, _ = io.WriteString(w, line201(s))
 			}
 		}, []string{"accepted", "accepted", "rejected 413", "accepted"}},
+		{"what a proxy finds too large is sent in halves", func(w http.ResponseWriter, r *http.Request) {
+			summaries := lines(t, r)
+			if len(summaries) > 1 {
+				answerWith(413, "text/html", "<html>Request Entity Too Large</html>")(w, r)
+				return
+			}
+			_, _ = io.WriteString(w, line201(summaries[0]))
+		}, []string{"accepted", "accepted", "accepted", "accepted"}},
+		{"what another server refuses condemns nothing", answerWith(400, "text/html", "<html>Bad Request</html>"), []string{"again", "again", "again", "again"}},
 		{"a request that fails fails for all", answerWith(500, "text/plain", "oops"), []string{"again", "again", "again", "again"}},
 	}
 	for _, tt := range tests {

@@ -142,7 +142,7 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded keeps an endpoint within the limits of room and time.
+// bounded lets requests to an endpoint in as long as there is room.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)
