@@ -16,7 +16,7 @@ import (
 
 // idleStore does nothing, so that benchmarks measure the generator.
 type idleStore struct {
-	leased  int64
+	leased  atomic.Int64
 	claimed []store.Plate
 }
 
@@ -25,7 +25,7 @@ func newIdleStore() *idleStore {
 }
 
 func (s *idleStore) Lease(_ context.Context, _ store.Counter, n int) (int64, error) {
-	return atomic.AddInt64(&s.leased, int64(n)) - int64(n), nil
+	return s.leased.Add(int64(n)) - int64(n), nil
 }
 
 func (s *idleStore) Confirm(_ context.Context, c store.Confirmation) (int64, error) {

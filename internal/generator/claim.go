@@ -95,13 +95,6 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// look makes the claimers look whether a claim is due.
-func (c *claims) look() {
-	for _, claimer := range c.claimers {
-		signal(claimer.wake)
-	}
-}
-
 // take takes one plate, from the partitions in turn. When none is held it waits for claims to be
 // answered. It reports false when every pool is empty.
 func (c *claims) take(ctx context.Context) (store.Plate, int, bool, error) {

@@ -262,8 +262,8 @@ type sent struct {
 // fakePublisher takes every message and confirms it at once, but for what its fields say.
 type fakePublisher struct {
 	mu sync.Mutex
-	// hold keeps the confirms back, for release.
-	hold bool
+	// hold keeps the confirms back, for release, or for Flush where lazy is set.
+	hold, lazy bool
 	// blocked, while set, makes Publish wait until it is closed.
 	blocked chan struct{}
 	// refusal is what Publish fails with.
@@ -308,6 +308,11 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 
 // Flush waits until no confirms are held.
 func (p *fakePublisher) Flush(ctx context.Context) error {
+	if p.lazy {
+		for _, confirmed := range p.release() {
+			confirmed()
+		}
+	}
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for {

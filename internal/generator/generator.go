@@ -178,7 +178,6 @@ func (g *Generator) Update(p *plan.Plan) {
 	}
 	g.plan.Store(p)
 	g.pacer.update(g.pacing(p), time.Now())
-	g.source.replanned()
 }
 
 // Run generates events until ctx ends or, with ExitAtEnd, until the schedule is over. Then it waits until

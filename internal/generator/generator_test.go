@@ -547,6 +547,62 @@ func TestAGracefulEndWaitsForConfirms(t *testing.T) {
 	})
 }
 
+func TestAGracefulEndFlushesThePublisher(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, publisher := newFakeStore(), &fakePublisher{hold: true, lazy: true}
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, Run: testRun}))
+		pass(time.Second)
+		r.finish(t)
+		within(t, "events in the store", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
+	})
+}
+
+func TestTheFiguresStandStillAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		unblock := make(chan struct{})
+		publisher := &fakePublisher{blocked: unblock}
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
+		pass(time.Second)
+		r.finish(t)
+		at := r.Stats()
+		if at.Due != 1000 || at.Active != time.Second || at.Lag != 999*time.Millisecond {
+			t.Errorf("at the end the figures are %+v, want 1000 events due in 1 s, 999 ms late", at)
+		}
+		pass(time.Minute)
+		if diff := cmp.Diff(at, r.Stats()); diff != "" {
+			t.Errorf("figures a minute after the end (-at the end +then):\n%s", diff)
+		}
+	})
+}
+
+func TestPoissonArrivalsOfReplicasAreIndependent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		intervals := map[time.Duration]int{}
+		for range 2 {
+			publisher := &fakePublisher{}
+			p := testPlan(100, replicas(2), poisson)
+			r := start(t, build(t, NewEntry, Options{Plan: p, Publisher: publisher, Store: s}))
+			began := time.Now()
+			pass(10 * time.Second)
+			r.finish(t)
+			within(t, "events", len(publisher.sent()), 400, 600)
+			for _, m := range publisher.sent() {
+				intervals[m.Scheduled.Sub(began)]++
+				began = m.Scheduled
+			}
+		}
+		for interval, n := range intervals {
+			if n > 1 {
+				t.Errorf("%d events come %s after the one before, want each at its own time", n, interval)
+			}
+		}
+	})
+}
+
 func TestAnEndWithoutConfirmsIsBoundedAndSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -31,8 +31,6 @@ type source interface {
 	// serve does what has to be done beside until stopping is closed and winds up then. It ends with ctx at
 	// the latest.
 	serve(ctx context.Context, stopping <-chan struct{})
-	// replanned says that the plan has changed.
-	replanned()
 	// starved returns the number of positions at which nothing was published as the pool was empty.
 	starved() int64
 }
@@ -51,8 +49,6 @@ func (e *entries) draft(_ context.Context, position int64) (draft, bool, error) 
 func (e *entries) withdrawn(draft) {}
 
 func (e *entries) serve(context.Context, <-chan struct{}) {}
-
-func (e *entries) replanned() {}
 
 func (e *entries) starved() int64 { return 0 }
 
@@ -80,8 +76,6 @@ type exits struct {
 }
 
 func (e *exits) starved() int64 { return e.starvedDraws.Load() }
-
-func (e *exits) replanned() { e.claims.look() }
 
 func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	var serving sync.WaitGroup
