@@ -1,0 +1,97 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/store/redis"
+)
+
+// Queues are a simulation's on its RabbitMQ.
+type Queues interface {
+	// Depths counts the messages in the queues.
+	Depths(ctx context.Context) (broker.Depths, error)
+	// Delete removes exchange and queues.
+	Delete(ctx context.Context) error
+	io.Closer
+}
+
+// Keys are a simulation's in its Redis.
+type Keys interface {
+	store.Ledger
+	// Purge removes all keys.
+	Purge(ctx context.Context) error
+	io.Closer
+}
+
+// Target is a simulation on its servers.
+type Target struct {
+	// Plan identifies queues and keys, and holds the objectives.
+	Plan *plan.Plan
+	// Broker and Store are where the servers are.
+	Broker, Store binding.Address
+}
+
+// Backends connects to the servers of simulations. None of its methods connects at once.
+type Backends interface {
+	OpenQueues(t Target) (Queues, error)
+	OpenKeys(t Target) (Keys, error)
+}
+
+// NewBackends returns connections to RabbitMQ and Redis. Their own logs go to the given logger.
+func NewBackends(logger *slog.Logger) Backends { return servers{logger: logger} }
+
+type servers struct {
+	logger *slog.Logger
+}
+
+func (s servers) OpenQueues(t Target) (Queues, error) {
+	return rabbitmq.New(rabbitmq.Options{
+		Address: fixed(t.Broker), Exchange: t.Plan.Exchange(), Partitions: t.Plan.Partitions, QueueType: t.Plan.QueueType,
+		Component: "parking operator", Logger: s.logger,
+	})
+}
+
+func (s servers) OpenKeys(t Target) (Keys, error) {
+	return redis.New(redis.Options{
+		Address: fixed(t.Store), Simulation: t.Plan.Simulation, Partitions: t.Plan.Partitions, Logger: s.logger,
+	})
+}
+
+// fixed is the source of an address that does not change: a changed Secret makes another target.
+func fixed(a binding.Address) binding.Source {
+	return func() (binding.Address, error) {
+		address := binding.Address{CA: a.CA}
+		if a.URI != nil {
+			address.URI = a.URI.ResolveReference(a.URI)
+		}
+		return address, nil
+	}
+}
+
+// connection is a target with its servers opened.
+type connection struct {
+	queues Queues
+	keys   Keys
+}
+
+func open(b Backends, t Target) (*connection, error) {
+	queues, err := b.OpenQueues(t)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := b.OpenKeys(t)
+	if err != nil {
+		return nil, errors.Join(err, queues.Close())
+	}
+	return &connection{queues: queues, keys: keys}, nil
+}
+
+func (c *connection) Close() error { return errors.Join(c.queues.Close(), c.keys.Close()) }

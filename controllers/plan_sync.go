@@ -1,0 +1,58 @@
+package controllers
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// planAnnotation is on pods that follow the plan. A kubelet looks after a pod at once when an annotation of
+// it changes, and then brings the mounted plan up to date, which else may take a minute.
+const planAnnotation = v1alpha1.Group + "/plan-hash"
+
+// syncPlan tells the kubelets of running pods that the plan has changed.
+func (r *Reconciler) syncPlan(ctx context.Context, s *scope) error {
+	hash := s.planHash()
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{planAnnotation: hash}}})
+	if err != nil {
+		return fmt.Errorf("annotate the pods of %s: %w", s.key, err)
+	}
+	for _, c := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
+		for _, pod := range s.podsOf(c) {
+			if pod.Annotations[planAnnotation] == hash || !isRunning(pod) {
+				continue
+			}
+			err := r.client.Patch(ctx, pod.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(apply.FieldManager))
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("annotate pod %s/%s to have its plan brought up to date: %w", pod.Namespace, pod.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// planHash identifies the plan that was applied.
+func (s *scope) planHash() string {
+	for _, object := range s.desired {
+		if plan, ok := object.(*corev1.ConfigMap); ok && plan.Name == resources.PlanName(s.sim) {
+			sum := sha256.Sum256([]byte(plan.Data[resources.PlanKey]))
+			return hex.EncodeToString(sum[:8])
+		}
+	}
+	return ""
+}
+
+func isRunning(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning
+}
