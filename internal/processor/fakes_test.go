@@ -158,7 +158,6 @@ type rig struct {
 
 	stop   context.CancelFunc
 	ended  chan error
-	result error
 }
 
 // entryQueue and exitQueue are the queues of partition 0.

@@ -3,7 +3,6 @@ package processor
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -74,7 +73,7 @@ func TestProblemThatCeasedIsLoggedAtOnceWhenItReturns(t *testing.T) {
 }
 
 func BenchmarkReport(b *testing.B) {
-	r := newReporter(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r := newReporter(discard())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -38,14 +39,14 @@ func scrape(ctx context.Context, url string) (families, error) {
 	all := families{}
 	for {
 		family := &dto.MetricFamily{}
-		switch err := decoder.Decode(family); err {
-		case nil:
-			all[family.GetName()] = family
-		case io.EOF:
+		err := decoder.Decode(family)
+		if errors.Is(err, io.EOF) {
 			return all, nil
-		default:
+		}
+		if err != nil {
 			return nil, fmt.Errorf("scrape %s: %w", url, err)
 		}
+		all[family.GetName()] = family
 	}
 }
 
