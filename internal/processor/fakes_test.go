@@ -156,8 +156,8 @@ type rig struct {
 	registry *prometheus.Registry
 	log      *lockedBuffer
 
-	stop   context.CancelFunc
-	ended  chan error
+	stop  context.CancelFunc
+	ended chan error
 }
 
 // entryQueue and exitQueue are the queues of partition 0.
