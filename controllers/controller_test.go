@@ -1,0 +1,326 @@
+package controllers_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("rush-hour", nil)
+	for _, name := range []string{"rush-hour-entry", "rush-hour-exit", "rush-hour-processor"} {
+		c.exists(&appsv1.Deployment{}, name)
+	}
+	for _, name := range []string{"rush-hour-rabbitmq", "rush-hour-redis", "rush-hour-summaries"} {
+		c.exists(&appsv1.StatefulSet{}, name)
+	}
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.expect(sim, "Reconciling", metav1.ConditionTrue, "Progressing")
+	if p := c.plan(sim); !p.Suspended || !p.StartTime.IsZero() {
+		t.Errorf("before everything is ready the plan is %+v, want it suspended and without start", p)
+	}
+	if sim.Status.StartTime != nil {
+		t.Errorf("it started at %v, before anything was ready", sim.Status.StartTime)
+	}
+
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
+	c.eventually("the plan to have the start", func() error {
+		if p := c.plan(sim); p.Suspended || !p.StartTime.Equal(sim.Status.StartTime.Time) {
+			return fmt.Errorf("the plan is %+v", p)
+		}
+		return nil
+	})
+	if *sim.Status.Replicas != 2 || !strings.Contains(sim.Status.Selector, "rush-hour") {
+		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
+	}
+
+	// Reconciles are caused by edits that change nothing that the objects depend on.
+	c.quiet()
+	for i := range 10 {
+		c.edit(c.object(&appsv1.Deployment{}, "rush-hour-entry"), func() {})
+		d := c.object(&appsv1.Deployment{}, "rush-hour-processor")
+		c.edit(d, func() { d.SetAnnotations(merge(d.GetAnnotations(), "touched", fmt.Sprint(i))) })
+	}
+	if writes := c.quiet(); len(writes) > 0 {
+		t.Errorf("10 reconciles of an unchanged simulation wrote %q", writes)
+	}
+}
+
+func TestARestartedOperatorWritesNothing(t *testing.T) {
+	t.Parallel()
+	c := newClusterWithoutOperator(t)
+	stop := c.startOperator()
+	sim := c.simulate("steady", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
+	c.quiet()
+	stop()
+	c.writes.take()
+	c.startOperator()
+	// Its first reconcile is over when what is deleted now is healed.
+	c.delete(&corev1.ConfigMap{}, "steady-plan")
+	c.exists(&corev1.ConfigMap{}, "steady-plan")
+	for _, write := range c.quiet() {
+		if !strings.Contains(write, "configmaps/steady-plan") && !strings.HasSuffix(write, "/status") {
+			t.Errorf("it wrote %s", write)
+		}
+	}
+}
+
+func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("drift", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	d := &appsv1.Deployment{}
+	c.exists(d, "drift-entry")
+	c.edit(d, func() {
+		*d.Spec.Replicas = 7
+		d.Spec.Template.Spec.Containers[0].Args = append(d.Spec.Template.Spec.Containers[0].Args, "--evil")
+	})
+	c.eventually("the Deployment to be healed", func() error {
+		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
+			return err
+		}
+		if *d.Spec.Replicas != 1 || slices.Contains(d.Spec.Template.Spec.Containers[0].Args, "--evil") {
+			return fmt.Errorf("it has %d replicas, args %q", *d.Spec.Replicas, d.Spec.Template.Spec.Containers[0].Args)
+		}
+		return nil
+	})
+	policy := &networkingv1.NetworkPolicy{}
+	c.exists(policy, "drift")
+	c.edit(policy, func() { policy.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} })
+	c.eventually("the NetworkPolicy to be healed", func() error {
+		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
+			return err
+		}
+		if len(policy.Spec.Ingress) > 0 {
+			return errors.New("it lets everything in")
+		}
+		return nil
+	})
+	service := &corev1.Service{}
+	c.exists(service, "drift-redis")
+	uid := service.UID
+	c.delete(service, "drift-redis")
+	c.eventually("the Service to come back", func() error {
+		err := c.client.Get(t.Context(), client.ObjectKeyFromObject(service), service)
+		if err == nil && service.UID == uid {
+			return errors.New("it is still the old one")
+		}
+		return err
+	})
+}
+
+func TestAnObjectOfSomebodyElseIsNotTakenOver(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	mine := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "taken-redis"}, StringData: map[string]string{"mine": "1"}}
+	c.create(mine)
+	sim := c.simulate("taken", nil)
+	stalled := c.expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
+	if !strings.Contains(stalled.Message, "taken-redis") {
+		t.Errorf("the message is %q, want the Secret named", stalled.Message)
+	}
+	c.delete(mine, "taken-redis")
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+}
+
+func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("external", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "broker"}
+	})
+	stalled := c.expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
+	if !strings.Contains(stalled.Message, c.namespace+"/broker") || !strings.Contains(stalled.Message, "create it") {
+		t.Errorf("the message is %q, want the Secret and what to do", stalled.Message)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "broker"}, StringData: map[string]string{"password": "geheim"}}
+	c.create(secret)
+	invalid := c.expect(sim, "Stalled", metav1.ConditionTrue, "SecretInvalid")
+	if !strings.Contains(invalid.Message, `"uri"`) || strings.Contains(invalid.Message, "geheim") {
+		t.Errorf("the message is %q, want the missing key and no value", invalid.Message)
+	}
+	c.backends.fail(errors.New("connection refused"))
+	c.edit(secret, func() { secret.StringData = map[string]string{"host": "broker.example", "username": "u"} })
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Connecting")
+	c.settle()
+	unreachable := c.expect(sim, "BrokerReady", metav1.ConditionFalse, "Unreachable")
+	if !strings.Contains(unreachable.Message, "connection refused") {
+		t.Errorf("the message is %q, want the cause", unreachable.Message)
+	}
+	c.backends.fail(nil)
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+
+	if err := c.client.Delete(t.Context(), sim); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the simulation to be gone", func() error { return c.absent(sim) })
+	if want := "queues of " + plan.SimulationID(sim); !slices.Contains(c.backends.gone(), want) {
+		t.Errorf("removed are %q, want %s", c.backends.gone(), want)
+	}
+	if want := "keys of " + plan.SimulationID(sim); slices.Contains(c.backends.gone(), want) {
+		t.Errorf("removed are %q, but the Redis was managed", c.backends.gone())
+	}
+}
+
+func TestARetainedBrokerNeedsNoFinalizer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("retained", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "redis"}
+	})
+	c.expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
+	if !slices.Contains(sim.Finalizers, controllers.Finalizer) {
+		t.Errorf("finalizers are %q, want the one that cleans up", sim.Finalizers)
+	}
+	c.edit(sim, func() { sim.Spec.DeletionPolicy = v1alpha1.DeletionPolicyRetain })
+	c.eventually("the finalizer to go", func() error {
+		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
+			return err
+		}
+		if len(sim.Finalizers) > 0 {
+			return fmt.Errorf("finalizers are %q", sim.Finalizers)
+		}
+		return nil
+	})
+}
+
+func TestSuspendAndResume(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("paused", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	started := sim.Status.StartTime
+	c.edit(sim, func() { sim.Spec.Suspend = true })
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
+	c.eventually("the generators to go", func() error { return c.hasReplicas("paused-entry", 0) })
+	c.edit(sim, func() { sim.Spec.Suspend = false })
+	c.eventually("the generators to come back", func() error { return c.hasReplicas("paused-entry", 1) })
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	if !sim.Status.StartTime.Equal(started) {
+		t.Errorf("it started at %v, and again at %v", started, sim.Status.StartTime)
+	}
+}
+
+func TestADurationRunsToCompletion(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration = &metav1.Duration{Duration: time.Second}
+	})
+	c.expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
+	c.settle()
+	c.expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
+	c.eventually("the generators to go", func() error { return c.hasReplicas("short-exit", 0) })
+	c.settle()
+	c.expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	c.expect(sim, "ObjectivesMet", metav1.ConditionTrue, "Met")
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Complete")
+	if sim.Status.Verdict != v1alpha1.VerdictPass || sim.Status.CompletionTime == nil || sim.Status.Ledger == nil || sim.Status.Ledger.Lost == nil {
+		t.Errorf("the status is %+v, want PASS with a final ledger", sim.Status)
+	}
+}
+
+// plan reads the simulation's plan.
+func (c *cluster) plan(sim *v1alpha1.ParkingSimulation) *plan.Plan {
+	c.t.Helper()
+	config := &corev1.ConfigMap{}
+	c.exists(config, resources.PlanName(sim))
+	p, err := plan.Parse([]byte(config.Data[resources.PlanKey]))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return p
+}
+
+func (c *cluster) hasReplicas(name string, want int32) error {
+	d := &appsv1.Deployment{}
+	if err := c.client.Get(c.t.Context(), client.ObjectKey{Namespace: c.namespace, Name: name}, d); err != nil {
+		return err
+	}
+	if *d.Spec.Replicas != want {
+		return fmt.Errorf("%s has %d replicas", name, *d.Spec.Replicas)
+	}
+	return nil
+}
+
+func (c *cluster) object(o client.Object, name string) client.Object {
+	c.t.Helper()
+	c.exists(o, name)
+	return o
+}
+
+func (c *cluster) delete(o client.Object, name string) {
+	c.t.Helper()
+	o.SetNamespace(c.namespace)
+	o.SetName(name)
+	if err := c.client.Delete(c.t.Context(), o); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) absent(o client.Object) error {
+	err := c.client.Get(c.t.Context(), client.ObjectKeyFromObject(o), o)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err == nil:
+		return errors.New("it is still there")
+	}
+	return err
+}
+
+// quiet waits until the operator has written nothing for a while, and returns what it wrote until then.
+func (c *cluster) quiet() []string {
+	c.t.Helper()
+	const quiet = 2 * time.Second
+	var all []string
+	last := time.Now()
+	c.eventually("the operator to be quiet", func() error {
+		if writes := c.writes.take(); len(writes) > 0 {
+			all = append(all, writes...)
+			last = time.Now()
+		}
+		if time.Since(last) < quiet {
+			return fmt.Errorf("it wrote %q", all)
+		}
+		return nil
+	})
+	return all
+}
+
+func merge(m map[string]string, key, value string) map[string]string {
+	merged := map[string]string{key: value}
+	for k, v := range m {
+		if k != key {
+			merged[k] = v
+		}
+	}
+	return merged
+}
