@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -139,7 +140,7 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 // spelling: else the operator would apply them at every reconcile.
 func checkAppliedOnce(t *testing.T, c client.Client, objects []client.Object) {
 	t.Helper()
-	applier := apply.New(c, c, scheme(t))
+	applier := apply.New(c, c, clientgoscheme.Scheme)
 	for _, want := range []apply.Result{apply.Created, apply.Unchanged} {
 		for _, object := range objects {
 			if got, err := applier.Apply(t.Context(), object, nil); err != nil || got != want {

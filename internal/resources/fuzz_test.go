@@ -19,16 +19,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// longestName is the longest that a simulation may have.
-var longestName = strings.Repeat("n", 40)
-
 // checkObjects finds what the API server would refuse in any object.
-func checkObjects(t testing.TB, objects []client.Object) {
+func checkObjects(t rapid.TB, objects []client.Object) {
 	t.Helper()
-	s := scheme(t)
 	seen := map[string]bool{}
 	for _, object := range objects {
-		id := kind(t, s, object) + " " + object.GetName()
+		id := kind(t, object) + " " + object.GetName()
 		if seen[id] {
 			t.Errorf("there are two of %s", id)
 		}
@@ -49,7 +45,7 @@ func checkObjects(t testing.TB, objects []client.Object) {
 	}
 }
 
-func checkLabels(t testing.TB, id string, labels map[string]string) {
+func checkLabels(t rapid.TB, id string, labels map[string]string) {
 	t.Helper()
 	for key, value := range labels {
 		if faults := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...); len(faults) > 0 {
@@ -59,7 +55,7 @@ func checkLabels(t testing.TB, id string, labels map[string]string) {
 }
 
 // checkVolumes checks that what our containers mount is there; the claims of a StatefulSet add "data".
-func checkVolumes(t testing.TB, id string, spec corev1.PodSpec) {
+func checkVolumes(t rapid.TB, id string, spec corev1.PodSpec) {
 	t.Helper()
 	volumes := map[string]bool{"data": true}
 	for _, volume := range spec.Volumes {
@@ -90,7 +86,7 @@ func FuzzBuild(f *testing.F) {
 		`{"monitoring":{"labels":{"release":"x","simulation.parking.dev/simulation":"y"},"interval":"1.5s"},"objectives":{"processingP99":"1ns","endToEndP99":"8760h"}}`,
 	} {
 		f.Add("sim", []byte(spec), true)
-		f.Add(longestName, []byte(spec), false)
+		f.Add(strings.Repeat("n", 40), []byte(spec), false) // the longest name
 	}
 	f.Fuzz(func(t *testing.T, name string, spec []byte, served bool) {
 		sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "lot", Name: name}}
@@ -136,7 +132,7 @@ func TestEveryValidSpecBuildsObjectsThatCouldBeApplied(t *testing.T) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		checkObjects(t, objects)
+		checkObjects(r, objects)
 	})
 }
 

@@ -16,7 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/yaml"
@@ -83,33 +85,25 @@ func find[O client.Object](t testing.TB, objects []client.Object, name string) O
 	return none
 }
 
-func scheme(t testing.TB) *runtime.Scheme {
-	t.Helper()
-	s := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(s); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // keys are kinds and names, in order.
-func keys(t testing.TB, objects []client.Object) []string {
+func keys(t rapid.TB, objects []client.Object) []string {
 	t.Helper()
-	s := scheme(t)
 	list := make([]string, len(objects))
 	for i, object := range objects {
-		list[i] = kind(t, s, object) + " " + object.GetName()
+		list[i] = kind(t, object) + " " + object.GetName()
 	}
 	return list
 }
 
-func kind(t testing.TB, s *runtime.Scheme, object client.Object) string {
+func kind(t rapid.TB, object client.Object) string { return groupVersionKind(t, object).Kind }
+
+func groupVersionKind(t rapid.TB, object client.Object) schema.GroupVersionKind {
 	t.Helper()
-	k, err := apiutil.GVKForObject(object, s)
+	k, err := apiutil.GVKForObject(object, clientgoscheme.Scheme)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k.Kind
+	return k
 }
 
 // simulations are those whose objects have golden files: each says what it is for.
@@ -157,11 +151,11 @@ func TestObjectsAreThoseOfTheirGoldenFiles(t *testing.T) {
 // goldenName is made of the kind and of what the name appends to the simulation's.
 func goldenName(t *testing.T, object client.Object) string {
 	_, suffix, _ := strings.Cut(object.GetName(), "-")
-	return strings.ToLower(kind(t, scheme(t), object)) + "-" + suffix + ".yaml"
+	return strings.ToLower(kind(t, object)) + "-" + suffix + ".yaml"
 }
 
 // manifest is the object as kubectl would show it, without status.
-func manifest(t testing.TB, object client.Object) []byte {
+func manifest(t rapid.TB, object client.Object) []byte {
 	t.Helper()
 	text, err := yaml.Marshal(asMap(t, object))
 	if err != nil {
@@ -170,18 +164,13 @@ func manifest(t testing.TB, object client.Object) []byte {
 	return text
 }
 
-func asMap(t testing.TB, object client.Object) map[string]any {
+func asMap(t rapid.TB, object client.Object) map[string]any {
 	t.Helper()
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gvk, err := apiutil.GVKForObject(object, scheme(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &unstructured.Unstructured{Object: content}
-	u.SetGroupVersionKind(gvk)
+	(&unstructured.Unstructured{Object: content}).SetGroupVersionKind(groupVersionKind(t, object))
 	delete(content, "status")
 	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
 	return content
@@ -346,7 +335,7 @@ func TestThePlanIsSuspendedUntilTheStart(t *testing.T) {
 }
 
 // templates are the pod templates of all workloads, by the workload's name.
-func templates(t testing.TB, objects []client.Object) map[string]corev1.PodTemplateSpec {
+func templates(t rapid.TB, objects []client.Object) map[string]corev1.PodTemplateSpec {
 	t.Helper()
 	found := map[string]corev1.PodTemplateSpec{}
 	for _, object := range objects {
