@@ -2,7 +2,6 @@ package resources
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -16,6 +15,6 @@ func (b *builder) access() ([]client.Object, error) {
 func (b *builder) serviceAccount() client.Object {
 	return &corev1.ServiceAccount{
 		ObjectMeta:                   b.object(ServiceAccountName(b.sim), componentAll),
-		AutomountServiceAccountToken: ptr.To(false),
+		AutomountServiceAccountToken: new(false),
 	}
 }

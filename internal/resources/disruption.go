@@ -3,7 +3,6 @@ package resources
 import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -16,10 +15,10 @@ func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object 
 	return []client.Object{&policyv1.PodDisruptionBudget{
 		ObjectMeta: b.object(b.name(c), c),
 		Spec: policyv1.PodDisruptionBudgetSpec{
-			MaxUnavailable: ptr.To(intstr.FromInt32(1)),
+			MaxUnavailable: new(intstr.FromInt32(1)),
 			Selector:       b.selector(c),
 			// A pod that is not ready does no work that an eviction could interrupt.
-			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
+			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
 	}}
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -127,7 +126,7 @@ func (b *builder) unstructured(kind schema.GroupVersionKind, name string, c Comp
 	u.SetNamespace(meta.Namespace)
 	u.SetName(meta.Name)
 	u.SetLabels(merged(extra, meta.Labels))
-	u.SetOwnerReferences([]metav1.OwnerReference(meta.OwnerReferences))
+	u.SetOwnerReferences(meta.OwnerReferences)
 	return u
 }
 

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 )
 
 // Users of the containers. None exists in the images but for that of RabbitMQ, which starts only as the
@@ -38,15 +37,15 @@ type pod struct {
 func (b *builder) template(p pod) corev1.PodTemplateSpec {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
-		AutomountServiceAccountToken:  ptr.To(false),
-		EnableServiceLinks:            ptr.To(false), // their variables could be taken for settings
-		TerminationGracePeriodSeconds: ptr.To(p.grace),
+		AutomountServiceAccountToken:  new(false),
+		EnableServiceLinks:            new(false), // their variables could be taken for settings
+		TerminationGracePeriodSeconds: new(p.grace),
 		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot:        ptr.To(true),
-			RunAsUser:           ptr.To(p.user),
-			RunAsGroup:          ptr.To(p.user),
-			FSGroup:             ptr.To(p.user),
-			FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+			RunAsNonRoot:        new(true),
+			RunAsUser:           new(p.user),
+			RunAsGroup:          new(p.user),
+			FSGroup:             new(p.user),
+			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
 			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
@@ -81,8 +80,8 @@ func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	for i := range containers {
 		containers[i].ImagePullPolicy = b.Images.PullPolicy
 		containers[i].SecurityContext = &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false),
-			ReadOnlyRootFilesystem:   ptr.To(true),
+			AllowPrivilegeEscalation: new(false),
+			ReadOnlyRootFilesystem:   new(true),
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		}
 	}
@@ -167,7 +166,7 @@ const secretMode = 0o440
 
 // secretVolume mounts the keys of a Secret, all of them when none is named.
 func secretVolume(name, secret string, keys ...string) corev1.Volume {
-	source := &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: ptr.To[int32](secretMode)}
+	source := &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: new(int32(secretMode))}
 	for _, key := range keys {
 		source.Items = append(source.Items, corev1.KeyToPath{Key: key, Path: key})
 	}

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -209,7 +208,7 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 func (b *builder) rabbitMQConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRabbitMQ)}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-		DefaultMode: ptr.To[int32](secretMode),
+		DefaultMode: new(int32(secretMode)),
 		Sources: []corev1.VolumeProjection{
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
 				{Key: keyRabbitMQConf, Path: keyRabbitMQConf}, {Key: keyPlugins, Path: keyPlugins},

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -150,7 +149,7 @@ func (b *builder) exporterContainer() corev1.Container {
 func (b *builder) redisConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRedis)}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-		DefaultMode: ptr.To[int32](secretMode),
+		DefaultMode: new(int32(secretMode)),
 		Sources: []corev1.VolumeProjection{
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
 				{Key: keyRedisConf, Path: keyRedisConf},

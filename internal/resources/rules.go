@@ -3,6 +3,7 @@ package resources
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,11 +27,8 @@ func (b *builder) series() series { return series{b.sim.Namespace, b.sim.Name} }
 
 // of selects the series of a metric; more are further matchers.
 func (s series) of(metric string, more ...string) string {
-	matchers := fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)
-	for _, m := range more {
-		matchers += "," + m
-	}
-	return metric + "{" + matchers + "}"
+	matchers := append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, more...)
+	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
 // by lists the labels that stay: those that identify the simulation, and more.

@@ -4,7 +4,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -30,13 +29,13 @@ type set struct {
 // once, because nodes of a cluster wait for each other.
 func (b *builder) statefulSet(s set) client.Object {
 	spec := appsv1.StatefulSetSpec{
-		Replicas:             ptr.To(s.replicas),
+		Replicas:             new(s.replicas),
 		ServiceName:          s.service,
 		Selector:             b.selector(s.component),
 		Template:             s.template,
 		PodManagementPolicy:  appsv1.ParallelPodManagement,
 		UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
-		RevisionHistoryLimit: ptr.To[int32](revisions),
+		RevisionHistoryLimit: new(int32(revisions)),
 		PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 			WhenDeleted: appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
 			WhenScaled:  appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
@@ -59,11 +58,11 @@ func (b *builder) claim(c Component, s v1alpha1.StorageSpec) corev1.PersistentVo
 			Resources: corev1.VolumeResourceRequirements{
 				Requests: corev1.ResourceList{corev1.ResourceStorage: *s.Size},
 			},
-			VolumeMode: ptr.To(corev1.PersistentVolumeFilesystem),
+			VolumeMode: new(corev1.PersistentVolumeFilesystem),
 		},
 	}
 	if s.StorageClassName != "" {
-		claim.Spec.StorageClassName = ptr.To(s.StorageClassName)
+		claim.Spec.StorageClassName = new(s.StorageClassName)
 	}
 	return claim
 }

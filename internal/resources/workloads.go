@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -60,7 +59,7 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 		volumes:    b.followerVolumes(),
 	})
 	return b.deployment(c, replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
-		MaxUnavailable: ptr.To(intstr.FromInt32(1)), MaxSurge: ptr.To(intstr.FromInt32(0)),
+		MaxUnavailable: new(intstr.FromInt32(1)), MaxSurge: new(intstr.FromInt32(0)),
 	})
 }
 
@@ -82,7 +81,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 		config: []any{b.plan.Processor.Concurrency, endpoint},
 	})
 	return b.deployment(ComponentProcessor, *spec.Replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
-		MaxUnavailable: ptr.To(intstr.FromInt32(0)), MaxSurge: ptr.To(intstr.FromInt32(1)),
+		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
 	})
 }
 
@@ -96,10 +95,10 @@ func (b *builder) deployment(
 	return &appsv1.Deployment{
 		ObjectMeta: b.object(b.name(c), c),
 		Spec: appsv1.DeploymentSpec{
-			Replicas:             ptr.To(replicas),
+			Replicas:             new(replicas),
 			Selector:             b.selector(c),
 			Template:             template,
-			RevisionHistoryLimit: ptr.To[int32](revisions),
+			RevisionHistoryLimit: new(int32(revisions)),
 			Strategy: appsv1.DeploymentStrategy{
 				Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &rolling,
 			},
