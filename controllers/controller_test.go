@@ -56,9 +56,8 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 	// Reconciles are caused by edits that change nothing that the objects depend on.
 	c.quiet()
 	for i := range 10 {
-		c.edit(c.object(&appsv1.Deployment{}, "rush-hour-entry"), func() {})
-		d := c.object(&appsv1.Deployment{}, "rush-hour-processor")
-		c.edit(d, func() { d.SetAnnotations(merge(d.GetAnnotations(), "touched", fmt.Sprint(i))) })
+		o := c.object(&corev1.ConfigMap{}, "rush-hour-plan")
+		c.edit(o, func() { o.SetAnnotations(merge(o.GetAnnotations(), "touched", fmt.Sprint(i))) })
 	}
 	if writes := c.quiet(); len(writes) > 0 {
 		t.Errorf("10 reconciles of an unchanged simulation wrote %q", writes)
@@ -109,7 +108,7 @@ func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
 		return nil
 	})
 	policy := &networkingv1.NetworkPolicy{}
-	c.exists(policy, "drift")
+	c.exists(policy, "drift-deny")
 	c.edit(policy, func() { policy.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} })
 	c.eventually("the NetworkPolicy to be healed", func() error {
 		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -37,6 +39,7 @@ const patience = 60 * time.Second
 var apiServer *rest.Config //nolint:gochecknoglobals // it takes long to start, so that tests share it
 
 func TestMain(m *testing.M) {
+	log.SetLogger(logr.Discard()) // the controllers' own goes to their tests
 	os.Exit(func() int {
 		if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 			return m.Run()

@@ -20,8 +20,10 @@ import (
 )
 
 const (
-	// readInterval is how often a ledger is read, and so how often a status changes while counters move.
-	readInterval = 15 * time.Second
+	// lookInterval is how often a ledger is read, and so how soon it shows that a server is gone or back.
+	lookInterval = 5 * time.Second
+	// tellInterval is how often moving counters are news, and so how often a status changes for them.
+	tellInterval = 15 * time.Second
 	// drainInterval is how often it is read while the simulation comes to rest.
 	drainInterval = 2 * time.Second
 	// readTimeout bounds one reading.
@@ -41,9 +43,8 @@ type LedgerReader struct {
 	queue    workqueue.TypedDelayingInterface[client.ObjectKey]
 	news     chan event.GenericEvent
 
-	mu       sync.Mutex
-	tracked  map[client.ObjectKey]*tracked
-	interval time.Duration
+	mu      sync.Mutex
+	tracked map[client.ObjectKey]*tracked
 }
 
 // NewLedgerReader returns a reader that reads nothing until it is started and told to track something.
@@ -53,7 +54,6 @@ func NewLedgerReader(b Backends) *LedgerReader {
 		queue:    workqueue.NewTypedDelayingQueue[client.ObjectKey](),
 		news:     make(chan event.GenericEvent),
 		tracked:  map[client.ObjectKey]*tracked{},
-		interval: readInterval,
 	}
 }
 
@@ -200,17 +200,17 @@ func (l *LedgerReader) next(ctx context.Context, open *connections) bool {
 	if l.isNews(t, r) {
 		l.tell(ctx, key)
 	}
-	l.queue.AddAfter(key, l.pause(draining && r.rest == nil))
+	l.queue.AddAfter(key, pauseUntilNext(draining && r.rest == nil))
 	return true
 }
 
-// pause is how long until the next reading, jittered so that simulations do not read all at once.
-func (l *LedgerReader) pause(draining bool) time.Duration {
-	pause := l.interval
+// pauseUntilNext is how long until the next reading, jittered so that simulations are not read all at once.
+func pauseUntilNext(draining bool) time.Duration {
+	pause := lookInterval
 	if draining {
-		pause = min(pause, drainInterval)
+		pause = drainInterval
 	}
-	return pause + rand.N(pause/10+1)
+	return pause + rand.N(pause/10)
 }
 
 // isNews publishes a reading that tells something new.
@@ -219,7 +219,7 @@ func (l *LedgerReader) isNews(t *tracked, r *reading) bool {
 	defer l.mu.Unlock()
 	if p := t.published; p != nil {
 		// What comes more often than counters are to move waits for its turn, unless it says something else.
-		early := r.at.Sub(p.at) < l.interval && r.rest == nil && sameErrors(p, r)
+		early := r.at.Sub(p.at) < tellInterval && r.rest == nil && sameErrors(p, r)
 		same := reflect.DeepEqual(p.report, r.report) && p.depths == r.depths && sameErrors(p, r) && (p.rest == nil) == (r.rest == nil)
 		if early || same {
 			return false

@@ -1,6 +1,8 @@
 package controllers
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -9,7 +11,7 @@ import (
 
 // ledgerStatus is a reading as the status shows it.
 func ledgerStatus(r *reading) *v1alpha1.LedgerStatus {
-	at := metav1.NewTime(r.at)
+	at := metav1.NewTime(r.at.Truncate(time.Second)) // the API knows no fractions
 	l := r.report
 	status := &v1alpha1.LedgerStatus{
 		ObservedTime:            &at,

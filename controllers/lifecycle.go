@@ -150,7 +150,7 @@ func (r *Reconciler) followLedger(_ context.Context, s *scope) error {
 
 // judgeReading makes findings of a reading. A server that is not managed is ready if it could be read.
 func (s *scope) judgeReading(latest *reading) {
-	s.findings.ledger = found(good, reasonRead, "The ledger is read every %s", readInterval)
+	s.findings.ledger = found(good, reasonRead, "The ledger can be read")
 	switch {
 	case latest.storeErr != nil:
 		s.findings.ledger = found(stalled, reasonUnreadable, "%s", latest.storeErr)
@@ -253,7 +253,7 @@ func (r *Reconciler) conclude(s *scope, latest *reading) {
 		return // it is valid: it was derived a moment ago
 	}
 	verdict := ledger.Judge(ledger.Input{Report: *latest.rest, Objectives: p.Objectives, Depths: latest.depths})
-	at := metav1.NewTime(s.now)
+	at := metav1.NewTime(s.now.Truncate(time.Second))
 	status := &s.sim.Status
 	status.CompletionTime, status.Verdict, status.Reasons = &at, v1alpha1.Verdict(verdict.Outcome), boundedReasons(verdict.Reasons)
 	s.findings.complete = true

@@ -128,6 +128,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		c.generateCommand(), c.processCommand(), c.summariesCommand(),
 		c.versionCommand(),
 	)
+	root.AddCommand(c.operatorCommands()...)
 	return root
 }
 

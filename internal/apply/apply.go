@@ -85,6 +85,7 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 	if err != nil || result == Unchanged {
 		return result, err
 	}
+	sayNone(wish)
 	if err := a.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(wish),
 		client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
 		return "", fmt.Errorf("apply %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
@@ -154,6 +155,20 @@ func (a *Applier) wish(desired client.Object) (*unstructured.Unstructured, error
 	annotations[HashAnnotation] = hex.EncodeToString(sum[:16])
 	wish.SetAnnotations(annotations)
 	return wish, nil
+}
+
+// sayNone makes a network policy say that it has no rules. Of a field that is left out, the server would
+// keep what somebody else has put there.
+func sayNone(wish *unstructured.Unstructured) {
+	spec, ok := wish.Object["spec"].(map[string]any)
+	if !ok || wish.GetKind() != kindNetworkPolicy {
+		return
+	}
+	for _, rules := range []string{"ingress", "egress"} {
+		if spec[rules] == nil {
+			spec[rules] = []any{}
+		}
+	}
 }
 
 // content is the object as JSON has it, in canonical spelling because it went through its type.

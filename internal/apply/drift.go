@@ -2,6 +2,9 @@ package apply
 
 import "reflect"
 
+// kindNetworkPolicy is the kind that is compared exactly.
+const kindNetworkPolicy = "NetworkPolicy"
+
 // contains reports whether an object of a kind has all that is wanted, and nothing that applying what is
 // wanted would take away. The two are JSON objects.
 //
@@ -9,7 +12,7 @@ import "reflect"
 // applying would leave alone. Any other list it replaces as a whole. A network policy must not allow more
 // than is wanted, so its specification is compared exactly.
 func contains(kind string, live, wanted map[string]any) bool {
-	c := comparison{exact: kind == "NetworkPolicy"}
+	c := comparison{exact: kind == kindNetworkPolicy}
 	return c.fields(live, wanted, true)
 }
 

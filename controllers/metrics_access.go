@@ -1,0 +1,76 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+// ProtectMetrics makes a filter that serves metrics only to those whom the API server authenticates by
+// their bearer token and allows to get the path: who is bound to a ClusterRole with that non-resource URL.
+//
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
+	scheme, err := NewScheme()
+	if err != nil {
+		return nil, err
+	}
+	reviews, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("make the client that asks who may read metrics: %w", err)
+	}
+	return func(logger logr.Logger, next http.Handler) (http.Handler, error) {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			status, err := mayRead(r.Context(), reviews, r)
+			switch {
+			case err != nil:
+				logger.Error(err, "Find out who may read metrics")
+				http.Error(w, "the API server does not say who may read this; try again", http.StatusInternalServerError)
+			case status != http.StatusOK:
+				http.Error(w, http.StatusText(status), status)
+			default:
+				next.ServeHTTP(w, r)
+			}
+		}), nil
+	}, nil
+}
+
+// mayRead returns the HTTP status that a request deserves.
+func mayRead(ctx context.Context, reviews client.Writer, r *http.Request) (int, error) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || token == "" {
+		return http.StatusUnauthorized, nil
+	}
+	who := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}
+	if err := reviews.Create(ctx, who); err != nil {
+		return 0, errors.New("review a token: " + strings.ReplaceAll(err.Error(), token, "…"))
+	}
+	if !who.Status.Authenticated {
+		return http.StatusUnauthorized, nil
+	}
+	extra := map[string]authorizationv1.ExtraValue{}
+	for key, values := range who.Status.User.Extra {
+		extra[key] = authorizationv1.ExtraValue(values)
+	}
+	may := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: who.Status.User.Username, UID: who.Status.User.UID, Groups: who.Status.User.Groups, Extra: extra,
+		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: r.URL.Path, Verb: strings.ToLower(r.Method)},
+	}}
+	if err := reviews.Create(ctx, may); err != nil {
+		return 0, fmt.Errorf("review the access of %s: %w", who.Status.User.Username, err)
+	}
+	if !may.Status.Allowed {
+		return http.StatusForbidden, nil
+	}
+	return http.StatusOK, nil
+}
