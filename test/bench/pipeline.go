@@ -55,12 +55,11 @@ type pipeline struct {
 
 // startPipeline starts one process of each kind. Half of the offered events are entries, half exits.
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
-	dir := filepath.Join(env.dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(env.dir, name+"-") // a database of its own for each measurement
+	if err != nil {
 		return nil, fmt.Errorf("make a folder for %s: %w", name, err)
 	}
 	p := &pipeline{env: env, path: filepath.Join(dir, "plan.json")}
-	var err error
 	p.stack, err = stack.New(stack.Options{
 		Binary: env.binary, Dir: dir, Plan: p.path,
 		Processors: 1, EntryGenerators: 1, ExitGenerators: 1,
