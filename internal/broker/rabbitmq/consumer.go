@@ -149,13 +149,16 @@ func (b *Broker) adopt(s *session) bool {
 	return true
 }
 
-// deliver passes a message on. It reports false when ctx ended before it was received.
+// deliver passes a message on, unless its session ends before there is room for it. It reports false when
+// ctx ended before.
 func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) bool {
 	d := c.track(s, original)
 	select {
 	case c.out <- broker.Delivery{
 		Message: decode(&d.original), Queue: c.queue, Redelivered: d.original.Redelivered, Settler: d,
 	}:
+		return true
+	case <-s.done:
 		return true
 	case <-ctx.Done():
 		_ = d.Requeue() // a session that is lost requeues it as well

@@ -14,7 +14,13 @@
 // retry queue expires after the retry delay and returns, by dead-lettering, to the queue it came from.
 //
 // The queues are quorum queues, which keep a confirmed message as long as most nodes of a cluster do, or
-// durable classic ones. Quorum queues dead-letter at least once, and only after the delivery limit.
+// durable classic ones. A quorum queue hands dead letters over with confirms. A classic queue does not: an
+// event that returns from its retry queue at the moment at which the node is killed may be lost.
+//
+// A quorum queue gives a message that it has delivered too often up to the dead-letter queue; see
+// DefaultDeliveryLimit. A server closes the channel of a consumer that leaves a message unsettled for longer
+// than its consumer_timeout, 30 minutes by default, and delivers the messages again. A consumer holds in
+// memory as many messages as its prefetch says, however large the server let them be.
 //
 // Any program may publish to the exchange. It needs the keys entry.<p> and exit.<p>, where p is the
 // partition of the plate (the 32-bit FNV-1a hash of its bytes, modulo the number of partitions), a body in

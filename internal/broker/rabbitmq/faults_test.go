@@ -88,6 +88,11 @@ func losesNothing(t *testing.T, server *ownServer) {
 		}},
 	}
 	log := &logBuffer{}
+	defer func() {
+		if t.Failed() {
+			t.Log(log)
+		}
+	}()
 	streams := []*stream{
 		startStream(t, server.URI(), plan.QueueTypeQuorum, log), startStream(t, server.URI(), plan.QueueTypeClassic, log),
 	}
@@ -105,9 +110,6 @@ func losesNothing(t *testing.T, server *ownServer) {
 	}
 	uri, _ := url.Parse(server.URI())
 	assertNoPassword(t, log, uri)
-	if t.Failed() {
-		t.Log(log)
-	}
 }
 
 func publishesWhatIsRefused(t *testing.T, server *ownServer) {
@@ -291,16 +293,21 @@ func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 // stream publishes and consumes all the time.
 type stream struct {
 	broker    *rabbitmq.Broker
+	retries   bool
 	stop      context.CancelFunc
 	publisher sync.WaitGroup
 	consumers sync.WaitGroup
 
 	mu           sync.Mutex
+	moved        sync.Cond // something is acknowledged, or the stream is to stop
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int
 	latest       int // confirms and acknowledgements in all
 }
+
+// backlog bounds the messages of a stream that are not acknowledged.
+const backlog = 1000
 
 func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuffer) *stream {
 	t.Helper()
@@ -309,8 +316,15 @@ func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuf
 	ctx, stop := context.WithCancel(t.Context())
 	s := &stream{
 		broker: newBroker(t, options), stop: stop,
+		retries:   queueType == plan.QueueTypeQuorum, // a classic queue may lose what it dead-letters while it dies
 		confirmed: map[string]int{}, acknowledged: map[string]int{},
 	}
+	s.moved.L = &s.mu
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.moved.Broadcast()
+	})
 	for n := range 2 {
 		deliveries, err := s.broker.Consume(t.Context(), entries(), 50*(n+1))
 		if err != nil {
@@ -325,35 +339,37 @@ func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuf
 }
 
 func (s *stream) publish(ctx context.Context, t *testing.T) {
-	for n := 0; ; n++ {
-		id := fmt.Sprintf("message-%d", n)
+	for s.mayPublish(ctx) {
+		id := fmt.Sprintf("message-%d", s.published)
 		err := s.broker.Publish(ctx, entries(), broker.Message{ID: id}, func() { s.count(s.confirmed, id) })
-		switch {
-		case errors.Is(err, context.Canceled):
+		if errors.Is(err, context.Canceled) {
 			return
-		case err != nil:
+		}
+		if err != nil {
 			t.Errorf("publish: %v", err)
 			return
 		}
 		s.mu.Lock()
 		s.published++
 		s.mu.Unlock()
-		if n%10 == 0 { // some thousand a second are enough
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Millisecond):
-			}
-		}
 	}
+}
+
+// mayPublish waits until the backlog is small enough. It reports false when ctx ends before.
+func (s *stream) mayPublish(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.published-len(s.acknowledged) >= backlog && ctx.Err() == nil {
+		s.moved.Wait()
+	}
+	return ctx.Err() == nil
 }
 
 func (s *stream) settle(t *testing.T, deliveries <-chan broker.Delivery) {
 	for d := range deliveries {
 		var err error
-		if d.Message.Attempt == 0 && strings.HasSuffix(d.Message.ID, "7") {
-			if err = d.Settler.Retry(t.Context()); err == nil {
-				continue
-			}
+		if s.retries && d.Message.Attempt == 0 && strings.HasSuffix(d.Message.ID, "7") {
+			err = d.Settler.Retry(t.Context())
 		} else if err = d.Settler.Ack(); err == nil {
 			s.count(s.acknowledged, d.Message.ID)
 		}
@@ -368,6 +384,7 @@ func (s *stream) count(what map[string]int, id string) {
 	defer s.mu.Unlock()
 	what[id]++
 	s.latest++
+	s.moved.Broadcast()
 }
 
 // awaitProgress waits until more messages are confirmed and acknowledged.

@@ -32,10 +32,11 @@ type session struct {
 	done     chan struct{} // closed when the session has ended
 	reason   error         // why the channel was closed, if the server did; readable when the session has ended
 
-	mu       sync.Mutex
-	err      error // what settling returns since the session is to end
-	retiring bool  // no more deliveries are wanted
-	drained  bool  // no more deliveries come
+	mu        sync.Mutex
+	err       error // what settling returns since the session is to end
+	retiring  bool  // no more deliveries are wanted
+	cancelled bool  // the server knows that
+	drained   bool  // no more deliveries come
 	// first and last are the ends of the list of deliveries that the server believes to be unsettled, in
 	// the order of their tags. Those among them that are in fact settled are also in settled, in the order
 	// of settling.
@@ -149,11 +150,11 @@ func (s *session) run() {
 
 // outbox is what there is to tell the server.
 type outbox struct {
-	cancel   bool // before the rest
 	requeues []uint64
 	prefix   uint64 // to be acknowledged with everything before it; 0 for none
 	singles  []uint64
 	patience time.Duration // how long to wait for a gap to close; 0 for no gap
+	cancel   bool          // no more deliveries are wanted
 	last     bool          // the session ends with this
 }
 
@@ -162,7 +163,6 @@ func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*out = outbox{requeues: out.requeues[:0], singles: out.singles[:0]}
-	out.cancel, s.retiring = s.retiring, false
 	for _, d := range s.settled {
 		if d.verdict == requeued {
 			out.requeues = append(out.requeues, d.tag)
@@ -174,6 +174,8 @@ func (s *session) plan(out *outbox, now time.Time) {
 		s.remove(s.first)
 	}
 	out.last = s.err != nil || (s.drained && s.first == nil)
+	out.cancel = !s.cancelled && (s.retiring || out.last)
+	s.cancelled = s.cancelled || out.cancel
 	s.planSingles(out, now)
 }
 
@@ -187,7 +189,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for i := len(s.settled) - 1; i >= 0 && s.settled[i].waiting.IsZero(); i-- {
 		s.settled[i].waiting = now
 	}
-	all := out.last || len(s.settled) > s.prefetch/4
+	all := out.cancel || out.last || len(s.settled) > s.prefetch/4
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
@@ -215,12 +217,11 @@ func (s *session) remove(d *delivery) {
 }
 
 // send tells the server. What is requeued precedes the prefix, which may reach beyond it.
+//
+// The consumer is cancelled last. A channel passes no more than some 30 acknowledgements at a time on to a
+// quorum queue, and forgets those that it holds back when it is closed. It answers a cancellation when the
+// queue has taken what was passed on, and then passes on the rest.
 func (s *session) send(out *outbox) error {
-	if out.cancel {
-		if err := s.channel.Cancel(s.tag, false); err != nil {
-			return err
-		}
-	}
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {
 			return err
@@ -235,6 +236,9 @@ func (s *session) send(out *outbox) error {
 		if err := s.channel.Ack(tag, false); err != nil {
 			return err
 		}
+	}
+	if out.cancel {
+		return s.channel.Cancel(s.tag, false)
 	}
 	return nil
 }

@@ -133,7 +133,9 @@ func (b *Broker) Declare(ctx context.Context) error {
 }
 
 // Depths counts the messages that are ready in the simulation's queues; a queue that does not exist has
-// none. The server does not tell a client how many are delivered and unsettled. It tries once.
+// none. The server does not tell a client how many are delivered and unsettled, nor how many are on their
+// way from a quorum queue to where its dead letters go, so a retry may be in neither count for a moment. It
+// tries once.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	var depths broker.Depths
 	err := b.administer(ctx, func(admin *administration) error {
