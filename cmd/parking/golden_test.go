@@ -22,7 +22,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"", "simulate", "audit", "generate", "generate entry", "generate exit", "process", "summaries", "version"} {
+	for _, words := range []string{"", "simulate", "audit", "generate", "generate entry", "generate exit", "process", "summaries", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
