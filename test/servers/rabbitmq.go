@@ -2,6 +2,7 @@ package servers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -214,8 +215,9 @@ func (r *RabbitMQ) Start(ctx context.Context) error {
 	return nil
 }
 
+// logTail is the end of the node's log; a node that fails before it has one only writes to its output.
 func (r *RabbitMQ) logTail() string {
-	log := r.folder.tail("output.log") + "\n" + r.folder.tail("log/*.log")
+	log := cmp.Or(r.folder.tail("log/*.log"), r.folder.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
