@@ -199,6 +199,9 @@ func redisVersion(ctx context.Context, uri string) (product, version string, err
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
+	if err := client.Ping(ctx).Err(); err != nil { // INFO alone answers while the data is loaded
+		return "", "", err
+	}
 	info, err := client.Info(ctx, "server").Result()
 	if err != nil {
 		return "", "", err
