@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Builds a command of the module hack/tools, at the version pinned there.
+# Builds a command at the version that a module pins.
 #
-#   hack/build-tool.sh PACKAGE OUTPUT
+#   hack/build-tool.sh PACKAGE OUTPUT [MODULE]      default: hack/tools
 set -euo pipefail
 package=$1
 output=$PWD/$2
-cd "$(dirname "$0")/tools"
+module=${3:-hack/tools}
+cd "$(dirname "$0")/.."
+cd "$module"
 
 version=$(go list -f '{{.Module.Version}}' "$package")
-echo "Building ${package##*/} $version (once; a large tool takes some minutes)"
+echo "Building ${output##*/} $version (once; a large tool takes some minutes)"
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$output" "$package"
