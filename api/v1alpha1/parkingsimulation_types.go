@@ -41,6 +41,7 @@ type ParkingSimulation struct {
 	Spec ParkingSimulationSpec `json:"spec,omitzero"`
 
 	// status says what became of it. The operator writes it.
+	// +default={"observedGeneration": -1}
 	// +optional
 	Status ParkingSimulationStatus `json:"status,omitzero"`
 }
@@ -344,6 +345,8 @@ type LabelValue string
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.managed), has(self.clusterRef), has(self.secretRef)].filter(set, set).size() <= 1",message="at most one of managed, clusterRef and secretRef may be set: remove the others"
 // +kubebuilder:validation:XValidation:rule="has(self.clusterRef) == has(oldSelf.clusterRef) && has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"
+// +kubebuilder:validation:XValidation:rule="(has(self.managed) ? self.managed.replicas : 1) == (has(oldSelf.managed) ? oldSelf.managed.replicas : 1)",message="managed.replicas is immutable, as queues keep the members that they were declared with: create another simulation"
+// +kubebuilder:validation:XValidation:rule="quantity(has(self.managed) ? string(self.managed.storage.size) : '2Gi').compareTo(quantity(has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')) == 0 && (has(self.managed) && has(self.managed.storage.storageClassName) ? self.managed.storage.storageClassName : '') == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? oldSelf.managed.storage.storageClassName : '')",message="managed.storage is immutable, as the volume exists already: create another simulation"
 type RabbitMQSpec struct {
 	// managed runs a RabbitMQ for this simulation alone, with generated credentials. It is deleted with the
 	// simulation. This is the default.
@@ -401,7 +404,6 @@ type ManagedRabbitMQ struct {
 	// replicas is the number of nodes, 1, 3 or 5: quorum queues need a majority of them. It cannot be
 	// changed, because queues keep the members that they were declared with.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, as quorum queues need a majority"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as queues keep the members that they were declared with: create another simulation"
 	// +default=1
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
@@ -421,6 +423,7 @@ type ManagedRabbitMQ struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.secretRef))",message="at most one of managed and secretRef may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"
+// +kubebuilder:validation:XValidation:rule="quantity(has(self.managed) ? string(self.managed.storage.size) : '2Gi').compareTo(quantity(has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')) == 0 && (has(self.managed) && has(self.managed.storage.storageClassName) ? self.managed.storage.storageClassName : '') == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? oldSelf.managed.storage.storageClassName : '')",message="managed.storage is immutable, as the volume exists already: create another simulation"
 type RedisSpec struct {
 	// managed runs a Redis for this simulation alone, with an append-only file and a generated password. It
 	// is deleted with the simulation. This is the default.
@@ -459,6 +462,7 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an API of your own: set url, or remove secretRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^[^/]*//[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || quantity(has(self.managed) ? string(self.managed.storage.size) : '2Gi').compareTo(quantity(has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')) == 0 && (has(self.managed) && has(self.managed.storage.storageClassName) ? self.managed.storage.storageClassName : '') == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? oldSelf.managed.storage.storageClassName : '')",message="managed.storage is immutable, as the volume exists already: create another simulation"
 type SummaryAPISpec struct {
 	// managed runs the API that comes with the operator, which keeps the summaries in SQLite. It is deleted
 	// with the simulation. This is the default.
@@ -496,9 +500,8 @@ type ManagedSummaryAPI struct {
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// StorageSpec is a volume of something that the operator runs.
-//
-// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as the volume exists already: create another simulation"
+// StorageSpec is a volume of something that the operator runs. It cannot be changed, because the volume
+// exists already.
 type StorageSpec struct {
 	// size is the volume's size, such as 2Gi. "0" keeps the data in the pod's ephemeral storage: it is lost,
 	// and with it the simulation's account, when the pod is deleted or moves to another node.

@@ -4,8 +4,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ParkingSimulationStatus says what became of a simulation.
 type ParkingSimulationStatus struct {
-	// observedGeneration is the metadata.generation of the spec that this status speaks of.
-	// +kubebuilder:validation:Minimum=1
+	// observedGeneration is the metadata.generation of the spec that this status speaks of; -1 until the
+	// operator has seen one.
+	// +kubebuilder:validation:Minimum=-1
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -53,6 +54,43 @@ type ParkingSimulationStatus struct {
 	// ledger is the account of the events, as of its observedTime.
 	// +optional
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
+
+	// latency is what the processors had measured when the simulation became complete. It is absent if
+	// none of them answered, or no latency was measured.
+	// +optional
+	Latency *LatencyStatus `json:"latency,omitempty"`
+}
+
+// LatencyStatus is what the processors measured of the events. A percentile is within 5 % of a measured
+// duration.
+type LatencyStatus struct {
+	// processing is the time that processing an event took.
+	// +optional
+	Processing *LatencySummary `json:"processing,omitempty"`
+
+	// endToEnd is the time between the instant for which an event was scheduled and its effect.
+	// +optional
+	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
+
+	// unmeasured counts the events that took effect in a processor that ended before it could be asked.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Unmeasured int64 `json:"unmeasured,omitempty"`
+}
+
+// LatencySummary sums up measured durations.
+type LatencySummary struct {
+	// p50 is the duration that half of the events took at most, as a Go duration.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +required
+	P50 metav1.Duration `json:"p50"`
+
+	// p99 is the duration that 99 of 100 events took at most, as a Go duration.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +required
+	P99 metav1.Duration `json:"p99"`
 }
 
 // Verdict is what a simulation came to.

@@ -36,6 +36,12 @@ func TestUpdates(t *testing.T) {
 		"the number of nodes may not change":     {"rabbitmq: {managed: {replicas: 1}}", "rabbitmq: {managed: {replicas: 3}}", "is immutable, as queues keep the members that they were declared with: create another simulation"},
 		"a volume may not change":                {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 2Gi}}}", "is immutable, as the volume exists already: create another simulation"},
 		"a volume's storage class may not come":  {"redis: {managed: {}}", "redis: {managed: {storage: {storageClassName: ssd}}}", "is immutable, as the volume exists already: create another simulation"},
+		"nodes may not come with their section":  {"", "rabbitmq: {managed: {replicas: 3}}", "managed.replicas is immutable"},
+		"nodes may not go with their section":    {"rabbitmq: {managed: {replicas: 3}}", "", "managed.replicas is immutable"},
+		"a volume may not come with its section": {"", "summaryAPI: {managed: {storage: {size: 1Gi}}}", "managed.storage is immutable"},
+		"a volume may not go with its section":   {"rabbitmq: {managed: {storage: {size: 1Gi}}}", "", "managed.storage is immutable"},
+		"the volume of another API is its own":   {"summaryAPI: {url: 'https://example.com'}", "summaryAPI: {managed: {storage: {size: 1Gi}}}", ""},
+		"the same size in other units":           {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 1024Mi}}}", ""},
 		"an update may not break a rule of both": {"exit: {minStay: 10s}", "exit: {minStay: 10s}, plates: {maxStay: 10s}", "exit.minStay must be less than plates.maxStay"},
 	}
 	for name, tt := range tests {
