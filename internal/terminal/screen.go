@@ -53,6 +53,24 @@ func cutSequence(s string) (rest string, found bool) {
 	return rest, found
 }
 
+// Wrap breaks a text between words into lines of at most so many columns, or of one word.
+func Wrap(s string, columns int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(s) {
+		switch {
+		case line == "":
+			line = word
+		case Width(line)+1+Width(word) <= columns:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	return append(lines, line)
+}
+
 // PadLeft and PadRight fill a text with blanks to a number of columns.
 func PadLeft(s string, columns int) string {
 	return strings.Repeat(" ", max(columns-Width(s), 0)) + s
@@ -74,13 +92,19 @@ type Screen struct {
 
 	mu     sync.Mutex
 	lines  []string // what is shown
-	shown  int      // how many rows of the terminal that takes
+	widths []int    // of the lines as they were cut to be shown
 	closed bool
 }
 
 // NewScreen returns a screen that shows nothing yet. It asks for the terminal's size at each refresh.
 func NewScreen(out io.Writer, size func() (columns, rows int)) *Screen {
 	return &Screen{out: out, size: size}
+}
+
+// Size returns the columns and rows that lines may take: the last row is the cursor's.
+func (s *Screen) Size() (columns, rows int) {
+	columns, rows = s.size()
+	return columns, max(rows-1, 1)
 }
 
 // Show replaces the lines shown. Lines that do not fit are cut: at the right, and the last ones.
@@ -114,29 +138,36 @@ func (s *Screen) Close() {
 		return
 	}
 	s.closed = true
-	if s.shown > 0 {
-		_, _ = io.WriteString(s.out, s.home()+clearBelow) // nothing is left to be done about a broken terminal
+	if len(s.widths) > 0 {
+		columns, _ := s.size()
+		_, _ = io.WriteString(s.out, s.home(columns)+clearBelow) // nothing is left to be done about a broken terminal
 	}
 }
 
 // redraw writes above and then the lines, in one write so that nothing flickers.
 func (s *Screen) redraw(above []byte) {
-	columns, rows := s.size()
+	columns, rows := s.Size()
 	var b strings.Builder
-	b.WriteString(s.home() + clearBelow)
+	b.WriteString(s.home(columns) + clearBelow)
 	b.Write(above)
-	visible := s.lines[:min(len(s.lines), max(rows-1, 1))]
-	for _, line := range visible {
-		b.WriteString(Truncate(line, columns) + "\n")
+	s.widths = s.widths[:0]
+	for _, line := range s.lines[:min(len(s.lines), rows)] {
+		cut := Truncate(line, columns)
+		b.WriteString(cut + "\n")
+		s.widths = append(s.widths, Width(cut))
 	}
-	s.shown = len(visible)
 	_, _ = io.WriteString(s.out, b.String())
 }
 
-// home moves the cursor to the beginning of the first line shown.
-func (s *Screen) home() string {
-	if s.shown == 0 {
+// home moves the cursor to the beginning of the first line shown. A terminal that became narrower since has
+// wrapped the lines.
+func (s *Screen) home(columns int) string {
+	rows := 0
+	for _, width := range s.widths {
+		rows += max(1, (width+columns-1)/columns)
+	}
+	if rows == 0 {
 		return "\r"
 	}
-	return fmt.Sprintf("\r\x1b[%dA", s.shown)
+	return fmt.Sprintf("\r\x1b[%dA", rows)
 }

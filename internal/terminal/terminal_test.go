@@ -135,3 +135,50 @@ func TestAScreenIsRefreshedInPlaceBelowWhatIsWritten(t *testing.T) {
 	write("after\n")
 	expect("before", "log", "after")
 }
+
+func TestAScreenThatBecomesNarrowerLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	d := &display{}
+	columns := 10
+	s := NewScreen(d, func() (int, int) { return columns, 8 })
+	if _, err := s.Write([]byte("before\n")); err != nil {
+		t.Fatal(err)
+	}
+	s.Show([]string{"0123456789", "short"})
+	columns = 4
+	d.reflow(columns)
+	s.Show([]string{"0123456789", "short"})
+	if diff := cmp.Diff([]string{"befo", "re", "0123", "shor"}, d.lines); diff != "" {
+		t.Errorf("terminal shows (-want +got):\n%s", diff)
+	}
+	s.Close()
+	if diff := cmp.Diff([]string{"befo", "re"}, d.lines); diff != "" {
+		t.Errorf("terminal shows (-want +got):\n%s", diff)
+	}
+}
+
+// reflow wraps the lines at a new width, as terminals do.
+func (d *display) reflow(columns int) {
+	var wrapped []string
+	for _, line := range d.lines {
+		for len(line) > columns {
+			wrapped, line = append(wrapped, line[:columns]), line[columns:]
+		}
+		wrapped = append(wrapped, line)
+	}
+	d.lines, d.row = wrapped, len(wrapped)
+}
+
+func TestTextIsWrappedBetweenWords(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]string{
+		"":                   {""},
+		"one two three four": {"one two", "three four"},
+		"überlangesWort x":   {"überlangesWort", "x"},
+		"twelve chars":       {"twelve chars"},
+	} {
+		if diff := cmp.Diff(want, Wrap(text, 12)); diff != "" {
+			t.Errorf("%q is wrapped otherwise (-want +got):\n%s", text, diff)
+		}
+	}
+}
