@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
@@ -17,7 +18,7 @@ type Poster interface {
 }
 
 // OpenPoster returns a client of the summary API that a plan names, and where that is; the address may be
-// printed. It does not connect.
+// printed. It does not connect, but fails when the folder with an external API's credentials cannot serve.
 func OpenPoster(p *plan.Plan) (Poster, string, error) {
 	if p.SummaryAPI.URL == "" {
 		return nil, "", errors.New("the plan does not say where the summary API is: set summaryAPI.url")
@@ -32,6 +33,9 @@ func OpenPoster(p *plan.Plan) (Poster, string, error) {
 	}
 	options := client.Options{URL: p.SummaryAPI.URL, SecretDir: p.SummaryAPI.SecretDir}
 	if p.SummaryAPI.External {
+		if err := options.CheckSecret(); err != nil {
+			return nil, "", fmt.Errorf("log in to the summary API: %w", err)
+		}
 		c, err := client.NewExternal(options)
 		return c, address.Redacted(), err
 	}

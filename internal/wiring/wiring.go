@@ -36,6 +36,7 @@ type Broker struct {
 	// Address may be printed: it holds no password.
 	Address string
 	check   func(context.Context) error
+	exists  func(context.Context) (bool, error)
 }
 
 // OpenBroker returns the broker of a plan, in memory if the plan names none. It does not connect.
@@ -63,7 +64,7 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check}, nil
+	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists}, nil
 }
 
 // Check connects once. Its error names the address and the remedy.
@@ -74,11 +75,34 @@ func (b *Broker) Check(ctx context.Context) error {
 	return b.check(ctx)
 }
 
+// InMemory reports whether the broker ends with this process.
+func (b *Broker) InMemory() bool { return b.Address == InMemory }
+
+// Exists reports whether the broker knows the simulation from before, by whatever settings.
+func (b *Broker) Exists(ctx context.Context) (bool, error) {
+	if b.exists == nil {
+		return false, nil
+	}
+	return b.exists(ctx)
+}
+
 // Store is a simulation's store and where it is.
 type Store struct {
 	store.Store
 	// Address may be printed: it holds no password.
 	Address string
+	exists  func(context.Context) (bool, error)
+}
+
+// InMemory reports whether the store ends with this process.
+func (s *Store) InMemory() bool { return s.Address == InMemory }
+
+// Exists reports whether the store knows the simulation from before, with as many partitions or fewer.
+func (s *Store) Exists(ctx context.Context) (bool, error) {
+	if s.exists == nil {
+		return false, nil
+	}
+	return s.exists(ctx)
 }
 
 // OpenStore returns the store of a plan, in memory if the plan names none. It does not connect.
@@ -100,7 +124,7 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Store: s, Address: shown(source, p.Redis)}, nil
+	return &Store{Store: s, Address: shown(source, p.Redis), exists: s.Exists}, nil
 }
 
 // Source returns the addresses of an endpoint.

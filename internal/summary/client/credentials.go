@@ -106,6 +106,24 @@ func readCredentials(dir string) (credentials, error) {
 	return c, nil
 }
 
+// CheckSecret returns why the folder SecretDir cannot serve: it cannot be read, or has none of the files that
+// are of use. It is nil when none is named.
+func (o Options) CheckSecret() error {
+	if o.SecretDir == "" {
+		return nil
+	}
+	c, err := readCredentials(o.SecretDir)
+	if err != nil {
+		return err
+	}
+	if c == (credentials{}) {
+		return fmt.Errorf("the folder %s has none of the files %s, %s, %s, %s, or they are empty",
+			o.SecretDir, keyToken, keyUsername, keyPassword, keyCA)
+	}
+	_, err = c.pool()
+	return err
+}
+
 // pool returns the certificates to trust, nil for the system's.
 func (c *credentials) pool() (*x509.CertPool, error) {
 	if c.ca == "" {
