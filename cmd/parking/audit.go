@@ -13,7 +13,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/terminal"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -120,7 +119,7 @@ func (c *cli) printAudit(format outputFormat, r auditResult) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
 	}
-	return c.print(auditTable(r, terminal.PaletteFor(c.stdout)))
+	return c.print(auditTable(r, newTable(c.stdout)))
 }
 
 // auditSimulation finds out whether the simulation is at rest, reads its ledger and judges it.

@@ -8,27 +8,52 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// The exit codes.
+// The exit codes, beside those of a process that a signal ended.
 const (
 	exitOK = iota
 	exitFailed
 	exitBadInput
 )
 
-// cli is what the commands share: where they write, and the environment.
+// cli is what the commands share: where they write, the environment, and what is to be done when the
+// process has to end at once.
 type cli struct {
 	stdout, stderr *os.File
 	getenv         func(string) string
+	ending         ending
 }
 
 func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 	return &cli{stdout: stdout, stderr: stderr, getenv: getenv}
+}
+
+// ending is what is to be done when the process has to end at once. It is safe for concurrent use.
+type ending struct {
+	mu sync.Mutex
+	do func()
+}
+
+// set replaces what is to be done; nil means nothing.
+func (e *ending) set(do func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.do = do
+}
+
+// now does it.
+func (e *ending) now() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.do != nil {
+		e.do()
+	}
 }
 
 // execute runs a command line and returns the exit code.
@@ -39,12 +64,16 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	root.SetErr(c.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	var ended *runError
+	var bySignal *signalError
 	switch {
 	case err == nil:
 		return exitOK
-	case !errors.As(err, &ended): // cobra refused the command line itself
+	case !errors.As(err, &ended): // the command line itself was refused
 		c.complain(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 		return exitBadInput
+	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &bySignal):
+		c.complain(bySignal)
+		return bySignal.exitCode()
 	case !errors.Is(err, errVerdict):
 		c.complain(err)
 	}
@@ -104,7 +133,10 @@ Start here: a whole simulation in this process, without a server or a cluster:
 
   parking simulate --duration 30s
 
-The other commands are the parts of a simulation, as they run in a cluster.`
+The other commands are the parts of a simulation, as they run in a cluster.
+
+Exit codes: 0 all went well, or the verdict is PASS; 1 something failed, or the verdict is FAIL;
+2 bad input; 130 ended by Ctrl-C before the work was done (128 and the number of the signal).`
 
 func (c *cli) rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -113,7 +145,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Version:       versionLine(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{
 			HiddenDefaultCmd: true,
@@ -124,11 +156,14 @@ func (c *cli) rootCommand() *cobra.Command {
 		&cobra.Group{ID: groupParts, Title: "Its parts:"},
 	)
 	root.AddCommand(
-		c.simulateCommand(), c.auditCommand(),
+		c.simulateCommand(), c.auditCommand(), c.purgeCommand(),
 		c.generateCommand(), c.processCommand(), c.summariesCommand(),
 		c.versionCommand(),
 	)
 	root.AddCommand(c.operatorCommands()...)
+	root.SetHelpCommand(helpCommand())
+	root.SetVersionTemplate("{{.Version}}\n")
+	explainUsage(root)
 	return root
 }
 

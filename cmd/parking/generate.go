@@ -4,22 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/generator"
-	"github.com/parking-operator/parking-operator/internal/httpserver"
-	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 const generateHelp = `generate publishes the events of a simulation, on the schedule of its plan: an open model, in
 which events are due when the schedule says so, whatever the speed of the broker.
 
 Edits of the plan file take effect within a second: rates, stages, arrivals and the match
-percentage change, and no event is lost or published twice.`
+percentage change, and no event is lost or published twice. The seed, the partitions and where
+the servers are take effect at the next start.
+
+When the plan's duration is over a generator publishes nothing more, but runs on until SIGTERM,
+as a Deployment would start it anew and an edit of the plan may prolong the duration.`
 
 func (c *cli) generateCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -27,7 +27,6 @@ func (c *cli) generateCommand() *cobra.Command {
 		Short:   "Publish the entry events or the exit events of a simulation",
 		Long:    generateHelp,
 		GroupID: groupParts,
-		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("say which events to generate: 'parking generate entry' or 'parking generate exit'")
 		},
@@ -58,7 +57,6 @@ func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long
 		Short:                 short,
 		Long:                  short + ".\n\n" + long,
 		Example:               fmt.Sprintf("  parking generate %s --plan /etc/parking/plan.json --http 127.0.0.1:8080", t),
-		Args:                  cobra.NoArgs,
 		RunE: runs(func(ctx context.Context) error {
 			return c.generate(ctx, flags, planPath, create)
 		}),
@@ -69,25 +67,15 @@ func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long
 }
 
 func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string, create newGenerator) error {
-	if err := flags.check(); err != nil {
-		return err
-	}
-	p, err := readPlan(planPath)
+	s, err := c.openPlanned("parking generate", flags, planPath)
 	if err != nil {
 		return err
 	}
-	s := service{flags: flags, log: c.logger(flags.level.Level), registry: newRegistry()}
-	servers, err := openServers(p, wiring.Options{Component: "parking generate", Logger: s.log, Registerer: s.registry})
-	if err != nil {
-		return err
-	}
-	defer servers.close(s.log)
-	s.log.Info("starting", "version", currentBuild().version, "simulation", p.Simulation,
-		"rabbitmq", servers.broker.Address, "redis", servers.store.Address)
+	defer s.close()
 	g, err := create(generator.Options{
-		Plan:            p,
-		Publisher:       servers.broker,
-		Store:           servers.store,
+		Plan:            s.plan,
+		Publisher:       s.servers.broker,
+		Store:           s.servers.store,
 		Logger:          s.log,
 		Registerer:      s.registry,
 		ShutdownTimeout: flags.workTime(),
@@ -95,9 +83,8 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 	if err != nil {
 		return err
 	}
-	s.ready = servers.ready()
 	s.work = func(ctx context.Context) error {
-		defer watch(ctx, planPath, p, s.log, g.Update)()
+		defer s.watch(ctx, g.Update)()
 		err := g.Run(ctx)
 		done := g.Stats()
 		s.log.Info("the generator has stopped", "type", done.Type, "run", done.Run,
@@ -105,47 +92,4 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 		return err
 	}
 	return s.run(ctx)
-}
-
-// backends are the broker and the store that a plan names.
-type backends struct {
-	broker *wiring.Broker
-	store  *wiring.Store
-}
-
-// openServers opens broker and store of a process that runs beside others. It does not connect.
-func openServers(p *plan.Plan, o wiring.Options) (backends, error) {
-	if err := wiring.RequireServers(p); err != nil {
-		return backends{}, badInput(err)
-	}
-	return open(p, o)
-}
-
-// open opens broker and store, in memory where the plan names none.
-func open(p *plan.Plan, o wiring.Options) (backends, error) {
-	b, err := wiring.OpenBroker(p, o)
-	if err != nil {
-		return backends{}, badInput(err)
-	}
-	s, err := wiring.OpenStore(p, o)
-	if err != nil {
-		return backends{}, badInput(errors.Join(err, b.Close()))
-	}
-	return backends{broker: b, store: s}, nil
-}
-
-// ready are the checks of a process that needs broker and store.
-func (s backends) ready() []httpserver.Check {
-	return []httpserver.Check{
-		{Name: "RabbitMQ", Check: func(ctx context.Context) error {
-			_, err := s.broker.Depths(ctx)
-			return err
-		}},
-		{Name: "Redis", Check: s.store.Ping},
-	}
-}
-
-func (s backends) close(log *slog.Logger) {
-	closing(log, "the connections to RabbitMQ", s.broker)
-	closing(log, "the connections to Redis", s.store)
 }

@@ -22,7 +22,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"", "simulate", "audit", "generate", "generate entry", "generate exit", "process", "summaries", "operator", "version"} {
+	for _, words := range []string{"", "simulate", "audit", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +45,8 @@ func passed() simulate.Result {
 		Verdict:        ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}},
 		Simulation:     "default.rush-hour-4f7k2a",
 		ElapsedSeconds: 600.02,
-		Ledger: ledger.Report{
+		DrainSeconds:   .153,
+		Ledger: &ledger.Report{
 			AtRest: true, EntriesConfirmed: 1_200_345, EntriesRecorded: 1_200_345,
 			ExitsMatchedConfirmed: 215_901, ExitsUnmatchedConfirmed: 864_001, Matched: 215_901, UnmatchedExpected: 864_001,
 			SummariesStored: 215_901, Runs: 2,
@@ -69,7 +70,7 @@ func failed() simulate.Result {
 		"1 effect was taken more than once",
 		"end-to-end p99 is 1.42s, beyond the objective of 1s",
 	}}
-	l := &r.Ledger
+	l := r.Ledger
 	l.EntriesRecorded, l.Matched, l.SummariesStored = l.EntriesConfirmed, l.Matched-1, l.SummariesStored-1
 	l.Lost, l.MissingEntries, l.MissingMatched, l.TakenTwice = 2, 1, 1, 1
 	l.IndeterminateEntries, l.Indeterminate, l.DuplicatesSuppressed, l.Starved = 17, 17, 1234, 56
@@ -81,11 +82,30 @@ func failed() simulate.Result {
 	return r
 }
 
+// unread is the result of a simulation whose ledger nobody could read.
+func unread() simulate.Result {
+	r := passed()
+	r.Ledger = nil
+	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
+		"the ledger cannot be read, so nobody knows whether anything was lost: read the ledger: the store is unavailable at redis://127.0.0.1:6379: connection refused",
+	}}
+	return r
+}
+
 func TestResultTable(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)}}
-	golden(t, "table-pass.txt", strings.Join(resultTable(p, passed(), terminal.Palette{}), "\n"))
-	golden(t, "table-fail.txt", strings.Join(resultTable(p, failed(), terminal.Palette{}), "\n"))
+	for name, r := range map[string]simulate.Result{"pass": passed(), "fail": failed(), "unread": unread()} {
+		golden(t, "table-"+name+".txt", strings.Join(resultTable(p, r, &table{columns: unlimited}), "\n"))
+		golden(t, "table-"+name+"-narrow.txt", strings.Join(resultTable(p, r, &table{columns: 60}), "\n"))
+		for _, columns := range []int{54, 60, 72, 79, 80, 100} {
+			for _, line := range resultTable(p, r, &table{columns: columns}) {
+				if width := terminal.Width(line); width > columns {
+					t.Errorf("%q is %d columns wide on a terminal of %d", line, width, columns)
+				}
+			}
+		}
+	}
 }
 
 func TestAuditTable(t *testing.T) {
@@ -93,13 +113,13 @@ func TestAuditTable(t *testing.T) {
 	r := failed()
 	r.Ledger.AtRest, r.Ledger.Outstanding, r.Ledger.Outbox, r.Ledger.Lost, r.Ledger.LostEvents = false, 812, 3, 0, nil
 	golden(t, "table-audit.txt", strings.Join(auditTable(auditResult{
-		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: r.Ledger, Notes: []string{"latency objectives are not part of an audit: the ledger holds no latencies"},
-	}, terminal.Palette{}), "\n"))
+		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: *r.Ledger, Notes: []string{"latency objectives are not part of an audit: the ledger holds no latencies"},
+	}, &table{columns: unlimited}), "\n"))
 }
 
 func TestResultJSON(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]simulate.Result{"result-pass.json": passed(), "result-fail.json": failed()} {
+	for name, r := range map[string]simulate.Result{"result-pass.json": passed(), "result-fail.json": failed(), "result-unread.json": unread()} {
 		var out bytes.Buffer
 		if err := printJSON(&out, r); err != nil {
 			t.Fatal(err)
@@ -133,31 +153,46 @@ func moment() snapshot {
 			Entries:  generator.Stats{Published: 24_123, Rate: 2000, Lag: 1500 * time.Millisecond},
 			Exits:    generator.Stats{Published: 17_411, Rate: 1800, Starved: 8, Lag: 40 * time.Microsecond},
 			Done:     processor.Stats{Entry: entries, Exit: exits},
-			InFlight: 9, Depths: broker.Depths{Ready: 31, Retry: 2, Dead: 1}, Pool: 20_643,
+			InFlight: 9, Depths: &broker.Depths{Ready: 31, Retry: 2, Dead: 1}, Pool: new(int64(20_643)),
 		},
-		plan:      &plan.Plan{Simulation: "default.rush-hour", Duration: plan.Duration(30 * time.Second)},
-		entryRate: 1998.2, exitRate: 1801.4, memory: 61 << 20,
+		plan:    &plan.Plan{Simulation: "default.rush-hour", Duration: plan.Duration(30 * time.Second)},
+		entries: rates{target: 2000, now: 1998.2}, exits: rates{target: 1800, now: 1801.4}, memory: 61 << 20,
 	}
 }
 
 func TestPicture(t *testing.T) {
 	t.Parallel()
-	s := moment()
-	picture := s.picture(terminal.Palette{})
-	golden(t, "picture.txt", strings.Join(picture, "\n")+"\n")
-	for _, line := range picture {
-		if width := terminal.Width(line); width > 80 {
-			t.Errorf("%q is %d columns wide", line, width)
+	draw := func(s snapshot, columns, rows int) string {
+		lines := s.picture(terminal.Palette{}, columns, rows)
+		if len(lines) > rows {
+			t.Errorf("%d lines on a terminal of %d rows", len(lines), rows)
 		}
+		for _, line := range lines {
+			if width := terminal.Width(line); width > columns {
+				t.Errorf("%q is %d columns wide on a terminal of %d", line, width, columns)
+			}
+		}
+		return strings.Join(lines, "\n") + "\n"
+	}
+	s := moment()
+	golden(t, "picture.txt", draw(s, 80, 23))
+	golden(t, "picture-narrow.txt", draw(s, 60, 14))
+	for columns := 45; columns < 120; columns++ {
+		draw(s, columns, 23)
 	}
 	s.Phase, s.plan = simulate.Draining, &plan.Plan{}
-	golden(t, "picture-draining.txt", strings.Join(s.picture(terminal.Palette{}), "\n")+"\n")
+	golden(t, "picture-draining.txt", draw(s, 120, 39))
+	s.Depths, s.Pool = nil, nil
+	golden(t, "picture-unknown.txt", draw(s, 80, 23))
 }
 
 func TestLine(t *testing.T) {
 	t.Parallel()
 	s := moment()
 	lines := []string{s.line()}
+	s.Elapsed = 39 * time.Second // the generators wait for a server that has gone
+	s.Depths = nil
+	lines = append(lines, s.line())
 	s.Phase = simulate.Draining
 	lines = append(lines, s.line())
 	golden(t, "line.txt", strings.Join(lines, "\n")+"\n")
@@ -168,22 +203,23 @@ func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
 	var w window
 	at := func(seconds float64, published int64) {
 		p := simulate.Progress{At: time.Unix(0, 0).Add(time.Duration(seconds * float64(time.Second)))}
-		p.Entries.Published = published
+		p.Entries.Published, p.Entries.Rate = published, 100*seconds
 		w.add(p)
 	}
 	at(0, 0)
-	if got := w.rate(entriesOf); got != 0 {
-		t.Errorf("rate after one look is %v", got)
+	if got := w.rates(entriesOf); got != (rates{}) {
+		t.Errorf("rates after one look are %v", got)
 	}
 	for i := range 20 {
 		at(float64(i+1)/4, 1000)
 	}
-	if got := w.rate(entriesOf); got != 0 {
-		t.Errorf("rate is %v long after the last event", got)
+	if got := w.rates(entriesOf); got.now != 0 {
+		t.Errorf("rate is %v long after the last event", got.now)
 	}
 	at(5.5, 1200)
-	if got := w.rate(entriesOf); got != 100 {
-		t.Errorf("rate is %v, want 200 events in 2 s", got)
+	// The target was 350 at the beginning of the two seconds, and is 550.
+	if got, want := w.rates(entriesOf), (rates{target: 450, now: 100}); got != want {
+		t.Errorf("rates are %v, want %v", got, want)
 	}
 }
 

@@ -43,7 +43,34 @@ func TestBadInputIsExplainedInOneLine(t *testing.T) {
 		{"an API with credentials in its URL is refused with the remedy",
 			[]string{"simulate", "--summary-url", "http://user:s3cr3t@localhost/"}, []string{"--summary-url", "--summary-secret"}},
 		{"two places for the summaries are refused",
-			[]string{"simulate", "--summary-url", "http://localhost/", "--summaries-db", "x.db"}, []string{"summaries-db", "summary-url"}},
+			[]string{"simulate", "--summary-url", "http://localhost/", "--summaries-db", "x.db"}, []string{"--summary-url and --summaries-db", "one place only"}},
+		{"credentials for no API are refused",
+			[]string{"simulate", "--summary-secret", t.TempDir()}, []string{"--summary-secret", "--summary-url"}},
+		{"a folder of credentials that is not there is named",
+			[]string{"simulate", "--summary-url", "http://localhost/", "--summary-secret", "/nowhere/s"}, []string{"--summary-secret", "/nowhere/s", "no such file"}},
+		{"a folder without credentials is named with what it should hold",
+			[]string{"simulate", "--summary-url", "http://localhost/", "--summary-secret", t.TempDir()}, []string{"--summary-secret", "token", "username", "ca.crt"}},
+		{"a file in place of a folder of credentials is refused",
+			[]string{"simulate", "--summary-url", "http://localhost/", "--summary-secret", file(t, "token", "x")}, []string{"--summary-secret", "not a "}},
+		{"a CA that is none is refused",
+			[]string{"simulate", "--summary-url", "https://localhost/", "--summary-secret", filepath.Dir(file(t, "ca.crt", "x"))}, []string{"--summary-secret", "ca.crt", "PEM"}},
+		{"a duration of nothing is refused with what it would mean", []string{"simulate", "--duration", "0s"}, []string{"--duration", "above 0s", "until Ctrl-C"}},
+		{"a manifest without a name is refused", []string{"simulate", "-f", ""}, []string{"--filename", "must name a file", "stdin"}},
+		{"a second manifest is refused", []string{"simulate", "-f", "a.yaml", "-f", "b.yaml"}, []string{"--filename", "b.yaml", "one manifest too many", "a.yaml"}},
+		{"to keep what is in memory is refused", []string{"simulate", "--keep"}, []string{"--keep", "--rabbitmq-uri", "--redis-uri"}},
+		{"text in place of a number is named", []string{"simulate", "--seed", "abc"}, []string{"--seed", `"abc"`, "must be a whole number"}},
+		{"text in place of a duration is named", []string{"simulate", "--duration", "5"}, []string{"--duration", `"5"`, "must be a duration such as 30s"}},
+		{"a flag without its value is named", []string{"simulate", "--duration"}, []string{"--duration needs a value"}},
+		{"a short flag that is not there is named", []string{"simulate", "-z"}, []string{"there is no flag -z"}},
+		{"text in place of true or false is named", []string{"simulate", "--keep=perhaps"}, []string{"--keep", "true or false"}},
+		{"help on an unknown command is refused", []string{"help", "bogus"}, []string{"bogus", "parking help --help"}},
+		{"help on an unknown part is refused", []string{"help", "generate", "bogus"}, []string{"parking generate", "bogus"}},
+		{"a command that is nearly right is named with the one that was meant", []string{"simulat"}, []string{`did you mean "simulate"`}},
+		{"purge asks what to remove", []string{"purge", "--redis-uri", "redis://" + nobody}, []string{"--simulation", "-f"}},
+		{"purge asks from where to remove it", []string{"purge", "--simulation", "x"}, []string{"--rabbitmq-uri", "PARKING_RABBITMQ_URI", "--redis-uri"}},
+		{"purge refuses a name that servers cannot have", []string{"purge", "--simulation", "a/b", "--redis-uri", "redis://" + nobody}, []string{"simulation", "a/b"}},
+		{"purge names a server that cannot be reached",
+			[]string{"purge", "--simulation", "x", "--rabbitmq-uri", "amqp://u:s3cr3t@" + nobody}, []string{"--rabbitmq-uri", "amqp://" + nobody, "start RabbitMQ there"}},
 		{"a negative duration is refused", []string{"simulate", "--duration", "-1s"}, []string{"--duration", "above 0s"}},
 		{"a drain timeout of nothing is refused", []string{"simulate", "--drain-timeout", "0s"}, []string{"--drain-timeout", "above 0s"}},
 		{"a negative seed is refused", []string{"simulate", "--seed", "-3"}, []string{"seed", "-3"}},
@@ -76,6 +103,11 @@ func TestBadInputIsExplainedInOneLine(t *testing.T) {
 			}
 			if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "parking: ") {
 				t.Errorf("stderr is not one line:\n%s", got.stderr)
+			}
+			for _, word := range []string{"strconv", "time: ", "group [", "flag(s)"} {
+				if strings.Contains(got.stderr, word) {
+					t.Errorf("stderr speaks as a library does, %q: %s", word, got.stderr)
+				}
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(got.stderr, want) {

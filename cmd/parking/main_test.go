@@ -52,6 +52,20 @@ type ended struct {
 	code           int
 }
 
+// noTraces makes the processes that the test starts keep their temporary files in a folder of its own, which
+// has to be empty when the test ends.
+func (r *running) noTraces(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	r.cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	t.Cleanup(func() {
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("temporary files are left: %v, %v", left, err)
+		}
+	})
+}
+
 // parking runs a command line to its end.
 func parking(t *testing.T, args ...string) ended {
 	t.Helper()
@@ -75,6 +89,7 @@ func start(ctx context.Context, t *testing.T, args ...string) *running {
 	t.Helper()
 	r := &running{cmd: command(ctx, t, args...)}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
+	r.noTraces(t)
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

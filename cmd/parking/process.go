@@ -27,7 +27,6 @@ func (c *cli) processCommand() *cobra.Command {
 		Long:                  processHelp,
 		Example:               "  parking process --plan /etc/parking/plan.json --http 127.0.0.1:8081",
 		GroupID:               groupParts,
-		Args:                  cobra.NoArgs,
 		RunE:                  runs(func(ctx context.Context) error { return c.process(ctx, flags, planPath) }),
 	}
 	flags.register(cmd)
@@ -36,21 +35,12 @@ func (c *cli) processCommand() *cobra.Command {
 }
 
 func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) error {
-	if err := flags.check(); err != nil {
-		return err
-	}
-	p, err := readPlan(planPath)
+	s, err := c.openPlanned("parking process", flags, planPath)
 	if err != nil {
 		return err
 	}
-	s := service{flags: flags, log: c.logger(flags.level.Level), registry: newRegistry()}
-	servers, err := openServers(p, wiring.Options{Component: "parking process", Logger: s.log, Registerer: s.registry})
-	if err != nil {
-		return err
-	}
-	defer servers.close(s.log)
-	s.log.Info("starting", "version", currentBuild().version, "simulation", p.Simulation,
-		"rabbitmq", servers.broker.Address, "redis", servers.store.Address)
+	defer s.close()
+	p, servers := s.plan, s.servers
 	poster, _, err := wiring.OpenPoster(p)
 	if err != nil {
 		return badInput(err)
@@ -71,9 +61,8 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 	if err != nil {
 		return err
 	}
-	s.ready = servers.ready()
 	s.work = func(ctx context.Context) error {
-		defer watch(ctx, planPath, p, s.log, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
+		defer s.watch(ctx, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
 		err := work.Run(ctx)
 		s.log.Info("the processor has stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err

@@ -16,7 +16,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/metrics"
-	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // serviceFlags are those of every long-running command.
@@ -47,12 +46,6 @@ func planFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "plan", "", "`file` with the simulation's plan in JSON; it is followed while the process runs (required)")
 	_ = cmd.MarkFlagRequired("plan") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagFilename("plan", "json")
-}
-
-// readPlan reads the plan of a process that runs beside others.
-func readPlan(path string) (*plan.Plan, error) {
-	p, err := plan.Read(path)
-	return p, badInput(err)
 }
 
 // service is what a long-running command consists of.
@@ -154,20 +147,6 @@ func withProfiles(wanted bool, rest http.Handler) http.Handler {
 		mux.Handle("/", rest)
 	}
 	return mux
-}
-
-// watch follows the plan file until ctx ends; the function that it returns waits for that.
-func watch(ctx context.Context, path string, running *plan.Plan, log *slog.Logger, apply func(*plan.Plan)) (wait func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		plan.Watch(ctx, path, running, log, apply)
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
 }
 
 // closing closes a part at the end of a process, when nothing but a line in the log can be done about its

@@ -10,9 +10,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	amqp091 "github.com/rabbitmq/amqp091-go"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -95,7 +97,7 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 		"--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep"))
 	audited := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	r := checkAudit(t, audited)
-	if r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(simulated.Ledger) {
+	if r.Outcome != ledger.Pass || r.Ledger.EntriesConfirmed == 0 || fmt.Sprint(r.Ledger) != fmt.Sprint(*simulated.Ledger) {
 		t.Errorf("audit says %s %q %+v, the simulation said %+v", r.Outcome, r.Reasons, r.Ledger, simulated.Ledger)
 	}
 	refusePasswords(t, audited, amqp, redis)
@@ -104,6 +106,176 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 	table := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	if table.code != exitFailed || !strings.Contains(table.stdout, lost) || !strings.Contains(table.stdout, "1 event was lost") {
 		t.Errorf("exit code %d, want the lost event %s named:\n%s", table.code, lost, table.stdout)
+	}
+}
+
+func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
+	t.Parallel()
+	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
+	name := servers.Name(t)
+	servers.RemoveKeys(t, name)
+	removeQueues(t, amqp, name)
+	on := func(command string, more ...string) []string {
+		return append([]string{command, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis}, more...)
+	}
+	simulate := on("simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")
+	kept := checkPassed(t, parking(t, append(simulate, "--keep")...))
+
+	refused := func(what string) {
+		t.Helper()
+		got := parking(t, simulate...)
+		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, "there are "+what+" of") ||
+			!strings.Contains(got.stderr, "parking purge --simulation "+name) {
+			t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
+		}
+		refusePasswords(t, got, amqp, redis)
+	}
+	refused("queues")
+	if r := checkAudit(t, parking(t, on("audit", "-f", manifest(t, busy), "--output", "json")...)); r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(*kept.Ledger) {
+		t.Errorf("the ledger that was kept is %+v, was %+v", r.Ledger, kept.Ledger)
+	}
+
+	// Each server is purged apart; what the other has is refused still.
+	purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp)
+	if purged.code != exitOK || !strings.Contains(purged.stdout, "removed exchange and queues of "+name) {
+		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
+	}
+	refusePasswords(t, purged, amqp)
+	refused("keys")
+	purged = parking(t, on("purge")...)
+	if purged.code != exitOK || !strings.Contains(purged.stdout, "no exchange and queues of "+name) || !strings.Contains(purged.stdout, "removed keys of "+name) {
+		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
+	}
+	refusePasswords(t, purged, amqp, redis)
+	if keys := keysOf(t, redis, name); len(keys) > 0 {
+		t.Errorf("keys are left: %q", keys)
+	}
+	if queues := queuesOf(t, amqp, name, 2); len(queues) > 0 {
+		t.Errorf("queues are left: %q", queues)
+	}
+	checkPassed(t, parking(t, simulate...))
+}
+
+// queuesOf lists the queues of a simulation that the broker has.
+func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
+	t.Helper()
+	connection, err := amqp091.Dial(uri)
+	if err != nil {
+		t.Fatal("the test's broker cannot be reached")
+	}
+	defer func() { _ = connection.Close() }()
+	names := []string{"dead"}
+	for p := range partitions {
+		for _, queue := range []string{"entry", "exit", "retry.entry", "retry.exit"} {
+			names = append(names, queue+"."+strconv.Itoa(p))
+		}
+	}
+	for _, name := range names {
+		channel, err := connection.Channel() // the server closes it with a negative answer
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := channel.QueueDeclarePassive("parking."+simulation+"."+name, true, false, false, false, nil); err == nil {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+func TestAStoreThatIsGoneForGoodEndsWithAVerdict(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(*servers.Redis) error{"killed": (*servers.Redis).Kill, "hung": (*servers.Redis).Pause} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			endsWithAVerdict(t, fault)
+		})
+	}
+}
+
+func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	amqp, store := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{})
+	name := servers.Name(t)
+	removeQueues(t, amqp, name)
+	address := closedPort(t)
+	const duration, drain = 6, 12
+	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--http", address,
+		"--duration", fmt.Sprintf("%ds", duration), "--drain-timeout", fmt.Sprintf("%ds", drain),
+		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
+	untilBusy(ctx, t, address)
+	if err := fault(store); err != nil {
+		t.Fatal(err)
+	}
+	got := wait(t, r)
+	result := got.result(t)
+	if got.code != exitFailed || result.Outcome != ledger.Fail || result.Ledger != nil {
+		t.Errorf("exit code %d, verdict %s, ledger %+v", got.code, result.Outcome, result.Ledger)
+	}
+	if !strings.Contains(strings.Join(result.Reasons, "\n"), "the ledger cannot be read") {
+		t.Errorf("the reasons are %q", result.Reasons)
+	}
+	for _, reason := range result.Reasons {
+		if strings.Contains(reason, "\n") || strings.Contains(reason, "context canceled") {
+			t.Errorf("this is not a reason on one line: %q", reason)
+		}
+	}
+	// Two seconds are what a generator has for events that are due at the end of the schedule.
+	if took := result.ElapsedSeconds + result.DrainSeconds; took > duration+2+drain {
+		t.Errorf("the result took %v s", took)
+	}
+	if !strings.Contains(got.stderr, "parking purge --simulation "+name) {
+		t.Errorf("nothing is said of what is left:\n%s", got.stderr)
+	}
+	refusePasswords(t, got, amqp, store.URI())
+}
+
+func TestASecondSignalSaysWhatIsLeftOnServers(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	amqp, store := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{})
+	name := servers.Name(t)
+	removeQueues(t, amqp, name)
+	address := closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--http", address,
+		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
+	untilBusy(ctx, t, address)
+	if err := store.Pause(); err != nil { // so that there is no rest to come to
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = r.cmd.Wait() // how it ended is in its state
+	}()
+	eventually(ctx, t, "the process ends", func() error {
+		select {
+		case <-over:
+			return nil
+		default:
+			_ = r.cmd.Process.Signal(syscall.SIGTERM) // it may just have ended
+			return errors.New("still running")
+		}
+	})
+	if err := store.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	got := ended{stderr: r.stderr.String(), code: r.cmd.ProcessState.ExitCode()}
+	if got.code != 128+int(syscall.SIGTERM) || !strings.Contains(got.stderr, "without a verdict") ||
+		!strings.Contains(got.stderr, "parking purge --simulation "+name+" --rabbitmq-uri URI --redis-uri URI") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+	refusePasswords(t, got, amqp, store.URI())
+	if len(keysOf(t, store.URI(), name)) == 0 || len(queuesOf(t, amqp, name, 2)) == 0 {
+		t.Error("nothing is left, so that this test shows nothing")
+	}
+	if purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", store.URI()); purged.code != exitOK {
+		t.Errorf("purge: exit code %d: %s", purged.code, purged.stderr)
+	}
+	if keys, queues := keysOf(t, store.URI(), name), queuesOf(t, amqp, name, 2); len(keys)+len(queues) > 0 {
+		t.Errorf("keys %q and queues %q are left", keys, queues)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/simulate"
-	"github.com/parking-operator/parking-operator/internal/terminal"
+	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
 const simulateHelp = `simulate runs a whole simulation in this process, without a cluster: generators, processors,
@@ -30,12 +30,22 @@ and the verdict.
 
 The manifest is the ParkingSimulation that a cluster would get; without one, and for each
 field that it leaves out, the defaults hold. Of its rabbitmq, redis and summaryAPI only
-partitions and queueType count here: servers are named by flags.
+partitions and queueType count here: servers are named by flags. Replicas count in a cluster
+only: here one generator of each type does the work of all, and one processor.
 
-On Ctrl-C the generators stop, what is under way is finished, and the verdict follows; a
-second Ctrl-C ends at once.
+On servers the simulation has a name of its own, and what it left there is removed at the end.
+A name that servers know already, of --simulation, is refused, so that nobody else's queues
+and keys are ever touched.
 
-Exit codes: 0 the verdict is PASS, 1 it is FAIL or something broke, 2 bad input.`
+On Ctrl-C, SIGTERM or SIGHUP the generators stop, what is under way is finished, and the
+verdict follows. A second one ends at once, and says what is left on the servers and how
+'parking purge' removes it.
+
+With --output json stdout is one object once the simulation has begun, whatever happens then;
+its "ledger" is null when the ledger cannot be read. docs/cli.md lists its fields.
+
+Exit codes: 0 the verdict is PASS; 1 it is FAIL, or something broke; 2 bad input; 130 ended by
+Ctrl-C before there was a verdict (128 and the number of the signal).`
 
 const simulateExamples = `  # half a minute of the defaults, all in memory
   parking simulate --duration 30s
@@ -54,6 +64,7 @@ type simulateFlags struct {
 	servers       serverFlags
 	output        outputFormat
 	duration      time.Duration
+	endless       bool
 	drainTimeout  time.Duration
 	http          string
 	httpChosen    bool
@@ -76,10 +87,9 @@ func (c *cli) simulateCommand() *cobra.Command {
 		Long:                  simulateHelp,
 		Example:               simulateExamples,
 		GroupID:               groupWhole,
-		Args:                  cobra.NoArgs,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f.httpChosen, f.seedChosen = cmd.Flags().Changed("http"), cmd.Flags().Changed("seed")
+		f.httpChosen, f.seedChosen, f.endless = cmd.Flags().Changed("http"), cmd.Flags().Changed("seed"), !cmd.Flags().Changed("duration")
 		return runs(func(ctx context.Context) error { return c.simulate(ctx, f) })(cmd, args)
 	}
 	f.manifest.register(cmd)
@@ -87,7 +97,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "how to print the result: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to generate events (default: what the manifest says, else until Ctrl-C)")
-	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "how long to wait at the end until everything is processed")
+	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "how long it may take at the end to process what is under way and to audit it")
 	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` at which to serve /metrics and the summary API; \"\" for none; another port if the default one is taken")
 	flags.Int64Var(&f.seed, "seed", 0, "draw other plates and draws than the manifest's seed does")
 	flags.StringVar(&f.summaryURL, "summary-url", "", "post the summaries to this `URL`, an API of your own, one JSON object at a time")
@@ -96,7 +106,6 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.BoolVar(&f.keep, "keep", false, "leave queues and keys on the servers for a later 'parking audit'")
 	flags.Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process at /debug/pprof/")
-	cmd.MarkFlagsMutuallyExclusive("summary-url", "summaries-db")
 	return cmd
 }
 
@@ -106,14 +115,8 @@ const defaultSimulateHTTP = "127.0.0.1:8080"
 // plan returns the plan that the manifest and the flags make, and what a person should know of it: in what
 // it differs from the manifest, and what it will probably not do as expected.
 func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
-	switch {
-	case f.duration < 0:
-		return nil, nil, fmt.Errorf("--duration: %s must be above 0s", f.duration)
-	case f.drainTimeout <= 0:
-		return nil, nil, fmt.Errorf("--drain-timeout: %s must be above 0s", f.drainTimeout)
-	}
-	if err := f.checkSummaryURL(); err != nil {
-		return nil, nil, fmt.Errorf("--summary-url: %w", err)
+	if err := f.check(); err != nil {
+		return nil, nil, err
 	}
 	manifest, err := f.manifest.read()
 	if err != nil {
@@ -135,6 +138,29 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 		return nil, nil, err
 	}
 	return p, append(notes, plan.Warnings(manifest)...), nil
+}
+
+// check refuses flags that make no sense, whatever the manifest.
+func (f *simulateFlags) check() error {
+	switch {
+	case f.duration <= 0 && !f.endless:
+		return fmt.Errorf("--duration: %s must be above 0s; leave it out to go on until Ctrl-C", f.duration)
+	case f.drainTimeout <= 0:
+		return fmt.Errorf("--drain-timeout: %s must be above 0s", f.drainTimeout)
+	case f.keep && !f.servers.any():
+		return errors.New("--keep: what is in memory cannot be kept: name servers with --rabbitmq-uri and --redis-uri")
+	case f.summaryURL != "" && f.summariesDB != "":
+		return errors.New("--summary-url and --summaries-db: the summaries go to one place only, leave one of them out")
+	case f.summarySecret != "" && f.summaryURL == "":
+		return errors.New("--summary-secret: there is nothing to log in to: name the API with --summary-url")
+	}
+	if err := f.checkSummaryURL(); err != nil {
+		return fmt.Errorf("--summary-url: %w", err)
+	}
+	if err := (client.Options{SecretDir: f.summarySecret}).CheckSecret(); err != nil {
+		return fmt.Errorf("--summary-secret: %w", err)
+	}
+	return nil
 }
 
 // checkSummaryURL refuses what is no address of an API.
@@ -200,29 +226,31 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		return err
 	}
 	defer session.close(log)
+	c.ending.set(func() {
+		view.end()
+		c.complain(session.abandon())
+	})
+	defer c.ending.set(nil)
 	view.begin(session.describe(), notes)
 	result, err := session.run(ctx, view)
 	view.end()
-	if !f.keep {
-		err = errors.Join(err, session.purge(ctx))
+	if err == nil {
+		err = c.printResult(f.output, p, result)
 	}
-	if err != nil {
-		return err
+	if left := session.purge(ctx); left != nil {
+		return errors.Join(err, left)
 	}
-	if err := c.printResult(f.output, p, result); err != nil {
-		return err
+	if err == nil && result.Outcome != ledger.Pass {
+		err = errVerdict
 	}
-	if result.Outcome != ledger.Pass {
-		return errVerdict
-	}
-	return nil
+	return err
 }
 
 func (c *cli) printResult(format outputFormat, p *plan.Plan, r simulate.Result) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
 	}
-	return c.print(resultTable(p, r, terminal.PaletteFor(c.stdout)))
+	return c.print(resultTable(p, r, newTable(c.stdout)))
 }
 
 // print writes lines to stdout.
@@ -265,15 +293,40 @@ func (o *outputFormat) Type() string { return "format" }
 
 // manifestFlags name the simulation.
 type manifestFlags struct {
-	path       string
+	path       manifestPath
 	simulation string
 }
 
 func (f *manifestFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.path, "filename", "f", "", "`file` with the manifest of a ParkingSimulation in YAML or JSON; - for stdin")
-	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` by which servers know the simulation (default: the manifest's namespace.name; simulate adds a unique suffix)")
+	cmd.Flags().VarP(&f.path, "filename", "f", "`file` with the manifest of a ParkingSimulation in YAML or JSON; - for stdin")
+	f.registerName(cmd)
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json") // fails only for a flag that does not exist
 }
+
+func (f *manifestFlags) registerName(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` by which servers know the simulation (default: the manifest's namespace.name; simulate adds a unique suffix)")
+}
+
+// manifestPath is a flag that names one file, once.
+type manifestPath string
+
+// String, Set and Type make it a flag.
+func (p *manifestPath) String() string { return string(*p) }
+
+// Set takes the name.
+func (p *manifestPath) Set(path string) error {
+	switch {
+	case path == "":
+		return errors.New("must name a file, or be - for stdin")
+	case *p != "":
+		return fmt.Errorf("is one manifest too many, after %q: a simulation has one", *p)
+	}
+	*p = manifestPath(path)
+	return nil
+}
+
+// Type is the flag's placeholder in help texts.
+func (p *manifestPath) Type() string { return "file" }
 
 // read returns the manifest, one with an empty spec if none is named.
 func (f *manifestFlags) read() (*v1alpha1.ParkingSimulation, error) {
@@ -283,7 +336,7 @@ func (f *manifestFlags) read() (*v1alpha1.ParkingSimulation, error) {
 	case "-":
 		return plan.ReadManifest(os.Stdin)
 	default:
-		return plan.ReadManifestFile(f.path)
+		return plan.ReadManifestFile(string(f.path))
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,13 +22,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/rest"
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 	"github.com/parking-operator/parking-operator/internal/wiring"
-)
-
-const (
-	// reachTimeout bounds how long a server may take to answer before anything is started.
-	reachTimeout = 5 * time.Second
-	// purgeTimeout bounds how long it may take to remove a simulation from its servers.
-	purgeTimeout = 30 * time.Second
 )
 
 // session is everything that one invocation of simulate opens.
@@ -57,6 +50,9 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if err := s.servers.reach(ctx); err != nil {
 		return s, badInput(err)
 	}
+	if err := s.servers.unused(ctx, p.Simulation); err != nil {
+		return s, err
+	}
 	if s.summaries, err = openSummaries(ctx, p, f.summariesDB, options); err != nil {
 		return s, badInput(err)
 	}
@@ -69,6 +65,8 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 		DrainTimeout:  f.drainTimeout,
 		Registerer:    registry,
 		Logger:        log,
+		// The broker in memory knows what is not settled, where RabbitMQ does not say.
+		DepthsHoldInFlight: s.servers.broker.InMemory(),
 	})
 	if err != nil {
 		return s, err
@@ -133,22 +131,46 @@ func (s *session) run(ctx context.Context, v *view) (simulate.Result, error) {
 	return result, err
 }
 
-// purge removes the simulation from servers that outlive this process, also when ctx has ended.
+// purge removes the simulation, which made everything that its servers have of it, unless it is to be kept.
+// It does so also when ctx has ended. Its error says what is left.
 func (s *session) purge(ctx context.Context) error {
+	if s.flags.keep {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
-	var errs []error
-	if s.servers.broker.Address != wiring.InMemory {
-		if err := s.servers.broker.Delete(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", s.plan.Simulation, err))
-		}
+	if err := s.servers.reach(ctx); err != nil {
+		return fmt.Errorf("%w: %w", s.leftBehind(), err)
 	}
-	if s.servers.store.Address != wiring.InMemory {
-		if err := s.servers.store.Purge(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("remove the keys of %s: %w", s.plan.Simulation, err))
-		}
+	if err := s.servers.remove(ctx, s.plan.Simulation); err != nil {
+		return fmt.Errorf("%w: %w", s.leftBehind(), err)
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+// abandon removes what can be removed at once, and says what is left. It is for the end of the process.
+func (s *session) abandon() error {
+	s.summaries.discard()
+	if left := s.leftBehind(); left != nil {
+		return fmt.Errorf("ended without a verdict; %w", left)
+	}
+	return errors.New("ended without a verdict")
+}
+
+// leftBehind says what may be left on servers, and how to remove it; it is nil when there are none.
+func (s *session) leftBehind() error {
+	var what, flags []string
+	if b := s.servers.broker; !b.InMemory() {
+		what, flags = append(what, "queues on "+b.Address), append(flags, "--rabbitmq-uri URI")
+	}
+	if k := s.servers.store; !k.InMemory() {
+		what, flags = append(what, "keys on "+k.Address), append(flags, "--redis-uri URI")
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s may be left of %s; remove them with 'parking purge --simulation %s %s'",
+		strings.Join(what, " and "), s.plan.Simulation, s.plan.Simulation, strings.Join(flags, " "))
 }
 
 func (s *session) close(log *slog.Logger) {
@@ -160,27 +182,6 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// reach connects to the servers that flags name. Its error names the one that does not answer, and the
-// remedy.
-func (s backends) reach(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
-	var errs [2]error
-	var asking sync.WaitGroup
-	asking.Go(func() {
-		if err := s.broker.Check(ctx); err != nil {
-			errs[0] = fmt.Errorf("--rabbitmq-uri: %w", err)
-		}
-	})
-	asking.Go(func() {
-		if err := s.store.Ping(ctx); err != nil {
-			errs[1] = fmt.Errorf("--redis-uri: %w; start Redis there, or correct the address or the password", err)
-		}
-	})
-	asking.Wait()
-	return errors.Join(errs[:]...)
-}
-
 // summaries is where the summaries go: a service in this process, or an API of the user's own.
 type summaries struct {
 	poster processor.Poster
@@ -190,7 +191,9 @@ type summaries struct {
 	api http.Handler
 	// where says it to people.
 	where string
-	close func(*slog.Logger)
+	// discard removes what ends with the process anyway. It may be called at any time.
+	discard func()
+	close   func(*slog.Logger)
 }
 
 func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Options) (*summaries, error) {
@@ -200,7 +203,7 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 			return nil, err
 		}
 		return &summaries{
-			poster: poster, where: address,
+			poster: poster, where: address, discard: func() {},
 			close: func(log *slog.Logger) { closing(log, "the client of the summary API", poster) },
 		}, nil
 	}
@@ -244,8 +247,9 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 			now, err := service.Stats(ctx)
 			return now.Count - before.Count, err
 		},
-		api:   api,
-		where: where,
+		api:     api,
+		where:   where,
+		discard: func() { _ = remove() }, // nobody waits for the outcome
 		close: func(log *slog.Logger) {
 			closing(log, "the database of summaries", service)
 			if err := remove(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -80,10 +81,25 @@ func TestSimulateReportsAnObjectiveThatWasMissed(t *testing.T) {
 
 func TestSimulateWithoutADurationEndsOnASignalWithItsVerdict(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	address := closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--output", "json", "--http", address)
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			address := closedPort(t)
+			r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--output", "json", "--http", address)
+			untilBusy(ctx, t, address)
+			if err := r.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			checkPassed(t, wait(t, r))
+		})
+	}
+}
+
+// untilBusy waits until the simulation that serves HTTP at the address has stored summaries.
+func untilBusy(ctx context.Context, t *testing.T, address string) {
+	t.Helper()
 	eventually(ctx, t, "summaries are stored", func() error {
 		body, err := get(ctx, "http://"+address+"/v1/stats")
 		if err == nil && strings.Contains(body, `"count":0`) {
@@ -95,7 +111,51 @@ func TestSimulateWithoutADurationEndsOnASignalWithItsVerdict(t *testing.T) {
 	if err != nil || !strings.Contains(metrics, "parking_events_processed_total") {
 		t.Errorf("metrics: %v", err)
 	}
-	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+}
+
+func TestASignalBeforeTheStartIsNoBadInput(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	silent, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	for _, args := range [][]string{
+		{"simulate", "--rabbitmq-uri", "amqp://" + silent.Addr().String()},
+		{"simulate", "--redis-uri", "redis://" + silent.Addr().String()},
+	} {
+		r := start(ctx, t, args...)
+		conn, err := silent.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		got := wait(t, r)
+		_ = conn.Close()
+		if got.code != 128+int(syscall.SIGINT) || got.stderr != "parking: ended by a signal: interrupt\n" {
+			t.Errorf("%v: exit code %d: %s", args, got.code, got.stderr)
+		}
+	}
+}
+
+func TestProgressThatNobodyReadsDoesNotKeepASimulationFromItsEnd(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = reader.Close()
+	defer func() { _ = writer.Close() }()
+	r := &running{cmd: command(ctx, t, "simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")}
+	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, writer
+	r.noTraces(t)
+	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	checkPassed(t, wait(t, r))
@@ -133,6 +193,9 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
 	}
+	if !strings.HasSuffix(r.stderr.String(), "\nparking: ended without a verdict\n") {
+		t.Errorf("stderr ends without a word on it:\n%s", r.stderr.String())
+	}
 }
 
 func TestWhatIsLeftAtTheDrainTimeoutIsSaid(t *testing.T) {
@@ -144,7 +207,7 @@ func TestWhatIsLeftAtTheDrainTimeoutIsSaid(t *testing.T) {
 	if got.code != exitFailed || r.Outcome != ledger.Fail {
 		t.Errorf("exit code %d, verdict %s", got.code, r.Outcome)
 	}
-	for _, want := range []string{"not at rest", "in processors", "in the outbox", "did not come to rest within 1s"} {
+	for _, want := range []string{"not at rest", "in processors", "in the outbox", "did not come to rest within the drain timeout of 1s"} {
 		if !strings.Contains(reasons, want) {
 			t.Errorf("reasons do not say %q:\n%s", want, reasons)
 		}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,9 +85,10 @@ func (v *view) follow(ctx context.Context, progress func() simulate.Progress) {
 		}
 		now := progress()
 		recent.add(now)
-		s := snapshot{Progress: now, plan: v.plan, entryRate: recent.rate(entriesOf), exitRate: recent.rate(exitsOf), memory: memoryInUse()}
+		s := snapshot{Progress: now, plan: v.plan, entries: recent.rates(entriesOf), exits: recent.rates(exitsOf), memory: memoryInUse()}
 		if v.screen != nil {
-			v.screen.Show(s.picture(v.palette))
+			columns, rows := v.screen.Size()
+			v.screen.Show(s.picture(v.palette, columns, rows))
 		} else {
 			_, _ = fmt.Fprintln(v, s.line())
 		}
@@ -112,17 +114,27 @@ func (w *window) add(p simulate.Progress) {
 	}
 }
 
-func entriesOf(p simulate.Progress) int64 { return p.Entries.Published }
-func exitsOf(p simulate.Progress) int64   { return p.Exits.Published }
+func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
+func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rate is how many events per second were published within the window.
-func (w *window) rate(of func(simulate.Progress) int64) float64 {
+// rates are numbers of events per second: those that the schedule asks for, and those that were published.
+type rates struct {
+	target, now float64
+}
+
+// rates are the means over the window, both over the same time, so that they agree on a ramp.
+func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
 	if elapsed <= 0 {
-		return 0
+		return rates{target: of(last).Rate}
 	}
-	return float64(of(last)-of(first)) / elapsed
+	var due float64
+	for i, p := range w.seen[1:] {
+		before := w.seen[i]
+		due += (of(before).Rate + of(p).Rate) / 2 * p.At.Sub(before.At).Seconds()
+	}
+	return rates{target: due / elapsed, now: float64(of(last).Published-of(first).Published) / elapsed}
 }
 
 // memoryInUse is what the process has from the operating system and has not given back.
@@ -139,122 +151,166 @@ func memoryInUse() uint64 {
 type snapshot struct {
 	simulate.Progress
 
-	plan                *plan.Plan
-	entryRate, exitRate float64
-	memory              uint64
+	plan           *plan.Plan
+	entries, exits rates
+	memory         uint64
 }
 
-// picture draws the snapshot for a terminal of 80 columns.
-func (s snapshot) picture(p terminal.Palette) []string {
-	lines := []string{"", s.headline(p), ""}
-	lines = append(lines, s.schedule(p)...)
-	lines = append(lines, "")
-	lines = append(lines, s.outcomes(p)...)
-	lines = append(lines, "")
-	lines = append(lines, s.latencies(p)...)
+// picture draws the snapshot for a terminal. Where there are few rows it does without blank ones.
+func (s snapshot) picture(p terminal.Palette, columns, rows int) []string {
+	sections := [][]string{{s.headline(p, columns)}, s.schedule(p, columns), s.outcomes(p, columns), s.latencies(p, columns)}
+	tight := slices.Concat(sections...)
+	if len(tight)+len(sections) > rows {
+		return tight
+	}
+	var lines []string
+	for _, section := range sections {
+		lines = append(append(lines, ""), section...)
+	}
 	return lines
+}
+
+// clock is the time since the start, but not more than the generators have.
+func (s snapshot) clock() time.Duration {
+	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
+		return min(s.Elapsed, total)
+	}
+	return s.Elapsed
 }
 
 // headline says how far the simulation has come.
-func (s snapshot) headline(p terminal.Palette) string {
+func (s snapshot) headline(p terminal.Palette, columns int) string {
 	head := " " + p.Head(s.Phase.String())
 	total := s.plan.Duration.D()
 	if s.Phase != simulate.Generating || total == 0 {
-		return head + "  " + terminal.Clock(s.Elapsed)
+		return head + "  " + terminal.Clock(s.clock())
 	}
-	done := min(s.Elapsed.Seconds()/total.Seconds(), 1)
-	return fmt.Sprintf("%s  %s of %s  %s %3.0f %%", head, terminal.Clock(s.Elapsed), terminal.Clock(total),
-		p.Good(terminal.Bar(done, 40)), math.Floor(done*100))
+	done := s.clock().Seconds() / total.Seconds()
+	head += fmt.Sprintf("  %s of %s  ", terminal.Clock(s.clock()), terminal.Clock(total))
+	percent := fmt.Sprintf(" %3.0f %%", math.Floor(done*100))
+	bar := min(columns-terminal.Width(head)-terminal.Width(percent), 40)
+	return head + p.Good(terminal.Bar(done, max(bar, 0))) + percent
 }
 
-func (s snapshot) schedule(p terminal.Palette) []string {
-	lines := []string{p.Dim(columns(" published", "target/s", "now/s", "total", "lag"))}
-	for _, row := range []struct {
+func (s snapshot) schedule(p terminal.Palette, columns int) []string {
+	lines := []string{p.Dim(row(columns, " published", "target/s", "now/s", "total", "lag"))}
+	for _, line := range []struct {
 		name  string
 		stats generator.Stats
-		rate  float64
-	}{{" entries", s.Entries, s.entryRate}, {" exits", s.Exits, s.exitRate}} {
-		lag := terminal.Duration(row.stats.Lag)
-		if row.stats.Lag > time.Second {
+		rates rates
+	}{{" entries", s.Entries, s.entries}, {" exits", s.Exits, s.exits}} {
+		lag := terminal.Duration(line.stats.Lag)
+		if line.stats.Lag > time.Second {
 			lag = p.Warn(lag)
 		}
-		lines = append(lines, columns(row.name, terminal.Rate(row.stats.Rate), terminal.Rate(row.rate), terminal.Count(row.stats.Published), lag))
+		lines = append(lines, row(columns, line.name, terminal.Rate(line.rates.target), terminal.Rate(line.rates.now), terminal.Count(line.stats.Published), lag))
 	}
 	return lines
 }
 
-// columns aligns a name and up to four figures.
-func columns(name string, figures ...string) string {
-	var b strings.Builder
-	b.WriteString(terminal.PadRight(name, 22))
-	for _, figure := range figures {
-		b.WriteString(terminal.PadLeft(figure, 14))
+func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
+	plain := func(text string) string { return text }
+	count := func(n int64, unlessZero func(string) string) string {
+		if n == 0 {
+			return terminal.Count(n)
+		}
+		return unlessZero(terminal.Count(n))
 	}
-	return b.String()
+	ready, retry, dead, pool := unknown, unknown, unknown, unknown
+	if d := s.Depths; d != nil {
+		ready, retry, dead = count(d.Ready, plain), count(d.Retry, plain), count(d.Dead, p.Bad)
+	}
+	if s.Pool != nil {
+		pool = count(*s.Pool, plain)
+	}
+	return figures(columns, []figure{
+		{"recorded", "recorded", count(s.outcome(processor.OutcomeRecorded), plain)},
+		{"waiting in queues", "in queues", ready},
+		{"matched", "matched", count(s.outcome(processor.OutcomeMatched), plain)},
+		{"waiting for a retry", "in retry", retry},
+		{"unmatched as expected", "unmatched", count(s.outcome(processor.OutcomeUnmatchedExpected), plain)},
+		{"in processors", "in processors", count(s.InFlight, plain)},
+		{"unmatched unexpectedly", "unexpected", count(s.outcome(processor.OutcomeUnmatchedUnexpected), p.Bad)},
+		{"plates available", "plates", pool},
+		{"failed attempts", "failed", count(s.outcome(processor.OutcomeFailed), p.Warn)},
+		{"starved draws", "starved", count(s.Exits.Starved, p.Warn)},
+		{"duplicates suppressed", "duplicates", count(s.outcome(processor.OutcomeDuplicate), plain)},
+		{"dead letters", "dead letters", dead},
+	})
 }
 
-func (s snapshot) outcomes(p terminal.Palette) []string {
-	outcome := func(o processor.Outcome) int64 { return int64(s.Done.Entry.Outcomes[o] + s.Done.Exit.Outcomes[o]) }
-	rows := [][2]figure{
-		{{"recorded", outcome(processor.OutcomeRecorded), nil}, {"waiting in queues", s.Depths.Ready, nil}},
-		{{"matched", outcome(processor.OutcomeMatched), nil}, {"waiting for a retry", s.Depths.Retry, nil}},
-		{{"unmatched as expected", outcome(processor.OutcomeUnmatchedExpected), nil}, {"in processors", s.InFlight, nil}},
-		{{"unmatched unexpectedly", outcome(processor.OutcomeUnmatchedUnexpected), p.Bad}, {"plates available", s.Pool, nil}},
-		{{"failed attempts", outcome(processor.OutcomeFailed), p.Warn}, {"starved draws", s.Exits.Starved, p.Warn}},
-		{{"duplicates suppressed", outcome(processor.OutcomeDuplicate), nil}, {"dead letters", s.Depths.Dead, p.Bad}},
-	}
-	lines := make([]string, 0, len(rows))
-	for _, row := range rows {
-		lines = append(lines, " "+row[0].draw(35)+"      "+row[1].draw(36))
-	}
-	return lines
+// unknown stands for what a server did not answer.
+const unknown = "unknown"
+
+// outcome counts the calls of ProcessMessage that came to it.
+func (s snapshot) outcome(o processor.Outcome) int64 {
+	return int64(s.Done.Entry.Outcomes[o] + s.Done.Exit.Outcomes[o])
 }
 
-// figure is a count with its name, and the color that it has when it is not 0.
+// figure is a text with its name, and its name where lines are short.
 type figure struct {
-	name  string
-	count int64
-	paint func(string) string
+	name, short, text string
 }
 
-func (f figure) draw(width int) string {
-	text := terminal.Count(f.count)
-	if f.count != 0 && f.paint != nil {
-		text = f.paint(text)
+// figures sets figures in two columns.
+func figures(columns int, all []figure) []string {
+	const left, between, right = 35, 6, 36
+	widths, gap, short := [2]int{left, right}, between, false
+	if columns < 1+left+between+right {
+		gap, short = 3, true
+		width := max((columns-1-gap)/2, 20)
+		widths = [2]int{width, width}
 	}
-	return terminal.PadRight(f.name, 24) + terminal.PadLeft(text, width-24)
+	var lines []string
+	for pair := range slices.Chunk(all, len(widths)) {
+		line := " "
+		for i, f := range pair {
+			name := f.name
+			if short {
+				name = f.short
+			}
+			if i > 0 {
+				line += strings.Repeat(" ", gap)
+			}
+			line += name + terminal.PadLeft(f.text, widths[i]-terminal.Width(name))
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
-func (s snapshot) latencies(p terminal.Palette) []string {
-	row := func(name string, l latency.Snapshot, more ...string) string {
-		return columns(name, append([]string{
+func (s snapshot) latencies(p terminal.Palette, columns int) []string {
+	line := func(name string, l latency.Snapshot, more ...string) string {
+		return row(columns, name, append([]string{
 			terminal.Duration(l.Quantile(.50)), terminal.Duration(l.Quantile(.99)), terminal.Duration(l.Mean()),
 		}, more...)...)
 	}
 	return []string{
-		p.Dim(columns(" latency", "p50", "p99", "mean", "memory")),
-		row(" processing", s.Done.Processing(), terminal.Bytes(s.memory)),
-		row(" end to end", s.Done.EndToEnd()),
+		p.Dim(row(columns, " latency", "p50", "p99", "mean", "memory")),
+		line(" processing", s.Done.Processing(), terminal.Bytes(s.memory)),
+		line(" end to end", s.Done.EndToEnd()),
 	}
 }
 
 // line writes the snapshot on one line.
 func (s snapshot) line() string {
-	clock := terminal.Clock(s.Elapsed)
+	clock := terminal.Clock(s.clock())
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
 		clock += "/" + terminal.Clock(total)
 	}
-	outcome := func(o processor.Outcome) string {
-		return terminal.Count(int64(s.Done.Entry.Outcomes[o] + s.Done.Exit.Outcomes[o]))
-	}
+	outcome := func(o processor.Outcome) string { return terminal.Count(s.outcome(o)) }
 	text := fmt.Sprintf("%s %s: entries %s/s of %s, exits %s/s of %s, recorded %s, matched %s, unmatched as expected %s",
-		clock, s.Phase, terminal.Rate(s.entryRate), terminal.Rate(s.Entries.Rate), terminal.Rate(s.exitRate), terminal.Rate(s.Exits.Rate),
+		clock, s.Phase, terminal.Rate(s.entries.now), terminal.Rate(s.entries.target), terminal.Rate(s.exits.now), terminal.Rate(s.exits.target),
 		outcome(processor.OutcomeRecorded), outcome(processor.OutcomeMatched), outcome(processor.OutcomeUnmatchedExpected))
-	if n := s.Done.Exit.Outcomes[processor.OutcomeUnmatchedUnexpected]; n > 0 {
-		text += ", unmatched unexpectedly " + terminal.Count(int64(n))
+	if s.outcome(processor.OutcomeUnmatchedUnexpected) > 0 {
+		text += ", unmatched unexpectedly " + outcome(processor.OutcomeUnmatchedUnexpected)
+	}
+	waiting := unknown
+	if d := s.Depths; d != nil {
+		waiting = terminal.Count(d.Ready + d.Retry + s.InFlight)
 	}
 	return text + fmt.Sprintf(", waiting %s, starved %s, lag %s, processing p99 %s, end to end p99 %s, memory %s",
-		terminal.Count(s.Depths.Ready+s.Depths.Retry+s.InFlight), terminal.Count(s.Exits.Starved),
+		waiting, terminal.Count(s.Exits.Starved),
 		terminal.Duration(max(s.Entries.Lag, s.Exits.Lag)), terminal.Duration(s.Done.Processing().Quantile(.99)),
 		terminal.Duration(s.Done.EndToEnd().Quantile(.99)), terminal.Bytes(s.memory))
 }

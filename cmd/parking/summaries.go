@@ -30,7 +30,6 @@ func (c *cli) summariesCommand() *cobra.Command {
 		Example: `  parking summaries --database summaries.db --http 127.0.0.1:8082
   curl -s 127.0.0.1:8082/v1/stats`,
 		GroupID: groupParts,
-		Args:    cobra.NoArgs,
 		RunE:    runs(func(ctx context.Context) error { return c.summaries(ctx, flags, database) }),
 	}
 	flags.register(cmd)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -12,22 +14,23 @@ import (
 )
 
 // resultTable shows how a simulation ended.
-func resultTable(p *plan.Plan, r simulate.Result, palette terminal.Palette) []string {
-	t := table{palette: palette}
+func resultTable(p *plan.Plan, r simulate.Result, t *table) []string {
 	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(seconds(r.ElapsedSeconds))))
-	t.ledger(r.Ledger)
+	if r.Ledger != nil {
+		t.ledger(*r.Ledger)
+	}
 	t.rates(r.Rates)
 	t.latencies(r.LatencySeconds, p.Objectives)
 	return append(t.lines, "")
 }
 
 // auditTable shows an audit.
-func auditTable(r auditResult, palette terminal.Palette) []string {
-	t := table{palette: palette}
+func auditTable(r auditResult, t *table) []string {
 	t.banner(r.Verdict, r.Simulation)
 	t.ledger(r.Ledger)
 	for _, note := range r.Notes {
-		t.add("", "  "+palette.Dim("note: "+note))
+		t.add("")
+		t.paragraph("  "+t.palette.Dim("note:"), note)
 	}
 	return append(t.lines, "")
 }
@@ -35,12 +38,37 @@ func auditTable(r auditResult, palette terminal.Palette) []string {
 // table gathers lines.
 type table struct {
 	palette terminal.Palette
+	// columns is how wide a line may be.
+	columns int
 	lines   []string
+}
+
+// unlimited is the width of what is no terminal.
+const unlimited = math.MaxInt
+
+// newTable returns a table that fits what it is printed to.
+func newTable(f *os.File) *table {
+	t := &table{palette: terminal.PaletteFor(f), columns: unlimited}
+	if terminal.Is(f) {
+		t.columns, _ = terminal.Size(f)
+	}
+	return t
 }
 
 func (t *table) add(lines ...string) {
 	for _, line := range lines {
 		t.lines = append(t.lines, strings.TrimRight(line, " "))
+	}
+}
+
+// paragraph adds a text that hangs from its mark.
+func (t *table) paragraph(mark, text string) {
+	indent := terminal.Width(mark) + 1
+	for i, line := range terminal.Wrap(text, max(t.columns-indent, 1)) {
+		if i > 0 {
+			mark = strings.Repeat(" ", indent-1)
+		}
+		t.add(mark + " " + line)
 	}
 }
 
@@ -55,19 +83,24 @@ func (t *table) banner(v ledger.Verdict, what string) {
 		t.add("")
 	}
 	for _, reason := range v.Reasons {
-		t.add("  " + t.palette.Bad("✗") + " " + reason)
+		t.paragraph("  "+t.palette.Bad("✗"), reason)
 	}
 }
 
-// The columns of the table.
+// The columns of the table, and how many there are of them with a mark at the end.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
+	gap                    = "   "
+	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
 // ledger sets what was published against what took effect.
 func (t *table) ledger(r ledger.Report) {
-	t.add("", t.palette.Dim(t.pair("  published and confirmed", "", "took effect", "")))
+	t.add("")
+	if t.columns >= bothSides {
+		t.add(t.palette.Dim(pair("  published and confirmed", "", "took effect", "")))
+	}
 	t.equation("entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded)
 	t.equation("exits to match", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched)
 	t.equation("exits not to match", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected)
@@ -98,13 +131,22 @@ func (t *table) equation(published string, confirmed, indeterminate int64, effec
 	if confirmed+indeterminate != effects {
 		mark = t.palette.Bad("✗")
 	}
-	t.add(t.pair("  "+published, left, effect, terminal.Count(effects)) + "  " + mark)
+	if t.columns < bothSides {
+		t.add(single("  "+published, left), single("    "+effect, terminal.Count(effects))+"  "+mark)
+		return
+	}
+	t.add(pair("  "+published, left, effect, terminal.Count(effects)) + "  " + mark)
 }
 
 // pair aligns two names with their figures.
-func (t *table) pair(name1, figure1, name2, figure2 string) string {
-	return terminal.PadRight(name1, leftName) + terminal.PadLeft(figure1, leftFigure) + "   " +
+func pair(name1, figure1, name2, figure2 string) string {
+	return terminal.PadRight(name1, leftName) + terminal.PadLeft(figure1, leftFigure) + gap +
 		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
+}
+
+// single aligns a name with its figure where there is no room for two.
+func single(name, figure string) string {
+	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
 
 type count struct {
@@ -121,8 +163,13 @@ func (t *table) counts(harmless bool, counts ...count) {
 			text = t.palette.Bad(text)
 		}
 		cells[2*i], cells[2*i+1] = c.name, text
+		if t.columns < bothSides {
+			t.add(single("  "+c.name, text))
+		}
 	}
-	t.add(t.pair("  "+cells[0], cells[1], cells[2], cells[3]))
+	if t.columns >= bothSides {
+		t.add(pair("  "+cells[0], cells[1], cells[2], cells[3]))
+	}
 }
 
 // lost names the events that were lost.
@@ -140,44 +187,50 @@ func (t *table) lost(r ledger.Report) {
 }
 
 func (t *table) rates(r simulate.Rates) {
-	t.add("", t.palette.Dim(t.row("  rate, events/s", "target", "achieved", "", "max lag")))
-	for _, row := range []struct {
+	t.add("", t.palette.Dim(row(t.columns, "  events/s", "target", "achieved", "", "max lag")))
+	for _, line := range []struct {
 		name string
 		rate simulate.Rate
 	}{{"entries", r.Entry}, {"exits", r.Exit}} {
 		share := ""
-		if row.rate.Target > 0 {
-			share = fmt.Sprintf("%.1f %%", 100*row.rate.Achieved/row.rate.Target)
+		if line.rate.Target > 0 {
+			share = fmt.Sprintf("%.1f %%", 100*line.rate.Achieved/line.rate.Target)
 		}
-		t.add(t.row("  "+row.name, terminal.Rate(row.rate.Target), terminal.Rate(row.rate.Achieved), share, terminal.Duration(seconds(row.rate.MaxLagSeconds))))
-		if row.rate.Missed > 0 {
-			t.add("  " + t.palette.Warn(terminal.Count(row.rate.Missed)+" "+row.name+" were overdue at the end and never published"))
+		t.add(row(t.columns, "  "+line.name, terminal.Rate(line.rate.Target), terminal.Rate(line.rate.Achieved), share,
+			terminal.Duration(seconds(line.rate.MaxLagSeconds))))
+		if line.rate.Missed > 0 {
+			t.paragraph(" ", t.palette.Warn(terminal.Count(line.rate.Missed)+" "+line.name+" were overdue at the end and never published"))
 		}
 	}
 }
 
 func (t *table) latencies(l simulate.Latencies, o plan.Objectives) {
-	t.add("", t.palette.Dim(t.row("  latency", "p50", "p99", "mean", "objective p99")))
-	for _, row := range []struct {
+	t.add("", t.palette.Dim(row(t.columns, "  latency", "p50", "p99", "mean", "objective")))
+	for _, line := range []struct {
 		name      string
 		latency   simulate.Latency
 		objective plan.Duration
 	}{{"processing", l.Processing, o.ProcessingP99}, {"end to end", l.EndToEnd, o.EndToEndP99}} {
 		objective := "–"
-		if row.objective > 0 {
-			objective = terminal.Duration(row.objective.D())
+		if line.objective > 0 {
+			objective = terminal.Duration(line.objective.D())
 		}
-		t.add(t.row("  "+row.name, terminal.Duration(seconds(row.latency.P50)), terminal.Duration(seconds(row.latency.P99)),
-			terminal.Duration(seconds(row.latency.Mean)), objective))
+		t.add(row(t.columns, "  "+line.name, terminal.Duration(seconds(line.latency.P50)), terminal.Duration(seconds(line.latency.P99)),
+			terminal.Duration(seconds(line.latency.Mean)), objective))
 	}
 }
 
-// row aligns a name and four figures.
-func (t *table) row(name string, figures ...string) string {
+// row aligns a name and up to four figures, closer where lines are short.
+func row(columns int, name string, figures ...string) string {
+	nameWidth, figureWidth := 22, 14
+	if columns < nameWidth+4*figureWidth {
+		nameWidth = 13
+		figureWidth = max((columns-nameWidth)/4, 8)
+	}
 	var b strings.Builder
-	b.WriteString(terminal.PadRight(name, 20))
+	b.WriteString(terminal.PadRight(name, nameWidth))
 	for _, figure := range figures {
-		b.WriteString(terminal.PadLeft(figure, 14))
+		b.WriteString(terminal.PadLeft(figure, figureWidth))
 	}
 	return b.String()
 }

@@ -64,14 +64,17 @@ func (b build) String() string {
 	return text
 }
 
+// versionLine is what the command version prints.
+func versionLine() string {
+	return fmt.Sprintf("parking %s, %s %s/%s", currentBuild(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print which version this is",
-		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(c.stdout, "parking %s, %s %s/%s\n", currentBuild(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			return c.print([]string{versionLine()})
 		},
 	}
 }

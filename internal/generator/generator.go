@@ -232,8 +232,11 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	flushed := g.publisher.Flush(ctx)
 	helpers.Wait()
 	if n := g.outstanding(); n > 0 {
-		return errors.Join(fmt.Errorf("stop within %s: %d published events of run %s are not known to be confirmed",
-			g.shutdown, n, g.run), flushed)
+		unknown := fmt.Errorf("stop within %s: %d published events of run %s are not known to be confirmed", g.shutdown, n, g.run)
+		if ctx.Err() != nil {
+			return unknown // the time was over, which says it all
+		}
+		return errors.Join(unknown, flushed)
 	}
 	return nil
 }

@@ -44,10 +44,10 @@ type Progress struct {
 	Done    processor.Stats
 	// InFlight counts the deliveries in processors.
 	InFlight int64
-	// Depths and Pool, the plates available, are at most a second old, or older when broker or store do
-	// not answer.
-	Depths broker.Depths
-	Pool   int64
+	// Depths are the messages in the queues, those in processors not counted, and Pool is the plates
+	// available. They are a moment old, and nil when broker or store did not answer.
+	Depths *broker.Depths
+	Pool   *int64
 }
 
 // Progress returns what has been done so far. It may be called at any time.
@@ -74,17 +74,19 @@ const (
 	lagPoll = 100 * time.Millisecond
 	// depthPoll is how often broker and store are asked for what only they know.
 	depthPoll = 500 * time.Millisecond
+	// observeTimeout is how long they have to answer.
+	observeTimeout = 2 * time.Second
 )
 
 // observed is what is looked at from time to time.
 type observed struct {
 	mu                sync.Mutex
-	depths            broker.Depths
-	pool              int64
+	depths            *broker.Depths
+	pool              *int64
 	entryLag, exitLag time.Duration
 }
 
-func (o *observed) latest() (broker.Depths, int64) {
+func (o *observed) latest() (*broker.Depths, *int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.depths, o.pool
@@ -112,21 +114,36 @@ func (s *Simulation) observe(ctx context.Context) {
 	each(ctx, depthPoll, func() { s.observeServers(ctx) })
 }
 
-// observeServers asks broker and store. When one does not answer, the latest answer stands: that is said
-// elsewhere.
+// observeServers asks broker and store.
 func (s *Simulation) observeServers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, restLook)
+	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
-	depths, depthsErr := s.options.Broker.Depths(ctx)
+	depths, depthsErr := s.depths(ctx, s.processor.InFlight())
 	pool, poolErr := s.options.Store.PoolSize(ctx)
-	s.observed.mu.Lock()
-	defer s.observed.mu.Unlock()
-	if depthsErr == nil {
-		s.observed.depths = depths
+	s.observed.answered(known(depths, depthsErr), known(pool, poolErr))
+}
+
+// depths counts the messages in the queues, without those that processors hold.
+func (s *Simulation) depths(ctx context.Context, inFlight int64) (broker.Depths, error) {
+	depths, err := s.options.Broker.Depths(ctx)
+	if s.options.DepthsHoldInFlight {
+		depths.Ready = max(depths.Ready-inFlight, 0)
 	}
-	if poolErr == nil {
-		s.observed.pool = pool
+	return depths, err
+}
+
+// known points to a value, or to nothing when there was an error.
+func known[T any](value T, err error) *T {
+	if err != nil {
+		return nil
 	}
+	return &value
+}
+
+func (o *observed) answered(depths *broker.Depths, pool *int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.depths, o.pool = depths, pool
 }
 
 // each calls f at once and then once an interval until ctx ends.

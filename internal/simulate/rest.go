@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -26,20 +25,24 @@ type rest struct {
 	// depths and inFlight are what is left.
 	depths   broker.Depths
 	inFlight int64
-	err      error // why it could not be told
+	errs     []error // why it was not reached, or could not be told
 }
 
-// comeToRest waits until the queues are empty and the processor holds nothing, for as long as the drain
-// timeout allows and the processor runs.
+// comeToRest waits until the queues are empty and the processor holds nothing, for as long as ctx and the
+// processor last.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
-	ctx, cancel := context.WithTimeout(ctx, s.options.DrainTimeout)
-	defer cancel()
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
 	auditor := ledger.NewAuditor(s.options.Store)
 	var quietSince time.Time
+	var latest rest
 	for {
 		r, complete := s.look(ctx, auditor)
+		if ctx.Err() != nil {
+			latest.inFlight = r.inFlight
+			return latest.unreached(s.options.DrainTimeout)
+		}
+		latest = r
 		switch {
 		case !r.reached:
 			quietSince = time.Time{}
@@ -56,11 +59,16 @@ func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan str
 			r.reached = false
 			return r
 		case <-ctx.Done():
-			r.reached = false
-			r.err = errors.Join(fmt.Errorf("the simulation did not come to rest within %s", s.options.DrainTimeout), r.err)
-			return r
+			return r.unreached(s.options.DrainTimeout)
 		}
 	}
+}
+
+// unreached is how a way to rest ends that takes too long.
+func (r rest) unreached(timeout time.Duration) rest {
+	r.reached = false
+	r.errs = append([]error{fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", timeout)}, r.errs...)
+	return r
 }
 
 // look tells whether nothing is under way. If that is so, and every confirmed event has had its effect and
@@ -69,11 +77,12 @@ func (s *Simulation) look(ctx context.Context, auditor *ledger.Auditor) (r rest,
 	ctx, cancel := context.WithTimeout(ctx, restLook)
 	defer cancel()
 	r.inFlight = s.processor.InFlight()
-	r.depths, r.err = s.options.Broker.Depths(ctx)
-	if r.err != nil {
-		r.err = fmt.Errorf("count the messages in the queues: %w", r.err)
+	depths, err := s.depths(ctx, r.inFlight)
+	if err != nil {
+		r.errs = []error{fmt.Errorf("count the messages in the queues: %w", err)}
 		return r, false
 	}
+	r.depths = depths
 	if r.depths.Ready+r.depths.Retry+r.inFlight > 0 {
 		return r, false
 	}

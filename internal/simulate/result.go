@@ -14,11 +14,14 @@ type Result struct {
 	ledger.Verdict
 	// Simulation is the name under which broker and store know the simulation.
 	Simulation string `json:"simulation"`
-	// ElapsedSeconds is the time in which the generators ran.
-	ElapsedSeconds float64       `json:"elapsedSeconds"`
-	Ledger         ledger.Report `json:"ledger"`
-	Rates          Rates         `json:"rates"`
-	LatencySeconds Latencies     `json:"latencySeconds"`
+	// ElapsedSeconds is the time in which the generators ran, DrainSeconds the time from then on until
+	// everything was at rest, or was given up.
+	ElapsedSeconds float64 `json:"elapsedSeconds"`
+	DrainSeconds   float64 `json:"drainSeconds"`
+	// Ledger is nil when it could not be read.
+	Ledger         *ledger.Report `json:"ledger"`
+	Rates          Rates          `json:"rates"`
+	LatencySeconds Latencies      `json:"latencySeconds"`
 }
 
 // Rates are those of both types of events.
@@ -52,13 +55,13 @@ type Latency struct {
 	Mean float64 `json:"mean"`
 }
 
-func (s *Simulation) result(elapsed time.Duration, report ledger.Report) Result {
+func (s *Simulation) result(elapsed, drain time.Duration) Result {
 	done := s.processor.Stats()
 	entryLag, exitLag := s.observed.maxLags()
 	return Result{
 		Simulation:     s.options.Plan.Simulation,
 		ElapsedSeconds: thousandths(elapsed.Seconds()),
-		Ledger:         report,
+		DrainSeconds:   thousandths(drain.Seconds()),
 		Rates:          Rates{Entry: rateOf(s.entries.Stats(), entryLag), Exit: rateOf(s.exits.Stats(), exitLag)},
 		LatencySeconds: Latencies{Processing: latencyOf(done.Processing()), EndToEnd: latencyOf(done.EndToEnd())},
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
@@ -24,8 +26,16 @@ import (
 // DefaultDrainTimeout is how long a simulation may take to come to rest once its generators have stopped.
 const DefaultDrainTimeout = 2 * time.Minute
 
-// auditTimeout bounds the final audit.
-const auditTimeout = time.Minute
+const (
+	// overdue is how long after its schedule a generator may still be busy with it. It gives up what it
+	// cannot publish, but not while broker or store keep it waiting.
+	overdue = 2 * time.Second
+	// maxClosing bounds what of the drain timeout is kept for the end of the processor, and for the audit: an
+	// eighth each if that is less.
+	maxClosing = 5 * time.Second
+	// minAudit is what the audit may take even so: without it all else would have been for nothing.
+	minAudit = 5 * time.Second
+)
 
 // Options are what a simulation is made of.
 type Options struct {
@@ -35,14 +45,23 @@ type Options struct {
 	Broker broker.Broker
 	Store  store.Store
 	Poster processor.Poster
+	// DepthsHoldInFlight says that the broker counts as ready also what processors hold.
+	DepthsHoldInFlight bool
 	// SummariesHeld counts the summaries of this simulation that the API holds; nil means that it cannot be
 	// asked.
 	SummariesHeld func(context.Context) (int64, error)
-	// DrainTimeout bounds the way to rest; 0 means DefaultDrainTimeout.
+	// DrainTimeout bounds the time from the end of the schedule, or of the context, to the result: the way to
+	// rest and the audit, which has a few seconds in any case. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 	Registerer   prometheus.Registerer
 	Logger       *slog.Logger
 }
+
+// closingTime is how long the processor has to end when the simulation has not come to rest.
+func (o *Options) closingTime() time.Duration { return min(o.DrainTimeout/8, maxClosing) }
+
+// restTime is how long the simulation has to come to rest.
+func (o *Options) restTime() time.Duration { return o.DrainTimeout - 2*o.closingTime() }
 
 // Simulation is one simulation in this process.
 type Simulation struct {
@@ -72,7 +91,8 @@ func New(o Options) (*Simulation, error) {
 
 func newProcessor(o Options) (*processor.Processor, error) {
 	p := o.Plan
-	config := processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: o.DrainTimeout}
+	// When it is stopped it has come to rest already, or will not.
+	config := processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: o.closingTime()}
 	return processor.New(config, processor.Dependencies{
 		Consumer:    o.Broker,
 		Entries:     processor.NewEntryEventProcessor(o.Store, p.Partitions, p.MaxStay.D(), o.Logger),
@@ -86,41 +106,71 @@ func newProcessor(o Options) (*processor.Processor, error) {
 
 func generatorOptions(o Options) generator.Options {
 	return generator.Options{
-		Plan:       &o.Plan,
-		Publisher:  o.Broker,
-		Store:      o.Store,
-		Logger:     o.Logger,
-		Registerer: o.Registerer,
-		ExitAtEnd:  true,
+		Plan:            &o.Plan,
+		Publisher:       o.Broker,
+		Store:           o.Store,
+		Logger:          o.Logger,
+		Registerer:      o.Registerer,
+		ExitAtEnd:       true,
+		ShutdownTimeout: o.restTime(),
 	}
 }
 
 // Run simulates until the plan's duration is over or ctx ends, then waits until everything is at rest and
-// audits the ledger. An error means that it could not be told what happened; whatever is wrong with the
-// simulation itself is in the result. It is called once.
+// audits the ledger. An error means that nothing was simulated; whatever went wrong from then on is in the
+// result. It is called once.
 func (s *Simulation) Run(ctx context.Context) (Result, error) {
 	if err := s.options.Broker.Declare(ctx); err != nil {
 		return Result{}, fmt.Errorf("declare the queues: %w", err)
 	}
 	start := time.Now()
 	s.started.Store(&start)
-	working, finish := context.WithCancel(context.WithoutCancel(ctx))
+	generating, over := s.schedule(ctx)
+	defer over()
+	coming, arrived := outlive(generating, s.options.restTime())
+	defer arrived()
+	working, finish := outlive(coming, s.options.closingTime())
 	defer finish()
+	auditing, audited := outlive(working, max(s.options.closingTime(), minAudit))
+	defer audited()
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer finish()
 	background.Go(func() { s.observe(working) })
 
 	processing := s.startProcessor(working)
-	generatorsFailed := s.generate(ctx, processing.stopped)
-	elapsed := time.Since(start)
+	failures := s.generate(generating, processing.stopped)
+	over()
+	end := time.Now()
 
 	s.enter(Draining)
-	rest := s.comeToRest(working, processing.stopped)
-	processorFailed := processing.stop()
+	rest := s.comeToRest(coming, processing.stopped)
+	drained := time.Since(end)
+	failures = append(failures, processing.stop())
 
 	s.enter(Auditing)
-	return s.conclude(working, elapsed, rest, errors.Join(generatorsFailed, processorFailed))
+	result := s.result(end.Sub(start), drained)
+	s.conclude(auditing, &result, rest, failures)
+	return result, nil
+}
+
+// schedule returns the context in which the generators run, and the end of it. A plan's duration ends it
+// too, so that generators which wait for a broker or store that has gone do not wait for ever.
+func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d := s.options.Plan.Duration.D(); d > 0 {
+		return context.WithTimeout(ctx, d+overdue)
+	}
+	return context.WithCancel(ctx)
+}
+
+// outlive returns a context with the values of ctx that ends d after ctx does, or with its cancel function.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	outliving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, cancel)
+		context.AfterFunc(outliving, func() { timer.Stop() })
+	})
+	return outliving, cancel
 }
 
 // processing is a processor at work.
@@ -149,8 +199,8 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 }
 
 // generate runs both generators until they have nothing more to publish, ctx ends, or either of them or
-// the processor, which closes failed, gives up.
-func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) error {
+// the processor, which closes failed, gives up. It returns the error of each, nil for none.
+func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -161,8 +211,9 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) error
 		}
 	}()
 	var running sync.WaitGroup
-	var errs [2]error
-	for i, g := range []*generator.Generator{s.entries, s.exits} {
+	generators := []*generator.Generator{s.entries, s.exits}
+	errs := make([]error, len(generators))
+	for i, g := range generators {
 		running.Go(func() {
 			if err := g.Run(ctx); err != nil {
 				errs[i] = fmt.Errorf("the %s generator: %w", g.Stats().Type, err)
@@ -171,39 +222,51 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) error
 		})
 	}
 	running.Wait()
-	return errors.Join(errs[:]...)
+	return errs
 }
 
-// conclude audits the ledger and judges the simulation.
-func (s *Simulation) conclude(ctx context.Context, elapsed time.Duration, r rest, failed error) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
-	defer cancel()
-	report, err := ledger.Audit(ctx, s.options.Store, ledger.Options{AtRest: r.reached})
-	if err != nil {
-		return Result{}, fmt.Errorf("audit the simulation: %w", err)
-	}
-	input := ledger.Input{Report: report, Objectives: s.options.Plan.Objectives, Depths: r.depths, InFlight: r.inFlight}
+// conclude audits the ledger and judges the simulation. What cannot be told fails it.
+func (s *Simulation) conclude(ctx context.Context, result *Result, r rest, failures []error) {
+	input := ledger.Input{Objectives: s.options.Plan.Objectives, Depths: r.depths, InFlight: r.inFlight}
 	done := s.processor.Stats()
-	if processing := done.Processing(); processing.Count() > 0 {
-		p99 := processing.Quantile(.99)
-		input.ProcessingP99 = &p99
+	input.ProcessingP99 = p99(done.Processing())
+	input.EndToEndP99 = p99(done.EndToEnd())
+	report, err := ledger.Audit(ctx, s.options.Store, ledger.Options{AtRest: r.reached})
+	if ctx.Err() != nil {
+		err = errors.New("the store did not answer in time")
 	}
-	if endToEnd := done.EndToEnd(); endToEnd.Count() > 0 {
-		p99 := endToEnd.Quantile(.99)
-		input.EndToEndP99 = &p99
+	if err != nil {
+		result.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
+			"the ledger cannot be read, so nobody knows whether anything was lost: " + oneLine(err),
+		}}
+	} else {
+		var heldErr error
+		input.Report = report
+		input.SummariesHeld, heldErr = s.summariesHeld(ctx)
+		failures = append(failures, heldErr)
+		result.Ledger = &report
+		result.Verdict = ledger.Judge(input)
 	}
-	if input.SummariesHeld, err = s.summariesHeld(ctx); err != nil {
-		return Result{}, err
-	}
-	result := s.result(elapsed, report)
-	result.Verdict = ledger.Judge(input)
-	for _, err := range []error{r.err, failed} {
+	for _, err := range append(r.errs, failures...) {
 		if err != nil {
 			result.Outcome = ledger.Fail
-			result.Reasons = append(result.Reasons, err.Error())
+			result.Reasons = append(result.Reasons, oneLine(err))
 		}
 	}
-	return result, nil
+}
+
+// p99 returns a quantile of what was measured, nil if nothing was.
+func p99(s latency.Snapshot) *time.Duration {
+	if s.Count() == 0 {
+		return nil
+	}
+	p := s.Quantile(.99)
+	return &p
+}
+
+// oneLine is an error's message without line breaks.
+func oneLine(err error) string {
+	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }
 
 func (s *Simulation) summariesHeld(ctx context.Context) (*int64, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
@@ -100,6 +101,11 @@ func run(t *testing.T, o Options) Result {
 	r, err := s.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, reason := range r.Reasons {
+		if strings.Contains(reason, "\n") || strings.Contains(reason, context.Canceled.Error()) {
+			t.Errorf("this is not a reason on one line: %q", reason)
+		}
 	}
 	return r
 }
@@ -196,7 +202,7 @@ func TestASimulationThatDoesNotComeToRestSaysWhatIsLeft(t *testing.T) {
 	o.DrainTimeout = 300 * time.Millisecond
 	r := run(t, o)
 	reasons := strings.Join(r.Reasons, "\n")
-	if r.Outcome != ledger.Fail || !strings.Contains(reasons, "did not come to rest within 300ms") || !strings.Contains(reasons, "in processors") {
+	if r.Outcome != ledger.Fail || !strings.Contains(reasons, "did not come to rest within the drain timeout of 300ms") || !strings.Contains(reasons, "in processors") {
 		t.Errorf("verdict is %s:\n%s", r.Outcome, reasons)
 	}
 	if r.Ledger.Lost != 0 {
@@ -224,6 +230,111 @@ func TestAProcessorThatFailsEndsTheSimulation(t *testing.T) {
 	r := run(t, o)
 	if r.Outcome != ledger.Fail || !strings.Contains(strings.Join(r.Reasons, "\n"), "nobody may listen") {
 		t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
+	}
+}
+
+// illegible is a store whose ledger cannot be read.
+type illegible struct{ store.Store }
+
+func (illegible) Counts(context.Context) (store.Counts, error) {
+	return store.Counts{}, errors.Join(errors.New("no answer"), errors.New("none at all"))
+}
+
+func TestALedgerThatCannotBeReadFailsTheSimulation(t *testing.T) {
+	t.Parallel()
+	o := inMemory(t)
+	o.Store = illegible{o.Store}
+	r := run(t, o)
+	if r.Outcome != ledger.Fail || r.Ledger != nil || len(r.Reasons) != 1 ||
+		!strings.Contains(r.Reasons[0], "the ledger cannot be read") || !strings.Contains(r.Reasons[0], "no answer; none at all") {
+		t.Errorf("verdict is %s %q, ledger %+v", r.Outcome, r.Reasons, r.Ledger)
+	}
+	if r.Rates.Entry.Achieved == 0 {
+		t.Error("what is known is not in the result")
+	}
+}
+
+// dead is a store that no event comes to any more.
+type dead struct {
+	store.Store
+
+	after time.Time
+}
+
+func (d dead) RecordEntry(ctx context.Context, s store.EntryStep) (store.Result, error) {
+	if time.Now().After(d.after) {
+		return "", store.ErrUnavailable
+	}
+	return d.Store.RecordEntry(ctx, s)
+}
+
+func (d dead) Confirm(ctx context.Context, c store.Confirmation) (int64, error) {
+	if time.Now().After(d.after) {
+		return 0, store.ErrUnavailable
+	}
+	return d.Store.Confirm(ctx, c)
+}
+
+func (d dead) Counts(ctx context.Context) (store.Counts, error) {
+	<-ctx.Done() // it hangs
+	return store.Counts{}, ctx.Err()
+}
+
+func TestTheDrainTimeoutBoundsAllThatComesAfterTheSchedule(t *testing.T) {
+	t.Parallel()
+	o := inMemory(t)
+	o.Store = dead{o.Store, time.Now().Add(time.Second)}
+	o.DrainTimeout = 2 * time.Second
+	begin := time.Now()
+	r := run(t, o)
+	if r.Outcome != ledger.Fail || r.Ledger != nil {
+		t.Errorf("verdict is %s %q, ledger %+v", r.Outcome, r.Reasons, r.Ledger)
+	}
+	// Without the bound it would take the shutdown of the generators, the rest, the end of the processor, and
+	// the audit, each of them as long as the drain timeout or half a minute.
+	const generous = 20 * time.Second
+	if took := time.Since(begin); took > generous {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// mute is a broker that does not count, or says that there are ten messages.
+type mute struct {
+	broker.Broker
+
+	err error
+}
+
+func (m mute) Depths(context.Context) (broker.Depths, error) { return broker.Depths{Ready: 10}, m.err }
+
+func TestWhatABrokerDoesNotSayIsUnknown(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		err      error
+		want     *broker.Depths
+		holdsAll bool
+	}{
+		{"it does not answer", errors.New("unreachable"), nil, false},
+		{"it counts what is not delivered", nil, &broker.Depths{Ready: 10}, false},
+		{"it counts what processors hold as well", nil, &broker.Depths{Ready: 10}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := inMemory(t)
+			o.Broker, o.DepthsHoldInFlight = mute{o.Broker, tt.err}, tt.holdsAll
+			s, err := New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.observeServers(t.Context())
+			if diff := cmp.Diff(tt.want, s.Progress().Depths); diff != "" {
+				t.Errorf("depths differ (-want +got):\n%s", diff)
+			}
+			if depths, err := s.depths(t.Context(), 4); err == nil && tt.holdsAll && depths.Ready != 6 {
+				t.Errorf("%d messages wait beside the 4 that processors hold of 10", depths.Ready)
+			}
+		})
 	}
 }
 

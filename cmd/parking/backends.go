@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/wiring"
+)
+
+const (
+	// reachTimeout bounds how long a server may take to answer before anything is started or removed.
+	reachTimeout = 5 * time.Second
+	// purgeTimeout bounds how long it may take to remove a simulation from its servers.
+	purgeTimeout = 30 * time.Second
+)
+
+// backends are the broker and the store that a plan names.
+type backends struct {
+	broker *wiring.Broker
+	store  *wiring.Store
+}
+
+// openServers opens broker and store of a process that runs beside others. It does not connect.
+func openServers(p *plan.Plan, o wiring.Options) (backends, error) {
+	if err := wiring.RequireServers(p); err != nil {
+		return backends{}, badInput(err)
+	}
+	return open(p, o)
+}
+
+// open opens broker and store, in memory where the plan names none.
+func open(p *plan.Plan, o wiring.Options) (backends, error) {
+	b, err := wiring.OpenBroker(p, o)
+	if err != nil {
+		return backends{}, badInput(err)
+	}
+	s, err := wiring.OpenStore(p, o)
+	if err != nil {
+		return backends{}, badInput(errors.Join(err, b.Close()))
+	}
+	return backends{broker: b, store: s}, nil
+}
+
+// ready are the checks of a process that needs broker and store.
+func (s backends) ready() []httpserver.Check {
+	return []httpserver.Check{
+		{Name: "RabbitMQ", Check: func(ctx context.Context) error {
+			_, err := s.broker.Depths(ctx)
+			return err
+		}},
+		{Name: "Redis", Check: s.store.Ping},
+	}
+}
+
+// reach connects to the servers that flags name. Its error names the one that does not answer, and the
+// remedy.
+func (s backends) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	var errs [2]error
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		if err := s.broker.Check(ctx); err != nil {
+			errs[0] = fmt.Errorf("--rabbitmq-uri: %w", err)
+		}
+	})
+	asking.Go(func() {
+		if err := s.store.Ping(ctx); err != nil {
+			errs[1] = fmt.Errorf("--redis-uri: %w; start Redis there, or correct the address or the password", err)
+		}
+	})
+	asking.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// unused refuses a simulation that the servers know already.
+func (s backends) unused(ctx context.Context, simulation string) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	for _, server := range []struct {
+		what, address string
+		exists        func(context.Context) (bool, error)
+	}{{"queues", s.broker.Address, s.broker.Exists}, {"keys", s.store.Address, s.store.Exists}} {
+		switch exists, err := server.exists(ctx); {
+		case err != nil:
+			return err
+		case exists:
+			return badInput(fmt.Errorf("--simulation: there are %s of %q on %s already: choose another name, or remove them with 'parking purge --simulation %s'",
+				server.what, simulation, server.address, simulation))
+		}
+	}
+	return nil
+}
+
+// remove removes the simulation from servers that outlive this process.
+func (s backends) remove(ctx context.Context, simulation string) error {
+	var queues wiring.Queues
+	var keys wiring.Keys
+	if !s.broker.InMemory() {
+		queues = s.broker
+	}
+	if !s.store.InMemory() {
+		keys = s.store
+	}
+	return wiring.Remove(ctx, simulation, queues, keys)
+}
+
+func (s backends) close(log *slog.Logger) {
+	closing(log, "the connections to RabbitMQ", s.broker)
+	closing(log, "the connections to Redis", s.store)
+}
