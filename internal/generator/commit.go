@@ -14,7 +14,7 @@ const (
 	commitBatch = 512
 	// commitInterval is the time between two commits. It gathers events, as plates do not become available
 	// for their exit that soon anyway: a commit costs the store the same for one event as for a hundred.
-	commitInterval = 10 * time.Millisecond
+	commitInterval = 25 * time.Millisecond
 )
 
 // committer tells the store which events of a partition the broker has confirmed, and forgets them once

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -117,10 +122,24 @@ func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{},
 	return nil
 }
 
-// sample is a count at an instant.
+// sample is a count, and the CPU time used for it, at an instant.
 type sample struct {
-	At    time.Time `json:"at"`
-	Count int64     `json:"count"`
+	At    time.Time                `json:"at"`
+	Count int64                    `json:"count"`
+	CPU   map[string]time.Duration `json:"cpu"`
+}
+
+// since compares two samples.
+func (s sample) since(earlier sample) ceilingResult {
+	messages := float64(s.Count - earlier.Count)
+	r := ceilingResult{
+		PerSecond: messages / s.At.Sub(earlier.At).Seconds(),
+		CPUMicros: map[string]float64{},
+	}
+	for name, cpu := range s.CPU {
+		r.CPUMicros[name] = float64((cpu - earlier.CPU[name]).Microseconds()) / messages
+	}
+	return r
 }
 
 func printSamples(ctx context.Context, count *atomic.Int64) error {
@@ -132,11 +151,68 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-ticker.C:
-			if err := out.Encode(sample{At: now, Count: count.Load()}); err != nil {
+			clients, err := cpuOf(os.Getpid())
+			if err != nil {
+				return err
+			}
+			broker, err := cpuByName(os.Getppid(), "beam.smp") // the broker is the parent's child, as this process is
+			if err != nil {
+				return err
+			}
+			s := sample{At: now, Count: count.Load(), CPU: map[string]time.Duration{"clients": clients, "beam.smp": broker}}
+			if err := out.Encode(s); err != nil {
 				return fmt.Errorf("print sample: %w", err)
 			}
 		}
 	}
+}
+
+// ceilingResult is one measurement of the bare broker.
+type ceilingResult struct {
+	// PerSecond counts the messages that went all the way from publish to acknowledgement.
+	PerSecond float64 `json:"perSecond"`
+	// CPUMicros is the CPU time of a message, in microseconds, of the broker and of the clients together.
+	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
+}
+
+// measureCeiling runs the bare broker's clients in a process of their own.
+func measureCeiling(ctx context.Context, env environment, warmUp, length time.Duration) (ceilingResult, error) {
+	if err := declareCeiling(env.amqpURI); err != nil {
+		return ceilingResult{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, warmUp+length)
+	defer cancel()
+	child := exec.CommandContext(ctx, "/proc/self/exe", "ceiling")
+	child.Env = append(os.Environ(), ceilingURI+"="+env.amqpURI)
+	child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
+	child.WaitDelay = 5 * time.Second
+	child.Stderr = os.Stderr
+	output, err := child.Output()
+	if err != nil && ctx.Err() == nil {
+		return ceilingResult{}, fmt.Errorf("measure the bare broker: %w", err)
+	}
+	samples, err := readSamples(output)
+	if err != nil {
+		return ceilingResult{}, err
+	}
+	first := slices.IndexFunc(samples, func(s sample) bool { return s.At.Sub(samples[0].At) >= warmUp })
+	if first < 0 || first == len(samples)-1 {
+		return ceilingResult{}, errors.New("measure the bare broker: too few samples; is --length long enough?")
+	}
+	return samples[len(samples)-1].since(samples[first]), deleteCeiling(env.amqpURI)
+}
+
+func readSamples(output []byte) ([]sample, error) {
+	var samples []sample
+	lines := bufio.NewScanner(bytes.NewReader(output))
+	for lines.Scan() {
+		var s sample
+		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
+			return nil, fmt.Errorf("read a sample of the bare broker: %w", err)
+		}
+		samples = append(samples, s)
+	}
+	return samples, nil
 }
 
 // declareCeiling creates the ceiling's queues, of the type that the simulation uses, empty.

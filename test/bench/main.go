@@ -4,18 +4,13 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -39,7 +34,7 @@ type options struct {
 type report struct {
 	Broker    string           `json:"broker"`
 	Store     string           `json:"store"`
-	Ceiling   []float64        `json:"ceilingPerSecond"`
+	Ceiling   []ceilingResult  `json:"ceiling"`
 	Saturated []pipelineResult `json:"saturated"`
 	// Ratio is saturated pipeline over ceiling, round by round.
 	Ratio []float64     `json:"ratio"`
@@ -123,8 +118,8 @@ func (r *report) measureRound(ctx context.Context, env environment, o options) e
 	r.Ceiling = append(r.Ceiling, ceiling)
 	r.Saturated = append(r.Saturated, saturated)
 	r.Drain = append(r.Drain, drain)
-	r.Ratio = append(r.Ratio, saturated.ProcessedPerSecond/ceiling)
-	r.DrainRatio = append(r.DrainRatio, drain.EventsPerSecond/ceiling)
+	r.Ratio = append(r.Ratio, saturated.ProcessedPerSecond/ceiling.PerSecond)
+	r.DrainRatio = append(r.DrainRatio, drain.EventsPerSecond/ceiling.PerSecond)
 	return nil
 }
 
@@ -146,48 +141,6 @@ func prepare(ctx context.Context, dir string) (environment, *report, func() erro
 	}
 	env := environment{binary: binary, dir: dir, amqpURI: rabbit.URI(), redisURI: redis.URI()}
 	return env, &report{Broker: rabbit.Version(), Store: redis.Version()}, stopServers, nil
-}
-
-// measureCeiling runs the bare broker's clients in a process of their own and returns the messages per
-// second that went all the way from publish to acknowledgement.
-func measureCeiling(ctx context.Context, env environment, warmUp, length time.Duration) (float64, error) {
-	if err := declareCeiling(env.amqpURI); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, warmUp+length)
-	defer cancel()
-	child := exec.CommandContext(ctx, "/proc/self/exe", "ceiling")
-	child.Env = append(os.Environ(), ceilingURI+"="+env.amqpURI)
-	child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
-	child.WaitDelay = 5 * time.Second
-	child.Stderr = os.Stderr
-	output, err := child.Output()
-	if err != nil && ctx.Err() == nil {
-		return 0, fmt.Errorf("measure the bare broker: %w", err)
-	}
-	samples, err := readSamples(output)
-	if err != nil {
-		return 0, err
-	}
-	first := slices.IndexFunc(samples, func(s sample) bool { return s.At.Sub(samples[0].At) >= warmUp })
-	if first < 0 || first == len(samples)-1 {
-		return 0, errors.New("measure the bare broker: too few samples; is --length long enough?")
-	}
-	from, to := samples[first], samples[len(samples)-1]
-	return float64(to.Count-from.Count) / to.At.Sub(from.At).Seconds(), deleteCeiling(env.amqpURI)
-}
-
-func readSamples(output []byte) ([]sample, error) {
-	var samples []sample
-	lines := bufio.NewScanner(bytes.NewReader(output))
-	for lines.Scan() {
-		var s sample
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			return nil, fmt.Errorf("read a sample of the bare broker: %w", err)
-		}
-		samples = append(samples, s)
-	}
-	return samples, nil
 }
 
 func progress(format string, args ...any) {

@@ -172,40 +172,38 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 }
 
 // measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded, which
-// it finds itself: the rate follows the backlog.
+// it finds itself: the rate follows what is processed and the backlog.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	const start = 4000
 	p, err := startPipeline(ctx, env, "saturated", start)
 	if err != nil {
 		return pipelineResult{}, err
 	}
-	rate := float64(start)
+	var earlier []state // the last observations, oldest first
 	r, err := p.measure(ctx, warmUp, length, func(ctx context.Context) error {
 		s, err := p.observe(ctx)
 		if err != nil {
 			return err
 		}
-		rate = followBacklog(rate, s.published-s.processed)
-		return p.setRate(int64(rate))
+		earlier = append(earlier, s)
+		if len(earlier) < 2 {
+			return nil
+		}
+		earlier = earlier[max(0, len(earlier)-observed):]
+		return p.setRate(followBacklog(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed))
 	})
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// followBacklog returns the rate to offer next: more while the backlog is below what the ceiling is
-// measured with, less when it is above.
-func followBacklog(rate float64, waiting int64) float64 {
+// observed is the number of observations over which the processed rate is averaged.
+const observed = 5
+
+// followBacklog returns the rate to offer next to a pipeline that processes at the given rate: just that at the
+// backlog that the ceiling is measured with, up to half more below it, down to half less above it.
+func followBacklog(processed float64, waiting int64) int64 {
 	const target = backlog * 2 // of two queues
-	switch {
-	case waiting < target/4:
-		return rate * 1.15
-	case waiting < target/2:
-		return rate * 1.03
-	case waiting > target*2:
-		return rate * .80
-	case waiting > target:
-		return rate * .93
-	}
-	return rate
+	shortfall := float64(target-waiting) / target
+	return int64(processed * (1 + .5*max(-1, shortfall)))
 }
 
 func (p *pipeline) hold(context.Context) error { return nil }

@@ -31,6 +31,10 @@ func (r *report) printTable() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer func() { _ = w.Flush() }()
 	fmt.Fprintf(w, "RabbitMQ %s, Redis %s; medians of %d rounds\n\n", r.Broker, r.Store, len(r.Ceiling))
+	ceiling := make([]float64, len(r.Ceiling))
+	for i, c := range r.Ceiling {
+		ceiling[i] = c.PerSecond
+	}
 	saturated := make([]float64, len(r.Saturated))
 	for i, s := range r.Saturated {
 		saturated[i] = s.ProcessedPerSecond
@@ -41,7 +45,7 @@ func (r *report) printTable() {
 		drain[i], micros[i] = d.EventsPerSecond, d.ProcessorMicros
 	}
 	fmt.Fprintf(w, "\tevents/s\tratio to ceiling\t\n")
-	fmt.Fprintf(w, "bare broker (ceiling)\t%.0f\t1.00\t\n", median(r.Ceiling))
+	fmt.Fprintf(w, "bare broker (ceiling)\t%.0f\t1.00\t\n", median(ceiling))
 	fmt.Fprintf(w, "pipeline, saturated\t%.0f\t%.2f\t\n", median(saturated), median(r.Ratio))
 	fmt.Fprintf(w, "drain of %d + %d\t%.0f\t%.2f\t(%.1f × the original's 1,949/s; %.0f µs of processor CPU an event)\n\n",
 		drainEach, drainEach, median(drain), median(r.DrainRatio), median(drain)/originalDrain, median(micros))
@@ -70,6 +74,10 @@ func (r *report) printCPU(w *tabwriter.Writer) {
 	results := slices.Concat(r.Offered, r.Saturated[max(0, len(r.Saturated)-1):])
 	if len(results) == 0 {
 		return
+	}
+	if n := len(r.Ceiling); n > 0 {
+		micros := r.Ceiling[n-1].CPUMicros
+		fmt.Fprintf(w, "bare broker: %.0f µs of CPU per message in RabbitMQ, %.0f in its clients\t\n", micros["beam.smp"], micros["clients"])
 	}
 	fmt.Fprint(w, "CPU µs per event\t")
 	for _, p := range results {

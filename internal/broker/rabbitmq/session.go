@@ -12,7 +12,7 @@ import (
 )
 
 // gapPatience is how long an acknowledgement beyond a gap waits for the gap to close.
-const gapPatience = 10 * time.Millisecond
+const gapPatience = 250 * time.Millisecond
 
 // session is one consuming channel, with the deliveries that came over it and that the server believes to
 // be unsettled. After it is set up, a single goroutine talks to the channel.
@@ -20,7 +20,7 @@ const gapPatience = 10 * time.Millisecond
 // Acknowledgements are coalesced. Whoever settles a delivery only marks it and wakes the goroutine, which
 // sends what has been marked by then: one acknowledgement for the longest prefix of settled deliveries.
 // What is settled beyond a gap, a delivery that takes longer, waits for the gap to close, as it usually does
-// soon, but no longer than gapPatience, and only while it is less than a quarter of the prefetch; then each
+// soon, but no longer than gapPatience, and only while it is less than half of the prefetch; then each
 // is acknowledged by itself. So a message that takes long stalls no other, and the server seldom gets single
 // acknowledgements, which cost it half as much again as the delivery itself.
 type session struct {
@@ -189,7 +189,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for i := len(s.settled) - 1; i >= 0 && s.settled[i].waiting.IsZero(); i-- {
 		s.settled[i].waiting = now
 	}
-	all := out.cancel || out.last || len(s.settled) > s.prefetch/4
+	all := out.cancel || out.last || len(s.settled) > s.prefetch/2
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience

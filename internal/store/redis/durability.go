@@ -19,7 +19,7 @@ import (
 
 // observationGap is the least time between two observations of a server, which bounds what they cost it
 // however many callers wait.
-const observationGap = 4 * time.Millisecond
+const observationGap = 20 * time.Millisecond
 
 // Mark returns the latest observation of the partition's server.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
