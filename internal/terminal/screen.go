@@ -81,8 +81,13 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearBelow clears the terminal from the cursor on.
-const clearBelow = "\x1b[J"
+// clearRight and clearBelow clear the terminal from the cursor to the end of its row, and to its last row. Rows
+// are overwritten one by one: some terminals keep a screen that is cleared from its top as if it had been
+// scrolled away.
+const (
+	clearRight = "\x1b[K"
+	clearBelow = "\x1b[J"
+)
 
 // Screen shows a few lines at the bottom of a terminal and refreshes them in place. What is written to it
 // as an io.Writer, such as a log, appears above them. It is safe for concurrent use.
@@ -140,7 +145,9 @@ func (s *Screen) Close() {
 	s.closed = true
 	if len(s.widths) > 0 {
 		columns, _ := s.size()
-		_, _ = io.WriteString(s.out, s.home(columns)+clearBelow) // nothing is left to be done about a broken terminal
+		rows := s.rows(columns)
+		// Nothing is left to be done about a broken terminal.
+		_, _ = io.WriteString(s.out, up(rows)+strings.Repeat(clearRight+"\n", rows)+up(rows))
 	}
 }
 
@@ -148,24 +155,30 @@ func (s *Screen) Close() {
 func (s *Screen) redraw(above []byte) {
 	columns, rows := s.Size()
 	var b strings.Builder
-	b.WriteString(s.home(columns) + clearBelow)
-	b.Write(above)
+	b.WriteString(up(s.rows(columns)))
+	b.WriteString(strings.ReplaceAll(string(above), "\n", clearRight+"\n"))
 	s.widths = s.widths[:0]
 	for _, line := range s.lines[:min(len(s.lines), rows)] {
 		cut := Truncate(line, columns)
-		b.WriteString(cut + "\n")
+		b.WriteString(cut + clearRight + "\n")
 		s.widths = append(s.widths, Width(cut))
 	}
+	b.WriteString(clearBelow)
 	_, _ = io.WriteString(s.out, b.String())
 }
 
-// home moves the cursor to the beginning of the first line shown. A terminal that became narrower since has
-// wrapped the lines.
-func (s *Screen) home(columns int) string {
+// rows is how many rows of the terminal the lines take that are shown. One that became narrower since has
+// wrapped them.
+func (s *Screen) rows(columns int) int {
 	rows := 0
 	for _, width := range s.widths {
 		rows += max(1, (width+columns-1)/columns)
 	}
+	return rows
+}
+
+// up moves the cursor to the beginning of a row above.
+func up(rows int) string {
 	if rows == 0 {
 		return "\r"
 	}

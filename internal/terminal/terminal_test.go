@@ -71,8 +71,8 @@ func TestAFileIsNoTerminal(t *testing.T) {
 
 // display is as much of a terminal as the screen uses: lines, a cursor that moves up, and clearing.
 type display struct {
-	lines []string
-	row   int
+	lines       []string
+	row, column int
 }
 
 func (d *display) Write(p []byte) (int, error) {
@@ -82,19 +82,43 @@ func (d *display) Write(p []byte) (int, error) {
 		switch {
 		case strings.HasPrefix(text, clearBelow):
 			d.lines, text = d.lines[:min(d.row, len(d.lines))], text[len(clearBelow):]
+		case strings.HasPrefix(text, clearRight):
+			text = text[len(clearRight):]
+			if d.row < len(d.lines) {
+				d.lines[d.row] = d.lines[d.row][:min(d.column, len(d.lines[d.row]))]
+			}
 		case text[0] == '\r':
-			text = text[1:]
+			d.column, text = 0, text[1:]
+		case text[0] == '\n':
+			d.put("")
+			d.row, d.column, text = d.row+1, 0, text[1:]
 		case scanned(text, &up):
 			d.row -= up
 			text = text[strings.Index(text, "A")+1:]
 		default:
-			line, rest, _ := strings.Cut(text, "\n")
-			d.lines = append(d.lines[:min(d.row, len(d.lines))], line)
-			d.row++
-			text = rest
+			d.put(text[:1])
+			d.column, text = d.column+1, text[1:]
 		}
 	}
 	return len(p), nil
+}
+
+// put overwrites what is at the cursor.
+func (d *display) put(character string) {
+	if d.row == len(d.lines) {
+		d.lines = append(d.lines, "")
+	}
+	line := d.lines[d.row]
+	d.lines[d.row] = line[:d.column] + character + line[min(d.column+len(character), len(line)):]
+}
+
+// shown are the lines down to the cursor, below which nothing may be left.
+func (d *display) shown(t *testing.T) []string {
+	t.Helper()
+	if below := strings.Join(d.lines[d.row:], ""); below != "" {
+		t.Errorf("%q is left below the cursor", below)
+	}
+	return d.lines[:d.row]
 }
 
 func scanned(text string, up *int) bool {
@@ -108,7 +132,7 @@ func TestAScreenIsRefreshedInPlaceBelowWhatIsWritten(t *testing.T) {
 	s := NewScreen(d, func() (int, int) { return 6, 4 })
 	expect := func(want ...string) {
 		t.Helper()
-		if diff := cmp.Diff(want, d.lines); diff != "" {
+		if diff := cmp.Diff(want, d.shown(t)); diff != "" {
 			t.Errorf("terminal shows (-want +got):\n%s", diff)
 		}
 	}
@@ -148,11 +172,11 @@ func TestAScreenThatBecomesNarrowerLeavesNothingBehind(t *testing.T) {
 	columns = 4
 	d.reflow(columns)
 	s.Show([]string{"0123456789", "short"})
-	if diff := cmp.Diff([]string{"befo", "re", "0123", "shor"}, d.lines); diff != "" {
+	if diff := cmp.Diff([]string{"befo", "re", "0123", "shor"}, d.shown(t)); diff != "" {
 		t.Errorf("terminal shows (-want +got):\n%s", diff)
 	}
 	s.Close()
-	if diff := cmp.Diff([]string{"befo", "re"}, d.lines); diff != "" {
+	if diff := cmp.Diff([]string{"befo", "re"}, d.shown(t)); diff != "" {
 		t.Errorf("terminal shows (-want +got):\n%s", diff)
 	}
 }
