@@ -19,39 +19,6 @@ if [[ -z ${PARKING_MATRIX_NAMESPACE:-} ]]; then
   PARKING_MATRIX_NAMESPACE=1 exec unshare --mount --propagation private "$PWD/hack/matrix.sh" "$@"
 fi
 
-# The mirror that apt uses for Debian itself, not for its security updates.
-debian_mirror() {
-  local sites
-  sites() { apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian'; }
-  [[ -n $(sites) ]] || apt-get update -qq
-  sites | sort | uniq -c | sort -rn | awk 'NR == 1 {print $2}'
-}
-
-make_root() {
-  [[ ! -e $root/complete ]] || return 0
-  command -v debootstrap >/dev/null || hack/apt-install.sh debootstrap
-  local mirror mounted proxy=""
-  mirror=$(debian_mirror)
-  if [[ -z $mirror ]]; then
-    echo "apt has no Debian mirror: add one to /etc/apt/sources.list.d." >&2
-    exit 1
-  fi
-  eval "$(apt-config shell proxy Acquire::http::Proxy)"
-  echo "Making a Debian 13 in .tools/trixie, once: some minutes and 700 MB"
-  for mounted in "$root/proc" "$root/sys"; do # rm must not enter them
-    ! mountpoint -q "$mounted" || umount "$mounted"
-  done
-  rm -rf "$root"
-  mkdir -p "$root"
-  if ! http_proxy=${proxy:-${http_proxy:-}} debootstrap --variant=minbase \
-    --include=rabbitmq-server,redis-server,valkey-server,ca-certificates \
-    trixie "$root" "$mirror" >"$root.log" 2>&1; then
-    tail -n 20 "$root.log" >&2
-    exit 1
-  fi
-  touch "$root/complete"
-}
-
 # Runs one cell and prints its line. A suite that passes without having met its server has failed.
 #
 #   cell LABEL PACKAGE [VARIABLE=VALUE...] -- [ARGUMENTS OF go test]
@@ -78,7 +45,7 @@ cell() {
 }
 
 hack/install-servers.sh
-make_root
+hack/trixie.sh >/dev/null
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" # an Erlang node reads it
 cp /etc/hosts "$root/etc/hosts"
 

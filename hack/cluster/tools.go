@@ -1,9 +1,14 @@
 //go:build tools
 
-// Package cluster pins the programs of a local Kubernetes, which hack/cluster builds from source.
-package cluster
+// Package main pins the programs of a local Kubernetes, which this module builds from source.
+package main
 
 import (
 	_ "go.etcd.io/etcd/server/v3"
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+	_ "k8s.io/kubernetes/cmd/kube-proxy"
+	_ "k8s.io/kubernetes/cmd/kube-scheduler"
+	_ "k8s.io/kubernetes/cmd/kubectl"
+	_ "k8s.io/kubernetes/cmd/kubelet"
 )

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// cgroupHierarchies returns the roots of the control groups: one in version 2, else one for each
+// controller.
+func cgroupHierarchies() ([]string, error) {
+	if isCgroup(cgroupRoot) {
+		return []string{cgroupRoot}, nil
+	}
+	entries, err := os.ReadDir(cgroupRoot)
+	if err != nil {
+		return nil, err
+	}
+	var roots []string
+	for _, entry := range entries {
+		// Links are other names of controllers that share a hierarchy.
+		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
+			roots = append(roots, path)
+		}
+	}
+	return roots, nil
+}
+
+func isCgroup(path string) bool {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(path, &stat); err != nil {
+		return false
+	}
+	return stat.Type == unix.CGROUP2_SUPER_MAGIC || stat.Type == unix.CGROUP_SUPER_MAGIC
+}
+
+// makeCgroups makes the group below which the kubelet makes those of pods.
+func makeCgroups(name string) error {
+	roots, err := cgroupHierarchies()
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeCgroups removes a group and those below it. The kernel lets go of processes that were killed only
+// some time after.
+func removeCgroups(name string) error {
+	roots, err := cgroupHierarchies()
+	if err != nil {
+		return err
+	}
+	const attempts, pause = 50, 100 * time.Millisecond
+	for range attempts {
+		err = nil
+		for _, root := range roots {
+			err = errors.Join(err, removeCgroup(filepath.Join(root, name)))
+		}
+		if err == nil {
+			return nil
+		}
+		<-time.After(pause)
+	}
+	return fmt.Errorf("remove control groups: %w", err)
+}
+
+// removeCgroup removes a group, the innermost first. Their files go with them.
+func removeCgroup(path string) error {
+	var groups []string
+	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			groups = append(groups, path)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, group := range slices.Backward(groups) {
+		if err := unix.Rmdir(group); err != nil {
+			return fmt.Errorf("%s: %w", group, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// kindName is the name of the cluster that kind makes.
+const kindName = "parking"
+
+// kindCluster is one that kind runs in Docker.
+type kindCluster struct {
+	layout layout
+	steps  *steps
+}
+
+func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
+	cmd := exec.CommandContext(ctx, k.layout.program("kind"), append(arguments, "--name", kindName)...)
+	_, err := outputOf(cmd)
+	return err
+}
+
+func (k *kindCluster) up(ctx context.Context) error {
+	if err := (&builder{k.layout.source(), k.layout.programs, k.steps}).build(ctx, kindPrograms()); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
+		return err
+	}
+	if err := k.steps.do("creating the kind cluster", func() error {
+		return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
+	}); err != nil {
+		return err
+	}
+	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", k.steps.total().Seconds(), k.layout.kubeconfig())
+	return nil
+}
+
+func (k *kindCluster) load(ctx context.Context, archives []string) error {
+	for _, archive := range archives {
+		if err := k.steps.do("loading "+archive, func() error { return k.kind(ctx, "load", "image-archive", archive) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *kindCluster) shell(ctx context.Context, command []string) error {
+	return interactive(exec.CommandContext(ctx, "docker", append([]string{"exec", "-it", kindName + "-control-plane"}, command...)...))
+}
+
+func (k *kindCluster) down(ctx context.Context) error {
+	if err := k.kind(ctx, "delete", "cluster"); err != nil {
+		return err
+	}
+	return os.RemoveAll(k.layout.state)
+}
+
+// interactive runs a command on this terminal.
+func interactive(cmd *exec.Cmd) error {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd.Run()
+}

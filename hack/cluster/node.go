@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// node runs a whole cluster: it is the first process of its own PID, mount and network namespaces, so that
+// nothing of the cluster outlives it.
+type node struct {
+	layout layout
+	pki    *pki
+	*supervisor
+}
+
+// apiListener is the file that the host's listener for the API server is inherited as.
+const apiListener = 3
+
+// runNode runs a cluster until one of its processes ends or a signal comes.
+func runNode(ctx context.Context, l layout) error {
+	if err := enterNode(l); err != nil {
+		return err
+	}
+	p, err := newPKI(nodeState + "/pki")
+	if err != nil {
+		return err
+	}
+	n := &node{layout: l, pki: p, supervisor: newSupervisor("/var/log")}
+	if err := n.writeConfig(); err != nil {
+		return err
+	}
+	if err := n.forwardAPI(ctx); err != nil {
+		return err
+	}
+	if err := n.startAll(ctx); err != nil {
+		return err
+	}
+	return n.wait(ctx)
+}
+
+// startAll starts the components, each after what it needs.
+func (n *node) startAll(ctx context.Context) error {
+	for _, component := range []struct {
+		start func() error
+		ready func(context.Context) error
+	}{
+		{n.startEtcd, answers(nodeEtcd+"/health", nil)},
+		{n.startContainerd, nil},
+		{n.startAPIServer, n.apiServerAnswers},
+		{n.startControllerManager, nil},
+		{n.startScheduler, nil},
+		{n.startKubeProxy, nil},
+		{nil, accepts(containerdSocket)},
+		{n.startKubelet, nil},
+	} {
+		if component.start != nil {
+			if err := component.start(); err != nil {
+				return err
+			}
+		}
+		if component.ready == nil {
+			continue
+		}
+		if err := n.until(ctx, component.ready); err != nil {
+			return err
+		}
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", nodeState+"/admin.kubeconfig")
+	if err != nil {
+		return err
+	}
+	return provisionVolumes(ctx, config, nodeState+"/volumes")
+}
+
+// writeConfig writes what the components read.
+func (n *node) writeConfig() error {
+	if err := n.pki.certificates(); err != nil {
+		return err
+	}
+	for _, name := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "node"} {
+		text, err := n.pki.kubeconfig(name, nodeAPI)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(nodeState+"/"+name+".kubeconfig", text, 0o600); err != nil {
+			return err
+		}
+	}
+	// There is no name server but the cluster's.
+	if err := os.WriteFile(nodeState+"/resolv.conf", nil, 0o644); err != nil {
+		return err
+	}
+	for name, path := range map[string]string{
+		"containerd.toml": "containerd.toml", "kubelet.yaml": "kubelet.yaml",
+		"kube-proxy.yaml": "kube-proxy.yaml", "cni.conflist": "cni/pods.conflist",
+	} {
+		text, err := configs.ReadFile("config/" + name)
+		if err != nil {
+			return err
+		}
+		path = filepath.Join(nodeState, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *node) startEtcd() error {
+	return n.start("etcd",
+		"--name=parking", "--data-dir="+nodeState+"/etcd", "--unsafe-no-fsync",
+		"--listen-client-urls="+nodeEtcd, "--advertise-client-urls="+nodeEtcd,
+		"--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+		"--initial-cluster=parking=http://127.0.0.1:2380", "--log-level=warn")
+}
+
+func (n *node) startAPIServer() error {
+	pki := nodeState + "/pki/"
+	return n.start("kube-apiserver",
+		"--advertise-address="+nodeAddress, "--secure-port=6443", "--etcd-servers="+nodeEtcd,
+		"--service-cluster-ip-range="+serviceRange,
+		"--tls-cert-file="+pki+"apiserver.crt", "--tls-private-key-file="+pki+"apiserver.key",
+		"--client-ca-file="+pki+"ca.crt",
+		"--kubelet-certificate-authority="+pki+"ca.crt",
+		"--kubelet-client-certificate="+pki+"apiserver-kubelet.crt", "--kubelet-client-key="+pki+"apiserver-kubelet.key",
+		"--kubelet-preferred-address-types=InternalIP",
+		"--service-account-issuer=https://kubernetes.default.svc."+domain,
+		"--service-account-key-file="+pki+"service-accounts.crt", "--service-account-signing-key-file="+pki+"service-accounts.key",
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--allow-privileged", "--profiling=false")
+}
+
+func (n *node) startControllerManager() error {
+	pki := nodeState + "/pki/"
+	return n.start("kube-controller-manager",
+		"--kubeconfig="+nodeState+"/kube-controller-manager.kubeconfig", "--bind-address=127.0.0.1",
+		"--leader-elect=false", "--use-service-account-credentials", "--cluster-cidr="+podSubnet,
+		"--root-ca-file="+pki+"ca.crt", "--service-account-private-key-file="+pki+"service-accounts.key",
+		"--cluster-signing-cert-file="+pki+"ca.crt", "--cluster-signing-key-file="+pki+"ca.key")
+}
+
+func (n *node) startScheduler() error {
+	return n.start("kube-scheduler",
+		"--kubeconfig="+nodeState+"/kube-scheduler.kubeconfig", "--bind-address=127.0.0.1", "--leader-elect=false")
+}
+
+func (n *node) startKubeProxy() error {
+	return n.start("kube-proxy", "--config="+nodeState+"/kube-proxy.yaml", "--hostname-override="+nodeName)
+}
+
+func (n *node) startContainerd() error {
+	return n.start("containerd", "--config="+nodeState+"/containerd.toml", "--log-level=warn")
+}
+
+func (n *node) startKubelet() error {
+	return n.start("kubelet",
+		"--config="+nodeState+"/kubelet.yaml", "--kubeconfig="+nodeState+"/node.kubeconfig",
+		"--root-dir="+nodeState+"/kubelet", "--cert-dir="+nodeState+"/kubelet/pki",
+		"--cgroup-root=/"+n.layout.cgroup(), "--hostname-override="+nodeName, "--node-ip="+nodeAddress)
+}
+
+// forwardAPI lets the host's loopback reach the API server: the listener was made in the host's network
+// namespace, the connections to the server are made in this one.
+func (n *node) forwardAPI(ctx context.Context) error {
+	listener, err := net.FileListener(os.NewFile(apiListener, "api"))
+	if err != nil {
+		return fmt.Errorf("inherit the listener of the API server: %w", err)
+	}
+	context.AfterFunc(ctx, func() { listener.Close() })
+	go func() {
+		for {
+			outer, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go forward(outer, nodeAPI)
+		}
+	}()
+	return nil
+}
+
+// forward copies both ways until either side ends.
+func forward(outer net.Conn, address string) {
+	defer outer.Close()
+	inner, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer inner.Close()
+	done := make(chan struct{}, 2)
+	for _, way := range [][2]net.Conn{{outer, inner}, {inner, outer}} {
+		go func() {
+			_, _ = io.Copy(way[0], way[1])
+			done <- struct{}{}
+		}()
+	}
+	<-done
+}
+
+func (n *node) apiServerAnswers(ctx context.Context) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(n.pki.authority)
+	return answers("https://"+nodeAPI+"/readyz", &tls.Config{RootCAs: roots})(ctx)
+}
+
+// answers returns a check that gets a URL.
+func answers(url string, config *tls.Config) func(context.Context) error {
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 2 * time.Second}
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return errors.New(response.Status)
+		}
+		return nil
+	}
+}
+
+// accepts returns a check that connects to a Unix socket.
+func accepts(socket string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		if err == nil {
+			connection.Close()
+		}
+		return err
+	}
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// validity is that of every certificate: a cluster is for some hours.
+const validity = 30 * 24 * time.Hour
+
+// pki signs certificates, and writes them to a folder of the cluster's state.
+type pki struct {
+	folder       string
+	authority    *x509.Certificate
+	key          crypto.Signer
+	authorityPEM []byte
+}
+
+// newPKI makes an authority: ca.crt and ca.key.
+func newPKI(folder string) (*pki, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
+	p := &pki{folder: folder}
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "parking-cluster"},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	certificate, key, err := p.create("ca", template)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(certificate)
+	if p.authority, err = x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, err
+	}
+	p.authorityPEM, p.key = certificate, key
+	return p, nil
+}
+
+// server makes a certificate for a server that is known by these names and addresses.
+func (p *pki) server(name string, hosts ...string) error {
+	template := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: name},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	_, _, err := p.create(name, template)
+	return err
+}
+
+// client makes a certificate for a user of the API server, who belongs to groups.
+func (p *pki) client(name, user string, groups ...string) error {
+	_, _, err := p.create(name, &x509.Certificate{
+		Subject:     pkix.Name{CommonName: user, Organization: groups},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err
+}
+
+// create makes a key and a certificate, and writes both: NAME.crt and NAME.key.
+func (p *pki) create(name string, template *x509.Certificate) (certificate []byte, key crypto.Signer, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("make the certificate %s: %w", name, err)
+		}
+	}()
+	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, nil, err
+	}
+	template.NotBefore = time.Now().Add(-time.Minute)
+	template.NotAfter = time.Now().Add(validity)
+	parent, signer := p.authority, p.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := p.write(name+".crt", certificate); err != nil {
+		return nil, nil, err
+	}
+	return certificate, key, p.write(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+}
+
+func (p *pki) write(name string, content []byte) error {
+	return os.WriteFile(filepath.Join(p.folder, name), content, 0o600)
+}
+
+func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(p.folder, name)) }
+
+// certificates makes all that the components of a cluster use.
+func (p *pki) certificates() error {
+	for _, make := range []func() error{
+		func() error {
+			return p.server("apiserver", "127.0.0.1", nodeAddress, apiService, "localhost", "kubernetes",
+				"kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc."+domain)
+		},
+		func() error { return p.server("kubelet", nodeAddress, nodeName) },
+		func() error { return p.client("apiserver-kubelet", "kube-apiserver", "system:masters") },
+		func() error { return p.client("admin", "admin", "system:masters") },
+		func() error { return p.client("kube-controller-manager", "system:kube-controller-manager") },
+		func() error { return p.client("kube-scheduler", "system:kube-scheduler") },
+		func() error { return p.client("kube-proxy", "system:kube-proxy") },
+		func() error { return p.client("node", "system:node:"+nodeName, "system:nodes") },
+		func() error { return p.client("service-accounts", "service-accounts") }, // its key signs tokens
+	} {
+		if err := make(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kubeconfig returns the configuration of a client whose certificate has that name.
+func (p *pki) kubeconfig(name, server string) ([]byte, error) {
+	certificate, err := p.read(name + ".crt")
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.read(name + ".key")
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters:
+- name: parking
+  cluster: {server: "https://%s", certificate-authority-data: %s}
+users:
+- name: %s
+  user: {client-certificate-data: %s, client-key-data: %s}
+contexts:
+- name: parking
+  context: {cluster: parking, user: %[3]s}
+current-context: parking
+`, server, encoded(p.authorityPEM), name, encoded(certificate), encoded(key)), nil
+}
+
+func encoded(text []byte) string { return base64.StdEncoding.EncodeToString(text) }

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// Names of config/storage.yaml.
+const (
+	localClass       = "local"
+	localProvisioner = "simulation.parking.dev/local"
+
+	provisionedBy = "pv.kubernetes.io/provisioned-by"
+)
+
+// provisioner makes a local volume, a folder, for each claim of the class local, and removes it after the
+// claim.
+type provisioner struct {
+	client kubernetes.Interface
+	folder string
+}
+
+// provisionVolumes does so until the context ends.
+func provisionVolumes(ctx context.Context, config *rest.Config, folder string) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	p := &provisioner{client: client, folder: folder}
+	const again = 5 * time.Second // what failed is tried again
+	factory := informers.NewSharedInformerFactory(client, again)
+	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
+		return p.provision(ctx, c)
+	}); err != nil {
+		return err
+	}
+	if err := handle(factory.Core().V1().PersistentVolumes().Informer(), func(v *corev1.PersistentVolume) error {
+		return p.release(ctx, v)
+	}); err != nil {
+		return err
+	}
+	factory.Start(ctx.Done())
+	return nil
+}
+
+// handle calls a function with each object that comes or changes.
+func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
+	observe := func(object any) {
+		if typed, ok := object.(T); ok {
+			if err := do(typed); err != nil {
+				fmt.Fprintln(os.Stderr, "storage:", err)
+			}
+		}
+	}
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: observe, UpdateFunc: func(_, object any) { observe(object) },
+	})
+	return err
+}
+
+// provision makes the volume of a claim that has none.
+func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
+	spec := claim.Spec
+	if spec.VolumeName != "" || spec.StorageClassName == nil || *spec.StorageClassName != localClass || claim.DeletionTimestamp != nil {
+		return nil
+	}
+	name := "pvc-" + string(claim.UID)
+	path := filepath.Join(p.folder, name)
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	_, err := p.client.CoreV1().PersistentVolumes().Create(ctx, volume(name, path, claim), metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("make the volume of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+	}
+	return nil
+}
+
+func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{provisionedBy: localProvisioner}},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity:                      claim.Spec.Resources.Requests,
+			AccessModes:                   claim.Spec.AccessModes,
+			StorageClassName:              localClass,
+			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimDelete,
+			ClaimRef: &corev1.ObjectReference{
+				APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID,
+			},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: path}},
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
+				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+					{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{nodeName}},
+				}}},
+			}},
+		},
+	}
+}
+
+// release removes a volume whose claim is gone.
+func (p *provisioner) release(ctx context.Context, v *corev1.PersistentVolume) error {
+	if v.Annotations[provisionedBy] != localProvisioner || v.Status.Phase != corev1.VolumeReleased || v.Spec.Local == nil {
+		return nil
+	}
+	if err := os.RemoveAll(v.Spec.Local.Path); err != nil {
+		return err
+	}
+	err := p.client.CoreV1().PersistentVolumes().Delete(ctx, v.Name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("remove volume %s: %w", v.Name, err)
+	}
+	return nil
+}
