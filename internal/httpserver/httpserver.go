@@ -108,6 +108,9 @@ func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
+		if refused, ok := errors.AsType[*net.OpError](err); ok {
+			err = refused.Err // the rest would say the address once more
+		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
 	return &Server{listener: listener, server: &http.Server{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -198,7 +199,10 @@ func readFile(path string) ([]byte, error) {
 func readAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failed.Err // the rest would say once more what was being read
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(text) > maxFileBytes {
 		return nil, fmt.Errorf("%s is larger than the 1 MiB that it may have", name)

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/internal/summary/rest"
+	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
+	"github.com/parking-operator/parking-operator/internal/wiring"
+)
+
+func TestEveryFieldOfTheOutputIsDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, match := range regexp.MustCompile("(?m)^\\| `([a-zA-Z0-9.]+)` \\|").FindAllSubmatch(text, -1) {
+		documented = append(documented, string(match[1]))
+	}
+	fields := slices.Concat(jsonFields("", reflect.TypeFor[simulate.Result]()), jsonFields("", reflect.TypeFor[auditResult]()))
+	slices.Sort(fields)
+	slices.Sort(documented)
+	if diff := cmp.Diff(slices.Compact(fields), documented); diff != "" {
+		t.Errorf("docs/cli.md lists other fields than there are (-are +listed):\n%s", diff)
+	}
+}
+
+// jsonFields lists the paths of the values in the JSON form of a type.
+func jsonFields(path string, t reflect.Type) (fields []string) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return []string{path}
+	}
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if path != "" && name != "" {
+			name = path + "." + name
+		}
+		fields = append(fields, jsonFields(name, f.Type)...)
+	}
+	return fields
+}
+
+// served is a registry that notes what is registered.
+type served struct {
+	*prometheus.Registry
+
+	described []string
+}
+
+// Register registers a collector.
+func (s *served) Register(c prometheus.Collector) error {
+	descriptions := make(chan *prometheus.Desc, 100)
+	c.Describe(descriptions)
+	close(descriptions)
+	for d := range descriptions {
+		name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())
+		s.described = append(s.described, name[1])
+	}
+	return s.Registry.Register(c)
+}
+
+// families returns the metrics of this system by name. Those that have no series yet fail the test, which
+// could not tell their labels.
+func (s *served) families(t *testing.T) map[string]*dto.MetricFamily {
+	t.Helper()
+	gathered, err := s.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families := map[string]*dto.MetricFamily{}
+	for _, f := range gathered {
+		if strings.HasPrefix(f.GetName(), "parking_") {
+			families[f.GetName()] = f
+		}
+	}
+	for _, name := range s.described {
+		if families[name] == nil {
+			t.Errorf("%s has no series: let the test make one", name)
+		}
+	}
+	return families
+}
+
+func TestEveryMetricIsDocumented(t *testing.T) {
+	t.Parallel()
+	var lines []string
+	seen := map[string][]string{}
+	all := map[string]*dto.MetricFamily{}
+	for _, process := range []struct {
+		name     string
+		register func(*testing.T, *served)
+	}{
+		{"generate entry", func(t *testing.T, s *served) { registerGenerator(t, s, generator.NewEntry) }},
+		{"generate exit", func(t *testing.T, s *served) { registerGenerator(t, s, generator.NewExit) }},
+		{"process", registerProcessor},
+		{"summaries", registerSummaries},
+	} {
+		s := &served{Registry: newRegistry()}
+		process.register(t, s)
+		families := s.families(t)
+		maps.Copy(all, families)
+		for name := range families {
+			seen[name] = append(seen[name], process.name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		f := all[name]
+		labels := map[string]bool{}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				labels["`"+l.GetName()+"`"] = true
+			}
+		}
+		processes := strings.Replace(strings.Join(seen[name], ", "), "generate entry, generate exit", "generate", 1)
+		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()),
+			strings.Join(slices.Sorted(maps.Keys(labels)), ", "), processes, f.GetHelp()))
+	}
+	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
+}
+
+// checkSection compares a part of a document, between comments that say so, with what it should be.
+func checkSection(t *testing.T, path, name, want string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->\n"
+	before, rest, found := strings.Cut(string(text), begin)
+	head, rest, table := strings.Cut(rest, "|---|---|---|---|---|\n")
+	got, after, ends := strings.Cut(rest, end)
+	if !found || !table || !ends {
+		t.Fatalf("%s has no table between %q and %q", path, begin, end)
+	}
+	if *update {
+		whole := before + begin + head + "|---|---|---|---|---|\n" + want + end + after
+		if err := os.WriteFile(path, []byte(whole), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s differs (-want +got); run the tests with -update if that is right:\n%s", path, diff)
+	}
+}
+
+// planOfServers is the plan of a simulation on servers to which nobody connects.
+func planOfServers(t *testing.T) *plan.Plan {
+	t.Helper()
+	return planWith(t, func(p *plan.Plan) {
+		p.RabbitMQ.URI, p.Redis.URI = "amqp://127.0.0.1:1/", "redis://127.0.0.1:1"
+	})
+}
+
+func registerServers(t *testing.T, s *served, p *plan.Plan) backends {
+	t.Helper()
+	o, err := open(p, wiring.Options{Component: "test", Logger: slog.New(slog.DiscardHandler), Registerer: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.close(slog.New(slog.DiscardHandler)) })
+	return o
+}
+
+func registerGenerator(t *testing.T, s *served, create newGenerator) {
+	t.Helper()
+	p := planOfServers(t)
+	o := registerServers(t, s, p)
+	if _, err := create(generator.Options{Plan: p, Publisher: o.broker, Store: o.store, Registerer: s}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func registerProcessor(t *testing.T, s *served) {
+	t.Helper()
+	p := planOfServers(t)
+	o := registerServers(t, s, p)
+	_, err := processor.New(processor.Config{Partitions: p.Partitions, Concurrency: 1}, processor.Dependencies{
+		Consumer: o.broker, DeadLetters: o.store, Durability: o.store, Registerer: s, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func registerSummaries(t *testing.T, s *served) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := summary.New(db, s, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closing(log, "the database", service) })
+	api, err := rest.New(rest.Options{Summaries: service, Registerer: s, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/stats", http.NoBody)
+	api.ServeHTTP(httptest.NewRecorder(), request) // a series of each answer
+}
