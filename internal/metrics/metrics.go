@@ -3,6 +3,8 @@
 package metrics
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +12,18 @@ import (
 
 // Namespace prefixes the name of every metric of the simulation.
 const Namespace = "parking"
+
+// Register registers the collectors of a component, which the error names.
+func Register(r prometheus.Registerer, component string, collectors ...prometheus.Collector) error {
+	var errs []error
+	for _, c := range collectors {
+		errs = append(errs, r.Register(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("register the metrics of the %s: %w", component, err)
+	}
+	return nil
+}
 
 // Latency returns the options of a histogram of seconds: native with a growth factor of 1.1 per bucket,
 // and classic buckets from 50 µs to 30 s for servers that do not scrape native ones.

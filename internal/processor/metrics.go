@@ -1,7 +1,6 @@
 package processor
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -59,11 +58,9 @@ func newInstruments(reg prometheus.Registerer, inFlight func() int64) (map[event
 		Help: "Deliveries that were handed to this process and are not settled yet.",
 	}, func() float64 { return float64(inFlight()) })
 
-	var errs []error
-	for _, c := range []prometheus.Collector{seconds, total, failures, endToEnd, flight} {
-		errs = append(errs, reg.Register(c))
+	if err := metrics.Register(reg, "processor", seconds, total, failures, endToEnd, flight); err != nil {
+		return nil, err
 	}
-
 	byType := make(map[event.Type]*instruments)
 	for _, t := range event.Types() {
 		in := &instruments{
@@ -81,7 +78,7 @@ func newInstruments(reg prometheus.Registerer, inFlight func() int64) (map[event
 		}
 		byType[t] = in
 	}
-	return byType, errors.Join(errs...)
+	return byType, nil
 }
 
 // has reports whether events of this type can have the outcome.

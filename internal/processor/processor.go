@@ -82,7 +82,7 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 	}
 	byType, err := newInstruments(deps.Registerer, p.InFlight)
 	if err != nil {
-		return nil, fmt.Errorf("register the metrics of the processor: %w", err)
+		return nil, err
 	}
 	handlers := map[event.Type]Handler{event.TypeEntry: deps.Entries, event.TypeExit: deps.Exits}
 	for _, t := range event.Types() {

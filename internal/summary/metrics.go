@@ -1,9 +1,6 @@
 package summary
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/metrics"
@@ -34,16 +31,8 @@ func newInstruments(reg prometheus.Registerer) (*instruments, error) {
 			"Time of one transaction of the database, durable at its end.")),
 		commitFailures: counter("summary_commit_failures_total", "Transactions of the database that failed."),
 	}
-	var errs []error
-	for _, c := range []prometheus.Collector{
-		in.stored, in.duplicates, in.conflicts, in.commitRows, in.commitSeconds, in.commitFailures,
-	} {
-		errs = append(errs, reg.Register(c))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("register the metrics of the summary service: %w", err)
-	}
-	return in, nil
+	return in, metrics.Register(reg, "summary service",
+		in.stored, in.duplicates, in.conflicts, in.commitRows, in.commitSeconds, in.commitFailures)
 }
 
 // count adds the outcomes of one transaction.

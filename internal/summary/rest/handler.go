@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	_ "embed" // for the document
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -79,8 +78,8 @@ func New(o Options) (http.Handler, error) {
 		seconds: prometheus.NewHistogramVec(metrics.Latency("summary_requests_seconds",
 			"Time to answer a request to the summary API, by the status code of the answer."), []string{"code"}),
 	}
-	if err := o.Registerer.Register(a.seconds); err != nil {
-		return nil, fmt.Errorf("register the metrics of the summary API: %w", err)
+	if err := metrics.Register(o.Registerer, "summary API", a.seconds); err != nil {
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	for path, endpoints := range a.routes() {
