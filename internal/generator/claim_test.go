@@ -98,7 +98,7 @@ func TestADrawThatFindsThePoolEmptyIsCountedAndPublishesNothing(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		s.park(0, time.Now().Add(-time.Minute), platesOf(25, 0, 1)...)
 		p := testPlan(100, matchPercent(100), minStay(time.Second))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second + exitDelay + 10*time.Second)
 		if stats := r.Stats(); stats.Lag != 0 || stats.Published != 25 || stats.Starved != 975 || stats.Due != 1000 {
 			t.Errorf("the figures are %+v, want 25 published, 975 starved", stats)
@@ -260,7 +260,7 @@ func TestAFaultyStoreLetsEveryPlateLeaveOnce(t *testing.T) {
 			return nil
 		}
 		p := testPlan(200, matchPercent(100), minStay(0))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, run: testRun}))
 		pass(20 * time.Second)
 		s.crash()
 		pass(5 * time.Second)

@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,14 +33,15 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics of at most one generator of each type; nil means no metrics.
 	Registerer prometheus.Registerer
-	// Run names the run, as event.NewRun does, and must be unique to this generator; empty draws one.
-	Run string
 	// ExitAtEnd makes Run return when the schedule is over. Otherwise it waits for an update that prolongs
 	// the schedule, until its context ends.
 	ExitAtEnd bool
 	// ShutdownTimeout bounds the time that Run takes to return when its context has ended; 0 means
 	// DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
+
+	// run names the run instead of event.NewRun, for tests.
+	run string
 }
 
 // Generator generates the events of one type, as one of the processes that share the plan's schedule.
@@ -63,7 +65,7 @@ type Generator struct {
 	source     source
 	trackers   []*tracker
 	committers []*committer
-	metrics    *figures
+	metrics    *instruments
 
 	// epoch is when Run was called.
 	epoch time.Time
@@ -73,15 +75,14 @@ type Generator struct {
 	confirmed, matched atomic.Int64
 }
 
-// NewEntry returns a generator of entries. It fails when Run is not a run or the metrics cannot be
-// registered.
+// NewEntry returns a generator of entries. It fails when the metrics cannot be registered.
 func NewEntry(o Options) (*Generator, error) {
 	g := newGenerator(o, event.TypeEntry, store.CounterEntries, entryPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
 		return event.AppendEntry(b, event.Entry{ID: id, Plate: plate, At: at})
 	}
 	g.source = &entries{sequence: sequence.New(g.seed), partitions: g.partitions}
-	return g, g.check(o.Registerer)
+	return g, g.metrics.register(o.Registerer, g.eventType, g.pacer)
 }
 
 // NewExit returns a generator of exits. It fails as NewEntry does.
@@ -100,31 +101,25 @@ func NewExit(o Options) (*Generator, error) {
 		run:        g.run,
 		metrics:    g.metrics,
 	}
-	return g, g.check(o.Registerer)
+	return g, g.metrics.register(o.Registerer, g.eventType, g.pacer)
 }
 
 func newGenerator(o Options, t event.Type, counter store.Counter, pacing func(*plan.Plan) pacing) *Generator {
 	g := &Generator{
 		eventType:  t,
-		run:        o.Run,
+		run:        cmp.Or(o.run, event.NewRun()),
 		seed:       o.Plan.Seed,
 		partitions: max(1, o.Plan.Partitions),
 		publisher:  o.Publisher,
 		log:        o.Logger,
 		exitAtEnd:  o.ExitAtEnd,
-		shutdown:   o.ShutdownTimeout,
+		shutdown:   cmp.Or(o.ShutdownTimeout, DefaultShutdownTimeout),
 		pacing:     pacing,
 		pacer:      newPacer(pacing(o.Plan)),
-		metrics:    newFigures(t),
-	}
-	if g.run == "" {
-		g.run = event.NewRun()
+		metrics:    newInstruments(t),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
-	}
-	if g.shutdown == 0 {
-		g.shutdown = DefaultShutdownTimeout
 	}
 	g.log = g.log.With("generator", t, "run", g.run)
 	g.plan.Store(o.Plan)
@@ -143,18 +138,6 @@ func newGenerator(o Options, t event.Type, counter store.Counter, pacing func(*p
 		})
 	}
 	return g
-}
-
-// check makes sure that what this generator publishes will be known as generated, and seen in metrics.
-func (g *Generator) check(r prometheus.Registerer) error {
-	if _, ok := event.ParseID(event.ID{Run: g.run}.String()); !ok {
-		return fmt.Errorf("the run %q does not consist of %d characters of 0-9 and a-v: leave it empty to draw one",
-			g.run, event.RunLength)
-	}
-	if r == nil {
-		return nil
-	}
-	return g.metrics.register(r, g.eventType, g.pacer)
 }
 
 // stay returns for how long a plate has to have been available before it may leave, and may be available.

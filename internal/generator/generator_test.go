@@ -171,7 +171,7 @@ func TestGeneratedEventsAreWellFormed(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				publisher := &fakePublisher{}
-				o := Options{Plan: testPlan(100, partitions(3), matchPercent(0)), Publisher: publisher, Store: newFakeStore(), Run: testRun}
+				o := Options{Plan: testPlan(100, partitions(3), matchPercent(0)), Publisher: publisher, Store: newFakeStore(), run: testRun}
 				r := start(t, build(t, tt.construct, o))
 				pass(10 * time.Second)
 				r.finish(t)
@@ -296,7 +296,7 @@ func TestAPlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(10), Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(10), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		if got := s.pool(0); len(got) != 0 {
 			t.Errorf("the pool has %v before any confirm", got)
@@ -383,7 +383,7 @@ func TestAStoreThatIsDownDoesNotStopPublishingUntilTheBound(t *testing.T) {
 			}
 			return nil
 		}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(2000), Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(2000), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		down.Store(true)
 		pass(5 * time.Second)
@@ -542,7 +542,7 @@ func TestAGracefulEndWaitsForConfirms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		r.stop()
 		pass(10 * time.Second)
@@ -567,7 +567,7 @@ func TestAGracefulEndFlushesThePublisher(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true, lazy: true}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		r.finish(t)
 		within(t, "events in the store", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
@@ -624,7 +624,7 @@ func TestAnEndWithoutConfirmsIsBoundedAndSaysWhatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{hold: true}
 		r := start(t, build(t, NewEntry, Options{
-			Plan: testPlan(10), Publisher: publisher, Store: newFakeStore(), Run: testRun, ShutdownTimeout: 3 * time.Second,
+			Plan: testPlan(10), Publisher: publisher, Store: newFakeStore(), run: testRun, ShutdownTimeout: 3 * time.Second,
 		}))
 		pass(time.Second)
 		stopped := time.Now()
@@ -695,7 +695,7 @@ func TestAPublisherThatRefusesEndsTheRunWithoutAGap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(100), Publisher: publisher, Store: s, Run: testRun}))
+		r := start(t, build(t, NewEntry, Options{Plan: testPlan(100), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		publisher.set(func(p *fakePublisher) { p.refusal = broker.ErrClosed })
 		if err := <-r.done; !errors.Is(err, broker.ErrClosed) {
@@ -710,7 +710,7 @@ func TestAStoreThatLostEverythingEndsTheRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
-		o := Options{Plan: testPlan(100), Publisher: &fakePublisher{}, Store: s, Run: testRun, ShutdownTimeout: time.Second}
+		o := Options{Plan: testPlan(100), Publisher: &fakePublisher{}, Store: s, run: testRun, ShutdownTimeout: time.Second}
 		r := start(t, build(t, NewEntry, o))
 		pass(time.Second)
 		s.lose()
@@ -718,18 +718,6 @@ func TestAStoreThatLostEverythingEndsTheRun(t *testing.T) {
 			t.Errorf("the generator ended with %v, want that the store lost data", err)
 		}
 	})
-}
-
-func TestARunThatWouldNotBeKnownAsGeneratedIsRefused(t *testing.T) {
-	t.Parallel()
-	for _, run := range []string{"short", "0123456789-bc", "0123456789abC", "0123456789abcd"} {
-		o := Options{Plan: testPlan(1), Publisher: &fakePublisher{}, Store: newFakeStore(), Run: run}
-		for name, construct := range map[string]constructor{"entries": NewEntry, "exits": NewExit} {
-			if _, err := construct(o); err == nil || !strings.Contains(err.Error(), run) {
-				t.Errorf("a generator of %s for run %q fails with %v, want an error that names the run", name, run, err)
-			}
-		}
-	}
 }
 
 func TestMetrics(t *testing.T) {

@@ -1,7 +1,6 @@
 package generator
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,22 +25,22 @@ func intentLabel(i event.Intent) string {
 	return string(i)
 }
 
-// figures are the metrics of a generator that are counted event by event.
-type figures struct {
+// instruments are the metrics of a generator that are counted event by event.
+type instruments struct {
 	published map[event.Intent]prometheus.Counter
 	confirm   prometheus.Histogram
 	starved   prometheus.Counter
 	pool      prometheus.Gauge
 }
 
-func newFigures(t event.Type) *figures {
-	f := &figures{
+func newInstruments(t event.Type) *instruments {
+	in := &instruments{
 		published: make(map[event.Intent]prometheus.Counter),
 		confirm: prometheus.NewHistogram(metrics.Latency("publish_confirm_seconds",
 			"Time from the publishing of an event to the broker's confirm.")),
 	}
 	for _, intent := range intents(t) {
-		f.published[intent] = prometheus.NewCounter(prometheus.CounterOpts{
+		in.published[intent] = prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace:   metrics.Namespace,
 			Name:        "events_published_total",
 			Help:        "Generated events that the broker has confirmed.",
@@ -49,28 +48,32 @@ func newFigures(t event.Type) *figures {
 		})
 	}
 	if t == event.TypeExit {
-		f.starved = prometheus.NewCounter(prometheus.CounterOpts{
+		in.starved = prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: metrics.Namespace,
 			Name:      "generator_starved_total",
 			Help:      "Exits drawn to match for which no plate was available, so that none was published.",
 		})
-		f.pool = prometheus.NewGauge(prometheus.GaugeOpts{
+		in.pool = prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: metrics.Namespace,
 			Name:      "pool_plates",
 			Help:      "Plates of all partitions that entered and are not claimed; every exit generator reports all of them.",
 		})
 	}
-	return f
+	return in
 }
 
-// register registers the figures and those that are read from the pacer at each scrape.
+// register registers the instruments and the metrics that are read from the pacer at each scrape. Without a
+// registerer it does nothing.
 //
 // Lag is a gauge that is computed when it is read: it rises while publishing is blocked, when nothing
 // would be there to be observed by a histogram, and costs nothing per event. What lateness events had in
 // the end is part of parking_event_end_to_end_seconds.
-func (f *figures) register(r prometheus.Registerer, t event.Type, p *pacer) error {
+func (in *instruments) register(r prometheus.Registerer, t event.Type, p *pacer) error {
+	if r == nil {
+		return nil
+	}
 	collectors := []prometheus.Collector{
-		f.confirm,
+		in.confirm,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: metrics.Namespace,
 			Name:      "generator_lag_seconds",
@@ -87,24 +90,15 @@ func (f *figures) register(r prometheus.Registerer, t event.Type, p *pacer) erro
 			Help:      "Events that were overdue when their schedule came to rest, so that they were given up.",
 		}, func() float64 { return float64(p.progress(time.Now()).missed) }),
 	}
-	for _, c := range f.published {
+	for _, c := range in.published {
 		collectors = append(collectors, c)
 	}
 	typed := prometheus.WrapRegistererWith(prometheus.Labels{"event_type": string(t)}, r)
-	if err := registerAll(typed, collectors...); err != nil {
+	if err := metrics.Register(typed, "generator", collectors...); err != nil {
 		return err
 	}
 	if t == event.TypeExit {
-		return registerAll(r, f.starved, f.pool)
-	}
-	return nil
-}
-
-func registerAll(r prometheus.Registerer, collectors ...prometheus.Collector) error {
-	for _, c := range collectors {
-		if err := r.Register(c); err != nil {
-			return fmt.Errorf("register the generator's metrics: %w", err)
-		}
+		return metrics.Register(r, "generator", in.starved, in.pool)
 	}
 	return nil
 }

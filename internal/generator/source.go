@@ -10,7 +10,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/generator/sequence"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/store"
 )
 
 // draft is what is to be published at a position.
@@ -72,7 +71,7 @@ type exits struct {
 	run        string
 	// starvedDraws counts the draws that found the pool empty; metrics shows that and the size of the pool.
 	starvedDraws atomic.Int64
-	metrics      *figures
+	metrics      *instruments
 }
 
 func (e *exits) starved() int64 { return e.starvedDraws.Load() }
@@ -139,22 +138,13 @@ func (e *exits) draft(ctx context.Context, position int64) (draft, bool, error) 
 		e.metrics.starved.Inc()
 		return draft{}, false, nil
 	}
-	return e.matched(plate, partition), true, nil
+	// The exit must be later than the entry even where the clock of this process is behind that of the entry's.
+	earliest := plate.EntryAt.Add(entryPrecision)
+	return draft{plate: plate.Plate, partition: partition, intent: event.IntentMatched, earliest: earliest}, true, nil
 }
 
 func (e *exits) withdrawn(d draft) {
 	if d.intent == event.IntentMatched {
 		e.claims.putBack()
-	}
-}
-
-// matched returns the draft of the exit that ends the visit of a claimed plate. It must be later than the
-// entry even where the clock of this process is behind that of the entry's.
-func (e *exits) matched(plate store.Plate, partition int) draft {
-	return draft{
-		plate:     plate.Plate,
-		partition: partition,
-		intent:    event.IntentMatched,
-		earliest:  plate.EntryAt.Add(entryPrecision),
 	}
 }
