@@ -71,7 +71,7 @@ func BenchmarkPipeline(b *testing.B) {
 	exits := NewExitEventProcessor(nullStore{}, nullPoster{}, 1, discard())
 	msg := entryMessage(event.ID{Run: run, Seq: 42}.String())
 	msg.Scheduled = time.Now()
-	deliveries := make(chan broker.Delivery, Prefetch(256))
+	deliveries := make(chan broker.Delivery, prefetch(256))
 	p, err := New(Config{Partitions: 1, Concurrency: 256}, Dependencies{
 		Consumer: consumerFunc(func(ctx context.Context, q broker.Queue, _ int) (<-chan broker.Delivery, error) {
 			if q == entryQueue {

@@ -56,9 +56,6 @@ func (f *Failure) Error() string { return string(f.Stage) + ": " + f.Err.Error()
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Permanent reports whether the message can never be processed.
-func (f *Failure) Permanent() bool { return f.permanent }
-
 // asFailure returns the Failure that err is or wraps, and takes any other error for a transient one of
 // the store. It returns nil for nil.
 func asFailure(err error) *Failure {

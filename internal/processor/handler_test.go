@@ -214,7 +214,7 @@ func TestStoreThatLiesIsNotBelieved(t *testing.T) {
 		p := NewEntryEventProcessor(&stepStore{result: result}, 1, maxStay, discard())
 		r := newRig(t, 1, p, nil)
 		msg := entryMessage("id")
-		if _, failure := r.pipelines[event.TypeEntry].call(t.Context(), &msg); failure == nil || failure.Permanent() {
+		if _, failure := r.pipelines[event.TypeEntry].call(t.Context(), &msg); failure == nil || failure.permanent {
 			t.Errorf("an entry that came to %q fails with %v, want a transient failure", result, failure)
 		}
 	}
@@ -245,10 +245,10 @@ func TestWhoseEventItIs(t *testing.T) {
 		{name: "an exit whose message contradicts its body is a stranger's", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "other" }), origin: strangers(own.String())},
 		{name: "an exit that names another partition is a stranger's", msg: exitMessage(elsewhere.String(), event.IntentMatched), origin: strangers(elsewhere.String())},
 		{name: "an exit with any other identifier is a stranger's, whatever its intent", msg: exitMessage("4711", event.IntentUnmatched), origin: strangers("4711")},
-		{name: "a generated exit waits long", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = GeneratedAttempts - 1 }), origin: generatedOrigin, intent: event.IntentMatched},
-		{name: "a generated exit does not wait for ever", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = GeneratedAttempts }), origin: generatedOrigin, intent: event.IntentMatched, last: true},
-		{name: "a stranger's exit waits a little", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = StrangerAttempts - 1 }), origin: strangers("4711")},
-		{name: "a stranger's exit does not wait longer", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = StrangerAttempts }), origin: strangers("4711"), last: true},
+		{name: "a generated exit waits long", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = generatedAttempts - 1 }), origin: generatedOrigin, intent: event.IntentMatched},
+		{name: "a generated exit does not wait for ever", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = generatedAttempts }), origin: generatedOrigin, intent: event.IntentMatched, last: true},
+		{name: "a stranger's exit waits a little", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = strangerAttempts - 1 }), origin: strangers("4711")},
+		{name: "a stranger's exit does not wait longer", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = strangerAttempts }), origin: strangers("4711"), last: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -376,7 +376,7 @@ func TestRefusedMessageIsQuotedForDebuggingOnly(t *testing.T) {
 func expectFailure(t *testing.T, err error, stage Stage, permanent bool, id string) {
 	t.Helper()
 	f, ok := errors.AsType[*Failure](err)
-	if !ok || f.Stage != stage || f.Permanent() != permanent || f.EventID != id {
+	if !ok || f.Stage != stage || f.permanent != permanent || f.EventID != id {
 		t.Errorf("error %#v; want a failure of stage %s, permanent %t, of event %q", err, stage, permanent, id)
 	}
 }

@@ -10,8 +10,8 @@ import (
 // retry delay of 500 ms a generated exit waits 5 minutes for its entry, which is certain to come; a
 // stranger's, whose entry may never have been, 3 seconds.
 const (
-	GeneratedAttempts = 600
-	StrangerAttempts  = 6
+	generatedAttempts = 600
+	strangerAttempts  = 6
 )
 
 // entryOrigin identifies the entry event id, of a plate of the given partition, to the store.
@@ -47,7 +47,7 @@ func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool)
 // isLastAttempt reports whether an exit that meets no visit now is final.
 func isLastAttempt(origin store.Origin, attempt int) bool {
 	if origin.Generated() {
-		return attempt >= GeneratedAttempts
+		return attempt >= generatedAttempts
 	}
-	return attempt >= StrangerAttempts
+	return attempt >= strangerAttempts
 }

@@ -105,9 +105,9 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 	return p, nil
 }
 
-// Prefetch is the number of unsettled deliveries that a queue needs to keep concurrency workers busy
+// prefetch is the number of unsettled deliveries that a queue needs to keep concurrency workers busy
 // while finished deliveries wait for durability.
-func Prefetch(concurrency int) int {
+func prefetch(concurrency int) int {
 	return max(min(concurrency*prefetchFactor, maxPrefetch), concurrency)
 }
 
@@ -170,7 +170,7 @@ func (p *Processor) consume(consuming, working context.Context, stop context.Can
 	for partition := range p.config.Partitions {
 		for _, t := range event.Types() {
 			q := broker.Queue{Type: t, Partition: partition}
-			deliveries, err := p.consumer.Consume(consuming, q, Prefetch(p.config.Concurrency))
+			deliveries, err := p.consumer.Consume(consuming, q, prefetch(p.config.Concurrency))
 			if err != nil {
 				stop(fmt.Errorf("consume the %s queue of partition %d: %w", t, partition, err))
 				return

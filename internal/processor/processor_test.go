@@ -455,7 +455,7 @@ func TestSenselessCompletionIsAFailure(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1, handlerFunc(func(context.Context, broker.Message) (Completion, error) { return done, nil }), nil)
 			_, failure := r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
-			if failure == nil || failure.Permanent() {
+			if failure == nil || failure.permanent {
 				t.Errorf("failure %v, want a transient one", failure)
 			}
 		})
@@ -640,8 +640,8 @@ func TestEveryQueueOfEveryPartitionIsConsumed(t *testing.T) {
 func TestPrefetchIsBoundedAndCoversTheWorkers(t *testing.T) {
 	t.Parallel()
 	for concurrency, want := range map[int]int{1: 8, 256: 2048, 5000: maxPrefetch, 10000: 10000} {
-		if got := Prefetch(concurrency); got != want {
-			t.Errorf("Prefetch(%d) = %d, want %d", concurrency, got, want)
+		if got := prefetch(concurrency); got != want {
+			t.Errorf("prefetch(%d) = %d, want %d", concurrency, got, want)
 		}
 	}
 }

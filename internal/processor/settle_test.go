@@ -54,8 +54,8 @@ func TestAnyErrorIsAFailure(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := asFailure(tt.err)
-			if f.Stage != tt.wantStage || f.Permanent() != tt.permanent || !errors.Is(f, errDown) {
-				t.Errorf("failure %v of stage %s, permanent %t; want stage %s, permanent %t", f, f.Stage, f.Permanent(), tt.wantStage, tt.permanent)
+			if f.Stage != tt.wantStage || f.permanent != tt.permanent || !errors.Is(f, errDown) {
+				t.Errorf("failure %v of stage %s, permanent %t; want stage %s, permanent %t", f, f.Stage, f.permanent, tt.wantStage, tt.permanent)
 			}
 		})
 	}
