@@ -53,24 +53,21 @@ type identity struct {
 func prepare(ctx context.Context, db *sql.DB, path string) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return describe(path, err)
+		return err
 	}
 	defer func() { _ = tx.Rollback() }() // of no effect after the commit
 	id, err := identify(ctx, tx)
 	if err != nil {
-		return describe(path, err)
+		return err
 	}
 	if id != (identity{}) {
 		return id.check(path)
 	}
 	create := fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d;", schema, applicationID, schemaVersion)
 	if _, err := tx.ExecContext(ctx, create); err != nil {
-		return describe(path, err)
+		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return describe(path, err)
-	}
-	return nil
+	return tx.Commit()
 }
 
 func identify(ctx context.Context, tx *sql.Tx) (identity, error) {

@@ -63,7 +63,7 @@ func Open(ctx context.Context, o Options) (*Database, error) {
 	}
 	d := &Database{path: path, writerAt: o.writerURI(path)}
 	if err := d.create(ctx); err != nil {
-		return nil, fmt.Errorf("open the database of summaries: %w", err)
+		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
 	}
 	if d.readers, err = openReaders(ctx, path); err != nil {
 		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
