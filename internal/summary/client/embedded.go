@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,10 +51,10 @@ func NewEmbedded(o Options) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	senders := o.maxInFlight(embeddedInFlight)
+	senders := cmp.Or(o.maxInFlight, embeddedInFlight)
 	c := &Embedded{
 		transport: transport{
-			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: o.timeout(), connections: senders,
+			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: cmp.Or(o.timeout, defaultTimeout), connections: senders,
 		},
 		queue: make(chan *item, maxBatch),
 	}

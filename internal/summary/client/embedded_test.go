@@ -100,7 +100,7 @@ func TestEmbeddedVerdicts(t *testing.T) {
 			t.Parallel()
 			o := Options{URL: serve(t, tt.handler).URL}
 			if strings.Contains(tt.name, "hangs") {
-				o.Timeout = 100 * time.Millisecond
+				o.timeout = 100 * time.Millisecond
 			}
 			err := newEmbedded(t, o).Post(t.Context(), visit("a"))
 			if got := kind(err); got != tt.want {
@@ -142,7 +142,7 @@ func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	t.Helper()
 	g := &gathered{t: t, rest: rest, entered: make(chan struct{}), release: make(chan struct{})}
 	server := serve(t, g.ServeHTTP)
-	c := newEmbedded(t, Options{URL: server.URL, MaxInFlight: 1})
+	c := newEmbedded(t, Options{URL: server.URL, maxInFlight: 1})
 	lone := make(chan error, 1)
 	go func() { lone <- c.Post(context.Background(), visit("lone")) }()
 	<-g.entered
@@ -239,7 +239,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 	}
 	g := &gathered{t: t, rest: handler, entered: make(chan struct{}), release: make(chan struct{})}
-	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, MaxInFlight: 1})
+	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, maxInFlight: 1})
 	var wg sync.WaitGroup
 	for i := range posts {
 		wg.Go(func() {
@@ -266,7 +266,7 @@ func TestPostThatWasGivenUpIsNotSent(t *testing.T) {
 			_, _ = io.WriteString(w, line201(s))
 		}
 	}}
-	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, MaxInFlight: 1})
+	c := newEmbedded(t, Options{URL: serve(t, g.ServeHTTP).URL, maxInFlight: 1})
 	lone := make(chan error)
 	go func() { lone <- c.Post(context.Background(), visit("lone")) }()
 	<-g.entered

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -36,10 +37,10 @@ func NewExternal(o Options) (*External, error) {
 	if err != nil {
 		return nil, err
 	}
-	places := o.maxInFlight(externalInFlight)
+	places := cmp.Or(o.maxInFlight, externalInFlight)
 	return &External{
 		transport: transport{
-			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: o.timeout(),
+			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: cmp.Or(o.timeout, defaultTimeout),
 			connections: places, proxied: true,
 		},
 		places: make(chan struct{}, places),

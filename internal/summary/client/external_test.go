@@ -88,7 +88,7 @@ func TestExternalVerdicts(t *testing.T) {
 			server := serve(t, tt.handler)
 			o := Options{URL: server.URL + "/in?key=hidden"}
 			if strings.Contains(tt.name, "hangs") {
-				o.Timeout = 2 * time.Second // enough for the half that is sent
+				o.timeout = 2 * time.Second // enough for the half that is sent
 			}
 			c := newExternal(t, o)
 			err := c.Post(t.Context(), visit("a"))
@@ -291,7 +291,7 @@ func TestExternalReusesConnectionsAndBoundsThem(t *testing.T) {
 		w.WriteHeader(500)
 		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // more than is quoted
 	})
-	c := newExternal(t, Options{URL: server.URL, MaxInFlight: inFlight})
+	c := newExternal(t, Options{URL: server.URL, maxInFlight: inFlight})
 	var wg sync.WaitGroup
 	for range posts {
 		wg.Go(func() {

@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// DefaultTimeout bounds one request, from its connection to the end of its answer.
-const DefaultTimeout = 5 * time.Second
+// defaultTimeout bounds one request, from its connection to the end of its answer.
+const defaultTimeout = 5 * time.Second
 
 // Options say where the API is and how to reach it.
 type Options struct {
@@ -19,10 +19,11 @@ type Options struct {
 	// PEM certificates to trust instead of the system's. All of them are optional, and what is there is read
 	// again when it changes. Empty means none.
 	SecretDir string
-	// Timeout is DefaultTimeout when zero.
-	Timeout time.Duration
-	// MaxInFlight bounds the requests under way at a time; 0 means the client's default.
-	MaxInFlight int
+
+	// timeout of a request and maxInFlight, the bound of requests under way at a time, replace the client's own, for
+	// tests.
+	timeout     time.Duration
+	maxInFlight int
 }
 
 // endpoint returns the address to post to: the URL, with path added to it.
@@ -39,20 +40,6 @@ func (o Options) endpoint(path string) (*url.URL, error) {
 		address.URI = address.URI.JoinPath(path)
 	}
 	return address.URI, nil
-}
-
-func (o Options) timeout() time.Duration {
-	if o.Timeout > 0 {
-		return o.Timeout
-	}
-	return DefaultTimeout
-}
-
-func (o Options) maxInFlight(byDefault int) int {
-	if o.MaxInFlight > 0 {
-		return o.MaxInFlight
-	}
-	return byDefault
 }
 
 // shown returns what of an address may be printed.
