@@ -13,7 +13,7 @@ import (
 
 // find answers with the summary of the identifier in the path.
 func (a *api) find(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.timeout)
 	defer cancel()
 	found, ok, err := a.summaries.Find(ctx, r.PathValue("id"))
 	if err != nil {
@@ -32,7 +32,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.timeout)
 	defer cancel()
 	page, err := a.summaries.List(ctx, q)
 	if err != nil {
@@ -60,7 +60,7 @@ func appendPage(b []byte, page summary.Page) []byte {
 
 // stats answers with totals over everything that is stored.
 func (a *api) stats(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.timeout)
 	defer cancel()
 	stats, err := a.summaries.Stats(ctx)
 	if err != nil {

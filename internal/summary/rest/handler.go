@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // for the document
 	"log/slog"
@@ -30,8 +31,9 @@ type Options struct {
 	Summaries  Summaries
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
-	// Limits are DefaultLimits when zero.
-	Limits Limits
+
+	// limits replace defaultLimits, for tests.
+	limits limits
 }
 
 // The paths of the API.
@@ -56,7 +58,7 @@ var document []byte
 type api struct {
 	summaries Summaries
 	log       *slog.Logger
-	limits    Limits
+	limits    limits
 	gate      *gate
 	seconds   *prometheus.HistogramVec
 }
@@ -70,11 +72,9 @@ type methods map[string]endpoint
 // New returns the handler of the API. Metrics, health and readiness are served beside it, by package
 // httpserver.
 func New(o Options) (http.Handler, error) {
-	if o.Limits == (Limits{}) {
-		o.Limits = DefaultLimits()
-	}
+	o.limits = cmp.Or(o.limits, defaultLimits())
 	a := &api{
-		summaries: o.Summaries, log: o.Logger, limits: o.Limits, gate: newGate(o.Limits),
+		summaries: o.Summaries, log: o.Logger, limits: o.limits, gate: newGate(o.limits),
 		seconds: prometheus.NewHistogramVec(metrics.Latency("summary_requests_seconds",
 			"Time to answer a request to the summary API, by the status code of the answer."), []string{"code"}),
 	}
@@ -123,9 +123,8 @@ func (m methods) call(w http.ResponseWriter, r *http.Request) error {
 	if endpoint, ok := m[method]; ok {
 		return endpoint(w, r)
 	}
-	p := problemf(http.StatusMethodNotAllowed, "this path has no such method")
-	p.Headers = []string{"Allow", m.allowed()}
-	return p
+	w.Header().Set("Allow", m.allowed())
+	return problemf(http.StatusMethodNotAllowed, "this path has no such method")
 }
 
 // allowed lists the methods.
@@ -191,7 +190,7 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(a.limits.MaxTransfer)) // where there is a connection
+	_ = control.SetWriteDeadline(time.Now().Add(a.limits.maxTransfer)) // where there is a connection
 	w.WriteHeader(status)
 	_, err := w.Write(body)
 	if err == nil {

@@ -17,6 +17,7 @@ import (
 func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 	mediaType, err := requestType(r)
 	if err != nil {
+		w.Header().Set("Accept-Post", typeJSON+", "+typeNDJSON)
 		return err
 	}
 	if mediaType == typeNDJSON {
@@ -28,20 +29,14 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 // requestType returns the media type of the body if it is one that is known.
 func requestType(r *http.Request) (string, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return "", unsupported("content encoding %.40q is not supported; send the body as it is", encoding)
+		return "", problemf(http.StatusUnsupportedMediaType, "content encoding %.40q is not supported; send the body as it is", encoding)
 	}
 	given := r.Header.Get("Content-Type")
 	mediaType, _, err := mime.ParseMediaType(given)
 	if err != nil || mediaType != typeJSON && mediaType != typeNDJSON {
-		return "", unsupported("content type %.40q is not supported; send %s, or %s with one summary a line", given, typeJSON, typeNDJSON)
+		return "", problemf(http.StatusUnsupportedMediaType, "content type %.40q is not supported; send %s, or %s with one summary a line", given, typeJSON, typeNDJSON)
 	}
 	return mediaType, nil
-}
-
-func unsupported(format string, args ...any) *problem {
-	p := problemf(http.StatusUnsupportedMediaType, format, args...)
-	p.Headers = []string{"Accept-Post", typeJSON + ", " + typeNDJSON}
-	return p
 }
 
 // postOne answers with the summary that is stored.
@@ -71,15 +66,15 @@ func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 
 // postMany answers with one line for each summary. Those that can be stored are, whatever the others are.
 func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
-	body, err := a.read(w, r, a.limits.MaxBytes)
+	body, err := a.read(w, r, a.limits.maxBytes)
 	if err != nil {
 		return err
 	}
-	b, err := decodeBulk(body, a.limits.MaxLines)
+	b, err := decodeBulk(body, a.limits.maxLines)
 	if err != nil {
 		return err
 	}
-	outcomes, err := a.storeValid(r.Context(), b.summaries)
+	outcomes, err := a.store(r.Context(), b.summaries)
 	if err != nil {
 		return err
 	}
@@ -88,16 +83,12 @@ func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// storeValid stores the valid summaries of a request, if there are any.
-func (a *api) storeValid(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
+// store stores the summaries, if there are any.
+func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
 	if len(summaries) == 0 {
 		return nil, nil
 	}
-	return a.store(ctx, summaries)
-}
-
-func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.limits.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, a.limits.timeout)
 	defer cancel()
 	return a.summaries.Store(ctx, summaries)
 }
@@ -108,7 +99,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 		return nil, tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(a.limits.MaxTransfer)) // where there is a connection
+	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // where there is a connection
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if _, exceeded := errors.AsType[*http.MaxBytesError](err); exceeded {
 		return nil, tooLarge(limit)

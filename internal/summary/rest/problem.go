@@ -22,8 +22,6 @@ type problem struct {
 	Detail string
 	// RetryAfter asks the client to wait before it tries again; 0 asks for nothing.
 	RetryAfter time.Duration
-	// Headers are names and values of further headers, in turn.
-	Headers []string
 }
 
 func problemf(status int, format string, args ...any) *problem {
@@ -75,9 +73,6 @@ func cut(text string) string {
 
 // header sets the headers of the answer.
 func (p *problem) header(h http.Header) {
-	for i := 0; i+1 < len(p.Headers); i += 2 {
-		h.Set(p.Headers[i], p.Headers[i+1])
-	}
 	if p.RetryAfter > 0 {
 		seconds := (p.RetryAfter + time.Second - 1) / time.Second
 		h.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))

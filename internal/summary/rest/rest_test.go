@@ -50,11 +50,11 @@ func newServiceAt(tb testing.TB, path string) *summary.Service {
 }
 
 // newHandler returns the API over s, with what is served beside it.
-func newHandler(tb testing.TB, s Summaries, l Limits) http.Handler {
+func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
 	registry := prometheus.NewRegistry()
-	api, err := New(Options{Summaries: s, Registerer: registry, Logger: log, Limits: l})
+	api, err := New(Options{Summaries: s, Registerer: registry, Logger: log, limits: l})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -222,13 +222,13 @@ func (e *exchange) do(t *testing.T, base string) {
 func TestExchanges(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
-	server := httptest.NewServer(c.wrap(t, newHandler(t, newService(t), Limits{})))
+	server := httptest.NewServer(c.wrap(t, newHandler(t, newService(t), limits{})))
 	defer server.Close()
 	for _, e := range exchanges() {
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
 
-	broken := httptest.NewServer(c.wrap(t, newHandler(t, unavailable{}, Limits{})))
+	broken := httptest.NewServer(c.wrap(t, newHandler(t, unavailable{}, limits{})))
 	defer broken.Close()
 	for _, e := range []exchange{
 		{method: "POST", path: "/v1/summaries", contentType: typeJSON, body: visitA},
@@ -373,7 +373,7 @@ func TestDocumentAgreesWithTheLimits(t *testing.T) {
 func TestPagesAreReadByTheirCursors(t *testing.T) {
 	t.Parallel()
 	const count = 25
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newService(t), Limits{})))
+	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newService(t), limits{})))
 	defer server.Close()
 	var body strings.Builder
 	var want []string
@@ -415,8 +415,8 @@ func TestPagesAreReadByTheirCursors(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	limits := DefaultLimits()
-	limits.MaxBytes, limits.MaxLines = 1000, 3
+	limits := defaultLimits()
+	limits.maxBytes, limits.maxLines = 1000, 3
 	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newService(t), limits)))
 	defer server.Close()
 	lines := func(n int) string { return strings.Repeat("1\n", n) }
@@ -446,7 +446,7 @@ func TestLimits(t *testing.T) {
 func TestLockedDatabaseIsUnavailableUntilItIsUnlocked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newServiceAt(t, path), Limits{})))
+	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newServiceAt(t, path), limits{})))
 	defer server.Close()
 	other, err := sql.Open("sqlite", path+"?_txlock=immediate")
 	if err != nil {
@@ -490,8 +490,8 @@ func (h hanging) Store(ctx context.Context, _ []event.Summary) ([]summary.Outcom
 
 func TestRequestsBeyondTheRoomAreToldToComeAgain(t *testing.T) {
 	t.Parallel()
-	limits := DefaultLimits()
-	limits.MaxBytesInFlight, limits.MaxWait = 2*minWeight, time.Millisecond
+	limits := defaultLimits()
+	limits.maxBytesInFlight, limits.maxWait = 2*minWeight, time.Millisecond
 	backend := hanging{entered: make(chan struct{})}
 	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, backend, limits)))
 	defer server.Close()
@@ -525,8 +525,8 @@ func TestRequestsBeyondTheRoomAreToldToComeAgain(t *testing.T) {
 
 func TestRequestThatTakesTooLongIsUnavailable(t *testing.T) {
 	t.Parallel()
-	limits := DefaultLimits()
-	limits.Timeout = time.Millisecond
+	limits := defaultLimits()
+	limits.timeout = time.Millisecond
 	backend := hanging{entered: make(chan struct{}, 1)}
 	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, backend, limits)))
 	defer server.Close()
@@ -539,8 +539,8 @@ func TestRequestThatTakesTooLongIsUnavailable(t *testing.T) {
 
 func TestSlowClientLosesItsConnection(t *testing.T) {
 	t.Parallel()
-	limits := DefaultLimits()
-	limits.MaxTransfer = 50 * time.Millisecond
+	limits := defaultLimits()
+	limits.maxTransfer = 50 * time.Millisecond
 	server := httptest.NewServer(newHandler(t, newService(t), limits))
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
