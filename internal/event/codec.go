@@ -87,9 +87,9 @@ func AppendSummary(b []byte, s Summary) []byte {
 
 func appendHead(b []byte, id, plate string) []byte {
 	b = append(b, `{"`+fieldID+`":`...)
-	b = appendString(b, id)
+	b = AppendString(b, id)
 	b = append(b, `,"`+fieldPlate+`":`...)
-	return appendString(b, plate)
+	return AppendString(b, plate)
 }
 
 func appendInstant(b []byte, field string, t time.Time) []byte {
@@ -100,8 +100,8 @@ func appendInstant(b []byte, field string, t time.Time) []byte {
 	return append(b, '"')
 }
 
-// appendString appends s quoted, leaving everything that takes escaping to encoding/json.
-func appendString(b []byte, s string) []byte {
+// AppendString appends s as a JSON string to b, leaving everything that takes escaping to encoding/json.
+func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			quoted, _ := json.Marshal(s) // a string is always marshalled

@@ -4,17 +4,30 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
 // ErrClosed is wrapped by the errors of a Service or a client that was closed.
 var ErrClosed = errors.New("closed")
 
+// MaxDetail bounds in bytes what is said of one summary, or of one request.
+const MaxDetail = 256
+
+// Shorten cuts a text to MaxDetail bytes, between characters.
+func Shorten(text string) string {
+	if len(text) <= MaxDetail {
+		return text
+	}
+	const ellipsis = "…"
+	return strings.ToValidUTF8(text[:MaxDetail-len(ellipsis)], "") + ellipsis
+}
+
 // RejectedError says that a summary is refused for good: posting it again is of no use.
 type RejectedError struct {
 	// Status is the HTTP status code that says so.
 	Status int
-	// Detail says why, in a line of at most a few hundred bytes.
+	// Detail says why, in a line of at most MaxDetail bytes.
 	Detail string
 }
 

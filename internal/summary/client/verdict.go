@@ -21,8 +21,6 @@ const (
 	typeNDJSON  = "application/x-ndjson"
 	typeProblem = "application/problem+json"
 
-	// maxDetail bounds in bytes what is quoted of an answer.
-	maxDetail = 256
 	// maxRetryAfter bounds for how long a server can keep its clients away.
 	maxRetryAfter = time.Hour
 )
@@ -100,7 +98,6 @@ func (r *reply) detail() string {
 
 // line makes one short line of printable characters of a text.
 func line(text string) string {
-	const ellipsis = "…"
 	text = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
@@ -110,15 +107,7 @@ func line(text string) string {
 		}
 		return r
 	}, text)
-	text = strings.TrimSpace(text)
-	if len(text) <= maxDetail {
-		return text
-	}
-	end := maxDetail - len(ellipsis)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + ellipsis
+	return summary.Shorten(strings.TrimSpace(text))
 }
 
 // retryAfter reads the header of that name, which has seconds or a date; 0 without one.

@@ -55,7 +55,7 @@ func FuzzDecodeBulk(f *testing.F) {
 			}
 			want, err := decode(line)
 			if err != nil {
-				if p := asProblem(err); got.Status != p.Status || got.Detail == "" || len(got.Detail) > maxDetail {
+				if p := asProblem(err); got.Status != p.Status || got.Detail == "" || len(got.Detail) > summary.MaxDetail {
 					t.Fatalf("line %q is answered %s, want %v", line, answers[i], p)
 				}
 				continue

@@ -53,7 +53,7 @@ func appendPage(b []byte, page summary.Page) []byte {
 	b = append(b, ']')
 	if !page.Next.IsZero() {
 		b = append(b, `,"next_cursor":`...)
-		b = appendString(b, formatCursor(page.Next))
+		b = event.AppendString(b, formatCursor(page.Next))
 	}
 	return append(b, '}', '\n')
 }

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"bytes"
-	"encoding/json"
 	"net/http"
 	"strconv"
 
@@ -111,26 +110,13 @@ func appendResult(b []byte, id string, status int, detail string) []byte {
 	b = append(b, '{')
 	if id != "" {
 		b = append(b, `"id":`...)
-		b = append(appendString(b, id), ',')
+		b = append(event.AppendString(b, id), ',')
 	}
 	b = append(b, `"status":`...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	if detail != "" {
 		b = append(b, `,"detail":`...)
-		b = appendString(b, detail)
+		b = event.AppendString(b, detail)
 	}
 	return append(b, '}', '\n')
-}
-
-// appendString appends s quoted.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // a string is always marshalled
-			return append(b, quoted...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
 }

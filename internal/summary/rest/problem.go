@@ -7,14 +7,10 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
-
-// maxDetail bounds in bytes what is said of one problem.
-const maxDetail = 256
 
 // problem is an answer of application/problem+json (RFC 9457) and, as an error, the reason to give it.
 type problem struct {
@@ -25,7 +21,7 @@ type problem struct {
 }
 
 func problemf(status int, format string, args ...any) *problem {
-	return &problem{Status: status, Detail: cut(fmt.Sprintf(format, args...))}
+	return &problem{Status: status, Detail: summary.Shorten(fmt.Sprintf(format, args...))}
 }
 
 // Error names the status and the detail.
@@ -53,22 +49,9 @@ func asProblem(err error) *problem {
 		p.RetryAfter = unavailable.After
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		p.Detail = cut("it took too long; whether anything was stored is not known, so send it again: " + err.Error())
+		p.Detail = summary.Shorten("it took too long; whether anything was stored is not known, so send it again: " + err.Error())
 	}
 	return p
-}
-
-// cut shortens a text to maxDetail bytes, between characters.
-func cut(text string) string {
-	if len(text) <= maxDetail {
-		return text
-	}
-	const ellipsis = "…"
-	end := maxDetail - len(ellipsis)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + ellipsis
 }
 
 // header sets the headers of the answer.
@@ -82,10 +65,10 @@ func (p *problem) header(h http.Header) {
 // body returns the body of the answer.
 func (p *problem) body() []byte {
 	b := append([]byte(nil), `{"type":"about:blank","title":`...)
-	b = appendString(b, http.StatusText(p.Status))
+	b = event.AppendString(b, http.StatusText(p.Status))
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(p.Status), 10)
 	b = append(b, `,"detail":`...)
-	b = appendString(b, p.Detail)
+	b = event.AppendString(b, p.Detail)
 	return append(b, '}', '\n')
 }

@@ -557,17 +557,3 @@ func TestSlowClientLosesItsConnection(t *testing.T) {
 		t.Errorf("answer is %q (%v), want 408", answer, err)
 	}
 }
-
-func TestDetailsAreCutBetweenCharacters(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ name, text, want string }{
-		{"a short text stays", "short", "short"},
-		{"a text of just the length stays", strings.Repeat("x", maxDetail), strings.Repeat("x", maxDetail)},
-		{"a longer one ends in an ellipsis", strings.Repeat("x", maxDetail+1), strings.Repeat("x", maxDetail-3) + "…"},
-		{"no character is cut in two", "x" + strings.Repeat("ü", maxDetail), "x" + strings.Repeat("ü", (maxDetail-4)/2) + "…"},
-	} {
-		if got := cut(tt.text); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
