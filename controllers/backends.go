@@ -39,16 +39,22 @@ type Target struct {
 	Broker, Store binding.Address
 }
 
-// Backends connects to the servers of simulations. None of its methods connects at once.
+// Backends connects to what a simulation runs on.
 type Backends interface {
+	// OpenQueues and OpenKeys return clients of RabbitMQ and Redis; they do not connect at once.
 	OpenQueues(t Target) (Queues, error)
 	OpenKeys(t Target) (Keys, error)
+	// Measure asks a simulation's pods what they have measured. It takes some seconds at most; what some of
+	// them did not tell is an error, what the others told is there all the same.
+	Measure(ctx context.Context, e Endpoints) (Measurement, error)
 }
 
-// NewBackends returns connections to RabbitMQ and Redis. Their own logs go to the given logger.
-func NewBackends(logger *slog.Logger) Backends { return servers{logger: logger} }
+// NewBackends returns connections to RabbitMQ, Redis and pods. Their own logs go to the given logger.
+func NewBackends(logger *slog.Logger) Backends { return servers{logger: logger, prober: newProber()} }
 
 type servers struct {
+	*prober
+
 	logger *slog.Logger
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,7 +109,7 @@ func (r *Reconciler) keyOf(o client.Object) (childKey, error) {
 }
 
 // build makes the objects that the simulation is to have.
-func (r *Reconciler) build(_ context.Context, s *scope) error {
+func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	input := resources.Input{
 		Simulation: s.sim, Images: r.options.Images, Credentials: s.credentials,
 		StartTime: s.sim.Status.StartTime, Complete: r.generatorsAreDone(s), Served: s.served.input(),
@@ -138,9 +139,39 @@ func (r *Reconciler) build(_ context.Context, s *scope) error {
 				w.failure = podFailure(pod)
 			}
 		}
+		if w.failure == "" && w.lacksPods() {
+			if w.failure, err = r.creationFailure(ctx, s, s.live[key]); err != nil {
+				return err
+			}
+		}
 		s.workloads[w.component] = w
 	}
 	return nil
+}
+
+// creationFailure is why pods of a StatefulSet could not be created, such as a quota. Its status does not
+// say so, only an event does. As events cause no reconcile, it is looked for again soon.
+func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.Object) (string, error) {
+	set, ok := live.(*appsv1.StatefulSet)
+	if !ok {
+		return "", nil
+	}
+	const again, forgotten = 5 * time.Second, 20 * time.Minute
+	s.wakeAfter(again)
+	list := &corev1.EventList{}
+	err := r.direct.List(ctx, list, client.InNamespace(set.Namespace), client.MatchingFields{
+		"involvedObject.uid": string(set.UID), "reason": "FailedCreate", "type": corev1.EventTypeWarning,
+	})
+	if err != nil {
+		return "", fmt.Errorf("list the events of StatefulSet %s/%s: %w", set.Namespace, set.Name, err)
+	}
+	failure, latest := "", s.now.Add(-forgotten)
+	for i := range list.Items {
+		if e := &list.Items[i]; e.LastTimestamp.After(latest) {
+			failure, latest = withRemedy(e.Message), e.LastTimestamp.Time
+		}
+	}
+	return failure, nil
 }
 
 // asAny keeps an interface that holds nothing from looking like one that holds something.
@@ -187,7 +218,7 @@ func (r *Reconciler) refused(s *scope, key childKey, err error) error {
 		return nil
 	case apierrors.IsInvalid(err):
 		f = found(stalled, reasonRejected, "The API server rejects %s %s, which this spec asks for: %s. If a field cannot be changed, delete the object to have it made anew, or undo the edit of the spec", key.kind, key.name, err)
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), overQuota):
 		f = found(progressing, reasonQuota, "%s: raise the quota or lower what the spec asks for", err)
 	case apierrors.IsForbidden(err):
 		f = found(stalled, reasonForbidden, "%s: let the operator's role allow it, or take away what forbids it in this namespace", err)

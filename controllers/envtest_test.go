@@ -210,6 +210,10 @@ func (f *fakeBackends) OpenKeys(t controllers.Target) (controllers.Keys, error) 
 	return fakeKeys{memorystore.New(t.Plan.Partitions), f, t}, nil
 }
 
+func (f *fakeBackends) Measure(context.Context, controllers.Endpoints) (controllers.Measurement, error) {
+	return controllers.Measurement{}, f.err()
+}
+
 type fakeQueues struct {
 	f *fakeBackends
 	t controllers.Target

@@ -28,10 +28,10 @@ const (
 	// managed.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
-	// cleanupPatience is how long after its deletion a simulation is kept at most.
-	cleanupPatience = 2 * time.Minute
-	// cleanupTimeout bounds one attempt, cleanupPause is between two.
-	cleanupTimeout = 20 * time.Second
+	// cleanupTimeout is how long after its deletion a simulation is kept at most, unless Options say otherwise.
+	cleanupTimeout = 2 * time.Minute
+	// attemptTimeout bounds one attempt, cleanupPause is between two.
+	attemptTimeout = 20 * time.Second
 	cleanupPause   = 5 * time.Second
 )
 
@@ -80,7 +80,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	if !s.needsCleanup() {
 		return reconcile.Result{}, r.release(ctx, s)
 	}
-	deadline := s.sim.DeletionTimestamp.Add(cleanupPatience)
+	deadline := s.sim.DeletionTimestamp.Add(r.options.CleanupTimeout)
 	overdue := !s.now.Before(deadline)
 	switch stopped, err := r.stopWork(ctx, s); {
 	case err != nil:
@@ -251,7 +251,7 @@ func (c *Cleaner) forget(key client.ObjectKey) {
 }
 
 func (c *Cleaner) run(ctx context.Context, key client.ObjectKey, job cleanup) {
-	attempt, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	err := job.do(attempt, c.backends)
 	cancel()
 	c.mu.Lock()

@@ -85,5 +85,5 @@ const (
 	reasonNotComplete     = "NotComplete"
 	reasonObjectivesMet   = "Met"
 	reasonObjectivesUnmet = "NotMet"
-	reasonLatencyUnknown  = "LatencyUnknown"
+	reasonNotChecked      = "NotChecked"
 )

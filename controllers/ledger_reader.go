@@ -28,8 +28,14 @@ const (
 	drainInterval = 2 * time.Second
 	// readTimeout bounds one reading.
 	readTimeout = 8 * time.Second
+	// failurePause is how much longer it takes to the next reading after each that failed, so that a server
+	// that does not answer leaves time for others; at most maxPause.
+	failurePause = 5 * time.Second
+	maxPause     = 30 * time.Second
 	// readers is how many ledgers are read at a time.
-	readers = 8
+	readers = 16
+	// measureAttempts is how often pods are asked for their measurements before the verdict does without.
+	measureAttempts = 5
 	// stillReadings is how many equal readings make a rest; lostReadings is how many it takes when events
 	// are missing, which a processor may hold that waits for something.
 	stillReadings = 2
@@ -59,14 +65,18 @@ func NewLedgerReader(b Backends) *LedgerReader {
 
 // tracked is a simulation whose ledger is read.
 type tracked struct {
-	target   Target
-	draining bool
+	target Target
+	// draining are the pods to ask for their measurements when the simulation has come to rest; nil as long
+	// as it is not to.
+	draining *Endpoints
 
 	// The fields below belong to the goroutine that reads, of which there is one at a time.
-	conn    *connection
-	auditor *ledger.Auditor
-	still   int
-	last    ledger.Report
+	conn     *connection
+	auditor  *ledger.Auditor
+	still    int
+	failures int
+	measured int
+	last     ledger.Report
 
 	// published is the latest reading that was news.
 	published *reading
@@ -80,12 +90,20 @@ type reading struct {
 	// brokerErr and storeErr say why something could not be read.
 	brokerErr, storeErr error
 	// rest is the final audit; nil as long as the simulation is not at rest.
-	rest *ledger.Report
+	rest *settled
+}
+
+// settled is what is known of a simulation that has come to rest.
+type settled struct {
+	report      ledger.Report
+	measurement Measurement
+	// unmeasured says why the measurement is not whole; nil when it is.
+	unmeasured error
 }
 
 // track has the ledger of a simulation read from now on. Draining asks whether the simulation has come to
-// rest. A changed target makes a new connection.
-func (l *LedgerReader) track(key client.ObjectKey, target Target, draining bool) {
+// rest, and if so, these pods for what they measured. A changed target makes a new connection.
+func (l *LedgerReader) track(key client.ObjectKey, target Target, draining *Endpoints) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t, ok := l.tracked[key]
@@ -96,7 +114,7 @@ func (l *LedgerReader) track(key client.ObjectKey, target Target, draining bool)
 			next.published = t.published
 		}
 		l.tracked[key] = next
-	case t.draining != draining:
+	case !reflect.DeepEqual(t.draining, draining):
 		t.draining = draining
 	default:
 		return
@@ -188,7 +206,10 @@ func (l *LedgerReader) next(ctx context.Context, open *connections) bool {
 	defer l.queue.Done(key)
 	l.mu.Lock()
 	t := l.tracked[key]
-	draining := t != nil && t.draining
+	var draining *Endpoints
+	if t != nil {
+		draining = t.draining
+	}
 	l.mu.Unlock()
 	if before := open.swap(key, t); before != nil && before.conn != nil {
 		_ = before.conn.Close() // it may well be that its server is gone
@@ -200,15 +221,18 @@ func (l *LedgerReader) next(ctx context.Context, open *connections) bool {
 	if l.isNews(t, r) {
 		l.tell(ctx, key)
 	}
-	l.queue.AddAfter(key, pauseUntilNext(draining && r.rest == nil))
+	l.queue.AddAfter(key, pauseUntilNext(draining != nil && r.rest == nil, t.failures))
 	return true
 }
 
 // pauseUntilNext is how long until the next reading, jittered so that simulations are not read all at once.
-func pauseUntilNext(draining bool) time.Duration {
+func pauseUntilNext(draining bool, failures int) time.Duration {
 	pause := lookInterval
 	if draining {
 		pause = drainInterval
+	}
+	if failures > 1 { // the first may be a matter of moments
+		pause = min(pause+time.Duration(failures-1)*failurePause, maxPause)
 	}
 	return pause + rand.N(pause/10)
 }
@@ -249,10 +273,11 @@ func (l *LedgerReader) tell(ctx context.Context, key client.ObjectKey) {
 }
 
 // read looks at the queues and at the ledger.
-func (l *LedgerReader) read(ctx context.Context, t *tracked, draining bool) *reading {
+func (l *LedgerReader) read(ctx context.Context, t *tracked, draining *Endpoints) *reading {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	r := &reading{at: time.Now()}
+	defer func() { t.countFailure(r) }()
 	if t.conn == nil {
 		conn, err := open(l.backends, t.target)
 		if err != nil {
@@ -269,14 +294,22 @@ func (l *LedgerReader) read(ctx context.Context, t *tracked, draining bool) *rea
 	if r.depths, r.brokerErr = t.conn.queues.Depths(ctx); r.brokerErr != nil {
 		return r
 	}
-	if draining && reflect.DeepEqual(t.last, r.report) && isEmpty(r) {
+	if draining != nil && reflect.DeepEqual(t.last, r.report) && isEmpty(r) {
 		t.still = before + 1
 	}
 	t.last = r.report
 	if t.still >= needed(r.report) {
-		r.audit(ctx, t.conn.keys)
+		l.conclude(ctx, t, r, *draining)
 	}
 	return r
+}
+
+// countFailure counts the readings that failed one after the other.
+func (t *tracked) countFailure(r *reading) {
+	t.failures++
+	if r.storeErr == nil && r.brokerErr == nil {
+		t.failures = 0
+	}
 }
 
 // isEmpty reports whether nothing is known to be under way. While summaries wait for their API,
@@ -293,12 +326,18 @@ func needed(r ledger.Report) int {
 	return stillReadings
 }
 
-// audit reads the whole ledger anew: at rest, an event without effect is lost.
-func (r *reading) audit(ctx context.Context, keys Keys) {
-	report, err := ledger.Audit(ctx, keys, ledger.Options{AtRest: true})
+// conclude asks the pods what they measured, and then reads the whole ledger anew: at rest, an event without
+// effect is lost. When a pod does not answer there is no rest yet, unless that has been so for some time.
+func (l *LedgerReader) conclude(ctx context.Context, t *tracked, r *reading, pods Endpoints) {
+	t.measured++
+	measurement, unmeasured := l.backends.Measure(ctx, pods)
+	if unmeasured != nil && t.measured < measureAttempts {
+		return
+	}
+	report, err := ledger.Audit(ctx, t.conn.keys, ledger.Options{AtRest: true})
 	if err != nil {
 		r.storeErr = fmt.Errorf("read the ledger for the verdict: %w", err)
 		return
 	}
-	r.rest, r.report = &report, report
+	r.rest, r.report = &settled{report: report, measurement: measurement, unmeasured: unmeasured}, report
 }

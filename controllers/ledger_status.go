@@ -33,13 +33,18 @@ func ledgerStatus(r *reading) *v1alpha1.LedgerStatus {
 		EntryNotFound:           l.EntryNotFound,
 	}
 	if r.rest != nil {
-		status.Lost = &r.rest.Lost
+		status.Lost = &r.rest.report.Lost
 	}
 	return status
 }
 
 // processed counts the events that took effect, whoever published them.
 func processed(l ledger.Report) int64 {
-	return l.EntriesRecorded + l.Matched + l.UnmatchedExpected + l.UnmatchedUnexpected +
-		l.StrangerEntries + l.StrangerMatched + l.EntryNotFound
+	return generated(l) + l.StrangerEntries + l.StrangerMatched + l.EntryNotFound
+}
+
+// generated counts the events of the simulation's own generators that took effect. Of these alone it is
+// known when they were due.
+func generated(l ledger.Report) int64 {
+	return l.EntriesRecorded + l.Matched + l.UnmatchedExpected + l.UnmatchedUnexpected
 }

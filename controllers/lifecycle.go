@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -80,12 +79,17 @@ func (r *Reconciler) checkSummaryAPI(ctx context.Context, s *scope) error {
 		return nil
 	}
 	secret, err := r.readSecret(ctx, s.key.Namespace, spec.SecretRef.Name)
-	if err == nil && secret == nil {
+	switch {
+	case err != nil:
+		return err
+	case secret == nil:
 		s.findings.summaryAPI = found(stalled, reasonSecretMissing,
 			"Secret %s/%s, with the credentials for %s, does not exist: create it with the key token, or username and password",
 			s.key.Namespace, spec.SecretRef.Name, spec.URL)
+	default:
+		s.summaryAPIVersion = secret.ResourceVersion
 	}
-	return err
+	return nil
 }
 
 // monitoringFinding says which monitoring objects there are.
@@ -135,7 +139,7 @@ func (r *Reconciler) followLedger(_ context.Context, s *scope) error {
 	}
 	// What changes while it runs is of no account to who reads it.
 	p.StartTime, p.Suspended = time.Time{}, false
-	r.ledgers.track(s.key, Target{Plan: p, Broker: *s.broker.address, Store: *s.store.address}, r.isDraining(s))
+	r.ledgers.track(s.key, Target{Plan: p, Broker: *s.broker.address, Store: *s.store.address}, r.draining(s))
 	latest, _ := r.ledgers.latest(s.key)
 	if latest == nil {
 		return nil
@@ -203,6 +207,19 @@ func (r *Reconciler) isDraining(s *scope) bool {
 	return true
 }
 
+// draining returns the pods to ask for their measurements once the simulation has come to rest; nil as long
+// as it is not to.
+func (r *Reconciler) draining(s *scope) *Endpoints {
+	if !r.isDraining(s) {
+		return nil
+	}
+	pods := &Endpoints{Processors: s.addressesOf(resources.ComponentProcessor)}
+	if summaries := s.addressesOf(resources.ComponentSummaries); len(summaries) > 0 {
+		pods.Summaries = summaries[0]
+	}
+	return pods
+}
+
 // follow says how far the simulation has come on its way to completion, and when to look again.
 func (r *Reconciler) follow(_ context.Context, s *scope) error {
 	end, ends := endOf(s.sim)
@@ -210,7 +227,7 @@ func (r *Reconciler) follow(_ context.Context, s *scope) error {
 	switch {
 	case s.sim.Status.CompletionTime != nil:
 		f = found(good, reasonComplete, "The duration is over and the queues are empty")
-		s.findings.objectives = s.verdictFinding()
+		s.findings.objectives = verdictFinding(&s.sim.Status)
 	case s.sim.Spec.Duration == nil:
 		f = found(progressing, reasonNoDuration, "The simulation runs until it is deleted: spec.duration is not set")
 	case s.sim.Status.StartTime == nil:
@@ -230,62 +247,4 @@ func (r *Reconciler) follow(_ context.Context, s *scope) error {
 		s.findings.objectives = found(progressing, reasonNotComplete, "The verdict comes when the simulation is complete")
 	}
 	return nil
-}
-
-func (s *scope) verdictFinding() finding {
-	if s.sim.Status.Verdict != v1alpha1.VerdictPass {
-		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(s.sim.Status.Reasons, "; "))
-	}
-	if names := latencyObjectives(s.sim.Spec.Objectives); names != "" {
-		return found(progressing, reasonLatencyUnknown,
-			"Every check of the ledger passed, but %s was not checked, because the ledger holds no latencies: see the p99 that Prometheus recorded", names)
-	}
-	return found(good, reasonObjectivesMet, "Every check passed")
-}
-
-// conclude writes the verdict down once the simulation has come to rest.
-func (r *Reconciler) conclude(s *scope, latest *reading) {
-	if latest.rest == nil || !r.isDraining(s) {
-		return
-	}
-	p, err := plan.FromSimulation(s.sim)
-	if err != nil {
-		return // it is valid: it was derived a moment ago
-	}
-	verdict := ledger.Judge(ledger.Input{Report: *latest.rest, Objectives: p.Objectives, Depths: latest.depths})
-	at := metav1.NewTime(s.now.Truncate(time.Second))
-	status := &s.sim.Status
-	status.CompletionTime, status.Verdict, status.Reasons = &at, v1alpha1.Verdict(verdict.Outcome), boundedReasons(verdict.Reasons)
-	s.findings.complete = true
-	r.ledgers.forget(s.key)
-	kind := corev1.EventTypeNormal
-	if verdict.Outcome != ledger.Pass {
-		kind = corev1.EventTypeWarning
-	}
-	r.event(s, kind, "Complete", "Complete", "The verdict is %s. %s", verdict.Outcome, strings.Join(status.Reasons, "; "))
-}
-
-// latencyObjectives names those that are set: a ledger cannot tell whether they are met.
-func latencyObjectives(o v1alpha1.ObjectivesSpec) string {
-	var names []string
-	if o.ProcessingP99 != nil {
-		names = append(names, "objectives.processingP99")
-	}
-	if o.EndToEndP99 != nil {
-		names = append(names, "objectives.endToEndP99")
-	}
-	return strings.Join(names, " and ")
-}
-
-// boundedReasons keeps to what the status may hold.
-func boundedReasons(reasons []string) []string {
-	const maxReasons, maxReason = 32, 1024
-	if len(reasons) > maxReasons {
-		reasons = reasons[:maxReasons]
-	}
-	bounded := make([]string, len(reasons))
-	for i, reason := range reasons {
-		bounded[i] = cut(reason, maxReason)
-	}
-	return bounded
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,6 +37,8 @@ type ManagerOptions struct {
 	Backends Backends
 	// Logger takes what administrators are to know.
 	Logger *slog.Logger
+	// Metrics takes the metrics of simulations; nil means that they are not exported.
+	Metrics prometheus.Registerer
 	// Manager holds the options of the manager that these do not decide: leader election, metrics, probes.
 	Manager manager.Options
 }
@@ -85,6 +88,11 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	})
 	if err := r.SetupWithManager(ctx, mgr, others); err != nil {
 		return nil, err
+	}
+	if o.Metrics != nil {
+		if err := o.Metrics.Register(NewSimulationMetrics(mgr.GetClient(), ledgers)); err != nil {
+			return nil, fmt.Errorf("register the metrics of simulations: %w", err)
+		}
 	}
 	return mgr, addProbes(mgr)
 }

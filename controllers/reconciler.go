@@ -26,6 +26,9 @@ type Options struct {
 	OperatorNamespace string
 	// Workers is how many simulations are reconciled at a time.
 	Workers int
+	// CleanupTimeout is how long a deleted simulation is kept at most, while queues and keys cannot be
+	// removed from servers that are not managed; 0 means 2 minutes.
+	CleanupTimeout time.Duration
 }
 
 // Dependencies are what a Reconciler works with.
@@ -56,7 +59,7 @@ type Dependencies struct {
 // +kubebuilder:rbac:groups=monitoring.coreos.com,resources=servicemonitors;prometheusrules,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=rabbitmq.com,resources=rabbitmqclusters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch
-// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=list;create;patch
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=get;create;update
 type Reconciler struct {
 	options Options
@@ -72,6 +75,9 @@ type Reconciler struct {
 
 // NewReconciler returns a reconciler. SetupWithManager has it called.
 func NewReconciler(o Options, d Dependencies) *Reconciler {
+	if o.CleanupTimeout == 0 {
+		o.CleanupTimeout = cleanupTimeout
+	}
 	return &Reconciler{
 		options: o,
 		client:  d.Client,
@@ -118,8 +124,8 @@ func (r *Reconciler) phases() []phase {
 		// Wishes come true, and what is no longer wished for goes.
 		r.applyChildren,
 		r.prune,
-		// Kubelets hear of a new plan.
-		r.syncPlan,
+		// Kubelets hear of a new plan, and of new passwords.
+		r.syncMounts,
 	}
 }
 

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,9 +26,11 @@ type scope struct {
 	served served
 
 	broker, store server
-	credentials   resources.Credentials
-	desired       []client.Object
-	workloads     map[resources.Component]workload
+	// summaryAPIVersion is the version of the Secret for a summary API of the user's.
+	summaryAPIVersion string
+	credentials       resources.Credentials
+	desired           []client.Object
+	workloads         map[resources.Component]workload
 
 	findings findings
 	// wake is when to come again without being called; 0 means never.
@@ -46,6 +49,8 @@ type server struct {
 	secret string
 	// data is the content of its binding; nil as long as it is not known. It holds a password.
 	data map[string][]byte
+	// version is that of the Secret that pods mount.
+	version string
 	// address is nil as long as it is not known.
 	address *binding.Address
 	finding finding
@@ -77,6 +82,18 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 		}
 	}
 	return pods
+}
+
+// addressesOf returns the IP addresses of a component's pods that run, in order.
+func (s *scope) addressesOf(c resources.Component) []string {
+	var addresses []string
+	for _, pod := range s.podsOf(c) {
+		if isRunning(pod) && pod.Status.PodIP != "" {
+			addresses = append(addresses, pod.Status.PodIP)
+		}
+	}
+	slices.Sort(addresses)
+	return addresses
 }
 
 // managedBroker and managedStore report whether the simulation has a server for itself.

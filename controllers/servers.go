@@ -56,7 +56,7 @@ func (r *Reconciler) ownServer(ctx context.Context, s *scope, service binding.Se
 			return own, err
 		}
 	}
-	own.data = secret.Data
+	own.data, own.version = secret.Data, secret.ResourceVersion
 	if address, err := binding.Data(service, secret.Data); err == nil {
 		own.address = &address
 	}
@@ -81,7 +81,7 @@ func (r *Reconciler) bySecret(ctx context.Context, service binding.Service, name
 			"Secret %s/%s does not say where %s is: %s. Give it the keys %s", namespace, name, service.Name, err, secretKeys)
 		return named, nil
 	}
-	named.data, named.address = secret.Data, &address
+	named.data, named.version, named.address = secret.Data, secret.ResourceVersion, &address
 	return named, nil
 }
 
@@ -114,7 +114,8 @@ func (r *Reconciler) byCluster(ctx context.Context, s *scope) (server, error) {
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
 	named := server{secret: resources.BrokerSecretName(s.sim)}
 	if copied, ok := s.live[childKey{"Secret", named.secret}].(*corev1.Secret); ok {
-		named.data = copied.Data // what stays in use while the cluster cannot be read
+		// What stays in use while the cluster cannot be read.
+		named.data, named.version = copied.Data, copied.ResourceVersion
 	}
 	if !s.served.rabbitmqClusters {
 		named.finding = found(stalled, reasonKindNotServed,
@@ -189,7 +190,6 @@ func (r *Reconciler) generateCredentials(_ context.Context, s *scope) error {
 	}
 	s.credentials = resources.ReadCredentials(broker, store)
 	if s.broker.managed {
-		fill(&s.credentials.BrokerUser, "parking-"+rand.Text()[:8])
 		fill(&s.credentials.BrokerPassword, rand.Text())
 		fill(&s.credentials.ErlangCookie, rand.Text())
 	}

@@ -42,7 +42,7 @@ func (w *workload) observe(live any) {
 		if o.Status.Replicas > o.Status.UpdatedReplicas {
 			w.ready = min(w.ready, o.Status.UpdatedReplicas)
 		}
-		w.failure = deploymentFailure(o)
+		w.failure = withRemedy(deploymentFailure(o))
 	case *appsv1.StatefulSet:
 		w.current = o.Status.ObservedGeneration >= o.Generation
 		w.pods, w.ready = o.Status.Replicas, o.Status.ReadyReplicas
@@ -62,17 +62,43 @@ func deploymentFailure(d *appsv1.Deployment) string {
 	return ""
 }
 
+// overQuota is what the API server says when a quota forbids a pod.
+const overQuota = "exceeded quota"
+
+// withRemedy adds to the cause of a failure, in the words of Kubernetes, what may be done about it.
+func withRemedy(failure string) string {
+	for _, known := range []struct{ mark, remedy string }{
+		{overQuota, "raise the namespace's quota, or lower replicas or resources"},
+		{"violates PodSecurity", "let the namespace's Pod Security Standard allow it, or change the template"},
+		{"is forbidden", "let the namespace allow it, or change resources or template"},
+		{"ErrImageNeverPull", "load the image onto the node, or change the pull policy"},
+		{"Image", "correct the image's name, push it, or name a Secret to pull it with"},
+		{"CreateContainerConfigError", "create what it names, or correct the template"},
+		{"is not scheduled", "give the cluster a node with room, or lower resources; for a volume, see that its class exists"},
+	} {
+		if strings.Contains(failure, known.mark) {
+			return failure + ": " + known.remedy
+		}
+	}
+	return failure
+}
+
 // isReady reports whether the workload has the pods that it is to have. One that is to have none need not
 // have been seen by its controller.
 func (w workload) isReady() bool {
 	return w.wanted == 0 || w.current && w.ready >= w.wanted
 }
 
+// lacksPods reports whether the workload's controller has had its say, and pods are still missing.
+func (w workload) lacksPods() bool { return w.current && w.pods < w.wanted }
+
 // judge returns what is to be said of a workload under the given name.
 func (w workload) judge(name string) finding {
 	switch {
 	case w.isReady():
 		return found(good, reasonReady, "%s: %d of %d pods are ready", name, w.ready, w.wanted)
+	case strings.Contains(w.failure, overQuota):
+		return found(progressing, reasonQuota, "%s: %d of %d pods are ready; %s", name, w.ready, w.wanted, w.failure)
 	case w.failure != "":
 		return found(progressing, reasonPodsFailing, "%s: %d of %d pods are ready; %s", name, w.ready, w.wanted, w.failure)
 	default:
@@ -100,13 +126,13 @@ func podFailure(pod *corev1.Pod) string {
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message != "" {
-			return fmt.Sprintf("pod %s is not scheduled: %s", pod.Name, c.Message)
+			return withRemedy(fmt.Sprintf("pod %s is not scheduled: %s", pod.Name, c.Message))
 		}
 	}
 	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range statuses {
 			if failure := containerFailure(&statuses[i]); failure != "" {
-				return fmt.Sprintf("pod %s, container %s: %s", pod.Name, statuses[i].Name, failure)
+				return fmt.Sprintf("pod %s, container %s: %s", pod.Name, statuses[i].Name, withRemedy(failure))
 			}
 		}
 	}

@@ -44,7 +44,7 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Verdict Verdict `json:"verdict,omitempty"`
 
-	// reasons say why the verdict is FAIL, one sentence each.
+	// reasons say why the verdict is FAIL, and what could not be checked, one sentence each.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=1024
 	// +listType=atomic

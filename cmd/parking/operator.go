@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -16,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/parking-operator/parking-operator/controllers"
@@ -48,6 +51,7 @@ type operatorFlags struct {
 	images          resources.Images
 	pullPolicy      string
 	clusterDomain   string
+	cleanupTimeout  time.Duration
 	namespace       string
 }
 
@@ -81,14 +85,24 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`folder` with tls.crt and tls.key for metrics (default self-signed ones)")
 	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve metrics over HTTP to everybody")
 	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` at which to serve profiles of this process; 0 for nowhere")
-	flags.StringVar(&f.images.Parking, "image", "ghcr.io/parking-operator/parking-operator:latest", "`image` of generators, processors and summary API: the operator's own")
-	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "rabbitmq:4.1", "`image` of managed RabbitMQ servers")
-	flags.StringVar(&f.images.Redis, "redis-image", "redis:8", "`image` of managed Redis servers")
-	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "oliver006/redis_exporter:v1.66.0", "`image` that exports metrics of managed Redis servers; empty for none")
+	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long a deleted simulation is kept at most while its queues and keys cannot be removed")
+	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and summary API: the operator's own")
+	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "docker.io/library/rabbitmq:4.1.4", "`image` of managed RabbitMQ servers")
+	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
+	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports metrics of managed Redis servers; empty for none")
 	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never (default what Kubernetes does)")
 	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "`names` of Secrets, in the simulations' namespaces, to pull images with")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
 	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` that the operator runs in, from which it reads ledgers")
+}
+
+// ownImage is the image of this release; of a binary that is none, the latest.
+func ownImage() string {
+	const repository = "ghcr.io/parking-operator/parking-operator"
+	if v := currentBuild().version; regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(v) {
+		return repository + ":" + v
+	}
+	return repository + ":latest"
 }
 
 func (f *operatorFlags) check() error {
@@ -96,6 +110,9 @@ func (f *operatorFlags) check() error {
 	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
 		return badInput(fmt.Errorf("--image-pull-policy: %q is not Always, IfNotPresent or Never", f.pullPolicy))
+	}
+	if f.cleanupTimeout <= 0 {
+		return badInput(fmt.Errorf("--cleanup-timeout: %s must be above 0s", f.cleanupTimeout))
 	}
 	if f.workers < 1 {
 		return badInput(fmt.Errorf("--workers: %d must be at least 1", f.workers))
@@ -142,12 +159,14 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	return controllers.ManagerOptions{
 		Options: controllers.Options{
 			Images: f.images, ClusterDomain: f.clusterDomain, OperatorNamespace: f.namespace, Workers: f.workers,
+			CleanupTimeout: f.cleanupTimeout,
 		},
 		Namespaces: f.namespaces,
 		// What the clients have to say of their connections is in conditions; here it would come once for each
 		// simulation.
 		Backends: controllers.NewBackends(slog.New(slog.DiscardHandler)),
 		Logger:   log.With("pod", host),
+		Metrics:  ctrlmetrics.Registry,
 		Manager: manager.Options{
 			LeaderElection: f.leaderElect, LeaderElectionID: "operator.simulation.parking.dev",
 			LeaderElectionNamespace:       f.leaderNamespace,

@@ -30,8 +30,8 @@ type Images struct {
 // Credentials are those of the servers that are managed. They are generated once, and read back from the
 // Secrets made of them. Those of servers that are not managed are empty.
 type Credentials struct {
-	BrokerUser, BrokerPassword, ErlangCookie string
-	RedisPassword                            string
+	BrokerPassword, ErlangCookie string
+	RedisPassword                string
 }
 
 // Served tells which kinds of the Prometheus Operator the cluster serves.
@@ -130,7 +130,6 @@ func (b *builder) checkCredentials() error {
 	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete its key from the Secret to have it generated anew"
 	values := map[string]string{}
 	if b.rabbitMQ != nil {
-		values["the user name of RabbitMQ"] = b.Credentials.BrokerUser
 		values["the password of RabbitMQ"] = b.Credentials.BrokerPassword
 		values["the Erlang cookie of RabbitMQ"] = b.Credentials.ErlangCookie
 	}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -85,6 +86,7 @@ func dataPlaneMetrics(t *testing.T) names {
 	_, err = rest.New(rest.Options{Summaries: summaries, Registerer: found, Logger: log})
 	must(err)
 	must(summaries.Close())
+	found.MustRegister(controllers.NewSimulationMetrics(nil, nil))
 	return found
 }
 

@@ -87,7 +87,7 @@ func (b *builder) metricsService(c Component) client.Object {
 			ClusterIP:                corev1.ClusterIPNone,
 			PublishNotReadyAddresses: true,
 			Selector:                 Selector(b.sim, c),
-			Ports:                    []corev1.ServicePort{servicePort(portHTTP, httpNumber)},
+			Ports:                    []corev1.ServicePort{servicePort(portHTTP, HTTPPort)},
 		},
 	}
 }

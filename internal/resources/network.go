@@ -47,7 +47,7 @@ func (b *builder) parkingPolicy() client.Object {
 			component Component
 			port      int32
 		}{
-			{ComponentRabbitMQ, amqpNumber}, {ComponentRedis, redisNumber}, {ComponentSummaries, httpNumber},
+			{ComponentRabbitMQ, amqpNumber}, {ComponentRedis, redisNumber}, {ComponentSummaries, HTTPPort},
 		} {
 			egress = append(egress, networkingv1.NetworkPolicyEgressRule{
 				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(to.port),
@@ -57,7 +57,7 @@ func (b *builder) parkingPolicy() client.Object {
 	return b.policy(b.sim.Name+"-parking", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor).PodSelector,
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(httpNumber)}},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(HTTPPort)}},
 		Egress:      egress,
 	})
 }
@@ -94,7 +94,7 @@ func (b *builder) summariesPolicy() client.Object {
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(httpNumber)}},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(HTTPPort)}},
 	})
 }
 

@@ -46,7 +46,7 @@ func (b *builder) runningPlan() *plan.Plan {
 
 func (b *builder) summaryEndpoint() plan.SummaryAPI {
 	if b.summaries != nil {
-		return plan.SummaryAPI{URL: fmt.Sprintf("http://%s:%d", b.host(b.name(ComponentSummaries)), httpNumber)}
+		return plan.SummaryAPI{URL: fmt.Sprintf("http://%s:%d", b.host(b.name(ComponentSummaries)), HTTPPort)}
 	}
 	api := b.plan.SummaryAPI
 	if b.sim.Spec.SummaryAPI.SecretRef != nil {

@@ -26,7 +26,11 @@ const (
 	rabbitMQConf    = "/etc/rabbitmq"
 	cookieMount     = "/run/secrets/erlang"
 	keyRabbitMQConf = "rabbitmq.conf"
-	keyPlugins      = "enabled_plugins"
+
+	// rabbitMQUserName is the user of a managed RabbitMQ. It never changes, so that a new password takes the
+	// place of the old one.
+	rabbitMQUserName = "parking"
+	keyPlugins       = "enabled_plugins"
 
 	// rabbitMQGrace is in seconds: what a node may take to hand over its leaders and to flush its queues.
 	rabbitMQGrace = 120
@@ -37,8 +41,12 @@ const (
 func (b *builder) broker() ([]client.Object, error) {
 	switch {
 	case b.rabbitMQ != nil:
+		secret, err := b.rabbitMQSecret()
+		if err != nil {
+			return nil, err
+		}
 		return append([]client.Object{
-			b.rabbitMQSecret(), b.rabbitMQConfigMap(), b.rabbitMQNodesService(), b.rabbitMQService(), b.rabbitMQStatefulSet(),
+			secret, b.rabbitMQConfigMap(), b.rabbitMQNodesService(), b.rabbitMQService(), b.rabbitMQStatefulSet(),
 		}, b.disruptionBudget(ComponentRabbitMQ, *b.rabbitMQ.Replicas)...), nil
 	case b.sim.Spec.RabbitMQ.ClusterRef != nil && len(b.BrokerAddress) > 0:
 		return []client.Object{b.clusterSecret()}, nil
@@ -47,7 +55,7 @@ func (b *builder) broker() ([]client.Object, error) {
 	}
 }
 
-// rabbitMQConfigMap configures the nodes, but for the user, who is in the Secret.
+// rabbitMQConfigMap configures the nodes, but for the user, whose definition is in the Secret.
 func (b *builder) rabbitMQConfigMap() *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ),
@@ -62,15 +70,17 @@ func (b *builder) rabbitMQConfigMap() *corev1.ConfigMap {
 //
 // The nodes find each other by their names, which the StatefulSet fixes, so that they need no access to
 // the Kubernetes API. All of them start at once: those of RabbitMQ 4 wait until they see another one, and
-// those before it take a lock, so that one cluster comes to be. They do so for minutes before one gives
-// up, because names resolve some time after pods start.
+// of those before it one takes a lock, and starts alone after it has waited in vain for one that did. The
+// wait is as long as it may take until the names of pods resolve.
 func (b *builder) rabbitMQConf() string {
 	lines := []string{
 		"cluster_name = " + b.plan.Simulation,
 		fmt.Sprintf("listeners.tcp.default = %d", amqpNumber),
+		// The user is read at every start, so that the nodes follow their Secret.
+		"load_definitions = " + rabbitMQConf + "/" + keyDefinitions,
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
-		"cluster_formation.discovery_retry_limit = 120",
-		"cluster_formation.discovery_retry_interval = 1000",
+		"cluster_formation.discovery_retry_limit = 90",
+		"cluster_formation.discovery_retry_interval = 500",
 	}
 	for i := range *b.rabbitMQ.Replicas {
 		lines = append(lines, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = rabbit@%s", i+1, b.rabbitMQNode(fmt.Sprintf("%s-%d", b.name(ComponentRabbitMQ), i))))
@@ -125,7 +135,6 @@ func (b *builder) rabbitMQService() client.Object {
 }
 
 func (b *builder) rabbitMQStatefulSet() client.Object {
-	config := b.rabbitMQConfigMap().Data
 	template := b.template(pod{
 		component:  ComponentRabbitMQ,
 		user:       rabbitMQUser,
@@ -135,7 +144,7 @@ func (b *builder) rabbitMQStatefulSet() client.Object {
 		volumes: []corev1.Volume{
 			b.rabbitMQConfVolume(), secretVolume("cookie", b.name(ComponentRabbitMQ), keyErlangCookie), emptyDir("tmp"),
 		},
-		config: config,
+		config: []any{b.rabbitMQConfigMap().Data, hash(b.Credentials.BrokerPassword)},
 	})
 	return b.statefulSet(set{
 		component: ComponentRabbitMQ,
@@ -147,13 +156,20 @@ func (b *builder) rabbitMQStatefulSet() client.Object {
 }
 
 // cookieContainer copies the cookie, because Erlang refuses one that others than its owner may read, and
-// a Secret cannot be mounted for its owner alone.
+// a Secret cannot be mounted for its owner alone. A node keeps the cookie that it has had: with another one
+// it would not find the others, which are replaced one after the other.
 func (b *builder) cookieContainer() corev1.Container {
-	const file = rabbitMQHome + "/.erlang.cookie"
+	const script = `cookie=` + rabbitMQHome + `/.erlang.cookie
+if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
+umask 377
+rm -f "$cookie.new"
+cat "$source" > "$cookie.new"
+mv -f "$cookie.new" "$cookie"
+`
 	return corev1.Container{
 		Name:         "cookie",
 		Image:        b.rabbitMQImage(),
-		Command:      []string{"sh", "-ec", "rm -f " + file + "; umask 377; cat " + cookieMount + "/" + keyErlangCookie + " > " + file},
+		Command:      []string{"sh", "-ec", script},
 		Resources:    requirements("10m", "16Mi", "64Mi"),
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
 	}
@@ -163,7 +179,7 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	c := corev1.Container{
 		Name:      string(ComponentRabbitMQ),
 		Image:     b.rabbitMQImage(),
-		Command:   []string{"rabbitmq-server"},
+		Command:   rabbitMQCommand("exec rabbitmq-server"),
 		Env:       b.rabbitMQEnvironment(),
 		Ports:     []corev1.ContainerPort{containerPort(portAMQP, amqpNumber), containerPort(portPrometheus, rabbitMQMetricsNumber), containerPort("epmd", epmdNumber), containerPort("distribution", distributionNumber)},
 		Resources: b.rabbitMQResources(),
@@ -183,8 +199,14 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 // the pod is killed, as when the whole cluster is deleted.
 func awaitQuorum() *corev1.LifecycleHandler {
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
-		Command: []string{"sh", "-c", "rabbitmq-upgrade await_online_quorum_plus_one -t 60 || true"},
+		Command: rabbitMQCommand("rabbitmq-upgrade await_online_quorum_plus_one -t 60 || true"),
 	}}
+}
+
+// rabbitMQCommand runs a command of RabbitMQ. Debian's commands of the same names in /usr/sbin insist on
+// another user; these are the originals.
+func rabbitMQCommand(command string) []string {
+	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }
 
 func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
@@ -194,7 +216,6 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
 		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // the extension is added
-		{Name: "RABBITMQ_CONFIG_FILES", Value: rabbitMQConf + "/conf.d"},
 		{Name: "RABBITMQ_ENABLED_PLUGINS_FILE", Value: rabbitMQConf + "/" + keyPlugins},
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},
 		{Name: "RABBITMQ_LOG_BASE", Value: rabbitMQHome + "/log"},
@@ -214,7 +235,7 @@ func (b *builder) rabbitMQConfVolume() corev1.Volume {
 				{Key: keyRabbitMQConf, Path: keyRabbitMQConf}, {Key: keyPlugins, Path: keyPlugins},
 			}}},
 			{Secret: &corev1.SecretProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
-				{Key: keyUserConf, Path: "conf.d/" + keyUserConf},
+				{Key: keyDefinitions, Path: keyDefinitions},
 			}}},
 		},
 	}}}

@@ -55,7 +55,7 @@ func input(t testing.TB, name, spec string) resources.Input {
 			PullPolicy: corev1.PullIfNotPresent, PullSecrets: []string{"registry"},
 		},
 		Credentials: resources.Credentials{
-			BrokerUser: "parking", BrokerPassword: brokerPassword, ErlangCookie: erlangCookie, RedisPassword: redisPassword,
+			BrokerPassword: brokerPassword, ErlangCookie: erlangCookie, RedisPassword: redisPassword,
 		},
 		StartTime:         &start,
 		Served:            resources.Served{ServiceMonitors: true, PrometheusRules: true},
@@ -288,7 +288,6 @@ func TestBuildRefuses(t *testing.T) {
 		"a password that would end its line":   {"", func(in *resources.Input) { in.Credentials.BrokerPassword = "a\nb" }, "the password of RabbitMQ must be"},
 		"no password":                          {"", func(in *resources.Input) { in.Credentials.RedisPassword = "" }, "the password of Redis must be"},
 		"a cookie with a quote":                {"", func(in *resources.Input) { in.Credentials.ErlangCookie = "a'b" }, "the Erlang cookie of RabbitMQ must be"},
-		"a user name that would be a comment":  {"", func(in *resources.Input) { in.Credentials.BrokerUser = "#a" }, "the user name of RabbitMQ must be"},
 		"nothing at all instead of simulation": {"", func(in *resources.Input) { in.Simulation = nil }, "there is no simulation"},
 	}
 	for name, test := range tests {
@@ -370,7 +369,8 @@ func TestEditsThatRollPods(t *testing.T) {
 		"another template rolls its pods":                 {base + ", exit: {template: {metadata: {labels: {a: b}}}}", nil, []string{"sim-exit"}},
 		"other resources of RabbitMQ roll its nodes":      {"rabbitmq: {managed: {replicas: 3, resources: {limits: {memory: 4Gi}}}}", nil, []string{"sim-rabbitmq"}},
 		"another password of Redis rolls it":              {base, func(in *resources.Input) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},
-		"another password of RabbitMQ rolls none":         {base, func(in *resources.Input) { in.Credentials.BrokerPassword = "other" }, nil},
+		"another password of RabbitMQ rolls its nodes":    {base, func(in *resources.Input) { in.Credentials.BrokerPassword = "other" }, []string{"sim-rabbitmq"}},
+		"another cookie rolls none":                       {base, func(in *resources.Input) { in.Credentials.ErlangCookie = "other" }, nil},
 		"a summary API of one's own rolls the processors": {base + `, summaryAPI: {url: "https://example.com/"}`, nil, []string{"sim-processor", "sim-summaries"}},
 	}
 	before := templates(t, build(t, input(t, "sim", base)))

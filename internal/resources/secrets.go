@@ -18,7 +18,7 @@ const (
 	keyPassword = "password"
 
 	keyErlangCookie = "erlang-cookie"
-	keyUserConf     = "user.conf"
+	keyDefinitions  = "definitions.json"
 	keyAuthConf     = "auth.conf"
 	keyExporter     = "exporter.json"
 )
@@ -27,7 +27,6 @@ const (
 // either may be nil. What they do not hold is empty.
 func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 	return Credentials{
-		BrokerUser:     string(rabbitMQ[keyUsername]),
 		BrokerPassword: string(rabbitMQ[keyPassword]),
 		ErlangCookie:   string(rabbitMQ[keyErlangCookie]),
 		RedisPassword:  string(redis[keyPassword]),
@@ -35,18 +34,28 @@ func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 }
 
 // rabbitMQSecret is the binding of the managed RabbitMQ, and what only its nodes read: the cookie, and the
-// part of their configuration that creates the user.
-func (b *builder) rabbitMQSecret() client.Object {
+// definition of the user.
+func (b *builder) rabbitMQSecret() (client.Object, error) {
 	c := b.Credentials
+	definitions, err := json.Marshal(map[string]any{
+		"vhosts": []any{map[string]string{"name": "/"}},
+		"users":  []any{map[string]string{"name": rabbitMQUserName, "password": c.BrokerPassword, "tags": ""}},
+		"permissions": []any{map[string]string{
+			"user": rabbitMQUserName, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*",
+		}},
+	})
+	if err != nil {
+		return nil, err
+	}
 	return b.secret(ComponentRabbitMQ, map[string]string{
 		keyType:         string(ComponentRabbitMQ),
 		keyHost:         b.host(b.name(ComponentRabbitMQ)),
 		keyPort:         strconv.Itoa(amqpNumber),
-		keyUsername:     c.BrokerUser,
+		keyUsername:     rabbitMQUserName,
 		keyPassword:     c.BrokerPassword,
 		keyErlangCookie: c.ErlangCookie,
-		keyUserConf:     "default_user = " + c.BrokerUser + "\ndefault_pass = " + c.BrokerPassword + "\n",
-	})
+		keyDefinitions:  string(definitions),
+	}), nil
 }
 
 // clusterSecret is the copy of the Secret of a RabbitmqCluster.

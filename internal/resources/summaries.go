@@ -27,7 +27,7 @@ func (b *builder) summariesService() client.Object {
 		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			Selector: Selector(b.sim, ComponentSummaries),
-			Ports:    []corev1.ServicePort{servicePort(portHTTP, httpNumber)},
+			Ports:    []corev1.ServicePort{servicePort(portHTTP, HTTPPort)},
 		},
 	}
 }

@@ -12,9 +12,11 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
+// HTTPPort is the port at which every pod of ours serves its metrics, and the summary API itself.
+const HTTPPort = 8080
+
 const (
-	httpNumber = 8080
-	portHTTP   = "http"
+	portHTTP = "http"
 
 	// processGrace is how long a process may take to finish what is under way; it takes up to 4 s more to
 	// close what it holds, and parkingGrace leaves some for the kubelet. Both are in seconds.
@@ -120,9 +122,9 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 	return corev1.Container{
 		Name:           ContainerParking,
 		Image:          b.Images.Parking,
-		Args:           append(command, fmt.Sprintf("--http=:%d", httpNumber), fmt.Sprintf("--grace-period=%ds", processGrace)),
+		Args:           append(command, fmt.Sprintf("--http=:%d", HTTPPort), fmt.Sprintf("--grace-period=%ds", processGrace)),
 		Env:            memoryLimitVariable(r),
-		Ports:          []corev1.ContainerPort{containerPort(portHTTP, httpNumber)},
+		Ports:          []corev1.ContainerPort{containerPort(portHTTP, HTTPPort)},
 		Resources:      r,
 		ReadinessProbe: httpProbe("/readyz", 5, 2),
 		LivenessProbe:  httpProbe("/healthz", 20, 3),
