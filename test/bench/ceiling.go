@@ -215,7 +215,7 @@ func readSamples(output []byte) ([]sample, error) {
 	return samples, nil
 }
 
-// declareCeiling creates the ceiling's queues, of the type that the simulation uses, empty.
+// declareCeiling creates the ceiling's queues, of the type that the simulation uses.
 func declareCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
@@ -223,9 +223,6 @@ func declareCeiling(uri string) error {
 	}
 	defer func() { _ = conn.Close() }()
 	for _, queue := range ceilingQueues {
-		if _, err := channel.QueueDelete(queue, false, false, false); err != nil {
-			return fmt.Errorf("delete %s: %w", queue, err)
-		}
 		args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
 		if _, err := channel.QueueDeclare(queue, true, false, false, false, args); err != nil {
 			return fmt.Errorf("declare %s: %w", queue, err)

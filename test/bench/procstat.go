@@ -15,9 +15,9 @@ const clockTick = 10 * time.Millisecond
 
 // process is what /proc/<pid>/stat says of one process.
 type process struct {
-	pid, parent int
-	name        string
-	cpu         time.Duration
+	parent int
+	name   string
+	cpu    time.Duration
 }
 
 // cpuOf returns the CPU time, user and system, that the process has used so far.
@@ -87,5 +87,5 @@ func readProcess(pid int) (process, error) {
 	parent, _ := strconv.Atoi(fields[1])
 	user, _ := strconv.ParseInt(fields[11], 10, 64)
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return process{pid: pid, parent: parent, name: text[open+1 : end], cpu: time.Duration(user+system) * clockTick}, nil
+	return process{parent: parent, name: text[open+1 : end], cpu: time.Duration(user+system) * clockTick}, nil
 }

@@ -31,24 +31,15 @@ func (r *report) printTable() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer func() { _ = w.Flush() }()
 	fmt.Fprintf(w, "RabbitMQ %s, Redis %s; medians of %d rounds\n\n", r.Broker, r.Store, len(r.Ceiling))
-	ceiling := make([]float64, len(r.Ceiling))
-	for i, c := range r.Ceiling {
-		ceiling[i] = c.PerSecond
-	}
-	saturated := make([]float64, len(r.Saturated))
-	for i, s := range r.Saturated {
-		saturated[i] = s.ProcessedPerSecond
-	}
-	drain := make([]float64, len(r.Drain))
-	micros := make([]float64, len(r.Drain))
-	for i, d := range r.Drain {
-		drain[i], micros[i] = d.EventsPerSecond, d.ProcessorMicros
-	}
+	ceiling := medianOf(r.Ceiling, func(c ceilingResult) float64 { return c.PerSecond })
+	saturated := medianOf(r.Saturated, func(p pipelineResult) float64 { return p.ProcessedPerSecond })
+	drain := medianOf(r.Drain, func(d drainResult) float64 { return d.EventsPerSecond })
+	micros := medianOf(r.Drain, func(d drainResult) float64 { return d.ProcessorMicros })
 	fmt.Fprintf(w, "\tevents/s\tratio to ceiling\t\n")
-	fmt.Fprintf(w, "bare broker (ceiling)\t%.0f\t1.00\t\n", median(ceiling))
-	fmt.Fprintf(w, "pipeline, saturated\t%.0f\t%.2f\t\n", median(saturated), median(r.Ratio))
+	fmt.Fprintf(w, "bare broker (ceiling)\t%.0f\t1.00\t\n", ceiling)
+	fmt.Fprintf(w, "pipeline, saturated\t%.0f\t%.2f\t\n", saturated, median(r.Ratio))
 	fmt.Fprintf(w, "drain of %d + %d\t%.0f\t%.2f\t(%.1f × the original's 1,949/s; %.0f µs of processor CPU an event)\n\n",
-		drainEach, drainEach, median(drain), median(r.DrainRatio), median(drain)/originalDrain, median(micros))
+		drainEach, drainEach, drain, median(r.DrainRatio), drain/originalDrain, micros)
 	fmt.Fprintf(w, "offered/s\tprocessed/s\tProcessMessage p50\tp99\tend to end p50\tp99\t\n")
 	for _, o := range r.Offered {
 		printLatency(w, strconv.FormatInt(o.OfferedPerSecond, 10), o)
@@ -95,6 +86,15 @@ func (r *report) printCPU(w *tabwriter.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
+}
+
+// medianOf is the median of what value says of each result.
+func medianOf[T any](results []T, value func(T) float64) float64 {
+	values := make([]float64, len(results))
+	for i, r := range results {
+		values[i] = value(r)
+	}
+	return median(values)
 }
 
 // median of a few values; 0 of none.

@@ -20,28 +20,28 @@ import (
 // arguments and the same address.
 type Process struct {
 	Name string
-	// Address is where the process serves HTTP, as host:port.
-	Address string
 
-	binary string
-	args   []string
-	log    string
+	// address is where the process serves HTTP, as host:port.
+	address string
+	binary  string
+	args    []string
+	log     string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
-// NewProcess prepares a process that runs the binary with args and the flag --http on a free loopback
+// newProcess prepares a process that runs the binary with args and the flag --http on a free loopback
 // port. Its output is appended to <dir>/<name>.log.
-func NewProcess(binary, dir, name string, args ...string) (*Process, error) {
+func newProcess(binary, dir, name string, args ...string) (*Process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	return &Process{
 		Name:    name,
-		Address: address,
+		address: address,
 		binary:  binary,
 		args:    append(args, "--http", address),
 		log:     filepath.Join(dir, name+".log"),
@@ -49,7 +49,7 @@ func NewProcess(binary, dir, name string, args ...string) (*Process, error) {
 }
 
 // URL returns the address of a path that the process serves.
-func (p *Process) URL(path string) string { return "http://" + p.Address + path }
+func (p *Process) URL(path string) string { return "http://" + p.address + path }
 
 // Log is the path of the file that holds the process's output.
 func (p *Process) Log() string { return p.log }

@@ -26,21 +26,19 @@ type Stack struct {
 	Processors []*Process
 	Entries    []*Process
 	Exits      []*Process
-	// Database is the path of the summary API's SQLite file.
-	Database string
 }
 
 // New prepares the processes; none runs yet. The address of the summary API is known at once, so that a
 // plan can name it.
 func New(o Options) (*Stack, error) {
-	s := &Stack{Database: filepath.Join(o.Dir, "summaries.db")}
+	s := &Stack{}
 	var errs []error
 	process := func(name string, args ...string) *Process {
-		p, err := NewProcess(o.Binary, o.Dir, name, args...)
+		p, err := newProcess(o.Binary, o.Dir, name, args...)
 		errs = append(errs, err)
 		return p
 	}
-	s.Summaries = process("summaries", "summaries", "--database", s.Database)
+	s.Summaries = process("summaries", "summaries", "--database", filepath.Join(o.Dir, "summaries.db"))
 	for i := range o.Processors {
 		s.Processors = append(s.Processors, process(fmt.Sprintf("process-%d", i), "process", "--plan", o.Plan))
 	}
