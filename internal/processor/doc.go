@@ -16,6 +16,8 @@
 //	a permanent failure                 counted in the store, durably, and moved to the dead-letter queue
 //	any other failure                   processed again, after a backoff, for as long as it takes
 //
+// A panic is a permanent failure of its message, at the stage panic, and nobody else's.
+//
 // Faults of the store or the API are thus waited out by the worker that holds the delivery; nothing is
 // requeued, and the other workers go on. The wait for durability blocks no worker: finished deliveries
 // gather in a settler, one for each event type and partition of the store, and one wait serves all that
