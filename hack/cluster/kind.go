@@ -34,6 +34,9 @@ func (k *kindCluster) up(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := linkKubectl(k.layout); err != nil {
+		return err
+	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", k.steps.total().Seconds(), k.layout.kubeconfig())
 	return nil
 }

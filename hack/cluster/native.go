@@ -49,8 +49,20 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	if err := c.load(ctx, nil); err != nil {
 		return err
 	}
+	if err := linkKubectl(c.layout); err != nil {
+		return err
+	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", c.steps.total().Seconds(), c.layout.kubeconfig())
 	return nil
+}
+
+// linkKubectl puts kubectl beside the project's other tools.
+func linkKubectl(l layout) error {
+	link := filepath.Join(l.repository, ".tools", "bin", "kubectl")
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(l.program("kubectl"), link)
 }
 
 // startNode starts a new cluster.

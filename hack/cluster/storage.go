@@ -71,8 +71,8 @@ func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
 
 // provision makes the volume of a claim that has none.
 func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
-	spec := claim.Spec
-	if spec.VolumeName != "" || spec.StorageClassName == nil || *spec.StorageClassName != localClass || claim.DeletionTimestamp != nil {
+	class := claim.Spec.StorageClassName
+	if class == nil || *class != localClass || claim.Spec.VolumeName != "" || claim.DeletionTimestamp != nil {
 		return nil
 	}
 	name := "pvc-" + string(claim.UID)

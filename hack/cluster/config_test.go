@@ -1,0 +1,150 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"net"
+	"os"
+	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+)
+
+// The configuration files repeat the addresses of layout.go, because they are read as they are.
+func TestConfigurationFilesAgreeWithTheLayout(t *testing.T) {
+	t.Parallel()
+	var cni struct {
+		Plugins []struct {
+			IPAM struct{ Ranges [][]struct{ Subnet string } }
+		}
+	}
+	read(t, "cni.conflist", json.Unmarshal, &cni)
+	var kubelet struct {
+		Address, ClusterDomain, ContainerRuntimeEndpoint string
+		ClusterDNS                                       []string
+	}
+	read(t, "kubelet.yaml", yamlUnmarshal, &kubelet)
+	var proxy struct{ ClusterCIDR, BindAddress string }
+	read(t, "kube-proxy.yaml", yamlUnmarshal, &proxy)
+	for _, pair := range [][2]string{
+		{cni.Plugins[0].IPAM.Ranges[0][0].Subnet, podSubnet},
+		{kubelet.Address, nodeAddress},
+		{kubelet.ClusterDomain, domain},
+		{kubelet.ContainerRuntimeEndpoint, "unix://" + containerdSocket},
+		{kubelet.ClusterDNS[0], dnsService},
+		{proxy.ClusterCIDR, podSubnet},
+		{proxy.BindAddress, nodeAddress},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("a configuration file says %s, the layout %s", pair[0], pair[1])
+		}
+	}
+	_, services, err := net.ParseCIDR(serviceRange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{apiService, dnsService} {
+		if !services.Contains(net.ParseIP(address)) {
+			t.Errorf("%s is not in %s", address, serviceRange)
+		}
+	}
+}
+
+func yamlUnmarshal(text []byte, into any) error { return yaml.Unmarshal(text, into) }
+
+func read(t *testing.T, name string, unmarshal func([]byte, any) error, into any) {
+	t.Helper()
+	text, err := configs.ReadFile("config/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unmarshal(text, into); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+func TestCertificatesAreTrustedByTheirAuthority(t *testing.T) {
+	t.Parallel()
+	p, err := newPKI(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.certificates(); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(p.authority)
+	server := parse(t, p, "apiserver")
+	for _, host := range []string{"127.0.0.1", nodeAddress, apiService, "kubernetes.default.svc." + domain} {
+		if _, err := server.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); err != nil {
+			t.Errorf("the API server as %s: %v", host, err)
+		}
+	}
+	kubelet := parse(t, p, "node")
+	if _, err := kubelet.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Errorf("the kubelet as a client: %v", err)
+	}
+	if kubelet.Subject.CommonName != "system:node:"+nodeName {
+		t.Errorf("the kubelet is %s", kubelet.Subject)
+	}
+}
+
+func parse(t *testing.T, p *pki, name string) *x509.Certificate {
+	t.Helper()
+	text, err := p.read(name + ".crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+func TestKubeconfigCanBeLoaded(t *testing.T) {
+	t.Parallel()
+	p, err := newPKI(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.certificates(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := p.kubeconfig("admin", "127.0.0.1:1234")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Host != "https://127.0.0.1:1234" || len(config.CertData) == 0 || len(config.CAData) == 0 {
+		t.Errorf("the configuration is %s", config)
+	}
+}
+
+func TestAProcessIsKnownByItsStart(t *testing.T) {
+	t.Parallel()
+	first, err := startTime(os.Getpid())
+	if err != nil || first == 0 {
+		t.Fatalf("this process started at %d: %v", first, err)
+	}
+	if again, err := startTime(os.Getpid()); err != nil || again != first {
+		t.Errorf("and then at %d: %v", again, err)
+	}
+	const none = 1 << 30 // beyond what Linux gives out
+	if _, err := startTime(none); err == nil {
+		t.Error("a process that does not exist has a start")
+	}
+}
+
+func TestCheckoutsHaveControlGroupsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	if a, b := newLayout("/a", "v1"), newLayout("/b", "v1"); a.cgroup() == b.cgroup() {
+		t.Errorf("both have %s", a.cgroup())
+	}
+}
