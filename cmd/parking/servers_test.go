@@ -19,6 +19,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 	"github.com/parking-operator/parking-operator/test/servers"
 	"github.com/parking-operator/parking-operator/test/stack"
@@ -93,8 +94,7 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 	name := servers.Name(t)
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
-	simulated := checkPassed(t, parking(t, "simulate", "-f", manifest(t, busy), "--duration", "3s", "--output", "json", "--http", "",
-		"--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep"))
+	simulated := simulateUntilBusy(t, "--simulation", name, "--keep", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	audited := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	r := checkAudit(t, audited)
 	if r.Outcome != ledger.Pass || r.Ledger.EntriesConfirmed == 0 || fmt.Sprint(r.Ledger) != fmt.Sprint(*simulated.Ledger) {
@@ -109,6 +109,21 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 	}
 }
 
+// simulateUntilBusy simulates until everything has happened that is to happen, however slow the machine, and
+// checks the result.
+func simulateUntilBusy(t *testing.T, args ...string) simulate.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	address := closedPort(t)
+	r := start(ctx, t, append([]string{"simulate", "-f", manifest(t, busy), "--output", "json", "--http", address}, args...)...)
+	untilBusy(ctx, t, address)
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	return checkPassed(t, wait(t, r))
+}
+
 func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
@@ -118,12 +133,11 @@ func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 	on := func(command string, more ...string) []string {
 		return append([]string{command, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis}, more...)
 	}
-	simulate := on("simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")
-	kept := checkPassed(t, parking(t, append(simulate, "--keep")...))
+	kept := simulateUntilBusy(t, "--simulation", name, "--keep", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 
 	refused := func(what string) {
 		t.Helper()
-		got := parking(t, simulate...)
+		got := parking(t, on("simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")...)
 		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, "there are "+what+" of") ||
 			!strings.Contains(got.stderr, "parking purge --simulation "+name) {
 			t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
@@ -153,7 +167,7 @@ func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 	if queues := queuesOf(t, amqp, name, 2); len(queues) > 0 {
 		t.Errorf("queues are left: %q", queues)
 	}
-	checkPassed(t, parking(t, simulate...))
+	simulateUntilBusy(t, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
 }
 
 // queuesOf lists the queues of a simulation that the broker has.

@@ -263,18 +263,15 @@ func figures(columns int, all []figure) []string {
 	}
 	var lines []string
 	for pair := range slices.Chunk(all, len(widths)) {
-		line := " "
+		cells := make([]string, 0, len(widths))
 		for i, f := range pair {
 			name := f.name
 			if short {
 				name = f.short
 			}
-			if i > 0 {
-				line += strings.Repeat(" ", gap)
-			}
-			line += name + terminal.PadLeft(f.text, widths[i]-terminal.Width(name))
+			cells = append(cells, name+terminal.PadLeft(f.text, widths[i]-terminal.Width(name)))
 		}
-		lines = append(lines, line)
+		lines = append(lines, " "+strings.Join(cells, strings.Repeat(" ", gap)))
 	}
 	return lines
 }

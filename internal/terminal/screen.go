@@ -57,7 +57,7 @@ func cutSequence(s string) (rest string, found bool) {
 func Wrap(s string, columns int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(s) {
+	for word := range strings.FieldsSeq(s) {
 		switch {
 		case line == "":
 			line = word
