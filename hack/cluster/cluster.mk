@@ -4,13 +4,21 @@ CLUSTER_TOOL  := $(TOOLS)/cluster
 IMAGE         ?= docker.io/local/parking-operator:dev
 IMAGE_ARCHIVE := bin/parking-image.tar
 
+# An existing cluster comes with its own kubeconfig, and pulls the images that the file E2E_VALUES names.
+ifeq ($(CLUSTER),existing)
+E2E_KUBECONFIG := $(KUBECONFIG)
+else
+E2E_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
+E2E_VALUES     := .cluster/values.yaml
+endif
+
 .PHONY: cluster-up
 cluster-up: cluster-tool ## Start a single-node Kubernetes: kind's where Docker answers, else built from source (as root).
 	@$(CLUSTER_TOOL) up
 
 .PHONY: cluster-load
 cluster-load: cluster-tool image ## Import the operator's image into the local cluster.
-	@$(CLUSTER_TOOL) load $(IMAGE_ARCHIVE)
+	@[ "$(CLUSTER)" = existing ] || $(CLUSTER_TOOL) load $(IMAGE_ARCHIVE)
 
 .PHONY: cluster-down
 cluster-down: cluster-tool ## Remove the local cluster with all that it left on the machine.
@@ -24,3 +32,8 @@ cluster-tool:
 image: build ## Write the image of bin/parking as an OCI archive, bin/parking-image.tar, without a container engine.
 	@cd hack/image && go run . -binary ../../bin/parking -output ../../$(IMAGE_ARCHIVE) -name $(IMAGE) \
 		-version '$(VERSION)' -commit '$(COMMIT)' -date '$(DATE)'
+
+.PHONY: test-e2e
+test-e2e: cluster-up cluster-load $(HELM) ## Test the chart and the samples on the local cluster, or on that of KUBECONFIG with CLUSTER=existing.
+	KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_NODE_SHELL='$(CLUSTER_TOOL) shell' \
+		go test -tags e2e -count=1 -timeout 45m -v $(E2E_FLAGS) ./test/e2e

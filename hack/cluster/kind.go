@@ -34,7 +34,7 @@ func (k *kindCluster) up(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := linkKubectl(k.layout); err != nil {
+	if err := equip(k.layout, "values-kind.yaml"); err != nil {
 		return err
 	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", k.steps.total().Seconds(), k.layout.kubeconfig())
@@ -51,7 +51,7 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {
-	return interactive(exec.CommandContext(ctx, "docker", append([]string{"exec", "-it", kindName + "-control-plane"}, command...)...))
+	return interactive(exec.CommandContext(ctx, "docker", append([]string{"exec", "-i", kindName + "-control-plane"}, command...)...))
 }
 
 func (k *kindCluster) down(ctx context.Context) error {

@@ -49,15 +49,23 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	if err := c.load(ctx, nil); err != nil {
 		return err
 	}
-	if err := linkKubectl(c.layout); err != nil {
+	if err := equip(c.layout, "values-native.yaml"); err != nil {
 		return err
 	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", c.steps.total().Seconds(), c.layout.kubeconfig())
 	return nil
 }
 
-// linkKubectl puts kubectl beside the project's other tools.
-func linkKubectl(l layout) error {
+// equip puts kubectl beside the project's other tools, and beside the kubeconfig the chart's values for this
+// cluster.
+func equip(l layout, values string) error {
+	text, err := configs.ReadFile("config/" + values)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.values(), text, 0o644); err != nil {
+		return err
+	}
 	link := filepath.Join(l.repository, ".tools", "bin", "kubectl")
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

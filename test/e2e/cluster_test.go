@@ -1,0 +1,178 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+const (
+	repository = "../.."
+	chart      = repository + "/charts/parking-operator"
+	release    = "parking-operator"
+	// operatorNamespace enforces the restricted Pod Security Standard, as the simulations' namespaces do.
+	operatorNamespace = "parking-operator-system"
+)
+
+// cluster is what every test works with.
+type cluster struct {
+	client.Client
+	set      kubernetes.Interface
+	metadata metadata.Interface
+}
+
+// shared is made by TestMain.
+var shared *cluster
+
+func TestMain(m *testing.M) {
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// runTests installs the operator, runs the tests and uninstalls it.
+func runTests(m *testing.M) (int, error) {
+	ctx := context.Background()
+	var err error
+	if shared, err = connect(); err != nil {
+		return 1, err
+	}
+	if err := shared.makeNamespace(ctx, operatorNamespace); err != nil {
+		return 1, err
+	}
+	start := time.Now()
+	if err := install(ctx, chart); err != nil {
+		return 1, err
+	}
+	fmt.Printf("the operator is installed after %.1f s\n", time.Since(start).Seconds())
+	code := m.Run()
+	if err := shared.checkOperator(ctx); err != nil {
+		return 1, err
+	}
+	if os.Getenv("E2E_KEEP") != "" {
+		return code, nil
+	}
+	return code, uninstall(ctx)
+}
+
+// checkOperator returns an error if an operator restarted, or if there was a warning about one.
+func (c *cluster) checkOperator(ctx context.Context) error {
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
+		return err
+	}
+	var errs []error
+	for _, pod := range pods.Items {
+		for _, status := range pod.Status.ContainerStatuses {
+			if status.RestartCount > 0 {
+				errs = append(errs, fmt.Errorf("the operator's pod %s restarted %d times", pod.Name, status.RestartCount))
+			}
+		}
+	}
+	warnings, err := c.warnings(ctx, operatorNamespace, nil)
+	for _, warning := range warnings {
+		errs = append(errs, errors.New(warning))
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func connect() (*cluster, error) {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
+	}
+	config.QPS, config.Burst = 100, 200
+	config.WarningHandler = rest.NoWarnings{} // of deprecated kinds, which are listed with all others
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	c := &cluster{}
+	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return nil, err
+	}
+	if c.set, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	c.metadata, err = metadata.NewForConfig(rest.CopyConfig(config))
+	return c, err
+}
+
+// makeNamespace makes a namespace in which only pods of the restricted Pod Security Standard may run.
+func (c *cluster) makeNamespace(ctx context.Context, name string) error {
+	err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+		"pod-security.kubernetes.io/enforce": "restricted",
+		"pod-security.kubernetes.io/warn":    "restricted",
+	}}})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// install installs a chart of the operator, or upgrades the operator to it. E2E_VALUES names the file of
+// values that say which images the cluster has.
+func install(ctx context.Context, chart string, settings ...string) error {
+	arguments := []string{"upgrade", "--install", release, chart, "--namespace", operatorNamespace, "--wait", "--timeout", "2m"}
+	if values := os.Getenv("E2E_VALUES"); values != "" {
+		arguments = append(arguments, "--values", filepath.Join(repository, values))
+	}
+	for _, setting := range settings {
+		arguments = append(arguments, "--set", setting)
+	}
+	return helm(ctx, arguments...)
+}
+
+func uninstall(ctx context.Context) error {
+	return helm(ctx, "uninstall", release, "--namespace", operatorNamespace, "--wait")
+}
+
+func helm(ctx context.Context, arguments ...string) error {
+	cmd := exec.CommandContext(ctx, repository+"/.tools/bin/helm", arguments...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("helm %s: %w\n%s", strings.Join(arguments, " "), err, out)
+	}
+	return nil
+}
+
+// onNode runs a command on the node of the cluster; E2E_NODE_SHELL is what it is to be preceded by.
+func onNode(t *testing.T, command ...string) {
+	t.Helper()
+	shell := strings.Fields(os.Getenv("E2E_NODE_SHELL"))
+	if len(shell) == 0 {
+		t.Fatal("E2E_NODE_SHELL does not say how to run a command on the node")
+	}
+	cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], command...)...)
+	cmd.Dir = repository
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("on the node, %s: %v\n%s", strings.Join(command, " "), err, out)
+	}
+}

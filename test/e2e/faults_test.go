@@ -1,0 +1,143 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// killed is what the operator says while a process that a test killed is not back.
+var killed = warning{"PodsFailing", "exit code 137"}
+
+// faults are the two ways in which a pod ends without a word: its object is deleted by force, and its
+// process is killed.
+var faults = []struct {
+	name string
+	kill func(*namespace, corev1.Pod)
+}{
+	{"deleted by force", (*namespace).deleteByForce},
+	{"killed", (*namespace).killProcess},
+}
+
+func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
+	ns := newNamespace(t)
+	ns.expected = []warning{killed}
+	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Exit.MatchPercent = new(int32(80))
+	})
+	ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	for _, component := range []resources.Component{
+		resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor,
+		resources.ComponentSummaries, resources.ComponentRedis, resources.ComponentRabbitMQ,
+	} {
+		for _, fault := range faults {
+			t.Run(fmt.Sprintf("%s %s", component, fault.name), func(t *testing.T) {
+				ns := ns.in(t)
+				fault.kill(ns, ns.pods(sim, component)[0])
+				ns.untilWorking(sim)
+			})
+		}
+	}
+	ns.finish(sim)
+	ns.remove(sim)
+}
+
+func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
+	ns := newNamespace(t)
+	ns.expected = []warning{killed}
+	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Exit.MatchPercent = new(int32(80))
+		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+	})
+	ns.untilCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
+	for _, fault := range faults {
+		t.Run("a node is "+fault.name, func(t *testing.T) {
+			ns := ns.in(t)
+			fault.kill(ns, ns.pods(sim, resources.ComponentRabbitMQ)[0])
+			ns.untilWorking(sim)
+		})
+	}
+	ns.finish(sim)
+	ns.remove(sim)
+}
+
+// deleteByForce makes the API server forget a pod at once.
+func (ns *namespace) deleteByForce(pod corev1.Pod) {
+	ns.t.Helper()
+	if err := ns.Delete(ns.t.Context(), &pod, client.GracePeriodSeconds(0)); err != nil {
+		ns.t.Fatal(err)
+	}
+	ns.untilGone(pod, func(now corev1.Pod) bool { return now.UID == pod.UID })
+}
+
+// killProcess sends SIGKILL to the first process of a pod's first container.
+func (ns *namespace) killProcess(pod corev1.Pod) {
+	ns.t.Helper()
+	container := pod.Status.ContainerStatuses[0]
+	_, id, _ := strings.Cut(container.ContainerID, "://")
+	onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id)
+	ns.untilGone(pod, func(now corev1.Pod) bool {
+		return now.UID == pod.UID && now.Status.ContainerStatuses[0].RestartCount == container.RestartCount
+	})
+}
+
+// untilGone waits until a pod, as it was, is not there any more.
+func (ns *namespace) untilGone(pod corev1.Pod, is func(corev1.Pod) bool) {
+	ns.t.Helper()
+	ns.eventually(pod.Name+" is gone", time.Minute, func() error {
+		var now corev1.Pod
+		err := ns.Get(ns.t.Context(), client.ObjectKeyFromObject(&pod), &now)
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		if err == nil && is(now) {
+			return fmt.Errorf("it is there, %s", now.Status.Phase)
+		}
+		return nil
+	})
+}
+
+// untilWorking waits until every pod is ready, and more events were processed since.
+func (ns *namespace) untilWorking(sim *v1alpha1.ParkingSimulation) {
+	ns.t.Helper()
+	ns.eventually("every pod is ready", 2*time.Minute, func() error {
+		var list corev1.PodList
+		if err := ns.List(ns.t.Context(), &list, client.InNamespace(ns.name)); err != nil {
+			return err
+		}
+		for _, pod := range list.Items {
+			if !isReady(&pod) {
+				return fmt.Errorf("%s is not", pod.Name)
+			}
+		}
+		return nil
+	})
+	ns.untilCondition(sim, v1alpha1.ConditionReady, time.Minute)
+	before := ns.processed(sim)
+	ns.eventually("more events are processed", time.Minute, func() error {
+		if now := ns.processed(sim); now <= before {
+			return fmt.Errorf("%d were, and %d before", now, before)
+		}
+		return nil
+	})
+}
+
+// finish gives a simulation some more seconds to run, and then waits for its verdict.
+func (ns *namespace) finish(sim *v1alpha1.ParkingSimulation) {
+	ns.t.Helper()
+	started := ns.get(sim).Status.StartTime
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
+		spec.Duration = &metav1.Duration{Duration: (time.Since(started.Time) + 10*time.Second).Round(time.Second)}
+	})
+	ns.untilVerdict(sim)
+}

@@ -1,0 +1,344 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// namespace is one that a test has for itself.
+type namespace struct {
+	*cluster
+
+	t    *testing.T
+	name string
+	// expected are the warnings that the test itself provokes.
+	expected []warning
+}
+
+// newNamespace makes a namespace, and checks at the end that nothing in it was out of order. If the test
+// fails, the log says what there was.
+func newNamespace(t *testing.T) *namespace {
+	t.Helper()
+	name := "e2e-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	if err := shared.makeNamespace(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	ns := &namespace{cluster: shared, t: t, name: name}
+	t.Cleanup(func() {
+		ns.t = t
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		ns.checkWarnings(ctx)
+		if t.Failed() {
+			ns.describe(ctx)
+			if os.Getenv("E2E_KEEP") != "" {
+				return
+			}
+		}
+		if err := ns.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			t.Error(err)
+		}
+	})
+	return ns
+}
+
+// applySample creates the simulation of a sample that is shipped, after edit has had it.
+func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
+	ns.t.Helper()
+	text, err := os.ReadFile(repository + "/config/samples/" + file)
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	sim := &v1alpha1.ParkingSimulation{}
+	if err := yaml.UnmarshalStrict(text, sim); err != nil {
+		ns.t.Fatal(err)
+	}
+	sim.Namespace = ns.name
+	if edit != nil {
+		edit(sim)
+	}
+	if err := ns.Create(ns.t.Context(), sim); err != nil {
+		ns.t.Fatal(err)
+	}
+	return sim
+}
+
+// edit changes the spec of a simulation.
+func (ns *namespace) edit(sim *v1alpha1.ParkingSimulation, change func(*v1alpha1.ParkingSimulationSpec)) {
+	ns.t.Helper()
+	current := ns.get(sim)
+	base := client.MergeFrom(current.DeepCopy())
+	change(&current.Spec)
+	if err := ns.Patch(ns.t.Context(), current, base); err != nil {
+		ns.t.Fatal(err)
+	}
+}
+
+func (ns *namespace) get(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimulation {
+	ns.t.Helper()
+	current := &v1alpha1.ParkingSimulation{}
+	if err := ns.Get(ns.t.Context(), client.ObjectKeyFromObject(sim), current); err != nil {
+		ns.t.Fatal(err)
+	}
+	return current
+}
+
+// eventually polls a check until it passes, for so long at most, and returns how long it took.
+func (ns *namespace) eventually(what string, timeout time.Duration, check func() error) time.Duration {
+	ns.t.Helper()
+	const interval = 200 * time.Millisecond
+	start := time.Now()
+	for {
+		err := check()
+		took := time.Since(start)
+		if err == nil {
+			ns.t.Logf("%-60s %6.1f s", what, took.Seconds())
+			return took
+		}
+		if took > timeout {
+			ns.t.Fatalf("%s: not within %s: %v", what, timeout, err)
+		}
+		select {
+		case <-ns.t.Context().Done():
+			ns.t.Fatal(ns.t.Context().Err())
+		case <-time.After(interval):
+		}
+	}
+}
+
+// untilCondition waits until a condition is true of the simulation as it is specified now.
+func (ns *namespace) untilCondition(sim *v1alpha1.ParkingSimulation, condition string, timeout time.Duration) {
+	ns.t.Helper()
+	ns.eventually(sim.Name+" is "+condition, timeout, func() error {
+		current := ns.get(sim)
+		c := meta.FindStatusCondition(current.Status.Conditions, condition)
+		switch {
+		case c == nil:
+			return errors.New("the condition is absent")
+		case c.Status != metav1.ConditionTrue || c.ObservedGeneration != current.Generation:
+			return fmt.Errorf("%s at generation %d of %d: %s: %s", c.Status, c.ObservedGeneration, current.Generation, c.Reason, c.Message)
+		}
+		return nil
+	})
+}
+
+// pods returns the pods of a component.
+func (ns *namespace) pods(sim *v1alpha1.ParkingSimulation, c resources.Component) []corev1.Pod {
+	ns.t.Helper()
+	var list corev1.PodList
+	if err := ns.List(ns.t.Context(), &list, client.InNamespace(ns.name), client.MatchingLabels(resources.Selector(sim, c))); err != nil {
+		ns.t.Fatal(err)
+	}
+	return list.Items
+}
+
+// untilPods waits until a component has so many pods, all of them ready.
+func (ns *namespace) untilPods(sim *v1alpha1.ParkingSimulation, c resources.Component, count int, timeout time.Duration) {
+	ns.t.Helper()
+	ns.eventually(fmt.Sprintf("%d %s pods are ready", count, c), timeout, func() error {
+		pods := ns.pods(sim, c)
+		ready := 0
+		for _, pod := range pods {
+			if isReady(&pod) {
+				ready++
+			}
+		}
+		if len(pods) != count || ready != count {
+			return fmt.Errorf("there are %d, and %d are ready", len(pods), ready)
+		}
+		return nil
+	})
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// incarnations tells which pods and containers there are: any that is replaced or restarted differs.
+func (ns *namespace) incarnations() map[string]string {
+	ns.t.Helper()
+	var list corev1.PodList
+	if err := ns.List(ns.t.Context(), &list, client.InNamespace(ns.name)); err != nil {
+		ns.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, pod := range list.Items {
+		for _, c := range pod.Status.ContainerStatuses {
+			all[pod.Name+"/"+c.Name] = fmt.Sprintf("%s, %d restarts", pod.UID, c.RestartCount)
+		}
+	}
+	return all
+}
+
+// metric sums the samples of a metric over the pods of a component.
+func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name string) (float64, error) {
+	sum := 0.0
+	for _, pod := range ns.pods(sim, c) {
+		text, err := ns.set.CoreV1().Pods(ns.name).ProxyGet("http", pod.Name, "8080", "/metrics", nil).DoRaw(ns.t.Context())
+		if err != nil {
+			return 0, err
+		}
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+		if err != nil {
+			return 0, err
+		}
+		family, ok := families[name]
+		if !ok {
+			return 0, fmt.Errorf("pod %s has no metric %s", pod.Name, name)
+		}
+		for _, m := range family.Metric {
+			sum += sample(m)
+		}
+	}
+	return sum, nil
+}
+
+func sample(m *dto.Metric) float64 {
+	return m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
+}
+
+// warning is the reason of a warning event, and a part of its message.
+type warning struct{ reason, message string }
+
+// alwaysExpected are warnings that are in order.
+var alwaysExpected = []warning{
+	// Programs take a moment until they listen, and servers until they serve; readiness is for that.
+	{"Unhealthy", "Readiness probe failed"},
+	// A pod ends while it is asked.
+	{"Unhealthy", "context canceled"},
+	// A pod comes before the volume that is made for its claim.
+	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
+	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
+	// Several controllers write to a new claim; whichever loses tries again.
+	{"FailedUpdate", "the object has been modified"},
+	{"ProvisioningFailed", "the object has been modified"},
+	// The API server checks its addresses every few minutes, and may meet a Service that is being made.
+	{"ClusterIPNotAllocated", "repairing"},
+	// The disruption controller meets a pod whose Deployment is being deleted.
+	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
+}
+
+// checkWarnings fails the test for every warning that nobody expects.
+func (ns *namespace) checkWarnings(ctx context.Context) {
+	ns.t.Helper()
+	warnings, err := ns.warnings(ctx, ns.name, ns.expected)
+	if err != nil {
+		ns.t.Error(err)
+	}
+	for _, warning := range warnings {
+		ns.t.Error(warning)
+	}
+}
+
+// warnings returns the warning events of a namespace but those that are expected.
+func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
+	var events corev1.EventList
+	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {
+		return nil, err
+	}
+	expected = slices.Concat(alwaysExpected, expected)
+	var all []string
+	for _, event := range events.Items {
+		isExpected := slices.ContainsFunc(expected, func(w warning) bool {
+			return event.Reason == w.reason && strings.Contains(event.Message, w.message)
+		})
+		if event.Type == corev1.EventTypeWarning && !isExpected {
+			all = append(all, fmt.Sprintf("warning about %s %s: %s: %s", event.InvolvedObject.Kind, event.InvolvedObject.Name, event.Reason, event.Message))
+		}
+	}
+	return all, nil
+}
+
+// leftovers names every object in the namespace but those that are in every namespace, and events.
+func (ns *namespace) leftovers() ([]string, error) {
+	lists, err := ns.set.Discovery().ServerPreferredNamespacedResources()
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, list := range lists {
+		version, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			return nil, err
+		}
+		for _, resource := range list.APIResources {
+			if !slices.Contains(resource.Verbs, "list") || resource.Name == "events" {
+				continue
+			}
+			objects, err := ns.metadata.Resource(version.WithResource(resource.Name)).Namespace(ns.name).List(ns.t.Context(), metav1.ListOptions{})
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", resource.Name, err)
+			}
+			for _, object := range objects.Items {
+				name := resource.Name + "/" + object.Name
+				if name != "configmaps/kube-root-ca.crt" && name != "serviceaccounts/default" {
+					left = append(left, name)
+				}
+			}
+		}
+	}
+	return left, nil
+}
+
+// remove deletes a simulation and waits until nothing of it is left.
+func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
+	ns.t.Helper()
+	if err := ns.Delete(ns.t.Context(), sim); err != nil {
+		ns.t.Fatal(err)
+	}
+	ns.eventually("nothing is left of "+sim.Name, 3*time.Minute, func() error {
+		left, err := ns.leftovers()
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("left: %s", strings.Join(left, ", "))
+		}
+		return err
+	})
+}
+
+// describe logs what a person would look at.
+func (ns *namespace) describe(ctx context.Context) {
+	var sims v1alpha1.ParkingSimulationList
+	if err := ns.List(ctx, &sims, client.InNamespace(ns.name)); err == nil {
+		for _, sim := range sims.Items {
+			text, _ := json.MarshalIndent(sim.Status, "", "  ")
+			ns.t.Logf("status of %s:\n%s", sim.Name, text)
+		}
+	}
+	for _, arguments := range [][]string{
+		{"get", "pods", "-o", "wide"},
+		{"get", "events", "--sort-by=.lastTimestamp"},
+		{"logs", "--all-containers", "--prefix", "--tail=15", "--selector=" + resources.SimulationLabel},
+	} {
+		cmd := exec.CommandContext(ctx, repository+"/.tools/bin/kubectl", append(arguments, "--namespace", ns.name)...)
+		out, _ := cmd.CombinedOutput()
+		ns.t.Logf("kubectl %s\n%s", strings.Join(arguments, " "), out)
+	}
+}
