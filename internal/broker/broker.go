@@ -8,11 +8,14 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -121,10 +124,29 @@ type Settler interface {
 
 // Reason says why a message was dead-lettered.
 type Reason struct {
-	// Stage is the stage of the pipeline that refused the message: parse, summarize or post.
+	// Stage is the stage of the pipeline that refused the message: parse, summarize, post or panic; or
+	// StageBroker.
 	Stage string
 	// Detail is one sentence for a person. Implementations cut it to 1024 bytes.
 	Detail string
+}
+
+// StageBroker is the stage of a message that the broker dead-lettered on its own account.
+const StageBroker = "broker"
+
+// String returns <stage>: <detail>, on one line.
+func (r Reason) String() string {
+	text := r.Stage
+	if r.Detail != "" {
+		text += ": " + r.Detail
+	}
+	return strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
+}
+
+// ReasonCount says how many messages were dead-lettered for one reason.
+type ReasonCount struct {
+	Reason Reason
+	Count  int64
 }
 
 // MaxDetail is the longest Reason.Detail, in bytes.
@@ -146,6 +168,22 @@ func cut(text string, limit int) string {
 	return text[:limit]
 }
 
+// CountReasons gathers equal reasons and returns at most limit of them, the most frequent first.
+func CountReasons(reasons iter.Seq[Reason], limit int) []ReasonCount {
+	counts := map[Reason]int64{}
+	for r := range reasons {
+		counts[r]++
+	}
+	all := make([]ReasonCount, 0, len(counts))
+	for r, n := range counts {
+		all = append(all, ReasonCount{Reason: r, Count: n})
+	}
+	slices.SortFunc(all, func(a, b ReasonCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason.String(), b.Reason.String()))
+	})
+	return all[:min(limit, len(all))]
+}
+
 // Depths are message counts of a simulation's queues, for telling whether it is at rest.
 type Depths struct {
 	// Ready counts messages waiting in the entry and exit queues; those delivered but not yet settled are
@@ -162,6 +200,9 @@ type Topology interface {
 	Declare(ctx context.Context) error
 	// Depths counts the messages in the simulation's queues.
 	Depths(ctx context.Context) (Depths, error)
+	// DeadLetterReasons returns the reasons in the dead-letter queue, at most limit of them and the most
+	// frequent first. It looks into a bounded number of messages and leaves them where they are.
+	DeadLetterReasons(ctx context.Context, limit int) ([]ReasonCount, error)
 	// Delete removes every exchange and queue of the simulation, with the messages in them.
 	Delete(ctx context.Context) error
 }

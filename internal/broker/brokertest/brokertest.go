@@ -59,6 +59,7 @@ func Run(t *testing.T, factory Factory) {
 		{"a message that is retried comes back after the delay with one more attempt", retries},
 		{"a message that is dead-lettered is kept as it was with the reason", deadLetters},
 		{"a reason that is too long is cut", cutsReasons},
+		{"the reasons of dead letters are counted and the letters left", countsReasons},
 		{"moving a message with a context that has ended leaves it unsettled", movesNothingWithEndedContext},
 		{"no more than the prefetch is unsettled at a time", honoursPrefetch},
 		{"a message that takes long does not stall the others", doesNotStall},

@@ -3,6 +3,9 @@ package brokertest
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
 )
@@ -32,6 +35,31 @@ func countsDepths(t *testing.T, s *subject) {
 		t.Fatal(err)
 	}
 	s.awaitDepths(t, broker.Depths{Ready: 1, Retry: 1, Dead: 1})
+}
+
+func countsReasons(t *testing.T, s *subject) {
+	reasons := func(limit int, want ...broker.ReasonCount) {
+		t.Helper()
+		got, err := s.Broker.DeadLetterReasons(t.Context(), limit)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Errorf("the reasons of dead letters: %v (-want +got):\n%s", err, diff)
+		}
+	}
+	reasons(10)
+	parse, post := broker.Reason{Stage: "parse", Detail: "it is «no» JSON"}, broker.Reason{Stage: "post", Detail: "refused"}
+	deliveries, _ := s.consume(t, entries(), 10)
+	for i, reason := range []broker.Reason{post, parse, parse} {
+		s.publish(t, entries(), message(i))
+		if err := receive(t, deliveries).Settler.DeadLetter(t.Context(), reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.awaitDepths(t, broker.Depths{Dead: 3})
+	for range 2 { // they stay where they are
+		reasons(10, broker.ReasonCount{Reason: parse, Count: 2}, broker.ReasonCount{Reason: post, Count: 1})
+		s.awaitDepths(t, broker.Depths{Dead: 3})
+	}
+	reasons(1, broker.ReasonCount{Reason: parse, Count: 2})
 }
 
 func deletes(t *testing.T, s *subject) {
@@ -79,6 +107,8 @@ func refusesAfterClose(t *testing.T, s *subject) {
 	assertError(t, "consume", err, broker.ErrClosed)
 	_, err = s.Broker.Depths(t.Context())
 	assertError(t, "depths", err, broker.ErrClosed)
+	_, err = s.Broker.DeadLetterReasons(t.Context(), 1)
+	assertError(t, "the reasons of dead letters", err, broker.ErrClosed)
 	assertError(t, "declare", s.Broker.Declare(t.Context()), broker.ErrClosed)
 	assertError(t, "delete", s.Broker.Delete(t.Context()), broker.ErrClosed)
 	assertError(t, "close", s.Broker.Close(), broker.ErrClosed)

@@ -48,3 +48,12 @@ func (l *deadLetters) clear() {
 	defer l.mu.Unlock()
 	l.total, l.latest = 0, nil
 }
+
+// reasons goes through why the latest are dead.
+func (l *deadLetters) reasons(yield func(broker.Reason) bool) {
+	for _, letter := range l.all() {
+		if !yield(letter.Reason) {
+			return
+		}
+	}
+}

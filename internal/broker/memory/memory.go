@@ -173,6 +173,14 @@ func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	return depths, nil
 }
 
+// DeadLetterReasons counts the reasons of the latest dead letters.
+func (b *Broker) DeadLetterReasons(_ context.Context, limit int) ([]broker.ReasonCount, error) {
+	if b.isClosed() {
+		return nil, broker.ErrClosed
+	}
+	return broker.CountReasons(b.dead.reasons, limit), nil
+}
+
 // Delete removes every message; those that are being delivered cannot be settled any more.
 func (b *Broker) Delete(context.Context) error {
 	if b.isClosed() {

@@ -1,0 +1,79 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+)
+
+// What is looked into of the dead-letter queue: no more messages than this, and no more bytes.
+const (
+	maxExamined      = 1000
+	maxExaminedBytes = 64 << 20
+)
+
+// DeadLetterReasons counts the reasons in the headers of dead letters. It gets these from their queue, the
+// oldest first, and gives them back. It tries once.
+func (b *Broker) DeadLetterReasons(ctx context.Context, limit int) (counts []broker.ReasonCount, err error) {
+	err = b.administer(ctx, func(admin *administration) error {
+		reasons, err := admin.deadReasons(b.topology.dead())
+		counts = broker.CountReasons(slices.Values(reasons), limit)
+		return err
+	})
+	return counts, err
+}
+
+func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err error) {
+	var last amqp.Delivery
+	for size := 0; len(reasons) < maxExamined && size < maxExaminedBytes; size += len(last.Body) {
+		letter, found, err := a.channel.Get(dead.queue, false)
+		switch {
+		case isNotFound(err):
+			return nil, a.open() // the server has closed the channel with its answer
+		case err != nil:
+			return nil, fmt.Errorf("look into queue %s: %w", dead.queue, err)
+		case !found:
+			return reasons, a.giveBack(dead, last)
+		}
+		last = letter
+		reasons = append(reasons, reasonIn(letter.Headers))
+	}
+	return reasons, a.giveBack(dead, last)
+}
+
+// giveBack returns everything up to the last delivery.
+func (a *administration) giveBack(dead route, last amqp.Delivery) error {
+	if last.DeliveryTag == 0 {
+		return nil
+	}
+	if err := a.channel.Nack(last.DeliveryTag, true, true); err != nil {
+		return fmt.Errorf("give back what was looked into of queue %s: %w", dead.queue, err)
+	}
+	return nil
+}
+
+// reasonIn reads why a message is dead: as a processor has put it, or as the broker has.
+func reasonIn(headers amqp.Table) broker.Reason {
+	stage, _ := headers[event.HeaderStage].(string)
+	detail, _ := headers[event.HeaderReason].(string)
+	if stage == "" {
+		return broker.Reason{Stage: broker.StageBroker, Detail: deathIn(headers)}.Bounded()
+	}
+	return broker.Reason{Stage: stage, Detail: detail}.Bounded()
+}
+
+// deathIn reads why the broker has dead-lettered a message, the latest time.
+func deathIn(headers amqp.Table) string {
+	deaths, _ := headers["x-death"].([]any)
+	if len(deaths) == 0 {
+		return ""
+	}
+	latest, _ := deaths[0].(amqp.Table)
+	reason, _ := latest["reason"].(string)
+	return reason
+}
