@@ -280,7 +280,7 @@ func (c *claimer) release(ctx context.Context) {
 			n++
 		}
 		if err := c.releaseClaim(ctx, token, plates); err != nil {
-			c.log.Warn("Claimed plates could not be given back: their cars stay until they expire",
+			c.log.Warn("claimed plates could not be given back: their cars stay until they expire",
 				"partition", c.partition, "plates", len(c.held), "error", err)
 			return
 		}

@@ -156,7 +156,7 @@ func (g *Generator) matchedRate() float64 {
 // with: another seed could let two parked cars have the same plate.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
-		g.log.Warn("A running generator keeps its seed and partitions; create another simulation to change them",
+		g.log.Warn("a running generator keeps its seed and partitions; create another simulation to change them",
 			"seed", g.seed, "partitions", g.partitions)
 	}
 	g.plan.Store(p)

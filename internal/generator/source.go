@@ -105,7 +105,7 @@ func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 func (e *exits) reportPool(ctx context.Context) {
 	plates, err := e.store.PoolSize(ctx)
 	if err != nil {
-		e.log.Debug("The pool was not measured", "error", err)
+		e.log.Debug("the pool was not measured", "error", err)
 		return
 	}
 	e.metrics.pool.Set(float64(plates))
@@ -119,7 +119,7 @@ func (e *exits) reportStarved(ctx context.Context) {
 		return
 	}
 	if err := e.store.CountStarved(ctx, e.run, total); err != nil {
-		e.log.Debug("Starved draws were not reported", "error", err)
+		e.log.Debug("starved draws were not reported", "error", err)
 	}
 }
 

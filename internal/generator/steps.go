@@ -45,16 +45,18 @@ func (s *steps) take(ctx context.Context, partition int, what string, step func(
 		switch {
 		case err == nil:
 			if failed {
-				s.log.Info("The store answers again", "step", what, "partition", partition)
+				s.log.Info("a step that had failed is taken", "step", what, "partition", partition)
 			}
 			return nil
 		case errors.As(err, new(finalError)) || ctx.Err() != nil:
 			return fmt.Errorf("%s in partition %d: %w", what, partition, err)
 		case errors.Is(err, store.ErrRolledBack):
-			s.log.Info("The store restarted, taking a step again", "step", what, "partition", partition)
+			s.log.Info("the store restarted, taking a step again", "step", what, "partition", partition)
+		case errors.Is(err, store.ErrUnavailable): // which the store logs itself
+			s.log.Debug("a step in the store failed and is tried until it succeeds", "step", what, "partition", partition, "error", err)
 		case !failed:
 			failed = true
-			s.log.Warn("A step in the store failed and is tried until it succeeds",
+			s.log.Warn("a step in the store failed and is tried until it succeeds",
 				"step", what, "partition", partition, "error", err)
 		}
 		if err := sleep(ctx, backoff/2+rand.N(backoff/2)); err != nil {
@@ -67,15 +69,12 @@ func (s *steps) take(ctx context.Context, partition int, what string, step func(
 func (s *steps) attempt(ctx context.Context, partition int, step func(context.Context) error) error {
 	mark, err := s.store.Mark(ctx, partition)
 	if err != nil {
-		return fmt.Errorf("observe the store: %w", err)
+		return err
 	}
 	if err := step(ctx); err != nil {
 		return err
 	}
-	if err := s.store.WaitDurable(ctx, partition, mark); err != nil {
-		return fmt.Errorf("wait until the store's log has the step: %w", err)
-	}
-	return nil
+	return s.store.WaitDurable(ctx, partition, mark)
 }
 
 // sleep waits for d, or until ctx ends.

@@ -76,11 +76,25 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 			return Report{}, fmt.Errorf("audit run %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
-	return r.report(counts, outbox), nil
+	// Last, as data may be lost meanwhile.
+	data, err := a.ledger.Dataset(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("ask whether the store has lost data: %w", err)
+	}
+	report := r.report(counts, outbox)
+	report.Partitions = data.Partitions
+	if !data.LostAt.IsZero() {
+		report.DataLostAt = &data.LostAt
+	}
+	return report, nil
 }
 
 // readRun adds the bits of a run's partition to the account.
 func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error {
+	if run.Type == "" { // it is registered, but that is all
+		r.forgotten++
+		return nil
+	}
 	key := runKey{run.Run, run.Partition}
 	known := a.complete[key]
 	if known.chunks*store.ChunkBits > run.Confirmed {
@@ -151,7 +165,7 @@ type account struct {
 	Options
 	entriesConfirmed, matchedConfirmed, unmatchedConfirmed int64
 	entries, exits                                         side
-	runs                                                   int64
+	runs, forgotten                                        int64
 	seenByRun                                              map[string]bool
 	missing                                                int64
 	named                                                  []string
@@ -241,6 +255,7 @@ func (r *account) report(c store.Counts, outbox int64) Report {
 		StrangerMatched:         c.StrangerMatched,
 		EntryNotFound:           c.EntryNotFound,
 		Runs:                    r.runs,
+		ForgottenRuns:           r.forgotten,
 		LostEvents:              r.named,
 	}
 	if r.AtRest {

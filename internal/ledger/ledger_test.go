@@ -220,6 +220,7 @@ func TestAnAuditSaysWhatItCouldNotRead(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
 		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the runs", "Chunk": "partition 1: read chunk 0",
+		"Dataset": "whether the store has lost data",
 	} {
 		m := longRun()
 		m.failing = method
@@ -229,11 +230,28 @@ func TestAnAuditSaysWhatItCouldNotRead(t *testing.T) {
 	}
 }
 
+func TestAnAuditSaysWhatTheStoreHasLost(t *testing.T) {
+	t.Parallel()
+	m := longRun()
+	m.lostAt = time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // of no type, as it is forgotten
+	report, err := Audit(t.Context(), m, Options{AtRest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.DataLostAt == nil || !report.DataLostAt.Equal(m.lostAt) || report.ForgottenRuns != 1 || report.Partitions != 4 {
+		t.Errorf("lost at %v, %d runs forgotten of %d partitions", report.DataLostAt, report.ForgottenRuns, report.Partitions)
+	}
+	if report.Runs != 1 || report.Indeterminate != 10 {
+		t.Errorf("%d runs with %d indeterminate events, want those of the run that is known", report.Runs, report.Indeterminate)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	ms := func(n int64) *time.Duration { d := time.Duration(n) * time.Millisecond; return &d }
 	held := func(n int64) *int64 { return &n }
-	rest := Report{AtRest: true}
+	rest, noon := Report{AtRest: true}, time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	with := func(change func(*Report)) Report { r := rest; change(&r); return r }
 	tests := []struct {
 		name string
@@ -245,6 +263,20 @@ func TestJudge(t *testing.T) {
 			[]string{"the simulation is not at rest: 0 messages wait in queues, 0 wait for another attempt, 0 are in processors, 2 confirmed events are without effect so far"}},
 		{"a message in a queue fails", Input{Report: rest, Depths: broker.Depths{Ready: 1}}, []string{"the simulation is not at rest: 1 message waits in queues"}},
 		{"a message in the retry queue fails", Input{Report: rest, Depths: broker.Depths{Retry: 1}}, []string{"the simulation is not at rest"}},
+		{"a report of a running simulation says what is known of the moment",
+			Input{Report: Report{Outstanding: 2, Matched: 9, SummariesStored: 5, Outbox: 3}, Running: true, InFlight: Unknown, Depths: broker.Depths{Ready: 1}},
+			[]string{"the simulation is running, and nothing is proved before it is at rest; at this moment 1 message waits in queues, 0 wait for another attempt, 2 confirmed events are without effect so far"}},
+		{"what nobody could tell is not said", Input{Report: Report{}, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}},
+			[]string{"the simulation is not at rest: 0 confirmed events are without effect so far"}},
+		{"what nobody could tell does not disturb the rest", Input{Report: rest, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}}, nil},
+		{"an effect taken twice is a fact while it runs", Input{Report: Report{TakenTwice: 1}, Running: true},
+			[]string{"the simulation is running", "1 effect was taken more than once"}},
+		{"lost data are the reason, and what they leave is none",
+			Input{Report: with(func(r *Report) {
+				r.DataLostAt, r.TakenTwice, r.Uncounted, r.Lost, r.Matched, r.Outbox = &noon, 3, 4, 5, 6, 7
+			})},
+			[]string{"the store has lost data of the simulation, which was noticed at 2026-05-17T12:00:00Z: nobody can tell any more which events took effect"}},
+		{"a run that is forgotten is lost data", Input{Report: with(func(r *Report) { r.ForgottenRuns = 1 })}, []string{"the store has lost data of the simulation: nobody"}},
 		{"a message in a processor fails", Input{Report: rest, InFlight: 1}, []string{"the simulation is not at rest"}},
 		{"lost events within the objective pass", Input{Report: with(func(r *Report) { r.Lost = 2; r.MissingEntries = 2 }), Objectives: plan.Objectives{MaxLost: 2}}, nil},
 		{"lost events beyond the objective fail", Input{Report: with(func(r *Report) { r.Lost = 3; r.MissingEntries = 1; r.MissingMatched = 2 }), Objectives: plan.Objectives{MaxLost: 2}},
@@ -260,6 +292,9 @@ func TestJudge(t *testing.T) {
 		{"a summary that the API does not hold fails", Input{Report: with(func(r *Report) { r.Matched, r.SummariesStored = 2, 2 }), SummariesHeld: held(1)},
 			[]string{"the summary API holds 1 summary of this simulation but accepted 2"}},
 		{"a dead letter fails", Input{Report: with(func(r *Report) { r.DeadLettered = 1 })}, []string{"1 event was dead-lettered"}},
+		{"the reasons of dead letters are named", Input{Report: with(func(r *Report) { r.DeadLettered = 3 }),
+			DeadReasons: []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "it is no JSON"}, Count: 2}, {Reason: broker.Reason{Stage: "post"}, Count: 1}}},
+			[]string{"3 events were dead-lettered: 2 × parse: it is no JSON; 1 × post"}},
 		{"a dead letter of the broker's own fails", Input{Report: rest, Depths: broker.Depths{Dead: 2}}, []string{"2 events were dead-lettered"}},
 		{"latencies at their objectives pass", Input{Report: rest, ProcessingP99: ms(5), EndToEndP99: ms(1000),
 			Objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}}, nil},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -37,6 +38,7 @@ type model struct {
 	skewed  store.Counts // added to the counters without any cause
 	reads   []int64      // the chunks that were read
 	failing string       // the method that fails
+	lostAt  time.Time
 }
 
 func (m *model) fails(method string) error {
@@ -121,6 +123,10 @@ func (m *model) Chunk(_ context.Context, r store.Run, index int64) (store.Chunk,
 		}
 	}
 	return c, m.fails("Chunk")
+}
+
+func (m *model) Dataset(context.Context) (store.Dataset, error) {
+	return store.Dataset{Partitions: 4, LostAt: m.lostAt}, m.fails("Dataset")
 }
 
 func setBit(bitmap []byte, bit int64) []byte {

@@ -1,5 +1,7 @@
 package ledger
 
+import "time"
+
 // Report is the account of a simulation: what its generators know to be published, what took effect,
 // and the differences. Every number is counted where it happens or from the bits of the events; none is
 // inferred from what it is compared with.
@@ -55,8 +57,15 @@ type Report struct {
 	StrangerMatched int64 `json:"strangerMatched"`
 	EntryNotFound   int64 `json:"entryNotFound"`
 
-	// Runs counts the generator processes that ever published.
-	Runs int64 `json:"runs"`
+	// Runs counts the generator processes that ever published, ForgottenRuns those of them of whose events in
+	// some partition the store has no record any more.
+	Runs          int64 `json:"runs"`
+	ForgottenRuns int64 `json:"forgottenRuns,omitempty"`
+	// Partitions is with how many partitions the simulation was begun, as far as the store knows.
+	Partitions int `json:"partitions,omitempty"`
+	// DataLostAt is when a process noticed that data were gone from the store which had been durable. No
+	// number above then tells of the whole simulation.
+	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
 	// LostEvents holds the identifiers of the first lost events, in the order of runs.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }

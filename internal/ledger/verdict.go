@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
@@ -27,9 +28,14 @@ type Verdict struct {
 type Input struct {
 	Report     Report
 	Objectives plan.Objectives
-	// Depths are the messages left in the simulation's queues, InFlight those that processors still hold.
+	// Running says that the ledger moved while it was read: a report is then a moment's view.
+	Running bool
+	// Depths are the messages left in the simulation's queues, InFlight those that processors still hold;
+	// Unknown where nobody could tell.
 	Depths   broker.Depths
 	InFlight int64
+	// DeadReasons are why messages were dead-lettered, as far as the dead letters were looked into.
+	DeadReasons []broker.ReasonCount
 	// ProcessingP99 and EndToEndP99 are the measured latencies; nil means that nothing was measured, and
 	// then no objective is held against them.
 	ProcessingP99 *time.Duration
@@ -39,10 +45,16 @@ type Input struct {
 	SummariesHeld *int64
 }
 
+// NamedReasons is how many reasons of dead letters a verdict is to name.
+const NamedReasons = 20
+
+// Unknown stands for a number of messages that nobody could tell.
+const Unknown = -1
+
 // Judge applies every check and gathers the reasons of those that fail, in their order.
 func Judge(in Input) Verdict {
 	v := Verdict{Outcome: Pass, Reasons: []string{}}
-	for _, check := range checks() {
+	for _, check := range checks(in) {
 		if reason, failed := check(in); failed {
 			v.Outcome = Fail
 			v.Reasons = append(v.Reasons, reason)
@@ -55,10 +67,28 @@ func Judge(in Input) Verdict {
 type check func(Input) (reason string, failed bool)
 
 // checks lists what has to hold, causes before their consequences.
-func checks() []check {
-	return []check{
+func checks(in Input) []check {
+	list := []check{
 		// An event that still waits somewhere may yet take effect, or not: nothing is proved before rest.
 		restWasReached,
+		// What a store has lost it cannot testify to.
+		dataKept,
+	}
+	if in.Report.dataKept() {
+		list = append(list, ledgerChecks(in.Running)...)
+	}
+	return append(list,
+		// A dead letter is an event that could not be processed.
+		nothingDeadLettered,
+		// The objectives are the user's.
+		processingInTime,
+		effectInTime,
+	)
+}
+
+// ledgerChecks lists what has to hold in a ledger that is complete.
+func ledgerChecks(running bool) []check {
+	list := []check{
 		// Every event that the broker took responsibility for has to take effect.
 		nothingLost,
 		// Nothing may count twice, however often it was delivered.
@@ -69,30 +99,52 @@ func checks() []check {
 		intentsKept,
 		// An exit whose plate was claimed from an entry has to meet that entry.
 		nothingUnexpected,
+	}
+	if running {
+		return list // those below compare numbers that were not read at the same moment
+	}
+	return append(list,
 		// A visit that ended has to reach the summary API.
 		outboxEmpty,
 		// Each ended visit makes exactly one summary.
 		oneSummaryPerVisit,
 		// The API's own count is the only one that this system does not keep itself.
 		summariesHeld,
-		// A dead letter is an event that could not be processed.
-		nothingDeadLettered,
-		// The objectives are the user's.
-		processingInTime,
-		effectInTime,
-	}
+	)
 }
 
 func restWasReached(in Input) (string, bool) {
-	waiting := in.Depths.Ready + in.Depths.Retry
-	if in.Report.AtRest && waiting == 0 && in.InFlight == 0 {
+	waiting := max(in.Depths.Ready, 0) + max(in.Depths.Retry, 0)
+	if in.Report.AtRest && waiting == 0 && max(in.InFlight, 0) == 0 {
 		return "", false
 	}
-	return fmt.Sprintf("the simulation is not at rest: %s in queues, %s for another attempt, %s in processors, %s without effect so far",
-		count(in.Depths.Ready, "message waits", "messages wait"),
-		count(in.Depths.Retry, "waits", "wait"),
-		count(in.InFlight, "is", "are"),
-		count(in.Report.Outstanding, "confirmed event is", "confirmed events are")), true
+	var parts []string
+	part := func(n int64, one, many string) {
+		if n != Unknown {
+			parts = append(parts, count(n, one, many))
+		}
+	}
+	part(in.Depths.Ready, "message waits in queues", "messages wait in queues")
+	part(in.Depths.Retry, "waits for another attempt", "wait for another attempt")
+	part(in.InFlight, "is in processors", "are in processors")
+	part(in.Report.Outstanding, "confirmed event is without effect so far", "confirmed events are without effect so far")
+	state := "the simulation is not at rest: "
+	if in.Running {
+		state = "the simulation is running, and nothing is proved before it is at rest; at this moment "
+	}
+	return state + strings.Join(parts, ", "), true
+}
+
+// dataKept reports whether the store still has whatever it had.
+func (r *Report) dataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
+
+func dataKept(in Input) (string, bool) {
+	what := "the store has lost data of the simulation"
+	if at := in.Report.DataLostAt; at != nil {
+		what += ", which was noticed at " + at.Format(time.RFC3339)
+	}
+	return what + ": nobody can tell any more which events took effect, or how often; let it keep its data, with " +
+		"appendonly yes and maxmemory-policy noeviction, and run the simulation again", !in.Report.dataKept()
 }
 
 func nothingLost(in Input) (string, bool) {
@@ -149,7 +201,19 @@ func summariesHeld(in Input) (string, bool) {
 func nothingDeadLettered(in Input) (string, bool) {
 	// The broker dead-letters on its own what was delivered too often, which no processor counts.
 	dead := max(in.Report.DeadLettered, in.Depths.Dead)
-	return count(dead, "event was", "events were") + " dead-lettered; the headers of each say why", dead > 0
+	said := count(dead, "event was", "events were") + " dead-lettered"
+	if len(in.DeadReasons) == 0 {
+		return said + "; the headers of each say why", dead > 0
+	}
+	reasons, named := make([]string, 0, len(in.DeadReasons)), int64(0)
+	for _, r := range in.DeadReasons {
+		reasons = append(reasons, fmt.Sprintf("%d × %.200s", r.Count, r.Reason))
+		named += r.Count
+	}
+	if named < dead {
+		reasons = append(reasons, "others")
+	}
+	return said + ": " + strings.Join(reasons, "; "), dead > 0
 }
 
 func processingInTime(in Input) (string, bool) {

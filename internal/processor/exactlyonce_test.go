@@ -309,7 +309,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 		complain("%d of %d exits of strangers took effect", sum, p.exitsOfStrangers)
 	}
 	// What depends on when things happened is taken as it is.
-	want.Runs, want.DuplicatesSuppressed = got.Runs, got.DuplicatesSuppressed
+	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
 	want.StrangerMatched, want.EntryNotFound = got.StrangerMatched, got.EntryNotFound
 	want.SummariesStored = int64(len(p.summaries)) + got.StrangerMatched
 	want.Outbox = 1 // the rejected one

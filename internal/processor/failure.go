@@ -29,6 +29,10 @@ func Stages() []Stage {
 	return []Stage{StageParse, StageStore, StageSummarize, StagePost, StageSettle, StagePanic}
 }
 
+// speaksForItself reports whether what is said of a refused message at this stage are our own words, which
+// quote no plate.
+func (s Stage) speaksForItself() bool { return s == StageParse || s == StageSummarize }
+
 // Failure says at which stage a message failed and whether processing it again is of use.
 type Failure struct {
 	Stage Stage

@@ -373,6 +373,28 @@ func TestRefusedMessageIsQuotedForDebuggingOnly(t *testing.T) {
 	}
 }
 
+func TestTheLogSaysWhyAMessageIsRefusedInOurOwnWords(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("entry event: field id: empty"))), nil)
+	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
+	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
+	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "field id: empty") {
+		t.Errorf("logged %q, want the reason in it", got)
+	}
+}
+
+func TestOutagesOfTheStoreAreLeftToTheStoreToLog(t *testing.T) {
+	t.Parallel()
+	log := new(lockedBuffer)
+	r := newRig(t, 1, answer(outcomeNone, Transient(StageStore, "", store.ErrUnavailable)), nil)
+	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
+	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
+	if got := log.String(); got != "" {
+		t.Errorf("logged %q", got)
+	}
+}
+
 func expectFailure(t *testing.T, err error, stage Stage, permanent bool, id string) {
 	t.Helper()
 	f, ok := errors.AsType[*Failure](err)

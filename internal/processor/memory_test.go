@@ -133,7 +133,7 @@ func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	if duplicates {
 		want.DuplicatesSuppressed = got.DuplicatesSuppressed
 	}
-	want.Runs = got.Runs
+	want.Runs, want.Partitions = got.Runs, got.Partitions
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the ledger (-want +got):\n%s", diff)
 	}

@@ -227,23 +227,28 @@ func (p *pipeline) settled(ctx context.Context, d *broker.Delivery, err error) {
 	}
 }
 
-// fail counts a failure and reports it. Why a message is refused may quote the message, and so is for the
-// header of the dead letter and the debug log alone.
+// fail counts a failure and reports it, but for outages of the store, which logs them itself. What others say
+// of a message may quote it, and so is for the header of the dead letter and the debug log alone.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.instruments.failed(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
 		return // not a fault: the time to drain is over
 	}
 	about := problem{level: slog.LevelWarn, message: "processing failed and is tried again", eventType: p.eventType, stage: f.Stage}
-	detail := f.Err.Error()
+	detail := broker.Reason{Detail: f.Err.Error()}.Bounded().Detail
 	if f.permanent {
 		about.message = "message dead-lettered; its header " + event.HeaderReason + " says why"
-		detail = ""
+		if !f.Stage.speaksForItself() {
+			detail = ""
+		}
 		p.log.LogAttrs(ctx, slog.LevelDebug, "message refused", slog.String("stage", string(f.Stage)),
 			slog.String("id", f.EventID), slog.Any("error", f.Err))
 	}
-	if f.Stage == StagePanic {
+	switch {
+	case f.Stage == StagePanic:
 		about.level = slog.LevelError
+	case errors.Is(f.Err, store.ErrUnavailable):
+		about.level = slog.LevelDebug
 	}
 	p.reporter.report(about, detail)
 }
@@ -260,5 +265,5 @@ func (p *pipeline) reportOutcome(o Outcome) {
 
 // reportRollback reports that effects may be lost and are taken again.
 func (p *pipeline) reportRollback() {
-	p.reporter.report(problem{level: slog.LevelWarn, message: "the store restarted; events that it may have lost are processed again", eventType: p.eventType}, "")
+	p.reporter.report(problem{level: slog.LevelInfo, message: "the store restarted; events that it may have lost are processed again", eventType: p.eventType}, "")
 }

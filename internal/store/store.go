@@ -20,8 +20,12 @@ var (
 	// ErrRolledBack is returned by a durability wait when the server restarted, or may have, since the
 	// mark was taken: effects since then may be gone, and each step since then must be taken again.
 	ErrRolledBack = errors.New("the store restarted and may have lost its latest effects; take the step again")
-	// ErrUnavailable wraps every failure to reach the store; the step may or may not have been taken.
+	// ErrUnavailable wraps every failure to reach the store; the step may or may not have been taken. An
+	// implementation on a server logs by itself when that begins and when it is over.
 	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrOtherPartitions is returned by Mark when the simulation was begun with another number of partitions:
+	// its events would be looked for where they are not.
+	ErrOtherPartitions = errors.New("the simulation was begun with another number of partitions")
 )
 
 // MaxOutstanding is the number of sequence numbers that a generator may have beyond its durable
@@ -211,7 +215,8 @@ type Mark struct {
 
 // Durability tells when effects survive a crash of the store's server process.
 type Durability interface {
-	// Mark returns the latest observation of the partition's server, without I/O once there was one.
+	// Mark returns the latest observation of the partition's server, without I/O once there was one. The
+	// first of a simulation records with how many partitions it begins.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable returns nil once every effect in the partition that was answered before the call
 	// survives a crash of the server process, ErrRolledBack when the server is no longer the one that mark
@@ -234,6 +239,14 @@ type Counts struct {
 	StrangerEntries int64
 	StrangerMatched int64
 	EntryNotFound   int64
+}
+
+// Dataset is what the store knows of the simulation's data as a whole.
+type Dataset struct {
+	// Partitions is with how many partitions the simulation was begun; 0 when the store has nothing of it.
+	Partitions int
+	// LostAt is when a process noticed that what had been durable was gone; the zero time if none did.
+	LostAt time.Time
 }
 
 // Run is what the store knows of one run in one partition.
@@ -270,6 +283,8 @@ type Ledger interface {
 	Chunk(ctx context.Context, r Run, index int64) (Chunk, error)
 	// Outbox counts summaries that wait to be accepted, in all partitions.
 	Outbox(ctx context.Context) (int64, error)
+	// Dataset describes the data that the others read, with however many partitions it was begun.
+	Dataset(ctx context.Context) (Dataset, error)
 }
 
 // Store is everything an implementation offers.

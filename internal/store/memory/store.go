@@ -225,6 +225,14 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return p.chunk(r.Run, index), nil
 }
 
+// Dataset describes the data, which last as long as the process.
+func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
+	if err := s.ready(ctx, "describe the data"); err != nil {
+		return store.Dataset{}, err
+	}
+	return store.Dataset{Partitions: len(s.partitions)}, nil
+}
+
 // Ping reports whether the store is open.
 func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx, "ping the store") }
 

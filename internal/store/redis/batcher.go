@@ -27,6 +27,8 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
+	// answered is called when the server took a step.
+	answered func()
 	// stopped ends with Close.
 	stopped context.Context
 	stop    context.CancelFunc
@@ -38,8 +40,8 @@ type batcher struct {
 	closed  bool
 }
 
-func newBatcher(client goredis.UniversalClient, m *metrics) *batcher {
-	b := &batcher{client: client, metrics: m}
+func newBatcher(client goredis.UniversalClient, m *metrics, answered func()) *batcher {
+	b := &batcher{client: client, metrics: m, answered: answered}
 	b.stopped, b.stop = context.WithCancel(context.Background())
 	b.arrived.L = &b.mu
 	for range maxPipelines {
@@ -157,6 +159,9 @@ func (b *batcher) execute(batch []*call) {
 	b.metrics.observeRoundTrip(time.Since(start))
 	for _, c := range batch {
 		c.err = c.outcome(err)
+	}
+	if len(batch) > 0 && batch[0].err == nil {
+		b.answered()
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -30,7 +31,7 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	}
 	epoch, err := s.observer(p).epoch(ctx)
 	if err != nil {
-		return store.Mark{}, s.failure(ctx, doing, err)
+		return store.Mark{}, s.fault(ctx, partObservation, doing, err)
 	}
 	return store.Mark{Epoch: epoch}, nil
 }
@@ -49,7 +50,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	case errors.Is(err, store.ErrRolledBack):
 		return fmt.Errorf("%s: %w", doing, err)
 	default:
-		return s.failure(ctx, doing, err)
+		return s.fault(ctx, partObservation, doing, err)
 	}
 }
 
@@ -66,7 +67,12 @@ type observation struct {
 	rewrites rewrites
 	// written is the length of the file, and appended that of everything answered by now, in bytes.
 	written, appended int64
+	// data is what the server has of the simulation.
+	data glimpse
 }
+
+// look asks a server what an observation consists of.
+type look func(context.Context) (observation, error)
 
 // rewrites changes at least once whenever the file is rewritten, which makes it shorter.
 type rewrites struct {
@@ -77,7 +83,11 @@ type rewrites struct {
 // wait when it begins. It observes only while someone waits: at once, but not more often than every
 // observationGap.
 type observer struct {
-	info    func(context.Context) (server, persistence string, err error)
+	look    look
+	dataset *dataset
+	// inspect is called with each process of the server that is observed, at first.
+	inspect func(context.Context)
+	outages *outage.Log
 	metrics *metrics
 	logger  *slog.Logger
 
@@ -104,9 +114,9 @@ type waiter struct {
 	answer chan error
 }
 
-// newObserver returns the observer of the server whose INFO the function reads.
-func newObserver(info func(context.Context) (server, persistence string, err error), m *metrics, l *slog.Logger) *observer {
-	o := &observer{info: info, metrics: m, logger: l, arrived: make(chan struct{}, 1)}
+// start observes whenever someone waits, until shut.
+func (o *observer) start() *observer {
+	o.arrived = make(chan struct{}, 1)
 	o.stopped, o.stop = context.WithCancel(context.Background())
 	o.done.Go(o.run)
 	return o
@@ -245,14 +255,23 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	return seen.written >= w.target, nil
 }
 
-// observe asks the server.
+// observe asks the server, and notices what changed since it did so last.
 func (o *observer) observe(ctx context.Context) (observation, error) {
-	seen, err := o.ask(ctx)
+	seen, err := o.look(ctx)
 	if err != nil {
 		return observation{}, err
 	}
+	before := o.latest.Load()
+	if err := o.dataset.follow(ctx, before, seen); err != nil {
+		return observation{}, err
+	}
+	o.latest.Store(&seen)
 	o.metrics.observations.Inc()
-	if before := o.latest.Swap(&seen); before != nil && before.epoch != seen.epoch {
+	o.outages.Fine(partConnection, partObservation)
+	if before == nil || before.epoch != seen.epoch {
+		o.inspect(ctx)
+	}
+	if before != nil && before.epoch != seen.epoch {
 		o.metrics.restarts.Inc()
 		o.logger.Warn("the store restarted; steps since the last observation are taken again",
 			"before", before.epoch, "now", seen.epoch)
@@ -260,50 +279,63 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// ask reads the state of the server.
-func (o *observer) ask(ctx context.Context) (observation, error) {
-	server, persistence, err := o.info(ctx)
-	if err != nil {
-		return observation{}, err
-	}
-	return parseObservation(server, persistence)
-}
-
-// infoSource returns a function that reads the sections server and persistence of INFO from the server
-// that holds the partition.
-func (s *Store) infoSource(p *partition) func(context.Context) (server, persistence string, err error) {
+// looker returns what looks at the server that holds the partition.
+func (s *Store) looker(p *partition) look {
 	key := p.key(keyLedger)
-	cluster, ok := s.client.(*goredis.ClusterClient)
-	if !ok {
-		return func(ctx context.Context) (string, string, error) { return readInfo(ctx, s.client, key) }
-	}
-	return func(ctx context.Context) (string, string, error) {
-		node, err := cluster.MasterForKey(ctx, key)
+	return func(ctx context.Context) (observation, error) {
+		node, err := s.nodeOf(ctx, key)
 		if err != nil {
-			return "", "", err
+			return observation{}, err
 		}
-		server, persistence, err := readInfo(ctx, node, key)
-		if goredis.HasErrorPrefix(err, "MOVED") {
+		seen, err := lookAt(ctx, node, key)
+		if cluster, ok := s.client.(*goredis.ClusterClient); ok && goredis.HasErrorPrefix(err, "MOVED") {
 			cluster.ReloadState(ctx)
 		}
-		return server, persistence, err
+		return seen, err
 	}
 }
 
-// readInfo asks the server in the same round trip whether it holds the key: a node of a cluster that has
-// given it away refuses to answer, and its log says nothing of the partition any more.
-func readInfo(ctx context.Context, node goredis.Cmdable, key string) (server, persistence string, err error) {
-	var serverInfo, persistenceInfo *goredis.StringCmd
-	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-		serverInfo = pipe.Info(ctx, "server")
-		persistenceInfo = pipe.Info(ctx, "persistence")
-		pipe.Exists(ctx, key)
+// nodeOf returns the server that holds the key.
+func (s *Store) nodeOf(ctx context.Context, key string) (goredis.Cmdable, error) {
+	if cluster, ok := s.client.(*goredis.ClusterClient); ok {
+		return cluster.MasterForKey(ctx, key)
+	}
+	return s.client, nil
+}
+
+// lookAt asks the server for its state and, in the same round trip, for the ledger: a node of a cluster that
+// has given it away refuses to answer, and its log says nothing of the partition any more.
+func lookAt(ctx context.Context, node goredis.Cmdable, ledger string) (observation, error) {
+	var server, persistence *goredis.StringCmd
+	var fields *goredis.SliceCmd
+	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		server = pipe.Info(ctx, "server")
+		persistence = pipe.Info(ctx, "persistence")
+		fields = pipe.HMGet(ctx, ledger, fieldDataset, "entries", "matched", "unmatched_expected")
 		return nil
 	})
 	if err != nil {
-		return "", "", err
+		return observation{}, err
 	}
-	return serverInfo.Val(), persistenceInfo.Val(), nil
+	seen, err := parseObservation(server.Val(), persistence.Val())
+	if err != nil {
+		return observation{}, err
+	}
+	seen.data, err = parseGlimpse(fields.Val())
+	return seen, err
+}
+
+// parseGlimpse reads the mark of the data and counts of effects.
+func parseGlimpse(fields []any) (glimpse, error) {
+	g := glimpse{mark: text(fields[0])}
+	for _, field := range fields[1:] {
+		n, err := wholeNumber(field)
+		if err != nil {
+			return glimpse{}, fmt.Errorf("read a count of the ledger: %w", err)
+		}
+		g.effects += n
+	}
+	return g, nil
 }
 
 // parseObservation reads the sections server and persistence of INFO.

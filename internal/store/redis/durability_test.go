@@ -65,7 +65,7 @@ func stepIntoBuffer(t *testing.T, s *Store) int64 {
 		if _, err := s.RecordEntry(t.Context(), entryStep(seq)); err != nil {
 			t.Fatal(err)
 		}
-		now, err := s.observers[0].ask(t.Context())
+		now, err := s.observers[0].look(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

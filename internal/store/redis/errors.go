@@ -4,12 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/store"
 )
+
+// The parts of a server whose outages are told apart: it may be reached and not observed, or observed and
+// take no steps.
+const (
+	partConnection  = "connection"
+	partSteps       = "steps"
+	partObservation = "observation"
+)
+
+// answered says that the server took a step.
+func (s *Store) answered() { s.outages.Fine(partConnection, partSteps) }
+
+// fault is failure for what callers try again until it succeeds, so that the outage is logged here.
+func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
+	failure := s.failure(ctx, doing, err)
+	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(err, errClosed) {
+		if !errors.As(err, new(goredis.Error)) {
+			part = partConnection
+		}
+		s.outages.Fault(part, err)
+	}
+	return failure
+}
 
 // failure wraps what went wrong while doing something: a caller's context that ended as it is, a server
 // that refuses the command for good as a refusal, everything else as ErrUnavailable.
@@ -17,6 +42,8 @@ func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
+	case errors.Is(err, store.ErrOtherPartitions):
+		return fmt.Errorf("%s at %s: %w", doing, s.where(), err)
 	case refused(err):
 		return fmt.Errorf("%s: the store at %s refused: %w", doing, s.where(), err)
 	default:
@@ -27,18 +54,89 @@ func (s *Store) failure(ctx context.Context, doing string, err error) error {
 // refused reports whether the server answered with an error that the same command would meet again. The
 // others are states of the server, or of the network, that pass or that an administrator ends.
 func refused(err error) bool {
+	reply := replyIn(err)
+	switch codeOf(reply) {
+	case "",
+		"OOM", "MISCONF", "READONLY", "NOREPLICAS", // it takes no writes
+		"LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", // it is not ready
+		"NOAUTH", "WRONGPASS": // it does not let us in
+		return false
+	}
+	return !strings.HasPrefix(reply, "ERR max number of clients") && !isForbidden(reply)
+}
+
+// replyIn returns the error that the server answered with, "" when it was not the server who failed.
+func replyIn(err error) string {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
-		return false
+		return ""
 	}
-	code, _, _ := strings.Cut(reply.Error(), " ")
-	switch code {
-	case "OOM", "MISCONF", "READONLY", "NOREPLICAS", // it takes no writes
-		"LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", // it is not ready
-		"NOAUTH", "WRONGPASS", "NOPERM": // it does not let us in
-		return false
+	return reply.Error()
+}
+
+// codeOf returns the first word of a reply, which tells errors apart.
+func codeOf(reply string) string {
+	code, _, _ := strings.Cut(reply, " ")
+	return code
+}
+
+// isForbidden reports whether a reply says that the user has not the right to do this, in a script or not.
+func isForbidden(reply string) bool {
+	return codeOf(reply) == "NOPERM" || strings.HasPrefix(reply, "ERR The user executing the script can't")
+}
+
+// explain adds the remedy to a failure to reach the server, on its line.
+func (s *Store) explain(err error) error {
+	if remedy := remedyOf(err); remedy != "" {
+		return fmt.Errorf("%w; %s", err, remedy)
 	}
-	return !strings.HasPrefix(reply.Error(), "ERR max number of clients")
+	return err
+}
+
+func remedyOf(err error) string {
+	if reply := replyIn(err); reply != "" {
+		return replyRemedy(reply)
+	}
+	var name *net.DNSError
+	var network net.Error
+	switch {
+	case errors.As(err, &name):
+		return "correct the host name"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "start Redis there, or correct the host or port"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return "see that Redis runs there, with TLS just if the URI says rediss, and that no firewall or network policy is in between"
+	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+		return "see that the port speaks TLS, and that ca.crt holds the certificate of the CA that signed the server's"
+	case errors.Is(err, store.ErrUnavailable):
+		return "see that the port is Redis's, and whether it wants TLS (rediss)"
+	}
+	return ""
+}
+
+func replyRemedy(reply string) string {
+	switch codeOf(reply) {
+	case "NOAUTH":
+		return "put user and password into the URI, redis://user:password@host, or into the Secret"
+	case "WRONGPASS":
+		return "correct the user name or password"
+	case "NOPERM":
+		return "grant the user the command with ACL SETUSER"
+	case "READONLY":
+		return "it is a replica: give the address of the primary"
+	case "OOM":
+		return "its memory is full: raise maxmemory"
+	case "MISCONF":
+		return "it cannot save its data: see its log"
+	case "LOADING":
+		return "it reads its data: try again when it has"
+	case "MOVED", "CLUSTERDOWN":
+		return "it is a node of a cluster: add cluster=true to the URI's parameters, and see CLUSTER INFO"
+	}
+	if strings.HasPrefix(reply, "ERR DB index is out of range") {
+		return "the server has no such database: correct the number in the path of the URI"
+	}
+	return ""
 }
 
 // where names the server without user, password and parameters.

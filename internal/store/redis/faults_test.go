@@ -619,7 +619,7 @@ func TestMetrics(t *testing.T) {
 		names = append(names, f.GetName())
 	}
 	want := []string{
-		"parking_store_durability_observations_total", "parking_store_pipeline_commands",
+		"parking_store_data_losses_total", "parking_store_durability_observations_total", "parking_store_pipeline_commands",
 		"parking_store_pipeline_seconds", "parking_store_restarts_total", "parking_store_script_loads_total",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {

@@ -24,8 +24,9 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 	}
 	next, err := s.client.IncrBy(ctx, s.partitions[0].key(keyCounter, string(counter)), int64(n)).Result()
 	if err != nil {
-		return 0, s.failure(ctx, doing, err)
+		return 0, s.fault(ctx, partSteps, doing, err)
 	}
+	s.answered()
 	return next - int64(n), nil
 }
 
@@ -42,8 +43,9 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 		rest.Events = rest.Events[:min(len(rest.Events), maxConfirmed)]
 		next, err := s.confirmSome(ctx, p, rest)
 		if err != nil {
-			return 0, s.failure(ctx, doing, err)
+			return 0, s.fault(ctx, partSteps, doing, err)
 		}
+		s.answered()
 		rest.From += int64(len(rest.Events))
 		if next < rest.From || rest.From == c.From+int64(len(c.Events)) {
 			return next, nil
@@ -105,8 +107,9 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error)
 		c.Now.Add(-c.MaxStay).UnixMilli(), c.Now.Add(-c.MinStay).UnixMilli(),
 		milliseconds(c.MaxStay+store.ClaimedStay), store.ClaimsRemembered).StringSlice()
 	if err != nil {
-		return nil, s.failure(ctx, doing, err)
+		return nil, s.fault(ctx, partSteps, doing, err)
 	}
+	s.answered()
 	claimed, err := parsePlates(plates)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
@@ -141,7 +144,7 @@ func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate
 	}
 	keys := []string{p.key(keyPool), p.key(keyClaims, c.Run), p.key(keyVisit)}
 	if err := s.scripts.release.Run(ctx, s.client, keys, args...).Err(); err != nil {
-		return s.failure(ctx, doing, err)
+		return s.fault(ctx, partSteps, doing, err)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ type metrics struct {
 	scriptLoads  prometheus.Counter
 	observations prometheus.Counter
 	restarts     prometheus.Counter
+	losses       prometheus.Counter
 }
 
 // newMetrics registers the metrics with r, which may be nil.
@@ -32,12 +33,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		scriptLoads:  counter("store_script_loads_total", "Steps sent with their script because the server did not know it."),
 		observations: counter("store_durability_observations_total", "Observations of how much of the server's log is written."),
 		restarts:     counter("store_restarts_total", "Restarts of the server that were noticed."),
+		losses:       counter("store_data_losses_total", "Times that data of the simulation were found to be gone from the store."),
 	}
 	if r == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.commands, m.roundTrip, m.scriptLoads, m.observations, m.restarts} {
+	for _, c := range []prometheus.Collector{m.commands, m.roundTrip, m.scriptLoads, m.observations, m.restarts, m.losses} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

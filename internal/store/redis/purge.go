@@ -22,6 +22,9 @@ func (s *Store) Purge(ctx context.Context) error {
 	if err != nil {
 		return s.failure(ctx, "purge the store", err)
 	}
+	for _, o := range s.observers {
+		o.dataset.forget()
+	}
 	return nil
 }
 

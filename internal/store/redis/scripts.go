@@ -17,15 +17,15 @@ type scripts struct {
 	// The sources of the hot ones, which are sent in shared pipelines.
 	entry, exit, settle, deadLetter string
 	// The others, which are sent each by itself.
-	confirm, claim, release, starved *goredis.Script
+	confirm, claim, release, starved, dataset *goredis.Script
 }
 
 func newScripts() (*scripts, error) {
 	var s scripts
-	var confirm, claim, release, starved string
+	var confirm, claim, release, starved, dataset string
 	for name, into := range map[string]*string{
 		"entry": &s.entry, "exit": &s.exit, "settle": &s.settle, "deadletter": &s.deadLetter,
-		"confirm": &confirm, "claim": &claim, "release": &release, "starved": &starved,
+		"confirm": &confirm, "claim": &claim, "release": &release, "starved": &starved, "dataset": &dataset,
 	} {
 		source, err := luaFiles.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -35,6 +35,7 @@ func newScripts() (*scripts, error) {
 	}
 	s.confirm, s.claim = goredis.NewScript(confirm), goredis.NewScript(claim)
 	s.release, s.starved = goredis.NewScript(release), goredis.NewScript(starved)
+	s.dataset = goredis.NewScript(dataset)
 	return &s, nil
 }
 

@@ -25,7 +25,7 @@ func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Resul
 	c.number(milliseconds(e.MaxStay + s.visitMargin))
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return "", s.failure(ctx, doing, err)
+		return "", s.fault(ctx, partSteps, doing, err)
 	}
 	switch reply {
 	case string(store.ResultRecorded):
@@ -56,7 +56,7 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	c.flag(e.LastAttempt)
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return store.ExitResult{}, s.failure(ctx, doing, err)
+		return store.ExitResult{}, s.fault(ctx, partSteps, doing, err)
 	}
 	result, err := parseExitReply(reply, e.Origin.ID)
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	c.key(keyOutbox, "")
 	c.string(exitID)
 	if _, err := s.batcher(p).do(ctx, c); err != nil {
-		return s.failure(ctx, doing, err)
+		return s.fault(ctx, partSteps, doing, err)
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	c := p.deadLetter.begin()
 	c.key(keyDeadLetter, key)
 	if _, err := s.batcher(p).do(ctx, c); err != nil {
-		return s.failure(ctx, doing, err)
+		return s.fault(ctx, partSteps, doing, err)
 	}
 	return nil
 }

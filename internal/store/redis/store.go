@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -43,6 +44,7 @@ type Store struct {
 	// nodes.
 	batchers  []*batcher
 	observers []*observer
+	outages   *outage.Log
 	// visitMargin is store.VisitMargin, but in tests.
 	visitMargin time.Duration
 }
@@ -81,12 +83,20 @@ func newStore(o Options, visitMargin time.Duration) (*Store, error) {
 		prefix:      keyPrefix(o.Simulation),
 		visitMargin: visitMargin,
 	}
+	logger := o.Logger.With("store", s.where())
+	s.outages = outage.New(logger, "the store is unavailable; what needs it is tried until it succeeds", "the store is available again")
 	for i := range o.Partitions {
 		s.partitions = append(s.partitions, newPartition(o.Simulation, i, scripts))
 	}
+	settings := &settings{logger: logger}
 	for _, p := range s.servers() {
-		s.batchers = append(s.batchers, newBatcher(client, metrics))
-		s.observers = append(s.observers, newObserver(s.infoSource(p), metrics, o.Logger.With("store", s.where())))
+		s.batchers = append(s.batchers, newBatcher(client, metrics, s.answered))
+		s.observers = append(s.observers, (&observer{
+			look:    s.looker(p),
+			dataset: &dataset{join: s.joiner(p), metrics: metrics, logger: logger},
+			inspect: func(ctx context.Context) { s.inspect(ctx, p, settings) },
+			outages: s.outages, metrics: metrics, logger: logger,
+		}).start())
 	}
 	return s, nil
 }
@@ -122,10 +132,10 @@ func (s *Store) partition(index int) (*partition, error) {
 func (s *Store) batcher(p *partition) *batcher   { return s.batchers[p.index%len(s.batchers)] }
 func (s *Store) observer(p *partition) *observer { return s.observers[p.index%len(s.observers)] }
 
-// Ping reports whether the store answers.
+// Ping reports whether the store answers. Its error names the address and the remedy.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
-		return s.failure(ctx, "ping the store", err)
+		return s.explain(s.failure(ctx, "ping the store", err))
 	}
 	return nil
 }

@@ -59,6 +59,22 @@ func testLedger(t *testing.T, factory Factory) {
 		}
 		f.wantCounts(store.Counts{Starved: 15})
 	})
+	t.Run("the number of partitions is known from the first mark on", func(t *testing.T) {
+		t.Parallel()
+		const partitions = 3
+		f := fixture{Store: factory(t, partitions), t: t}
+		if _, err := f.Mark(t.Context(), partitions-1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Mark(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.Dataset(t.Context())
+		if diff := cmp.Diff(store.Dataset{Partitions: partitions}, got); diff != "" || err != nil {
+			t.Errorf("Dataset: %v (-want +got):\n%s", err, diff)
+		}
+		f.wantCounts(store.Counts{})
+	})
 	t.Run("an empty store answers", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}

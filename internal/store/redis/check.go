@@ -1,0 +1,85 @@
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// Check connects, and tries whatever a simulation does there on keys of its own, which it removes. Its error
+// is one line that names the address, what the server refuses, and the remedy.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	for _, p := range s.servers() {
+		if err := s.checkServer(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkServer tries everything on the server that holds the partition.
+func (s *Store) checkServer(ctx context.Context, p *partition) error {
+	const doing = "try what a simulation does"
+	node, err := s.nodeOf(ctx, p.key(keyLedger))
+	if err != nil {
+		return s.failure(ctx, doing, err)
+	}
+	trials := trialsOn(p.key("check:", rand.Text(), ":"), s.scripts.deadLetter)
+	commands := make([]*goredis.Cmd, len(trials))
+	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error { // each command has its error
+		for i, trial := range trials {
+			commands[i] = pipe.Do(ctx, trial...)
+		}
+		return nil
+	})
+	var missing []string
+	for i, command := range commands {
+		switch err := command.Err(); {
+		case err == nil, errors.Is(err, goredis.Nil), goredis.HasErrorPrefix(err, "NOSCRIPT"):
+		case isForbidden(replyIn(err)):
+			missing = append(missing, right(trials[i], replyIn(err)))
+		default:
+			return s.explain(s.failure(ctx, doing, err))
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return fmt.Errorf("%s at %s: the user lacks the rights %s: grant them with ACL SETUSER",
+		doing, s.where(), strings.Join(slices.Compact(missing), " "))
+}
+
+// right names, as an ACL rule, what a reply says that the user may not do.
+func right(command []any, reply string) string {
+	if strings.Contains(reply, " access ") {
+		return "~parking:*"
+	}
+	return "+" + strings.ToLower(fmt.Sprint(command[0]))
+}
+
+// trialsOn are all the commands that the store and its scripts use, on keys with this prefix, with one of the
+// scripts. The last removes the keys.
+func trialsOn(prefix, script string) [][]any {
+	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
+	return [][]any{
+		{"INFO", "server"},
+		{"SET", text, "x", "PX", 60_000}, {"GET", text}, {"EXISTS", text}, {"PEXPIRE", text, 60_000}, {"DEL", text},
+		{"SETBIT", text, 0, 1}, {"GETBIT", text, 0}, {"INCRBY", number, 1},
+		{"HSET", hash, "field", 1}, {"HSETNX", hash, "other", 1}, {"HINCRBY", hash, "field", 1},
+		{"HGET", hash, "field"}, {"HMGET", hash, "field"}, {"HGETALL", hash}, {"HVALS", hash}, {"HLEN", hash}, {"HDEL", hash, "field"},
+		{"RPUSH", list, "x"}, {"LPOP", list}, {"SADD", set, "x"}, {"SMEMBERS", set},
+		{"ZADD", sorted, 1, "x"}, {"ZCARD", sorted}, {"ZRANGE", sorted, 0, -1},
+		{"ZREMRANGEBYSCORE", sorted, 0, 0}, {"ZREMRANGEBYRANK", sorted, 0, 0},
+		{"EVAL", script, 2, hash, text}, {"EVALSHA", strings.Repeat("0", 40), 0},
+		{"SCAN", 0, "COUNT", 1}, {"UNLINK", text, number, hash, list, set, sorted},
+	}
+}

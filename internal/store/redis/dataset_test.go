@@ -1,0 +1,243 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// lines is what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// with returns the lines that contain a text.
+func (l *lines) with(text string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// openLogged returns a store that logs, beside its log.
+func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
+	t.Helper()
+	log := &lines{}
+	return openWith(t, Options{
+		Address: source(t, uri), Simulation: "logged", Partitions: partitions, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}), log
+}
+
+// settled takes a step and waits until the mark of the data is durable.
+func settled(t *testing.T, s *Store) {
+	t.Helper()
+	noError(t, recordDurably(t.Context(), s, 0))
+	mark := markOf(t, s)
+	waitFor(t, "the mark of the data is durable", func() bool {
+		noError(t, s.WaitDurable(t.Context(), 0, mark))
+		d := s.observers[0].dataset
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.durable
+	})
+}
+
+func datasetOf(t *testing.T, s *Store) store.Dataset {
+	t.Helper()
+	d, err := s.Dataset(t.Context())
+	noError(t, err)
+	return d
+}
+
+func TestLostDataAreNoticedAndRemembered(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		options servers.RedisOptions
+		lose    func(*testing.T, *servers.Redis, *Store, *goredis.Client)
+	}{
+		{
+			name: "flushed",
+			lose: func(t *testing.T, _ *servers.Redis, _ *Store, c *goredis.Client) {
+				noError(t, c.FlushAll(t.Context()).Err())
+			},
+		},
+		{
+			name: "never saved", options: servers.RedisOptions{NoAOF: true},
+			lose: func(t *testing.T, r *servers.Redis, s *Store, _ *goredis.Client) { restart(t, r, s) },
+		},
+		{
+			name: "saved once", options: servers.RedisOptions{NoAOF: true},
+			lose: func(t *testing.T, r *servers.Redis, s *Store, c *goredis.Client) {
+				noError(t, c.Save(t.Context()).Err())
+				noError(t, recordDurably(t.Context(), s, 1))
+				noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
+				restart(t, r, s)
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.NewRedis(t, test.options)
+			s, log := openLogged(t, server.URI(), 2)
+			settled(t, s)
+			if d := datasetOf(t, s); d.Partitions != 2 || !d.LostAt.IsZero() {
+				t.Fatalf("Dataset = %+v before anything was lost", d)
+			}
+			test.lose(t, server, s, client(t, server.URI()))
+			if err := s.WaitDurable(t.Context(), 0, markOf(t, s)); err != nil && !errors.Is(err, store.ErrRolledBack) {
+				t.Fatal(err)
+			}
+
+			auditor := open(t, server.URI(), "logged", 2)
+			if d := datasetOf(t, auditor); d.Partitions != 2 || d.LostAt.IsZero() {
+				t.Errorf("Dataset of another process = %+v; want the loss in it", d)
+			}
+			if got := log.with("the store has lost data"); len(got) != 1 {
+				t.Errorf("logged %q, want one line of the loss", got)
+			}
+			if n := counterValue(t, s.observers[0].metrics.losses); n != 1 {
+				t.Errorf("%v losses are counted, want 1", n)
+			}
+		})
+	}
+}
+
+func TestALossThatNobodyWaitedThroughIsKnownToWhoSawTheData(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "unseen", 1)
+	settled(t, s)
+	noError(t, client(t, server.URI()).FlushAll(t.Context()).Err())
+	if d := datasetOf(t, s); d.LostAt.IsZero() {
+		t.Errorf("Dataset = %+v; want the loss in it", d)
+	}
+}
+
+// The mark of the data is gone with the first steps when the server is killed before these are written.
+func TestWhatWasNeverDurableIsNotLost(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s, log := openLogged(t, server.URI(), 1)
+	markOf(t, s)
+	noError(t, client(t, server.URI()).FlushAll(t.Context()).Err())
+	settled(t, s)
+	restart(t, server, s)
+	if err := s.WaitDurable(t.Context(), 0, markOf(t, s)); err != nil && !errors.Is(err, store.ErrRolledBack) {
+		t.Fatal(err)
+	}
+	noError(t, s.Purge(t.Context()))
+	settled(t, s)
+	if d := datasetOf(t, s); !d.LostAt.IsZero() || d.Partitions != 1 {
+		t.Errorf("Dataset = %+v; want no loss", d)
+	}
+	if got := log.with("lost data"); len(got) > 0 {
+		t.Errorf("logged %q", got)
+	}
+}
+
+func TestOtherPartitionsThanTheSimulationBeganWithAreRefused(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	settled(t, open(t, server.URI(), "partitions", 4))
+	for _, partitions := range []int{1, 2, 5} {
+		s := open(t, server.URI(), "partitions", partitions)
+		if _, err := s.Mark(t.Context(), 0); !errors.Is(err, store.ErrOtherPartitions) || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "take 4") {
+			t.Errorf("Mark with %d partitions: %v; want %v", partitions, err, store.ErrOtherPartitions)
+		}
+		if d := datasetOf(t, s); d.Partitions != 4 {
+			t.Errorf("Dataset = %+v; want 4 partitions", d)
+		}
+	}
+	markOf(t, open(t, server.URI(), "partitions", 4))
+}
+
+func TestSettingsThatMayLoseDataAreWarnedOfOnce(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
+		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // which managed services forbid
+	}})
+	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
+	markOf(t, s)
+	restart(t, server, s)
+	waitFor(t, "the restart is noticed", func() bool {
+		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // that the server is another one
+		return counterValue(t, s.observers[0].metrics.restarts) > 0
+	})
+	for _, want := range []string{"setting=appendonly is=no set_to=yes", "setting=maxmemory-policy is=allkeys-lru set_to=noeviction"} {
+		if got := log.with(want); len(got) != 1 || !strings.Contains(got[0], "level=WARN") {
+			t.Errorf("logged %q; want one warning of %s", got, want)
+		}
+	}
+
+	sound := servers.NewRedis(t, servers.RedisOptions{})
+	s, log = openLogged(t, sound.URI(), 1)
+	markOf(t, s)
+	if got := log.with("level="); len(got) > 0 {
+		t.Errorf("logged %q of a server that keeps its data", got)
+	}
+}
+
+func TestAnOutageIsLoggedAsOne(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s, log := openLogged(t, server.URI(), 1)
+	settled(t, s)
+	mark := markOf(t, s)
+	noError(t, server.Kill())
+	for range 3 {
+		for range writingSteps(t.Context(), s) {
+		}
+		if err := s.WaitDurable(t.Context(), 0, mark); err == nil {
+			t.Fatal("what is durable on a server that is down?")
+		}
+	}
+	noError(t, server.Start(t.Context()))
+	waitFor(t, "the outage is over", func() bool {
+		_, err := s.RecordEntry(t.Context(), entryStep(1))
+		return err == nil
+	})
+	if got := log.with("the store is"); len(got) != 2 || !strings.Contains(got[0], "unavailable") || !strings.Contains(got[1], "available again") {
+		t.Errorf("logged %q, want one outage", got)
+	}
+}
+
+func TestAServerThatTakesNoStepsIsDownHoweverOftenItIsObserved(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s, log := openLogged(t, server.URI(), 1)
+	settled(t, s)
+	admin := client(t, server.URI())
+	noError(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+	for range 5 {
+		if err := writingSteps(t.Context(), s)["RecordEntry"]; !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("RecordEntry on a replica: %v", err)
+		}
+		noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
+	}
+	noError(t, admin.ReplicaOf(context.WithoutCancel(t.Context()), "NO", "ONE").Err())
+	record(t, s, 1, store.ResultRecorded)
+	if got := log.with("the store is"); len(got) != 2 || !strings.Contains(got[0], "READONLY") {
+		t.Errorf("logged %q, want one outage", got)
+	}
+}
