@@ -21,7 +21,10 @@ confirmed with what took effect. It changes nothing.
 
 A simulation is at rest when its queues are empty and its ledger stands still. Then an event
 that was confirmed but never took effect is lost, and audit names it. While the simulation
-runs, such an event is outstanding, and the verdict is FAIL because nothing is proved yet.
+runs, such an event is outstanding, the verdict is FAIL because nothing is proved yet, and the
+numbers are those of a moment each: they need not add up.
+
+The manifest must have as many partitions as the one that the simulation ran with.
 
 With --rabbitmq-uri audit looks into the queues. Without it, a simulation whose ledger stands
 still counts as at rest, and what still waits in a queue counts as lost.
@@ -72,6 +75,8 @@ type auditResult struct {
 
 	Simulation string        `json:"simulation"`
 	Ledger     ledger.Report `json:"ledger"`
+	// Running says that the ledger moved while it was read.
+	Running bool `json:"running"`
 	// Notes say what the audit could not see.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -124,51 +129,103 @@ func (c *cli) printAudit(format outputFormat, r auditResult) error {
 
 // auditSimulation finds out whether the simulation is at rest, reads its ledger and judges it.
 func auditSimulation(ctx context.Context, p *plan.Plan, s backends) (auditResult, error) {
-	depths, atRest, err := looksAtRest(ctx, s)
+	seen, err := lookTwice(ctx, s)
 	if err != nil {
 		return auditResult{}, err
 	}
-	report, err := ledger.Audit(ctx, s.store, ledger.Options{AtRest: atRest})
+	report, err := ledger.Audit(ctx, s.store, ledger.Options{AtRest: seen.atRest()})
 	if err != nil {
 		return auditResult{}, err
 	}
-	if report.Runs == 0 && report.StrangerEntries+report.StrangerMatched+report.EntryNotFound == 0 {
-		return auditResult{}, badInput(fmt.Errorf("%s knows no simulation %q with %d partitions: give its name with --simulation", s.store.Address, p.Simulation, p.Partitions))
+	if err := knows(p, s, report); err != nil {
+		return auditResult{}, badInput(err)
 	}
-	result := auditResult{Simulation: p.Simulation, Ledger: report}
-	result.Verdict = ledger.Judge(ledger.Input{Report: report, Objectives: p.Objectives, Depths: depths})
-	if s.broker.Address == wiring.InMemory {
-		result.Notes = append(result.Notes, "without --rabbitmq-uri the queues were not looked into; what waits there counts as lost")
+	result := auditResult{Simulation: p.Simulation, Ledger: report, Running: seen.moved}
+	input := ledger.Input{
+		Report: report, Objectives: p.Objectives, Depths: seen.depths,
+		Running: seen.moved, InFlight: ledger.Unknown, // only the processors themselves know
 	}
-	if p.Objectives.ProcessingP99 > 0 || p.Objectives.EndToEndP99 > 0 {
-		result.Notes = append(result.Notes, "latency objectives are not part of an audit: the ledger holds no latencies")
+	if seen.depths.Dead > 0 {
+		if input.DeadReasons, err = s.broker.DeadLetterReasons(ctx, ledger.NamedReasons); err != nil {
+			return auditResult{}, fmt.Errorf("look into the dead letters: %w", err)
+		}
 	}
+	result.Verdict = ledger.Judge(input)
+	result.Notes = notes(p, s, seen)
 	return result, nil
 }
 
-// looksAtRest compares two looks at the simulation.
-func looksAtRest(ctx context.Context, s backends) (broker.Depths, bool, error) {
+// knows refuses a report of another simulation than the plan's, or of a part of it.
+func knows(p *plan.Plan, s backends, r ledger.Report) error {
+	switch {
+	case r.Partitions != 0 && r.Partitions != p.Partitions:
+		return fmt.Errorf("spec.rabbitmq.partitions: the simulation %q on %s was begun with %d partitions, not %d: audit it with the manifest that it ran with",
+			p.Simulation, s.store.Address, r.Partitions, p.Partitions)
+	case r.Partitions == 0 && r.Runs == 0 && r.StrangerEntries+r.StrangerMatched+r.EntryNotFound == 0:
+		return fmt.Errorf("%s knows no simulation %q: give its name with --simulation", s.store.Address, p.Simulation)
+	}
+	return nil
+}
+
+// notes say what the audit could not see.
+func notes(p *plan.Plan, s backends, seen sight) (notes []string) {
+	switch {
+	case seen.moved:
+		notes = append(notes, "the simulation is running: its numbers were read one after the other while they moved, and need not add up")
+	case s.broker.InMemory():
+		notes = append(notes, "without --rabbitmq-uri the queues were not looked into; what waits there counts as lost")
+	}
+	if p.Objectives.ProcessingP99 > 0 || p.Objectives.EndToEndP99 > 0 {
+		notes = append(notes, "latency objectives are not part of an audit: the ledger holds no latencies")
+	}
+	return notes
+}
+
+// sight is what two looks at a simulation show.
+type sight struct {
+	depths broker.Depths
+	// moved says that they differ, held that processors hold something.
+	moved, held bool
+}
+
+// atRest reports whether nothing is under way, as far as can be known.
+func (s sight) atRest() bool {
+	return !s.moved && !s.held && max(s.depths.Ready, 0)+max(s.depths.Retry, 0) == 0
+}
+
+// lookTwice compares two looks at the simulation.
+func lookTwice(ctx context.Context, s backends) (sight, error) {
 	auditor := ledger.NewAuditor(s.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})
 	if err != nil {
-		return broker.Depths{}, false, err
+		return sight{}, err
 	}
 	select {
 	case <-time.After(standstill):
 	case <-ctx.Done():
-		return broker.Depths{}, false, ctx.Err()
+		return sight{}, ctx.Err()
 	}
-	depths, err := s.broker.Depths(ctx)
+	depths, err := queued(ctx, s)
 	if err != nil {
-		return broker.Depths{}, false, fmt.Errorf("count the messages in the queues: %w", err)
+		return sight{}, err
 	}
 	after, err := auditor.Audit(ctx, ledger.Options{})
 	if err != nil {
-		return broker.Depths{}, false, err
+		return sight{}, err
 	}
 	// Nobody tells how much processors hold. While summaries wait for their API they do hold something, so
 	// that an event without effect is then not known to be lost.
-	held := after.Outbox > 0 && after.Outstanding > 0
-	still := reflect.DeepEqual(before, after)
-	return depths, still && !held && depths.Ready+depths.Retry == 0, nil
+	return sight{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
+}
+
+// queued counts the messages in the queues.
+func queued(ctx context.Context, s backends) (broker.Depths, error) {
+	if s.broker.InMemory() {
+		return broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown}, nil
+	}
+	depths, err := s.broker.Depths(ctx)
+	if err != nil {
+		return broker.Depths{}, fmt.Errorf("count the messages in the queues: %w", err)
+	}
+	return depths, nil
 }

@@ -72,11 +72,21 @@ func (s backends) reach(ctx context.Context) error {
 	})
 	asking.Go(func() {
 		if err := s.store.Ping(ctx); err != nil {
-			errs[1] = fmt.Errorf("--redis-uri: %w; start Redis there, or correct the address or the password", err)
+			errs[1] = fmt.Errorf("--redis-uri: %w", err)
 		}
 	})
 	asking.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// usable refuses a store on which a simulation may not do what it does.
+func (s backends) usable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	if err := s.store.Check(ctx); err != nil {
+		return badInput(fmt.Errorf("--redis-uri: %w", err))
+	}
+	return nil
 }
 
 // unused refuses a simulation that the servers know already.

@@ -53,6 +53,9 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if err := s.servers.unused(ctx, p.Simulation); err != nil {
 		return s, err
 	}
+	if err := s.servers.usable(ctx); err != nil {
+		return s, err
+	}
 	if s.summaries, err = openSummaries(ctx, p, f.summariesDB, options); err != nil {
 		return s, badInput(err)
 	}

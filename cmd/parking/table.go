@@ -27,6 +27,7 @@ func resultTable(p *plan.Plan, r simulate.Result, t *table) []string {
 // auditTable shows an audit.
 func auditTable(r auditResult, t *table) []string {
 	t.banner(r.Verdict, r.Simulation)
+	t.moving = r.Running
 	t.ledger(r.Ledger)
 	for _, note := range r.Notes {
 		t.add("")
@@ -40,7 +41,9 @@ type table struct {
 	palette terminal.Palette
 	// columns is how wide a line may be.
 	columns int
-	lines   []string
+	// moving says that numbers were read at different moments, so that they need not be equal.
+	moving bool
+	lines  []string
 }
 
 // unlimited is the width of what is no terminal.
@@ -128,7 +131,10 @@ func (t *table) equation(published string, confirmed, indeterminate int64, effec
 		left += " + " + terminal.Count(indeterminate)
 	}
 	mark := t.palette.Good("✓")
-	if confirmed+indeterminate != effects {
+	switch {
+	case t.moving:
+		mark = ""
+	case confirmed+indeterminate != effects:
 		mark = t.palette.Bad("✗")
 	}
 	if t.columns < bothSides {

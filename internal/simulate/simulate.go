@@ -243,6 +243,9 @@ func (s *Simulation) conclude(ctx context.Context, result *Result, r rest, failu
 		var heldErr error
 		input.Report = report
 		input.SummariesHeld, heldErr = s.summariesHeld(ctx)
+		if report.DeadLettered+r.depths.Dead > 0 {
+			input.DeadReasons = s.deadReasons(ctx)
+		}
 		failures = append(failures, heldErr)
 		result.Ledger = &report
 		result.Verdict = ledger.Judge(input)
@@ -253,6 +256,15 @@ func (s *Simulation) conclude(ctx context.Context, result *Result, r rest, failu
 			result.Reasons = append(result.Reasons, oneLine(err))
 		}
 	}
+}
+
+// deadReasons returns why events were dead-lettered, as the verdict is all that remains of them.
+func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
+	reasons, err := s.options.Broker.DeadLetterReasons(ctx, ledger.NamedReasons)
+	if err != nil {
+		s.options.Logger.Warn("the dead letters cannot be looked into", "error", err)
+	}
+	return reasons
 }
 
 // p99 returns a quantile of what was measured, nil if nothing was.

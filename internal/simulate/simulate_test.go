@@ -195,6 +195,19 @@ func TestEventsThatArePublishedTwiceCountOnce(t *testing.T) {
 	}
 }
 
+func TestTheReasonsOfDeadLettersAreInTheVerdict(t *testing.T) {
+	t.Parallel()
+	o := inMemory(t)
+	spoilt := broker.Message{ID: "spoilt", Type: event.TypeEntry, Body: []byte(`{"id":""}`)}
+	if err := o.Broker.Publish(t.Context(), broker.Queue{Type: event.TypeEntry}, spoilt, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, o)
+	if want := "1 event was dead-lettered: 1 × parse: entry event: field id: empty"; !slices.Contains(r.Reasons, want) {
+		t.Errorf("the reasons are %q, want %q among them", r.Reasons, want)
+	}
+}
+
 func TestASimulationThatDoesNotComeToRestSaysWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	o := inMemory(t)

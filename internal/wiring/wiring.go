@@ -91,7 +91,16 @@ type Store struct {
 	store.Store
 	// Address may be printed: it holds no password.
 	Address string
+	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
+}
+
+// Check tries on the store whatever a simulation does there. Its error names the address and the remedy.
+func (s *Store) Check(ctx context.Context) error {
+	if s.check == nil {
+		return nil
+	}
+	return s.check(ctx)
 }
 
 // InMemory reports whether the store ends with this process.
@@ -124,7 +133,7 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Store: s, Address: shown(source, p.Redis), exists: s.Exists}, nil
+	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists}, nil
 }
 
 // Source returns the addresses of an endpoint.

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+func TestAnAuditOfOtherPartitionsIsRefused(t *testing.T) {
+	t.Parallel()
+	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
+	name := servers.Name(t)
+	servers.RemoveKeys(t, name)
+	removeQueues(t, amqp, name)
+	with := func(partitions int) string {
+		return manifest(t, fmt.Sprintf("{rabbitmq: {partitions: %d}, exit: {minStay: 100ms}}", partitions))
+	}
+	checkPassed(t, parking(t, "simulate", "-f", with(2), "--duration", "1s", "--output", "json", "--http", "",
+		"--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep"))
+	for _, partitions := range []int{1, 3} {
+		got := parking(t, "audit", "-f", with(partitions), "--simulation", name, "--redis-uri", redis)
+		want := fmt.Sprintf("was begun with 2 partitions, not %d", partitions)
+		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, want) {
+			t.Errorf("with %d partitions: exit code %d: %s%s", partitions, got.code, got.stdout, got.stderr)
+		}
+	}
+	if r := checkAudit(t, parking(t, "audit", "-f", with(2), "--simulation", name, "--output", "json", "--redis-uri", redis)); r.Outcome != ledger.Pass || r.Ledger.Partitions != 2 {
+		t.Errorf("with 2 partitions: %s %q %+v", r.Outcome, r.Reasons, r.Ledger)
+	}
+	never := parking(t, "audit", "-f", with(2), "--simulation", name+"x", "--redis-uri", redis)
+	if never.code != exitBadInput || !strings.Contains(never.stderr, "knows no simulation") {
+		t.Errorf("of a simulation that never ran: exit code %d: %s%s", never.code, never.stdout, never.stderr)
+	}
+}
+
+func TestAnAuditOfARunningSimulationSaysSoAndDoesNotContradictItself(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	s := startProcesses(ctx, t)
+	eventually(ctx, t, "events are processed", func() error {
+		if n := metric(ctx, t, s.Processors[0], "parking_events_processed_total", `outcome="matched"`); n < 20 {
+			return fmt.Errorf("%v matched so far", n)
+		}
+		return nil
+	})
+	file := manifest(t, "{rabbitmq: {partitions: 2}}")
+	for _, more := range [][]string{nil, {"--rabbitmq-uri", s.amqp}} {
+		args := append([]string{"audit", "-f", file, "--simulation", s.plan.Simulation, "--output", "json", "--redis-uri", s.redis}, more...)
+		r := checkAudit(t, parking(t, args...))
+		if !r.Running || r.Ledger.AtRest || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], "the simulation is running") ||
+			strings.Contains(r.Reasons[0], "in processors") {
+			t.Errorf("running %t, at rest %t, reasons %q", r.Running, r.Ledger.AtRest, r.Reasons)
+		}
+		if strings.Contains(r.Reasons[0], "queues") != (more != nil) {
+			t.Errorf("with flags %q the reason is %q", more, r.Reasons[0])
+		}
+		if !slices.ContainsFunc(r.Notes, func(note string) bool { return strings.Contains(note, "need not add up") }) {
+			t.Errorf("the notes are %q", r.Notes)
+		}
+	}
+	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
+}
+
+// A user of the store who may read but not write is told so before the first event.
+func TestAStoreThatMayNotBeWrittenToIsRefusedAtTheStart(t *testing.T) {
+	t.Parallel()
+	store := servers.NewRedis(t, servers.RedisOptions{Config: []string{"user reader on >s3cr3t ~* +@read +ping +info"}})
+	uri := "redis://reader:s3cr3t@" + strings.TrimPrefix(store.String(), "redis://")
+	got := parking(t, "simulate", "--duration", "1s", "--redis-uri", uri)
+	if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, "--redis-uri") ||
+		!strings.Contains(got.stderr, "+setbit") || !strings.Contains(got.stderr, store.String()) || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
+	}
+	refusePasswords(t, got, uri)
+}
+
+func TestAStoreThatLosesItsDataFailsTheSimulationForThat(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	store := servers.NewRedis(t, servers.RedisOptions{NoAOF: true})
+	address := closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--output", "json", "--http", address,
+		"--duration", "8s", "--drain-timeout", "10s", "--redis-uri", store.URI())
+	untilBusy(ctx, t, address)
+	if err := store.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	got := wait(t, r)
+	result := got.result(t)
+	if got.code != exitFailed || result.Ledger == nil || result.Ledger.DataLostAt == nil {
+		t.Fatalf("exit code %d, ledger %+v", got.code, result.Ledger)
+	}
+	reasons := strings.Join(result.Reasons, "\n")
+	if !strings.Contains(reasons, "the store has lost data") || strings.Contains(reasons, "taken more than once") {
+		t.Errorf("the reasons are\n%s", reasons)
+	}
+	if !strings.Contains(got.stderr, `"setting":"appendonly"`) || !strings.Contains(got.stderr, `"set_to":"yes"`) {
+		t.Errorf("nobody was warned:\n%s", got.stderr)
+	}
+}
