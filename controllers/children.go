@@ -214,7 +214,8 @@ func (r *Reconciler) refused(s *scope, key childKey, err error) error {
 	case errors.As(err, &taken):
 		f = found(stalled, reasonNameTaken, "%s", err)
 	case isOfOthers(key.kind) && isNotServed(err):
-		r.kinds.set(key.kind, false) // it has just vanished; word of its definition sets it again
+		const again = 5 * time.Second // unless word of its end comes before
+		s.wakeAfter(again)
 		return nil
 	case apierrors.IsInvalid(err):
 		f = found(stalled, reasonRejected, "The API server rejects %s %s, which this spec asks for: %s. If a field cannot be changed, delete the object to have it made anew, or undo the edit of the spec", key.kind, key.name, err)

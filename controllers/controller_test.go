@@ -55,12 +55,20 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 
 	// Reconciles are caused by edits that change nothing that the objects depend on.
 	c.quiet()
-	for i := range 10 {
+	const times = 10
+	for i := range times {
+		before := c.reconciles.calls.Load()
 		o := c.object(&corev1.ConfigMap{}, "rush-hour-plan")
 		c.edit(o, func() { o.SetAnnotations(merge(o.GetAnnotations(), "touched", fmt.Sprint(i))) })
+		c.eventually("a reconcile", func() error {
+			if c.reconciles.calls.Load() == before {
+				return errors.New("there was none")
+			}
+			return nil
+		})
 	}
 	if writes := c.quiet(); len(writes) > 0 {
-		t.Errorf("10 reconciles of an unchanged simulation wrote %q", writes)
+		t.Errorf("%d reconciles of an unchanged simulation wrote %q", times, writes)
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +18,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -64,11 +68,14 @@ func TestMain(m *testing.M) {
 
 // cluster is an API server with the operator at work in a namespace of the test's own.
 type cluster struct {
-	t         *testing.T
-	client    client.Client
-	namespace string
-	writes    *writeCounter
-	backends  *fakeBackends
+	t          *testing.T
+	server     *rest.Config
+	client     client.Client
+	namespace  string
+	watched    []string // namespaces that the operator watches; none means all
+	writes     *writeCounter
+	reconciles reconcileCounter
+	backends   *fakeBackends
 }
 
 // newCluster starts an operator that ends with the test.
@@ -81,6 +88,31 @@ func newCluster(t *testing.T) *cluster {
 
 func newClusterWithoutOperator(t *testing.T) *cluster {
 	t.Helper()
+	needAPIServer(t)
+	c := newClusterOn(t, apiServer)
+	c.watched = []string{c.namespace}
+	return c
+}
+
+// newClusterOfItsOwn has an API server for this test alone, so that definitions may come and go.
+func newClusterOfItsOwn(t *testing.T) *cluster {
+	t.Helper()
+	needAPIServer(t)
+	env := &envtest.Environment{CRDDirectoryPaths: []string{"../config/crd/bases"}, ControlPlaneStartTimeout: 5 * time.Minute}
+	server, err := env.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return newClusterOn(t, server)
+}
+
+func needAPIServer(t *testing.T) {
+	t.Helper()
 	if apiServer == nil {
 		const missing = "there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints"
 		if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
@@ -88,12 +120,17 @@ func newClusterWithoutOperator(t *testing.T) *cluster {
 		}
 		t.Skip(missing)
 	}
+}
+
+func newClusterOn(t *testing.T, server *rest.Config) *cluster {
+	t.Helper()
 	scheme, err := controllers.NewScheme()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, writes: &writeCounter{}, backends: &fakeBackends{}}
-	if c.client, err = client.New(apiServer, client.Options{Scheme: scheme}); err != nil {
+	c := &cluster{t: t, server: server, writes: &writeCounter{}, backends: &fakeBackends{}}
+	c.reconciles = reconcileCounter{slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}), &atomic.Int64{}}
+	if c.client, err = client.New(server, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
@@ -107,7 +144,7 @@ func newClusterWithoutOperator(t *testing.T) *cluster {
 // startOperator runs an operator until the test ends, or until the returned function is called.
 func (c *cluster) startOperator() (stop func()) {
 	c.t.Helper()
-	counted := rest.CopyConfig(apiServer)
+	counted := rest.CopyConfig(c.server)
 	counted.QPS = -1
 	counted.Wrap(func(next http.RoundTripper) http.RoundTripper { return c.writes.wrap(next) })
 	ctx, cancel := context.WithCancel(context.Background())
@@ -117,9 +154,9 @@ func (c *cluster) startOperator() (stop func()) {
 			Images:  resources.Images{Parking: "parking:test", RabbitMQ: "rabbitmq:4", Redis: "redis:8"},
 			Workers: 4,
 		},
-		Namespaces: []string{c.namespace},
+		Namespaces: c.watched,
 		Backends:   c.backends,
-		Logger:     slog.New(slog.NewTextHandler(testLog{c.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:     slog.New(c.reconciles),
 		Manager: manager.Options{
 			Metrics:    metricsserver.Options{BindAddress: "0"},
 			Controller: config.Controller{SkipNameValidation: &skip},
@@ -177,6 +214,34 @@ func (w *writeCounter) take() []string {
 	calls := w.calls
 	w.calls = nil
 	return calls
+}
+
+// reconcileCounter counts the reconciles that the log tells of, and passes on what is important.
+type reconcileCounter struct {
+	slog.Handler
+
+	// calls is shared with the handlers that are derived from this one.
+	calls *atomic.Int64
+}
+
+func (r reconcileCounter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r reconcileCounter) Handle(ctx context.Context, record slog.Record) error {
+	if record.Message == "Reconciling" {
+		r.calls.Add(1)
+	}
+	if !r.Handler.Enabled(ctx, record.Level) {
+		return nil
+	}
+	return r.Handler.Handle(ctx, record)
+}
+
+func (r reconcileCounter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return reconcileCounter{r.Handler.WithAttrs(attrs), r.calls}
+}
+
+func (r reconcileCounter) WithGroup(name string) slog.Handler {
+	return reconcileCounter{r.Handler.WithGroup(name), r.calls}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -325,8 +390,8 @@ func (c *cluster) exists(o client.Object, name string) {
 }
 
 // settle plays the controllers of Deployments and StatefulSets, of which there are none here: it has every
-// workload say that it has the pods it is to have.
-func (c *cluster) settle() {
+// workload, but for those that are named, say that it has the pods it is to have.
+func (c *cluster) settle(but ...string) {
 	c.t.Helper()
 	c.eventually("settle workloads", func() error {
 		deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
@@ -337,6 +402,9 @@ func (c *cluster) settle() {
 		}
 		for i := range deployments.Items {
 			d := &deployments.Items[i]
+			if slices.Contains(but, d.Name) {
+				continue
+			}
 			n := *d.Spec.Replicas
 			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
 			if err := c.client.Status().Update(c.t.Context(), d); err != nil {
@@ -345,6 +413,9 @@ func (c *cluster) settle() {
 		}
 		for i := range sets.Items {
 			s := &sets.Items[i]
+			if slices.Contains(but, s.Name) {
+				continue
+			}
 			n := *s.Spec.Replicas
 			s.Status = appsv1.StatefulSetStatus{ObservedGeneration: s.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
 			if err := c.client.Status().Update(c.t.Context(), s); err != nil {
@@ -354,3 +425,7 @@ func (c *cluster) settle() {
 		return nil
 	})
 }
+
+func zero() *resource.Quantity { return resource.NewQuantity(0, resource.DecimalSI) }
+
+func rawExtension(text string) *runtime.RawExtension { return &runtime.RawExtension{Raw: []byte(text)} }

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -67,13 +66,16 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, oth
 		func(ctx context.Context, o *metav1.PartialObjectMetadata) []reconcile.Request {
 			return r.simulationsBy(ctx, indexSecrets, client.ObjectKeyFromObject(o))
 		}), versionChanged()))
-	definitions := &definitionHandler{reconciler: r, manager: mgr, others: others, owned: owned}
+	definitions := newDefinitions(r, mgr, others, owned)
 	b = b.WatchesRawSource(source.Kind(others, partial(customResourceDefinitions()), definitions.handler()))
 	c, err := b.Build(r)
 	if err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	definitions.controller = c
+	if err := mgr.Add(definitions); err != nil {
+		return fmt.Errorf("set up the controller: %w", err)
+	}
 	return nil
 }
 
@@ -211,67 +213,4 @@ func podChanged() predicate.Predicate {
 		return okBefore && okAfter && (before.Status.Phase != after.Status.Phase || podFailure(before) != podFailure(after) ||
 			(before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil))
 	}}
-}
-
-// definitionHandler follows the CustomResourceDefinitions of others: it notes which kinds are served, and
-// watches their objects for as long as they are.
-type definitionHandler struct {
-	reconciler *Reconciler
-	manager    ctrl.Manager
-	others     cache.Cache
-	owned      handler.EventHandler
-	controller controller.Controller
-}
-
-type requestQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-func (d *definitionHandler) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
-	type object = *metav1.PartialObjectMetadata
-	return handler.TypedFuncs[object, reconcile.Request]{
-		CreateFunc: func(ctx context.Context, e event.TypedCreateEvent[object], q requestQueue) {
-			d.note(ctx, e.Object, true, q)
-		},
-		UpdateFunc: func(ctx context.Context, e event.TypedUpdateEvent[object], q requestQueue) {
-			d.note(ctx, e.ObjectNew, e.ObjectNew.DeletionTimestamp == nil, q)
-		},
-		DeleteFunc: func(ctx context.Context, e event.TypedDeleteEvent[object], q requestQueue) {
-			d.note(ctx, e.Object, false, q)
-		},
-	}
-}
-
-// note takes notice of a definition, and has every simulation reconciled if that changes what is served.
-func (d *definitionHandler) note(ctx context.Context, definition *metav1.PartialObjectMetadata, isServed bool, q requestQueue) {
-	kind, matters := kindOfCRD(definition.Name)
-	if !matters || !d.reconciler.kinds.set(kind.Kind, isServed) {
-		return
-	}
-	logger := log.FromContext(ctx).WithValues("kind", kind.Kind)
-	if err := d.follow(ctx, kind, isServed); err != nil {
-		logger.Error(err, "Watch a kind that has come or gone")
-	}
-	logger.Info("A kind of others has come or gone", "served", isServed)
-	for _, request := range d.reconciler.requests(ctx) {
-		q.Add(request)
-	}
-}
-
-// follow starts or ends the watch of a kind.
-func (d *definitionHandler) follow(ctx context.Context, kind schema.GroupVersionKind, isServed bool) error {
-	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(kind)
-	isCluster := kind == rabbitmqClusters()
-	if !isServed {
-		if isCluster {
-			return d.others.RemoveInformer(ctx, object)
-		}
-		return d.manager.GetCache().RemoveInformer(ctx, object)
-	}
-	if isCluster {
-		return d.controller.Watch(source.Kind[client.Object](d.others, object, handler.EnqueueRequestsFromMapFunc(
-			func(ctx context.Context, o client.Object) []reconcile.Request {
-				return d.reconciler.simulationsBy(ctx, indexClusters, client.ObjectKeyFromObject(o))
-			})))
-	}
-	return d.controller.Watch(source.Kind[client.Object](d.manager.GetCache(), object, d.owned, childChanged()))
 }

@@ -1,0 +1,208 @@
+package controllers_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("unpullable", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	pod := c.runningPod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		s.Phase = corev1.PodPending
+		s.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: "parking", Image: "parking:test", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+				Reason: "ImagePullBackOff", Message: `Back-off pulling image "parking:test"`,
+			}},
+		}}
+	})
+	c.settle("unpullable-processor")
+	failing := c.expect(sim, "WorkloadsReady", metav1.ConditionFalse, "PodsFailing")
+	for _, want := range []string{pod.Name, `Back-off pulling image "parking:test"`, "correct the image's name"} {
+		if !strings.Contains(failing.Message, want) {
+			t.Errorf("the message is %q, want it to contain %q", failing.Message, want)
+		}
+	}
+	c.expect(sim, "Ready", metav1.ConditionFalse, "PodsFailing")
+	c.isCalm(1)
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
+func TestAQuotaThatForbidsPodsOfADeploymentIsTold(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("deployed", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.settle("deployed-exit")
+	d := &appsv1.Deployment{}
+	c.exists(d, "deployed-exit")
+	d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Conditions: []appsv1.DeploymentCondition{{
+		Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
+		Message: `pods "deployed-exit-1" is forbidden: exceeded quota: small`,
+	}}}
+	if err := c.client.Status().Update(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	over := c.expect(sim, "WorkloadsReady", metav1.ConditionFalse, "QuotaExceeded")
+	if !strings.Contains(over.Message, "exceeded quota: small") || !strings.Contains(over.Message, "raise the namespace's quota") {
+		t.Errorf("the message is %q, want the quota and what to do", over.Message)
+	}
+	c.isCalm(1)
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
+func TestAQuotaThatForbidsPodsOfAStatefulSetIsTold(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("stateful", nil)
+	set := &appsv1.StatefulSet{}
+	c.exists(set, "stateful-redis")
+	c.settle("stateful-redis")
+	c.create(&corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, GenerateName: "quota-"},
+		InvolvedObject: corev1.ObjectReference{
+			Kind: "StatefulSet", APIVersion: "apps/v1", Namespace: set.Namespace, Name: set.Name, UID: set.UID,
+		},
+		Reason: "FailedCreate", Type: corev1.EventTypeWarning, LastTimestamp: metav1.Now(),
+		Message: `create Pod stateful-redis-0 in StatefulSet stateful-redis failed error: pods "stateful-redis-0" is forbidden: exceeded quota: small`,
+	})
+	set.Status = appsv1.StatefulSetStatus{ObservedGeneration: set.Generation}
+	if err := c.client.Status().Update(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	over := c.expect(sim, "StoreReady", metav1.ConditionFalse, "QuotaExceeded")
+	if !strings.Contains(over.Message, "stateful-redis-0") || !strings.Contains(over.Message, "raise the namespace's quota") {
+		t.Errorf("the message is %q, want the pod and what to do", over.Message)
+	}
+	c.expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
+	c.isCalm(3)
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.isCalm(1)
+}
+
+// The API server itself enforces a quota on objects that the operator creates.
+func TestAQuotaThatForbidsObjectsIsToldAndHealed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	const name = "no-services"
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: name}, Spec: corev1.ResourceQuotaSpec{
+		Hard: corev1.ResourceList{corev1.ResourceServices: *zero()},
+	}}
+	c.create(quota)
+	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *zero()}}
+	if err := c.client.Status().Update(t.Context(), quota); err != nil { // as the controller of quotas does
+		t.Fatal(err)
+	}
+	sim := c.simulate("bounded", nil)
+	over := c.expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
+	if !strings.Contains(over.Message, "exceeded quota: "+name) || !strings.Contains(over.Message, "raise the quota") {
+		t.Errorf("the message is %q, want the quota and what to do", over.Message)
+	}
+	c.delete(quota, name)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
+func TestWhatStallsCausesNoReconciles(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		edit              func(*cluster, *v1alpha1.ParkingSimulationSpec)
+		condition, reason string
+	}{
+		"a Secret that does not exist": {
+			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "nowhere"}
+			}, "StoreReady", "SecretNotFound",
+		},
+		"a Secret with other keys": {
+			func(c *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "odd"}, StringData: map[string]string{"a": "b"}})
+				s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "odd"}
+			}, "BrokerReady", "SecretInvalid",
+		},
+		"a Secret for the summary API that does not exist": {
+			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example", SecretRef: &v1alpha1.SecretReference{Name: "nowhere"}}
+			}, "SummaryAPIReady", "SecretNotFound",
+		},
+		"a broker that cannot be reached": {
+			func(c *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				c.backends.fail(errors.New("connection refused"))
+				c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "far"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
+				s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "far"}
+			}, "BrokerReady", "Unreachable",
+		},
+		"RabbitmqClusters that are not served": {
+			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
+			}, "BrokerReady", "KindNotServed",
+		},
+		"a template that is no PodSpec": {
+			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				s.Entry.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containerz":[]}`)}
+			}, "Ready", "InvalidSpec",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			sim := c.simulate("stuck", func(s *v1alpha1.ParkingSimulationSpec) { tt.edit(c, s) })
+			began := time.Now()
+			if tt.reason == "Unreachable" {
+				c.exists(&appsv1.StatefulSet{}, "stuck-redis")
+				c.settle()
+			}
+			c.expect(sim, tt.condition, metav1.ConditionFalse, tt.reason)
+			t.Logf("told after %v", time.Since(began).Round(time.Millisecond))
+			c.isCalm(1)
+		})
+	}
+}
+
+// isCalm checks that there are no more than so many reconciles in some seconds, once those that are due
+// are over.
+func (c *cluster) isCalm(most int64) {
+	c.t.Helper()
+	const window = 6 * time.Second
+	c.quiet()
+	before := c.reconciles.calls.Load()
+	select {
+	case <-time.After(window):
+	case <-c.t.Context().Done():
+	}
+	if n := c.reconciles.calls.Load() - before; n > most {
+		c.t.Errorf("there were %d reconciles in %v, want at most %d", n, window, most)
+	}
+}
+
+// settled waits until an object is as the check wants it.
+func settled[O client.Object](c *cluster, o O, name string, check func(O) bool) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("%T %s to settle", o, name), func() error {
+		if err := c.client.Get(c.t.Context(), client.ObjectKey{Namespace: c.namespace, Name: name}, o); err != nil {
+			return err
+		}
+		if !check(o) {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+}

@@ -1,0 +1,89 @@
+package controllers
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// measured is a simulation at rest whose hundred events took 1 ms each.
+func measured(t *testing.T) *settled {
+	t.Helper()
+	r := &settled{report: ledger.Report{AtRest: true, EntriesConfirmed: 100, EntriesRecorded: 100}}
+	h := native(t, slices.Repeat([]float64{0.001}, 100)...)
+	r.measurement.processing.add(h)
+	r.measurement.endToEnd.add(h)
+	return r
+}
+
+func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		objectives plan.Objectives
+		edit       func(*settled)
+		want       metav1.ConditionStatus
+		message    string
+	}{
+		"within the objectives": {
+			objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)},
+			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 1",
+		},
+		"beyond an objective": {
+			objectives: plan.Objectives{ProcessingP99: plan.Duration(500 * time.Microsecond)},
+			want:       metav1.ConditionFalse, message: "beyond the objective of 500µs",
+		},
+		"without objectives": {want: metav1.ConditionTrue, message: "p99"},
+		"without anything measured": {
+			edit: func(r *settled) { r.measurement = Measurement{} },
+			want: metav1.ConditionTrue, message: "Every check passed",
+		},
+		"an objective, and nothing measured": {
+			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+			edit:       func(r *settled) { r.measurement = Measurement{} },
+			want:       metav1.ConditionUnknown, message: "objectives.endToEndP99 could not be checked: 100 events",
+		},
+		"an objective, and too many unmeasured": {
+			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
+			edit:       func(r *settled) { r.report.EntriesRecorded, r.report.EntriesConfirmed = 200, 200 },
+			want:       metav1.ConditionUnknown, message: "100 events took effect in processors that have ended",
+		},
+		"a pod that did not answer": {
+			edit: func(r *settled) { r.unmeasured = errors.New("ask pod 10.0.0.1: refused") },
+			want: metav1.ConditionUnknown, message: "not every pod said what it measured: ask pod 10.0.0.1: refused",
+		},
+		"another number of summaries than the ledger has": {
+			edit: func(r *settled) { r.measurement.summariesHeld = new(int64(3)) },
+			want: metav1.ConditionFalse, message: "the summary API holds 3 summaries of this simulation but accepted 0",
+		},
+		"a loss beside an objective that is open": {
+			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+			edit:       func(r *settled) { r.measurement, r.report.Lost = Measurement{}, 1 },
+			want:       metav1.ConditionFalse, message: "1 event was lost",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := measured(t)
+			if tt.edit != nil {
+				tt.edit(r)
+			}
+			verdict, unknown := judge(&reading{rest: r}, tt.objectives)
+			status := &v1alpha1.ParkingSimulationStatus{
+				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: append(verdict.Reasons, unknown...), Latency: latencyStatus(r),
+			}
+			f := verdictFinding(status)
+			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {
+				t.Errorf("ObjectivesMet is %s: %s\nwant %s: … %s", got, f.message, tt.want, tt.message)
+			}
+		})
+	}
+}
