@@ -1,9 +1,26 @@
 #!/usr/bin/env bash
-# Generates the deep-copy code and the CRD of the types under api/ into the source tree at FOLDER.
+# Generates into the source tree at FOLDER what follows from its Go code: deep copies, the CRD, the roles,
+# the chart's copies of both, and the reference of the API.
 #
 #   hack/generate.sh FOLDER
 set -euo pipefail
-controller_gen=$(cd "$(dirname "$0")/.." && pwd)/.tools/bin/controller-gen
+tools=$(cd "$(dirname "$0")/.." && pwd)/.tools/bin
 cd "$1"
-"$controller_gen" object paths=./api/...
-"$controller_gen" crd paths=./api/... output:crd:dir=config/crd/bases
+
+"$tools/controller-gen" object paths=./api/...
+"$tools/controller-gen" crd paths=./api/... output:crd:dir=config/crd/bases
+
+# The markers of the roles are in a file of their own, and need none of the code beside it.
+markers=$(mktemp -d)
+trap 'rm -rf "$markers"' EXIT
+cp controllers/rbac.go "$markers"
+(cd "$markers" && printf 'module controllers\n' >go.mod && "$tools/controller-gen" rbac:roleName=manager-role paths=. output:rbac:dir=.)
+mv "$markers/role.yaml" config/rbac/role.yaml
+
+chart=charts/parking-operator
+cp config/crd/bases/simulation.parking.dev_parkingsimulations.yaml "$chart/files/crd.yaml"
+cp config/rbac/{role,parkingsimulation_editor_role,parkingsimulation_viewer_role}.yaml "$chart/files"
+"$tools/helm-docs" --log-level=error --chart-search-root="$chart" --skip-version-footer
+
+"$tools/crd-ref-docs" --log-level=ERROR --source-path=api --config=hack/docs/crd-ref-docs.yaml --templates-dir=hack/docs/api \
+  --renderer=markdown --output-path=docs/api.md

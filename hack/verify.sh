@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
 # Generates in a copy of the source tree and compares: exits 1 and shows the difference when what is
-# in the tree is not what its types give.
+# in the tree is not what its sources give.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-mkdir -p config/crd/bases "$copy/config/crd"
-cp -r go.mod go.sum api "$copy"
+sources=(go.mod go.sum api config controllers/rbac.go charts hack/docs)
+generated=(api config charts docs/api.md)
+for path in "${sources[@]}"; do
+  mkdir -p "$copy/$(dirname "$path")"
+  cp -r "$path" "$copy/$path"
+done
+mkdir -p "$copy/docs"
 hack/generate.sh "$copy"
 
-if ! diff -ru api "$copy/api" || ! diff -ru config/crd/bases "$copy/config/crd/bases"; then
+differs=0
+for path in "${generated[@]}"; do
+  diff -ruN "$path" "$copy/$path" || differs=1
+done
+if ((differs)); then
   echo "The generated files are out of date: run make generate and commit what it changes." >&2
   exit 1
 fi

@@ -1,0 +1,224 @@
+package manifests_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// TestTheRolesSuffice runs an operator with the rights that the manifests give it.
+func TestTheRolesSuffice(t *testing.T) {
+	c := admin(t)
+	namespaced(t, c)
+	for _, tt := range []struct {
+		folder, simulations string
+		watched             []string
+	}{
+		{"namespaced", system, []string{system}},
+		{"default", metav1.NamespaceDefault, nil},
+	} {
+		t.Run(tt.folder, func(t *testing.T) {
+			installRoles(t, c, tt.folder)
+			refusals := runOperator(t, tokenOf(t, c), tt.watched)
+			defer func() {
+				if got := refusals.all(); len(got) > 0 {
+					t.Errorf("the API server refused %v", got)
+				}
+			}()
+			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
+			// A finalizer is set for servers that are not managed.
+			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
+			create(t, c, &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: "store"},
+				StringData: map[string]string{"uri": "redis://127.0.0.1:1"},
+			})
+			create(t, c, sim)
+			eventually(t, "finalizer and status", func() error { return told(t.Context(), c, sim) })
+			serveOthers(t, c)
+			t.Cleanup(func() { serveOthersNoMore(t, c) })
+			dashboard := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: sim.Name + "-dashboard"}}
+			eventually(t, "the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
+			annotated(t, c, sim)
+			if err := c.Delete(t.Context(), sim); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// installRoles applies accounts, roles and bindings, and takes them away at the end of the test.
+func installRoles(t *testing.T, c client.Client, folder string) {
+	t.Helper()
+	for _, object := range kustomization(t, folder) {
+		if object.GroupVersionKind().Group != rbacv1.GroupName && object.GetKind() != "ServiceAccount" {
+			continue
+		}
+		install(t, c, object)
+		t.Cleanup(func() {
+			if err := c.Delete(context.Background(), object); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// tokenOf returns the API server as the operator's pod sees it.
+func tokenOf(t *testing.T, c client.Client) *rest.Config {
+	t.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "parking-operator-controller-manager"}}
+	request := &authenticationv1.TokenRequest{}
+	if err := c.SubResource("token").Create(t.Context(), account, request); err != nil {
+		t.Fatal(err)
+	}
+	as := rest.AnonymousClientConfig(apiServer)
+	as.BearerToken = request.Status.Token
+	as.QPS = -1
+	return as
+}
+
+// runOperator runs one until the test ends, and collects what it is refused.
+func runOperator(t *testing.T, as *rest.Config, namespaces []string) *refusals {
+	t.Helper()
+	refused := &refusals{}
+	as.Wrap(refused.wrap)
+	ctx, cancel := context.WithCancel(context.Background())
+	skip := true
+	mgr, err := controllers.NewManager(ctx, as, controllers.ManagerOptions{
+		Options: controllers.Options{
+			Images: resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"}, Workers: 2,
+		},
+		Namespaces: namespaces,
+		Backends:   controllers.NewBackends(slog.New(slog.DiscardHandler)),
+		Logger:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Manager: manager.Options{
+			LeaderElection: true, LeaderElectionID: "operator.simulation.parking.dev", LeaderElectionNamespace: system,
+			LeaderElectionReleaseOnCancel: true,
+			Metrics:                       metricsserver.Options{BindAddress: "0"},
+			Controller:                    config.Controller{SkipNameValidation: &skip},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return refused
+}
+
+// told checks that the operator could write status and finalizers.
+func told(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation) error {
+	if err := c.Get(ctx, client.ObjectKeyFromObject(sim), sim); err != nil {
+		return err
+	}
+	if len(sim.Status.Conditions) == 0 || len(sim.Finalizers) == 0 {
+		return fmt.Errorf("the conditions are %v, the finalizers %v", sim.Status.Conditions, sim.Finalizers)
+	}
+	return nil
+}
+
+// annotated checks that the operator could annotate a pod that follows the plan.
+func annotated(t *testing.T, c client.Client, sim *v1alpha1.ParkingSimulation) {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: sim.Namespace, Name: sim.Name, Labels: resources.Selector(sim, resources.ComponentEntry),
+		},
+		Spec: corev1.PodSpec{
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{Name: "c", Image: "i", SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}}},
+		},
+	}
+	create(t, c, pod)
+	pod.Status.Phase = corev1.PodRunning
+	if err := c.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the annotation of a running pod", func() error {
+		err := c.Get(t.Context(), client.ObjectKeyFromObject(pod), pod)
+		if err == nil && len(pod.Annotations) == 0 {
+			err = errors.New("there is none")
+		}
+		return err
+	})
+}
+
+func create(t *testing.T, c client.Client, object client.Object) {
+	t.Helper()
+	if err := c.Create(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually polls until check passes.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%s: %v", what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// refusals are requests that were answered with 403.
+type refusals struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *refusals) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(request)
+		if err == nil && response.StatusCode == http.StatusForbidden {
+			r.mu.Lock()
+			r.lines = append(r.lines, request.Method+" "+request.URL.String())
+			r.mu.Unlock()
+		}
+		return response, err
+	})
+}
+
+func (r *refusals) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.lines...)
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -1,0 +1,241 @@
+// Package manifests_test checks what is shipped to install the operator, the folder config and the chart, against
+// a real API server.
+package manifests_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+const (
+	root = "../.."
+	// patience is how long anything may take on a busy machine.
+	patience = 60 * time.Second
+	// system is the namespace that the manifests install the operator into.
+	system = "parking-operator-system"
+)
+
+// apiServer is the one of this package's tests; nil when none is installed.
+var apiServer *rest.Config //nolint:gochecknoglobals // it takes long to start, so that tests share it
+
+func TestMain(m *testing.M) {
+	log.SetLogger(logr.Discard())
+	os.Exit(func() int {
+		if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+			return m.Run()
+		}
+		env := &envtest.Environment{
+			CRDDirectoryPaths: []string{root + "/config/crd/bases"}, ErrorIfCRDPathMissing: true,
+			ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
+		}
+		server, err := env.Start()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "start the API server:", err)
+			return 1
+		}
+		apiServer = server
+		code := m.Run()
+		if err := env.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stop the API server:", err)
+		}
+		return code
+	}())
+}
+
+// missing skips the test for want of something, or fails it when PARKING_TEST_REQUIRE=1.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// admin is a client that may do everything.
+func admin(t *testing.T) client.Client {
+	t.Helper()
+	if apiServer == nil {
+		missing(t, "there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints")
+	}
+	scheme, err := controllers.NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(apiServer, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// tool runs one of the programs that make builds, in the project's folder, and returns its output.
+func tool(t *testing.T, name string, args ...string) []byte {
+	t.Helper()
+	output, err := runTool(t, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+func runTool(t *testing.T, name string, args ...string) ([]byte, error) {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join(root, ".tools/bin", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		missing(t, fmt.Sprintf("%s is not built: run make .tools/bin/%s", name, name))
+	}
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Dir = root
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s %v: %w\n%s", name, args, err, stderr.Bytes())
+	}
+	return stdout.Bytes(), nil
+}
+
+// parse reads manifests.
+func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
+	t.Helper()
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	var objects []*unstructured.Unstructured
+	for {
+		object := &unstructured.Unstructured{}
+		if err := decoder.Decode(object); errors.Is(err, io.EOF) {
+			return objects
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(object.Object) > 0 {
+			objects = append(objects, object)
+		}
+	}
+}
+
+// kustomization builds one of the folders below config.
+func kustomization(t *testing.T, folder string) []*unstructured.Unstructured {
+	t.Helper()
+	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", folder)))
+}
+
+// namespaced makes sure that the namespace of the manifests exists, as they have it.
+func namespaced(t *testing.T, c client.Client) {
+	t.Helper()
+	for _, object := range kustomization(t, "manager") {
+		if object.GetKind() == "Namespace" {
+			object.SetName(system)
+			install(t, c, object)
+		}
+	}
+}
+
+// serveOthers defines the kinds of others that manifests and operator use.
+func serveOthers(t *testing.T, c client.Client) {
+	t.Helper()
+	for _, definition := range definitions(t) {
+		install(t, c, definition)
+	}
+	monitors := &unstructured.UnstructuredList{}
+	monitors.SetGroupVersionKind(resources.ServiceMonitorKind())
+	eventually(t, "ServiceMonitors to be served", func() error { return c.List(t.Context(), monitors) })
+}
+
+// serveOthersNoMore takes the definitions away again.
+func serveOthersNoMore(t *testing.T, c client.Client) {
+	t.Helper()
+	for _, definition := range definitions(t) {
+		if err := c.Delete(context.Background(), definition); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "a definition to go", func() error {
+			switch err := c.Get(context.Background(), client.ObjectKeyFromObject(definition), definition); {
+			case apierrors.IsNotFound(err):
+				return nil
+			case err != nil:
+				return err
+			}
+			return errors.New("it is there")
+		})
+	}
+}
+
+func definitions(t *testing.T) []*unstructured.Unstructured {
+	t.Helper()
+	text, err := os.ReadFile("testdata/definitions.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, text)
+}
+
+// install applies an object for real.
+func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
+	t.Helper()
+	err := c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object.DeepCopy()), client.FieldOwner("test"), client.ForceOwnership)
+	if err != nil {
+		t.Fatalf("%s %s: %v", object.GetKind(), object.GetName(), err)
+	}
+}
+
+// admitted checks that the API server takes the objects, knows all of their fields, and takes the pods that
+// they ask for.
+func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructured) {
+	t.Helper()
+	if len(objects) == 0 {
+		t.Error("there are no objects")
+	}
+	for _, object := range objects {
+		object := object.DeepCopy()
+		if object.GetNamespace() == "" && object.GetKind() == "ParkingSimulation" {
+			object.SetNamespace(metav1.NamespaceDefault)
+		}
+		err := c.Patch(t.Context(), object, client.Apply, client.DryRunAll, client.FieldOwner("test"), client.ForceOwnership, client.FieldValidation("Strict")) //nolint:staticcheck // Apply takes no field validation
+		if err != nil {
+			t.Errorf("%s %s: %v", object.GetKind(), object.GetName(), err)
+		}
+		if object.GetKind() == "Deployment" {
+			podAdmitted(t, c, object)
+		}
+	}
+}
+
+// podAdmitted checks a Deployment's pod, which the server only looks at when it is to be created.
+func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
+	t.Helper()
+	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := &unstructured.Unstructured{Object: template}
+	pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	pod.SetNamespace(deployment.GetNamespace())
+	pod.SetName("a-pod")
+	if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
+		t.Errorf("a pod of %s: %v", deployment.GetName(), err)
+	}
+}
