@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+const (
+	// creators is how many simulations are created at a time.
+	creators = 4
+	// quiet is how long nothing has to happen until the operator is taken to be done.
+	quiet = 10 * time.Second
+	// patience is how long anything may take.
+	patience = 30 * time.Minute
+)
+
+// bench is one measurement.
+type bench struct {
+	options
+
+	folder, binary string
+	server         *server
+	log            *auditLog
+
+	children int // of each simulation
+	created  sync.Map
+	seen     seen
+}
+
+// seen is what the audit log has told so far.
+type seen struct {
+	writes   int
+	refused  int
+	byKind   map[string]int
+	made     map[string]int           // children, by simulation
+	took     map[string]time.Duration // from create to the last child, by simulation
+	lastMade time.Time
+	last     time.Time
+}
+
+func newSeen() seen {
+	return seen{byKind: map[string]int{}, made: map[string]int{}, took: map[string]time.Duration{}}
+}
+
+func (b *bench) measure(ctx context.Context) (r *report, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if b.log, err = openAuditLog(b.server.audit); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.log.Close()) }()
+	o, err := startOperator(ctx, b.binary, b.folder, b.server.kubeconfig, b.options.profile)
+	if err != nil {
+		return nil, err
+	}
+	r = &report{Simulations: b.simulations}
+	err = b.measureRun(ctx, o, r)
+	if err = errors.Join(err, o.stop()); err != nil {
+		return nil, err
+	}
+	return r, b.measureRestart(ctx, r)
+}
+
+func (b *bench) measureRun(ctx context.Context, o *operator, r *report) error {
+	for _, step := range []func(context.Context, *operator, *report) error{b.countChildren, b.measureCreation, b.measureIdle} {
+		if err := step(ctx, o, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countChildren has one simulation made, and counts its children.
+func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error {
+	const probe = "probe"
+	if err := b.server.admin.Create(ctx, simulation(probe)); err != nil {
+		return fmt.Errorf("create simulation %s: %w", probe, err)
+	}
+	b.seen = newSeen()
+	if err := b.settle(ctx, o); err != nil {
+		return err
+	}
+	if b.children = b.seen.made[probe]; b.children == 0 {
+		return fmt.Errorf("the operator made no child of a simulation: see %s with -keep", o.log)
+	}
+	r.ChildrenEach = b.children
+	b.seen = newSeen()
+	return nil
+}
+
+func simulation(name string) *v1alpha1.ParkingSimulation {
+	return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: lot, Name: name}}
+}
+
+// measureCreation creates all simulations as fast as the API server takes them, and waits until every one
+// has its children and there is nothing left to do.
+func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) error {
+	before, err := childrenCPU()
+	if err != nil {
+		return err
+	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- b.profileCPU(ctx, o) }()
+	start := time.Now()
+	creating := make(chan error, 1)
+	go func() { creating <- b.createAll(ctx) }()
+	for len(b.seen.took) < b.simulations {
+		if err := b.follow(); err != nil {
+			return err
+		}
+		select {
+		case err := <-creating:
+			if err != nil {
+				return err
+			}
+			creating = nil // it never comes again
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the children of %d simulations, of which %d have theirs: %w", b.simulations, len(b.seen.took), ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	took := b.seen.lastMade.Sub(start)
+	after, err := childrenCPU()
+	if err != nil {
+		return err
+	}
+	r.Create.Seconds = took.Seconds()
+	r.Create.SimulationsPerSecond = float64(b.simulations) / took.Seconds()
+	r.Create.ChildrenPerSecond = r.Create.SimulationsPerSecond * float64(b.children)
+	r.Create.CPUSeconds = map[string]float64{}
+	for name, seconds := range after {
+		r.Create.CPUSeconds[name] = seconds - before[name]
+	}
+	times := slices.Sorted(maps.Values(b.seen.took))
+	r.Create.P50Seconds = times[len(times)/2].Seconds()
+	r.Create.P99Seconds = times[len(times)*99/100].Seconds()
+	if err := errors.Join(<-profiled, b.settle(ctx, o)); err != nil {
+		return err
+	}
+	r.Create.WritesPerSimulation = float64(b.seen.writes) / float64(b.simulations)
+	r.Create.Writes = maps.Clone(b.seen.byKind)
+	if b.options.profile {
+		if err := o.profile(ctx, b.folder, "heap.pprof", "heap"); err != nil {
+			return err
+		}
+	}
+	return b.notePeak(o, r)
+}
+
+// profileCPU writes a profile of the next seconds, if profiles are wanted.
+func (b *bench) profileCPU(ctx context.Context, o *operator) error {
+	if !b.options.profile {
+		return nil
+	}
+	return o.profile(ctx, b.folder, "cpu.pprof", "profile?seconds=10")
+}
+
+func (b *bench) createAll(ctx context.Context) error {
+	names := make(chan string)
+	errs := make(chan error, creators)
+	var work sync.WaitGroup
+	for range creators {
+		work.Go(func() {
+			for name := range names {
+				b.created.Store(name, time.Now())
+				if err := b.server.admin.Create(ctx, simulation(name)); err != nil {
+					errs <- fmt.Errorf("create simulation %s: %w", name, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range b.simulations {
+		select {
+		case names <- fmt.Sprintf("s%05d", i):
+		case err := <-errs:
+			return err
+		}
+	}
+	close(names)
+	work.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// follow takes notice of what the audit log tells anew.
+func (b *bench) follow() error {
+	requests, err := b.log.next()
+	if err != nil {
+		return err
+	}
+	for i := range requests {
+		b.note(&requests[i])
+	}
+	return nil
+}
+
+func (b *bench) note(r *request) {
+	if r.isRefused() {
+		b.seen.refused++
+	}
+	if !r.isWrite() {
+		return
+	}
+	b.seen.writes++
+	b.seen.byKind[r.kind()]++
+	b.seen.last = time.Now()
+	simulation, ok := r.makesChild()
+	if !ok {
+		return
+	}
+	b.seen.made[simulation]++
+	if b.seen.made[simulation] != b.children {
+		return
+	}
+	b.seen.lastMade = r.Done
+	if created, ok := b.created.Load(simulation); ok {
+		b.seen.took[simulation] = r.Done.Sub(created.(time.Time)) //nolint:forcetypeassert // stored above
+	}
+}
+
+// settle waits until the operator neither writes nor has anything to reconcile.
+func (b *bench) settle(ctx context.Context, o *operator) error {
+	since := time.Now()
+	for time.Since(since) < quiet {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the operator to be done: %w", ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+		if err := b.follow(); err != nil {
+			return err
+		}
+		w, err := o.work(ctx)
+		if err != nil {
+			return err
+		}
+		if w.waiting > 0 {
+			since = time.Now()
+		}
+		if b.seen.last.After(since) {
+			since = b.seen.last
+		}
+	}
+	return nil
+}
+
+func (b *bench) notePeak(o *operator, r *report) error {
+	used, err := o.usage()
+	if err != nil {
+		return err
+	}
+	r.PeakRSSMiB = float64(used.peakRSS) / (1 << 20)
+	r.OperatorCPUSeconds = used.cpuSeconds
+	r.Refused = b.seen.refused
+	return nil
+}
+
+// measureIdle watches the operator while there is nothing to do.
+func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
+	before, err := o.work(ctx)
+	if err != nil {
+		return err
+	}
+	writes := b.seen.writes
+	used, err := o.usage()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(b.idle):
+	}
+	after, err := o.work(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.follow(); err != nil {
+		return err
+	}
+	later, err := o.usage()
+	if err != nil {
+		return err
+	}
+	r.Idle.Seconds = b.idle.Seconds()
+	r.Idle.Writes = b.seen.writes - writes
+	r.Idle.ReconcilesPerSimulationMinute = (after.reconciles - before.reconciles) / float64(b.simulations) / b.idle.Minutes()
+	r.Idle.CPUSeconds = later.cpuSeconds - used.cpuSeconds
+	r.ReconcileErrors = after.errors
+	return nil
+}
+
+// measureRestart starts another operator, and waits until it has seen every simulation.
+func (b *bench) measureRestart(ctx context.Context, r *report) (err error) {
+	writes := b.seen.writes
+	start := time.Now()
+	o, err := startOperator(ctx, b.binary, b.folder, b.server.kubeconfig, b.options.profile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.stop()) }()
+	for {
+		w, err := o.work(ctx)
+		if err != nil {
+			return err
+		}
+		if w.reconciles >= float64(b.simulations) && w.waiting == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the restarted operator: %w", ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	r.Restart.Seconds = time.Since(start).Seconds()
+	used, err := o.usage()
+	if err != nil {
+		return err
+	}
+	r.Restart.CPUSeconds = used.cpuSeconds
+	if err := b.settle(ctx, o); err != nil {
+		return err
+	}
+	r.Restart.Writes = b.seen.writes - writes
+	if b.options.profile {
+		if err := o.profile(ctx, b.folder, "restart-allocs.pprof", "allocs"); err != nil {
+			return err
+		}
+	}
+	if used, err = o.usage(); err != nil {
+		return err
+	}
+	r.Restart.PeakRSSMiB = float64(used.peakRSS) / (1 << 20)
+	return nil
+}
