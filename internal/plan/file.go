@@ -77,7 +77,7 @@ func (p *Plan) Write(path string) (err error) {
 func (p *Plan) Validate() error {
 	var f faults
 	if !simulationName.MatchString(p.Simulation) {
-		f.invalid(field.NewPath("simulation"), p.Simulation, "must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores")
+		f.invalid(field.NewPath("simulation"), p.Simulation, "must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit")
 	}
 	f.number(field.NewPath("partitions"), int64(p.Partitions), 1, MaxPartitions, "partitions")
 	f.oneOf(field.NewPath("queueType"), string(p.QueueType), string(QueueTypeQuorum), string(QueueTypeClassic))
@@ -144,15 +144,16 @@ func (f *faults) summaryAPI(path *field.Path, a SummaryAPI) {
 		f.list = append(f.list, field.Required(path.Child("url"), "must be the address of the external API"))
 	}
 	if a.URL != "" {
-		f.httpURL(path.Child("url"), a.URL)
+		f.httpURL(path.Child("url"), a.URL, "files of a folder and name that in secretDir")
 	}
 }
 
-// httpURL checks an absolute URL without credentials, of which an error shows nothing if it has any.
-func (f *faults) httpURL(path *field.Path, text string) {
+// httpURL checks an absolute URL without credentials, of which an error shows nothing if it has any; instead
+// says where these go.
+func (f *faults) httpURL(path *field.Path, text, instead string) {
 	const want = `must be an absolute http or https URL such as "https://example.com/v1/visits"`
 	if hasUserInfo(text) {
-		f.list = append(f.list, field.Forbidden(path, "must not hold a user name or password: put them into a Secret and name it in secretRef"))
+		f.list = append(f.list, field.Forbidden(path, "must not hold a user name or password: put them into "+instead))
 		return
 	}
 	u, err := url.ParseRequestURI(text)

@@ -114,6 +114,7 @@ func TestParseRefuses(t *testing.T) {
 		"a second object":                {edited(t, 1, "seed") + "{}", `line 1: not valid JSON: invalid character '{' after top-level value`},
 		"another type of JSON":           {`[1]`, `[1] is not an object with fields`},
 		"an unknown field":               {edited(t, 1, "entry", "raet"), `entry.raet: Forbidden: unknown field: did you mean "rate"?`},
+		"a field unlike any other":       {edited(t, 1, "redis", "password"), `redis.password: Forbidden: unknown field: remove it; what can be here is secretDir, uri`},
 		"a field twice":                  {`{"seed":1,` + edited(t, 1, "seed")[1:], `duplicate field "seed": give each field once`},
 		"a field in capitals":            {edited(t, 1, "Seed"), `Seed: Forbidden: unknown field: did you mean "seed"?`},
 		"a rate in words":                {edited(t, "fast", "entry", "rate"), `entry.rate: Invalid value: "fast": must be a whole number of at most 64 bits`},
@@ -121,8 +122,8 @@ func TestParseRefuses(t *testing.T) {
 		"a negative seed":                {edited(t, -1, "seed"), `seed: Invalid value: "-1": must be a whole number of at most 64 bits`},
 		"a duration in words":            {edited(t, "long", "maxStay"), `maxStay: Invalid value: "long": must be a duration such as "30s" or "1h30m"`},
 		"a duration without unit":        {edited(t, 5, "exit", "minStay"), `exit.minStay: Invalid value: "5": must be a duration such as "30s" or "1h30m"`},
-		"no simulation":                  {edited(t, "", "simulation"), `simulation: Invalid value: "": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores`},
-		"a simulation with braces":       {edited(t, "a}{b", "simulation"), `simulation: Invalid value: "a}{b": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores`},
+		"no simulation":                  {edited(t, "", "simulation"), `simulation: Invalid value: "": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit`},
+		"a simulation with braces":       {edited(t, "a}{b", "simulation"), `simulation: Invalid value: "a}{b": must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit`},
 		"no partitions":                  {edited(t, 0, "partitions"), `partitions: Invalid value: 0: must be from 1 to 64 partitions`},
 		"too many partitions":            {edited(t, 65, "partitions"), `partitions: Invalid value: 65: must be from 1 to 64 partitions`},
 		"an unknown queue type":          {edited(t, "stream", "queueType"), `queueType: Unsupported value: "stream": supported values: "quorum", "classic"`},
@@ -143,7 +144,7 @@ func TestParseRefuses(t *testing.T) {
 		"two ways to one server":         {edited(t, "/etc/parking/redis", "redis", "secretDir"), `redis.secretDir: Forbidden: must not be set beside uri: remove one of them`},
 		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the address of the external API`},
 		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: "example.com": must be an absolute http or https URL such as "https://example.com/v1/visits"`},
-		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into a Secret and name it in secretRef`},
+		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a folder and name that in secretDir`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -174,10 +174,18 @@ func fieldTypes(t reflect.Type) map[string]reflect.Type {
 	return types
 }
 
-// unknownField says what to do about a field that there is not.
+// maxListed is up to how many fields a person wants to read the names of.
+const maxListed = 20
+
+// unknownField says what to do about a field that there is not. Only a pod template has more fields than can
+// be listed.
 func unknownField(name string, known map[string]reflect.Type) string {
-	if near := closest(name, sortedKeys(known)); near != "" {
+	names := sortedKeys(known)
+	if near := closest(name, names); near != "" {
 		return fmt.Sprintf("unknown field: did you mean %q?", near)
+	}
+	if len(names) <= maxListed {
+		return "unknown field: remove it; what can be here is " + strings.Join(names, ", ")
 	}
 	return "unknown field: remove it, or look up with \"kubectl explain\" what there is"
 }

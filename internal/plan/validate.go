@@ -173,7 +173,7 @@ func (f *faults) summaryAPISpec(path *field.Path, s *v1alpha1.SummaryAPISpec) {
 	}
 	if s.URL != "" {
 		f.length(path.Child("url"), s.URL, 2048)
-		f.httpURL(path.Child("url"), s.URL)
+		f.httpURL(path.Child("url"), s.URL, "a Secret and name it in secretRef")
 	} else if s.SecretRef != nil {
 		f.list = append(f.list, field.Forbidden(path.Child("secretRef"), "is for an API of your own: set url, or remove secretRef"))
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,8 +18,10 @@ const pollInterval = 200 * time.Millisecond
 // ends. Running is the plan that is already followed; apply is called for plans that differ from it and
 // from each other, one at a time.
 //
-// An edit that is not a valid plan, or that changes what a running process cannot follow, is logged with
-// what is wrong, and the plan before it stays. So it does while the file cannot be read.
+// An edit that is not a valid plan, or that changes what a simulation cannot follow, is logged with what is
+// wrong, and the plan before it stays. So it does while the file cannot be read. A file that is found so once
+// only was being written. Of an edit of where servers are, or of how many messages are processed at a time,
+// it is logged that it takes effect at the next start.
 func Watch(ctx context.Context, path string, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -37,9 +41,10 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is what was last read, fault the last complaint: neither is repeated.
-	text  []byte
-	fault string
+	// text is what was last read, fault the last complaint: neither is repeated. Suspicion is a fault that was
+	// found once.
+	text             []byte
+	fault, suspicion string
 }
 
 func (w *watcher) poll() {
@@ -48,7 +53,7 @@ func (w *watcher) poll() {
 		w.complain(err)
 		return
 	}
-	if w.fault == "" && bytes.Equal(text, w.text) {
+	if w.fault+w.suspicion == "" && bytes.Equal(text, w.text) {
 		return
 	}
 	w.text = text
@@ -57,57 +62,75 @@ func (w *watcher) poll() {
 		w.complain(err)
 		return
 	}
-	w.fault = ""
-	if next != nil {
-		w.running = next
-		w.log.Info("the plan changed", "plan", w.path)
+	w.fault, w.suspicion = "", ""
+	if err := w.follow(next); err != nil {
+		w.complain(err)
+	}
+}
+
+// follow applies what of a plan can be followed, and says what of it cannot be yet.
+func (w *watcher) follow(next *Plan) error {
+	changed, err := w.running.changes(next)
+	if err != nil {
+		return err
+	}
+	w.running = next
+	followed := slices.DeleteFunc(slices.Clone(changed), waitsForStart)
+	waiting := slices.DeleteFunc(changed, func(path string) bool { return !waitsForStart(path) })
+	if len(waiting) > 0 {
+		w.log.Warn("the plan changed in what takes effect at the next start only: restart the process for it",
+			"plan", w.path, "fields", strings.Join(waiting, " "))
+	}
+	if len(followed) > 0 {
+		w.log.Info("the plan changed", "plan", w.path, "fields", strings.Join(followed, " "))
 		w.apply(next)
 	}
+	return nil
 }
 
-// complain logs a fault once.
+// complain logs a fault once, when it is found for the second time in succession.
 func (w *watcher) complain(err error) {
-	if err.Error() != w.fault {
-		w.fault = err.Error()
+	switch fault := err.Error(); fault {
+	case w.fault:
+	case w.suspicion:
+		w.fault = fault
 		w.log.Error("the plan file cannot be used; the plan before stays in force", "plan", w.path, "error", err)
+	default:
+		w.suspicion = fault
 	}
 }
 
-// successor parses the plan that is to follow p; nil if it is the same.
+// successor parses the plan that is to follow p.
 func (p *Plan) successor(text []byte) (*Plan, error) {
 	next, err := Parse(text)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.canBecome(next); err != nil {
-		return nil, err
-	}
-	before, err := p.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	after, err := next.Marshal()
-	if err != nil || bytes.Equal(before, after) {
-		return nil, err
-	}
-	return next, nil
+	return next, p.canBecome(next)
 }
 
 // canBecome refuses changes that would make events or visits of this simulation unfindable.
 func (p *Plan) canBecome(next *Plan) error {
-	for _, fixed := range []struct {
-		field         string
-		before, after any
-	}{
-		{"simulation", p.Simulation, next.Simulation},
-		{"seed", p.Seed, next.Seed},
-		{"partitions", p.Partitions, next.Partitions},
-		{"queueType", p.QueueType, next.QueueType},
-	} {
+	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {
 			return fmt.Errorf("%s: cannot change from %v to %v while the simulation runs: take %v again, or start another simulation",
 				fixed.field, fixed.before, fixed.after, fixed.before)
 		}
 	}
 	return nil
+}
+
+// fixedField is a field that cannot change, with its value in two plans.
+type fixedField struct {
+	field         string
+	before, after any
+}
+
+func (p *Plan) fixed(next *Plan) []fixedField {
+	return []fixedField{
+		{"simulation", p.Simulation, next.Simulation},
+		{"seed", p.Seed, next.Seed},
+		{"partitions", p.Partitions, next.Partitions},
+		{"queueType", p.QueueType, next.QueueType},
+	}
 }

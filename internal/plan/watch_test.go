@@ -187,3 +187,25 @@ func TestWatchFollowsAConfigMapVolume(t *testing.T) {
 		t.Errorf("a plan with rate %d was applied, want 9", got.Entry.Rate)
 	}
 }
+
+func TestWatchSaysOfAnEditWhatWaitsForTheNextStart(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	write(t, full(), path)
+	w := watch(t, path, full())
+	moved := full()
+	moved.Redis.URI, moved.SummaryAPI.URL, moved.Processor.Concurrency = "redis://:hunter2@elsewhere", "https://example.com/v2", 1
+	write(t, moved, path)
+	w.waitLogged(t, `level=WARN msg="the plan changed in what takes effect at the next start only`)
+	w.waitLogged(t, `fields="processor.concurrency redis.uri summaryAPI.url"`)
+	moved.Entry.Rate, moved.Exit.Stages, moved.RabbitMQ.SecretDir = 7, []plan.Stage{{Duration: 1, Rate: 1}}, "/elsewhere"
+	write(t, moved, path)
+	if got := w.next(t); got.Entry.Rate != 7 {
+		t.Errorf("a plan with rate %d was applied, want only the one with 7", got.Entry.Rate)
+	}
+	w.waitLogged(t, `fields=rabbitmq.secretDir`)
+	w.waitLogged(t, `level=INFO msg="the plan changed" plan=`+path+` fields="entry.rate exit.stages"`)
+	if strings.Contains(w.log.String(), "hunter2") {
+		t.Errorf("a password is in the log:\n%s", w.log)
+	}
+}

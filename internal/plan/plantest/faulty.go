@@ -46,7 +46,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a field unlike any other",
 			Spec:      "velocity: 1",
-			Error:     `spec.velocity: Forbidden: unknown field: remove it, or look up with "kubectl explain" what there is`,
+			Error:     `spec.velocity: Forbidden: unknown field: remove it; what can be here is deletionPolicy, duration, entry, exit, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
 			Admission: `unknown field "spec.velocity"`,
 		},
 		{

@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// changes returns the paths of the fields in which two plans differ, such as entry.rate.
+func (p *Plan) changes(next *Plan) ([]string, error) {
+	before, err := p.tree()
+	if err != nil {
+		return nil, err
+	}
+	after, err := next.tree()
+	if err != nil {
+		return nil, err
+	}
+	return differences("", before, after), nil
+}
+
+// tree returns the plan as the objects of its JSON form.
+func (p *Plan) tree() (tree map[string]any, err error) {
+	text, err := p.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &tree); err != nil {
+		return nil, fmt.Errorf("read back the plan of %s: %w", p.Simulation, err)
+	}
+	return tree, nil
+}
+
+// differences compares objects field by field, and lists as a whole.
+func differences(path string, before, after map[string]any) (paths []string) {
+	names := maps.Clone(before)
+	maps.Copy(names, after)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		a, isObject := before[name].(map[string]any)
+		b, isStill := after[name].(map[string]any)
+		switch {
+		case isObject && isStill:
+			paths = append(paths, differences(path+name+".", a, b)...)
+		case !reflect.DeepEqual(before[name], after[name]):
+			paths = append(paths, path+name)
+		}
+	}
+	return paths
+}
+
+// waitsForStart reports whether processes take a field's value when they start, and never again.
+func waitsForStart(path string) bool {
+	for _, prefix := range []string{"rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency"} {
+		if strings.HasPrefix(path, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,73 @@
+package plan_test
+
+import (
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// The page that says what a plan file is lists every field, and its example is one.
+func TestThePageOfThePlanFileIsComplete(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/plan.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, row := range rows(string(text)) {
+		listed = append(listed, row[1])
+	}
+	if diff := cmp.Diff(fieldsOf("", reflect.TypeFor[plan.Plan]()), listed); diff != "" {
+		t.Errorf("docs/plan.md lists other fields than there are (-are +listed):\n%s", diff)
+	}
+	_, example, _ := strings.Cut(string(text), "```json\n")
+	example, _, _ = strings.Cut(example, "```")
+	if _, err := plan.Parse([]byte(example)); err != nil {
+		t.Errorf("the example is no plan: %v", err)
+	}
+}
+
+// rows returns the fields of the page, each with what an edit does.
+func rows(page string) [][]string {
+	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (refused|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
+}
+
+// fieldsOf lists the paths of the values in the JSON form of a type, and of lists of objects.
+func fieldsOf(path string, t reflect.Type) (fields []string) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		at := path + name
+		switch {
+		case f.Anonymous:
+			fields = append(fields, fieldsOf(path, f.Type)...)
+		case f.Type.Kind() == reflect.Slice:
+			fields = append(append(fields, at), fieldsOf(at+"[].", f.Type.Elem())...)
+		case f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[time.Time]():
+			fields = append(fields, fieldsOf(at+".", f.Type)...)
+		default:
+			fields = append(fields, at)
+		}
+	}
+	return fields
+}
+
+// What the page says of an edit is what happens.
+func TestAnEditOfEachFieldDoesWhatThePageSays(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/plan.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows(string(text)) {
+		if got := plan.EffectOfEdit(row[1]); got != row[2] {
+			t.Errorf("an edit of %s is %s; the page says %s", row[1], got, row[2])
+		}
+	}
+}

@@ -1,0 +1,15 @@
+package plan
+
+// EffectOfEdit says what an edit of a field does while processes run, in the words of docs/plan.md.
+func EffectOfEdit(path string) string {
+	p := new(Plan)
+	for _, fixed := range p.fixed(p) {
+		if fixed.field == path {
+			return "refused"
+		}
+	}
+	if waitsForStart(path) {
+		return "next start"
+	}
+	return "at once"
+}
