@@ -52,7 +52,7 @@ fmt: $(GOLANGCI_LINT) ## Format the Go code and group its imports.
 ##@ Check
 
 .PHONY: test
-test: ## Run all tests with the race detector, against private RabbitMQ and Redis servers (installed when missing).
+test: $(KUSTOMIZE) $(HELM) ## Run all tests with the race detector, against private RabbitMQ and Redis servers (installed when missing).
 	hack/test.sh
 
 .PHONY: test-chart

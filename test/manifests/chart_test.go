@@ -84,7 +84,6 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 	t.Parallel()
 	c := admin(t)
 	namespaced(t, c)
-	serveOthers(t, c)
 	for name, values := range map[string][]string{
 		"as it is":       nil,
 		"for namespaces": {"simulations.namespaces={" + system + ",default}"},

@@ -13,7 +13,6 @@ func TestTheAPIServerTakesEveryKustomization(t *testing.T) {
 	t.Parallel()
 	c := admin(t)
 	namespaced(t, c)
-	serveOthers(t, c)
 	for _, folder := range []string{"crd", "default", "namespaced", "prometheus", "samples"} {
 		t.Run(folder, func(t *testing.T) {
 			t.Parallel()

@@ -53,8 +53,6 @@ func TestTheRolesSuffice(t *testing.T) {
 			})
 			create(t, c, sim)
 			eventually(t, "finalizer and status", func() error { return told(t.Context(), c, sim) })
-			serveOthers(t, c)
-			t.Cleanup(func() { serveOthersNoMore(t, c) })
 			dashboard := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: sim.Name + "-dashboard"}}
 			eventually(t, "the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
 			annotated(t, c, sim)

@@ -4,7 +4,6 @@ package manifests_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -26,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/parking-operator/parking-operator/controllers"
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 const (
@@ -47,7 +44,7 @@ func TestMain(m *testing.M) {
 			return m.Run()
 		}
 		env := &envtest.Environment{
-			CRDDirectoryPaths: []string{root + "/config/crd/bases"}, ErrorIfCRDPathMissing: true,
+			CRDDirectoryPaths: []string{root + "/config/crd/bases", "testdata"}, ErrorIfCRDPathMissing: true,
 			ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
 		}
 		server, err := env.Start()
@@ -152,45 +149,6 @@ func namespaced(t *testing.T, c client.Client) {
 			install(t, c, object)
 		}
 	}
-}
-
-// serveOthers defines the kinds of others that manifests and operator use.
-func serveOthers(t *testing.T, c client.Client) {
-	t.Helper()
-	for _, definition := range definitions(t) {
-		install(t, c, definition)
-	}
-	monitors := &unstructured.UnstructuredList{}
-	monitors.SetGroupVersionKind(resources.ServiceMonitorKind())
-	eventually(t, "ServiceMonitors to be served", func() error { return c.List(t.Context(), monitors) })
-}
-
-// serveOthersNoMore takes the definitions away again.
-func serveOthersNoMore(t *testing.T, c client.Client) {
-	t.Helper()
-	for _, definition := range definitions(t) {
-		if err := c.Delete(context.Background(), definition); err != nil {
-			t.Error(err)
-		}
-		eventually(t, "a definition to go", func() error {
-			switch err := c.Get(context.Background(), client.ObjectKeyFromObject(definition), definition); {
-			case apierrors.IsNotFound(err):
-				return nil
-			case err != nil:
-				return err
-			}
-			return errors.New("it is there")
-		})
-	}
-}
-
-func definitions(t *testing.T) []*unstructured.Unstructured {
-	t.Helper()
-	text, err := os.ReadFile("testdata/definitions.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parse(t, text)
 }
 
 // install applies an object for real.
