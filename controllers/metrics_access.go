@@ -17,9 +17,6 @@ import (
 
 // ProtectMetrics makes a filter that serves metrics only to those whom the API server authenticates by
 // their bearer token and allows to get the path: who is bound to a ClusterRole with that non-resource URL.
-//
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	scheme, err := NewScheme()
 	if err != nil {

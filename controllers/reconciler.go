@@ -45,22 +45,7 @@ type Dependencies struct {
 	Cleaner *Cleaner
 }
 
-// Reconciler makes and keeps true what a ParkingSimulation asks for. The role that it needs is derived from
-// these markers.
-//
-// +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/status,verbs=patch
-// +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=serviceaccounts;configmaps;services;secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=servicemonitors;prometheusrules,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=rabbitmq.com,resources=rabbitmqclusters,verbs=get;list;watch
-// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch
-// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=list;create;patch
-// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=get;create;update
+// Reconciler makes and keeps true what a ParkingSimulation asks for.
 type Reconciler struct {
 	options Options
 	client  client.Client

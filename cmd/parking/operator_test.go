@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,6 +31,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -60,6 +62,7 @@ func newLot(t *testing.T) *lot {
 		}
 		t.Skip(missing)
 	}
+	log.SetLogger(logr.Discard()) // the operator's own is in a file
 	l := &lot{t: t, namespace: "lot", env: &envtest.Environment{
 		CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: 5 * time.Minute,
 	}}
@@ -154,8 +157,8 @@ func (l *lot) eventually(what string, check func() error) {
 		}
 		select {
 		case <-deadline:
-			log, _ := os.ReadFile(l.log)
-			l.t.Fatalf("%s: %v\nthe operator's log ends with:\n%s", what, err, log[max(0, len(log)-4000):])
+			output, _ := os.ReadFile(l.log)
+			l.t.Fatalf("%s: %v\nthe operator's log ends with:\n%s", what, err, output[max(0, len(output)-4000):])
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -312,12 +315,12 @@ func TestTheOperatorRunsASimulationOnRealServers(t *testing.T) {
 		p.RabbitMQ, p.Redis = plan.Endpoint{URI: amqp}, plan.Endpoint{URI: redis}
 		p.SummaryAPI = plan.SummaryAPI{URL: "http://" + summaries + ":8080"}
 	})
-	log := filepath.Join(t.TempDir(), "pods.log")
-	l.process(log, nil, "summaries", "--database", filepath.Join(t.TempDir(), "summaries.db"), "--http", summaries+":8080")
-	l.process(log, nil, "process", "--plan", planFile, "--http", processor+":8080")
+	output := filepath.Join(t.TempDir(), "pods.log")
+	l.process(output, nil, "summaries", "--database", filepath.Join(t.TempDir(), "summaries.db"), "--http", summaries+":8080")
+	l.process(output, nil, "process", "--plan", planFile, "--http", processor+":8080")
 	var generators []func()
 	for _, c := range []string{"entry", "exit"} {
-		generators = append(generators, l.process(log, nil, "generate", c, "--plan", planFile, "--http", "127.0.0.1:0"))
+		generators = append(generators, l.process(output, nil, "generate", c, "--plan", planFile, "--http", "127.0.0.1:0"))
 	}
 	pods := []*corev1.Pod{l.pod(sim, resources.ComponentProcessor, processor), l.pod(sim, resources.ComponentSummaries, summaries)}
 
@@ -517,11 +520,11 @@ func TestPasswordsAreInSecretsAlone(t *testing.T) {
 			secrets["the cookie"] = cookie
 		}
 	}
-	log, err := os.ReadFile(l.log)
+	output, err := os.ReadFile(l.log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts := map[string]string{"the log": string(log), "the objects": l.objects()}
+	texts := map[string]string{"the log": string(output), "the objects": l.objects()}
 	for where, text := range texts {
 		const least = 2000
 		if len(text) < least {
