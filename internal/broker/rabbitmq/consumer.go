@@ -19,7 +19,6 @@ type consumer struct {
 	broker   *Broker
 	queue    broker.Queue
 	prefetch int
-	states   *states
 	out      chan broker.Delivery
 }
 
@@ -32,17 +31,18 @@ func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-c
 	if prefetch < 1 || prefetch > math.MaxUint16 {
 		return nil, fmt.Errorf("consume %s: a prefetch of %d is not in 1 to %d", b.topology.main(q).queue, prefetch, math.MaxUint16)
 	}
-	log := b.log.With("queue", b.topology.main(q).queue)
 	c := &consumer{
 		broker: b, queue: q, prefetch: prefetch,
-		states: &states{log: log, down: "consuming is interrupted, retrying", up: "consuming goes on"},
-		out:    make(chan broker.Delivery, min(prefetch, maxBuffered)),
+		out: make(chan broker.Delivery, min(prefetch, maxBuffered)),
 	}
 	if !b.start(func() { c.run(ctx) }) {
 		return nil, broker.ErrClosed
 	}
 	return c.out, nil
 }
+
+// part names the consumer among the parts of the broker.
+func (c *consumer) part() string { return "consume " + c.queue.String() }
 
 // run delivers until ctx ends or the broker is closed.
 func (c *consumer) run(ctx context.Context) {
@@ -51,6 +51,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
+	defer c.broker.outages.Fine(c.part()) // nobody wants it any more
 
 	var pause backoff
 	for ctx.Err() == nil {
@@ -62,7 +63,7 @@ func (c *consumer) run(ctx context.Context) {
 			pause.reset()
 		}
 		if !errors.Is(err, errConnectionLost) { // the link reports that
-			c.states.fault(err)
+			c.broker.outages.Fault(c.part(), err)
 		}
 		pause.wait(ctx, err)
 	}
@@ -79,7 +80,7 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	if err != nil {
 		return 0, lostOr(conn, err)
 	}
-	c.states.fine()
+	c.broker.outages.Fine(partConnection, c.part())
 	for {
 		select {
 		case d, open := <-deliveries:

@@ -6,9 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -113,6 +116,9 @@ func readTarget(address binding.Address) (target, error) {
 	uri := address.URI
 	if uri == nil {
 		return target{}, &configError{errors.New("the address has no URI")}
+	}
+	if parameters := slices.Sorted(maps.Keys(uri.Query())); len(parameters) > 0 {
+		return target{}, &configError{fmt.Errorf("its URI has parameters, of which none is known: remove %s", strings.Join(parameters, ", "))}
 	}
 	t := target{login: loginOf(uri), vhost: vhostOf(uri)}
 	port := 5672

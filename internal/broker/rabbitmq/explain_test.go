@@ -106,6 +106,7 @@ func TestAddressThatCannotBeIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{"no URI", binding.Address{}, "no URI"},
 		{"another scheme", binding.Address{URI: parse(t, "http://u:secret@h")}, "amqps for TLS"},
 		{"a port beyond the last", binding.Address{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
+		{"parameters that nobody heeds", binding.Address{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove channel_max, heartbeat"},
 		{"a CA without certificate", binding.Address{URI: parse(t, "amqps://u:secret@h"), CA: []byte("-")}, "ca.crt"},
 	}
 	for _, tt := range tests {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
+	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
 // errRefused ends a session in which the broker refused a message, as it does when the queue is full or has
@@ -38,7 +39,8 @@ type lane struct {
 	key      string
 	tally    *tally.Tally
 	metrics  *collectors
-	states   *states
+	outages  *outage.Log
+	part     string // of the broker, that the lane is
 
 	slots chan struct{} // one is taken for each unconfirmed message
 	wake  chan struct{} // signals that there is something unsent
@@ -116,7 +118,7 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		if !errors.Is(err, errConnectionLost) { // the link reports that
-			l.states.fault(err)
+			l.outages.Fault(l.part, err)
 		}
 		pause.wait(ctx, err)
 	}
@@ -289,7 +291,7 @@ func (s *sending) await(f flight) {
 		return
 	}
 	s.confirmed++
-	s.lane.states.fine()
+	s.lane.outages.Fine(partConnection, s.lane.part)
 	s.lane.confirm(f.message)
 }
 

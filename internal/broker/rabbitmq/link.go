@@ -10,27 +10,24 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/outage"
 )
+
+// partConnection is the part of the broker without which no other works. The others are lanes and consumers.
+const partConnection = "connection"
 
 // link keeps at most one connection to the server, and replaces it when it is lost and wanted again.
 type link struct {
 	// connect connects once.
 	connect func(ctx context.Context) (*connection, error)
-	states  *states
+	outages *outage.Log // the broker's, as what one link meets the others do
+	log     *slog.Logger
 	gauges  linkGauges
 	closed  <-chan struct{} // the broker's
 
 	turn    chan struct{} // held by who looks at or replaces current
 	current *connection
 	watches sync.WaitGroup
-}
-
-func newLink(connect func(context.Context) (*connection, error), log *slog.Logger, gauges linkGauges, closed <-chan struct{}) *link {
-	return &link{
-		connect: connect, gauges: gauges, closed: closed,
-		states: &states{log: log, down: "broker is unreachable, retrying", up: "broker is reachable"},
-		turn:   make(chan struct{}, 1),
-	}
 }
 
 // try returns the connection, and makes one attempt to connect when there is none.
@@ -58,7 +55,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		l.states.fault(err)
+		l.outages.Fault(partConnection, err)
 		pause.wait(ctx, err)
 	}
 }
@@ -92,7 +89,7 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	l.current = conn
-	l.states.fine()
+	l.outages.Fine(partConnection)
 	l.gauges.connections.Inc()
 	l.gauges.connected.Set(1)
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
@@ -109,7 +106,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 		select {
 		case reason, lost := <-closes:
 			if lost {
-				l.states.fault(fmt.Errorf("connection lost: %w", reason))
+				l.outages.Fault(partConnection, fmt.Errorf("connection lost: %w", reason))
 			}
 			return
 		case blocking, open := <-blocks:
@@ -125,11 +122,11 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 func (l *link) reportBlocked(blocking amqp.Blocking) {
 	if blocking.Active {
 		l.gauges.blocked.Set(1)
-		l.states.log.Warn("broker accepts no messages until its resource alarm ends", "reason", blocking.Reason)
+		l.log.Warn("broker accepts no messages until its resource alarm ends", "reason", blocking.Reason)
 		return
 	}
 	l.gauges.blocked.Set(0)
-	l.states.log.Info("broker accepts messages again")
+	l.log.Info("broker accepts messages again")
 }
 
 // close closes the connection, forcibly after the timeout. The broker's closed channel is closed before,
@@ -141,37 +138,4 @@ func (l *link) close(timeout time.Duration) {
 		l.current.close(timeout)
 	}
 	l.watches.Wait()
-}
-
-// states logs that something failed and that it works again, once for each cause and not for each attempt.
-type states struct {
-	log      *slog.Logger
-	down, up string
-
-	mu    sync.Mutex
-	cause string // empty while it works
-	since time.Time
-}
-
-func (s *states) fault(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cause == err.Error() {
-		return
-	}
-	if s.cause == "" {
-		s.since = time.Now()
-	}
-	s.cause = err.Error()
-	s.log.Warn(s.down, "error", err)
-}
-
-func (s *states) fine() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cause == "" {
-		return
-	}
-	s.log.Info(s.up, "after", time.Since(s.since).Round(time.Millisecond))
-	s.cause = ""
 }

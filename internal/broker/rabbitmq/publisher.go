@@ -89,7 +89,8 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 		key:      key,
 		tally:    &b.unconfirmed,
 		metrics:  b.metrics,
-		states:   &states{log: b.log, down: "publishing is interrupted, retrying", up: "publishing goes on"},
+		outages:  b.outages,
+		part:     "publish " + key,
 		slots:    make(chan struct{}, b.options.Window),
 		wake:     make(chan struct{}, 1),
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
+	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
@@ -58,7 +59,7 @@ type Options struct {
 	Window int
 	// Component names this process in the broker's list of connections.
 	Component string
-	// Logger gets the changes of the connections' states; nil discards them.
+	// Logger gets the outages; nil discards them.
 	Logger *slog.Logger
 	// Registerer gets the metrics parking_broker_*; nil means none.
 	Registerer prometheus.Registerer
@@ -124,6 +125,7 @@ type Broker struct {
 	topology topology
 	metrics  *collectors
 	log      *slog.Logger
+	outages  *outage.Log
 
 	publish *link // separate, because a server that blocks a publishing connection stops reading from it
 	consume *link
@@ -156,6 +158,7 @@ func New(options Options) (*Broker, error) {
 	running, stop := context.WithCancel(context.Background())
 	b := &Broker{
 		options: options, topology: options.topology(), metrics: metrics, log: options.Logger,
+		outages: outage.New(options.Logger, "the broker is unavailable; what needs it is tried until it succeeds", "the broker is available again"),
 		running: running, stop: stop,
 		lanes: make(map[laneID]*lane), sessions: make(map[*session]struct{}),
 	}
@@ -172,7 +175,10 @@ func (b *Broker) newLink(role string) *link {
 		defer context.AfterFunc(b.running, cancel)()
 		return dial(ctx, b.options.Address, b.options.Component+" "+role)
 	}
-	return newLink(connect, b.log.With("role", role), b.metrics.of(role), b.running.Done())
+	return &link{
+		connect: connect, outages: b.outages, log: b.log.With("role", role), gauges: b.metrics.of(role),
+		closed: b.running.Done(), turn: make(chan struct{}, 1),
+	}
 }
 
 // Check connects once and closes the connection. Its error is one line that names the address, without

@@ -329,7 +329,9 @@ func TestQueueWithOtherSettingsIsAnErrorAndWaitedOut(t *testing.T) {
 	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "1"}, func() { close(confirmed) }); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the fault is logged", func() bool { return strings.Contains(log.String(), "publishing is interrupted") })
+	await(t, "the fault is logged", func() bool {
+		return strings.Contains(log.String(), "the broker is unavailable") && strings.Contains(log.String(), "other settings")
+	})
 	if err := deletionOf(queue)(channel); err != nil {
 		t.Fatal(err)
 	}
@@ -338,8 +340,8 @@ func TestQueueWithOtherSettingsIsAnErrorAndWaitedOut(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the message is not confirmed")
 	}
-	await(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "publishing goes on") })
-	if faults := strings.Count(log.String(), "publishing is interrupted"); faults != 1 {
+	await(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "the broker is available again") })
+	if faults := strings.Count(log.String(), "the broker is unavailable"); faults != 1 {
 		t.Errorf("one fault is logged %d times:\n%s", faults, log)
 	}
 }
@@ -366,6 +368,11 @@ func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
 		deleteQueues(t, options)
 	}()
 	deliveries := consume(t, b, entries(), 1)
+	consume(t, b, broker.Queue{Type: event.TypeExit}, 1)
+	confirmed := make(chan struct{})
+	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "0"}, func() { close(confirmed) }); err != nil {
+		t.Fatal(err)
+	}
 	await(t, "there were several attempts", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -374,9 +381,9 @@ func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
 	mu.Lock()
 	current = uri // as when the credentials in the files are replaced
 	mu.Unlock()
-	publish(t, b, entries(), broker.Message{ID: "1"})
+	<-confirmed
 	receive(t, deliveries)
-	if down, up := strings.Count(log.String(), "unreachable"), strings.Count(log.String(), "is reachable"); down != 1 || up != 1 {
+	if down, up := strings.Count(log.String(), "the broker is unavailable"), strings.Count(log.String(), "available again"); down != 1 || up != 1 {
 		t.Errorf("one fault is logged %d times and its end %d times:\n%s", down, up, log)
 	}
 	assertNoPassword(t, log, uri)
