@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -79,17 +80,18 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 }
 
 func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
+	if path := strings.Trim(where.Path, "/"); path != "" {
+		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
+			return nil, errors.New("the path of the URI of Redis is not the number of a database, such as /0")
+		}
+	}
 	o, err := goredis.ParseURL(where.String())
 	if err != nil {
 		return nil, fmt.Errorf("read the URI of Redis: %w", err)
 	}
 	o.Protocol = 2
-	o.DialTimeout = orDefault(o.DialTimeout, dialTimeout)
-	o.ReadTimeout = orDefault(o.ReadTimeout, answerTimeout)
-	o.WriteTimeout = orDefault(o.WriteTimeout, answerTimeout)
+	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
 	o.MaxRetries = orDefault(o.MaxRetries, retries)
-	o.MinRetryBackoff = orDefault(o.MinRetryBackoff, minRetryBackoff)
-	o.MaxRetryBackoff = orDefault(o.MaxRetryBackoff, maxRetryBackoff)
 	o.DialerRetries = 1
 	o.ContextTimeoutEnabled = true
 	o.DisableIdentity = true
@@ -106,11 +108,7 @@ func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, er
 		return nil, fmt.Errorf("read the URI of the Redis cluster: %w", err)
 	}
 	o.Protocol = 2
-	o.DialTimeout = orDefault(o.DialTimeout, dialTimeout)
-	o.ReadTimeout = orDefault(o.ReadTimeout, answerTimeout)
-	o.WriteTimeout = orDefault(o.WriteTimeout, answerTimeout)
-	o.MinRetryBackoff = orDefault(o.MinRetryBackoff, minRetryBackoff)
-	o.MaxRetryBackoff = orDefault(o.MaxRetryBackoff, maxRetryBackoff)
+	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
 	o.DialerRetries = 1
 	o.ContextTimeoutEnabled = true
 	o.DisableIdentity = true
@@ -119,6 +117,15 @@ func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, er
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
 	o.TLSConfig = nil // the dialer's
 	return goredis.NewClusterClient(o), nil
+}
+
+// setTimes fills in the times that the URI does not give.
+func setTimes(dial, read, write, minBackoff, maxBackoff *time.Duration) {
+	*dial = orDefault(*dial, dialTimeout)
+	*read = orDefault(*read, answerTimeout)
+	*write = orDefault(*write, answerTimeout)
+	*minBackoff = orDefault(*minBackoff, minRetryBackoff)
+	*maxBackoff = orDefault(*maxBackoff, maxRetryBackoff)
 }
 
 func orDefault[T comparable](value, otherwise T) T {

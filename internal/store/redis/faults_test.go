@@ -414,8 +414,12 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 			options: Options{Address: at("redis://:hunter2@localhost/0?colour=red"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a database that is no number", says: "database",
+			name: "a database that is no number", says: "not the number of a database",
 			options: Options{Address: at("redis://:hunter2@localhost/first"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a database below zero", says: "not the number of a database",
+			options: Options{Address: at("redis://:hunter2@localhost/-1"), Simulation: "a", Partitions: 1},
 		},
 		{
 			name: "a cluster that is neither true nor false", says: "cluster",
