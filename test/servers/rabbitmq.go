@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -38,6 +37,8 @@ type RabbitMQOptions struct {
 // RabbitMQ is a private RabbitMQ node. Its methods are not safe for concurrent use, except URI, Ctl
 // and the like, which change nothing.
 type RabbitMQ struct {
+	daemon
+
 	folder   *folder
 	programs rabbitMQPrograms
 	options  RabbitMQOptions
@@ -47,7 +48,6 @@ type RabbitMQ struct {
 	version  string
 
 	epmd *process // outlives the node's restarts, as it does in a real installation
-	node *process
 }
 
 type rabbitMQPrograms struct{ server, ctl, diagnostics, epmd string }
@@ -88,6 +88,7 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 		folder: folder, programs: programs, options: opts,
 		user: "parking-" + randomHex(4), password: newPassword(),
 	}
+	r.launch = r.start
 	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -194,23 +195,19 @@ func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	return poll(ctx, startTimeout, r.epmd, func(ctx context.Context) error { return dial(ctx, r.epmdPort()) })
 }
 
-// Start starts the node that was stopped or killed, with the data it had, and returns when clients
-// can connect. A node that runs is left alone.
-func (r *RabbitMQ) Start(ctx context.Context) error {
-	if r.node.running() {
-		return nil
-	}
+// start starts the node and returns when clients can connect.
+func (r *RabbitMQ) start(ctx context.Context) error {
 	output, err := os.Create(filepath.Join(r.folder.host, "output.log"))
 	if err != nil {
 		return fmt.Errorf("start RabbitMQ: %w", err)
 	}
 	defer func() { _ = output.Close() }() // the node has it open for itself by then
-	if r.node, err = r.command(r.programs.server, nil, output).start(); err != nil {
+	if r.process, err = r.command(r.programs.server, nil, output).start(); err != nil {
 		return err
 	}
-	if err := poll(ctx, startTimeout, r.node, r.connect); err != nil {
+	if err := poll(ctx, startTimeout, r.process, r.connect); err != nil {
 		err = fmt.Errorf("start RabbitMQ: %w; the end of its log:\n%s", err, r.logTail())
-		return errors.Join(err, r.node.kill())
+		return errors.Join(err, r.process.kill())
 	}
 	return nil
 }
@@ -233,31 +230,9 @@ func (r *RabbitMQ) connect(context.Context) error {
 	return conn.Close()
 }
 
-// Stop shuts the node down in order and returns when it is gone.
-func (r *RabbitMQ) Stop(ctx context.Context) error { return stop(ctx, r.node) }
-
-// Kill ends the node and its helpers with SIGKILL, as a crash would, and returns when they are gone.
-// What the broker confirmed survives, with the exception that SyncQueues removes.
-func (r *RabbitMQ) Kill() error { return r.node.kill() }
-
-// Restart stops the node and starts it again.
-func (r *RabbitMQ) Restart(ctx context.Context) error {
-	if err := r.Stop(ctx); err != nil {
-		return err
-	}
-	return r.Start(ctx)
-}
-
-// Pause freezes the node, as a network partition would look to a client: connections stay open and
-// nothing answers.
-func (r *RabbitMQ) Pause() error { return r.node.signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (r *RabbitMQ) Resume() error { return r.node.signal(syscall.SIGCONT) }
-
 // Close kills the node, frees its ports and removes its folder when that was a temporary one.
 func (r *RabbitMQ) Close() error {
-	err := errors.Join(r.node.kill(), r.epmd.kill(), r.folder.close())
+	err := errors.Join(r.process.kill(), r.epmd.kill(), r.folder.close())
 	releasePorts(r.ports)
 	return err
 }
@@ -340,9 +315,6 @@ func (r *RabbitMQ) Version() string { return r.version }
 // Folder is where the node keeps its data and logs.
 func (r *RabbitMQ) Folder() string { return r.folder.host }
 
-// PID is the process id of the node that runs, or ran last.
-func (r *RabbitMQ) PID() int { return r.node.pid }
-
 // String is the address without the password, so that the node can be printed.
 func (r *RabbitMQ) String() string { return redacted(r.URI()) }
 
@@ -372,22 +344,4 @@ func endOf(p *process) error {
 		return errors.New("exit status 0")
 	}
 	return p.err
-}
-
-// stop asks a server to end and waits for it; one that does not in time is killed, which is an error.
-func stop(ctx context.Context, p *process) error {
-	if !p.running() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	if err := p.signal(syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stop process %d: %w", p.pid, err)
-	}
-	select {
-	case <-p.exited:
-		return nil
-	case <-ctx.Done():
-		return errors.Join(fmt.Errorf("process %d did not stop in time and was killed: %w", p.pid, ctx.Err()), p.kill())
-	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -31,6 +30,8 @@ type RedisOptions struct {
 // Redis is a private Redis or Valkey server. Its methods are not safe for concurrent use, except URI
 // and the like, which change nothing.
 type Redis struct {
+	daemon
+
 	folder   *folder
 	options  RedisOptions
 	program  string
@@ -38,7 +39,6 @@ type Redis struct {
 	password string
 	product  string
 	version  string
-	server   *process
 }
 
 // StartRedis starts a new server that keeps its data in dir, or in a temporary folder when dir is
@@ -64,6 +64,7 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 		return nil, err
 	}
 	r := &Redis{folder: folder, options: opts, program: program, password: newPassword()}
+	r.launch = r.start
 	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -103,24 +104,20 @@ func (r *Redis) config() string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// Start starts the server that was stopped or killed, with the data it had, and returns when clients
-// can connect. A server that runs is left alone.
-func (r *Redis) Start(ctx context.Context) error {
-	if r.server.running() {
-		return nil
-	}
+// start starts the program and returns when clients can connect.
+func (r *Redis) start(ctx context.Context) error {
 	cmd := command{
 		root: r.folder.root, path: r.program, args: []string{filepath.Join(r.folder.inner, "redis.conf")},
 		env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, dir: r.folder.inner, output: io.Discard,
 	}
 	var err error
-	if r.server, err = cmd.start(); err != nil {
+	if r.process, err = cmd.start(); err != nil {
 		return err
 	}
-	if err := poll(ctx, startTimeout, r.server, r.connect); err != nil {
+	if err := poll(ctx, startTimeout, r.process, r.connect); err != nil {
 		log := strings.ReplaceAll(r.folder.tail("server.log"), r.password, "***")
 		err = fmt.Errorf("start %s: %w; the end of its log:\n%s", r.options.Server, err, log)
-		return errors.Join(err, r.server.kill())
+		return errors.Join(err, r.process.kill())
 	}
 	return nil
 }
@@ -138,29 +135,9 @@ func (r *Redis) connect(ctx context.Context) error {
 	return err
 }
 
-// Stop shuts the server down in order and returns when it is gone.
-func (r *Redis) Stop(ctx context.Context) error { return stop(ctx, r.server) }
-
-// Kill ends the server with SIGKILL, as a crash would, and returns when it is gone.
-func (r *Redis) Kill() error { return r.server.kill() }
-
-// Restart stops the server and starts it again.
-func (r *Redis) Restart(ctx context.Context) error {
-	if err := r.Stop(ctx); err != nil {
-		return err
-	}
-	return r.Start(ctx)
-}
-
-// Pause freezes the server: connections stay open and nothing answers.
-func (r *Redis) Pause() error { return r.server.signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (r *Redis) Resume() error { return r.server.signal(syscall.SIGCONT) }
-
 // Close kills the server, frees its port and removes its folder when that was a temporary one.
 func (r *Redis) Close() error {
-	err := errors.Join(r.server.kill(), r.folder.close())
+	err := errors.Join(r.process.kill(), r.folder.close())
 	releasePorts(r.ports)
 	return err
 }
@@ -184,9 +161,6 @@ func (r *Redis) Version() string { return r.version }
 
 // Folder is where the server keeps its data and log.
 func (r *Redis) Folder() string { return r.folder.host }
-
-// PID is the process id of the server that runs, or ran last.
-func (r *Redis) PID() int { return r.server.pid }
 
 // String is the address without the password, so that the server can be printed.
 func (r *Redis) String() string { return redacted(r.URI()) }

@@ -54,7 +54,7 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if r.node.running() {
+		if r.process.running() {
 			closeOrFail(t, func() error { return r.DeleteVHost(name) })
 		}
 	})
