@@ -63,8 +63,7 @@ func (b *bench) measure(ctx context.Context) (r *report, err error) {
 		return nil, err
 	}
 	r = &report{Simulations: b.simulations}
-	err = b.measureRun(ctx, o, r)
-	if err = errors.Join(err, o.stop()); err != nil {
+	if err := errors.Join(b.measureRun(ctx, o, r), o.stop()); err != nil {
 		return nil, err
 	}
 	return r, b.measureRestart(ctx, r)
