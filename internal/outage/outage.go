@@ -49,7 +49,7 @@ func (l *Log) Fault(part string, err error) {
 	l.told = now
 	attrs := []any{"error", err}
 	if lasted := now.Sub(l.since); lasted > 0 {
-		attrs = append(attrs, "for", lasted.Round(time.Millisecond))
+		attrs = append(attrs, "for", lasted.Round(time.Millisecond).String())
 	}
 	l.logger.Warn(l.isDown, attrs...)
 }
@@ -68,5 +68,5 @@ func (l *Log) Fine(parts ...string) {
 		return
 	}
 	l.faulty.Store(false)
-	l.logger.Info(l.isUp, "after", time.Since(l.since).Round(time.Millisecond))
+	l.logger.Info(l.isUp, "after", time.Since(l.since).Round(time.Millisecond).String())
 }
