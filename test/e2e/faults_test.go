@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -43,8 +44,9 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 		for _, fault := range faults {
 			t.Run(fmt.Sprintf("%s %s", component, fault.name), func(t *testing.T) {
 				ns := ns.in(t)
+				before := ns.allPods()
 				fault.kill(ns, ns.pods(sim, component)[0])
-				ns.untilWorking(sim)
+				ns.untilWorking(sim, len(before))
 			})
 		}
 	}
@@ -61,14 +63,60 @@ func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
 	})
 	ns.untilCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
 	for _, fault := range faults {
-		t.Run("a node is "+fault.name, func(t *testing.T) {
+		t.Run("the leader of a queue is "+fault.name, func(t *testing.T) {
 			ns := ns.in(t)
-			fault.kill(ns, ns.pods(sim, resources.ComponentRabbitMQ)[0])
-			ns.untilWorking(sim)
+			before := ns.allPods()
+			fault.kill(ns, ns.untilQueuesAreWhole(sim, 3))
+			ns.untilWorking(sim, len(before))
+			ns.untilQueuesAreWhole(sim, 3)
 		})
 	}
 	ns.finish(sim)
 	ns.remove(sim)
+}
+
+// untilQueuesAreWhole waits until every queue is a quorum queue with so many nodes online, and returns the
+// pod of the node that leads the queue of entries.
+func (ns *namespace) untilQueuesAreWhole(sim *v1alpha1.ParkingSimulation, nodes int) (leader corev1.Pod) {
+	ns.t.Helper()
+	ns.eventually(fmt.Sprintf("every queue has %d nodes online", nodes), 2*time.Minute, func() error {
+		pods := ns.pods(sim, resources.ComponentRabbitMQ)
+		text, err := ns.exec(pods[0], "rabbitmqctl", "--quiet", "list_queues", "name", "type", "leader", "online", "--formatter", "json")
+		if err != nil {
+			return err
+		}
+		var queues []struct {
+			Name, Type, Leader string
+			Online             []string
+		}
+		if err := json.Unmarshal(text, &queues); err != nil {
+			return err
+		}
+		leader = corev1.Pod{}
+		for _, queue := range queues {
+			if queue.Type != "quorum" || len(queue.Online) != nodes {
+				return fmt.Errorf("%s is a %s queue with %d nodes online", queue.Name, queue.Type, len(queue.Online))
+			}
+			if strings.HasSuffix(queue.Name, "."+sim.Name+".entry.0") {
+				leader = podOfNode(pods, queue.Leader)
+			}
+		}
+		if leader.Name == "" {
+			return fmt.Errorf("nobody leads the queue of entries; there are %d queues", len(queues))
+		}
+		return nil
+	})
+	return leader
+}
+
+// podOfNode returns the pod that a RabbitMQ node, rabbit@POD.SERVICE.…, runs in.
+func podOfNode(pods []corev1.Pod, node string) corev1.Pod {
+	for _, pod := range pods {
+		if strings.HasPrefix(node, "rabbit@"+pod.Name+".") {
+			return pod
+		}
+	}
+	return corev1.Pod{}
 }
 
 // deleteByForce makes the API server forget a pod at once.
@@ -107,20 +155,11 @@ func (ns *namespace) untilGone(pod corev1.Pod, is func(corev1.Pod) bool) {
 	})
 }
 
-// untilWorking waits until every pod is ready, and more events were processed since.
-func (ns *namespace) untilWorking(sim *v1alpha1.ParkingSimulation) {
+// untilWorking waits until so many pods are ready, and more events were processed since.
+func (ns *namespace) untilWorking(sim *v1alpha1.ParkingSimulation, pods int) {
 	ns.t.Helper()
-	ns.eventually("every pod is ready", 2*time.Minute, func() error {
-		var list corev1.PodList
-		if err := ns.List(ns.t.Context(), &list, client.InNamespace(ns.name)); err != nil {
-			return err
-		}
-		for _, pod := range list.Items {
-			if !isReady(&pod) {
-				return fmt.Errorf("%s is not", pod.Name)
-			}
-		}
-		return nil
+	ns.eventually(fmt.Sprintf("%d pods are ready", pods), 2*time.Minute, func() error {
+		return allReady(ns.allPods(), pods)
 	})
 	ns.untilCondition(sim, v1alpha1.ConditionReady, time.Minute)
 	before := ns.processed(sim)

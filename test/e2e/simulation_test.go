@@ -85,6 +85,7 @@ func TestSimulationFollowsItsSpecUntilItIsDeleted(t *testing.T) {
 	t.Run("deletion leaves nothing", func(t *testing.T) {
 		ns.in(t).remove(sim)
 	})
+	ns.checked = true
 }
 
 func TestRunToCompletionEndsWithAVerdict(t *testing.T) {
