@@ -38,9 +38,12 @@ run() { go test -race -json -timeout "${TEST_TIMEOUT:-40m}" "$@"; }
 # The tests of the custom resource definition are a module of their own, for they need the API server's code.
 crd() { (cd hack/crd && go test -json ./...); }
 
+# So is the test of what kstatus makes of a status, for the sake of what kstatus needs.
+kstatus() { (cd test/kstatus && go test -json ./...); }
+
 if (($# > 0)); then
   run "$@"
 else
   # The report on the output, not the exit code here, says whether anything failed.
-  { run ./... || true; crd || true; }
+  { run ./... || true; crd || true; kstatus || true; }
 fi | .tools/bin/testreport -servers "$report"
