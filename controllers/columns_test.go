@@ -1,0 +1,60 @@
+package controllers_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+)
+
+func TestColumnsSayHowASimulationFares(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("shown", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.settle()
+	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.eventually("the ledger to be shown", func() error {
+		header, row := c.columns(sim.Name)
+		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Status Running", "Processed 0", "Lost <nil>"}
+		var got []string
+		for i := range header {
+			if header[i] != "Age" {
+				got = append(got, header[i]+" "+row[i])
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("columns (-want +got):\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// columns are what kubectl get shows of a simulation, but for what takes -o wide.
+func (c *cluster) columns(name string) (header, row []string) {
+	c.t.Helper()
+	server, err := discovery.NewDiscoveryClientForConfig(c.server)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	path := strings.Join([]string{"/apis/simulation.parking.dev/v1alpha1/namespaces", c.namespace, "parkingsimulations", name}, "/")
+	text, err := server.RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Do(c.t.Context()).Raw()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var table metav1.Table
+	if err := json.Unmarshal(text, &table); err != nil {
+		c.t.Fatal(err)
+	}
+	for i, column := range table.ColumnDefinitions {
+		if column.Priority == 0 {
+			header = append(header, column.Name)
+			row = append(row, fmt.Sprint(table.Rows[0].Cells[i]))
+		}
+	}
+	return header, row
+}
