@@ -31,8 +31,8 @@ type child struct {
 func childOf[O client.Object](object O, name string, edit func(O), spoilt func(O) bool) child {
 	return child{
 		object, name,
-		func(o client.Object) { edit(o.(O)) },               //nolint:forcetypeassert // it is of the type of object
-		func(o client.Object) bool { return spoilt(o.(O)) }, //nolint:forcetypeassert // it is of the type of object
+		func(o client.Object) { edit(o.(O)) },
+		func(o client.Object) bool { return spoilt(o.(O)) },
 	}
 }
 

@@ -70,7 +70,7 @@ func judge(latest *reading, objectives plan.Objectives) (verdict ledger.Verdict,
 
 // unmeasuredEvents counts the events that took effect in a processor that was not asked.
 func (r *settled) unmeasuredEvents() uint64 {
-	return uint64(max(generated(r.report)-int64(r.measurement.endToEnd.count), 0)) //nolint:gosec // counts of events are far below 2^63
+	return uint64(max(generated(r.report)-int64(r.measurement.endToEnd.count), 0))
 }
 
 // latencyStatus is what was measured as the status shows it; nil when nothing was.
@@ -78,7 +78,7 @@ func latencyStatus(r *settled) *v1alpha1.LatencyStatus {
 	status := &v1alpha1.LatencyStatus{
 		Processing: latencySummary(r.measurement.processing),
 		EndToEnd:   latencySummary(r.measurement.endToEnd),
-		Unmeasured: int64(r.unmeasuredEvents()), //nolint:gosec // counts of events are far below 2^63
+		Unmeasured: int64(r.unmeasuredEvents()),
 	}
 	if status.Processing == nil && status.EndToEnd == nil {
 		return nil
