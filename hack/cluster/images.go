@@ -69,7 +69,7 @@ func (c *nativeCluster) importImage(ctx context.Context, archive string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	cmd, err := c.inNode(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func serversArchive(ctx context.Context, l layout, s *steps) (string, error) {
 func serversImageOf(root string) oci.Image {
 	const user = "999" // of the official images of both
 	unneeded := map[string]bool{}
-	for _, path := range strings.Fields(`boot dev proc sys run tmp complete var/cache var/log var/lib/apt var/lib/rabbitmq
+	for path := range strings.FieldsSeq(`boot dev proc sys run tmp complete var/cache var/log var/lib/apt var/lib/rabbitmq
 		var/lib/redis usr/share/doc usr/share/man usr/share/info usr/share/locale etc/passwd etc/group`) {
 		unneeded[path] = true
 	}

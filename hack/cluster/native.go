@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,8 +76,8 @@ func equip(l layout, values string) error {
 
 // startNode starts a new cluster.
 func (c *nativeCluster) startNode(ctx context.Context) error {
-	// What is left of one that was not taken down, or did not survive.
-	if err := c.remove(); err != nil {
+	// What is left of one that was not taken down, or did not survive, and the logs of the last one.
+	if err := errors.Join(c.remove(), os.RemoveAll(c.layout.logs())); err != nil {
 		return err
 	}
 	for _, step := range []struct {
@@ -100,21 +101,21 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := os.MkdirAll(c.layout.logs(), 0o755); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	socket, err := listener.(*net.TCPListener).File()
+	defer func() { _ = listener.Close() }()
+	socket, err := listener.File()
 	if err != nil {
 		return err
 	}
-	defer socket.Close()
+	defer func() { _ = socket.Close() }()
 	log, err := os.Create(c.layout.nodeLog())
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	cmd := exec.Command("/proc/self/exe", nodeCommand)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{socket} // apiListener
@@ -170,11 +171,10 @@ func (c *nativeCluster) awaitNode(ctx context.Context) error {
 
 func (c *nativeCluster) startDNS(ctx context.Context) error {
 	for _, name := range []string{"storage.yaml", "coredns.yaml"} {
-		manifest, err := configs.Open("config/" + name)
+		manifest, err := configs.ReadFile("config/" + name)
 		if err != nil {
 			return err
 		}
-		defer manifest.Close()
 		if _, err := c.kubectl(ctx, manifest, "apply", "--server-side", "-f", "-"); err != nil {
 			return err
 		}
@@ -183,12 +183,10 @@ func (c *nativeCluster) startDNS(ctx context.Context) error {
 	return err
 }
 
-func (c *nativeCluster) kubectl(ctx context.Context, input fs.File, arguments ...string) (string, error) {
+func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, c.layout.program("kubectl"), arguments...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.layout.kubeconfig())
-	if input != nil {
-		cmd.Stdin = input
-	}
+	cmd.Stdin = bytes.NewReader(input)
 	return outputOf(cmd)
 }
 

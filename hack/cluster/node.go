@@ -180,7 +180,7 @@ func (n *node) forwardAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("inherit the listener of the API server: %w", err)
 	}
-	context.AfterFunc(ctx, func() { listener.Close() })
+	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	go func() {
 		for {
 			outer, err := listener.Accept()
@@ -195,12 +195,12 @@ func (n *node) forwardAPI(ctx context.Context) error {
 
 // forward copies both ways until either side ends.
 func forward(outer net.Conn, address string) {
-	defer outer.Close()
+	defer func() { _ = outer.Close() }()
 	inner, err := net.Dial("tcp", address)
 	if err != nil {
 		return
 	}
-	defer inner.Close()
+	defer func() { _ = inner.Close() }()
 	done := make(chan struct{}, 2)
 	for _, way := range [][2]net.Conn{{outer, inner}, {inner, outer}} {
 		go func() {
@@ -221,7 +221,7 @@ func (n *node) apiServerAnswers(ctx context.Context) error {
 func answers(url string, config *tls.Config) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	return func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func answers(url string, config *tls.Config) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		if response.StatusCode != http.StatusOK {
 			return errors.New(response.Status)
 		}
@@ -242,7 +242,7 @@ func accepts(socket string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 		if err == nil {
-			connection.Close()
+			err = connection.Close()
 		}
 		return err
 	}

@@ -124,7 +124,7 @@ func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Jo
 
 // certificates makes all that the components of a cluster use.
 func (p *pki) certificates() error {
-	for _, make := range []func() error{
+	for _, create := range []func() error{
 		func() error {
 			return p.server("apiserver", "127.0.0.1", nodeAddress, apiService, "localhost", "kubernetes",
 				"kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc."+domain)
@@ -138,7 +138,7 @@ func (p *pki) certificates() error {
 		func() error { return p.client("node", "system:node:"+nodeName, "system:nodes") },
 		func() error { return p.client("service-accounts", "service-accounts") }, // its key signs tokens
 	} {
-		if err := make(); err != nil {
+		if err := create(); err != nil {
 			return err
 		}
 	}

@@ -117,7 +117,7 @@ func (f *Files) copy(h tar.Header, source string) {
 		f.err = err
 		return
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	info, err := file.Stat()
 	if err != nil {
 		f.err = err

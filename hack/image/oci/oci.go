@@ -86,7 +86,7 @@ func (i Image) WriteFile(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(part.Name())
+	defer func() { _ = os.Remove(part.Name()) }() // there is none any more if all went well
 	err = i.Write(part)
 	if closeErr := part.Close(); err == nil {
 		err = closeErr
