@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,6 +54,9 @@ type lot struct {
 	log, metrics string
 }
 
+// muteLibrary ends the complaint that nobody took the logs of the library: the operator's own is in a file.
+var muteLibrary = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
+
 func newLot(t *testing.T) *lot {
 	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
@@ -62,7 +66,7 @@ func newLot(t *testing.T) *lot {
 		}
 		t.Skip(missing)
 	}
-	log.SetLogger(logr.Discard()) // the operator's own is in a file
+	muteLibrary()
 	l := &lot{t: t, namespace: "lot", env: &envtest.Environment{
 		CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: 5 * time.Minute,
 	}}
@@ -242,9 +246,10 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.t.Helper()
 	path, written := filepath.Join(l.t.TempDir(), "plan.json"), ""
-	sync := func(ctx context.Context) error {
+	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)} // the test goes on using sim
+	mount := func(ctx context.Context) error {
 		config := &corev1.ConfigMap{}
-		if err := l.client.Get(ctx, client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)}, config); err != nil {
+		if err := l.client.Get(ctx, key, config); err != nil {
 			return err
 		}
 		text := config.Data[resources.PlanKey]
@@ -259,7 +264,7 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 		written = text
 		return p.Write(path)
 	}
-	l.eventually("the plan", func() error { return sync(l.t.Context()) })
+	l.eventually("the plan", func() error { return mount(l.t.Context()) })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -269,7 +274,7 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 			case <-ctx.Done():
 				return
 			case <-time.After(100 * time.Millisecond):
-				_ = sync(ctx) // it is tried again
+				_ = mount(ctx) // it is tried again
 			}
 		}
 	}()
