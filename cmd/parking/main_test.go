@@ -8,8 +8,10 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +35,9 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // for the processes that tests start
 		panic(err)
 	}
+	// The tests may run under nohup. A signal that is caught here, instead of ignored, is neither in the
+	// processes that tests start.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(m)
 }
 
