@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -106,6 +107,18 @@ func (s backends) unused(ctx context.Context, simulation string) error {
 		}
 	}
 	return nil
+}
+
+// reserve takes the simulation's name, of which another process may just have found as well that it is unused.
+// It is given back with the keys.
+func (s backends) reserve(ctx context.Context, simulation string) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	reserved, err := s.store.Reserve(ctx, rand.Text())
+	if err == nil && !reserved {
+		err = badInput(fmt.Errorf("--simulation: another process has just begun %q on %s: choose another name", simulation, s.store.Address))
+	}
+	return err
 }
 
 // remove removes the simulation from servers that outlive this process.

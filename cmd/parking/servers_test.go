@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -168,6 +169,80 @@ func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 		t.Errorf("queues are left: %q", queues)
 	}
 	simulateUntilBusy(t, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
+}
+
+func TestOneOfTwoThatBeginASimulationAtOnceIsRefused(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	amqp, redis, name := servers.VHostURI(t), servers.RedisURI(t), servers.Name(t)
+	servers.RemoveKeys(t, name)
+	removeQueues(t, amqp, name)
+	type end struct {
+		other int // that of both which has not ended
+		ended
+	}
+	ends := make(chan end, 2)
+	both, addresses := [2]*running{}, [2]string{closedPort(t), closedPort(t)}
+	for i := range both {
+		both[i] = start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--http", addresses[i],
+			"--rabbitmq-uri", amqp, "--redis-uri", redis)
+	}
+	for i, r := range both {
+		go func() { ends <- end{1 - i, wait(t, r)} }()
+	}
+	refused := <-ends
+	if refused.code != exitBadInput || !strings.Contains(refused.stderr, "--simulation: ") {
+		t.Errorf("exit code %d: %s", refused.code, refused.stderr)
+	}
+	untilBusy(ctx, t, addresses[refused.other])
+	if err := both[refused.other].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if passed := <-ends; passed.code != exitOK || passed.result(t).Outcome != ledger.Pass {
+		t.Errorf("exit code %d: %s%s", passed.code, passed.stdout, passed.stderr)
+	}
+}
+
+func TestAnEmptyFlagLeavesOutTheServerOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	redis, name := servers.RedisURI(t), servers.Name(t)
+	servers.RemoveKeys(t, name)
+	key := "parking:{" + name + ":0}:owner"
+	if err := redisClient(t, redis).Set(ctx, key, "somebody", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r := &running{cmd: command(ctx, t, "purge", "--simulation", name, "--redis-uri", "", "--rabbitmq-uri", servers.VHostURI(t))}
+	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = append(os.Environ(), envRedis+"="+redis), &r.stdout, &r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, r); got.code != exitOK || strings.Contains(got.stdout, "keys") {
+		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
+	}
+	if keys := keysOf(t, redis, name); len(keys) != 1 {
+		t.Errorf("the server has %q, want %s still", keys, key)
+	}
+}
+
+func TestAUserOfRedisWithoutRightsIsBadInput(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	if err := redisClient(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "narrow", "on", ">s3cr3t", "~foo:*", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(server.URI())
+	if err != nil {
+		t.Fatal("the URI of a test's server cannot be parsed")
+	}
+	u.User = url.UserPassword("narrow", "s3cr3t")
+	got := parking(t, "simulate", "--redis-uri", u.String(), "--duration", "1s", "--http", "")
+	if got.code != exitBadInput || !strings.Contains(got.stderr, "--redis-uri: ") || !strings.Contains(got.stderr, "~parking:*") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+	refusePasswords(t, got, u.String())
 }
 
 // queuesOf lists the queues of a simulation that the broker has.

@@ -355,25 +355,31 @@ func (f *manifestFlags) plan(manifest *v1alpha1.ParkingSimulation) (*plan.Plan, 
 // serverFlags name real servers.
 type serverFlags struct {
 	rabbitmq, redis string
+	// given reports whether a flag is in the command line.
+	given func(flag string) bool
 }
 
 // The environment variables that stand for the flags, so that passwords need not be in a command line,
 // which every user of the machine can read.
 const (
-	envRabbitMQ = "PARKING_RABBITMQ_URI"
-	envRedis    = "PARKING_REDIS_URI"
+	flagRabbitMQ = "rabbitmq-uri"
+	envRabbitMQ  = "PARKING_RABBITMQ_URI"
+	flagRedis    = "redis-uri"
+	envRedis     = "PARKING_REDIS_URI"
 )
 
 func (f *serverFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.rabbitmq, "rabbitmq-uri", "", "`URI` of a RabbitMQ, amqp:// or amqps:// (or set "+envRabbitMQ+")")
-	cmd.Flags().StringVar(&f.redis, "redis-uri", "", "`URI` of a Redis or Valkey, redis:// or rediss:// (or set "+envRedis+")")
+	f.given = cmd.Flags().Changed
+	cmd.Flags().StringVar(&f.rabbitmq, flagRabbitMQ, "", "`URI` of a RabbitMQ, amqp:// or amqps:// (default: "+envRabbitMQ+" of the environment; \"\" for none)")
+	cmd.Flags().StringVar(&f.redis, flagRedis, "", "`URI` of a Redis or Valkey, redis:// or rediss:// (default: "+envRedis+" of the environment; \"\" for none)")
 }
 
+// fromEnvironment takes what the command line does not say. An empty flag says that there is no such server.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
-	if f.rabbitmq == "" {
+	if !f.given(flagRabbitMQ) {
 		f.rabbitmq = getenv(envRabbitMQ)
 	}
-	if f.redis == "" {
+	if !f.given(flagRedis) {
 		f.redis = getenv(envRedis)
 	}
 }

@@ -50,10 +50,10 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if err := s.servers.reach(ctx); err != nil {
 		return s, badInput(err)
 	}
-	if err := s.servers.unused(ctx, p.Simulation); err != nil {
+	if err := s.servers.usable(ctx); err != nil {
 		return s, err
 	}
-	if err := s.servers.usable(ctx); err != nil {
+	if err := s.servers.unused(ctx, p.Simulation); err != nil {
 		return s, err
 	}
 	if s.summaries, err = openSummaries(ctx, p, f.summariesDB, options); err != nil {
@@ -74,7 +74,11 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if err != nil {
 		return s, err
 	}
-	err = s.listen(ctx, registry, log)
+	if err := s.listen(ctx, registry, log); err != nil {
+		return s, err
+	}
+	// Last, so that whatever fails before leaves nothing on the servers.
+	err = s.servers.reserve(ctx, p.Simulation)
 	return s, err
 }
 

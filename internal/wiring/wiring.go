@@ -93,6 +93,7 @@ type Store struct {
 	Address string
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
+	reserve func(ctx context.Context, owner string) (bool, error)
 }
 
 // Check tries on the store whatever a simulation does there. Its error names the address and the remedy.
@@ -114,6 +115,15 @@ func (s *Store) Exists(ctx context.Context) (bool, error) {
 	return s.exists(ctx)
 }
 
+// Reserve takes the simulation's name for the owner, until the store is purged, and reports whether it is the
+// owner's. One in memory has no other process that could ask for it.
+func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
+	if s.reserve == nil {
+		return true, nil
+	}
+	return s.reserve(ctx, owner)
+}
+
 // OpenStore returns the store of a plan, in memory if the plan names none. It does not connect.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if p.Redis == (plan.Endpoint{}) {
@@ -133,7 +143,7 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists}, nil
+	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists, reserve: s.Reserve}, nil
 }
 
 // Source returns the addresses of an endpoint.

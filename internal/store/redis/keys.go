@@ -23,6 +23,7 @@ const (
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
 	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
+	keyOwner      = "owner"       // STRING the process that reserved the name, in partition 0
 )
 
 // partition names the keys of one partition and has its hot steps.
