@@ -95,7 +95,9 @@ func unread() simulate.Result {
 func TestResultTable(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)}}
-	for name, r := range map[string]simulate.Result{"pass": passed(), "fail": failed(), "unread": unread()} {
+	lost := failed()
+	lost.Ledger.DataLostAt = new(time.Unix(0, 0))
+	for name, r := range map[string]simulate.Result{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost} {
 		golden(t, "table-"+name+".txt", strings.Join(resultTable(p, r, &table{columns: unlimited}), "\n"))
 		golden(t, "table-"+name+"-narrow.txt", strings.Join(resultTable(p, r, &table{columns: 60}), "\n"))
 		for _, columns := range []int{54, 60, 72, 79, 80, 100} {
@@ -203,7 +205,7 @@ func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
 	var w window
 	at := func(seconds float64, published int64) {
 		p := simulate.Progress{At: time.Unix(0, 0).Add(time.Duration(seconds * float64(time.Second)))}
-		p.Entries.Published, p.Entries.Rate = published, 100*seconds
+		p.Entries.Published, p.Entries.Rate, p.Entries.Due = published, 100*seconds, int64(50*seconds*seconds)
 		w.add(p)
 	}
 	at(0, 0)
@@ -219,6 +221,17 @@ func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
 	at(5.5, 1200)
 	// The target was 350 at the beginning of the two seconds, and is 550.
 	if got, want := w.rates(entriesOf), (rates{target: 450, now: 100}); got != want {
+		t.Errorf("rates are %v, want %v", got, want)
+	}
+
+	// The schedule ended between two looks that are five seconds apart.
+	w = window{}
+	for i, due := range []int64{0, 5000, 6000} {
+		p := simulate.Progress{At: time.Unix(int64(5*i), 0)}
+		p.Exits.Due, p.Exits.Published = due, due
+		w.add(p)
+	}
+	if got, want := w.rates(exitsOf), (rates{target: 200, now: 200}); got != want {
 		t.Errorf("rates are %v, want %v", got, want)
 	}
 }

@@ -117,7 +117,7 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates are numbers of events per second: those that the schedule asks for, and those that were published.
+// rates are numbers of events per second: those that the schedule asked for, and those that were published.
 type rates struct {
 	target, now float64
 }
@@ -129,12 +129,10 @@ func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	if elapsed <= 0 {
 		return rates{target: of(last).Rate}
 	}
-	var due float64
-	for i, p := range w.seen[1:] {
-		before := w.seen[i]
-		due += (of(before).Rate + of(p).Rate) / 2 * p.At.Sub(before.At).Seconds()
+	return rates{
+		target: float64(of(last).Due-of(first).Due) / elapsed,
+		now:    float64(of(last).Published-of(first).Published) / elapsed,
 	}
-	return rates{target: due / elapsed, now: float64(of(last).Published-of(first).Published) / elapsed}
 }
 
 // memoryInUse is what the process has from the operating system and has not given back.
@@ -203,7 +201,11 @@ func (s snapshot) schedule(p terminal.Palette, columns int) []string {
 		if line.stats.Lag > time.Second {
 			lag = p.Warn(lag)
 		}
-		lines = append(lines, row(columns, line.name, terminal.Rate(line.rates.target), terminal.Rate(line.rates.now), terminal.Count(line.stats.Published), lag))
+		target := terminal.Rate(line.rates.target)
+		if s.Phase != simulate.Generating {
+			target = "–" // nothing more is asked for
+		}
+		lines = append(lines, row(columns, line.name, target, terminal.Rate(line.rates.now), terminal.Count(line.stats.Published), lag))
 	}
 	return lines
 }
@@ -296,8 +298,14 @@ func (s snapshot) line() string {
 		clock += "/" + terminal.Clock(total)
 	}
 	outcome := func(o processor.Outcome) string { return terminal.Count(s.outcome(o)) }
-	text := fmt.Sprintf("%s %s: entries %s/s of %s, exits %s/s of %s, recorded %s, matched %s, unmatched as expected %s",
-		clock, s.Phase, terminal.Rate(s.entries.now), terminal.Rate(s.entries.target), terminal.Rate(s.exits.now), terminal.Rate(s.exits.target),
+	rate := func(r rates) string {
+		if s.Phase != simulate.Generating {
+			return terminal.Rate(r.now) + "/s" // nothing more is asked for
+		}
+		return terminal.Rate(r.now) + "/s of " + terminal.Rate(r.target)
+	}
+	text := fmt.Sprintf("%s %s: entries %s, exits %s, recorded %s, matched %s, unmatched as expected %s",
+		clock, s.Phase, rate(s.entries), rate(s.exits),
 		outcome(processor.OutcomeRecorded), outcome(processor.OutcomeMatched), outcome(processor.OutcomeUnmatchedExpected))
 	if s.outcome(processor.OutcomeUnmatchedUnexpected) > 0 {
 		text += ", unmatched unexpectedly " + outcome(processor.OutcomeUnmatchedUnexpected)

@@ -98,8 +98,11 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger sets what was published against what took effect.
+// ledger sets what was published against what took effect, where that can be told.
 func (t *table) ledger(r ledger.Report) {
+	if !r.DataKept() {
+		return
+	}
 	t.add("")
 	if t.columns >= bothSides {
 		t.add(t.palette.Dim(pair("  published and confirmed", "", "took effect", "")))

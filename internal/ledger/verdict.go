@@ -68,15 +68,12 @@ type check func(Input) (reason string, failed bool)
 
 // checks lists what has to hold, causes before their consequences.
 func checks(in Input) []check {
-	list := []check{
-		// An event that still waits somewhere may yet take effect, or not: nothing is proved before rest.
-		restWasReached,
-		// What a store has lost it cannot testify to.
-		dataKept,
+	if !in.Report.DataKept() {
+		// What a store has lost it cannot testify to, and whatever else is wrong may follow from the loss.
+		return []check{dataKept}
 	}
-	if in.Report.dataKept() {
-		list = append(list, ledgerChecks(in.Running)...)
-	}
+	// An event that still waits somewhere may yet take effect, or not: nothing is proved before rest.
+	list := append([]check{restWasReached}, ledgerChecks(in.Running)...)
 	return append(list,
 		// A dead letter is an event that could not be processed.
 		nothingDeadLettered,
@@ -135,8 +132,8 @@ func restWasReached(in Input) (string, bool) {
 	return state + strings.Join(parts, ", "), true
 }
 
-// dataKept reports whether the store still has whatever it had.
-func (r *Report) dataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
+// DataKept reports whether the store still has whatever it had.
+func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
 
 func dataKept(in Input) (string, bool) {
 	what := "the store has lost data of the simulation"
@@ -144,7 +141,7 @@ func dataKept(in Input) (string, bool) {
 		what += ", which was noticed at " + at.Format(time.RFC3339)
 	}
 	return what + ": nobody can tell any more which events took effect, or how often; let it keep its data, with " +
-		"appendonly yes and maxmemory-policy noeviction, and run the simulation again", !in.Report.dataKept()
+		"appendonly yes and maxmemory-policy noeviction, and run the simulation again", !in.Report.DataKept()
 }
 
 func nothingLost(in Input) (string, bool) {

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,13 +16,16 @@ const (
 	// restStable is for how long nothing may be under way before events that are still without effect are
 	// taken for lost: a message that moves between two queues can be in neither count for a moment.
 	restStable = 3 * time.Second
-	// restLook bounds one look.
+	// restLook bounds one look, and lastLook the one at what is left when time is up.
 	restLook = 10 * time.Second
+	lastLook = time.Second
 )
 
 // rest is how the way to rest ended.
 type rest struct {
 	reached bool
+	// dataLost says that the store has lost data, so that nothing can be told of the events any more.
+	dataLost bool
 	// depths and inFlight are what is left.
 	depths   broker.Depths
 	inFlight int64
@@ -29,21 +33,19 @@ type rest struct {
 }
 
 // comeToRest waits until the queues are empty and the processor holds nothing, for as long as ctx and the
-// processor last.
+// processor last, and the store has its data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
 	auditor := ledger.NewAuditor(s.options.Store)
 	var quietSince time.Time
-	var latest rest
 	for {
 		r, complete := s.look(ctx, auditor)
-		if ctx.Err() != nil {
-			latest.inFlight = r.inFlight
-			return latest.unreached(s.options.DrainTimeout)
-		}
-		latest = r
 		switch {
+		case ctx.Err() != nil:
+			return s.unreached(ctx)
+		case r.dataLost:
+			return r
 		case !r.reached:
 			quietSince = time.Time{}
 		case complete:
@@ -59,15 +61,17 @@ func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan str
 			r.reached = false
 			return r
 		case <-ctx.Done():
-			return r.unreached(s.options.DrainTimeout)
+			return s.unreached(ctx)
 		}
 	}
 }
 
-// unreached is how a way to rest ends that takes too long.
-func (r rest) unreached(timeout time.Duration) rest {
-	r.reached = false
-	r.errs = append([]error{fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", timeout)}, r.errs...)
+// unreached is how a way to rest ends that takes too long, with what is left then.
+func (s *Simulation) unreached(ctx context.Context) rest {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+	defer cancel()
+	r := s.count(ctx)
+	r.errs = append([]error{fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", s.options.DrainTimeout)}, r.errs...)
 	return r
 }
 
@@ -76,17 +80,30 @@ func (r rest) unreached(timeout time.Duration) rest {
 func (s *Simulation) look(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, restLook)
 	defer cancel()
-	r.inFlight = s.processor.InFlight()
-	depths, err := s.depths(ctx, r.inFlight)
-	if err != nil {
-		r.errs = []error{fmt.Errorf("count the messages in the queues: %w", err)}
+	r = s.count(ctx)
+	if data, err := s.options.Store.Dataset(ctx); err == nil && !data.LostAt.IsZero() {
+		r.dataLost = true
 		return r, false
 	}
-	r.depths = depths
-	if r.depths.Ready+r.depths.Retry+r.inFlight > 0 {
+	if len(r.errs) > 0 || r.depths.Ready+r.depths.Retry+r.inFlight > 0 {
 		return r, false
 	}
 	r.reached = true
 	report, err := auditor.Audit(ctx, ledger.Options{})
 	return r, err == nil && report.Outstanding == 0 && report.Outbox == 0
+}
+
+// count counts what is under way.
+func (s *Simulation) count(ctx context.Context) rest {
+	r := rest{inFlight: s.processor.InFlight()}
+	var err error
+	if r.depths, err = s.depths(ctx, r.inFlight); err == nil {
+		return r
+	}
+	if ctx.Err() != nil {
+		err = errors.New("the broker did not answer in time")
+	}
+	r.depths = broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: ledger.Unknown}
+	r.errs = []error{fmt.Errorf("nobody knows what waits in the queues: %w", err)}
+	return r
 }

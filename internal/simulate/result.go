@@ -14,8 +14,8 @@ type Result struct {
 	ledger.Verdict
 	// Simulation is the name under which broker and store know the simulation.
 	Simulation string `json:"simulation"`
-	// ElapsedSeconds is the time in which the generators ran, DrainSeconds the time from then on until
-	// everything was at rest, or was given up.
+	// ElapsedSeconds is the time from the start to the end of the schedule, or to the signal that ended it,
+	// DrainSeconds the time from then on until everything was at rest, or was given up.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
 	// Ledger is nil when it could not be read.
@@ -30,7 +30,7 @@ type Rates struct {
 	Exit  Rate `json:"exit"`
 }
 
-// Rate compares what the schedule asked for with what was published, in events per second.
+// Rate compares what the schedule asked for with what was handed over to be published, in events per second.
 type Rate struct {
 	Target   float64 `json:"target"`
 	Achieved float64 `json:"achieved"`

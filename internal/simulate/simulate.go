@@ -138,10 +138,12 @@ func (s *Simulation) Run(ctx context.Context) (Result, error) {
 	defer finish()
 	background.Go(func() { s.observe(working) })
 
+	scheduled := make(chan time.Time, 1)
+	context.AfterFunc(generating, func() { scheduled <- time.Now() })
 	processing := s.startProcessor(working)
 	failures := s.generate(generating, processing.stopped)
 	over()
-	end := time.Now()
+	end := s.end(start, <-scheduled)
 
 	s.enter(Draining)
 	rest := s.comeToRest(coming, processing.stopped)
@@ -161,6 +163,15 @@ func (s *Simulation) schedule(ctx context.Context) (context.Context, context.Can
 		return context.WithTimeout(ctx, d+overdue)
 	}
 	return context.WithCancel(ctx)
+}
+
+// end is when the schedule of a simulation was over of which the generators were stopped at some time, or had
+// nothing more to do: what they take for events that are overdue belongs to the way to rest.
+func (s *Simulation) end(start, stopped time.Time) time.Time {
+	if d := s.options.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
+		return start.Add(d)
+	}
+	return stopped
 }
 
 // outlive returns a context with the values of ctx that ends d after ctx does, or with its cancel function.
@@ -243,12 +254,15 @@ func (s *Simulation) conclude(ctx context.Context, result *Result, r rest, failu
 		var heldErr error
 		input.Report = report
 		input.SummariesHeld, heldErr = s.summariesHeld(ctx)
-		if report.DeadLettered+r.depths.Dead > 0 {
+		if max(report.DeadLettered, r.depths.Dead) > 0 {
 			input.DeadReasons = s.deadReasons(ctx)
 		}
 		failures = append(failures, heldErr)
 		result.Ledger = &report
 		result.Verdict = ledger.Judge(input)
+		if !report.DataKept() {
+			return // whatever else went wrong may follow from that
+		}
 	}
 	for _, err := range append(r.errs, failures...) {
 		if err != nil {

@@ -303,6 +303,9 @@ func TestTheDrainTimeoutBoundsAllThatComesAfterTheSchedule(t *testing.T) {
 	if r.Outcome != ledger.Fail || r.Ledger != nil {
 		t.Errorf("verdict is %s %q, ledger %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
+	if r.ElapsedSeconds != 2 || r.DrainSeconds == 0 {
+		t.Errorf("the generators ran for %v s, and %v s passed to rest, of a schedule of 2 s", r.ElapsedSeconds, r.DrainSeconds)
+	}
 	// Without the bound it would take the shutdown of the generators, the rest, the end of the processor, and
 	// the audit, each of them as long as the drain timeout or half a minute.
 	const generous = 20 * time.Second
@@ -348,6 +351,35 @@ func TestWhatABrokerDoesNotSayIsUnknown(t *testing.T) {
 				t.Errorf("%d messages wait beside the 4 that processors hold of 10", depths.Ready)
 			}
 		})
+	}
+}
+
+func TestTheVerdictSaysThatABrokerThatIsGoneCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	o := inMemory(t)
+	o.Broker, o.DrainTimeout = mute{o.Broker, errors.New("unreachable")}, time.Second
+	r := run(t, o)
+	reasons := strings.Join(r.Reasons, "\n")
+	if r.Outcome != ledger.Fail || !strings.Contains(reasons, "nobody knows what waits in the queues: unreachable") || strings.Contains(reasons, "0 messages wait") {
+		t.Errorf("verdict is %s:\n%s", r.Outcome, reasons)
+	}
+}
+
+// forgetful is a store that has lost data.
+type forgetful struct{ store.Store }
+
+func (forgetful) Dataset(context.Context) (store.Dataset, error) {
+	return store.Dataset{LostAt: time.Unix(1, 0)}, nil
+}
+
+func TestALossOfDataEndsTheWayToRestAndIsTheOnlyReason(t *testing.T) {
+	t.Parallel()
+	o := inMemory(t)
+	o.Store, o.Poster, o.SummariesHeld = forgetful{o.Store}, refusing{}, nil
+	o.DrainTimeout = time.Hour // which a poster that refuses would use
+	r := run(t, o)
+	if r.Outcome != ledger.Fail || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], "the store has lost data") {
+		t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
 	}
 }
 
