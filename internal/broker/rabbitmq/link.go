@@ -73,12 +73,19 @@ func (l *link) acquire(ctx context.Context) error {
 
 func (l *link) release() { <-l.turn }
 
-// attempt is called by who holds the turn.
-func (l *link) attempt(ctx context.Context) (*connection, error) {
+func (l *link) isClosed() bool {
 	select {
 	case <-l.closed:
-		return nil, broker.ErrClosed
+		return true
 	default:
+		return false
+	}
+}
+
+// attempt is called by who holds the turn.
+func (l *link) attempt(ctx context.Context) (*connection, error) {
+	if l.isClosed() {
+		return nil, broker.ErrClosed
 	}
 	if l.current != nil && !l.current.IsClosed() {
 		return l.current, nil
@@ -98,14 +105,15 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// watch reports the states of a connection until it is closed.
+// watch reports the states of a connection until it is closed. That the broker closes it is no fault, however
+// the end shows on the socket.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
 	for {
 		select {
 		case reason, lost := <-closes:
-			if lost {
+			if lost && !l.isClosed() {
 				l.outages.Fault(partConnection, fmt.Errorf("connection lost: %w", reason))
 			}
 			return
