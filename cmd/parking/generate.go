@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 const generateHelp = `generate publishes the events of a simulation, on the schedule of its plan: an open model, in
@@ -84,7 +85,7 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 		return err
 	}
 	s.work = func(ctx context.Context) error {
-		defer s.watch(ctx, g.Update)()
+		defer s.watch(ctx, plan.RoleGenerator, g.Update)()
 		err := g.Run(ctx)
 		done := g.Stats()
 		s.log.Info("the generator has stopped", "type", done.Type, "run", done.Run,

@@ -40,12 +40,12 @@ func (c *cli) openPlanned(component string, flags serviceFlags, path string) (*p
 func (s *planned) close() { s.servers.close(s.log) }
 
 // watch follows the plan file until ctx ends; the function that it returns ends it and waits for that.
-func (s *planned) watch(ctx context.Context, apply func(*plan.Plan)) (wait func()) {
+func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (wait func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		plan.Watch(ctx, s.path, s.plan, s.log, apply)
+		plan.Watch(ctx, s.path, role, s.plan, s.log, apply)
 	}()
 	return func() {
 		cancel()

@@ -62,7 +62,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 		return err
 	}
 	s.work = func(ctx context.Context) error {
-		defer s.watch(ctx, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
+		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
 		err := work.Run(ctx)
 		s.log.Info("the processor has stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err

@@ -51,6 +51,20 @@ func differences(path string, before, after map[string]any) (paths []string) {
 	return paths
 }
 
+// Role is what a process does in a simulation, and so what of the plan concerns it.
+type Role int
+
+// The roles of the processes that follow a plan file.
+const (
+	RoleGenerator Role = iota + 1
+	RoleProcessor
+)
+
+// needs reports whether a process of this role looks at a field that waits for its start.
+func (r Role) needs(path string) bool {
+	return r == RoleProcessor || strings.HasPrefix(path, "rabbitmq.") || strings.HasPrefix(path, "redis.")
+}
+
 // waitsForStart reports whether processes take a field's value when they start, and never again.
 func waitsForStart(path string) bool {
 	for _, prefix := range []string{"rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency"} {

@@ -24,7 +24,7 @@ func TestAFileIsComplainedOfWhenItIsFaultyTwice(t *testing.T) {
 	var log bytes.Buffer
 	applied := 0
 	w := watcher{
-		path: filepath.Join(t.TempDir(), "plan.json"), running: running, log: slog.New(slog.NewTextHandler(&log, nil)),
+		path: filepath.Join(t.TempDir(), "plan.json"), role: RoleProcessor, started: running, running: running, log: slog.New(slog.NewTextHandler(&log, nil)),
 		apply: func(*Plan) { applied++ },
 	}
 	poll := func(content string, complaints int) {

@@ -21,9 +21,10 @@ const pollInterval = 200 * time.Millisecond
 // An edit that is not a valid plan, or that changes what a simulation cannot follow, is logged with what is
 // wrong, and the plan before it stays. So it does while the file cannot be read. A file that is found so once
 // only was being written. Of an edit of where servers are, or of how many messages are processed at a time,
-// it is logged that it takes effect at the next start.
-func Watch(ctx context.Context, path string, running *Plan, log *slog.Logger, apply func(*Plan)) {
-	w := watcher{path: path, running: running, log: log, apply: apply}
+// it is logged that it takes effect at the next start, if a process of this role looks at it and does not have
+// the value already.
+func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
+	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -38,6 +39,8 @@ func Watch(ctx context.Context, path string, running *Plan, log *slog.Logger, ap
 
 type watcher struct {
 	path    string
+	role    Role
+	started *Plan // whose values the process took at its start
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
@@ -74,9 +77,15 @@ func (w *watcher) follow(next *Plan) error {
 	if err != nil {
 		return err
 	}
+	differs, err := w.started.changes(next)
+	if err != nil {
+		return err
+	}
 	w.running = next
 	followed := slices.DeleteFunc(slices.Clone(changed), waitsForStart)
-	waiting := slices.DeleteFunc(changed, func(path string) bool { return !waitsForStart(path) })
+	waiting := slices.DeleteFunc(changed, func(path string) bool {
+		return !waitsForStart(path) || !w.role.needs(path) || !slices.Contains(differs, path)
+	})
 	if len(waiting) > 0 {
 		w.log.Warn("the plan changed in what takes effect at the next start only: restart the process for it",
 			"plan", w.path, "fields", strings.Join(waiting, " "))

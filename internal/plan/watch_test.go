@@ -49,11 +49,16 @@ type watched struct {
 
 func watch(t *testing.T, path string, running *plan.Plan) watched {
 	t.Helper()
+	return watchAs(t, plan.RoleProcessor, path, running)
+}
+
+func watchAs(t *testing.T, role plan.Role, path string, running *plan.Plan) watched {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	applied, done, log := make(chan *plan.Plan, 16), make(chan struct{}), &buffer{written: make(chan struct{}, 1)}
 	go func() {
 		defer close(done)
-		plan.Watch(ctx, path, running, slog.New(slog.NewTextHandler(log, nil)), func(p *plan.Plan) { applied <- p })
+		plan.Watch(ctx, path, role, running, slog.New(slog.NewTextHandler(log, nil)), func(p *plan.Plan) { applied <- p })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -207,5 +212,29 @@ func TestWatchSaysOfAnEditWhatWaitsForTheNextStart(t *testing.T) {
 	w.waitLogged(t, `level=INFO msg="the plan changed" plan=`+path+` fields="entry.rate exit.stages"`)
 	if strings.Contains(w.log.String(), "hunter2") {
 		t.Errorf("a password is in the log:\n%s", w.log)
+	}
+}
+
+func TestWatchAsksForNoStartThatWouldChangeNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "plan.json")
+	write(t, full(), path)
+	w := watchAs(t, plan.RoleGenerator, path, full())
+	edit := func(rate int64, redis string) {
+		t.Helper()
+		next := withRate(rate)
+		next.Redis.URI, next.SummaryAPI.URL, next.Processor.Concurrency = redis, "https://example.com/v2", 1
+		write(t, next, path)
+		w.next(t)
+	}
+	edit(1, full().Redis.URI) // what no generator looks at
+	if strings.Contains(w.log.String(), "restart") {
+		t.Errorf("a generator is to be restarted for what it does not look at:\n%s", w.log)
+	}
+	edit(2, "redis://elsewhere")
+	w.waitLogged(t, `fields=redis.uri`)
+	edit(3, full().Redis.URI) // back
+	if n := strings.Count(w.log.String(), "restart"); n != 1 {
+		t.Errorf("a restart was asked for %d times, want once, not for the value that the process has:\n%s", n, w.log)
 	}
 }
