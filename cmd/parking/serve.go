@@ -30,13 +30,16 @@ type serviceFlags struct {
 
 func (f *serviceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.http, "http", ":8080", "`address` at which to serve /metrics, /healthz and /readyz")
+	flags.StringVar(&f.http, "http", ":8080", "`address` at which to serve /metrics, /healthz and /readyz; it cannot be left out")
 	flags.Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
 	flags.DurationVar(&f.grace, "grace-period", 25*time.Second, "time to finish what is under way after SIGTERM or Ctrl-C; a second signal ends at once")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process at /debug/pprof/")
 }
 
 func (f *serviceFlags) check() error {
+	if f.http == "" {
+		return badInput(errors.New("--http: there must be an address, such as 127.0.0.1:0 for a free port: who watches this process asks it there"))
+	}
 	if f.grace <= 0 {
 		return badInput(fmt.Errorf("--grace-period: %s must be above 0s", f.grace))
 	}
