@@ -32,18 +32,23 @@ func openServers(p *plan.Plan, o wiring.Options) (backends, error) {
 	if err := wiring.RequireServers(p); err != nil {
 		return backends{}, badInput(err)
 	}
-	return open(p, o)
+	return openNamed(p, o, "rabbitmq", "redis")
 }
 
-// open opens broker and store, in memory where the plan names none.
+// open opens the broker and the store that flags name, in memory where they name none.
 func open(p *plan.Plan, o wiring.Options) (backends, error) {
+	return openNamed(p, o, "--"+flagRabbitMQ, "--"+flagRedis)
+}
+
+// openNamed opens broker and store; its errors begin with what names the one that cannot be.
+func openNamed(p *plan.Plan, o wiring.Options, brokerName, storeName string) (backends, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {
-		return backends{}, badInput(err)
+		return backends{}, badInput(fmt.Errorf("%s: %w", brokerName, err))
 	}
 	s, err := wiring.OpenStore(p, o)
 	if err != nil {
-		return backends{}, badInput(errors.Join(err, b.Close()))
+		return backends{}, badInput(errors.Join(fmt.Errorf("%s: %w", storeName, err), b.Close()))
 	}
 	return backends{broker: b, store: s}, nil
 }

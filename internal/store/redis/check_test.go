@@ -113,12 +113,13 @@ func TestThePingOfAServerThatCannotBeUsedSaysWhatToDo(t *testing.T) {
 	server := servers.NewRedis(t, servers.RedisOptions{Config: []string{"databases 2"}})
 	noError(t, client(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">x", "~*", "+@all", "-ping").Err())
 	for uri, want := range map[string]string{
-		withUser(t, server.URI(), "default", "wrong"): "WRONGPASS invalid username-password pair or user is disabled.; correct the user name or password",
-		withUser(t, server.URI(), "", ""):             "NOAUTH Authentication required.; put user and password into the URI",
-		strings.TrimSuffix(server.URI(), "/0") + "/7": "ERR DB index is out of range; the server has no such database: correct the number",
-		withUser(t, server.URI(), "mute", "x"):        "; grant the user the command with ACL SETUSER",
-		"redis://127.0.0.1:1":                         "connection refused; start Redis there, or correct the host or port",
-		"redis://nowhere.invalid:6379":                "; correct the host name",
+		withUser(t, server.URI(), "default", "wrong"):            "WRONGPASS invalid username-password pair or user is disabled.; correct the user name or password",
+		withUser(t, server.URI(), "", ""):                        "NOAUTH Authentication required.; put user and password into the URI",
+		strings.TrimSuffix(server.URI(), "/0") + "?cluster=true": "it is a single server: leave cluster=true and addr out",
+		strings.TrimSuffix(server.URI(), "/0") + "/7":            "ERR DB index is out of range; the server has no such database: correct the number",
+		withUser(t, server.URI(), "mute", "x"):                   "; grant the user the command with ACL SETUSER",
+		"redis://127.0.0.1:1":                                    "connection refused; start Redis there, or correct the host or port",
+		"redis://nowhere.invalid:6379":                           "; correct the host name",
 	} {
 		err := open(t, uri, "ping", 1).Ping(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -79,6 +79,11 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
+// unreadable says what the client library made of the parameters of a URI.
+func unreadable(err error) error {
+	return fmt.Errorf("read the parameters of the URI of Redis: %w; correct what comes after its ?, or leave it out", err)
+}
+
 func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
 	if path := strings.Trim(where.Path, "/"); path != "" {
 		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
@@ -87,7 +92,7 @@ func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error
 	}
 	o, err := goredis.ParseURL(where.String())
 	if err != nil {
-		return nil, fmt.Errorf("read the URI of Redis: %w", err)
+		return nil, unreadable(err)
 	}
 	o.Protocol = 2
 	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
@@ -105,7 +110,7 @@ func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error
 func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, error) {
 	o, err := goredis.ParseClusterURL(where.String())
 	if err != nil {
-		return nil, fmt.Errorf("read the URI of the Redis cluster: %w", err)
+		return nil, unreadable(err)
 	}
 	o.Protocol = 2
 	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)

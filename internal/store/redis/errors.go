@@ -133,8 +133,11 @@ func replyRemedy(reply string) string {
 	case "MOVED", "CLUSTERDOWN":
 		return "it is a node of a cluster: add cluster=true to the URI's parameters, and see CLUSTER INFO"
 	}
-	if strings.HasPrefix(reply, "ERR DB index is out of range") {
+	switch {
+	case strings.HasPrefix(reply, "ERR DB index is out of range"):
 		return "the server has no such database: correct the number in the path of the URI"
+	case strings.HasPrefix(reply, "ERR This instance has cluster support disabled"):
+		return "it is a single server: leave cluster=true and addr out of the URI's parameters"
 	}
 	return ""
 }

@@ -410,7 +410,7 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 			options: Options{Address: at("redis://localhost"), Simulation: "a}b", Partitions: 1},
 		},
 		{
-			name: "a parameter that is not known", says: "colour",
+			name: "a parameter that is not known", says: "colour; correct what comes after its ?",
 			options: Options{Address: at("redis://:hunter2@localhost/0?colour=red"), Simulation: "a", Partitions: 1},
 		},
 		{
