@@ -24,7 +24,8 @@ that was confirmed but never took effect is lost, and audit names it. While the 
 runs, such an event is outstanding, the verdict is FAIL because nothing is proved yet, and the
 numbers are those of a moment each: they need not add up.
 
-The manifest must have as many partitions as the one that the simulation ran with.
+The manifest must have as many partitions as the one that the simulation ran with. Without one
+the defaults hold.
 
 With --rabbitmq-uri audit looks into the queues. Without it, a simulation whose ledger stands
 still counts as at rest, and what still waits in a queue counts as lost.
@@ -52,7 +53,7 @@ type auditFlags struct {
 func (c *cli) auditCommand() *cobra.Command {
 	f := auditFlags{output: outputTable, level: logLevel{slog.LevelWarn}}
 	cmd := &cobra.Command{
-		Use:                   "audit -f MANIFEST --redis-uri URI [flags]",
+		Use:                   "audit {-f MANIFEST | --simulation NAME} --redis-uri URI [flags]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Read the ledger of a running or finished simulation and show its verdict",
 		Long:                  auditHelp,
@@ -65,7 +66,6 @@ func (c *cli) auditCommand() *cobra.Command {
 	f.servers.register(cmd)
 	cmd.Flags().Var(&f.output, "output", "how to print the result: table or json")
 	cmd.Flags().Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
-	_ = cmd.MarkFlagRequired("filename") // fails only for a flag that does not exist
 	return cmd
 }
 
@@ -83,6 +83,9 @@ type auditResult struct {
 
 func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	f.servers.fromEnvironment(c.getenv)
+	if f.manifest.path == "" && f.manifest.simulation == "" {
+		return badInput(errors.New("say what to audit: name the simulation with --simulation or -f"))
+	}
 	if f.servers.redis == "" {
 		return badInput(errors.New("the ledger is in Redis: say where with --redis-uri, or set " + envRedis))
 	}

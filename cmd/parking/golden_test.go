@@ -96,7 +96,7 @@ func TestResultTable(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)}}
 	lost := failed()
-	lost.Ledger.DataLostAt = new(time.Unix(0, 0))
+	lost.Ledger.DataLostAt, lost.Reasons = new(time.Unix(0, 0)), []string{"the store has lost data of the simulation"}
 	for name, r := range map[string]simulate.Result{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost} {
 		golden(t, "table-"+name+".txt", strings.Join(resultTable(p, r, &table{columns: unlimited}), "\n"))
 		golden(t, "table-"+name+"-narrow.txt", strings.Join(resultTable(p, r, &table{columns: 60}), "\n"))

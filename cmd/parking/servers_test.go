@@ -95,7 +95,12 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 	name := servers.Name(t)
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
-	simulated := simulateUntilBusy(t, "--simulation", name, "--keep", "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	kept, simulated := simulateUntilBusy(t, "--simulation", name, "--keep", "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	for _, want := range []string{"parking audit -f MANIFEST --simulation " + name, "parking purge --simulation " + name} {
+		if !strings.Contains(kept.stderr, want+" --rabbitmq-uri URI --redis-uri URI\n") {
+			t.Errorf("stderr does not say %q:\n%s", want, kept.stderr)
+		}
+	}
 	audited := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	r := checkAudit(t, audited)
 	if r.Outcome != ledger.Pass || r.Ledger.EntriesConfirmed == 0 || fmt.Sprint(r.Ledger) != fmt.Sprint(*simulated.Ledger) {
@@ -112,7 +117,7 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 
 // simulateUntilBusy simulates until everything has happened that is to happen, however slow the machine, and
 // checks the result.
-func simulateUntilBusy(t *testing.T, args ...string) simulate.Result {
+func simulateUntilBusy(t *testing.T, args ...string) (ended, simulate.Result) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -122,7 +127,8 @@ func simulateUntilBusy(t *testing.T, args ...string) simulate.Result {
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	return checkPassed(t, wait(t, r))
+	got := wait(t, r)
+	return got, checkPassed(t, got)
 }
 
 func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
@@ -134,7 +140,7 @@ func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 	on := func(command string, more ...string) []string {
 		return append([]string{command, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis}, more...)
 	}
-	kept := simulateUntilBusy(t, "--simulation", name, "--keep", "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	_, kept := simulateUntilBusy(t, "--simulation", name, "--keep", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 
 	refused := func(what string) {
 		t.Helper()
@@ -278,6 +284,25 @@ func TestAStoreThatIsGoneForGoodEndsWithAVerdict(t *testing.T) {
 			t.Parallel()
 			endsWithAVerdict(t, fault)
 		})
+	}
+}
+
+func TestAStoreThatHasLostItsDataEndsTheWayToRest(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	amqp, store, name := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{}), servers.Name(t)
+	removeQueues(t, amqp, name)
+	address := closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--http", address,
+		"--duration", "6s", "--drain-timeout", "1h", "--rabbitmq-uri", amqp, "--redis-uri", store.URI())
+	untilBusy(ctx, t, address)
+	if err := redisClient(t, store.URI()).FlushAll(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	got := wait(t, r)
+	if got.code != exitFailed || strings.Count(got.stdout, "✗") != 1 || !strings.Contains(got.stdout, "the store has lost data") || strings.Contains(got.stdout, "taken twice") {
+		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 }
 

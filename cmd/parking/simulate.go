@@ -41,8 +41,8 @@ On Ctrl-C, SIGTERM or SIGHUP the generators stop, what is under way is finished,
 verdict follows. A second one ends at once, and says what is left on the servers and how
 'parking purge' removes it.
 
-With --output json stdout is one object once the simulation has begun, whatever happens then;
-its "ledger" is null when the ledger cannot be read. docs/cli.md lists its fields.
+With --output json stdout is one object once the simulation has begun, unless a second signal
+ends it; its "ledger" is null when the ledger cannot be read. docs/cli.md lists its fields.
 
 Exit codes: 0 the verdict is PASS; 1 it is FAIL, or something broke; 2 bad input; 130 ended by
 Ctrl-C before there was a verdict (128 and the number of the signal).`
@@ -147,6 +147,8 @@ func (f *simulateFlags) check() error {
 		return fmt.Errorf("--duration: %s must be above 0s; leave it out to go on until Ctrl-C", f.duration)
 	case f.drainTimeout <= 0:
 		return fmt.Errorf("--drain-timeout: %s must be above 0s", f.drainTimeout)
+	case f.seedChosen && f.seed < 0:
+		return fmt.Errorf("--seed: %d must not be negative", f.seed)
 	case f.keep && !f.servers.any():
 		return errors.New("--keep: what is in memory cannot be kept: name servers with --rabbitmq-uri and --redis-uri")
 	case f.summaryURL != "" && f.summariesDB != "":
@@ -237,7 +239,9 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	if err == nil {
 		err = c.printResult(f.output, p, result)
 	}
-	if left := session.purge(ctx); left != nil {
+	if f.keep {
+		_, _ = fmt.Fprintln(c.stderr, session.kept()) // there is nowhere else to say it
+	} else if left := session.purge(ctx); left != nil {
 		return errors.Join(err, left)
 	}
 	if err == nil && result.Outcome != ledger.Pass {
@@ -348,6 +352,9 @@ func (f *manifestFlags) plan(manifest *v1alpha1.ParkingSimulation) (*plan.Plan, 
 	}
 	if f.simulation != "" {
 		p.Simulation = f.simulation
+		if err := p.Validate(); err != nil { // the rest is valid
+			return nil, fmt.Errorf("--simulation: %w", err)
+		}
 	}
 	return p, nil
 }

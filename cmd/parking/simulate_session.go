@@ -138,12 +138,9 @@ func (s *session) run(ctx context.Context, v *view) (simulate.Result, error) {
 	return result, err
 }
 
-// purge removes the simulation, which made everything that its servers have of it, unless it is to be kept.
-// It does so also when ctx has ended. Its error says what is left.
+// purge removes the simulation, which made everything that its servers have of it. It does so also when ctx
+// has ended. Its error says what is left.
 func (s *session) purge(ctx context.Context) error {
-	if s.flags.keep {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
 	if err := s.servers.reach(ctx); err != nil {
@@ -166,18 +163,38 @@ func (s *session) abandon() error {
 
 // leftBehind says what may be left on servers, and how to remove it; it is nil when there are none.
 func (s *session) leftBehind() error {
-	var what, flags []string
-	if b := s.servers.broker; !b.InMemory() {
-		what, flags = append(what, "queues on "+b.Address), append(flags, "--rabbitmq-uri URI")
-	}
-	if k := s.servers.store; !k.InMemory() {
-		what, flags = append(what, "keys on "+k.Address), append(flags, "--redis-uri URI")
-	}
-	if len(what) == 0 {
+	what, flags := s.onServers()
+	if what == "" {
 		return nil
 	}
-	return fmt.Errorf("%s may be left of %s; remove them with 'parking purge --simulation %s %s'",
-		strings.Join(what, " and "), s.plan.Simulation, s.plan.Simulation, strings.Join(flags, " "))
+	return fmt.Errorf("%s may be left of %s; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
+}
+
+// kept says what --keep left on servers, and how to go on with it.
+func (s *session) kept() string {
+	what, flags := s.onServers()
+	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
+	if !s.servers.store.InMemory() {
+		manifest := ""
+		if s.flags.manifest.path != "" {
+			manifest = "-f MANIFEST "
+		}
+		lines = append(lines, "  to audit it:   parking audit "+manifest+flags)
+	}
+	return strings.Join(append(lines, "  to remove it:  parking purge "+flags), "\n")
+}
+
+// onServers says what the simulation has on servers, "" for nothing, and the flags that name it there.
+func (s *session) onServers() (what, flags string) {
+	var parts []string
+	flags = "--simulation " + s.plan.Simulation
+	if b := s.servers.broker; !b.InMemory() {
+		parts, flags = append(parts, "queues on "+b.Address), flags+" --rabbitmq-uri URI"
+	}
+	if k := s.servers.store; !k.InMemory() {
+		parts, flags = append(parts, "keys on "+k.Address), flags+" --redis-uri URI"
+	}
+	return strings.Join(parts, " and "), flags
 }
 
 func (s *session) close(log *slog.Logger) {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,8 +92,11 @@ func Warnings(sim *v1alpha1.ParkingSimulation) []string {
 		warn("%d %% of %d exits a second leave with a plate that entered, but only %d a second enter: the shortfall will be "+
 			"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 	}
+	if !p.Entry.asks() && !p.Exit.asks() {
+		warn("entry.rate and exit.rate are 0: nothing will be published")
+	}
 	if p.Duration > 0 {
-		if p.Exit.MinStay >= p.Duration {
+		if p.Exit.asks() && p.Exit.MatchPercent > 0 && p.Exit.MinStay >= p.Duration {
 			warn("no car may leave before exit.minStay, %s, but the simulation ends after %s: no exit will be matched", p.Exit.MinStay, p.Duration)
 		}
 		if length := p.Entry.length(); length > p.Duration.D() {
@@ -106,6 +110,11 @@ func Warnings(sim *v1alpha1.ParkingSimulation) []string {
 		warn("processor.replicas is 0: events will stay in their queues")
 	}
 	return warnings
+}
+
+// asks reports whether the schedule asks for any event at any time.
+func (s Schedule) asks() bool {
+	return s.Rate > 0 || slices.ContainsFunc(s.Stages, func(stage Stage) bool { return stage.Rate > 0 })
 }
 
 // finalRate is the rate that holds in the end.
