@@ -287,6 +287,36 @@ func TestAStoreThatIsGoneForGoodEndsWithAVerdict(t *testing.T) {
 	}
 }
 
+func TestABrokerThatIsGoneForGoodIsNamedInTheVerdict(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	broker, redis, name := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.RedisURI(t), servers.Name(t)
+	servers.RemoveKeys(t, name)
+	address := closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--http", address,
+		"--duration", "6s", "--drain-timeout", "8s", "--rabbitmq-uri", broker.URI(), "--redis-uri", redis)
+	untilBusy(ctx, t, address)
+	if err := broker.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	got := wait(t, r)
+	result := got.result(t)
+	reasons := strings.Join(result.Reasons, "\n")
+	t.Log(reasons)
+	if got.code != exitFailed || result.Outcome != ledger.Fail || !strings.Contains(reasons, "nobody knows what waits in the queues: ") {
+		t.Errorf("exit code %d, verdict %s:\n%s", got.code, result.Outcome, reasons)
+	}
+	for _, wrong := range []string{"messages wait in queues", "wait for another attempt"} {
+		if strings.Contains(reasons, wrong) {
+			t.Errorf("the verdict says %q although nobody could ask:\n%s", wrong, reasons)
+		}
+	}
+	if result.ElapsedSeconds > 6 {
+		t.Errorf("a schedule of 6 s took %v s", result.ElapsedSeconds)
+	}
+}
+
 func TestAStoreThatHasLostItsDataEndsTheWayToRest(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
