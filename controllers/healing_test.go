@@ -39,6 +39,12 @@ func childOf[O client.Object](object O, name string, edit func(O), spoilt func(O
 // children are one of each kind.
 func children() []child {
 	return []child{
+		childOf(&networkingv1.NetworkPolicy{}, "sim-deny",
+			func(o *networkingv1.NetworkPolicy) { o.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} },
+			func(o *networkingv1.NetworkPolicy) bool { return len(o.Spec.Ingress) > 0 }),
+		childOf(&networkingv1.NetworkPolicy{}, "sim-redis",
+			func(o *networkingv1.NetworkPolicy) { o.Spec.PodSelector.MatchLabels["only"] = "x" },
+			func(o *networkingv1.NetworkPolicy) bool { return o.Spec.PodSelector.MatchLabels["only"] == "x" }),
 		childOf(&corev1.ServiceAccount{}, "sim-pods",
 			func(o *corev1.ServiceAccount) { o.AutomountServiceAccountToken = new(true) },
 			func(o *corev1.ServiceAccount) bool { return *o.AutomountServiceAccountToken }),
@@ -90,6 +96,7 @@ func TestEveryKindOfChildIsHealed(t *testing.T) {
 		c.heals(child, what+" to come back", func(o client.Object) bool { return o.GetUID() == uid })
 	}
 	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.isCalm(1)
 }
 
 // heals waits until an object exists and is not spoilt.

@@ -9,7 +9,10 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -17,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -114,21 +119,18 @@ func addProbes(mgr ctrl.Manager) error {
 	return nil
 }
 
-// cacheOptions has only objects of simulations cached, and of them no managed fields, which are half of an
-// object and of no use here.
+// cacheOptions has only objects of simulations cached, and of these only what is looked at.
 func cacheOptions(watched []string) (cache.Options, error) {
 	owned, err := labels.NewRequirement(resources.SimulationLabel, selection.Exists, nil)
 	if err != nil {
 		return cache.Options{}, fmt.Errorf("select the objects of simulations: %w", err)
 	}
-	ofSimulations := labels.NewSelector().Add(*owned)
 	return cache.Options{
 		DefaultNamespaces:    namespaces(watched),
-		DefaultLabelSelector: ofSimulations,
-		DefaultTransform:     cache.TransformStripManagedFields(),
+		DefaultLabelSelector: labels.NewSelector().Add(*owned),
+		DefaultTransform:     slim(apply.NewSlimmer(resources.SimulationLabel, resources.ComponentLabel)),
 		ByObject: map[client.Object]cache.ByObject{
-			&v1alpha1.ParkingSimulation{}: {Label: labels.Everything()},
-			&corev1.Pod{}:                 {Label: ofSimulations, Transform: slimPod},
+			&v1alpha1.ParkingSimulation{}: {Label: labels.Everything(), Transform: cache.TransformStripManagedFields()},
 		},
 	}, nil
 }
@@ -144,13 +146,41 @@ func namespaces(names []string) map[string]cache.Config {
 	return configs
 }
 
-// slimPod keeps of a pod what is looked at: its metadata and status.
-func slimPod(object any) (any, error) {
-	if pod, ok := object.(*corev1.Pod); ok {
-		pod.ManagedFields = nil
-		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
+// slim returns the transform of the cache of children and pods. Whether a child is as it was applied shows in
+// its metadata; beyond that the operator reads the status of workloads, the passwords in Secrets, and what pods
+// say. Of everything else, above all of pod templates, a thousand simulations would fill hundreds of MiB.
+func slim(slimmer *apply.Slimmer) toolscache.TransformFunc {
+	return func(object any) (any, error) {
+		switch o := object.(type) {
+		case *corev1.Pod:
+			o.ManagedFields = nil
+			o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
+		case *corev1.Secret:
+			*o = corev1.Secret{ObjectMeta: slimmer.Metadata(o), Data: o.Data}
+		case *appsv1.Deployment:
+			*o = appsv1.Deployment{ObjectMeta: slimmer.Metadata(o), Status: o.Status}
+		case *appsv1.StatefulSet:
+			*o = appsv1.StatefulSet{ObjectMeta: slimmer.Metadata(o), Status: o.Status}
+		case *corev1.ServiceAccount:
+			*o = corev1.ServiceAccount{ObjectMeta: slimmer.Metadata(o)}
+		case *networkingv1.NetworkPolicy:
+			*o = networkingv1.NetworkPolicy{ObjectMeta: slimmer.Metadata(o)}
+		case *corev1.ConfigMap:
+			*o = corev1.ConfigMap{ObjectMeta: slimmer.Metadata(o)}
+		case *corev1.Service:
+			*o = corev1.Service{ObjectMeta: slimmer.Metadata(o)}
+		case *policyv1.PodDisruptionBudget:
+			*o = policyv1.PodDisruptionBudget{ObjectMeta: slimmer.Metadata(o)}
+		case *unstructured.Unstructured:
+			metadata := slimmer.Metadata(o)
+			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&metadata)
+			if err != nil {
+				return nil, fmt.Errorf("slim %s %s: %w", o.GetKind(), client.ObjectKeyFromObject(o), err)
+			}
+			o.Object = map[string]any{"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "metadata": content}
+		}
+		return object, nil
 	}
-	return object, nil
 }
 
 // keepName keeps of another's object its name alone; of a RabbitmqCluster, too, as it is read anew.

@@ -186,14 +186,16 @@ func childChanged() predicate.Predicate {
 	}
 }
 
-// edited compares what is not status. Kinds without a generation have no status that anybody writes often.
+// edited compares what is not status, as far as the cache holds it: which fields are still the operator's tells
+// the rest. Kinds without a generation have no status that anybody writes often.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false
 	}
 	return after.GetGeneration() == 0 || before.GetGeneration() != after.GetGeneration() ||
 		!maps.Equal(before.GetLabels(), after.GetLabels()) || !maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
-		!equality.Semantic.DeepEqual(before.GetOwnerReferences(), after.GetOwnerReferences())
+		!equality.Semantic.DeepEqual(before.GetOwnerReferences(), after.GetOwnerReferences()) ||
+		!equality.Semantic.DeepEqual(before.GetManagedFields(), after.GetManagedFields())
 }
 
 // scaled compares what is looked at of the status of workloads.

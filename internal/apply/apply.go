@@ -2,9 +2,10 @@
 // would change.
 //
 // Each applied object carries an annotation with a hash of what was wanted. A reconcile compares that
-// hash, and then whether the live object, as the cache holds it, still has every wanted field. Both
-// together tell an edit of the wish from an edit by somebody else, and need no memory of their own: a
-// restarted process sends no request for what is as it should be.
+// hash, and then whether every wanted field still belongs to the operator, as the API server keeps account
+// of in the managed fields. Both together tell an edit of the wish from an edit by somebody else. They need
+// nothing of an object but metadata, and no memory of their own: a restarted process sends no request for
+// what is as it should be.
 package apply
 
 import (
@@ -13,8 +14,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"reflect"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -69,23 +70,23 @@ func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Ap
 
 // Apply makes the live object have every field of desired, taking fields over from other managers if need
 // be. Desired is a typed object of the applier's scheme, or unstructured, with a controller among its
-// owners; its status is not looked at, and it is not changed. Live is the object as a cache holds it; nil
-// when it holds none. An object that another owner controls, or none, is a *NameTakenError.
+// owners; its status is not looked at, and it is not changed. Live is the object as a cache holds it, with
+// the metadata that a Slimmer leaves; nil when it holds none. An object that another owner controls, or
+// none, is a *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	wish, err := a.wish(desired)
 	if err != nil {
 		return "", err
 	}
 	if live == nil {
-		if live, err = a.find(ctx, desired, wish.GetKind()); err != nil {
+		if live, err = a.find(ctx, desired); err != nil {
 			return "", err
 		}
 	}
-	result, err := a.compare(live, desired, wish)
+	result, err := compare(live, desired, wish)
 	if err != nil || result == Unchanged {
 		return result, err
 	}
-	sayNone(wish)
 	if err := a.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(wish),
 		client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
 		return "", fmt.Errorf("apply %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
@@ -93,23 +94,34 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 	return result, nil
 }
 
-// find reads an object that the cache does not hold: because it does not exist, because the cache is late,
-// or because the object lacks the labels by which the cache is filled. It returns nil for the first.
-func (a *Applier) find(ctx context.Context, desired client.Object, kind string) (client.Object, error) {
-	live := emptyLike(desired)
+// find looks for an object that the cache does not hold: because it does not exist, because the cache is
+// late, or because the object lacks the labels by which the cache is filled. It returns nil for the first.
+//
+// Nearly always there is none. So it asks the API server's own cache first, which costs half; only what is
+// found there may be out of date in a way that matters.
+func (a *Applier) find(ctx context.Context, desired client.Object) (client.Object, error) {
+	kind, err := apiutil.GVKForObject(desired, a.scheme)
+	if err != nil {
+		return nil, fmt.Errorf("find the kind of %T: %w", desired, err)
+	}
 	key := client.ObjectKeyFromObject(desired)
-	err := a.direct.Get(ctx, key, live)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil //nolint:nilnil // there is no object, and that is no error
-	case err != nil:
-		return nil, fmt.Errorf("look for %s %s: %w", kind, key, err)
+	var live *metav1.PartialObjectMetadata
+	for _, version := range []string{"0", ""} {
+		live = &metav1.PartialObjectMetadata{}
+		live.SetGroupVersionKind(kind)
+		err := a.direct.Get(ctx, key, live, &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: version}})
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil, nil //nolint:nilnil // there is no object, and that is no error
+		case err != nil:
+			return nil, fmt.Errorf("look for %s %s: %w", kind.Kind, key, err)
+		}
 	}
 	return live, nil
 }
 
 // compare tells what applying the wish would come to.
-func (a *Applier) compare(live, desired client.Object, wish *unstructured.Unstructured) (Result, error) {
+func compare(live, desired client.Object, wish *unstructured.Unstructured) (Result, error) {
 	if live == nil {
 		return Created, nil
 	}
@@ -119,11 +131,11 @@ func (a *Applier) compare(live, desired client.Object, wish *unstructured.Unstru
 	if live.GetAnnotations()[HashAnnotation] != wish.GetAnnotations()[HashAnnotation] {
 		return Updated, nil
 	}
-	content, err := a.content(live)
+	whole, err := isWhole(live, wish.Object)
 	if err != nil {
 		return "", err
 	}
-	if contains(wish.GetKind(), content, wish.Object) {
+	if whole && equality.Semantic.DeepEqual(metav1.GetControllerOfNoCopy(live), metav1.GetControllerOfNoCopy(desired)) {
 		return Unchanged, nil
 	}
 	return Healed, nil
@@ -142,6 +154,7 @@ func (a *Applier) wish(desired client.Object) (*unstructured.Unstructured, error
 	}
 	delete(content, "status")
 	wish := &unstructured.Unstructured{Object: content}
+	sayNone(wish)
 	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
 	text, err := json.Marshal(content) // sorts the keys of maps
 	if err != nil {
@@ -161,7 +174,7 @@ func (a *Applier) wish(desired client.Object) (*unstructured.Unstructured, error
 // keep what somebody else has put there.
 func sayNone(wish *unstructured.Unstructured) {
 	spec, ok := wish.Object["spec"].(map[string]any)
-	if !ok || wish.GetKind() != kindNetworkPolicy {
+	if !ok || wish.GetKind() != "NetworkPolicy" {
 		return
 	}
 	for _, rules := range []string{"ingress", "egress"} {
@@ -186,13 +199,4 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil
-}
-
-func emptyLike(object client.Object) client.Object {
-	if u, ok := object.(*unstructured.Unstructured); ok {
-		live := &unstructured.Unstructured{}
-		live.SetGroupVersionKind(u.GroupVersionKind())
-		return live
-	}
-	return reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object) //nolint:forcetypeassert // of the type it came from
 }
