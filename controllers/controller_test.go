@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -193,26 +192,45 @@ func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
 	}
 }
 
-func TestARetainedBrokerNeedsNoFinalizer(t *testing.T) {
+func TestARetainedBrokerKeepsItsQueues(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.simulate("retained", func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "redis"}
+		s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "broker"}
+		s.DeletionPolicy = v1alpha1.DeletionPolicyRetain
 	})
-	c.expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
-	if !slices.Contains(sim.Finalizers, controllers.Finalizer) {
-		t.Errorf("finalizers are %q, want the one that cleans up", sim.Finalizers)
+	c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "broker"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
+	c.exists(&appsv1.Deployment{}, "retained-processor")
+	c.delete(sim, sim.Name)
+	c.eventually("the simulation to be gone", func() error { return c.absent(sim) })
+	if gone := c.backends.gone(); len(gone) > 0 {
+		t.Errorf("removed are %q, want nothing", gone)
 	}
-	c.edit(sim, func() { sim.Spec.DeletionPolicy = v1alpha1.DeletionPolicyRetain })
-	c.eventually("the finalizer to go", func() error {
-		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
-			return err
+}
+
+func TestServersOutlastTheWork(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.simulate("deleted", nil)
+	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	pod := c.runningPod(sim, resources.ComponentProcessor, nil)
+	deployment := &appsv1.Deployment{}
+	c.exists(deployment, "deleted-processor")
+	c.delete(sim, sim.Name)
+	c.eventually("the processors to be deleted", func() error {
+		err := c.client.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment)
+		if err == nil && deployment.DeletionTimestamp == nil {
+			return errors.New("they are not")
 		}
-		if len(sim.Finalizers) > 0 {
-			return fmt.Errorf("finalizers are %q", sim.Finalizers)
-		}
-		return nil
+		return client.IgnoreNotFound(err)
 	})
+	if err := c.absent(sim); err == nil {
+		t.Error("the simulation has gone, and with it the servers, before the processors have")
+	}
+	if err := c.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the simulation to be gone", func() error { return c.absent(sim) })
 }
 
 func TestSuspendAndResume(t *testing.T) {

@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	// Finalizer keeps a deleted simulation until its queues and keys are removed from servers that are not
-	// managed.
+	// Finalizer keeps a deleted simulation until its generators and processors have ended, and until its queues
+	// and keys are removed from servers that are not managed.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
 	// cleanupTimeout is how long after its deletion a simulation is kept at most, unless Options say otherwise.
@@ -40,15 +40,12 @@ func (s *scope) needsCleanup() bool {
 	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managedBroker() || !s.managedStore())
 }
 
-// keepFinalizer has the finalizer on the simulation exactly while something is to be cleaned up.
+// keepFinalizer has the finalizer on the simulation. So nothing is deleted of one that this operator does not
+// know to be, which else it would make anew; and managed servers outlast those who have yet to finish their
+// work with them, and who would wait in vain.
 func (r *Reconciler) keepFinalizer(ctx context.Context, s *scope) error {
-	if s.needsCleanup() == controllerutil.ContainsFinalizer(s.sim, Finalizer) {
+	if !controllerutil.AddFinalizer(s.sim, Finalizer) {
 		return nil
-	}
-	if s.needsCleanup() {
-		controllerutil.AddFinalizer(s.sim, Finalizer)
-	} else {
-		controllerutil.RemoveFinalizer(s.sim, Finalizer)
 	}
 	return r.patchFinalizers(ctx, s)
 }
@@ -70,15 +67,12 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// finalize removes what a deleted simulation has on servers that are not managed, and lets it go. It does
-// so too when that cannot be done in time.
+// finalize ends the work of a deleted simulation, removes what it has on servers that are not managed, and lets
+// it go. It does so too when that cannot be done in time. Then everything else is collected as garbage.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	if !controllerutil.ContainsFinalizer(s.sim, Finalizer) {
 		r.ledgers.forget(s.key)
 		return reconcile.Result{}, nil
-	}
-	if !s.needsCleanup() {
-		return reconcile.Result{}, r.release(ctx, s)
 	}
 	deadline := s.sim.DeletionTimestamp.Add(r.options.CleanupTimeout)
 	overdue := !s.now.Before(deadline)
@@ -87,6 +81,9 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 		return reconcile.Result{}, err
 	case !stopped && !overdue:
 		return reconcile.Result{RequeueAfter: min(cleanupPause, deadline.Sub(s.now))}, nil
+	}
+	if !s.needsCleanup() {
+		return reconcile.Result{}, r.release(ctx, s)
 	}
 	outcome := r.cleanUp(ctx, s)
 	switch {
