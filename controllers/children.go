@@ -136,7 +136,7 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 		w.observe(asAny(s.live[key]))
 		for _, pod := range s.podsOf(w.component) {
 			if w.failure == "" {
-				w.failure = podFailure(pod)
+				w.failure = s.lastingFailure(pod)
 			}
 		}
 		if w.failure == "" && w.lacksPods() {

@@ -3,6 +3,7 @@ package controllers
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -116,6 +117,19 @@ func judgeAll(all []finding) finding {
 		messages[i] = f.message
 	}
 	return found(good, reasonReady, "%s", strings.Join(messages, "; "))
+}
+
+// lastingFailure is what keeps a pod from being ready, but for what may be over in a moment: that it is not
+// scheduled because two were to be at once, or because its volume is still to come.
+func (s *scope) lastingFailure(pod *corev1.Pod) string {
+	const moment = 5 * time.Second
+	for _, c := range pod.Status.Conditions {
+		if left := c.LastTransitionTime.Add(moment).Sub(s.now); c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && left > 0 {
+			s.wakeAfter(left)
+			return ""
+		}
+	}
+	return podFailure(pod)
 }
 
 // podFailure is what keeps a pod from being ready, in the words of whoever stopped it; empty when the pod
