@@ -190,17 +190,21 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		ReadinessProbe: tcpProbe(portAMQP),
 	}
 	if *b.rabbitMQ.Replicas > 1 {
-		c.Lifecycle = &corev1.Lifecycle{PreStop: awaitQuorum()}
+		c.Lifecycle = &corev1.Lifecycle{PreStop: b.awaitQuorum()}
 	}
 	return c
 }
 
-// awaitQuorum delays the end of a node while a queue would lose its majority by it. It gives up before
-// the pod is killed, as when the whole cluster is deleted.
-func awaitQuorum() *corev1.LifecycleHandler {
-	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
-		Command: rabbitMQCommand("rabbitmq-upgrade await_online_quorum_plus_one -t 60 || true"),
-	}}
+// awaitQuorum delays the end of a node while a queue would lose its majority by it, for a minute at most. Once
+// the Service of the nodes is gone, and with it their names, the whole cluster is being deleted, and nobody
+// has to wait.
+func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
+	script := `for _ in 1 2 3 4 5 6; do
+  getent hosts ` + b.host(b.rabbitMQNodes()) + ` >/dev/null || exit 0
+  rabbitmq-upgrade await_online_quorum_plus_one -t 8 && exit 0
+done
+exit 0`
+	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
 // rabbitMQCommand runs a command of RabbitMQ. Debian's commands of the same names in /usr/sbin insist on
