@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -131,6 +132,7 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	if err := f.check(); err != nil {
 		return err
 	}
+	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
 	log := c.logger(f.level.Level)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
@@ -146,6 +148,15 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	log.Info("starting", "version", currentBuild().version, "namespaces", f.namespaces, "workers", f.workers)
 	return mgr.Start(ctx)
+}
+
+// saveMemory has garbage collected twice as often as usual. The operator has memory for its caches above all,
+// and little to do but at a start, when garbage would double what it needs.
+func (c *cli) saveMemory() {
+	const percent = 50
+	if c.getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
 }
 
 func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
