@@ -70,6 +70,7 @@ func deployment() *appsv1.Deployment {
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // the protocol is part of its key, and has a default
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},
@@ -123,6 +124,26 @@ func TestApply(t *testing.T) {
 		"a value changed by hand is healed": {
 			desired: deployment(),
 			change:  func(o client.Object) { *o.(*appsv1.Deployment).Spec.Replicas = 7 },
+			want:    apply.Healed,
+		},
+		"a value of a named element changed by hand is healed": {
+			desired: deployment(),
+			change:  func(o client.Object) { o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Env[0].Value = "2" },
+			want:    apply.Healed,
+		},
+		"a named element taken away is healed": {
+			desired: deployment(),
+			change:  func(o client.Object) { o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Ports = nil },
+			want:    apply.Healed,
+		},
+		"an owner that was edited is healed": {
+			desired: deployment(),
+			change:  func(o client.Object) { o.(*appsv1.Deployment).OwnerReferences[0].Name = "renamed" },
+			want:    apply.Healed,
+		},
+		"an account of fields that was deleted is made anew": {
+			desired: deployment(),
+			change:  func(o client.Object) { o.SetManagedFields([]metav1.ManagedFieldsEntry{{}}) },
 			want:    apply.Healed,
 		},
 		"a label taken away is healed": {
