@@ -16,8 +16,8 @@ const generateHelp = `generate publishes the events of a simulation, on the sche
 which events are due when the schedule says so, whatever the speed of the broker.
 
 Edits of the plan file take effect within a second: rates, stages, arrivals and the match
-percentage change, and no event is lost or published twice. The seed, the partitions and where
-the servers are take effect at the next start.
+percentage change, and no event is lost or published twice. Where the servers are takes
+effect at the next start; another seed or number of partitions is refused.
 
 When the plan's duration is over a generator publishes nothing more, but runs on until SIGTERM,
 as a Deployment would start it anew and an edit of the plan may prolong the duration.`
