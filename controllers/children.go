@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -44,10 +45,19 @@ func childKinds() []childKind {
 	}
 }
 
-// indexSimulation finds objects by the name of their simulation.
+// indexSimulation finds children and pods by the name of their simulation.
 const indexSimulation = "simulation"
 
-func simulationOf(o client.Object) []string {
+// ownerOf returns the simulation of a child, of which the cache holds no labels.
+func ownerOf(o client.Object) []string {
+	if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == v1alpha1.Kind {
+		return []string{owner.Name}
+	}
+	return nil
+}
+
+// labelOf returns the simulation of a pod, which other controllers own.
+func labelOf(o client.Object) []string {
 	if name := o.GetLabels()[resources.SimulationLabel]; name != "" {
 		return []string{name}
 	}
@@ -68,8 +78,7 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 	for _, kind := range s.served.monitoringKinds() {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind)
-		if err := r.gatherList(ctx, s, list, client.InNamespace(s.key.Namespace),
-			client.MatchingLabels{resources.SimulationLabel: s.key.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		if err := r.gatherList(ctx, s, list, client.InNamespace(s.key.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 			return err
 		}
 	}

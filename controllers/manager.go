@@ -128,7 +128,7 @@ func cacheOptions(watched []string) (cache.Options, error) {
 	return cache.Options{
 		DefaultNamespaces:    namespaces(watched),
 		DefaultLabelSelector: labels.NewSelector().Add(*owned),
-		DefaultTransform:     slim(apply.NewSlimmer(resources.SimulationLabel, resources.ComponentLabel)),
+		DefaultTransform:     slim(apply.NewSlimmer()),
 		ByObject: map[client.Object]cache.ByObject{
 			&v1alpha1.ParkingSimulation{}: {Label: labels.Everything(), Transform: cache.TransformStripManagedFields()},
 		},

@@ -90,13 +90,12 @@ func partial(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 }
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	objects := []client.Object{&corev1.Pod{}}
-	for _, kind := range childKinds() {
-		objects = append(objects, kind.object)
+	if err := indexer.IndexField(ctx, &corev1.Pod{}, indexSimulation, labelOf); err != nil {
+		return fmt.Errorf("index pods by simulation: %w", err)
 	}
-	for _, object := range objects {
-		if err := indexer.IndexField(ctx, object, indexSimulation, simulationOf); err != nil {
-			return fmt.Errorf("index %T by simulation: %w", object, err)
+	for _, kind := range childKinds() {
+		if err := indexer.IndexField(ctx, kind.object, indexSimulation, ownerOf); err != nil {
+			return fmt.Errorf("index %T by simulation: %w", kind.object, err)
 		}
 	}
 	for name, index := range map[string]client.IndexerFunc{indexSecrets: secretsOf, indexClusters: clusterOf} {
@@ -193,7 +192,7 @@ func edited(before, after client.Object) bool {
 		return false
 	}
 	return after.GetGeneration() == 0 || before.GetGeneration() != after.GetGeneration() ||
-		!maps.Equal(before.GetLabels(), after.GetLabels()) || !maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
+		!maps.Equal(before.GetAnnotations(), after.GetAnnotations()) ||
 		!equality.Semantic.DeepEqual(before.GetOwnerReferences(), after.GetOwnerReferences()) ||
 		!equality.Semantic.DeepEqual(before.GetManagedFields(), after.GetManagedFields())
 }

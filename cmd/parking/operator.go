@@ -150,10 +150,10 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	return mgr.Start(ctx)
 }
 
-// saveMemory has garbage collected twice as often as usual. The operator has memory for its caches above all,
+// saveMemory has garbage collected three times as often as usual. The operator has memory for its caches above all,
 // and little to do but at a start, when garbage would double what it needs.
 func (c *cli) saveMemory() {
-	const percent = 50
+	const percent = 33
 	if c.getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}

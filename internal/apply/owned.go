@@ -135,20 +135,15 @@ func equalJSON(read, value any) bool {
 }
 
 // Slimmer takes from objects what Applier does not look at, before a cache holds thousands of them: of all
-// metadata it leaves names, labels, owners, the hash, and the fields that are owned. It is safe for
-// concurrent use.
+// metadata it leaves names, owners, the hash, and the fields that are owned. It is safe for concurrent use.
 type Slimmer struct {
-	labels []string
-
 	mu sync.Mutex
 	// shared has one copy of what is the same for like objects of many owners.
 	shared map[string]*metav1.FieldsV1
 }
 
-// NewSlimmer returns a slimmer that keeps the labels that are named.
-func NewSlimmer(labels ...string) *Slimmer {
-	return &Slimmer{labels: labels, shared: map[string]*metav1.FieldsV1{}}
-}
+// NewSlimmer returns a slimmer.
+func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
 
 // Metadata is what is left of an object's metadata.
 func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
@@ -156,11 +151,6 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
 		ResourceVersion: o.GetResourceVersion(), Generation: o.GetGeneration(),
 		DeletionTimestamp: o.GetDeletionTimestamp(), OwnerReferences: o.GetOwnerReferences(),
-	}
-	for _, name := range s.labels {
-		if value, ok := o.GetLabels()[name]; ok {
-			metav1.SetMetaDataLabel(&slim, name, value)
-		}
 	}
 	if hash, ok := o.GetAnnotations()[HashAnnotation]; ok {
 		slim.Annotations = map[string]string{HashAnnotation: hash}
