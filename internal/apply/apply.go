@@ -97,7 +97,7 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 // find looks for an object that the cache does not hold: because it does not exist, because the cache is
 // late, or because the object lacks the labels by which the cache is filled. It returns nil for the first.
 //
-// Nearly always there is none. So it asks the API server's own cache first, which costs half; only what is
+// Nearly always there is none. So it asks the API server's own cache first, which spares etcd; only what is
 // found there may be out of date in a way that matters.
 func (a *Applier) find(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
