@@ -45,7 +45,7 @@ func TestTheRolesSuffice(t *testing.T) {
 				}
 			}()
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
-			// A finalizer is set for servers that are not managed.
+			// Servers that are not managed are cleaned up by the finalizer, with rights of its own.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			create(t, c, &corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: "store"},
