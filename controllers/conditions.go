@@ -2,11 +2,11 @@ package controllers
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
 // maxMessage is the longest message that the API server takes, in bytes.
@@ -99,16 +99,5 @@ func worstOf(all ...finding) finding {
 }
 
 func condition(kind string, status metav1.ConditionStatus, f finding) metav1.Condition {
-	return metav1.Condition{Type: kind, Status: status, Reason: f.reason, Message: cut(f.message, maxMessage)}
-}
-
-// cut shortens a text to so many bytes, at the end of a character.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit]
+	return metav1.Condition{Type: kind, Status: status, Reason: f.reason, Message: excerpt.Of(f.message, maxMessage)}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
 // patchStatus writes the status, if this reconcile changed it, and tells of transitions in events.
@@ -70,5 +71,5 @@ func (r *Reconciler) tellTransition(s *scope) {
 // event tells people of something. The API server takes notes of at most 1 KiB.
 func (r *Reconciler) event(s *scope, kind, reason, action, format string, args ...any) {
 	const maxNote = 1024
-	r.events.Eventf(s.sim, nil, kind, reason, action, "%s", cut(fmt.Sprintf(format, args...), maxNote))
+	r.events.Eventf(s.sim, nil, kind, reason, action, "%s", excerpt.Of(fmt.Sprintf(format, args...), maxNote))
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
@@ -134,7 +135,7 @@ func boundedReasons(reasons []string) []string {
 	}
 	bounded := make([]string, len(reasons))
 	for i, reason := range reasons {
-		bounded[i] = cut(reason, maxReason)
+		bounded[i] = excerpt.Of(reason, maxReason)
 	}
 	return bounded
 }

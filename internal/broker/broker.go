@@ -17,9 +17,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -155,17 +155,7 @@ const MaxDetail = 1024
 // Bounded returns the reason with its texts cut, at the end of a character, to what implementations keep.
 func (r Reason) Bounded() Reason {
 	const maxStage = 255
-	return Reason{Stage: cut(r.Stage, maxStage), Detail: cut(r.Detail, MaxDetail)}
-}
-
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit]
+	return Reason{Stage: excerpt.Of(r.Stage, maxStage), Detail: excerpt.Of(r.Detail, MaxDetail)}
 }
 
 // CountReasons gathers equal reasons and returns at most limit of them, the most frequent first.

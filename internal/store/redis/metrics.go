@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,11 +37,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	var errs []error
-	for _, c := range []prometheus.Collector{m.commands, m.roundTrip, m.scriptLoads, m.observations, m.restarts, m.losses} {
-		errs = append(errs, r.Register(c))
-	}
-	return m, errors.Join(errs...)
+	return m, shared.Register(r, "store", m.commands, m.roundTrip, m.scriptLoads, m.observations, m.restarts, m.losses)
 }
 
 func counter(name, help string) prometheus.Counter {

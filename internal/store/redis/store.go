@@ -70,7 +70,7 @@ func newStore(o Options, visitMargin time.Duration) (*Store, error) {
 	}
 	metrics, err := newMetrics(o.Registerer)
 	if err != nil {
-		return nil, fmt.Errorf("register the metrics of the store: %w", err)
+		return nil, err
 	}
 	client, err := newClient(o.Address)
 	if err != nil {
