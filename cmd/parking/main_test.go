@@ -111,6 +111,25 @@ func wait(t *testing.T, r *running) ended {
 	return ended{stdout: r.stdout.String(), stderr: r.stderr.String(), code: r.cmd.ProcessState.ExitCode()}
 }
 
+// signalUntilEnd sends the signal again and again until the process has ended, and waits for it.
+func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscall.Signal) {
+	t.Helper()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = r.cmd.Wait() // how it ended is in its state
+	}()
+	eventually(ctx, t, "the process ends", func() error {
+		select {
+		case <-over:
+			return nil
+		default:
+			_ = r.cmd.Process.Signal(signal) // it may just have ended
+			return errors.New("still running")
+		}
+	})
+}
+
 // result reads what simulate prints with --output json.
 func (e ended) result(t *testing.T) simulate.Result {
 	t.Helper()

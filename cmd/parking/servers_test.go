@@ -389,20 +389,7 @@ func TestASecondSignalSaysWhatIsLeftOnServers(t *testing.T) {
 	if err := store.Pause(); err != nil { // so that there is no rest to come to
 		t.Fatal(err)
 	}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		_ = r.cmd.Wait() // how it ended is in its state
-	}()
-	eventually(ctx, t, "the process ends", func() error {
-		select {
-		case <-over:
-			return nil
-		default:
-			_ = r.cmd.Process.Signal(syscall.SIGTERM) // it may just have ended
-			return errors.New("still running")
-		}
-	})
+	signalUntilEnd(ctx, t, r, syscall.SIGTERM)
 	if err := store.Resume(); err != nil {
 		t.Fatal(err)
 	}

@@ -175,21 +175,8 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		_ = r.cmd.Wait() // how it ended is in its state
-	}()
 	// The first signal begins the drain, which would take two minutes.
-	eventually(ctx, t, "the process ends", func() error {
-		select {
-		case <-over:
-			return nil
-		default:
-			_ = r.cmd.Process.Signal(syscall.SIGINT) // it may just have ended
-			return errors.New("still running")
-		}
-	})
+	signalUntilEnd(ctx, t, r, syscall.SIGINT)
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
 	}
