@@ -18,7 +18,7 @@ fi
 if hack/install-servers.sh; then
   export PARKING_TEST_REQUIRE=${PARKING_TEST_REQUIRE:-1}
 else
-  echo "The tests that need these servers will be skipped." >&2
+  echo "The tests that need what is missing will be skipped." >&2
 fi
 
 # The controller's tests talk to a real API server.

@@ -92,7 +92,7 @@ func alerts(s series) []any {
 		alert("ParkingExitUnexpectedlyUnmatched", "critical", "0m",
 			increase("", "parking_events_processed_total", `outcome="unmatched_unexpected"`),
 			"Exits of parked cars found no visit",
-			"{{ $value | humanize }} exits in 5 minutes left with a plate that had entered, but found no visit, however often they were tried. Effects were lost in the store, or plates.maxStay is too short: read the simulation's status.ledger and the log of its processors."),
+			"{{ printf \"%.0f\" $value }} exits in 5 minutes left with a plate that had entered, but found no visit, however often they were tried. Effects were lost in the store, or plates.maxStay is too short: read the simulation's status.ledger and the log of its processors."),
 		alert("ParkingEventsLost", "critical", "0m",
 			fmt.Sprintf("max %s (%s) > 0", by(""), s.of("parking_simulation_lost")),
 			"Events were lost",
@@ -128,7 +128,7 @@ func alerts(s series) []any {
 		alert("ParkingTargetDown", "warning", "5m",
 			fmt.Sprintf("sum %s (%s == bool 0) > 0", by("component"), s.of("up")),
 			"Metrics of {{ $labels.component }} cannot be scraped",
-			"{{ $value }} pods do not answer Prometheus. Look at the pods, and whether a NetworkPolicy forbids it."),
+			"Pods that do not answer Prometheus: {{ $value }}. Look at them, and whether a NetworkPolicy forbids it."),
 	}
 }
 

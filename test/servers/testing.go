@@ -61,7 +61,16 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 	return uri
 }
 
-// need ends the test when err says that it cannot have its server.
+// Program returns the absolute path of a program that a test runs, looking along PATH. The test is skipped
+// when there is none, or fails when PARKING_TEST_REQUIRE=1; remedy says how to get it.
+func Program(t testing.TB, name, remedy string) string {
+	t.Helper()
+	path, err := findProgram("", name, remedy)
+	need(t, err)
+	return path
+}
+
+// need ends the test when err says that it cannot have its server or program.
 func need(t testing.TB, err error) {
 	t.Helper()
 	var missing *NotInstalledError
