@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Makes a Debian 13 with RabbitMQ, Redis and Valkey in the folder .tools/trixie, once, and prints the folder
-# on its last line. Needs root on a Debian machine.
+# Makes a Debian 13 with RabbitMQ, Redis, Valkey and Prometheus in the folder .tools/trixie, once, and prints
+# the folder on its last line. Needs root on a Debian machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly root=$PWD/.tools/trixie
+readonly packages=rabbitmq-server,redis-server,valkey-server,prometheus,prometheus-redis-exporter,ca-certificates
 
-if [[ -e $root/complete ]]; then
+if [[ -e $root/complete && $(<"$root/complete") == "$packages" ]]; then
   echo "$root"
   exit
 fi
@@ -36,17 +37,17 @@ if [[ -z $mirror ]]; then
 fi
 proxy=""
 eval "$(apt-config shell proxy Acquire::http::Proxy)"
-echo "Making a Debian 13 in .tools/trixie, once: some minutes and 700 MB" >&2
+echo "Making a Debian 13 in .tools/trixie, once: some minutes and 900 MB" >&2
 for mounted in "$root/proc" "$root/sys"; do # rm must not enter them
   ! mountpoint -q "$mounted" || umount "$mounted"
 done
 rm -rf "$root"
 mkdir -p "$root"
 if ! http_proxy=${proxy:-${http_proxy:-}} debootstrap --variant=minbase \
-  --include=rabbitmq-server,redis-server,valkey-server,ca-certificates \
+  --include="$packages" \
   trixie "$root" "$mirror" >"$root.log" 2>&1; then
   tail -n 20 "$root.log" >&2
   exit 1
 fi
-touch "$root/complete"
+echo "$packages" >"$root/complete"
 echo "$root"

@@ -16,6 +16,8 @@ type cluster interface {
 	up(ctx context.Context) error
 	// load imports OCI archives.
 	load(ctx context.Context, archives []string) error
+	// monitoring imports the images of Prometheus and its operator.
+	monitoring(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
 	// down removes all of it.
@@ -67,6 +69,9 @@ func (existingCluster) up(ctx context.Context) error {
 func (existingCluster) load(context.Context, []string) error {
 	return errors.New("images are not loaded into an existing cluster: push them to a registry that it pulls from")
 }
+
+// monitoring does nothing: an existing cluster pulls what it needs.
+func (existingCluster) monitoring(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {
 	return errors.New("there is no shell on the nodes of an existing cluster: use kubectl debug")

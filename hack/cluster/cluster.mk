@@ -4,12 +4,15 @@ CLUSTER_TOOL  := $(TOOLS)/cluster
 IMAGE         ?= docker.io/local/parking-operator:dev
 IMAGE_ARCHIVE := bin/parking-image.tar
 
-# An existing cluster comes with its own kubeconfig, and pulls the images that the file E2E_VALUES names.
+# An existing cluster comes with its own kubeconfig, and pulls the images that the files E2E_VALUES and
+# E2E_MONITORING name.
 ifeq ($(CLUSTER),existing)
 E2E_KUBECONFIG := $(KUBECONFIG)
+E2E_MONITORING ?= hack/cluster/config/monitoring-kind.yaml
 else
 E2E_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
 E2E_VALUES     := .cluster/values.yaml
+E2E_MONITORING := .cluster/monitoring.yaml
 endif
 
 .PHONY: cluster-up
@@ -19,6 +22,10 @@ cluster-up: cluster-tool ## Start a single-node Kubernetes: kind's where Docker 
 .PHONY: cluster-load
 cluster-load: cluster-tool image ## Import the operator's image into the local cluster.
 	@[ "$(CLUSTER)" = existing ] || $(CLUSTER_TOOL) load $(IMAGE_ARCHIVE)
+
+.PHONY: cluster-monitoring
+cluster-monitoring: cluster-tool ## Import the images of Prometheus and its operator, built from source, into the local cluster.
+	@$(CLUSTER_TOOL) monitoring
 
 .PHONY: cluster-down
 cluster-down: cluster-tool ## Remove the local cluster with all that it left on the machine.
@@ -34,6 +41,6 @@ image: build ## Write the image of bin/parking as an OCI archive, bin/parking-im
 		-version '$(VERSION)' -commit '$(COMMIT)' -date '$(DATE)'
 
 .PHONY: test-e2e
-test-e2e: cluster-up cluster-load $(HELM) ## Test the chart and the samples on the local cluster, or on that of KUBECONFIG with CLUSTER=existing.
-	KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_NODE_SHELL='$(CLUSTER_TOOL) shell' \
+test-e2e: cluster-up cluster-load cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or on that of KUBECONFIG with CLUSTER=existing.
+	KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_MONITORING=$(E2E_MONITORING) E2E_NODE_SHELL='$(CLUSTER_TOOL) shell' \
 		go test -tags e2e -count=1 -timeout 45m -v $(E2E_FLAGS) ./test/e2e

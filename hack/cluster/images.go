@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +19,12 @@ const (
 	corednsImage = "docker.io/local/coredns:1"
 	// serversImage has RabbitMQ and Redis of Debian 13.
 	serversImage = "docker.io/local/debian-servers:13"
+	// exporterImage has the exporter of Redis' metrics of Debian 13.
+	exporterImage = "docker.io/local/prometheus-redis-exporter:13"
+	// The other images are for those alone who want to have Prometheus.
+	prometheusImage         = "docker.io/local/prometheus:13"
+	prometheusOperatorImage = "docker.io/local/prometheus-operator:1"
+	configReloaderImage     = "docker.io/local/prometheus-config-reloader:1"
 )
 
 // loadNodeImages imports what the node itself runs in pods.
@@ -35,7 +39,12 @@ func (c *nativeCluster) loadNodeImages(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	for name, program := range map[string]string{pauseImage: "pause", corednsImage: "coredns"} {
+	return c.loadPrograms(ctx, map[string]string{pauseImage: "pause", corednsImage: "coredns"})
+}
+
+// loadPrograms imports images of programs, which are given by the image's name.
+func (c *nativeCluster) loadPrograms(ctx context.Context, programs map[string]string) error {
+	for name, program := range programs {
 		archive := filepath.Join(c.layout.images, program+".tar")
 		if err := programImage(name, c.layout.program(program)).WriteFile(archive); err != nil {
 			return err
@@ -47,15 +56,48 @@ func (c *nativeCluster) loadNodeImages(ctx context.Context) error {
 	return nil
 }
 
-// load imports the archives, and those that every cluster has.
-func (c *nativeCluster) load(ctx context.Context, archives []string) error {
-	if len(archives) == 0 {
-		servers, err := serversArchive(ctx, c.layout, c.steps)
-		if err != nil {
-			return err
-		}
-		archives = []string{servers}
+// loadServers imports what simulations run besides the operator's image.
+func (c *nativeCluster) loadServers(ctx context.Context) error {
+	debian, err := newDebian(ctx, c.layout, c.steps)
+	if err != nil {
+		return err
 	}
+	servers, err := debian.servers()
+	if err != nil {
+		return err
+	}
+	exporter, err := debian.program(ctx, exporterImage, "prometheus-redis-exporter")
+	if err != nil {
+		return err
+	}
+	return c.load(ctx, []string{servers, exporter})
+}
+
+// monitoring builds the Prometheus Operator, and imports its images and that of Prometheus.
+func (c *nativeCluster) monitoring(ctx context.Context) error {
+	if err := (&builder{c.layout.source(), c.layout.programs, c.steps}).build(ctx, monitoringPrograms()); err != nil {
+		return err
+	}
+	debian, err := newDebian(ctx, c.layout, c.steps)
+	if err != nil {
+		return err
+	}
+	prometheus, err := debian.program(ctx, prometheusImage, "prometheus")
+	if err != nil {
+		return err
+	}
+	if err := c.load(ctx, []string{prometheus}); err != nil {
+		return err
+	}
+	return c.steps.do("importing the Prometheus Operator", func() error {
+		return c.loadPrograms(ctx, map[string]string{
+			prometheusOperatorImage: "prometheus-operator", configReloaderImage: "prometheus-config-reloader",
+		})
+	})
+}
+
+// load imports the archives.
+func (c *nativeCluster) load(ctx context.Context, archives []string) error {
 	for _, archive := range archives {
 		if err := c.steps.do("importing "+filepath.Base(archive), func() error { return c.importImage(ctx, archive) }); err != nil {
 			return err
@@ -89,29 +131,76 @@ func programImage(name, program string) oci.Image {
 	}
 }
 
-// serversArchive makes the image with RabbitMQ and Redis, unless it is there.
-func serversArchive(ctx context.Context, l layout, s *steps) (string, error) {
-	archive := filepath.Join(l.images, "debian-servers.tar")
-	if _, err := os.Stat(archive); !errors.Is(err, fs.ErrNotExist) {
-		return archive, err
-	}
-	var root string
-	if err := s.do("installing RabbitMQ and Redis of Debian 13 in a folder", func() error {
-		out, err := outputOf(exec.CommandContext(ctx, filepath.Join(l.repository, "hack", "trixie.sh")))
-		root = out[strings.LastIndexByte(out, '\n')+1:]
-		return err
-	}); err != nil {
-		return "", err
-	}
-	return archive, s.do("making an image of them", func() error { return serversImageOf(root).WriteFile(archive) })
+// debian makes images of parts of a Debian 13 in a folder.
+type debian struct {
+	root   string
+	layout layout
+	steps  *steps
 }
 
-// serversImageOf is an image of a Debian system, without what only people read or apt needs.
+// newDebian installs the system, unless it is there.
+func newDebian(ctx context.Context, l layout, s *steps) (*debian, error) {
+	d := &debian{layout: l, steps: s}
+	return d, s.do("preparing a Debian 13 in a folder", func() error {
+		out, err := outputOf(exec.CommandContext(ctx, filepath.Join(l.repository, "hack", "trixie.sh")))
+		d.root = out[strings.LastIndexByte(out, '\n')+1:]
+		return err
+	})
+}
+
+// archive returns the archive of an image, which it makes unless there is one of the system as it is.
+func (d *debian) archive(name string, image func() (oci.Image, error)) (string, error) {
+	archive := filepath.Join(d.layout.images, name+".tar")
+	system, err := os.Stat(filepath.Join(d.root, "complete"))
+	if err != nil {
+		return "", err
+	}
+	if made, err := os.Stat(archive); err == nil && made.ModTime().After(system.ModTime()) {
+		return archive, nil
+	}
+	return archive, d.steps.do("making the image "+name, func() error {
+		image, err := image()
+		if err != nil {
+			return err
+		}
+		return image.WriteFile(archive)
+	})
+}
+
+// servers is the archive of the image with RabbitMQ and Redis.
+func (d *debian) servers() (string, error) {
+	return d.archive("debian-servers", func() (oci.Image, error) { return serversImageOf(d.root), nil })
+}
+
+// program is the archive of an image of one program, with the libraries that it is linked with.
+func (d *debian) program(ctx context.Context, image, name string) (string, error) {
+	return d.archive(name, func() (oci.Image, error) {
+		path := filepath.Join("usr", "bin", name)
+		linked, err := output(ctx, "chroot", d.root, "ldd", "/"+path)
+		if err != nil {
+			return oci.Image{}, err
+		}
+		i := programImage(image, filepath.Join(d.root, path))
+		i.Layers = append(i.Layers, func(f *oci.Files) {
+			for word := range strings.FieldsSeq(linked) {
+				if library, found := strings.CutPrefix(word, "/"); found {
+					f.Program(library, filepath.Join(d.root, library))
+				}
+			}
+		})
+		return i, nil
+	})
+}
+
+// serversImageOf is an image of a Debian system, without what only people read or apt needs, and without
+// Prometheus.
 func serversImageOf(root string) oci.Image {
 	const user = "999" // of the official images of both
 	unneeded := map[string]bool{}
 	for path := range strings.FieldsSeq(`boot dev proc sys run tmp complete var/cache var/log var/lib/apt var/lib/rabbitmq
-		var/lib/redis usr/share/doc usr/share/man usr/share/info usr/share/locale etc/passwd etc/group`) {
+		var/lib/redis usr/share/doc usr/share/man usr/share/info usr/share/locale etc/passwd etc/group
+		usr/bin/prometheus usr/bin/promtool usr/bin/prometheus-redis-exporter
+		usr/share/fonts usr/share/javascript usr/share/nodejs usr/share/prometheus`) {
 		unneeded[path] = true
 	}
 	return oci.Image{

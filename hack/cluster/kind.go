@@ -34,7 +34,7 @@ func (k *kindCluster) up(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := equip(k.layout, "values-kind.yaml"); err != nil {
+	if err := equip(k.layout, "kind"); err != nil {
 		return err
 	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", k.steps.total().Seconds(), k.layout.kubeconfig())
@@ -49,6 +49,9 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 	}
 	return nil
 }
+
+// monitoring does nothing: a kind cluster pulls what it needs.
+func (k *kindCluster) monitoring(context.Context) error { return nil }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {
 	return interactive(exec.CommandContext(ctx, "docker", append([]string{"exec", "-i", kindName + "-control-plane"}, command...)...))

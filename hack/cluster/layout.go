@@ -28,7 +28,6 @@ func newLayout(repository, kubernetesVersion string) layout {
 // source is the folder of this module.
 func (l layout) source() string     { return filepath.Join(l.repository, "hack", "cluster") }
 func (l layout) kubeconfig() string { return filepath.Join(l.state, "kubeconfig") }
-func (l layout) values() string     { return filepath.Join(l.state, "values.yaml") }
 func (l layout) logs() string       { return filepath.Join(l.state, "log") }
 func (l layout) nodeLog() string    { return filepath.Join(l.logs(), "node.log") }
 func (l layout) nodeFile() string   { return filepath.Join(l.state, "node.json") }

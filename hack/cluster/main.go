@@ -2,6 +2,7 @@
 //
 //	cluster up             start it, or use one that there is (CLUSTER=native|kind|existing)
 //	cluster load FILE...   import images, OCI archives, into it
+//	cluster monitoring     import the images of Prometheus and its operator
 //	cluster shell [CMD]    run a command as if on the node: crictl has its sockets there
 //	cluster down           remove it
 //
@@ -38,7 +39,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
-		return errors.New("say what to do: up, load, shell or down")
+		return errors.New("say what to do: up, load, monitoring, shell or down")
 	}
 	l, err := findLayout(ctx)
 	if err != nil {
@@ -57,12 +58,14 @@ func run(ctx context.Context, arguments []string) error {
 		return c.up(ctx)
 	case "load":
 		return c.load(ctx, arguments)
+	case "monitoring":
+		return c.monitoring(ctx)
 	case "shell":
 		return c.shell(ctx, arguments)
 	case "down":
 		return c.down(ctx)
 	default:
-		return fmt.Errorf("%q is not up, load, shell or down", command)
+		return fmt.Errorf("%q is not up, load, monitoring, shell or down", command)
 	}
 }
 

@@ -47,10 +47,10 @@ func (c *nativeCluster) up(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.load(ctx, nil); err != nil {
+	if err := c.loadServers(ctx); err != nil {
 		return err
 	}
-	if err := equip(c.layout, "values-native.yaml"); err != nil {
+	if err := equip(c.layout, "native"); err != nil {
 		return err
 	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", c.steps.total().Seconds(), c.layout.kubeconfig())
@@ -58,14 +58,16 @@ func (c *nativeCluster) up(ctx context.Context) error {
 }
 
 // equip puts kubectl beside the project's other tools, and beside the kubeconfig the chart's values for this
-// cluster.
-func equip(l layout, values string) error {
-	text, err := configs.ReadFile("config/" + values)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(l.values(), text, 0o644); err != nil {
-		return err
+// kind of cluster, and the images of what monitors it.
+func equip(l layout, kind string) error {
+	for _, name := range []string{"values", "monitoring"} {
+		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(l.state, name+".yaml"), text, 0o644); err != nil {
+			return err
+		}
 	}
 	link := filepath.Join(l.repository, ".tools", "bin", "kubectl")
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {

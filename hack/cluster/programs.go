@@ -65,6 +65,20 @@ func kindPrograms() []program {
 	return []program{{name: "kind", module: "modules/kind", path: "sigs.k8s.io/kind"}, kubernetesProgram("kubectl")}
 }
 
+// monitoringPrograms are those of the Prometheus Operator.
+func monitoringPrograms() []program {
+	prometheusOperator := func(name, command string) program {
+		return program{
+			name: name, module: "modules/prometheus-operator", path: "github.com/prometheus-operator/prometheus-operator/cmd/" + command,
+			flags: []string{"-ldflags=-s -w -X github.com/prometheus/common/version.Version=VERSION"},
+		}
+	}
+	return []program{
+		prometheusOperator("prometheus-operator", "operator"),
+		prometheusOperator("prometheus-config-reloader", "prometheus-config-reloader"),
+	}
+}
+
 // kubernetesVersion is the one that go.mod pins.
 func kubernetesVersion(ctx context.Context, repository string) (string, error) {
 	b := builder{source: filepath.Join(repository, "hack", "cluster")}
