@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,12 +132,19 @@ func (ns *namespace) deleteByForce(pod corev1.Pod) {
 // killProcess sends SIGKILL to the first process of a pod's first container.
 func (ns *namespace) killProcess(pod corev1.Pod) {
 	ns.t.Helper()
-	container := pod.Status.ContainerStatuses[0]
+	container := firstContainer(pod)
 	_, id, _ := strings.Cut(container.ContainerID, "://")
 	onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id)
 	ns.untilGone(pod, func(now corev1.Pod) bool {
-		return now.UID == pod.UID && now.Status.ContainerStatuses[0].RestartCount == container.RestartCount
+		return now.UID == pod.UID && firstContainer(now).RestartCount == container.RestartCount
 	})
+}
+
+// firstContainer returns the status of the first container that a pod specifies. Statuses come in another
+// order.
+func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
+	i := slices.IndexFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Spec.Containers[0].Name })
+	return pod.Status.ContainerStatuses[i]
 }
 
 // untilGone waits until a pod, as it was, is not there any more.
