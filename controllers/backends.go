@@ -18,6 +18,8 @@ import (
 type Queues interface {
 	// Depths counts the messages in the queues.
 	Depths(ctx context.Context) (broker.Depths, error)
+	// DeadLetterReasons counts the reasons in the dead-letter queue, at most limit of them.
+	DeadLetterReasons(ctx context.Context, limit int) ([]broker.ReasonCount, error)
 	// Delete removes exchange and queues.
 	Delete(ctx context.Context) error
 	io.Closer

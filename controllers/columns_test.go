@@ -14,11 +14,11 @@ import (
 func TestColumnsSayHowASimulationFares(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("shown", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	c.eventually("the ledger to be shown", func() error {
+	sim := c.Simulate("shown", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Eventually("the ledger to be shown", func() error {
 		header, row := c.columns(sim.Name)
 		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Status Running", "Processed 0", "Lost <nil>"}
 		var got []string
@@ -36,19 +36,19 @@ func TestColumnsSayHowASimulationFares(t *testing.T) {
 
 // columns are what kubectl get shows of a simulation, but for what takes -o wide.
 func (c *cluster) columns(name string) (header, row []string) {
-	c.t.Helper()
-	server, err := discovery.NewDiscoveryClientForConfig(c.server)
+	c.T.Helper()
+	server, err := discovery.NewDiscoveryClientForConfig(c.Config)
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
-	path := strings.Join([]string{"/apis/simulation.parking.dev/v1alpha1/namespaces", c.namespace, "parkingsimulations", name}, "/")
-	text, err := server.RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Do(c.t.Context()).Raw()
+	path := strings.Join([]string{"/apis/simulation.parking.dev/v1alpha1/namespaces", c.Namespace, "parkingsimulations", name}, "/")
+	text, err := server.RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").Do(c.T.Context()).Raw()
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	var table metav1.Table
 	if err := json.Unmarshal(text, &table); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	for i, column := range table.ColumnDefinitions {
 		if column.Priority == 0 {

@@ -11,11 +11,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -23,15 +23,15 @@ import (
 func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("rush-hour", nil)
+	sim := c.Simulate("rush-hour", nil)
 	for _, name := range []string{"rush-hour-entry", "rush-hour-exit", "rush-hour-processor"} {
-		c.exists(&appsv1.Deployment{}, name)
+		c.Exists(&appsv1.Deployment{}, name)
 	}
 	for _, name := range []string{"rush-hour-rabbitmq", "rush-hour-redis", "rush-hour-summaries"} {
-		c.exists(&appsv1.StatefulSet{}, name)
+		c.Exists(&appsv1.StatefulSet{}, name)
 	}
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.expect(sim, "Reconciling", metav1.ConditionTrue, "Progressing")
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Expect(sim, "Reconciling", metav1.ConditionTrue, "Progressing")
 	if p := c.plan(sim); !p.Suspended || !p.StartTime.IsZero() {
 		t.Errorf("before everything is ready the plan is %+v, want it suspended and without start", p)
 	}
@@ -39,10 +39,10 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 		t.Errorf("it started at %v, before anything was ready", sim.Status.StartTime)
 	}
 
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	c.expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
-	c.eventually("the plan to have the start", func() error {
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
+	c.Eventually("the plan to have the start", func() error {
 		if p := c.plan(sim); p.Suspended || !p.StartTime.Equal(sim.Status.StartTime.Time) {
 			return fmt.Errorf("the plan is %+v", p)
 		}
@@ -58,8 +58,8 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 	for i := range times {
 		before := c.reconciles.calls.Load()
 		o := c.object(&corev1.ConfigMap{}, "rush-hour-plan")
-		c.edit(o, func() { o.SetAnnotations(merge(o.GetAnnotations(), "touched", fmt.Sprint(i))) })
-		c.eventually("a reconcile", func() error {
+		c.Edit(o, func() { o.SetAnnotations(merge(o.GetAnnotations(), "touched", fmt.Sprint(i))) })
+		c.Eventually("a reconcile", func() error {
 			if c.reconciles.calls.Load() == before {
 				return errors.New("there was none")
 			}
@@ -75,18 +75,18 @@ func TestARestartedOperatorWritesNothing(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)
 	stop := c.startOperator()
-	sim := c.simulate("steady", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	c.expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
+	sim := c.Simulate("steady", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.quiet()
 	stop()
 	c.writes.take()
 	c.startOperator()
 	// Its first reconcile is over when what is deleted now is healed.
-	c.delete(&corev1.ConfigMap{}, "steady-plan")
-	c.exists(&corev1.ConfigMap{}, "steady-plan")
+	c.Delete(&corev1.ConfigMap{}, "steady-plan")
+	c.Exists(&corev1.ConfigMap{}, "steady-plan")
 	for _, write := range c.quiet() {
 		if !strings.Contains(write, "configmaps/steady-plan") && !strings.HasSuffix(write, "/status") {
 			t.Errorf("it wrote %s", write)
@@ -97,16 +97,16 @@ func TestARestartedOperatorWritesNothing(t *testing.T) {
 func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("drift", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	sim := c.Simulate("drift", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	d := &appsv1.Deployment{}
-	c.exists(d, "drift-entry")
-	c.edit(d, func() {
+	c.Exists(d, "drift-entry")
+	c.Edit(d, func() {
 		*d.Spec.Replicas = 7
 		d.Spec.Template.Spec.Containers[0].Args = append(d.Spec.Template.Spec.Containers[0].Args, "--evil")
 	})
-	c.eventually("the Deployment to be healed", func() error {
-		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
+	c.Eventually("the Deployment to be healed", func() error {
+		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
 			return err
 		}
 		if *d.Spec.Replicas != 1 || slices.Contains(d.Spec.Template.Spec.Containers[0].Args, "--evil") {
@@ -115,10 +115,10 @@ func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
 		return nil
 	})
 	policy := &networkingv1.NetworkPolicy{}
-	c.exists(policy, "drift-deny")
-	c.edit(policy, func() { policy.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} })
-	c.eventually("the NetworkPolicy to be healed", func() error {
-		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
+	c.Exists(policy, "drift-deny")
+	c.Edit(policy, func() { policy.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} })
+	c.Eventually("the NetworkPolicy to be healed", func() error {
+		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
 			return err
 		}
 		if len(policy.Spec.Ingress) > 0 {
@@ -127,11 +127,11 @@ func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
 		return nil
 	})
 	service := &corev1.Service{}
-	c.exists(service, "drift-redis")
+	c.Exists(service, "drift-redis")
 	uid := service.UID
-	c.delete(service, "drift-redis")
-	c.eventually("the Service to come back", func() error {
-		err := c.client.Get(t.Context(), client.ObjectKeyFromObject(service), service)
+	c.Delete(service, "drift-redis")
+	c.Eventually("the Service to come back", func() error {
+		err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(service), service)
 		if err == nil && service.UID == uid {
 			return errors.New("it is still the old one")
 		}
@@ -142,48 +142,48 @@ func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
 func TestAnObjectOfSomebodyElseIsNotTakenOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	mine := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "taken-redis"}, StringData: map[string]string{"mine": "1"}}
-	c.create(mine)
-	sim := c.simulate("taken", nil)
-	stalled := c.expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
+	mine := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "taken-redis"}, StringData: map[string]string{"mine": "1"}}
+	c.Create(mine)
+	sim := c.Simulate("taken", nil)
+	stalled := c.Expect(sim, "Stalled", metav1.ConditionTrue, "NameTaken")
 	if !strings.Contains(stalled.Message, "taken-redis") {
 		t.Errorf("the message is %q, want the Secret named", stalled.Message)
 	}
-	c.delete(mine, "taken-redis")
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Delete(mine, "taken-redis")
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 }
 
 func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("external", func(s *v1alpha1.ParkingSimulationSpec) {
+	sim := c.Simulate("external", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "broker"}
 	})
-	stalled := c.expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
-	if !strings.Contains(stalled.Message, c.namespace+"/broker") || !strings.Contains(stalled.Message, "create it") {
+	stalled := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
+	if !strings.Contains(stalled.Message, c.Namespace+"/broker") || !strings.Contains(stalled.Message, "create it") {
 		t.Errorf("the message is %q, want the Secret and what to do", stalled.Message)
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "broker"}, StringData: map[string]string{"password": "geheim"}}
-	c.create(secret)
-	invalid := c.expect(sim, "Stalled", metav1.ConditionTrue, "SecretInvalid")
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "broker"}, StringData: map[string]string{"password": "geheim"}}
+	c.Create(secret)
+	invalid := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretInvalid")
 	if !strings.Contains(invalid.Message, `"uri"`) || strings.Contains(invalid.Message, "geheim") {
 		t.Errorf("the message is %q, want the missing key and no value", invalid.Message)
 	}
 	c.backends.fail(errors.New("connection refused"))
-	c.edit(secret, func() { secret.StringData = map[string]string{"host": "broker.example", "username": "u"} })
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Connecting")
-	c.settle()
-	unreachable := c.expect(sim, "BrokerReady", metav1.ConditionFalse, "Unreachable")
+	c.Edit(secret, func() { secret.StringData = map[string]string{"host": "broker.example", "username": "u"} })
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Connecting")
+	c.Settle()
+	unreachable := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Unreachable")
 	if !strings.Contains(unreachable.Message, "connection refused") {
 		t.Errorf("the message is %q, want the cause", unreachable.Message)
 	}
 	c.backends.fail(nil)
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
-	if err := c.client.Delete(t.Context(), sim); err != nil {
+	if err := c.Client.Delete(t.Context(), sim); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the simulation to be gone", func() error { return c.absent(sim) })
+	c.Gone(sim)
 	if want := "queues of " + plan.SimulationID(sim); !slices.Contains(c.backends.gone(), want) {
 		t.Errorf("removed are %q, want %s", c.backends.gone(), want)
 	}
@@ -195,14 +195,14 @@ func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
 func TestARetainedBrokerKeepsItsQueues(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("retained", func(s *v1alpha1.ParkingSimulationSpec) {
+	sim := c.Simulate("retained", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "broker"}
 		s.DeletionPolicy = v1alpha1.DeletionPolicyRetain
 	})
-	c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "broker"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
-	c.exists(&appsv1.Deployment{}, "retained-processor")
-	c.delete(sim, sim.Name)
-	c.eventually("the simulation to be gone", func() error { return c.absent(sim) })
+	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "broker"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
+	c.Exists(&appsv1.Deployment{}, "retained-processor")
+	c.Delete(sim, sim.Name)
+	c.Gone(sim)
 	if gone := c.backends.gone(); len(gone) > 0 {
 		t.Errorf("removed are %q, want nothing", gone)
 	}
@@ -211,43 +211,43 @@ func TestARetainedBrokerKeepsItsQueues(t *testing.T) {
 func TestServersOutlastTheWork(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("deleted", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	pod := c.runningPod(sim, resources.ComponentProcessor, nil)
+	sim := c.Simulate("deleted", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	deployment := &appsv1.Deployment{}
-	c.exists(deployment, "deleted-processor")
-	c.delete(sim, sim.Name)
-	c.eventually("the processors to be deleted", func() error {
-		err := c.client.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment)
+	c.Exists(deployment, "deleted-processor")
+	c.Delete(sim, sim.Name)
+	c.Eventually("the processors to be deleted", func() error {
+		err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment)
 		if err == nil && deployment.DeletionTimestamp == nil {
 			return errors.New("they are not")
 		}
 		return client.IgnoreNotFound(err)
 	})
-	if err := c.absent(sim); err == nil {
+	if err := c.Absent(sim); err == nil {
 		t.Error("the simulation has gone, and with it the servers, before the processors have")
 	}
-	if err := c.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+	if err := c.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the simulation to be gone", func() error { return c.absent(sim) })
+	c.Gone(sim)
 }
 
 func TestSuspendAndResume(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("paused", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	sim := c.Simulate("paused", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	started := sim.Status.StartTime
-	c.edit(sim, func() { sim.Spec.Suspend = true })
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
-	c.eventually("the generators to go", func() error { return c.hasReplicas("paused-entry", 0) })
-	c.edit(sim, func() { sim.Spec.Suspend = false })
-	c.eventually("the generators to come back", func() error { return c.hasReplicas("paused-entry", 1) })
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Edit(sim, func() { sim.Spec.Suspend = true })
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
+	c.Eventually("the generators to go", func() error { return c.hasReplicas("paused-entry", 0) })
+	c.Edit(sim, func() { sim.Spec.Suspend = false })
+	c.Eventually("the generators to come back", func() error { return c.hasReplicas("paused-entry", 1) })
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !sim.Status.StartTime.Equal(started) {
 		t.Errorf("it started at %v, and again at %v", started, sim.Status.StartTime)
 	}
@@ -256,37 +256,54 @@ func TestSuspendAndResume(t *testing.T) {
 func TestADurationRunsToCompletion(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
+	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = &metav1.Duration{Duration: time.Second}
 	})
-	c.expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
-	c.settle()
-	c.expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
-	c.eventually("the generators to go", func() error { return c.hasReplicas("short-exit", 0) })
-	c.settle()
-	c.expect(sim, "Complete", metav1.ConditionTrue, "Complete")
-	c.expect(sim, "ObjectivesMet", metav1.ConditionTrue, "Met")
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Complete")
+	c.Expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
+	c.Settle()
+	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
+	c.Eventually("the generators to go", func() error { return c.hasReplicas("short-exit", 0) })
+	c.Settle()
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	c.Expect(sim, "ObjectivesMet", metav1.ConditionTrue, "Met")
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
 	if sim.Status.Verdict != v1alpha1.VerdictPass || sim.Status.CompletionTime == nil || sim.Status.Ledger == nil || sim.Status.Ledger.Lost == nil {
 		t.Errorf("the status is %+v, want PASS with a final ledger", sim.Status)
 	}
 }
 
+func TestDeadLettersAreToldWhileASimulationRuns(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.Simulate("dead", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(sim, "ObjectivesMet", metav1.ConditionUnknown, "NotComplete")
+	c.backends.kill(broker.ReasonCount{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 3})
+	unmet := c.Expect(sim, "ObjectivesMet", metav1.ConditionFalse, "NotMet")
+	const want = "3 events were dead-lettered: 3 × parse: no JSON"
+	if !strings.Contains(unmet.Message, want) || sim.Status.Ledger.DeadLettered != 3 {
+		t.Errorf("the message is %q with %d dead letters, want %q", unmet.Message, sim.Status.Ledger.DeadLettered, want)
+	}
+	c.Tells(sim, "ObjectivesNotMet", want)
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
 // plan reads the simulation's plan.
 func (c *cluster) plan(sim *v1alpha1.ParkingSimulation) *plan.Plan {
-	c.t.Helper()
+	c.T.Helper()
 	config := &corev1.ConfigMap{}
-	c.exists(config, resources.PlanName(sim))
+	c.Exists(config, resources.PlanName(sim))
 	p, err := plan.Parse([]byte(config.Data[resources.PlanKey]))
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return p
 }
 
 func (c *cluster) hasReplicas(name string, want int32) error {
 	d := &appsv1.Deployment{}
-	if err := c.client.Get(c.t.Context(), client.ObjectKey{Namespace: c.namespace, Name: name}, d); err != nil {
+	if err := c.Client.Get(c.T.Context(), client.ObjectKey{Namespace: c.Namespace, Name: name}, d); err != nil {
 		return err
 	}
 	if *d.Spec.Replicas != want {
@@ -296,38 +313,18 @@ func (c *cluster) hasReplicas(name string, want int32) error {
 }
 
 func (c *cluster) object(o client.Object, name string) client.Object {
-	c.t.Helper()
-	c.exists(o, name)
+	c.T.Helper()
+	c.Exists(o, name)
 	return o
-}
-
-func (c *cluster) delete(o client.Object, name string) {
-	c.t.Helper()
-	o.SetNamespace(c.namespace)
-	o.SetName(name)
-	if err := c.client.Delete(c.t.Context(), o); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-func (c *cluster) absent(o client.Object) error {
-	err := c.client.Get(c.t.Context(), client.ObjectKeyFromObject(o), o)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err == nil:
-		return errors.New("it is still there")
-	}
-	return err
 }
 
 // quiet waits until the operator has written nothing for a while, and returns what it wrote until then.
 func (c *cluster) quiet() []string {
-	c.t.Helper()
+	c.T.Helper()
 	const quiet = 2 * time.Second
 	var all []string
 	last := time.Now()
-	c.eventually("the operator to be quiet", func() error {
+	c.Eventually("the operator to be quiet", func() error {
 		if writes := c.writes.take(); len(writes) > 0 {
 			all = append(all, writes...)
 			last = time.Now()

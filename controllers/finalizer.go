@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 const (
@@ -263,25 +265,26 @@ func (c *Cleaner) run(ctx context.Context, key client.ObjectKey, job cleanup) {
 	}
 }
 
-// do removes queues before keys, so that nothing that is delivered meanwhile makes keys anew.
+// do removes what is to be removed.
 func (j cleanup) do(ctx context.Context, b Backends) (err error) {
+	closing := func(c io.Closer) { err = errors.Join(err, c.Close()) }
+	var queues wiring.Queues
 	if j.queues {
-		queues, err := b.OpenQueues(j.target)
+		opened, err := b.OpenQueues(j.target)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(queues.Delete(ctx), queues.Close()); err != nil {
-			return fmt.Errorf("delete the queues of %s: %w", j.target.Plan.Simulation, err)
-		}
+		defer closing(opened)
+		queues = opened
 	}
+	var keys wiring.Keys
 	if j.keys {
-		keys, err := b.OpenKeys(j.target)
+		opened, err := b.OpenKeys(j.target)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(keys.Purge(ctx), keys.Close()); err != nil {
-			return fmt.Errorf("remove the keys of %s: %w", j.target.Plan.Simulation, err)
-		}
+		defer closing(opened)
+		keys = opened
 	}
-	return nil
+	return wiring.Remove(ctx, j.target.Plan.Simulation, queues, keys)
 }

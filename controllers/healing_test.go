@@ -75,16 +75,16 @@ func children() []child {
 func TestEveryKindOfChildIsHealed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("sim", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	sim := c.Simulate("sim", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	for _, child := range children() {
 		what := fmt.Sprintf("%T %s", child.object, child.name)
-		c.exists(child.object, child.name)
-		c.edit(child.object, func() { child.edit(child.object) })
+		c.Exists(child.object, child.name)
+		c.Edit(child.object, func() { child.edit(child.object) })
 		c.heals(child, what+" to be as it was before an edit", child.spoilt)
 
 		// Without its label it is in no cache.
-		c.edit(child.object, func() {
+		c.Edit(child.object, func() {
 			child.object.SetLabels(merge(nil, "app.kubernetes.io/name", "other"))
 		})
 		c.heals(child, what+" to have its labels again", func(o client.Object) bool {
@@ -92,18 +92,18 @@ func TestEveryKindOfChildIsHealed(t *testing.T) {
 		})
 
 		uid := child.object.GetUID()
-		c.delete(child.object, child.name)
+		c.Delete(child.object, child.name)
 		c.heals(child, what+" to come back", func(o client.Object) bool { return o.GetUID() == uid })
 	}
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.isCalm(1)
 }
 
 // heals waits until an object exists and is not spoilt.
 func (c *cluster) heals(child child, what string, spoilt func(client.Object) bool) {
-	c.t.Helper()
-	c.eventually(what, func() error {
-		if err := c.client.Get(c.t.Context(), client.ObjectKey{Namespace: c.namespace, Name: child.name}, child.object); err != nil {
+	c.T.Helper()
+	c.Eventually(what, func() error {
+		if err := c.Client.Get(c.T.Context(), client.ObjectKey{Namespace: c.Namespace, Name: child.name}, child.object); err != nil {
 			return err
 		}
 		if spoilt(child.object) {
@@ -116,18 +116,18 @@ func (c *cluster) heals(child child, what string, spoilt func(client.Object) boo
 func TestADeletedSecretComesBackAndRollsItsServer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("rotated", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	sim := c.Simulate("rotated", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	const configHash = resources.ConfigHashAnnotation
 	for _, name := range []string{"rotated-rabbitmq", "rotated-redis"} {
 		secret, set := &corev1.Secret{}, &appsv1.StatefulSet{}
-		c.exists(secret, name)
-		c.exists(set, name)
+		c.Exists(secret, name)
+		c.Exists(set, name)
 		password, before := string(secret.Data["password"]), set.Spec.Template.Annotations[configHash]
-		c.delete(secret, name)
-		c.eventually(name+" to come back with another password, and the server to be rolled", func() error {
-			key := client.ObjectKey{Namespace: c.namespace, Name: name}
-			if err := errors.Join(c.client.Get(t.Context(), key, secret), c.client.Get(t.Context(), key, set)); err != nil {
+		c.Delete(secret, name)
+		c.Eventually(name+" to come back with another password, and the server to be rolled", func() error {
+			key := client.ObjectKey{Namespace: c.Namespace, Name: name}
+			if err := errors.Join(c.Client.Get(t.Context(), key, secret), c.Client.Get(t.Context(), key, set)); err != nil {
 				return err
 			}
 			if string(secret.Data["password"]) == password || set.Spec.Template.Annotations[configHash] == before {
@@ -147,29 +147,29 @@ func TestRunningPodsHearOfPlanAndPasswords(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	binding := map[string]string{"uri": "redis://:first@redis.example:6379"}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "store"}, StringData: binding}
-	c.create(secret)
-	sim := c.simulate("told", func(s *v1alpha1.ParkingSimulationSpec) {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "store"}, StringData: binding}
+	c.Create(secret)
+	sim := c.Simulate("told", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 	})
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
-	pod := c.runningPod(sim, resources.ComponentEntry, nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	pod := c.Pod(sim, resources.ComponentEntry, nil)
 	before := c.annotated(pod, "")
 	deployment := &appsv1.Deployment{}
-	c.exists(deployment, "told-entry")
+	c.Exists(deployment, "told-entry")
 
-	c.edit(sim, func() { sim.Spec.Entry.Rate = new(int32(77)) })
+	c.Edit(sim, func() { sim.Spec.Entry.Rate = new(int32(77)) })
 	edited := c.annotated(pod, before)
 	if p := c.plan(sim); p.Entry.Rate != 77 {
 		t.Errorf("the pod was told of a plan with rate %v, want 77", p.Entry.Rate)
 	}
-	c.edit(secret, func() { secret.StringData = map[string]string{"uri": "redis://:second@redis.example:6379"} })
+	c.Edit(secret, func() { secret.StringData = map[string]string{"uri": "redis://:second@redis.example:6379"} })
 	c.annotated(pod, edited)
 
 	after := &appsv1.Deployment{}
-	c.exists(after, "told-entry")
+	c.Exists(after, "told-entry")
 	if after.Generation != deployment.Generation {
 		t.Errorf("the Deployment is of generation %d, want %d: no pod is to be replaced", after.Generation, deployment.Generation)
 	}
@@ -177,10 +177,10 @@ func TestRunningPodsHearOfPlanAndPasswords(t *testing.T) {
 
 // annotated waits until the hash of what a pod mounts differs from that of before.
 func (c *cluster) annotated(pod *corev1.Pod, before string) string {
-	c.t.Helper()
+	c.T.Helper()
 	var now string
-	c.eventually("the pod to be told", func() error {
-		if err := c.client.Get(c.t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+	c.Eventually("the pod to be told", func() error {
+		if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err
 		}
 		if now = pod.Annotations["simulation.parking.dev/mounts-hash"]; now == before {
@@ -189,27 +189,4 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 		return nil
 	})
 	return now
-}
-
-// runningPod makes a pod of a component as a Deployment would, and has it run, but for what edit changes.
-func (c *cluster) runningPod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
-	c.t.Helper()
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: sim.Namespace, GenerateName: resources.Name(sim, component) + "-", Labels: resources.Selector(sim, component),
-		},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "parking", Image: "parking:test"}}},
-	}
-	c.create(pod)
-	c.eventually("the pod to run", func() error {
-		if err := c.client.Get(c.t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
-			return err
-		}
-		pod.Status.Phase = corev1.PodRunning
-		if edit != nil {
-			edit(&pod.Status)
-		}
-		return c.client.Status().Update(c.t.Context(), pod)
-	})
-	return pod
 }

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
@@ -39,31 +38,21 @@ func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDef
 	}
 }
 
-func (c *cluster) define(kinds ...schema.GroupVersionKind) {
-	c.t.Helper()
-	for _, kind := range kinds {
-		options := envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{definition(kind)}}
-		if _, err := envtest.InstallCRDs(c.server, options); err != nil {
-			c.t.Fatal(err)
-		}
-	}
-}
-
 // undefine deletes a definition, and with it every object of the kind.
 func (c *cluster) undefine(kind schema.GroupVersionKind) {
-	c.t.Helper()
+	c.T.Helper()
 	o := &unstructured.Unstructured{}
 	o.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
 	o.SetName(definition(kind).Name)
-	if err := c.client.Delete(c.t.Context(), o); err != nil {
-		c.t.Fatal(err)
+	if err := c.Client.Delete(c.T.Context(), o); err != nil {
+		c.T.Fatal(err)
 	}
 }
 
 func (c *cluster) count(ctx context.Context, kind schema.GroupVersionKind) (int, error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(kind)
-	err := c.client.List(ctx, list, client.InNamespace(c.namespace))
+	err := c.Client.List(ctx, list, client.InNamespace(c.Namespace))
 	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
 		return 0, nil
 	}
@@ -71,9 +60,9 @@ func (c *cluster) count(ctx context.Context, kind schema.GroupVersionKind) (int,
 }
 
 func (c *cluster) has(kind schema.GroupVersionKind, want int) {
-	c.t.Helper()
-	c.eventually(fmt.Sprintf("%d of %s to exist", want, kind.Kind), func() error {
-		switch n, err := c.count(c.t.Context(), kind); {
+	c.T.Helper()
+	c.Eventually(fmt.Sprintf("%d of %s to exist", want, kind.Kind), func() error {
+		switch n, err := c.count(c.T.Context(), kind); {
 		case err != nil:
 			return err
 		case n != want:
@@ -87,41 +76,38 @@ func TestMonitoringComesAndGoesWithItsKinds(t *testing.T) {
 	t.Parallel()
 	c := newClusterOfItsOwn(t)
 	c.startOperator()
-	sim := c.simulate("watched", nil)
-	missing := c.expect(sim, "MonitoringReady", metav1.ConditionFalse, "KindNotServed")
+	sim := c.Simulate("watched", nil)
+	missing := c.Expect(sim, "MonitoringReady", metav1.ConditionFalse, "KindNotServed")
 	if !strings.Contains(missing.Message, "ServiceMonitors") {
 		t.Errorf("the message is %q, want what is missing", missing.Message)
 	}
 	monitors, rules := resources.ServiceMonitorKind(), resources.PrometheusRuleKind()
 	const components = 5 // Redis has no exporter here
 	for range 2 {
-		c.define(monitors, rules)
-		c.expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")
+		c.Define(definition(monitors), definition(rules))
+		c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")
 		c.has(monitors, components)
 		c.has(rules, 1)
-		c.exists(&corev1.ConfigMap{}, "watched-dashboard")
+		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
 		// What somebody deletes comes back, so that it is watched indeed.
 		c.quiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
-		c.delete(rule, "watched-rules")
+		c.Delete(rule, "watched-rules")
 		c.has(rules, 1)
 
 		c.undefine(rules)
-		partly := c.expect(sim, "MonitoringReady", metav1.ConditionFalse, "KindNotServed")
+		partly := c.Expect(sim, "MonitoringReady", metav1.ConditionFalse, "KindNotServed")
 		if !strings.Contains(partly.Message, "Created: ServiceMonitors") || !strings.Contains(partly.Message, "Not created: PrometheusRule") {
 			t.Errorf("the message is %q, want what there is and what is missing", partly.Message)
 		}
 		c.undefine(monitors)
-		c.eventually("the dashboard to go", func() error {
-			config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "watched-dashboard"}}
-			return c.absent(config)
-		})
+		c.Gone(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "watched-dashboard"}})
 		c.isCalm(2)
 	}
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
 // rabbitmqCluster is the kind of the RabbitMQ Cluster Operator.
@@ -134,27 +120,27 @@ func TestARabbitmqClusterOfAnotherNamespaceIsUsed(t *testing.T) {
 	c := newClusterOfItsOwn(t)
 	c.startOperator()
 	const messaging = "messaging"
-	c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: messaging}})
-	sim := c.simulate("lodger", func(s *v1alpha1.ParkingSimulationSpec) {
+	c.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: messaging}})
+	sim := c.Simulate("lodger", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit", Namespace: messaging}
 	})
-	c.expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
-	c.define(rabbitmqCluster())
-	c.expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotFound")
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
+	c.Define(definition(rabbitmqCluster()))
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotFound")
 
 	rabbit := &unstructured.Unstructured{}
 	rabbit.SetGroupVersionKind(rabbitmqCluster())
 	rabbit.SetNamespace(messaging)
 	rabbit.SetName("rabbit")
-	c.create(rabbit)
-	denied := c.expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
-	if !strings.Contains(denied.Message, c.namespace) || !strings.Contains(denied.Message, "rabbitmq.com/topology-allowed-namespaces") {
+	c.Create(rabbit)
+	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
+	if !strings.Contains(denied.Message, c.Namespace) || !strings.Contains(denied.Message, "rabbitmq.com/topology-allowed-namespaces") {
 		t.Errorf("the message is %q, want namespace and annotation", denied.Message)
 	}
-	c.edit(rabbit, func() {
-		rabbit.SetAnnotations(map[string]string{"rabbitmq.com/topology-allowed-namespaces": "elsewhere, " + c.namespace})
+	c.Edit(rabbit, func() {
+		rabbit.SetAnnotations(map[string]string{"rabbitmq.com/topology-allowed-namespaces": "elsewhere, " + c.Namespace})
 	})
-	c.expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
+	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
 
 	user := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: messaging, Name: "rabbit-default-user"},
@@ -163,31 +149,31 @@ func TestARabbitmqClusterOfAnotherNamespaceIsUsed(t *testing.T) {
 			"username": "default_user_x", "password": "first", "default_user.conf": "default_pass = first",
 		},
 	}
-	c.create(user)
-	c.eventually("the binding to be written", func() error {
-		if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(rabbit), rabbit); err != nil {
+	c.Create(user)
+	c.Eventually("the binding to be written", func() error {
+		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(rabbit), rabbit); err != nil {
 			return err
 		}
 		if err := unstructured.SetNestedField(rabbit.Object, "rabbit-default-user", "status", "binding", "name"); err != nil {
 			return err
 		}
-		return c.client.Status().Update(t.Context(), rabbit)
+		return c.Client.Status().Update(t.Context(), rabbit)
 	})
 	copied := &corev1.Secret{}
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "first" })
 	if _, ok := copied.Data["default_user.conf"]; ok || string(copied.Data["host"]) != "rabbit.messaging.svc" {
 		t.Errorf("the copy has the keys %v, want the binding alone", keysOf(copied.Data))
 	}
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
 	// A new password reaches the copy.
-	c.edit(user, func() { user.StringData = map[string]string{"password": "second"} })
+	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
 	// While the kind is gone, what is known of the cluster stays in use.
 	c.undefine(rabbitmqCluster())
-	c.expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 	c.isCalm(2)
 }

@@ -77,6 +77,7 @@ type tracked struct {
 	failures int
 	measured int
 	last     ledger.Report
+	letters  deadLetters
 
 	// published is the latest reading that was news.
 	published *reading
@@ -87,10 +88,19 @@ type reading struct {
 	at     time.Time
 	report ledger.Report
 	depths broker.Depths
+	// deadReasons are why messages were dead-lettered.
+	deadReasons []broker.ReasonCount
 	// brokerErr and storeErr say why something could not be read.
 	brokerErr, storeErr error
 	// rest is the final audit; nil as long as the simulation is not at rest.
 	rest *settled
+}
+
+// deadLetters are what a look into the dead-letter queue showed.
+type deadLetters struct {
+	at      time.Time
+	count   int64
+	reasons []broker.ReasonCount
 }
 
 // settled is what is known of a simulation that has come to rest.
@@ -301,7 +311,20 @@ func (l *LedgerReader) read(ctx context.Context, t *tracked, draining *Endpoints
 	if t.still >= needed(r.report) {
 		l.conclude(ctx, t, r, *draining)
 	}
+	r.deadReasons = t.lookIntoDeadLetters(ctx, r)
 	return r
+}
+
+// lookIntoDeadLetters returns why messages were dead-lettered. It looks when their number has changed, and no more
+// often than counters are told. When it cannot, the number alone has to do.
+func (t *tracked) lookIntoDeadLetters(ctx context.Context, r *reading) []broker.ReasonCount {
+	if dead := r.depths.Dead; dead != t.letters.count && (r.rest != nil || r.at.Sub(t.letters.at) >= tellInterval) {
+		reasons, err := t.conn.queues.DeadLetterReasons(ctx, ledger.NamedReasons)
+		if err == nil {
+			t.letters = deadLetters{at: r.at, count: dead, reasons: reasons}
+		}
+	}
+	return t.letters.reasons
 }
 
 // countFailure counts the readings that failed one after the other.

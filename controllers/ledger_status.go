@@ -32,6 +32,9 @@ func ledgerStatus(r *reading) *v1alpha1.LedgerStatus {
 		StrangerMatched:         l.StrangerMatched,
 		EntryNotFound:           l.EntryNotFound,
 	}
+	if l.DataLostAt != nil {
+		status.DataLostTime = new(metav1.NewTime(l.DataLostAt.Truncate(time.Second)))
+	}
 	if r.rest != nil {
 		status.Lost = &r.rest.report.Lost
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -147,6 +148,7 @@ func (r *Reconciler) followLedger(_ context.Context, s *scope) error {
 	s.judgeReading(latest)
 	if latest.storeErr == nil && latest.brokerErr == nil {
 		s.sim.Status.Ledger = ledgerStatus(latest)
+		s.findings.objectives = foresee(latest, p.Objectives)
 	}
 	r.conclude(s, latest)
 	return nil
@@ -243,8 +245,8 @@ func (r *Reconciler) follow(_ context.Context, s *scope) error {
 		f = found(progressing, reasonDraining, "The generators have stopped; the processors empty the queues")
 	}
 	s.findings.completion = f
-	if s.findings.objectives.state == unchecked {
-		s.findings.objectives = found(progressing, reasonNotComplete, "The verdict comes when the simulation is complete")
+	if s.findings.objectives.state == unchecked && !meta.IsStatusConditionFalse(s.before.Status.Conditions, v1alpha1.ConditionObjectivesMet) {
+		s.findings.objectives = awaited()
 	}
 	return nil
 }

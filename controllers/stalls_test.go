@@ -19,9 +19,9 @@ import (
 func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("unpullable", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	pod := c.runningPod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+	sim := c.Simulate("unpullable", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	pod := c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
 		s.Phase = corev1.PodPending
 		s.ContainerStatuses = []corev1.ContainerStatus{{
 			Name: "parking", Image: "parking:test", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
@@ -29,52 +29,52 @@ func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 			}},
 		}}
 	})
-	c.settle("unpullable-processor")
-	failing := c.expect(sim, "WorkloadsReady", metav1.ConditionFalse, "PodsFailing")
+	c.Settle("unpullable-processor")
+	failing := c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "PodsFailing")
 	for _, want := range []string{pod.Name, `Back-off pulling image "parking:test"`, "correct the image's name"} {
 		if !strings.Contains(failing.Message, want) {
 			t.Errorf("the message is %q, want it to contain %q", failing.Message, want)
 		}
 	}
-	c.expect(sim, "Ready", metav1.ConditionFalse, "PodsFailing")
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "PodsFailing")
 	c.isCalm(1)
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
 func TestAQuotaThatForbidsPodsOfADeploymentIsTold(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("deployed", nil)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.settle("deployed-exit")
+	sim := c.Simulate("deployed", nil)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle("deployed-exit")
 	d := &appsv1.Deployment{}
-	c.exists(d, "deployed-exit")
+	c.Exists(d, "deployed-exit")
 	d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Conditions: []appsv1.DeploymentCondition{{
 		Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
 		Message: `pods "deployed-exit-1" is forbidden: exceeded quota: small`,
 	}}}
-	if err := c.client.Status().Update(t.Context(), d); err != nil {
+	if err := c.Client.Status().Update(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	over := c.expect(sim, "WorkloadsReady", metav1.ConditionFalse, "QuotaExceeded")
+	over := c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "QuotaExceeded")
 	if !strings.Contains(over.Message, "exceeded quota: small") || !strings.Contains(over.Message, "raise the namespace's quota") {
 		t.Errorf("the message is %q, want the quota and what to do", over.Message)
 	}
 	c.isCalm(1)
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
 func TestAQuotaThatForbidsPodsOfAStatefulSetIsTold(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.simulate("stateful", nil)
+	sim := c.Simulate("stateful", nil)
 	set := &appsv1.StatefulSet{}
-	c.exists(set, "stateful-redis")
-	c.settle("stateful-redis")
-	c.create(&corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, GenerateName: "quota-"},
+	c.Exists(set, "stateful-redis")
+	c.Settle("stateful-redis")
+	c.Create(&corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, GenerateName: "quota-"},
 		InvolvedObject: corev1.ObjectReference{
 			Kind: "StatefulSet", APIVersion: "apps/v1", Namespace: set.Namespace, Name: set.Name, UID: set.UID,
 		},
@@ -82,17 +82,17 @@ func TestAQuotaThatForbidsPodsOfAStatefulSetIsTold(t *testing.T) {
 		Message: `create Pod stateful-redis-0 in StatefulSet stateful-redis failed error: pods "stateful-redis-0" is forbidden: exceeded quota: small`,
 	})
 	set.Status = appsv1.StatefulSetStatus{ObservedGeneration: set.Generation}
-	if err := c.client.Status().Update(t.Context(), set); err != nil {
+	if err := c.Client.Status().Update(t.Context(), set); err != nil {
 		t.Fatal(err)
 	}
-	over := c.expect(sim, "StoreReady", metav1.ConditionFalse, "QuotaExceeded")
+	over := c.Expect(sim, "StoreReady", metav1.ConditionFalse, "QuotaExceeded")
 	if !strings.Contains(over.Message, "stateful-redis-0") || !strings.Contains(over.Message, "raise the namespace's quota") {
 		t.Errorf("the message is %q, want the pod and what to do", over.Message)
 	}
-	c.expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
 	c.isCalm(3)
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.isCalm(1)
 }
 
@@ -101,23 +101,23 @@ func TestAQuotaThatForbidsObjectsIsToldAndHealed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "no-services"
-	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: name}, Spec: corev1.ResourceQuotaSpec{
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}, Spec: corev1.ResourceQuotaSpec{
 		Hard: corev1.ResourceList{corev1.ResourceServices: *zero()},
 	}}
-	c.create(quota)
+	c.Create(quota)
 	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *zero()}}
-	if err := c.client.Status().Update(t.Context(), quota); err != nil { // as the controller of quotas does
+	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // as the controller of quotas does
 		t.Fatal(err)
 	}
-	sim := c.simulate("bounded", nil)
-	over := c.expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
+	sim := c.Simulate("bounded", nil)
+	over := c.Expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
 	if !strings.Contains(over.Message, "exceeded quota: "+name) || !strings.Contains(over.Message, "raise the quota") {
 		t.Errorf("the message is %q, want the quota and what to do", over.Message)
 	}
-	c.delete(quota, name)
-	c.expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.settle()
-	c.expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Delete(quota, name)
+	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
 func TestWhatStallsCausesNoReconciles(t *testing.T) {
@@ -133,7 +133,7 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 		},
 		"a Secret with other keys": {
 			func(c *cluster, s *v1alpha1.ParkingSimulationSpec) {
-				c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "odd"}, StringData: map[string]string{"a": "b"}})
+				c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "odd"}, StringData: map[string]string{"a": "b"}})
 				s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "odd"}
 			}, "BrokerReady", "SecretInvalid",
 		},
@@ -145,7 +145,7 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 		"a broker that cannot be reached": {
 			func(c *cluster, s *v1alpha1.ParkingSimulationSpec) {
 				c.backends.fail(errors.New("connection refused"))
-				c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "far"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
+				c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "far"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
 				s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "far"}
 			}, "BrokerReady", "Unreachable",
 		},
@@ -164,13 +164,13 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			sim := c.simulate("stuck", func(s *v1alpha1.ParkingSimulationSpec) { tt.edit(c, s) })
+			sim := c.Simulate("stuck", func(s *v1alpha1.ParkingSimulationSpec) { tt.edit(c, s) })
 			began := time.Now()
 			if tt.reason == "Unreachable" {
-				c.exists(&appsv1.StatefulSet{}, "stuck-redis")
-				c.settle()
+				c.Exists(&appsv1.StatefulSet{}, "stuck-redis")
+				c.Settle()
 			}
-			c.expect(sim, tt.condition, metav1.ConditionFalse, tt.reason)
+			c.Expect(sim, tt.condition, metav1.ConditionFalse, tt.reason)
 			t.Logf("told after %v", time.Since(began).Round(time.Millisecond))
 			c.isCalm(1)
 		})
@@ -180,24 +180,24 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 // isCalm checks that there are no more than so many reconciles in some seconds, once those that are due
 // are over.
 func (c *cluster) isCalm(most int64) {
-	c.t.Helper()
+	c.T.Helper()
 	const window = 6 * time.Second
 	c.quiet()
 	before := c.reconciles.calls.Load()
 	select {
 	case <-time.After(window):
-	case <-c.t.Context().Done():
+	case <-c.T.Context().Done():
 	}
 	if n := c.reconciles.calls.Load() - before; n > most {
-		c.t.Errorf("there were %d reconciles in %v, want at most %d", n, window, most)
+		c.T.Errorf("there were %d reconciles in %v, want at most %d", n, window, most)
 	}
 }
 
 // settled waits until an object is as the check wants it.
 func settled[O client.Object](c *cluster, o O, name string, check func(O) bool) {
-	c.t.Helper()
-	c.eventually(fmt.Sprintf("%T %s to settle", o, name), func() error {
-		if err := c.client.Get(c.t.Context(), client.ObjectKey{Namespace: c.namespace, Name: name}, o); err != nil {
+	c.T.Helper()
+	c.Eventually(fmt.Sprintf("%T %s to settle", o, name), func() error {
+		if err := c.Client.Get(c.T.Context(), client.ObjectKey{Namespace: c.Namespace, Name: name}, o); err != nil {
 			return err
 		}
 		if !check(o) {

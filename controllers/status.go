@@ -35,6 +35,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 		return fmt.Errorf("write the status of %s: %w", s.key, err)
 	}
 	r.tellTransition(s)
+	r.tellFailure(s)
 	return nil
 }
 
@@ -66,6 +67,17 @@ func (r *Reconciler) tellTransition(s *scope) {
 		kind = corev1.EventTypeWarning
 	}
 	r.event(s, kind, now.Reason, "Reconcile", "%s", now.Message)
+}
+
+// tellFailure sends an event when a simulation that is not complete can no longer pass.
+func (r *Reconciler) tellFailure(s *scope) {
+	const kind = v1alpha1.ConditionObjectivesMet
+	if s.findings.complete || meta.IsStatusConditionFalse(s.before.Status.Conditions, kind) {
+		return
+	}
+	if c := meta.FindStatusCondition(s.sim.Status.Conditions, kind); c != nil && c.Status == metav1.ConditionFalse {
+		r.event(s, corev1.EventTypeWarning, "ObjectivesNotMet", "Audit", "The verdict will be FAIL: %s", c.Message)
+	}
 }
 
 // event tells people of something. The API server takes notes of at most 1 KiB.

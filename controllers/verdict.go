@@ -41,9 +41,8 @@ func (r *Reconciler) conclude(s *scope, latest *reading) {
 // judge comes to the verdict, and says what could not be checked.
 func judge(latest *reading, objectives plan.Objectives) (verdict ledger.Verdict, unknown []string) {
 	rest := latest.rest
-	input := ledger.Input{
-		Report: rest.report, Objectives: objectives, Depths: latest.depths, SummariesHeld: rest.measurement.summariesHeld,
-	}
+	input := latest.input(objectives)
+	input.Report, input.SummariesHeld = rest.report, rest.measurement.summariesHeld
 	unmeasured := rest.unmeasuredEvents()
 	for _, check := range []struct {
 		name      string
@@ -67,6 +66,24 @@ func judge(latest *reading, objectives plan.Objectives) (verdict ledger.Verdict,
 		unknown = append(unknown, fmt.Sprintf("not every pod said what it measured: %s", rest.unmeasured))
 	}
 	return ledger.Judge(input), unknown
+}
+
+// input is what is judged of a reading.
+func (r *reading) input(objectives plan.Objectives) ledger.Input {
+	return ledger.Input{Report: r.report, Objectives: objectives, Depths: r.depths, DeadReasons: r.deadReasons, InFlight: ledger.Unknown}
+}
+
+// awaited is what there is to say of a verdict before the end.
+func awaited() finding {
+	return found(progressing, reasonNotComplete, "The verdict comes when the simulation is complete")
+}
+
+// foresee says before the end when the verdict cannot be PASS any more.
+func foresee(latest *reading, objectives plan.Objectives) finding {
+	if reasons := ledger.Doomed(latest.input(objectives)); len(reasons) > 0 {
+		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
+	}
+	return awaited()
 }
 
 // unmeasuredEvents counts the events that took effect in a processor that was not asked.

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
@@ -22,6 +23,46 @@ func measured(t *testing.T) *settled {
 	r.measurement.processing.add(h)
 	r.measurement.endToEnd.add(h)
 	return r
+}
+
+// unparsable is why two messages were dead-lettered.
+func unparsable() []broker.ReasonCount {
+	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
+}
+
+func TestAVerdictIsForeseenAsSoonAsItIsCertain(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		reading reading
+		want    metav1.ConditionStatus
+		message string
+	}{
+		"nothing is wrong": {
+			reading: reading{report: ledger.Report{Outstanding: 7, Outbox: 3}, depths: broker.Depths{Ready: 5, Retry: 2}},
+			want:    metav1.ConditionUnknown, message: "when the simulation is complete",
+		},
+		"messages were dead-lettered": {
+			reading: reading{depths: broker.Depths{Dead: 2}, deadReasons: unparsable()},
+			want:    metav1.ConditionFalse, message: "2 events were dead-lettered: 2 × parse: no JSON",
+		},
+		"Redis has lost data": {
+			reading: reading{report: ledger.Report{ForgottenRuns: 1, UnmatchedUnexpected: 9}},
+			want:    metav1.ConditionFalse, message: "the store has lost data of the simulation: nobody can tell",
+		},
+		"more exits than allowed found no visit": {
+			reading: reading{report: ledger.Report{UnmatchedUnexpected: 9}},
+			want:    metav1.ConditionFalse, message: "9 exits found no visit",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := foresee(&tt.reading, plan.Objectives{MaxUnexpected: 8})
+			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {
+				t.Errorf("ObjectivesMet is %s: %s\nwant %s: … %s", got, f.message, tt.want, tt.message)
+			}
+		})
+	}
 }
 
 func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
@@ -63,6 +104,14 @@ func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
 			edit: func(r *settled) { r.measurement.summariesHeld = new(int64(3)) },
 			want: metav1.ConditionFalse, message: "the summary API holds 3 summaries of this simulation but accepted 0",
 		},
+		"dead letters with their reasons": {
+			edit: func(r *settled) { r.report.DeadLettered = 3 },
+			want: metav1.ConditionFalse, message: "3 events were dead-lettered: 2 × parse: no JSON; others",
+		},
+		"data that Redis has lost": {
+			edit: func(r *settled) { r.report.DataLostAt = new(time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)) },
+			want: metav1.ConditionFalse, message: "the store has lost data of the simulation, which was noticed at 2026-05-04T08:00:00Z",
+		},
 		"a loss beside an objective that is open": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
 			edit:       func(r *settled) { r.measurement, r.report.Lost = Measurement{}, 1 },
@@ -76,7 +125,7 @@ func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(r)
 			}
-			verdict, unknown := judge(&reading{rest: r}, tt.objectives)
+			verdict, unknown := judge(&reading{rest: r, deadReasons: unparsable()}, tt.objectives)
 			status := &v1alpha1.ParkingSimulationStatus{
 				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: append(verdict.Reasons, unknown...), Latency: latencyStatus(r),
 			}

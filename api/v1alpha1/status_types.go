@@ -208,6 +208,11 @@ type LedgerStatus struct {
 	// +required
 	Starved int64 `json:"starved"`
 
+	// dataLostTime is when it was noticed that Redis had lost data of the simulation. From then on nobody can tell
+	// which events took effect, and the verdict is FAIL.
+	// +optional
+	DataLostTime *metav1.Time `json:"dataLostTime,omitempty"`
+
 	// strangerEntries counts entries that another program published.
 	// +kubebuilder:validation:Minimum=0
 	// +required

@@ -144,7 +144,7 @@ func TestAPlanWithoutServersIsRefused(t *testing.T) {
 }
 
 // closedPort is an address at which nobody listens.
-func closedPort(t *testing.T) string {
+func closedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

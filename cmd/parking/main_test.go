@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -38,11 +39,11 @@ func TestMain(m *testing.M) {
 	// The tests may run under nohup. A signal that is caught here, instead of ignored, is neither in the
 	// processes that tests start.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	servers.Main(m)
+	servers.Main(apiserver.Sharing(m))
 }
 
 // binary is the program that runs as parking.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
 	if err != nil {
@@ -164,7 +165,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 // file writes a file of the test's own.
-func file(t *testing.T, name, text string) string {
+func file(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -53,14 +53,32 @@ const Unknown = -1
 
 // Judge applies every check and gathers the reasons of those that fail, in their order.
 func Judge(in Input) Verdict {
-	v := Verdict{Outcome: Pass, Reasons: []string{}}
-	for _, check := range checks(in) {
-		if reason, failed := check(in); failed {
-			v.Outcome = Fail
-			v.Reasons = append(v.Reasons, reason)
-		}
+	v := Verdict{Outcome: Pass, Reasons: failures(in, checks(in))}
+	if len(v.Reasons) > 0 {
+		v.Outcome = Fail
 	}
 	return v
+}
+
+// Doomed returns the reasons for which a simulation that is still running will fail whatever comes; none as long as
+// it may pass.
+func Doomed(in Input) []string {
+	in.Running = true
+	if !in.Report.DataKept() {
+		return failures(in, []check{dataKept})
+	}
+	return failures(in, facts(in))
+}
+
+// failures gathers the reasons of the checks that fail.
+func failures(in Input, list []check) []string {
+	reasons := []string{}
+	for _, check := range list {
+		if reason, failed := check(in); failed {
+			reasons = append(reasons, reason)
+		}
+	}
+	return reasons
 }
 
 // check is one thing that has to hold. Its reason is one sentence for a person.
@@ -73,8 +91,12 @@ func checks(in Input) []check {
 		return []check{dataKept}
 	}
 	// An event that still waits somewhere may yet take effect, or not: nothing is proved before rest.
-	list := append([]check{restWasReached}, ledgerChecks(in.Running)...)
-	return append(list,
+	return append([]check{restWasReached}, facts(in)...)
+}
+
+// facts lists what has to hold at any time, but for what cannot be told while the simulation is running.
+func facts(in Input) []check {
+	return append(ledgerChecks(in.Running),
 		// A dead letter is an event that could not be processed.
 		nothingDeadLettered,
 		// The objectives are the user's.

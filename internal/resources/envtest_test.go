@@ -2,7 +2,6 @@ package resources_test
 
 import (
 	"context"
-	"os"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,48 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
-
-// apiServer starts an API server for the test, with a namespace that enforces the restricted Pod Security
-// Standard. The test is skipped when there is none to start, or fails when PARKING_TEST_REQUIRE=1.
-func apiServer(t *testing.T) client.Client {
-	t.Helper()
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		const missing = "KUBEBUILDER_ASSETS is not set: let it name the folder that hack/envtest.sh prints"
-		if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	environment := &envtest.Environment{CRDs: []*apiextensionsv1.CustomResourceDefinition{
-		definition(resources.ServiceMonitorKind(), "servicemonitors", serviceMonitorSpec()),
-		definition(resources.PrometheusRuleKind(), "prometheusrules", prometheusRuleSpec()),
-	}}
-	config, err := environment.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := environment.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := client.New(config, client.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: "lot", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
-	}}
-	if err := c.Create(t.Context(), namespace); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // definition is a CRD of the Prometheus Operator with the fields that are used here.
 func definition(kind schema.GroupVersionKind, plural string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
@@ -115,7 +77,15 @@ func prometheusRuleSpec() apiextensionsv1.JSONSchemaProps {
 
 func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 	t.Parallel()
-	c := apiServer(t)
+	server := apiserver.Alone(t)
+	server.Define(
+		definition(resources.ServiceMonitorKind(), "servicemonitors", serviceMonitorSpec()),
+		definition(resources.PrometheusRuleKind(), "prometheusrules", prometheusRuleSpec()),
+	)
+	server.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "lot", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+	}})
+	c := server.Client
 	for name, in := range simulations(t) {
 		objects := build(t, in)
 		for _, object := range objects {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 // chart renders the chart as an installation under its own name would.
@@ -82,7 +84,7 @@ func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 
 func TestTheAPIServerTakesTheChart(t *testing.T) {
 	t.Parallel()
-	c := admin(t)
+	c := apiserver.New(t).Client
 	namespaced(t, c)
 	for name, values := range map[string][]string{
 		"as it is":       nil,

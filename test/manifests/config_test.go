@@ -7,11 +7,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 func TestTheAPIServerTakesEveryKustomization(t *testing.T) {
 	t.Parallel()
-	c := admin(t)
+	c := apiserver.New(t).Client
 	namespaced(t, c)
 	for _, folder := range []string{"crd", "default", "namespaced", "prometheus", "samples"} {
 		t.Run(folder, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,19 +15,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 // TestTheRolesSuffice runs an operator with the rights that the manifests give it.
 func TestTheRolesSuffice(t *testing.T) {
-	c := admin(t)
-	namespaced(t, c)
 	for _, tt := range []struct {
 		folder, simulations string
 		watched             []string
@@ -37,8 +33,11 @@ func TestTheRolesSuffice(t *testing.T) {
 		{"default", metav1.NamespaceDefault, nil},
 	} {
 		t.Run(tt.folder, func(t *testing.T) {
+			server := apiserver.New(t)
+			c := server.Client
+			namespaced(t, c)
 			installRoles(t, c, tt.folder)
-			refusals := runOperator(t, tokenOf(t, c), tt.watched)
+			refusals := runOperator(server, tokenOf(t, server), tt.watched)
 			defer func() {
 				if got := refusals.all(); len(got) > 0 {
 					t.Errorf("the API server refused %v", got)
@@ -47,15 +46,15 @@ func TestTheRolesSuffice(t *testing.T) {
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
 			// Servers that are not managed are cleaned up by the finalizer, with rights of its own.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
-			create(t, c, &corev1.Secret{
+			server.Create(&corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: "store"},
 				StringData: map[string]string{"uri": "redis://127.0.0.1:1"},
 			})
-			create(t, c, sim)
-			eventually(t, "finalizer and status", func() error { return told(t.Context(), c, sim) })
+			server.Create(sim)
+			server.Eventually("finalizer and status", func() error { return told(t.Context(), c, sim) })
 			dashboard := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: sim.Name + "-dashboard"}}
-			eventually(t, "the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
-			annotated(t, c, sim)
+			server.Eventually("the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
+			annotated(server, sim)
 			if err := c.Delete(t.Context(), sim); err != nil {
 				t.Fatal(err)
 			}
@@ -80,50 +79,34 @@ func installRoles(t *testing.T, c client.Client, folder string) {
 }
 
 // tokenOf returns the API server as the operator's pod sees it.
-func tokenOf(t *testing.T, c client.Client) *rest.Config {
+func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "parking-operator-controller-manager"}}
 	request := &authenticationv1.TokenRequest{}
-	if err := c.SubResource("token").Create(t.Context(), account, request); err != nil {
+	if err := server.Client.SubResource("token").Create(t.Context(), account, request); err != nil {
 		t.Fatal(err)
 	}
-	as := rest.AnonymousClientConfig(apiServer)
+	as := rest.AnonymousClientConfig(server.Config)
 	as.BearerToken = request.Status.Token
 	as.QPS = -1
 	return as
 }
 
 // runOperator runs one until the test ends, and collects what it is refused.
-func runOperator(t *testing.T, as *rest.Config, namespaces []string) *refusals {
-	t.Helper()
+func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string) *refusals {
 	refused := &refusals{}
 	as.Wrap(refused.wrap)
-	ctx, cancel := context.WithCancel(context.Background())
-	skip := true
-	mgr, err := controllers.NewManager(ctx, as, controllers.ManagerOptions{
+	server.Operate(as, controllers.ManagerOptions{
 		Options: controllers.Options{
-			Images: resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"}, Workers: 2,
+			Images: resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"},
 		},
 		Namespaces: namespaces,
 		Backends:   controllers.NewBackends(slog.New(slog.DiscardHandler)),
-		Logger:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Logger:     slog.New(slog.NewTextHandler(server.T.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Manager: manager.Options{
 			LeaderElection: true, LeaderElectionID: "operator.simulation.parking.dev", LeaderElectionNamespace: system,
 			LeaderElectionReleaseOnCancel: true,
-			Metrics:                       metricsserver.Options{BindAddress: "0"},
-			Controller:                    config.Controller{SkipNameValidation: &skip},
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
 	})
 	return refused
 }
@@ -140,57 +123,15 @@ func told(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation)
 }
 
 // annotated checks that the operator could annotate a pod that follows the plan.
-func annotated(t *testing.T, c client.Client, sim *v1alpha1.ParkingSimulation) {
-	t.Helper()
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: sim.Namespace, Name: sim.Name, Labels: resources.Selector(sim, resources.ComponentEntry),
-		},
-		Spec: corev1.PodSpec{
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Containers: []corev1.Container{{Name: "c", Image: "i", SecurityContext: &corev1.SecurityContext{
-				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			}}},
-		},
-	}
-	create(t, c, pod)
-	pod.Status.Phase = corev1.PodRunning
-	if err := c.Status().Update(t.Context(), pod); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the annotation of a running pod", func() error {
-		err := c.Get(t.Context(), client.ObjectKeyFromObject(pod), pod)
+func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
+	pod := server.Pod(sim, resources.ComponentEntry, nil)
+	server.Eventually("the annotation of a running pod", func() error {
+		err := server.Client.Get(server.T.Context(), client.ObjectKeyFromObject(pod), pod)
 		if err == nil && len(pod.Annotations) == 0 {
 			err = errors.New("there is none")
 		}
 		return err
 	})
-}
-
-func create(t *testing.T, c client.Client, object client.Object) {
-	t.Helper()
-	if err := c.Create(t.Context(), object); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually polls until check passes.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.After(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("%s: %v", what, err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 // refusals are requests that were answered with 403.

@@ -11,81 +11,23 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 const (
 	root = "../.."
-	// patience is how long anything may take on a busy machine.
-	patience = 60 * time.Second
 	// system is the namespace that the manifests install the operator into.
 	system = "parking-operator-system"
 )
 
-// apiServer is the one of this package's tests; nil when none is installed.
-var apiServer *rest.Config //nolint:gochecknoglobals // it takes long to start, so that tests share it
-
-func TestMain(m *testing.M) {
-	log.SetLogger(logr.Discard())
-	os.Exit(func() int {
-		if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-			return m.Run()
-		}
-		env := &envtest.Environment{
-			CRDDirectoryPaths: []string{root + "/config/crd/bases", "testdata"}, ErrorIfCRDPathMissing: true,
-			ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
-		}
-		server, err := env.Start()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "start the API server:", err)
-			return 1
-		}
-		apiServer = server
-		code := m.Run()
-		if err := env.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the API server:", err)
-		}
-		return code
-	}())
-}
-
-// missing skips the test for want of something, or fails it when PARKING_TEST_REQUIRE=1.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-// admin is a client that may do everything.
-func admin(t *testing.T) client.Client {
-	t.Helper()
-	if apiServer == nil {
-		missing(t, "there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints")
-	}
-	scheme, err := controllers.NewScheme()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := client.New(apiServer, client.Options{Scheme: scheme})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
+func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m, "testdata").Run()) }
 
 // tool runs one of the programs that make builds, in the project's folder, and returns its output.
 func tool(t *testing.T, name string, args ...string) []byte {
@@ -104,7 +46,7 @@ func runTool(t *testing.T, name string, args ...string) ([]byte, error) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		missing(t, fmt.Sprintf("%s is not built: run make .tools/bin/%s", name, name))
+		apiserver.Missing(t, fmt.Sprintf("%s is not built: run make .tools/bin/%s", name, name))
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Dir = root

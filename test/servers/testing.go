@@ -124,8 +124,9 @@ func (s *sharedServer[S]) close() error {
 }
 
 // Main runs the tests of a package and ends the servers that they shared; call it from TestMain.
-// Without it they die with the test binary, but their folders stay until another one starts.
-func Main(m *testing.M) {
+// Without it they die with the test binary, but their folders stay until another one starts. The tests may be
+// wrapped by somebody else who has something to end.
+func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "end the shared servers:", err)

@@ -1,0 +1,273 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// patience is how long anything may take on a busy machine.
+const patience = 90 * time.Second
+
+// Cluster is an API server as one test sees it: without nodes, and with a namespace of the test's own.
+type Cluster struct {
+	T testing.TB
+	// Config and KubeConfig connect somebody who may do everything.
+	Config     *rest.Config
+	KubeConfig []byte
+	// Client knows the kinds that the operator knows.
+	Client    client.Client
+	Namespace string
+}
+
+// New returns the server that the tests of the package share.
+func New(t testing.TB) *Cluster {
+	t.Helper()
+	return newCluster(t, sharedServer(t))
+}
+
+// Alone returns a server for this test alone, which ends with it.
+func Alone(t testing.TB) *Cluster {
+	t.Helper()
+	return newCluster(t, serverFor(t))
+}
+
+func newCluster(t testing.TB, s *server) *Cluster {
+	t.Helper()
+	scheme, err := controllers.NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{T: t, Config: rest.CopyConfig(s.config), KubeConfig: s.environment.KubeConfig}
+	if c.Client, err = client.New(c.Config, client.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
+	c.Create(namespace)
+	c.Namespace = namespace.Name
+	return c
+}
+
+// Define makes the server serve more kinds.
+func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinition) {
+	c.T.Helper()
+	if _, err := envtest.InstallCRDs(c.Config, envtest.CRDInstallOptions{CRDs: definitions}); err != nil {
+		c.T.Fatal(err)
+	}
+}
+
+// Eventually polls until check passes.
+func (c *Cluster) Eventually(what string, check func() error) {
+	c.T.Helper()
+	deadline := time.After(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			c.T.Fatalf("%s: %v", what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Create creates an object.
+func (c *Cluster) Create(o client.Object) {
+	c.T.Helper()
+	if err := c.Client.Create(c.T.Context(), o); err != nil {
+		c.T.Fatal(err)
+	}
+}
+
+// Simulate creates a simulation, with an empty spec but for the edit.
+func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpec)) *v1alpha1.ParkingSimulation {
+	c.T.Helper()
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}}
+	if edit != nil {
+		edit(&sim.Spec)
+	}
+	c.Create(sim)
+	return sim
+}
+
+// Secret creates a Secret and returns how a spec names it.
+func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret, *v1alpha1.SecretReference) {
+	c.T.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}, StringData: values}
+	c.Create(secret)
+	return secret, &v1alpha1.SecretReference{Name: name}
+}
+
+// Edit changes an object as it is on the server.
+func (c *Cluster) Edit(o client.Object, change func()) {
+	c.T.Helper()
+	c.Eventually("edit "+o.GetName(), func() error {
+		if err := c.read(o); err != nil {
+			return err
+		}
+		change()
+		return c.Client.Update(c.T.Context(), o)
+	})
+}
+
+// Delete deletes the object of that name. It does not wait.
+func (c *Cluster) Delete(o client.Object, name string) {
+	c.T.Helper()
+	o.SetNamespace(c.Namespace)
+	o.SetName(name)
+	if err := c.Client.Delete(c.T.Context(), o); err != nil {
+		c.T.Fatal(err)
+	}
+}
+
+// Exists waits until there is an object of that name, and reads it.
+func (c *Cluster) Exists(o client.Object, name string) {
+	c.T.Helper()
+	o.SetNamespace(c.Namespace)
+	o.SetName(name)
+	c.Eventually(fmt.Sprintf("%T %s to exist", o, name), func() error { return c.read(o) })
+}
+
+// Gone waits until an object is no more.
+func (c *Cluster) Gone(o client.Object) {
+	c.T.Helper()
+	c.Eventually(fmt.Sprintf("%T %s to be gone", o, o.GetName()), func() error { return c.Absent(o) })
+}
+
+// Absent returns an error when the object is there.
+func (c *Cluster) Absent(o client.Object) error {
+	err := c.read(o)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err == nil:
+		return errors.New("it is still there")
+	}
+	return err
+}
+
+func (c *Cluster) read(o client.Object) error {
+	return c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(o), o)
+}
+
+// Expect waits for a condition of the simulation's present generation.
+func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
+	c.T.Helper()
+	var got metav1.Condition
+	c.Eventually(fmt.Sprintf("%s of %s to be %s/%s", kind, sim.Name, status, reason), func() error {
+		if err := c.read(sim); err != nil {
+			return err
+		}
+		condition := meta.FindStatusCondition(sim.Status.Conditions, kind)
+		if condition == nil || condition.Status != status || condition.Reason != reason || condition.ObservedGeneration != sim.Generation {
+			return fmt.Errorf("conditions are %+v", sim.Status.Conditions)
+		}
+		got = *condition
+		return nil
+	})
+	return got
+}
+
+// Tells waits for an event about an object with a part in its note, and returns the note.
+func (c *Cluster) Tells(o client.Object, reason, part string) (note string) {
+	c.T.Helper()
+	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
+		list := &corev1.EventList{}
+		if err := c.Client.List(c.T.Context(), list, client.InNamespace(c.Namespace)); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			e := &list.Items[i]
+			if e.InvolvedObject.Name == o.GetName() && e.Reason == reason && strings.Contains(e.Message, part) {
+				note = e.Message
+				return nil
+			}
+		}
+		return errors.New("there is none")
+	})
+	return note
+}
+
+// Settle plays the controllers of Deployments and StatefulSets: it has every workload of the namespace, but for those
+// that are named, say that it has the pods it is to have.
+func (c *Cluster) Settle(but ...string) {
+	c.T.Helper()
+	c.Eventually("workloads to settle", func() error {
+		deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}
+		for _, list := range []client.ObjectList{deployments, sets} {
+			if err := c.Client.List(c.T.Context(), list, client.InNamespace(c.Namespace)); err != nil {
+				return err
+			}
+		}
+		var settled []client.Object
+		for i := range deployments.Items {
+			d, n := &deployments.Items[i], *deployments.Items[i].Spec.Replicas
+			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+			settled = append(settled, d)
+		}
+		for i := range sets.Items {
+			s, n := &sets.Items[i], *sets.Items[i].Spec.Replicas
+			s.Status = appsv1.StatefulSetStatus{ObservedGeneration: s.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+			settled = append(settled, s)
+		}
+		for _, workload := range settled {
+			if slices.Contains(but, workload.GetName()) {
+				continue
+			}
+			if err := c.Client.Status().Update(c.T.Context(), workload); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Pod makes a pod of a component as its workload would, and plays the kubelet: it runs, but for what edit changes.
+func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
+	c.T.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: sim.Namespace, GenerateName: resources.Name(sim, component) + "-", Labels: resources.Selector(sim, component),
+		},
+		// Even the restricted Pod Security Standard lets it pass.
+		Spec: corev1.PodSpec{
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{Name: resources.ContainerParking, Image: "parking:test", SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}}},
+		},
+	}
+	c.Create(pod)
+	c.Eventually("the pod to run", func() error {
+		if err := c.read(pod); err != nil {
+			return err
+		}
+		pod.Status.Phase = corev1.PodRunning
+		if edit != nil {
+			edit(&pod.Status)
+		}
+		return c.Client.Status().Update(c.T.Context(), pod)
+	})
+	return pod
+}

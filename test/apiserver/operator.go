@@ -1,0 +1,40 @@
+package apiserver
+
+import (
+	"context"
+	"sync"
+
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/parking-operator/parking-operator/controllers"
+)
+
+// Operate runs an operator, as whom the config says, until the returned function is called or the test ends. Options
+// need not say what matters to none of the tests.
+func (c *Cluster) Operate(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
+	c.T.Helper()
+	if o.Images.Parking == "" {
+		o.Images.Parking, o.Images.RabbitMQ, o.Images.Redis = "parking:test", "rabbitmq:4", "redis:8"
+	}
+	o.Workers = 4
+	o.Manager.Metrics = metricsserver.Options{BindAddress: "0"}
+	o.Manager.Controller = config.Controller{SkipNameValidation: new(true)} // several run in this process
+	ctx, cancel := context.WithCancel(context.Background())
+	mgr, err := controllers.NewManager(ctx, as, o)
+	if err != nil {
+		cancel()
+		c.T.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			c.T.Errorf("the operator ended with %v", err)
+		}
+	})
+	c.T.Cleanup(stop)
+	return stop
+}

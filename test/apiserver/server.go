@@ -1,0 +1,138 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+// Tests are the tests of a package, which share a server.
+type Tests struct{ m *testing.M }
+
+// Sharing returns the tests of a package. The server that they share has the definition of ParkingSimulations, and
+// those in the given folders.
+func Sharing(m *testing.M, definitions ...string) Tests {
+	shared.definitions = definitions
+	return Tests{m}
+}
+
+// Run runs the tests and then ends their server. It returns the code to exit with.
+func (s Tests) Run() int {
+	code := s.m.Run()
+	if shared.server == nil {
+		return code
+	}
+	if err := shared.server.environment.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "end the shared API server:", err)
+		code = max(code, 1)
+	}
+	return code
+}
+
+// shared is the server that the tests of one binary share; a test binary is the one place where nobody can pass it
+// along. It is started by the first test that asks for it.
+var shared struct {
+	definitions []string
+	once        sync.Once
+	server      *server
+	err         error
+}
+
+// server is an API server with its etcd.
+type server struct {
+	environment *envtest.Environment
+	config      *rest.Config
+}
+
+func sharedServer(t testing.TB) *server {
+	t.Helper()
+	need(t)
+	shared.once.Do(func() { shared.server, shared.err = start(shared.definitions) })
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.server
+}
+
+// serverFor starts a server that ends with the test.
+func serverFor(t testing.TB) *server {
+	t.Helper()
+	need(t)
+	s, err := start(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.environment.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// need ends the test when there are no programs to start.
+func need(t testing.TB) {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		Missing(t, "there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints")
+	}
+}
+
+// Missing skips the test for want of something, or fails it when PARKING_TEST_REQUIRE=1.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// mute ends the complaint that nobody took the logs of the library: operators have loggers of their own.
+var mute = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
+
+func start(definitions []string) (*server, error) {
+	mute()
+	own, err := ownDefinition()
+	if err != nil {
+		return nil, err
+	}
+	// A busy machine takes its time.
+	environment := &envtest.Environment{
+		CRDDirectoryPaths: append([]string{own}, definitions...), ErrorIfCRDPathMissing: true,
+		ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
+	}
+	config, err := environment.Start()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), environment.Stop())
+	}
+	config.QPS = -1
+	return &server{environment: environment, config: config}, nil
+}
+
+// ownDefinition is the folder with the definition of ParkingSimulations, in the repository that the test runs in.
+func ownDefinition() (string, error) {
+	folder, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the repository: %w", err)
+	}
+	for {
+		definitions := filepath.Join(folder, "config", "crd", "bases")
+		if _, err := os.Stat(definitions); err == nil {
+			return definitions, nil
+		}
+		above := filepath.Dir(folder)
+		if above == folder {
+			return "", errors.New("find the repository: no folder above this one has config/crd/bases")
+		}
+		folder = above
+	}
+}
