@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,8 +12,8 @@ import (
 )
 
 const (
-	// maxCommands bounds a pipeline, so that one is short work for the server.
-	maxCommands = 128
+	// maxCalls bounds a pipeline, so that one is short work for the server.
+	maxCalls = 128
 	// maxPipelines are on the wire at a time: while the server works on one, the next travels.
 	maxPipelines = 2
 )
@@ -21,7 +23,7 @@ var (
 	errUnanswered = errors.New("the server left the command unanswered")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines. It never waits for company: a call
+// batcher sends the calls of concurrent callers in shared pipelines, those of the same step in one command. It never waits for company: a call
 // goes at once when fewer than maxPipelines are on the wire; those that come meanwhile go together in the
 // next.
 type batcher struct {
@@ -80,7 +82,7 @@ func (b *batcher) do(ctx context.Context, c *call) (string, error) {
 		}
 		<-c.answered
 	}
-	reply, err := c.cmd.Val(), c.err
+	reply, err := c.reply, c.err
 	c.end()
 	return reply, err
 }
@@ -99,27 +101,27 @@ func (b *batcher) enqueue(c *call) bool {
 
 // send sends one pipeline after the other until the batcher is closed.
 func (b *batcher) send() {
-	batch := make([]*call, 0, maxCommands)
-	again := make([]*call, 0, maxCommands)
+	s := sender{batcher: b}
 	for {
 		var open bool
-		if batch, open = b.take(batch[:0]); !open {
-			b.abort(batch)
+		if s.batch, open = b.take(s.batch[:0]); !open {
+			b.abort(s.batch)
 			return
 		}
-		b.metrics.observePipeline(len(batch))
-		b.execute(batch)
-		if again = unknownScripts(batch, again[:0]); len(again) > 0 {
-			b.metrics.countScriptLoads(len(again))
-			b.execute(again)
+		b.metrics.observePipeline(len(s.batch))
+		slices.SortStableFunc(s.batch, func(c, d *call) int { return c.step.order - d.step.order })
+		s.execute(s.batch, false)
+		if s.again = unknownScripts(s.batch, s.again[:0]); len(s.again) > 0 {
+			b.metrics.countScriptLoads(len(s.again))
+			s.execute(s.again, true)
 		}
-		for _, c := range batch {
+		for _, c := range s.batch {
 			c.finish()
 		}
 	}
 }
 
-// take waits for calls and moves them from the queue to batch, at most maxCommands. When the batcher is
+// take waits for calls and moves them from the queue to batch, at most maxCalls. When the batcher is
 // closed it takes them all and reports false.
 func (b *batcher) take(batch []*call) ([]*call, bool) {
 	b.mu.Lock()
@@ -127,7 +129,7 @@ func (b *batcher) take(batch []*call) ([]*call, bool) {
 	for len(b.queue) == 0 && !b.closed {
 		b.arrived.Wait()
 	}
-	n := min(len(b.queue), maxCommands)
+	n := min(len(b.queue), maxCalls)
 	if b.closed {
 		n = len(b.queue)
 	}
@@ -145,47 +147,82 @@ func (b *batcher) abort(batch []*call) {
 	}
 }
 
-// execute sends the calls that are still wanted in one pipeline and gives each its answer or error.
-func (b *batcher) execute(batch []*call) {
-	pipeline := b.client.Pipeline()
-	for _, c := range batch {
-		c.reset()
-		if c.state.Load() != stateAbandoned {
-			_ = pipeline.Process(b.stopped, c.cmd) // only queues the command: never an error
+// sender is the state of a goroutine that sends, with memory that it uses again.
+type sender struct {
+	*batcher
+	// batch are the calls of the pipeline under way, again those of them that are sent a second time.
+	batch, again []*call
+	bundles      []bundle
+	// line is the memory of the bundles' command lines.
+	line []any
+}
+
+// bundle is the calls of one step in a pipeline, which one command takes.
+type bundle struct {
+	calls []*call
+	cmd   *goredis.SliceCmd
+}
+
+// execute sends the calls in one pipeline, with their scripts or with the hashes of these, and gives each its reply
+// or error. Those of the same step are next to each other.
+func (s *sender) execute(calls []*call, bySource bool) {
+	pipeline := s.client.Pipeline()
+	s.bundles, s.line = s.bundles[:0], s.line[:0]
+	for len(calls) > 0 {
+		n := 1
+		for n < len(calls) && calls[n].step == calls[0].step {
+			n++
 		}
+		start := len(s.line)
+		s.line = calls[0].step.appendCommand(s.line, calls[:n], bySource)
+		cmd := goredis.NewSliceCmd(s.stopped, s.line[start:]...)
+		s.bundles = append(s.bundles, bundle{calls: calls[:n], cmd: cmd})
+		_ = pipeline.Process(s.stopped, cmd) // only queues the command: never an error
+		calls = calls[n:]
 	}
 	start := time.Now()
-	_, err := pipeline.Exec(b.stopped)
-	b.metrics.observeRoundTrip(time.Since(start))
-	for _, c := range batch {
-		c.err = c.outcome(err)
+	_, err := pipeline.Exec(s.stopped)
+	s.metrics.observeRoundTrip(time.Since(start))
+	for _, u := range s.bundles {
+		u.answer(err)
 	}
-	if len(batch) > 0 && batch[0].err == nil {
-		b.answered()
+	if s.bundles[0].calls[0].err == nil {
+		s.answered()
+	}
+	clear(s.bundles) // so that idleness keeps nothing alive
+}
+
+// answer gives each call its reply or error; pipeline is the error of the whole pipeline, which the client does not
+// always pass on to the commands when it cannot connect.
+func (u *bundle) answer(pipeline error) {
+	replies, err := u.cmd.Result()
+	if err == nil && len(replies) != len(u.calls) {
+		err = cmp.Or(pipeline, errUnanswered)
+	}
+	for i, c := range u.calls {
+		if c.err = err; err == nil {
+			c.answer(replies[i])
+		}
 	}
 }
 
-// outcome returns the call's own error, or that of its pipeline when it has neither answer nor error:
-// the client does not pass every failure to connect on to the commands.
-func (c *call) outcome(pipeline error) error {
-	switch {
-	case c.cmd.Err() != nil:
-		return c.cmd.Err()
-	case c.cmd.Val() != "":
-		return nil
-	case pipeline != nil:
-		return pipeline
+// answer takes what the script replied to this call.
+func (c *call) answer(reply any) {
+	switch reply := reply.(type) {
+	case string:
+		c.reply = reply
+	case error:
+		c.err = reply
 	default:
-		return errUnanswered
+		c.err = errUnanswered
 	}
 }
 
-// unknownScripts appends to again the calls that failed because the server does not know their script,
-// after a restart or SCRIPT FLUSH, and makes these carry it. Sent so they cannot fail for that again.
+// unknownScripts appends to again the calls that failed because the server does not know their script, after a
+// restart or SCRIPT FLUSH. Sent with it they cannot fail for that again.
 func unknownScripts(batch, again []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {
-			c.bySource()
 			again = append(again, c)
 		}
 	}

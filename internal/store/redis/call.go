@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"context"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -12,63 +11,64 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a hot script in one partition. Its calls are pooled: each owns the memory of its arguments and
-// its command, so that a call allocates little more than the text of its reply. The pool is of one
-// partition because a command remembers to which node of a cluster its keys belong.
+// step is a hot script in one partition, with calls that wait to be used again. They are of one partition because
+// one execution of a script serves many calls, and must find their keys on one node of a cluster.
 type step struct {
 	partition *partition
-	// The boxed arguments that say which script to run: by its hash, or by its source where the server
-	// does not know the hash.
-	evalSHA, hash, eval, source any
-	calls                       sync.Pool
-	newCall                     func() *call
+	// order tells the steps of a store apart.
+	order int
+	// hash and source say which script to run; the source where the server does not know the hash.
+	hash, source string
+	// keys are the number of keys of a call without the ledger; the other fields are arguments.
+	keys  int
+	calls sync.Pool
 }
 
-// maxFields is the largest number of keys and arguments of a step, without the ledger.
+// maxFields is the largest number of keys and arguments of a call, without the ledger.
 const maxFields = 10
 
 // maxPooledText is the largest memory, in bytes, that a pooled call keeps.
 const maxPooledText = 4096
 
-// The positions of a call's command line: EVALSHA hash numkeys ledger field…
-const (
-	argCommand = iota
-	argScript
-	argKeyCount
-	argLedger
-	argFields
-)
-
-// newStep describes a script with a number of keys, the ledger first among them, and of arguments.
-func newStep(p *partition, source string, keys, args int) *step {
-	s := &step{
-		partition: p, evalSHA: "evalsha", hash: goredis.NewScript(source).Hash(), eval: "eval", source: source,
-	}
-	s.newCall = func() *call {
-		fields := keys - 1 + args
-		c := &call{step: s, answered: make(chan struct{}, 1), line: make([]any, argFields+fields)}
-		c.line[argKeyCount], c.line[argLedger] = keys, p.key(keyLedger)
-		for i := range fields {
-			c.line[argFields+i] = &c.fields[i]
-		}
-		c.cmd = goredis.NewStringCmd(context.Background(), c.line...)
-		return c
-	}
+// newStep describes a script with a number of keys for each call.
+func newStep(p *partition, order int, source string, keys int) *step {
+	s := &step{partition: p, order: order, hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
+	s.calls.New = func() any { return &call{step: s, answered: make(chan struct{}, 1)} }
 	return s
+}
+
+// appendCommand appends the command line that takes the calls, which are of this step:
+// EVALSHA hash numkeys ledger key… argument…, or EVAL with the source in place of the hash.
+func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
+	if bySource {
+		line = append(line, "eval", s.source)
+	} else {
+		line = append(line, "evalsha", s.hash)
+	}
+	line = append(line, 1+len(calls)*s.keys, s.partition.key(keyLedger))
+	for _, c := range calls {
+		for i := range s.keys {
+			line = append(line, &c.fields[i])
+		}
+	}
+	for _, c := range calls {
+		for i := s.keys; i < c.next; i++ {
+			line = append(line, &c.fields[i])
+		}
+	}
+	return line
 }
 
 // call is one execution of a step.
 type call struct {
 	step *step
-	// line is the command line, which cmd sends.
-	line []any
-	cmd  *goredis.StringCmd
-	// fields are what line points to behind the ledger, next the one to be filled next; text is their memory.
+	// fields are the keys and arguments, next the one to be filled next; text is their memory.
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// err is why there is no answer.
-	err error
+	// reply is the script's, never "", and err why there is none.
+	reply string
+	err   error
 	// state says who puts the call back into its pool, and answered wakes the caller that waits.
 	state    atomic.Int32
 	answered chan struct{}
@@ -89,12 +89,8 @@ func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
 // begin takes a call of the step out of its pool.
 func (s *step) begin() *call {
-	c, found := s.calls.Get().(*call)
-	if !found {
-		c = s.newCall()
-	}
-	c.line[argCommand], c.line[argScript] = s.evalSHA, s.hash
-	c.next, c.text, c.err = 0, c.text[:0], nil
+	c := s.calls.Get().(*call) //nolint:forcetypeassert // nothing else is ever put there
+	c.next, c.text, c.reply, c.err = 0, c.text[:0], "", nil
 	c.state.Store(stateWaiting)
 	return c
 }
@@ -104,16 +100,6 @@ func (c *call) end() {
 	if cap(c.text) <= maxPooledText {
 		c.step.calls.Put(c)
 	}
-}
-
-// bySource makes the call carry its script instead of its hash.
-func (c *call) bySource() { c.line[argCommand], c.line[argScript] = c.step.eval, c.step.source }
-
-// reset makes the command fit to be sent. The scripts never answer "", so that is what remains when no
-// answer came.
-func (c *call) reset() {
-	c.cmd.SetErr(nil)
-	c.cmd.SetVal("")
 }
 
 // fill makes the text from start on the next field.

@@ -507,35 +507,70 @@ func TestRefusalIsNotUnavailability(t *testing.T) {
 	}
 }
 
-// TestPipelinesAreShared holds the server so that callers gather, and counts the pipelines that they take.
+// TestPipelinesAreShared counts the pipelines that many callers take.
 func TestPipelinesAreShared(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "shared", 1)
-	record(t, s, 0, store.ResultRecorded)
 	const callers = 300
+	errs := together(t, server, s, callers, func(i int64) error {
+		_, err := s.RecordEntry(t.Context(), entryStep(i))
+		return err
+	})
+	noError(t, errors.Join(errs...))
+	if sent := pipelines(t, s); sent > maxPipelines+callers/maxCalls+1 {
+		t.Errorf("%d callers went in %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
+	}
+	if counts := countsOf(t, s); counts.EntriesRecorded != callers {
+		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, callers)
+	}
+}
+
+// TestFailedStepHarmsNoOther makes one of many steps fail that a single execution of a script takes.
+func TestFailedStepHarmsNoOther(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "neighbours", 1)
+	const callers, broken = 300, 250
+	noError(t, client(t, server.URI()).RPush(t.Context(), s.partitions[0].key(keyVisit, "ABC-1234"), "of another type").Err())
+	errs := together(t, server, s, callers, func(i int64) error {
+		step := exitStep(i)
+		step.Plate = "ABC-1234"
+		if i != broken {
+			step.Intent = event.IntentUnmatched // which does not look for a visit
+		}
+		_, err := s.RecordExit(t.Context(), step)
+		return err
+	})
+	if err := errs[broken]; err == nil || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "WRONGTYPE") {
+		t.Errorf("the exit whose visit is of another type: %v; want the server's refusal", err)
+	}
+	errs[broken] = nil
+	noError(t, errors.Join(errs...))
+	if counts := countsOf(t, s); counts.UnmatchedExpected != callers-1 {
+		t.Errorf("%d exits were recorded; want %d", counts.UnmatchedExpected, callers-1)
+	}
+}
+
+// together holds the server until callers have gathered, and returns their errors.
+func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
+	t.Helper()
+	noError(t, s.Ping(t.Context()))
 	noError(t, server.Pause())
 	var group sync.WaitGroup
 	errs := make([]error, callers)
 	for i := range callers {
-		group.Go(func() { _, errs[i] = s.RecordEntry(t.Context(), entryStep(int64(1+i))) })
+		group.Go(func() { errs[i] = call(int64(i)) })
 	}
 	waitFor(t, "the callers queue up", func() bool {
 		b := s.batchers[0]
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return len(b.queue) >= callers-maxPipelines*maxCommands
+		return len(b.queue) >= callers-maxPipelines*maxCalls
 	})
-	before := pipelines(t, s)
 	noError(t, server.Resume())
 	group.Wait()
-	noError(t, errors.Join(errs...))
-	if sent := pipelines(t, s) - before; sent > callers/maxCommands+1 {
-		t.Errorf("what had gathered went in %d pipelines; want %d at most", sent, callers/maxCommands+1)
-	}
-	if counts := countsOf(t, s); counts.EntriesRecorded != callers+1 {
-		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, callers+1)
-	}
+	return errs
 }
 
 // pipelines counts the pipelines that were sent.

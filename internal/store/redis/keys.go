@@ -35,10 +35,11 @@ type partition struct {
 
 func newPartition(simulation string, index int, s *scripts) *partition {
 	p := &partition{index: index, prefix: keyPrefix(simulation) + strconv.Itoa(index) + "}:"}
-	p.entry = newStep(p, s.entry, 3, 3)
-	p.exit = newStep(p, s.exit, 5, 6)
-	p.settle = newStep(p, s.settle, 2, 1)
-	p.deadLetter = newStep(p, s.deadLetter, 2, 0)
+	const steps = 4
+	p.entry = newStep(p, steps*index, s.entry, 2)
+	p.exit = newStep(p, steps*index+1, s.exit, 4)
+	p.settle = newStep(p, steps*index+2, s.settle, 1)
+	p.deadLetter = newStep(p, steps*index+3, s.deadLetter, 1)
 	return p
 }
 

@@ -14,7 +14,7 @@ var luaFiles embed.FS
 
 // scripts are what runs inside the server.
 type scripts struct {
-	// The sources of the hot ones, which are sent in shared pipelines.
+	// The sources of the hot ones, each of which takes the steps of several callers at once.
 	entry, exit, settle, deadLetter string
 	// The others, which are sent each by itself.
 	confirm, claim, release, starved, dataset *goredis.Script
@@ -22,9 +22,9 @@ type scripts struct {
 
 func newScripts() (*scripts, error) {
 	var s scripts
-	var confirm, claim, release, starved, dataset string
+	var each, confirm, claim, release, starved, dataset string
 	for name, into := range map[string]*string{
-		"entry": &s.entry, "exit": &s.exit, "settle": &s.settle, "deadletter": &s.deadLetter,
+		"each": &each, "entry": &s.entry, "exit": &s.exit, "settle": &s.settle, "deadletter": &s.deadLetter,
 		"confirm": &confirm, "claim": &claim, "release": &release, "starved": &starved, "dataset": &dataset,
 	} {
 		source, err := luaFiles.ReadFile("lua/" + name + ".lua")
@@ -32,6 +32,9 @@ func newScripts() (*scripts, error) {
 			return nil, fmt.Errorf("read the script %s: %w", name, err)
 		}
 		*into = constants() + string(source)
+	}
+	for _, hot := range []*string{&s.entry, &s.exit, &s.settle, &s.deadLetter} {
+		*hot = each + *hot
 	}
 	s.confirm, s.claim = goredis.NewScript(confirm), goredis.NewScript(claim)
 	s.release, s.starved = goredis.NewScript(release), goredis.NewScript(starved)

@@ -1,10 +1,14 @@
--- Counts a dead letter once per key.
+-- Counts dead letters once per key.
 --
--- KEYS  1 ledger  2 key of the dead letter
+-- KEYS  1 key of the dead letter
 --
--- Returns 'counted' or 'duplicate'.
-if not redis.call('SET', KEYS[2], '', 'NX', 'EX', dead_letter_ttl) then
-  return 'duplicate'
+-- Replies 'counted' or 'duplicate'.
+local function deadletter(k)
+  if not redis.call('SET', KEYS[k + 1], '', 'NX', 'EX', dead_letter_ttl) then
+    return 'duplicate'
+  end
+  count('dead_letters')
+  return 'counted'
 end
-redis.call('HINCRBY', KEYS[1], 'dead_letters', 1)
-return 'counted'
+
+return each(deadletter, 1, 0)

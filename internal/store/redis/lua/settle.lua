@@ -1,11 +1,15 @@
--- Removes a summary from the outbox and counts it as stored, if it was there.
+-- Removes summaries from the outbox and counts them as stored, if they were there.
 --
--- KEYS  1 ledger  2 outbox
+-- KEYS  1 outbox
 -- ARGV  1 id of the exit
 --
--- Returns 'settled' or 'duplicate'.
-if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
-  return 'duplicate'
+-- Replies 'settled' or 'duplicate'.
+local function settle(k, a)
+  if redis.call('HDEL', KEYS[k + 1], ARGV[a + 1]) == 0 then
+    return 'duplicate'
+  end
+  count('summaries')
+  return 'settled'
 end
-redis.call('HINCRBY', KEYS[1], 'summaries', 1)
-return 'settled'
+
+return each(settle, 1, 1)
