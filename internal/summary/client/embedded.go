@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/summary"
@@ -16,6 +17,9 @@ const (
 	// embeddedInFlight is how many requests are under way at a time unless told otherwise: while one is
 	// being committed the next is on its way.
 	embeddedInFlight = 2
+	// linger is how long a sender waits for more summaries when some gathered before it: they come faster than requests
+	// are served then, and a request with its commit costs far more than a summary.
+	linger = 5 * time.Millisecond
 	// maxBatch bounds the summaries in one request.
 	maxBatch = 256
 	// maxResult bounds the answer to one summary, for which 128 bytes of an identifier and 256 of a detail,
@@ -26,7 +30,7 @@ const (
 )
 
 // Embedded posts summaries to the API of package rest. Summaries that are posted while requests are under way
-// share the next request; one that is posted alone goes at once.
+// share the next request with those of the next milliseconds; one that is posted alone goes at once.
 type Embedded struct {
 	transport transport
 
@@ -35,6 +39,8 @@ type Embedded struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
+	// gathering is held by the one sender that takes items out of the queue.
+	gathering sync.Mutex
 }
 
 // item is a summary on its way.
@@ -97,20 +103,31 @@ func (c *Embedded) Close() error {
 
 // send is one of the senders.
 func (c *Embedded) send() {
-	for {
-		select {
-		case it := <-c.queue:
-			c.post(c.gather(it))
-		case <-c.stopping.Done():
-			return
-		}
+	for c.stopping.Err() == nil {
+		c.post(c.gather())
 	}
 }
 
-// gather returns the item with those that wait behind it, but for those whose Post has given up.
-func (c *Embedded) gather(it *item) []*item {
+// gather waits for an item and returns it with those that follow it closely, but for those whose Post has given up.
+// It returns nil when the client is closed.
+func (c *Embedded) gather() []*item {
+	c.gathering.Lock()
+	defer c.gathering.Unlock()
+	var first *item
+	select {
+	case first = <-c.queue:
+	case <-c.stopping.Done():
+		return nil
+	}
+	if waiting := len(c.queue); 0 < waiting && waiting < maxBatch-1 {
+		select {
+		case <-time.After(linger):
+		case <-c.stopping.Done():
+			return nil
+		}
+	}
 	var batch []*item
-	for {
+	for it := first; ; {
 		if it.ctx.Err() == nil {
 			batch = append(batch, it)
 		}
