@@ -169,7 +169,8 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
 		// The start script then becomes the node instead of waiting for it as its parent.
 		"RABBITMQ_ALLOW_INPUT=1",
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false",
+		// Schedulers that have nothing to do leave the cores, which many processes share, at once.
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
 		// The tools are Erlang nodes too and listen: on loopback, above the ports of outgoing connections.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
