@@ -1,0 +1,408 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+const (
+	// prometheusRelease is the value of the label "release" of what Prometheus takes.
+	prometheusRelease = "e2e"
+	scrapeInterval    = 5 * time.Second
+)
+
+// form is how a Prometheus keeps histograms. Rules and dashboards have to get along with both forms.
+type form struct {
+	// Features of Prometheus make it keep histograms so.
+	Features []string
+	// histogram is a metric that is there in this form, and absent one that is not.
+	histogram, absent string
+}
+
+// forms are those of the Prometheuses that the test runs, by their names.
+func forms() map[string]form {
+	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
+	return map[string]form{
+		"classic": {nil, buckets, histogram},
+		"native":  {[]string{"native-histograms"}, histogram, buckets},
+	}
+}
+
+// lostPanel is that of the events that were lost. It stays empty until the simulation is complete, as nobody
+// knows before whether an event that had no effect yet is going to have one.
+const lostPanel = "Lost A"
+
+func TestPrometheusGetsWhatRulesAndDashboardsAskFor(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Exit.MatchPercent = new(int32(80))
+		sim.Spec.Monitoring.Interval = &metav1.Duration{Duration: scrapeInterval}
+		sim.Spec.Monitoring.Labels = map[string]v1alpha1.LabelValue{"release": prometheusRelease}
+	})
+	ns.eventually("the simulation says that it cannot be monitored", time.Minute, func() error {
+		c := meta.FindStatusCondition(ns.get(sim).Status.Conditions, v1alpha1.ConditionMonitoringReady)
+		if c == nil || c.Reason != "KindNotServed" {
+			return fmt.Errorf("the condition is %+v", c)
+		}
+		return nil
+	})
+	installed := installPrometheus(t)
+	ns.untilCondition(sim, v1alpha1.ConditionMonitoringReady, time.Minute)
+	ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+
+	expressions := ns.panelExpressions(sim)
+	lost := expressions[lostPanel]
+	delete(expressions, lostPanel)
+	for _, p := range installed {
+		ns.eventually(p.name+": every pod is scraped", 2*time.Minute, func() error {
+			return p.allUp(t.Context(), ns.targets(sim))
+		})
+		ns.eventually(p.name+": all rules have data, and none alerts", time.Minute, func() error {
+			return p.rulesAreInOrder(t.Context(), sim)
+		})
+		ns.eventually(fmt.Sprintf("%s: %d expressions of the dashboard have data", p.name, len(expressions)), time.Minute, func() error {
+			return p.haveData(t.Context(), expressions)
+		})
+		p.checkForm(t)
+	}
+	ns.finish(sim)
+	for _, p := range installed {
+		ns.eventually(p.name+": the dashboard knows what was lost", time.Minute, func() error {
+			return p.hasData(t.Context(), lost)
+		})
+		p.checkAlerts(t)
+	}
+	ns.remove(sim)
+}
+
+// targets names the pods that Prometheus has to scrape, the simulation's and the operator's, after their
+// components.
+func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
+	ns.t.Helper()
+	var targets []string
+	for _, pod := range ns.allPods() {
+		targets = append(targets, pod.Labels[resources.ComponentLabel]+" "+pod.Name)
+	}
+	var operators corev1.PodList
+	if err := ns.List(ns.t.Context(), &operators, client.InNamespace(operatorNamespace)); err != nil {
+		ns.t.Fatal(err)
+	}
+	for _, pod := range operators.Items {
+		targets = append(targets, "operator "+pod.Name)
+	}
+	slices.Sort(targets)
+	return targets
+}
+
+// panelExpressions are those of the dashboard that the operator made for a simulation, by panel, with the
+// values that Grafana puts in for its variables.
+func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[string]string {
+	ns.t.Helper()
+	var dashboards corev1.ConfigMapList
+	if err := ns.List(ns.t.Context(), &dashboards, client.InNamespace(ns.name), client.MatchingLabels{"grafana_dashboard": "1"}); err != nil {
+		ns.t.Fatal(err)
+	}
+	if len(dashboards.Items) != 1 {
+		ns.t.Fatalf("%s has %d dashboards, want 1", sim.Name, len(dashboards.Items))
+	}
+	expressions := map[string]string{}
+	for file, text := range dashboards.Items[0].Data {
+		var dashboard struct {
+			Templating struct {
+				List []struct{ Name, Type, Query string }
+			}
+			Panels []struct {
+				Title   string
+				Targets []struct{ RefID, Expr string }
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
+			ns.t.Fatalf("%s: %v", file, err)
+		}
+		// Grafana makes the interval of rates four times that of scraping.
+		values := []string{"$__rate_interval", (4 * scrapeInterval).String(), "$__range", "5m"}
+		for _, variable := range dashboard.Templating.List {
+			if variable.Type == "constant" {
+				values = append(values, "$"+variable.Name, variable.Query)
+			}
+		}
+		for _, panel := range dashboard.Panels {
+			for _, target := range panel.Targets {
+				expressions[panel.Title+" "+target.RefID] = strings.NewReplacer(values...).Replace(target.Expr)
+			}
+		}
+	}
+	return expressions
+}
+
+// prometheus is one that runs on the cluster.
+type prometheus struct {
+	*cluster
+
+	namespace, name string
+}
+
+// prometheusImages are what the file that E2E_MONITORING names says.
+type prometheusImages struct{ Operator, ConfigReloader, Prometheus string }
+
+// installPrometheus installs the Prometheus Operator with its kinds, and Prometheuses that may scrape the
+// operator. All of it is removed at the end of the test.
+func installPrometheus(t *testing.T) []*prometheus {
+	t.Helper()
+	upstream := prometheusOperatorFolder(t)
+	definitions := filepath.Join(upstream, "example", "prometheus-operator-crd")
+	role := filepath.Join(upstream, "example", "rbac", "prometheus-operator", "prometheus-operator-cluster-role.yaml")
+	if err := kubectl(t.Context(), nil, "get", "crd", "prometheuses.monitoring.coreos.com"); err == nil {
+		t.Fatal("the cluster has a Prometheus Operator, or the rest of one, which this test would replace: " +
+			"remove its custom resource definitions, or skip this test")
+	}
+	ns := newNamespace(t)
+	manifest := prometheusManifest(t, ns.name)
+	steps := []struct {
+		input     []byte
+		arguments []string
+	}{
+		{nil, []string{"--server-side", "-f", definitions}},
+		{nil, []string{"-f", role}},
+		{manifest, []string{"-f", "-"}},
+	}
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("E2E_KEEP") != "" {
+			return
+		}
+		ctx := context.Background()
+		err := install(ctx, chart)
+		for _, step := range slices.Backward(steps) {
+			files := slices.DeleteFunc(slices.Clone(step.arguments), func(a string) bool { return a == "--server-side" })
+			err = errors.Join(err, kubectl(ctx, step.input, append([]string{"delete", "--ignore-not-found"}, files...)...))
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	for _, step := range steps {
+		if err := kubectl(t.Context(), step.input, append([]string{"apply"}, step.arguments...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := install(t.Context(), chart, "metrics.serviceMonitor.enabled=true",
+		"metrics.serviceMonitor.labels.release="+prometheusRelease, "metrics.serviceMonitor.interval="+scrapeInterval.String(),
+		"metrics.serviceMonitor.reader.name=prometheus", "metrics.serviceMonitor.reader.namespace="+ns.name); err != nil {
+		t.Fatal(err)
+	}
+	var all []*prometheus
+	for _, name := range slices.Sorted(maps.Keys(forms())) {
+		all = append(all, &prometheus{cluster: shared, namespace: ns.name, name: name})
+	}
+	return all
+}
+
+// prometheusOperatorFolder is where the go command keeps the source of the Prometheus Operator that
+// hack/cluster builds.
+func prometheusOperatorFolder(t *testing.T) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
+	cmd.Dir = repository + "/hack/cluster/modules/prometheus-operator"
+	var module struct{ Dir string }
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, &module)
+	}
+	if err != nil {
+		t.Fatalf("find the source of the Prometheus Operator: %v: %s", err, out)
+	}
+	return module.Dir
+}
+
+func prometheusManifest(t *testing.T, namespace string) []byte {
+	t.Helper()
+	file := filepath.Join(repository, os.Getenv("E2E_MONITORING"))
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("read the images of Prometheus from the file that E2E_MONITORING names, as make test-e2e does: %v", err)
+	}
+	var images prometheusImages
+	if err := yaml.UnmarshalStrict(text, &images); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	var manifest bytes.Buffer
+	if err := template.Must(template.ParseFiles("testdata/monitoring.yaml")).Execute(&manifest, struct {
+		prometheusImages
+		Namespace string
+		Forms     map[string]form
+	}{images, namespace, forms()}); err != nil {
+		t.Fatal(err)
+	}
+	return manifest.Bytes()
+}
+
+func kubectl(ctx context.Context, input []byte, arguments ...string) error {
+	cmd := exec.CommandContext(ctx, repository+"/.tools/bin/kubectl", arguments...)
+	cmd.Stdin = bytes.NewReader(input)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("kubectl %s: %w: %s", strings.Join(arguments, " "), err, out)
+	}
+	return nil
+}
+
+// get asks Prometheus' HTTP API, through the API server.
+func (p *prometheus) get(ctx context.Context, path string, parameters map[string]string, into any) error {
+	pod := "prometheus-" + p.name + "-0"
+	text, err := p.set.CoreV1().Pods(p.namespace).ProxyGet("http", pod, "9090", "/api/v1/"+path, parameters).DoRaw(ctx)
+	if err != nil {
+		return fmt.Errorf("ask %s for %s: %w: %s", pod, path, err, text)
+	}
+	answer := struct{ Data any }{into}
+	return json.Unmarshal(text, &answer)
+}
+
+// allUp returns an error unless Prometheus has these targets and no others, and has scraped each.
+func (p *prometheus) allUp(ctx context.Context, want []string) error {
+	var answer struct {
+		ActiveTargets []struct {
+			Labels            map[string]string
+			Health, LastError string
+		}
+	}
+	if err := p.get(ctx, "targets", map[string]string{"state": "active"}, &answer); err != nil {
+		return err
+	}
+	var got []string
+	for _, target := range answer.ActiveTargets {
+		component := target.Labels["component"]
+		if target.Labels["namespace"] == operatorNamespace {
+			component = "operator"
+		}
+		name := component + " " + target.Labels["pod"]
+		if target.Health != "up" {
+			return fmt.Errorf("target %s is %s: %s", name, target.Health, target.LastError)
+		}
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("the targets are %q, want %q", got, want)
+	}
+	return nil
+}
+
+// rulesAreInOrder returns an error unless Prometheus has evaluated a simulation's rules, has data of each that
+// records, and no alert.
+func (p *prometheus) rulesAreInOrder(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
+	var answer struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Type, Name, Query, Health, LastError, State string
+			}
+		}
+	}
+	if err := p.get(ctx, "rules", nil, &answer); err != nil {
+		return err
+	}
+	if len(answer.Groups) != 2 {
+		return fmt.Errorf("there are %d groups of rules, want those of %s", len(answer.Groups), sim.Name)
+	}
+	var errs []error
+	for _, group := range answer.Groups {
+		for _, rule := range group.Rules {
+			switch {
+			case rule.Health != "ok":
+				errs = append(errs, fmt.Errorf("rule %s is %s: %s", rule.Name, rule.Health, rule.LastError))
+			case rule.Type == "alerting" && rule.State != "inactive":
+				errs = append(errs, fmt.Errorf("alert %s is %s", rule.Name, rule.State))
+			case rule.Type == "recording":
+				errs = append(errs, p.hasData(ctx, rule.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// haveData returns an error for each expression, by its name, that gives none.
+func (p *prometheus) haveData(ctx context.Context, expressions map[string]string) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(expressions)) {
+		if err := p.hasData(ctx, expressions[name]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hasData returns an error unless an expression gives series, and none of them is not a number.
+func (p *prometheus) hasData(ctx context.Context, expression string) error {
+	all, err := p.query(ctx, expression)
+	switch {
+	case err != nil:
+		return err
+	case len(all) == 0:
+		return fmt.Errorf("no data of %s", expression)
+	}
+	for _, series := range all {
+		if series.Value[1] == "NaN" {
+			return fmt.Errorf("%v of %s is not a number", series.Metric, expression)
+		}
+	}
+	return nil
+}
+
+// series is one that an expression gives.
+type series struct {
+	Metric map[string]string
+	Value  [2]any // time, and the number as text; nothing when it is a histogram
+}
+
+func (p *prometheus) query(ctx context.Context, expression string) ([]series, error) {
+	var answer struct{ Result []series }
+	err := p.get(ctx, "query", map[string]string{"query": expression}, &answer)
+	return answer.Result, err
+}
+
+// checkForm fails the test unless histograms are kept in the form that is meant.
+func (p *prometheus) checkForm(t *testing.T) {
+	t.Helper()
+	form := forms()[p.name]
+	if err := p.hasData(t.Context(), form.histogram); err != nil {
+		t.Errorf("%s: %v", p.name, err)
+	}
+	if err := p.hasData(t.Context(), form.absent); err == nil {
+		t.Errorf("%s has data of %s", p.name, form.absent)
+	}
+}
+
+// checkAlerts fails the test for every alert that ever fired.
+func (p *prometheus) checkAlerts(t *testing.T) {
+	t.Helper()
+	fired, err := p.query(t.Context(), `present_over_time(ALERTS{alertstate="firing"}[1h])`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, alert := range fired {
+		t.Errorf("%s: an alert fired: %v", p.name, alert.Metric)
+	}
+}
