@@ -37,7 +37,7 @@ if [[ -z $mirror ]]; then
 fi
 proxy=""
 eval "$(apt-config shell proxy Acquire::http::Proxy)"
-echo "Making a Debian 13 in .tools/trixie, once: some minutes and 900 MB" >&2
+echo "Making a Debian 13 in .tools/trixie, once: some minutes and 700 MB" >&2
 for mounted in "$root/proc" "$root/sys"; do # rm must not enter them
   ! mountpoint -q "$mounted" || umount "$mounted"
 done
