@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
@@ -141,7 +142,28 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()),
 			strings.Join(slices.Sorted(maps.Keys(labels)), ", "), processes, f.GetHelp()))
 	}
+	lines = append(lines, operatorMetrics(t)...)
+	slices.Sort(lines)
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
+}
+
+// operatorMetrics are the lines of what the operator serves of every simulation, which has no series here.
+func operatorMetrics(t *testing.T) []string {
+	t.Helper()
+	descriptions := make(chan *prometheus.Desc, 100)
+	controllers.NewSimulationMetrics(nil, nil).Describe(descriptions)
+	close(descriptions)
+	description := regexp.MustCompile(`fqName: "(\w+)", help: "([^"]+)", .*variableLabels: {([^}]+)}`)
+	var lines []string
+	for d := range descriptions {
+		parts := description.FindStringSubmatch(d.String())
+		if parts == nil {
+			t.Fatalf("%s is not understood", d)
+		}
+		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
+		lines = append(lines, fmt.Sprintf("| `%s` | gauge | `%s` | operator | %s |\n", parts[1], strings.Join(labels, "`, `"), parts[2]))
+	}
+	return lines
 }
 
 // checkSection compares a part of a document, between comments that say so, with what it should be.
