@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/backoff"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -40,7 +40,8 @@ func (e finalError) Unwrap() error { return e.error }
 // the step does with a finalError.
 func (s *steps) take(ctx context.Context, partition int, what string, step func(context.Context) error) error {
 	failed := false
-	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
+	pause := backoff.Backoff{First: firstBackoff, Last: lastBackoff}
+	for {
 		err := s.attempt(ctx, partition, step)
 		switch {
 		case err == nil:
@@ -59,7 +60,7 @@ func (s *steps) take(ctx context.Context, partition int, what string, step func(
 			s.log.Warn("a step in the store failed and is tried until it succeeds",
 				"step", what, "partition", partition, "error", err)
 		}
-		if err := sleep(ctx, backoff/2+rand.N(backoff/2)); err != nil {
+		if err := pause.Wait(ctx, 0); err != nil {
 			return fmt.Errorf("%s in partition %d: %w", what, partition, err)
 		}
 	}
@@ -75,16 +76,4 @@ func (s *steps) attempt(ctx context.Context, partition int, step func(context.Co
 		return err
 	}
 	return s.store.WaitDurable(ctx, partition, mark)
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -81,13 +81,13 @@ func isRejection(err error) bool {
 	return ok && rejection.Permanent()
 }
 
-// retryAfter returns how long the failed party asked to be left alone, 0 if it did not.
+// retryAfter returns how long the failed party asked to be left alone, up to maxHint, 0 if it did not.
 func retryAfter(err error) time.Duration {
 	if hint, ok := errors.AsType[interface {
 		error
 		RetryAfter() time.Duration
 	}](err); ok {
-		return hint.RetryAfter()
+		return min(hint.RetryAfter(), maxHint)
 	}
 	return 0
 }

@@ -77,7 +77,7 @@ func (p *pipeline) processAll(ctx context.Context, deliveries []broker.Delivery)
 // process processes the message of a delivery until that succeeds or can never succeed, and then does
 // with the delivery what the settle policy says. When ctx ends before, it gives the delivery back.
 func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
-	var pause backoff
+	pause := newBackoff()
 	for ctx.Err() == nil {
 		done, failure := p.call(ctx, &d.Message)
 		switch decide(done.Outcome, failure) {
@@ -92,7 +92,7 @@ func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
 				return
 			}
 		case processAgain:
-			pause.wait(ctx, retryAfter(failure)) // the loop sees for itself whether ctx has ended
+			_ = pause.Wait(ctx, retryAfter(failure)) // the loop sees for itself whether ctx has ended
 		}
 	}
 	p.giveBack(ctx, d)
@@ -176,22 +176,22 @@ func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done
 // untilAnswered asks the store again and again until it answers, which store.ErrRolledBack is as well.
 // It returns another error only when ctx ended.
 func (p *pipeline) untilAnswered(ctx context.Context, ask func() error) error {
-	var pause backoff
+	pause := newBackoff()
 	for {
 		err := ask()
 		if err == nil || errors.Is(err, store.ErrRolledBack) {
 			return err
 		}
 		p.fail(ctx, Transient(StageStore, "", err))
-		if !pause.wait(ctx, retryAfter(err)) {
-			return ctx.Err()
+		if err := pause.Wait(ctx, retryAfter(err)); err != nil {
+			return err
 		}
 	}
 }
 
 // transfer settles a delivery by moving its message to another queue, and tries until that succeeds.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
-	var pause backoff
+	pause := newBackoff()
 	for {
 		err := move(ctx)
 		p.settled(ctx, d, err)
@@ -199,7 +199,7 @@ func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(c
 			p.flight.land(1)
 			return
 		}
-		if !pause.wait(ctx, retryAfter(err)) {
+		if pause.Wait(ctx, retryAfter(err)) != nil {
 			p.giveBack(ctx, d)
 			return
 		}

@@ -1,10 +1,10 @@
 package rabbitmq
 
 import (
-	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/backoff"
 )
 
 // The pauses between attempts double from minPause to maxPause. The first ones are short, because most
@@ -21,34 +21,12 @@ const (
 // errQueueGone is in the end of a session whose queue has been deleted.
 var errQueueGone = errors.New("the queue does not exist any more")
 
-// backoff paces attempts at the same thing. The zero value is that before the first failure.
-type backoff struct {
-	failures int
-}
+func newBackoff() backoff.Backoff { return backoff.Backoff{First: minPause, Last: maxPause} }
 
-// wait pauses after a failure, or until ctx ends.
-func (b *backoff) wait(ctx context.Context, failure error) {
-	pause := b.next()
+// leastPause is the shortest pause after a failure.
+func leastPause(failure error) time.Duration {
 	if errors.Is(failure, errQueueGone) {
-		pause = max(pause, gonePause)
+		return gonePause
 	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	return 0
 }
-
-// next returns the next pause, of which a random half is cut so that those who failed together do not
-// come back together.
-func (b *backoff) next() time.Duration {
-	pause := maxPause
-	if b.failures < 8 { // minPause << 8 exceeds maxPause
-		pause = min(minPause<<b.failures, maxPause)
-		b.failures++
-	}
-	return pause/2 + rand.N(pause/2)
-}
-
-func (b *backoff) reset() { b.failures = 0 }

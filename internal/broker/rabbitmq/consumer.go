@@ -53,19 +53,19 @@ func (c *consumer) run(ctx context.Context) {
 	defer stop()
 	defer c.broker.outages.Fine(c.part()) // nobody wants it any more
 
-	var pause backoff
+	pause := newBackoff()
 	for ctx.Err() == nil {
 		delivered, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if delivered > 0 {
-			pause.reset()
+			pause.Reset()
 		}
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			c.broker.outages.Fault(c.part(), err)
 		}
-		pause.wait(ctx, err)
+		_ = pause.Wait(ctx, leastPause(err)) // the loop sees for itself whether ctx has ended
 	}
 }
 

@@ -108,11 +108,11 @@ func (l *lane) putBack(messages []*outgoing) {
 
 // run publishes until ctx ends.
 func (l *lane) run(ctx context.Context) {
-	var pause backoff
+	pause := newBackoff()
 	for l.awaitWork(ctx) {
 		confirmed, err := l.session(ctx)
 		if confirmed > 0 {
-			pause.reset()
+			pause.Reset()
 		}
 		if ctx.Err() != nil {
 			return
@@ -120,7 +120,7 @@ func (l *lane) run(ctx context.Context) {
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			l.outages.Fault(l.part, err)
 		}
-		pause.wait(ctx, err)
+		_ = pause.Wait(ctx, leastPause(err)) // the loop sees for itself whether ctx has ended
 	}
 }
 

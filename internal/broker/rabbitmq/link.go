@@ -46,7 +46,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	defer l.release()
-	var pause backoff
+	pause := newBackoff()
 	for {
 		conn, err := l.attempt(ctx)
 		if err == nil {
@@ -56,7 +56,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 			return nil, ctx.Err()
 		}
 		l.outages.Fault(partConnection, err)
-		pause.wait(ctx, err)
+		_ = pause.Wait(ctx, leastPause(err)) // the loop sees for itself whether ctx has ended
 	}
 }
 
