@@ -26,6 +26,7 @@ const (
 	rabbitMQConf    = "/etc/rabbitmq"
 	cookieMount     = "/run/secrets/erlang"
 	keyRabbitMQConf = "rabbitmq.conf"
+	keyAdvancedConf = "advanced.config"
 
 	// rabbitMQUserName is the user of a managed RabbitMQ. It never changes, so that a new password takes the
 	// place of the old one.
@@ -61,6 +62,7 @@ func (b *builder) rabbitMQConfigMap() *corev1.ConfigMap {
 		ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ),
 		Data: map[string]string{
 			keyRabbitMQConf: b.rabbitMQConf(),
+			keyAdvancedConf: b.rabbitMQAdvancedConf(),
 			keyPlugins:      "[rabbitmq_prometheus].\n",
 		},
 	}
@@ -96,6 +98,18 @@ func (b *builder) rabbitMQConf() string {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// rabbitMQAdvancedConf has what rabbitmq.conf cannot have, since RabbitMQ before 3.13 refuses keys that it does
+// not know: a queue that was declared before all nodes had found each other grows, soon after, onto the others.
+// The interval is in milliseconds.
+func (b *builder) rabbitMQAdvancedConf() string {
+	return fmt.Sprintf(`[{rabbit, [
+  {quorum_membership_reconciliation_enabled, true},
+  {quorum_membership_reconciliation_target_group_size, %d},
+  {quorum_membership_reconciliation_interval, 60000}
+]}].
+`, *b.rabbitMQ.Replicas)
 }
 
 // rabbitMQNode is the host name of a pod.
@@ -220,6 +234,7 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
 		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // the extension is added
+		{Name: "RABBITMQ_ADVANCED_CONFIG_FILE", Value: rabbitMQConf + "/" + keyAdvancedConf},
 		{Name: "RABBITMQ_ENABLED_PLUGINS_FILE", Value: rabbitMQConf + "/" + keyPlugins},
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},
 		{Name: "RABBITMQ_LOG_BASE", Value: rabbitMQHome + "/log"},
@@ -239,7 +254,7 @@ func (b *builder) rabbitMQConfVolume() corev1.Volume {
 		DefaultMode: new(int32(secretMode)),
 		Sources: []corev1.VolumeProjection{
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
-				{Key: keyRabbitMQConf, Path: keyRabbitMQConf}, {Key: keyPlugins, Path: keyPlugins},
+				{Key: keyRabbitMQConf, Path: keyRabbitMQConf}, {Key: keyAdvancedConf, Path: keyAdvancedConf}, {Key: keyPlugins, Path: keyPlugins},
 			}}},
 			{Secret: &corev1.SecretProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{
 				{Key: keyDefinitions, Path: keyDefinitions},
