@@ -25,14 +25,19 @@ func chart(t *testing.T, values ...string) []*unstructured.Unstructured {
 
 func TestTheChartInstallsWhatTheKustomizationDoes(t *testing.T) {
 	t.Parallel()
-	for folder, values := range map[string][]string{
-		"default":    nil,
-		"namespaced": {"simulations.namespaces={" + system + "}"},
+	for folders, values := range map[string][]string{
+		"default":            nil,
+		"default prometheus": {"metrics.serviceMonitor.enabled=true"},
+		"namespaced":         {"simulations.namespaces={" + system + "}"},
 	} {
-		t.Run(folder, func(t *testing.T) {
+		t.Run(folders, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(common(t, kustomization(t, folder)), common(t, chart(t, values...))); diff != "" {
-				t.Errorf("the chart installs something else (-config/%s +chart):\n%s", folder, diff)
+			var objects []*unstructured.Unstructured
+			for folder := range strings.FieldsSeq(folders) {
+				objects = append(objects, kustomization(t, folder)...)
+			}
+			if diff := cmp.Diff(common(t, objects), common(t, chart(t, values...))); diff != "" {
+				t.Errorf("the chart installs something else (-config +chart):\n%s", diff)
 			}
 		})
 	}
