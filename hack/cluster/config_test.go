@@ -52,6 +52,41 @@ func TestConfigurationFilesAgreeWithTheLayout(t *testing.T) {
 	}
 }
 
+// images are those of what monitors a cluster.
+type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
+
+func TestConfigurationFilesNameTheImagesThatAreMade(t *testing.T) {
+	t.Parallel()
+	var values struct {
+		Simulations struct {
+			Images struct{ RabbitMQ, Redis, RedisExporter string }
+		}
+	}
+	read(t, "values-native.yaml", yamlUnmarshal, &values)
+	if got, want := values.Simulations.Images, (struct{ RabbitMQ, Redis, RedisExporter string }{serversImage, serversImage, exporterImage}); got != want {
+		t.Errorf("the values name %v, want %v", got, want)
+	}
+	var native, upstream images
+	read(t, "monitoring-native.yaml", yamlUnmarshal, &native)
+	read(t, "monitoring-kind.yaml", yamlUnmarshal, &upstream)
+	version := native.PrometheusVersion
+	if want := (images{prometheusOperatorImage, configReloaderImage, prometheusImage, version}); native != want {
+		t.Errorf("the local cluster's images are %v, want %v", native, want)
+	}
+	programs := monitoringPrograms()
+	versions, err := (&builder{source: "."}).versions(t.Context(), programs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (images{
+		"quay.io/prometheus-operator/prometheus-operator:" + versions[programs[0].path],
+		"quay.io/prometheus-operator/prometheus-config-reloader:" + versions[programs[1].path],
+		"quay.io/prometheus/prometheus:" + version, version,
+	}); upstream != want {
+		t.Errorf("upstream's images are %v, want those of the same versions: %v", upstream, want)
+	}
+}
+
 func yamlUnmarshal(text []byte, into any) error { return yaml.Unmarshal(text, into) }
 
 func read(t *testing.T, name string, unmarshal func([]byte, any) error, into any) {

@@ -121,9 +121,9 @@ func (c *nativeCluster) importImage(ctx context.Context, archive string) error {
 	return err
 }
 
-// programImage is an image of one static program.
+// programImage is an image of one static program, in /bin as in the programs' own images.
 func programImage(name, program string) oci.Image {
-	path := "usr/local/bin/" + filepath.Base(program)
+	path := "bin/" + filepath.Base(program)
 	return oci.Image{
 		Name: name, Architecture: runtime.GOARCH, Created: time.Unix(0, 0),
 		Config: oci.Config{Entrypoint: []string{"/" + path}},
@@ -148,48 +148,33 @@ func newDebian(ctx context.Context, l layout, s *steps) (*debian, error) {
 	})
 }
 
-// archive returns the archive of an image, which it makes unless there is one of the system as it is.
-func (d *debian) archive(name string, image func() (oci.Image, error)) (string, error) {
+// write writes the archive of an image and returns its path.
+func (d *debian) write(image oci.Image, name string) (string, error) {
 	archive := filepath.Join(d.layout.images, name+".tar")
-	system, err := os.Stat(filepath.Join(d.root, "complete"))
+	return archive, d.steps.do("making the image "+name, func() error { return image.WriteFile(archive) })
+}
+
+// servers makes the image with RabbitMQ and Redis.
+func (d *debian) servers() (archive string, err error) {
+	return d.write(serversImageOf(d.root), "debian-servers")
+}
+
+// program makes an image of one program, with the libraries that it is linked with.
+func (d *debian) program(ctx context.Context, image, name string) (archive string, err error) {
+	path := filepath.Join("usr", "bin", name)
+	linked, err := output(ctx, "chroot", d.root, "ldd", "/"+path)
 	if err != nil {
 		return "", err
 	}
-	if made, err := os.Stat(archive); err == nil && made.ModTime().After(system.ModTime()) {
-		return archive, nil
-	}
-	return archive, d.steps.do("making the image "+name, func() error {
-		image, err := image()
-		if err != nil {
-			return err
-		}
-		return image.WriteFile(archive)
-	})
-}
-
-// servers is the archive of the image with RabbitMQ and Redis.
-func (d *debian) servers() (string, error) {
-	return d.archive("debian-servers", func() (oci.Image, error) { return serversImageOf(d.root), nil })
-}
-
-// program is the archive of an image of one program, with the libraries that it is linked with.
-func (d *debian) program(ctx context.Context, image, name string) (string, error) {
-	return d.archive(name, func() (oci.Image, error) {
-		path := filepath.Join("usr", "bin", name)
-		linked, err := output(ctx, "chroot", d.root, "ldd", "/"+path)
-		if err != nil {
-			return oci.Image{}, err
-		}
-		i := programImage(image, filepath.Join(d.root, path))
-		i.Layers = append(i.Layers, func(f *oci.Files) {
-			for word := range strings.FieldsSeq(linked) {
-				if library, found := strings.CutPrefix(word, "/"); found {
-					f.Program(library, filepath.Join(d.root, library))
-				}
+	i := programImage(image, filepath.Join(d.root, path))
+	i.Layers = append(i.Layers, func(f *oci.Files) {
+		for word := range strings.FieldsSeq(linked) {
+			if library, found := strings.CutPrefix(word, "/"); found {
+				f.Program(library, filepath.Join(d.root, library))
 			}
-		})
-		return i, nil
+		}
 	})
+	return d.write(i, name)
 }
 
 // serversImageOf is an image of a Debian system, without what only people read or apt needs, and without

@@ -167,7 +167,7 @@ type prometheus struct {
 }
 
 // prometheusImages are what the file that E2E_MONITORING names says.
-type prometheusImages struct{ Operator, ConfigReloader, Prometheus string }
+type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
 // installPrometheus installs the Prometheus Operator with its kinds, and Prometheuses that may scrape the
 // operator. All of it is removed at the end of the test.
