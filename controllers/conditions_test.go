@@ -1,10 +1,14 @@
 package controllers
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
 // healthy are the findings of a simulation that runs.
@@ -100,5 +104,70 @@ func TestWhatWasNotCheckedKeepsItsCondition(t *testing.T) {
 	}
 	if len(have) != 10 {
 		t.Errorf("there are %d conditions, want those of before as well", len(have))
+	}
+}
+
+func TestTransitionsAreTold(t *testing.T) {
+	t.Parallel()
+	status := func(ready, objectives string, edit func(*v1alpha1.ParkingSimulationStatus)) *v1alpha1.ParkingSimulationStatus {
+		s := &v1alpha1.ParkingSimulationStatus{}
+		for _, c := range []struct{ kind, text string }{{v1alpha1.ConditionReady, ready}, {v1alpha1.ConditionObjectivesMet, objectives}} {
+			if value, reason, ok := strings.Cut(c.text, "/"); ok {
+				s.Conditions = append(s.Conditions, metav1.Condition{Type: c.kind, Status: metav1.ConditionStatus(value), Reason: reason, Message: "as " + reason})
+			}
+		}
+		if edit != nil {
+			edit(s)
+		}
+		return s
+	}
+	at := new(metav1.Now())
+	started := func(s *v1alpha1.ParkingSimulationStatus) { s.StartTime = at }
+	failed := func(s *v1alpha1.ParkingSimulationStatus) {
+		s.StartTime, s.CompletionTime, s.Verdict, s.Reasons = at, at, v1alpha1.VerdictFail, []string{"1 event was lost"}
+	}
+	const open, unmet = "Unknown/NotComplete", "False/NotMet"
+	tests := map[string]struct {
+		before, now *v1alpha1.ParkingSimulationStatus
+		want        []string
+	}{
+		"that it comes up is no news":         {status("", "", nil), status("False/Progressing", open, nil), nil},
+		"nothing has changed":                 {status("True/Running", unmet, started), status("True/Running", unmet, started), nil},
+		"a Secret is missing from the start":  {status("", "", nil), status("False/SecretNotFound", open, nil), []string{"Warning SecretNotFound: as SecretNotFound"}},
+		"what was missing is there":           {status("False/SecretNotFound", open, nil), status("False/Progressing", open, nil), []string{"Normal Progressing: as Progressing"}},
+		"it has started":                      {status("False/Progressing", open, nil), status("True/Running", open, started), []string{"Normal Started: Servers and processors are ready: the generators start", "Normal Running: as Running"}},
+		"a pod fails":                         {status("True/Running", open, started), status("False/PodsFailing", open, started), []string{"Warning PodsFailing: as PodsFailing"}},
+		"it can no longer pass":               {status("True/Running", open, started), status("True/Running", unmet, started), []string{"Warning ObjectivesNotMet: The verdict will be FAIL: as NotMet"}},
+		"it is complete, which is told once":  {status("True/Running", open, started), status("True/Complete", unmet, failed), []string{"Warning Complete: The verdict is FAIL; 1 event was lost"}},
+		"that it is complete is no news then": {status("True/Complete", unmet, failed), status("True/Complete", unmet, failed), nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, n := range transitions(tt.before, tt.now) {
+				got = append(got, n.kind+" "+n.reason+": "+n.text)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConditionsAreListedByImportance(t *testing.T) {
+	t.Parallel()
+	have := []metav1.Condition{}
+	setConditions(&have, conditionsOf(healthy()), 1)
+	f := healthy()
+	f.broker = found(stalled, reasonSecretMissing, "")
+	setConditions(&have, conditionsOf(f), 2)
+	var got []string
+	for _, c := range have {
+		got = append(got, c.Type)
+	}
+	want := slices.DeleteFunc(conditionTypes(), func(kind string) bool { return kind == v1alpha1.ConditionReconciling })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -92,51 +92,6 @@ func TestARestartedOperatorWritesNothing(t *testing.T) {
 			t.Errorf("it wrote %s", write)
 		}
 	}
-}
-
-func TestWhatIsEditedOrDeletedByHandIsHealed(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	sim := c.Simulate("drift", nil)
-	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	d := &appsv1.Deployment{}
-	c.Exists(d, "drift-entry")
-	c.Edit(d, func() {
-		*d.Spec.Replicas = 7
-		d.Spec.Template.Spec.Containers[0].Args = append(d.Spec.Template.Spec.Containers[0].Args, "--evil")
-	})
-	c.Eventually("the Deployment to be healed", func() error {
-		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
-			return err
-		}
-		if *d.Spec.Replicas != 1 || slices.Contains(d.Spec.Template.Spec.Containers[0].Args, "--evil") {
-			return fmt.Errorf("it has %d replicas, args %q", *d.Spec.Replicas, d.Spec.Template.Spec.Containers[0].Args)
-		}
-		return nil
-	})
-	policy := &networkingv1.NetworkPolicy{}
-	c.Exists(policy, "drift-deny")
-	c.Edit(policy, func() { policy.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} })
-	c.Eventually("the NetworkPolicy to be healed", func() error {
-		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
-			return err
-		}
-		if len(policy.Spec.Ingress) > 0 {
-			return errors.New("it lets everything in")
-		}
-		return nil
-	})
-	service := &corev1.Service{}
-	c.Exists(service, "drift-redis")
-	uid := service.UID
-	c.Delete(service, "drift-redis")
-	c.Eventually("the Service to come back", func() error {
-		err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(service), service)
-		if err == nil && service.UID == uid {
-			return errors.New("it is still the old one")
-		}
-		return err
-	})
 }
 
 func TestAnObjectOfSomebodyElseIsNotTakenOver(t *testing.T) {
@@ -269,6 +224,22 @@ func TestADurationRunsToCompletion(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
 	if sim.Status.Verdict != v1alpha1.VerdictPass || sim.Status.CompletionTime == nil || sim.Status.Ledger == nil || sim.Status.Ledger.Lost == nil {
 		t.Errorf("the status is %+v, want PASS with a final ledger", sim.Status)
+	}
+	c.Tells(sim, "Complete", "The verdict is PASS")
+	list := &corev1.EventList{}
+	if err := c.Client.List(t.Context(), list, client.InNamespace(c.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for i := range list.Items {
+		told = append(told, list.Items[i].Reason)
+		if list.Items[i].Series != nil {
+			t.Errorf("%s was told more than once", list.Items[i].Reason)
+		}
+	}
+	slices.Sort(told)
+	if diff := cmp.Diff([]string{"Complete", "Running", "Started"}, told); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
 

@@ -19,8 +19,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// definition defines a kind of others, of which anything goes.
+// definition defines a kind of others, of which anything goes. The API server keeps another account of who owns the
+// fields of a kind without any schema; so as the real kinds do, this one says that a PrometheusRule has groups.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
+	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
+	spec := anything
+	spec.Properties = map[string]apiextensionsv1.JSONSchemaProps{
+		"groups": {Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &anything}},
+	}
 	plural := strings.ToLower(kind.Kind) + "s"
 	return &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
@@ -31,7 +37,7 @@ func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDef
 				Name: kind.Version, Served: true, Storage: true,
 				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
 				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
-					Type: "object", XPreserveUnknownFields: new(true),
+					Type: "object", XPreserveUnknownFields: new(true), Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": spec},
 				}},
 			}},
 		},

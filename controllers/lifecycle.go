@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -190,7 +189,6 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	}
 	start := metav1.NewTime(s.now.Truncate(time.Second))
 	s.sim.Status.StartTime = &start
-	r.event(s, corev1.EventTypeNormal, "Started", "Start", "Servers and processors are ready: the generators start")
 	s.wakeAfter(0) // the plan gets the start once it is written down
 	return nil
 }

@@ -129,7 +129,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if sim.DeletionTimestamp != nil {
 		return r.finalize(ctx, s)
 	}
-	defer func() { err = errors.Join(err, r.patchStatus(ctx, s)) }()
+	defer func() {
+		if err = errors.Join(err, r.patchStatus(ctx, s)); err == nil {
+			result.RequeueAfter = s.wake
+		}
+	}()
 	for _, step := range r.phases() {
 		if err := step(ctx, s); errors.Is(err, errHalt) {
 			return reconcile.Result{}, nil
@@ -138,7 +142,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 			return reconcile.Result{}, err
 		}
 	}
-	return reconcile.Result{RequeueAfter: s.wake}, nil
+	return reconcile.Result{}, nil
 }
 
 // validate refuses a spec that the schema lets pass, but that makes no sense.

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -31,11 +30,6 @@ func (r *Reconciler) conclude(s *scope, latest *reading) {
 	status.Latency = latencyStatus(latest.rest)
 	s.findings.complete = true
 	r.ledgers.forget(s.key)
-	kind := corev1.EventTypeNormal
-	if verdict.Outcome != ledger.Pass {
-		kind = corev1.EventTypeWarning
-	}
-	r.event(s, kind, "Complete", "Complete", "The verdict is %s. %s", verdict.Outcome, strings.Join(status.Reasons, "; "))
 }
 
 // judge comes to the verdict, and says what could not be checked.

@@ -96,6 +96,8 @@ func (w workload) lacksPods() bool { return w.current && w.pods < w.wanted }
 // judge returns what is to be said of a workload under the given name.
 func (w workload) judge(name string) finding {
 	switch {
+	case w.wanted == 0:
+		return found(good, reasonReady, "%s: no pods are to run", name)
 	case w.isReady():
 		return found(good, reasonReady, "%s: %d of %d pods are ready", name, w.ready, w.wanted)
 	case strings.Contains(w.failure, overQuota):

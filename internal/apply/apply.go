@@ -14,12 +14,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
@@ -87,11 +89,34 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 	if err != nil || result == Unchanged {
 		return result, err
 	}
-	if err := a.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(wish),
-		client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+	err = a.send(ctx, wish)
+	if live != nil && apierrors.IsInvalid(err) {
+		err = a.replace(ctx, wish)
+	}
+	if err != nil {
 		return "", fmt.Errorf("apply %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
 	}
 	return result, nil
+}
+
+func (a *Applier) send(ctx context.Context, wish *unstructured.Unstructured) error {
+	return a.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(wish), client.FieldOwner(FieldManager), client.ForceOwnership)
+}
+
+// replace takes out of lists what others have added to them, beside which the wish is not valid: such as a second port
+// of the same name. Then it applies the wish.
+func (a *Applier) replace(ctx context.Context, wish *unstructured.Unstructured) error {
+	content := maps.Clone(wish.Object)
+	delete(content, "metadata")
+	patch, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	// A merge patch knows no elements of lists.
+	if err := a.writer.Patch(ctx, wish.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager)); err != nil {
+		return err
+	}
+	return a.send(ctx, wish)
 }
 
 // find looks for an object that the cache does not hold: because it does not exist, because the cache is
