@@ -31,6 +31,9 @@ func cgroupHierarchies() ([]string, error) {
 			roots = append(roots, path)
 		}
 	}
+	if len(roots) == 0 {
+		return nil, errors.New("none is mounted")
+	}
 	return roots, nil
 }
 

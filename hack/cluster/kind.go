@@ -29,10 +29,13 @@ func (k *kindCluster) up(ctx context.Context) error {
 	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
 		return err
 	}
-	if err := k.steps.do("creating the kind cluster", func() error {
-		return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
-	}); err != nil {
-		return err
+	// Whether there is a cluster already, its kubeconfig tells.
+	if k.kind(ctx, "export", "kubeconfig", "--kubeconfig", k.layout.kubeconfig()) != nil {
+		if err := k.steps.do("creating the kind cluster", func() error {
+			return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
+		}); err != nil {
+			return err
+		}
 	}
 	if err := equip(k.layout, "kind"); err != nil {
 		return err

@@ -36,6 +36,12 @@ type nodeProcess struct {
 }
 
 func (c *nativeCluster) up(ctx context.Context) error {
+	// Before the minutes of building.
+	if _, running := c.node(); !running {
+		if err := c.checkMachine(ctx); err != nil {
+			return err
+		}
+	}
 	if err := installPackages(ctx, c.layout.source(), "nftables"); err != nil {
 		return err
 	}
@@ -54,6 +60,23 @@ func (c *nativeCluster) up(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("The cluster is up after %.0f s: export KUBECONFIG=%s\n", c.steps.total().Seconds(), c.layout.kubeconfig())
+	return nil
+}
+
+// nodeNamespaces are those that a node has for itself.
+const nodeNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+
+// checkMachine returns an error that names what the machine lacks for a node.
+func (c *nativeCluster) checkMachine(ctx context.Context) error {
+	const remedy = "in a container, run it privileged; or use CLUSTER=existing with the cluster that KUBECONFIG names"
+	isolated := exec.CommandContext(ctx, "mount", "--make-rprivate", "/")
+	isolated.SysProcAttr = &syscall.SysProcAttr{Cloneflags: nodeNamespaces}
+	if _, err := outputOf(isolated); err != nil {
+		return fmt.Errorf("a node needs mount, PID and network namespaces of its own, and they cannot be made here (%s): %w", remedy, err)
+	}
+	if err := makeCgroups(c.layout.cgroup()); err != nil {
+		return fmt.Errorf("a node needs control groups below %s, and they cannot be made here (%s): %w", cgroupRoot, remedy, err)
+	}
 	return nil
 }
 
@@ -123,7 +146,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	cmd.ExtraFiles = []*os.File{socket} // apiListener
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Cloneflags: nodeNamespaces,
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start a process in namespaces of its own: %w", err)
