@@ -122,6 +122,7 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	input := resources.Input{
 		Simulation: s.sim, Images: r.options.Images, Credentials: s.credentials,
 		StartTime: s.sim.Status.StartTime, Complete: r.generatorsAreDone(s), Served: s.served.input(),
+		Forming:       s.isForming(),
 		ClusterDomain: r.options.ClusterDomain, OperatorNamespace: r.options.OperatorNamespace,
 	}
 	if s.sim.Spec.RabbitMQ.ClusterRef != nil {
@@ -156,6 +157,17 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 		s.workloads[w.component] = w
 	}
 	return nil
+}
+
+// isForming reports whether the nodes of a managed RabbitMQ are coming up for the first time.
+func (s *scope) isForming() bool {
+	managed := s.sim.Spec.RabbitMQ.ManagedOrDefault()
+	if managed == nil || *managed.Replicas == 1 || s.sim.Status.StartTime != nil {
+		return false
+	}
+	nodes := workload{wanted: *managed.Replicas}
+	nodes.observe(asAny(s.live[childKey{"StatefulSet", resources.Name(s.sim, resources.ComponentRabbitMQ)}]))
+	return !nodes.isReady()
 }
 
 // creationFailure is why pods of a StatefulSet could not be created, such as a quota. Its status does not

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -85,6 +86,17 @@ func TestConditions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestWarningsAreNotedBesideReadiness(t *testing.T) {
+	t.Parallel()
+	f := healthy()
+	f.warnings = []string{"90 % of 500 exits a second leave", "processor.replicas is 0"}
+	ready := meta.FindStatusCondition(conditionsOf(f), v1alpha1.ConditionReady)
+	const want = "Generators and processors run; note: 90 % of 500 exits a second leave; processor.replicas is 0"
+	if ready.Status != metav1.ConditionTrue || ready.Message != want {
+		t.Errorf("Ready is %s: %s\nwant True: %s", ready.Status, ready.Message, want)
 	}
 }
 

@@ -232,15 +232,71 @@ func TestADurationRunsToCompletion(t *testing.T) {
 	}
 	var told []string
 	for i := range list.Items {
-		told = append(told, list.Items[i].Reason)
-		if list.Items[i].Series != nil {
-			t.Errorf("%s was told more than once", list.Items[i].Reason)
+		if e := &list.Items[i]; e.InvolvedObject.Name == sim.Name {
+			told = append(told, e.Reason)
+			if e.Series != nil {
+				t.Errorf("%s was told more than once", e.Reason)
+			}
 		}
 	}
 	slices.Sort(told)
 	if diff := cmp.Diff([]string{"Complete", "Running", "Started"}, told); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
+}
+
+func TestNobodyConnectsToNodesThatHaveYetToFindEachOther(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.Simulate("nodes", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+	})
+	c.Exists(&appsv1.Deployment{}, "nodes-processor") // the last of its workloads
+	c.Settle("nodes-rabbitmq")
+	c.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
+	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Progressing")
+	for _, name := range []string{"nodes-entry", "nodes-exit", "nodes-processor"} {
+		if err := c.hasReplicas(name, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	c.Settle()
+	c.Eventually("the processors to be wanted", func() error { return c.hasReplicas("nodes-processor", 2) })
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	if err := c.hasReplicas("nodes-entry", 1); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACompletionWaitsForTheQueues(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.backends.queue(5)
+	sim := c.Simulate("draining", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration = &metav1.Duration{Duration: time.Second}
+		s.Processor.Replicas = new(int32(0))
+		s.SummaryAPI.URL = "https://visits.example"
+		s.Exit.Rate, s.Exit.MatchPercent = new(int32(900)), new(int32(90))
+		s.Monitoring = v1alpha1.MonitoringSpec{
+			ServiceMonitors: v1alpha1.MonitoringDisabled, Rules: v1alpha1.MonitoringDisabled, Dashboards: v1alpha1.MonitoringDisabled,
+		}
+	})
+	c.Expect(sim, "SummaryAPIReady", metav1.ConditionTrue, "External")
+	c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Disabled")
+	c.Settle()
+	ready := c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	if !strings.Contains(ready.Message, "raise entry.rate, or lower exit.rate or exit.matchPercent") {
+		t.Errorf("the message is %q, want that more leave than enter", ready.Message)
+	}
+	c.Eventually("the generators to go", func() error { return c.hasReplicas("draining-exit", 0) })
+	c.Settle()
+	draining := c.Expect(sim, "Complete", metav1.ConditionFalse, "Draining")
+	if !strings.Contains(draining.Message, "spec.processor.replicas is 0") {
+		t.Errorf("the message is %q, want why nobody empties the queues", draining.Message)
+	}
+	c.backends.queue(0)
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 }
 
 func TestDeadLettersAreToldWhileASimulationRuns(t *testing.T) {

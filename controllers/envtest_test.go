@@ -146,12 +146,20 @@ type fakeBackends struct {
 	fault   error
 	deleted []string
 	dead    []broker.ReasonCount
+	queued  int64
 }
 
 func (f *fakeBackends) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = err
+}
+
+// queue has so many messages wait.
+func (f *fakeBackends) queue(messages int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queued = messages
 }
 
 // kill has messages dead-lettered.
@@ -191,6 +199,9 @@ type fakeQueues struct {
 }
 
 func (q fakeQueues) Depths(context.Context) (depths broker.Depths, err error) {
+	q.f.mu.Lock()
+	depths.Ready = q.f.queued
+	q.f.mu.Unlock()
 	for _, letters := range q.f.deadLetters() {
 		depths.Dead += letters.Count
 	}

@@ -56,7 +56,6 @@ const (
 	reasonSuspended       = "Suspended"
 	reasonComplete        = "Complete"
 	reasonProgressing     = "Progressing"
-	reasonStarting        = "Starting"
 	reasonInvalidSpec     = "InvalidSpec"
 	reasonNameTaken       = "NameTaken"
 	reasonRejected        = "Rejected"

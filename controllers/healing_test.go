@@ -74,6 +74,14 @@ func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
 			}
 		}
 		c.isAgain(child)
+		if child.GetKind() == "NetworkPolicy" {
+			for _, rules := range []string{"/spec/ingress", "/spec/egress"} {
+				if !c.spoil(child, leaf{path: rules, value: []any{}}) {
+					t.Errorf("%s of %s cannot be edited", rules, child.what)
+				}
+				c.isAgain(child)
+			}
+		}
 		// Without its label it is in no cache.
 		c.spoil(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}})
 		c.isAgain(child)
@@ -264,7 +272,7 @@ func TestPasswordsOfManagedServersAreRotated(t *testing.T) {
 			// isNew says whether the cookie that RabbitMQ's nodes share is to be another one, too.
 			isNew bool
 		}{
-			{"without its password", func() { c.Edit(secret, func() { delete(secret.Data, "password") }) }, false},
+			{"with an empty password", func() { c.Edit(secret, func() { secret.Data["password"] = nil }) }, false},
 			{"deleted", func() { c.Delete(secret, name) }, true},
 		} {
 			password, cookie, before := string(secret.Data["password"]), string(secret.Data["erlang-cookie"]), set.Spec.Template.Annotations[configHash]

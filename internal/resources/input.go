@@ -54,6 +54,9 @@ type Input struct {
 	// StartTime is the origin of the schedules. Without it the plan is suspended: servers and processors
 	// come up first.
 	StartTime *metav1.Time
+	// Forming says that the nodes of a managed RabbitMQ have yet to find each other. Nobody may connect before they
+	// have: a queue keeps the members that it was declared with.
+	Forming bool
 	// Complete stops the generators for good.
 	Complete bool
 	Served   Served

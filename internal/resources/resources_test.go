@@ -361,6 +361,7 @@ func TestEditsThatRollPods(t *testing.T) {
 	}{
 		"an edit of rates rolls none":                     {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
 		"suspending rolls none":                           {base + ", suspend: true", nil, nil},
+		"the end of forming a cluster rolls none":         {base, func(in *resources.Input) { in.Forming = true }, nil},
 		"the start rolls none":                            {base, func(in *resources.Input) { in.StartTime = nil }, nil},
 		"scaling rolls none":                              {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
 		"monitoring that appears rolls none":              {base, func(in *resources.Input) { in.Served = resources.Served{} }, nil},

@@ -52,7 +52,7 @@ func (b *builder) exitDeployment() (client.Object, error) {
 // rate.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
-	if b.sim.Spec.Suspend || b.Complete {
+	if b.sim.Spec.Suspend || b.Complete || b.Forming {
 		replicas = 0
 	}
 	template := b.template(pod{
@@ -69,6 +69,10 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 // complete.
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
+	replicas := *spec.Replicas
+	if b.Forming {
+		replicas = 0
+	}
 	container := b.followerContainer([]string{"process"}, spec.Resources)
 	volumes := b.followerVolumes()
 	endpoint := b.summaryEndpoint()
@@ -82,7 +86,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 		// All else of the plan is followed.
 		config: []any{b.plan.Processor.Concurrency, endpoint},
 	})
-	return b.deployment(ComponentProcessor, *spec.Replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
+	return b.deployment(ComponentProcessor, replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
 	})
 }

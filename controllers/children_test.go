@@ -1,0 +1,69 @@
+package controllers
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/apply"
+)
+
+func TestWhatTheAPIServerRefusesIsTold(t *testing.T) {
+	t.Parallel()
+	deployments := schema.GroupResource{Group: "apps", Resource: "deployments"}
+	invalid := field.ErrorList{field.Invalid(field.NewPath("spec", "template"), 99999, "must be between 1 and 65535")}
+	gone := apierrors.NewNotFound(schema.GroupResource{}, "")
+	gone.ErrStatus.Message = "the server could not find the requested resource"
+	tests := map[string]struct {
+		kind    string
+		err     error
+		state   state
+		reason  string
+		message []string
+		wake    time.Duration
+	}{
+		"a name that somebody else has": {
+			"Secret", &apply.NameTakenError{Kind: "Secret"}, stalled, reasonNameTaken, []string{"delete or rename it"}, 0,
+		},
+		"an object that is not valid": {
+			"Deployment", apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, "sim-entry", invalid),
+			stalled, reasonRejected, []string{"Deployment sim-entry", "spec.template", "must be between 1 and 65535", "undo the edit"}, 0,
+		},
+		"a quota": {
+			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("exceeded quota: small")),
+			progressing, reasonQuota, []string{"exceeded quota: small", "raise the quota"}, 0,
+		},
+		"a right that is missing": {
+			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("no RBAC policy matched")),
+			stalled, reasonForbidden, []string{"no RBAC policy matched", "let the operator's role allow it"}, 0,
+		},
+		"an API server that is overloaded": {
+			"Deployment", apierrors.NewTooManyRequests("slow down", 1), progressing, reasonApplyFailed, []string{"slow down", "it is tried again"}, 0,
+		},
+		"a kind of others that has just gone": {"ServiceMonitor", gone, unchecked, "", nil, 5 * time.Second},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScope(&v1alpha1.ParkingSimulation{}, time.Now())
+			err := (&Reconciler{}).refused(s, childKey{tt.kind, "sim-entry"}, tt.err)
+			if f := s.findings.objects; f.state != tt.state || f.reason != tt.reason || s.wake != tt.wake {
+				t.Errorf("it is %v/%s, and looked at again in %v, want %v/%s in %v", f.state, f.reason, s.wake, tt.state, tt.reason, tt.wake)
+			}
+			if (err != nil) != (tt.reason != "") {
+				t.Errorf("the error is %v", err)
+			}
+			for _, want := range tt.message {
+				if !strings.Contains(s.findings.objects.message, want) {
+					t.Errorf("the message is %q, want it to contain %q", s.findings.objects.message, want)
+				}
+			}
+		})
+	}
+}
