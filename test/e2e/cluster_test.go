@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,8 @@ const (
 	release    = "parking-operator"
 	// operatorNamespace enforces the restricted Pod Security Standard, as the simulations' namespaces do.
 	operatorNamespace = "parking-operator-system"
+	// namespacePrefix begins the names of the tests' namespaces.
+	namespacePrefix = "e2e-"
 )
 
 // cluster is what every test works with.
@@ -57,7 +60,13 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests and uninstalls it.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	var err error
+	tools, err := filepath.Abs(repository + "/.tools/bin") // helm, and the local cluster's kubectl
+	if err != nil {
+		return 1, err
+	}
+	if err := os.Setenv("PATH", tools+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
+		return 1, err
+	}
 	if shared, err = connect(); err != nil {
 		return 1, err
 	}
@@ -76,7 +85,26 @@ func runTests(m *testing.M) (int, error) {
 	if os.Getenv("E2E_KEEP") != "" {
 		return code, nil
 	}
-	return code, uninstall(ctx)
+	return code, errors.Join(shared.awaitNoSimulation(ctx), uninstall(ctx))
+}
+
+// awaitNoSimulation waits until the operator has let go every simulation, those of failed tests as well: without
+// it, their namespaces would stay.
+func (c *cluster) awaitNoSimulation(ctx context.Context) error {
+	const timeout, interval = 3 * time.Minute, time.Second
+	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
+		var sims v1alpha1.ParkingSimulationList
+		if err := c.List(ctx, &sims); err != nil {
+			return err
+		}
+		sims.Items = slices.DeleteFunc(sims.Items, func(sim v1alpha1.ParkingSimulation) bool { return !strings.HasPrefix(sim.Namespace, namespacePrefix) })
+		if len(sims.Items) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s/%s is left", sims.Items[0].Namespace, sims.Items[0].Name)
+		}
+	}
 }
 
 // checkOperator returns an error if an operator restarted, or if there was a warning about one.
@@ -155,7 +183,7 @@ func uninstall(ctx context.Context) error {
 }
 
 func helm(ctx context.Context, arguments ...string) error {
-	cmd := exec.CommandContext(ctx, repository+"/.tools/bin/helm", arguments...)
+	cmd := exec.CommandContext(ctx, "helm", arguments...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("helm %s: %w\n%s", strings.Join(arguments, " "), err, out)

@@ -18,58 +18,80 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// killed is what the operator says while a process that a test killed is not back.
-var killed = warning{"PodsFailing", "exit code 137"}
+// killed is what the operator says while a process that a test killed is not back. The kubelet waits before it
+// starts one that ended for the second time.
+var (
+	killed            = warning{"PodsFailing", "exit code 137"}
+	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
+	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
+)
 
 // faults are the two ways in which a pod ends without a word: its object is deleted by force, and its
 // process is killed.
 var faults = []struct {
 	name string
-	kill func(*namespace, corev1.Pod)
+	kill func(*namespace, ...corev1.Pod)
 }{
 	{"deleted by force", (*namespace).deleteByForce},
 	{"killed", (*namespace).killProcess},
 }
 
 func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
-	ns := newNamespace(t)
-	ns.expected = []warning{killed}
-	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
-		sim.Spec.Exit.MatchPercent = new(int32(80))
-	})
-	ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
-	for _, component := range []resources.Component{
-		resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor,
-		resources.ComponentSummaries, resources.ComponentRedis, resources.ComponentRabbitMQ,
-	} {
-		for _, fault := range faults {
-			t.Run(fmt.Sprintf("%s %s", component, fault.name), func(t *testing.T) {
-				ns := ns.in(t)
-				before := ns.allPods()
-				fault.kill(ns, ns.pods(sim, component)[0])
-				ns.untilWorking(sim, len(before))
+	t.Parallel()
+	for _, fault := range faults {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			ns := newNamespace(t)
+			ns.expected = []warning{killed, redisKilledTwice, brokerKilledTwice}
+			sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+				sim.Spec.Exit.MatchPercent = new(int32(80))
+				shareNode(sim)
 			})
-		}
+			ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+			for _, components := range [][]resources.Component{
+				{resources.ComponentEntry}, {resources.ComponentExit}, {resources.ComponentProcessor},
+				{resources.ComponentSummaries}, {resources.ComponentRedis}, {resources.ComponentRabbitMQ},
+				{resources.ComponentRedis, resources.ComponentRabbitMQ},
+			} {
+				t.Run(fmt.Sprint(components), func(t *testing.T) {
+					ns := ns.in(t)
+					before := ns.incarnations()
+					count := len(ns.allPods())
+					var victims []corev1.Pod
+					for _, component := range components {
+						victims = append(victims, ns.pods(sim, component)[0])
+					}
+					fault.kill(ns, victims...)
+					ns.untilWorking(sim, count)
+					ns.checkSameBut(victims, before)
+				})
+			}
+			ns.finish(sim)
+			ns.remove(sim)
+		})
 	}
-	ns.finish(sim)
-	ns.remove(sim)
 }
 
 func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{killed}
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Exit.MatchPercent = new(int32(80))
 		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+		shareNode(sim)
 	})
 	ns.untilCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
 	for _, fault := range faults {
 		t.Run("the leader of a queue is "+fault.name, func(t *testing.T) {
 			ns := ns.in(t)
-			before := ns.allPods()
-			fault.kill(ns, ns.untilQueuesAreWhole(sim, 3))
-			ns.untilWorking(sim, len(before))
+			before := ns.incarnations()
+			leader := ns.untilQueuesAreWhole(sim, 3)
+			count := len(ns.allPods())
+			fault.kill(ns, leader)
+			ns.untilWorking(sim, count)
 			ns.untilQueuesAreWhole(sim, 3)
+			ns.checkSameBut([]corev1.Pod{leader}, before)
 		})
 	}
 	ns.finish(sim)
@@ -120,24 +142,31 @@ func podOfNode(pods []corev1.Pod, node string) corev1.Pod {
 	return corev1.Pod{}
 }
 
-// deleteByForce makes the API server forget a pod at once.
-func (ns *namespace) deleteByForce(pod corev1.Pod) {
+// deleteByForce makes the API server forget pods at once.
+func (ns *namespace) deleteByForce(pods ...corev1.Pod) {
 	ns.t.Helper()
-	if err := ns.Delete(ns.t.Context(), &pod, client.GracePeriodSeconds(0)); err != nil {
-		ns.t.Fatal(err)
+	for _, pod := range pods {
+		if err := ns.Delete(ns.t.Context(), &pod, client.GracePeriodSeconds(0)); err != nil {
+			ns.t.Fatal(err)
+		}
 	}
-	ns.untilGone(pod, func(now corev1.Pod) bool { return now.UID == pod.UID })
+	for _, pod := range pods {
+		ns.untilGone(pod, func(now corev1.Pod) bool { return now.UID == pod.UID })
+	}
 }
 
-// killProcess sends SIGKILL to the first process of a pod's first container.
-func (ns *namespace) killProcess(pod corev1.Pod) {
+// killProcess sends SIGKILL to the first process of the first container of pods.
+func (ns *namespace) killProcess(pods ...corev1.Pod) {
 	ns.t.Helper()
-	container := firstContainer(pod)
-	_, id, _ := strings.Cut(container.ContainerID, "://")
-	onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id)
-	ns.untilGone(pod, func(now corev1.Pod) bool {
-		return now.UID == pod.UID && firstContainer(now).RestartCount == container.RestartCount
-	})
+	for _, pod := range pods {
+		_, id, _ := strings.Cut(firstContainer(pod).ContainerID, "://")
+		onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id)
+	}
+	for _, pod := range pods {
+		ns.untilGone(pod, func(now corev1.Pod) bool {
+			return now.UID == pod.UID && firstContainer(now).RestartCount == firstContainer(pod).RestartCount
+		})
+	}
 }
 
 // firstContainer returns the status of the first container that a pod specifies. Statuses come in another
@@ -163,20 +192,51 @@ func (ns *namespace) untilGone(pod corev1.Pod, is func(corev1.Pod) bool) {
 	})
 }
 
-// untilWorking waits until so many pods are ready, and more events were processed since.
+// untilWorking waits until so many pods are ready, and then until entries are recorded, exits matched and
+// summaries stored.
 func (ns *namespace) untilWorking(sim *v1alpha1.ParkingSimulation, pods int) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d pods are ready", pods), 2*time.Minute, func() error {
 		return allReady(ns.allPods(), pods)
 	})
 	ns.untilCondition(sim, v1alpha1.ConditionReady, time.Minute)
-	before := ns.processed(sim)
-	ns.eventually("more events are processed", time.Minute, func() error {
-		if now := ns.processed(sim); now <= before {
-			return fmt.Errorf("%d were, and %d before", now, before)
+	var before []float64
+	ns.eventually("entries are recorded, exits matched, summaries stored", time.Minute, func() error {
+		now, err := ns.effects(sim)
+		if err != nil {
+			return err
+		}
+		if before == nil {
+			before = now
+		}
+		for i := range now {
+			if now[i] <= before[i] {
+				return fmt.Errorf("there are %v now, and were %v", now, before)
+			}
 		}
 		return nil
 	})
+}
+
+// effects counts the entries recorded, exits matched and summaries stored by the processes that run now.
+func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error) {
+	ns.t.Helper()
+	var counts []float64
+	for _, counter := range []struct {
+		component     resources.Component
+		metric, value string
+	}{
+		{resources.ComponentProcessor, "parking_events_processed_total", "recorded"},
+		{resources.ComponentProcessor, "parking_events_processed_total", "matched"},
+		{resources.ComponentSummaries, "parking_summaries_stored_total", ""},
+	} {
+		count, err := ns.metric(sim, counter.component, counter.metric, counter.value)
+		if err != nil {
+			return nil, err
+		}
+		counts = append(counts, count)
+	}
+	return counts, nil
 }
 
 // finish gives a simulation some more seconds to run, and then waits for its verdict.

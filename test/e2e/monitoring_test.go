@@ -261,7 +261,7 @@ func prometheusManifest(t *testing.T, namespace string) []byte {
 }
 
 func kubectl(ctx context.Context, input []byte, arguments ...string) error {
-	cmd := exec.CommandContext(ctx, repository+"/.tools/bin/kubectl", arguments...)
+	cmd := exec.CommandContext(ctx, "kubectl", arguments...)
 	cmd.Stdin = bytes.NewReader(input)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("kubectl %s: %w: %s", strings.Join(arguments, " "), err, out)

@@ -5,64 +5,122 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestUpgradeAndUninstallLeaveRunningSimulationsAlone(t *testing.T) {
-	previous := previousChart(t)
+// TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning is not parallel to others: the operator is theirs as
+// well, and its times are told.
+func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
+	previous, previousTag := previousChart(t), os.Getenv("E2E_PREVIOUS_TAG")
+	var previousImage []string
+	if previousTag != "" {
+		previousImage = []string{"image.tag=" + previousTag}
+	}
 	t.Cleanup(func() { // for whatever test comes next
 		if err := install(context.Background(), chart); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := install(t.Context(), previous); err != nil {
+	if err := install(t.Context(), previous, previousImage...); err != nil {
 		t.Fatal(err)
 	}
 	ns := newNamespace(t)
-	sim := ns.applySample("minimal.yaml", nil)
+	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Exit.MatchPercent = new(int32(80))
+	})
 	ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	pods := len(ns.allPods())
 	before := ns.incarnations()
 
-	// The annotation makes sure that there is another operator, even if the charts are the same.
-	if err := install(t.Context(), chart, "podAnnotations.upgraded=now"); err != nil {
-		t.Fatal(err)
-	}
-	ns.untilFollowed(sim, "the upgrade")
-	ns.checkSame(before)
+	t.Run("a new chart restarts no pod", func(t *testing.T) {
+		ns := ns.in(t)
+		// The annotation makes sure that there is another operator, even if the charts are the same.
+		if err := install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
+			t.Fatal(err)
+		}
+		ns.untilFollowed(sim, time.Minute)
+		ns.checkSame(before)
+	})
 
-	if err := uninstall(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, fault := range faults {
+		t.Run("the operator is "+fault.name, func(t *testing.T) {
+			ns := ns.in(t)
+			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
+			fault.kill(operator, operator.allPods()...)
+			ns.untilFollowed(sim, time.Minute)
+			ns.checkSame(before)
+		})
 	}
-	ns.get(sim) // fails unless it is there
-	ns.checkSame(before)
-	if err := install(t.Context(), chart); err != nil {
-		t.Fatal(err)
-	}
-	ns.untilFollowed(sim, "the installation")
-	ns.checkSame(before)
+
+	t.Run("a new image replaces pods without a loss", func(t *testing.T) {
+		ns := ns.in(t)
+		if err := install(t.Context(), chart); err != nil {
+			t.Fatal(err)
+		}
+		ns.eventually("no pod has the image of before", 2*time.Minute, func() error {
+			for _, pod := range ns.allPods() {
+				if image := pod.Spec.Containers[0].Image; previousTag != "" && strings.HasSuffix(image, ":"+previousTag) {
+					return fmt.Errorf("%s has %s", pod.Name, image)
+				}
+			}
+			return nil
+		})
+		ns.untilWorking(sim, pods)
+		before = ns.incarnations()
+	})
+
+	t.Run("a new rate reaches the generators within 5 s without a restart", func(t *testing.T) {
+		ns := ns.in(t)
+		ns.untilFollowed(sim, 5*time.Second)
+		ns.checkSame(before)
+	})
+
+	t.Run("uninstalling the operator leaves the simulation", func(t *testing.T) {
+		ns := ns.in(t)
+		if err := uninstall(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ns.untilWorking(sim, pods) // its condition is the last one that was written
+		ns.checkSame(before)
+		if err := install(t.Context(), chart); err != nil {
+			t.Fatal(err)
+		}
+		ns.untilFollowed(sim, time.Minute)
+		ns.checkSame(before)
+	})
+	ns.finish(sim)
 	ns.remove(sim)
 }
 
-// untilFollowed waits until the operator that runs now has read the ledger of a simulation.
-func (ns *namespace) untilFollowed(sim *v1alpha1.ParkingSimulation, since string) {
+// untilFollowed edits the rate of entries and waits until the generator is asked for it, which takes an
+// operator.
+func (ns *namespace) untilFollowed(sim *v1alpha1.ParkingSimulation, timeout time.Duration) {
 	ns.t.Helper()
-	start := time.Now()
-	ns.eventually("the ledger is read after "+since, time.Minute, func() error {
-		if read := ns.get(sim).Status.Ledger; read == nil || !read.ObservedTime.After(start) {
-			return errors.New("it was not")
-		}
-		return nil
+	var rate int32
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
+		rate = *spec.Entry.Rate + 1
+		spec.Entry.Rate = &rate
 	})
-	ns.untilCondition(sim, v1alpha1.ConditionReady, time.Minute)
+	ns.eventually(fmt.Sprintf("the entry generator is asked for %d events a second", rate), timeout, func() error {
+		now, err := ns.metric(sim, resources.ComponentEntry, "parking_generator_target_rate", "")
+		if err == nil && now != float64(rate) {
+			err = fmt.Errorf("it is asked for %g", now)
+		}
+		return err
+	})
 }
 
 // checkSame fails the test if a pod was replaced, or a container restarted.
@@ -70,6 +128,18 @@ func (ns *namespace) checkSame(before map[string]string) {
 	ns.t.Helper()
 	if diff := cmp.Diff(before, ns.incarnations()); diff != "" {
 		ns.t.Errorf("pods were replaced or restarted (-before +after):\n%s", diff)
+	}
+}
+
+// checkSameBut is checkSame of all pods but some, and those that took their place.
+func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
+	ns.t.Helper()
+	now := ns.incarnations()
+	for name, was := range before {
+		pod, _, _ := strings.Cut(name, "/")
+		if now[name] != was && !slices.ContainsFunc(some, func(p corev1.Pod) bool { return p.Name == pod }) {
+			ns.t.Errorf("%s was %s, and now is %q", name, was, now[name])
+		}
 	}
 }
 
