@@ -24,6 +24,8 @@ var (
 	killed            = warning{"PodsFailing", "exit code 137"}
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
+	// hookCutShort is what a node does before its end when its pod is deleted by force.
+	hookCutShort = warning{"FailedPreStopHook", "PreStopHook failed"}
 )
 
 // faults are the two ways in which a pod ends without a word: its object is deleted by force, and its
@@ -75,7 +77,7 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	ns.expected = []warning{killed}
+	ns.expected = []warning{killed, hookCutShort}
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Exit.MatchPercent = new(int32(80))
 		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
