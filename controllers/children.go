@@ -143,7 +143,7 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
-		w.observe(asAny(s.live[key]))
+		w.observe(s.live[key])
 		for _, pod := range s.podsOf(w.component) {
 			if w.failure == "" {
 				w.failure = s.lastingFailure(pod)
@@ -166,7 +166,7 @@ func (s *scope) isForming() bool {
 		return false
 	}
 	nodes := workload{wanted: *managed.Replicas}
-	nodes.observe(asAny(s.live[childKey{"StatefulSet", resources.Name(s.sim, resources.ComponentRabbitMQ)}]))
+	nodes.observe(s.live[childKey{"StatefulSet", resources.Name(s.sim, resources.ComponentRabbitMQ)}])
 	return !nodes.isReady()
 }
 
@@ -193,14 +193,6 @@ func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.
 		}
 	}
 	return failure, nil
-}
-
-// asAny keeps an interface that holds nothing from looking like one that holds something.
-func asAny(o client.Object) any {
-	if o == nil {
-		return nil
-	}
-	return o
 }
 
 // applyChildren brings the built objects into the cluster. An object that cannot be applied does not keep

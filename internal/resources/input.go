@@ -45,9 +45,6 @@ type Input struct {
 	Simulation  *v1alpha1.ParkingSimulation
 	Images      Images
 	Credentials Credentials
-	// BrokerSecret names the Secret with the Service Binding keys of RabbitMQ, in the simulation's
-	// namespace. "" means the one that BrokerSecretName returns.
-	BrokerSecret string
 	// BrokerAddress is the content of the Secret of a RabbitmqCluster, of which the simulation gets a copy
 	// because pods cannot mount Secrets of other namespaces. It is empty for every other kind of broker.
 	BrokerAddress map[string][]byte
@@ -111,9 +108,6 @@ func newBuilder(in Input) (*builder, error) {
 	}
 	if in.ClusterDomain == "" {
 		in.ClusterDomain = "cluster.local"
-	}
-	if in.BrokerSecret == "" {
-		in.BrokerSecret = BrokerSecretName(sim)
 	}
 	b := &builder{
 		Input: in, sim: sim, plan: p,

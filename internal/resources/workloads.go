@@ -142,7 +142,7 @@ func (b *builder) followerVolumes() []corev1.Volume {
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: PlanName(b.sim)},
 		}}},
-		secretVolume("rabbitmq", b.BrokerSecret, keysIf(b.rabbitMQ != nil, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
+		secretVolume("rabbitmq", BrokerSecretName(b.sim), keysIf(b.rabbitMQ != nil, keyType, keyHost, keyPort, keyUsername, keyPassword)...),
 		secretVolume("redis", StoreSecretName(b.sim), keysIf(b.redis != nil, keyType, keyHost, keyPort, keyPassword)...),
 	}
 }
