@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
@@ -86,6 +87,7 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 		Name: "lot", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 	}})
 	c := server.Client
+	checkDrawn(t, c)
 	for name, in := range simulations(t) {
 		objects := build(t, in)
 		for _, object := range objects {
@@ -101,6 +103,21 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
 				t.Errorf("%s: a pod of %s: %v", name, workload, err)
+			}
+		}
+	}
+}
+
+// checkDrawn checks that the server takes what any valid specs build.
+func checkDrawn(t *testing.T, c client.Client) {
+	t.Helper()
+	const specs = 15
+	for i := range specs {
+		in := input(t, "drawn", "")
+		in.Simulation.Spec = rapid.Custom(drawSpec).Example(i)
+		for _, object := range build(t, in) {
+			if err := dryRun(t.Context(), c, &unstructured.Unstructured{Object: asMap(t, object)}); err != nil {
+				t.Errorf("drawn spec %d: %v", i, err)
 			}
 		}
 	}
