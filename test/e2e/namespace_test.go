@@ -284,6 +284,9 @@ var alwaysExpected = []warning{
 	// A pod comes before the volume that is made for its claim.
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
+	{"FailedMount", "PVC is not bound"},
+	// The API server has yet to see that a pod, which the kubelet asks for, was bound to its node.
+	{"FailedMount", "no relationship found between node"},
 	// Several controllers write to a new claim; whichever loses tries again.
 	{"FailedUpdate", "the object has been modified"},
 	{"ProvisioningFailed", "the object has been modified"},
