@@ -1,10 +1,10 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,9 +23,9 @@ var (
 	errUnanswered = errors.New("the server left the command unanswered")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines, those of the same step in one command. It never waits for company: a call
-// goes at once when fewer than maxPipelines are on the wire; those that come meanwhile go together in the
-// next.
+// batcher sends the calls of concurrent callers in shared pipelines, those of the same step in one command.
+// It never waits for company: a call goes at once when fewer than maxPipelines are on the wire; those that
+// come meanwhile go together in the next.
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
@@ -108,6 +108,9 @@ func (b *batcher) send() {
 			b.abort(s.batch)
 			return
 		}
+		if s.batch = slices.DeleteFunc(s.batch, (*call).dropped); len(s.batch) == 0 {
+			continue
+		}
 		b.metrics.observePipeline(len(s.batch))
 		slices.SortStableFunc(s.batch, func(c, d *call) int { return c.step.order - d.step.order })
 		s.execute(s.batch, false)
@@ -118,6 +121,7 @@ func (b *batcher) send() {
 		for _, c := range s.batch {
 			c.finish()
 		}
+		s.forget()
 	}
 }
 
@@ -160,7 +164,7 @@ type sender struct {
 // bundle is the calls of one step in a pipeline, which one command takes.
 type bundle struct {
 	calls []*call
-	cmd   *goredis.SliceCmd
+	cmd   *goredis.StringSliceCmd
 }
 
 // execute sends the calls in one pipeline, with their scripts or with the hashes of these, and gives each its reply
@@ -175,7 +179,7 @@ func (s *sender) execute(calls []*call, bySource bool) {
 		}
 		start := len(s.line)
 		s.line = calls[0].step.appendCommand(s.line, calls[:n], bySource)
-		cmd := goredis.NewSliceCmd(s.stopped, s.line[start:]...)
+		cmd := goredis.NewStringSliceCmd(s.stopped, s.line[start:len(s.line):len(s.line)]...)
 		s.bundles = append(s.bundles, bundle{calls: calls[:n], cmd: cmd})
 		_ = pipeline.Process(s.stopped, cmd) // only queues the command: never an error
 		calls = calls[n:]
@@ -186,10 +190,17 @@ func (s *sender) execute(calls []*call, bySource bool) {
 	for _, u := range s.bundles {
 		u.answer(err)
 	}
-	if s.bundles[0].calls[0].err == nil {
+	if slices.ContainsFunc(s.bundles, func(u bundle) bool { return u.calls[0].err == nil }) {
 		s.answered()
 	}
-	clear(s.bundles) // so that idleness keeps nothing alive
+}
+
+// forget lets go of what was sent, so that idleness keeps nothing alive.
+func (s *sender) forget() {
+	clear(s.batch)
+	clear(s.again)
+	clear(s.bundles)
+	clear(s.line)
 }
 
 // answer gives each call its reply or error; pipeline is the error of the whole pipeline, which the client does not
@@ -197,7 +208,9 @@ func (s *sender) execute(calls []*call, bySource bool) {
 func (u *bundle) answer(pipeline error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {
-		err = cmp.Or(pipeline, errUnanswered)
+		if err = errUnanswered; pipeline != nil {
+			err = pipeline
+		}
 	}
 	for i, c := range u.calls {
 		if c.err = err; err == nil {
@@ -207,16 +220,26 @@ func (u *bundle) answer(pipeline error) {
 }
 
 // answer takes what the script replied to this call.
-func (c *call) answer(reply any) {
-	switch reply := reply.(type) {
-	case string:
-		c.reply = reply
-	case error:
-		c.err = reply
-	default:
+func (c *call) answer(reply string) {
+	failure, failed := strings.CutPrefix(reply, "!")
+	switch {
+	case failed:
+		c.err = stepError(failure)
+	case reply == "":
 		c.err = errUnanswered
+	default:
+		c.reply = reply
 	}
 }
+
+// stepError is the server's error in one of several steps.
+type stepError string
+
+// Error returns what the server said.
+func (e stepError) Error() string { return string(e) }
+
+// RedisError marks it as the server's.
+func (stepError) RedisError() {}
 
 // unknownScripts appends to again the calls that failed because the server does not know their script, after a
 // restart or SCRIPT FLUSH. Sent with it they cannot fail for that again.
@@ -227,6 +250,15 @@ func unknownScripts(batch, again []*call) []*call {
 		}
 	}
 	return again
+}
+
+// dropped ends a call whose caller has left, and reports whether it did.
+func (c *call) dropped() bool {
+	if c.state.Load() != stateAbandoned {
+		return false
+	}
+	c.end()
+	return true
 }
 
 // finish hands the call back to its caller, or to its pool when the caller has left.

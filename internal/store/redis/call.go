@@ -59,7 +59,7 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	return line
 }
 
-// call is one execution of a step.
+// call is what one caller asks of a step.
 type call struct {
 	step *step
 	// fields are the keys and arguments, next the one to be filled next; text is their memory.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -552,6 +553,125 @@ func TestFailedStepHarmsNoOther(t *testing.T) {
 	}
 }
 
+// TestEachCallerGetsItsOwnAnswer mixes callers of several steps and partitions in pipelines that the server executes
+// in part only.
+func TestEachCallerGetsItsOwnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name          string
+		spoil, repair func(context.Context, *goredis.Client) error
+		// cause is in the errors of those who write, if any fail.
+		cause string
+	}{
+		{
+			name:   "it has forgotten the scripts",
+			spoil:  func(ctx context.Context, c *goredis.Client) error { return c.ScriptFlush(ctx).Err() },
+			repair: func(context.Context, *goredis.Client) error { return nil },
+		},
+		{
+			name: "its memory is full", cause: "OOM",
+			spoil:  func(ctx context.Context, c *goredis.Client) error { return c.ConfigSet(ctx, "maxmemory", "1").Err() },
+			repair: func(ctx context.Context, c *goredis.Client) error { return c.ConfigSet(ctx, "maxmemory", "0").Err() },
+		},
+		{
+			name: "it is a replica", cause: "READONLY",
+			spoil:  func(ctx context.Context, c *goredis.Client) error { return c.ReplicaOf(ctx, "127.0.0.1", "1").Err() },
+			repair: func(ctx context.Context, c *goredis.Client) error { return c.ReplicaOf(ctx, "NO", "ONE").Err() },
+		},
+		{
+			name: "it lacks replicas", cause: "NOREPLICAS",
+			spoil: func(ctx context.Context, c *goredis.Client) error {
+				return c.ConfigSet(ctx, "min-replicas-to-write", "1").Err()
+			},
+			repair: func(ctx context.Context, c *goredis.Client) error {
+				return c.ConfigSet(ctx, "min-replicas-to-write", "0").Err()
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.NewRedis(t, servers.RedisOptions{})
+			s := open(t, server.URI(), "mixed", 2)
+			admin := client(t, server.URI())
+			mixed := newMixedCallers(t, s)
+			noError(t, test.spoil(t.Context(), admin))
+			for i, err := range together(t, server, s, mixed.callers, mixed.call) {
+				switch {
+				case test.cause == "" || !mixed.writes(i):
+					noError(t, err)
+				case err == nil || !strings.Contains(err.Error(), test.cause):
+					t.Errorf("caller %d: %v; want %s", i, err, test.cause)
+				}
+			}
+			noError(t, test.repair(t.Context(), admin))
+			if test.cause != "" {
+				noError(t, errors.Join(together(t, server, s, mixed.callers, mixed.call)...))
+			}
+			mixed.check()
+		})
+	}
+}
+
+// mixedCallers are, in turns, one who records an entry, one who asks again for the summary of a matched exit, which
+// writes nothing, and in another partition one whose exit ends a visit.
+type mixedCallers struct {
+	t       *testing.T
+	store   *Store
+	callers int
+}
+
+func newMixedCallers(t *testing.T, s *Store) *mixedCallers {
+	t.Helper()
+	m := &mixedCallers{t: t, store: s, callers: 300}
+	for i := range int64(m.callers) {
+		var err error
+		switch i % 3 {
+		case 1:
+			record(t, s, i, store.ResultRecorded)
+			_, err = s.RecordExit(t.Context(), exitStep(i))
+		case 2:
+			entry := entryStep(i)
+			entry.Partition = 1
+			_, err = s.RecordEntry(t.Context(), entry)
+		}
+		noError(t, err)
+	}
+	return m
+}
+
+// writes reports whether the caller changes the store.
+func (m *mixedCallers) writes(caller int) bool { return caller%3 != 1 }
+
+// call returns an error too when the result is not the caller's.
+func (m *mixedCallers) call(i int64) error {
+	exit := exitStep(i)
+	want := store.ResultPending
+	switch i % 3 {
+	case 0:
+		result, err := m.store.RecordEntry(m.t.Context(), entryStep(i))
+		if err == nil && result != store.ResultRecorded {
+			return fmt.Errorf("the entry %d is %s", i, result)
+		}
+		return err
+	case 2:
+		exit.Partition, want = 1, store.ResultMatched
+	}
+	got, err := m.store.RecordExit(m.t.Context(), exit)
+	if err == nil && (got.Result != want || got.Summary.Plate != exit.Plate || got.Summary.ID != exit.Origin.ID) {
+		return fmt.Errorf("the exit %d of %s is %s with the summary of %s", i, exit.Plate, got.Result, got.Summary.Plate)
+	}
+	return err
+}
+
+// check expects that everything took effect once.
+func (m *mixedCallers) check() {
+	m.t.Helper()
+	counts, each := countsOf(m.t, m.store), int64(m.callers/3)
+	if counts.EntriesRecorded != 3*each || counts.Matched != 2*each || counts.DuplicatesSuppressed != 0 {
+		m.t.Errorf("the ledger has %+v; want %d entries and %d matched exits", counts, 3*each, 2*each)
+	}
+}
+
 // together holds the server until callers have gathered, and returns their errors.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
@@ -577,7 +697,7 @@ func together(t *testing.T, server *servers.Redis, s *Store, callers int, call f
 func pipelines(t *testing.T, s *Store) uint64 {
 	t.Helper()
 	var m dto.Metric
-	noError(t, s.batchers[0].metrics.commands.Write(&m))
+	noError(t, s.batchers[0].metrics.calls.Write(&m))
 	return m.GetHistogram().GetSampleCount()
 }
 

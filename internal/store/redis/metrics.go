@@ -10,7 +10,7 @@ import (
 
 // metrics observes the traffic with the server.
 type metrics struct {
-	commands     prometheus.Histogram
+	calls        prometheus.Histogram
 	roundTrip    prometheus.Histogram
 	scriptLoads  prometheus.Counter
 	observations prometheus.Counter
@@ -21,7 +21,7 @@ type metrics struct {
 // newMetrics registers the metrics with r, which may be nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		commands: prometheus.NewHistogram(prometheus.HistogramOpts{
+		calls: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: shared.Namespace,
 			Name:      "store_pipeline_commands",
 			Help:      "Steps that were sent to the store in one pipeline.",
@@ -37,13 +37,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	return m, shared.Register(r, "store", m.commands, m.roundTrip, m.scriptLoads, m.observations, m.restarts, m.losses)
+	return m, shared.Register(r, "store", m.calls, m.roundTrip, m.scriptLoads, m.observations, m.restarts, m.losses)
 }
 
 func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: shared.Namespace, Name: name, Help: help})
 }
 
-func (m *metrics) observePipeline(commands int)        { m.commands.Observe(float64(commands)) }
+func (m *metrics) observePipeline(calls int)           { m.calls.Observe(float64(calls)) }
 func (m *metrics) observeRoundTrip(took time.Duration) { m.roundTrip.Observe(took.Seconds()) }
 func (m *metrics) countScriptLoads(n int)              { m.scriptLoads.Add(float64(n)) }

@@ -31,10 +31,10 @@ func newScripts() (*scripts, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the script %s: %w", name, err)
 		}
-		*into = constants() + string(source)
+		*into = string(source)
 	}
-	for _, hot := range []*string{&s.entry, &s.exit, &s.settle, &s.deadLetter} {
-		*hot = each + *hot
+	for _, script := range []*string{&s.entry, &s.exit, &s.settle, &s.deadLetter} {
+		*script = constants() + each + *script
 	}
 	s.confirm, s.claim = goredis.NewScript(confirm), goredis.NewScript(claim)
 	s.release, s.starved = goredis.NewScript(release), goredis.NewScript(starved)
@@ -42,7 +42,7 @@ func newScripts() (*scripts, error) {
 	return &s, nil
 }
 
-// constants is the line of Lua that precedes every script: what they share with Go.
+// constants is the line of Lua that precedes every hot script: what they share with Go.
 func constants() string {
 	return fmt.Sprintf("local deduplicate, stranger_ttl, dead_letter_ttl = %t, %d, %d\n",
 		deduplicate, int64(store.StrangerTTL.Seconds()), int64(store.DeadLetterTTL.Seconds()))

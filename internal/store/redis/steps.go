@@ -122,8 +122,12 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	c := p.settle.begin()
 	c.key(keyOutbox, "")
 	c.string(exitID)
-	if _, err := s.batcher(p).do(ctx, c); err != nil {
+	reply, err := s.batcher(p).do(ctx, c)
+	if err != nil {
 		return s.fault(ctx, partSteps, doing, err)
+	}
+	if reply != "settled" && reply != duplicate {
+		return unexpected(doing, reply)
 	}
 	return nil
 }
@@ -137,11 +141,18 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	}
 	c := p.deadLetter.begin()
 	c.key(keyDeadLetter, key)
-	if _, err := s.batcher(p).do(ctx, c); err != nil {
+	reply, err := s.batcher(p).do(ctx, c)
+	if err != nil {
 		return s.fault(ctx, partSteps, doing, err)
+	}
+	if reply != "counted" && reply != duplicate {
+		return unexpected(doing, reply)
 	}
 	return nil
 }
+
+// duplicate is the reply to a step that was taken before.
+const duplicate = string(store.ResultDuplicate)
 
 // unexpected says that a script answered what it never should: another program's, or another version's.
 func unexpected(doing, reply string) error {

@@ -1,5 +1,5 @@
 // Package redis keeps the state of a simulation in Redis or Valkey, from version 7.0 on: one server, or a
-// cluster. Each step is one Lua script on keys of one hash tag; concurrent steps share pipelines.
+// cluster. Lua scripts take the steps on keys of one hash tag; concurrent steps share executions and pipelines.
 package redis
 
 import (

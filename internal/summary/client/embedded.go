@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
@@ -17,8 +18,8 @@ const (
 	// embeddedInFlight is how many requests are under way at a time unless told otherwise: while one is
 	// being committed the next is on its way.
 	embeddedInFlight = 2
-	// linger is how long a sender waits for more summaries when some gathered before it: they come faster than requests
-	// are served then, and a request with its commit costs far more than a summary.
+	// linger is how long a sender waits for more company where it has some while another request is under way:
+	// summaries come faster than requests are served then, and a request with its commit costs far more than a summary.
 	linger = 5 * time.Millisecond
 	// maxBatch bounds the summaries in one request.
 	maxBatch = 256
@@ -41,6 +42,8 @@ type Embedded struct {
 	senders  sync.WaitGroup
 	// gathering is held by the one sender that takes items out of the queue.
 	gathering sync.Mutex
+	// underWay is the number of senders that wait for the API.
+	underWay atomic.Int32
 }
 
 // item is a summary on its way.
@@ -104,7 +107,10 @@ func (c *Embedded) Close() error {
 // send is one of the senders.
 func (c *Embedded) send() {
 	for c.stopping.Err() == nil {
-		c.post(c.gather())
+		batch := c.gather()
+		c.underWay.Add(1)
+		c.post(batch)
+		c.underWay.Add(-1)
 	}
 }
 
@@ -119,7 +125,7 @@ func (c *Embedded) gather() []*item {
 	case <-c.stopping.Done():
 		return nil
 	}
-	if waiting := len(c.queue); 0 < waiting && waiting < maxBatch-1 {
+	if waiting := len(c.queue); 0 < waiting && waiting < maxBatch-1 && c.underWay.Load() > 0 {
 		select {
 		case <-time.After(linger):
 		case <-c.stopping.Done():

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -175,6 +176,52 @@ func TestPostsThatGatherShareARequest(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int{4}, sizes); diff != "" {
 		t.Errorf("sizes of the requests (-want +got):\n%s", diff)
+	}
+}
+
+func TestSenderWaitsForCompanyOnlyWhereThatPays(t *testing.T) {
+	t.Parallel()
+	const late = linger / 2 // when one more post comes
+	tests := []struct {
+		name     string
+		waiting  int
+		underWay int32
+		closed   bool
+		want     int
+		after    time.Duration
+	}{
+		{name: "a lone post goes at once beside another request", waiting: 1, underWay: 1, want: 1},
+		{name: "posts that come together go at once while the API has nothing else to do", waiting: 3, want: 3},
+		{name: "posts that gathered during a request wait for more", waiting: 3, underWay: 1, want: 4, after: linger},
+		{name: "a full request goes at once", waiting: maxBatch, underWay: 1, want: maxBatch},
+		{name: "nobody waits when the client is closed", waiting: 3, underWay: 1, closed: true, after: late},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := &Embedded{queue: make(chan *item, maxBatch)}
+				c.stopping, c.stop = context.WithCancel(t.Context())
+				defer c.stop()
+				c.underWay.Store(tt.underWay)
+				for range tt.waiting {
+					c.queue <- &item{ctx: t.Context()}
+				}
+				time.AfterFunc(late, func() {
+					if tt.closed {
+						c.stop()
+						return
+					}
+					c.queue <- &item{ctx: t.Context()}
+				})
+				start := time.Now()
+				batch := c.gather()
+				if took := time.Since(start); len(batch) != tt.want || took != tt.after {
+					t.Errorf("a request of %d summaries after %v; want %d after %v", len(batch), took, tt.want, tt.after)
+				}
+				time.Sleep(linger) // until the late post has come
+			})
+		})
 	}
 }
 

@@ -11,4 +11,4 @@ local function deadletter(k)
   return 'counted'
 end
 
-return each(deadletter, 1, 0)
+return each(deadletter, 1)

@@ -5,19 +5,28 @@
 
 local counts = {}
 
--- Counts in the ledger, once all steps are taken.
+-- Counts in the ledger, once all steps are taken. Where the server takes no writes, it refused those of the steps
+-- before; nothing is counted then.
 local function count(counter)
   counts[counter] = (counts[counter] or 0) + 1
 end
 
--- Takes each step, of a number of keys and arguments: take is called with the positions in KEYS and ARGV before
--- the step's own. Returns their replies in order, for a step that failed its error; the others are not harmed.
-local function each(take, keys, args)
+-- Takes each step, of a number of keys: take is called with the positions in KEYS and ARGV before the step's own.
+-- Returns their replies in order, texts all of them: that of a step that failed is '!' and its error, lest the
+-- others be harmed. A replica takes none of them: its refusal is the error of the whole, so that the client looks
+-- for the primary.
+local function each(take, keys)
+  local steps = (#KEYS - 1) / keys
+  local args = #ARGV / steps
   local replies = {}
-  for i = 0, (#KEYS - 1) / keys - 1 do
+  for i = 0, steps - 1 do
     local taken, reply = pcall(take, 1 + i * keys, i * args)
-    if not taken and type(reply) ~= 'table' then
-      reply = redis.error_reply(reply)
+    if not taken then
+      reply = type(reply) == 'table' and reply.err or tostring(reply)
+      if string.find(reply, '^READONLY') then
+        return redis.error_reply(reply)
+      end
+      reply = '!' .. reply
     end
     replies[i + 1] = reply
   end

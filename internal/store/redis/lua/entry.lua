@@ -31,4 +31,4 @@ local function record(k, a)
   return 'recorded'
 end
 
-return each(record, 2, 3)
+return each(record, 2)

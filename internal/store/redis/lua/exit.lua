@@ -67,4 +67,4 @@ local function match(k, a)
   return 'matched ' .. row
 end
 
-return each(match, 4, 6)
+return each(match, 4)

@@ -12,4 +12,4 @@ local function settle(k, a)
   return 'settled'
 end
 
-return each(settle, 1, 1)
+return each(settle, 1)
