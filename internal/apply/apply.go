@@ -15,6 +15,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"unicode"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -100,7 +102,25 @@ func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Resul
 }
 
 func (a *Applier) send(ctx context.Context, wish *unstructured.Unstructured) error {
-	return a.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(wish), client.FieldOwner(FieldManager), client.ForceOwnership)
+	text, err := json.Marshal(wish.Object)
+	if err != nil {
+		return err
+	}
+	patch := client.RawPatch(types.ApplyPatchType, spellOut(text))
+	return a.writer.Patch(ctx, wish.DeepCopy(), patch, client.FieldOwner(FieldManager), client.ForceOwnership)
+}
+
+// spellOut escapes the characters of a JSON text that must not stand in YAML, as which the API server reads it.
+func spellOut(text []byte) []byte {
+	spelled := make([]byte, 0, len(text))
+	for _, c := range string(text) {
+		if '~' < c && c <= 0xffff && !unicode.IsPrint(c) {
+			spelled = fmt.Appendf(spelled, `\u%04x`, c)
+		} else {
+			spelled = utf8.AppendRune(spelled, c)
+		}
+	}
+	return spelled
 }
 
 // replace takes out of lists what others have added to them, beside which the wish is not valid: such as a second port

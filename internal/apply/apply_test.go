@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,9 +28,9 @@ func newServer() *server {
 	return &server{WithWatch: fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithReturnManagedFields().Build()}
 }
 
-func (s *server) Apply(ctx context.Context, o runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+func (s *server) Patch(ctx context.Context, o client.Object, patch client.Patch, options ...client.PatchOption) error {
 	s.writes++
-	return s.WithWatch.Apply(ctx, o, options...)
+	return s.WithWatch.Patch(ctx, o, patch, options...)
 }
 
 func (s *server) applier() *apply.Applier { return apply.New(s, s, clientgoscheme.Scheme) }

@@ -1,13 +1,11 @@
 package resources_test
 
 import (
-	"context"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"pgregory.net/rapid"
@@ -87,11 +85,12 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 		Name: "lot", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 	}})
 	c := server.Client
-	checkDrawn(t, c)
+	trial := apply.New(client.WithFieldValidation(client.NewDryRunClient(c), metav1.FieldValidationStrict), c, clientgoscheme.Scheme)
+	checkDrawn(t, trial)
 	for name, in := range simulations(t) {
 		objects := build(t, in)
 		for _, object := range objects {
-			if err := dryRun(t.Context(), c, &unstructured.Unstructured{Object: asMap(t, object)}); err != nil {
+			if _, err := trial.Apply(t.Context(), object, nil); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -108,15 +107,16 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 	}
 }
 
-// checkDrawn checks that the server takes what any valid specs build.
-func checkDrawn(t *testing.T, c client.Client) {
+// checkDrawn checks that the server takes what any valid specs build. Trial stores nothing; fields that the server
+// does not know are faults to it, as the operator would apply them again and again.
+func checkDrawn(t *testing.T, trial *apply.Applier) {
 	t.Helper()
 	const specs = 15
 	for i := range specs {
 		in := input(t, "drawn", "")
 		in.Simulation.Spec = rapid.Custom(drawSpec).Example(i)
 		for _, object := range build(t, in) {
-			if err := dryRun(t.Context(), c, &unstructured.Unstructured{Object: asMap(t, object)}); err != nil {
+			if _, err := trial.Apply(t.Context(), object, nil); err != nil {
 				t.Errorf("drawn spec %d: %v", i, err)
 			}
 		}
@@ -135,12 +135,6 @@ func checkAppliedOnce(t *testing.T, c client.Client, objects []client.Object) {
 			}
 		}
 	}
-}
-
-// dryRun applies an object as the operator does, but for that nothing is stored. Fields that the server
-// does not know are faults, as the operator would apply them again and again.
-func dryRun(ctx context.Context, c client.Client, u *unstructured.Unstructured) error {
-	return c.Patch(ctx, u, client.Apply, client.DryRunAll, client.FieldOwner("test"), client.ForceOwnership, client.FieldValidation("Strict")) //nolint:staticcheck // Apply takes no field validation
 }
 
 func missingVolumes(spec corev1.PodSpec) []corev1.Volume {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -239,7 +238,7 @@ func drawLabels(r *rapid.T) map[string]v1alpha1.LabelValue {
 func drawTemplate(r *rapid.T) *v1alpha1.PodTemplate {
 	return maybe(r, "template", func() v1alpha1.PodTemplate {
 		return v1alpha1.PodTemplate{
-			Metadata: v1alpha1.PodMetadata{Labels: drawLabels(r), Annotations: map[string]string{"note": drawNote(r)}},
+			Metadata: v1alpha1.PodMetadata{Labels: drawLabels(r), Annotations: map[string]string{"note": rapid.String().Draw(r, "note")}},
 			Spec: &runtime.RawExtension{Raw: []byte(rapid.SampledFrom([]string{
 				`null`, `{}`, `{"nodeSelector":{"disk":"ssd"}}`, `{"containers":[{"name":"parking","env":[{"name":"A","value":"b"}]}]}`,
 				`{"containers":[{"name":"other","image":"other:v1"}],"volumes":[{"name":"v","emptyDir":{}}]}`,
@@ -247,14 +246,4 @@ func drawTemplate(r *rapid.T) *v1alpha1.PodTemplate {
 			}).Draw(r, "patch"))},
 		}
 	})
-}
-
-// drawNote draws what a person may write: an applied object cannot hold control characters.
-func drawNote(r *rapid.T) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return -1
-	}, rapid.String().Draw(r, "note"))
 }
