@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -90,14 +91,24 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	return p, nil
 }
 
-// stop ends the processes, generators first.
+// stop ends the processes, generators first, and removes what they left on the servers: a Redis that holds what
+// earlier measurements recorded spends ever more time on writing its append-only file anew.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
 		_, err := process.Terminate(ctx)
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, p.stack.Kill())...)
+	return errors.Join(append(errs, p.stack.Kill(), p.purge(ctx))...)
+}
+
+func (p *pipeline) purge(ctx context.Context) error {
+	purge := exec.CommandContext(ctx, p.env.binary, "purge", "--simulation", p.plan.Simulation)
+	purge.Env = append(os.Environ(), "PARKING_RABBITMQ_URI="+p.env.amqpURI, "PARKING_REDIS_URI="+p.env.redisURI)
+	if output, err := purge.CombinedOutput(); err != nil {
+		return fmt.Errorf("purge %s: %w: %s", p.plan.Simulation, err, output)
+	}
+	return nil
 }
 
 // setRate offers another number of events a second.
