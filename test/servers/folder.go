@@ -194,3 +194,18 @@ func releasePorts(ports []port) {
 		_ = p.lock.Close() // closing a file that was only locked loses nothing
 	}
 }
+
+// Address is a loopback address that no other process using this package takes as long as this is referred to.
+type Address struct{ port port }
+
+// ReserveAddress returns an address for a server of the caller's own.
+func ReserveAddress() (*Address, error) {
+	ports, err := reservePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	return &Address{port: ports[0]}, nil
+}
+
+// String returns the address as host:port.
+func (a *Address) String() string { return a.port.address() }

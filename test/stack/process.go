@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
 // Process is one running process of the simulation. It can be killed and started again with the same
@@ -21,8 +22,8 @@ import (
 type Process struct {
 	Name string
 
-	// address is where the process serves HTTP, as host:port.
-	address string
+	// address is where the process serves HTTP; it is the process's as long as this is referred to.
+	address *servers.Address
 	binary  string
 	args    []string
 	log     string
@@ -35,7 +36,7 @@ type Process struct {
 // newProcess prepares a process that runs the binary with args and the flag --http on a free loopback
 // port. Its output is appended to <dir>/<name>.log.
 func newProcess(binary, dir, name string, args ...string) (*Process, error) {
-	address, err := freeAddress()
+	address, err := servers.ReserveAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +44,13 @@ func newProcess(binary, dir, name string, args ...string) (*Process, error) {
 		Name:    name,
 		address: address,
 		binary:  binary,
-		args:    append(args, "--http", address),
+		args:    append(args, "--http", address.String()),
 		log:     filepath.Join(dir, name+".log"),
 	}, nil
 }
 
 // URL returns the address of a path that the process serves.
-func (p *Process) URL(path string) string { return "http://" + p.address + path }
+func (p *Process) URL(path string) string { return "http://" + p.address.String() + path }
 
 // Log is the path of the file that holds the process's output.
 func (p *Process) Log() string { return p.log }
@@ -148,15 +149,4 @@ func (p *Process) end(ctx context.Context, signal syscall.Signal) (int, error) {
 	code := p.cmd.ProcessState.ExitCode()
 	p.cmd = nil
 	return code, nil
-}
-
-// freeAddress reserves nothing: the port was free a moment ago, which is enough on a loopback that
-// hands out ports in turn.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
 }
