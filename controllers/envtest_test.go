@@ -2,6 +2,7 @@ package controllers_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
@@ -91,7 +93,7 @@ type writeCounter struct {
 
 func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !strings.Contains(r.URL.Path, "/events") {
 			w.mu.Lock()
 			w.calls = append(w.calls, r.Method+" "+r.URL.Path)
 			w.mu.Unlock()
@@ -222,6 +224,14 @@ type fakeKeys struct {
 	*memorystore.Store
 	f *fakeBackends
 	t controllers.Target
+}
+
+// Counts fails with the queues, as when a network is down.
+func (k fakeKeys) Counts(ctx context.Context) (store.Counts, error) {
+	if err := k.f.err(); err != nil {
+		return store.Counts{}, fmt.Errorf("count: %w", err)
+	}
+	return k.Store.Counts(ctx)
 }
 
 func (k fakeKeys) Purge(context.Context) error { return k.f.note("keys of " + k.t.Plan.Simulation) }

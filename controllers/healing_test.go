@@ -83,7 +83,9 @@ func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
 			}
 		}
 		// Without its label it is in no cache.
-		c.spoil(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}})
+		if !c.spoil(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
+			t.Errorf("the labels of %s cannot be edited", child.what)
+		}
 		c.isAgain(child)
 		if err := c.Client.Delete(t.Context(), child.DeepCopy()); err != nil {
 			t.Fatal(err)
@@ -127,7 +129,11 @@ func (c *cluster) children(sim *v1alpha1.ParkingSimulation) []child {
 // spoil edits a field, and reports whether the API server let it be edited.
 func (c *cluster) spoil(child child, l leaf) bool {
 	c.T.Helper()
-	patch, err := json.Marshal([]any{map[string]any{"op": "replace", "path": l.path, "value": spoilt(l.value)}})
+	other := spoilt(l.value)
+	if child.GetKind() == "Secret" && strings.HasPrefix(l.path, "/data/") {
+		other = base64.StdEncoding.EncodeToString([]byte("spoilt"))
+	}
+	patch, err := json.Marshal([]any{map[string]any{"op": "replace", "path": l.path, "value": other}})
 	if err != nil {
 		c.T.Fatal(err)
 	}
@@ -233,9 +239,6 @@ func indexOf(list any, text string) int {
 func spoilt(value any) any {
 	switch v := value.(type) {
 	case string:
-		if binary, err := base64.StdEncoding.DecodeString(v); err == nil { // the data of a Secret
-			return base64.StdEncoding.EncodeToString(append(binary, 'x'))
-		}
 		return v + "0" // also a quantity, or a number in a text
 	case bool:
 		return !v
@@ -346,4 +349,38 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 		return nil
 	})
 	return now
+}
+
+// TestWhatWasReplacedCanBeTakenAway applies a wish beside an edit by hand that makes it invalid, and then one with less.
+func TestWhatWasReplacedCanBeTakenAway(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "owner"}}
+	c.Create(owner)
+	wish := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "replaced", OwnerReferences: []metav1.OwnerReference{
+			*metav1.NewControllerRef(owner, corev1.SchemeGroupVersion.WithKind("ConfigMap")),
+		}},
+		Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}, Selector: map[string]string{"a": "b"}},
+	}
+	applier := apply.New(c.Client, c.Client, c.Client.Scheme())
+	applied := func() *corev1.Service {
+		t.Helper()
+		if _, err := applier.Apply(t.Context(), wish, nil); err != nil {
+			t.Fatal(err)
+		}
+		live := &corev1.Service{}
+		c.Exists(live, wish.Name)
+		return live
+	}
+	live := applied()
+	c.Edit(live, func() { live.Spec.Ports[0].Port = 81 })
+	wish.Spec.Selector = map[string]string{"a": "b", "more": "c"}
+	if live = applied(); len(live.Spec.Ports) != 1 || live.Spec.Ports[0].Port != 80 || live.Spec.Selector["more"] != "c" {
+		t.Fatalf("the Service has %v, want the wish", live.Spec)
+	}
+	delete(wish.Spec.Selector, "more")
+	if live = applied(); live.Spec.Selector["more"] != "" {
+		t.Errorf("the selector is %v, want nothing that is no longer wished for", live.Spec.Selector)
+	}
 }

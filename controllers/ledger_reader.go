@@ -26,7 +26,7 @@ const (
 	tellInterval = 15 * time.Second
 	// drainInterval is how often it is read while the simulation comes to rest.
 	drainInterval = 2 * time.Second
-	// readTimeout bounds one reading.
+	// readTimeout bounds what one reading asks of a server.
 	readTimeout = 8 * time.Second
 	// failurePause is how much longer it takes to the next reading after each that failed, so that a server
 	// that does not answer leaves time for others; at most maxPause.
@@ -90,8 +90,9 @@ type reading struct {
 	depths broker.Depths
 	// deadReasons are why messages were dead-lettered.
 	deadReasons []broker.ReasonCount
-	// brokerErr and storeErr say why something could not be read.
+	// brokerErr and storeErr say why something could not be read, brokerTried whether the broker was asked.
 	brokerErr, storeErr error
+	brokerTried         bool
 	// rest is the final audit; nil as long as the simulation is not at rest.
 	rest *settled
 }
@@ -254,7 +255,8 @@ func (l *LedgerReader) isNews(t *tracked, r *reading) bool {
 	if p := t.published; p != nil {
 		// What comes more often than counters are to move waits for its turn, unless it says something else.
 		early := r.at.Sub(p.at) < tellInterval && r.rest == nil && sameErrors(p, r)
-		same := reflect.DeepEqual(p.report, r.report) && p.depths == r.depths && sameErrors(p, r) && (p.rest == nil) == (r.rest == nil)
+		same := reflect.DeepEqual(p.report, r.report) && p.depths == r.depths && reflect.DeepEqual(p.deadReasons, r.deadReasons) &&
+			sameErrors(p, r) && (p.rest == nil) == (r.rest == nil)
 		if early || same {
 			return false
 		}
@@ -284,8 +286,6 @@ func (l *LedgerReader) tell(ctx context.Context, key client.ObjectKey) {
 
 // read looks at the queues and at the ledger.
 func (l *LedgerReader) read(ctx context.Context, t *tracked, draining *Endpoints) *reading {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	r := &reading{at: time.Now()}
 	defer func() { t.countFailure(r) }()
 	if t.conn == nil {
@@ -298,10 +298,13 @@ func (l *LedgerReader) read(ctx context.Context, t *tracked, draining *Endpoints
 	}
 	before := t.still
 	t.still = 0
-	if r.report, r.storeErr = t.auditor.Audit(ctx, ledger.Options{}); r.storeErr != nil {
-		return r
-	}
-	if r.depths, r.brokerErr = t.conn.queues.Depths(ctx); r.brokerErr != nil {
+	// Each server is looked at, lest the fault of one hide that of the other.
+	r.report, r.storeErr = within(ctx, func(ctx context.Context) (ledger.Report, error) {
+		return t.auditor.Audit(ctx, ledger.Options{})
+	})
+	r.depths, r.brokerErr = within(ctx, t.conn.queues.Depths)
+	r.brokerTried = true
+	if r.storeErr != nil || r.brokerErr != nil {
 		return r
 	}
 	if draining != nil && reflect.DeepEqual(t.last, r.report) && isEmpty(r) {
@@ -315,8 +318,15 @@ func (l *LedgerReader) read(ctx context.Context, t *tracked, draining *Endpoints
 	return r
 }
 
+// within reads something in readTimeout.
+func within[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return read(ctx)
+}
+
 // lookIntoDeadLetters returns why messages were dead-lettered. It looks when their number has changed, and no more
-// often than counters are told. When it cannot, the number alone has to do.
+// often than counters are told. When it cannot, those that it found before have to do.
 func (t *tracked) lookIntoDeadLetters(ctx context.Context, r *reading) []broker.ReasonCount {
 	if dead := r.depths.Dead; dead != t.letters.count && (r.rest != nil || r.at.Sub(t.letters.at) >= tellInterval) {
 		reasons, err := t.conn.queues.DeadLetterReasons(ctx, ledger.NamedReasons)

@@ -165,7 +165,7 @@ func (s *scope) judgeReading(latest *reading) {
 	if !s.store.managed {
 		s.findings.store = reached("Redis", s.store.secret, latest.storeErr)
 	}
-	if !s.broker.managed && latest.storeErr == nil {
+	if !s.broker.managed && latest.brokerTried {
 		s.findings.broker = reached("RabbitMQ", s.broker.secret, latest.brokerErr)
 	}
 }

@@ -197,8 +197,8 @@ type LedgerStatus struct {
 	// +required
 	Indeterminate int64 `json:"indeterminate"`
 
-	// lost counts confirmed events that had not taken effect when the queues were empty. It is absent until
-	// an audit found out.
+	// lost counts confirmed events that had not taken effect when the queues were empty. It is absent until the
+	// simulation is complete.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`

@@ -24,6 +24,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
@@ -133,8 +135,19 @@ func (a *Applier) replace(ctx context.Context, wish *unstructured.Unstructured) 
 		return err
 	}
 	// A merge patch knows no elements of lists.
-	if err := a.writer.Patch(ctx, wish.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager)); err != nil {
+	replaced := wish.DeepCopy()
+	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager)); err != nil {
 		return err
+	}
+	// What it set counts as updated, not as applied: fields that stayed so could never be taken away again.
+	owners, err := csaupgrade.UpgradeManagedFieldsPatch(replaced, sets.New(FieldManager), FieldManager)
+	if err != nil {
+		return err
+	}
+	if owners != nil {
+		if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.JSONPatchType, owners)); err != nil {
+			return err
+		}
 	}
 	return a.send(ctx, wish)
 }

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -70,6 +71,9 @@ func runTests(m *testing.M) (int, error) {
 	if shared, err = connect(); err != nil {
 		return 1, err
 	}
+	if err := shared.refuseOthers(ctx); err != nil {
+		return 1, err
+	}
 	if err := shared.makeNamespace(ctx, operatorNamespace); err != nil {
 		return 1, err
 	}
@@ -86,6 +90,25 @@ func runTests(m *testing.M) (int, error) {
 		return code, nil
 	}
 	return code, errors.Join(shared.awaitNoSimulation(ctx), uninstall(ctx))
+}
+
+// refuseOthers returns an error if the cluster has simulations that are not of these tests: at their end, nobody
+// would look after them.
+func (c *cluster) refuseOthers(ctx context.Context) error {
+	var sims v1alpha1.ParkingSimulationList
+	if err := c.List(ctx, &sims); err != nil {
+		if apimeta.IsNoMatchError(err) {
+			return nil
+		}
+		return err
+	}
+	for _, sim := range sims.Items {
+		if !strings.HasPrefix(sim.Namespace, namespacePrefix) {
+			return fmt.Errorf("the cluster has the simulation %s/%s, and the tests uninstall the operator: delete it, or take another cluster",
+				sim.Namespace, sim.Name)
+		}
+	}
+	return nil
 }
 
 // awaitNoSimulation waits until the operator has let go every simulation, those of failed tests as well: without
