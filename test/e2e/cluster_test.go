@@ -144,7 +144,7 @@ func (c *cluster) checkOperator(ctx context.Context) error {
 			}
 		}
 	}
-	warnings, err := c.warnings(ctx, operatorNamespace, nil)
+	warnings, err := c.warnings(ctx, operatorNamespace, []warning{probedDead})
 	for _, warning := range warnings {
 		errs = append(errs, errors.New(warning))
 	}

@@ -24,6 +24,8 @@ var (
 	killed            = warning{"PodsFailing", "exit code 137"}
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
+	// probedDead is a liveness probe between a kill and the start of the next process.
+	probedDead = warning{"Unhealthy", "connect: connection refused"}
 	// hookCutShort is what a node does before its end when its pod is deleted by force.
 	hookCutShort = warning{"FailedPreStopHook", "PreStopHook failed"}
 )
@@ -44,7 +46,7 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			ns := newNamespace(t)
-			ns.expected = []warning{killed, redisKilledTwice, brokerKilledTwice}
+			ns.expected = []warning{killed, probedDead, redisKilledTwice, brokerKilledTwice}
 			sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 				sim.Spec.Exit.MatchPercent = new(int32(80))
 				shareNode(sim)
@@ -77,7 +79,7 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	ns.expected = []warning{killed, hookCutShort}
+	ns.expected = []warning{killed, probedDead, hookCutShort}
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Exit.MatchPercent = new(int32(80))
 		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
