@@ -29,7 +29,7 @@ func (r *Reconciler) conclude(s *scope, latest *reading) {
 	status.Reasons = boundedReasons(append(verdict.Reasons, unknown...))
 	status.Latency = latencyStatus(latest.rest)
 	s.findings.complete = true
-	r.ledgers.forget(s.key)
+	s.wakeAfter(0) // the ledger is forgotten once that is written down
 }
 
 // judge comes to the verdict, and says what could not be checked.
