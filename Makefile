@@ -81,6 +81,7 @@ bench-operator: build ## Measure the operator with SIMULATIONS (1000) simulation
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(API_LINTER) ## Run the linters, which are built from source the first time.
 	$(GOLANGCI_LINT) run
+	go vet -tags e2e ./test/e2e
 	$(API_LINTER) run --config hack/crd/kube-api-linter.yaml ./api/...
 
 .PHONY: verify
