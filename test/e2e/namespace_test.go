@@ -285,6 +285,8 @@ var alwaysExpected = []warning{
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
 	{"FailedMount", "PVC is not bound"},
+	// The scheduler has yet to see the claim that was made with the pod.
+	{"FailedScheduling", `persistentvolumeclaim "data-`},
 	// The API server has yet to see that a pod, which the kubelet asks for, was bound to its node.
 	{"FailedMount", "no relationship found between node"},
 	// Several controllers write to a new claim; whichever loses tries again.
