@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/procfs"
+
+	"github.com/parking-operator/parking-operator/test/servers"
 )
 
 // operator is a running parking operator.
@@ -26,6 +27,8 @@ type operator struct {
 	metrics string // address
 	pprof   string // address, or "0"
 	log     string // file
+	// reserved are the addresses above, which are the operator's as long as they are referred to.
+	reserved []*servers.Address
 }
 
 // startOperator starts one with its default flags, but for where it listens, and waits until it is ready.
@@ -35,11 +38,12 @@ func startOperator(ctx context.Context, binary, folder, kubeconfig string, profi
 		if address == &o.pprof && !profiled {
 			continue
 		}
-		free, err := freeAddress(ctx)
+		reserved, err := servers.ReserveAddress()
 		if err != nil {
 			return nil, err
 		}
-		*address = free
+		o.reserved = append(o.reserved, reserved)
+		*address = reserved.String()
 	}
 	output, err := os.OpenFile(o.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -58,15 +62,6 @@ func startOperator(ctx context.Context, binary, folder, kubeconfig string, profi
 		return nil, errors.Join(err, o.stop())
 	}
 	return o, nil
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return listener.Addr().String(), listener.Close()
 }
 
 func (o *operator) waitReady(ctx context.Context) error {
