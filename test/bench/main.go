@@ -46,7 +46,7 @@ type report struct {
 
 func main() {
 	o := options{offered: []int64{500, 2000, 5000}}
-	flag.IntVar(&o.rounds, "rounds", 3, "how often ceiling, saturated pipeline and drain are measured, in turns")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often ceiling, saturated pipeline and drain are measured, in turns")
 	flag.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "time before each counted stretch")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "counted time of each measurement")
 	flag.StringVar(&o.jsonPath, "json", "", "also write the report to this file as JSON (default: print it after the table)")

@@ -117,7 +117,8 @@ func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
 // configure writes the node's files. The configuration is in Erlang's own format: unlike the newer
-// one it needs no parser to be loaded at boot, and it takes every character in a password.
+// one it needs no parser to be loaded at boot, and it takes every character in a password. The log of
+// quorum queues is bounded as in the nodes that the operator runs.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -127,6 +128,7 @@ func (r *RabbitMQ) configure() error {
   {default_user_tags, [administrator]},
   {log, [{console, [{enabled, false}]}]}
  ]},
+ {ra, [{wal_max_size_bytes, 67108864}]},
  {kernel, [
   {inet_dist_use_interface, {127, 0, 0, 1}},
   {inet_dist_listen_min, %d},
