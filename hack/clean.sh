@@ -7,4 +7,8 @@ if [[ -d .tools ]] && grep -qF " $PWD/.tools/" /proc/self/mounts 2>/dev/null; th
   echo "Something is mounted below .tools: unmount it first (see /proc/self/mounts)." >&2
   exit 1
 fi
-rm -rf bin .tools .cache
+if [[ -e .cluster/node.json ]]; then
+  echo "The local cluster is there: make cluster-down first." >&2
+  exit 1
+fi
+rm -rf bin .tools .cache .cluster

@@ -10,6 +10,7 @@ archive=$PWD/$2
 cd "$(dirname "$0")/.."
 
 binary=$PWD/bin/parking-previous
+git rev-parse --quiet --verify HEAD >/dev/null || { echo "$PWD has no commit: the image of the one before is built from git." >&2; exit 1; }
 if commit=$(git rev-parse --verify --quiet --short=12 HEAD~1); then
   if ! "$binary" version 2>/dev/null | grep -q "$commit"; then
     source=$(mktemp -d)

@@ -25,8 +25,16 @@ E2E_PREVIOUS_TAG := $(PREVIOUS_TAG)
 endif
 
 .PHONY: demo-cluster
-demo-cluster: cluster-up cluster-load $(HELM) ## Install the operator into the local cluster, which it starts, and run the smallest simulation there.
+demo-cluster: refuse-existing cluster-up cluster-load $(HELM) ## Install the operator into the local cluster, which it starts, and run the smallest simulation there.
 	@hack/demo-cluster.sh
+
+.PHONY: refuse-existing
+refuse-existing:
+	@[ "$(CLUSTER)" != existing ] || { echo "The demo is for the local cluster; docs/operations.md says how to install into another." >&2; exit 2; }
+
+.PHONY: cluster-check
+cluster-check: cluster-tool ## Say what this machine lacks for the local cluster, if anything.
+	@$(CLUSTER_TOOL) check
 
 .PHONY: cluster-up
 cluster-up: cluster-tool ## Start a single-node Kubernetes: kind's where Docker answers, else built from source (as root).
@@ -57,6 +65,9 @@ cluster-tool:
 image: build ## Write the image of bin/parking as an OCI archive, bin/parking-image.tar, without a container engine.
 	@cd hack/image && go run . -binary ../../bin/parking -output ../../$(IMAGE_ARCHIVE) -name $(IMAGE) \
 		-version '$(VERSION)' -commit '$(COMMIT)' -date '$(DATE)'
+
+# What a target needs is to be done in the order in which it is listed, with make -j too.
+.NOTPARALLEL: demo-cluster cluster-load test-e2e
 
 .PHONY: test-e2e
 test-e2e: cluster-up cluster-load cluster-load-previous cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or on that of KUBECONFIG with CLUSTER=existing.

@@ -1,5 +1,6 @@
 // Command cluster runs a single-node Kubernetes for development and tests.
 //
+//	cluster check          say what this machine lacks for it
 //	cluster up             start it, or use one that there is (CLUSTER=native|kind|existing)
 //	cluster load FILE...   import images, OCI archives, into it
 //	cluster monitoring     import the images of Prometheus and its operator
@@ -39,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
-		return errors.New("say what to do: up, load, monitoring, shell or down")
+		return errors.New("say what to do: check, up, load, monitoring, shell or down")
 	}
 	l, err := findLayout(ctx)
 	if err != nil {
@@ -54,6 +55,8 @@ func run(ctx context.Context, arguments []string) error {
 		return err
 	}
 	switch command {
+	case "check":
+		return c.check(ctx)
 	case "up":
 		return c.up(ctx)
 	case "load":
@@ -65,7 +68,7 @@ func run(ctx context.Context, arguments []string) error {
 	case "down":
 		return c.down(ctx)
 	default:
-		return fmt.Errorf("%q is not up, load, monitoring, shell or down", command)
+		return fmt.Errorf("%q is not check, up, load, monitoring, shell or down", command)
 	}
 }
 

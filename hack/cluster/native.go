@@ -36,11 +36,8 @@ type nodeProcess struct {
 }
 
 func (c *nativeCluster) up(ctx context.Context) error {
-	// Before the minutes of building.
-	if _, running := c.node(); !running {
-		if err := c.checkMachine(ctx); err != nil {
-			return err
-		}
+	if err := c.check(ctx); err != nil { // before the minutes of building
+		return err
 	}
 	if err := installPackages(ctx, c.layout.source(), "nftables"); err != nil {
 		return err
@@ -66,15 +63,21 @@ func (c *nativeCluster) up(ctx context.Context) error {
 // nodeNamespaces are those that a node has for itself.
 const nodeNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
-// checkMachine returns an error that names what the machine lacks for a node.
-func (c *nativeCluster) checkMachine(ctx context.Context) error {
+func (c *nativeCluster) check(ctx context.Context) error {
+	if _, running := c.node(); running {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root can run a node: sudo make cluster-up, or CLUSTER=existing for the cluster that KUBECONFIG names")
+	}
 	const remedy = "in a container, run it privileged; or use CLUSTER=existing with the cluster that KUBECONFIG names"
 	isolated := exec.CommandContext(ctx, "mount", "--make-rprivate", "/")
 	isolated.SysProcAttr = &syscall.SysProcAttr{Cloneflags: nodeNamespaces}
 	if _, err := outputOf(isolated); err != nil {
 		return fmt.Errorf("a node needs mount, PID and network namespaces of its own, and they cannot be made here (%s): %w", remedy, err)
 	}
-	if err := makeCgroups(c.layout.cgroup()); err != nil {
+	// Those of a node that did not survive are removed too.
+	if err := errors.Join(makeCgroups(c.layout.cgroup()), removeCgroups(c.layout.cgroup())); err != nil {
 		return fmt.Errorf("a node needs control groups below %s, and they cannot be made here (%s): %w", cgroupRoot, remedy, err)
 	}
 	return nil
