@@ -17,6 +17,7 @@ step helm upgrade --install parking-operator charts/parking-operator \
   --namespace parking-operator-system --create-namespace --values .cluster/values.yaml --wait
 step kubectl apply -f config/samples/minimal.yaml
 step kubectl wait psim/minimal --for condition=Ready --timeout 5m
+step kubectl wait psim/minimal --for 'jsonpath={.status.ledger.processed}' --timeout 2m
 step kubectl get psim
 
 cat <<END
