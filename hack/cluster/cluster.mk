@@ -12,8 +12,8 @@ PREVIOUS_TAG     := previous
 PREVIOUS_IMAGE   := docker.io/local/parking-operator:$(PREVIOUS_TAG)
 PREVIOUS_ARCHIVE := bin/previous-image.tar
 
-# An existing cluster comes with its own kubeconfig, and pulls the images that the files E2E_VALUES and
-# E2E_MONITORING name.
+# An existing cluster comes with its own kubeconfig, pulls the images that the files E2E_VALUES and E2E_MONITORING
+# name, and has its processes killed if E2E_NODE_SHELL says what runs a command on its node.
 ifeq ($(CLUSTER),existing)
 E2E_KUBECONFIG := $(KUBECONFIG)
 E2E_MONITORING ?= hack/cluster/config/monitoring-kind.yaml
@@ -22,6 +22,7 @@ E2E_KUBECONFIG   := $(CURDIR)/.cluster/kubeconfig
 E2E_VALUES       := .cluster/values.yaml
 E2E_MONITORING   := .cluster/monitoring.yaml
 E2E_PREVIOUS_TAG := $(PREVIOUS_TAG)
+E2E_NODE_SHELL   := $(CLUSTER_TOOL) shell
 endif
 
 .PHONY: demo-cluster
@@ -72,5 +73,5 @@ image: build ## Write the image of bin/parking as an OCI archive, bin/parking-im
 .PHONY: test-e2e
 test-e2e: cluster-up cluster-load cluster-load-previous cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or on that of KUBECONFIG with CLUSTER=existing.
 	KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_MONITORING=$(E2E_MONITORING) \
-		E2E_PREVIOUS_TAG=$(E2E_PREVIOUS_TAG) E2E_NODE_SHELL='$(CLUSTER_TOOL) shell' \
+		E2E_PREVIOUS_TAG=$(E2E_PREVIOUS_TAG) E2E_NODE_SHELL='$(E2E_NODE_SHELL)' \
 		go test -tags e2e -count=1 -timeout 20m -parallel $(E2E_PARALLEL) -v $(E2E_FLAGS) ./test/e2e

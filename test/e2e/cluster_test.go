@@ -214,13 +214,13 @@ func helm(ctx context.Context, arguments ...string) error {
 	return nil
 }
 
-// onNode runs a command on the node of the cluster; E2E_NODE_SHELL is what it is to be preceded by.
+// nodeShell is what a command is to be preceded by to run on the node of the cluster.
+func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
+
+// onNode runs a command on the node of the cluster.
 func onNode(t *testing.T, command ...string) {
 	t.Helper()
-	shell := strings.Fields(os.Getenv("E2E_NODE_SHELL"))
-	if len(shell) == 0 {
-		t.Fatal("E2E_NODE_SHELL does not say how to run a command on the node")
-	}
+	shell := nodeShell()
 	cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], command...)...)
 	cmd.Dir = repository
 	if out, err := cmd.CombinedOutput(); err != nil {

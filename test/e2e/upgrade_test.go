@@ -57,6 +57,7 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 
 	for _, fault := range faults {
 		t.Run("the operator is "+fault.name, func(t *testing.T) {
+			fault.skipIfImpossible(t)
 			ns := ns.in(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			fault.kill(operator, operator.allPods()...)
