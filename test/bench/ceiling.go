@@ -31,8 +31,8 @@ const (
 // ceilingExchange routes to the ceiling's queues by their names, as a simulation's exchange does by routing keys.
 const ceilingExchange = "ceiling"
 
-// ceilingQueues are the queues of the bare broker: as many as a simulation of one partition has.
-var ceilingQueues = []string{"ceiling.entry", "ceiling.exit"}
+// ceilingQueue is the bare broker's queue of a type of events: there are as many as a simulation of one partition has.
+func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
 // runCeiling publishes to the ceiling's queues with confirms, and consumes and acknowledges from them, as
 // fast as the broker allows. At most backlog messages per queue are between the two at a time, so that
@@ -41,16 +41,17 @@ var ceilingQueues = []string{"ceiling.entry", "ceiling.exit"}
 func runCeiling(ctx context.Context, uri string) error {
 	var acked atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	for _, queue := range ceilingQueues {
+	for _, t := range event.Types() {
 		credit := make(chan struct{}, backlog)
-		group.Go(func() error { return publishBare(ctx, uri, queue, credit) })
-		group.Go(func() error { return consumeBare(ctx, uri, queue, credit, &acked) })
+		group.Go(func() error { return publishBare(ctx, uri, t, credit) })
+		group.Go(func() error { return consumeBare(ctx, uri, ceilingQueue(t), credit, &acked) })
 	}
 	group.Go(func() error { return printSamples(ctx, &acked) })
 	return group.Wait()
 }
 
-func publishBare(ctx context.Context, uri, queue string, credit chan<- struct{}) error {
+func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- struct{}) error {
+	queue := ceilingQueue(t)
 	conn, channel, err := openChannel(uri)
 	if err != nil {
 		return err
@@ -75,25 +76,34 @@ func publishBare(ctx context.Context, uri, queue string, credit chan<- struct{})
 				return nil
 			}
 		}
-		if err := channel.PublishWithContext(ctx, ceilingExchange, queue, true, false, publishing(run, seq)); err != nil {
+		if err := channel.PublishWithContext(ctx, ceilingExchange, queue, true, false, publishing(t, run, seq)); err != nil {
 			return fmt.Errorf("publish to %s: %w", queue, err)
 		}
 	}
 }
 
-// publishing is an entry event exactly as the generators publish it.
-func publishing(run string, seq int64) amqp.Publishing {
+// publishing is an event exactly as the generator of its type publishes it.
+func publishing(t event.Type, run string, seq int64) amqp.Publishing {
 	now := time.Now()
 	id := event.ID{Run: run, Seq: seq}.String()
+	const plate = "ABC-1234"
+	headers, body := amqp.Table{event.HeaderScheduled: now.UnixNano()}, []byte(nil)
+	switch t {
+	case event.TypeEntry:
+		body = event.AppendEntry(nil, event.Entry{ID: id, Plate: plate, At: now})
+	case event.TypeExit:
+		headers[event.HeaderIntent] = string(event.IntentUnmatched)
+		body = event.AppendExit(nil, event.Exit{ID: id, Plate: plate, At: now})
+	}
 	return amqp.Publishing{
-		Headers:      amqp.Table{event.HeaderScheduled: now.UnixNano()},
+		Headers:      headers,
 		ContentType:  event.ContentType,
 		DeliveryMode: amqp.Persistent,
 		MessageId:    id,
 		Timestamp:    now,
-		Type:         string(event.TypeEntry),
+		Type:         string(t),
 		AppId:        event.AppID,
-		Body:         event.AppendEntry(nil, event.Entry{ID: id, Plate: "ABC-1234", At: now}),
+		Body:         body,
 	}
 }
 
@@ -228,7 +238,8 @@ func declareCeiling(uri string) error {
 	if err := channel.ExchangeDeclare(ceilingExchange, amqp.ExchangeDirect, true, false, false, false, nil); err != nil {
 		return fmt.Errorf("declare the exchange: %w", err)
 	}
-	for _, queue := range ceilingQueues {
+	for _, t := range event.Types() {
+		queue := ceilingQueue(t)
 		args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
 		if _, err := channel.QueueDeclare(queue, true, false, false, false, args); err != nil {
 			return fmt.Errorf("declare %s: %w", queue, err)
@@ -247,7 +258,8 @@ func deleteCeiling(uri string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	for _, queue := range ceilingQueues {
+	for _, t := range event.Types() {
+		queue := ceilingQueue(t)
 		if _, err := channel.QueueDelete(queue, false, false, false); err != nil {
 			return fmt.Errorf("delete %s: %w", queue, err)
 		}
