@@ -96,8 +96,8 @@ func Warnings(sim *v1alpha1.ParkingSimulation) []string {
 		warn("entry.rate and exit.rate are 0: nothing will be published")
 	}
 	if p.Duration > 0 {
-		if p.Exit.asks() && p.Exit.MatchPercent > 0 && p.Exit.MinStay >= p.Duration {
-			warn("no car may leave before exit.minStay, %s, but the simulation ends after %s: no exit will be matched", p.Exit.MinStay, p.Duration)
+		if p.Exit.asks() && p.Exit.MinStay >= p.Duration {
+			warn("exits begin exit.minStay, %s, after the entries, but the simulation ends after %s: no exit will be published", p.Exit.MinStay, p.Duration)
 		}
 		if length := p.Entry.length(); length > p.Duration.D() {
 			warn(longStages, "entry", length, p.Duration)
