@@ -162,7 +162,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, s backends) (auditResult
 func knows(p *plan.Plan, s backends, r ledger.Report) error {
 	switch {
 	case r.Partitions != 0 && r.Partitions != p.Partitions:
-		return fmt.Errorf("spec.rabbitmq.partitions: the simulation %q on %s was begun with %d partitions, not %d: audit it with the manifest that it ran with",
+		return fmt.Errorf("spec.rabbitmq.partitions: the simulation %q on %s was begun with %d partitions, not %d: audit it with the manifest that it ran with, or one of as many",
 			p.Simulation, s.store.Address, r.Partitions, p.Partitions)
 	case r.Partitions == 0 && r.Runs == 0 && r.StrangerEntries+r.StrangerMatched+r.EntryNotFound == 0:
 		return fmt.Errorf("%s knows no simulation %q: give its name with --simulation", s.store.Address, p.Simulation)
