@@ -7,7 +7,7 @@ if [[ -d .tools ]] && grep -qF " $PWD/.tools/" /proc/self/mounts 2>/dev/null; th
   echo "Something is mounted below .tools: unmount it first (see /proc/self/mounts)." >&2
   exit 1
 fi
-if [[ -e .cluster/node.json ]]; then
+if [[ -e .cluster/node.json || -e .cluster/kubeconfig ]]; then # the local cluster is our own, or kind's
   echo "The local cluster is there: make cluster-down first." >&2
   exit 1
 fi

@@ -37,6 +37,9 @@ func chooseCluster(ctx context.Context, l layout, kind string) (cluster, error) 
 	}
 	switch kind {
 	case "native":
+		if os.Geteuid() != 0 {
+			return nil, errors.New("only root can run a node: sudo make cluster-up, or CLUSTER=existing for the cluster that KUBECONFIG names")
+		}
 		return &nativeCluster{layout: l, steps: newSteps(os.Stdout)}, nil
 	case "kind":
 		return &kindCluster{layout: l, steps: newSteps(os.Stdout)}, nil
