@@ -519,7 +519,7 @@ func TestPipelinesAreShared(t *testing.T) {
 		return err
 	})
 	noError(t, errors.Join(errs...))
-	if sent := pipelines(t, s); sent > maxPipelines+callers/maxCalls+1 {
+	if sent := pipelines(t, s).GetSampleCount(); sent > maxPipelines+callers/maxCalls+1 {
 		t.Errorf("%d callers went in %d pipelines; want %d at most", callers, sent, maxPipelines+callers/maxCalls+1)
 	}
 	if counts := countsOf(t, s); counts.EntriesRecorded != callers {
@@ -672,33 +672,34 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together holds the server until callers have gathered, and returns their errors.
+// together holds the server until all callers have gathered, and returns their errors.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))
 	noError(t, server.Pause())
+	before := pipelines(t, s).GetSampleSum()
 	var group sync.WaitGroup
 	errs := make([]error, callers)
 	for i := range callers {
 		group.Go(func() { errs[i] = call(int64(i)) })
 	}
-	waitFor(t, "the callers queue up", func() bool {
+	waitFor(t, "every caller queues up or hangs in the server", func() bool {
 		b := s.batchers[0]
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return len(b.queue) >= callers-maxPipelines*maxCalls
+		return len(b.queue)+int(pipelines(t, s).GetSampleSum()-before) == callers
 	})
 	noError(t, server.Resume())
 	group.Wait()
 	return errs
 }
 
-// pipelines counts the pipelines that were sent.
-func pipelines(t *testing.T, s *Store) uint64 {
+// pipelines is how many pipelines were sent, and in sum how many calls in them.
+func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	t.Helper()
 	var m dto.Metric
 	noError(t, s.batchers[0].metrics.calls.Write(&m))
-	return m.GetHistogram().GetSampleCount()
+	return m.GetHistogram()
 }
 
 // TestCallerThatLeaves abandons a call that hangs in the server.
