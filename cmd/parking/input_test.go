@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 func TestBadInputIsExplainedInOneLine(t *testing.T) {
@@ -48,6 +50,8 @@ func TestBadInputIsExplainedInOneLine(t *testing.T) {
 			[]string{"simulate", "--summary-url", "ftp://user:s3cr3t@localhost"}, []string{"--summary-url", "http://"}},
 		{"an API with credentials in its URL is refused with the remedy",
 			[]string{"simulate", "--summary-url", "http://user:s3cr3t@localhost/"}, []string{"--summary-url", "--summary-secret"}},
+		{"an API that cannot be reached is named with its address and the remedy",
+			[]string{"simulate", "--summary-url", "http://" + nobody + "/visits"}, []string{"--summary-url", "http://" + nobody + "/visits", "start the API there"}},
 		{"two places for the summaries are refused",
 			[]string{"simulate", "--summary-url", "http://localhost/", "--summaries-db", "x.db"}, []string{"--summary-url and --summaries-db", "one place only"}},
 		{"credentials for no API are refused",
@@ -132,14 +136,29 @@ func TestBadInputIsExplainedInOneLine(t *testing.T) {
 
 func TestAPlanWithoutServersIsRefused(t *testing.T) {
 	t.Parallel()
-	plan := planWith(t, nil)
+	without := planWith(t, nil)
 	path := filepath.Join(t.TempDir(), "plan.json")
-	if err := plan.Write(path); err != nil {
+	if err := without.Write(path); err != nil {
 		t.Fatal(err)
 	}
 	got := parking(t, "process", "--plan", path)
-	if got.code != exitBadInput || !strings.Contains(got.stderr, "the plan does not say where RabbitMQ is") {
-		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
+	if want := "plan file " + path + ": the plan does not say where RabbitMQ is"; got.code != exitBadInput || !strings.Contains(got.stderr, want) {
+		t.Errorf("exit code %d, want %d and %q: %s", got.code, exitBadInput, want, got.stderr)
+	}
+}
+
+func TestAnAddressInAPlanIsRefusedWithTheNameOfTheFile(t *testing.T) {
+	t.Parallel()
+	faulty := planWith(t, func(p *plan.Plan) {
+		p.RabbitMQ.URI, p.Redis.URI = "amqp://localhost", "redis://:s3cr3t@localhost/x"
+	})
+	path := filepath.Join(t.TempDir(), "plan.json")
+	if err := faulty.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got := parking(t, "process", "--plan", path)
+	if want := "plan file " + path + ": redis: "; got.code != exitBadInput || !strings.Contains(got.stderr, want) || strings.Contains(got.stderr, "s3cr3t") {
+		t.Errorf("exit code %d, want %d, %q and no password: %s", got.code, exitBadInput, want, got.stderr)
 	}
 }
 

@@ -41,9 +41,9 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 	}
 	defer s.close()
 	p, servers := s.plan, s.servers
-	poster, _, err := wiring.OpenPoster(p)
+	poster, err := wiring.OpenPoster(p)
 	if err != nil {
-		return badInput(err)
+		return badInput(s.inPlan(err))
 	}
 	defer closing(s.log, "the client of the summary API", poster)
 	entries := processor.NewEntryEventProcessor(servers.store, p.Partitions, p.MaxStay.D(), s.log)
@@ -62,6 +62,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 		return err
 	}
 	s.work = func(ctx context.Context) error {
+		go s.meetStore(ctx)
 		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
 		err := work.Run(ctx)
 		s.log.Info("the processor has stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())

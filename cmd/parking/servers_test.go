@@ -523,6 +523,45 @@ func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	return r
 }
 
+func TestAnIdleProcessorSaysThatItsStoreIsDownAndUpAgain(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	amqp, redis, dir := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{}), t.TempDir()
+	path := filepath.Join(dir, "plan.json")
+	s, err := stack.New(stack.Options{Binary: binary(t), Dir: dir, Plan: path, Processors: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := planWith(t, func(p *plan.Plan) {
+		p.RabbitMQ.URI, p.Redis.URI, p.SummaryAPI.URL = amqp, redis.URI(), s.Summaries.URL("")
+	})
+	removeQueues(t, amqp, p.Simulation)
+	if err := errors.Join(p.Write(path), redis.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	idle := s.Processors[0]
+	t.Cleanup(func() { _ = idle.Kill() })
+	if err := idle.Start(); err != nil {
+		t.Fatal(err)
+	}
+	says := func(what string) {
+		eventually(ctx, t, "the log says that "+what, func() error {
+			log, err := os.ReadFile(idle.Log())
+			if err == nil && !strings.Contains(string(log), what) {
+				err = fmt.Errorf("so far it says:\n%s", log)
+			}
+			return err
+		})
+	}
+	says("the store is unavailable")
+	if err := redis.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	says("the store is available again")
+	terminate(ctx, t, idle)
+}
+
 func TestAProcessorThatIsTerminatedLeavesNothingUnsettled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

@@ -222,14 +222,7 @@ type summaries struct {
 
 func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Options) (*summaries, error) {
 	if p.SummaryAPI.External {
-		poster, address, err := wiring.OpenPoster(p)
-		if err != nil {
-			return nil, err
-		}
-		return &summaries{
-			poster: poster, where: address, discard: func() {},
-			close: func(log *slog.Logger) { closing(log, "the client of the summary API", poster) },
-		}, nil
+		return openExternal(ctx, p)
 	}
 	if path != "" {
 		return openDatabase(ctx, sqlite.Options{Path: path}, path, func() error { return nil }, o)
@@ -245,6 +238,24 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 		return nil, errors.Join(err, remove())
 	}
 	return s, nil
+}
+
+// openExternal opens an API of the user's own, which must answer by now: later its silence would be an outage, which
+// is waited out.
+func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	api, err := wiring.OpenExternal(p)
+	if err == nil {
+		err = api.Reach(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--summary-url: %w; start the API there, or correct the address", err)
+	}
+	return &summaries{
+		poster: api, where: api.Address(), discard: func() {},
+		close: func(log *slog.Logger) { closing(log, "the client of the summary API", api) },
+	}, nil
 }
 
 // openDatabase opens the service of a database, whose file may hold the summaries of other simulations.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -161,13 +162,21 @@ func TestProgressThatNobodyReadsDoesNotKeepASimulationFromItsEnd(t *testing.T) {
 	checkPassed(t, wait(t, r))
 }
 
+// overloadedAPI is the address of a summary API that puts off whoever posts to it.
+func overloadedAPI(t *testing.T) string {
+	t.Helper()
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	t.Cleanup(api.Close)
+	return api.URL
+}
+
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	// An API that never accepts anything keeps the simulation from coming to rest.
-	address, api := closedPort(t), closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", "http://"+api+"/")
+	address := closedPort(t)
+	r := start(ctx, t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
 		body, err := get(ctx, "http://"+address+"/metrics")
 		if err == nil && strings.Contains(body, `parking_event_errors_total{event_type="exit",stage="post"} 0`) {
@@ -188,7 +197,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 func TestWhatIsLeftAtTheDrainTimeoutIsSaid(t *testing.T) {
 	t.Parallel()
 	got := parking(t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
-		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", "http://"+closedPort(t)+"/")
+		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", overloadedAPI(t))
 	r := got.result(t)
 	reasons := strings.Join(r.Reasons, "\n")
 	if got.code != exitFailed || r.Outcome != ledger.Fail {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/summary/client"
@@ -17,28 +16,27 @@ type Poster interface {
 	io.Closer
 }
 
-// OpenPoster returns a client of the summary API that a plan names, and where that is; the address may be
-// printed. It does not connect, but fails when the folder with an external API's credentials cannot serve.
-func OpenPoster(p *plan.Plan) (Poster, string, error) {
-	if p.SummaryAPI.URL == "" {
-		return nil, "", errors.New("the plan does not say where the summary API is: set summaryAPI.url")
+// OpenPoster returns a client of the summary API that a plan names. It does not connect, but fails when the
+// folder with an external API's credentials cannot serve.
+func OpenPoster(p *plan.Plan) (Poster, error) {
+	switch {
+	case p.SummaryAPI.URL == "":
+		return nil, errors.New("the plan does not say where the summary API is: set summaryAPI.url")
+	case p.SummaryAPI.External:
+		return OpenExternal(p)
 	}
-	source, err := binding.URI(binding.HTTP(), p.SummaryAPI.URL)
-	if err != nil {
-		return nil, "", err
+	return client.NewEmbedded(posterOptions(p))
+}
+
+// OpenExternal is OpenPoster for a plan whose summary API is the user's own.
+func OpenExternal(p *plan.Plan) (*client.External, error) {
+	options := posterOptions(p)
+	if err := options.CheckSecret(); err != nil {
+		return nil, fmt.Errorf("log in to the summary API: %w", err)
 	}
-	address, err := source()
-	if err != nil {
-		return nil, "", err
-	}
-	options := client.Options{URL: p.SummaryAPI.URL, SecretDir: p.SummaryAPI.SecretDir}
-	if p.SummaryAPI.External {
-		if err := options.CheckSecret(); err != nil {
-			return nil, "", fmt.Errorf("log in to the summary API: %w", err)
-		}
-		c, err := client.NewExternal(options)
-		return c, address.Redacted(), err
-	}
-	c, err := client.NewEmbedded(options)
-	return c, address.Redacted(), err
+	return client.NewExternal(options)
+}
+
+func posterOptions(p *plan.Plan) client.Options {
+	return client.Options{URL: p.SummaryAPI.URL, SecretDir: p.SummaryAPI.SecretDir}
 }

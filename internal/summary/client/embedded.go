@@ -184,7 +184,7 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 		// server closed the old one at the moment it was used.
 		"Idempotency-Key": {},
 	}
-	return c.transport.send(c.stopping, body, header, int64(len(batch))*maxResult)
+	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
 // finishEach gives each item the result on its line. From the first line on that is missing, or another

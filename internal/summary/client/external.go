@@ -58,7 +58,7 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 		return fmt.Errorf("wait for the summary API: %w", ctx.Err())
 	}
 	header := http.Header{"Content-Type": {typeJSON}, "Idempotency-Key": {idempotencyKey(s.ID)}}
-	r, err := c.transport.send(ctx, event.AppendSummary(nil, s), header, maxExternalReply)
+	r, err := c.transport.send(ctx, http.MethodPost, event.AppendSummary(nil, s), header, maxExternalReply)
 	if err != nil {
 		return &summary.UnavailableError{Err: wrap(c.transport.endpoint, err)}
 	}
@@ -66,6 +66,18 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 		return nil
 	}
 	return r.failure(c.transport.endpoint)
+}
+
+// Address is where the API is; it may be printed.
+func (c *External) Address() string { return shown(c.transport.endpoint) }
+
+// Reach returns nil when something answers at the API's address, whatever it says: that nobody does is worth knowing
+// before there is a summary. It asks by HEAD, which changes nothing.
+func (c *External) Reach(ctx context.Context) error {
+	if _, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply); err != nil {
+		return fmt.Errorf("reach the summary API at %s: %w", c.Address(), err)
+	}
+	return nil
 }
 
 // Close gives up the idle connections.

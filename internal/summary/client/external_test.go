@@ -120,6 +120,34 @@ func TestExternalWithoutAServer(t *testing.T) {
 	}
 }
 
+func TestAnAPIIsReachedWhateverItAnswers(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]int{
+		"it knows no HEAD": http.StatusMethodNotAllowed, "it wants credentials": http.StatusUnauthorized,
+		"it sends elsewhere": http.StatusFound, "it is out of order": http.StatusInternalServerError,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodHead {
+					t.Errorf("it was asked by %s", r.Method)
+				}
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(status)
+			})
+			c := newExternal(t, Options{URL: server.URL + "/in/box"})
+			if err := c.Reach(t.Context()); err != nil {
+				t.Error(err)
+			}
+			server.Close()
+			err := c.Reach(t.Context())
+			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "connection refused") {
+				t.Errorf("error is %v once it is gone, want one that names the address", err)
+			}
+		})
+	}
+}
+
 func TestExternalRequest(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -55,8 +55,8 @@ type reply struct {
 // success reports whether the status is one of success.
 func (r *reply) success() bool { return r.status/100 == 2 }
 
-// send posts a body. An answer of any status is no error. It is read up to limit bytes.
-func (t *transport) send(ctx context.Context, body []byte, header http.Header, limit int64) (*reply, error) {
+// send makes a request. An answer of any status is no error. It is read up to limit bytes.
+func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	creds, err := t.secret.read()
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (t *transport) send(ctx context.Context, body []byte, header http.Header, l
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.endpoint.String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, t.endpoint.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("the request cannot be made") // the cause would quote the address
 	}
