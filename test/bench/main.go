@@ -21,6 +21,9 @@ import (
 // matchPercent is the share of exits that leave with a plate that entered: the default of a simulation.
 const matchPercent = 20
 
+// logSize is that of the RabbitMQ that the operator runs.
+const logSize = 64 << 20
+
 // options are the command line.
 type options struct {
 	rounds   int
@@ -126,7 +129,7 @@ func (r *report) measureRound(ctx context.Context, env environment, o options) e
 // prepare starts the servers and builds the binary.
 func prepare(ctx context.Context, dir string) (environment, *report, func() error, error) {
 	progress("starting RabbitMQ and Redis, building parking")
-	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{})
+	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{LogSize: logSize})
 	if err != nil {
 		return environment{}, nil, nil, err
 	}

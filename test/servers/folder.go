@@ -79,18 +79,43 @@ func (f *folder) write(name, content string) error {
 
 // tail returns the last lines of a log, for the error of a server that does not start.
 func (f *folder) tail(pattern string) string {
-	const lines = 25
-	var all []string
+	const most = 25
+	all := f.lines(pattern)
+	return strings.Join(all[max(0, len(all)-most):], "\n")
+}
+
+// errors returns the beginnings of a RabbitMQ log's errors, the earliest: what broke first, and broke the rest.
+func (f *folder) errors(pattern string) string {
+	const most, begins = 30, 3
+	var found []string
+	entries, lines, last := 0, 0, ""
+	for _, line := range f.lines(pattern) {
+		when, _, isError := strings.Cut(line, " [error] ")
+		if !isError {
+			continue
+		}
+		if when != last {
+			entries, lines, last = entries+1, 0, when
+		}
+		if lines++; lines <= begins && entries <= most {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "\n")
+}
+
+// lines returns the lines of the files that match the pattern.
+func (f *folder) lines(pattern string) (all []string) {
 	names, err := filepath.Glob(filepath.Join(f.host, pattern))
 	if err != nil {
-		return ""
+		return nil
 	}
 	for _, name := range names {
 		if text, err := os.ReadFile(name); err == nil {
 			all = append(all, strings.Split(strings.TrimSpace(string(text)), "\n")...)
 		}
 	}
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	return all
 }
 
 func (f *folder) close() error {

@@ -32,6 +32,11 @@ type RabbitMQOptions struct {
 	Root string
 	// Environment holds more variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
+	// LogSize is the size in bytes at which the log of quorum queues is written out, 0 for the server's own of
+	// 512 MiB. It is not for tests that delete queues: RabbitMQ 3.10 may crash where it writes the log out (Ra's
+	// ra_log_segment_writer) and finds the folder of a queue gone, and then at times no quorum queue of the node
+	// works any more.
+	LogSize int
 }
 
 // RabbitMQ is a private RabbitMQ node. Its methods are not safe for concurrent use, except URI, Ctl
@@ -117,8 +122,7 @@ func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
 // configure writes the node's files. The configuration is in Erlang's own format: unlike the newer
-// one it needs no parser to be loaded at boot, and it takes every character in a password. The log of
-// quorum queues is bounded as in the nodes that the operator runs.
+// one it needs no parser to be loaded at boot, and it takes every character in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -128,14 +132,13 @@ func (r *RabbitMQ) configure() error {
   {default_user_tags, [administrator]},
   {log, [{console, [{enabled, false}]}]}
  ]},
- {ra, [{wal_max_size_bytes, 67108864}]},
- {kernel, [
+%s {kernel, [
   {inet_dist_use_interface, {127, 0, 0, 1}},
   {inet_dist_listen_min, %d},
   {inet_dist_listen_max, %d}
  ]}
 ].
-`, r.amqpPort().number, r.user, r.password, r.distPort().number, r.distPort().number)
+`, r.amqpPort().number, r.user, r.password, r.logSize(), r.distPort().number, r.distPort().number)
 	files := map[string]string{
 		"advanced.config":     advanced,
 		"enabled_plugins":     "[].\n",
@@ -147,6 +150,14 @@ func (r *RabbitMQ) configure() error {
 		}
 	}
 	return nil
+}
+
+// logSize sets the option of that name.
+func (r *RabbitMQ) logSize() string {
+	if r.options.LogSize == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" {ra, [{wal_max_size_bytes, %d}]},\n", r.options.LogSize)
 }
 
 // environment is all that the node and its tools get: no variable of this process reaches them.
@@ -219,6 +230,12 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 func (r *RabbitMQ) logTail() string {
 	log := cmp.Or(r.folder.tail("log/*.log"), r.folder.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
+}
+
+// trouble is what the node's log says for whoever looks into a test that failed: the first errors, and the end.
+func (r *RabbitMQ) trouble() string {
+	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
+	return fmt.Sprintf("the first errors in the log of %v:\n%s\nand its end:\n%s", r, first, r.logTail())
 }
 
 // connect logs in once, which a node allows only after it has recovered its queues.

@@ -486,3 +486,23 @@ func await(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+func TestTheErrorsOfALogAreItsEarliestAndTheirBeginnings(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var log []string
+	for i := range 40 {
+		for line := range 9 {
+			log = append(log, fmt.Sprintf("%02d [error] <0.1> line %d of the error", i, line))
+		}
+		log = append(log, fmt.Sprintf("%02d [info] <0.1> nothing of interest", i))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "node.log"), []byte(strings.Join(log, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Split((&folder{host: dir}).errors("*.log"), "\n")
+	first, last := "00 [error] <0.1> line 0 of the error", "29 [error] <0.1> line 2 of the error"
+	if len(got) != 30*3 || got[0] != first || got[len(got)-1] != last {
+		t.Errorf("there are %d lines from %q to %q, want 90 from %q to %q", len(got), got[0], got[len(got)-1], first, last)
+	}
+}

@@ -26,7 +26,7 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	need(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the end of the log of %v:\n%s", r, r.logTail())
+			t.Log(r.trouble())
 		}
 		closeOrFail(t, r.Close)
 	})
@@ -128,6 +128,9 @@ func (s *sharedServer[S]) close() error {
 // wrapped by somebody else who has something to end.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
+	if code != 0 && shared.rabbitMQ.opened {
+		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.trouble())
+	}
 	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "end the shared servers:", err)
 		code = max(code, 1)
