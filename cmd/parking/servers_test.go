@@ -251,6 +251,32 @@ func TestAUserOfRedisWithoutRightsIsBadInput(t *testing.T) {
 	refusePasswords(t, got, u.String())
 }
 
+func TestAUserOfRabbitMQWithoutRightsIsBadInput(t *testing.T) {
+	t.Parallel()
+	broker, redis, name := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.RedisURI(t), servers.Name(t)
+	servers.RemoveKeys(t, name)
+	for _, args := range [][]string{{"add_user", "narrow", "s3cr3t"}, {"set_permissions", "narrow", "^foo", "^foo", "^foo"}} {
+		if _, err := broker.Ctl(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := url.Parse(broker.URI())
+	if err != nil {
+		t.Fatal("the URI of a test's server cannot be parsed")
+	}
+	u.User = url.UserPassword("narrow", "s3cr3t")
+	got := parking(t, "simulate", "--simulation", name, "--rabbitmq-uri", u.String(), "--redis-uri", redis, "--duration", "1s", "--http", "")
+	if got.code != exitBadInput || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "--rabbitmq-uri: ") ||
+		!strings.Contains(got.stderr, "grant the user permission to configure, write and read it") {
+		t.Errorf("exit code %d, want %d and one line with the remedy: %s", got.code, exitBadInput, got.stderr)
+	}
+	refusePasswords(t, got, u.String(), redis)
+	if keys := keysOf(t, redis, name); len(keys) > 0 {
+		t.Errorf("keys are left: %q", keys)
+	}
+	t.Log(got.stderr)
+}
+
 // queuesOf lists the queues of a simulation that the broker has.
 func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
 	t.Helper()

@@ -78,8 +78,25 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 		return s, err
 	}
 	// Last, so that whatever fails before leaves nothing on the servers.
-	err = s.servers.reserve(ctx, p.Simulation)
+	if err := s.servers.reserve(ctx, p.Simulation); err != nil {
+		return s, err
+	}
+	err = s.declare(ctx)
 	return s, err
+}
+
+// declare makes the queues, for which a user may lack the rights, or removes the simulation again.
+func (s *session) declare(ctx context.Context) error {
+	declaring, cancel := context.WithTimeout(ctx, purgeTimeout)
+	defer cancel()
+	err := s.servers.broker.Declare(declaring)
+	if err == nil {
+		return nil
+	}
+	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
+	defer cancel()
+	_ = s.servers.remove(removing, s.plan.Simulation) // who may not declare may not delete either, but has nothing there
+	return badInput(fmt.Errorf("--%s: %w", flagRabbitMQ, err))
 }
 
 // listen takes the address for HTTP. The default address gives way to another port when it is taken; one
