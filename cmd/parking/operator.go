@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -134,13 +136,16 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
+	config, err := ctrl.GetConfig() // before it has a logger, to which it would say a part of its error
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return badInput(errors.New("there is no cluster: name its kubeconfig in KUBECONFIG, or run in a pod"))
+	case err != nil:
+		return badInput(fmt.Errorf("find the cluster: %w; correct KUBECONFIG, which is %q", err, c.getenv("KUBECONFIG")))
+	}
 	log := c.logger(f.level.Level)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
-	config, err := ctrl.GetConfig()
-	if err != nil {
-		return badInput(fmt.Errorf("find the cluster: set KUBECONFIG, or run in a pod: %w", err))
-	}
 	config.QPS, config.Burst = f.qps, f.burst
 	mgr, err := controllers.NewManager(ctx, config, f.options(log))
 	if err != nil {

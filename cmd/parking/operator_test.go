@@ -466,3 +466,29 @@ func passwordOf(t *testing.T, uri string) string {
 	password, _ := u.User.Password()
 	return password
 }
+
+func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
+	t.Parallel()
+	faulty := file(t, "kubeconfig", "{")
+	for name, test := range map[string]struct{ kubeconfig, says string }{
+		"there is no kubeconfig":        {filepath.Join(t.TempDir(), "none"), "there is no cluster: name its kubeconfig in KUBECONFIG"},
+		"the kubeconfig cannot be read": {faulty, `correct KUBECONFIG, which is "` + faulty + `"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r := &running{cmd: command(ctx, t, "operator")}
+			r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
+			r.noTraces(t)
+			r.cmd.Env = append(r.cmd.Env, "KUBECONFIG="+test.kubeconfig, "HOME="+t.TempDir(), "KUBERNETES_SERVICE_HOST=")
+			if err := r.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			got := wait(t, r)
+			if got.code != exitBadInput || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, test.says) {
+				t.Errorf("exit code %d, want %d and one line that says %q: %s", got.code, exitBadInput, test.says, got.stderr)
+			}
+		})
+	}
+}
