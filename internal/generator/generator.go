@@ -241,8 +241,12 @@ func (g *Generator) generate(ctx context.Context) error {
 	}
 	timer := time.NewTimer(never)
 	defer timer.Stop()
-	for ctx.Err() == nil {
+	for ended := false; ctx.Err() == nil; {
 		due, wait, over := g.pacer.next(time.Now())
+		if over && !ended && !g.exitAtEnd {
+			g.log.Info("the schedule is over; no event is due unless the plan's duration is prolonged")
+		}
+		ended = over
 		switch {
 		case over && g.exitAtEnd:
 			return nil

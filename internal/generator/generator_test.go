@@ -1,9 +1,11 @@
 package generator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -468,7 +470,9 @@ func TestAScheduleThatIsOver(t *testing.T) {
 			began := time.Now()
 			p := testPlan(100, lasting(10*time.Second))
 			p.StartTime = began
-			r := start(t, build(t, NewEntry, Options{Plan: p, Publisher: publisher, Store: newFakeStore()}))
+			var log bytes.Buffer
+			o := Options{Plan: p, Publisher: publisher, Store: newFakeStore(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			r := start(t, build(t, NewEntry, o))
 			pass(9 * time.Second)
 			if r.Stats().Done {
 				t.Error("it is done before its end")
@@ -488,6 +492,7 @@ func TestAScheduleThatIsOver(t *testing.T) {
 			pass(time.Minute)
 			within(t, "events", len(publisher.sent()), 2_000, 2_000)
 			r.finish(t)
+			within(t, "lines that say so", strings.Count(log.String(), "the schedule is over"), 2, 2)
 		})
 	})
 	t.Run("ends the run when that is wanted", func(t *testing.T) {
