@@ -78,7 +78,7 @@ func runTests(m *testing.M) (int, error) {
 		return 1, err
 	}
 	start := time.Now()
-	if err := install(ctx, chart); err != nil {
+	if err := shared.install(ctx, chart); err != nil {
 		return 1, err
 	}
 	fmt.Printf("the operator is installed after %.1f s\n", time.Since(start).Seconds())
@@ -188,9 +188,10 @@ func (c *cluster) makeNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// install installs a chart of the operator, or upgrades the operator to it. E2E_VALUES names the file of
-// values that say which images the cluster has.
-func install(ctx context.Context, chart string, settings ...string) error {
+// install installs a chart of the operator, or upgrades the operator to it, and waits until no other is left: one that
+// ends is the leader still, and would make the pods of a simulation that is applied now from its own image. E2E_VALUES
+// names the file of values that say which images the cluster has.
+func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
 	arguments := []string{"upgrade", "--install", release, chart, "--namespace", operatorNamespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
@@ -198,7 +199,22 @@ func install(ctx context.Context, chart string, settings ...string) error {
 	for _, setting := range settings {
 		arguments = append(arguments, "--set", setting)
 	}
-	return helm(ctx, arguments...)
+	if err := helm(ctx, arguments...); err != nil {
+		return err
+	}
+	const timeout, interval = time.Minute, 200 * time.Millisecond
+	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
+		var pods corev1.PodList
+		if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
+			return err
+		}
+		if len(pods.Items) == 1 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the operator was installed %s ago and has %d pods, want 1", timeout, len(pods.Items))
+		}
+	}
 }
 
 func uninstall(ctx context.Context) error {

@@ -195,7 +195,7 @@ func installPrometheus(t *testing.T) []*prometheus {
 			return
 		}
 		ctx := context.Background()
-		err := install(ctx, chart)
+		err := shared.install(ctx, chart)
 		for _, step := range slices.Backward(steps) {
 			files := slices.DeleteFunc(slices.Clone(step.arguments), func(a string) bool { return a == "--server-side" })
 			err = errors.Join(err, kubectl(ctx, step.input, append([]string{"delete", "--ignore-not-found"}, files...)...))
@@ -209,7 +209,7 @@ func installPrometheus(t *testing.T) []*prometheus {
 			t.Fatal(err)
 		}
 	}
-	if err := install(t.Context(), chart, "metrics.serviceMonitor.enabled=true",
+	if err := shared.install(t.Context(), chart, "metrics.serviceMonitor.enabled=true",
 		"metrics.serviceMonitor.labels.release="+prometheusRelease, "metrics.serviceMonitor.interval="+scrapeInterval.String(),
 		"metrics.serviceMonitor.reader.name=prometheus", "metrics.serviceMonitor.reader.namespace="+ns.name); err != nil {
 		t.Fatal(err)

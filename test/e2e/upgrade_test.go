@@ -30,11 +30,11 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 		previousImage = []string{"image.tag=" + previousTag}
 	}
 	t.Cleanup(func() { // for whatever test comes next
-		if err := install(context.Background(), chart); err != nil {
+		if err := shared.install(context.Background(), chart); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := install(t.Context(), previous, previousImage...); err != nil {
+	if err := shared.install(t.Context(), previous, previousImage...); err != nil {
 		t.Fatal(err)
 	}
 	ns := newNamespace(t)
@@ -48,7 +48,7 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 	t.Run("a new chart restarts no pod", func(t *testing.T) {
 		ns := ns.in(t)
 		// The annotation makes sure that there is another operator, even if the charts are the same.
-		if err := install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
+		if err := shared.install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
 			t.Fatal(err)
 		}
 		ns.untilFollowed(sim, time.Minute)
@@ -68,7 +68,7 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 
 	t.Run("a new image replaces pods without a loss", func(t *testing.T) {
 		ns := ns.in(t)
-		if err := install(t.Context(), chart); err != nil {
+		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
 		ns.eventually("no pod has the image of before", 2*time.Minute, func() error {
@@ -96,7 +96,7 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 		}
 		ns.untilWorking(sim, pods) // its condition is the last one that was written
 		ns.checkSame(before)
-		if err := install(t.Context(), chart); err != nil {
+		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
 		ns.untilFollowed(sim, time.Minute)
