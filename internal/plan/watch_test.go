@@ -73,7 +73,7 @@ func (w watched) next(t *testing.T) *plan.Plan {
 	select {
 	case p := <-w.applied:
 		return p
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("no plan was applied; the log:\n%s", w.log)
 		return nil
 	}
@@ -82,7 +82,7 @@ func (w watched) next(t *testing.T) *plan.Plan {
 // waitLogged waits until the log contains text.
 func (w watched) waitLogged(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.After(10 * time.Second); !strings.Contains(w.log.String(), text); {
+	for deadline := time.After(30 * time.Second); !strings.Contains(w.log.String(), text); {
 		select {
 		case <-w.log.written:
 		case <-deadline:

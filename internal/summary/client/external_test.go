@@ -88,7 +88,7 @@ func TestExternalVerdicts(t *testing.T) {
 			server := serve(t, tt.handler)
 			o := Options{URL: server.URL + "/in?key=hidden"}
 			if strings.Contains(tt.name, "hangs") {
-				o.timeout = 2 * time.Second // enough for the half that is sent
+				o.timeout = 5 * time.Second // enough for the half that is sent
 			}
 			c := newExternal(t, o)
 			err := c.Post(t.Context(), visit("a"))
