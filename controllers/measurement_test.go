@@ -88,13 +88,11 @@ func TestWhatSomePodsTellIsKeptWhenOthersFail(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // enough for those that answer
-			defer cancel()
 			faulty := "127.87.66.1"
 			if tt.handler != nil {
 				faulty = pod(t, tt.handler)
 			}
-			m, err := newProber().Measure(ctx, Endpoints{Processors: []string{faulty, processor(t, 5)}})
+			m, err := newProber().Measure(t.Context(), Endpoints{Processors: []string{faulty, processor(t, 5)}})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), faulty) {
 				t.Errorf("the error is %v, want one of pod %s with %q", err, faulty, tt.want)
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -139,9 +140,12 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	config, err := ctrl.GetConfig() // before it has a logger, to which it would say a part of its error
 	switch {
 	case clientcmd.IsEmptyConfig(err):
+		if _, err := rest.InClusterConfig(); !errors.Is(err, rest.ErrNotInCluster) {
+			return badInput(fmt.Errorf("find the cluster of this pod: %w; see that the token of its service account is mounted", err))
+		}
 		return badInput(errors.New("there is no cluster: name its kubeconfig in KUBECONFIG, or run in a pod"))
 	case err != nil:
-		return badInput(fmt.Errorf("find the cluster: %w; correct KUBECONFIG, which is %q", err, c.getenv("KUBECONFIG")))
+		return badInput(fmt.Errorf("find the cluster: %w; correct the kubeconfig, or name another in KUBECONFIG", err))
 	}
 	log := c.logger(f.level.Level)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))

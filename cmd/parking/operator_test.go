@@ -470,9 +470,11 @@ func passwordOf(t *testing.T, uri string) string {
 func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
 	t.Parallel()
 	faulty := file(t, "kubeconfig", "{")
-	for name, test := range map[string]struct{ kubeconfig, says string }{
-		"there is no kubeconfig":        {filepath.Join(t.TempDir(), "none"), "there is no cluster: name its kubeconfig in KUBECONFIG"},
-		"the kubeconfig cannot be read": {faulty, `correct KUBECONFIG, which is "` + faulty + `"`},
+	none := filepath.Join(t.TempDir(), "none")
+	for name, test := range map[string]struct{ kubeconfig, host, says string }{
+		"there is no kubeconfig":        {none, "", "there is no cluster: name its kubeconfig in KUBECONFIG"},
+		"the kubeconfig cannot be read": {faulty, "", faulty},
+		"the pod has no token":          {none, "127.0.0.1", "see that the token of its service account is mounted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -481,7 +483,7 @@ func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
 			r := &running{cmd: command(ctx, t, "operator")}
 			r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
 			r.noTraces(t)
-			r.cmd.Env = append(r.cmd.Env, "KUBECONFIG="+test.kubeconfig, "HOME="+t.TempDir(), "KUBERNETES_SERVICE_HOST=")
+			r.cmd.Env = append(r.cmd.Env, "KUBECONFIG="+test.kubeconfig, "HOME="+t.TempDir(), "KUBERNETES_SERVICE_HOST="+test.host, "KUBERNETES_SERVICE_PORT=443")
 			if err := r.cmd.Start(); err != nil {
 				t.Fatal(err)
 			}

@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
-	"github.com/parking-operator/parking-operator/internal/backoff"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -44,18 +40,6 @@ func (c *cli) openPlanned(component string, flags serviceFlags, path string) (*p
 
 // inPlan names the plan file in what is wrong with what it says.
 func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w", s.path, err) }
-
-// meetStore asks the store until it answers, so that one that does not, or that may lose its data, is in the log
-// before there is work for it.
-func (s *planned) meetStore(ctx context.Context) {
-	pauses := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
-	for {
-		_, err := s.servers.store.Mark(ctx, 0)
-		if !errors.Is(err, store.ErrUnavailable) || pauses.Wait(ctx, 0) != nil {
-			return
-		}
-	}
-}
 
 func (s *planned) close() { s.servers.close(s.log) }
 

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/parking-operator/parking-operator/internal/backoff"
+	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -62,11 +66,32 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 		return err
 	}
 	s.work = func(ctx context.Context) error {
-		go s.meetStore(ctx)
+		go meetStore(ctx, servers.store, s.log)
 		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
 		err := work.Run(ctx)
 		s.log.Info("the processor has stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err
 	}
 	return s.run(ctx)
+}
+
+// meetStore asks the store until it answers, so that one that does not is in the log before there is work for it.
+func meetStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
+	const part = "ping"
+	outages := outage.New(log, "the store does not answer yet", "the store answers")
+	pauses := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
+	for {
+		err := s.Ping(ctx)
+		if err == nil {
+			outages.Fine(part)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		outages.Fault(part, err)
+		if pauses.Wait(ctx, 0) != nil {
+			return
+		}
+	}
 }

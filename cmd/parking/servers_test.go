@@ -580,11 +580,11 @@ func TestAnIdleProcessorSaysThatItsStoreIsDownAndUpAgain(t *testing.T) {
 			return err
 		})
 	}
-	says("the store is unavailable")
+	says("the store does not answer yet")
 	if err := redis.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	says("the store is available again")
+	says("the store answers")
 	terminate(ctx, t, idle)
 }
 

@@ -100,7 +100,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "how long it may take at the end to process what is under way and to audit it")
 	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` at which to serve /metrics and the summary API; \"\" for none; another port if the default one is taken")
 	flags.Int64Var(&f.seed, "seed", 0, "draw other plates and draws than the manifest's seed does")
-	flags.StringVar(&f.summaryURL, "summary-url", "", "post the summaries to this `URL`, an API of your own, one JSON object at a time")
+	flags.StringVar(&f.summaryURL, "summary-url", "", "post the summaries to this `URL`, an API of your own that answers HEAD, one JSON object at a time")
 	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with the files token, or username and password, for --summary-url; and ca.crt")
 	flags.StringVar(&f.summariesDB, "summaries-db", "", "keep the summaries in this SQLite `file` (default: a file that is removed at the end)")
 	flags.BoolVar(&f.keep, "keep", false, "leave queues and keys on the servers for a later 'parking audit'")
@@ -233,12 +233,13 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		c.complain(session.abandon())
 	})
 	defer c.ending.set(nil)
-	view.begin(session.describe(), notes)
-	result, err := session.run(ctx, view)
-	view.end()
-	if err == nil {
-		err = c.printResult(f.output, p, result)
+	if err := session.declare(ctx); err != nil {
+		return err
 	}
+	view.begin(session.describe(), notes)
+	result := session.run(ctx, view)
+	view.end()
+	err = c.printResult(f.output, p, result)
 	if f.keep {
 		_, _ = fmt.Fprintln(c.stderr, session.kept()) // there is nowhere else to say it
 	} else if left := session.purge(ctx); left != nil {

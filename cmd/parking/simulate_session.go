@@ -78,14 +78,11 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 		return s, err
 	}
 	// Last, so that whatever fails before leaves nothing on the servers.
-	if err := s.servers.reserve(ctx, p.Simulation); err != nil {
-		return s, err
-	}
-	err = s.declare(ctx)
+	err = s.servers.reserve(ctx, p.Simulation)
 	return s, err
 }
 
-// declare makes the queues, for which a user may lack the rights, or removes the simulation again.
+// declare makes the queues, for which a user may lack the rights. If it cannot, it removes the simulation again.
 func (s *session) declare(ctx context.Context) error {
 	declaring, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
@@ -93,10 +90,13 @@ func (s *session) declare(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
-	defer cancel()
-	_ = s.servers.remove(removing, s.plan.Simulation) // who may not declare may not delete either, but has nothing there
-	return badInput(fmt.Errorf("--%s: %w", flagRabbitMQ, err))
+	err = badInput(fmt.Errorf("--%s: declare the queues: %w", flagRabbitMQ, err))
+	left := s.purge(ctx)
+	// Who may not declare may not delete either, but has nothing there.
+	if left == nil || s.servers.unused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
+		return err
+	}
+	return errors.Join(err, left)
 }
 
 // listen takes the address for HTTP. The default address gives way to another port when it is taken; one
@@ -138,7 +138,7 @@ func (s *session) describe() [][2]string {
 }
 
 // run simulates, serves HTTP meanwhile, and shows the progress.
-func (s *session) run(ctx context.Context, v *view) (simulate.Result, error) {
+func (s *session) run(ctx context.Context, v *view) simulate.Result {
 	aside, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var asides sync.WaitGroup
 	if s.http != nil {
@@ -149,10 +149,10 @@ func (s *session) run(ctx context.Context, v *view) (simulate.Result, error) {
 		})
 	}
 	asides.Go(func() { v.follow(aside, s.simulation.Progress) })
-	result, err := s.simulation.Run(ctx)
+	result := s.simulation.Run(ctx)
 	stop()
 	asides.Wait()
-	return result, err
+	return result
 }
 
 // purge removes the simulation, which made everything that its servers have of it. It does so also when ctx
@@ -267,7 +267,7 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 		err = api.Reach(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--summary-url: %w; start the API there, or correct the address", err)
+		return nil, fmt.Errorf("--summary-url: %w", err)
 	}
 	return &summaries{
 		poster: api, where: api.Address(), discard: func() {},

@@ -117,12 +117,8 @@ func generatorOptions(o Options) generator.Options {
 }
 
 // Run simulates until the plan's duration is over or ctx ends, then waits until everything is at rest and
-// audits the ledger. An error means that nothing was simulated; whatever went wrong from then on is in the
-// result. It is called once.
-func (s *Simulation) Run(ctx context.Context) (Result, error) {
-	if err := s.options.Broker.Declare(ctx); err != nil {
-		return Result{}, fmt.Errorf("declare the queues: %w", err)
-	}
+// audits the ledger. Whatever goes wrong is in the result. The queues are declared, and it is called once.
+func (s *Simulation) Run(ctx context.Context) Result {
 	start := time.Now()
 	s.started.Store(&start)
 	generating, over := s.schedule(ctx)
@@ -153,7 +149,7 @@ func (s *Simulation) Run(ctx context.Context) (Result, error) {
 	s.enter(Auditing)
 	result := s.result(end.Sub(start), drained)
 	s.conclude(auditing, &result, rest, failures)
-	return result, nil
+	return result
 }
 
 // schedule returns the context in which the generators run, and the end of it. A plan's duration ends it

@@ -21,7 +21,8 @@ import (
 // matchPercent is the share of exits that leave with a plate that entered: the default of a simulation.
 const matchPercent = 20
 
-// logSize is that of the RabbitMQ that the operator runs.
+// logSize is that of the RabbitMQ that the operator runs. The few queues that a measurement deletes are not enough for
+// the crash that tests, which delete many, may meet with it.
 const logSize = 64 << 20
 
 // options are the command line.

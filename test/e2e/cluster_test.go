@@ -208,11 +208,14 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 		if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
 			return err
 		}
-		if len(pods.Items) == 1 {
+		running := slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
+			return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+		})
+		if len(running) == 1 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the operator was installed %s ago and has %d pods, want 1", timeout, len(pods.Items))
+			return fmt.Errorf("the operator was installed %s ago and has %d pods, want 1", timeout, len(running))
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (f *folder) tail(pattern string) string {
 	return strings.Join(all[max(0, len(all)-most):], "\n")
 }
 
-// errors returns the beginnings of a RabbitMQ log's errors, the earliest: what broke first, and broke the rest.
+// errors returns the beginnings of the first errors in a RabbitMQ log: what broke first, and broke the rest.
 func (f *folder) errors(pattern string) string {
 	const most, begins = 30, 3
 	var found []string

@@ -33,7 +33,7 @@ type RabbitMQOptions struct {
 	// Environment holds more variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
 	// LogSize is the size in bytes at which the log of quorum queues is written out, 0 for the server's own of
-	// 512 MiB. It is not for tests that delete queues: RabbitMQ 3.10 may crash where it writes the log out (Ra's
+	// 512 MiB. It is not for tests that delete many queues: RabbitMQ 3.10 may crash where it writes the log out (Ra's
 	// ra_log_segment_writer) and finds the folder of a queue gone, and then at times no quorum queue of the node
 	// works any more.
 	LogSize int
@@ -232,10 +232,14 @@ func (r *RabbitMQ) logTail() string {
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// trouble is what the node's log says for whoever looks into a test that failed: the first errors, and the end.
+// trouble is what the node's log says for whoever looks into a test that failed: the first errors, and the end; "" if
+// there are no errors.
 func (r *RabbitMQ) trouble() string {
 	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
-	return fmt.Sprintf("the first errors in the log of %v:\n%s\nand its end:\n%s", r, first, r.logTail())
+	if first == "" {
+		return ""
+	}
+	return fmt.Sprintf("the first errors in the log of %v:\n%s\nand its end:\n%s\n", r, first, r.logTail())
 }
 
 // connect logs in once, which a node allows only after it has recovered its queues.

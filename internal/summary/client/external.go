@@ -72,12 +72,17 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
 // Reach returns nil when something answers at the API's address, whatever it says: that nobody does is worth knowing
-// before there is a summary. It asks by HEAD, which changes nothing.
+// before there is a summary. It asks by HEAD, which changes nothing. Its error says what to do.
 func (c *External) Reach(ctx context.Context) error {
-	if _, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply); err != nil {
-		return fmt.Errorf("reach the summary API at %s: %w", c.Address(), err)
+	_, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
+	if err == nil {
+		return nil
 	}
-	return nil
+	remedy := "start the API there, or correct the address"
+	if text := err.Error(); strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") {
+		remedy = "see that the port speaks TLS, and that " + keyCA + " holds the certificate of the CA that signed the server's"
+	}
+	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedy)
 }
 
 // Close gives up the idle connections.

@@ -141,7 +141,7 @@ func TestAnAPIIsReachedWhateverItAnswers(t *testing.T) {
 			}
 			server.Close()
 			err := c.Reach(t.Context())
-			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "connection refused") {
+			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "start the API there") {
 				t.Errorf("error is %v once it is gone, want one that names the address", err)
 			}
 		})
@@ -297,6 +297,9 @@ func TestCertificates(t *testing.T) {
 	c := newExternal(t, Options{URL: server.URL, SecretDir: dir})
 	if err := c.Post(t.Context(), visit("a")); kind(err) != "again" || !strings.Contains(err.Error(), "certificate") {
 		t.Fatalf("error is %v, want one of an unknown certificate", err)
+	}
+	if err := c.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "ca.crt holds the certificate of the CA") {
+		t.Errorf("error is %v, want one that says where the certificate goes", err)
 	}
 	writeSecret(t, dir, map[string]string{
 		"ca.crt": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
