@@ -140,7 +140,7 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	config, err := ctrl.GetConfig() // before it has a logger, to which it would say a part of its error
 	switch {
 	case clientcmd.IsEmptyConfig(err):
-		if _, err := rest.InClusterConfig(); !errors.Is(err, rest.ErrNotInCluster) {
+		if _, err := rest.InClusterConfig(); err != nil && !errors.Is(err, rest.ErrNotInCluster) {
 			return badInput(fmt.Errorf("find the cluster of this pod: %w; see that the token of its service account is mounted", err))
 		}
 		return badInput(errors.New("there is no cluster: name its kubeconfig in KUBECONFIG, or run in a pod"))

@@ -478,6 +478,9 @@ func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if _, err := os.Stat("/var/run/secrets/kubernetes.io/serviceaccount/token"); err == nil && test.host != "" {
+				t.Skip("these tests run in a pod that has a token")
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			r := &running{cmd: command(ctx, t, "operator")}

@@ -96,6 +96,9 @@ func (s *session) declare(ctx context.Context) error {
 	if left == nil || s.servers.unused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return left // a signal's end is known; what it leaves is not
+	}
 	return errors.Join(err, left)
 }
 

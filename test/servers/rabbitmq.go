@@ -232,14 +232,10 @@ func (r *RabbitMQ) logTail() string {
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// trouble is what the node's log says for whoever looks into a test that failed: the first errors, and the end; "" if
-// there are no errors.
+// trouble is what the node's log says for whoever looks into a test that failed: the first errors, and the end.
 func (r *RabbitMQ) trouble() string {
 	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
-	if first == "" {
-		return ""
-	}
-	return fmt.Sprintf("the first errors in the log of %v:\n%s\nand its end:\n%s\n", r, first, r.logTail())
+	return fmt.Sprintf("the first errors in the log of %v:\n%s\nand its end:\n%s", r, first, r.logTail())
 }
 
 // connect logs in once, which a node allows only after it has recovered its queues.

@@ -25,8 +25,8 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	r, err := StartRabbitMQ(t.Context(), "", opts)
 	need(t, err)
 	t.Cleanup(func() {
-		if trouble := r.trouble(); t.Failed() && trouble != "" {
-			t.Log(trouble)
+		if t.Failed() {
+			t.Log(r.trouble())
 		}
 		closeOrFail(t, r.Close)
 	})
@@ -129,7 +129,7 @@ func (s *sharedServer[S]) close() error {
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
-		fmt.Fprint(os.Stderr, shared.rabbitMQ.server.trouble())
+		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.trouble())
 	}
 	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "end the shared servers:", err)

@@ -238,7 +238,7 @@ func TestServerThatCannotBeUsed(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := servers.NewRedis(t, servers.RedisOptions{})
-			s := open(t, server.URI()+"?read_timeout=200ms&write_timeout=200ms&pool_timeout=1s", "spoilt", 1)
+			s := open(t, server.URI()+"?read_timeout=1s&write_timeout=1s&pool_timeout=1s", "spoilt", 1)
 			admin := client(t, server.URI())
 			record(t, s, 0, store.ResultRecorded)
 
@@ -512,7 +512,7 @@ func TestRefusalIsNotUnavailability(t *testing.T) {
 func TestPipelinesAreShared(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
-	s := open(t, server.URI(), "shared", 1)
+	s := open(t, server.URI()+"?read_timeout=1m", "shared", 1)
 	const callers = 300
 	errs := together(t, server, s, callers, func(i int64) error {
 		_, err := s.RecordEntry(t.Context(), entryStep(i))
@@ -531,7 +531,7 @@ func TestPipelinesAreShared(t *testing.T) {
 func TestFailedStepHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
-	s := open(t, server.URI(), "neighbours", 1)
+	s := open(t, server.URI()+"?read_timeout=1m", "neighbours", 1)
 	const callers, broken = 300, 250
 	noError(t, client(t, server.URI()).RPush(t.Context(), s.partitions[0].key(keyVisit, "ABC-1234"), "of another type").Err())
 	errs := together(t, server, s, callers, func(i int64) error {
@@ -591,7 +591,7 @@ func TestEachCallerGetsItsOwnAnswer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := servers.NewRedis(t, servers.RedisOptions{})
-			s := open(t, server.URI(), "mixed", 2)
+			s := open(t, server.URI()+"?read_timeout=1m", "mixed", 2)
 			admin := client(t, server.URI())
 			mixed := newMixedCallers(t, s)
 			noError(t, test.spoil(t.Context(), admin))
