@@ -141,7 +141,7 @@ func TestAnAPIIsReachedWhateverItAnswers(t *testing.T) {
 			}
 			server.Close()
 			err := c.Reach(t.Context())
-			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "start the API there") {
+			if err == nil || !strings.Contains(err.Error(), server.URL+"/in/box") || !strings.Contains(err.Error(), "connection refused; start the API there") {
 				t.Errorf("error is %v once it is gone, want one that names the address", err)
 			}
 		})
