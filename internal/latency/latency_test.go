@@ -13,7 +13,7 @@ import (
 // tolerance is the relative error that the package documents for quantiles.
 const tolerance = 0.032
 
-func TestEmptySnapshotAnswersZero(t *testing.T) {
+func TestSnapshot_EmptyReturnsZeros(t *testing.T) {
 	t.Parallel()
 	var h Histogram
 	s := h.Snapshot()
@@ -22,20 +22,24 @@ func TestEmptySnapshotAnswersZero(t *testing.T) {
 	}
 }
 
-func TestEveryDurationHasABucketWhoseMiddleIsNear(t *testing.T) {
+func TestBucketOf_MiddleIsNearTheDuration(t *testing.T) {
 	t.Parallel()
 	for _, d := range []time.Duration{0, 1, 15, 16, 17, 31, 32, 33, 999, time.Microsecond, time.Second, time.Hour, math.MaxInt64} {
 		bucket := bucketOf(d)
 		if bucket < 0 || bucket >= buckets {
 			t.Fatalf("bucket of %d is %d, outside of [0, %d)", d, bucket, buckets)
 		}
-		if middle := middleOf(bucket); !near(middle, d) {
+		lower, upper := boundsOf(bucket)
+		if d < lower || d > upper {
+			t.Errorf("%v falls into the bucket from %v to %v", d, lower, upper)
+		}
+		if middle := (Bucket{Lower: lower, Upper: upper}).middle(); !near(middle, d) {
 			t.Errorf("%v falls into the bucket around %v", d, middle)
 		}
 	}
 }
 
-func TestNegativeDurationCountsAsZero(t *testing.T) {
+func TestHistogram_NegativeDurationCountsAsZero(t *testing.T) {
 	t.Parallel()
 	var h Histogram
 	h.Observe(-time.Second)
@@ -44,7 +48,7 @@ func TestNegativeDurationCountsAsZero(t *testing.T) {
 	}
 }
 
-func TestQuantilesAndMeanFollowTheObservations(t *testing.T) {
+func TestSnapshot_QuantilesAndMeanMatchObservations(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		durations := rapid.SliceOfN(rapid.Int64Range(0, int64(time.Hour)), 1, 200).Draw(t, "durations")
@@ -77,7 +81,7 @@ func TestQuantilesAndMeanFollowTheObservations(t *testing.T) {
 	})
 }
 
-func TestConcurrentObservationsAreAllCounted(t *testing.T) {
+func TestHistogram_CountsConcurrentObservations(t *testing.T) {
 	t.Parallel()
 	const observers, each = 8, 1000
 	var (
