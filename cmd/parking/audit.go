@@ -97,7 +97,7 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	if err != nil {
 		return badInput(err)
 	}
-	p.RabbitMQ, p.Redis = plan.Endpoint{URI: f.servers.rabbitmq}, plan.Endpoint{URI: f.servers.redis}
+	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
 	if err := p.Validate(); err != nil {
 		return badInput(err)
 	}

@@ -196,7 +196,7 @@ func TestTheOperatorRunsASimulationOnRealServers(t *testing.T) {
 
 	processor, summaries := address(t, 1), address(t, 2)
 	planFile := l.mountPlan(sim, func(p *plan.Plan) {
-		p.RabbitMQ, p.Redis = plan.Endpoint{URI: amqp}, plan.Endpoint{URI: redis}
+		p.RabbitMQ, p.Redis = plan.BindingRef{URI: amqp}, plan.BindingRef{URI: redis}
 		p.SummaryAPI = plan.SummaryAPI{URL: "http://" + summaries + ":8080"}
 	})
 	output := filepath.Join(t.TempDir(), "pods.log")
@@ -334,7 +334,7 @@ func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.RabbitMQ = plan.Endpoint{URI: uri}
+	p.RabbitMQ = plan.BindingRef{URI: uri}
 	b, err := wiring.OpenBroker(p, wiring.Options{Component: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func (f *purgeFlags) plan() (*plan.Plan, error) {
 		return nil, err
 	}
 	p.Partitions = plan.MaxPartitions
-	p.RabbitMQ, p.Redis = plan.Endpoint{URI: f.servers.rabbitmq}, plan.Endpoint{URI: f.servers.redis}
+	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
 	return p, p.Validate()
 }
 

@@ -128,7 +128,7 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 		return nil, nil, err
 	}
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = plan.Endpoint{URI: f.servers.rabbitmq}, plan.Endpoint{URI: f.servers.redis}
+	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
 		// What an earlier invocation left on the servers must not enter this one's ledger.

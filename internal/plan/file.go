@@ -92,8 +92,8 @@ func (p *Plan) Validate() error {
 	f.capacity(field.NewPath("entry", "rate"), p.Entry.Rate, p.MaxStay.D(), "maxStay")
 	f.number(field.NewPath("processor", "concurrency"), int64(p.Processor.Concurrency), 1, MaxConcurrency, "messages")
 	f.objectives(field.NewPath("objectives"), p.Objectives)
-	f.endpoint(field.NewPath("rabbitmq"), p.RabbitMQ)
-	f.endpoint(field.NewPath("redis"), p.Redis)
+	f.bindingRef(field.NewPath("rabbitmq"), p.RabbitMQ)
+	f.bindingRef(field.NewPath("redis"), p.Redis)
 	f.summaryAPI(field.NewPath("summaryAPI"), p.SummaryAPI)
 	return oneLine(f.list)
 }
@@ -132,9 +132,9 @@ func (f *faults) notNegative(path *field.Path, value int64) {
 	}
 }
 
-// endpoint checks no URI, as these may hold passwords, which errors must not show: whoever connects does.
-func (f *faults) endpoint(path *field.Path, e Endpoint) {
-	if e.URI != "" && e.SecretDir != "" {
+// bindingRef does not check the URI: it may hold a password, which errors must not show. Opening it does.
+func (f *faults) bindingRef(path *field.Path, ref BindingRef) {
+	if ref.URI != "" && ref.SecretDir != "" {
 		f.list = append(f.list, field.Forbidden(path.Child("secretDir"), "must not be set beside uri: remove one of them"))
 	}
 }

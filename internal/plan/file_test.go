@@ -38,8 +38,8 @@ func full() *plan.Plan {
 			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
 			MaxLost: 1, MaxUnexpected: 2,
 		},
-		RabbitMQ:   plan.Endpoint{SecretDir: "/etc/parking/rabbitmq"},
-		Redis:      plan.Endpoint{URI: "redis://127.0.0.1:6379"},
+		RabbitMQ:   plan.BindingRef{SecretDir: "/etc/parking/rabbitmq"},
+		Redis:      plan.BindingRef{URI: "redis://127.0.0.1:6379"},
 		SummaryAPI: plan.SummaryAPI{URL: "https://example.com/v1/visits", External: true, SecretDir: "/etc/parking/api"},
 	}
 }

@@ -34,8 +34,8 @@ type Plan struct {
 
 	Objectives Objectives `json:"objectives"`
 
-	RabbitMQ   Endpoint   `json:"rabbitmq"`
-	Redis      Endpoint   `json:"redis"`
+	RabbitMQ   BindingRef `json:"rabbitmq"`
+	Redis      BindingRef `json:"redis"`
 	SummaryAPI SummaryAPI `json:"summaryAPI"`
 }
 
@@ -103,9 +103,9 @@ type Objectives struct {
 	MaxUnexpected int64    `json:"maxUnexpected"`
 }
 
-// Endpoint says where a server is. Credentials are read at each connect, from files, so that a
+// BindingRef says where a process finds the binding of a server. Credentials are read at each connect, from files, so that a
 // rotation needs no restart. Exactly one of URI and SecretDir is set; both empty means in memory.
-type Endpoint struct {
+type BindingRef struct {
 	// URI addresses the server. It may hold a password only when a person gave it on a command line;
 	// a plan file never does.
 	URI string `json:"uri,omitempty"`

@@ -54,7 +54,7 @@ func dataPlaneMetrics(t *testing.T) names {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.RabbitMQ, p.Redis = plan.Endpoint{URI: "amqp://127.0.0.1:1"}, plan.Endpoint{URI: "redis://127.0.0.1:1"}
+	p.RabbitMQ, p.Redis = plan.BindingRef{URI: "amqp://127.0.0.1:1"}, plan.BindingRef{URI: "redis://127.0.0.1:1"}
 	found, log := names{}, slog.New(slog.DiscardHandler)
 	options := wiring.Options{Component: "test", Logger: log, Registerer: found}
 	must := func(err error) {

@@ -33,8 +33,8 @@ func (b *builder) planConfigMap() (client.Object, error) {
 // runningPlan is the plan with the servers as the pods see them. It is suspended until the start.
 func (b *builder) runningPlan() *plan.Plan {
 	p := *b.plan
-	p.RabbitMQ = plan.Endpoint{SecretDir: rabbitMQDir}
-	p.Redis = plan.Endpoint{SecretDir: redisDir}
+	p.RabbitMQ = plan.BindingRef{SecretDir: rabbitMQDir}
+	p.Redis = plan.BindingRef{SecretDir: redisDir}
 	p.SummaryAPI = b.summaryEndpoint()
 	if b.StartTime == nil {
 		p.Suspended = true

@@ -41,7 +41,7 @@ type Broker struct {
 
 // OpenBroker returns the broker of a plan, in memory if the plan names none. It does not connect.
 func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
-	if p.RabbitMQ == (plan.Endpoint{}) {
+	if p.RabbitMQ == (plan.BindingRef{}) {
 		b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
 		if err != nil {
 			return nil, err
@@ -126,7 +126,7 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 
 // OpenStore returns the store of a plan, in memory if the plan names none. It does not connect.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
-	if p.Redis == (plan.Endpoint{}) {
+	if p.Redis == (plan.BindingRef{}) {
 		return &Store{Store: memorystore.New(p.Partitions), Address: InMemory}, nil
 	}
 	source, err := Source(binding.Redis(), p.Redis)
@@ -147,7 +147,7 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 }
 
 // Source returns the addresses of an endpoint.
-func Source(s binding.Service, e plan.Endpoint) (binding.Source, error) {
+func Source(s binding.Service, e plan.BindingRef) (binding.Source, error) {
 	switch {
 	case e.URI != "" && e.SecretDir != "":
 		return nil, fmt.Errorf("the plan gives both uri and secretDir for %s: remove one of them", s.Name)
@@ -160,7 +160,7 @@ func Source(s binding.Service, e plan.Endpoint) (binding.Source, error) {
 }
 
 // shown is what may be printed of the address of an endpoint.
-func shown(source binding.Source, e plan.Endpoint) string {
+func shown(source binding.Source, e plan.BindingRef) string {
 	if address, err := source(); err == nil {
 		return address.Redacted()
 	}
@@ -173,7 +173,7 @@ func RequireServers(p *plan.Plan) error {
 	var errs []error
 	for _, part := range []struct {
 		service  binding.Service
-		endpoint plan.Endpoint
+		endpoint plan.BindingRef
 	}{{binding.RabbitMQ(), p.RabbitMQ}, {binding.Redis(), p.Redis}} {
 		_, err := Source(part.service, part.endpoint)
 		errs = append(errs, err)

@@ -78,8 +78,8 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 		Exit:       plan.Exit{Schedule: schedule, MatchPercent: matchPercent, MinStay: plan.Duration(time.Second)},
 		MaxStay:    plan.Duration(time.Hour),
 		Processor:  plan.Processor{Concurrency: 256},
-		RabbitMQ:   plan.Endpoint{URI: env.amqpURI},
-		Redis:      plan.Endpoint{URI: env.redisURI},
+		RabbitMQ:   plan.BindingRef{URI: env.amqpURI},
+		Redis:      plan.BindingRef{URI: env.redisURI},
 		SummaryAPI: plan.SummaryAPI{URL: p.stack.Summaries.URL("")},
 	}
 	if err := p.plan.Write(p.path); err != nil {

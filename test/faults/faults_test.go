@@ -151,8 +151,8 @@ func (s *simulation) newPlan() plan.Plan {
 		},
 		MaxStay:    plan.Duration(time.Hour),
 		Processor:  plan.Processor{Concurrency: 128},
-		RabbitMQ:   plan.Endpoint{URI: s.rabbit.URI()},
-		Redis:      plan.Endpoint{URI: s.redis.URI()},
+		RabbitMQ:   plan.BindingRef{URI: s.rabbit.URI()},
+		Redis:      plan.BindingRef{URI: s.redis.URI()},
 		SummaryAPI: plan.SummaryAPI{URL: s.api.server.URL},
 	}
 }
