@@ -1,4 +1,4 @@
-# Run "make" or "make help" for what there is.
+# Run "make" or "make help" to list the targets.
 
 MODULE  := github.com/parking-operator/parking-operator
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -19,7 +19,11 @@ API_LINTER     := $(TOOLS)/golangci-lint-kube-api-linter
 HELM           := $(TOOLS)/helm
 HELM_DOCS      := $(TOOLS)/helm-docs
 HELM_UNITTEST  := $(TOOLS)/helm-unittest
+GOTESTSUM      := $(TOOLS)/gotestsum
 GENERATORS     := $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(HELM_DOCS)
+
+# STEP runs a long command: it says what the command does and how long that usually takes, and shows that it is alive.
+STEP := hack/step.sh
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,17 +37,19 @@ help: ## List the targets.
 
 .PHONY: build
 build: ## Build bin/parking, a static binary that knows its version.
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/parking ./cmd/parking
+	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking" "3 min the first time, then 10 s" \
+		go build -v -trimpath -ldflags '$(LDFLAGS)' -o bin/parking ./cmd/parking
 
 .PHONY: demo
-demo: ## Run a simulation in this terminal for DEMO_DURATION (20s), without a cluster or a server.
+demo: ## Run a simulation in this terminal for DEMO_DURATION (20s), without a cluster or servers.
 	@# Without the operator, whose libraries double the time of a first build.
-	CGO_ENABLED=0 go build -trimpath -tags nooperator -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
+	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
+		go build -v -trimpath -tags nooperator -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
 	bin/parking-demo simulate -f config/samples/demo.yaml --duration $(DEMO_DURATION)
 
 .PHONY: generate
-generate: $(GENERATORS) ## Write what follows from the code: deep copies, CRD, roles, the chart's copies, docs/api.md.
-	hack/generate.sh .
+generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md.
+	@$(STEP) "Generate deep copies, CRD, roles and docs/api.md" "20 s" hack/generate.sh .
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the Go code and group its imports.
@@ -51,73 +57,89 @@ fmt: $(GOLANGCI_LINT) ## Format the Go code and group its imports.
 
 ##@ Check
 
+.PHONY: check
+check: fmt lint unit ## Format, lint, and run the unit tests without servers: the inner loop, under 60 s when warm.
+
+.NOTPARALLEL: check
+
+.PHONY: unit
+unit: ## Run the tests that need no server.
+	@$(STEP) "Run the unit tests" "2 min the first time, then 20 s" go test -short ./...
+
 .PHONY: test
-test: $(KUSTOMIZE) $(HELM) ## Run all tests with the race detector, against private RabbitMQ and Redis servers (installed when missing).
-	hack/test.sh
+test: $(KUSTOMIZE) $(HELM) $(GOTESTSUM) ## Run all tests with the race detector, against private RabbitMQ and Redis servers (installed when missing).
+	@hack/test.sh
 
 .PHONY: test-chart
-test-chart: $(HELM) $(HELM_UNITTEST) $(KUSTOMIZE) ## Check the chart and the manifests under config, also against a real API server.
+test-chart: $(HELM) $(HELM_UNITTEST) $(KUSTOMIZE) ## Check the chart and the manifests below config, also against a real API server.
 	$(HELM) lint --strict charts/parking-operator
 	$(HELM_UNITTEST) charts/parking-operator
-	KUBEBUILDER_ASSETS=$$(hack/envtest.sh | tail -n 1) PARKING_TEST_REQUIRE=1 go test ./test/manifests
+	@KUBEBUILDER_ASSETS=$$(hack/envtest.sh) PARKING_TEST_REQUIRE=1 \
+		$(STEP) "Apply the manifests to a real API server" "1 min" go test ./test/manifests
 
 .PHONY: test-matrix
 test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 7 and 8, and Valkey 8 (as root).
-	hack/matrix.sh
+	@hack/matrix.sh
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s).
-	hack/fuzz.sh $(FUZZTIME)
+	@hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Measure the bare broker and the whole pipeline side by side, then run the Go benchmarks.
-	go run ./test/bench
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## Compare the whole pipeline with the bare broker, then run the Go benchmarks. Installs missing servers.
+	@hack/install-servers.sh
+	@$(STEP) "Measure the pipeline and the bare broker" "8 min" go run ./test/bench
+	@$(STEP) "Run the Go benchmarks" "5 min" go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-operator
 bench-operator: build ## Measure the operator with SIMULATIONS (1000) simulations against a real API server.
-	KUBEBUILDER_ASSETS=$$(hack/envtest.sh | tail -n 1) go run ./test/bench-operator -simulations $(SIMULATIONS)
+	@KUBEBUILDER_ASSETS=$$(hack/envtest.sh) $(STEP) "Measure the operator with $(SIMULATIONS) simulations" "10 min" \
+		go run ./test/bench-operator -simulations $(SIMULATIONS)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(API_LINTER) ## Run the linters, which are built from source the first time.
-	$(GOLANGCI_LINT) run
-	go vet -tags e2e ./test/e2e
-	$(API_LINTER) run --config hack/crd/kube-api-linter.yaml ./api/...
+	@$(STEP) "Lint the Go code" "5 min the first time, then 20 s" $(GOLANGCI_LINT) run
+	@$(STEP) "Vet the e2e tests" "10 s" go vet -tags e2e ./test/e2e
+	@$(STEP) "Lint the API types" "30 s the first time, then 5 s" \
+		$(API_LINTER) run --config hack/crd/kube-api-linter.yaml ./api/...
 
 .PHONY: verify
-verify: $(GENERATORS) ## Check that what is generated is what is committed.
-	hack/verify.sh
+verify: $(GENERATORS) ## Check that the generated files are up to date.
+	@$(STEP) "Compare the generated files with their sources" "20 s" hack/verify.sh
 
 include hack/cluster/cluster.mk
 
 ##@ Tools
 
-# The versions are those of hack/tools/go.mod; a change there builds the tools again.
+# hack/tools/go.mod pins the versions; a change there builds the tools again.
 $(GOLANGCI_LINT): hack/tools/go.mod hack/tools/go.sum
-	hack/build-tool.sh github.com/golangci/golangci-lint/v2/cmd/golangci-lint $@
+	@hack/build-tool.sh github.com/golangci/golangci-lint/v2/cmd/golangci-lint $@ "4 min"
 
 $(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum
-	hack/build-tool.sh sigs.k8s.io/controller-tools/cmd/controller-gen $@
+	@hack/build-tool.sh sigs.k8s.io/controller-tools/cmd/controller-gen $@ "1 min"
 
-# What builds, documents and checks manifests needs other versions of the same libraries.
+$(GOTESTSUM): hack/tools/go.mod hack/tools/go.sum
+	@hack/build-tool.sh gotest.tools/gotestsum $@ "10 s"
+
+# The tools for manifests need other versions of the same libraries.
 $(CRD_REF_DOCS): hack/manifests/go.mod hack/manifests/go.sum
-	hack/build-tool.sh github.com/elastic/crd-ref-docs $@ hack/manifests
+	@hack/build-tool.sh github.com/elastic/crd-ref-docs $@ "30 s" hack/manifests
 
 $(KUSTOMIZE): hack/manifests/go.mod hack/manifests/go.sum
-	hack/build-tool.sh sigs.k8s.io/kustomize/kustomize/v5 $@ hack/manifests
+	@hack/build-tool.sh sigs.k8s.io/kustomize/kustomize/v5 $@ "30 s" hack/manifests
 
 $(HELM): hack/manifests/go.mod hack/manifests/go.sum
-	hack/build-tool.sh helm.sh/helm/v4/cmd/helm $@ hack/manifests
+	@hack/build-tool.sh helm.sh/helm/v4/cmd/helm $@ "2 min" hack/manifests
 
 $(HELM_DOCS): hack/manifests/go.mod hack/manifests/go.sum
-	hack/build-tool.sh github.com/norwoodj/helm-docs/cmd/helm-docs $@ hack/manifests
+	@hack/build-tool.sh github.com/norwoodj/helm-docs/cmd/helm-docs $@ "1 min" hack/manifests
 
 $(HELM_UNITTEST): hack/manifests/go.mod hack/manifests/go.sum
-	hack/build-tool.sh github.com/helm-unittest/helm-unittest/cmd/helm-unittest $@ hack/manifests
+	@hack/build-tool.sh github.com/helm-unittest/helm-unittest/cmd/helm-unittest $@ "2 min" hack/manifests
 
 $(API_LINTER): hack/kube-api-linter/go.mod hack/kube-api-linter/go.sum
-	hack/build-tool.sh sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter $@ hack/kube-api-linter
+	@hack/build-tool.sh sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter $@ "3 min" hack/kube-api-linter
 
 .PHONY: clean
-clean: ## Remove what make built, the downloaded tools and systems included.
+clean: ## Remove everything that make built or downloaded.
 	hack/clean.sh

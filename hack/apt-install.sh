@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are named, and starts none of their services.
-# Needs root and apt-get; without them it says what to type and exits 1.
+# Installs Debian packages without starting their services. Needs root and apt-get; exits 1 and prints the command
+# to run without them.
+#
+#   hack/apt-install.sh PACKAGE...
 set -euo pipefail
 
 (($# > 0)) || { echo "usage: $0 PACKAGE..." >&2; exit 2; }
 
 if ! command -v apt-get >/dev/null; then
-  echo "Missing: $*. This is not a Debian or Ubuntu machine: install them with its own package manager." >&2
+  echo "Missing: $*. This machine has no apt-get: install them with its own package manager." >&2
   exit 1
 fi
 if ((EUID != 0)); then
@@ -14,8 +16,8 @@ if ((EUID != 0)); then
   exit 1
 fi
 
-# Maintainer scripts ask this file before they start a service; 101 forbids it. One that is there is
-# the machine's own policy and stays.
+# Packages ask this file before they start a service; exit code 101 forbids it. An existing file is the policy of
+# the machine and stays.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
   trap 'rm -f "$policy"' EXIT
@@ -24,6 +26,8 @@ if [[ ! -e $policy ]]; then
 fi
 export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive
 
-echo "Installing with apt-get, no service is started: $*"
-apt-get update -qq
-apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+install() {
+  apt-get update && apt-get install -y --no-install-recommends "$@"
+}
+export -f install
+"$(dirname "$0")/step.sh" -q "Install with apt-get: $*" "1 min" bash -c 'install "$@"' install "$@"

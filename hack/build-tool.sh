@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Builds a command at the version that a module pins.
+# Builds a command from source, at the version that a module pins.
 #
-#   hack/build-tool.sh PACKAGE OUTPUT [MODULE]      default: hack/tools
+#   hack/build-tool.sh PACKAGE OUTPUT USUALLY [MODULE]      default module: hack/tools
+#
+# USUALLY is how long it takes without a build cache.
 set -euo pipefail
 package=$1
 output=$PWD/$2
-module=${3:-hack/tools}
+usually=$3
+module=${4:-hack/tools}
 cd "$(dirname "$0")/.."
-cd "$module"
+step=$PWD/hack/step.sh
 
-version=$(go list -f '{{.Module.Version}}' "$package")
-echo "Building ${output##*/} $version (once; a large tool takes some minutes)"
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$output" "$package"
+cd "$module"
+export CGO_ENABLED=0
+"$step" -q "Build ${output##*/} from source" "$usually the first time" \
+  go build -v -trimpath -ldflags '-s -w' -o "$output" "$package"

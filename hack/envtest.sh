@@ -1,37 +1,36 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes API server and etcd, which the controller's tests run, from source into
-# .tools/kubernetes: once, with the versions that hack/cluster/go.mod pins and go.sum verifies.
-# Prints on its last line the folder that KUBEBUILDER_ASSETS is to name.
+# Builds the Kubernetes API server and etcd from source into .tools/kubernetes, for tests that need a real API
+# server. hack/cluster/go.mod pins their versions. Prints the folder that KUBEBUILDER_ASSETS must name, and
+# its progress on stderr.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-  if [ ! -x "$KUBEBUILDER_ASSETS/kube-apiserver" ] || [ ! -x "$KUBEBUILDER_ASSETS/etcd" ]; then
-    echo "KUBEBUILDER_ASSETS names $KUBEBUILDER_ASSETS, where kube-apiserver and etcd are not; unset it to have them built" >&2
+if [[ -n ${KUBEBUILDER_ASSETS:-} ]]; then
+  if [[ ! -x $KUBEBUILDER_ASSETS/kube-apiserver || ! -x $KUBEBUILDER_ASSETS/etcd ]]; then
+    echo "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS has no kube-apiserver and etcd: unset it to build them." >&2
     exit 1
   fi
   echo "$KUBEBUILDER_ASSETS"
-  exit 0
+  exit
 fi
 
 version=$(cd hack/cluster && go list -m -f '{{.Version}}' k8s.io/kubernetes)
 folder=$PWD/.tools/kubernetes/$version
+step=$PWD/hack/step.sh
 mkdir -p "$folder"
 
-# build NAME PACKAGE [FLAG...] builds one program unless it is there already. The binary gets its name
-# only when it is whole, so that an interrupted build is not mistaken for a finished one.
+# build NAME USUALLY PACKAGE LDFLAGS builds one program unless it exists. The binary gets its name when it is
+# complete: an interrupted build leaves none.
 build() {
-  local name=$1 package=$2
-  shift 2
-  [ -x "$folder/$name" ] && return
-  echo "building $name $version from source (once; kube-apiserver takes about 6 minutes on 2 cores)" >&2
-  (cd hack/cluster && CGO_ENABLED=0 go build -trimpath "$@" -o "$folder/$name.part" "$package")
-  mv "$folder/$name.part" "$folder/$name"
+  [[ ! -x $folder/$1 ]] || return 0
+  (cd hack/cluster && CGO_ENABLED=0 "$step" -q "Build $1 $version from source, once" "$2" \
+    go build -v -trimpath -ldflags "$4" -o "$folder/$1.part" "$3") >&2
+  mv "$folder/$1.part" "$folder/$1"
 }
 
 minor=${version#v1.}
 minor=${minor%%.*}
-stamp="-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$minor"
-build etcd go.etcd.io/etcd/server/v3 -ldflags "-s -w"
-build kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver -ldflags "-s -w $stamp"
+build etcd "30 s" go.etcd.io/etcd/server/v3 "-s -w"
+build kube-apiserver "6 min" k8s.io/kubernetes/cmd/kube-apiserver "-s -w \
+  -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$minor"
 echo "$folder"

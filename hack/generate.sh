@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates into the source tree at FOLDER what follows from its Go code: deep copies, the CRD, the roles,
-# the chart's copies of both, and the reference of the API.
+# Generates everything that is derived from the Go code, in the source tree at FOLDER: deep copies, the CRD, the
+# roles, the chart's copies of both, and the API reference.
 #
 #   hack/generate.sh FOLDER
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$1"
 "$tools/controller-gen" object paths=./api/...
 "$tools/controller-gen" crd paths=./api/... output:crd:dir=config/crd/bases
 
-# The markers of the roles are in a file of their own, and need none of the code beside it.
+# The RBAC markers have a file to themselves. Alone in a module, it is read without compiling the controllers.
 markers=$(mktemp -d)
 trap 'rm -rf "$markers"' EXIT
 cp controllers/rbac.go "$markers"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs RabbitMQ and Redis for the tests, which start private instances of them, and Prometheus for its
-# promtool, when they are missing. Services are not started. Exits 1, and says what to type, when it may not install.
+# Installs what the tests start when it is missing: RabbitMQ, Redis, and Prometheus for its promtool. Starts no
+# service. Exits 1 and prints the command to run when it may not install.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,47 +1,61 @@
 #!/usr/bin/env bash
-# Runs the tests with the race detector against real servers, and ends with a table of what ran
-# against which server and of every test that was skipped.
+# Runs the tests with the race detector, against private RabbitMQ and Redis servers and a real Kubernetes API
+# server. Ends with the failed tests, every skipped test with its reason, the server versions that the tests ran
+# against, and the totals.
 #
-#   hack/test.sh [ARGUMENTS OF go test]      default: ./...
+#   hack/test.sh [ARGUMENT OF go test...]      default: every package of every module
 #
-# PARKING_TEST_AMQP_URI and PARKING_TEST_REDIS_URI name servers to use for the tests that only need one.
+# PARKING_TEST_AMQP_URI and PARKING_TEST_REDIS_URI name servers for the tests that share one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The race detector is written in C.
+# The race detector needs cgo.
 compiler=$(go env CC)
-if ! command -v "${compiler%% *}" >/dev/null; then
-  echo "The race detector needs the C compiler ${compiler%% *}." >&2
-  hack/apt-install.sh gcc libc6-dev
-fi
+command -v "${compiler%% *}" >/dev/null || hack/apt-install.sh gcc libc6-dev
 
 if hack/install-servers.sh; then
   export PARKING_TEST_REQUIRE=${PARKING_TEST_REQUIRE:-1}
 else
-  echo "The tests that need what is missing will be skipped." >&2
+  echo "Tests of the missing servers will be skipped." >&2
 fi
 
-# The controller's tests talk to a real API server.
-KUBEBUILDER_ASSETS=$(hack/envtest.sh | tail -n 1)
-export KUBEBUILDER_ASSETS
+KUBEBUILDER_ASSETS=$(hack/envtest.sh)
+PARKING_TEST_REPORT=$(mktemp) # test/servers writes which servers the tests use
+totals=$(mktemp)
+trap 'rm -f "$PARKING_TEST_REPORT" "$totals"' EXIT
+export KUBEBUILDER_ASSETS PARKING_TEST_REPORT CGO_ENABLED=1
 
-report=$(mktemp)
-trap 'rm -f "$report"' EXIT
-export PARKING_TEST_REPORT=$report CGO_ENABLED=1
+# Modules other than the root module that have tests: they need dependencies that the root module does not.
+export OTHER_MODULES="hack/crd hack/image test/kstatus hack/cluster"
+export TEST_TIMEOUT=${TEST_TIMEOUT:-40m}
 
-# A program of its own, not "go run": it must be built before the tests use all processors.
-mkdir -p .tools/bin
-go build -o .tools/bin/testreport ./hack/testreport
+# run_tests runs all tests, whatever fails, and prints the output of go test -json.
+run_tests() {
+  local code=0
+  if (($# > 0)); then
+    go test -race -json -timeout "$TEST_TIMEOUT" "$@" || code=1
+    return $code
+  fi
+  go test -race -json -timeout "$TEST_TIMEOUT" ./... || code=1
+  for module in $OTHER_MODULES; do
+    (cd "$module" && go test -json ./...) || code=1
+  done
+  return $code
+}
+export -f run_tests
 
-run() { go test -race -json -timeout "${TEST_TIMEOUT:-40m}" "$@"; }
+code=0
+hack/step.sh "Run the tests" "12 min; the race detector is compiled in first" \
+  .tools/bin/gotestsum --format pkgname --format-hide-empty-pkg \
+  --post-run-command "bash -c 'env | grep ^TESTS_ >$totals'" \
+  --raw-command -- bash -c 'run_tests "$@"' run_tests "$@" || code=$?
 
-# Modules of their own have tests too, and need what the root module is spared: the API server's code, kstatus, images.
-modules=(hack/crd test/kstatus hack/cluster)
-others() { for module in "${modules[@]}"; do (cd "$module" && go test -json ./...) || true; done; }
-
-if (($# > 0)); then
-  run "$@"
-else
-  # The report on the output, not the exit code here, says whether anything failed.
-  { run ./... || true; others; }
-fi | .tools/bin/testreport -servers "$report"
+# What gotestsum does not show: the servers, and the totals alone on a line, which other programs read.
+printf '\n%-10s %-10s %9s  %s\n' SERVER VERSION INSTANCES PACKAGE
+awk -F '\t' '$1 == "server" {print $3, $4, $2}' "$PARKING_TEST_REPORT" | sort | uniq -c |
+  awk '{printf "%-10s %-10s %9d  %s\n", $2, $3, $1, $4}'
+TESTS_TOTAL=0 TESTS_FAILED=0 TESTS_SKIPPED=0
+. "$totals"
+printf '\nTests: %d passed, %d failed, %d skipped\n' \
+  $((TESTS_TOTAL > 0 ? TESTS_TOTAL - TESTS_FAILED - TESTS_SKIPPED : 0)) "$TESTS_FAILED" "$TESTS_SKIPPED"
+exit "$code"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates in a copy of the source tree and compares: exits 1 and shows the difference when what is
-# in the tree is not what its sources give.
+# Runs the generators in a copy of the source tree. Exits 1 and shows the difference when the result is not what
+# the source tree holds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ for path in "${generated[@]}"; do
   diff -ruN "$path" "$copy/$path" || differs=1
 done
 if ((differs)); then
-  echo "The generated files are out of date: run make generate and commit what it changes." >&2
+  echo "The generated files are out of date: run make generate and commit the changes." >&2
   exit 1
 fi
 echo "The generated files are up to date."

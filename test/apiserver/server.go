@@ -82,6 +82,9 @@ func serverFor(t testing.TB) *server {
 // need ends the test when there are no programs to start.
 func need(t testing.TB) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs an API server, and -short was given")
+	}
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		Missing(t, "there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints")
 	}

@@ -22,6 +22,7 @@ const (
 // RabbitMQ is not installed, or fails when PARKING_TEST_REQUIRE=1.
 func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	t.Helper()
+	skipIfShort(t)
 	r, err := StartRabbitMQ(t.Context(), "", opts)
 	need(t, err)
 	t.Cleanup(func() {
@@ -38,6 +39,7 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 // Redis is not installed, or fails when PARKING_TEST_REQUIRE=1.
 func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	t.Helper()
+	skipIfShort(t)
 	r, err := StartRedis(t.Context(), "", opts)
 	need(t, err)
 	t.Cleanup(func() { closeOrFail(t, r.Close) })
@@ -68,6 +70,14 @@ func Program(t testing.TB, name, remedy string) string {
 	path, err := findProgram("", name, remedy)
 	need(t, err)
 	return path
+}
+
+// skipIfShort skips the test under go test -short, which runs the tests that need no server.
+func skipIfShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs a server, and -short was given")
+	}
 }
 
 // need ends the test when err says that it cannot have its server or program.
@@ -142,6 +152,7 @@ func Main(m interface{ Run() int }) {
 // PARKING_TEST_AMQP_URI names, else a private one. Nobody may stop it.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
+	skipIfShort(t)
 	if uri := os.Getenv(amqpVariable); uri != "" {
 		version, err := amqpVersion(uri)
 		if err != nil {
@@ -166,6 +177,7 @@ func VHostURI(t testing.TB) string {
 
 func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
+	skipIfShort(t)
 	// It outlives the test that starts it, hence the context.
 	r, err := shared.rabbitMQ.get(func() (*RabbitMQ, error) {
 		return StartRabbitMQ(context.Background(), "", RabbitMQOptions{})
@@ -179,6 +191,7 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 // PARKING_TEST_REDIS_URI names, else a private one. Nobody may stop or flush it.
 func RedisURI(t testing.TB) string {
 	t.Helper()
+	skipIfShort(t)
 	if uri := os.Getenv(redisVariable); uri != "" {
 		product, version, err := redisVersion(t.Context(), uri)
 		if err != nil {
