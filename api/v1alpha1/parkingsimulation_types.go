@@ -314,7 +314,9 @@ type PodTemplate struct {
 	// spec is a strategic merge patch for the PodSpec that the operator makes, so that a list such as
 	// containers is merged by name. The operator's container is named "parking". For example
 	// {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env": [...]}]}.
-	// A field that a PodSpec does not have makes the simulation Stalled, with a message that names it.
+	// A field that a PodSpec does not have makes the simulation Stalled, with a message that names it. So
+	// does a field that gives the pods more rights than the restricted Pod Security Standard or access to
+	// Secrets, unless the operator runs with --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
@@ -417,6 +419,11 @@ type ManagedRabbitMQ struct {
 	// apply.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// template is merged over the nodes' pod template. The containers are named "rabbitmq" and, before it,
+	// "cookie". An edit rolls the nodes, one after the other.
+	// +optional
+	Template *PodTemplate `json:"template,omitempty"`
 }
 
 // RedisSpec says which Redis or Valkey keeps visits and ledger.
@@ -455,6 +462,11 @@ type ManagedRedis struct {
 	// memory limit should cover entry.rate times plates.maxStay visits of some 150 bytes each.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// template is merged over the pod template. The containers are named "redis" and "exporter". An edit
+	// restarts the server.
+	// +optional
+	Template *PodTemplate `json:"template,omitempty"`
 }
 
 // SummaryAPISpec says which REST API receives the summaries of finished visits.

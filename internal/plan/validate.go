@@ -141,6 +141,7 @@ func (f *faults) rabbitMQ(path *field.Path, r *v1alpha1.RabbitMQSpec) {
 		}
 		f.storage(managed.Child("storage"), &m.Storage)
 		f.resources(managed.Child("resources"), m.Resources)
+		f.template(managed.Child("template"), m.Template)
 	}
 	if ref := r.ClusterRef; ref != nil {
 		cluster := path.Child("clusterRef")
@@ -159,6 +160,7 @@ func (f *faults) redis(path *field.Path, r *v1alpha1.RedisSpec) {
 		f.image(managed.Child("image"), m.Image)
 		f.storage(managed.Child("storage"), &m.Storage)
 		f.resources(managed.Child("resources"), m.Resources)
+		f.template(managed.Child("template"), m.Template)
 	}
 	f.secretRef(path.Child("secretRef"), r.SecretRef)
 }

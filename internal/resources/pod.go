@@ -4,12 +4,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
 // Users of the containers. None exists in the images but for that of RabbitMQ, which starts only as the
@@ -28,13 +32,16 @@ type pod struct {
 	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// config is what the processes read once, at their start: a change of it replaces the pods.
-	config any
+	// patch is spec.….template of the simulation, nil if it has none, and path is where it stands.
+	patch *v1alpha1.PodTemplate
+	path  *field.Path
+	// main is the container that the patch must not remove.
+	main string
 }
 
-// template returns the pod template: it meets the restricted Pod Security Standard, holds no API token,
-// and spreads over nodes.
-func (b *builder) template(p pod) corev1.PodTemplateSpec {
+// template returns the pod template with the simulation's patch applied. Without a patch it meets the
+// restricted Pod Security Standard, holds no API token, and spreads over nodes.
+func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
 		AutomountServiceAccountToken:  new(false),
@@ -58,13 +65,16 @@ func (b *builder) template(p pod) corev1.PodTemplateSpec {
 	for _, name := range b.Images.PullSecrets {
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
 	}
-	template := corev1.PodTemplateSpec{
+	return mergeTemplate(corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels(b.sim, p.component)},
 		Spec:       spec,
-	}
-	if p.config != nil {
-		template.Annotations = map[string]string{ConfigHashAnnotation: hash(p.config)}
-	}
+	}, p.path, p.patch, p.main)
+}
+
+// withConfigHash annotates a pod template with a hash of what its processes read only when they start, so
+// that a change of it replaces the pods.
+func withConfigHash(template corev1.PodTemplateSpec, config any) corev1.PodTemplateSpec {
+	template.Annotations = merged(template.Annotations, map[string]string{ConfigHashAnnotation: hash(config)})
 	return template
 }
 
@@ -117,23 +127,32 @@ func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	}
 }
 
-// memoryShare is so many percent of the memory limit in bytes, 0 when there is no limit.
-func memoryShare(r corev1.ResourceRequirements, percent int64) int64 {
-	limit, limited := r.Limits[corev1.ResourceMemory]
-	if !limited {
-		return 0
+// memoryShare returns a percentage of a container's memory limit in bytes, or 0 without a limit.
+func memoryShare(spec corev1.PodSpec, container string, percent int64) int64 {
+	for i := range spec.Containers {
+		if spec.Containers[i].Name == container {
+			limit := spec.Containers[i].Resources.Limits[corev1.ResourceMemory]
+			return limit.Value() / 100 * percent
+		}
 	}
-	return limit.Value() / 100 * percent
+	return 0
 }
 
-// memoryLimitVariable makes the Go runtime collect garbage rather than exceed the container's memory.
-func memoryLimitVariable(r corev1.ResourceRequirements) []corev1.EnvVar {
+// memoryLimitVariable makes the Go runtime collect garbage before the container reaches its memory limit.
+const memoryLimitVariable = "GOMEMLIMIT"
+
+// limitGoMemory sets GOMEMLIMIT of the parking container from its memory limit. A patch that sets the
+// variable takes precedence.
+func limitGoMemory(spec *corev1.PodSpec) {
 	const percent = 90
-	bytes := memoryShare(r, percent)
-	if bytes <= 0 {
-		return nil
+	bytes := memoryShare(*spec, ContainerParking, percent)
+	for i := range spec.Containers {
+		c := &spec.Containers[i]
+		isSet := slices.ContainsFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == memoryLimitVariable })
+		if c.Name == ContainerParking && bytes > 0 && !isSet {
+			c.Env = append(c.Env, corev1.EnvVar{Name: memoryLimitVariable, Value: strconv.FormatInt(bytes, 10)})
+		}
 	}
-	return []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: strconv.FormatInt(bytes, 10)}}
 }
 
 // httpProbe asks a path of the container's port named portHTTP.

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -46,8 +47,13 @@ func (b *builder) broker() ([]client.Object, error) {
 		if err != nil {
 			return nil, err
 		}
+		template, err := b.rabbitMQTemplate()
+		if err != nil {
+			return nil, err
+		}
+		config := b.rabbitMQConfigMap(template.Spec)
 		return append([]client.Object{
-			secret, b.rabbitMQConfigMap(), b.rabbitMQNodesService(), b.rabbitMQService(), b.rabbitMQStatefulSet(),
+			secret, config, b.rabbitMQNodesService(), b.rabbitMQService(), b.rabbitMQStatefulSet(template, config),
 		}, b.disruptionBudget(ComponentRabbitMQ, *b.rabbitMQ.Replicas)...), nil
 	case b.sim.Spec.RabbitMQ.ClusterRef != nil && len(b.BrokerAddress) > 0:
 		return []client.Object{b.clusterSecret()}, nil
@@ -57,11 +63,11 @@ func (b *builder) broker() ([]client.Object, error) {
 }
 
 // rabbitMQConfigMap configures the nodes, but for the user, whose definition is in the Secret.
-func (b *builder) rabbitMQConfigMap() *corev1.ConfigMap {
+func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ),
 		Data: map[string]string{
-			keyRabbitMQConf: b.rabbitMQConf(),
+			keyRabbitMQConf: b.rabbitMQConf(spec),
 			keyAdvancedConf: b.rabbitMQAdvancedConf(),
 			keyPlugins:      "[rabbitmq_prometheus].\n",
 		},
@@ -74,7 +80,7 @@ func (b *builder) rabbitMQConfigMap() *corev1.ConfigMap {
 // the Kubernetes API. All of them start at once: those of RabbitMQ 4 wait until they see another one, and
 // of those before it one takes a lock, and starts alone after it has waited in vain for one that did. The
 // wait is as long as it may take until the names of pods resolve.
-func (b *builder) rabbitMQConf() string {
+func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := []string{
 		"cluster_name = " + b.plan.Simulation,
 		fmt.Sprintf("listeners.tcp.default = %d", amqpNumber),
@@ -94,7 +100,7 @@ func (b *builder) rabbitMQConf() string {
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
 	// What a node needs beside its queues comes out of the rest.
 	const percent = 80
-	if available := memoryShare(b.rabbitMQResources(), percent); available > 0 {
+	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
 	}
 	return strings.Join(lines, "\n") + "\n"
@@ -148,8 +154,8 @@ func (b *builder) rabbitMQService() client.Object {
 	}
 }
 
-func (b *builder) rabbitMQStatefulSet() client.Object {
-	template := b.template(pod{
+func (b *builder) rabbitMQTemplate() (corev1.PodTemplateSpec, error) {
+	return b.template(pod{
 		component:  ComponentRabbitMQ,
 		user:       rabbitMQUser,
 		grace:      rabbitMQGrace,
@@ -158,13 +164,16 @@ func (b *builder) rabbitMQStatefulSet() client.Object {
 		volumes: []corev1.Volume{
 			b.rabbitMQConfVolume(), secretVolume("cookie", b.name(ComponentRabbitMQ), keyErlangCookie), emptyDir("tmp"),
 		},
-		config: []any{b.rabbitMQConfigMap().Data, hash(b.Credentials.BrokerPassword)},
+		patch: b.rabbitMQ.Template, path: field.NewPath("spec", "rabbitmq", "managed", "template"), main: string(ComponentRabbitMQ),
 	})
+}
+
+func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *corev1.ConfigMap) client.Object {
 	return b.statefulSet(set{
 		component: ComponentRabbitMQ,
 		service:   b.rabbitMQNodes(),
 		replicas:  *b.rabbitMQ.Replicas,
-		template:  template,
+		template:  withConfigHash(template, []any{config.Data, hash(b.Credentials.BrokerPassword)}),
 		storage:   b.rabbitMQ.Storage,
 	})
 }
@@ -184,7 +193,7 @@ mv -f "$cookie.new" "$cookie"
 		Name:         "cookie",
 		Image:        b.rabbitMQImage(),
 		Command:      []string{"sh", "-ec", script},
-		Resources:    requirements("10m", "16Mi", "64Mi"),
+		Resources:    b.rabbitMQResources(), // a pod needs the larger of this and the node's: so this adds nothing
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -38,19 +39,24 @@ func (b *builder) store() ([]client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []client.Object{secret, b.redisConfigMap(), b.redisService(), b.redisStatefulSet()}, nil
+	template, err := b.redisTemplate()
+	if err != nil {
+		return nil, err
+	}
+	conf := redisConf(template.Spec)
+	return []client.Object{secret, b.redisConfigMap(conf), b.redisService(), b.redisStatefulSet(template, conf)}, nil
 }
 
 // redisConfigMap configures the server, but for its password, which is in the Secret.
-func (b *builder) redisConfigMap() *corev1.ConfigMap {
+func (b *builder) redisConfigMap(conf string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRedis), ComponentRedis),
-		Data:       map[string]string{keyRedisConf: b.redisConf()},
+		Data:       map[string]string{keyRedisConf: conf},
 	}
 }
 
 // redisConf keeps every effect in a log, and refuses writes rather than forget anything when memory ends.
-func (b *builder) redisConf() string {
+func redisConf(spec corev1.PodSpec) string {
 	lines := []string{
 		fmt.Sprintf("port %d", redisNumber),
 		"dir " + redisData,
@@ -62,7 +68,7 @@ func (b *builder) redisConf() string {
 	}
 	// The rest is for buffers, and for what changes while a child process rewrites the log.
 	const percent = 70
-	if limit := memoryShare(b.redisResources(), percent); limit > 0 {
+	if limit := memoryShare(spec, string(ComponentRedis), percent); limit > 0 {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
 	}
 	return strings.Join(lines, "\n") + "\n"
@@ -89,24 +95,28 @@ func (b *builder) redisService() client.Object {
 	}
 }
 
-func (b *builder) redisStatefulSet() client.Object {
+func (b *builder) redisTemplate() (corev1.PodTemplateSpec, error) {
 	containers := []corev1.Container{b.redisContainer()}
 	volumes := []corev1.Volume{b.redisConfVolume()}
 	if b.exportsRedis() {
 		containers = append(containers, b.exporterContainer())
 		volumes = append(volumes, secretVolume("exporter", b.name(ComponentRedis), keyExporter))
 	}
+	return b.template(pod{
+		component: ComponentRedis, user: redisUser, grace: redisGrace,
+		containers: containers, volumes: volumes,
+		patch: b.redis.Template, path: field.NewPath("spec", "redis", "managed", "template"), main: string(ComponentRedis),
+	})
+}
+
+func (b *builder) redisStatefulSet(template corev1.PodTemplateSpec, conf string) client.Object {
 	return b.statefulSet(set{
 		component: ComponentRedis,
 		service:   b.name(ComponentRedis),
 		replicas:  1,
 		storage:   b.redis.Storage,
-		template: b.template(pod{
-			component: ComponentRedis, user: redisUser, grace: redisGrace,
-			containers: containers, volumes: volumes,
-			// The server reads its password once, so that a new one takes a new pod.
-			config: []string{b.redisConf(), hash(b.Credentials.RedisPassword)},
-		}),
+		// The server reads its password only when it starts, so a new password needs a new pod.
+		template: withConfigHash(template, []string{conf, hash(b.Credentials.RedisPassword)}),
 	})
 }
 

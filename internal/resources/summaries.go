@@ -37,13 +37,12 @@ func (b *builder) summariesStatefulSet() (client.Object, error) {
 		[]string{"summaries", "--database", summariesData + "/summaries.db"},
 		resources(b.summaries.Resources, requirements("100m", "64Mi", "512Mi")))
 	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in files
-	template, err := mergeTemplate(
-		b.template(pod{
-			component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
-			containers: []corev1.Container{container},
-			volumes:    []corev1.Volume{emptyDir("tmp")},
-		}),
-		field.NewPath("spec", "summaryAPI", "managed", "template"), b.summaries.Template)
+	template, err := b.template(pod{
+		component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
+		containers: []corev1.Container{container},
+		volumes:    []corev1.Volume{emptyDir("tmp")},
+		patch:      b.summaries.Template, path: field.NewPath("spec", "summaryAPI", "managed", "template"), main: ContainerParking,
+	})
 	if err != nil {
 		return nil, err
 	}

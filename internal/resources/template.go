@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -16,32 +17,36 @@ import (
 // ContainerParking is the name of the container that runs the parking command.
 const ContainerParking = "parking"
 
-// mergeTemplate merges what the user wants of a pod over what the operator makes. Labels of the
-// operator's own stay as they are: selectors depend on them. An error names the field at fault.
-func mergeTemplate(template corev1.PodTemplateSpec, path *field.Path, wish *v1alpha1.PodTemplate) (corev1.PodTemplateSpec, error) {
-	if wish == nil {
-		return template, nil
+// mergeTemplate applies a simulation's patch to a pod template, and then sets what follows from the result.
+// The operator's labels stay as they are, because selectors depend on them. An error names the invalid field
+// by its path.
+func mergeTemplate(
+	template corev1.PodTemplateSpec, path *field.Path, patch *v1alpha1.PodTemplate, main string,
+) (corev1.PodTemplateSpec, error) {
+	if patch != nil {
+		extra := map[string]string{}
+		for key, value := range patch.Metadata.Labels {
+			extra[key] = string(value)
+		}
+		template.Labels = merged(extra, template.Labels)
+		if len(patch.Metadata.Annotations) > 0 {
+			template.Annotations = merged(patch.Metadata.Annotations, template.Annotations)
+		}
+		spec, err := mergePodSpec(template.Spec, patch.Spec, main)
+		if err != nil {
+			return template, fmt.Errorf("%s: %w", path.Child("spec"), err)
+		}
+		template.Spec = spec
 	}
-	extra := map[string]string{}
-	for key, value := range wish.Metadata.Labels {
-		extra[key] = string(value)
-	}
-	template.Labels = merged(extra, template.Labels)
-	if len(wish.Metadata.Annotations) > 0 {
-		template.Annotations = merged(wish.Metadata.Annotations, template.Annotations)
-	}
-	if wish.Spec == nil || len(wish.Spec.Raw) == 0 {
-		return template, nil
-	}
-	spec, err := mergePodSpec(template.Spec, wish.Spec.Raw)
-	if err != nil {
-		return template, fmt.Errorf("%s: %w", path.Child("spec"), err)
-	}
-	template.Spec = spec
+	limitGoMemory(&template.Spec)
 	return template, nil
 }
 
-func mergePodSpec(base corev1.PodSpec, patch []byte) (corev1.PodSpec, error) {
+func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main string) (corev1.PodSpec, error) {
+	if extension == nil || len(extension.Raw) == 0 {
+		return base, nil
+	}
+	patch := extension.Raw
 	if strings.TrimSpace(string(patch)) == "null" {
 		return base, nil
 	}
@@ -57,17 +62,18 @@ func mergePodSpec(base corev1.PodSpec, patch []byte) (corev1.PodSpec, error) {
 	if err := json.Unmarshal(text, &patched); err != nil {
 		return base, fmt.Errorf("must be a strategic merge patch of a PodSpec: %w", err)
 	}
-	return patched, checkContainers(patched.Containers)
+	return patched, checkContainers(patched.Containers, main)
 }
 
-// checkContainers refuses a pod that would not run its simulation.
-func checkContainers(containers []corev1.Container) error {
-	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == ContainerParking }) {
-		return fmt.Errorf("must keep the container named %q", ContainerParking)
+// checkContainers returns an error if the pod lacks the container that does its work, or if a container lacks
+// a name or an image.
+func checkContainers(containers []corev1.Container, main string) error {
+	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == main }) {
+		return fmt.Errorf("must keep the container named %q", main)
 	}
 	for i, c := range containers {
 		if c.Name == "" || c.Image == "" {
-			return fmt.Errorf("containers[%d] needs a name and an image; the operator's container is named %q", i, ContainerParking)
+			return fmt.Errorf("containers[%d] needs a name and an image; the operator's container is named %q", i, main)
 		}
 	}
 	return nil

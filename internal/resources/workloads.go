@@ -55,14 +55,18 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	if b.sim.Spec.Suspend || b.Complete || b.Forming {
 		replicas = 0
 	}
-	template := b.template(pod{
+	template, err := b.template(pod{
 		component: c, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{b.followerContainer([]string{"generate", string(c)}, spec.Resources)},
 		volumes:    b.followerVolumes(),
+		patch:      spec.Template, path: field.NewPath("spec", string(c), "template"), main: ContainerParking,
 	})
-	return b.deployment(c, replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
+	if err != nil {
+		return nil, err
+	}
+	return b.deployment(c, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(1)), MaxSurge: new(intstr.FromInt32(0)),
-	})
+	}), nil
 }
 
 // processorDeployment runs processors. They stay while the simulation is suspended and when it is
@@ -80,24 +84,24 @@ func (b *builder) processorDeployment() (client.Object, error) {
 		container.VolumeMounts = append(container.VolumeMounts, readOnly("summary-api", endpoint.SecretDir))
 		volumes = append(volumes, secretVolume("summary-api", b.sim.Spec.SummaryAPI.SecretRef.Name))
 	}
-	template := b.template(pod{
+	template, err := b.template(pod{
 		component: ComponentProcessor, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{container}, volumes: volumes,
-		// All else of the plan is followed.
-		config: []any{b.plan.Processor.Concurrency, endpoint},
+		patch: spec.Template, path: field.NewPath("spec", "processor", "template"), main: ContainerParking,
 	})
-	return b.deployment(ComponentProcessor, replicas, template, spec.Template, appsv1.RollingUpdateDeployment{
-		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
-	})
-}
-
-func (b *builder) deployment(
-	c Component, replicas int32, template corev1.PodTemplateSpec, wish *v1alpha1.PodTemplate, rolling appsv1.RollingUpdateDeployment,
-) (client.Object, error) {
-	template, err := mergeTemplate(template, field.NewPath("spec", string(c), "template"), wish)
 	if err != nil {
 		return nil, err
 	}
+	// Running processors react to every other change of the plan.
+	template = withConfigHash(template, []any{b.plan.Processor.Concurrency, endpoint})
+	return b.deployment(ComponentProcessor, replicas, template, appsv1.RollingUpdateDeployment{
+		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
+	}), nil
+}
+
+func (b *builder) deployment(
+	c Component, replicas int32, template corev1.PodTemplateSpec, rolling appsv1.RollingUpdateDeployment,
+) client.Object {
 	return &appsv1.Deployment{
 		ObjectMeta: b.object(b.name(c), c),
 		Spec: appsv1.DeploymentSpec{
@@ -109,7 +113,7 @@ func (b *builder) deployment(
 				Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &rolling,
 			},
 		},
-	}, nil
+	}
 }
 
 // followerContainer runs a command that follows the plan.
@@ -127,7 +131,6 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 		Name:           ContainerParking,
 		Image:          b.Images.Parking,
 		Args:           append(command, fmt.Sprintf("--http=:%d", HTTPPort), fmt.Sprintf("--grace-period=%ds", processGrace)),
-		Env:            memoryLimitVariable(r),
 		Ports:          []corev1.ContainerPort{containerPort(portHTTP, HTTPPort)},
 		Resources:      r,
 		ReadinessProbe: httpProbe("/readyz", 5, 2),
