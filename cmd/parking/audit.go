@@ -16,31 +16,34 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-const auditHelp = `audit reads the ledger of a simulation and compares, event by event, what the broker
-confirmed with what took effect. It changes nothing.
+const auditHelp = `Read the ledger of a simulation, and compare event by event what the broker confirmed with
+what took effect. Print the ledger and the verdict. The audit changes nothing.
 
-A simulation is at rest when its queues are empty and its ledger stands still. Then an event
-that was confirmed but never took effect is lost, and audit names it. While the simulation
-runs, such an event is outstanding, the verdict is FAIL because nothing is proved yet, and the
-numbers are those of a moment each: they need not add up.
+A simulation is at rest when its queues are empty and its ledger does not change. Then a
+confirmed event that has not taken effect is lost, and the audit names it.
 
-The manifest must have as many partitions as the one that the simulation ran with. Without one
-the defaults hold.
+While the simulation runs, such an event is outstanding. The verdict is then FAIL, because
+nothing is proven yet. The numbers are read one after the other, so they may not add up.
 
-With --rabbitmq-uri audit looks into the queues. Without it, a simulation whose ledger stands
-still counts as at rest, and what still waits in a queue counts as lost.
+The manifest must have as many partitions as the one that the simulation was started with.
 
-Exit codes: 0 the verdict is PASS, 1 it is FAIL or something broke, 2 bad input.`
+Without --rabbitmq-uri the audit cannot count the messages in the queues. It then takes a
+simulation whose ledger does not change for one at rest, and counts waiting events as lost.
 
-const auditExamples = `  # a simulation in a cluster, through forwarded ports
+Exit codes:
+  0    the verdict is PASS
+  1    the verdict is FAIL, or something failed
+  2    invalid input`
+
+const auditExamples = `  # Audit a simulation in a cluster, through forwarded ports
   parking audit -f rush-hour.yaml --redis-uri redis://:password@127.0.0.1:6379 \
       --rabbitmq-uri amqp://user:password@127.0.0.1:5672
 
-  # what 'parking simulate --keep' left on the servers, under the name that it printed
+  # Audit what 'parking simulate --keep' kept, by the name that it printed
   parking audit -f rush-hour.yaml --simulation default.rush-hour-4f7k2a --redis-uri redis://127.0.0.1:6379`
 
-// standstill is how long the ledger has to stand still to be at rest.
-const standstill = time.Second
+// observationInterval is the time between two observations of the ledger. If they are equal, the ledger does not change.
+const observationInterval = time.Second
 
 // auditFlags are the flags of audit.
 type auditFlags struct {
@@ -55,39 +58,39 @@ func (c *cli) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                   "audit {-f MANIFEST | --simulation NAME} --redis-uri URI [flags]",
 		DisableFlagsInUseLine: true,
-		Short:                 "Read the ledger of a running or finished simulation and show its verdict",
+		Short:                 "Read the ledger of a running or finished simulation and print its verdict",
 		Long:                  auditHelp,
 		Example:               auditExamples,
-		GroupID:               groupWhole,
+		GroupID:               groupSimulations,
 		Args:                  cobra.NoArgs,
 		RunE:                  runs(func(ctx context.Context) error { return c.audit(ctx, f) }),
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
-	cmd.Flags().Var(&f.output, "output", "how to print the result: table or json")
-	cmd.Flags().Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
+	cmd.Flags().Var(&f.output, "output", "output format: table or json")
+	cmd.Flags().Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	return cmd
 }
 
-// auditResult is what audit prints.
+// auditResult is the output of audit.
 type auditResult struct {
 	ledger.Verdict
 
 	Simulation string        `json:"simulation"`
 	Ledger     ledger.Report `json:"ledger"`
-	// Running says that the ledger moved while it was read.
+	// Running means that the ledger changed during the audit.
 	Running bool `json:"running"`
-	// Notes say what the audit could not see.
+	// Notes say what the audit could not check.
 	Notes []string `json:"notes,omitempty"`
 }
 
 func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	f.servers.fromEnvironment(c.getenv)
 	if f.manifest.path == "" && f.manifest.simulation == "" {
-		return badInput(errors.New("say what to audit: name the simulation with --simulation or -f"))
+		return badInput(errors.New("name the simulation to audit with --simulation or -f"))
 	}
 	if f.servers.redis == "" {
-		return badInput(errors.New("the ledger is in Redis: say where with --redis-uri, or set " + envRedis))
+		return badInput(errors.New("the ledger is in Redis: name the server with --redis-uri or " + envRedis))
 	}
 	manifest, err := f.manifest.read()
 	if err != nil {
@@ -102,15 +105,15 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 		return badInput(err)
 	}
 	log := c.logger(f.level.Level)
-	servers, err := open(p, wiring.Options{Component: "parking audit", Logger: log})
+	adapters, err := openAdapters(p, wiring.Options{Component: "parking audit", Logger: log})
 	if err != nil {
 		return err
 	}
-	defer servers.close(log)
-	if err := servers.reach(ctx); err != nil {
+	defer adapters.close(log)
+	if err := adapters.connect(ctx); err != nil {
 		return badInput(err)
 	}
-	result, err := auditSimulation(ctx, p, servers)
+	result, err := auditSimulation(ctx, p, adapters)
 	if err != nil {
 		return err
 	}
@@ -130,103 +133,105 @@ func (c *cli) printAudit(format outputFormat, r auditResult) error {
 	return c.print(auditTable(r, newTable(c.stdout)))
 }
 
-// auditSimulation finds out whether the simulation is at rest, reads its ledger and judges it.
-func auditSimulation(ctx context.Context, p *plan.Plan, s backends) (auditResult, error) {
-	seen, err := lookTwice(ctx, s)
+// auditSimulation observes whether the simulation is at rest, reads its ledger and computes the verdict.
+func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult, error) {
+	seen, err := observe(ctx, a)
 	if err != nil {
 		return auditResult{}, err
 	}
-	report, err := ledger.Audit(ctx, s.store, ledger.Options{AtRest: seen.atRest()})
+	report, err := ledger.Audit(ctx, a.store, ledger.Options{AtRest: seen.atRest()})
 	if err != nil {
 		return auditResult{}, err
 	}
-	if err := knows(p, s, report); err != nil {
+	if err := checkReport(p, a, report); err != nil {
 		return auditResult{}, badInput(err)
 	}
 	result := auditResult{Simulation: p.Simulation, Ledger: report, Running: seen.moved}
 	input := ledger.Input{
 		Report: report, Objectives: p.Objectives, Depths: seen.depths,
-		Running: seen.moved, InFlight: ledger.Unknown, // only the processors themselves know
+		Running: seen.moved, InFlight: ledger.Unknown, // only processors know it
 	}
 	if seen.depths.Dead > 0 {
-		if input.DeadReasons, err = s.broker.DeadLetterReasons(ctx, ledger.NamedReasons); err != nil {
-			return auditResult{}, fmt.Errorf("look into the dead letters: %w", err)
+		if input.DeadReasons, err = a.broker.DeadLetterReasons(ctx, ledger.NamedReasons); err != nil {
+			return auditResult{}, fmt.Errorf("read the reasons of dead letters: %w", err)
 		}
 	}
 	result.Verdict = ledger.Judge(input)
-	result.Notes = notes(p, s, seen)
+	result.Notes = notes(p, a, seen)
 	return result, nil
 }
 
-// knows refuses a report of another simulation than the plan's, or of a part of it.
-func knows(p *plan.Plan, s backends, r ledger.Report) error {
+// checkReport returns an error if the store does not know the simulation, or has other partitions than the plan.
+func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	switch {
 	case r.Partitions != 0 && r.Partitions != p.Partitions:
-		return fmt.Errorf("spec.rabbitmq.partitions: the simulation %q on %s was begun with %d partitions, not %d: audit it with the manifest that it ran with, or one of as many",
-			p.Simulation, s.store.Address, r.Partitions, p.Partitions)
+		return fmt.Errorf("spec.rabbitmq.partitions: the simulation %q on %s was started with %d partitions, not %d: use the manifest that it was started with",
+			p.Simulation, a.store.Address, r.Partitions, p.Partitions)
 	case r.Partitions == 0 && r.Runs == 0 && r.StrangerEntries+r.StrangerMatched+r.EntryNotFound == 0:
-		return fmt.Errorf("%s knows no simulation %q: give its name with --simulation", s.store.Address, p.Simulation)
+		return fmt.Errorf("%s has no simulation %q: check the name given by --simulation or -f", a.store.Address, p.Simulation)
 	}
 	return nil
 }
 
-// notes say what the audit could not see.
-func notes(p *plan.Plan, s backends, seen sight) (notes []string) {
+// notes says what the audit could not check.
+func notes(p *plan.Plan, a adapters, seen observation) (notes []string) {
 	switch {
 	case seen.moved:
-		notes = append(notes, "the simulation is running: its numbers were read one after the other while they moved, and need not add up")
-	case s.broker.InMemory():
-		notes = append(notes, "without --rabbitmq-uri the queues were not looked into; what waits there counts as lost")
+		notes = append(notes, "the simulation is running: its numbers were read one after the other while they changed, so they may not add up")
+	case a.broker.InMemory():
+		notes = append(notes, "the queues were not checked, because --rabbitmq-uri is missing: events that wait there count as lost")
 	}
 	if p.Objectives.ProcessingP99 > 0 || p.Objectives.EndToEndP99 > 0 {
-		notes = append(notes, "latency objectives are not part of an audit: the ledger holds no latencies")
+		notes = append(notes, "latency objectives were not checked: the ledger has no latencies")
 	}
 	return notes
 }
 
-// sight is what two looks at a simulation show.
-type sight struct {
+// observation is the difference between two audits of a simulation.
+type observation struct {
 	depths broker.Depths
-	// moved says that they differ, held that processors hold something.
-	moved, held bool
+	// moved means that the ledger changed.
+	moved bool
+	// held means that processors hold events.
+	held bool
 }
 
-// atRest reports whether nothing is under way, as far as can be known.
-func (s sight) atRest() bool {
-	return !s.moved && !s.held && max(s.depths.Ready, 0)+max(s.depths.Retry, 0) == 0
+// atRest reports whether no event is being processed or waiting, as far as can be known.
+func (o observation) atRest() bool {
+	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
 
-// lookTwice compares two looks at the simulation.
-func lookTwice(ctx context.Context, s backends) (sight, error) {
-	auditor := ledger.NewAuditor(s.store)
+// observe audits the simulation twice and compares the results.
+func observe(ctx context.Context, a adapters) (observation, error) {
+	auditor := ledger.NewAuditor(a.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})
 	if err != nil {
-		return sight{}, err
+		return observation{}, err
 	}
 	select {
-	case <-time.After(standstill):
+	case <-time.After(observationInterval):
 	case <-ctx.Done():
-		return sight{}, ctx.Err()
+		return observation{}, ctx.Err()
 	}
-	depths, err := queued(ctx, s)
+	depths, err := queueDepths(ctx, a)
 	if err != nil {
-		return sight{}, err
+		return observation{}, err
 	}
 	after, err := auditor.Audit(ctx, ledger.Options{})
 	if err != nil {
-		return sight{}, err
+		return observation{}, err
 	}
-	// Nobody tells how much processors hold. While summaries wait for their API they do hold something, so
-	// that an event without effect is then not known to be lost.
-	return sight{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
+	// No one reports how many events the processors hold. While summaries wait for the API they hold some, so an event
+	// without effect may be one of those, and is not known to be lost.
+	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 
-// queued counts the messages in the queues.
-func queued(ctx context.Context, s backends) (broker.Depths, error) {
-	if s.broker.InMemory() {
+// queueDepths counts the messages in the queues.
+func queueDepths(ctx context.Context, a adapters) (broker.Depths, error) {
+	if a.broker.InMemory() {
 		return broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown}, nil
 	}
-	depths, err := s.broker.Depths(ctx)
+	depths, err := a.broker.Depths(ctx)
 	if err != nil {
 		return broker.Depths{}, fmt.Errorf("count the messages in the queues: %w", err)
 	}

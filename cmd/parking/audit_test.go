@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestAnAuditOfOtherPartitionsIsRefused(t *testing.T) {
+func TestAudit_OtherPartitions_IsBadInput(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -25,7 +25,7 @@ func TestAnAuditOfOtherPartitionsIsRefused(t *testing.T) {
 		"--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep"))
 	for _, partitions := range []int{1, 3} {
 		got := parking(t, "audit", "-f", with(partitions), "--simulation", name, "--redis-uri", redis)
-		want := fmt.Sprintf("was begun with 2 partitions, not %d", partitions)
+		want := fmt.Sprintf("was started with 2 partitions, not %d", partitions)
 		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, want) {
 			t.Errorf("with %d partitions: exit code %d: %s%s", partitions, got.code, got.stdout, got.stderr)
 		}
@@ -33,13 +33,13 @@ func TestAnAuditOfOtherPartitionsIsRefused(t *testing.T) {
 	if r := checkAudit(t, parking(t, "audit", "-f", with(2), "--simulation", name, "--output", "json", "--redis-uri", redis)); r.Outcome != ledger.Pass || r.Ledger.Partitions != 2 {
 		t.Errorf("with 2 partitions: %s %q %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	never := parking(t, "audit", "-f", with(2), "--simulation", name+"x", "--redis-uri", redis)
-	if never.code != exitBadInput || !strings.Contains(never.stderr, "knows no simulation") {
-		t.Errorf("of a simulation that never ran: exit code %d: %s%s", never.code, never.stdout, never.stderr)
+	unknown := parking(t, "audit", "-f", with(2), "--simulation", name+"x", "--redis-uri", redis)
+	if unknown.code != exitBadInput || !strings.Contains(unknown.stderr, "has no simulation") {
+		t.Errorf("unknown simulation: exit code %d: %s%s", unknown.code, unknown.stdout, unknown.stderr)
 	}
 }
 
-func TestAnAuditOfARunningSimulationSaysSoAndDoesNotContradictItself(t *testing.T) {
+func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -61,15 +61,14 @@ func TestAnAuditOfARunningSimulationSaysSoAndDoesNotContradictItself(t *testing.
 		if strings.Contains(r.Reasons[0], "queues") != (more != nil) {
 			t.Errorf("with flags %q the reason is %q", more, r.Reasons[0])
 		}
-		if !slices.ContainsFunc(r.Notes, func(note string) bool { return strings.Contains(note, "need not add up") }) {
+		if !slices.ContainsFunc(r.Notes, func(note string) bool { return strings.Contains(note, "may not add up") }) {
 			t.Errorf("the notes are %q", r.Notes)
 		}
 	}
 	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
 }
 
-// A user of the store who may read but not write is told so before the first event.
-func TestAStoreThatMayNotBeWrittenToIsRefusedAtTheStart(t *testing.T) {
+func TestSimulate_RedisUserMayOnlyRead_IsBadInput(t *testing.T) {
 	t.Parallel()
 	store := servers.NewRedis(t, servers.RedisOptions{Config: []string{"user reader on >s3cr3t ~* +@read +ping +info"}})
 	uri := "redis://reader:s3cr3t@" + strings.TrimPrefix(store.String(), "redis://")
@@ -78,10 +77,10 @@ func TestAStoreThatMayNotBeWrittenToIsRefusedAtTheStart(t *testing.T) {
 		!strings.Contains(got.stderr, "+setbit") || !strings.Contains(got.stderr, store.String()) || strings.Count(got.stderr, "\n") != 1 {
 		t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
 	}
-	refusePasswords(t, got, uri)
+	checkNoPassword(t, got, uri)
 }
 
-func TestAStoreThatLosesItsDataFailsTheSimulationForThat(t *testing.T) {
+func TestSimulate_RedisLosesData_FailsForThatReason(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -106,6 +105,6 @@ func TestAStoreThatLosesItsDataFailsTheSimulationForThat(t *testing.T) {
 		t.Errorf("the reasons are\n%s", reasons)
 	}
 	if !strings.Contains(got.stderr, `"setting":"appendonly"`) || !strings.Contains(got.stderr, `"set_to":"yes"`) {
-		t.Errorf("nobody was warned:\n%s", got.stderr)
+		t.Errorf("the log has no warning about appendonly:\n%s", got.stderr)
 	}
 }

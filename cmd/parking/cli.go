@@ -15,44 +15,43 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// The exit codes, beside those of a process that a signal ended.
+// The exit codes. A signal that ends a process before its work is done adds more: 128 plus the signal number.
 const (
 	exitOK = iota
 	exitFailed
 	exitBadInput
 )
 
-// cli is what the commands share: where they write, the environment, and what is to be done when the
-// process has to end at once.
+// cli holds what all commands share.
 type cli struct {
 	stdout, stderr *os.File
 	getenv         func(string) string
-	ending         ending
+	beforeExit     exitHook
 }
 
 func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 	return &cli{stdout: stdout, stderr: stderr, getenv: getenv}
 }
 
-// ending is what is to be done when the process has to end at once. It is safe for concurrent use.
-type ending struct {
+// exitHook holds one function to run before a second signal ends the process. It is safe for concurrent use.
+type exitHook struct {
 	mu sync.Mutex
 	do func()
 }
 
-// set replaces what is to be done; nil means nothing.
-func (e *ending) set(do func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.do = do
+// set replaces the function. Nil means that there is nothing to do.
+func (h *exitHook) set(do func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.do = do
 }
 
-// now does it.
-func (e *ending) now() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.do != nil {
-		e.do()
+// run calls the function.
+func (h *exitHook) run() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.do != nil {
+		h.do()
 	}
 }
 
@@ -63,37 +62,37 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	var ended *runError
+	var failed *runError
 	var bySignal *signalError
 	switch {
 	case err == nil:
 		return exitOK
-	case !errors.As(err, &ended): // the command line itself was refused
-		c.complain(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
+	case !errors.As(err, &failed): // the command line itself is invalid
+		c.printError(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 		return exitBadInput
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &bySignal):
-		c.complain(bySignal)
+		c.printError(bySignal)
 		return bySignal.exitCode()
 	case !errors.Is(err, errVerdict):
-		c.complain(err)
+		c.printError(err)
 	}
-	if ended.badInput {
+	if failed.badInput {
 		return exitBadInput
 	}
 	return exitFailed
 }
 
-// complain writes the one line that says what went wrong.
-func (c *cli) complain(err error) {
-	_, _ = fmt.Fprintln(c.stderr, "parking: "+oneLine(err)) // there is nowhere else to say it
+// printError writes one line to stderr.
+func (c *cli) printError(err error) {
+	_, _ = fmt.Fprintln(c.stderr, "parking: "+oneLine(err)) // there is no other place to report it
 }
 
-// oneLine is an error's message without line breaks.
+// oneLine returns the message of an error without line breaks.
 func oneLine(err error) string {
 	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }
 
-// runError is how a command ended.
+// runError is an error of a command that has started. All other errors concern the command line.
 type runError struct {
 	err      error
 	badInput bool
@@ -103,10 +102,11 @@ func (e *runError) Error() string { return e.err.Error() }
 
 func (e *runError) Unwrap() error { return e.err }
 
-// errVerdict ends a command whose verdict is FAIL and has been shown.
+// errVerdict ends a command that has printed the verdict FAIL.
 var errVerdict = errors.New("the verdict is FAIL")
 
-// badInput marks an error that the user can mend on the command line or in a file that it names.
+// badInput marks an error that the user can fix on the command line, in the environment, or in a file or an account
+// that these name. It returns nil for nil.
 func badInput(err error) error {
 	if err == nil {
 		return nil
@@ -114,7 +114,7 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: true}
 }
 
-// runs makes a command's work out of f. Its errors are failures unless they are marked as bad input.
+// runs adapts f to cobra. It turns errors that are not marked as bad input into failures.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())
@@ -126,22 +126,44 @@ func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 	}
 }
 
-const rootHelp = `parking runs event-driven parking simulations on RabbitMQ and Redis, accounts for every
-event, and says at the end whether anything was lost or counted twice.
+// interruptible returns what f returns, or the error of ctx as soon as ctx ends. It is for work that cannot be
+// canceled, such as reading stdin. That work goes on in the background until the process exits.
+func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
 
-Start here: a whole simulation in this process, without a server or a cluster:
+const rootHelp = `parking runs event-driven parking simulations on RabbitMQ and Redis. It accounts for every
+event, and reports at the end whether any event was lost or counted twice.
+
+To start, run a whole simulation in this process, without servers or a cluster:
 
   parking simulate --duration 30s
 
-The other commands are the parts of a simulation, as they run in a cluster.
-
-Exit codes: 0 all went well, or the verdict is PASS; 1 something failed, or the verdict is FAIL;
-2 bad input; 130 ended by Ctrl-C before the work was done (128 and the number of the signal).`
+Exit codes:
+  0    success, or the verdict is PASS
+  1    something failed, or the verdict is FAIL
+  2    invalid input
+  130  interrupted by Ctrl-C before the work was done (in general, 128 plus the signal number)`
 
 func (c *cli) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "parking",
-		Short:         "Simulate car parks to exercise RabbitMQ, Redis and Prometheus, accounted to the last event",
+		Short:         "Run parking simulations on RabbitMQ and Redis, and account for every event",
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -152,8 +174,8 @@ func (c *cli) rootCommand() *cobra.Command {
 		},
 	}
 	root.AddGroup(
-		&cobra.Group{ID: groupWhole, Title: "A whole simulation:"},
-		&cobra.Group{ID: groupParts, Title: "Its parts:"},
+		&cobra.Group{ID: groupSimulations, Title: "Simulations:"},
+		&cobra.Group{ID: groupComponents, Title: "Components of a simulation, as they run in a cluster:"},
 	)
 	root.AddCommand(
 		c.simulateCommand(), c.auditCommand(), c.purgeCommand(),
@@ -163,25 +185,25 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.AddCommand(c.operatorCommands()...)
 	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
-	explainUsage(root)
+	validateUsage(root)
 	return root
 }
 
 // The groups of commands in the help text.
 const (
-	groupWhole = "whole"
-	groupParts = "parts"
+	groupSimulations = "simulations"
+	groupComponents  = "components"
 )
 
-// logLevel is a flag that takes a level by name.
+// logLevel is a flag value: a log level by name.
 type logLevel struct {
 	slog.Level
 }
 
-// String, Set and Type make it a flag.
+// String implements pflag.Value.
 func (l *logLevel) String() string { return strings.ToLower(l.Level.String()) }
 
-// Set reads a level.
+// Set implements pflag.Value.
 func (l *logLevel) Set(s string) error {
 	switch strings.ToLower(s) {
 	case "debug", "info", "warn", "error":
@@ -190,13 +212,13 @@ func (l *logLevel) Set(s string) error {
 	return errors.New("must be debug, info, warn or error")
 }
 
-// Type is the flag's placeholder in help texts.
+// Type implements pflag.Value. It is the placeholder in help texts.
 func (l *logLevel) Type() string { return "level" }
 
-// logger writes text for people on a terminal, and JSON for machines elsewhere.
+// logger returns a logger on stderr: text on a terminal, JSON elsewhere.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo writes to something that shows it on stderr.
+// loggerTo is logger with another writer. The format still depends on stderr.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

@@ -31,7 +31,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-func TestEveryFieldOfTheOutputIsDocumented(t *testing.T) {
+func TestDocs_ListEveryOutputField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
@@ -45,11 +45,11 @@ func TestEveryFieldOfTheOutputIsDocumented(t *testing.T) {
 	slices.Sort(fields)
 	slices.Sort(documented)
 	if diff := cmp.Diff(slices.Compact(fields), documented); diff != "" {
-		t.Errorf("docs/cli.md lists other fields than there are (-are +listed):\n%s", diff)
+		t.Errorf("docs/cli.md does not list the fields of the output (-output +listed):\n%s", diff)
 	}
 }
 
-// jsonFields lists the paths of the values in the JSON form of a type.
+// jsonFields returns the paths of all values in the JSON form of a type.
 func jsonFields(path string, t reflect.Type) (fields []string) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -67,15 +67,15 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// served is a registry that notes what is registered.
-type served struct {
+// recordingRegistry records the names of the metrics that are registered with it.
+type recordingRegistry struct {
 	*prometheus.Registry
 
 	described []string
 }
 
-// Register registers a collector.
-func (s *served) Register(c prometheus.Collector) error {
+// Register records the names of a collector and registers it.
+func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	descriptions := make(chan *prometheus.Desc, 100)
 	c.Describe(descriptions)
 	close(descriptions)
@@ -86,9 +86,9 @@ func (s *served) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families returns the metrics of this system by name. Those that have no series yet fail the test, which
-// could not tell their labels.
-func (s *served) families(t *testing.T) map[string]*dto.MetricFamily {
+// families returns the metrics of this project by name. A metric without series fails the test, because its labels are
+// unknown.
+func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
 	if err != nil {
@@ -102,27 +102,27 @@ func (s *served) families(t *testing.T) map[string]*dto.MetricFamily {
 	}
 	for _, name := range s.described {
 		if families[name] == nil {
-			t.Errorf("%s has no series: let the test make one", name)
+			t.Errorf("%s has no series: make the test create one", name)
 		}
 	}
 	return families
 }
 
-func TestEveryMetricIsDocumented(t *testing.T) {
+func TestDocs_ListEveryMetric(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	seen := map[string][]string{}
 	all := map[string]*dto.MetricFamily{}
 	for _, process := range []struct {
 		name     string
-		register func(*testing.T, *served)
+		register func(*testing.T, *recordingRegistry)
 	}{
-		{"generate entry", func(t *testing.T, s *served) { registerGenerator(t, s, generator.NewEntry) }},
-		{"generate exit", func(t *testing.T, s *served) { registerGenerator(t, s, generator.NewExit) }},
+		{"generate entry", func(t *testing.T, s *recordingRegistry) { registerGenerator(t, s, generator.NewEntry) }},
+		{"generate exit", func(t *testing.T, s *recordingRegistry) { registerGenerator(t, s, generator.NewExit) }},
 		{"process", registerProcessor},
 		{"summaries", registerSummaries},
 	} {
-		s := &served{Registry: newRegistry()}
+		s := &recordingRegistry{Registry: newRegistry()}
 		process.register(t, s)
 		families := s.families(t)
 		maps.Copy(all, families)
@@ -147,7 +147,8 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
 }
 
-// operatorMetrics are the lines of what the operator serves of every simulation, which has no series here.
+// operatorMetrics returns the lines of the metrics that the operator exports for each simulation. They have no series
+// in this test.
 func operatorMetrics(t *testing.T) []string {
 	t.Helper()
 	descriptions := make(chan *prometheus.Desc, 100)
@@ -158,7 +159,7 @@ func operatorMetrics(t *testing.T) []string {
 	for d := range descriptions {
 		parts := description.FindStringSubmatch(d.String())
 		if parts == nil {
-			t.Fatalf("%s is not understood", d)
+			t.Fatalf("cannot parse the description %s", d)
 		}
 		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
 		lines = append(lines, fmt.Sprintf("| `%s` | gauge | `%s` | operator | %s |\n", parts[1], strings.Join(labels, "`, `"), parts[2]))
@@ -166,7 +167,7 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection compares a part of a document, between comments that say so, with what it should be.
+// checkSection compares the table between two marker comments of a document with want. With -update it writes want.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -188,11 +189,11 @@ func checkSection(t *testing.T, path, name, want string) {
 		return
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s differs (-want +got); run the tests with -update if that is right:\n%s", path, diff)
+		t.Errorf("%s differs (-want +got); run the tests with -update if that is intended:\n%s", path, diff)
 	}
 }
 
-// planOfServers is the plan of a simulation on servers to which nobody connects.
+// planOfServers returns a plan that names servers. No test connects to them.
 func planOfServers(t *testing.T) *plan.Plan {
 	t.Helper()
 	return planWith(t, func(p *plan.Plan) {
@@ -200,9 +201,9 @@ func planOfServers(t *testing.T) *plan.Plan {
 	})
 }
 
-func registerServers(t *testing.T, s *served, p *plan.Plan) backends {
+func openTestAdapters(t *testing.T, s *recordingRegistry, p *plan.Plan) adapters {
 	t.Helper()
-	o, err := open(p, wiring.Options{Component: "test", Logger: slog.New(slog.DiscardHandler), Registerer: s})
+	o, err := openAdapters(p, wiring.Options{Component: "test", Logger: slog.New(slog.DiscardHandler), Registerer: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,19 +211,19 @@ func registerServers(t *testing.T, s *served, p *plan.Plan) backends {
 	return o
 }
 
-func registerGenerator(t *testing.T, s *served, create newGenerator) {
+func registerGenerator(t *testing.T, s *recordingRegistry, create newGenerator) {
 	t.Helper()
 	p := planOfServers(t)
-	o := registerServers(t, s, p)
+	o := openTestAdapters(t, s, p)
 	if _, err := create(generator.Options{Plan: p, Publisher: o.broker, Store: o.store, Registerer: s}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func registerProcessor(t *testing.T, s *served) {
+func registerProcessor(t *testing.T, s *recordingRegistry) {
 	t.Helper()
 	p := planOfServers(t)
-	o := registerServers(t, s, p)
+	o := openTestAdapters(t, s, p)
 	_, err := processor.New(processor.Config{Partitions: p.Partitions, Concurrency: 1}, processor.Dependencies{
 		Consumer: o.broker, DeadLetters: o.store, Durability: o.store, Registerer: s, Logger: slog.New(slog.DiscardHandler),
 	})
@@ -231,7 +232,7 @@ func registerProcessor(t *testing.T, s *served) {
 	}
 }
 
-func registerSummaries(t *testing.T, s *served) {
+func registerSummaries(t *testing.T, s *recordingRegistry) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "x.db")})
@@ -242,11 +243,11 @@ func registerSummaries(t *testing.T, s *served) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closing(log, "the database", service) })
+	t.Cleanup(func() { closeAndLog(log, "database", service) })
 	api, err := rest.New(rest.Options{Summaries: service, Registerer: s, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	request := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/stats", http.NoBody)
-	api.ServeHTTP(httptest.NewRecorder(), request) // a series of each answer
+	api.ServeHTTP(httptest.NewRecorder(), request) // creates a series of the request histogram
 }

@@ -12,41 +12,43 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-const generateHelp = `generate publishes the events of a simulation, on the schedule of its plan: an open model, in
-which events are due when the schedule says so, whatever the speed of the broker.
+const generateHelp = `Publish the events of a simulation on the schedule of its plan.
 
-Edits of the plan file take effect within a second: rates, stages, arrivals and the match
-percentage change, and no event is lost or published twice. Where the servers are takes
-effect at the next start; another seed or number of partitions is refused.
+Events are due when the schedule says so, however fast the broker is (an open model).
 
-When the plan's duration is over a generator publishes nothing more, but runs on until SIGTERM,
-as a Deployment would start it anew and an edit of the plan may prolong the duration.`
+The generator watches the plan file. A change of rates, stages, arrivals or match percentage
+takes effect within a second; no event is lost or published twice. Changed server addresses
+take effect at the next start. A plan with another seed or number of partitions is rejected.
+
+When the duration of the plan is over, the generator publishes nothing more. It keeps running
+until SIGTERM: a Deployment would restart it, and an edit of the plan may extend the duration.`
 
 func (c *cli) generateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "generate",
-		Short:   "Publish the entry events or the exit events of a simulation",
+		Short:   "Publish the entry or exit events of a simulation",
 		Long:    generateHelp,
-		GroupID: groupParts,
+		GroupID: groupComponents,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("say which events to generate: 'parking generate entry' or 'parking generate exit'")
+			return errors.New("choose which events to generate: 'parking generate entry' or 'parking generate exit'")
 		},
 	}
 	cmd.AddCommand(
 		c.generateTypeCommand(event.TypeEntry, generator.NewEntry,
 			"Publish the entry events of a simulation",
-			`Each entry has a plate that is not parked. Once the broker has confirmed it, the plate is
-available to the exit generators.`),
+			`Each entry has a plate that is not parked. When the broker has confirmed the entry, its plate
+becomes available to the exit generators.`),
 		c.generateTypeCommand(event.TypeExit, generator.NewExit,
 			"Publish the exit events of a simulation",
-			`A drawn share of the exits, exit.matchPercent of the plan, leaves with a plate that entered
-at least exit.minStay ago. The others have plates that never entered. A draw that finds no
-plate available is counted as starved and publishes nothing.`),
+			`For each exit the generator draws whether it matches an entry. The share of matched exits is
+exit.matchPercent of the plan. A matched exit has a plate that entered at least exit.minStay
+ago. An unmatched exit has a plate that never entered. A draw that finds no available plate
+is counted as starved and publishes nothing.`),
 	)
 	return cmd
 }
 
-// newGenerator is one of the constructors of package generator.
+// newGenerator is a constructor of package generator.
 type newGenerator func(generator.Options) (*generator.Generator, error)
 
 func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long string) *cobra.Command {
@@ -68,15 +70,15 @@ func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long
 }
 
 func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string, create newGenerator) error {
-	s, err := c.openPlanned("parking generate", flags, planPath)
+	s, err := c.openPlanned(ctx, "parking generate", flags, planPath)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	g, err := create(generator.Options{
 		Plan:            s.plan,
-		Publisher:       s.servers.broker,
-		Store:           s.servers.store,
+		Publisher:       s.adapters.broker,
+		Store:           s.adapters.store,
 		Logger:          s.log,
 		Registerer:      s.registry,
 		ShutdownTimeout: flags.workTime(),
@@ -88,7 +90,7 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 		defer s.watch(ctx, plan.RoleGenerator, g.Update)()
 		err := g.Run(ctx)
 		done := g.Stats()
-		s.log.Info("the generator has stopped", "type", done.Type, "run", done.Run,
+		s.log.Info("generator stopped", "type", done.Type, "run", done.Run,
 			"published", done.Published, "confirmed", done.Confirmed, "starved", done.Starved)
 		return err
 	}

@@ -39,7 +39,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// passed is the result of a simulation that went well.
+// passed returns the result of a simulation with verdict PASS.
 func passed() simulate.Result {
 	return simulate.Result{
 		Verdict:        ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}},
@@ -62,7 +62,7 @@ func passed() simulate.Result {
 	}
 }
 
-// failed is the result of one that did not.
+// failed returns the result of a simulation with verdict FAIL.
 func failed() simulate.Result {
 	r := passed()
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
@@ -82,7 +82,7 @@ func failed() simulate.Result {
 	return r
 }
 
-// unread is the result of a simulation whose ledger nobody could read.
+// unread returns the result of a simulation whose ledger could not be read.
 func unread() simulate.Result {
 	r := passed()
 	r.Ledger = nil
@@ -115,7 +115,7 @@ func TestAuditTable(t *testing.T) {
 	r := failed()
 	r.Ledger.AtRest, r.Ledger.Outstanding, r.Ledger.Outbox, r.Ledger.Lost, r.Ledger.LostEvents = false, 812, 3, 0, nil
 	golden(t, "table-audit.txt", strings.Join(auditTable(auditResult{
-		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: *r.Ledger, Notes: []string{"latency objectives are not part of an audit: the ledger holds no latencies"},
+		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: *r.Ledger, Notes: []string{"latency objectives were not checked: the ledger has no latencies"},
 	}, &table{columns: unlimited}), "\n"))
 }
 
@@ -134,8 +134,8 @@ func TestResultJSON(t *testing.T) {
 	}
 }
 
-// moment is a snapshot of a simulation at work.
-func moment() snapshot {
+// testSnapshot returns a snapshot of a running simulation.
+func testSnapshot() snapshot {
 	var processing, endToEnd latency.Histogram
 	for i := range 1000 {
 		processing.Observe(time.Duration(i) * time.Microsecond)
@@ -162,10 +162,10 @@ func moment() snapshot {
 	}
 }
 
-func TestPicture(t *testing.T) {
+func TestLiveView(t *testing.T) {
 	t.Parallel()
 	draw := func(s snapshot, columns, rows int) string {
-		lines := s.picture(terminal.Palette{}, columns, rows)
+		lines := s.lines(terminal.Palette{}, columns, rows)
 		if len(lines) > rows {
 			t.Errorf("%d lines on a terminal of %d rows", len(lines), rows)
 		}
@@ -176,31 +176,31 @@ func TestPicture(t *testing.T) {
 		}
 		return strings.Join(lines, "\n") + "\n"
 	}
-	s := moment()
-	golden(t, "picture.txt", draw(s, 80, 23))
-	golden(t, "picture-narrow.txt", draw(s, 60, 14))
+	s := testSnapshot()
+	golden(t, "live-view.txt", draw(s, 80, 23))
+	golden(t, "live-view-narrow.txt", draw(s, 60, 14))
 	for columns := 45; columns < 120; columns++ {
 		draw(s, columns, 23)
 	}
 	s.Phase, s.plan = simulate.Draining, &plan.Plan{}
-	golden(t, "picture-draining.txt", draw(s, 120, 39))
+	golden(t, "live-view-draining.txt", draw(s, 120, 39))
 	s.Depths, s.Pool = nil, nil
-	golden(t, "picture-unknown.txt", draw(s, 80, 23))
+	golden(t, "live-view-unknown.txt", draw(s, 80, 23))
 }
 
-func TestLine(t *testing.T) {
+func TestProgressLine(t *testing.T) {
 	t.Parallel()
-	s := moment()
+	s := testSnapshot()
 	lines := []string{s.line()}
-	s.Elapsed = 39 * time.Second // the generators wait for a server that has gone
+	s.Elapsed = 39 * time.Second // generators that wait for a server run longer than the duration
 	s.Depths = nil
 	lines = append(lines, s.line())
 	s.Phase = simulate.Draining
 	lines = append(lines, s.line())
-	golden(t, "line.txt", strings.Join(lines, "\n")+"\n")
+	golden(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
 }
 
-func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
+func TestWindow_RatesCoverTheLastTwoSeconds(t *testing.T) {
 	t.Parallel()
 	var w window
 	at := func(seconds float64, published int64) {
@@ -210,7 +210,7 @@ func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
 	}
 	at(0, 0)
 	if got := w.rates(entriesOf); got != (rates{}) {
-		t.Errorf("rates after one look are %v", got)
+		t.Errorf("rates after one observation are %v", got)
 	}
 	for i := range 20 {
 		at(float64(i+1)/4, 1000)
@@ -219,12 +219,12 @@ func TestRatesAreThoseOfTheLastMoments(t *testing.T) {
 		t.Errorf("rate is %v long after the last event", got.now)
 	}
 	at(5.5, 1200)
-	// The target was 350 at the beginning of the two seconds, and is 550.
+	// The target rises from 350 to 550 within the two seconds.
 	if got, want := w.rates(entriesOf), (rates{target: 450, now: 100}); got != want {
 		t.Errorf("rates are %v, want %v", got, want)
 	}
 
-	// The schedule ended between two looks that are five seconds apart.
+	// The schedule ends between two observations that are five seconds apart.
 	w = window{}
 	for i, due := range []int64{0, 5000, 6000} {
 		p := simulate.Progress{At: time.Unix(int64(5*i), 0)}
@@ -247,8 +247,8 @@ func TestVersion(t *testing.T) {
 		info *debug.BuildInfo
 		want string
 	}{
-		{"the linker's word stands", build{"v9", "def", "today"}, info, "v9, commit def, today"},
-		{"what the linker was not told is taken from the build", build{}, info, "v1.2.3, commit abc with changes, 2026-01-02T03:04:05Z"},
+		{"the linker's values win", build{"v9", "def", "today"}, info, "v9, commit def, today"},
+		{"the build information fills missing values", build{}, info, "v1.2.3, commit abc (modified), 2026-01-02T03:04:05Z"},
 		{"a build of a work tree is unreleased", build{}, &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "unreleased"},
 	}
 	for _, tt := range tests {

@@ -1,8 +1,9 @@
-// Command parking runs the parts of a parking simulation, or the whole of one, and audits its ledger.
+// Command parking runs parking simulations: a whole one, or one of its components. It also audits the ledger of a
+// simulation and removes a simulation from servers.
 //
-// Its exit code is 0 when all went well or the verdict is PASS, 1 when something failed or the verdict is
-// FAIL, and 2 when it was asked for something that makes no sense, which one line on stderr explains. A
-// process that a signal ended before its work was done exits with 128 and the number of the signal.
+// Exit code 0 means success, or a verdict of PASS. Exit code 1 means that something failed, or a verdict of FAIL.
+// Exit code 2 means invalid input, which one line on stderr explains. A process that a signal ends before its work
+// is done exits with 128 plus the signal number.
 package main
 
 import (
@@ -16,53 +17,53 @@ import (
 )
 
 func main() {
-	// The client library's own log is global and unstructured; what matters of it, the store reports itself.
-	goredis.SetLogger(silence{})
-	// Who no longer reads the output has not asked for what is under way to be dropped.
+	// The client library has one global, unstructured logger. The store adapter reports what matters.
+	goredis.SetLogger(discardLogger{})
+	// A closed pipe, as in "parking simulate 2>&1 | head", must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
 	c := newCLI(os.Stdout, os.Stderr, os.Getenv)
-	ctx, stop := untilSignal(context.Background(), c.ending.now)
+	ctx, stop := untilSignal(context.Background(), c.beforeExit.run)
 	code := execute(ctx, c, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// untilSignal returns a context that ends with the first SIGINT, SIGTERM or SIGHUP, which is then its cause.
-// The second ends the process at once, after last, for people who do not want to wait.
-func untilSignal(parent context.Context, last func()) (context.Context, context.CancelFunc) {
+// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. The signal is the cause of the
+// cancellation. A second signal calls beforeExit and ends the process at once.
+func untilSignal(parent context.Context, beforeExit func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {
 		cancel(&signalError{<-signals})
 		second := signalError{<-signals}
-		last()
+		beforeExit()
 		os.Exit(second.exitCode())
 	}()
 	return ctx, func() { cancel(nil) }
 }
 
-// signalError is the cause of a context's end.
+// signalError says which signal canceled a context.
 type signalError struct {
 	signal os.Signal
 }
 
-func (e *signalError) Error() string { return fmt.Sprintf("ended by a signal: %s", e.signal) }
+func (e *signalError) Error() string { return fmt.Sprintf("stopped by a signal: %s", e.signal) }
 
-// exitCode is what shells make of a process that a signal ended.
+// exitCode returns 128 plus the signal number, as shells report it.
 func (e *signalError) exitCode() int {
-	const ended = 128
+	const base = 128
 	if number, ok := e.signal.(syscall.Signal); ok {
-		return ended + int(number)
+		return base + int(number)
 	}
-	return ended
+	return base
 }
 
-// silence is a logger that discards.
-type silence struct{}
+// discardLogger discards everything.
+type discardLogger struct{}
 
-// Printf discards.
-func (silence) Printf(context.Context, string, ...any) {}
+// Printf does nothing.
+func (discardLogger) Printf(context.Context, string, ...any) {}

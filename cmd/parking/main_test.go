@@ -22,11 +22,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// asParking makes the test binary be parking: tests run it as a process of its own, with the same race
-// detector and the same code.
+// asParking is the environment variable that makes the test binary act as parking. So tests run the same code in a
+// separate process, with the race detector if the tests use it.
 const asParking = "PARKING_TEST_AS_PARKING"
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asParking) == "1" {
@@ -36,13 +36,12 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // for the processes that tests start
 		panic(err)
 	}
-	// The tests may run under nohup. A signal that is caught here, instead of ignored, is neither in the
-	// processes that tests start.
+	// Under nohup SIGHUP is ignored, and child processes inherit that. Catch it, so that they do not ignore it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.Sharing(m))
 }
 
-// binary is the program that runs as parking.
+// binary returns the path of the program that acts as parking.
 func binary(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -52,15 +51,14 @@ func binary(t testing.TB) string {
 	return path
 }
 
-// ended is how a process ended.
+// ended is the output and the exit code of a process.
 type ended struct {
 	stdout, stderr string
 	code           int
 }
 
-// noTraces makes the processes that the test starts keep their temporary files in a folder of its own, which
-// has to be empty when the test ends.
-func (r *running) noTraces(t *testing.T) {
+// checkTempFiles gives the process a folder for temporary files. The folder must be empty when the test ends.
+func (r *running) checkTempFiles(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	r.cmd.Env = append(os.Environ(), "TMPDIR="+dir)
@@ -72,7 +70,7 @@ func (r *running) noTraces(t *testing.T) {
 	})
 }
 
-// parking runs a command line to its end.
+// parking runs a command line and waits for it.
 func parking(t *testing.T, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -85,7 +83,7 @@ func command(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, binary(t), args...)
 }
 
-// running is a process that writes into buffers.
+// running is a process with its output.
 type running struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -95,7 +93,7 @@ func start(ctx context.Context, t *testing.T, args ...string) *running {
 	t.Helper()
 	r := &running{cmd: command(ctx, t, args...)}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
-	r.noTraces(t)
+	r.checkTempFiles(t)
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,26 +110,26 @@ func wait(t *testing.T, r *running) ended {
 	return ended{stdout: r.stdout.String(), stderr: r.stderr.String(), code: r.cmd.ProcessState.ExitCode()}
 }
 
-// signalUntilEnd sends the signal again and again until the process has ended, and waits for it.
+// signalUntilEnd sends the signal repeatedly until the process has ended.
 func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscall.Signal) {
 	t.Helper()
-	over := make(chan struct{})
+	exited := make(chan struct{})
 	go func() {
-		defer close(over)
-		_ = r.cmd.Wait() // how it ended is in its state
+		defer close(exited)
+		_ = r.cmd.Wait() // ProcessState has the exit code
 	}()
 	eventually(ctx, t, "the process ends", func() error {
 		select {
-		case <-over:
+		case <-exited:
 			return nil
 		default:
-			_ = r.cmd.Process.Signal(signal) // it may just have ended
+			_ = r.cmd.Process.Signal(signal) // fails if it has just ended
 			return errors.New("still running")
 		}
 	})
 }
 
-// result reads what simulate prints with --output json.
+// result decodes the output of simulate --output json.
 func (e ended) result(t *testing.T) simulate.Result {
 	t.Helper()
 	var r simulate.Result
@@ -160,11 +158,11 @@ func golden(t *testing.T, name, got string) {
 		t.Fatalf("%v; run the tests with -update", err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got); run the tests with -update if that is right:\n%s", path, diff)
+		t.Errorf("%s differs (-want +got); run the tests with -update if that is intended:\n%s", path, diff)
 	}
 }
 
-// file writes a file of the test's own.
+// file writes a file into a temporary folder and returns its path.
 func file(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -174,7 +172,7 @@ func file(t testing.TB, name, text string) string {
 	return path
 }
 
-// manifest writes a manifest with this spec, in YAML's flow style.
+// manifest writes a manifest with a spec in YAML flow style, and returns its path.
 func manifest(t *testing.T, spec string) string {
 	t.Helper()
 	return file(t, "simulation.yaml", `apiVersion: simulation.parking.dev/v1alpha1

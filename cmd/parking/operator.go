@@ -67,7 +67,7 @@ func (c *cli) operatorCommands() []*cobra.Command {
 		Short:                 "Run the simulations of a Kubernetes cluster",
 		Long:                  operatorHelp,
 		Example:               operatorExamples,
-		GroupID:               groupWhole,
+		GroupID:               groupSimulations,
 		Args:                  cobra.NoArgs,
 		RunE:                  runs(func(ctx context.Context) error { return c.operator(ctx, f) }),
 	}

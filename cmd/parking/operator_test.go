@@ -485,7 +485,7 @@ func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
 			defer cancel()
 			r := &running{cmd: command(ctx, t, "operator")}
 			r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
-			r.noTraces(t)
+			r.checkTempFiles(t)
 			r.cmd.Env = append(r.cmd.Env, "KUBECONFIG="+test.kubeconfig, "HOME="+t.TempDir(), "KUBERNETES_SERVICE_HOST="+test.host, "KUBERNETES_SERVICE_PORT=443")
 			if err := r.cmd.Start(); err != nil {
 				t.Fatal(err)

@@ -8,43 +8,44 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// planned is a service that does its part of a plan, on the servers that the plan names.
+// planned is a service that runs one component of a plan, on the servers of that plan.
 type planned struct {
 	service
 
-	plan    *plan.Plan
-	path    string
-	servers backends
+	plan     *plan.Plan
+	path     string
+	adapters adapters
 }
 
-// openPlanned reads the plan and opens its servers, without connecting. The caller closes the service.
-func (c *cli) openPlanned(component string, flags serviceFlags, path string) (*planned, error) {
+// openPlanned reads the plan and opens its adapters. It does not connect. The caller closes the service.
+func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFlags, path string) (*planned, error) {
 	if err := flags.check(); err != nil {
 		return nil, err
 	}
-	p, err := plan.Read(path)
+	p, err := interruptible(ctx, func() (*plan.Plan, error) { return plan.Read(path) })
 	if err != nil {
 		return nil, badInput(err)
 	}
 	s := &planned{plan: p, path: path}
 	s.service = service{flags: flags, log: c.logger(flags.level.Level), registry: newRegistry()}
-	s.servers, err = openServers(p, wiring.Options{Component: component, Logger: s.log, Registerer: s.registry})
+	s.adapters, err = openPlanAdapters(p, wiring.Options{Component: component, Logger: s.log, Registerer: s.registry})
 	if err != nil {
 		return nil, s.inPlan(err)
 	}
-	s.ready = s.servers.ready()
+	s.ready = s.adapters.readyChecks()
 	s.log.Info("starting", "version", currentBuild().version, "simulation", p.Simulation,
-		"rabbitmq", s.servers.broker.Address, "redis", s.servers.store.Address)
+		"rabbitmq", s.adapters.broker.Address, "redis", s.adapters.store.Address)
 	return s, nil
 }
 
-// inPlan names the plan file in what is wrong with what it says.
+// inPlan adds the path of the plan file to an error about its content.
 func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w", s.path, err) }
 
-func (s *planned) close() { s.servers.close(s.log) }
+func (s *planned) close() { s.adapters.close(s.log) }
 
-// watch follows the plan file until ctx ends; the function that it returns ends it and waits for that.
-func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (wait func()) {
+// watch calls apply with each new version of the plan file, until ctx ends or the caller calls stop. When stop
+// returns, apply is not called any more.
+func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

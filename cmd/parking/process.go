@@ -14,12 +14,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-const processHelp = `process consumes the entry and exit queues of a simulation: it records each entry, matches
-each exit with its entry, and posts a summary of the finished visit to the summary API.
-Every event takes effect exactly once, however often it is delivered.
+const processHelp = `Process the events of a simulation: record each entry, match each exit with its entry, and
+post a summary of each finished visit to the summary API.
 
-Any number of processors share the queues. On SIGTERM a processor stops consuming, finishes
-what it holds, settles it, and leaves. Faults of Redis or of the API are waited out.`
+Every event takes effect exactly once, however often it is delivered. Any number of
+processors may share the queues.
+
+While Redis or the summary API is down, the processor keeps its deliveries and retries. On
+SIGTERM it stops consuming, finishes and settles the deliveries that it holds, and exits.`
 
 func (c *cli) processCommand() *cobra.Command {
 	var flags serviceFlags
@@ -30,7 +32,7 @@ func (c *cli) processCommand() *cobra.Command {
 		Short:                 "Process the events of a simulation",
 		Long:                  processHelp,
 		Example:               "  parking process --plan /etc/parking/plan.json --http 127.0.0.1:8081",
-		GroupID:               groupParts,
+		GroupID:               groupComponents,
 		RunE:                  runs(func(ctx context.Context) error { return c.process(ctx, flags, planPath) }),
 	}
 	flags.register(cmd)
@@ -39,26 +41,26 @@ func (c *cli) processCommand() *cobra.Command {
 }
 
 func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) error {
-	s, err := c.openPlanned("parking process", flags, planPath)
+	s, err := c.openPlanned(ctx, "parking process", flags, planPath)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	p, servers := s.plan, s.servers
+	p, adapters := s.plan, s.adapters
 	poster, err := wiring.OpenPoster(p)
 	if err != nil {
 		return badInput(s.inPlan(err))
 	}
-	defer closing(s.log, "the client of the summary API", poster)
-	entries := processor.NewEntryEventProcessor(servers.store, p.Partitions, p.MaxStay.D(), s.log)
+	defer closeAndLog(s.log, "summary API client", poster)
+	entries := processor.NewEntryEventProcessor(adapters.store, p.Partitions, p.MaxStay.D(), s.log)
 	work, err := processor.New(
 		processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: flags.workTime()},
 		processor.Dependencies{
-			Consumer:    servers.broker,
+			Consumer:    adapters.broker,
 			Entries:     entries,
-			Exits:       processor.NewExitEventProcessor(servers.store, poster, p.Partitions, s.log),
-			DeadLetters: servers.store,
-			Durability:  servers.store,
+			Exits:       processor.NewExitEventProcessor(adapters.store, poster, p.Partitions, s.log),
+			DeadLetters: adapters.store,
+			Durability:  adapters.store,
 			Registerer:  s.registry,
 			Logger:      s.log,
 		})
@@ -66,20 +68,21 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 		return err
 	}
 	s.work = func(ctx context.Context) error {
-		go meetStore(ctx, servers.store, s.log)
+		go awaitStore(ctx, adapters.store, s.log)
 		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
 		err := work.Run(ctx)
-		s.log.Info("the processor has stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
+		s.log.Info("processor stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err
 	}
 	return s.run(ctx)
 }
 
-// meetStore asks the store until it answers, so that one that does not is in the log before there is work for it.
-func meetStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
+// awaitStore pings the store until it answers. An idle processor does not use its store, so without this an
+// unavailable store would not show in the log before the first event.
+func awaitStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
 	const part = "ping"
-	outages := outage.New(log, "the store does not answer yet", "the store answers")
-	pauses := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
+	outages := outage.New(log, "store does not answer yet", "store answers")
+	retries := backoff.Backoff{First: 100 * time.Millisecond, Last: 5 * time.Second}
 	for {
 		err := s.Ping(ctx)
 		if err == nil {
@@ -90,7 +93,7 @@ func meetStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
 			return
 		}
 		outages.Fault(part, err)
-		if pauses.Wait(ctx, 0) != nil {
+		if retries.Wait(ctx, 0) != nil {
 			return
 		}
 	}

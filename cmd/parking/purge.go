@@ -12,20 +12,22 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-const purgeHelp = `purge removes what a simulation has on servers: its exchange and queues with the messages in
-them from RabbitMQ, and its keys, the ledger among them, from Redis. Servers that are not named
-are left alone.
+const purgeHelp = `Remove a simulation from servers: its exchange, its queues and their messages from RabbitMQ,
+and its keys, including the ledger, from Redis. Servers that are not named stay untouched.
 
-It is for what 'parking simulate --keep' kept and what a simulation left that was killed. End
-the simulation first: generators and processors that still run make their queues and keys anew.
+Use it for what 'parking simulate --keep' kept, and for what a killed simulation left. Stop the
+simulation first: running generators and processors create their queues and keys again.
 
-Exit codes: 0 nothing is left there; 1 something may be left; 2 bad input.`
+Exit codes:
+  0    nothing is left
+  1    something may be left
+  2    invalid input`
 
-const purgeExamples = `  # by the name that 'parking simulate' printed
+const purgeExamples = `  # Remove a simulation by the name that 'parking simulate' printed
   parking purge --simulation default.rush-hour-4f7k2a \
       --rabbitmq-uri amqp://user:password@127.0.0.1:5672 --redis-uri redis://127.0.0.1:6379
 
-  # that of a manifest, where its own name is the simulation's
+  # Remove the keys of a simulation that has the name of its manifest
   parking purge -f rush-hour.yaml --redis-uri redis://127.0.0.1:6379`
 
 // purgeFlags are the flags of purge.
@@ -40,25 +42,25 @@ func (c *cli) purgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                   "purge {-f MANIFEST | --simulation NAME} [flags]",
 		DisableFlagsInUseLine: true,
-		Short:                 "Remove the queues and keys that a simulation left on servers",
+		Short:                 "Remove the queues and keys of a simulation from servers",
 		Long:                  purgeHelp,
 		Example:               purgeExamples,
-		GroupID:               groupWhole,
+		GroupID:               groupSimulations,
 		RunE:                  runs(func(ctx context.Context) error { return c.purge(ctx, f) }),
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
-	cmd.Flags().Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
+	cmd.Flags().Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	return cmd
 }
 
-// plan returns the plan of whatever may be left of the simulation: the one of most partitions.
+// plan returns a plan with the maximum number of partitions, which covers everything that a simulation may have left.
 func (f *purgeFlags) plan() (*plan.Plan, error) {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
-		return nil, errors.New("say what to remove: name the simulation with --simulation or -f")
+		return nil, errors.New("name the simulation to remove with --simulation or -f")
 	}
 	if !f.servers.any() {
-		return nil, errors.New("say from where to remove it: name servers with --rabbitmq-uri and --redis-uri, or set " + envRabbitMQ + " and " + envRedis)
+		return nil, errors.New("name the servers with --rabbitmq-uri and --redis-uri, or " + envRabbitMQ + " and " + envRedis)
 	}
 	manifest, err := f.manifest.read()
 	if err != nil {
@@ -80,33 +82,33 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 		return badInput(err)
 	}
 	log := c.logger(f.level.Level)
-	servers, err := open(p, wiring.Options{Component: "parking purge", Logger: log})
+	adapters, err := openAdapters(p, wiring.Options{Component: "parking purge", Logger: log})
 	if err != nil {
 		return err
 	}
-	defer servers.close(log)
-	if err := servers.reach(ctx); err != nil {
+	defer adapters.close(log)
+	if err := adapters.connect(ctx); err != nil {
 		return badInput(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
-	queues, err := servers.broker.Exists(ctx)
+	queues, err := adapters.broker.Exists(ctx)
 	if err != nil {
 		return err
 	}
-	keys, err := servers.store.Exists(ctx)
+	keys, err := adapters.store.Exists(ctx)
 	if err != nil {
 		return err
 	}
-	// Also what is not found is removed: a removal that was interrupted may have left a rest.
-	if err := servers.remove(ctx, p.Simulation); err != nil {
+	// Remove even if nothing was found: an interrupted removal may have left something that Exists does not see.
+	if err := adapters.remove(ctx, p.Simulation); err != nil {
 		return err
 	}
 	var lines []string
 	for _, server := range []struct {
 		what, address string
 		found         bool
-	}{{"exchange and queues", servers.broker.Address, queues}, {"keys", servers.store.Address, keys}} {
+	}{{"exchange and queues", adapters.broker.Address, queues}, {"keys", adapters.store.Address, keys}} {
 		switch {
 		case server.address == wiring.InMemory:
 		case server.found:

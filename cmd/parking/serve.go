@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// serviceFlags are those of every long-running command.
+// serviceFlags are the flags of every long-running command.
 type serviceFlags struct {
 	http  string
 	level logLevel
@@ -30,38 +30,38 @@ type serviceFlags struct {
 
 func (f *serviceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.http, "http", ":8080", "`address` at which to serve /metrics, /healthz and /readyz; it cannot be left out")
-	flags.Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
-	flags.DurationVar(&f.grace, "grace-period", 25*time.Second, "time to finish what is under way after SIGTERM or Ctrl-C; a second signal ends at once")
-	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process at /debug/pprof/")
+	flags.StringVar(&f.http, "http", ":8080", "`address` for /metrics, /healthz and /readyz")
+	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
+	flags.DurationVar(&f.grace, "grace-period", 25*time.Second, "time to finish current work after SIGTERM or Ctrl-C; a second signal ends the process at once")
+	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
 }
 
 func (f *serviceFlags) check() error {
 	if f.http == "" {
-		return badInput(errors.New("--http: there must be an address, such as 127.0.0.1:0 for a free port: who watches this process asks it there"))
+		return badInput(errors.New("--http: an address is required, because monitoring needs it: for example :8080, or 127.0.0.1:0 for any free port"))
 	}
 	if f.grace <= 0 {
-		return badInput(fmt.Errorf("--grace-period: %s must be above 0s", f.grace))
+		return badInput(fmt.Errorf("--grace-period: must be greater than 0s, got %s", f.grace))
 	}
 	return nil
 }
 
 // planFlag adds the flag that names a plan file.
 func planFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVar(path, "plan", "", "`file` with the simulation's plan in JSON; it is followed while the process runs (required)")
+	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; changes of the file take effect at once (required)")
 	_ = cmd.MarkFlagRequired("plan") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagFilename("plan", "json")
 }
 
-// service is what a long-running command consists of.
+// service is a long-running command. Its constructor fills all fields.
 type service struct {
 	flags    serviceFlags
 	log      *slog.Logger
 	registry *prometheus.Registry
 	ready    []httpserver.Check
-	// rest serves every path that is not the service's own; nil means that there is none.
+	// rest serves all paths that run does not serve itself. It may be nil.
 	rest http.Handler
-	// work does what the command is for, until ctx ends, and then finishes within the grace period.
+	// work runs until ctx ends, and then has the grace period to return.
 	work func(ctx context.Context) error
 }
 
@@ -71,7 +71,7 @@ func newRegistry() *prometheus.Registry {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace:   metrics.Namespace,
 		Name:        "build_info",
-		Help:        "Always 1; the labels say which version this is.",
+		Help:        "Always 1. The labels identify the version.",
 		ConstLabels: prometheus.Labels{"version": b.version, "commit": b.commit},
 	})
 	info.Set(1)
@@ -80,31 +80,30 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is how much of the grace period is kept for closing what a service holds, a fifth if that
-// is less.
+// closingTime is the part of the grace period in which a service closes its connections, at most a fifth of it.
 const closingTime = 5 * time.Second
 
-// workTime is how much of the grace period is left for the work itself.
+// workTime is the part of the grace period that is left to finish the work.
 func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
 
-// gcPercent lets the heap grow to five times of what is alive, which is a few megabytes, before it is collected:
-// with the default of twice that, collecting takes a tenth of the CPU time at high rates.
+// gcPercent lets the heap grow to five times its live size, which is a few megabytes. With the default, twice the live
+// size, garbage collection takes a tenth of the CPU time at high rates.
 const gcPercent = 400
 
-// collectSeldom sets gcPercent, unless the environment says otherwise in GOGC.
-func collectSeldom() {
+// setGCPercent sets gcPercent, unless the environment sets GOGC.
+func setGCPercent() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// run serves HTTP and works, until ctx ends. /healthz and /metrics are served until the work is done,
-// /readyz fails from the moment on at which the process is asked to stop.
+// run works and serves HTTP until ctx ends. It serves /healthz and /metrics until the work is done. /readyz fails as
+// soon as ctx ends.
 func (s service) run(ctx context.Context) error {
-	collectSeldom()
+	setGCPercent()
 	stopping := httpserver.Check{Name: "process", Check: func(context.Context) error {
 		if ctx.Err() != nil {
-			return errors.New("it is stopping")
+			return errors.New("stopping")
 		}
 		return nil
 	}}
@@ -124,14 +123,14 @@ func (s service) run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() {
 		served <- server.Serve(serving)
-		stop() // a process that cannot be watched does not go on
+		stop() // a process that cannot be monitored must not continue
 	}()
 	err = withinGrace(working, s.flags.grace, s.work)
 	stopServing()
 	return errors.Join(err, <-served)
 }
 
-// withinGrace does the work and gives it up when it has not ended so long after ctx.
+// withinGrace runs work until it returns, but no longer than the grace period after the end of ctx.
 func withinGrace(ctx context.Context, grace time.Duration, work func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- work(ctx) }()
@@ -146,13 +145,13 @@ func withinGrace(ctx context.Context, grace time.Duration, work func(context.Con
 	case err := <-done:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("the process did not stop within %s", grace)
+		return fmt.Errorf("the process did not stop within the grace period of %s", grace)
 	}
 }
 
-// withProfiles adds profiles to the rest, if asked for.
-func withProfiles(wanted bool, rest http.Handler) http.Handler {
-	if !wanted {
+// withProfiles adds the handlers of /debug/pprof/ to rest if enabled is true.
+func withProfiles(enabled bool, rest http.Handler) http.Handler {
+	if !enabled {
 		return rest
 	}
 	mux := http.NewServeMux()
@@ -166,10 +165,9 @@ func withProfiles(wanted bool, rest http.Handler) http.Handler {
 	return mux
 }
 
-// closing closes a part at the end of a process, when nothing but a line in the log can be done about its
-// failure.
-func closing(log *slog.Logger, what string, part io.Closer) {
-	if err := part.Close(); err != nil {
-		log.Warn("cannot close "+what, "error", err)
+// closeAndLog closes c at the end of a process, and logs a failure.
+func closeAndLog(log *slog.Logger, name string, c io.Closer) {
+	if err := c.Close(); err != nil {
+		log.Warn("close failed", "what", name, "error", err)
 	}
 }

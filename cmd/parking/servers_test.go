@@ -26,7 +26,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// planWith is the plan of a busy simulation of this test's own.
+// planWith returns a plan with high rates and a unique name, after change has modified it.
 func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	t.Helper()
 	p := &plan.Plan{
@@ -49,26 +49,26 @@ func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	return p
 }
 
-func TestSimulateOnServersPassesAndLeavesNothingBehind(t *testing.T) {
+func TestSimulate_OnServers_PassesAndRemovesEverything(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "4s", "--output", "json", "--http", "",
 		"--rabbitmq-uri", amqp, "--redis-uri", redis)
 	r := checkPassed(t, got)
 	if !strings.HasPrefix(r.Simulation, "default.test-") {
-		t.Errorf("the simulation %q has no suffix of its own", r.Simulation)
+		t.Errorf("the simulation %q has no unique suffix", r.Simulation)
 	}
-	refusePasswords(t, got, amqp, redis)
+	checkNoPassword(t, got, amqp, redis)
 	if keys := keysOf(t, redis, r.Simulation); len(keys) > 0 {
 		t.Errorf("keys are left: %q", keys)
 	}
 	if audit := parking(t, "audit", "-f", manifest(t, busy), "--redis-uri", redis, "--simulation", r.Simulation); audit.code != exitBadInput ||
-		!strings.Contains(audit.stderr, "knows no simulation") {
-		t.Errorf("an audit of what was removed: exit code %d, %s", audit.code, audit.stderr)
+		!strings.Contains(audit.stderr, "has no simulation") {
+		t.Errorf("audit after the removal: exit code %d, %s", audit.code, audit.stderr)
 	}
 }
 
-func TestAWrongPasswordIsSaidButNotShown(t *testing.T) {
+func TestSimulate_WrongPassword_IsReportedButNotPrinted(t *testing.T) {
 	t.Parallel()
 	for flag, uri := range map[string]string{"--rabbitmq-uri": servers.AMQPURI(t), "--redis-uri": servers.RedisURI(t)} {
 		u, err := url.Parse(uri)
@@ -76,7 +76,7 @@ func TestAWrongPasswordIsSaidButNotShown(t *testing.T) {
 			t.Fatal("the URI of a test's server cannot be parsed")
 		}
 		if _, has := u.User.Password(); !has {
-			t.Logf("the server of %s wants no password", flag)
+			t.Logf("the server of %s needs no password", flag)
 			continue
 		}
 		u.User = url.UserPassword(u.User.Username(), "s3cr3t-but-wrong")
@@ -85,11 +85,11 @@ func TestAWrongPasswordIsSaidButNotShown(t *testing.T) {
 			t.Errorf("exit code %d: %s", got.code, got.stderr)
 		}
 		t.Log(strings.TrimSpace(got.stderr))
-		refusePasswords(t, got, uri, u.String())
+		checkNoPassword(t, got, uri, u.String())
 	}
 }
 
-func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
+func TestAudit_AfterKeep_AgreesWithSimulate(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -106,7 +106,7 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 	if r.Outcome != ledger.Pass || r.Ledger.EntriesConfirmed == 0 || fmt.Sprint(r.Ledger) != fmt.Sprint(*simulated.Ledger) {
 		t.Errorf("audit says %s %q %+v, the simulation said %+v", r.Outcome, r.Reasons, r.Ledger, simulated.Ledger)
 	}
-	refusePasswords(t, audited, amqp, redis)
+	checkNoPassword(t, audited, amqp, redis)
 
 	lost := loseOneEntry(t, redis, name)
 	table := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
@@ -115,8 +115,7 @@ func TestWhatSimulateKeepsCanBeAudited(t *testing.T) {
 	}
 }
 
-// simulateUntilBusy simulates until everything has happened that is to happen, however slow the machine, and
-// checks the result.
+// simulateUntilBusy simulates until summaries are stored, however slow the machine is, and checks the result.
 func simulateUntilBusy(t *testing.T, args ...string) (ended, simulate.Result) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -131,7 +130,7 @@ func simulateUntilBusy(t *testing.T, args ...string) (ended, simulate.Result) {
 	return got, checkPassed(t, got)
 }
 
-func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
+func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -145,29 +144,29 @@ func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 	refused := func(what string) {
 		t.Helper()
 		got := parking(t, on("simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")...)
-		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, "there are "+what+" of") ||
+		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, "already has "+what+" of") ||
 			!strings.Contains(got.stderr, "parking purge --simulation "+name) {
 			t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
 		}
-		refusePasswords(t, got, amqp, redis)
+		checkNoPassword(t, got, amqp, redis)
 	}
 	refused("queues")
 	if r := checkAudit(t, parking(t, on("audit", "-f", manifest(t, busy), "--output", "json")...)); r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(*kept.Ledger) {
 		t.Errorf("the ledger that was kept is %+v, was %+v", r.Ledger, kept.Ledger)
 	}
 
-	// Each server is purged apart; what the other has is refused still.
+	// Purge one server after the other. What the other one has is still in the way.
 	purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp)
 	if purged.code != exitOK || !strings.Contains(purged.stdout, "removed exchange and queues of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
 	}
-	refusePasswords(t, purged, amqp)
+	checkNoPassword(t, purged, amqp)
 	refused("keys")
 	purged = parking(t, on("purge")...)
 	if purged.code != exitOK || !strings.Contains(purged.stdout, "no exchange and queues of "+name) || !strings.Contains(purged.stdout, "removed keys of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
 	}
-	refusePasswords(t, purged, amqp, redis)
+	checkNoPassword(t, purged, amqp, redis)
 	if keys := keysOf(t, redis, name); len(keys) > 0 {
 		t.Errorf("keys are left: %q", keys)
 	}
@@ -177,7 +176,7 @@ func TestASimulationThatServersKnowIsRefusedAndLeftAlone(t *testing.T) {
 	simulateUntilBusy(t, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
 }
 
-func TestOneOfTwoThatBeginASimulationAtOnceIsRefused(t *testing.T) {
+func TestSimulate_TwoStartWithOneName_OnlyOneRuns(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -185,7 +184,7 @@ func TestOneOfTwoThatBeginASimulationAtOnceIsRefused(t *testing.T) {
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
 	type end struct {
-		other int // that of both which has not ended
+		other int // index of the process that still runs
 		ended
 	}
 	ends := make(chan end, 2)
@@ -210,7 +209,7 @@ func TestOneOfTwoThatBeginASimulationAtOnceIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnEmptyFlagLeavesOutTheServerOfTheEnvironment(t *testing.T) {
+func TestPurge_EmptyFlag_OverridesEnvironment(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -233,7 +232,7 @@ func TestAnEmptyFlagLeavesOutTheServerOfTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestAUserOfRedisWithoutRightsIsBadInput(t *testing.T) {
+func TestSimulate_RedisUserWithoutRights_IsBadInput(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	if err := redisClient(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "narrow", "on", ">s3cr3t", "~foo:*", "+@all").Err(); err != nil {
@@ -248,10 +247,10 @@ func TestAUserOfRedisWithoutRightsIsBadInput(t *testing.T) {
 	if got.code != exitBadInput || !strings.Contains(got.stderr, "--redis-uri: ") || !strings.Contains(got.stderr, "~parking:*") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
-	refusePasswords(t, got, u.String())
+	checkNoPassword(t, got, u.String())
 }
 
-func TestAUserOfRabbitMQWithoutRightsIsBadInput(t *testing.T) {
+func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 	t.Parallel()
 	broker, redis, name := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
@@ -270,14 +269,14 @@ func TestAUserOfRabbitMQWithoutRightsIsBadInput(t *testing.T) {
 		!strings.Contains(got.stderr, "grant the user permission to configure, write and read it") {
 		t.Errorf("exit code %d, want %d and one line with the remedy: %s", got.code, exitBadInput, got.stderr)
 	}
-	refusePasswords(t, got, u.String(), redis)
+	checkNoPassword(t, got, u.String(), redis)
 	if keys := keysOf(t, redis, name); len(keys) > 0 {
 		t.Errorf("keys are left: %q", keys)
 	}
 	t.Log(got.stderr)
 }
 
-// queuesOf lists the queues of a simulation that the broker has.
+// queuesOf returns the names of the queues of a simulation.
 func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
 	t.Helper()
 	connection, err := amqp091.Dial(uri)
@@ -292,7 +291,7 @@ func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []str
 		}
 	}
 	for _, name := range names {
-		channel, err := connection.Channel() // the server closes it with a negative answer
+		channel, err := connection.Channel() // the server closes the channel if the queue does not exist
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,7 +302,7 @@ func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []str
 	return found
 }
 
-func TestAStoreThatIsGoneForGoodEndsWithAVerdict(t *testing.T) {
+func TestSimulate_RedisStaysDown_EndsWithVerdict(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(*servers.Redis) error{"killed": (*servers.Redis).Kill, "hung": (*servers.Redis).Pause} {
 		t.Run(name, func(t *testing.T) {
@@ -313,7 +312,7 @@ func TestAStoreThatIsGoneForGoodEndsWithAVerdict(t *testing.T) {
 	}
 }
 
-func TestABrokerThatIsGoneForGoodIsNamedInTheVerdict(t *testing.T) {
+func TestSimulate_RabbitMQStaysDown_VerdictNamesIt(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -343,7 +342,7 @@ func TestABrokerThatIsGoneForGoodIsNamedInTheVerdict(t *testing.T) {
 	}
 }
 
-func TestAStoreThatHasLostItsDataEndsTheWayToRest(t *testing.T) {
+func TestSimulate_RedisLosesData_EndsDrainAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -388,20 +387,20 @@ func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 	}
 	for _, reason := range result.Reasons {
 		if strings.Contains(reason, "\n") || strings.Contains(reason, "context canceled") {
-			t.Errorf("this is not a reason on one line: %q", reason)
+			t.Errorf("reason has several lines or names a context: %q", reason)
 		}
 	}
-	// Two seconds are what a generator has for events that are due at the end of the schedule.
+	// A generator has two seconds to publish events that are due at the end of the schedule.
 	if took := result.ElapsedSeconds + result.DrainSeconds; took > duration+2+drain {
 		t.Errorf("the result took %v s", took)
 	}
 	if !strings.Contains(got.stderr, "parking purge --simulation "+name) {
-		t.Errorf("nothing is said of what is left:\n%s", got.stderr)
+		t.Errorf("stderr does not say what is left:\n%s", got.stderr)
 	}
-	refusePasswords(t, got, amqp, store.URI())
+	checkNoPassword(t, got, amqp, store.URI())
 }
 
-func TestASecondSignalSaysWhatIsLeftOnServers(t *testing.T) {
+func TestSimulate_SecondSignal_PrintsWhatIsLeftOnServers(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -412,7 +411,7 @@ func TestASecondSignalSaysWhatIsLeftOnServers(t *testing.T) {
 	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--http", address,
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
-	if err := store.Pause(); err != nil { // so that there is no rest to come to
+	if err := store.Pause(); err != nil { // so that the simulation does not come to rest
 		t.Fatal(err)
 	}
 	signalUntilEnd(ctx, t, r, syscall.SIGTERM)
@@ -424,9 +423,9 @@ func TestASecondSignalSaysWhatIsLeftOnServers(t *testing.T) {
 		!strings.Contains(got.stderr, "parking purge --simulation "+name+" --rabbitmq-uri URI --redis-uri URI") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
-	refusePasswords(t, got, amqp, store.URI())
+	checkNoPassword(t, got, amqp, store.URI())
 	if len(keysOf(t, store.URI(), name)) == 0 || len(queuesOf(t, amqp, name, 2)) == 0 {
-		t.Error("nothing is left, so that this test shows nothing")
+		t.Error("nothing is left, so this test proves nothing")
 	}
 	if purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", store.URI()); purged.code != exitOK {
 		t.Errorf("purge: exit code %d: %s", purged.code, purged.stderr)
@@ -436,7 +435,7 @@ func TestASecondSignalSaysWhatIsLeftOnServers(t *testing.T) {
 	}
 }
 
-// loseOneEntry clears the bit of an entry in the store, and returns the event's identifier.
+// loseOneEntry clears the bit of an entry in the store and returns the identifier of the event.
 func loseOneEntry(t *testing.T, uri, simulation string) string {
 	t.Helper()
 	client := redisClient(t, uri)
@@ -459,7 +458,7 @@ func loseOneEntry(t *testing.T, uri, simulation string) string {
 	return ""
 }
 
-// processes is a simulation in processes of its own.
+// processes is a simulation whose components run as separate processes.
 type processes struct {
 	*stack.Stack
 
@@ -468,7 +467,7 @@ type processes struct {
 	amqp, redis string
 }
 
-// startProcesses starts one process of each kind, and a processor to spare.
+// startProcesses starts one process of each component, and a second processor.
 func startProcesses(ctx context.Context, t *testing.T) *processes {
 	t.Helper()
 	s := &processes{amqp: servers.VHostURI(t), redis: servers.RedisURI(t)}
@@ -504,7 +503,7 @@ func (s *processes) write(t *testing.T) {
 	}
 }
 
-// metric reads the sum of a metric's series that have the labels, as they are written.
+// metric returns the sum of the series of a metric whose text contains labels.
 func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels string) float64 {
 	t.Helper()
 	page, err := get(ctx, p.URL("/metrics"))
@@ -524,7 +523,7 @@ func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels st
 	return sum
 }
 
-// terminate asks a process to end, which it has to do well.
+// terminate sends SIGTERM to processes and checks that they exit with code 0.
 func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
 	t.Helper()
 	for _, p := range all {
@@ -534,7 +533,7 @@ func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
 	}
 }
 
-// auditAtRest audits until the simulation is at rest.
+// auditAtRest audits the simulation until it is at rest, and returns that audit.
 func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	t.Helper()
 	var r auditResult
@@ -549,7 +548,7 @@ func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	return r
 }
 
-func TestAnIdleProcessorSaysThatItsStoreIsDownAndUpAgain(t *testing.T) {
+func TestProcess_IdleWhileRedisIsDown_LogsIt(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -580,15 +579,15 @@ func TestAnIdleProcessorSaysThatItsStoreIsDownAndUpAgain(t *testing.T) {
 			return err
 		})
 	}
-	says("the store does not answer yet")
+	says("store does not answer yet")
 	if err := redis.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	says("the store answers")
+	says("store answers")
 	terminate(ctx, t, idle)
 }
 
-func TestAProcessorThatIsTerminatedLeavesNothingUnsettled(t *testing.T) {
+func TestProcess_Terminated_SettlesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -608,7 +607,7 @@ func TestAProcessorThatIsTerminatedLeavesNothingUnsettled(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// What had taken effect but was not settled would have been delivered, and suppressed, again.
+	// An event that took effect but was not settled is delivered again and counts as a duplicate.
 	if r.Ledger.DuplicatesSuppressed != 0 {
 		t.Errorf("%d events had taken effect but were not settled", r.Ledger.DuplicatesSuppressed)
 	}
@@ -617,7 +616,7 @@ func TestAProcessorThatIsTerminatedLeavesNothingUnsettled(t *testing.T) {
 	}
 }
 
-func TestAnEditOfThePlanTakesEffectWithoutARestart(t *testing.T) {
+func TestGenerate_EditedPlan_TakesEffectWithoutRestart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -667,15 +666,15 @@ func checkAudit(t *testing.T, got ended) auditResult {
 	return r
 }
 
-// refusePasswords looks for the passwords of URIs in what was printed.
-func refusePasswords(t *testing.T, got ended, uris ...string) {
+// checkNoPassword checks that the output contains no password of the URIs.
+func checkNoPassword(t *testing.T, got ended, uris ...string) {
 	t.Helper()
 	for _, uri := range uris {
 		_, rest, _ := strings.Cut(uri, "://")
 		user, _, _ := strings.Cut(rest, "@")
 		_, password, _ := strings.Cut(user, ":")
 		if password != "" && strings.Contains(got.stdout+got.stderr, password) {
-			t.Errorf("the output holds a password:\n%s%s", got.stdout, got.stderr)
+			t.Errorf("the output contains a password:\n%s%s", got.stdout, got.stderr)
 		}
 	}
 }
@@ -691,7 +690,7 @@ func redisClient(t *testing.T, uri string) *goredis.Client {
 	return client
 }
 
-// removeQueues removes the simulation's queues when the test ends, for a broker that does not end with it.
+// removeQueues deletes the queues of the simulation when the test ends. Brokers may be shared between tests.
 func removeQueues(t *testing.T, uri, simulation string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -721,11 +720,10 @@ func keysOf(t *testing.T, uri, simulation string) []string {
 	return keys
 }
 
-// A plan that is written for a process is one that the process can read.
-func TestThePlanOfTheTestsIsValid(t *testing.T) {
+func TestPlanWith_IsValid(t *testing.T) {
 	t.Parallel()
 	if err := wiring.RequireServers(planWith(t, nil)); err == nil {
-		t.Error("a plan without servers passes for one with servers")
+		t.Error("a plan without servers is accepted")
 	}
 	if err := planWith(t, nil).Validate(); err != nil {
 		t.Error(err)

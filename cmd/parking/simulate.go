@@ -23,39 +23,42 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
-const simulateHelp = `simulate runs a whole simulation in this process, without a cluster: generators, processors,
-the summary API and the audit. Broker and store are in memory unless --rabbitmq-uri and
---redis-uri name real ones. It shows what happens while it happens, and ends with the ledger
-and the verdict.
+const simulateHelp = `Run a whole simulation in this process, without a cluster: generators, a processor, the
+summary API and the audit. Show the progress, then the ledger and the verdict.
 
-The manifest is the ParkingSimulation that a cluster would get; without one, and for each
-field that it leaves out, the defaults hold. Of its rabbitmq, redis and summaryAPI only
-partitions and queueType count here: servers are named by flags. Replicas count in a cluster
-only: here one generator of each type does the work of all, and one processor.
+The broker and the store are in memory, unless flags name real servers.
 
-On servers the simulation has a name of its own, and what it left there is removed at the end.
-A name that servers know already, of --simulation, is refused, so that nobody else's queues
-and keys are ever touched.
+The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
+Some fields have no effect here:
+  - rabbitmq, redis and summaryAPI, except partitions and queueType: flags name the servers.
+  - replicas: one generator of each type and one processor do all the work.
 
-On Ctrl-C, SIGTERM or SIGHUP the generators stop, what is under way is finished, and the
-verdict follows. A second one ends at once, and says what is left on the servers and how
-'parking purge' removes it.
+On servers, each simulation has its own name, and its queues and keys are removed at the end.
+A name given with --simulation is rejected if a server already has queues or keys of it.
 
-With --output json stdout is one object once the simulation has begun, unless a second signal
-ends it; its "ledger" is null when the ledger cannot be read. docs/cli.md lists its fields.
+Ctrl-C, SIGTERM or SIGHUP stops the generators. The simulation then finishes its current work
+and prints the verdict. A second signal ends the process at once. It prints what is left on
+servers and how to remove it with 'parking purge'.
 
-Exit codes: 0 the verdict is PASS; 1 it is FAIL, or something broke; 2 bad input; 130 ended by
-Ctrl-C before there was a verdict (128 and the number of the signal).`
+With --output json, stdout is one JSON object, or empty if the simulation did not start or a
+second signal ended it. The field "ledger" is null if the ledger cannot be read. docs/cli.md
+lists all fields.
 
-const simulateExamples = `  # half a minute of the defaults, all in memory
+Exit codes:
+  0    the verdict is PASS
+  1    the verdict is FAIL, or something failed
+  2    invalid input
+  130  interrupted by Ctrl-C before the verdict (in general, 128 plus the signal number)`
+
+const simulateExamples = `  # Run the defaults in memory for 30 seconds
   parking simulate --duration 30s
 
-  # a manifest on real servers; URIs with passwords are better given in the environment
+  # Run a manifest on real servers, with passwords in the environment
   export PARKING_RABBITMQ_URI=amqp://user:password@127.0.0.1:5672/
   export PARKING_REDIS_URI=redis://:password@127.0.0.1:6379/0
   parking simulate -f rush-hour.yaml --duration 5m
 
-  # for scripts: one JSON object on stdout, the verdict in the exit code
+  # Print the result as JSON; the exit code tells the verdict
   parking simulate -f rush-hour.yaml --duration 1m --output json | jq .ledger`
 
 // simulateFlags are the flags of simulate.
@@ -83,10 +86,10 @@ func (c *cli) simulateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                   "simulate [-f MANIFEST] [flags]",
 		DisableFlagsInUseLine: true,
-		Short:                 "Run a whole simulation in this process and show its verdict",
+		Short:                 "Run a whole simulation in this process and print its verdict",
 		Long:                  simulateHelp,
 		Example:               simulateExamples,
-		GroupID:               groupWhole,
+		GroupID:               groupSimulations,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.httpChosen, f.seedChosen, f.endless = cmd.Flags().Changed("http"), cmd.Flags().Changed("seed"), !cmd.Flags().Changed("duration")
@@ -95,25 +98,25 @@ func (c *cli) simulateCommand() *cobra.Command {
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
 	flags := cmd.Flags()
-	flags.Var(&f.output, "output", "how to print the result: table or json")
-	flags.DurationVar(&f.duration, "duration", 0, "how long to generate events (default: what the manifest says, else until Ctrl-C)")
-	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "how long it may take at the end to process what is under way and to audit it")
-	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` at which to serve /metrics and the summary API; \"\" for none; another port if the default one is taken")
-	flags.Int64Var(&f.seed, "seed", 0, "draw other plates and draws than the manifest's seed does")
-	flags.StringVar(&f.summaryURL, "summary-url", "", "post the summaries to this `URL`, an API of your own that answers HEAD, one JSON object at a time")
-	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with the files token, or username and password, for --summary-url; and ca.crt")
-	flags.StringVar(&f.summariesDB, "summaries-db", "", "keep the summaries in this SQLite `file` (default: a file that is removed at the end)")
-	flags.BoolVar(&f.keep, "keep", false, "leave queues and keys on the servers for a later 'parking audit'")
-	flags.Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
-	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process at /debug/pprof/")
+	flags.Var(&f.output, "output", "output format: table or json")
+	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
+	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "maximum time after the end of the schedule to finish current work and audit it")
+	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
+	flags.Int64Var(&f.seed, "seed", 0, "seed of plates and draws, instead of the manifest's")
+	flags.StringVar(&f.summaryURL, "summary-url", "", "`URL` of an external API to post summaries to, one JSON object per request. It must answer HEAD requests")
+	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with credentials for --summary-url: token, or username and password; and ca.crt")
+	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: a temporary file)")
+	flags.BoolVar(&f.keep, "keep", false, "keep queues and keys on the servers, for 'parking audit'")
+	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
+	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
 	return cmd
 }
 
-// defaultSimulateHTTP is where simulate serves HTTP, or at another port if that one is taken.
+// defaultSimulateHTTP is the address for HTTP. If its port is in use, simulate takes a free one.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan returns the plan that the manifest and the flags make, and what a person should know of it: in what
-// it differs from the manifest, and what it will probably not do as expected.
+// plan derives the plan from the manifest and the flags. It also returns notes for the user: where the flags replace
+// the manifest, and warnings about the manifest.
 func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
@@ -131,7 +134,7 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
-		// What an earlier invocation left on the servers must not enter this one's ledger.
+		// A unique name, so that leftovers of an earlier run do not count in this one's ledger.
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
 	if err := p.Validate(); err != nil {
@@ -140,21 +143,21 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 	return p, append(notes, plan.Warnings(manifest)...), nil
 }
 
-// check refuses flags that make no sense, whatever the manifest.
+// check rejects invalid flags and invalid combinations of flags.
 func (f *simulateFlags) check() error {
 	switch {
 	case f.duration <= 0 && !f.endless:
-		return fmt.Errorf("--duration: %s must be above 0s; leave it out to go on until Ctrl-C", f.duration)
+		return fmt.Errorf("--duration: must be greater than 0s, got %s; omit it to run until Ctrl-C", f.duration)
 	case f.drainTimeout <= 0:
-		return fmt.Errorf("--drain-timeout: %s must be above 0s", f.drainTimeout)
+		return fmt.Errorf("--drain-timeout: must be greater than 0s, got %s", f.drainTimeout)
 	case f.seedChosen && f.seed < 0:
-		return fmt.Errorf("--seed: %d must not be negative", f.seed)
+		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
 	case f.keep && !f.servers.any():
-		return errors.New("--keep: what is in memory cannot be kept: name servers with --rabbitmq-uri and --redis-uri")
+		return errors.New("--keep: nothing can be kept in memory: name servers with --rabbitmq-uri and --redis-uri")
 	case f.summaryURL != "" && f.summariesDB != "":
-		return errors.New("--summary-url and --summaries-db: the summaries go to one place only, leave one of them out")
+		return errors.New("--summary-url and --summaries-db cannot be combined: remove one of them")
 	case f.summarySecret != "" && f.summaryURL == "":
-		return errors.New("--summary-secret: there is nothing to log in to: name the API with --summary-url")
+		return errors.New("--summary-secret: the API is missing: name it with --summary-url")
 	}
 	if err := f.checkSummaryURL(); err != nil {
 		return fmt.Errorf("--summary-url: %w", err)
@@ -165,7 +168,7 @@ func (f *simulateFlags) check() error {
 	return nil
 }
 
-// checkSummaryURL refuses what is no address of an API.
+// checkSummaryURL rejects an invalid URL, and one that holds credentials.
 func (f *simulateFlags) checkSummaryURL() error {
 	if f.summaryURL == "" {
 		return nil
@@ -176,28 +179,28 @@ func (f *simulateFlags) checkSummaryURL() error {
 	}
 	address, err := source()
 	if err == nil && address.URI.User != nil {
-		err = errors.New("must not hold a user name or password: put them into a folder, as files username and password, and name it with --summary-secret")
+		err = errors.New("must not contain a user name or password: put them into the files username and password of a folder, and name the folder with --summary-secret")
 	}
 	return err
 }
 
-// override changes the manifest as the flags say, and returns a note of each change.
+// override applies the flags to the manifest. It returns a note for each field that it replaces or that has no effect.
 func (f *simulateFlags) override(manifest *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &manifest.Spec
 	if f.duration > 0 {
 		if before := spec.Duration; before != nil && before.Duration != f.duration {
-			notes = append(notes, fmt.Sprintf("--duration %s stands instead of the manifest's %s", f.duration, before.Duration))
+			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, before.Duration))
 		}
 		spec.Duration = &metav1.Duration{Duration: f.duration}
 	}
 	if f.seedChosen {
 		if before := spec.Seed; before != nil && *before != f.seed {
-			notes = append(notes, fmt.Sprintf("--seed %d stands instead of the manifest's %d", f.seed, *before))
+			notes = append(notes, fmt.Sprintf("--seed %d replaces %d of the manifest", f.seed, *before))
 		}
 		spec.Seed = &f.seed
 	}
 	if spec.Suspend {
-		notes = append(notes, "spec.suspend is true: no event will be published")
+		notes = append(notes, "spec.suspend is true: no events will be published")
 	}
 	for _, ignored := range []struct {
 		field string
@@ -209,7 +212,7 @@ func (f *simulateFlags) override(manifest *v1alpha1.ParkingSimulation) (notes []
 		{"spec.summaryAPI.url", spec.SummaryAPI.URL != ""},
 	} {
 		if ignored.given {
-			notes = append(notes, ignored.field+" counts in a cluster only; here flags name servers")
+			notes = append(notes, ignored.field+" has no effect here: flags name the servers")
 		}
 	}
 	return notes
@@ -228,11 +231,11 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		return err
 	}
 	defer session.close(log)
-	c.ending.set(func() {
+	c.beforeExit.set(func() {
 		view.end()
-		c.complain(session.abandon())
+		c.printError(session.abandon())
 	})
-	defer c.ending.set(nil)
+	defer c.beforeExit.set(nil)
 	if err := session.declare(ctx); err != nil {
 		return err
 	}
@@ -241,7 +244,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	view.end()
 	err = c.printResult(f.output, p, result)
 	if f.keep {
-		_, _ = fmt.Fprintln(c.stderr, session.kept()) // there is nowhere else to say it
+		_, _ = fmt.Fprintln(c.stderr, session.kept()) // there is no other place to report it
 	} else if left := session.purge(ctx); left != nil {
 		return errors.Join(err, left)
 	}
@@ -271,19 +274,19 @@ func printJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// outputFormat is a flag that says how a result is printed.
+// outputFormat is a flag value: the format of a result.
 type outputFormat string
 
-// The formats.
+// The output formats.
 const (
 	outputTable outputFormat = "table"
 	outputJSON  outputFormat = "json"
 )
 
-// String, Set and Type make it a flag.
+// String implements pflag.Value.
 func (o *outputFormat) String() string { return string(*o) }
 
-// Set reads a format.
+// Set implements pflag.Value.
 func (o *outputFormat) Set(s string) error {
 	switch outputFormat(s) {
 	case outputTable, outputJSON:
@@ -293,47 +296,47 @@ func (o *outputFormat) Set(s string) error {
 	return errors.New("must be table or json")
 }
 
-// Type is the flag's placeholder in help texts.
+// Type implements pflag.Value. It is the placeholder in help texts.
 func (o *outputFormat) Type() string { return "format" }
 
-// manifestFlags name the simulation.
+// manifestFlags select the simulation.
 type manifestFlags struct {
 	path       manifestPath
 	simulation string
 }
 
 func (f *manifestFlags) register(cmd *cobra.Command) {
-	cmd.Flags().VarP(&f.path, "filename", "f", "`file` with the manifest of a ParkingSimulation in YAML or JSON; - for stdin")
+	cmd.Flags().VarP(&f.path, "filename", "f", "`file` with a ParkingSimulation in YAML or JSON; - for stdin")
 	f.registerName(cmd)
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json") // fails only for a flag that does not exist
 }
 
 func (f *manifestFlags) registerName(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` by which servers know the simulation (default: the manifest's namespace.name; simulate adds a unique suffix)")
+	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` of the simulation on servers (default: NAMESPACE.NAME of the manifest; simulate adds a random suffix)")
 }
 
-// manifestPath is a flag that names one file, once.
+// manifestPath is a flag value: the path of one file. It can be set only once.
 type manifestPath string
 
-// String, Set and Type make it a flag.
+// String implements pflag.Value.
 func (p *manifestPath) String() string { return string(*p) }
 
-// Set takes the name.
+// Set implements pflag.Value.
 func (p *manifestPath) Set(path string) error {
 	switch {
 	case path == "":
-		return errors.New("must name a file, or be - for stdin")
+		return errors.New("must be a file, or - for stdin")
 	case *p != "":
-		return fmt.Errorf("is one manifest too many, after %q: a simulation has one", *p)
+		return fmt.Errorf("is a second manifest after %q: only one is allowed", *p)
 	}
 	*p = manifestPath(path)
 	return nil
 }
 
-// Type is the flag's placeholder in help texts.
+// Type implements pflag.Value. It is the placeholder in help texts.
 func (p *manifestPath) Type() string { return "file" }
 
-// read returns the manifest, one with an empty spec if none is named.
+// read returns the manifest. It has an empty spec if no flag names a file.
 func (f *manifestFlags) read() (*v1alpha1.ParkingSimulation, error) {
 	switch f.path {
 	case "":
@@ -345,7 +348,7 @@ func (f *manifestFlags) read() (*v1alpha1.ParkingSimulation, error) {
 	}
 }
 
-// plan returns the plan of the manifest.
+// plan derives the plan from the manifest.
 func (f *manifestFlags) plan(manifest *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
 	p, err := plan.FromSimulation(manifest)
 	if err != nil {
@@ -353,7 +356,7 @@ func (f *manifestFlags) plan(manifest *v1alpha1.ParkingSimulation) (*plan.Plan, 
 	}
 	if f.simulation != "" {
 		p.Simulation = f.simulation
-		if err := p.Validate(); err != nil { // the rest is valid
+		if err := p.Validate(); err != nil { // all other fields are valid
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}
@@ -363,12 +366,12 @@ func (f *manifestFlags) plan(manifest *v1alpha1.ParkingSimulation) (*plan.Plan, 
 // serverFlags name real servers.
 type serverFlags struct {
 	rabbitmq, redis string
-	// given reports whether a flag is in the command line.
-	given func(flag string) bool
+	// changed reports whether a flag is on the command line.
+	changed func(flag string) bool
 }
 
-// The environment variables that stand for the flags, so that passwords need not be in a command line,
-// which every user of the machine can read.
+// The flags of servers, and the environment variables that replace them. All users of a machine can read command
+// lines, so passwords are better kept in the environment.
 const (
 	flagRabbitMQ = "rabbitmq-uri"
 	envRabbitMQ  = "PARKING_RABBITMQ_URI"
@@ -377,17 +380,18 @@ const (
 )
 
 func (f *serverFlags) register(cmd *cobra.Command) {
-	f.given = cmd.Flags().Changed
-	cmd.Flags().StringVar(&f.rabbitmq, flagRabbitMQ, "", "`URI` of a RabbitMQ, amqp:// or amqps:// (default: "+envRabbitMQ+" of the environment; \"\" for none)")
-	cmd.Flags().StringVar(&f.redis, flagRedis, "", "`URI` of a Redis or Valkey, redis:// or rediss:// (default: "+envRedis+" of the environment; \"\" for none)")
+	f.changed = cmd.Flags().Changed
+	cmd.Flags().StringVar(&f.rabbitmq, flagRabbitMQ, "", "`URI` of a RabbitMQ server, amqp:// or amqps:// (default $"+envRabbitMQ+"; \"\" for none)")
+	cmd.Flags().StringVar(&f.redis, flagRedis, "", "`URI` of a Redis or Valkey server, redis:// or rediss:// (default $"+envRedis+"; \"\" for none)")
 }
 
-// fromEnvironment takes what the command line does not say. An empty flag says that there is no such server.
+// fromEnvironment sets the URIs whose flags are not on the command line. An empty flag means that there is no server,
+// whatever the environment says.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
-	if !f.given(flagRabbitMQ) {
+	if !f.changed(flagRabbitMQ) {
 		f.rabbitmq = getenv(envRabbitMQ)
 	}
-	if !f.given(flagRedis) {
+	if !f.changed(flagRedis) {
 		f.redis = getenv(envRedis)
 	}
 }

@@ -24,17 +24,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// session is everything that one invocation of simulate opens.
+// session holds everything that one invocation of simulate opens. openSession fills it.
 type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
-	servers    backends
+	adapters   adapters
 	summaries  *summaries
 	http       *httpserver.Server
 	simulation *simulate.Simulation
 }
 
-// openSession opens it all, so that whatever cannot work fails before the first event.
+// openSession opens and checks everything that the simulation needs, so that it fails before the first event.
 func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.Logger) (s *session, err error) {
 	s = &session{flags: f, plan: p}
 	defer func() {
@@ -44,16 +44,16 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}()
 	registry := newRegistry()
 	options := wiring.Options{Component: "parking simulate", Logger: log, Registerer: registry}
-	if s.servers, err = open(p, options); err != nil {
+	if s.adapters, err = openAdapters(p, options); err != nil {
 		return s, err
 	}
-	if err := s.servers.reach(ctx); err != nil {
+	if err := s.adapters.connect(ctx); err != nil {
 		return s, badInput(err)
 	}
-	if err := s.servers.usable(ctx); err != nil {
+	if err := s.adapters.checkStore(ctx); err != nil {
 		return s, err
 	}
-	if err := s.servers.unused(ctx, p.Simulation); err != nil {
+	if err := s.adapters.checkUnused(ctx, p.Simulation); err != nil {
 		return s, err
 	}
 	if s.summaries, err = openSummaries(ctx, p, f.summariesDB, options); err != nil {
@@ -61,15 +61,15 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}
 	s.simulation, err = simulate.New(simulate.Options{
 		Plan:          *p,
-		Broker:        s.servers.broker,
-		Store:         s.servers.store,
+		Broker:        s.adapters.broker,
+		Store:         s.adapters.store,
 		Poster:        s.summaries.poster,
 		SummariesHeld: s.summaries.held,
 		DrainTimeout:  f.drainTimeout,
 		Registerer:    registry,
 		Logger:        log,
-		// The broker in memory knows what is not settled, where RabbitMQ does not say.
-		DepthsHoldInFlight: s.servers.broker.InMemory(),
+		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
+		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	})
 	if err != nil {
 		return s, err
@@ -77,39 +77,39 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if err := s.listen(ctx, registry, log); err != nil {
 		return s, err
 	}
-	// Last, so that whatever fails before leaves nothing on the servers.
-	err = s.servers.reserve(ctx, p.Simulation)
+	// This is the first write to a server, so it comes last: an earlier failure leaves nothing there.
+	err = s.adapters.reserve(ctx, p.Simulation)
 	return s, err
 }
 
-// declare makes the queues, for which a user may lack the rights. If it cannot, it removes the simulation again.
+// declare creates the exchange and the queues. If that fails, it removes the simulation again.
 func (s *session) declare(ctx context.Context) error {
 	declaring, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
-	err := s.servers.broker.Declare(declaring)
+	err := s.adapters.broker.Declare(declaring)
 	if err == nil {
 		return nil
 	}
 	err = badInput(fmt.Errorf("--%s: declare the queues: %w", flagRabbitMQ, err))
 	left := s.purge(ctx)
-	// Who may not declare may not delete either, but has nothing there.
-	if left == nil || s.servers.unused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
+	// A user who may not declare queues may not delete them either. Then the removal fails, but nothing is left.
+	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
 	if ctx.Err() != nil {
-		return left // a signal's end is known; what it leaves is not
+		return left // the user knows about the signal, but not about what is left
 	}
 	return errors.Join(err, left)
 }
 
-// listen takes the address for HTTP. The default address gives way to another port when it is taken; one
-// that the user chose does not.
+// listen opens the HTTP listener. If the default port is in use it takes a free port. It does not do so for an
+// address that the user chose.
 func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
 	}
 	handler := httpserver.Handler(httpserver.Options{
-		Metrics: registry, Ready: s.servers.ready(), Rest: withProfiles(s.flags.pprof, s.summaries.api), Log: log,
+		Metrics: registry, Ready: s.adapters.readyChecks(), Rest: withProfiles(s.flags.pprof, s.summaries.api), Log: log,
 	})
 	var err error
 	s.http, err = httpserver.Listen(ctx, s.flags.http, handler, log)
@@ -123,11 +123,11 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 	return nil
 }
 
-// describe says what is where.
+// describe returns pairs of label and address for the beginning of the output.
 func (s *session) describe() [][2]string {
 	lines := [][2]string{
-		{"broker", s.servers.broker.Address},
-		{"store", s.servers.store.Address},
+		{"broker", s.adapters.broker.Address},
+		{"store", s.adapters.store.Address},
 		{"summaries", s.summaries.where},
 	}
 	if s.http == nil {
@@ -140,102 +140,102 @@ func (s *session) describe() [][2]string {
 	return lines
 }
 
-// run simulates, serves HTTP meanwhile, and shows the progress.
+// run runs the simulation. Meanwhile it serves HTTP and shows the progress.
 func (s *session) run(ctx context.Context, v *view) simulate.Result {
-	aside, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var asides sync.WaitGroup
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var helpers sync.WaitGroup
 	if s.http != nil {
-		asides.Go(func() {
-			if err := s.http.Serve(aside); err != nil {
-				_, _ = fmt.Fprintln(v, "parking: "+oneLine(err)) // the simulation goes on unwatched
+		helpers.Go(func() {
+			if err := s.http.Serve(background); err != nil {
+				_, _ = fmt.Fprintln(v, "parking: "+oneLine(err)) // the simulation goes on without HTTP
 			}
 		})
 	}
-	asides.Go(func() { v.follow(aside, s.simulation.Progress) })
+	helpers.Go(func() { v.showProgress(background, s.simulation.Progress) })
 	result := s.simulation.Run(ctx)
 	stop()
-	asides.Wait()
+	helpers.Wait()
 	return result
 }
 
-// purge removes the simulation, which made everything that its servers have of it. It does so also when ctx
-// has ended. Its error says what is left.
+// purge removes the simulation from its servers, even if ctx has ended. Its error says what may be left.
 func (s *session) purge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
-	if err := s.servers.reach(ctx); err != nil {
+	if err := s.adapters.connect(ctx); err != nil {
 		return fmt.Errorf("%w: %w", s.leftBehind(), err)
 	}
-	if err := s.servers.remove(ctx, s.plan.Simulation); err != nil {
+	if err := s.adapters.remove(ctx, s.plan.Simulation); err != nil {
 		return fmt.Errorf("%w: %w", s.leftBehind(), err)
 	}
 	return nil
 }
 
-// abandon removes what can be removed at once, and says what is left. It is for the end of the process.
+// abandon prepares the immediate end of the process. It removes temporary files, and returns an error that says what
+// is left on servers.
 func (s *session) abandon() error {
 	s.summaries.discard()
 	if left := s.leftBehind(); left != nil {
-		return fmt.Errorf("ended without a verdict; %w", left)
+		return fmt.Errorf("stopped without a verdict; %w", left)
 	}
-	return errors.New("ended without a verdict")
+	return errors.New("stopped without a verdict")
 }
 
-// leftBehind says what may be left on servers, and how to remove it; it is nil when there are none.
+// leftBehind says what may be left on servers and how to remove it. It returns nil if there are no servers.
 func (s *session) leftBehind() error {
 	what, flags := s.onServers()
 	if what == "" {
 		return nil
 	}
-	return fmt.Errorf("%s may be left of %s; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
+	return fmt.Errorf("%s of %s may be left; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
 }
 
-// kept says what --keep left on servers, and how to go on with it.
+// kept says what --keep left on servers, and how to audit and remove it.
 func (s *session) kept() string {
 	what, flags := s.onServers()
 	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
-	if !s.servers.store.InMemory() {
+	if !s.adapters.store.InMemory() {
 		manifest := ""
 		if s.flags.manifest.path != "" {
 			manifest = "-f MANIFEST "
 		}
-		lines = append(lines, "  to audit it:   parking audit "+manifest+flags)
+		lines = append(lines, "  audit:   parking audit "+manifest+flags)
 	}
-	return strings.Join(append(lines, "  to remove it:  parking purge "+flags), "\n")
+	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers says what the simulation has on servers, "" for nothing, and the flags that name it there.
+// onServers returns what the simulation has on servers, "" if nothing, and the flags that select it there.
 func (s *session) onServers() (what, flags string) {
 	var parts []string
 	flags = "--simulation " + s.plan.Simulation
-	if b := s.servers.broker; !b.InMemory() {
+	if b := s.adapters.broker; !b.InMemory() {
 		parts, flags = append(parts, "queues on "+b.Address), flags+" --rabbitmq-uri URI"
 	}
-	if k := s.servers.store; !k.InMemory() {
+	if k := s.adapters.store; !k.InMemory() {
 		parts, flags = append(parts, "keys on "+k.Address), flags+" --redis-uri URI"
 	}
 	return strings.Join(parts, " and "), flags
 }
 
 func (s *session) close(log *slog.Logger) {
-	if s.servers.broker != nil {
-		s.servers.close(log)
+	if s.adapters.broker != nil {
+		s.adapters.close(log)
 	}
 	if s.summaries != nil {
 		s.summaries.close(log)
 	}
 }
 
-// summaries is where the summaries go: a service in this process, or an API of the user's own.
+// summaries is the destination of summaries: a service in this process, or an external API.
 type summaries struct {
 	poster processor.Poster
-	// held counts the summaries of this invocation; nil when the API is not ours to ask.
+	// held counts the summaries that this invocation has stored. It is nil for an external API.
 	held func(context.Context) (int64, error)
-	// api serves them over HTTP; nil likewise.
+	// api serves the summaries over HTTP. It is nil for an external API.
 	api http.Handler
-	// where says it to people.
+	// where describes the destination in the output.
 	where string
-	// discard removes what ends with the process anyway. It may be called at any time.
+	// discard removes temporary files. It may be called at any time.
 	discard func()
 	close   func(*slog.Logger)
 }
@@ -249,21 +249,21 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	}
 	dir, err := os.MkdirTemp("", "parking-")
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the summaries: %w; name a file with --summaries-db", err)
+		return nil, fmt.Errorf("create a temporary folder for the summaries: %w; set TMPDIR, or choose a file with --summaries-db", err)
 	}
 	remove := func() error { return os.RemoveAll(dir) }
-	// A file that goes with this process need not survive the machine.
-	s, err := openDatabase(ctx, sqlite.Options{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a file that is removed at the end", remove, o)
+	// The file is deleted at the end, so it need not survive a crash of the machine.
+	s, err := openDatabase(ctx, sqlite.Options{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a temporary file", remove, o)
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}
 	return s, nil
 }
 
-// openExternal opens an API of the user's own, which must answer by now: later its silence would be an outage, which
-// is waited out.
+// openExternal opens an external API and checks that it answers. Once the simulation runs, it would wait for an API
+// that does not answer.
 func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	api, err := wiring.OpenExternal(p)
 	if err == nil {
@@ -274,11 +274,11 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	}
 	return &summaries{
 		poster: api, where: api.Address(), discard: func() {},
-		close: func(log *slog.Logger) { closing(log, "the client of the summary API", api) },
+		close: func(log *slog.Logger) { closeAndLog(log, "summary API client", api) },
 	}, nil
 }
 
-// openDatabase opens the service of a database, whose file may hold the summaries of other simulations.
+// openDatabase opens a summary service on a database. The database may hold the summaries of other simulations.
 func openDatabase(ctx context.Context, db sqlite.Options, where string, remove func() error, o wiring.Options) (*summaries, error) {
 	database, err := sqlite.Open(ctx, db)
 	if err != nil {
@@ -304,11 +304,11 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 		},
 		api:     api,
 		where:   where,
-		discard: func() { _ = remove() }, // nobody waits for the outcome
+		discard: func() { _ = remove() }, // the process ends, so the error has no use
 		close: func(log *slog.Logger) {
-			closing(log, "the database of summaries", service)
+			closeAndLog(log, "summary database", service)
 			if err := remove(); err != nil {
-				log.Warn("cannot remove the summaries", "error", err)
+				log.Warn("remove temporary summaries failed", "error", err)
 			}
 		},
 	}, nil

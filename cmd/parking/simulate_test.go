@@ -18,17 +18,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate"
 )
 
-// busy is a spec that is soon busy with everything.
+// busy is a spec with high rates, for which all outcomes occur soon.
 const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 100ms}, rabbitmq: {partitions: 2}}"
 
-func TestSimulateInMemoryPassesWithAnExactLedger(t *testing.T) {
+func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 	t.Parallel()
 	got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "4s", "--output", "json", "--http", "127.0.0.1:0")
 	checkPassed(t, got)
 }
 
-// checkPassed checks a result by the equations of the ledger, none of which the command's verdict is trusted
-// with.
+// checkPassed checks the verdict, and independently of it the equations of the ledger.
 func checkPassed(t *testing.T, got ended) simulate.Result {
 	t.Helper()
 	r := got.result(t)
@@ -64,7 +63,7 @@ func checkPassed(t *testing.T, got ended) simulate.Result {
 	return r
 }
 
-func TestSimulateReportsAnObjectiveThatWasMissed(t *testing.T) {
+func TestSimulate_MissedObjective_Fails(t *testing.T) {
 	t.Parallel()
 	got := parking(t, "simulate", "-f", manifest(t, "{objectives: {processingP99: 1ns}}"), "--duration", "1s", "--http", "")
 	if got.code != exitFailed {
@@ -76,11 +75,11 @@ func TestSimulateReportsAnObjectiveThatWasMissed(t *testing.T) {
 		}
 	}
 	if strings.Contains(got.stdout+got.stderr, "\x1b") {
-		t.Error("there are escape sequences although nothing is a terminal")
+		t.Error("the output has escape sequences although it is not a terminal")
 	}
 }
 
-func TestSimulateWithoutADurationEndsOnASignalWithItsVerdict(t *testing.T) {
+func TestSimulate_Signal_EndsWithVerdict(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -98,7 +97,7 @@ func TestSimulateWithoutADurationEndsOnASignalWithItsVerdict(t *testing.T) {
 	}
 }
 
-// untilBusy waits until the simulation that serves HTTP at the address has stored summaries.
+// untilBusy waits until the simulation with this HTTP address has stored summaries.
 func untilBusy(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
 	eventually(ctx, t, "summaries are stored", func() error {
@@ -114,7 +113,7 @@ func untilBusy(ctx context.Context, t *testing.T, address string) {
 	}
 }
 
-func TestASignalBeforeTheStartIsNoBadInput(t *testing.T) {
+func TestSimulate_SignalDuringStart_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -137,13 +136,13 @@ func TestASignalBeforeTheStartIsNoBadInput(t *testing.T) {
 		}
 		got := wait(t, r)
 		_ = conn.Close()
-		if got.code != 128+int(syscall.SIGINT) || got.stderr != "parking: ended by a signal: interrupt\n" {
+		if got.code != 128+int(syscall.SIGINT) || got.stderr != "parking: stopped by a signal: interrupt\n" {
 			t.Errorf("%v: exit code %d: %s", args, got.code, got.stderr)
 		}
 	}
 }
 
-func TestProgressThatNobodyReadsDoesNotKeepASimulationFromItsEnd(t *testing.T) {
+func TestSimulate_ClosedStderr_DoesNotStop(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -155,14 +154,14 @@ func TestProgressThatNobodyReadsDoesNotKeepASimulationFromItsEnd(t *testing.T) {
 	defer func() { _ = writer.Close() }()
 	r := &running{cmd: command(ctx, t, "simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, writer
-	r.noTraces(t)
+	r.checkTempFiles(t)
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	checkPassed(t, wait(t, r))
 }
 
-// overloadedAPI is the address of a summary API that puts off whoever posts to it.
+// overloadedAPI returns the URL of a summary API that answers every request with 503.
 func overloadedAPI(t *testing.T) string {
 	t.Helper()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
@@ -170,11 +169,11 @@ func overloadedAPI(t *testing.T) string {
 	return api.URL
 }
 
-func TestASecondSignalEndsAtOnce(t *testing.T) {
+func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	// An API that never accepts anything keeps the simulation from coming to rest.
+	// With an API that accepts nothing the simulation never comes to rest.
 	address := closedPort(t)
 	r := start(ctx, t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
@@ -184,17 +183,17 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	// The first signal begins the drain, which would take two minutes.
+	// The first signal starts the drain, which would take two minutes.
 	signalUntilEnd(ctx, t, r, syscall.SIGINT)
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
 	}
-	if !strings.HasSuffix(r.stderr.String(), "\nparking: ended without a verdict\n") {
-		t.Errorf("stderr ends without a word on it:\n%s", r.stderr.String())
+	if !strings.HasSuffix(r.stderr.String(), "\nparking: stopped without a verdict\n") {
+		t.Errorf("stderr does not end with that:\n%s", r.stderr.String())
 	}
 }
 
-func TestWhatIsLeftAtTheDrainTimeoutIsSaid(t *testing.T) {
+func TestSimulate_DrainTimeout_VerdictNamesWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	got := parking(t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
 		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", overloadedAPI(t))
@@ -209,11 +208,11 @@ func TestWhatIsLeftAtTheDrainTimeoutIsSaid(t *testing.T) {
 		}
 	}
 	if r.Ledger.Lost != 0 || r.Ledger.AtRest {
-		t.Errorf("events that still wait are called lost: %+v", r.Ledger)
+		t.Errorf("waiting events count as lost: %+v", r.Ledger)
 	}
 }
 
-func TestSummariesAreKeptInTheDatabaseThatIsNamed(t *testing.T) {
+func TestSimulate_SummariesDB_KeepsSummaries(t *testing.T) {
 	t.Parallel()
 	db := t.TempDir() + "/summaries.db"
 	var matched int64
@@ -241,7 +240,7 @@ func TestSummariesAreKeptInTheDatabaseThatIsNamed(t *testing.T) {
 	}
 }
 
-func TestAManifestIsReadFromStdin(t *testing.T) {
+func TestSimulate_ManifestFromStdin(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -261,7 +260,7 @@ func TestAManifestIsReadFromStdin(t *testing.T) {
 	}
 }
 
-// eventually tries until f succeeds or ctx ends.
+// eventually calls f until it succeeds or ctx ends.
 func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -279,7 +278,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 	}
 }
 
-// get returns the body of a page.
+// get returns the body of an HTTP response. Any status but 200 is an error.
 func get(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

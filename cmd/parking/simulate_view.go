@@ -20,20 +20,20 @@ import (
 )
 
 const (
-	// refreshInterval is how often the picture on a terminal is redrawn, lineInterval how often elsewhere a
-	// line is written.
+	// refreshInterval is how often the live view is redrawn on a terminal. lineInterval is how often a line is
+	// written elsewhere.
 	refreshInterval = 250 * time.Millisecond
 	lineInterval    = 5 * time.Second
-	// rateWindow is the time over which the present rates are taken.
+	// rateWindow is the period over which current rates are averaged.
 	rateWindow = 2 * time.Second
 )
 
-// view shows a simulation while it runs, on stderr: a picture that is refreshed in place on a terminal, a
-// line now and then elsewhere. What is written to it appears beside, so that logs do not tear the picture.
+// view shows the progress of a simulation on stderr: a live view that is redrawn in place on a terminal, and a line
+// every few seconds elsewhere. Logs must be written to the view: it prints them above the live view.
 type view struct {
 	io.Writer
 
-	screen  *terminal.Screen // nil where nothing can be refreshed
+	screen  *terminal.Screen // nil if stderr is not a terminal that can redraw
 	palette terminal.Palette
 	plan    *plan.Plan
 }
@@ -47,28 +47,29 @@ func newView(stderr *os.File, p *plan.Plan) *view {
 	return v
 }
 
-// begin says what is about to run.
-func (v *view) begin(where [][2]string, notes []string) {
+// begin prints the name of the simulation, a line for each pair of label and value, and the notes.
+func (v *view) begin(pairs [][2]string, notes []string) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), length(v.plan))
-	for _, line := range where {
+	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), durationText(v.plan))
+	for _, line := range pairs {
 		fmt.Fprintf(&b, "  %s  %s\n", v.palette.Dim(terminal.PadRight(line[0], 9)), line[1])
 	}
 	for _, note := range notes {
 		fmt.Fprintf(&b, "  %s  %s\n", v.palette.Warn(terminal.PadRight("note", 9)), note)
 	}
-	_, _ = io.WriteString(v, b.String()) // who cannot be shown anything still gets the result
+	_, _ = io.WriteString(v, b.String()) // a broken stderr does not stop the simulation
 }
 
-func length(p *plan.Plan) string {
+// durationText says how long the plan runs, for the end of a sentence.
+func durationText(p *plan.Plan) string {
 	if p.Duration == 0 {
 		return " until Ctrl-C"
 	}
 	return " for " + p.Duration.String()
 }
 
-// follow shows the progress until ctx ends.
-func (v *view) follow(ctx context.Context, progress func() simulate.Progress) {
+// showProgress polls progress and shows it until ctx ends.
+func (v *view) showProgress(ctx context.Context, progress func() simulate.Progress) {
 	interval := lineInterval
 	if v.screen != nil {
 		interval = refreshInterval
@@ -88,21 +89,21 @@ func (v *view) follow(ctx context.Context, progress func() simulate.Progress) {
 		s := snapshot{Progress: now, plan: v.plan, entries: recent.rates(entriesOf), exits: recent.rates(exitsOf), memory: memoryInUse()}
 		if v.screen != nil {
 			columns, rows := v.screen.Size()
-			v.screen.Show(s.picture(v.palette, columns, rows))
+			v.screen.Show(s.lines(v.palette, columns, rows))
 		} else {
 			_, _ = fmt.Fprintln(v, s.line())
 		}
 	}
 }
 
-// end takes the picture away.
+// end clears the live view.
 func (v *view) end() {
 	if v.screen != nil {
 		v.screen.Close()
 	}
 }
 
-// window holds what was seen in the last moments.
+// window holds the latest observations, from which current rates are computed.
 type window struct {
 	seen []simulate.Progress
 }
@@ -117,12 +118,12 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates are numbers of events per second: those that the schedule asked for, and those that were published.
+// rates are events per second: target is what the schedule asked for, now is what was published.
 type rates struct {
 	target, now float64
 }
 
-// rates are the means over the window, both over the same time, so that they agree on a ramp.
+// rates returns the means over the window. Both cover the same period, so that they agree while the rate ramps.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -135,7 +136,7 @@ func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	}
 }
 
-// memoryInUse is what the process has from the operating system and has not given back.
+// memoryInUse returns the memory that the Go runtime has obtained from the operating system and not returned.
 func memoryInUse() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
@@ -145,7 +146,7 @@ func memoryInUse() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// snapshot is everything that is shown of one moment.
+// snapshot is everything that the view shows at one moment.
 type snapshot struct {
 	simulate.Progress
 
@@ -154,12 +155,12 @@ type snapshot struct {
 	memory         uint64
 }
 
-// picture draws the snapshot for a terminal. Where there are few rows it does without blank ones.
-func (s snapshot) picture(p terminal.Palette, columns, rows int) []string {
+// lines renders the snapshot for a terminal. It omits blank lines if there are too few rows for them.
+func (s snapshot) lines(p terminal.Palette, columns, rows int) []string {
 	sections := [][]string{{s.headline(p, columns)}, s.schedule(p, columns), s.outcomes(p, columns), s.latencies(p, columns)}
-	tight := slices.Concat(sections...)
-	if len(tight)+len(sections) > rows {
-		return tight
+	compact := slices.Concat(sections...)
+	if len(compact)+len(sections) > rows {
+		return compact
 	}
 	var lines []string
 	for _, section := range sections {
@@ -168,7 +169,7 @@ func (s snapshot) picture(p terminal.Palette, columns, rows int) []string {
 	return lines
 }
 
-// clock is the time since the start, but not more than the generators have.
+// clock returns the time since the start. While generators run it is at most the duration of the simulation.
 func (s snapshot) clock() time.Duration {
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
 		return min(s.Elapsed, total)
@@ -176,7 +177,7 @@ func (s snapshot) clock() time.Duration {
 	return s.Elapsed
 }
 
-// headline says how far the simulation has come.
+// headline shows the phase and the progress.
 func (s snapshot) headline(p terminal.Palette, columns int) string {
 	head := " " + p.Head(s.Phase.String())
 	total := s.plan.Duration.D()
@@ -203,7 +204,7 @@ func (s snapshot) schedule(p terminal.Palette, columns int) []string {
 		}
 		target := terminal.Rate(line.rates.target)
 		if s.Phase != simulate.Generating {
-			target = "–" // nothing more is asked for
+			target = "–" // the schedule is over
 		}
 		lines = append(lines, row(columns, line.name, target, terminal.Rate(line.rates.now), terminal.Count(line.stats.Published), lag))
 	}
@@ -212,11 +213,12 @@ func (s snapshot) schedule(p terminal.Palette, columns int) []string {
 
 func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 	plain := func(text string) string { return text }
-	count := func(n int64, unlessZero func(string) string) string {
+	// count formats n, in the style if it is not 0.
+	count := func(n int64, style func(string) string) string {
 		if n == 0 {
 			return terminal.Count(n)
 		}
-		return unlessZero(terminal.Count(n))
+		return style(terminal.Count(n))
 	}
 	ready, retry, dead, pool := unknown, unknown, unknown, unknown
 	if d := s.Depths; d != nil {
@@ -232,7 +234,7 @@ func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 		{"waiting for a retry", "in retry", retry},
 		{"unmatched as expected", "unmatched", count(s.outcome(processor.OutcomeUnmatchedExpected), plain)},
 		{"in processors", "in processors", count(s.InFlight, plain)},
-		{"unmatched unexpectedly", "unexpected", count(s.outcome(processor.OutcomeUnmatchedUnexpected), p.Bad)},
+		{"unexpectedly unmatched", "unexpected", count(s.outcome(processor.OutcomeUnmatchedUnexpected), p.Bad)},
 		{"plates available", "plates", pool},
 		{"failed attempts", "failed", count(s.outcome(processor.OutcomeFailed), p.Warn)},
 		{"starved draws", "starved", count(s.Exits.Starved, p.Warn)},
@@ -241,20 +243,20 @@ func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 	})
 }
 
-// unknown stands for what a server did not answer.
+// unknown replaces a number that a server did not report.
 const unknown = "unknown"
 
-// outcome counts the calls of ProcessMessage that came to it.
+// outcome returns how many events of both types had this outcome.
 func (s snapshot) outcome(o processor.Outcome) int64 {
 	return int64(s.Done.Entry.Outcomes[o] + s.Done.Exit.Outcomes[o])
 }
 
-// figure is a text with its name, and its name where lines are short.
+// figure is a value with its name, and a short name for narrow terminals.
 type figure struct {
-	name, short, text string
+	name, short, value string
 }
 
-// figures sets figures in two columns.
+// figures renders figures in two columns.
 func figures(columns int, all []figure) []string {
 	const left, between, right = 35, 6, 36
 	widths, gap, short := [2]int{left, right}, between, false
@@ -271,7 +273,7 @@ func figures(columns int, all []figure) []string {
 			if short {
 				name = f.short
 			}
-			cells = append(cells, name+terminal.PadLeft(f.text, widths[i]-terminal.Width(name)))
+			cells = append(cells, name+terminal.PadLeft(f.value, widths[i]-terminal.Width(name)))
 		}
 		lines = append(lines, " "+strings.Join(cells, strings.Repeat(" ", gap)))
 	}
@@ -291,7 +293,7 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 	}
 }
 
-// line writes the snapshot on one line.
+// line renders the snapshot as one line.
 func (s snapshot) line() string {
 	clock := terminal.Clock(s.clock())
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
@@ -300,7 +302,7 @@ func (s snapshot) line() string {
 	outcome := func(o processor.Outcome) string { return terminal.Count(s.outcome(o)) }
 	rate := func(r rates) string {
 		if s.Phase != simulate.Generating {
-			return terminal.Rate(r.now) + "/s" // nothing more is asked for
+			return terminal.Rate(r.now) + "/s" // the schedule is over
 		}
 		return terminal.Rate(r.now) + "/s of " + terminal.Rate(r.target)
 	}
@@ -308,7 +310,7 @@ func (s snapshot) line() string {
 		clock, s.Phase, rate(s.entries), rate(s.exits),
 		outcome(processor.OutcomeRecorded), outcome(processor.OutcomeMatched), outcome(processor.OutcomeUnmatchedExpected))
 	if s.outcome(processor.OutcomeUnmatchedUnexpected) > 0 {
-		text += ", unmatched unexpectedly " + outcome(processor.OutcomeUnmatchedUnexpected)
+		text += ", unexpectedly unmatched " + outcome(processor.OutcomeUnmatchedUnexpected)
 	}
 	waiting := unknown
 	if d := s.Depths; d != nil {

@@ -12,28 +12,29 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-const summariesHelp = `summaries serves the REST API that keeps the summaries of finished visits, each once and
-durably, in an SQLite database:
+const summariesHelp = `Serve the REST API that stores the summaries of finished visits in an SQLite database. Each
+summary is stored once, and is on disk before the API answers.
 
-  POST /v1/summaries     one summary as JSON, or many as application/x-ndjson
-  GET  /v1/summaries     those of a plate or a time range, page by page
-  GET  /v1/stats         how many there are, and how long the visits were
-  GET  /openapi.json     the description of all of it`
+Endpoints:
+  POST /v1/summaries     store one summary (JSON) or many (application/x-ndjson)
+  GET  /v1/summaries     list summaries by plate or time range, page by page
+  GET  /v1/stats         number of summaries and durations of the visits
+  GET  /openapi.json     OpenAPI description`
 
 func (c *cli) summariesCommand() *cobra.Command {
 	var flags serviceFlags
 	var database string
 	cmd := &cobra.Command{
 		Use:   "summaries",
-		Short: "Serve the REST API that keeps the summaries of finished visits",
+		Short: "Serve the REST API that stores the summaries of finished visits",
 		Long:  summariesHelp,
 		Example: `  parking summaries --database summaries.db --http 127.0.0.1:8082
   curl -s 127.0.0.1:8082/v1/stats`,
-		GroupID: groupParts,
+		GroupID: groupComponents,
 		RunE:    runs(func(ctx context.Context) error { return c.summaries(ctx, flags, database) }),
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVar(&database, "database", "summaries.db", "`file` of the SQLite database; it is created when it does not exist")
+	cmd.Flags().StringVar(&database, "database", "summaries.db", "SQLite database `file`; created if it does not exist")
 	_ = cmd.MarkFlagFilename("database")
 	return cmd
 }
@@ -58,7 +59,7 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, database string
 	}
 	s.ready = []httpserver.Check{{Name: "database", Check: summaries.Ready}}
 	s.work = func(ctx context.Context) error {
-		<-ctx.Done() // the requests under way are finished by the server
+		<-ctx.Done() // the HTTP server finishes current requests
 		return nil
 	}
 	return s.run(ctx)

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// resultTable shows how a simulation ended.
+// resultTable renders the result of a simulation.
 func resultTable(p *plan.Plan, r simulate.Result, t *table) []string {
 	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(seconds(r.ElapsedSeconds))))
 	if r.Ledger != nil {
@@ -24,7 +24,7 @@ func resultTable(p *plan.Plan, r simulate.Result, t *table) []string {
 	return append(t.lines, "")
 }
 
-// auditTable shows an audit.
+// auditTable renders the result of an audit.
 func auditTable(r auditResult, t *table) []string {
 	t.banner(r.Verdict, r.Simulation)
 	t.moving = r.Running
@@ -36,20 +36,20 @@ func auditTable(r auditResult, t *table) []string {
 	return append(t.lines, "")
 }
 
-// table gathers lines.
+// table collects the lines of a text table.
 type table struct {
 	palette terminal.Palette
-	// columns is how wide a line may be.
+	// columns is the maximum width of a line.
 	columns int
-	// moving says that numbers were read at different moments, so that they need not be equal.
+	// moving means that the numbers were read at different moments, so that equations need not hold.
 	moving bool
 	lines  []string
 }
 
-// unlimited is the width of what is no terminal.
+// unlimited is the width of an output that is not a terminal.
 const unlimited = math.MaxInt
 
-// newTable returns a table that fits what it is printed to.
+// newTable returns a table that fits the width of f.
 func newTable(f *os.File) *table {
 	t := &table{palette: terminal.PaletteFor(f), columns: unlimited}
 	if terminal.Is(f) {
@@ -64,7 +64,7 @@ func (t *table) add(lines ...string) {
 	}
 }
 
-// paragraph adds a text that hangs from its mark.
+// paragraph adds a text with a hanging indent behind its mark.
 func (t *table) paragraph(mark, text string) {
 	indent := terminal.Width(mark) + 1
 	for i, line := range terminal.Wrap(text, max(t.columns-indent, 1)) {
@@ -75,13 +75,13 @@ func (t *table) paragraph(mark, text string) {
 	}
 }
 
-// banner puts the verdict and its reasons first.
-func (t *table) banner(v ledger.Verdict, what string) {
+// banner adds the verdict and its reasons.
+func (t *table) banner(v ledger.Verdict, title string) {
 	mark := t.palette.GoodBanner(" " + string(v.Outcome) + " ")
 	if v.Outcome != ledger.Pass {
 		mark = t.palette.BadBanner(" " + string(v.Outcome) + " ")
 	}
-	t.add("", " "+mark+"  "+t.palette.Head(what))
+	t.add("", " "+mark+"  "+t.palette.Head(title))
 	if len(v.Reasons) > 0 {
 		t.add("")
 	}
@@ -90,7 +90,7 @@ func (t *table) banner(v ledger.Verdict, what string) {
 	}
 }
 
-// The columns of the table, and how many there are of them with a mark at the end.
+// The widths of the columns, and the width of a line that has two names, two figures and a mark.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -98,7 +98,8 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger sets what was published against what took effect, where that can be told.
+// ledger adds what was published next to what took effect, and the counters. It adds nothing if the store has lost
+// data, because the numbers are then incomplete.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return
@@ -108,12 +109,12 @@ func (t *table) ledger(r ledger.Report) {
 		t.add(t.palette.Dim(pair("  published and confirmed", "", "took effect", "")))
 	}
 	t.equation("entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded)
-	t.equation("exits to match", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched)
-	t.equation("exits not to match", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected)
-	t.equation("visits ended", r.Matched+r.StrangerMatched, 0, "summaries stored", r.SummariesStored)
+	t.equation("matched exits", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched)
+	t.equation("unmatched exits", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected)
+	t.equation("finished visits", r.Matched+r.StrangerMatched, 0, "summaries stored", r.SummariesStored)
 	t.add("")
-	t.counts(false, count{"lost", r.Lost}, count{"taken twice", r.TakenTwice})
-	t.counts(false, count{"unmatched unexpectedly", r.UnmatchedUnexpected}, count{"dead letters", r.DeadLettered})
+	t.counts(false, count{"lost", r.Lost}, count{"counted twice", r.TakenTwice})
+	t.counts(false, count{"unexpectedly unmatched", r.UnmatchedUnexpected}, count{"dead letters", r.DeadLettered})
 	t.counts(true, count{"duplicates suppressed", r.DuplicatesSuppressed}, count{"indeterminate", r.Indeterminate})
 	t.counts(true, count{"starved draws", r.Starved}, count{"generator runs", r.Runs})
 	if strangers := r.StrangerEntries + r.StrangerMatched + r.EntryNotFound; strangers > 0 {
@@ -121,13 +122,13 @@ func (t *table) ledger(r ledger.Report) {
 		t.counts(true, count{"their exits not matched", r.EntryNotFound})
 	}
 	if !r.AtRest {
-		t.counts(false, count{"outstanding", r.Outstanding}, count{"summaries waiting", r.Outbox})
+		t.counts(false, count{"outstanding", r.Outstanding}, count{"pending summaries", r.Outbox})
 	}
 	t.lost(r)
 }
 
-// equation shows both sides, and whether they are equal. Events beyond a watermark that took effect stand
-// on the left.
+// equation adds both sides of an equation, and marks whether they are equal. Indeterminate events took effect, so
+// they are added to the left side.
 func (t *table) equation(published string, confirmed, indeterminate int64, effect string, effects int64) {
 	left := terminal.Count(confirmed)
 	if indeterminate > 0 {
@@ -147,13 +148,13 @@ func (t *table) equation(published string, confirmed, indeterminate int64, effec
 	t.add(pair("  "+published, left, effect, terminal.Count(effects)) + "  " + mark)
 }
 
-// pair aligns two names with their figures.
+// pair formats two names with their figures.
 func pair(name1, figure1, name2, figure2 string) string {
 	return terminal.PadRight(name1, leftName) + terminal.PadLeft(figure1, leftFigure) + gap +
 		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
 }
 
-// single aligns a name with its figure where there is no room for two.
+// single formats one name with its figure, for narrow terminals.
 func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
@@ -163,7 +164,7 @@ type count struct {
 	n    int64
 }
 
-// counts shows up to two counts. What is not harmless is marked when it is not 0.
+// counts adds a line of one or two counts. Unless they are harmless, counts other than 0 are highlighted.
 func (t *table) counts(harmless bool, counts ...count) {
 	cells := [4]string{}
 	for i, c := range counts {
@@ -181,7 +182,7 @@ func (t *table) counts(harmless bool, counts ...count) {
 	}
 }
 
-// lost names the events that were lost.
+// lost adds the identifiers of lost events.
 func (t *table) lost(r ledger.Report) {
 	if len(r.LostEvents) == 0 {
 		return
@@ -208,7 +209,7 @@ func (t *table) rates(r simulate.Rates) {
 		t.add(row(t.columns, "  "+line.name, terminal.Rate(line.rate.Target), terminal.Rate(line.rate.Achieved), share,
 			terminal.Duration(seconds(line.rate.MaxLagSeconds))))
 		if line.rate.Missed > 0 {
-			t.paragraph(" ", t.palette.Warn(terminal.Count(line.rate.Missed)+" "+line.name+" were overdue at the end and never published"))
+			t.paragraph(" ", t.palette.Warn(terminal.Count(line.rate.Missed)+" "+line.name+" were overdue when the schedule ended and were never published"))
 		}
 	}
 }
@@ -229,7 +230,7 @@ func (t *table) latencies(l simulate.Latencies, o plan.Objectives) {
 	}
 }
 
-// row aligns a name and up to four figures, closer where lines are short.
+// row formats a name and up to four figures. It moves them closer together on narrow terminals.
 func row(columns int, name string, figures ...string) string {
 	nameWidth, figureWidth := 22, 14
 	if columns < nameWidth+4*figureWidth {

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// explainUsage makes the root command and those below it refuse wrong command lines in words of their own:
-// they name the flag or argument, and say what is expected. No command takes arguments.
-func explainUsage(root *cobra.Command) {
+// validateUsage makes root and all commands below it reject invalid command lines with messages of our own. The
+// messages name the flag or argument and what is expected. No command takes arguments.
+func validateUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
@@ -24,11 +24,11 @@ func explainUsage(root *cobra.Command) {
 	visit(root)
 }
 
-// onlyFlags refuses arguments, and the lack of a flag that is required.
+// onlyFlags rejects arguments and missing required flags.
 func onlyFlags(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) > 0 && cmd.HasAvailableSubCommands():
-		return noCommand(cmd, args[0])
+		return unknownCommand(cmd, args[0])
 	case len(args) > 0:
 		return fmt.Errorf("unexpected argument %q", args[0])
 	}
@@ -45,24 +45,24 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// noCommand says that a command has no such command below it, and which was probably meant.
-func noCommand(cmd *cobra.Command, name string) error {
-	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		return fmt.Errorf("%s has no command %q: did you mean %q?", cmd.CommandPath(), name, near[0])
+// unknownCommand rejects a command that cmd does not have, and suggests a similar one.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
+		return fmt.Errorf("unknown command %q for %q: did you mean %q?", name, cmd.CommandPath(), similar[0])
 	}
-	return fmt.Errorf("%s has no command %q", cmd.CommandPath(), name)
+	return fmt.Errorf("unknown command %q for %q", name, cmd.CommandPath())
 }
 
-// flagError says what is wrong with a flag.
+// flagError explains an error of package pflag.
 func flagError(err error) error {
 	var unknown *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
-		return fmt.Errorf("there is no flag -%s", unknown.GetSpecifiedName())
+		return fmt.Errorf("unknown flag -%s", unknown.GetSpecifiedName())
 	case errors.As(err, &unknown):
-		return fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName())
+		return fmt.Errorf("unknown flag --%s", unknown.GetSpecifiedName())
 	case errors.As(err, &valueless):
 		return fmt.Errorf("--%s needs a value", valueless.GetFlag().Name)
 	case errors.As(err, &invalid):
@@ -71,7 +71,7 @@ func flagError(err error) error {
 	return err
 }
 
-// expectation says what a flag's value has to be. Flags of this program's own types say so themselves.
+// expectation says what the value of a flag must be. Flags of our own types say so themselves.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":
@@ -86,11 +86,11 @@ func expectation(e *pflag.InvalidValueError) error {
 	return e.Unwrap()
 }
 
-// helpCommand shows the help of the command that its arguments name.
+// helpCommand returns the command "help", which prints the help of another command.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",
-		Short: "Show the help of a command",
+		Short: "Print the help of a command",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(help *cobra.Command, args []string) error {
 			cmd, rest, err := help.Root().Find(args)
@@ -98,9 +98,9 @@ func helpCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case len(rest) > 0:
-				return noCommand(cmd, rest[0])
+				return unknownCommand(cmd, rest[0])
 			}
-			cmd.InitDefaultHelpFlag() // so that it is listed
+			cmd.InitDefaultHelpFlag() // so that the help lists it
 			cmd.InitDefaultVersionFlag()
 			return cmd.Help()
 		},

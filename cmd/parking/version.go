@@ -8,19 +8,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The linker sets these: -ldflags "-X main.version=v1.2.3 -X main.commit=… -X main.date=…".
+// The linker sets these variables: -ldflags "-X main.version=v1.2.3 -X main.commit=… -X main.date=…".
 var (
 	version string
 	commit  string
 	date    string
 )
 
-// build says which source the binary was built from.
+// build identifies the source of the binary.
 type build struct {
 	version, commit, date string
 }
 
-// currentBuild is what the linker was told, else what the Go toolchain recorded.
+// currentBuild returns the values that the linker set. The build information of the Go toolchain replaces missing ones.
 func currentBuild() build {
 	b := build{version: version, commit: commit, date: date}
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -29,7 +29,7 @@ func currentBuild() build {
 	return b
 }
 
-// fill completes what the linker was not told.
+// fill sets empty fields from the build information.
 func (b *build) fill(info *debug.BuildInfo) {
 	settings := map[string]string{}
 	for _, s := range info.Settings {
@@ -41,7 +41,7 @@ func (b *build) fill(info *debug.BuildInfo) {
 	if b.commit == "" {
 		b.commit = settings["vcs.revision"]
 		if b.commit != "" && settings["vcs.modified"] == "true" {
-			b.commit += " with changes"
+			b.commit += " (modified)"
 		}
 	}
 	if b.date == "" {
@@ -49,7 +49,7 @@ func (b *build) fill(info *debug.BuildInfo) {
 	}
 }
 
-// String is one line for people.
+// String returns one line of text.
 func (b build) String() string {
 	text := b.version
 	if text == "" || text == "(devel)" {
@@ -64,7 +64,7 @@ func (b build) String() string {
 	return text
 }
 
-// versionLine is what the command version prints.
+// versionLine returns the output of "parking version".
 func versionLine() string {
 	return fmt.Sprintf("parking %s, %s %s/%s", currentBuild(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
@@ -72,7 +72,7 @@ func versionLine() string {
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print which version this is",
+		Short: "Print the version",
 		RunE: func(*cobra.Command, []string) error {
 			return c.print([]string{versionLine()})
 		},

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/wiring"
+)
+
+const (
+	// connectTimeout bounds how long a server may take to answer before a command starts its work.
+	connectTimeout = 5 * time.Second
+	// purgeTimeout bounds how long it may take to remove a simulation from its servers.
+	purgeTimeout = 30 * time.Second
+)
+
+// adapters are the broker and the store of a plan.
+type adapters struct {
+	broker *wiring.Broker
+	store  *wiring.Store
+}
+
+// openPlanAdapters opens the adapters of a plan file, which must name servers. It does not connect.
+func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
+	if err := wiring.RequireServers(p); err != nil {
+		return adapters{}, badInput(err)
+	}
+	return openNamedAdapters(p, o, "rabbitmq", "redis")
+}
+
+// openAdapters opens the adapters that flags ask for: in memory if they name no server. It does not connect.
+func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
+	return openNamedAdapters(p, o, "--"+flagRabbitMQ, "--"+flagRedis)
+}
+
+// openNamedAdapters opens the adapters. Its errors begin with the name of the flag or field that is at fault.
+func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerName, storeName string) (adapters, error) {
+	b, err := wiring.OpenBroker(p, o)
+	if err != nil {
+		return adapters{}, badInput(fmt.Errorf("%s: %w", brokerName, err))
+	}
+	s, err := wiring.OpenStore(p, o)
+	if err != nil {
+		return adapters{}, badInput(errors.Join(fmt.Errorf("%s: %w", storeName, err), b.Close()))
+	}
+	return adapters{broker: b, store: s}, nil
+}
+
+// readyChecks returns the readiness checks of a process that needs the broker and the store.
+func (a adapters) readyChecks() []httpserver.Check {
+	return []httpserver.Check{
+		{Name: "RabbitMQ", Check: func(ctx context.Context) error {
+			_, err := a.broker.Depths(ctx)
+			return err
+		}},
+		{Name: "Redis", Check: a.store.Ping},
+	}
+}
+
+// connect checks that both servers answer. Its error names the flag of the server that does not, and the remedy.
+func (a adapters) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var errs [2]error
+	var checks sync.WaitGroup
+	checks.Go(func() {
+		if err := a.broker.Check(ctx); err != nil {
+			errs[0] = fmt.Errorf("--%s: %w", flagRabbitMQ, err)
+		}
+	})
+	checks.Go(func() {
+		if err := a.store.Ping(ctx); err != nil {
+			errs[1] = fmt.Errorf("--%s: %w", flagRedis, err)
+		}
+	})
+	checks.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// checkStore checks that the store allows everything that a simulation does there.
+func (a adapters) checkStore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := a.store.Check(ctx); err != nil {
+		return badInput(fmt.Errorf("--%s: %w", flagRedis, err))
+	}
+	return nil
+}
+
+// checkUnused returns an error if a server has queues or keys of a simulation of this name.
+func (a adapters) checkUnused(ctx context.Context, simulation string) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	for _, server := range []struct {
+		what, address string
+		exists        func(context.Context) (bool, error)
+	}{{"queues", a.broker.Address, a.broker.Exists}, {"keys", a.store.Address, a.store.Exists}} {
+		switch exists, err := server.exists(ctx); {
+		case err != nil:
+			return err
+		case exists:
+			return badInput(fmt.Errorf("--simulation: %s already has %s of %q: choose another name, or remove them with 'parking purge --simulation %s'",
+				server.address, server.what, simulation, simulation))
+		}
+	}
+	return nil
+}
+
+// reserve reserves the name of the simulation in the store, so that of two processes that start at once only one
+// gets it. The reservation is a key, and is removed with the other keys.
+func (a adapters) reserve(ctx context.Context, simulation string) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	reserved, err := a.store.Reserve(ctx, rand.Text())
+	if err == nil && !reserved {
+		err = badInput(fmt.Errorf("--simulation: another process has just started %q on %s: choose another name", simulation, a.store.Address))
+	}
+	return err
+}
+
+// remove removes the simulation from its servers. Adapters in memory need no removal.
+func (a adapters) remove(ctx context.Context, simulation string) error {
+	var queues wiring.Queues
+	var keys wiring.Keys
+	if !a.broker.InMemory() {
+		queues = a.broker
+	}
+	if !a.store.InMemory() {
+		keys = a.store
+	}
+	return wiring.Remove(ctx, simulation, queues, keys)
+}
+
+func (a adapters) close(log *slog.Logger) {
+	closeAndLog(log, "connections to RabbitMQ", a.broker)
+	closeAndLog(log, "connections to Redis", a.store)
+}
