@@ -16,6 +16,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -139,10 +140,10 @@ func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Gone(sim)
-	if want := "queues of " + plan.SimulationID(sim); !slices.Contains(c.backends.gone(), want) {
+	if want := "queues of " + manifest.ID(sim); !slices.Contains(c.backends.gone(), want) {
 		t.Errorf("removed are %q, want %s", c.backends.gone(), want)
 	}
-	if want := "keys of " + plan.SimulationID(sim); slices.Contains(c.backends.gone(), want) {
+	if want := "keys of " + manifest.ID(sim); slices.Contains(c.backends.gone(), want) {
 		t.Errorf("removed are %q, but the Redis was managed", c.backends.gone())
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
-	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
@@ -92,7 +92,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	case outcome.running && !overdue:
 		return reconcile.Result{RequeueAfter: max(deadline.Sub(s.now), time.Millisecond)}, nil
 	case outcome.err == nil && !outcome.running:
-		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed queues and keys of %s", plan.SimulationID(s.sim))
+		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed queues and keys of %s", manifest.ID(s.sim))
 	case outcome.final || overdue:
 		r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", s.leftBehind(outcome))
 	default:
@@ -103,7 +103,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 
 // leftBehind says what was not removed, and where it is.
 func (s *scope) leftBehind(o outcome) string {
-	id := plan.SimulationID(s.sim)
+	id := manifest.ID(s.sim)
 	why := "no answer in time"
 	if o.err != nil {
 		why = o.err.Error()
@@ -148,7 +148,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) outcome {
 	if err := r.resolveServers(ctx, s); err != nil {
 		return outcome{err: err}
 	}
-	p, err := plan.FromSimulation(s.sim)
+	p, err := manifest.Plan(s.sim)
 	if err != nil {
 		return outcome{err: err, final: true}
 	}

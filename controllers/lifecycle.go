@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -31,7 +31,7 @@ func (r *Reconciler) generatorsAreDone(s *scope) bool {
 func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.sim.Status.CompletionTime != nil
-	s.findings.warnings = plan.Warnings(s.sim)
+	s.findings.warnings = manifest.Warnings(s.sim)
 	s.findings.broker = s.judgeServer(s.broker, resources.ComponentRabbitMQ, "RabbitMQ")
 	s.findings.store = s.judgeServer(s.store, resources.ComponentRedis, "Redis")
 	s.findings.monitoring = monitoringFinding(s.sim.Spec.Monitoring, s.served)
@@ -133,7 +133,7 @@ func (r *Reconciler) followLedger(_ context.Context, s *scope) error {
 	if s.broker.address == nil || s.store.address == nil || s.findings.store.state != good && s.store.managed {
 		return nil
 	}
-	p, err := plan.FromSimulation(s.sim)
+	p, err := manifest.Plan(s.sim)
 	if err != nil {
 		return err
 	}

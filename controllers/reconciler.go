@@ -12,7 +12,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
-	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -147,8 +147,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 
 // validate refuses a spec that the schema lets pass, but that makes no sense.
 func (r *Reconciler) validate(_ context.Context, s *scope) error {
-	if faults := plan.Validate(s.sim); len(faults) > 0 {
-		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", faults.ToAggregate())
+	if faults := manifest.Validate(s.sim); len(faults) > 0 {
+		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", faults)
 		return errHalt
 	}
 	return nil

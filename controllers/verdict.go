@@ -10,6 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
@@ -18,7 +19,7 @@ func (r *Reconciler) conclude(s *scope, latest *reading) {
 	if latest.rest == nil || !r.isDraining(s) {
 		return
 	}
-	p, err := plan.FromSimulation(s.sim)
+	p, err := manifest.Plan(s.sim)
 	if err != nil {
 		return // it is valid: it was derived a moment ago
 	}

@@ -92,11 +92,11 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	if f.servers.redis == "" {
 		return badInput(errors.New("the ledger is in Redis: name the server with --redis-uri or " + envRedis))
 	}
-	manifest, err := f.manifest.read()
+	sim, err := f.manifest.read()
 	if err != nil {
 		return badInput(err)
 	}
-	p, err := f.manifest.plan(manifest)
+	p, err := f.manifest.plan(sim)
 	if err != nil {
 		return badInput(err)
 	}

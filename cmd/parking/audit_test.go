@@ -19,7 +19,7 @@ func TestAudit_OtherPartitions_IsBadInput(t *testing.T) {
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
 	with := func(partitions int) string {
-		return manifest(t, fmt.Sprintf("{rabbitmq: {partitions: %d}, exit: {minStay: 100ms}}", partitions))
+		return manifestFile(t, fmt.Sprintf("{rabbitmq: {partitions: %d}, exit: {minStay: 100ms}}", partitions))
 	}
 	checkPassed(t, parking(t, "simulate", "-f", with(2), "--duration", "1s", "--output", "json", "--http", "",
 		"--rabbitmq-uri", amqp, "--redis-uri", redis, "--simulation", name, "--keep"))
@@ -50,7 +50,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 		}
 		return nil
 	})
-	file := manifest(t, "{rabbitmq: {partitions: 2}}")
+	file := manifestFile(t, "{rabbitmq: {partitions: 2}}")
 	for _, more := range [][]string{nil, {"--rabbitmq-uri", s.amqp}} {
 		args := append([]string{"audit", "-f", file, "--simulation", s.plan.Simulation, "--output", "json", "--redis-uri", s.redis}, more...)
 		r := checkAudit(t, parking(t, args...))
@@ -86,7 +86,7 @@ func TestSimulate_RedisLosesData_FailsForThatReason(t *testing.T) {
 	defer cancel()
 	store := servers.NewRedis(t, servers.RedisOptions{NoAOF: true})
 	address := closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--output", "json", "--http", address,
+	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--output", "json", "--http", address,
 		"--duration", "8s", "--drain-timeout", "10s", "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
 	if err := store.Kill(); err != nil {

@@ -172,8 +172,8 @@ func file(t testing.TB, name, text string) string {
 	return path
 }
 
-// manifest writes a manifest with a spec in YAML flow style, and returns its path.
-func manifest(t *testing.T, spec string) string {
+// manifestFile writes a manifest with a spec in YAML flow style, and returns its path.
+func manifestFile(t *testing.T, spec string) string {
 	t.Helper()
 	return file(t, "simulation.yaml", `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation

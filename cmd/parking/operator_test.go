@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -190,7 +191,7 @@ func TestTheOperatorRunsASimulationOnRealServers(t *testing.T) {
 			ProcessingP99: &metav1.Duration{Duration: time.Minute}, EndToEndP99: &metav1.Duration{Duration: time.Minute},
 		},
 	})
-	id := plan.SimulationID(sim)
+	id := manifest.ID(sim)
 	servers.RemoveKeys(t, id)
 	removeQueues(t, amqp, id)
 
@@ -300,7 +301,7 @@ func TestDeletionKeepsToItsPolicyAndEndsWithoutServers(t *testing.T) {
 		RabbitMQ: v1alpha1.RabbitMQSpec{SecretRef: l.secret("broker", amqp)}, Redis: v1alpha1.RedisSpec{SecretRef: store},
 		DeletionPolicy: v1alpha1.DeletionPolicyRetain,
 	})
-	id := plan.SimulationID(kept)
+	id := manifest.ID(kept)
 	servers.RemoveKeys(t, id)
 	removeQueues(t, amqp, id)
 	key := "parking:{" + id + ":0}:ledger"
@@ -322,7 +323,7 @@ func TestDeletionKeepsToItsPolicyAndEndsWithoutServers(t *testing.T) {
 		t.Errorf("the message is %q, want the Secret named", unreachable.Message)
 	}
 	l.gone(orphan)
-	if note := l.Tells(orphan, "CleanupAbandoned", "parking."+plan.SimulationID(orphan)); !strings.Contains(note, "Secret nowhere") {
+	if note := l.Tells(orphan, "CleanupAbandoned", "parking."+manifest.ID(orphan)); !strings.Contains(note, "Secret nowhere") {
 		t.Errorf("the event says %q, want where something may be left", note)
 	}
 }
@@ -330,7 +331,7 @@ func TestDeletionKeepsToItsPolicyAndEndsWithoutServers(t *testing.T) {
 // declareQueues makes the queues of a simulation, as its processes do.
 func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	t.Helper()
-	p, err := plan.FromSimulation(sim)
+	p, err := manifest.Plan(sim)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +356,7 @@ func TestPasswordsAreInSecretsAlone(t *testing.T) {
 		sims[name] = l.simulate(name, v1alpha1.ParkingSimulationSpec{
 			RabbitMQ: v1alpha1.RabbitMQSpec{SecretRef: broker}, Redis: v1alpha1.RedisSpec{SecretRef: store},
 		})
-		servers.RemoveKeys(t, plan.SimulationID(sims[name]))
+		servers.RemoveKeys(t, manifest.ID(sims[name]))
 	}
 	simulate("managed", nil, nil)
 	simulate("right", l.secret("right-broker", amqp), l.secret("right-store", redis))

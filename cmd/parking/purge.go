@@ -62,11 +62,11 @@ func (f *purgeFlags) plan() (*plan.Plan, error) {
 	if !f.servers.any() {
 		return nil, errors.New("name the servers with --rabbitmq-uri and --redis-uri, or " + envRabbitMQ + " and " + envRedis)
 	}
-	manifest, err := f.manifest.read()
+	sim, err := f.manifest.read()
 	if err != nil {
 		return nil, err
 	}
-	p, err := f.manifest.plan(manifest)
+	p, err := f.manifest.plan(sim)
 	if err != nil {
 		return nil, err
 	}

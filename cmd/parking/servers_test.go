@@ -52,7 +52,7 @@ func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 func TestSimulate_OnServers_PassesAndRemovesEverything(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
-	got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "4s", "--output", "json", "--http", "",
+	got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "4s", "--output", "json", "--http", "",
 		"--rabbitmq-uri", amqp, "--redis-uri", redis)
 	r := checkPassed(t, got)
 	if !strings.HasPrefix(r.Simulation, "default.test-") {
@@ -62,7 +62,7 @@ func TestSimulate_OnServers_PassesAndRemovesEverything(t *testing.T) {
 	if keys := keysOf(t, redis, r.Simulation); len(keys) > 0 {
 		t.Errorf("keys are left: %q", keys)
 	}
-	if audit := parking(t, "audit", "-f", manifest(t, busy), "--redis-uri", redis, "--simulation", r.Simulation); audit.code != exitBadInput ||
+	if audit := parking(t, "audit", "-f", manifestFile(t, busy), "--redis-uri", redis, "--simulation", r.Simulation); audit.code != exitBadInput ||
 		!strings.Contains(audit.stderr, "has no simulation") {
 		t.Errorf("audit after the removal: exit code %d, %s", audit.code, audit.stderr)
 	}
@@ -101,7 +101,7 @@ func TestAudit_AfterKeep_AgreesWithSimulate(t *testing.T) {
 			t.Errorf("stderr does not say %q:\n%s", want, kept.stderr)
 		}
 	}
-	audited := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	audited := parking(t, "audit", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	r := checkAudit(t, audited)
 	if r.Outcome != ledger.Pass || r.Ledger.EntriesConfirmed == 0 || fmt.Sprint(r.Ledger) != fmt.Sprint(*simulated.Ledger) {
 		t.Errorf("audit says %s %q %+v, the simulation said %+v", r.Outcome, r.Reasons, r.Ledger, simulated.Ledger)
@@ -109,7 +109,7 @@ func TestAudit_AfterKeep_AgreesWithSimulate(t *testing.T) {
 	checkNoPassword(t, audited, amqp, redis)
 
 	lost := loseOneEntry(t, redis, name)
-	table := parking(t, "audit", "-f", manifest(t, busy), "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
+	table := parking(t, "audit", "-f", manifestFile(t, busy), "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
 	if table.code != exitFailed || !strings.Contains(table.stdout, lost) || !strings.Contains(table.stdout, "1 event was lost") {
 		t.Errorf("exit code %d, want the lost event %s named:\n%s", table.code, lost, table.stdout)
 	}
@@ -121,7 +121,7 @@ func simulateUntilBusy(t *testing.T, args ...string) (ended, simulate.Result) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	address := closedPort(t)
-	r := start(ctx, t, append([]string{"simulate", "-f", manifest(t, busy), "--output", "json", "--http", address}, args...)...)
+	r := start(ctx, t, append([]string{"simulate", "-f", manifestFile(t, busy), "--output", "json", "--http", address}, args...)...)
 	untilBusy(ctx, t, address)
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 
 	refused := func(what string) {
 		t.Helper()
-		got := parking(t, on("simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")...)
+		got := parking(t, on("simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "")...)
 		if got.code != exitBadInput || got.stdout != "" || !strings.Contains(got.stderr, "already has "+what+" of") ||
 			!strings.Contains(got.stderr, "parking purge --simulation "+name) {
 			t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
@@ -151,7 +151,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 		checkNoPassword(t, got, amqp, redis)
 	}
 	refused("queues")
-	if r := checkAudit(t, parking(t, on("audit", "-f", manifest(t, busy), "--output", "json")...)); r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(*kept.Ledger) {
+	if r := checkAudit(t, parking(t, on("audit", "-f", manifestFile(t, busy), "--output", "json")...)); r.Outcome != ledger.Pass || fmt.Sprint(r.Ledger) != fmt.Sprint(*kept.Ledger) {
 		t.Errorf("the ledger that was kept is %+v, was %+v", r.Ledger, kept.Ledger)
 	}
 
@@ -190,7 +190,7 @@ func TestSimulate_TwoStartWithOneName_OnlyOneRuns(t *testing.T) {
 	ends := make(chan end, 2)
 	both, addresses := [2]*running{}, [2]string{closedPort(t), closedPort(t)}
 	for i := range both {
-		both[i] = start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--http", addresses[i],
+		both[i] = start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", addresses[i],
 			"--rabbitmq-uri", amqp, "--redis-uri", redis)
 	}
 	for i, r := range both {
@@ -319,7 +319,7 @@ func TestSimulate_RabbitMQStaysDown_VerdictNamesIt(t *testing.T) {
 	broker, redis, name := servers.NewRabbitMQ(t, servers.RabbitMQOptions{}), servers.RedisURI(t), servers.Name(t)
 	servers.RemoveKeys(t, name)
 	address := closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--http", address,
+	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", address,
 		"--duration", "6s", "--drain-timeout", "8s", "--rabbitmq-uri", broker.URI(), "--redis-uri", redis)
 	untilBusy(ctx, t, address)
 	if err := broker.Kill(); err != nil {
@@ -349,7 +349,7 @@ func TestSimulate_RedisLosesData_EndsDrainAtOnce(t *testing.T) {
 	amqp, store, name := servers.VHostURI(t), servers.NewRedis(t, servers.RedisOptions{}), servers.Name(t)
 	removeQueues(t, amqp, name)
 	address := closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--http", address,
+	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
 		"--duration", "6s", "--drain-timeout", "1h", "--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
 	if err := redisClient(t, store.URI()).FlushAll(ctx).Err(); err != nil {
@@ -370,7 +370,7 @@ func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 	removeQueues(t, amqp, name)
 	address := closedPort(t)
 	const duration, drain = 6, 12
-	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--output", "json", "--http", address,
+	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", address,
 		"--duration", fmt.Sprintf("%ds", duration), "--drain-timeout", fmt.Sprintf("%ds", drain),
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
@@ -408,7 +408,7 @@ func TestSimulate_SecondSignal_PrintsWhatIsLeftOnServers(t *testing.T) {
 	name := servers.Name(t)
 	removeQueues(t, amqp, name)
 	address := closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--simulation", name, "--http", address,
+	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
 	if err := store.Pause(); err != nil { // so that the simulation does not come to rest
@@ -538,7 +538,7 @@ func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	t.Helper()
 	var r auditResult
 	eventually(ctx, t, "the simulation is at rest", func() error {
-		r = checkAudit(t, parking(t, "audit", "-f", manifest(t, "{rabbitmq: {partitions: 2}}"), "--simulation", s.plan.Simulation,
+		r = checkAudit(t, parking(t, "audit", "-f", manifestFile(t, "{rabbitmq: {partitions: 2}}"), "--simulation", s.plan.Simulation,
 			"--output", "json", "--rabbitmq-uri", s.amqp, "--redis-uri", s.redis))
 		if !r.Ledger.AtRest {
 			return fmt.Errorf("%q", r.Reasons)

@@ -18,6 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/summary/client"
@@ -121,12 +122,12 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
 	}
-	manifest, err := f.manifest.read()
+	sim, err := f.manifest.read()
 	if err != nil {
 		return nil, nil, err
 	}
-	notes := f.override(manifest)
-	p, err := f.manifest.plan(manifest)
+	notes := f.override(sim)
+	p, err := f.manifest.plan(sim)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,7 +141,7 @@ func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
 	if err := p.Validate(); err != nil {
 		return nil, nil, err
 	}
-	return p, append(notes, plan.Warnings(manifest)...), nil
+	return p, append(notes, manifest.Warnings(sim)...), nil
 }
 
 // check rejects invalid flags and invalid combinations of flags.
@@ -185,8 +186,8 @@ func (f *simulateFlags) checkSummaryURL() error {
 }
 
 // override applies the flags to the manifest. It returns a note for each field that it replaces or that has no effect.
-func (f *simulateFlags) override(manifest *v1alpha1.ParkingSimulation) (notes []string) {
-	spec := &manifest.Spec
+func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
+	spec := &sim.Spec
 	if f.duration > 0 {
 		if before := spec.Duration; before != nil && before.Duration != f.duration {
 			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, before.Duration))
@@ -342,15 +343,15 @@ func (f *manifestFlags) read() (*v1alpha1.ParkingSimulation, error) {
 	case "":
 		return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "simulation"}}, nil
 	case "-":
-		return plan.ReadManifest(os.Stdin)
+		return manifest.Read(os.Stdin)
 	default:
-		return plan.ReadManifestFile(string(f.path))
+		return manifest.ReadFile(string(f.path))
 	}
 }
 
 // plan derives the plan from the manifest.
-func (f *manifestFlags) plan(manifest *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
-	p, err := plan.FromSimulation(manifest)
+func (f *manifestFlags) plan(sim *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
+	p, err := manifest.Plan(sim)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 
 
 func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 	t.Parallel()
-	got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "4s", "--output", "json", "--http", "127.0.0.1:0")
+	got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "4s", "--output", "json", "--http", "127.0.0.1:0")
 	checkPassed(t, got)
 }
 
@@ -65,7 +65,7 @@ func checkPassed(t *testing.T, got ended) simulate.Result {
 
 func TestSimulate_MissedObjective_Fails(t *testing.T) {
 	t.Parallel()
-	got := parking(t, "simulate", "-f", manifest(t, "{objectives: {processingP99: 1ns}}"), "--duration", "1s", "--http", "")
+	got := parking(t, "simulate", "-f", manifestFile(t, "{objectives: {processingP99: 1ns}}"), "--duration", "1s", "--http", "")
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d; stderr:\n%s", got.code, exitFailed, got.stderr)
 	}
@@ -87,7 +87,7 @@ func TestSimulate_Signal_EndsWithVerdict(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			address := closedPort(t)
-			r := start(ctx, t, "simulate", "-f", manifest(t, busy), "--output", "json", "--http", address)
+			r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--output", "json", "--http", address)
 			untilBusy(ctx, t, address)
 			if err := r.cmd.Process.Signal(signal); err != nil {
 				t.Fatal(err)
@@ -152,7 +152,7 @@ func TestSimulate_ClosedStderr_DoesNotStop(t *testing.T) {
 	}
 	_ = reader.Close()
 	defer func() { _ = writer.Close() }()
-	r := &running{cmd: command(ctx, t, "simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "")}
+	r := &running{cmd: command(ctx, t, "simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "")}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, writer
 	r.checkTempFiles(t)
 	if err := r.cmd.Start(); err != nil {
@@ -175,7 +175,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	defer cancel()
 	// With an API that accepts nothing the simulation never comes to rest.
 	address := closedPort(t)
-	r := start(ctx, t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
+	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
 		body, err := get(ctx, "http://"+address+"/metrics")
 		if err == nil && strings.Contains(body, `parking_event_errors_total{event_type="exit",stage="post"} 0`) {
@@ -195,7 +195,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 
 func TestSimulate_DrainTimeout_VerdictNamesWhatIsLeft(t *testing.T) {
 	t.Parallel()
-	got := parking(t, "simulate", "-f", manifest(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
+	got := parking(t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
 		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", overloadedAPI(t))
 	r := got.result(t)
 	reasons := strings.Join(r.Reasons, "\n")
@@ -217,7 +217,7 @@ func TestSimulate_SummariesDB_KeepsSummaries(t *testing.T) {
 	db := t.TempDir() + "/summaries.db"
 	var matched int64
 	for range 2 { // the second invocation finds the summaries of the first
-		got := parking(t, "simulate", "-f", manifest(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
+		got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
 		matched += checkPassed(t, got).Ledger.Matched
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -244,7 +244,7 @@ func TestSimulate_ManifestFromStdin(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	input, err := os.Open(manifest(t, "{exit: {matchPercent: 101}}"))
+	input, err := os.Open(manifestFile(t, "{exit: {matchPercent: 101}}"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/hack/crd"
-	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/plan/plantest"
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
 const (
@@ -117,7 +117,7 @@ func TestDefaultsAreThoseOfTheTypes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			object := parse(t, plantest.Head+spec)
+			object := parse(t, manifesttest.Head+spec)
 			if err := a.Create(t.Context(), object); err != nil {
 				t.Fatalf("refused: %v", err)
 			}
@@ -134,7 +134,7 @@ func TestDefaultsAreThoseOfTheTypes(t *testing.T) {
 			if diff := cmp.Diff(before, &atServer); diff != "" {
 				t.Errorf("the API server leaves to Default (-server +Default):\n%s", diff)
 			}
-			local, err := plan.ReadManifest(strings.NewReader(plantest.Head + spec))
+			local, err := manifest.Read(strings.NewReader(manifesttest.Head + spec))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +169,7 @@ func TestSamplesAreAdmitted(t *testing.T) {
 func TestFaultySpecsAreRefused(t *testing.T) {
 	t.Parallel()
 	a := load(t)
-	for _, faulty := range plantest.FaultyManifests() {
+	for _, faulty := range manifesttest.FaultyManifests() {
 		t.Run(faulty.Name, func(t *testing.T) {
 			t.Parallel()
 			err := a.Create(t.Context(), parse(t, faulty.Manifest()))

@@ -9,8 +9,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/plan/plantest"
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
 func TestUpdates(t *testing.T) {
@@ -47,11 +47,11 @@ func TestUpdates(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			before := parse(t, plantest.Faulty{Spec: tt.before}.Manifest())
+			before := parse(t, manifesttest.Faulty{Spec: tt.before}.Manifest())
 			if err := a.Create(t.Context(), before); err != nil {
 				t.Fatal(err)
 			}
-			err := a.Update(t.Context(), parse(t, plantest.Faulty{Spec: tt.after}.Manifest()), before)
+			err := a.Update(t.Context(), parse(t, manifesttest.Faulty{Spec: tt.after}.Manifest()), before)
 			switch {
 			case tt.want == "" && err != nil:
 				t.Errorf("is refused: %v", err)
@@ -69,11 +69,11 @@ func TestNamesAreChecked(t *testing.T) {
 		"a": true, "rush-hour-2": true, strings.Repeat("a", 40): true,
 		strings.Repeat("a", 41): false, "2nd": false, "rush.hour": false,
 	} {
-		manifest := strings.Replace(plantest.Head, "rush-hour", name, 1)
-		if err := a.Create(t.Context(), parse(t, manifest)); (err == nil) != valid {
+		text := strings.Replace(manifesttest.Head, "rush-hour", name, 1)
+		if err := a.Create(t.Context(), parse(t, text)); (err == nil) != valid {
 			t.Errorf("the name %s is admitted with %v, want valid: %t", name, err, valid)
 		}
-		if _, err := plan.ReadManifest(strings.NewReader(manifest)); (err == nil) != valid {
+		if _, err := manifest.Read(strings.NewReader(text)); (err == nil) != valid {
 			t.Errorf("the name %s is read with %v, want valid: %t", name, err, valid)
 		}
 	}
@@ -132,15 +132,15 @@ func TestAdmissionAndPlanAgree(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	rapid.Check(t, func(t *rapid.T) {
-		manifest := plantest.Faulty{Spec: anySpec().Draw(t, "spec")}.Manifest()
-		object, err := parseManifest(manifest)
+		text := manifesttest.Faulty{Spec: anySpec().Draw(t, "spec")}.Manifest()
+		object, err := parseManifest(text)
 		if err != nil {
-			t.Fatalf("%s: %v", manifest, err)
+			t.Fatalf("%s: %v", text, err)
 		}
 		admitted := a.Create(t.Context(), object)
-		_, read := plan.ReadManifest(strings.NewReader(manifest))
+		_, read := manifest.Read(strings.NewReader(text))
 		if (admitted == nil) != (read == nil) {
-			t.Fatalf("%s\nadmission: %v\nplan: %v", manifest, admitted, read)
+			t.Fatalf("%s\nadmission: %v\nplan: %v", text, admitted, read)
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
-	"github.com/parking-operator/parking-operator/internal/generator/sequence"
+	"github.com/parking-operator/parking-operator/internal/sequence"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
-	"github.com/parking-operator/parking-operator/internal/generator/sequence"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
 // draft is what is to be published at a position.

@@ -1,9 +1,10 @@
-// Package plan derives from the spec of a ParkingSimulation what the processes of one simulation need
-// to know at run time. A plan is a pure function of the spec: the operator writes it to a file that the
-// processes mount, and they follow its edits while they run.
+// Package plan holds what the processes of one simulation need to know at run time. The operator writes a plan to
+// a file that the processes mount; they apply edits of the file while they run. Package manifest derives a plan
+// from a ParkingSimulation.
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
@@ -67,6 +68,28 @@ type Schedule struct {
 	Stages []Stage `json:"stages,omitempty"`
 	// Replicas is the number of processes that share the schedule.
 	Replicas int `json:"replicas"`
+}
+
+// Publishes reports whether the schedule publishes an event at any time.
+func (s Schedule) Publishes() bool {
+	return s.Rate > 0 || slices.ContainsFunc(s.Stages, func(stage Stage) bool { return stage.Rate > 0 })
+}
+
+// FinalRate is the rate after the last stage.
+func (s Schedule) FinalRate() int64 {
+	if n := len(s.Stages); n > 0 {
+		return s.Stages[n-1].Rate
+	}
+	return s.Rate
+}
+
+// Length is how long the stages take.
+func (s Schedule) Length() time.Duration {
+	var sum time.Duration
+	for _, stage := range s.Stages {
+		sum += stage.Duration.D()
+	}
+	return sum
 }
 
 // Stage is a ramp to Rate events per second that takes Duration.

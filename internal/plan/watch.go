@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/document"
 )
 
 // pollInterval is how often a plan file is looked at. Reading a small file costs microseconds, works on
@@ -51,7 +53,7 @@ type watcher struct {
 }
 
 func (w *watcher) poll() {
-	text, err := readFile(w.path)
+	text, err := document.ReadFile(w.path)
 	if err != nil {
 		w.complain(err)
 		return

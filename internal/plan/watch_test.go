@@ -131,7 +131,7 @@ func TestWatchKeepsThePlanAtAFaultyEdit(t *testing.T) {
 	w := watch(t, path, full())
 
 	overwrite(t, path, edited(t, -1, "entry", "rate"))
-	w.waitLogged(t, "entry.rate: Invalid value: -1: must be from 0 to 1000000 events a second")
+	w.waitLogged(t, "entry.rate: Invalid value: -1: must be from 0 to 1000000 events per second")
 	overwrite(t, path, "{")
 	w.waitLogged(t, "not valid JSON")
 	overwrite(t, path, edited(t, 3, "partitions"))

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -118,7 +119,7 @@ func TestEveryValidSpecBuildsObjectsThatCouldBeApplied(t *testing.T) {
 			},
 			Spec: drawSpec(r),
 		}
-		if faults := plan.Validate(sim); len(faults) > 0 {
+		if faults := manifest.Validate(sim); len(faults) > 0 {
 			r.Fatalf("the spec is not valid: %v", faults)
 		}
 		in := base

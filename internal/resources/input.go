@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
@@ -102,7 +103,7 @@ func newBuilder(in Input) (*builder, error) {
 	}
 	sim := in.Simulation.DeepCopy()
 	sim.Default()
-	p, err := plan.FromSimulation(sim) // validates the spec
+	p, err := manifest.Plan(sim) // validates the spec
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/summary"
@@ -50,7 +51,7 @@ func (n names) Unregister(prometheus.Collector) bool { return false }
 // dataPlaneMetrics are those that the commands register; nothing is connected.
 func dataPlaneMetrics(t *testing.T) names {
 	t.Helper()
-	p, err := plan.FromSimulation(input(t, "sim", "").Simulation)
+	p, err := manifest.Plan(input(t, "sim", "").Simulation)
 	if err != nil {
 		t.Fatal(err)
 	}

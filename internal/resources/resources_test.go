@@ -138,7 +138,7 @@ func TestObjectsAreThoseOfTheirGoldenFiles(t *testing.T) {
 			objects := build(t, in)
 			golden := map[string][]byte{"order.txt": []byte(strings.Join(keys(t, objects), "\n") + "\n")}
 			for _, object := range objects {
-				golden[goldenName(t, object)] = manifest(t, object)
+				golden[goldenName(t, object)] = yamlOf(t, object)
 			}
 			if *update {
 				writeGolden(t, folder, golden)
@@ -154,8 +154,8 @@ func goldenName(t *testing.T, object client.Object) string {
 	return strings.ToLower(kind(t, object)) + "-" + suffix + ".yaml"
 }
 
-// manifest is the object as kubectl would show it, without status.
-func manifest(t rapid.TB, object client.Object) []byte {
+// yamlOf returns the object as kubectl would show it, without status.
+func yamlOf(t rapid.TB, object client.Object) []byte {
 	t.Helper()
 	text, err := yaml.Marshal(asMap(t, object))
 	if err != nil {
@@ -235,7 +235,7 @@ func TestNothingButSecretsHoldsAPassword(t *testing.T) {
 			if _, ok := object.(*corev1.Secret); ok {
 				continue
 			}
-			text := manifest(t, object)
+			text := yamlOf(t, object)
 			for _, password := range []string{brokerPassword, erlangCookie, redisPassword} {
 				if bytes.Contains(text, []byte(password)) {
 					t.Errorf("%s: %T %s holds a password", name, object, object.GetName())

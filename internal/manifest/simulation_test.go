@@ -1,4 +1,4 @@
-package plan_test
+package manifest_test
 
 import (
 	"strings"
@@ -9,12 +9,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 func read(t *testing.T, text string) *v1alpha1.ParkingSimulation {
 	t.Helper()
-	sim, err := plan.ReadManifest(strings.NewReader(text))
+	sim, err := manifest.Read(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +24,7 @@ func read(t *testing.T, text string) *v1alpha1.ParkingSimulation {
 
 func fromSimulation(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	t.Helper()
-	p, err := plan.FromSimulation(sim)
+	p, err := manifest.Plan(sim)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,9 +109,9 @@ func TestFromSimulationRefusesWhatIsInvalid(t *testing.T) {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Spec.Entry.Rate = &rate
 	sim.Spec.Exit.Stages = make([]v1alpha1.Stage, 1)
-	p, err := plan.FromSimulation(sim)
+	p, err := manifest.Plan(sim)
 	want := "metadata.name: Required value: give the simulation a name; " +
-		"spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events a second; " +
+		"spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events per second; " +
 		`spec.exit.stages[0].duration: Required value: say how long the ramp takes, such as "5m"; for a jump take "1ms"; ` +
 		"spec.exit.stages[0].rate: Required value: say how many events a second are reached at the end of the stage"
 	if p != nil || err == nil || err.Error() != want {
@@ -142,13 +143,13 @@ func TestWarnings(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := plan.Warnings(read(t, head+"spec: {"+tt.spec+"}\n"))
+			got := manifest.Warnings(read(t, head+"spec: {"+tt.spec+"}\n"))
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
 	}
-	if got := plan.Warnings(&v1alpha1.ParkingSimulation{}); got != nil {
+	if got := manifest.Warnings(&v1alpha1.ParkingSimulation{}); got != nil {
 		t.Errorf("an invalid simulation has the warnings %q, want none beside its errors", got)
 	}
 }

@@ -1,11 +1,11 @@
-package plan_test
+package manifest_test
 
 import (
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
 func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
@@ -22,14 +22,14 @@ func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
 	for _, name := range samples {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sim, err := plan.ReadManifestFile(filepath.Join(folder, name+".yaml"))
+			sim, err := manifest.ReadFile(filepath.Join(folder, name+".yaml"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if sim.Name != name {
 				t.Errorf("the simulation is named %s, want what its file is named", sim.Name)
 			}
-			if warnings := plan.Warnings(sim); len(warnings) > 0 {
+			if warnings := manifest.Warnings(sim); len(warnings) > 0 {
 				t.Errorf("warnings: %q", warnings)
 			}
 			fromSimulation(t, sim)
@@ -39,7 +39,7 @@ func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
 
 func TestDemoShowsSomethingSoon(t *testing.T) {
 	t.Parallel()
-	sim, err := plan.ReadManifestFile(filepath.Join("..", "..", "config", "samples", "demo.yaml"))
+	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "demo.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

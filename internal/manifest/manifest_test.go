@@ -1,4 +1,4 @@
-package plan_test
+package manifest_test
 
 import (
 	"strings"
@@ -6,11 +6,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/plan/plantest"
 )
 
-const head = plantest.Head
+const head = manifesttest.Head
 
 func TestReadManifestAccepts(t *testing.T) {
 	t.Parallel()
@@ -35,7 +36,7 @@ func TestReadManifestAccepts(t *testing.T) {
 	for name, text := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sim, err := plan.ReadManifest(strings.NewReader(text))
+			sim, err := manifest.Read(strings.NewReader(text))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,13 +54,13 @@ func TestReadManifestRefuses(t *testing.T) {
 		"an empty file":            {"", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
 		"nothing but comments":     {"# nothing\n---\n# here\n", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
 		"two simulations":          {head + "---\n" + head, `there is more than one document: leave one ParkingSimulation in the file`},
-		"more than 1 MiB":          {head + strings.Repeat("#", 1<<20), `the manifest is larger than the 1 MiB that it may have`},
+		"more than 1 MiB":          {head + strings.Repeat("#", 1<<20), `the manifest is larger than 1 MiB`},
 		"a list":                   {"- a\n- b\n", `["a","b"] is not an object with fields`},
 		"a word":                   {"parking\n", `parking is not an object with fields`},
 		"malformed YAML":           {head + "spec: {entry: \n", `not valid YAML: line 4: did not find expected node content`},
 		"a tab for indentation":    {head + "spec:\n\tseed: 1\n", `not valid YAML: line 5: found character that cannot start any token`},
 		"a key twice":              {head + "spec:\n  seed: 1\n  seed: 2\n", `not valid YAML: line 6: key "seed" already set in map`},
-		"a key twice in JSON":      {`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"a"},"spec":{"seed":1,"seed":2}}`, `duplicate field "spec.seed": give each field once`},
+		"a key twice in JSON":      {`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"a"},"spec":{"seed":1,"seed":2}}`, `spec.seed: Forbidden: duplicate field: give each field once`},
 		"aliases without end":      {head + "spec: {a: &a [x,x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e], g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]}\n", `not valid YAML: document contains excessive aliasing`},
 		"an unknown alias":         {head + "spec: *nobody\n", `not valid YAML: unknown anchor 'nobody' referenced`},
 		"invalid UTF-8":            {head + "spec: {deletionPolicy: \"\xff\"}\n", `not valid YAML: invalid leading UTF-8 octet`},
@@ -78,7 +79,7 @@ func TestReadManifestRefuses(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sim, err := plan.ReadManifest(strings.NewReader(tt.text))
+			sim, err := manifest.Read(strings.NewReader(tt.text))
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("error is\n%v, want\n%s", err, tt.want)
 			}
@@ -91,10 +92,10 @@ func TestReadManifestRefuses(t *testing.T) {
 
 func TestReadManifestRefusesFaultySpecs(t *testing.T) {
 	t.Parallel()
-	for _, faulty := range plantest.FaultyManifests() {
+	for _, faulty := range manifesttest.FaultyManifests() {
 		t.Run(faulty.Name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := plan.ReadManifest(strings.NewReader(faulty.Manifest())); err == nil || err.Error() != faulty.Error {
+			if _, err := manifest.Read(strings.NewReader(faulty.Manifest())); err == nil || err.Error() != faulty.Error {
 				t.Errorf("error is\n%v, want\n%s", err, faulty.Error)
 			}
 		})
@@ -107,7 +108,7 @@ func TestReadManifestFileNamesTheFile(t *testing.T) {
 		"testdata/missing.yaml": "read manifest: open testdata/missing.yaml: no such file or directory",
 		"manifest_test.go":      "manifest manifest_test.go: not valid YAML: ",
 	} {
-		if _, err := plan.ReadManifestFile(path); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := manifest.ReadFile(path); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error is %v, want %s", err, want)
 		}
 	}
@@ -126,14 +127,14 @@ func FuzzReadManifest(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		sim, err := plan.ReadManifest(strings.NewReader(string(text)))
+		sim, err := manifest.Read(strings.NewReader(string(text)))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") || err.Error() == "" {
 				t.Fatalf("error %q is not one line", err)
 			}
 			return
 		}
-		p, err := plan.FromSimulation(sim)
+		p, err := manifest.Plan(sim)
 		if err != nil {
 			t.Fatalf("a manifest that was read makes no plan: %v", err)
 		}
@@ -148,6 +149,6 @@ func FuzzReadManifest(f *testing.F) {
 		if diff := cmp.Diff(p, q); diff != "" {
 			t.Fatalf("its plan read back (-before +after):\n%s", diff)
 		}
-		plan.Warnings(sim)
+		manifest.Warnings(sim)
 	})
 }

@@ -1,5 +1,5 @@
-// Package plantest holds manifests for the tests of whatever accepts manifests.
-package plantest
+// Package manifesttest holds manifests for the tests of whatever accepts manifests.
+package manifesttest
 
 import "strings"
 
@@ -46,7 +46,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a field unlike any other",
 			Spec:      "velocity: 1",
-			Error:     `spec.velocity: Forbidden: unknown field: remove it; what can be here is deletionPolicy, duration, entry, exit, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
+			Error:     `spec.velocity: Forbidden: unknown field: remove it; known fields are deletionPolicy, duration, entry, exit, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
 			Admission: `unknown field "spec.velocity"`,
 		},
 		{
@@ -123,7 +123,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a container with another field",
 			Spec:  "processor: {template: {spec: {containers: [{name: parking, imagePolicy: Always}]}}}",
-			Error: `spec.processor.template.spec.containers[0].imagePolicy: Forbidden: unknown field: remove it, or look up with "kubectl explain" what there is`,
+			Error: `spec.processor.template.spec.containers[0].imagePolicy: Forbidden: unknown field: remove it; "kubectl explain" lists the known fields`,
 		},
 		{
 			Name:  "a template of the wrong type",
@@ -141,13 +141,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a negative rate",
 			Spec:      "entry: {rate: -1}",
-			Error:     `spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events a second`,
+			Error:     `spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events per second`,
 			Admission: `spec.entry.rate in body should be greater than or equal to 0`,
 		},
 		{
 			Name:      "a rate beyond all",
 			Spec:      "exit: {rate: 1000001}",
-			Error:     `spec.exit.rate: Invalid value: 1000001: must be from 0 to 1000000 events a second`,
+			Error:     `spec.exit.rate: Invalid value: 1000001: must be from 0 to 1000000 events per second`,
 			Admission: `spec.exit.rate in body should be less than or equal to 1000000`,
 		},
 		{
@@ -219,13 +219,13 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "no maxStay",
 			Spec:      "exit: {minStay: 0s}, plates: {maxStay: 0s}",
-			Error:     `spec.plates.maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; spec.exit.minStay: Invalid value: "0s": must be less than plates.maxStay, which is 0s, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Error:     `spec.plates.maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"; spec.exit.minStay: Invalid value: "0s": must be less than plates.maxStay, which is 0s, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 			Admission: `must be a duration above 0s and up to 8760h, such as "10m" or "1h"`,
 		},
 		{
 			Name:      "minStay as long as maxStay",
 			Spec:      "exit: {minStay: 60m}",
-			Error:     `spec.exit.minStay: Invalid value: "1h0m0s": must be less than plates.maxStay, which is 1h0m0s, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Error:     `spec.exit.minStay: Invalid value: "1h0m0s": must be less than plates.maxStay, which is 1h0m0s, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 			Admission: `exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 		},
 		{
@@ -279,7 +279,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a stage with a negative rate",
 			Spec:      "exit: {stages: [{duration: 1s, rate: -1}]}",
-			Error:     `spec.exit.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events a second`,
+			Error:     `spec.exit.stages[0].rate: Invalid value: -1: must be from 0 to 1000000 events per second`,
 			Admission: `spec.exit.stages[0].rate in body should be greater than or equal to 0`,
 		},
 		{

@@ -1,4 +1,7 @@
-package plan
+// Package manifest turns the manifest of a ParkingSimulation into a plan: it reads the manifest strictly, fills in
+// defaults, validates it, derives the plan and warns of what is valid but probably not intended. It looks at
+// nothing but the manifest.
+package manifest
 
 import (
 	"bufio"
@@ -7,69 +10,85 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// ReadManifest reads one ParkingSimulation, as YAML or JSON of at most 1 MiB, fills in its defaults and
+var (
+	// format says how manifests are checked, patchFormat how pod templates are.
+	format      = document.Format{Expected: expected}
+	patchFormat = document.Format{Expected: expected, Directives: true}
+
+	expected = map[reflect.Type]string{
+		reflect.TypeFor[metav1.Duration]():   `must be a duration such as "30s" or "1h30m"`,
+		reflect.TypeFor[resource.Quantity](): `must be a quantity such as "2Gi" or "500m"`,
+		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
+	}
+)
+
+// Read reads one ParkingSimulation, as YAML or JSON of at most 1 MiB, fills in its defaults and
 // checks it as the API server would on creation. The error is one line that names the field at fault, its
 // value, and what is expected.
-func ReadManifest(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
-	text, err := readAll(r, "the manifest")
+func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
+	text, err := document.ReadAll(r, "the manifest")
 	if err != nil {
 		return nil, err
 	}
-	document, err := onlyDocument(text)
+	text, err = toJSON(text)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKind(document); err != nil {
+	if err := checkKind(text); err != nil {
 		return nil, err
 	}
 	sim := new(v1alpha1.ParkingSimulation)
-	if err := decodeStrict(document, sim); err != nil {
+	if err := format.Decode(text, sim); err != nil {
 		return nil, err
 	}
-	sim.Default()
-	if err := oneLine(Validate(sim)); err != nil {
+	resolved, faults := Resolve(sim)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	return sim, nil
+	return resolved.Simulation, nil
 }
 
-// ReadManifestFile reads a manifest file as ReadManifest does, and names it in its error.
-func ReadManifestFile(path string) (*v1alpha1.ParkingSimulation, error) {
-	text, err := readFile(path)
+// ReadFile reads a manifest file as Read does, and names it in its error.
+func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
+	text, err := document.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
-	sim, err := ReadManifest(bytes.NewReader(text))
+	sim, err := Read(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", path, err)
 	}
 	return sim, nil
 }
 
-// onlyDocument returns, as JSON, the one document that has something in it.
-func onlyDocument(text []byte) ([]byte, error) {
+// toJSON returns the only document that is not empty, as JSON.
+func toJSON(text []byte) ([]byte, error) {
 	if json.Valid(text) { // YAML does not allow the tabs that JSON does
 		return text, nil
 	}
 	var found []byte
 	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
 	for {
-		document, err := documents.Read()
+		text, err := documents.Read()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the manifest's documents: %w", err)
 		}
-		converted, err := yaml.YAMLToJSONStrict(document)
+		converted, err := yaml.YAMLToJSONStrict(text)
 		if err != nil {
 			return nil, yamlError(err)
 		}
@@ -96,13 +115,13 @@ func yamlError(err error) error {
 }
 
 // checkKind refuses what is not a ParkingSimulation before its fields are looked at.
-func checkKind(document []byte) error {
+func checkKind(text []byte) error {
 	var got struct {
 		APIVersion json.RawMessage `json:"apiVersion"`
 		Kind       json.RawMessage `json:"kind"`
 	}
-	if err := json.Unmarshal(document, &got); err != nil {
-		return fmt.Errorf("%s is not an object with fields", shown(document))
+	if err := json.Unmarshal(text, &got); err != nil {
+		return fmt.Errorf("%s is not an object with fields", document.Excerpt(text))
 	}
 	for _, check := range []struct {
 		field string
@@ -112,7 +131,7 @@ func checkKind(document []byte) error {
 		{"apiVersion", got.APIVersion, v1alpha1.GroupVersion.String()},
 		{"kind", got.Kind, v1alpha1.Kind},
 	} {
-		switch got := shown(check.got); got {
+		switch got := document.Excerpt(check.got); got {
 		case check.want:
 		case "":
 			return fmt.Errorf("%s: Required value: must be %s", check.field, check.want)

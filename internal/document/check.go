@@ -1,0 +1,184 @@
+package document
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/field"
+)
+
+// Check returns what of a valid JSON value cannot be decoded as type t, by its path.
+func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if string(bytes.TrimSpace(value)) == "null" {
+		return nil
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return checkLeaf(path, value, t, f.Expected[t])
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return f.checkObject(path, value, t)
+	case reflect.Map:
+		return f.checkMap(path, value, t)
+	case reflect.Slice:
+		return f.checkList(path, value, t)
+	case reflect.String:
+		return checkLeaf(path, value, t, "must be a string: put it in quotes")
+	case reflect.Bool:
+		return checkLeaf(path, value, t, "must be true or false")
+	default:
+		return checkLeaf(path, value, t, fmt.Sprintf("must be a whole number of at most %d bits", t.Bits()))
+	}
+}
+
+// checkLeaf decodes a value as a whole. If expected is empty, an error has the text of the decoder's error.
+func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
+	err := json.Unmarshal(value, reflect.New(t).Interface())
+	switch {
+	case err == nil:
+		return nil
+	case expected == "":
+		expected = err.Error()
+	}
+	return field.ErrorList{field.Invalid(path, Excerpt(value), expected)}
+}
+
+func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
+	members, list := membersOf(path, value)
+	fields := fieldTypes(t)
+	for _, name := range sortedKeys(members) {
+		switch fieldType, known := fields[name]; {
+		case known:
+			list = append(list, f.Check(path.Child(name), members[name], fieldType)...)
+		case f.Directives && strings.HasPrefix(name, "$"):
+		default:
+			list = append(list, field.Forbidden(path.Child(name), unknownField(name, fields)))
+		}
+	}
+	return list
+}
+
+func (f Format) checkMap(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
+	members, list := membersOf(path, value)
+	for _, key := range sortedKeys(members) {
+		list = append(list, f.Check(path.Key(key), members[key], t.Elem())...)
+	}
+	return list
+}
+
+func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
+	var elements []json.RawMessage
+	if t.Elem().Kind() == reflect.Uint8 || json.Unmarshal(value, &elements) != nil {
+		return checkLeaf(path, value, t, "must be a list")
+	}
+	var list field.ErrorList
+	for i, element := range elements {
+		list = append(list, f.Check(path.Index(i), element, t.Elem())...)
+	}
+	return list
+}
+
+// membersOf returns the members of an object. It reports names that occur twice, and a value that is not an
+// object.
+func membersOf(path field.Path, value json.RawMessage) (map[string]json.RawMessage, field.ErrorList) {
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return nil, field.ErrorList{field.Invalid(path, Excerpt(value), "must be an object")}
+	}
+	members := map[string]json.RawMessage{}
+	var list field.ErrorList
+	for decoder.More() {
+		name, err := decoder.Token()
+		var member json.RawMessage
+		if err == nil {
+			err = decoder.Decode(&member)
+		}
+		if err != nil { // not with valid JSON
+			return nil, append(list, field.Invalid(path, Excerpt(value), err.Error()))
+		}
+		key, _ := name.(string)
+		if _, twice := members[key]; twice {
+			list = append(list, field.Forbidden(path.Child(key), "duplicate field: give each field once"))
+		}
+		members[key] = member
+	}
+	return members, list
+}
+
+// fieldTypes returns the types of a struct's fields by their names in JSON.
+func fieldTypes(t reflect.Type) map[string]reflect.Type {
+	types := make(map[string]reflect.Type)
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case name == "-" || (!f.IsExported() && !f.Anonymous):
+		case name == "" && f.Anonymous:
+			maps.Copy(types, fieldTypes(f.Type))
+		case name == "":
+			types[f.Name] = f.Type
+		default:
+			types[name] = f.Type
+		}
+	}
+	return types
+}
+
+// maxListed is up to how many known fields an error lists.
+const maxListed = 20
+
+// unknownField says what to do about an unknown field. Only a pod template has too many fields to list.
+func unknownField(name string, known map[string]reflect.Type) string {
+	names := sortedKeys(known)
+	if near := closest(name, names); near != "" {
+		return fmt.Sprintf("unknown field: did you mean %q?", near)
+	}
+	if len(names) <= maxListed {
+		return "unknown field: remove it; known fields are " + strings.Join(names, ", ")
+	}
+	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
+}
+
+// closest returns the name that is at most two edits, and half of its length, away, or "".
+func closest(name string, names []string) string {
+	best, bestDistance := "", 3
+	for _, candidate := range names {
+		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < bestDistance && 2*d <= len(candidate) {
+			best, bestDistance = candidate, d
+		}
+	}
+	return best
+}
+
+// distance returns the Levenshtein distance of two names, or 3 if their lengths differ by more than 2.
+func distance(a, b string) int {
+	if diff := len(a) - len(b); diff > 2 || diff < -2 {
+		return 3
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitution := diagonal
+			if a[i] != b[j] {
+				substitution++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

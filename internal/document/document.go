@@ -1,0 +1,93 @@
+// Package document reads small JSON documents strictly: unknown and duplicate fields are errors, and every error
+// names the field at fault. It is used for plan files and for manifests.
+package document
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+)
+
+// MaxBytes bounds the documents that are read.
+const MaxBytes = 1 << 20
+
+// ReadFile reads a file of at most MaxBytes.
+func ReadFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // nothing was written
+	return ReadAll(file, strconv.Quote(path))
+}
+
+// ReadAll reads at most MaxBytes. Errors begin with name, which says what is read.
+func ReadAll(r io.Reader, name string) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
+	if err != nil {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failed.Err // the path is in name
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(text) > MaxBytes {
+		return nil, fmt.Errorf("%s is larger than 1 MiB", name)
+	}
+	return text, nil
+}
+
+// Format says how documents of one kind are checked.
+type Format struct {
+	// Expected says, for a type with an UnmarshalJSON method, what a value must be. Without an entry an error
+	// has the text of the type's own error.
+	Expected map[reflect.Type]string
+	// Directives allows unknown fields whose names begin with "$": the directives of a strategic merge patch.
+	Directives bool
+}
+
+// Decode decodes one JSON object into the struct that into points to. Field names are case-sensitive. The error
+// is one line that names every field at fault, its value and what is expected.
+func (f Format) Decode(text []byte, into any) error {
+	if err := checkSyntax(text); err != nil {
+		return err
+	}
+	if bytes.TrimSpace(text)[0] != '{' {
+		return fmt.Errorf("%s is not an object with fields", Excerpt(text))
+	}
+	if err := f.Check("", text, reflect.TypeOf(into)).Err(); err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+func checkSyntax(text []byte) error {
+	err := json.Unmarshal(text, new(json.RawMessage))
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		line := 1 + bytes.Count(text[:min(int(syntax.Offset), len(text))], []byte("\n"))
+		return fmt.Errorf("line %d: not valid JSON: %w", line, err)
+	}
+	return err
+}
+
+// Excerpt returns the start of a JSON value on one line, for errors. A string is without its quotes.
+func Excerpt(value []byte) string {
+	const limit = 64
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		text = string(value)
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > limit {
+		return strings.ToValidUTF8(excerpt.Of(text, limit), "") + "…"
+	}
+	return text
+}

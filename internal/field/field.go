@@ -1,0 +1,122 @@
+// Package field describes what is wrong with a field of a document, in the words of the Kubernetes API server.
+// It is small so that the data plane can validate a plan without importing Kubernetes.
+package field
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+)
+
+// Path is the path of a field, such as spec.entry.stages[0].rate. The empty path is the document itself.
+type Path string
+
+// Child returns the path of a field below p.
+func (p Path) Child(names ...string) Path {
+	for _, name := range names {
+		if p != "" {
+			p += "."
+		}
+		p += Path(name)
+	}
+	return p
+}
+
+// Index returns the path of an element of the list at p.
+func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
+
+// Key returns the path of the value that the map at p holds for a key.
+func (p Path) Key(key string) Path { return p + Path("["+key+"]") }
+
+// Error says what is wrong with one field.
+type Error struct {
+	Path Path
+	// Problem is one line: the kind of error, the value unless it is secret or long, and what is expected.
+	Problem string
+}
+
+// Error returns the path and the problem.
+func (e Error) Error() string {
+	if e.Path == "" {
+		return e.Problem
+	}
+	return string(e.Path) + ": " + e.Problem
+}
+
+// Invalid reports a value that is not as detail expects. The message quotes the value.
+func Invalid(path Path, value any, detail string) Error {
+	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(value), detail)}
+}
+
+// InvalidSecret reports a value that is not as detail expects. The message does not quote the value, because it
+// may hold a password.
+func InvalidSecret(path Path, detail string) Error {
+	return Error{path, "Invalid value: " + detail}
+}
+
+// Required reports that a field has no value.
+func Required(path Path, detail string) Error {
+	return Error{path, "Required value: " + detail}
+}
+
+// Forbidden reports a field that must not be set.
+func Forbidden(path Path, detail string) Error {
+	return Error{path, "Forbidden: " + detail}
+}
+
+// NotSupported reports a value that is not one of those allowed.
+func NotSupported(path Path, value string, allowed []string) Error {
+	quoted := make([]string, len(allowed))
+	for i, a := range allowed {
+		quoted[i] = strconv.Quote(a)
+	}
+	return Error{path, fmt.Sprintf("Unsupported value: %s: supported values: %s", show(value), strings.Join(quoted, ", "))}
+}
+
+// TooLong reports a text of more than limit bytes. The message does not quote the text.
+func TooLong(path Path, limit int) Error {
+	return Error{path, fmt.Sprintf("Too long: may not be more than %d bytes", limit)}
+}
+
+// TooMany reports a list or map of more than limit items.
+func TooMany(path Path, n, limit int) Error {
+	return Error{path, fmt.Sprintf("Too many: %d: must have at most %d items", n, limit)}
+}
+
+// maxShown is up to how many bytes of a value a message quotes.
+const maxShown = 64
+
+// show returns a value on one line, with strings in quotes.
+func show(value any) string {
+	text, isText := value.(string)
+	if !isText {
+		return fmt.Sprint(value)
+	}
+	if len(text) > maxShown {
+		text = strings.ToValidUTF8(excerpt.Of(text, maxShown), "") + "…"
+	}
+	return strconv.Quote(text)
+}
+
+// ErrorList is what is wrong with a document. The empty list means that it is valid.
+type ErrorList []Error
+
+// Err returns the list as one error of one line, or nil if the list is empty.
+func (l ErrorList) Err() error {
+	if len(l) == 0 {
+		return nil
+	}
+	return errors.New(l.String())
+}
+
+// String returns the errors on one line, separated by semicolons.
+func (l ErrorList) String() string {
+	lines := make([]string, len(l))
+	for i, e := range l {
+		lines[i] = strings.ReplaceAll(e.Error(), "\n", " ")
+	}
+	return strings.Join(lines, "; ")
+}

@@ -1,0 +1,147 @@
+package manifest
+
+import (
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/field"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Resolved is a valid simulation and everything that follows from its manifest.
+type Resolved struct {
+	// Simulation is a copy of the simulation with its defaults.
+	Simulation *v1alpha1.ParkingSimulation
+	// Plan is derived from the spec and status.startTime. Where the servers are depends on who runs the plan: of
+	// RabbitMQ, Redis and SummaryAPI, only the URL of an external summary API is set.
+	Plan *plan.Plan
+	// Warnings say, one sentence each, what the simulation will probably not do as its author expects.
+	Warnings []string
+}
+
+// Resolve fills in the defaults of a simulation, validates it and derives everything that follows from it. It does
+// not change the simulation. If the simulation is not valid, it returns what is wrong and no Resolved.
+//
+// Callers resolve a simulation once and pass the result on.
+func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) {
+	sim = sim.DeepCopy()
+	sim.Default()
+	if errs := validate(sim); len(errs) > 0 {
+		return nil, errs
+	}
+	p := planOf(sim)
+	return &Resolved{Simulation: sim, Plan: p, Warnings: warnings(sim, p)}, nil
+}
+
+// Plan returns the plan of a simulation, as Resolve does. The error is one line.
+func Plan(sim *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
+	resolved, errs := Resolve(sim)
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	return resolved.Plan, nil
+}
+
+// Validate returns what is wrong with a simulation, as Resolve does.
+func Validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
+	_, errs := Resolve(sim)
+	return errs
+}
+
+// Warnings returns the warnings of a simulation, as Resolve does, and none if the simulation is not valid.
+func Warnings(sim *v1alpha1.ParkingSimulation) []string {
+	resolved, errs := Resolve(sim)
+	if len(errs) > 0 {
+		return nil
+	}
+	return resolved.Warnings
+}
+
+func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
+	spec := &sim.Spec
+	p := &plan.Plan{
+		Simulation: ID(sim),
+		Seed:       uint64(*spec.Seed),
+		Duration:   durationOf(spec.Duration),
+		Suspended:  spec.Suspend,
+		Partitions: int(*spec.RabbitMQ.Partitions),
+		QueueType:  plan.QueueType(strings.ToLower(string(spec.RabbitMQ.QueueType))),
+		Entry:      plan.Entry{Schedule: scheduleOf(*spec.Entry.Rate, &spec.Entry.GeneratorSpec)},
+		Exit: plan.Exit{
+			Schedule:     scheduleOf(*spec.Exit.Rate, &spec.Exit.GeneratorSpec),
+			MatchPercent: int(*spec.Exit.MatchPercent),
+			MinStay:      durationOf(spec.Exit.MinStay),
+		},
+		MaxStay:   durationOf(spec.Plates.MaxStay),
+		Processor: plan.Processor{Concurrency: int(*spec.Processor.Concurrency)},
+		Objectives: plan.Objectives{
+			ProcessingP99: durationOf(spec.Objectives.ProcessingP99),
+			EndToEndP99:   durationOf(spec.Objectives.EndToEndP99),
+			MaxLost:       *spec.Objectives.MaxLost,
+			MaxUnexpected: *spec.Objectives.MaxUnexpected,
+		},
+		SummaryAPI: plan.SummaryAPI{URL: spec.SummaryAPI.URL, External: spec.SummaryAPI.URL != ""},
+	}
+	if start := sim.Status.StartTime; start != nil {
+		p.StartTime = start.UTC()
+	}
+	return p
+}
+
+// ID returns what identifies a simulation on shared servers: <namespace>.<name>. Neither part
+// has a dot in it. Without a namespace the simulation is in "default".
+func ID(sim *v1alpha1.ParkingSimulation) string {
+	namespace := sim.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	return namespace + "." + sim.Name
+}
+
+func scheduleOf(rate int32, g *v1alpha1.GeneratorSpec) plan.Schedule {
+	s := plan.Schedule{Rate: int64(rate), Arrivals: plan.Arrivals(g.Arrivals), Replicas: int(*g.Replicas)}
+	for _, stage := range g.Stages {
+		s.Stages = append(s.Stages, plan.Stage{Duration: durationOf(stage.Duration), Rate: int64(*stage.Rate)})
+	}
+	return s
+}
+
+// durationOf returns 0 for a duration that is not set.
+func durationOf(d *metav1.Duration) plan.Duration {
+	if d == nil {
+		return 0
+	}
+	return plan.Duration(d.Duration)
+}
+
+func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) (warnings []string) {
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+
+	const longStages = "%s.stages take %s, but the simulation ends after %s: the rest will not take place"
+	entries, exits := p.Entry.FinalRate(), p.Exit.FinalRate()
+	if percent := int64(p.Exit.MatchPercent); exits*percent > entries*100 {
+		warn("%d %% of %d exits a second leave with a plate that entered, but only %d a second enter: the shortfall will be "+
+			"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
+	}
+	if !p.Entry.Publishes() && !p.Exit.Publishes() {
+		warn("entry.rate and exit.rate are 0: nothing will be published")
+	}
+	if p.Duration > 0 {
+		if p.Exit.Publishes() && p.Exit.MinStay >= p.Duration {
+			warn("exits begin exit.minStay, %s, after the entries, but the simulation ends after %s: no exit will be published", p.Exit.MinStay, p.Duration)
+		}
+		if length := p.Entry.Length(); length > p.Duration.D() {
+			warn(longStages, "entry", length, p.Duration)
+		}
+		if length := p.Exit.Length(); length > p.Duration.D() {
+			warn(longStages, "exit", length, p.Duration)
+		}
+	}
+	if *sim.Spec.Processor.Replicas == 0 {
+		warn("processor.replicas is 0: events will stay in their queues")
+	}
+	return warnings
+}

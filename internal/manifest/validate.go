@@ -1,0 +1,333 @@
+package manifest
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/document"
+	"github.com/parking-operator/parking-operator/internal/field"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// validate checks everything that can be known of a simulation, with its defaults, from the manifest alone: what
+// the API server checks except for changes, and what the API server does not check, such as the fields of a pod
+// template.
+func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
+	var c checks
+	c.metadata("metadata", &sim.ObjectMeta)
+	c.spec("spec", &sim.Spec)
+	return c.Errors
+}
+
+// checks adds the checks of a manifest's objects to those that it has in common with a plan.
+type checks struct{ plan.Checks }
+
+// maxNameLength leaves room for what the names of a simulation's objects append.
+const maxNameLength = 40
+
+func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
+	name := path.Child("name")
+	switch {
+	case meta.Name == "":
+		c.required(name, "give the simulation a name")
+	case len(meta.Name) > maxNameLength || len(validation.IsDNS1035Label(meta.Name)) > 0:
+		c.Invalid(name, meta.Name, "must have at most %d characters of a-z, 0-9 and '-', start with a letter and not end with '-'", maxNameLength)
+	}
+	if meta.Namespace != "" && len(validation.IsDNS1123Label(meta.Namespace)) > 0 {
+		c.Invalid(path.Child("namespace"), meta.Namespace, "must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-'")
+	}
+}
+
+func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
+	c.optionalDuration(path.Child("duration"), s.Duration, "30m")
+	if *s.Seed < 0 {
+		c.Invalid(path.Child("seed"), *s.Seed, "must not be negative")
+	}
+	c.Rate(path.Child("entry", "rate"), int64(*s.Entry.Rate))
+	c.generator(path.Child("entry"), &s.Entry.GeneratorSpec)
+	c.Rate(path.Child("exit", "rate"), int64(*s.Exit.Rate))
+	c.generator(path.Child("exit"), &s.Exit.GeneratorSpec)
+	c.Number(path.Child("exit", "matchPercent"), int64(*s.Exit.MatchPercent), 0, 100, "percent")
+	c.Duration(path.Child("exit", "minStay"), s.Exit.MinStay.Duration, true, "2s")
+	c.plates(path, s)
+	c.processor(path.Child("processor"), &s.Processor)
+	c.rabbitMQ(path.Child("rabbitmq"), &s.RabbitMQ)
+	c.redis(path.Child("redis"), &s.Redis)
+	c.summaryAPISpec(path.Child("summaryAPI"), &s.SummaryAPI)
+	c.monitoring(path.Child("monitoring"), &s.Monitoring)
+	c.objectivesSpec(path.Child("objectives"), &s.Objectives)
+	c.OneOf(path.Child("deletionPolicy"), string(s.DeletionPolicy),
+		string(v1alpha1.DeletionPolicyDelete), string(v1alpha1.DeletionPolicyRetain))
+}
+
+// plates checks how long cars stay, and that there are plates enough for those that do.
+func (c *checks) plates(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
+	maxStay := s.Plates.MaxStay.Duration
+	c.Duration(path.Child("plates", "maxStay"), maxStay, false, "1h")
+	c.Stay(path.Child("exit", "minStay"), s.Exit.MinStay.Duration, maxStay, "plates.maxStay")
+	entry := path.Child("entry")
+	c.Capacity(entry.Child("rate"), int64(*s.Entry.Rate), maxStay, "plates.maxStay")
+	for i, stage := range s.Entry.Stages {
+		if stage.Rate != nil {
+			c.Capacity(entry.Child("stages").Index(i).Child("rate"), int64(*stage.Rate), maxStay, "plates.maxStay")
+		}
+	}
+}
+
+func (c *checks) generator(path field.Path, g *v1alpha1.GeneratorSpec) {
+	c.Number(path.Child("replicas"), int64(*g.Replicas), 0, plan.MaxGenerators, "pods")
+	c.OneOf(path.Child("arrivals"), string(g.Arrivals), string(v1alpha1.ArrivalsUniform), string(v1alpha1.ArrivalsPoisson))
+	stages := path.Child("stages")
+	if g.Stages != nil && (len(g.Stages) == 0 || len(g.Stages) > plan.MaxStages) {
+		c.Invalid(stages, len(g.Stages), "must have from 1 to %d items; leave it out for a constant rate", plan.MaxStages)
+	} else {
+		for i := range g.Stages {
+			c.stage(stages.Index(i), &g.Stages[i])
+		}
+	}
+	c.resources(path.Child("resources"), g.Resources)
+	c.template(path.Child("template"), g.Template)
+}
+
+func (c *checks) stage(path field.Path, s *v1alpha1.Stage) {
+	if s.Duration == nil {
+		c.required(path.Child("duration"), `say how long the ramp takes, such as "5m"; for a jump take "1ms"`)
+	} else {
+		c.Duration(path.Child("duration"), s.Duration.Duration, false, "5m")
+	}
+	if s.Rate == nil {
+		c.required(path.Child("rate"), "say how many events a second are reached at the end of the stage")
+	} else {
+		c.Rate(path.Child("rate"), int64(*s.Rate))
+	}
+}
+
+func (c *checks) processor(path field.Path, p *v1alpha1.ProcessorSpec) {
+	c.Number(path.Child("replicas"), int64(*p.Replicas), 0, 1000, "pods")
+	c.Number(path.Child("concurrency"), int64(*p.Concurrency), 1, plan.MaxConcurrency, "messages")
+	c.resources(path.Child("resources"), p.Resources)
+	c.template(path.Child("template"), p.Template)
+}
+
+func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
+	c.atMostOne(path, map[string]bool{"managed": r.Managed != nil, "clusterRef": r.ClusterRef != nil, "secretRef": r.SecretRef != nil})
+	c.OneOf(path.Child("queueType"), string(r.QueueType), string(v1alpha1.QueueTypeQuorum), string(v1alpha1.QueueTypeClassic))
+	c.Number(path.Child("partitions"), int64(*r.Partitions), 1, plan.MaxPartitions, "partitions")
+	if m := r.Managed; m != nil {
+		managed := path.Child("managed")
+		c.image(managed.Child("image"), m.Image)
+		if n := *m.Replicas; n != 1 && n != 3 && n != 5 {
+			c.Invalid(managed.Child("replicas"), n, "must be 1, 3 or 5, as quorum queues need a majority")
+		}
+		c.storage(managed.Child("storage"), &m.Storage)
+		c.resources(managed.Child("resources"), m.Resources)
+		c.template(managed.Child("template"), m.Template)
+	}
+	if ref := r.ClusterRef; ref != nil {
+		cluster := path.Child("clusterRef")
+		c.objectName(cluster.Child("name"), ref.Name, "RabbitmqCluster")
+		if ref.Namespace != "" && len(validation.IsDNS1123Label(ref.Namespace)) > 0 {
+			c.Invalid(cluster.Child("namespace"), ref.Namespace, "must be the name of a namespace, in lower case")
+		}
+	}
+	c.secretRef(path.Child("secretRef"), r.SecretRef)
+}
+
+func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
+	c.atMostOne(path, map[string]bool{"managed": r.Managed != nil, "secretRef": r.SecretRef != nil})
+	if m := r.Managed; m != nil {
+		managed := path.Child("managed")
+		c.image(managed.Child("image"), m.Image)
+		c.storage(managed.Child("storage"), &m.Storage)
+		c.resources(managed.Child("resources"), m.Resources)
+		c.template(managed.Child("template"), m.Template)
+	}
+	c.secretRef(path.Child("secretRef"), r.SecretRef)
+}
+
+func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
+	c.atMostOne(path, map[string]bool{"managed": s.Managed != nil, "url": s.URL != ""})
+	if m := s.Managed; m != nil {
+		managed := path.Child("managed")
+		c.storage(managed.Child("storage"), &m.Storage)
+		c.resources(managed.Child("resources"), m.Resources)
+		c.template(managed.Child("template"), m.Template)
+	}
+	if s.URL != "" {
+		c.length(path.Child("url"), s.URL, 2048)
+		c.HTTPURL(path.Child("url"), s.URL, "a Secret and name it in secretRef")
+	} else if s.SecretRef != nil {
+		c.Add(field.Forbidden(path.Child("secretRef"), "is for an API of your own: set url, or remove secretRef"))
+	}
+	c.secretRef(path.Child("secretRef"), s.SecretRef)
+}
+
+func (c *checks) monitoring(path field.Path, m *v1alpha1.MonitoringSpec) {
+	c.monitoringMode(path.Child("serviceMonitors"), m.ServiceMonitors)
+	c.monitoringMode(path.Child("rules"), m.Rules)
+	c.monitoringMode(path.Child("dashboards"), m.Dashboards)
+	if d := m.Interval.Duration; d < time.Second || d > time.Hour {
+		c.Invalid(path.Child("interval"), d.String(), `must be a duration from 1s to 1h, such as "15s"`)
+	}
+	c.labels(path.Child("labels"), m.Labels, 32)
+}
+
+func (c *checks) monitoringMode(path field.Path, mode v1alpha1.MonitoringMode) {
+	c.OneOf(path, string(mode), string(v1alpha1.MonitoringAuto), string(v1alpha1.MonitoringDisabled))
+}
+
+func (c *checks) objectivesSpec(path field.Path, o *v1alpha1.ObjectivesSpec) {
+	c.optionalDuration(path.Child("processingP99"), o.ProcessingP99, "5ms")
+	c.optionalDuration(path.Child("endToEndP99"), o.EndToEndP99, "1s")
+	c.NotNegative(path.Child("maxLost"), *o.MaxLost)
+	c.NotNegative(path.Child("maxUnexpected"), *o.MaxUnexpected)
+}
+
+// optionalDuration checks a duration that must be positive where it is set.
+func (c *checks) optionalDuration(path field.Path, d *metav1.Duration, example string) {
+	if d != nil {
+		c.Duration(path, d.Duration, false, example)
+	}
+}
+
+func (c *checks) required(path field.Path, remedy string) {
+	c.Add(field.Required(path, remedy))
+}
+
+// atMostOne checks the members of a union.
+func (c *checks) atMostOne(path field.Path, set map[string]bool) {
+	var names []string
+	for _, name := range sortedKeys(set) {
+		if set[name] {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 1 {
+		c.Invalid(path, strings.Join(names, ", "), "at most one of %s may be set: remove the others", strings.Join(sortedKeys(set), ", "))
+	}
+}
+
+func (c *checks) length(path field.Path, text string, limit int) {
+	if len(text) > limit {
+		c.Add(field.TooLong(path, limit))
+	}
+}
+
+func (c *checks) image(path field.Path, image string) {
+	c.length(path, image, 512)
+}
+
+func (c *checks) secretRef(path field.Path, ref *v1alpha1.SecretReference) {
+	if ref != nil {
+		c.objectName(path.Child("name"), ref.Name, "Secret")
+	}
+}
+
+// objectName checks the name of another object; kind says of which.
+func (c *checks) objectName(path field.Path, name, kind string) {
+	switch {
+	case name == "":
+		c.required(path, "name the "+kind)
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		c.Invalid(path, name, "must be the name of a %s, in lower case, without its namespace", kind)
+	}
+}
+
+func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
+	if s.Size.Sign() < 0 {
+		c.Invalid(path.Child("size"), s.Size.String(), `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`)
+	}
+	if name := s.StorageClassName; name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
+		c.Invalid(path.Child("storageClassName"), name, "must be the name of a StorageClass, in lower case")
+	}
+}
+
+// resources checks what the API server will check of the containers.
+func (c *checks) resources(path field.Path, r *corev1.ResourceRequirements) {
+	if r == nil {
+		return
+	}
+	c.quantities(path.Child("limits"), r.Limits)
+	c.quantities(path.Child("requests"), r.Requests)
+	for _, name := range sortedKeys(r.Requests) {
+		request := r.Requests[name]
+		if limit, limited := r.Limits[name]; limited && request.Cmp(limit) > 0 {
+			c.Invalid(path.Child("requests").Key(string(name)), request.String(), "must not exceed the limit of %s", limit.String())
+		}
+	}
+}
+
+func (c *checks) quantities(path field.Path, list corev1.ResourceList) {
+	for _, name := range sortedKeys(list) {
+		quantity := list[name]
+		if len(validation.IsQualifiedName(string(name))) > 0 {
+			c.Invalid(path.Key(string(name)), string(name), `must be the name of a resource such as "cpu" or "memory"`)
+		}
+		if quantity.Cmp(resource.Quantity{}) < 0 {
+			c.Invalid(path.Key(string(name)), quantity.String(), "must not be negative")
+		}
+	}
+}
+
+// template checks that what is merged over a pod template consists of fields that a pod has.
+func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate) {
+	if t == nil {
+		return
+	}
+	metadata := path.Child("metadata")
+	c.labels(metadata.Child("labels"), t.Metadata.Labels, 64)
+	annotations := metadata.Child("annotations")
+	c.entries(annotations, len(t.Metadata.Annotations), 64)
+	for _, key := range sortedKeys(t.Metadata.Annotations) {
+		c.qualifiedName(annotations, key, "an annotation")
+	}
+	if t.Spec != nil {
+		c.podSpec(path.Child("spec"), t.Spec.Raw)
+	}
+}
+
+// podSpec checks a strategic merge patch for a pod's spec.
+func (c *checks) podSpec(path field.Path, patch []byte) {
+	switch {
+	case len(patch) == 0:
+	case !json.Valid(patch):
+		c.Invalid(path, document.Excerpt(patch), "must be JSON")
+	default:
+		c.Errors = append(c.Errors, patchFormat.Check(path, patch, reflect.TypeFor[corev1.PodSpec]())...)
+	}
+}
+
+func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
+	c.entries(path, len(labels), limit)
+	for _, key := range sortedKeys(labels) {
+		c.qualifiedName(path, key, "a label")
+		if value := string(labels[key]); len(validation.IsValidLabelValue(value)) > 0 {
+			c.Invalid(path.Key(key), value, "must be a label's value: at most 63 letters, digits, dashes, underscores and dots")
+		}
+	}
+}
+
+func (c *checks) qualifiedName(path field.Path, key, kind string) {
+	if len(validation.IsQualifiedName(strings.ToLower(key))) > 0 {
+		c.Invalid(path.Key(key), key, `must be %s's key such as "team" or "example.com/team"`, kind)
+	}
+}
+
+func (c *checks) entries(path field.Path, n, limit int) {
+	if n > limit {
+		c.Add(field.TooMany(path, n, limit))
+	}
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
