@@ -27,8 +27,8 @@ nothing is proven yet. The numbers are read one after the other, so they may not
 
 The manifest must have as many partitions as the one that the simulation was started with.
 
-Without --rabbitmq-uri the audit cannot count the messages in the queues. It then takes a
-simulation whose ledger does not change for one at rest, and counts waiting events as lost.
+Without --rabbitmq-uri the audit cannot count the messages in the queues. It then assumes that
+a simulation whose ledger does not change is at rest, and counts waiting events as lost.
 
 Exit codes:
   0    the verdict is PASS

@@ -40,7 +40,7 @@ type view struct {
 
 func newView(stderr *os.File, p *plan.Plan) *view {
 	v := &view{Writer: stderr, palette: terminal.PaletteFor(stderr), plan: p}
-	if terminal.CanRefresh(stderr) {
+	if terminal.CanRedraw(stderr) {
 		v.screen = terminal.NewScreen(stderr, func() (int, int) { return terminal.Size(stderr) })
 		v.Writer = v.screen
 	}

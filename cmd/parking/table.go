@@ -117,9 +117,9 @@ func (t *table) ledger(r ledger.Report) {
 	t.counts(false, count{"unexpectedly unmatched", r.UnmatchedUnexpected}, count{"dead letters", r.DeadLettered})
 	t.counts(true, count{"duplicates suppressed", r.DuplicatesSuppressed}, count{"indeterminate", r.Indeterminate})
 	t.counts(true, count{"starved draws", r.Starved}, count{"generator runs", r.Runs})
-	if strangers := r.StrangerEntries + r.StrangerMatched + r.EntryNotFound; strangers > 0 {
-		t.counts(true, count{"strangers' entries", r.StrangerEntries}, count{"their exits matched", r.StrangerMatched})
-		t.counts(true, count{"their exits not matched", r.EntryNotFound})
+	if external := r.StrangerEntries + r.StrangerMatched + r.EntryNotFound; external > 0 {
+		t.counts(true, count{"external entries", r.StrangerEntries}, count{"external exits matched", r.StrangerMatched})
+		t.counts(true, count{"external exits unmatched", r.EntryNotFound})
 	}
 	if !r.AtRest {
 		t.counts(false, count{"outstanding", r.Outstanding}, count{"pending summaries", r.Outbox})

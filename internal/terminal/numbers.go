@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Count writes a whole number with a comma between thousands.
+// Count formats a whole number with commas between thousands.
 func Count(n int64) string {
 	digits := strconv.FormatInt(n, 10)
 	sign := ""
@@ -23,7 +23,7 @@ func Count(n int64) string {
 	return sign + strings.Join(append([]string{digits}, groups...), ",")
 }
 
-// Rate writes a number of events per second: whole from 100 on, with one decimal below.
+// Rate formats a rate per second. It has one decimal below 100 and none above.
 func Rate(perSecond float64) string {
 	if math.Abs(perSecond) >= 99.95 {
 		return Count(int64(math.Round(perSecond)))
@@ -31,7 +31,7 @@ func Rate(perSecond float64) string {
 	return strconv.FormatFloat(perSecond, 'f', 1, 64)
 }
 
-// Duration writes a measured duration with three digits in the unit that suits it.
+// Duration formats a measured duration with three significant digits in a suitable unit.
 func Duration(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -48,7 +48,7 @@ func Duration(d time.Duration) string {
 	return digits(d.Seconds()) + " s"
 }
 
-// digits writes three significant digits of a number from 1 to 1000, and whole numbers beyond.
+// digits formats a number from 1 to 1000 with three significant digits, and a larger one without decimals.
 func digits(v float64) string {
 	decimals := 2
 	if v >= 9.995 {
@@ -60,7 +60,7 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'f', decimals, 64)
 }
 
-// Clock writes a length of time as a clock does: 0:07, 12:34, 1:02:03.
+// Clock formats a duration as minutes and seconds, or hours, minutes and seconds: 0:07, 12:34, 1:02:03.
 func Clock(d time.Duration) string {
 	s := int64(d.Round(time.Second) / time.Second)
 	if s < 3600 {
@@ -69,7 +69,7 @@ func Clock(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 }
 
-// Bytes writes a number of bytes in the binary unit that suits it.
+// Bytes formats a number of bytes in a suitable binary unit.
 func Bytes(n uint64) string {
 	v, unit := float64(n), 0
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
@@ -83,7 +83,7 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f %s", v, units[unit])
 }
 
-// Bar draws a progress bar of the given width; done lies in [0, 1].
+// Bar returns a progress bar of the given width. done is the progress from 0 to 1; other values are clamped.
 func Bar(done float64, width int) string {
 	const eighths = 8
 	partial := []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}

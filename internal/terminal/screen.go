@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Width is the number of columns that a line takes, ANSI sequences not counted. Every character is taken
-// to be one column wide.
+// Width returns the number of columns of a line, without its ANSI sequences. It assumes that every character is one
+// column wide.
 func Width(s string) int {
 	n := 0
 	for s != "" {
@@ -24,7 +24,7 @@ func Width(s string) int {
 	return n
 }
 
-// Truncate cuts a line to a number of columns and keeps its ANSI sequences whole.
+// Truncate cuts a line to a number of columns. It keeps all ANSI sequences.
 func Truncate(s string, columns int) string {
 	var b strings.Builder
 	n := 0
@@ -44,7 +44,7 @@ func Truncate(s string, columns int) string {
 	return b.String()
 }
 
-// cutSequence removes an ANSI color sequence from the beginning of s, if there is one.
+// cutSequence removes an ANSI color sequence from the start of s, and reports whether there was one.
 func cutSequence(s string) (rest string, found bool) {
 	if !strings.HasPrefix(s, "\x1b[") {
 		return s, false
@@ -53,7 +53,8 @@ func cutSequence(s string) (rest string, found bool) {
 	return rest, found
 }
 
-// Wrap breaks a text between words into lines of at most so many columns, or of one word.
+// Wrap breaks a text between words into lines of at most the given number of columns. A longer word gets a line by
+// itself.
 func Wrap(s string, columns int) []string {
 	var lines []string
 	line := ""
@@ -71,48 +72,48 @@ func Wrap(s string, columns int) []string {
 	return append(lines, line)
 }
 
-// PadLeft and PadRight fill a text with blanks to a number of columns.
+// PadLeft adds blanks on the left, up to a number of columns.
 func PadLeft(s string, columns int) string {
 	return strings.Repeat(" ", max(columns-Width(s), 0)) + s
 }
 
-// PadRight fills with blanks on the right.
+// PadRight adds blanks on the right, up to a number of columns.
 func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearRight and clearBelow clear the terminal from the cursor to the end of its row, and to its last row. Rows
-// are overwritten one by one: some terminals keep a screen that is cleared from its top as if it had been
-// scrolled away.
+// clearRight clears the terminal from the cursor to the end of the row, clearBelow to the end of the last row. The
+// screen overwrites rows one by one and does not clear from the top: some terminals would keep the cleared rows in
+// their scrollback.
 const (
 	clearRight = "\x1b[K"
 	clearBelow = "\x1b[J"
 )
 
-// Screen shows a few lines at the bottom of a terminal and refreshes them in place. What is written to it
-// as an io.Writer, such as a log, appears above them. It is safe for concurrent use.
+// Screen shows a few lines at the bottom of a terminal and redraws them in place. It is also an io.Writer: text that is
+// written to it, such as a log, appears above the lines. It is safe for concurrent use.
 type Screen struct {
 	out  io.Writer
 	size func() (columns, rows int)
 
 	mu     sync.Mutex
-	lines  []string // what is shown
-	widths []int    // of the lines as they were cut to be shown
+	lines  []string // the lines that are shown
+	widths []int    // their widths after truncation
 	closed bool
 }
 
-// NewScreen returns a screen that shows nothing yet. It asks for the terminal's size at each refresh.
+// NewScreen returns a screen without lines. It calls size at each redraw, because the user may resize the terminal.
 func NewScreen(out io.Writer, size func() (columns, rows int)) *Screen {
 	return &Screen{out: out, size: size}
 }
 
-// Size returns the columns and rows that lines may take: the last row is the cursor's.
+// Size returns the columns and rows that are available for lines. The cursor needs the last row.
 func (s *Screen) Size() (columns, rows int) {
 	columns, rows = s.size()
 	return columns, max(rows-1, 1)
 }
 
-// Show replaces the lines shown. Lines that do not fit are cut: at the right, and the last ones.
+// Show replaces the lines. It truncates long lines and drops lines that exceed the rows.
 func (s *Screen) Show(lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +124,7 @@ func (s *Screen) Show(lines []string) {
 	s.redraw(nil)
 }
 
-// Write puts whole lines above those shown.
+// Write prints p above the lines. p must consist of whole lines.
 func (s *Screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,8 +135,7 @@ func (s *Screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close leaves the terminal without the lines, as if they had never been there. What is written later goes
-// straight through.
+// Close clears the lines. Later writes go directly to the terminal.
 func (s *Screen) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,12 +146,12 @@ func (s *Screen) Close() {
 	if len(s.widths) > 0 {
 		columns, _ := s.size()
 		rows := s.rows(columns)
-		// Nothing is left to be done about a broken terminal.
+		// A broken terminal is not worth an error.
 		_, _ = io.WriteString(s.out, up(rows)+strings.Repeat(clearRight+"\n", rows)+up(rows))
 	}
 }
 
-// redraw writes above and then the lines, in one write so that nothing flickers.
+// redraw writes the text above and then the lines. It does so in one write, to avoid flicker.
 func (s *Screen) redraw(above []byte) {
 	columns, rows := s.Size()
 	var b strings.Builder
@@ -167,8 +167,8 @@ func (s *Screen) redraw(above []byte) {
 	_, _ = io.WriteString(s.out, b.String())
 }
 
-// rows is how many rows of the terminal the lines take that are shown. One that became narrower since has
-// wrapped them.
+// rows returns the number of terminal rows that the shown lines occupy. A terminal that became narrower has wrapped
+// them.
 func (s *Screen) rows(columns int) int {
 	rows := 0
 	for _, width := range s.widths {
@@ -177,7 +177,7 @@ func (s *Screen) rows(columns int) int {
 	return rows
 }
 
-// up moves the cursor to the beginning of a row above.
+// up returns the sequence that moves the cursor up by a number of rows, to the start of the row.
 func up(rows int) string {
 	if rows == 0 {
 		return "\r"

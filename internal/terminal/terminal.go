@@ -1,5 +1,5 @@
-// Package terminal shows things to people: numbers as they read them, color where it can be seen, and
-// a picture that is refreshed in place. It knows a handful of ANSI sequences, which every terminal does.
+// Package terminal formats output for people: numbers, colors, and a few lines that are redrawn in place. It uses only
+// ANSI sequences that all terminals support.
 package terminal
 
 import (
@@ -11,10 +11,10 @@ import (
 // Is reports whether f is a terminal.
 func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// CanRefresh reports whether f is a terminal that understands ANSI sequences.
-func CanRefresh(f *os.File) bool { return Is(f) && os.Getenv("TERM") != "dumb" }
+// CanRedraw reports whether f is a terminal that supports ANSI sequences.
+func CanRedraw(f *os.File) bool { return Is(f) && os.Getenv("TERM") != "dumb" }
 
-// Size returns the columns and rows of the terminal f, or those of an ordinary one if f does not say.
+// Size returns the columns and rows of the terminal f, or 80 and 24 if they are unknown.
 func Size(f *os.File) (columns, rows int) {
 	columns, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil || columns < 1 || rows < 1 {
@@ -23,36 +23,36 @@ func Size(f *os.File) (columns, rows int) {
 	return columns, rows
 }
 
-// Palette colors text. The zero value leaves it as it is.
+// Palette colors text. The zero value does not color.
 type Palette struct {
 	enabled bool
 }
 
-// PaletteFor returns colors if f is a terminal that shows them and the user has not set NO_COLOR
+// PaletteFor returns a palette that colors if f is a terminal that supports it and NO_COLOR is not set
 // (https://no-color.org).
 func PaletteFor(f *os.File) Palette {
-	return Palette{enabled: CanRefresh(f) && os.Getenv("NO_COLOR") == ""}
+	return Palette{enabled: CanRedraw(f) && os.Getenv("NO_COLOR") == ""}
 }
 
-// Good is what went well: bold green.
+// Good returns s in bold green.
 func (p Palette) Good(s string) string { return p.paint("1;32", s) }
 
-// Bad is what went wrong: bold red.
+// Bad returns s in bold red.
 func (p Palette) Bad(s string) string { return p.paint("1;31", s) }
 
-// Warn is what deserves a look: yellow.
+// Warn returns s in yellow.
 func (p Palette) Warn(s string) string { return p.paint("33", s) }
 
-// Dim is what stands back: faint.
+// Dim returns s faint.
 func (p Palette) Dim(s string) string { return p.paint("2", s) }
 
-// Head is what stands out: bold.
+// Head returns s in bold.
 func (p Palette) Head(s string) string { return p.paint("1", s) }
 
-// GoodBanner is a verdict that went well: reversed green.
+// GoodBanner returns s in reversed green.
 func (p Palette) GoodBanner(s string) string { return p.paint("1;7;32", s) }
 
-// BadBanner is a verdict that went wrong: reversed red.
+// BadBanner returns s in reversed red.
 func (p Palette) BadBanner(s string) string { return p.paint("1;7;31", s) }
 
 func (p Palette) paint(code, s string) string {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestNumbers(t *testing.T) {
+func TestFormatting(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ got, want string }{
 		{Count(0), "0"}, {Count(999), "999"}, {Count(1000), "1,000"}, {Count(-1234567), "-1,234,567"},
@@ -30,7 +30,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestColoredTextKeepsItsWidth(t *testing.T) {
+func TestPalette_KeepsWidth(t *testing.T) {
 	t.Parallel()
 	colored := Palette{enabled: true}
 	text := colored.Good("µs") + " " + colored.Bad("12")
@@ -41,7 +41,7 @@ func TestColoredTextKeepsItsWidth(t *testing.T) {
 		t.Errorf("width of %q cut to 3 is %d", Truncate(text, 3), got)
 	}
 	if !strings.HasSuffix(Truncate(text, 4), "\x1b[0m") {
-		t.Errorf("%q leaves its color on", Truncate(text, 4))
+		t.Errorf("%q does not reset its color", Truncate(text, 4))
 	}
 	if got := PadLeft(text, 7); Width(got) != 7 || !strings.HasPrefix(got, "  ") {
 		t.Errorf("padded left: %q", got)
@@ -54,22 +54,22 @@ func TestColoredTextKeepsItsWidth(t *testing.T) {
 	}
 }
 
-func TestAFileIsNoTerminal(t *testing.T) {
+func TestIs_FileIsNotATerminal(t *testing.T) {
 	t.Parallel()
 	f, err := os.Create(t.TempDir() + "/file")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	if Is(f) || CanRefresh(f) || PaletteFor(f) != (Palette{}) {
-		t.Error("a file is taken for a terminal")
+	if Is(f) || CanRedraw(f) || PaletteFor(f) != (Palette{}) {
+		t.Error("a file counts as a terminal")
 	}
 	if columns, rows := Size(f); columns != 80 || rows != 24 {
 		t.Errorf("size is %d×%d", columns, rows)
 	}
 }
 
-// display is as much of a terminal as the screen uses: lines, a cursor that moves up, and clearing.
+// display is a fake terminal. It supports what Screen uses: lines, moving the cursor up, and clearing.
 type display struct {
 	lines       []string
 	row, column int
@@ -103,7 +103,7 @@ func (d *display) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// put overwrites what is at the cursor.
+// put overwrites the text at the cursor.
 func (d *display) put(character string) {
 	if d.row == len(d.lines) {
 		d.lines = append(d.lines, "")
@@ -112,7 +112,7 @@ func (d *display) put(character string) {
 	d.lines[d.row] = line[:d.column] + character + line[min(d.column+len(character), len(line)):]
 }
 
-// shown are the lines down to the cursor, below which nothing may be left.
+// shown returns the lines above the cursor. It fails the test if there is text below the cursor.
 func (d *display) shown(t *testing.T) []string {
 	t.Helper()
 	if below := strings.Join(d.lines[d.row:], ""); below != "" {
@@ -126,7 +126,7 @@ func scanned(text string, up *int) bool {
 	return n == 1 && err == nil
 }
 
-func TestAScreenIsRefreshedInPlaceBelowWhatIsWritten(t *testing.T) {
+func TestScreen_RedrawsInPlaceBelowWrites(t *testing.T) {
 	t.Parallel()
 	d := &display{}
 	s := NewScreen(d, func() (int, int) { return 6, 4 })
@@ -160,7 +160,7 @@ func TestAScreenIsRefreshedInPlaceBelowWhatIsWritten(t *testing.T) {
 	expect("before", "log", "after")
 }
 
-func TestAScreenThatBecomesNarrowerLeavesNothingBehind(t *testing.T) {
+func TestScreen_NarrowerTerminal_LeavesNoRows(t *testing.T) {
 	t.Parallel()
 	d := &display{}
 	columns := 10
@@ -181,7 +181,7 @@ func TestAScreenThatBecomesNarrowerLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// reflow wraps the lines at a new width, as terminals do.
+// reflow wraps the lines at a new width, as a resized terminal does.
 func (d *display) reflow(columns int) {
 	var wrapped []string
 	for _, line := range d.lines {
@@ -193,7 +193,7 @@ func (d *display) reflow(columns int) {
 	d.lines, d.row = wrapped, len(wrapped)
 }
 
-func TestTextIsWrappedBetweenWords(t *testing.T) {
+func TestWrap(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
 		"":                   {""},
@@ -202,7 +202,7 @@ func TestTextIsWrappedBetweenWords(t *testing.T) {
 		"twelve chars":       {"twelve chars"},
 	} {
 		if diff := cmp.Diff(want, Wrap(text, 12)); diff != "" {
-			t.Errorf("%q is wrapped otherwise (-want +got):\n%s", text, diff)
+			t.Errorf("Wrap(%q) (-want +got):\n%s", text, diff)
 		}
 	}
 }
