@@ -92,11 +92,11 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	if f.servers.redis == "" {
 		return badInput(errors.New("the ledger is in Redis: name the server with --redis-uri or " + envRedis))
 	}
-	sim, err := f.manifest.read()
+	sim, err := f.manifest.read(ctx)
 	if err != nil {
 		return badInput(err)
 	}
-	p, err := f.manifest.plan(sim)
+	p, err := f.manifest.plan(ctx, sim)
 	if err != nil {
 		return badInput(err)
 	}

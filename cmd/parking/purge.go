@@ -55,18 +55,18 @@ func (c *cli) purgeCommand() *cobra.Command {
 }
 
 // plan returns a plan with the maximum number of partitions, which covers everything that a simulation may have left.
-func (f *purgeFlags) plan() (*plan.Plan, error) {
+func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
 		return nil, errors.New("name the simulation to remove with --simulation or -f")
 	}
 	if !f.servers.any() {
 		return nil, errors.New("name the servers with --rabbitmq-uri and --redis-uri, or " + envRabbitMQ + " and " + envRedis)
 	}
-	sim, err := f.manifest.read()
+	sim, err := f.manifest.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, err := f.manifest.plan(sim)
+	p, err := f.manifest.plan(ctx, sim)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (f *purgeFlags) plan() (*plan.Plan, error) {
 
 func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	f.servers.fromEnvironment(c.getenv)
-	p, err := f.plan()
+	p, err := f.plan(ctx)
 	if err != nil {
 		return badInput(err)
 	}

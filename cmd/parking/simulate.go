@@ -118,16 +118,16 @@ const defaultSimulateHTTP = "127.0.0.1:8080"
 
 // plan derives the plan from the manifest and the flags. It also returns notes for the user: where the flags replace
 // the manifest, and warnings about the manifest.
-func (f *simulateFlags) plan() (*plan.Plan, []string, error) {
+func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, []string, error) {
 	if err := f.check(); err != nil {
 		return nil, nil, err
 	}
-	sim, err := f.manifest.read()
+	sim, err := f.manifest.read(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	notes := f.override(sim)
-	p, err := f.manifest.plan(sim)
+	p, err := f.manifest.plan(ctx, sim)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -221,7 +221,7 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 
 func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	f.servers.fromEnvironment(c.getenv)
-	p, notes, err := f.plan()
+	p, notes, err := f.plan(ctx)
 	if err != nil {
 		return badInput(err)
 	}
@@ -328,7 +328,7 @@ func (p *manifestPath) Set(path string) error {
 	case path == "":
 		return errors.New("must be a file, or - for stdin")
 	case *p != "":
-		return fmt.Errorf("is a second manifest after %q: only one is allowed", *p)
+		return fmt.Errorf("is a second manifest after %s: only one is allowed", quote(string(*p)))
 	}
 	*p = manifestPath(path)
 	return nil
@@ -338,20 +338,21 @@ func (p *manifestPath) Set(path string) error {
 func (p *manifestPath) Type() string { return "file" }
 
 // read returns the manifest. It has an empty spec if no flag names a file.
-func (f *manifestFlags) read() (*v1alpha1.ParkingSimulation, error) {
-	switch f.path {
-	case "":
+func (f *manifestFlags) read(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
+	if f.path == "" {
 		return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "simulation"}}, nil
-	case "-":
-		return manifest.Read(os.Stdin)
-	default:
-		return manifest.ReadFile(string(f.path))
 	}
+	return interruptible(ctx, func() (*v1alpha1.ParkingSimulation, error) {
+		if f.path == "-" {
+			return manifest.Read(os.Stdin)
+		}
+		return manifest.ReadFile(string(f.path))
+	})
 }
 
 // plan derives the plan from the manifest.
-func (f *manifestFlags) plan(sim *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
-	p, err := manifest.Plan(sim)
+func (f *manifestFlags) plan(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
+	p, err := interruptible(ctx, func() (*plan.Plan, error) { return manifest.Plan(sim) })
 	if err != nil {
 		return nil, err
 	}

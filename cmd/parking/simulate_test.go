@@ -142,6 +142,36 @@ func TestSimulate_SignalDuringStart_ExitsAtOnce(t *testing.T) {
 	}
 }
 
+func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"simulate", "-f", "-"}, {"purge", "-f", "-", "--redis-uri", "redis://127.0.0.1:1"}, {"audit", "-f", "-", "--redis-uri", "redis://127.0.0.1:1"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r := &running{cmd: command(ctx, t, args...)}
+			r.cmd.Stderr = &r.stderr
+			stdin, err := r.cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			// A pipe holds 64 KiB, so when this is written the process is reading.
+			if _, err := io.WriteString(stdin, strings.Repeat("# this manifest does not end\n", 5000)); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if got := wait(t, r); got.code != 128+int(syscall.SIGTERM) || got.stderr != "parking: stopped by a signal: terminated\n" {
+				t.Errorf("exit code %d: %s", got.code, got.stderr)
+			}
+		})
+	}
+}
+
 func TestSimulate_ClosedStderr_DoesNotStop(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	case len(args) > 0 && cmd.HasAvailableSubCommands():
 		return unknownCommand(cmd, args[0])
 	case len(args) > 0:
-		return fmt.Errorf("unexpected argument %q", args[0])
+		return fmt.Errorf("unexpected argument %s", quote(args[0]))
 	}
 	var missing []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -45,12 +46,20 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// quote quotes a value of the command line in a message, except one that may be a URI with a password.
+func quote(value string) string {
+	if strings.Contains(value, "@") {
+		return "a value with an @ (not shown, because it may contain a password)"
+	}
+	return strconv.Quote(value)
+}
+
 // unknownCommand rejects a command that cmd does not have, and suggests a similar one.
 func unknownCommand(cmd *cobra.Command, name string) error {
 	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
-		return fmt.Errorf("unknown command %q for %q: did you mean %q?", name, cmd.CommandPath(), similar[0])
+		return fmt.Errorf("unknown command %s for %q: did you mean %q?", quote(name), cmd.CommandPath(), similar[0])
 	}
-	return fmt.Errorf("unknown command %q for %q", name, cmd.CommandPath())
+	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
 // flagError explains an error of package pflag.
@@ -66,7 +75,7 @@ func flagError(err error) error {
 	case errors.As(err, &valueless):
 		return fmt.Errorf("--%s needs a value", valueless.GetFlag().Name)
 	case errors.As(err, &invalid):
-		return fmt.Errorf("--%s: %q %w", invalid.GetFlag().Name, invalid.GetValue(), expectation(invalid))
+		return fmt.Errorf("--%s: %s %w", invalid.GetFlag().Name, quote(invalid.GetValue()), expectation(invalid))
 	}
 	return err
 }
