@@ -10,28 +10,40 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// prometheusRule records what is looked at often, and alerts on what somebody should look at.
+// prometheusRule returns the recording rules and alerts of the simulation.
 func (b *builder) prometheusRule() client.Object {
+	s := series{b.sim.Namespace, b.sim.Name}
 	return b.unstructured(PrometheusRuleKind(), b.sim.Name+"-rules", componentMonitor, map[string]any{
 		"groups": []any{
-			map[string]any{"name": "parking." + b.plan.Simulation + ".records", "rules": records(b.series())},
-			map[string]any{"name": "parking." + b.plan.Simulation + ".alerts", "rules": append(alerts(b.series()), objectiveAlerts(b.series(), b.plan.Objectives)...)},
+			map[string]any{"name": "parking." + b.plan.Simulation + ".records", "rules": records(s)},
+			map[string]any{"name": "parking." + b.plan.Simulation + ".alerts", "rules": append(alerts(s), objectiveAlerts(s, b.plan.Objectives)...)},
 		},
 	})
 }
 
-// series selects this simulation's.
+// series selects the time series of one simulation.
 type series struct{ namespace, simulation string }
 
-func (b *builder) series() series { return series{b.sim.Namespace, b.sim.Name} }
-
-// of selects the series of a metric; more are further matchers.
+// of selects a metric that the simulation's pods export, or that Prometheus records about them. more are
+// further matchers.
 func (s series) of(metric string, more ...string) string {
-	matchers := append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, more...)
+	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, more...))
+}
+
+// ofOperator selects a metric that the operator exports about the simulation. Its label namespace is that of
+// the simulation. A Prometheus that does not honor the labels of a target renames it to exported_namespace, and
+// sets namespace to that of the operator.
+func (s series) ofOperator(metric string, more ...string) string {
+	honored := fmt.Sprintf("namespace=%q,exported_namespace=\"\",simulation=%q", s.namespace, s.simulation)
+	renamed := fmt.Sprintf("exported_namespace=%q,simulation=%q", s.namespace, s.simulation)
+	return fmt.Sprintf("(%s or %s)", selector(metric, append([]string{honored}, more...)), selector(metric, append([]string{renamed}, more...)))
+}
+
+func selector(metric string, matchers []string) string {
 	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// by lists the labels that stay: those that identify the simulation, and more.
+// by lists the labels to keep: those that identify the simulation, and more.
 func by(more string) string {
 	if more != "" {
 		more = "," + more
@@ -39,15 +51,15 @@ func by(more string) string {
 	return "by(namespace,simulation" + more + ")"
 }
 
-// average is the mean of a histogram over 5 minutes. Prometheus keeps histograms in their classic form,
-// in their native form, or in both, as it is configured: the classic one is used where it is there.
+// average returns the mean of a histogram over 5 minutes. Prometheus stores a histogram in its classic form, in
+// its native form, or in both, depending on its configuration. The classic form is used where it exists.
 func (s series) average(histogram, labels string) string {
 	rate := fmt.Sprintf("sum %s (rate(%s[5m]))", by(labels), s.of(histogram))
 	return fmt.Sprintf("sum %[1]s (rate(%[2]s[5m])) / sum %[1]s (rate(%[3]s[5m])) or histogram_sum(%[4]s) / histogram_count(%[4]s)",
 		by(labels), s.of(histogram+"_sum"), s.of(histogram+"_count"), rate)
 }
 
-// quantile is one of a histogram over 5 minutes, in whichever form it is there.
+// quantile returns a quantile of a histogram over 5 minutes, from whichever form of it exists.
 func (s series) quantile(q, histogram, labels string) string {
 	classic := by("le")
 	if labels != "" {
@@ -79,7 +91,7 @@ func records(s series) []any {
 	return rules
 }
 
-// record names a rule after the labels that it keeps: those of the simulation.
+// record returns a recording rule. The first part of its name says which labels the result keeps.
 func record(name, expression string) map[string]any {
 	return map[string]any{"record": "simulation:" + name, "expr": expression}
 }
@@ -89,79 +101,89 @@ func alerts(s series) []any {
 		return fmt.Sprintf("sum %s (increase(%s[5m])) > 0", by(labels), s.of(metric, matchers...))
 	}
 	return []any{
-		alert("ParkingExitUnexpectedlyUnmatched", "critical", "0m",
+		s.alert("ParkingExitUnexpectedlyUnmatched", "critical", "0m",
 			increase("", "parking_events_processed_total", `outcome="unmatched_unexpected"`),
-			"Exits of parked cars found no visit",
-			"{{ printf \"%.0f\" $value }} exits in 5 minutes left with a plate that had entered, but found no visit, however often they were tried. Effects were lost in the store, or plates.maxStay is too short: read the simulation's status.ledger and the log of its processors."),
-		alert("ParkingEventsLost", "critical", "0m",
-			fmt.Sprintf("max %s (%s) > 0", by(""), s.of("parking_simulation_lost")),
+			"Exits of parked vehicles found no visit",
+			"In the last 5 minutes, {{ printf \"%.0f\" $value }} exits used a plate that had entered, but no visit was found after all retries. Either Redis lost data, or plates.maxStay is too short. See status.ledger of the simulation and the logs of its processors."),
+		s.alert("ParkingEventsLost", "critical", "0m",
+			fmt.Sprintf("max(%s) > 0", s.ofOperator("parking_simulation_lost")),
 			"Events were lost",
-			"RabbitMQ confirmed {{ $value | humanize }} events that never took effect. The reasons of the verdict are in the simulation's status; 'parking audit' names the events."),
-		alert("ParkingLedgerUnreadable", "warning", "2m",
-			fmt.Sprintf("max %s (%s) == 0", by(""), s.of("parking_simulation_condition", `type="LedgerReadable"`)),
-			"The ledger cannot be read",
-			"The operator cannot read the simulation's ledger in Redis, or its queues on RabbitMQ: the condition LedgerReadable of the simulation says why. The simulation itself may well run."),
-		alert("ParkingEventsFailing", "warning", "5m",
+			"RabbitMQ confirmed {{ $value | humanize }} events that never took effect. The status of the simulation gives the reasons. 'parking audit' lists the events."),
+		s.alert("ParkingLedgerUnreadable", "warning", "2m",
+			fmt.Sprintf("max(%s) == 0", s.ofOperator("parking_simulation_condition", `type="LedgerReadable"`)),
+			"The operator cannot read the ledger",
+			"The operator cannot read the ledger in Redis or the queues in RabbitMQ. The condition LedgerReadable of the simulation says why. The simulation itself may be running."),
+		s.alert("ParkingOperatorNotScraped", "warning", "15m",
+			fmt.Sprintf("absent(%s)", s.ofOperator("parking_simulation_condition")),
+			"Prometheus has no metrics of the operator about this simulation",
+			"Without them, the alerts ParkingEventsLost and ParkingLedgerUnreadable cannot fire. Check that the operator runs and that Prometheus scrapes it: set metrics.serviceMonitor.enabled in the chart, or apply config/prometheus."),
+		s.alert("ParkingPodsNotScraped", "warning", "15m",
+			fmt.Sprintf("absent(%s)", s.of("up")),
+			"Prometheus scrapes no pod of this simulation",
+			"No alert about its pods can fire. Check that its pods exist and that Prometheus selects its ServiceMonitors: spec.monitoring.labels of the simulation sets their labels."),
+		s.alert("ParkingEventsFailing", "warning", "5m",
 			increase("event_type,stage", "parking_event_errors_total"),
 			"Processing of {{ $labels.event_type }} events fails at stage {{ $labels.stage }}",
-			"Events are tried again, so that none is lost, but they have been failing for 5 minutes. The stage says which server to look at: store is Redis, post the summary API, settle RabbitMQ; parse means malformed messages, which go to the dead-letter queue."),
-		alert("ParkingGeneratorLagging", "warning", "2m",
+			"Events are retried, so none is lost, but they have failed for 5 minutes. The stage names the cause: store is Redis, post is the summary API, settle is RabbitMQ. Stage parse means malformed messages, which go to the dead-letter queue."),
+		s.alert("ParkingGeneratorLagging", "warning", "2m",
 			fmt.Sprintf("max %s (%s) > 5", by("event_type"), s.of("parking_generator_lag_seconds")),
 			"The generator of {{ $labels.event_type }} events is behind its schedule",
-			"The event that is next was due {{ $value | humanizeDuration }} ago. RabbitMQ confirms more slowly than events are due, or the generator needs more CPU: look at parking_publish_confirm_seconds, raise replicas, or lower the rate."),
-		alert("ParkingBrokerDisconnected", "warning", "1m",
+			"The next event was due {{ $value | humanizeDuration }} ago. Either RabbitMQ confirms events too slowly, or the generator needs more CPU. See parking_publish_confirm_seconds, raise the generator's replicas, or lower the rate."),
+		s.alert("ParkingBrokerDisconnected", "warning", "1m",
 			fmt.Sprintf("sum %s (%s) == 0", by("component,pod"), s.of("parking_broker_connected")),
-			"{{ $labels.pod }} has no connection to RabbitMQ",
-			"It goes on trying. Its log says why it fails."),
-		alert("ParkingBrokerBlocked", "warning", "1m",
+			"{{ $labels.pod }} is not connected to RabbitMQ",
+			"The pod keeps trying to connect. Its log gives the cause."),
+		s.alert("ParkingBrokerBlocked", "warning", "1m",
 			fmt.Sprintf("max %s (%s) == 1", by("component"), s.of("parking_broker_blocked")),
 			"RabbitMQ accepts no messages",
-			"A resource alarm blocks publishers: RabbitMQ is short of memory or disk. Give it more, or process faster."),
-		alert("ParkingStoreRestarted", "warning", "0m",
+			"RabbitMQ is short of memory or disk space and blocks publishers. Give it more of either, or process events faster."),
+		s.alert("ParkingStoreRestarted", "warning", "0m",
 			increase("", "parking_store_restarts_total"),
 			"Redis has restarted",
-			"Events whose effects its log did not hold yet are processed again. If nobody restarted it on purpose, look at its memory limit."),
-		alert("ParkingSummariesNotStored", "warning", "1m",
+			"Events whose effects were not yet in its append-only file are processed again. If the restart was not intended, check the memory limit of Redis."),
+		s.alert("ParkingSummariesNotStored", "warning", "1m",
 			increase("", "parking_summary_commit_failures_total"),
-			"The summary API cannot write its database",
-			"Summaries wait in Redis until it can. Look at the space on its volume and at its log."),
-		alert("ParkingTargetDown", "warning", "5m",
+			"The summary API cannot write to its database",
+			"Summaries stay in Redis until it can. Check the free space on its volume and its log."),
+		s.alert("ParkingTargetDown", "warning", "5m",
 			fmt.Sprintf("sum %s (%s == bool 0) > 0", by("component"), s.of("up")),
-			"Metrics of {{ $labels.component }} cannot be scraped",
-			"Pods that do not answer Prometheus: {{ $value }}. Look at them, and whether a NetworkPolicy forbids it."),
+			"Prometheus cannot scrape the {{ $labels.component }} pods",
+			"{{ $value }} pods do not answer. Check whether they run, and whether a NetworkPolicy blocks Prometheus."),
 	}
 }
 
-// objectiveAlerts tell before the end that the verdict is going to be FAIL.
+// objectiveAlerts fire while the simulation runs, before its verdict becomes FAIL.
 func objectiveAlerts(s series, o plan.Objectives) []any {
 	var rules []any
 	for _, objective := range []struct {
-		name, what, histogram string
-		limit                 plan.Duration
+		name, summary, histogram string
+		limit                    plan.Duration
 	}{
-		{"ParkingProcessingSlow", "Processing an event", processingSeconds, o.ProcessingP99},
-		{"ParkingEndToEndSlow", "The way of an event from its schedule to its effect", endToEndSeconds, o.EndToEndP99},
+		{"ParkingProcessingSlow", "Processing takes longer than objectives.processingP99", processingSeconds, o.ProcessingP99},
+		{"ParkingEndToEndSlow", "Events take effect later than objectives.endToEndP99", endToEndSeconds, o.EndToEndP99},
 	} {
 		if objective.limit == 0 {
 			continue
 		}
 		seconds := strconv.FormatFloat(objective.limit.D().Seconds(), 'g', -1, 64)
-		rules = append(rules, alert(objective.name, "warning", "5m",
+		rules = append(rules, s.alert(objective.name, "warning", "5m",
 			fmt.Sprintf("(%s) > %s", s.quantile("0.99", objective.histogram, ""), seconds),
-			objective.what+" takes longer than its objective",
-			fmt.Sprintf("1 of 100 takes longer than {{ $value | humanizeDuration }}; the objective is %s.", objective.limit)))
+			objective.summary,
+			fmt.Sprintf("The 99th percentile is {{ $value | humanizeDuration }}. The objective is %s.", objective.limit)))
 	}
 	return rules
 }
 
-func alert(name, severity, lasting, expression, summary, description string) map[string]any {
+// alert returns an alert of the simulation. It has the labels of the simulation even where its expression has
+// none, such as that of an absent metric.
+func (s series) alert(name, severity, duration, expression, summary, description string) map[string]any {
 	return map[string]any{
 		"alert":  name,
 		"expr":   expression,
-		"for":    lasting,
-		"labels": map[string]any{"severity": severity},
+		"for":    duration,
+		"labels": map[string]any{"severity": severity, "namespace": s.namespace, "simulation": s.simulation},
 		"annotations": map[string]any{
-			"summary":     "{{ $labels.namespace }}/{{ $labels.simulation }}: " + summary,
+			"summary":     fmt.Sprintf("%s/%s: %s", s.namespace, s.simulation, summary),
 			"description": description,
 		},
 	}
