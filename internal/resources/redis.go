@@ -77,7 +77,7 @@ func redisConf(spec corev1.PodSpec) string {
 // redisResources limits no memory by default. The need follows from rates and stays, which are edited
 // while the simulation runs; a limit that followed them would restart the server.
 func (b *builder) redisResources() corev1.ResourceRequirements {
-	defaults := requirements("100m", "256Mi", "256Mi")
+	defaults := requirements("40m", "256Mi", "256Mi")
 	defaults.Limits = nil
 	return resources(b.redis.Resources, defaults)
 }
@@ -150,7 +150,7 @@ func (b *builder) exporterContainer() corev1.Container {
 			{Name: "REDIS_EXPORTER_WEB_LISTEN_ADDRESS", Value: fmt.Sprintf(":%d", redisMetricsNumber)},
 		},
 		Ports:        []corev1.ContainerPort{containerPort(portMetrics, redisMetricsNumber)},
-		Resources:    requirements("10m", "16Mi", "64Mi"),
+		Resources:    requirements("5m", "16Mi", "64Mi"),
 		VolumeMounts: []corev1.VolumeMount{readOnly("exporter", exporterDir)},
 	}
 }

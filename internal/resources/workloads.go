@@ -57,7 +57,7 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}
 	template, err := b.template(pod{
 		component: c, user: parkingUser, grace: parkingGrace,
-		containers: []corev1.Container{b.followerContainer([]string{"generate", string(c)}, spec.Resources)},
+		containers: []corev1.Container{b.followerContainer([]string{"generate", string(c)}, spec.Resources, "20m")},
 		volumes:    b.followerVolumes(),
 		patch:      spec.Template, path: field.NewPath("spec", string(c), "template"), main: ContainerParking,
 	})
@@ -77,7 +77,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	if b.Forming {
 		replicas = 0
 	}
-	container := b.followerContainer([]string{"process"}, spec.Resources)
+	container := b.followerContainer([]string{"process"}, spec.Resources, "40m")
 	volumes := b.followerVolumes()
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {
@@ -117,8 +117,8 @@ func (b *builder) deployment(
 }
 
 // followerContainer runs a command that follows the plan.
-func (b *builder) followerContainer(command []string, spec *corev1.ResourceRequirements) corev1.Container {
-	c := b.parkingContainer(append(command, "--plan", planDir+"/"+PlanKey), resources(spec, requirements("100m", "64Mi", "512Mi")))
+func (b *builder) followerContainer(command []string, spec *corev1.ResourceRequirements, cpu string) corev1.Container {
+	c := b.parkingContainer(append(command, "--plan", planDir+"/"+PlanKey), resources(spec, requirements(cpu, "64Mi", "512Mi")))
 	c.VolumeMounts = []corev1.VolumeMount{
 		readOnly("plan", planDir), readOnly("rabbitmq", rabbitMQDir), readOnly("redis", redisDir),
 	}

@@ -1,0 +1,83 @@
+package resources_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// TestSamples_FitOnTwoCPUs adds up what the samples and the operator request, and leaves room for the pods of
+// the cluster itself.
+func TestSamples_FitOnTwoCPUs(t *testing.T) {
+	t.Parallel()
+	const available = 2000 // millicores
+	var operator appsv1.Deployment
+	read(t, "../../config/manager/manager.yaml", &operator)
+	paths, err := filepath.Glob("../../config/samples/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, samples := operator.Spec.Template.Spec.Containers[0].Resources.Requests.Cpu().MilliValue(), 0
+	for _, path := range paths {
+		sim := &v1alpha1.ParkingSimulation{}
+		read(t, path, sim)
+		if sim.Kind != v1alpha1.Kind {
+			continue
+		}
+		samples++
+		in := input(t, "sim", "")
+		sim.Namespace, sim.UID = in.Simulation.Namespace, in.Simulation.UID
+		in.Simulation = sim
+		cpu := requestedCPU(t, in)
+		t.Logf("%s requests %d millicores", path, cpu)
+		sum += cpu
+	}
+	const least = 6
+	if samples < least {
+		t.Errorf("there are %d samples, want %d or more", samples, least)
+	}
+	if sum > available {
+		t.Errorf("the operator and all samples request %d millicores, want at most %d", sum, available)
+	}
+}
+
+// read reads a manifest.
+func read(t *testing.T, path string, object any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, object); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// requestedCPU returns the CPU that all pods of a simulation request, in millicores.
+func requestedCPU(t *testing.T, in resources.Input) int64 {
+	t.Helper()
+	var sum int64
+	objects := build(t, in)
+	replicas := replicasOf(t, objects)
+	for workload, template := range templates(t, objects) {
+		pod := resource.Quantity{}
+		for _, c := range template.Spec.Containers {
+			pod.Add(c.Resources.Requests[corev1.ResourceCPU])
+		}
+		for _, c := range template.Spec.InitContainers { // they run before the containers, not with them
+			if request := c.Resources.Requests[corev1.ResourceCPU]; request.Cmp(pod) > 0 {
+				pod = request
+			}
+		}
+		sum += pod.MilliValue() * replicas[workload]
+	}
+	return sum
+}
