@@ -243,7 +243,7 @@ func drawTemplate(r *rapid.T) *v1alpha1.PodTemplate {
 			Spec: &runtime.RawExtension{Raw: []byte(rapid.SampledFrom([]string{
 				`null`, `{}`, `{"nodeSelector":{"disk":"ssd"}}`, `{"containers":[{"name":"parking","env":[{"name":"A","value":"b"}]}]}`,
 				`{"containers":[{"name":"other","image":"other:v1"}],"volumes":[{"name":"v","emptyDir":{}}]}`,
-				`{"securityContext":null,"tolerations":[{"operator":"Exists"}],"topologySpreadConstraints":[]}`,
+				`{"securityContext":{"runAsUser":1000},"tolerations":[{"operator":"Exists"}],"topologySpreadConstraints":[]}`,
 			}).Draw(r, "patch"))},
 		}
 	})

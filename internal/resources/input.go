@@ -38,6 +38,8 @@ type Credentials struct {
 // Served tells which kinds of the Prometheus Operator the cluster serves.
 type Served struct {
 	ServiceMonitors, PrometheusRules bool
+	// NativeHistograms says that a ServiceMonitor has the field scrapeNativeHistograms.
+	NativeHistograms bool
 }
 
 // Input is everything that the objects depend on.
@@ -62,6 +64,11 @@ type Input struct {
 	ClusterDomain string
 	// OperatorNamespace is where the operator runs, which reads ledger and queues; "" means any namespace.
 	OperatorNamespace string
+	// ClusterAssignsUserIDs says that the cluster chooses user and group ids of pods, as OpenShift does.
+	ClusterAssignsUserIDs bool
+	// AllowPrivilegedTemplates lets templates set any field of a pod. Without it, Build returns a
+	// *TemplateNotAllowedError for a template that could give its author more rights.
+	AllowPrivilegedTemplates bool
 }
 
 // Build returns every object that runs the simulation, in the order in which they are to be applied. An

@@ -92,10 +92,11 @@ func (b *builder) metricsService(c Component) client.Object {
 	}
 }
 
-// serviceMonitor adds the labels simulation and component to what is scraped; rules and dashboard need
-// them. Every field that it sets is as old as the kind.
+// serviceMonitor adds the labels simulation and component to the scraped metrics, because rules and dashboard
+// select by them. It asks for native histograms where the Prometheus Operator has the field; every other field
+// exists in all of its versions.
 func (b *builder) serviceMonitor(t target) client.Object {
-	return b.unstructured(ServiceMonitorKind(), b.name(t.component), t.component, map[string]any{
+	spec := map[string]any{
 		"selector": map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
 		"endpoints": []any{map[string]any{
 			"port":     t.port,
@@ -105,7 +106,11 @@ func (b *builder) serviceMonitor(t target) client.Object {
 				relabel(SimulationLabel, "simulation"), relabel(ComponentLabel, "component"),
 			},
 		}},
-	})
+	}
+	if b.Served.NativeHistograms {
+		spec["scrapeNativeHistograms"] = true
+	}
+	return b.unstructured(ServiceMonitorKind(), b.name(t.component), t.component, spec)
 }
 
 // relabel copies a label of the Service to the metrics.

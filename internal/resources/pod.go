@@ -47,14 +47,7 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 		AutomountServiceAccountToken:  new(false),
 		EnableServiceLinks:            new(false), // their variables could be taken for settings
 		TerminationGracePeriodSeconds: new(p.grace),
-		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot:        new(true),
-			RunAsUser:           new(p.user),
-			RunAsGroup:          new(p.user),
-			FSGroup:             new(p.user),
-			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
-			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
+		SecurityContext:               b.securityContext(p.user),
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
 			b.spread(p.component, corev1.LabelHostname), b.spread(p.component, corev1.LabelTopologyZone),
 		},
@@ -65,10 +58,26 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	for _, name := range b.Images.PullSecrets {
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
 	}
-	return mergeTemplate(corev1.PodTemplateSpec{
+	template, err := b.merge(corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels(b.sim, p.component)},
 		Spec:       spec,
-	}, p.path, p.patch, p.main)
+	}, p)
+	limitGoMemory(&template.Spec)
+	return template, err
+}
+
+// securityContext runs a pod as a user that is not root. Where the cluster assigns a range of ids to each
+// namespace, it names none: the cluster would reject an id outside of the range.
+func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
+	c := &corev1.PodSecurityContext{
+		RunAsNonRoot:        new(true),
+		FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+		SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	if !b.ClusterAssignsUserIDs {
+		c.RunAsUser, c.RunAsGroup, c.FSGroup = new(user), new(user), new(user)
+	}
+	return c
 }
 
 // withConfigHash annotates a pod template with a hash of what its processes read only when they start, so
@@ -116,7 +125,9 @@ func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequir
 	return defaults
 }
 
-// requirements requests CPU and memory and limits memory alone: a limit of CPU would only add latency.
+// requirements requests CPU and memory, and limits memory only: a limit of CPU would only add latency. The
+// components request little CPU, so that several simulations and the operator fit on a small cluster; a
+// simulation with high rates asks for more in its spec.
 func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{

@@ -9,37 +9,46 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
 // ContainerParking is the name of the container that runs the parking command.
 const ContainerParking = "parking"
 
-// mergeTemplate applies a simulation's patch to a pod template, and then sets what follows from the result.
-// The operator's labels stay as they are, because selectors depend on them. An error names the invalid field
-// by its path.
-func mergeTemplate(
-	template corev1.PodTemplateSpec, path *field.Path, patch *v1alpha1.PodTemplate, main string,
-) (corev1.PodTemplateSpec, error) {
-	if patch != nil {
-		extra := map[string]string{}
-		for key, value := range patch.Metadata.Labels {
-			extra[key] = string(value)
-		}
-		template.Labels = merged(extra, template.Labels)
-		if len(patch.Metadata.Annotations) > 0 {
-			template.Annotations = merged(patch.Metadata.Annotations, template.Annotations)
-		}
-		spec, err := mergePodSpec(template.Spec, patch.Spec, main)
-		if err != nil {
-			return template, fmt.Errorf("%s: %w", path.Child("spec"), err)
-		}
-		template.Spec = spec
+// merge applies a simulation's patch to a pod template. The operator's labels stay as they are, because
+// selectors depend on them. An error names the invalid field by its path; a *TemplateNotAllowedError says that
+// the patch asks for rights that its author may lack.
+func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTemplateSpec, error) {
+	if p.patch == nil {
+		return template, nil
 	}
-	limitGoMemory(&template.Spec)
-	return template, nil
+	if !b.AllowPrivilegedTemplates {
+		if faults := checkTemplate(p.path, p.patch); len(faults) > 0 {
+			return template, &TemplateNotAllowedError{Fields: faults}
+		}
+	}
+	extra := map[string]string{}
+	for key, value := range p.patch.Metadata.Labels {
+		extra[key] = string(value)
+	}
+	template.Labels = merged(extra, template.Labels)
+	if len(p.patch.Metadata.Annotations) > 0 {
+		template.Annotations = merged(p.patch.Metadata.Annotations, template.Annotations)
+	}
+	spec, err := mergePodSpec(template.Spec, p.patch.Spec, p.main)
+	if err != nil {
+		return template, fmt.Errorf("%s: %w", p.path.Child("spec"), err)
+	}
+	template.Spec = spec
+	if b.AllowPrivilegedTemplates {
+		return template, nil
+	}
+	restrict(template.Spec.InitContainers)
+	restrict(template.Spec.Containers)
+	faults, err := checkPod(p.path.Child("spec"), &template)
+	if len(faults) > 0 {
+		err = &TemplateNotAllowedError{Fields: faults}
+	}
+	return template, err
 }
 
 func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main string) (corev1.PodSpec, error) {

@@ -1,0 +1,181 @@
+package resources
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	psaapi "k8s.io/pod-security-admission/api"
+	psapolicy "k8s.io/pod-security-admission/policy"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// The operator creates pods with its own rights, not with those of the person who wrote the simulation. So a
+// template may set only what cannot give its author more rights than a pod of the operator has anyway. Three
+// rules decide, none of which knows a list of dangerous fields that could grow out of date:
+//
+//  1. A template may set the fields of templateFields, and no others.
+//  2. The resulting pod meets the restricted Pod Security Standard.
+//  3. Annotations have no prefix, because a prefix addresses other software, such as a network plug-in.
+
+// TemplateNotAllowedError lists the fields of templates that could give the pods rights which the author of
+// the simulation lacks.
+type TemplateNotAllowedError struct {
+	Fields field.ErrorList
+}
+
+// Error names each field by its path and says what to do.
+func (e *TemplateNotAllowedError) Error() string {
+	lines := make([]string, len(e.Fields))
+	for i, fault := range e.Fields {
+		lines[i] = fault.Error()
+	}
+	return strings.Join(lines, "; ")
+}
+
+const (
+	withoutIt       = "remove it, or ask an administrator to run the operator with --allow-privileged-templates"
+	fieldNotAllowed = "a template may not set this field, because it could give the pods rights that the author of the simulation lacks: " + withoutIt
+)
+
+// fieldSet holds the fields that may be set in an object or in the objects of a list. A field that maps to
+// nil may have any value.
+type fieldSet map[string]fieldSet
+
+// templateFields returns the fields of a PodSpec that a template may set. securityContext and probes are
+// among them: the Pod Security Standard bounds their values.
+func templateFields() fieldSet {
+	container := containerFields()
+	return fieldSet{
+		"affinity":                      nil,
+		"containers":                    container,
+		"dnsConfig":                     nil,
+		"dnsPolicy":                     nil,
+		"hostAliases":                   nil,
+		"initContainers":                container,
+		"nodeSelector":                  nil,
+		"priorityClassName":             nil,
+		"securityContext":               nil,
+		"terminationGracePeriodSeconds": nil,
+		"tolerations":                   nil,
+		"topologySpreadConstraints":     nil,
+		"volumes":                       {"name": nil, "emptyDir": nil, "downwardAPI": nil},
+	}
+}
+
+func containerFields() fieldSet {
+	return fieldSet{
+		"args":    nil,
+		"command": nil,
+		// Values from Secrets and ConfigMaps are not among the fields: the author may be unable to read them.
+		"env":             {"name": nil, "value": nil, "valueFrom": {"fieldRef": nil, "resourceFieldRef": nil}},
+		"image":           nil,
+		"imagePullPolicy": nil,
+		"lifecycle":       nil,
+		"livenessProbe":   nil,
+		"name":            nil,
+		// A hostPort would occupy a port of the node.
+		"ports":                    {"name": nil, "containerPort": nil, "protocol": nil},
+		"readinessProbe":           nil,
+		"resources":                nil,
+		"restartPolicy":            nil,
+		"securityContext":          nil,
+		"startupProbe":             nil,
+		"terminationMessagePath":   nil,
+		"terminationMessagePolicy": nil,
+		"volumeMounts":             {"name": nil, "mountPath": nil, "readOnly": nil, "subPath": nil, "subPathExpr": nil},
+		"workingDir":               nil,
+	}
+}
+
+// checkTemplate returns what a template sets but may not: every field outside templateFields, the priority
+// classes of Kubernetes itself, and annotations for other software. Directives of a strategic merge patch, such
+// as $patch, are fields as well, and are not allowed: they could remove what protects the pods.
+func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
+	var faults field.ErrorList
+	annotations := path.Child("metadata", "annotations")
+	for _, key := range sortedKeys(template.Metadata.Annotations) {
+		if strings.Contains(key, "/") {
+			faults = append(faults, field.Forbidden(annotations.Key(key),
+				"a template may set annotations without a prefix only, because others instruct software of the cluster: "+withoutIt))
+		}
+	}
+	if template.Spec == nil || len(template.Spec.Raw) == 0 {
+		return faults
+	}
+	var spec any
+	if err := json.Unmarshal(template.Spec.Raw, &spec); err != nil {
+		return append(faults, field.Invalid(path.Child("spec"), "", "must be JSON: "+err.Error()))
+	}
+	faults = append(faults, templateFields().check(path.Child("spec"), spec)...)
+	return append(faults, checkPriority(path.Child("spec", "priorityClassName"), spec)...)
+}
+
+// check returns the fields of value, an object or a list of objects, that are not in the set.
+func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
+	var faults field.ErrorList
+	switch value := value.(type) {
+	case map[string]any:
+		for _, name := range sortedKeys(value) {
+			below, isAllowed := s[name]
+			switch {
+			case !isAllowed:
+				faults = append(faults, field.Forbidden(path.Child(name), fieldNotAllowed))
+			case below != nil:
+				faults = append(faults, below.check(path.Child(name), value[name])...)
+			}
+		}
+	case []any:
+		for i, element := range value {
+			faults = append(faults, s.check(path.Index(i), element)...)
+		}
+	}
+	return faults
+}
+
+// checkPriority reserves the priority classes of Kubernetes for pods that a node or a cluster cannot do
+// without.
+func checkPriority(path *field.Path, spec any) field.ErrorList {
+	fields, _ := spec.(map[string]any)
+	if class, _ := fields["priorityClassName"].(string); strings.HasPrefix(class, "system-") {
+		return field.ErrorList{field.Forbidden(path, "a template may not use the priority classes system-*, which evict the pods of others: "+withoutIt)}
+	}
+	return nil
+}
+
+// checkPod returns how a pod violates the restricted Pod Security Standard.
+func checkPod(path *field.Path, template *corev1.PodTemplateSpec) (field.ErrorList, error) {
+	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the checks of the Pod Security Standard: %w", err)
+	}
+	restricted := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
+	results := evaluator.EvaluatePod(restricted, &template.ObjectMeta, &template.Spec)
+	violations := psapolicy.AggregateCheckResults(results)
+	if violations.Allowed {
+		return nil, nil
+	}
+	return field.ErrorList{field.Forbidden(path, fmt.Sprintf(
+		"the pods would violate the restricted Pod Security Standard: %s: correct it, or ask an administrator to run the operator with --allow-privileged-templates",
+		violations.ForbiddenDetail()))}, nil
+}
+
+// restrict completes the security context of containers that a template adds, as far as it is unset, so that
+// they meet the restricted Pod Security Standard like those of the operator.
+func restrict(containers []corev1.Container) {
+	for i := range containers {
+		c := &containers[i]
+		if c.SecurityContext == nil {
+			c.SecurityContext = &corev1.SecurityContext{}
+		}
+		if c.SecurityContext.AllowPrivilegeEscalation == nil {
+			c.SecurityContext.AllowPrivilegeEscalation = new(false)
+		}
+		if c.SecurityContext.Capabilities == nil {
+			c.SecurityContext.Capabilities = &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
+		}
+	}
+}
