@@ -1,4 +1,4 @@
-{{/* The beginning of every object's name. */}}
+{{/* The prefix of every object's name. */}}
 {{- define "parking-operator.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}
@@ -10,7 +10,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the operator's pods. The first label is also how simulations know whom to let in. */}}
+{{/* Labels that select the operator's pods. The network policies of simulations select by the first one. */}}
 {{- define "parking-operator.selector" -}}
 app.kubernetes.io/name: parking-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -34,7 +34,38 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.serviceAccount.name | default (ternary (printf "%s-controller-manager" (include "parking-operator.fullname" .)) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
-{{/* A role out of files/role.yaml: (list $ kind name) gives its rules. */}}
+{{/* The PriorityClass of the operator's pods; empty for none. */}}
+{{- define "parking-operator.priorityClass" -}}
+{{- if .Values.priorityClassName -}}
+{{- .Values.priorityClassName -}}
+{{- else if .Values.priorityClass.create -}}
+{{- include "parking-operator.clusterName" (dict "root" . "name" "controller-manager") -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The name of an object that has no namespace: (dict "root" $ "name" name). An operator for some namespaces adds its own
+namespace, because a release of the same name may exist in another one.
+*/}}
+{{- define "parking-operator.clusterName" -}}
+{{- $name := printf "%s-%s" (include "parking-operator.fullname" .root) .name -}}
+{{- if .root.Values.simulations.namespaces -}}
+{{- printf "%s.%s" $name .root.Release.Namespace -}}
+{{- else -}}
+{{- $name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of a role or binding: (dict "root" $ "name" name "namespace" its namespace, if any). */}}
+{{- define "parking-operator.roleName" -}}
+{{- if hasKey . "namespace" -}}
+{{- printf "%s-%s" (include "parking-operator.fullname" .root) .name -}}
+{{- else -}}
+{{- include "parking-operator.clusterName" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The rules of a role in files/role.yaml: (list $ kind name). */}}
 {{- define "parking-operator.rules" -}}
 {{- $root := index . 0 -}}
 {{- $found := dict -}}
@@ -47,12 +78,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- required (printf "files/role.yaml has no %s %s" (index . 1) (index . 2)) $found.rules | toYaml -}}
 {{- end -}}
 
-{{/* A binding: (dict "root" $ "role" name "kind" of the role "namespace" of the binding, if any). */}}
+{{/* A binding: (dict "root" $ "role" name "kind" kind of the role "namespace" its namespace, if any). */}}
 {{- define "parking-operator.binding" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ ternary "RoleBinding" "ClusterRoleBinding" (hasKey . "namespace") }}
 metadata:
-  name: {{ include "parking-operator.fullname" .root }}-{{ trimSuffix "-role" .role }}-rolebinding
+  name: {{ include "parking-operator.roleName" (set (omit . "role") "name" (printf "%s-rolebinding" (trimSuffix "-role" .role))) }}
   {{- with .namespace }}
   namespace: {{ . }}
   {{- end }}
@@ -61,19 +92,19 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
-  name: {{ include "parking-operator.fullname" .root }}-{{ .role }}
+  name: {{ include "parking-operator.roleName" (set (omit . "role") "name" .role) }}
 subjects:
   - kind: ServiceAccount
     name: {{ include "parking-operator.serviceAccount" .root }}
     namespace: {{ .root.Release.Namespace }}
 {{- end -}}
 
-{{/* A role: as a binding. */}}
+{{/* A role, with the arguments of a binding. */}}
 {{- define "parking-operator.role" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}
 metadata:
-  name: {{ include "parking-operator.fullname" .root }}-{{ .role }}
+  name: {{ include "parking-operator.roleName" (set (omit . "role") "name" .role) }}
   {{- with .namespace }}
   namespace: {{ . }}
   {{- end }}
