@@ -38,7 +38,7 @@ type Target struct {
 	// Plan identifies queues and keys, and holds the objectives.
 	Plan *plan.Plan
 	// Broker and Store are where the servers are.
-	Broker, Store binding.Address
+	Broker, Store binding.Binding
 }
 
 // Backends connects to what a simulation runs on.
@@ -62,26 +62,15 @@ type servers struct {
 
 func (s servers) OpenQueues(t Target) (Queues, error) {
 	return rabbitmq.New(rabbitmq.Options{
-		Address: fixed(t.Broker), Exchange: t.Plan.Exchange(), Partitions: t.Plan.Partitions, QueueType: t.Plan.QueueType,
+		Address: binding.Static(t.Broker), Exchange: t.Plan.Exchange(), Partitions: t.Plan.Partitions, QueueType: t.Plan.QueueType,
 		Component: "parking operator", Logger: s.logger,
 	})
 }
 
 func (s servers) OpenKeys(t Target) (Keys, error) {
 	return redis.New(redis.Options{
-		Address: fixed(t.Store), Simulation: t.Plan.Simulation, Partitions: t.Plan.Partitions, Logger: s.logger,
+		Address: binding.Static(t.Store), Simulation: t.Plan.Simulation, Partitions: t.Plan.Partitions, Logger: s.logger,
 	})
-}
-
-// fixed is the source of an address that does not change: a changed Secret makes another target.
-func fixed(a binding.Address) binding.Source {
-	return func() (binding.Address, error) {
-		address := binding.Address{CA: a.CA}
-		if a.URI != nil {
-			address.URI = a.URI.ResolveReference(a.URI)
-		}
-		return address, nil
-	}
 }
 
 // connection is a target with its servers opened.

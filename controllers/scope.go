@@ -52,7 +52,7 @@ type server struct {
 	// version is that of the Secret that pods mount.
 	version string
 	// address is nil as long as it is not known.
-	address *binding.Address
+	address *binding.Binding
 	finding finding
 }
 

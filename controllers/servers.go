@@ -152,11 +152,6 @@ func allows(cluster client.Object, namespace string) bool {
 	return false
 }
 
-// bindingKeys are what is copied of the Secret of a default user.
-func bindingKeys() []string {
-	return []string{"type", "uri", "host", "port", "vhost", "username", "password", "ca.crt"}
-}
-
 func (r *Reconciler) defaultUser(ctx context.Context, named server, key client.ObjectKey, cluster *unstructured.Unstructured) (server, error) {
 	name, _, err := unstructured.NestedString(cluster.Object, "status", "binding", "name")
 	if err != nil || name == "" {
@@ -170,7 +165,7 @@ func (r *Reconciler) defaultUser(ctx context.Context, named server, key client.O
 	}
 	copied := map[string][]byte{}
 	for name, value := range user.data {
-		if slices.Contains(bindingKeys(), name) {
+		if slices.Contains(binding.RabbitMQ().Keys(), name) {
 			copied[name] = value
 		}
 	}

@@ -1,46 +1,65 @@
-// Package binding finds out where a server is and how to log in to it, from a URI or from the files of
-// a mounted Secret with the keys of the Service Binding specification for Kubernetes
-// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries).
+// Package binding describes how to reach a server: its address, its credentials and its TLS material. It
+// reads them from a URI, from the files of a mounted Secret, or from the data of a Secret. The keys of a
+// Secret are those of the Service Binding specification for Kubernetes
+// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries) and a few more: see keyTable.
 //
-// Passwords never leave it but inside an Address: no error quotes a URI or the content of a file.
+// No error of this package quotes a URI or the value of a key, because either may hold a password.
 package binding
 
 import "net/url"
 
-// Address is where a server is and how to log in to it.
-type Address struct {
-	// URI is the server's, with user name and password if it wants any. It is never to be printed:
-	// use Redacted.
+// Binding is everything that is needed to reach one server.
+type Binding struct {
+	// URI is the address of the server, with the user name and password if there are any. Never print it:
+	// print Redacted.
 	URI *url.URL
-	// CA holds the PEM certificates to trust for TLS instead of the system's; nil means the system's.
+	// Token is a bearer token. Only HTTP servers have one.
+	Token string
+	// CA holds the PEM certificates that the client trusts. If it is nil, the client trusts those of the
+	// system.
 	CA []byte
+	// Certificate and Key are the client's certificate chain and private key in PEM. Both are nil if the
+	// client has no certificate.
+	Certificate, Key []byte
 }
 
-// Source gives the address anew for each connect, so that rotated credentials are used without a
-// restart.
-type Source func() (Address, error)
+// Source returns the current binding. Call it before each connect, so that rotated credentials take effect
+// without a restart. The caller may change what it returns.
+type Source func() (Binding, error)
 
-// Redacted returns what of the URI may be printed, in logs and errors: its scheme, host and path. Even
-// the user name is left out, because people put passwords in its place.
-func (a Address) Redacted() string {
-	if a.URI == nil {
+// Static returns a source of a binding that does not change.
+func Static(b Binding) Source {
+	return func() (Binding, error) {
+		if b.URI == nil {
+			return b, nil
+		}
+		own, uri := b, *b.URI
+		own.URI = &uri
+		return own, nil
+	}
+}
+
+// Redacted returns the part of the URI that logs and errors may print: scheme, host and path. It omits the
+// user name too, because people put passwords in its place.
+func (b Binding) Redacted() string {
+	if b.URI == nil {
 		return ""
 	}
-	shown := url.URL{Scheme: a.URI.Scheme, Host: a.URI.Host, Path: a.URI.Path, RawPath: a.URI.RawPath}
+	shown := url.URL{Scheme: b.URI.Scheme, Host: b.URI.Host, Path: b.URI.Path, RawPath: b.URI.RawPath}
 	return shown.String()
 }
 
-// Service describes the addresses of one kind of server.
+// Service describes the bindings of one kind of server.
 type Service struct {
-	// Name is the server's, for errors.
+	// Name is the name of the server in errors.
 	Name string
-	// Scheme and TLSScheme are the schemes of its URIs.
+	// Scheme and TLSScheme are the two schemes of its URIs.
 	Scheme, TLSScheme string
-	// Example is a URI to show to a person whose own is not valid.
+	// Example is a valid URI, shown to a person whose own is invalid.
 	Example string
 }
 
-// RabbitMQ is the service that brokers are.
+// RabbitMQ describes the bindings of RabbitMQ servers.
 func RabbitMQ() Service {
 	return Service{
 		Name: "RabbitMQ", Scheme: "amqp", TLSScheme: "amqps",
@@ -48,7 +67,7 @@ func RabbitMQ() Service {
 	}
 }
 
-// Redis is the service that stores are: Redis or Valkey.
+// Redis describes the bindings of Redis and Valkey servers.
 func Redis() Service {
 	return Service{
 		Name: "Redis", Scheme: "redis", TLSScheme: "rediss",
@@ -56,7 +75,7 @@ func Redis() Service {
 	}
 }
 
-// HTTP is the service that summary APIs are.
+// HTTP describes the bindings of summary APIs.
 func HTTP() Service {
 	return Service{
 		Name: "the summary API", Scheme: "http", TLSScheme: "https",
@@ -64,5 +83,5 @@ func HTTP() Service {
 	}
 }
 
-// example shows where in a URI the credentials go.
+// example puts placeholders for the credentials into a URI.
 func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

@@ -14,11 +14,11 @@ func TestData(t *testing.T) {
 		uri  string
 		err  string
 	}{
-		"a uri is taken as it is":               {data: map[string]string{"uri": "amqp://u:p@broker:5672/vhost\n"}, uri: "amqp://u:p@broker:5672/vhost"},
-		"host, port and user make a uri":        {data: map[string]string{"host": "broker", "port": "5672", "username": "u", "password": "p"}, uri: "amqp://u:p@broker:5672"},
-		"without uri and host there is none":    {data: map[string]string{"password": "secret"}, err: `key "uri" is missing or empty, and so is "host"`},
-		"a Secret of another server is refused": {data: map[string]string{"type": "redis", "host": "h"}, err: `key "type" says that this is the Secret of a Redis server`},
-		"certificates that are none are told":   {data: map[string]string{"host": "h", "ca.crt": "secret"}, err: `key "ca.crt" holds no PEM certificate`},
+		"a uri is taken as it is":                              {data: map[string]string{"uri": "amqp://u:p@broker:5672/vhost\n"}, uri: "amqp://u:p@broker:5672/vhost"},
+		"host, port and user make a uri":                       {data: map[string]string{"host": "broker", "port": "5672", "username": "u", "password": "p"}, uri: "amqp://u:p@broker:5672"},
+		"a Secret without uri and host names the missing keys": {data: map[string]string{"password": "secret"}, err: `key "uri" is missing or empty, and so is "host"`},
+		"a Secret of another server is rejected":               {data: map[string]string{"type": "redis", "host": "h"}, err: `key "type" says that this is the Secret of a Redis server`},
+		"an invalid CA certificate names its key":              {data: map[string]string{"host": "h", "ca.crt": "secret"}, err: `key "ca.crt" holds no PEM certificate`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -39,10 +39,10 @@ func TestFolder(t *testing.T) {
 		{"an empty folder names the missing keys", RabbitMQ(), nil, "", `key "uri" is missing or empty, and so is "host"`},
 		{"an empty uri and no host names the missing keys", RabbitMQ(), map[string]string{"uri": "\n"}, "", `key "uri" is missing or empty`},
 		{"the Secret of another server is refused", RabbitMQ(), map[string]string{"type": "redis", "host": "h"}, "", `key "type" says that this is the Secret of a Redis server`},
-		{"a uri that is not valid names its key", RabbitMQ(), map[string]string{"uri": "redis://h"}, "", `key "uri": the URI of RabbitMQ is not valid`},
+		{"a uri that is not valid names its key", RabbitMQ(), map[string]string{"uri": "redis://h"}, "", `key "uri": the URI of RabbitMQ is invalid`},
 		{"a port that is no number names its key", RabbitMQ(), map[string]string{"host": "h", "port": "x"}, "", `keys "host" and "port" do not make an address`},
 		{"certificates that are none name their key", RabbitMQ(), map[string]string{"host": "h", "ca.crt": "x"}, "", `key "ca.crt" holds no PEM certificate`},
-		{"a file beyond all bounds is refused", RabbitMQ(), map[string]string{"host": strings.Repeat("h", maxFile+1)}, "", `key "host" is longer than`},
+		{"a file beyond all bounds is refused", RabbitMQ(), map[string]string{"host": strings.Repeat("h", maxFile+1)}, "", `key "host": the file is longer than`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestFolder(t *testing.T) {
 	}
 }
 
-func TestAFolderThatIsNotThereIsNamed(t *testing.T) {
+func TestFolder_NamesAMissingFolder(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing")
 	if _, err := Folder(Redis(), missing)(); err == nil || !strings.Contains(err.Error(), "is the Secret mounted there?") {
@@ -84,7 +84,7 @@ func TestAFolderThatIsNotThereIsNamed(t *testing.T) {
 }
 
 // A kubelet changes a mounted Secret by swapping the link ..data, through which every key is a link.
-func TestARotationIsSeenAtTheNextCall(t *testing.T) {
+func TestFolder_ReturnsTheRotatedSecretAtTheNextCall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	version := func(name, password string) {

@@ -1,19 +1,107 @@
 package binding
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
-// Keys reads the values of keys of a Secret that is mounted at dir, all of them of one version of the
-// Secret, for what is no binding to a server. A key that is not there has the value "". One trailing line
-// end is dropped from each value, and errors name the folder and the key.
-func Keys(dir string, keys ...string) (map[string]string, error) {
-	files := secretFiles{dir: snapshot(dir)}
-	values := make(map[string]string, len(keys))
-	for _, key := range keys {
-		value, err := files.text(key)
-		if err != nil {
-			return nil, fmt.Errorf("read the Secret in %s: %w", dir, err)
+// The keys of a binding: entries of a Secret, or files of the folder at which it is mounted.
+const (
+	keyType        = "type"
+	keyURI         = "uri"
+	keyHost        = "host"
+	keyPort        = "port"
+	keyUsername    = "username"
+	keyPassword    = "password"
+	keyToken       = "token"
+	keyVhost       = "vhost"
+	keyDatabase    = "database"
+	keyCA          = "ca.crt"
+	keyCertificate = "tls.crt"
+	keyKey         = "tls.key"
+)
+
+// keySpec describes one key.
+type keySpec struct {
+	name string
+	// synonyms are further names of the key.
+	synonyms []string
+	// pem is true for PEM blocks: white space around them does no harm.
+	pem bool
+	// services read the key. The others reject it.
+	services []Service
+}
+
+// keyTable lists all keys. A Secret may hold other entries too: they are ignored.
+func keyTable() []keySpec {
+	servers := []Service{RabbitMQ(), Redis()}
+	all := append(slices.Clone(servers), HTTP())
+	return []keySpec{
+		{name: keyType, services: all},
+		{name: keyURI, services: servers},
+		{name: keyHost, services: servers},
+		{name: keyPort, services: servers},
+		{name: keyUsername, synonyms: []string{"user"}, services: all},
+		{name: keyPassword, services: all},
+		{name: keyToken, services: []Service{HTTP()}},
+		{name: keyVhost, synonyms: []string{"virtual-host"}, services: []Service{RabbitMQ()}},
+		{name: keyDatabase, synonyms: []string{"db"}, services: []Service{Redis()}},
+		{name: keyCA, pem: true, services: all},
+		{name: keyCertificate, pem: true, services: all},
+		{name: keyKey, pem: true, services: all},
+	}
+}
+
+// Keys returns the names of all keys that the service reads, synonyms included.
+func (s Service) Keys() []string {
+	var names []string
+	for _, key := range keyTable() {
+		if slices.Contains(key.services, s) {
+			names = append(append(names, key.name), key.synonyms...)
 		}
-		values[key] = value
+	}
+	return names
+}
+
+// keyReader returns the value of a key without one trailing line end, or "" if there is no such key.
+type keyReader func(key string) (string, error)
+
+// values reads all keys of the table. A synonym counts as the key itself. Missing keys have the value "".
+func (s Service) values(read keyReader) (map[string]string, error) {
+	values := map[string]string{}
+	for _, key := range keyTable() {
+		value, err := s.value(key, read)
+		if err != nil {
+			return nil, err
+		}
+		values[key.name] = value
 	}
 	return values, nil
+}
+
+func (s Service) value(key keySpec, read keyReader) (string, error) {
+	var found, foundAs string
+	for _, name := range append([]string{key.name}, key.synonyms...) {
+		value, err := read(name)
+		switch {
+		case err != nil:
+			return "", err
+		case value == "":
+			continue
+		case !slices.Contains(key.services, s):
+			return "", fmt.Errorf("key %q does not apply to %s: remove it", name, s.Name)
+		case !key.pem && strings.TrimSpace(value) != value:
+			return "", fmt.Errorf("key %q has surplus white space at its start or end: remove it (echo adds a line end, printf does not)", name)
+		case found != "" && found != value:
+			return "", fmt.Errorf("keys %q and %q mean the same and differ: remove one of them", foundAs, name)
+		}
+		found, foundAs = value, name
+	}
+	return found, nil
+}
+
+// withoutLineEnd removes one trailing line end.
+func withoutLineEnd(value string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r")
 }

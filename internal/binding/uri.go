@@ -4,24 +4,100 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// URI returns the source of a service's URI that a person gave. It fails at once when the URI is not
-// valid; the error says what is wrong and how one looks, and quotes nothing of it.
-func URI(s Service, raw string) (Source, error) {
+// Option adds credentials or TLS material to a URI.
+type Option struct {
+	// where says in errors what the option reads.
+	where string
+	// open returns a reader of the current values.
+	open func() keyReader
+}
+
+// WithFolder adds the user name, password, token and TLS material of a Secret that is mounted at dir. They
+// replace those of the URI. The source reads the files again at each call.
+func WithFolder(dir string) Option {
+	return Option{where: dir, open: func() keyReader { return folderReader(dir) }}
+}
+
+// TLSFiles names files with PEM blocks. An empty name means no file.
+type TLSFiles struct {
+	// CA holds the certificates to trust instead of those of the system.
+	CA string
+	// Certificate and Key hold the client's certificate chain and private key.
+	Certificate, Key string
+}
+
+// WithTLSFiles adds TLS material from files. The source reads the files again at each call.
+func WithTLSFiles(files TLSFiles) Option {
+	paths := map[string]string{keyCA: files.CA, keyCertificate: files.Certificate, keyKey: files.Key}
+	read := func(key string) (string, error) {
+		if paths[key] == "" {
+			return "", nil
+		}
+		return readFile(paths[key])
+	}
+	return Option{
+		where: "the TLS files " + strings.Join(slices.DeleteFunc([]string{files.CA, files.Certificate, files.Key}, isEmpty), ", "),
+		open:  func() keyReader { return read },
+	}
+}
+
+func isEmpty(s string) bool { return s == "" }
+
+// URI returns the source of a binding whose URI a person gave. It fails if the URI is invalid; the error says
+// what is wrong, shows an example, and quotes nothing of the URI. URI does not read the files of its options:
+// call the source to check them.
+func URI(s Service, raw string, options ...Option) (Source, error) {
 	if _, err := s.parse(raw); err != nil {
 		return nil, err
 	}
-	return func() (Address, error) {
-		// Parsed anew so that no caller can change another's address.
+	return func() (Binding, error) {
+		// Parse again, so that callers can change what they get.
 		u, err := s.parse(raw)
-		return Address{URI: u}, err
+		if err != nil {
+			return Binding{}, err
+		}
+		if len(options) == 0 {
+			return Binding{URI: u}, nil
+		}
+		b, err := s.complete(u, firstOf(options))
+		if err != nil {
+			return Binding{}, s.unreadable(options, err)
+		}
+		return b, nil
 	}, nil
 }
 
-// parse reads a URI and refuses what would connect to somewhere else than was meant.
+// firstOf returns a reader that takes each key from the first option that has it.
+func firstOf(options []Option) keyReader {
+	readers := make([]keyReader, len(options))
+	for i, option := range options {
+		readers[i] = option.open()
+	}
+	return func(key string) (string, error) {
+		for _, read := range readers {
+			if value, err := read(key); err != nil || value != "" {
+				return value, err
+			}
+		}
+		return "", nil
+	}
+}
+
+// unreadable names what could not be read.
+func (s Service) unreadable(options []Option, err error) error {
+	where := make([]string, len(options))
+	for i, option := range options {
+		where[i] = option.where
+	}
+	return fmt.Errorf("read the binding of %s in %s: %w", s.Name, strings.Join(where, " and "), err)
+}
+
+// parse reads a URI. It rejects URIs that would lead to another server than the one meant.
 func (s Service) parse(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -35,7 +111,7 @@ func (s Service) parse(raw string) (*url.URL, error) {
 	case !validPort(u):
 		return nil, s.invalid("its port is not a number from 1 to 65535")
 	case strings.Contains(u.EscapedPath()+u.RawQuery, "@") || strings.Contains(raw, "#"):
-		// The rest of a password that holds a bare slash, question mark or hash would end up there.
+		// An unescaped /, ? or # ends the password, and the rest of it lands in the path or query.
 		return nil, s.invalid("it has a /, ? or # before its @; write these as %2F, %3F, %23 in a password")
 	}
 	return u, nil
@@ -50,11 +126,11 @@ func validPort(u *url.URL) bool {
 }
 
 func (s Service) invalid(what string) error {
-	return fmt.Errorf("the URI of %s is not valid: %s; it looks like %s", s.Name, what, s.Example)
+	return fmt.Errorf("the URI of %s is invalid: %s; it looks like %s", s.Name, what, s.Example)
 }
 
-// describe says what url.Parse found, without the piece of the URI that its errors quote: that piece may
-// be a password.
+// describe explains an error of url.Parse without the part of the URI that it quotes: that part may be a
+// password.
 func describe(err error) string {
 	var escape url.EscapeError
 	var host url.InvalidHostError

@@ -68,7 +68,7 @@ func TestURI(t *testing.T) {
 	}
 }
 
-func TestAnAddressIsItsCallersOwn(t *testing.T) {
+func TestURI_ReturnsABindingThatCallersMayChange(t *testing.T) {
 	t.Parallel()
 	source, err := URI(Redis(), "redis://localhost:6379")
 	if err != nil {
@@ -81,9 +81,9 @@ func TestAnAddressIsItsCallersOwn(t *testing.T) {
 	}
 }
 
-func TestTheZeroAddressShowsNothing(t *testing.T) {
+func TestRedacted_ZeroBinding(t *testing.T) {
 	t.Parallel()
-	if got := (Address{}).Redacted(); got != "" {
+	if got := (Binding{}).Redacted(); got != "" {
 		t.Errorf("redacted is %q", got)
 	}
 }
@@ -149,7 +149,7 @@ func addSecretShapes(f *testing.F) {
 func showNoSecret(t *testing.T, source Source, err error) {
 	t.Helper()
 	if err == nil {
-		var a Address
+		var a Binding
 		a, err = source()
 		refuseSecret(t, a.Redacted(), fuzzedSecret)
 	}

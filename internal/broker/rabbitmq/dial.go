@@ -3,7 +3,6 @@ package rabbitmq
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -60,7 +59,7 @@ func dial(ctx context.Context, source binding.Source, name string) (*connection,
 	return conn, nil
 }
 
-func connect(ctx context.Context, address binding.Address, name string) (*connection, error) {
+func connect(ctx context.Context, address binding.Binding, name string) (*connection, error) {
 	target, err := readTarget(address)
 	if err != nil {
 		return nil, err
@@ -112,7 +111,7 @@ type target struct {
 }
 
 // readTarget reads an AMQP URI (https://www.rabbitmq.com/docs/uri-spec).
-func readTarget(address binding.Address) (target, error) {
+func readTarget(address binding.Binding) (target, error) {
 	uri := address.URI
 	if uri == nil {
 		return target{}, &configError{errors.New("the address has no URI")}
@@ -126,9 +125,9 @@ func readTarget(address binding.Address) (target, error) {
 	case "amqp":
 	case "amqps":
 		port = 5671
-		secured, err := tlsConfig(uri.Hostname(), address.CA)
+		secured, err := address.TLSConfig(uri.Hostname())
 		if err != nil {
-			return target{}, err
+			return target{}, &configError{err}
 		}
 		t.tls = secured
 	default:
@@ -164,17 +163,4 @@ func vhostOf(uri *url.URL) string {
 		return "/"
 	}
 	return uri.Path[1:]
-}
-
-// tlsConfig trusts the PEM certificates in ca, or those of the system when there are none.
-func tlsConfig(host string, ca []byte) (*tls.Config, error) {
-	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if len(ca) == 0 {
-		return config, nil
-	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(ca) {
-		return nil, &configError{errors.New("its CA has no PEM certificate: put the certificate of the broker's CA into ca.crt")}
-	}
-	return config, nil
 }

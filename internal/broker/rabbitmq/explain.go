@@ -1,9 +1,8 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +27,7 @@ func (e *tlsError) Unwrap() error { return e.error }
 
 // explain turns a failure to connect into one line that names the address and the remedy. Nothing that
 // the client library or the network says contains the URI, which they were never given.
-func explain(address binding.Address, err error) error {
+func explain(address binding.Binding, err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("connect to the broker at %s: %w: %s", address.Redacted(), err, remedy)
 	}
@@ -43,8 +42,8 @@ func remedyOf(err error) string {
 	switch {
 	case errors.As(err, &config):
 		return ""
-	case errors.As(err, &handshake):
-		return tlsRemedy(err)
+	case errors.As(err, &handshake), binding.ExplainTLS(err) != "":
+		return cmp.Or(binding.ExplainTLS(err), "check that the port speaks TLS, and that the server's certificate is valid")
 	case errors.As(err, &name):
 		return "correct the host name"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -57,22 +56,6 @@ func remedyOf(err error) string {
 		return "see that the port is RabbitMQ's, and whether it wants TLS (amqps)"
 	default:
 		return ""
-	}
-}
-
-func tlsRemedy(err error) string {
-	var plain tls.RecordHeaderError
-	var authority x509.UnknownAuthorityError
-	var name x509.HostnameError
-	switch {
-	case errors.As(err, &plain):
-		return "that port does not speak TLS: use amqp, or the port for TLS"
-	case errors.As(err, &authority):
-		return "put the certificate of the CA that signed the broker's into ca.crt"
-	case errors.As(err, &name):
-		return "use the host name that the broker's certificate is for"
-	default:
-		return "see that the port speaks TLS and that the broker's certificate is valid"
 	}
 }
 

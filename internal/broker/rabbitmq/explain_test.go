@@ -29,7 +29,7 @@ func TestEachFailureToConnectHasARemedy(t *testing.T) {
 		{"a port where nobody listens", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "start RabbitMQ there"},
 		{"a host that does not answer", context.DeadlineExceeded, "firewall"},
 		{"a read that takes too long", os.ErrDeadlineExceeded, "firewall"},
-		{"a server without TLS", &tlsError{tls.RecordHeaderError{}}, "use amqp"},
+		{"a server without TLS", &tlsError{tls.RecordHeaderError{}}, "does not speak TLS"},
 		{"a certificate of an unknown CA", &tlsError{x509.UnknownAuthorityError{}}, "ca.crt"},
 		{"a certificate for another host", &tlsError{x509.HostnameError{Certificate: &x509.Certificate{}}}, "host name"},
 		{"another fault of TLS", &tlsError{io.EOF}, "certificate is valid"},
@@ -41,7 +41,7 @@ func TestEachFailureToConnectHasARemedy(t *testing.T) {
 		{"a server that hangs up before anything", io.EOF, "amqps"},
 		{"a server in trouble", &amqp.Error{Code: amqp.InternalError, Reason: "INTERNAL_ERROR"}, "broker's log"},
 	}
-	address := binding.Address{URI: &url.URL{
+	address := binding.Binding{URI: &url.URL{
 		Scheme: "amqp", User: url.UserPassword("someone", "secret"), Host: "127.0.0.1:5672", Path: "/",
 	}}
 	for _, tt := range tests {
@@ -81,7 +81,7 @@ func TestAddressIsReadAsItsURISays(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.uri, func(t *testing.T) {
 			t.Parallel()
-			got, err := readTarget(binding.Address{URI: parse(t, tt.uri)})
+			got, err := readTarget(binding.Binding{URI: parse(t, tt.uri)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,19 +100,19 @@ func TestAddressThatCannotBeIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
-		address binding.Address
+		address binding.Binding
 		want    string
 	}{
-		{"no URI", binding.Address{}, "no URI"},
-		{"another scheme", binding.Address{URI: parse(t, "http://u:secret@h")}, "amqps for TLS"},
-		{"a port beyond the last", binding.Address{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
-		{"parameters that nobody heeds", binding.Address{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove channel_max, heartbeat"},
-		{"a CA without certificate", binding.Address{URI: parse(t, "amqps://u:secret@h"), CA: []byte("-")}, "ca.crt"},
+		{"no URI", binding.Binding{}, "no URI"},
+		{"another scheme", binding.Binding{URI: parse(t, "http://u:secret@h")}, "amqps for TLS"},
+		{"a port beyond the last", binding.Binding{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
+		{"parameters that nobody heeds", binding.Binding{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove channel_max, heartbeat"},
+		{"a CA without certificate", binding.Binding{URI: parse(t, "amqps://u:secret@h"), CA: []byte("-")}, "ca.crt"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			source := func() (binding.Address, error) { return tt.address, nil }
+			source := func() (binding.Binding, error) { return tt.address, nil }
 			_, err := dial(t.Context(), source, "test")
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("connecting returned %v", err)

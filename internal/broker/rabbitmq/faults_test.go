@@ -230,12 +230,12 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	log := &logBuffer{}
 	options := optionsFor(t, server.URI())
 	options.Logger = log.logger()
-	options.Address = func() (binding.Address, error) {
+	options.Address = func() (binding.Binding, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		rotated := *uri
 		rotated.User = url.UserPassword("rotated", password)
-		return binding.Address{URI: &rotated}, nil
+		return binding.Binding{URI: &rotated}, nil
 	}
 	b := newBroker(t, options)
 	deliveries := consume(t, b, entries(), 1)

@@ -57,7 +57,7 @@ func source(t testing.TB, uri string) binding.Source {
 	if err != nil {
 		t.Fatal("the server's URI cannot be parsed")
 	}
-	return func() (binding.Address, error) { return binding.Address{URI: parsed}, nil }
+	return func() (binding.Binding, error) { return binding.Binding{URI: parsed}, nil }
 }
 
 // newBroker returns a broker that is closed with the test, when its queues are deleted as well.

@@ -60,14 +60,14 @@ func TestCheckSaysWhatIsWrongWithTheAddressInOneLine(t *testing.T) {
 		{"the user does not exist", with(func(u *url.URL) { u.User = url.UserPassword("nobody", "a-wrong-password") }),
 			"correct the user name or password"},
 		{"the virtual host does not exist", with(func(u *url.URL) { u.Path = "/nowhere" }), "add_vhost"},
-		{"the port does not speak TLS", with(func(u *url.URL) { u.Scheme = "amqps" }), "use amqp"},
+		{"the port does not speak TLS", with(func(u *url.URL) { u.Scheme = "amqps" }), "does not speak TLS"},
 		{"the port wants TLS", with(func(u *url.URL) { u.Host, _ = proxyTLS(t, good.Host) }), "amqps"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			options := optionsFor(t, uri)
-			options.Address = func() (binding.Address, error) { return binding.Address{URI: tt.uri}, nil }
+			options.Address = func() (binding.Binding, error) { return binding.Binding{URI: tt.uri}, nil }
 			err := open(t, options).Check(t.Context())
 			if err == nil {
 				t.Fatal("the check succeeded")
@@ -107,14 +107,14 @@ func TestBrokerOverTLSTrustsTheGivenCAAlone(t *testing.T) {
 	secured.Scheme, secured.Host = "amqps", host
 
 	options := optionsFor(t, uri.String())
-	options.Address = func() (binding.Address, error) { return binding.Address{URI: &secured, CA: ca}, nil }
+	options.Address = func() (binding.Binding, error) { return binding.Binding{URI: &secured, CA: ca}, nil }
 	b := newBroker(t, options)
 	publish(t, b, entries(), broker.Message{ID: "over TLS"})
 	if d := receive(t, consume(t, b, entries(), 1)); d.Message.ID != "over TLS" {
 		t.Errorf("received %q", d.Message.ID)
 	}
 	for name, ca := range map[string][]byte{"the system's": nil, "another": otherCA} {
-		options.Address = func() (binding.Address, error) { return binding.Address{URI: &secured, CA: ca}, nil }
+		options.Address = func() (binding.Binding, error) { return binding.Binding{URI: &secured, CA: ca}, nil }
 		if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "ca.crt") {
 			t.Errorf("with %s CA the check returned %v", name, err)
 		}
@@ -356,11 +356,11 @@ func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
 	log := &logBuffer{}
 	options := optionsFor(t, uri.String())
 	options.Logger = log.logger()
-	options.Address = func() (binding.Address, error) {
+	options.Address = func() (binding.Binding, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		reads++
-		return binding.Address{URI: current}, nil
+		return binding.Binding{URI: current}, nil
 	}
 	b := open(t, options)
 	defer func() {
@@ -392,7 +392,7 @@ func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
 func TestAddressThatCannotBeReadIsAFault(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://127.0.0.1")
-	options.Address = func() (binding.Address, error) { return binding.Address{}, io.ErrUnexpectedEOF }
+	options.Address = func() (binding.Binding, error) { return binding.Binding{}, io.ErrUnexpectedEOF }
 	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "find the broker") {
 		t.Errorf("check returned %v", err)
 	}

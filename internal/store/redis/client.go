@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -47,7 +46,7 @@ func newClient(address binding.Source) (goredis.UniversalClient, error) {
 		return nil, err
 	}
 	c := connector{address: address, cluster: cluster}
-	if _, err := tlsConfig(now, nil); err != nil {
+	if _, err := now.TLSConfig(""); err != nil {
 		return nil, err
 	}
 	if cluster {
@@ -161,7 +160,11 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 		if !c.cluster {
 			node = hostPort(now.URI)
 		}
-		config, err := tlsConfig(now, base)
+		host, _, err := net.SplitHostPort(node)
+		if err != nil {
+			return nil, fmt.Errorf("the address of a node of Redis: %w", err)
+		}
+		config, err := tlsConfig(now, host, base)
 		if err != nil {
 			return nil, err
 		}
@@ -173,21 +176,15 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 	}
 }
 
-// tlsConfig returns the TLS configuration for the address, nil when it asks for no TLS.
-func tlsConfig(a binding.Address, base *tls.Config) (*tls.Config, error) {
-	if a.URI.Scheme != binding.Redis().TLSScheme {
-		return nil, nil
+// tlsConfig returns the TLS configuration for a connection to the host, nil if the binding asks for no TLS. base
+// is the configuration that the parameters of the URI ask for.
+func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
+	config, err := b.TLSConfig(host)
+	if err != nil || config == nil {
+		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if base != nil {
-		config = base.Clone()
-	}
-	config.ServerName = a.URI.Hostname()
-	if a.CA != nil {
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(a.CA) {
-			return nil, errors.New("the CA certificate for Redis is not in PEM")
-		}
+	if base != nil && base.InsecureSkipVerify {
+		config.InsecureSkipVerify, config.VerifyConnection = true, nil //nolint:gosec // the URI says skip_verify=true
 	}
 	return config, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -106,8 +107,8 @@ func remedyOf(err error) string {
 		return "start Redis there, or correct the host or port"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		return "see that Redis runs there, with TLS just if the URI says rediss, and that no firewall or network policy is in between"
-	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
-		return "see that the port speaks TLS, and that ca.crt holds the certificate of the CA that signed the server's"
+	case binding.ExplainTLS(err) != "":
+		return binding.ExplainTLS(err)
 	case errors.Is(err, store.ErrUnavailable):
 		return "see that the port is Redis's, and whether it wants TLS (rediss)"
 	}

@@ -309,7 +309,7 @@ func TestCredentialsAreReadAtEachConnect(t *testing.T) {
 	}
 	set("old")
 	s := openWith(t, Options{
-		Address:    func() (binding.Address, error) { return source(t, *uri.Load())() },
+		Address:    func() (binding.Binding, error) { return source(t, *uri.Load())() },
 		Simulation: "rotation", Partitions: 1,
 	})
 	record(t, s, 0, store.ResultRecorded)
@@ -337,7 +337,7 @@ func TestTLS(t *testing.T) {
 	servers.RemoveKeys(t, simulation)
 	with := func(uri *url.URL, ca []byte) *Store {
 		return openWith(t, Options{
-			Address:    func() (binding.Address, error) { return binding.Address{URI: uri, CA: ca}, nil },
+			Address:    func() (binding.Binding, error) { return binding.Binding{URI: uri, CA: ca}, nil },
 			Simulation: simulation, Partitions: 1,
 		})
 	}
@@ -432,8 +432,8 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 		},
 		{
 			name: "a CA that is no certificate", says: "PEM",
-			options: Options{Simulation: "a", Partitions: 1, Address: func() (binding.Address, error) {
-				return binding.Address{URI: &url.URL{Scheme: "rediss", Host: "localhost"}, CA: []byte("x")}, nil
+			options: Options{Simulation: "a", Partitions: 1, Address: func() (binding.Binding, error) {
+				return binding.Binding{URI: &url.URL{Scheme: "rediss", Host: "localhost"}, CA: []byte("x")}, nil
 			}},
 		},
 	} {

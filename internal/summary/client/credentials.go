@@ -1,9 +1,6 @@
 package client
 
 import (
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,44 +9,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// The keys of the Secret.
-const (
-	keyToken    = "token"
-	keyUsername = "username"
-	keyPassword = "password"
-	keyCA       = "ca.crt"
-)
-
 // freshness is for how long credentials are used before they are read again. A rotated Secret so costs a
 // few attempts at most, and a stream of requests a few reads a second.
 const freshness = time.Second
 
-// credentials are what the API asks of its clients, and what these trust.
-type credentials struct {
-	token, username, password string
-	// ca is the PEM of the certificates to trust; empty means the system's.
-	ca string
-}
-
-// authorize adds the credentials to a request. A token goes before a user name, and both before what the
-// URL has.
-func (c *credentials) authorize(r *http.Request) {
-	switch {
-	case c.token != "":
-		r.Header.Set("Authorization", "Bearer "+c.token)
-	case c.username != "" || c.password != "":
-		r.SetBasicAuth(c.username, c.password)
-	case r.URL.User != nil:
-		password, _ := r.URL.User.Password()
-		r.SetBasicAuth(r.URL.User.Username(), password)
+// authorize adds the credentials of the binding to a request. A token takes precedence over a user name.
+func authorize(r *http.Request, b binding.Binding) {
+	switch user := b.URI.User; {
+	case b.Token != "":
+		r.Header.Set("Authorization", "Bearer "+b.Token)
+	case user != nil:
+		password, _ := user.Password()
+		r.SetBasicAuth(user.Username(), password)
 	}
 }
 
-// redact removes the secrets of a request from a text that its server sent, which may have quoted them.
-func (c *credentials) redact(text string, r *http.Request) string {
+// redact removes the secrets of a request from a text that its server sent, which may quote them.
+func redact(text string, r *http.Request, b binding.Binding) string {
 	_, encoded, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	_, password, _ := r.BasicAuth()
-	for _, secret := range []string{c.token, encoded, password} {
+	for _, secret := range []string{b.Token, encoded, password} {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "…")
 		}
@@ -57,81 +36,33 @@ func (c *credentials) redact(text string, r *http.Request) string {
 	return text
 }
 
-// secret reads credentials from a folder.
-type secret struct {
-	dir string
+// cachedBinding reads the binding of the API at most once per freshness.
+type cachedBinding struct {
+	source binding.Source
 
 	mu     sync.Mutex
 	readAt time.Time
-	last   credentials
+	last   binding.Binding
 }
 
-// read returns the credentials as they were a moment ago. Without a folder there are none.
-func (s *secret) read() (credentials, error) {
-	if s.dir == "" {
-		return credentials{}, nil
+// read returns the binding as it was a moment ago.
+func (c *cachedBinding) read() (binding.Binding, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.readAt.IsZero() && time.Since(c.readAt) < freshness {
+		return c.last, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.readAt.IsZero() && time.Since(s.readAt) < freshness {
-		return s.last, nil
-	}
-	c, err := readCredentials(s.dir)
+	b, err := c.source()
 	if err != nil {
-		return credentials{}, err
+		return binding.Binding{}, err
 	}
-	s.readAt, s.last = time.Now(), c
-	return c, nil
+	c.readAt, c.last = time.Now(), b
+	return b, nil
 }
 
-// expire makes the next reading a fresh one, because the API refused what was read.
-func (s *secret) expire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.readAt = time.Time{}
-}
-
-func readCredentials(dir string) (credentials, error) {
-	values, err := binding.Keys(dir, keyToken, keyUsername, keyPassword, keyCA)
-	if err != nil {
-		return credentials{}, err
-	}
-	c := credentials{
-		token: strings.TrimSpace(values[keyToken]), username: values[keyUsername], password: values[keyPassword],
-		ca: values[keyCA],
-	}
-	if strings.ContainsFunc(c.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return credentials{}, fmt.Errorf("read the Secret in %s: key %q holds characters that a token cannot have", dir, keyToken)
-	}
-	return c, nil
-}
-
-// CheckSecret returns why the folder SecretDir cannot serve: it cannot be read, or has none of the files that
-// are of use. It is nil when none is named.
-func (o Options) CheckSecret() error {
-	if o.SecretDir == "" {
-		return nil
-	}
-	c, err := readCredentials(o.SecretDir)
-	if err != nil {
-		return err
-	}
-	if c == (credentials{}) {
-		return fmt.Errorf("the folder %s has none of the files %s, %s, %s, %s, or they are empty",
-			o.SecretDir, keyToken, keyUsername, keyPassword, keyCA)
-	}
-	_, err = c.pool()
-	return err
-}
-
-// pool returns the certificates to trust, nil for the system's.
-func (c *credentials) pool() (*x509.CertPool, error) {
-	if c.ca == "" {
-		return nil, nil //nolint:nilnil // is what package tls calls the system's
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM([]byte(c.ca)) {
-		return nil, errors.New("key " + keyCA + " of the Secret holds no PEM certificate")
-	}
-	return pool, nil
+// expire makes the next read a fresh one. Call it when the API rejects the credentials.
+func (c *cachedBinding) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readAt = time.Time{}
 }

@@ -56,14 +56,14 @@ type item struct {
 
 // NewEmbedded returns a client for the API at o.URL, which ends with Close.
 func NewEmbedded(o Options) (*Embedded, error) {
-	endpoint, err := o.endpoint("/v1/summaries")
+	endpoint, source, err := o.open("/v1/summaries")
 	if err != nil {
 		return nil, err
 	}
 	senders := cmp.Or(o.maxInFlight, embeddedInFlight)
 	c := &Embedded{
 		transport: transport{
-			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: cmp.Or(o.timeout, defaultTimeout), connections: senders,
+			endpoint: endpoint, binding: cachedBinding{source: source}, timeout: cmp.Or(o.timeout, defaultTimeout), connections: senders,
 		},
 		queue: make(chan *item, maxBatch),
 	}

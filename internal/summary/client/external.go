@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
@@ -33,14 +34,14 @@ type External struct {
 
 // NewExternal returns a client for the API at o.URL.
 func NewExternal(o Options) (*External, error) {
-	endpoint, err := o.endpoint("")
+	endpoint, source, err := o.open("")
 	if err != nil {
 		return nil, err
 	}
 	places := cmp.Or(o.maxInFlight, externalInFlight)
 	return &External{
 		transport: transport{
-			endpoint: endpoint, secret: secret{dir: o.SecretDir}, timeout: cmp.Or(o.timeout, defaultTimeout),
+			endpoint: endpoint, binding: cachedBinding{source: source}, timeout: cmp.Or(o.timeout, defaultTimeout),
 			connections: places, proxied: true,
 		},
 		places: make(chan struct{}, places),
@@ -78,10 +79,7 @@ func (c *External) Reach(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	remedy := "start the API there, or correct the address"
-	if text := err.Error(); strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") {
-		remedy = "see that the port speaks TLS, and that " + keyCA + " holds the certificate of the CA that signed the server's"
-	}
+	remedy := cmp.Or(binding.ExplainTLS(err), "start the API there, or correct the address")
 	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedy)
 }
 

@@ -298,7 +298,7 @@ func TestCertificates(t *testing.T) {
 	if err := c.Post(t.Context(), visit("a")); kind(err) != "again" || !strings.Contains(err.Error(), "certificate") {
 		t.Fatalf("error is %v, want one of an unknown certificate", err)
 	}
-	if err := c.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "ca.crt holds the certificate of the CA") {
+	if err := c.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "put the certificate of that CA into ca.crt") {
 		t.Errorf("error is %v, want one that says where the certificate goes", err)
 	}
 	writeSecret(t, dir, map[string]string{

@@ -15,9 +15,9 @@ const defaultTimeout = 5 * time.Second
 type Options struct {
 	// URL is the base of the embedded API, or the whole address to post to of an external one.
 	URL string
-	// SecretDir is a folder with the files token, or username and password, to log in with, and ca.crt, the
-	// PEM certificates to trust instead of the system's. All of them are optional, and what is there is read
-	// again when it changes. Empty means none.
+	// SecretDir is a folder with the files token, or username and password, to log in with; ca.crt, the PEM
+	// certificates to trust instead of the system's; and tls.crt and tls.key, a client certificate. All of them
+	// are optional, and changes of them take effect without a restart. Empty means no folder.
 	SecretDir string
 
 	// timeout of a request and maxInFlight, the bound of requests under way at a time, replace the client's own, for
@@ -26,24 +26,37 @@ type Options struct {
 	maxInFlight int
 }
 
-// endpoint returns the address to post to: the URL, with path added to it.
-func (o Options) endpoint(path string) (*url.URL, error) {
-	source, err := binding.URI(binding.HTTP(), o.URL)
+// open returns the address to post to, which is the URL with path added to it, and the source of the binding.
+func (o Options) open(path string) (*url.URL, binding.Source, error) {
+	bare, err := binding.URI(binding.HTTP(), o.URL)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	address, err := source()
+	b, err := bare()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if path != "" {
-		address.URI = address.URI.JoinPath(path)
+		b.URI = b.URI.JoinPath(path)
 	}
-	return address.URI, nil
+	if o.SecretDir == "" {
+		return b.URI, bare, nil
+	}
+	source, err := binding.URI(binding.HTTP(), o.URL, binding.WithFolder(o.SecretDir))
+	return b.URI, source, err
+}
+
+// CheckSecret returns why the folder SecretDir cannot be used: it cannot be read, a file of it is invalid, or it
+// has none of the files. It returns nil if SecretDir is empty.
+func (o Options) CheckSecret() error {
+	if o.SecretDir == "" {
+		return nil
+	}
+	return binding.HTTP().CheckFolder(o.SecretDir)
 }
 
 // shown returns what of an address may be printed.
-func shown(u *url.URL) string { return binding.Address{URI: u}.Redacted() }
+func shown(u *url.URL) string { return binding.Binding{URI: u}.Redacted() }
 
 // wrap names the address that a request failed at.
 func wrap(u *url.URL, err error) error {

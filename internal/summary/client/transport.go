@@ -3,7 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
 // Bounds of connections and answers.
@@ -29,7 +30,7 @@ const (
 // transport sends requests to one address.
 type transport struct {
 	endpoint *url.URL
-	secret   secret
+	binding  cachedBinding
 	timeout  time.Duration
 	// connections is how many are kept open.
 	connections int
@@ -38,8 +39,8 @@ type transport struct {
 
 	mu     sync.Mutex
 	client *http.Client
-	// ca is what client trusts.
-	ca string
+	// tls is the binding whose TLS material client uses.
+	tls binding.Binding
 }
 
 // reply is the answer to a request.
@@ -57,11 +58,11 @@ func (r *reply) success() bool { return r.status/100 == 2 }
 
 // send makes a request. An answer of any status is no error. It is read up to limit bytes.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
-	creds, err := t.secret.read()
+	b, err := t.binding.read()
 	if err != nil {
 		return nil, err
 	}
-	client, err := t.clientFor(&creds)
+	client, err := t.clientFor(b)
 	if err != nil {
 		return nil, err
 	}
@@ -72,18 +73,18 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 		return nil, errors.New("the request cannot be made") // the cause would quote the address
 	}
 	request.Header = header
-	creds.authorize(request)
+	authorize(request, b)
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, fault{err: err, text: line(creds.redact(explain(err), request))}
+		return nil, fault{err: err, text: line(redact(explain(err), request, b))}
 	}
 	defer func() { _ = response.Body.Close() }() // of what was only read
 	r := receive(response, limit)
 	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
-		t.secret.expire()
+		t.binding.expire()
 	}
 	if !r.success() {
-		r.body = []byte(creds.redact(string(r.body), request))
+		r.body = []byte(redact(string(r.body), request, b))
 	}
 	return r, nil
 }
@@ -122,15 +123,15 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// clientFor returns a client that trusts the certificates of the credentials. Connections that trusted
-// others are given up once they are idle.
-func (t *transport) clientFor(c *credentials) (*http.Client, error) {
+// clientFor returns a client with the TLS material of the binding. Connections with other TLS material are closed
+// once they are idle.
+func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.client != nil && t.ca == c.ca {
+	if t.client != nil && t.tls.SameTLS(b) {
 		return t.client, nil
 	}
-	roots, err := c.pool()
+	config, err := b.TLSConfig("") // package http sets the name of the server
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (t *transport) clientFor(c *credentials) (*http.Client, error) {
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
 	connections := &http.Transport{
 		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    dialTimeout,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    t.connections,
@@ -150,7 +151,7 @@ func (t *transport) clientFor(c *credentials) (*http.Client, error) {
 	if t.proxied {
 		connections.Proxy = http.ProxyFromEnvironment
 	}
-	t.client, t.ca = &http.Client{Transport: connections, CheckRedirect: t.follow}, c.ca
+	t.client, t.tls = &http.Client{Transport: connections, CheckRedirect: t.follow}, b
 	return t.client, nil
 }
 

@@ -1,0 +1,179 @@
+package binding
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Data returns the binding in the data of a Secret. See Folder for the keys. Errors name the key and quote
+// no value.
+func Data(s Service, data map[string][]byte) (Binding, error) {
+	return s.read(func(key string) (string, error) { return withoutLineEnd(string(data[key])), nil })
+}
+
+// read makes a binding from the keys of a Secret that has to say where the server is.
+func (s Service) read(read keyReader) (Binding, error) {
+	values, err := s.values(read)
+	if err != nil {
+		return Binding{}, err
+	}
+	if err := s.checkType(values[keyType]); err != nil {
+		return Binding{}, err
+	}
+	u, err := s.locate(values)
+	if err != nil {
+		return Binding{}, err
+	}
+	if u.User == nil {
+		u.User = userOf(values)
+	}
+	return s.bind(u, values)
+}
+
+// complete makes a binding from a URI and the keys of a Secret that adds credentials and TLS material. Its
+// user name and password replace those of the URI.
+func (s Service) complete(u *url.URL, read keyReader) (Binding, error) {
+	values, err := s.values(read)
+	if err != nil {
+		return Binding{}, err
+	}
+	if err := s.checkType(values[keyType]); err != nil {
+		return Binding{}, err
+	}
+	if user := userOf(values); user != nil {
+		u.User = user
+	}
+	return s.bind(u, values)
+}
+
+// userOf returns the user name and password of a Secret, nil if it has neither.
+func userOf(values map[string]string) *url.Userinfo {
+	if values[keyUsername] == "" && values[keyPassword] == "" {
+		return nil
+	}
+	return url.UserPassword(values[keyUsername], values[keyPassword])
+}
+
+// bind adds to the URI what else the keys say.
+func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
+	b := Binding{
+		URI: u, Token: values[keyToken],
+		CA: pemBlocks(values[keyCA]), Certificate: pemBlocks(values[keyCertificate]), Key: pemBlocks(values[keyKey]),
+	}
+	if strings.ContainsFunc(b.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return Binding{}, fmt.Errorf("key %q holds characters that a token cannot have", keyToken)
+	}
+	if err := addPath(u, keyVhost, values[keyVhost]); err != nil {
+		return Binding{}, err
+	}
+	if db := values[keyDatabase]; db != "" {
+		if _, err := strconv.ParseUint(db, 10, 31); err != nil {
+			return Binding{}, fmt.Errorf("key %q is not the number of a database, such as 0", keyDatabase)
+		}
+	}
+	if err := addPath(u, keyDatabase, values[keyDatabase]); err != nil {
+		return Binding{}, err
+	}
+	if err := b.checkTLS(); err != nil {
+		return Binding{}, err
+	}
+	return b, s.secure(b)
+}
+
+// pemBlocks returns the value of a key with PEM blocks, nil if there is none.
+func pemBlocks(value string) []byte {
+	if value == "" {
+		return nil
+	}
+	return []byte(value)
+}
+
+// addPath makes the value of a key the path of a URI that has none. A different path is an error: it would
+// lead to another virtual host or database than one of the two says.
+func addPath(u *url.URL, key, value string) error {
+	if value == "" {
+		return nil
+	}
+	if path := strings.TrimPrefix(u.Path, "/"); path != "" && path != value {
+		return fmt.Errorf("key %q differs from the path of key %q: remove one of them", key, keyURI)
+	}
+	u.Path, u.RawPath = "/"+value, "/"+url.PathEscape(value)
+	return nil
+}
+
+// secure makes the URI one for TLS if there is TLS material. A URL of an HTTP server is left as it is, as it
+// says itself whether the server speaks TLS.
+func (s Service) secure(b Binding) error {
+	if b.CA == nil && b.Certificate == nil || b.URI.Scheme == s.TLSScheme {
+		return nil
+	}
+	if s == HTTP() {
+		return fmt.Errorf("keys %q, %q and %q need TLS, but the URL begins with http://: use https://, or remove them",
+			keyCA, keyCertificate, keyKey)
+	}
+	b.URI.Scheme = s.TLSScheme
+	return nil
+}
+
+// checkType rejects the Secret of another kind of server. Unknown types are accepted.
+func (s Service) checkType(name string) error {
+	if other := serviceOfType(name); other != "" && other != s.Name {
+		return fmt.Errorf("key %q says that this is the Secret of a %s server", keyType, other)
+	}
+	return nil
+}
+
+// serviceOfType names the service of a value of the key type, "" for an unknown value.
+func serviceOfType(t string) string {
+	switch strings.ToLower(t) {
+	case "rabbitmq":
+		return RabbitMQ().Name
+	case "redis", "valkey":
+		return Redis().Name
+	}
+	return ""
+}
+
+// locate returns the URI in the keys, without what username and password add.
+func (s Service) locate(values map[string]string) (*url.URL, error) {
+	if values[keyURI] != "" {
+		u, err := s.parse(values[keyURI])
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", keyURI, err)
+		}
+		return u, nil
+	}
+	host := values[keyHost]
+	if host == "" {
+		return nil, fmt.Errorf("key %q is missing or empty, and so is %q: the Secret needs %s, or %s with %s, %s and %s",
+			keyURI, keyHost, keyURI, keyHost, keyPort, keyUsername, keyPassword)
+	}
+	if port := values[keyPort]; port != "" {
+		host = net.JoinHostPort(host, port)
+	} else if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	u, err := s.parse(s.Scheme + "://" + host)
+	if err != nil {
+		return nil, fmt.Errorf("keys %q and %q do not make an address: %w", keyHost, keyPort, err)
+	}
+	return u, nil
+}
+
+// CheckFolder returns why a Secret mounted at dir cannot complete a URI of the service: it cannot be read, a
+// key is invalid, or it has no key that the service reads.
+func (s Service) CheckFolder(dir string) error {
+	option := WithFolder(dir)
+	b, err := s.complete(&url.URL{Scheme: s.TLSScheme}, option.open())
+	if err == nil && b.URI.User == nil && b.Token == "" && b.CA == nil && b.Certificate == nil {
+		err = errors.New("it has none of the files " + strings.Join(s.Keys(), ", ") + ", or they are empty")
+	}
+	if err != nil {
+		return s.unreadable([]Option{option}, err)
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package binding
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// TLSConfig returns the client's TLS configuration, or nil if the scheme of the URI is not one for TLS.
+//
+// serverName is the host that the server's certificate has to be valid for. A certificate for the host of the
+// URI is valid too: the nodes of a cluster announce names or addresses of their own, but often share one
+// certificate. If serverName is empty, whoever dials sets it.
+func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
+	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
+		return nil, nil //nolint:nilnil // no configuration means no TLS
+	}
+	roots, err := b.roots()
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := b.certificates()
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, RootCAs: roots, Certificates: certificates}
+	if host := b.URI.Hostname(); serverName != "" && serverName != host {
+		config.InsecureSkipVerify = true //nolint:gosec // VerifyConnection verifies
+		config.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, serverName, host) }
+	}
+	return config, nil
+}
+
+func isTLSScheme(scheme string) bool {
+	for _, s := range []Service{RabbitMQ(), Redis(), HTTP()} {
+		if scheme == s.TLSScheme {
+			return true
+		}
+	}
+	return false
+}
+
+// verify does what package tls does by itself for one name, and accepts a certificate for either name.
+func verify(state tls.ConnectionState, roots *x509.CertPool, name, other string) error {
+	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		intermediates.AddCert(c)
+	}
+	if _, err := certificate.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates}); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+	}
+	err := certificate.VerifyHostname(name)
+	if err == nil || certificate.VerifyHostname(other) == nil {
+		return nil
+	}
+	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+}
+
+// roots returns the CAs to trust, nil for those of the system.
+func (b Binding) roots() (*x509.CertPool, error) {
+	if b.CA == nil {
+		return nil, nil //nolint:nilnil // package tls takes nil for those of the system
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b.CA) {
+		return nil, fmt.Errorf("key %q holds no PEM certificate", keyCA)
+	}
+	return pool, nil
+}
+
+// certificates returns the certificate of the client, if it has one.
+func (b Binding) certificates() ([]tls.Certificate, error) {
+	switch {
+	case b.Certificate == nil && b.Key == nil:
+		return nil, nil
+	case b.Key == nil:
+		return nil, fmt.Errorf("key %q has no %q: a client certificate needs both", keyCertificate, keyKey)
+	case b.Certificate == nil:
+		return nil, fmt.Errorf("key %q has no %q: a client certificate needs both", keyKey, keyCertificate)
+	}
+	pair, err := tls.X509KeyPair(b.Certificate, b.Key)
+	if err != nil {
+		return nil, fmt.Errorf("keys %q and %q are not a certificate and its private key in PEM: %w", keyCertificate, keyKey, err)
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+// SameTLS reports whether two bindings have the same TLS material.
+func (b Binding) SameTLS(other Binding) bool {
+	return bytes.Equal(b.CA, other.CA) && bytes.Equal(b.Certificate, other.Certificate) && bytes.Equal(b.Key, other.Key)
+}
+
+// checkTLS returns an error if the TLS material is invalid.
+func (b Binding) checkTLS() error {
+	_, err := b.roots()
+	if err != nil {
+		return err
+	}
+	_, err = b.certificates()
+	return err
+}
+
+// ExplainTLS returns what to do about a failure of TLS, as part of a sentence without a full stop. It returns
+// "" if err is no failure of TLS.
+func ExplainTLS(err error) string {
+	if err == nil {
+		return ""
+	}
+	if remedy := explainOwn(err); remedy != "" {
+		return remedy
+	}
+	if remedy := explainAlert(err.Error()); remedy != "" {
+		return remedy
+	}
+	if text := err.Error(); strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") {
+		return "check that the port speaks TLS, and that the server's certificate is valid"
+	}
+	return ""
+}
+
+// explainOwn explains a handshake that the client ended.
+func explainOwn(err error) string {
+	var plain tls.RecordHeaderError
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return "the port does not speak TLS: use the port for TLS, or a URI without TLS (amqp, redis, http)"
+	case errors.As(err, &authority):
+		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA
+	case errors.As(err, &name):
+		return "the server's certificate is for another host: use a host name of the certificate, or issue one for this host"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the server's certificate has expired or is not valid yet: renew it, or correct the clock"
+	}
+	return ""
+}
+
+// explainAlert explains a handshake that the server ended. Package tls does not export the type of alerts, and
+// the client of RabbitMQ passes on their text alone. A server that uses TLS 1.3 sends its alert after the
+// client's handshake has succeeded.
+func explainAlert(text string) string {
+	_, alert, found := strings.Cut(text, "remote error: tls: ")
+	if !found {
+		return ""
+	}
+	for _, known := range []struct{ alert, remedy string }{
+		{"certificate required", "the server requires a client certificate: give it in " + keyCertificate + " and " + keyKey},
+		{"bad certificate", "the server requires a client certificate that it trusts: check " + keyCertificate + " and " + keyKey},
+		{"unknown certificate authority", "the server does not know the CA of the client certificate in " + keyCertificate +
+			": use a certificate of a CA that it trusts"},
+		{"expired certificate", "the client certificate in " + keyCertificate + " has expired: renew it"},
+		{"revoked certificate", "the client certificate in " + keyCertificate + " has been revoked: renew it"},
+		{"handshake failure", "the server rejects the handshake: it may require a client certificate (" + keyCertificate + " and " +
+			keyKey + ") or another version of TLS"},
+		{"protocol version not supported", "the server does not accept TLS 1.2 or 1.3: enable one of them"},
+		{"unrecognized name", "the server has no certificate for this host: correct the host name"},
+	} {
+		if strings.HasPrefix(alert, known.alert) {
+			return known.remedy
+		}
+	}
+	return "the server rejects the handshake: see its log"
+}

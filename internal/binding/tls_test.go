@@ -1,0 +1,197 @@
+package binding
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// peer is one side of a handshake.
+type peer struct {
+	certificate, key string
+}
+
+// newPeer makes a self-signed certificate, valid from an hour ago until the given time, for a host.
+func newPeer(t *testing.T, host string, until time.Time) peer {
+	t.Helper()
+	certificate, key := signedKeyPair(t, &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until,
+		IsCA: true, BasicConstraintsValid: true,
+	})
+	return peer{certificate, key}
+}
+
+func (p peer) pair(t *testing.T) tls.Certificate {
+	t.Helper()
+	pair, err := tls.X509KeyPair([]byte(p.certificate), []byte(p.key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func (p peer) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(p.certificate))
+	return pool
+}
+
+// exchange does a handshake over a connection, and reads a byte that the server sends after it. It returns the
+// client's error.
+func exchange(t *testing.T, server, client *tls.Config) error {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	done := make(chan struct{})
+	defer func() { <-done }()
+	go func() {
+		defer close(done)
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		if server == nil {
+			_, _ = io.WriteString(conn, "AMQP is spoken here\n")
+			return
+		}
+		_, _ = tls.Server(conn, server).Write([]byte("x"))
+	}()
+	conn, err := tls.Dial("tcp", listener.Addr().String(), client)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Read(make([]byte, 1))
+	return err
+}
+
+func TestExplainTLS_EachFailureHasItsRemedy(t *testing.T) {
+	t.Parallel()
+	later := time.Now().Add(time.Hour)
+	server, client := newPeer(t, "good.example", later), newPeer(t, "client", later)
+	expired := newPeer(t, "good.example", time.Now().Add(-time.Hour))
+	expiredClient := newPeer(t, "client", time.Now().Add(-time.Hour))
+	other := newPeer(t, "other", later)
+	binding := func(ca, own peer) Binding {
+		return Binding{
+			URI: &url.URL{Scheme: "amqps", Host: "good.example"}, CA: pemBlocks(ca.certificate),
+			Certificate: pemBlocks(own.certificate), Key: pemBlocks(own.key),
+		}
+	}
+	asks := func(version uint16) *tls.Config {
+		return &tls.Config{
+			Certificates: []tls.Certificate{server.pair(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: client.pool(),
+			MinVersion: version, MaxVersion: version,
+		}
+	}
+	serves := func(p peer) *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{p.pair(t)}, MinVersion: tls.VersionTLS12}
+	}
+	tests := []struct {
+		name   string
+		server *tls.Config
+		client Binding
+		host   string
+		want   string
+	}{
+		{"a valid certificate", serves(server), binding(server, peer{}), "good.example", ""},
+		{"a valid client certificate", asks(tls.VersionTLS13), binding(server, client), "good.example", ""},
+		{"an unknown CA", serves(server), binding(other, peer{}), "good.example", "put the certificate of that CA into ca.crt"},
+		{"a wrong host name", serves(other), binding(other, peer{}), "good.example", "the server's certificate is for another host"},
+		{"an expired certificate", serves(expired), binding(expired, peer{}), "good.example", "has expired or is not valid yet"},
+		{"a missing client certificate with TLS 1.3", asks(tls.VersionTLS13), binding(server, peer{}), "good.example", "requires a client certificate: give it in tls.crt and tls.key"},
+		{"a missing client certificate with TLS 1.2", asks(tls.VersionTLS12), binding(server, peer{}), "good.example", "it may require a client certificate (tls.crt and tls.key)"},
+		{"a client certificate of an unknown CA", asks(tls.VersionTLS13), binding(server, other), "good.example", "does not know the CA of the client certificate in tls.crt"},
+		{"an expired client certificate", &tls.Config{
+			Certificates: []tls.Certificate{server.pair(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: expiredClient.pool(),
+			MinVersion: tls.VersionTLS13,
+		}, binding(server, expiredClient), "good.example", "tls.crt"},
+		{"a port without TLS", nil, binding(server, peer{}), "good.example", "the port does not speak TLS"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			config, err := tt.client.TLSConfig(tt.host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = exchange(t, tt.server, config)
+			if err != nil {
+				err = fmt.Errorf("connect: %w", err)
+			}
+			if got := ExplainTLS(err); tt.want == "" && err != nil || tt.want != "" && !strings.Contains(got, tt.want) {
+				t.Errorf("error %v has the remedy %q, want %q", err, got, tt.want)
+			}
+			if err != nil {
+				if text := errors.New(err.Error()); strings.Contains(err.Error(), "remote error") && ExplainTLS(text) != ExplainTLS(err) {
+					t.Errorf("the text of error %v alone has another remedy", err)
+				}
+			}
+		})
+	}
+}
+
+func TestExplainTLS_OtherErrorsHaveNone(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{nil, io.EOF, net.ErrClosed, errors.New("connection refused")} {
+		if got := ExplainTLS(err); got != "" {
+			t.Errorf("error %v has the remedy %q", err, got)
+		}
+	}
+}
+
+// The nodes of a Redis Cluster have one certificate each, or share one for the name in the URI.
+func TestTLSConfig_AcceptsTheDialledHostOrTheHostOfTheURI(t *testing.T) {
+	t.Parallel()
+	later := time.Now().Add(time.Hour)
+	for _, tt := range []struct {
+		name, certificate string
+		want              string
+	}{
+		{"a certificate for the node", "node-2.example", ""},
+		{"a certificate for the host of the URI", "seed.example", ""},
+		{"a certificate for another host", "other.example", "node-2.example"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := newPeer(t, tt.certificate, later)
+			b := Binding{URI: &url.URL{Scheme: "rediss", Host: "seed.example:6379"}, CA: []byte(server.certificate)}
+			config, err := b.TLSConfig("node-2.example")
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = exchange(t, &tls.Config{Certificates: []tls.Certificate{server.pair(t)}, MinVersion: tls.VersionTLS12}, config)
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error is %v, want %q", err, tt.want)
+			}
+			b.CA = []byte(newPeer(t, tt.certificate, later).certificate)
+			if config, err = b.TLSConfig("node-2.example"); err != nil {
+				t.Fatal(err)
+			}
+			if err := exchange(t, &tls.Config{Certificates: []tls.Certificate{server.pair(t)}, MinVersion: tls.VersionTLS12}, config); err == nil {
+				t.Error("a certificate of an unknown CA was accepted")
+			}
+		})
+	}
+}
+
+func TestTLSConfig_NoTLS(t *testing.T) {
+	t.Parallel()
+	for _, b := range []Binding{{}, {URI: &url.URL{Scheme: "amqp", Host: "h"}}} {
+		if config, err := b.TLSConfig("h"); config != nil || err != nil {
+			t.Errorf("configuration is %v (%v), want none", config, err)
+		}
+	}
+}
