@@ -1,0 +1,76 @@
+// Package histogram counts durations in exponential buckets, merges counts exactly and estimates quantiles.
+//
+// The buckets are those of a Prometheus native histogram with schema 3: bucket i holds the durations in the
+// interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the one before. One schema for
+// everything has two benefits: histograms of different processes and seconds add up without error, and a
+// quantile from a report equals the one that PromQL computes from the same observations. The schema is
+// specified at https://prometheus.io/docs/specs/native_histograms/.
+package histogram
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// perOctave is the number of buckets in each power of two: 2 to the power of the schema.
+	perOctave = 8
+	// first and last are the indexes of the outermost buckets: up to 2^-30 s (0.93 ns), and above 2^24 s
+	// (194 days). Durations outside this range count in the bucket at its end.
+	first = -30 * perOctave
+	last  = 25 * perOctave
+	// buckets is the number of buckets.
+	buckets = last - first + 1
+)
+
+// fractions are the bucket bounds in the interval [0.5, 1), which are the same in each power of two once
+// scaled.
+var fractions = [perOctave]float64{
+	0.5, 0.5452538663326288, 0.5946035575013605, 0.6484197773255048,
+	0.7071067811865475, 0.7711054127039704, 0.8408964152537144, 0.9170040432046711,
+}
+
+// Histogram counts durations. The zero value is ready to use. Its methods may be called concurrently and
+// take no lock. It must not be copied.
+type Histogram struct {
+	counts [buckets]atomic.Uint64
+	sum    atomic.Int64 // nanoseconds
+}
+
+// Observe counts one duration. A negative duration counts as 0.
+func (h *Histogram) Observe(d time.Duration) {
+	d = max(d, 0)
+	h.counts[indexOf(d)-first].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// Snapshot returns a copy of the counts. Concurrent observations may or may not be included.
+func (h *Histogram) Snapshot() Snapshot {
+	s := Snapshot{sum: h.sum.Load()}
+	for i := range h.counts {
+		if n := h.counts[i].Load(); n > 0 {
+			s.add(first+i, n)
+		}
+	}
+	return s
+}
+
+// indexOf returns the index of the bucket that holds d.
+func indexOf(d time.Duration) int {
+	if d <= 1 {
+		return first
+	}
+	fraction, exponent := math.Frexp(d.Seconds())
+	i := (exponent - 1) * perOctave
+	for _, bound := range fractions {
+		if fraction <= bound {
+			break
+		}
+		i++
+	}
+	return min(max(i, first), last)
+}
+
+// upperBound returns the upper bound of a bucket in seconds.
+func upperBound(index int) float64 { return math.Exp2(float64(index) / perOctave) }

@@ -1,0 +1,171 @@
+package histogram
+
+import (
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// random draws durations from nanoseconds to hours, evenly over their orders of magnitude.
+func random(r *rand.Rand) time.Duration { return time.Duration(math.Exp(r.Float64() * 31)) }
+
+func TestHistogram_UsesThePrometheusNativeBuckets(t *testing.T) {
+	reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "d", NativeHistogramBucketFactor: 1.1})
+	var h Histogram
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		d := max(random(r), 2)
+		h.Observe(d)
+		reference.Observe(d.Seconds())
+	}
+	var metric dto.Metric
+	if err := reference.Write(&metric); err != nil {
+		t.Fatal(err)
+	}
+	if got := metric.GetHistogram().GetSchema(); got != 3 {
+		t.Fatalf("schema %d, want 3", got)
+	}
+	want := map[int]uint64{}
+	index, deltas, count := 0, metric.GetHistogram().GetPositiveDelta(), int64(0)
+	for _, span := range metric.GetHistogram().GetPositiveSpan() {
+		index += int(span.GetOffset())
+		for range span.GetLength() {
+			count += deltas[0]
+			deltas = deltas[1:]
+			want[index] = uint64(count)
+			index++
+		}
+	}
+	snapshot := h.Snapshot()
+	for i := first; i <= last; i++ {
+		if got := snapshot.at(i); got != want[i] {
+			t.Errorf("bucket %d has %d durations, want %d", i, got, want[i])
+		}
+	}
+}
+
+func TestSnapshot_QuantileIsWithinOneBucketOfTheTrueValue(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 50 {
+		var h Histogram
+		all := make([]time.Duration, 1+r.IntN(2_000))
+		for i := range all {
+			all[i] = max(random(r), 2)
+			h.Observe(all[i])
+		}
+		slices.Sort(all)
+		for _, q := range []float64{0, 0.01, 0.5, 0.9, 0.99, 1} {
+			rank := max(int(math.Ceil(q*float64(len(all)))), 1)
+			want := all[rank-1].Seconds()
+			got := h.Snapshot().Quantile(q).Seconds()
+			const step = 1.0906 // 2^(1/8) is 1.0905
+			if got > want*step+2e-9 || got < want/step-2e-9 {
+				t.Fatalf("quantile %v of %d durations is %v s, want about %v s", q, len(all), got, want)
+			}
+		}
+	}
+}
+
+func TestSnapshot_MergeAndSinceAreExact(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var one, two, both Histogram
+	for range 5_000 {
+		d := random(r)
+		both.Observe(d)
+		if r.IntN(2) == 0 {
+			one.Observe(d)
+		} else {
+			two.Observe(d)
+		}
+	}
+	merged := Merge(one.Snapshot(), two.Snapshot())
+	if !equal(merged, both.Snapshot()) {
+		t.Error("two merged halves differ from the whole")
+	}
+	if !equal(merged.Since(one.Snapshot()), two.Snapshot()) {
+		t.Error("the whole since one half differs from the other half")
+	}
+	if !equal(Merge(), Snapshot{}) || merged.Since(merged).Count() != 0 {
+		t.Error("nothing merged, or nothing observed since, is not empty")
+	}
+}
+
+func TestSnapshot_JSONRoundTrip(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	var h Histogram
+	for range 100 {
+		text, err := json.Marshal(h.Snapshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Snapshot
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !equal(got, h.Snapshot()) {
+			t.Fatalf("%s is read back as %+v", text, got)
+		}
+		h.Observe(random(r))
+	}
+}
+
+func TestSnapshot_UnmarshalRejectsWhatIsOutOfRange(t *testing.T) {
+	for _, text := range []string{`{"offset":-1000,"counts":[1]}`, `{"offset":200,"counts":[1,1]}`, `{"counts":"no"}`, `[]`} {
+		var s Snapshot
+		if err := json.Unmarshal([]byte(text), &s); err == nil {
+			t.Errorf("%s is accepted as %+v", text, s)
+		}
+	}
+}
+
+func TestHistogram_BoundsExtremes(t *testing.T) {
+	var h Histogram
+	for _, d := range []time.Duration{math.MinInt64, -1, 0, 1, math.MaxInt64} {
+		h.Observe(d)
+	}
+	s := h.Snapshot()
+	if s.at(first) != 4 || s.at(last) != 1 || s.Count() != 5 {
+		t.Errorf("extremes are counted as %+v", s)
+	}
+	if (Snapshot{}).Quantile(0.5) != 0 || (Snapshot{}).Mean() != 0 {
+		t.Error("an empty snapshot has a quantile or a mean")
+	}
+}
+
+func FuzzSnapshot_UnmarshalJSON(f *testing.F) {
+	f.Add([]byte(`{"sum":5,"offset":-80,"counts":[1,0,2]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var s Snapshot
+		if json.Unmarshal(text, &s) != nil {
+			return
+		}
+		again, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Snapshot
+		if err := json.Unmarshal(again, &back); err != nil || !equal(back, s) {
+			t.Fatalf("%s: %v, %+v differs from %+v", again, err, back, s)
+		}
+		_ = s.Quantile(0.99)
+	})
+}
+
+func BenchmarkHistogram_Observe(b *testing.B) {
+	var h Histogram
+	b.RunParallel(func(pb *testing.PB) {
+		for d := time.Duration(1); pb.Next(); d = d*5/3 + 1 {
+			h.Observe(d & (1<<40 - 1))
+		}
+	})
+}
+
+func equal(a, b Snapshot) bool {
+	return a.sum == b.sum && a.total == b.total && slices.Equal(a.Buckets(), b.Buckets())
+}
