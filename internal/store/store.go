@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -287,8 +288,21 @@ type Ledger interface {
 	Dataset(ctx context.Context) (Dataset, error)
 }
 
+// Timeline keeps what happens second by second. Package timeline says how rows are merged as they grow old.
+type Timeline interface {
+	// AppendTimeline adds rows of one process, in ascending order of time. It may be repeated with the same
+	// rows, and returns nil only once they survive a crash of the store's server.
+	AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error
+	// CompactTimeline merges rows that are old enough at the given time.
+	CompactTimeline(ctx context.Context, now time.Time) error
+	// ReadTimeline returns what was measured in [from, to), merged over all processes, in the order of time.
+	// Rows that lie partly inside the interval are included.
+	ReadTimeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
+}
+
 // Store is everything an implementation offers.
 type Store interface {
+	Timeline
 	Generators
 	Processors
 	Ledger

@@ -24,6 +24,7 @@ var errClosed = errors.New("it is closed")
 // partitions do not hinder each other.
 type Store struct {
 	partitions []*partition
+	timeline   *timelineBlocks
 	closed     atomic.Bool
 }
 
@@ -33,7 +34,7 @@ var _ store.Store = (*Store)(nil)
 func New(partitions int) *Store { return newStore(partitions, store.VisitMargin) }
 
 func newStore(partitions int, visitMargin time.Duration) *Store {
-	s := &Store{}
+	s := &Store{timeline: newTimelineBlocks()}
 	for range max(1, partitions) {
 		s.partitions = append(s.partitions, newPartition(visitMargin))
 	}
@@ -244,6 +245,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	for _, p := range s.partitions {
 		p.purge()
 	}
+	s.timeline.purge()
 	return nil
 }
 

@@ -23,7 +23,13 @@ const (
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
 	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
-	keyOwner      = "owner"       // STRING the process that reserved the name, in partition 0
+	// The timeline, in partition 0.
+	keyTimelineMinutes    = "timeline:minutes"    // SET of the starts of minutes that have rows
+	keyTimelineMinute     = "timeline:minute:"    // + start: HASH <second>:<process> -> row
+	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows
+	keyTimelineMerged     = "timeline:merged"     // HASH process -> second of its latest merged row
+	keyTimelineGeneration = "timeline:generation" // number of replacements
+	keyOwner              = "owner"               // STRING the process that reserved the name, in partition 0
 )
 
 // partition names the keys of one partition and has its hot steps.

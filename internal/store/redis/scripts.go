@@ -18,14 +18,16 @@ type scripts struct {
 	entry, exit, settle, deadLetter string
 	// The others, which are sent each by itself.
 	confirm, claim, release, starved, dataset *goredis.Script
+	timelineAppend, timelineReplace           *goredis.Script
 }
 
 func newScripts() (*scripts, error) {
 	var s scripts
-	var each, confirm, claim, release, starved, dataset string
+	var each, confirm, claim, release, starved, dataset, timelineAppend, timelineReplace string
 	for name, into := range map[string]*string{
 		"each": &each, "entry": &s.entry, "exit": &s.exit, "settle": &s.settle, "deadletter": &s.deadLetter,
 		"confirm": &confirm, "claim": &claim, "release": &release, "starved": &starved, "dataset": &dataset,
+		"timelineappend": &timelineAppend, "timelinereplace": &timelineReplace,
 	} {
 		source, err := luaFiles.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -39,6 +41,7 @@ func newScripts() (*scripts, error) {
 	s.confirm, s.claim = goredis.NewScript(confirm), goredis.NewScript(claim)
 	s.release, s.starved = goredis.NewScript(release), goredis.NewScript(starved)
 	s.dataset = goredis.NewScript(dataset)
+	s.timelineAppend, s.timelineReplace = goredis.NewScript(timelineAppend), goredis.NewScript(timelineReplace)
 	return &s, nil
 }
 

@@ -37,6 +37,7 @@ func Run(t *testing.T, open Factory) {
 		{name: "releases", run: testReleases},
 		{name: "expiry", run: testExpiry},
 		{name: "ledger", run: testLedger},
+		{name: "timeline", run: testTimeline},
 		{name: "durability", run: testDurability},
 		{name: "misuse", run: testMisuse},
 		{name: "purge", run: testPurge},

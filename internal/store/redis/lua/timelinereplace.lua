@@ -1,0 +1,45 @@
+-- Puts a block of the timeline in the place of a minute or of blocks of a finer tier.
+--
+-- KEYS  1 generation  2 blocks of the tier, by start  3 second of the latest merged row, by process
+--       4 minutes that have rows  5 the rows of the minute, or the blocks of the finer tier
+-- ARGV  1 start of the block  2 its version, '' if it does not exist  3 its new text
+--       4 'minute' or 'blocks'
+--       for a minute: 5 its start  6 its version, then for each process its name and its latest second
+--       for blocks: for each its start and version
+--
+-- Changes nothing and returns 'stale' if any version has changed: another process was faster.
+local call = redis.call
+
+local function version(key, field)
+  local text = call('HGET', key, field)
+  return text and redis.sha1hex(text) or ''
+end
+
+if version(KEYS[2], ARGV[1]) ~= ARGV[2] then
+  return 'stale'
+end
+if ARGV[4] == 'minute' then
+  if call('HLEN', KEYS[5]) ~= tonumber(ARGV[6]) then
+    return 'stale'
+  end
+  for i = 7, #ARGV, 2 do
+    local before = tonumber(call('HGET', KEYS[3], ARGV[i]))
+    if not before or tonumber(ARGV[i + 1]) > before then
+      call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+    end
+  end
+  call('DEL', KEYS[5])
+  call('SREM', KEYS[4], ARGV[5])
+else
+  for i = 5, #ARGV, 2 do
+    if version(KEYS[5], ARGV[i]) ~= ARGV[i + 1] then
+      return 'stale'
+    end
+  end
+  for i = 5, #ARGV, 2 do
+    call('HDEL', KEYS[5], ARGV[i])
+  end
+end
+call('HSET', KEYS[2], ARGV[1], ARGV[3])
+call('INCR', KEYS[1])
+return 'replaced'

@@ -1,0 +1,177 @@
+package timeline
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Totals returns what a process has measured since it started, as a Row of which only the counts, the
+// histograms, the lag and the gauges are set.
+type Totals func() Row
+
+// Sink keeps the rows of a process. The stores implement it.
+type Sink interface {
+	// AppendTimeline adds rows. It may be repeated with the same rows, and returns nil only once the rows survive
+	// a crash of the store.
+	AppendTimeline(ctx context.Context, process string, rows []Row) error
+	// CompactTimeline merges rows that are old enough at the given time.
+	CompactTimeline(ctx context.Context, now time.Time) error
+}
+
+const (
+	// interval is the time between two rows, and compaction the mean time between two compactions.
+	interval   = time.Second
+	compaction = time.Minute
+	// sendTimeout bounds one attempt to hand rows to the sink.
+	sendTimeout = 10 * time.Second
+	// maxPending bounds the rows that wait for the sink. Once it has been unavailable for that many seconds, the
+	// oldest rows are dropped: their events count as unmeasured.
+	maxPending = 3600
+)
+
+// Recorder measures one process and hands a row a second to a sink.
+type Recorder struct {
+	process string
+	totals  Totals
+	sink    Sink
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	before  Row
+	last    int64 // second of the latest row
+	pending []Row
+	marks   []Mark
+}
+
+// NewRecorder returns a recorder. The process name must be unique among the processes of the simulation, now and
+// in the past.
+func NewRecorder(process string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
+	return &Recorder{process: process, totals: totals, sink: sink, log: log}
+}
+
+// Mark adds an event of note to the row of the current second.
+func (r *Recorder) Mark(m Mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.marks) < maxMarks {
+		r.marks = append(r.marks, m)
+	}
+}
+
+// Run records until ctx ends. Then it measures once more and tries to hand over everything until closing ends;
+// an error says how many seconds it could not hand over. Run is called once.
+func (r *Recorder) Run(ctx, closing context.Context) error {
+	due := make(chan struct{}, 1)
+	var work sync.WaitGroup
+	work.Go(func() { r.send(ctx, due) })
+	work.Go(func() { r.compact(ctx) })
+
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case now := <-ticker.C:
+			r.measure(now)
+			select {
+			case due <- struct{}{}:
+			default: // the sender is busy and will see the row
+			}
+		}
+	}
+	work.Wait()
+	r.measure(time.Now())
+	return r.finish(closing)
+}
+
+// measure adds a row of what was measured since the last call.
+func (r *Recorder) measure(now time.Time) {
+	totals := r.totals()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// The ticker ticks at the end of the interval. The rows of a process have different seconds, in ascending order.
+	r.last = max(r.last+1, now.Unix()-1)
+	row := Row{
+		Second: r.last,
+		Entry:  totals.Entry.since(&r.before.Entry),
+		Exit:   totals.Exit.since(&r.before.Exit),
+		Gauges: totals.Gauges,
+		Marks:  r.marks,
+	}
+	r.before, r.marks = totals, nil
+	r.pending = append(r.pending, row)
+	r.pending = r.pending[max(0, len(r.pending)-maxPending):]
+}
+
+// send hands rows over whenever some are due.
+func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due:
+			if err := r.flush(ctx); err != nil && ctx.Err() == nil {
+				r.log.Debug("timeline rows not stored yet; they are sent again with the next ones", "error", err)
+			}
+		}
+	}
+}
+
+// flush hands over all pending rows.
+func (r *Recorder) flush(ctx context.Context) error {
+	r.mu.Lock()
+	rows := append([]Row(nil), r.pending...)
+	r.mu.Unlock()
+	if len(rows) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	if err := r.sink.AppendTimeline(ctx, r.process, rows); err != nil {
+		return err
+	}
+	last := rows[len(rows)-1].Second
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.pending) > 0 && r.pending[0].Second <= last {
+		r.pending = r.pending[1:]
+	}
+	return nil
+}
+
+// compact compacts about once a minute, at a random time so that processes rarely do so together.
+func (r *Recorder) compact(ctx context.Context) {
+	for {
+		timer := time.NewTimer(compaction/2 + rand.N(compaction))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case now := <-timer.C:
+			if err := r.sink.CompactTimeline(ctx, now); err != nil && ctx.Err() == nil {
+				r.log.Debug("the timeline is not compacted; the next attempt is in about a minute", "error", err)
+			}
+		}
+	}
+}
+
+// finish hands over what is left.
+func (r *Recorder) finish(ctx context.Context) error {
+	for {
+		err := r.flush(ctx)
+		if err == nil {
+			return nil
+		}
+		timer := time.NewTimer(interval / 4)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("hand over the last %d s of the timeline: %w", len(r.pending), err)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package timeline
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+)
+
+// fakeSink keeps rows by process and second, and fails while broken.
+type fakeSink struct {
+	mu     sync.Mutex
+	broken bool
+	rows   map[int64]Row
+}
+
+func (s *fakeSink) AppendTimeline(_ context.Context, _ string, rows []Row) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, row := range rows {
+		s.rows[row.Second] = row
+	}
+	if s.broken {
+		return errors.New("the answer is lost")
+	}
+	return nil
+}
+
+func (s *fakeSink) CompactTimeline(context.Context, time.Time) error { return nil }
+
+func (s *fakeSink) setBroken(broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = broken
+}
+
+func (s *fakeSink) total() Row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Row
+	for _, row := range s.rows {
+		all = append(all, row)
+	}
+	return Sum(all...)
+}
+
+// counter is a process that measures one event each 100 ms.
+type counter struct {
+	mu      sync.Mutex
+	n       int64
+	elapsed histogram.Histogram
+}
+
+func (c *counter) run(ctx context.Context) {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			c.mu.Lock()
+			c.n++
+			c.mu.Unlock()
+			c.elapsed.Observe(time.Millisecond)
+		}
+	}
+}
+
+func (c *counter) totals() Row {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Row{Exit: Events{
+		Effects: c.n, Outcomes: map[string]int64{"matched": c.n}, Processing: c.elapsed.Snapshot(),
+	}}
+}
+
+func TestRecorder_HandsOverEachSecondOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink, process := &fakeSink{rows: map[int64]Row{}}, &counter{}
+		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() { process.run(ctx) })
+		work.Go(func() {
+			if err := recorder.Run(ctx, t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		recorder.Mark(Mark{Kind: MarkStarted, At: time.Now()})
+
+		time.Sleep(30*time.Second + 50*time.Millisecond)
+		if total := sink.total(); total.Exit.Effects < 295 || total.seconds() != 30 || len(total.Marks) != 1 {
+			t.Errorf("after 30 s the sink has %d events in %d s, and the marks %v", total.Exit.Effects, total.seconds(), total.Marks)
+		}
+		sink.setBroken(true)
+		time.Sleep(5 * time.Minute)
+		sink.setBroken(false)
+		time.Sleep(10 * time.Second)
+		cancel()
+		work.Wait()
+		total := sink.total().Exit
+		if total.Effects != process.n || total.Outcomes["matched"] != process.n || int64(total.Processing.Count()) != process.n {
+			t.Errorf("the sink has %+v, want %d events", total, process.n)
+		}
+	})
+}
+
+func TestRecorder_SaysWhatItCouldNotHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink, process := &fakeSink{rows: map[int64]Row{}, broken: true}, &counter{}
+		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		closing, end := context.WithTimeout(t.Context(), 15*time.Second)
+		defer end()
+		if err := recorder.Run(ctx, closing); err == nil {
+			t.Error("rows that were not handed over are not reported")
+		}
+	})
+}
+
+func TestMerge_AlignsToTheWidth(t *testing.T) {
+	rows := []Row{{Second: -1}, {Second: 0}, {Second: 9}, {Second: 10, Width: 10}, {Second: 25}}
+	for i := range rows {
+		rows[i].Entry.Due = 1
+	}
+	merged := Merge(10, rows...)
+	want := []struct{ second, due int64 }{{-10, 1}, {0, 2}, {10, 1}, {20, 1}}
+	if len(merged) != len(want) {
+		t.Fatalf("%d rows, want %d", len(merged), len(want))
+	}
+	for i, w := range want {
+		if merged[i].Second != w.second || merged[i].Entry.Due != w.due || merged[i].Width != 10 {
+			t.Errorf("row %d is %+v, want %+v", i, merged[i], w)
+		}
+	}
+}
+
+func TestSum_ChangesNoRow(t *testing.T) {
+	rows := []Row{
+		{Entry: Events{Outcomes: map[string]int64{"recorded": 1}}, Marks: []Mark{{Kind: MarkStarted}}},
+		{Entry: Events{Outcomes: map[string]int64{"recorded": 2}}, Marks: []Mark{{Kind: MarkStopped}}},
+	}
+	if total := Sum(rows...); total.Entry.Outcomes["recorded"] != 3 || len(total.Marks) != 2 {
+		t.Errorf("the sum is %+v", total)
+	}
+	if rows[0].Entry.Outcomes["recorded"] != 1 || len(rows[0].Marks) != 1 {
+		t.Errorf("the first row became %+v", rows[0])
+	}
+}
