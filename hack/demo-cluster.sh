@@ -1,28 +1,27 @@
 #!/usr/bin/env bash
-# Installs the operator into the local cluster, starts the smallest simulation, and shows it once it runs.
-# make demo-cluster brings what it needs.
+# Installs the operator into the local cluster, starts the smallest simulation, and shows it. make demo-cluster
+# starts the cluster first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export KUBECONFIG=$PWD/.cluster/kubeconfig PATH=$PWD/.tools/bin:$PATH
 
-# step runs a command, which it shows, and how long that took.
-step() {
-  local start=$EPOCHREALTIME
-  printf '\n$ %s\n' "$*"
-  "$@"
-  awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN {printf "%64.1f s\n", b - a}'
+# run USUALLY COMMAND... shows a command and runs it.
+run() {
+  local usually=$1
+  shift
+  hack/step.sh "$*" "$usually" "$@"
 }
 
-step helm upgrade --install parking-operator charts/parking-operator \
+run "15 s" helm upgrade --install parking-operator charts/parking-operator \
   --namespace parking-operator-system --create-namespace --values .cluster/values.yaml --wait
-step kubectl apply -f config/samples/minimal.yaml
-step kubectl wait psim/minimal --for condition=Ready --timeout 5m
-step kubectl wait psim/minimal --for 'jsonpath={.status.ledger.processed}' --timeout 2m
-step kubectl get psim
+run "1 s" kubectl apply -f config/samples/minimal.yaml
+run "30 s" kubectl wait psim/minimal --for condition=Ready --timeout 5m
+run "10 s" kubectl wait psim/minimal --for 'jsonpath={.status.ledger.processed}' --timeout 2m
+kubectl get psim
 
 cat <<END
 
-It runs. Go on with
+The simulation runs. Go on with
 
   export KUBECONFIG=$KUBECONFIG PATH=$PWD/.tools/bin:\$PATH
   kubectl get psim --watch

@@ -14,8 +14,7 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// cgroupHierarchies returns the roots of the control groups: one in version 2, else one for each
-// controller.
+// cgroupHierarchies returns the roots of the control groups: one in version 2, one per controller in version 1.
 func cgroupHierarchies() ([]string, error) {
 	if isCgroup(cgroupRoot) {
 		return []string{cgroupRoot}, nil
@@ -26,13 +25,13 @@ func cgroupHierarchies() ([]string, error) {
 	}
 	var roots []string
 	for _, entry := range entries {
-		// Links are other names of controllers that share a hierarchy.
+		// Controllers that share a hierarchy are links to it.
 		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
 			roots = append(roots, path)
 		}
 	}
 	if len(roots) == 0 {
-		return nil, errors.New("none is mounted")
+		return nil, errors.New("no control groups are mounted")
 	}
 	return roots, nil
 }
@@ -45,7 +44,7 @@ func isCgroup(path string) bool {
 	return stat.Type == unix.CGROUP2_SUPER_MAGIC || stat.Type == unix.CGROUP_SUPER_MAGIC
 }
 
-// makeCgroups makes the group below which the kubelet makes those of pods.
+// makeCgroups creates the control group below which the kubelet creates those of pods.
 func makeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -59,14 +58,14 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// removeCgroups removes a group and those below it. The kernel lets go of processes that were killed only
-// some time after.
+// removeCgroups removes a control group and those below it. It retries, because the kernel removes killed processes from
+// their groups with a delay.
 func removeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
 		return err
 	}
-	const attempts, pause = 50, 100 * time.Millisecond
+	const attempts, interval = 50, 100 * time.Millisecond
 	for range attempts {
 		err = nil
 		for _, root := range roots {
@@ -75,12 +74,12 @@ func removeCgroups(name string) error {
 		if err == nil {
 			return nil
 		}
-		<-time.After(pause)
+		<-time.After(interval)
 	}
 	return fmt.Errorf("remove control groups: %w", err)
 }
 
-// removeCgroup removes a group, the innermost first. Their files go with them.
+// removeCgroup removes a control group of one hierarchy, the innermost first.
 func removeCgroup(path string) error {
 	var groups []string
 	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// cluster is a Kubernetes to work with.
+// cluster is a kind of Kubernetes cluster to work with.
 type cluster interface {
-	// check returns an error that names what the machine lacks for up.
+	// check returns an error that names what the machine lacks to run the cluster.
 	check(ctx context.Context) error
-	// up brings the cluster up with the images that tests use, and says how to reach it.
+	// up starts the cluster with the images that tests use, and prints how to reach it.
 	up(ctx context.Context) error
-	// load imports OCI archives.
+	// load imports image archives.
 	load(ctx context.Context, archives []string) error
 	// monitoring imports the images of Prometheus and its operator.
 	monitoring(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
-	// down removes all of it.
+	// down removes the cluster.
 	down(ctx context.Context) error
 }
 
-// chooseCluster returns the kind of cluster that is asked for. If none is, it is kind's where Docker
-// answers, and else our own.
+// chooseCluster returns the kind of cluster with that name. Without a name it returns kind if Docker answers, and
+// native otherwise.
 func chooseCluster(ctx context.Context, l layout, kind string) (cluster, error) {
 	if kind == "" {
 		kind = "native"
@@ -38,15 +38,15 @@ func chooseCluster(ctx context.Context, l layout, kind string) (cluster, error) 
 	switch kind {
 	case "native":
 		if os.Geteuid() != 0 {
-			return nil, errors.New("only root can run a node: sudo make cluster-up, or CLUSTER=existing for the cluster that KUBECONFIG names")
+			return nil, errors.New("only root can run a node: use sudo make cluster-up, or set CLUSTER=existing to use the cluster that KUBECONFIG names")
 		}
-		return &nativeCluster{layout: l, steps: newSteps(os.Stdout)}, nil
+		return &nativeCluster{layout: l, steps: newSteps(l.repository, os.Stdout)}, nil
 	case "kind":
-		return &kindCluster{layout: l, steps: newSteps(os.Stdout)}, nil
+		return &kindCluster{layout: l, steps: newSteps(l.repository, os.Stdout)}, nil
 	case "existing":
 		return existingCluster{}, nil
 	default:
-		return nil, fmt.Errorf("CLUSTER=%s is not native, kind or existing", kind)
+		return nil, fmt.Errorf("unknown CLUSTER=%s: want native, kind or existing", kind)
 	}
 }
 
@@ -56,7 +56,7 @@ func dockerAnswers(ctx context.Context) bool {
 	return exec.CommandContext(ctx, "docker", "info").Run() == nil
 }
 
-// existingCluster is whichever KUBECONFIG names. Nothing of it is changed.
+// existingCluster is the cluster that KUBECONFIG names. It is not changed.
 type existingCluster struct{}
 
 func (existingCluster) check(ctx context.Context) error {
@@ -78,7 +78,7 @@ func (existingCluster) load(context.Context, []string) error {
 	return errors.New("images are not loaded into an existing cluster: push them to a registry that it pulls from")
 }
 
-// monitoring does nothing: an existing cluster pulls what it needs.
+// monitoring does nothing: an existing cluster pulls the images.
 func (existingCluster) monitoring(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {
@@ -86,11 +86,11 @@ func (existingCluster) shell(context.Context, []string) error {
 }
 
 func (existingCluster) down(context.Context) error {
-	fmt.Println("An existing cluster is left as it is.")
+	fmt.Println("An existing cluster is not changed.")
 	return nil
 }
 
-// output runs a command and returns what it prints. An error holds what it complained of.
+// output runs a command and returns its output. An error includes what the command wrote to stderr.
 func output(ctx context.Context, name string, arguments ...string) (string, error) {
 	return outputOf(exec.CommandContext(ctx, name, arguments...))
 }

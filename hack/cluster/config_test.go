@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The configuration files repeat the addresses of layout.go, because they are read as they are.
-func TestConfigurationFilesAgreeWithTheLayout(t *testing.T) {
+// Configuration files cannot refer to the constants of layout.go, so they repeat them.
+func TestConfigFiles_AgreeWithLayout(t *testing.T) {
 	t.Parallel()
 	var cni struct {
 		Plugins []struct {
@@ -33,29 +33,27 @@ func TestConfigurationFilesAgreeWithTheLayout(t *testing.T) {
 		{kubelet.Address, nodeAddress},
 		{kubelet.ClusterDomain, domain},
 		{kubelet.ContainerRuntimeEndpoint, "unix://" + containerdSocket},
-		{kubelet.ClusterDNS[0], dnsService},
+		{kubelet.ClusterDNS[0], nodeAddress},
 		{proxy.ClusterCIDR, podSubnet},
 		{proxy.BindAddress, nodeAddress},
 	} {
 		if pair[0] != pair[1] {
-			t.Errorf("a configuration file says %s, the layout %s", pair[0], pair[1])
+			t.Errorf("a configuration file has %s, layout.go has %s", pair[0], pair[1])
 		}
 	}
 	_, services, err := net.ParseCIDR(serviceRange)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, address := range []string{apiService, dnsService} {
-		if !services.Contains(net.ParseIP(address)) {
-			t.Errorf("%s is not in %s", address, serviceRange)
-		}
+	if !services.Contains(net.ParseIP(apiService)) {
+		t.Errorf("%s is not in %s", apiService, serviceRange)
 	}
 }
 
-// images are those of what monitors a cluster.
+// images are the images of cluster monitoring.
 type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-func TestConfigurationFilesNameTheImagesThatAreMade(t *testing.T) {
+func TestConfigFiles_NameBuiltImages(t *testing.T) {
 	t.Parallel()
 	var values struct {
 		Simulations struct {
@@ -64,26 +62,26 @@ func TestConfigurationFilesNameTheImagesThatAreMade(t *testing.T) {
 	}
 	read(t, "values-native.yaml", yamlUnmarshal, &values)
 	if got, want := values.Simulations.Images, (struct{ RabbitMQ, Redis, RedisExporter string }{serversImage, serversImage, exporterImage}); got != want {
-		t.Errorf("the values name %v, want %v", got, want)
+		t.Errorf("values-native.yaml has %v, want %v", got, want)
 	}
 	var native, upstream images
 	read(t, "monitoring-native.yaml", yamlUnmarshal, &native)
 	read(t, "monitoring-kind.yaml", yamlUnmarshal, &upstream)
 	version := native.PrometheusVersion
 	if want := (images{prometheusOperatorImage, configReloaderImage, prometheusImage, version}); native != want {
-		t.Errorf("the local cluster's images are %v, want %v", native, want)
+		t.Errorf("monitoring-native.yaml has %v, want %v", native, want)
 	}
-	programs := monitoringPrograms()
-	versions, err := (&builder{source: "."}).versions(t.Context(), programs)
+	build := monitoringBuilds()[0]
+	versions, err := (&builder{source: "."}).versions(t.Context(), build)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := (images{
-		"quay.io/prometheus-operator/prometheus-operator:" + versions[programs[0].path],
-		"quay.io/prometheus-operator/prometheus-config-reloader:" + versions[programs[1].path],
+		"quay.io/prometheus-operator/prometheus-operator:" + versions[build.programs["prometheus-operator"]],
+		"quay.io/prometheus-operator/prometheus-config-reloader:" + versions[build.programs["prometheus-config-reloader"]],
 		"quay.io/prometheus/prometheus:" + version, version,
 	}); upstream != want {
-		t.Errorf("upstream's images are %v, want those of the same versions: %v", upstream, want)
+		t.Errorf("monitoring-kind.yaml has %v, want the versions of the local cluster: %v", upstream, want)
 	}
 }
 
@@ -100,7 +98,7 @@ func read(t *testing.T, name string, unmarshal func([]byte, any) error, into any
 	}
 }
 
-func TestCertificatesAreTrustedByTheirAuthority(t *testing.T) {
+func TestPKI_CertificatesVerify(t *testing.T) {
 	t.Parallel()
 	p, err := newPKI(t.TempDir())
 	if err != nil {
@@ -114,15 +112,15 @@ func TestCertificatesAreTrustedByTheirAuthority(t *testing.T) {
 	server := parse(t, p, "apiserver")
 	for _, host := range []string{"127.0.0.1", nodeAddress, apiService, "kubernetes.default.svc." + domain} {
 		if _, err := server.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); err != nil {
-			t.Errorf("the API server as %s: %v", host, err)
+			t.Errorf("verify the certificate of the API server for %s: %v", host, err)
 		}
 	}
 	kubelet := parse(t, p, "node")
 	if _, err := kubelet.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-		t.Errorf("the kubelet as a client: %v", err)
+		t.Errorf("verify the client certificate of the kubelet: %v", err)
 	}
 	if kubelet.Subject.CommonName != "system:node:"+nodeName {
-		t.Errorf("the kubelet is %s", kubelet.Subject)
+		t.Errorf("the subject of the kubelet's certificate is %s", kubelet.Subject)
 	}
 }
 
@@ -140,7 +138,7 @@ func parse(t *testing.T, p *pki, name string) *x509.Certificate {
 	return certificate
 }
 
-func TestKubeconfigCanBeLoaded(t *testing.T) {
+func TestPKI_KubeconfigLoads(t *testing.T) {
 	t.Parallel()
 	p, err := newPKI(t.TempDir())
 	if err != nil {
@@ -162,22 +160,22 @@ func TestKubeconfigCanBeLoaded(t *testing.T) {
 	}
 }
 
-func TestAProcessIsKnownByItsStart(t *testing.T) {
+func TestStartTime_IsStable_FailsWithoutProcess(t *testing.T) {
 	t.Parallel()
 	first, err := startTime(os.Getpid())
 	if err != nil || first == 0 {
 		t.Fatalf("this process started at %d: %v", first, err)
 	}
 	if again, err := startTime(os.Getpid()); err != nil || again != first {
-		t.Errorf("and then at %d: %v", again, err)
+		t.Errorf("the second start time is %d, the first %d: %v", again, first, err)
 	}
-	const none = 1 << 30 // beyond what Linux gives out
-	if _, err := startTime(none); err == nil {
-		t.Error("a process that does not exist has a start")
+	const unused = 1 << 30 // Linux has no process ids this high
+	if _, err := startTime(unused); err == nil {
+		t.Error("a process that does not exist has a start time")
 	}
 }
 
-func TestCheckoutsHaveControlGroupsOfTheirOwn(t *testing.T) {
+func TestLayout_CgroupDiffersByCheckout(t *testing.T) {
 	t.Parallel()
 	if a, b := newLayout("/a", "v1"), newLayout("/b", "v1"); a.cgroup() == b.cgroup() {
 		t.Errorf("both have %s", a.cgroup())

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterNode makes the namespaces that this process was started in those of a node. All of it vanishes with
-// them.
+// enterNode sets up the namespaces of this process as those of a node. The kernel discards them when the process ends.
 func enterNode(l layout) error {
 	for _, part := range []struct {
 		name string
@@ -25,13 +24,13 @@ func enterNode(l layout) error {
 		{"control groups", func() error { return makeCgroups(l.cgroup()) }},
 	} {
 		if err := part.do(); err != nil {
-			return fmt.Errorf("set the node's %s up: %w", part.name, err)
+			return fmt.Errorf("set up the %s of the node: %w", part.name, err)
 		}
 	}
 	return nil
 }
 
-// mountNode covers every folder of the host that a component writes to.
+// mountNode mounts over every folder of the host that a component writes to.
 func mountNode(l layout) error {
 	run := filepath.Join(l.state, "run")
 	state := filepath.Join(run, filepath.Base(nodeState))
@@ -53,7 +52,7 @@ func mountNode(l layout) error {
 		{run, "/run", "", unix.MS_MOVE},
 		{nodeState + "/log", "/var/log", "", unix.MS_BIND},
 		{"var-lib", "/var/lib", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
-		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // among the pods that ask for it
+		{"", "/", "", unix.MS_REC | unix.MS_SHARED}, // lets pods share mounts with each other
 	} {
 		if m.source != "" {
 			if err := os.MkdirAll(m.target, 0o755); err != nil {
@@ -67,7 +66,7 @@ func mountNode(l layout) error {
 	return nil
 }
 
-// coverKernelSettings lets the kubelet believe that it set what it sets for the whole machine.
+// coverKernelSettings mounts files over the kernel settings that the kubelet writes. They would change the whole machine.
 func coverKernelSettings() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
@@ -87,8 +86,8 @@ func coverKernelSettings() error {
 	return nil
 }
 
-// connectNode gives the node an address of its own, and a default route without which it would not even
-// begin to connect to the addresses of Services.
+// connectNode gives the node an address and a default route. Without a route, connections to the addresses of Services
+// fail before kube-proxy's rules see them.
 func connectNode() error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {

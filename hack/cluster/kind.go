@@ -7,10 +7,10 @@ import (
 	"os/exec"
 )
 
-// kindName is the name of the cluster that kind makes.
+// kindName is the name of the cluster in kind.
 const kindName = "parking"
 
-// kindCluster is one that kind runs in Docker.
+// kindCluster is a cluster that kind runs in Docker.
 type kindCluster struct {
 	layout layout
 	steps  *steps
@@ -22,19 +22,22 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check finds nothing to object: kind is chosen where Docker answers, and says itself what else it needs.
+// check does nothing: kind is chosen where Docker answers, and reports what else it needs itself.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {
-	if err := (&builder{k.layout.source(), k.layout.programs, k.steps}).build(ctx, kindPrograms()); err != nil {
-		return err
+	b := &builder{k.layout.source(), k.layout.programs, k.steps}
+	for _, build := range kindBuilds() {
+		if err := b.build(ctx, build); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
 		return err
 	}
-	// Whether there is a cluster already, its kubeconfig tells.
+	// kind has no kubeconfig for a cluster that does not exist.
 	if k.kind(ctx, "export", "kubeconfig", "--kubeconfig", k.layout.kubeconfig()) != nil {
-		if err := k.steps.do("creating the kind cluster", func() error {
+		if err := k.steps.do("Create the kind cluster", "2 min", func() error {
 			return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
 		}); err != nil {
 			return err
@@ -49,14 +52,14 @@ func (k *kindCluster) up(ctx context.Context) error {
 
 func (k *kindCluster) load(ctx context.Context, archives []string) error {
 	for _, archive := range archives {
-		if err := k.steps.do("loading "+archive, func() error { return k.kind(ctx, "load", "image-archive", archive) }); err != nil {
+		if err := k.steps.do("Load "+archive, "10 s", func() error { return k.kind(ctx, "load", "image-archive", archive) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// monitoring does nothing: a kind cluster pulls what it needs.
+// monitoring does nothing: a kind cluster pulls the images.
 func (k *kindCluster) monitoring(context.Context) error { return nil }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {

@@ -6,13 +6,13 @@ import (
 	"path/filepath"
 )
 
-// layout says where things are on the host.
+// layout holds the paths on the host.
 type layout struct {
 	// repository is the root of the source tree.
 	repository string
-	// programs holds what is built, and images the archives made of it. Both outlive the cluster.
+	// programs is the folder of built programs, images that of their image archives. Both outlive the cluster.
 	programs, images string
-	// state is all that the cluster keeps, its logs and its kubeconfig.
+	// state is the folder of the cluster's data, logs and kubeconfig.
 	state string
 }
 
@@ -25,7 +25,7 @@ func newLayout(repository, kubernetesVersion string) layout {
 	}
 }
 
-// source is the folder of this module.
+// source returns the folder of this module.
 func (l layout) source() string     { return filepath.Join(l.repository, "hack", "cluster") }
 func (l layout) kubeconfig() string { return filepath.Join(l.state, "kubeconfig") }
 func (l layout) logs() string       { return filepath.Join(l.state, "log") }
@@ -35,14 +35,14 @@ func (l layout) program(name string) string {
 	return filepath.Join(l.programs, name)
 }
 
-// cgroup is the name of the control group that holds every pod. It differs between checkouts, as control
-// groups are the one thing that clusters on a machine share.
+// cgroup returns the name of the control group of all pods. It differs between checkouts: control groups are the one
+// thing that the clusters of a machine share.
 func (l layout) cgroup() string {
 	sum := sha256.Sum256([]byte(l.state))
 	return "parking-" + hex.EncodeToString(sum[:4])
 }
 
-// Where things are inside the node, whatever the path of the checkout is: sockets' paths must be short.
+// Paths inside the node. They do not depend on the path of the checkout, because paths of sockets must be short.
 const (
 	nodeState = "/run/node"
 	nodeBin   = "/run/bin"
@@ -50,8 +50,8 @@ const (
 	containerdSocket = "/run/containerd/containerd.sock"
 )
 
-// Addresses inside the node's network namespace. Nothing of it can be reached from the host, but the API
-// server through the node's forwarder.
+// Addresses inside the node's network namespace. The host reaches none of them; it reaches the API server through the
+// node's forwarder.
 const (
 	nodeName     = "parking"
 	nodeAddress  = "10.243.0.1"
@@ -60,6 +60,5 @@ const (
 	podSubnet    = "10.244.0.0/24"
 	serviceRange = "10.96.0.0/16"
 	apiService   = "10.96.0.1"
-	dnsService   = "10.96.0.10"
 	domain       = "cluster.local"
 )

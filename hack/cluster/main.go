@@ -1,14 +1,14 @@
 // Command cluster runs a single-node Kubernetes for development and tests.
 //
-//	cluster check          say what this machine lacks for it
-//	cluster up             start it, or use one that there is (CLUSTER=native|kind|existing)
-//	cluster load FILE...   import images, OCI archives, into it
+//	cluster check          check that this machine can run it
+//	cluster up             start it, unless it runs (CLUSTER=native|kind|existing)
+//	cluster load FILE...   import image archives
 //	cluster monitoring     import the images of Prometheus and its operator
-//	cluster shell [CMD]    run a command as if on the node: crictl has its sockets there
+//	cluster shell [CMD]    run a command on the node
 //	cluster down           remove it
 //
-// The native cluster is upstream Kubernetes, etcd, containerd, runc and CoreDNS, built from the versions
-// that go.mod pins. It runs in namespaces of its own: on the host there are its processes, a listener on
+// The native cluster runs upstream Kubernetes, etcd, containerd and runc, which it builds at the versions that go.mod
+// pins. It has its own mount, PID and network namespaces: on the host there are only its processes, a listener on
 // loopback, and the folder .cluster.
 package main
 
@@ -23,7 +23,7 @@ import (
 	"syscall"
 )
 
-// configs are the components' configuration, for what is always where node.go puts it.
+// configs are the configuration files of the components. They use the paths and addresses of layout.go.
 //
 //go:embed config
 var configs embed.FS
@@ -40,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
-		return errors.New("say what to do: check, up, load, monitoring, shell or down")
+		return errors.New("missing command: check, up, load, monitoring, shell or down")
 	}
 	l, err := findLayout(ctx)
 	if err != nil {
@@ -68,18 +68,18 @@ func run(ctx context.Context, arguments []string) error {
 	case "down":
 		return c.down(ctx)
 	default:
-		return fmt.Errorf("%q is not check, up, load, monitoring, shell or down", command)
+		return fmt.Errorf("unknown command %q: want check, up, load, monitoring, shell or down", command)
 	}
 }
 
-// findLayout finds the checkout that the working folder is the root of.
+// findLayout returns the layout of the source tree whose root is the working folder.
 func findLayout(ctx context.Context) (layout, error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return layout{}, err
 	}
 	if _, err := os.Stat(filepath.Join(root, "hack", "cluster", "go.mod")); err != nil {
-		return layout{}, errors.New("run it in the root of the source tree: make cluster-up does")
+		return layout{}, errors.New("the working folder is not the root of the source tree: use make cluster-up")
 	}
 	version, err := kubernetesVersion(ctx, root)
 	return newLayout(root, version), err

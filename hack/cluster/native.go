@@ -11,27 +11,30 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// nodeCommand is the command with which this program runs as the node.
+// nodeCommand is the subcommand that runs the node. The user does not call it.
 const nodeCommand = "node"
 
-// nativeCluster is our own.
+// nativeCluster is a cluster of one node that runs in processes of this machine.
 type nativeCluster struct {
 	layout layout
 	steps  *steps
 }
 
-// nodeProcess tells which process the node is. Its start time, in the kernel's ticks, tells it from a later
-// process with the same number.
+// nodeProcess identifies the process of the node. The start time, in ticks of the kernel, distinguishes it from a later
+// process with the same id.
 type nodeProcess struct {
 	PID     int    `json:"pid"`
 	Started uint64 `json:"started"`
-	// API is where the API server answers on the host.
+	// API is the address of the API server on the host.
 	API string `json:"api"`
 }
 
@@ -39,10 +42,11 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	if err := c.check(ctx); err != nil { // before the minutes of building
 		return err
 	}
-	if err := installPackages(ctx, c.layout.source(), "nftables"); err != nil {
+	// kube-proxy calls nft, and dnsmasq is the name server of the pods.
+	if err := installPackages(ctx, c.steps, "nftables", "dnsmasq-base"); err != nil {
 		return err
 	}
-	if err := (&builder{c.layout.source(), c.layout.programs, c.steps}).build(ctx, nodePrograms()); err != nil {
+	if err := c.buildAll(ctx, nodeBuilds(), c.writeServers); err != nil {
 		return err
 	}
 	if _, running := c.node(); !running {
@@ -60,28 +64,48 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// nodeNamespaces are those that a node has for itself.
+// buildAll builds programs and does other work at the same time: a build does not always keep all processors busy.
+func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
+	b := &builder{c.layout.source(), c.layout.programs, c.steps}
+	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {
+		if err := installPackages(ctx, c.steps, "gcc", "libc6-dev", "pkg-config", "libseccomp-dev"); err != nil {
+			return err
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	const parallel = 2
+	group.SetLimit(parallel)
+	for _, build := range builds {
+		group.Go(func() error { return b.build(ctx, build) })
+	}
+	for _, other := range others {
+		group.Go(func() error { return other(ctx) })
+	}
+	return group.Wait()
+}
+
+// nodeNamespaces are the namespaces that a node does not share with the host.
 const nodeNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
 func (c *nativeCluster) check(ctx context.Context) error {
 	if _, running := c.node(); running {
 		return nil
 	}
-	const remedy = "in a container, run it privileged; or use CLUSTER=existing with the cluster that KUBECONFIG names"
+	const remedy = "run the container privileged, or set CLUSTER=existing to use the cluster that KUBECONFIG names"
 	isolated := exec.CommandContext(ctx, "mount", "--make-rprivate", "/")
 	isolated.SysProcAttr = &syscall.SysProcAttr{Cloneflags: nodeNamespaces}
 	if _, err := outputOf(isolated); err != nil {
-		return fmt.Errorf("a node needs mount, PID and network namespaces of its own, and they cannot be made here (%s): %w", remedy, err)
+		return fmt.Errorf("create the mount, PID and network namespaces of a node (%s): %w", remedy, err)
 	}
-	// Those of a node that did not survive are removed too.
+	// This also removes the control groups of a node that crashed.
 	if err := errors.Join(makeCgroups(c.layout.cgroup()), removeCgroups(c.layout.cgroup())); err != nil {
-		return fmt.Errorf("a node needs control groups below %s, and they cannot be made here (%s): %w", cgroupRoot, remedy, err)
+		return fmt.Errorf("create control groups below %s for the pods (%s): %w", cgroupRoot, remedy, err)
 	}
 	return nil
 }
 
-// equip puts kubectl beside the project's other tools, and beside the kubeconfig the chart's values for this
-// kind of cluster, and the images of what monitors it.
+// equip links kubectl into .tools/bin. It writes the chart values for this kind of cluster, and the images of its
+// monitoring, to the folder of the kubeconfig.
 func equip(l layout, kind string) error {
 	for _, name := range []string{"values", "monitoring"} {
 		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
@@ -101,20 +125,19 @@ func equip(l layout, kind string) error {
 
 // startNode starts a new cluster.
 func (c *nativeCluster) startNode(ctx context.Context) error {
-	// What is left of one that was not taken down, or did not survive, and the logs of the last one.
+	// Remove the rest of a cluster that crashed, and the logs of the last one.
 	if err := errors.Join(c.remove(), os.RemoveAll(c.layout.logs())); err != nil {
 		return err
 	}
 	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
+		what, usually string
+		do            func(context.Context) error
 	}{
-		{"starting etcd and the API server", c.launch},
-		{"importing the images of the node", c.loadNodeImages},
-		{"starting the kubelet", c.awaitNode},
-		{"starting CoreDNS", c.startDNS},
+		{"Start etcd and the API server", "10 s", c.launch},
+		{"Import the image of the node", "2 s", c.loadNodeImages},
+		{"Start the kubelet", "5 s", c.awaitNode},
 	} {
-		if err := c.steps.do(step.name, func() error { return step.do(ctx) }); err != nil {
+		if err := c.steps.do(step.what, step.usually, func() error { return step.do(ctx) }); err != nil {
 			return c.explain(err)
 		}
 	}
@@ -149,9 +172,9 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 		Cloneflags: nodeNamespaces,
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start a process in namespaces of its own: %w", err)
+		return fmt.Errorf("start a process in new namespaces: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // so that it does not seem alive after its end
+	go func() { _ = cmd.Wait() }() // reaps it, so that it does not look alive after its end
 	started, err := startTime(cmd.Process.Pid)
 	if err != nil {
 		return err
@@ -172,7 +195,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	})
 }
 
-// writeKubeconfig writes the one for the host once the node has made its certificates.
+// writeKubeconfig writes the kubeconfig for the host. It fails until the node has created its certificates.
 func (c *nativeCluster) writeKubeconfig(api string) error {
 	p := &pki{folder: filepath.Join(c.layout.state, "pki")}
 	var err error
@@ -186,26 +209,19 @@ func (c *nativeCluster) writeKubeconfig(api string) error {
 	return os.WriteFile(c.layout.kubeconfig(), text, 0o600)
 }
 
-// awaitNode waits until the kubelet says that pods can run.
+// awaitNode creates the storage class and waits until the kubelet reports the node as ready.
 func (c *nativeCluster) awaitNode(ctx context.Context) error {
+	manifest, err := configs.ReadFile("config/storage.yaml")
+	if err != nil {
+		return err
+	}
+	if _, err := c.kubectl(ctx, manifest, "apply", "--server-side", "-f", "-"); err != nil {
+		return err
+	}
 	return c.until(ctx, func() error {
 		_, err := c.kubectl(ctx, nil, "wait", "--for=condition=Ready", "--timeout=2s", "node/"+nodeName)
 		return err
 	})
-}
-
-func (c *nativeCluster) startDNS(ctx context.Context) error {
-	for _, name := range []string{"storage.yaml", "coredns.yaml"} {
-		manifest, err := configs.ReadFile("config/" + name)
-		if err != nil {
-			return err
-		}
-		if _, err := c.kubectl(ctx, manifest, "apply", "--server-side", "-f", "-"); err != nil {
-			return err
-		}
-	}
-	_, err := c.kubectl(ctx, nil, "rollout", "status", "--namespace=kube-system", "--timeout=2m", "deployment/coredns")
-	return err
 }
 
 func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...string) (string, error) {
@@ -215,7 +231,7 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// until waits until a check passes, or the node ends.
+// until polls a check until it passes or the node ends.
 func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)
@@ -228,7 +244,7 @@ func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 			return errors.New("the node ended")
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("waited for %s: %w", timeout, err)
+			return fmt.Errorf("not ready after %s: %w", timeout, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -238,14 +254,14 @@ func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	}
 }
 
-// explain adds the end of the node's log to an error.
+// explain adds the last lines of the node's log to an error.
 func (c *nativeCluster) explain(err error) error {
 	text, readErr := os.ReadFile(c.layout.nodeLog())
 	if readErr != nil || len(text) == 0 {
 		return fmt.Errorf("%w; the logs are in %s", err, c.layout.logs())
 	}
 	const end = 2000
-	return fmt.Errorf("%w; the logs are in %s, and the node's ends with:\n%s", err, c.layout.logs(), text[max(0, len(text)-end):])
+	return fmt.Errorf("%w; the logs are in %s; the log of the node ends with:\n%s", err, c.layout.logs(), text[max(0, len(text)-end):])
 }
 
 func (c *nativeCluster) shell(ctx context.Context, command []string) error {
@@ -259,7 +275,7 @@ func (c *nativeCluster) shell(ctx context.Context, command []string) error {
 	return interactive(cmd)
 }
 
-// inNode returns a command that runs in the node's namespaces.
+// inNode returns a command that runs in the namespaces of the node.
 func (c *nativeCluster) inNode(ctx context.Context, command ...string) (*exec.Cmd, error) {
 	node, running := c.node()
 	if !running {
@@ -273,14 +289,14 @@ func (c *nativeCluster) inNode(ctx context.Context, command ...string) (*exec.Cm
 }
 
 func (c *nativeCluster) down(context.Context) error {
-	return c.steps.do("removing the cluster", c.remove)
+	return c.steps.do("Remove the cluster", "3 s", c.remove)
 }
 
-// remove ends the node, with which all goes but control groups and files. Logs stay.
+// remove kills the node, then removes its control groups and files. The logs stay.
 func (c *nativeCluster) remove() error {
 	if node, running := c.node(); running {
 		if err := syscall.Kill(node.PID, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("end the node, process %d: %w", node.PID, err)
+			return fmt.Errorf("kill the node, process %d: %w", node.PID, err)
 		}
 		if err := c.awaitEnd(); err != nil {
 			return err
@@ -314,10 +330,10 @@ func (c *nativeCluster) awaitEnd() error {
 			return nil
 		}
 	}
-	return errors.New("the node does not end")
+	return fmt.Errorf("the node did not end within %s", timeout)
 }
 
-// node returns the node's process, if it runs.
+// node returns the process of the node, if it is running.
 func (c *nativeCluster) node() (node nodeProcess, running bool) {
 	text, err := os.ReadFile(c.layout.nodeFile())
 	if err != nil || json.Unmarshal(text, &node) != nil {
@@ -327,14 +343,13 @@ func (c *nativeCluster) node() (node nodeProcess, running bool) {
 	return node, err == nil && started == node.Started
 }
 
-// startTime returns when a process started, in ticks since the machine did. A process that has ended, and
-// that nobody waited for, does not count.
+// startTime returns when a process started, in ticks since the boot. It returns fs.ErrNotExist for a zombie.
 func startTime(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	// The name, in parentheses, may hold anything. The state is the first field after it.
+	// The name, in parentheses, may contain any character. The state is the first field after it.
 	const state, start = 0, 19
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) <= start || fields[state] == "Z" {

@@ -13,18 +13,21 @@ import (
 	"path/filepath"
 	"time"
 
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// node runs a whole cluster: it is the first process of its own PID, mount and network namespaces, so that
-// nothing of the cluster outlives it.
+// node runs a whole cluster. It is the first process of its own PID, mount and network namespaces: when it ends, the
+// kernel ends the cluster with it.
 type node struct {
 	layout layout
 	pki    *pki
 	*supervisor
 }
 
-// apiListener is the file that the host's listener for the API server is inherited as.
+// apiListener is the file descriptor at which the node inherits the host's listener for the API server.
 const apiListener = 3
 
 // runNode runs a cluster until one of its processes ends or a signal comes.
@@ -49,7 +52,7 @@ func runNode(ctx context.Context, l layout) error {
 	return n.wait(ctx)
 }
 
-// startAll starts the components, each after what it needs.
+// startAll starts the components in the order of their dependencies.
 func (n *node) startAll(ctx context.Context) error {
 	for _, component := range []struct {
 		start func() error
@@ -62,6 +65,7 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts(containerdSocket)},
+		{n.startDNS, nil},
 		{n.startKubelet, nil},
 	} {
 		if component.start != nil {
@@ -80,10 +84,25 @@ func (n *node) startAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return provisionVolumes(ctx, config, nodeState+"/volumes")
+	return n.startControllers(ctx, config)
 }
 
-// writeConfig writes what the components read.
+// startControllers starts what real clusters have outside of Kubernetes itself: storage and DNS.
+func (n *node) startControllers(ctx context.Context, config *rest.Config) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	const resync = 5 * time.Second
+	factory := informers.NewSharedInformerFactory(client, resync)
+	if err := errors.Join(provisionVolumes(ctx, client, factory, nodeState+"/volumes"), n.publishNames(factory)); err != nil {
+		return err
+	}
+	factory.Start(ctx.Done())
+	return nil
+}
+
+// writeConfig writes the configuration of the components.
 func (n *node) writeConfig() error {
 	if err := n.pki.certificates(); err != nil {
 		return err
@@ -97,7 +116,7 @@ func (n *node) writeConfig() error {
 			return err
 		}
 	}
-	// There is no name server but the cluster's.
+	// The cluster has the only name server.
 	if err := os.WriteFile(nodeState+"/resolv.conf", nil, 0o644); err != nil {
 		return err
 	}
@@ -173,8 +192,8 @@ func (n *node) startKubelet() error {
 		"--cgroup-root=/"+n.layout.cgroup(), "--hostname-override="+nodeName, "--node-ip="+nodeAddress)
 }
 
-// forwardAPI lets the host's loopback reach the API server: the listener was made in the host's network
-// namespace, the connections to the server are made in this one.
+// forwardAPI lets the host reach the API server on loopback: the listener is in the host's network namespace, and the
+// connections to the server start in this one.
 func (n *node) forwardAPI(ctx context.Context) error {
 	listener, err := net.FileListener(os.NewFile(apiListener, "api"))
 	if err != nil {
@@ -193,7 +212,7 @@ func (n *node) forwardAPI(ctx context.Context) error {
 	return nil
 }
 
-// forward copies both ways until either side ends.
+// forward copies in both directions until either side ends.
 func forward(outer net.Conn, address string) {
 	defer func() { _ = outer.Close() }()
 	inner, err := net.Dial("tcp", address)
@@ -217,7 +236,7 @@ func (n *node) apiServerAnswers(ctx context.Context) error {
 	return answers("https://"+nodeAPI+"/readyz", &tls.Config{RootCAs: roots})(ctx)
 }
 
-// answers returns a check that gets a URL.
+// answers returns a check that a URL answers with status 200.
 func answers(url string, config *tls.Config) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	return func(ctx context.Context) error {
@@ -237,7 +256,7 @@ func answers(url string, config *tls.Config) func(context.Context) error {
 	}
 }
 
-// accepts returns a check that connects to a Unix socket.
+// accepts returns a check that a Unix socket accepts connections.
 func accepts(socket string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)

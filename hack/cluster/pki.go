@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// validity is that of every certificate: a cluster is for some hours.
+// validity is how long certificates are valid: a cluster lives for some hours.
 const validity = 30 * 24 * time.Hour
 
-// pki signs certificates, and writes them to a folder of the cluster's state.
+// pki signs certificates and writes them to a folder.
 type pki struct {
 	folder       string
 	authority    *x509.Certificate
@@ -28,7 +28,7 @@ type pki struct {
 	authorityPEM []byte
 }
 
-// newPKI makes an authority: ca.crt and ca.key.
+// newPKI creates a certificate authority: ca.crt and ca.key.
 func newPKI(folder string) (*pki, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func newPKI(folder string) (*pki, error) {
 	return p, nil
 }
 
-// server makes a certificate for a server that is known by these names and addresses.
+// server creates a certificate for a server with these names and addresses.
 func (p *pki) server(name string, hosts ...string) error {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
@@ -70,7 +70,7 @@ func (p *pki) server(name string, hosts ...string) error {
 	return err
 }
 
-// client makes a certificate for a user of the API server, who belongs to groups.
+// client creates a certificate for a user of the API server who is in these groups.
 func (p *pki) client(name, user string, groups ...string) error {
 	_, _, err := p.create(name, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: user, Organization: groups},
@@ -80,11 +80,11 @@ func (p *pki) client(name, user string, groups ...string) error {
 	return err
 }
 
-// create makes a key and a certificate, and writes both: NAME.crt and NAME.key.
+// create creates a key and a certificate, and writes them to NAME.crt and NAME.key.
 func (p *pki) create(name string, template *x509.Certificate) (certificate []byte, key crypto.Signer, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("make the certificate %s: %w", name, err)
+			err = fmt.Errorf("create the certificate %s: %w", name, err)
 		}
 	}()
 	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -122,7 +122,7 @@ func (p *pki) write(name string, content []byte) error {
 
 func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(p.folder, name)) }
 
-// certificates makes all that the components of a cluster use.
+// certificates creates the certificates of all components.
 func (p *pki) certificates() error {
 	for _, create := range []func() error{
 		func() error {
@@ -145,7 +145,7 @@ func (p *pki) certificates() error {
 	return nil
 }
 
-// kubeconfig returns the configuration of a client whose certificate has that name.
+// kubeconfig returns the kubeconfig of a client, by the name of its certificate.
 func (p *pki) kubeconfig(name, server string) ([]byte, error) {
 	certificate, err := p.read(name + ".crt")
 	if err != nil {

@@ -1,89 +1,110 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 )
 
-// program is one that is built from source. The go.mod of its module pins its version.
-type program struct {
-	name string
-	// module is the folder, below hack/cluster, of the module that pins it.
+// build is one invocation of go build: programs of one module, built with the same flags. Its go.mod pins their
+// versions.
+type build struct {
+	what, usually string
+	// module is a folder below hack/cluster.
 	module string
-	// path is its package.
-	path string
-	// flags are those of go build; VERSION and MINOR in them are replaced by the version.
-	flags []string
-	// cgo says that it is written in C as well.
+	// programs are the packages to build, by the names of the programs.
+	programs map[string]string
+	// flags are flags of go build. VERSION and MINOR in them are replaced by the version of the module of stamped.
+	flags   []string
+	stamped string
+	// cgo says that the programs need a C compiler.
 	cgo bool
 }
 
-const kubernetesStamp = "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=VERSION" +
-	" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=MINOR"
-
-func kubernetesProgram(name string) program {
-	return program{name: name, module: ".", path: "k8s.io/kubernetes/cmd/" + name, flags: []string{kubernetesStamp}}
+// kubernetesBuild builds programs of Kubernetes, and others of this module that may have its flags.
+func kubernetesBuild(what, usually string, programs map[string]string) build {
+	return build{
+		what: what, usually: usually, module: ".", programs: programs, stamped: "k8s.io/kubernetes/cmd/kubectl",
+		flags: []string{"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=VERSION" +
+			" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=MINOR"},
+	}
 }
 
-func containerdProgram(name string) program {
-	return program{
-		name: name, module: "modules/containerd", path: "github.com/containerd/containerd/v2/cmd/" + name,
-		flags: []string{
-			"-tags=no_btrfs,no_zfs,no_devmapper,no_aufs",
-			"-ldflags=-s -w -X github.com/containerd/containerd/v2/version.Version=VERSION",
+// commands returns the packages of commands below a folder, by name.
+func commands(folder string, names ...string) map[string]string {
+	all := map[string]string{}
+	for _, name := range names {
+		all[path.Base(name)] = folder + "/" + name
+	}
+	return all
+}
+
+// nodeBuilds are all programs that a node runs, and kubectl.
+func nodeBuilds() []build {
+	kubernetes := commands("k8s.io/kubernetes/cmd",
+		"kubectl", "kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver")
+	kubernetes["etcd"] = "go.etcd.io/etcd/server/v3"
+	containerd := "github.com/containerd/containerd/v2/cmd"
+	return []build{
+		kubernetesBuild("Build Kubernetes and etcd from source, once", "7 min", kubernetes),
+		{
+			what: "Build containerd from source, once", usually: "1 min", module: "modules/containerd",
+			programs: commands(containerd, "containerd", "containerd-shim-runc-v2", "ctr"), stamped: containerd + "/containerd",
+			flags: []string{
+				"-tags=no_btrfs,no_zfs,no_devmapper,no_aufs",
+				"-ldflags=-s -w -X github.com/containerd/containerd/v2/version.Version=VERSION",
+			},
 		},
+		{
+			what: "Build runc from source, once", usually: "30 s", module: "modules/runc",
+			programs: map[string]string{"runc": "github.com/opencontainers/runc"}, stamped: "github.com/opencontainers/runc",
+			flags: []string{"-tags=seccomp", "-ldflags=-s -w -X main.version=VERSION"}, cgo: true,
+		},
+		{
+			what: "Build the network plugins from source, once", usually: "20 s", module: "modules/cni",
+			programs: commands("github.com/containernetworking/plugins/plugins", "main/ptp", "main/loopback", "ipam/host-local"),
+		},
+		{what: "Build pause", usually: "1 s", module: ".", programs: map[string]string{"pause": "./pause"}},
 	}
 }
 
-func cniProgram(path string) program {
-	return program{name: filepath.Base(path), module: "modules/cni", path: "github.com/containernetworking/plugins/plugins/" + path}
-}
-
-// nodePrograms are all that a node runs, and kubectl. The longest to build comes last.
-func nodePrograms() []program {
-	return []program{
-		cniProgram("main/ptp"), cniProgram("main/loopback"), cniProgram("ipam/host-local"),
-		{name: "pause", module: ".", path: "./pause"},
-		{name: "runc", module: "modules/runc", path: "github.com/opencontainers/runc", flags: []string{"-tags=seccomp", "-ldflags=-s -w -X main.version=VERSION"}, cgo: true},
-		containerdProgram("containerd"), containerdProgram("containerd-shim-runc-v2"), containerdProgram("ctr"),
-		{name: "coredns", module: "modules/coredns", path: "github.com/coredns/coredns"},
-		{name: "etcd", module: ".", path: "go.etcd.io/etcd/server/v3"},
-		kubernetesProgram("kubectl"), kubernetesProgram("kubelet"), kubernetesProgram("kube-proxy"),
-		kubernetesProgram("kube-scheduler"), kubernetesProgram("kube-controller-manager"), kubernetesProgram("kube-apiserver"),
+// kindBuilds are the programs to use a node that Docker runs.
+func kindBuilds() []build {
+	return []build{
+		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
+		kubernetesBuild("Build kubectl from source, once", "2 min", commands("k8s.io/kubernetes/cmd", "kubectl")),
 	}
 }
 
-// kindPrograms are those that are needed where Docker runs the node.
-func kindPrograms() []program {
-	return []program{{name: "kind", module: "modules/kind", path: "sigs.k8s.io/kind"}, kubernetesProgram("kubectl")}
+const prometheusOperatorCommands = "github.com/prometheus-operator/prometheus-operator/cmd/"
+
+// monitoringBuilds are the programs of the Prometheus Operator.
+func monitoringBuilds() []build {
+	return []build{{
+		what: "Build the Prometheus Operator from source, once", usually: "2 min", module: "modules/prometheus-operator",
+		programs: map[string]string{
+			"prometheus-operator":        prometheusOperatorCommands + "operator",
+			"prometheus-config-reloader": prometheusOperatorCommands + "prometheus-config-reloader",
+		},
+		stamped: prometheusOperatorCommands + "operator",
+		flags:   []string{"-ldflags=-s -w -X github.com/prometheus/common/version.Version=VERSION"},
+	}}
 }
 
-// monitoringPrograms are those of the Prometheus Operator.
-func monitoringPrograms() []program {
-	prometheusOperator := func(name, command string) program {
-		return program{
-			name: name, module: "modules/prometheus-operator", path: "github.com/prometheus-operator/prometheus-operator/cmd/" + command,
-			flags: []string{"-ldflags=-s -w -X github.com/prometheus/common/version.Version=VERSION"},
-		}
-	}
-	return []program{
-		prometheusOperator("prometheus-operator", "operator"),
-		prometheusOperator("prometheus-config-reloader", "prometheus-config-reloader"),
-	}
-}
-
-// kubernetesVersion is the one that go.mod pins.
+// kubernetesVersion returns the version that go.mod pins.
 func kubernetesVersion(ctx context.Context, repository string) (string, error) {
-	b := builder{source: filepath.Join(repository, "hack", "cluster")}
-	version, err := b.goCommand(ctx, program{module: "."}, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
-	return strings.TrimSpace(version), err
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
+	cmd.Dir = filepath.Join(repository, "hack", "cluster")
+	return outputOf(cmd)
 }
 
 // builder builds programs into a folder.
@@ -92,90 +113,87 @@ type builder struct {
 	steps          *steps
 }
 
-// build builds the programs that are not there yet in the version that is pinned.
-func (b *builder) build(ctx context.Context, all []program) error {
+// build builds the programs that the folder does not have in the pinned version.
+func (b *builder) build(ctx context.Context, build build) error {
 	if err := os.MkdirAll(b.folder, 0o755); err != nil {
 		return err
 	}
-	versions, err := b.versions(ctx, all)
+	versions, err := b.versions(ctx, build)
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
-		version := versions[p.path]
-		path := filepath.Join(b.folder, p.name)
-		if version != "" && builtVersion(path) == version {
-			continue
-		}
-		name := strings.TrimSpace("building " + p.name + " " + version)
-		if err := b.steps.do(name, func() error { return b.compile(ctx, p, version, path) }); err != nil {
-			return err
+	missing := maps.Clone(build.programs)
+	maps.DeleteFunc(missing, func(name, path string) bool {
+		version := versions[path] // none for a program of this repository, which is built each time
+		return version != "" && builtVersion(filepath.Join(b.folder, name)) == version
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	// Programs are moved into the folder when they are complete: an interrupted build leaves none.
+	part, err := os.MkdirTemp(b.folder, "part-")
+	if err != nil {
+		return err
+	}
+	version := versions[build.stamped]
+	minor, _, _ := strings.Cut(strings.TrimPrefix(version, "v1."), ".")
+	stamp := strings.NewReplacer("VERSION", version, "MINOR", minor)
+	arguments := []string{"build", "-v", "-trimpath", "-o", part + "/"}
+	for _, flag := range build.flags {
+		arguments = append(arguments, stamp.Replace(flag))
+	}
+	arguments = append(arguments, slices.Sorted(maps.Values(missing))...)
+	err = b.steps.run(ctx, strings.TrimSpace(build.what+" "+version), build.usually, b.goCommand(ctx, build, arguments...))
+	for name, path := range missing {
+		if err == nil {
+			err = os.Rename(filepath.Join(part, binaryName(path)), filepath.Join(b.folder, name))
 		}
 	}
-	return nil
+	return errors.Join(err, os.RemoveAll(part))
 }
 
-// versions asks the go command for the versions of the programs' modules, by package. Those of this module
-// have none.
-func (b *builder) versions(ctx context.Context, all []program) (map[string]string, error) {
-	paths := map[string][]string{}
-	for _, p := range all {
-		paths[p.module] = append(paths[p.module], p.path)
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
+// binaryName returns the name that go build gives the binary of a package.
+func binaryName(pkg string) string {
+	if majorVersion.MatchString(path.Base(pkg)) {
+		pkg = path.Dir(pkg)
+	}
+	return path.Base(pkg)
+}
+
+// versions returns the versions of the modules of a build's packages, by package. It is empty for packages of this
+// repository.
+func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
+	arguments := append([]string{"list", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
+	if build.stamped != "" {
+		arguments = append(arguments, build.stamped)
+	}
+	text, err := outputOf(b.goCommand(ctx, build, arguments...))
+	if err != nil {
+		return nil, err
 	}
 	versions := map[string]string{}
-	for module, paths := range paths {
-		arguments := append([]string{"list", "-f", "{{.ImportPath}} {{.Module.Version}}"}, paths...)
-		text, err := b.goCommand(ctx, program{module: module}, arguments...)
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(text) {
-			path, version, _ := strings.Cut(strings.TrimSpace(line), " ")
-			versions[path] = version
-		}
+	for line := range strings.Lines(text) {
+		path, version, _ := strings.Cut(strings.TrimSpace(line), " ")
+		versions[path] = version
 	}
 	return versions, nil
 }
 
-func (b *builder) compile(ctx context.Context, p program, version, path string) error {
-	if p.cgo {
-		if err := installPackages(ctx, b.source, "gcc", "libc6-dev", "pkg-config", "libseccomp-dev"); err != nil {
-			return err
-		}
-	}
-	minor, _, _ := strings.Cut(strings.TrimPrefix(version, "v1."), ".")
-	stamp := strings.NewReplacer("VERSION", version, "MINOR", minor)
-	arguments := []string{"build", "-trimpath"}
-	for _, flag := range p.flags {
-		arguments = append(arguments, stamp.Replace(flag))
-	}
-	// An interrupted build must not be mistaken for a finished one.
-	part := path + ".part"
-	if _, err := b.goCommand(ctx, p, append(arguments, "-o", part, p.path)...); err != nil {
-		return err
-	}
-	return os.Rename(part, path)
-}
-
-// goCommand runs the go command in a program's module and returns what it prints.
-func (b *builder) goCommand(ctx context.Context, p program, arguments ...string) (string, error) {
+// goCommand returns a go command to run in the module of a build.
+func (b *builder) goCommand(ctx context.Context, build build, arguments ...string) *exec.Cmd {
 	cgo := "CGO_ENABLED=0"
-	if p.cgo {
+	if build.cgo {
 		cgo = "CGO_ENABLED=1"
 	}
 	cmd := exec.CommandContext(ctx, "go", arguments...)
-	cmd.Dir = filepath.Join(b.source, p.module)
+	cmd.Dir = filepath.Join(b.source, build.module)
 	cmd.Env = append(os.Environ(), cgo, "GOWORK=off")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("go %s in %s: %w\n%s", arguments[0], cmd.Dir, err, strings.TrimSpace(stderr.String()))
-	}
-	return string(out), nil
+	return cmd
 }
 
-// builtVersion reads the version of a binary's module, "" if there is none.
+// builtVersion returns the version of a binary's module, or "" without a binary.
 func builtVersion(path string) string {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -184,13 +202,14 @@ func builtVersion(path string) string {
 	return info.Main.Version
 }
 
-// installPackages installs Debian packages that are missing.
-func installPackages(ctx context.Context, source string, names ...string) error {
+// installPackages installs the Debian packages that are missing. On other systems it does nothing: what is missing
+// there shows when it is used.
+func installPackages(ctx context.Context, s *steps, names ...string) error {
 	var missing []string
 	for _, name := range names {
 		out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status}", name).Output()
 		if errors.Is(err, exec.ErrNotFound) {
-			return nil // not Debian: who is missing something will see what
+			return nil
 		}
 		if err != nil || string(out) != "installed" {
 			missing = append(missing, name)
@@ -199,9 +218,10 @@ func installPackages(ctx context.Context, source string, names ...string) error 
 	if len(missing) == 0 {
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(source, "..", "apt-install.sh"), missing...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("install %s: %w\n%s", strings.Join(missing, " "), err, out)
+	cmd := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "apt-install.sh"), missing...)
+	cmd.Stdout, cmd.Stderr = s, s
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("install %s: %w", strings.Join(missing, " "), err)
 	}
 	return nil
 }

@@ -1,30 +1,73 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"os/exec"
+	"path/filepath"
+	"sync"
 	"time"
 )
 
-// steps prints what is being done and how long each part of it took.
+// steps reports long steps, in the form of hack/step.sh: what a step does, how long it usually takes, a sign of life
+// every 10 s, and how long it took. Steps may run at the same time.
 type steps struct {
-	out   io.Writer
-	start time.Time
+	repository string
+	out        io.Writer
+	start      time.Time
+	mu         sync.Mutex
 }
 
-func newSteps(out io.Writer) *steps { return &steps{out: out, start: time.Now()} }
+func newSteps(repository string, out io.Writer) *steps {
+	return &steps{repository: repository, out: out, start: time.Now()}
+}
 
-// do runs one step.
-func (s *steps) do(name string, step func() error) error {
-	fmt.Fprintf(s.out, "%-58s", name+" …")
+// do runs a step that is a function.
+func (s *steps) do(what, usually string, step func() error) error {
+	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()
+	done := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(10 * time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				s.printf("    … %s: %.0f s\n", what, time.Since(start).Seconds())
+			}
+		}
+	}()
 	err := step()
+	close(done)
 	if err != nil {
-		fmt.Fprintln(s.out, "failed")
+		s.printf("==> %s: failed after %.0f s\n", what, time.Since(start).Seconds())
 		return err
 	}
-	fmt.Fprintf(s.out, "%6.1f s\n", time.Since(start).Seconds())
+	s.printf("==> %s: done in %.0f s\n", what, time.Since(start).Seconds())
 	return nil
 }
+
+// run runs a step that is a command. It shows the output of a command that fails.
+func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) error {
+	step := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "step.sh"), append([]string{"-q", what, usually}, cmd.Args...)...)
+	step.Dir, step.Env, step.Stdin = cmd.Dir, cmd.Env, cmd.Stdin
+	step.Stdout, step.Stderr = s, s
+	if err := step.Run(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// Write writes the output of a step.
+func (s *steps) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Write(p)
+}
+
+func (s *steps) printf(format string, args ...any) { fmt.Fprintf(s, format, args...) }
 
 func (s *steps) total() time.Duration { return time.Since(s.start) }

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -24,52 +22,42 @@ const (
 	provisionedBy = "pv.kubernetes.io/provisioned-by"
 )
 
-// provisioner makes a local volume, a folder, for each claim of the class local, and removes it after the
+// provisioner creates a local volume, which is a folder, for each claim of the class local, and deletes it with the
 // claim.
 type provisioner struct {
 	client kubernetes.Interface
 	folder string
 }
 
-// provisionVolumes does so until the context ends.
-func provisionVolumes(ctx context.Context, config *rest.Config, folder string) error {
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
+// provisionVolumes creates and deletes volumes once the factory is started. Each resync retries what failed.
+func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, folder string) error {
 	p := &provisioner{client: client, folder: folder}
-	const again = 5 * time.Second // what failed is tried again
-	factory := informers.NewSharedInformerFactory(client, again)
 	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
 		return p.provision(ctx, c)
 	}); err != nil {
 		return err
 	}
-	if err := handle(factory.Core().V1().PersistentVolumes().Informer(), func(v *corev1.PersistentVolume) error {
+	return handle(factory.Core().V1().PersistentVolumes().Informer(), func(v *corev1.PersistentVolume) error {
 		return p.release(ctx, v)
-	}); err != nil {
-		return err
-	}
-	factory.Start(ctx.Done())
-	return nil
+	})
 }
 
-// handle calls a function with each object that comes or changes.
+// handle calls a function with each object that is added, changed or deleted.
 func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
 	observe := func(object any) {
 		if typed, ok := object.(T); ok {
 			if err := do(typed); err != nil {
-				fmt.Fprintln(os.Stderr, "storage:", err)
+				fmt.Fprintln(os.Stderr, "node:", err)
 			}
 		}
 	}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: observe, UpdateFunc: func(_, object any) { observe(object) },
+		AddFunc: observe, UpdateFunc: func(_, object any) { observe(object) }, DeleteFunc: observe,
 	})
 	return err
 }
 
-// provision makes the volume of a claim that has none.
+// provision creates the volume of a claim that has none.
 func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	class := claim.Spec.StorageClassName
 	if class == nil || *class != localClass || claim.Spec.VolumeName != "" || claim.DeletionTimestamp != nil {
@@ -82,7 +70,7 @@ func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVol
 	}
 	_, err := p.client.CoreV1().PersistentVolumes().Create(ctx, volume(name, path, claim), metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("make the volume of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+		return fmt.Errorf("create the volume of claim %s/%s: %w", claim.Namespace, claim.Name, err)
 	}
 	return nil
 }
@@ -108,7 +96,7 @@ func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.Pers
 	}
 }
 
-// release removes a volume whose claim is gone.
+// release deletes a volume whose claim was deleted.
 func (p *provisioner) release(ctx context.Context, v *corev1.PersistentVolume) error {
 	if v.Annotations[provisionedBy] != localProvisioner || v.Status.Phase != corev1.VolumeReleased || v.Spec.Local == nil {
 		return nil
@@ -118,7 +106,7 @@ func (p *provisioner) release(ctx context.Context, v *corev1.PersistentVolume) e
 	}
 	err := p.client.CoreV1().PersistentVolumes().Delete(ctx, v.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("remove volume %s: %w", v.Name, err)
+		return fmt.Errorf("delete volume %s: %w", v.Name, err)
 	}
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// supervisor starts the processes of a node, each with a log of its own, and reaps whatever process ends.
+// supervisor starts the processes of a node, each with its own log, and reaps every process that ends.
 type supervisor struct {
 	logs string
-	// failed gets the first of the started processes that ended.
+	// failed receives the first end of a started process.
 	failed chan error
 
 	mu    sync.Mutex
@@ -34,17 +34,21 @@ func newSupervisor(logs string) *supervisor {
 	return s
 }
 
-// start starts a program of the node.
+// start starts a program of the node, or else one of the host.
 func (s *supervisor) start(name string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(s.logs, name+".log"))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(filepath.Join(nodeBin, name), arguments...)
+	program := filepath.Join(nodeBin, name)
+	if _, err := os.Stat(program); err != nil {
+		program = name
+	}
+	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=" + nodeBin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + nodeState}
-	s.mu.Lock() // until its name is known, nobody reaps it
+	s.mu.Lock() // keeps reap from seeing the process before its name is known
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -53,8 +57,20 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	return nil
 }
 
-// reap takes note of every process that ended. The first process of a PID namespace inherits those that
-// others leave behind.
+// signal sends a signal to a started process.
+func (s *supervisor) signal(name string, signal syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for pid, n := range s.names {
+		if n == name {
+			return syscall.Kill(pid, signal)
+		}
+	}
+	return fmt.Errorf("%s is not running", name)
+}
+
+// reap reaps every process that has ended. The first process of a PID namespace becomes the parent of orphaned
+// processes, so there are more than the started ones.
 func (s *supervisor) reap() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,10 +83,11 @@ func (s *supervisor) reap() {
 		if pid <= 0 || err != nil {
 			return
 		}
-		name, ours := s.names[pid]
-		if !ours {
+		name, started := s.names[pid]
+		if !started {
 			continue
 		}
+		delete(s.names, pid)
 		select {
 		case s.failed <- fmt.Errorf("%s ended with %s: see %s.log", name, describe(status), name):
 		default:
@@ -85,7 +102,7 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// until waits until a check passes or a process ends.
+// until polls a check until it passes or a process ends.
 func (s *supervisor) until(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -102,12 +119,12 @@ func (s *supervisor) until(ctx context.Context, check func(context.Context) erro
 		case failure := <-s.failed:
 			return failure
 		case <-ctx.Done():
-			return fmt.Errorf("waited for %s: %w", timeout, err)
+			return fmt.Errorf("not ready after %s: %w", timeout, err)
 		}
 	}
 }
 
-// wait returns when a process ends or the context does.
+// wait returns when a process ends or the context is done.
 func (s *supervisor) wait(ctx context.Context) error {
 	select {
 	case err := <-s.failed:

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package main pins the programs of a local Kubernetes, which this module builds from source.
+// Package main pins the programs of Kubernetes and etcd that this module builds.
 package main
 
 import (

@@ -1,9 +1,9 @@
-// Command image writes the image of the parking command as an OCI archive, without a container engine:
+// Command image writes the container image of the parking command as an archive, without a container engine:
 //
 //	image -binary bin/parking -version v1.2.3 -commit 0123abc -date 2026-01-02T03:04:05Z -output bin/parking.tar
 //
-// The image holds the static binary, the certificate authorities that browsers trust, and nothing else. The
-// same binary, version, commit and date give the same bytes.
+// The image holds the static binary and the certificate authorities that browsers trust. The same binary, version,
+// commit and date give the same bytes.
 package main
 
 import (
@@ -16,12 +16,13 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// user is the one that the pods of the operator and of simulations run as.
+// user is the user id of the pods of the operator and of simulations.
 const user = "65532"
 
 type options struct {
@@ -34,9 +35,9 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "bin/parking", "static `binary` of the parking command")
 	flag.StringVar(&o.output, "output", "bin/parking.tar", "`file` to write the archive to")
 	flag.StringVar(&o.name, "name", "docker.io/local/parking-operator:dev", "full `reference` of the image")
-	flag.StringVar(&o.version, "version", "", "version that the labels name (required)")
-	flag.StringVar(&o.commit, "commit", "", "commit that the labels name")
-	flag.StringVar(&o.date, "date", "", "time of the commit in RFC 3339, which that of the image is (default 1970)")
+	flag.StringVar(&o.version, "version", "", "version in the labels (required)")
+	flag.StringVar(&o.commit, "commit", "", "commit in the labels")
+	flag.StringVar(&o.date, "date", "", "time of the commit and of the image, in RFC 3339 (default 1970)")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
@@ -58,13 +59,13 @@ func run(o options) error {
 
 func parkingImage(o options) (oci.Image, error) {
 	if o.version == "" {
-		return oci.Image{}, errors.New("say with -version which version this is")
+		return oci.Image{}, errors.New("-version is missing")
 	}
 	created := time.Unix(0, 0)
-	if o.date != "" && o.date != "unknown" { // what make says outside a checkout
+	if o.date != "" && o.date != "unknown" { // the Makefile's default outside of a git checkout
 		var err error
 		if created, err = time.Parse(time.RFC3339, o.date); err != nil {
-			return oci.Image{}, fmt.Errorf("-date: %q is no time as 2026-01-02T03:04:05Z is", o.date)
+			return oci.Image{}, fmt.Errorf("-date is %q, want a time in RFC 3339 such as 2026-01-02T03:04:05Z", o.date)
 		}
 	}
 	architecture, err := architectureOf(o.binary)
@@ -75,7 +76,7 @@ func parkingImage(o options) (oci.Image, error) {
 		Name:         o.name,
 		Architecture: architecture,
 		Created:      created,
-		Config: oci.Config{
+		Config: v1.Config{
 			User:       user + ":" + user,
 			Env:        []string{"PATH=/usr/local/bin"},
 			Entrypoint: []string{"/usr/local/bin/parking"},
@@ -94,11 +95,12 @@ func parkingImage(o options) (oci.Image, error) {
 	}, nil
 }
 
-// architectureOf reads what a binary was built for, and refuses one that needs libraries.
+// architectureOf returns the architecture of a binary. It returns an error for one that is not static or not for
+// Linux.
 func architectureOf(binary string) (string, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
-		return "", fmt.Errorf("read what %s was built for: %w; build it with make build", binary, err)
+		return "", fmt.Errorf("read the build settings of %s: %w; build it with make build", binary, err)
 	}
 	settings := map[string]string{}
 	for _, s := range info.Settings {
@@ -110,7 +112,7 @@ func architectureOf(binary string) (string, error) {
 	return settings["GOARCH"], nil
 }
 
-// baseLayer is what every Go program may look for.
+// baseLayer adds the files that any Go program may look for.
 func baseLayer(f *oci.Files) {
 	f.Text("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:"+user+":"+user+":nonroot:/:/sbin/nologin\n")
 	f.Text("etc/group", "root:x:0:\nnonroot:x:"+user+":\n")
@@ -118,13 +120,12 @@ func baseLayer(f *oci.Files) {
 	f.Folder("tmp", 0o1777)
 }
 
-// authorities are the certificate authorities of Mozilla, but for those that are trusted with conditions.
+// authorities returns Mozilla's certificate authorities in PEM, without those that are trusted with constraints.
 func authorities() string {
 	var text strings.Builder
 	for root := range bundle.Roots() {
 		if root.Constraint == nil {
-			// A Builder takes everything.
-			_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate})
+			_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // a Builder never fails
 		}
 	}
 	return text.String()

@@ -1,5 +1,4 @@
-// Command pause holds the namespaces of a pod: it does nothing, and reaps the processes that others leave
-// behind, until it is told to end.
+// Command pause holds the namespaces of a pod. It reaps orphaned processes until it receives SIGINT or SIGTERM.
 package main
 
 import (

@@ -1,222 +1,204 @@
-// Package oci writes container images as OCI archives, which containerd, podman, skopeo, kind and docker
-// read. The same image always gives the same bytes.
+// Package oci builds container images from files and writes them as archives that docker, podman, containerd and
+// kind load. Equal input gives equal bytes.
 package oci
 
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Image is a container image for Linux.
 type Image struct {
 	// Name is the full reference, with registry and tag: docker.io/local/pause:1.
 	Name string
-	// Architecture is Go's name of it: amd64.
+	// Architecture is named as Go names it: amd64.
 	Architecture string
 	// Created is the time of the image and of every file in it.
 	Created time.Time
-	Config  Config
+	Config  v1.Config
 	Layers  []Layer
 }
 
-// Config is what a container runs by default.
-type Config struct {
-	User       string            `json:"User,omitempty"`
-	Env        []string          `json:"Env,omitempty"`
-	Entrypoint []string          `json:"Entrypoint,omitempty"`
-	WorkingDir string            `json:"WorkingDir,omitempty"`
-	Labels     map[string]string `json:"Labels,omitempty"`
-}
-
-// Layer writes the files of one layer. It is called twice and must write the same each time.
+// Layer adds the files of one layer.
 type Layer func(*Files)
 
-// Media types of the parts of an image. Layers are not compressed: registries' clients do that, each in
-// its own way, and what is not compressed is the same wherever it was written.
-const (
-	mediaTypeIndex    = "application/vnd.oci.image.index.v1+json"
-	mediaTypeManifest = "application/vnd.oci.image.manifest.v1+json"
-	mediaTypeConfig   = "application/vnd.oci.image.config.v1+json"
-	mediaTypeLayer    = "application/vnd.oci.image.layer.v1.tar"
-)
-
-// descriptor refers to a blob by its content.
-type descriptor struct {
-	MediaType   string            `json:"mediaType"`
-	Digest      string            `json:"digest"`
-	Size        int64             `json:"size"`
-	Platform    *platform         `json:"platform,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
+// WriteFile writes the archive of the image to a file. The file appears when it is complete.
+func (i Image) WriteFile(path string) error {
+	if err := i.writeFile(path); err != nil {
+		return fmt.Errorf("write image %s to %s: %w", i.Name, path, err)
+	}
+	return nil
 }
 
-func (d descriptor) path() string { return "blobs/sha256/" + d.Digest[len("sha256:"):] }
-
-type platform struct {
-	Architecture string `json:"architecture"`
-	OS           string `json:"os"`
-}
-
-// blob is a part of an archive: text, or else a layer.
-type blob struct {
-	descriptor
-	text  []byte
-	layer Layer
-}
-
-// WriteFile writes the archive to a file, which appears when it is whole.
-func (i Image) WriteFile(path string) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write image %s to %s: %w", i.Name, path, err)
-		}
-	}()
+func (i Image) writeFile(path string) error {
+	reference, err := name.ParseReference(i.Name)
+	if err != nil {
+		return err
+	}
+	image, err := i.build()
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	part, err := os.Create(path + ".part")
-	if err != nil {
-		return err
+	part := path + ".part"
+	if err := tarball.WriteToFile(part, reference, image); err != nil {
+		return errors.Join(err, os.Remove(part))
 	}
-	defer func() { _ = os.Remove(part.Name()) }() // there is none any more if all went well
-	err = i.Write(part)
-	if closeErr := part.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(part.Name(), path)
+	return os.Rename(part, path)
 }
 
-// Write writes the archive.
-func (i Image) Write(w io.Writer) error {
-	layers, err := i.layers()
-	if err != nil {
-		return err
-	}
-	config, err := jsonBlob(mediaTypeConfig, i.configFile(layers))
-	if err != nil {
-		return err
-	}
-	manifest, err := jsonBlob(mediaTypeManifest, map[string]any{
-		"schemaVersion": 2,
-		"mediaType":     mediaTypeManifest,
-		"config":        config.descriptor,
-		"layers":        descriptors(layers),
+// build assembles the image. Layers are not compressed: compressing costs more time than it saves locally.
+func (i Image) build() (v1.Image, error) {
+	image, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), &v1.ConfigFile{
+		Created: v1.Time{Time: i.Created.UTC()}, Architecture: i.Architecture, OS: "linux",
+		Config: i.Config, RootFS: v1.RootFS{Type: "layers"},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	manifest.Platform = &platform{i.Architecture, "linux"}
-	manifest.Annotations = map[string]string{
-		"io.containerd.image.name":          i.Name,
-		"org.opencontainers.image.ref.name": i.Name,
-	}
-	return i.writeArchive(w, append([]blob{config, manifest}, layers...), manifest.descriptor)
-}
-
-// layers describes the layers, for which it writes each of them once to nowhere.
-func (i Image) layers() ([]blob, error) {
-	var blobs []blob
 	for _, layer := range i.Layers {
-		d := digester{hash: sha256.New()}
-		if err := i.writeLayer(&d, layer); err != nil {
+		text, err := i.files(layer)
+		if err != nil {
 			return nil, err
 		}
-		blobs = append(blobs, blob{descriptor: d.descriptor(mediaTypeLayer), layer: layer})
+		if image, err = mutate.AppendLayers(image, static.NewLayer(text, types.OCIUncompressedLayer)); err != nil {
+			return nil, err
+		}
 	}
-	return blobs, nil
+	return image, nil
 }
 
-func (i Image) writeLayer(w io.Writer, layer Layer) error {
-	files := Files{tar: tar.NewWriter(w), time: i.Created}
+// files returns a layer as a tar archive.
+func (i Image) files(layer Layer) ([]byte, error) {
+	var text bytes.Buffer
+	files := Files{tar: tar.NewWriter(&text), created: i.Created}
 	layer(&files)
-	return files.close()
+	return text.Bytes(), errors.Join(files.err, files.tar.Close())
 }
 
-func (i Image) configFile(layers []blob) any {
-	var digests []string
-	for _, layer := range layers {
-		digests = append(digests, layer.Digest) // that of the content too, as it is not compressed
-	}
-	return map[string]any{
-		"created":      i.Created.UTC().Format(time.RFC3339),
-		"architecture": i.Architecture,
-		"os":           "linux",
-		"config":       i.Config,
-		"rootfs":       map[string]any{"type": "layers", "diff_ids": digests},
+// Files writes the files of a layer. Paths have no leading slash. After an error its methods do nothing.
+type Files struct {
+	tar     *tar.Writer
+	created time.Time
+	err     error
+}
+
+// Text writes a file that everyone may read.
+func (f *Files) Text(path, content string) {
+	f.header(tar.Header{Name: path, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg})
+	if f.err == nil {
+		_, f.err = io.WriteString(f.tar, content)
 	}
 }
 
-// writeArchive writes an OCI layout, and the file in which docker before version 25 looks for what is
-// there.
-func (i Image) writeArchive(w io.Writer, blobs []blob, manifest descriptor) error {
-	files := Files{tar: tar.NewWriter(w), time: i.Created}
-	files.Text("oci-layout", `{"imageLayoutVersion":"1.0.0"}`)
-	files.JSON("index.json", map[string]any{
-		"schemaVersion": 2, "mediaType": mediaTypeIndex, "manifests": []descriptor{manifest},
-	})
-	var layers []string
-	for _, b := range blobs {
-		if b.layer == nil {
-			files.Text(b.path(), string(b.text))
-			continue
-		}
-		layers = append(layers, b.path())
-		files.header(tar.Header{Name: b.path(), Mode: 0o644, Size: b.Size, Typeflag: tar.TypeReg})
-		if files.err != nil {
-			return files.err
-		}
-		if err := i.writeLayer(files.tar, b.layer); err != nil {
+// Folder writes an empty folder. The mode may have the sticky bit, as in tar: 01777.
+func (f *Files) Folder(path string, mode int64) {
+	f.header(tar.Header{Name: path + "/", Mode: mode, Typeflag: tar.TypeDir})
+}
+
+// Program copies a file that everyone may run.
+func (f *Files) Program(path, source string) {
+	info, err := os.Stat(source)
+	if err != nil {
+		f.err = errors.Join(f.err, err)
+		return
+	}
+	f.header(tar.Header{Name: path, Mode: 0o755, Size: info.Size(), Typeflag: tar.TypeReg})
+	f.content(source)
+}
+
+// Tree copies everything below root, with owners and modes. It leaves out devices, sockets, and what skip names.
+func (f *Files) Tree(root string, skip ...string) {
+	err := filepath.WalkDir(root, func(source string, entry fs.DirEntry, err error) error {
+		if err != nil {
 			return err
 		}
-	}
-	files.JSON("manifest.json", []map[string]any{
-		{"Config": blobs[0].path(), "RepoTags": []string{i.Name}, "Layers": layers},
+		path, err := filepath.Rel(root, source)
+		if err != nil || path == "." {
+			return err
+		}
+		for _, skipped := range skip {
+			if path == skipped && entry.IsDir() {
+				return fs.SkipDir
+			}
+			if path == skipped {
+				return nil
+			}
+		}
+		f.entry(path, source, entry)
+		return f.err
 	})
-	return files.close()
+	f.err = errors.Join(f.err, err)
 }
 
-func jsonBlob(mediaType string, content any) (blob, error) {
-	text, err := json.Marshal(content)
+func (f *Files) entry(path, source string, entry fs.DirEntry) {
+	info, err := entry.Info()
 	if err != nil {
-		return blob{}, err
+		f.err = err
+		return
 	}
-	d := digester{hash: sha256.New()}
-	if _, err := io.Copy(&d, bytes.NewReader(text)); err != nil {
-		return blob{}, err
+	var link string
+	switch info.Mode().Type() {
+	case 0, fs.ModeDir:
+	case fs.ModeSymlink:
+		if link, err = os.Readlink(source); err != nil {
+			f.err = err
+			return
+		}
+	default:
+		return
 	}
-	return blob{descriptor: d.descriptor(mediaType), text: text}, nil
-}
-
-func descriptors(blobs []blob) []descriptor {
-	all := make([]descriptor, len(blobs))
-	for i, b := range blobs {
-		all[i] = b.descriptor
+	h, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		f.err = err
+		return
 	}
-	return all
+	h.Name, h.Uname, h.Gname = path, "", ""
+	if info.IsDir() {
+		h.Name += "/"
+	}
+	f.header(*h)
+	if info.Mode().IsRegular() {
+		f.content(source)
+	}
 }
 
-// digester measures what is written to it.
-type digester struct {
-	hash hash.Hash
-	size int64
+// content writes the content of the file whose header was written last.
+func (f *Files) content(source string) {
+	if f.err != nil {
+		return
+	}
+	file, err := os.Open(source)
+	if err != nil {
+		f.err = err
+		return
+	}
+	_, err = io.Copy(f.tar, file)
+	f.err = errors.Join(err, file.Close())
 }
 
-func (d *digester) Write(p []byte) (int, error) {
-	d.size += int64(len(p))
-	return d.hash.Write(p)
-}
-
-func (d *digester) descriptor(mediaType string) descriptor {
-	return descriptor{MediaType: mediaType, Digest: "sha256:" + hex.EncodeToString(d.hash.Sum(nil)), Size: d.size}
+func (f *Files) header(h tar.Header) {
+	if f.err != nil {
+		return
+	}
+	h.ModTime, h.AccessTime, h.ChangeTime = f.created, time.Time{}, time.Time{}
+	h.Format = tar.FormatPAX
+	f.err = f.tar.WriteHeader(&h)
 }
