@@ -128,9 +128,16 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	if s.sim.Spec.RabbitMQ.ClusterRef != nil {
 		input.BrokerAddress = s.broker.data
 	}
+	if err := r.addClusterFeatures(ctx, &input); err != nil {
+		return err
+	}
 	desired, err := resources.Build(input)
 	if err != nil {
-		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", err)
+		reason := reasonInvalidSpec
+		if _, notAllowed := errors.AsType[*resources.TemplateNotAllowedError](err); notAllowed {
+			reason = reasonTemplateNotAllowed
+		}
+		s.findings.spec = found(stalled, reason, "%s", err)
 		return errHalt
 	}
 	s.desired = desired

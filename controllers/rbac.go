@@ -21,7 +21,7 @@ package controllers
 //
 // Which kinds of others the cluster serves: definitions have no namespace.
 //
-// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=list;watch,roleName=definition-reader-role
+// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch,roleName=definition-reader-role
 //
 // Who may read its metrics.
 //

@@ -29,6 +29,8 @@ type Options struct {
 	// CleanupTimeout is how long a deleted simulation is kept at most, while queues and keys cannot be
 	// removed from servers that are not managed; 0 means 2 minutes.
 	CleanupTimeout time.Duration
+	// AllowPrivilegedTemplates lets templates set any field of a pod.
+	AllowPrivilegedTemplates bool
 }
 
 // Dependencies are what a Reconciler works with.
@@ -55,7 +57,9 @@ type Reconciler struct {
 	ledgers *LedgerReader
 	cleaner *Cleaner
 	kinds   *kindRegister
-	now     func() time.Time
+	// features are those of the cluster.
+	features clusterFeatures
+	now      func() time.Time
 }
 
 // NewReconciler returns a reconciler. SetupWithManager has it called.

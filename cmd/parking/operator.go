@@ -57,6 +57,7 @@ type operatorFlags struct {
 	clusterDomain   string
 	cleanupTimeout  time.Duration
 	namespace       string
+	allowPrivileged bool
 }
 
 func (c *cli) operatorCommands() []*cobra.Command {
@@ -97,6 +98,7 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never (default what Kubernetes does)")
 	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "`names` of Secrets, in the simulations' namespaces, to pull images with")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
+	flags.BoolVar(&f.allowPrivileged, "allow-privileged-templates", false, "let templates set any field of a pod, such as hostPath volumes and ServiceAccounts")
 	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` that the operator runs in, from which it reads ledgers")
 }
 
@@ -179,7 +181,7 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	return controllers.ManagerOptions{
 		Options: controllers.Options{
 			Images: f.images, ClusterDomain: f.clusterDomain, OperatorNamespace: f.namespace, Workers: f.workers,
-			CleanupTimeout: f.cleanupTimeout,
+			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged,
 		},
 		Namespaces: f.namespaces,
 		// What the clients have to say of their connections is in conditions; here it would come once for each

@@ -1,0 +1,54 @@
+package controllers_test
+
+import (
+	"fmt"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
+	t.Parallel()
+	c := newClusterOfItsOwn(t)
+	c.startOperator()
+	sim := c.Simulate("escalating", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"hostNetwork":true}`)}}
+	})
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
+	c.Edit(sim, func() { sim.Spec.Processor.Template = nil })
+	c.Exists(&appsv1.Deployment{}, "escalating-processor")
+}
+
+func TestReconcile_UsesFeaturesOfTheCluster(t *testing.T) {
+	t.Parallel()
+	c := newClusterOfItsOwn(t)
+	monitors := definition(resources.ServiceMonitorKind())
+	spec := monitors.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"]
+	spec.Properties["scrapeNativeHistograms"] = apiextensionsv1.JSONSchemaProps{Type: "boolean"}
+	constraints := definition(schema.GroupVersionKind{Group: "security.openshift.io", Version: "v1", Kind: "SecurityContextConstraints"})
+	c.Define(monitors, constraints)
+	c.startOperator()
+	c.Simulate("featured", nil)
+	c.Eventually("a ServiceMonitor that asks for native histograms", func() error {
+		monitor := &unstructured.Unstructured{}
+		monitor.SetGroupVersionKind(resources.ServiceMonitorKind())
+		c.Exists(monitor, "featured-processor")
+		if asks, _, err := unstructured.NestedBool(monitor.Object, "spec", "scrapeNativeHistograms"); err != nil || !asks {
+			return fmt.Errorf("scrapeNativeHistograms is %v: %w", asks, err)
+		}
+		return nil
+	})
+	processor := &appsv1.Deployment{}
+	c.Exists(processor, "featured-processor")
+	if context := processor.Spec.Template.Spec.SecurityContext; context.RunAsUser != nil || context.FSGroup != nil {
+		t.Errorf("the security context is %+v, want one without ids", context)
+	}
+}
