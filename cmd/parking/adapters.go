@@ -25,6 +25,8 @@ const (
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
+	// brokerFlag and storeFlag are the flags, or the fields of the plan file, that say where the servers are.
+	brokerFlag, storeFlag string
 }
 
 // openPlanAdapters opens the adapters of a plan file, which must name servers. It does not connect.
@@ -37,20 +39,20 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 
 // openAdapters opens the adapters that flags ask for: in memory if they name no server. It does not connect.
 func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
-	return openNamedAdapters(p, o, "--"+flagRabbitMQ, "--"+flagRedis)
+	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
 }
 
-// openNamedAdapters opens the adapters. Its errors begin with the name of the flag or field that is at fault.
-func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerName, storeName string) (adapters, error) {
+// openNamedAdapters opens the adapters. Its errors begin with the flag or field that is at fault.
+func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag string) (adapters, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {
-		return adapters{}, badInput(fmt.Errorf("%s: %w", brokerName, err))
+		return adapters{}, badInput(fmt.Errorf("%s: %w", brokerFlag, err))
 	}
 	s, err := wiring.OpenStore(p, o)
 	if err != nil {
-		return adapters{}, badInput(errors.Join(fmt.Errorf("%s: %w", storeName, err), b.Close()))
+		return adapters{}, badInput(errors.Join(fmt.Errorf("%s: %w", storeFlag, err), b.Close()))
 	}
-	return adapters{broker: b, store: s}, nil
+	return adapters{broker: b, store: s, brokerFlag: brokerFlag, storeFlag: storeFlag}, nil
 }
 
 // readyChecks returns the readiness checks of a process that needs the broker and the store.
@@ -72,12 +74,12 @@ func (a adapters) connect(ctx context.Context) error {
 	var checks sync.WaitGroup
 	checks.Go(func() {
 		if err := a.broker.Check(ctx); err != nil {
-			errs[0] = fmt.Errorf("--%s: %w", flagRabbitMQ, err)
+			errs[0] = fmt.Errorf("%s: %w", a.brokerFlag, err)
 		}
 	})
 	checks.Go(func() {
 		if err := a.store.Ping(ctx); err != nil {
-			errs[1] = fmt.Errorf("--%s: %w", flagRedis, err)
+			errs[1] = fmt.Errorf("%s: %w", a.storeFlag, err)
 		}
 	})
 	checks.Wait()
@@ -89,7 +91,7 @@ func (a adapters) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := a.store.Check(ctx); err != nil {
-		return badInput(fmt.Errorf("--%s: %w", flagRedis, err))
+		return badInput(fmt.Errorf("%s: %w", a.storeFlag, err))
 	}
 	return nil
 }

@@ -89,8 +89,11 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
 		return badInput(errors.New("name the simulation to audit with --simulation or -f"))
 	}
-	if f.servers.redis == "" {
+	if !f.servers.hasRedis() {
 		return badInput(errors.New("the ledger is in Redis: name the server with --redis-uri or " + envRedis))
+	}
+	if err := f.servers.check(); err != nil {
+		return badInput(err)
 	}
 	sim, err := f.manifest.read(ctx)
 	if err != nil {
@@ -100,7 +103,7 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	if err != nil {
 		return badInput(err)
 	}
-	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	if err := p.Validate(); err != nil {
 		return badInput(err)
 	}

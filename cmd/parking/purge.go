@@ -62,6 +62,9 @@ func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if !f.servers.any() {
 		return nil, errors.New("name the servers with --rabbitmq-uri and --redis-uri, or " + envRabbitMQ + " and " + envRedis)
 	}
+	if err := f.servers.check(); err != nil {
+		return nil, err
+	}
 	sim, err := f.manifest.read(ctx)
 	if err != nil {
 		return nil, err
@@ -71,7 +74,7 @@ func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	p.Partitions = plan.MaxPartitions
-	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	return p, p.Validate()
 }
 

@@ -105,7 +105,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
 	flags.Int64Var(&f.seed, "seed", 0, "seed of plates and draws, instead of the manifest's")
 	flags.StringVar(&f.summaryURL, "summary-url", "", "`URL` of an external API to post summaries to, one JSON object per request. It must answer HEAD requests")
-	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with credentials for --summary-url: token, or username and password; and ca.crt")
+	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with files for --summary-url: token, or username and password; ca.crt, tls.crt, tls.key")
 	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: a temporary file)")
 	flags.BoolVar(&f.keep, "keep", false, "keep queues and keys on the servers, for 'parking audit'")
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
@@ -132,7 +132,7 @@ func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, []string, error) 
 		return nil, nil, err
 	}
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = plan.BindingRef{URI: f.servers.rabbitmq}, plan.BindingRef{URI: f.servers.redis}
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
 		// A unique name, so that leftovers of an earlier run do not count in this one's ledger.
@@ -159,6 +159,9 @@ func (f *simulateFlags) check() error {
 		return errors.New("--summary-url and --summaries-db cannot be combined: remove one of them")
 	case f.summarySecret != "" && f.summaryURL == "":
 		return errors.New("--summary-secret: the API is missing: name it with --summary-url")
+	}
+	if err := f.servers.check(); err != nil {
+		return err
 	}
 	if err := f.checkSummaryURL(); err != nil {
 		return fmt.Errorf("--summary-url: %w", err)
@@ -364,38 +367,3 @@ func (f *manifestFlags) plan(ctx context.Context, sim *v1alpha1.ParkingSimulatio
 	}
 	return p, nil
 }
-
-// serverFlags name real servers.
-type serverFlags struct {
-	rabbitmq, redis string
-	// changed reports whether a flag is on the command line.
-	changed func(flag string) bool
-}
-
-// The flags of servers, and the environment variables that replace them. All users of a machine can read command
-// lines, so passwords are better kept in the environment.
-const (
-	flagRabbitMQ = "rabbitmq-uri"
-	envRabbitMQ  = "PARKING_RABBITMQ_URI"
-	flagRedis    = "redis-uri"
-	envRedis     = "PARKING_REDIS_URI"
-)
-
-func (f *serverFlags) register(cmd *cobra.Command) {
-	f.changed = cmd.Flags().Changed
-	cmd.Flags().StringVar(&f.rabbitmq, flagRabbitMQ, "", "`URI` of a RabbitMQ server, amqp:// or amqps:// (default $"+envRabbitMQ+"; \"\" for none)")
-	cmd.Flags().StringVar(&f.redis, flagRedis, "", "`URI` of a Redis or Valkey server, redis:// or rediss:// (default $"+envRedis+"; \"\" for none)")
-}
-
-// fromEnvironment sets the URIs whose flags are not on the command line. An empty flag means that there is no server,
-// whatever the environment says.
-func (f *serverFlags) fromEnvironment(getenv func(string) string) {
-	if !f.changed(flagRabbitMQ) {
-		f.rabbitmq = getenv(envRabbitMQ)
-	}
-	if !f.changed(flagRedis) {
-		f.redis = getenv(envRedis)
-	}
-}
-
-func (f *serverFlags) any() bool { return f.rabbitmq != "" || f.redis != "" }

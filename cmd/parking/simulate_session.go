@@ -90,7 +90,7 @@ func (s *session) declare(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	err = badInput(fmt.Errorf("--%s: declare the queues: %w", flagRabbitMQ, err))
+	err = badInput(fmt.Errorf("%s: declare the queues: %w", s.adapters.brokerFlag, err))
 	left := s.purge(ctx)
 	// A user who may not declare queues may not delete them either. Then the removal fails, but nothing is left.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
@@ -207,14 +207,13 @@ func (s *session) kept() string {
 // onServers returns what the simulation has on servers, "" if nothing, and the flags that select it there.
 func (s *session) onServers() (what, flags string) {
 	var parts []string
-	flags = "--simulation " + s.plan.Simulation
 	if b := s.adapters.broker; !b.InMemory() {
-		parts, flags = append(parts, "queues on "+b.Address), flags+" --rabbitmq-uri URI"
+		parts = append(parts, "queues on "+b.Address)
 	}
 	if k := s.adapters.store; !k.InMemory() {
-		parts, flags = append(parts, "keys on "+k.Address), flags+" --redis-uri URI"
+		parts = append(parts, "keys on "+k.Address)
 	}
-	return strings.Join(parts, " and "), flags
+	return strings.Join(parts, " and "), "--simulation " + s.plan.Simulation + " " + s.flags.servers.selection()
 }
 
 func (s *session) close(log *slog.Logger) {

@@ -141,7 +141,6 @@ func TestParseRefuses(t *testing.T) {
 		"more cars than plates":          {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: times maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or maxStay`},
 		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
 		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
-		"two ways to one server":         {edited(t, "/etc/parking/redis", "redis", "secretDir"), `redis.secretDir: Forbidden: must not be set together with uri: remove one of them`},
 		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
 		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: "example.com": must be an absolute http or https URL such as "https://example.com/v1/visits"`},
 		"an API with a password":         {edited(t, "https://user:hunter2@example.com", "summaryAPI", "url"), `summaryAPI.url: Forbidden: must not hold a user name or password: put them into files of a folder and name that in secretDir`},

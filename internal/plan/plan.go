@@ -126,14 +126,15 @@ type Objectives struct {
 	MaxUnexpected int64    `json:"maxUnexpected"`
 }
 
-// BindingRef says where a process finds the binding of a server. Credentials are read at each connect, from files, so that a
-// rotation needs no restart. Exactly one of URI and SecretDir is set; both empty means in memory.
+// BindingRef says where a process finds the binding of a server. The process reads files again at each connect, so a
+// rotation of credentials needs no restart. If both fields are empty, there is no server: the part is in memory.
 type BindingRef struct {
-	// URI addresses the server. It may hold a password only when a person gave it on a command line;
-	// a plan file never does.
+	// URI is the address of the server. It may hold a password if a person gave it on a command line. The plan files of
+	// the operator have no URI.
 	URI string `json:"uri,omitempty"`
-	// SecretDir is a folder of one file per key, by the Service Binding specification: uri, or host, port,
-	// username, password; and ca.crt for TLS.
+	// SecretDir is a folder with one file per key of a Service Binding: uri, or host, port; username, password; ca.crt,
+	// tls.crt, tls.key. If URI is set too, it replaces the address in the folder, and the credentials of the folder
+	// replace those of URI.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 

@@ -23,8 +23,6 @@ func (p *Plan) Validate() error {
 	c.Capacity("entry.rate", p.Entry.Rate, p.MaxStay.D(), "maxStay")
 	c.Number("processor.concurrency", int64(p.Processor.Concurrency), 1, MaxConcurrency, "messages")
 	c.objectives("objectives", p.Objectives)
-	c.bindingRef("rabbitmq", p.RabbitMQ)
-	c.bindingRef("redis", p.Redis)
 	c.summaryAPI("summaryAPI", p.SummaryAPI)
 	return c.Errors.Err()
 }
@@ -52,13 +50,6 @@ func (c *checks) objectives(path field.Path, o Objectives) {
 	c.Duration(path.Child("endToEndP99"), o.EndToEndP99.D(), true, "1s")
 	c.NotNegative(path.Child("maxLost"), o.MaxLost)
 	c.NotNegative(path.Child("maxUnexpected"), o.MaxUnexpected)
-}
-
-// bindingRef does not check the URI: it may hold a password, which errors must not show. Opening it does.
-func (c *checks) bindingRef(path field.Path, ref BindingRef) {
-	if ref.URI != "" && ref.SecretDir != "" {
-		c.Add(field.Forbidden(path.Child("secretDir"), "must not be set together with uri: remove one of them"))
-	}
 }
 
 func (c *checks) summaryAPI(path field.Path, a SummaryAPI) {

@@ -146,15 +146,16 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists, reserve: s.Reserve}, nil
 }
 
-// Source returns the addresses of an endpoint.
-func Source(s binding.Service, e plan.BindingRef) (binding.Source, error) {
+// Source returns the source of the binding that a reference names. See plan.BindingRef for a reference with both a URI
+// and a folder.
+func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
-	case e.URI != "" && e.SecretDir != "":
-		return nil, fmt.Errorf("the plan gives both uri and secretDir for %s: remove one of them", s.Name)
-	case e.URI != "":
-		return binding.URI(s, e.URI)
-	case e.SecretDir != "":
-		return binding.Folder(s, e.SecretDir), nil
+	case ref.URI != "" && ref.SecretDir != "":
+		return binding.URI(s, ref.URI, binding.WithFolder(ref.SecretDir))
+	case ref.URI != "":
+		return binding.URI(s, ref.URI)
+	case ref.SecretDir != "":
+		return binding.Folder(s, ref.SecretDir), nil
 	}
 	return nil, fmt.Errorf("the plan does not say where %s is: set uri or secretDir", s.Name)
 }

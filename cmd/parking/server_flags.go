@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/wiring"
+)
+
+// The flags of servers, and the environment variables that replace them. All users of a machine can read command
+// lines, so passwords are better kept in the environment or in files.
+const (
+	flagRabbitMQ       = "rabbitmq-uri"
+	flagRabbitMQSecret = "rabbitmq-secret"
+	envRabbitMQ        = "PARKING_RABBITMQ_URI"
+	flagRedis          = "redis-uri"
+	flagRedisSecret    = "redis-secret"
+	envRedis           = "PARKING_REDIS_URI"
+)
+
+// serverFlags name real servers.
+type serverFlags struct {
+	rabbitmq, redis plan.BindingRef
+	// changed reports whether a flag is on the command line.
+	changed func(flag string) bool
+}
+
+func (f *serverFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	f.changed = flags.Changed
+	flags.StringVar(&f.rabbitmq.URI, flagRabbitMQ, "", "`URI` of a RabbitMQ server, amqp:// or amqps:// (default $"+envRabbitMQ+"; \"\" for none)")
+	flags.StringVar(&f.redis.URI, flagRedis, "", "`URI` of a Redis or Valkey server, redis:// or rediss:// (default $"+envRedis+"; \"\" for none)")
+	for _, secret := range []struct {
+		folder     *string
+		flag, name string
+	}{{&f.rabbitmq.SecretDir, flagRabbitMQSecret, "RabbitMQ"}, {&f.redis.SecretDir, flagRedisSecret, "Redis"}} {
+		flags.StringVar(secret.folder, secret.flag, "", "`folder` with files for "+secret.name+": username, password, ca.crt, tls.crt, tls.key; and uri, if no URI is given")
+		_ = cmd.MarkFlagDirname(secret.flag) // fails only for a flag that does not exist
+	}
+}
+
+// fromEnvironment sets the URIs whose flags are not on the command line. An empty flag means that there is no URI,
+// whatever the environment says.
+func (f *serverFlags) fromEnvironment(getenv func(string) string) {
+	if !f.changed(flagRabbitMQ) {
+		f.rabbitmq.URI = getenv(envRabbitMQ)
+	}
+	if !f.changed(flagRedis) {
+		f.redis.URI = getenv(envRedis)
+	}
+}
+
+func (f *serverFlags) hasRabbitMQ() bool { return f.rabbitmq != (plan.BindingRef{}) }
+
+func (f *serverFlags) hasRedis() bool { return f.redis != (plan.BindingRef{}) }
+
+func (f *serverFlags) any() bool { return f.hasRabbitMQ() || f.hasRedis() }
+
+// check reads the folders, so that an invalid file is an error of the flag that names it.
+func (f *serverFlags) check() error {
+	for _, server := range []struct {
+		flag    string
+		service binding.Service
+		ref     plan.BindingRef
+	}{{flagRabbitMQSecret, binding.RabbitMQ(), f.rabbitmq}, {flagRedisSecret, binding.Redis(), f.redis}} {
+		if server.ref.SecretDir == "" {
+			continue
+		}
+		source, err := wiring.Source(server.service, server.ref)
+		if err != nil {
+			continue // the URI is invalid, which opening the adapter reports
+		}
+		if _, err := source(); err != nil {
+			return fmt.Errorf("--%s: %w", server.flag, err)
+		}
+	}
+	return nil
+}
+
+// selection returns the flags that select the same servers, with placeholders for their values.
+func (f *serverFlags) selection() string {
+	var flags []string
+	for _, flag := range []struct{ name, value, placeholder string }{
+		{flagRabbitMQ, f.rabbitmq.URI, "URI"},
+		{flagRabbitMQSecret, f.rabbitmq.SecretDir, "FOLDER"},
+		{flagRedis, f.redis.URI, "URI"},
+		{flagRedisSecret, f.redis.SecretDir, "FOLDER"},
+	} {
+		if flag.value != "" {
+			flags = append(flags, "--"+flag.name+" "+flag.placeholder)
+		}
+	}
+	return strings.Join(flags, " ")
+}
+
+// flagOf returns the flag that says where a server is.
+func flagOf(ref plan.BindingRef, uri, secret string) string {
+	if ref.URI == "" && ref.SecretDir != "" {
+		return "--" + secret
+	}
+	return "--" + uri
+}
