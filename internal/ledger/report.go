@@ -69,3 +69,14 @@ type Report struct {
 	// LostEvents holds the identifiers of the first lost events, in the order of runs.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }
+
+// Generated counts the events of the simulation's own generators that took effect. Only for these it is known
+// when they were due.
+func (r *Report) Generated() int64 {
+	return r.EntriesRecorded + r.Matched + r.UnmatchedExpected + r.UnmatchedUnexpected
+}
+
+// Processed counts all events that took effect, those of external publishers included.
+func (r *Report) Processed() int64 {
+	return r.Generated() + r.StrangerEntries + r.StrangerMatched + r.EntryNotFound
+}

@@ -12,11 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
-	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
-	"github.com/parking-operator/parking-operator/internal/store/redis"
 )
 
 // InMemory is what stands for the address of a part that is inside this process.
@@ -52,15 +50,7 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := rabbitmq.New(rabbitmq.Options{
-		Address:    source,
-		Exchange:   p.Exchange(),
-		Partitions: p.Partitions,
-		QueueType:  p.QueueType,
-		Component:  o.Component,
-		Logger:     o.Logger,
-		Registerer: o.Registerer,
-	})
+	b, err := openRabbitMQ(p, source, o)
 	if err != nil {
 		return nil, err
 	}
@@ -133,13 +123,7 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := redis.New(redis.Options{
-		Address:    source,
-		Simulation: p.Simulation,
-		Partitions: p.Partitions,
-		Logger:     o.Logger,
-		Registerer: o.Registerer,
-	})
+	s, err := openRedis(p, source, o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,7 @@
+// Package observer reads what reconciling must not wait for: the ledgers and queues of simulations on their
+// servers, and the measurements of their pods.
+//
+// An Observer tracks simulations. Its goroutines poll each of them, keep the latest Observation in memory, and
+// send an update when an observation brings news. It observes and does not decide: conditions and the verdict
+// are computed elsewhere.
+package observer

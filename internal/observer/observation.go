@@ -1,0 +1,224 @@
+package observer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/store"
+)
+
+const (
+	// restObservations is how many equal observations in a row prove rest. When events are missing it takes
+	// missingObservations: a processor may hold them while it waits for a server.
+	restObservations    = 2
+	missingObservations = 5
+	// measureAttempts is how often the pods are asked for their measurements. After that the measurement is
+	// taken without the pods that do not answer.
+	measureAttempts = 5
+)
+
+// Observation is the state of a simulation on its servers at one instant.
+type Observation struct {
+	At     time.Time
+	Report ledger.Report
+	Depths broker.Depths
+	// DeadReasons are the reasons of the dead-lettered messages.
+	DeadReasons []broker.ReasonCount
+	// StoreErr and BrokerErr say why a server could not be read. The fields above are then incomplete.
+	StoreErr, BrokerErr error
+	// Rest is the final audit. It is nil until the simulation has come to rest.
+	Rest *Rest
+}
+
+// Err returns the first reason why the observation is incomplete.
+func (o *Observation) Err() error {
+	if o.StoreErr != nil {
+		return o.StoreErr
+	}
+	return o.BrokerErr
+}
+
+// Rest is the final audit of a simulation, with the measurements of its pods.
+type Rest struct {
+	Report      ledger.Report
+	Measurement Measurement
+	// MeasureErr says which pods did not report their measurements.
+	MeasureErr error
+}
+
+// Unmeasured counts the events that took effect in processors whose measurements are missing.
+func (r *Rest) Unmeasured() uint64 {
+	return uint64(max(r.Report.Generated()-int64(r.Measurement.EndToEnd.Count()), 0))
+}
+
+// simulation is a tracked simulation.
+type simulation struct {
+	target Target
+	// draining and latest are guarded by the Observer's mutex.
+	draining *Pods
+	latest   *Observation
+
+	// The fields below belong to the worker that handles the simulation's key.
+
+	// broker and store are nil until they have been opened; auditor is nil as long as store is.
+	broker  broker.Broker
+	store   store.Store
+	auditor *ledger.Auditor
+	// failures counts the consecutive observations with an error.
+	failures int
+	// unchanged counts the consecutive observations that found the queues empty and the same report, last.
+	unchanged int
+	last      ledger.Report
+	// measured counts how often the pods were asked for their measurements.
+	measured int
+	letters  deadLetters
+}
+
+// deadLetters are the reasons found in the dead-letter queue when it was last read.
+type deadLetters struct {
+	at      time.Time
+	count   int64
+	reasons []broker.ReasonCount
+}
+
+// open opens the clients of the simulation's servers that are not open yet.
+func (s *simulation) open(servers Servers) (brokerErr, storeErr error) {
+	if s.broker == nil {
+		opened, err := servers.OpenBroker(s.target.Plan, s.target.Broker)
+		if err != nil {
+			brokerErr = err
+		} else {
+			s.broker = opened
+		}
+	}
+	if s.store == nil {
+		opened, err := servers.OpenStore(s.target.Plan, s.target.Store)
+		if err != nil {
+			return brokerErr, err
+		}
+		s.store, s.auditor = opened, ledger.NewAuditor(opened)
+	}
+	return brokerErr, nil
+}
+
+func (s *simulation) close() error {
+	var errs []error
+	if s.broker != nil {
+		errs = append(errs, s.broker.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// observe reads the ledger and the queues, and measures the pods if the simulation has come to rest.
+func (o *Observer) observe(ctx context.Context, s *simulation, draining *Pods) *Observation {
+	now := &Observation{At: time.Now()}
+	defer func() { s.countFailure(now) }()
+	// Both servers are read even if one fails: each has a condition of its own.
+	now.BrokerErr, now.StoreErr = s.open(o.servers)
+	if s.store != nil {
+		now.Report, now.StoreErr = within(ctx, func(ctx context.Context) (ledger.Report, error) {
+			return s.auditor.Audit(ctx, ledger.Options{})
+		})
+	}
+	if s.broker != nil {
+		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
+	}
+	before := s.unchanged
+	s.unchanged = 0
+	if now.Err() != nil {
+		return now
+	}
+	if draining != nil && reflect.DeepEqual(s.last, now.Report) && isEmpty(now) {
+		s.unchanged = before + 1
+	}
+	s.last = now.Report
+	if s.unchanged >= needed(now.Report) {
+		o.conclude(ctx, s, now, *draining)
+	}
+	now.DeadReasons = s.readDeadLetters(ctx, now)
+	return now
+}
+
+// within calls read with a timeout.
+func within[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return read(ctx)
+}
+
+// readDeadLetters returns why messages were dead-lettered. It reads the dead-letter queue only when its length
+// has changed, and at most once per updateInterval. If it cannot be read, the reasons found before are returned.
+func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []broker.ReasonCount {
+	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
+	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
+		reasons, err := within(ctx, func(ctx context.Context) ([]broker.ReasonCount, error) {
+			return s.broker.DeadLetterReasons(ctx, ledger.NamedReasons)
+		})
+		if err == nil {
+			s.letters = deadLetters{at: now.At, count: dead, reasons: reasons}
+		}
+	}
+	return s.letters.reasons
+}
+
+func (s *simulation) countFailure(now *Observation) {
+	if now.Err() == nil {
+		s.failures = 0
+		return
+	}
+	s.failures++
+}
+
+// isEmpty reports whether no event is known to be in flight. While summaries wait for the summary API,
+// processors hold their messages.
+func isEmpty(o *Observation) bool {
+	held := o.Report.Outbox > 0 && o.Report.Outstanding > 0
+	return o.Depths.Ready+o.Depths.Retry == 0 && !held
+}
+
+// needed is how many equal observations prove rest.
+func needed(r ledger.Report) int {
+	if r.Outstanding > 0 {
+		return missingObservations
+	}
+	return restObservations
+}
+
+// conclude measures the pods, then reads the whole ledger once more: at rest, an event without effect is lost.
+// While a pod does not answer it leaves Rest unset, until measureAttempts are used up.
+func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, pods Pods) {
+	s.measured++
+	measurement, measureErr := o.meter.Measure(ctx, pods)
+	if measureErr != nil && s.measured < measureAttempts {
+		return
+	}
+	report, err := ledger.Audit(ctx, s.store, ledger.Options{AtRest: true})
+	if err != nil {
+		now.StoreErr = fmt.Errorf("read the ledger for the verdict: %w", err)
+		return
+	}
+	now.Report, now.Rest = report, &Rest{Report: report, Measurement: measurement, MeasureErr: measureErr}
+}
+
+func sameCounters(a, b *Observation) bool {
+	return reflect.DeepEqual(a.Report, b.Report) && a.Depths == b.Depths && reflect.DeepEqual(a.DeadReasons, b.DeadReasons)
+}
+
+func sameErrors(a, b *Observation) bool {
+	return text(a.BrokerErr) == text(b.BrokerErr) && text(a.StoreErr) == text(b.StoreErr)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,225 @@
+package observer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
+	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+)
+
+// fakeServers are servers in memory that can fail, and count their open clients.
+type fakeServers struct {
+	mu                  sync.Mutex
+	brokerErr, storeErr error
+	depths              broker.Depths
+	opened, closed      int
+	pods                []Pods
+	measureErr          error
+}
+
+func (f *fakeServers) set(change func(*fakeServers)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fakeServers) OpenBroker(*plan.Plan, binding.Binding) (broker.Broker, error) {
+	f.set(func(f *fakeServers) { f.opened++ })
+	return fakeBroker{servers: f}, nil
+}
+
+func (f *fakeServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, error) {
+	f.set(func(f *fakeServers) { f.opened++ })
+	return fakeStore{Store: memorystore.New(p.Partitions), servers: f}, nil
+}
+
+func (f *fakeServers) Measure(_ context.Context, pods Pods) (Measurement, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pods = append(f.pods, pods)
+	return Measurement{}, f.measureErr
+}
+
+type fakeBroker struct {
+	broker.Broker // nil: the observer uses only the methods below
+
+	servers *fakeServers
+}
+
+func (b fakeBroker) Depths(context.Context) (broker.Depths, error) {
+	b.servers.mu.Lock()
+	defer b.servers.mu.Unlock()
+	return b.servers.depths, b.servers.brokerErr
+}
+
+func (b fakeBroker) DeadLetterReasons(context.Context, int) ([]broker.ReasonCount, error) {
+	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse"}, Count: 1}}, nil
+}
+
+func (b fakeBroker) Close() error {
+	b.servers.set(func(f *fakeServers) { f.closed++ })
+	return nil
+}
+
+type fakeStore struct {
+	*memorystore.Store
+
+	servers *fakeServers
+}
+
+func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
+	s.servers.mu.Lock()
+	err := s.servers.storeErr
+	s.servers.mu.Unlock()
+	if err != nil {
+		return store.Counts{}, err
+	}
+	return s.Store.Counts(ctx)
+}
+
+func (s fakeStore) Close() error {
+	s.servers.set(func(f *fakeServers) { f.closed++ })
+	return nil
+}
+
+var key = types.NamespacedName{Namespace: "default", Name: "sim"}
+
+func target() Target {
+	return Target{Plan: &plan.Plan{Simulation: "default.sim", Partitions: 1}}
+}
+
+// observed runs a test with an Observer in a bubble with a fake clock.
+func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeServers{}
+		o := New(Dependencies{Servers: f, Meter: f})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- o.Start(ctx) }()
+		test(t, o, f)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Start returned %v", err)
+		}
+		if f.opened != f.closed {
+			t.Errorf("%d clients were opened, %d closed", f.opened, f.closed)
+		}
+	})
+}
+
+// next returns the latest observation after an update, and how long the update took.
+func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	select {
+	case update := <-o.Updates():
+		if update.Object != key {
+			t.Errorf("the update is about %s", update.Object)
+		}
+	case <-time.After(time.Hour):
+		t.Fatal("there is no update")
+	}
+	return o.Latest(key), time.Since(began)
+}
+
+func TestObserver_SendsAnUpdateOnlyForNews(t *testing.T) {
+	t.Parallel()
+	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+		o.Track(key, target(), nil)
+		if first, _ := next(t, o); first.Err() != nil {
+			t.Fatalf("the first observation failed: %v", first.Err())
+		}
+		select {
+		case <-o.Updates():
+			t.Error("there is an update without news")
+		case <-time.After(time.Minute):
+		}
+		f.set(func(f *fakeServers) { f.depths.Ready = 7 })
+		if now, _ := next(t, o); now.Depths.Ready != 7 {
+			t.Errorf("the depths are %+v", now.Depths)
+		}
+		f.set(func(f *fakeServers) { f.depths.Ready = 8 })
+		if _, after := next(t, o); after < updateInterval-pollInterval {
+			t.Errorf("moved counters were reported after %v, want them at most every %v", after, updateInterval)
+		}
+		f.set(func(f *fakeServers) { f.depths.Dead = 1 })
+		if now, _ := next(t, o); len(now.DeadReasons) != 1 {
+			t.Errorf("the reasons of dead letters are %v", now.DeadReasons)
+		}
+	})
+}
+
+func TestObserver_ReportsEachServersFailureAtOnce(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("connection refused")
+	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+		o.Track(key, target(), nil)
+		next(t, o)
+		f.set(func(f *fakeServers) { f.brokerErr = refused })
+		now, after := next(t, o)
+		if !errors.Is(now.BrokerErr, refused) || now.StoreErr != nil || after > 2*pollInterval {
+			t.Errorf("after %v the errors are %v and %v, want the broker's", after, now.BrokerErr, now.StoreErr)
+		}
+		f.set(func(f *fakeServers) { f.brokerErr, f.storeErr = nil, refused })
+		if now, _ = next(t, o); !errors.Is(now.StoreErr, refused) || now.BrokerErr != nil {
+			t.Errorf("the errors are %v and %v, want the store's", now.BrokerErr, now.StoreErr)
+		}
+	})
+}
+
+func TestObserver_ConcludesAtRest(t *testing.T) {
+	t.Parallel()
+	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+		f.set(func(f *fakeServers) { f.depths.Ready = 3 })
+		pods := &Pods{Processors: []string{"10.0.0.1"}}
+		o.Track(key, target(), pods)
+		if now, _ := next(t, o); now.Rest != nil {
+			t.Error("there is rest while messages are queued")
+		}
+		f.set(func(f *fakeServers) { f.depths.Ready, f.measureErr = 0, errors.New("pod 10.0.0.1 does not answer") })
+		for o.Latest(key).Rest == nil {
+			next(t, o)
+		}
+		rest := o.Latest(key).Rest
+		if !rest.Report.AtRest || rest.MeasureErr == nil || len(f.pods) != measureAttempts {
+			t.Errorf("after %d measurements rest is %+v, want it after %d with the pod's error", len(f.pods), rest, measureAttempts)
+		}
+	})
+}
+
+func TestObserver_ReopensClientsForAnotherTarget(t *testing.T) {
+	t.Parallel()
+	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+		o.Track(key, target(), nil)
+		next(t, o)
+		other := target()
+		other.Broker.CA = []byte("other")
+		o.Track(key, other, nil)
+		if o.Latest(key) == nil {
+			t.Error("the latest observation was dropped")
+		}
+		<-time.After(time.Minute)
+		o.Track(key, other, nil)
+		f.mu.Lock()
+		if f.opened != 4 || f.closed != 2 {
+			t.Errorf("%d clients were opened and %d closed, want 4 and 2", f.opened, f.closed)
+		}
+		f.mu.Unlock()
+		o.Untrack(key)
+		synctest.Wait()
+		if o.Latest(key) != nil || f.closed != 4 {
+			t.Errorf("after Untrack there is %+v, and %d clients are closed", o.Latest(key), f.closed)
+		}
+	})
+}
