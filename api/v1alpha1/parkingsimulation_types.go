@@ -16,10 +16,11 @@ import (
 // +kubebuilder:resource:shortName=psim,categories=parking,scope=Namespaced
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.processor.replicas,statuspath=.status.replicas,selectorpath=.status.selector
-// +kubebuilder:printcolumn:name="Entry/s",type=integer,JSONPath=`.spec.entry.rate`,description="Entries a second, before any stage"
-// +kubebuilder:printcolumn:name="Exit/s",type=integer,JSONPath=`.spec.exit.rate`,description="Exits a second, before any stage"
+// +kubebuilder:printcolumn:name="Entry/s",type=integer,JSONPath=`.status.targetRates.entry`,description="Entries per second that the schedule calls for at present"
+// +kubebuilder:printcolumn:name="Exit/s",type=integer,JSONPath=`.status.targetRates.exit`,description="Exits per second that the schedule calls for at present"
 // +kubebuilder:printcolumn:name="Match%",type=integer,JSONPath=`.spec.exit.matchPercent`,description="Percentage of exits that are drawn to leave with a plate that entered"
 // +kubebuilder:printcolumn:name="Processors",type=integer,JSONPath=`.status.replicas`,description="Processor pods"
+// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyReplicas`,description="Processor pods that are ready"
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Reason of the condition Ready"
 // +kubebuilder:printcolumn:name="Processed",type=integer,JSONPath=`.status.ledger.processed`,description="Events that took effect"
 // +kubebuilder:printcolumn:name="Lost",type=integer,JSONPath=`.status.ledger.lost`,description="Confirmed events that did not take effect"

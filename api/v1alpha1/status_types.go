@@ -21,16 +21,26 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
 
-	// replicas is the number of processor pods, for the scale subresource.
+	// replicas is the number of processor pods, ready or not. The scale subresource reports it.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
+
+	// readyReplicas is the number of processor pods that are ready and have the current template.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 
 	// selector selects the processor pods, for the scale subresource.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Selector string `json:"selector,omitempty"`
+
+	// targetRates are the rates that the schedules call for at present. They are 0 while no generator publishes: before
+	// the start, while the simulation is suspended, and after its end.
+	// +optional
+	TargetRates *TargetRates `json:"targetRates,omitempty"`
 
 	// startTime is the origin of the schedules: when the generators were first started.
 	// +optional
@@ -59,6 +69,19 @@ type ParkingSimulationStatus struct {
 	// none of them answered, or no latency was measured.
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
+}
+
+// TargetRates are rates in events per second, over all replicas.
+type TargetRates struct {
+	// entry is the number of entries per second.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Entry int64 `json:"entry"`
+
+	// exit is the number of exits per second.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Exit int64 `json:"exit"`
 }
 
 // LatencyStatus is what the processors measured of the events. A percentile is within 5 % of a measured

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -81,6 +82,23 @@ func (s Schedule) FinalRate() int64 {
 		return s.Stages[n-1].Rate
 	}
 	return s.Rate
+}
+
+// RateAt is the rate at an instant after the schedule's origin, and 0 before it.
+func (s Schedule) RateAt(t time.Duration) int64 {
+	if t < 0 {
+		return 0
+	}
+	rate := s.Rate
+	for _, stage := range s.Stages {
+		length := stage.Duration.D()
+		if t < length {
+			return rate + int64(math.Round(float64(stage.Rate-rate)*float64(t)/float64(length)))
+		}
+		t -= length
+		rate = stage.Rate
+	}
+	return rate
 }
 
 // Length is how long the stages take.
