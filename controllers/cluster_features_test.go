@@ -17,7 +17,7 @@ import (
 
 func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 	t.Parallel()
-	c := newClusterOfItsOwn(t)
+	c := newDedicatedCluster(t)
 	c.startOperator()
 	sim := c.Simulate("escalating", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"hostNetwork":true}`)}}
@@ -29,7 +29,7 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 
 func TestReconcile_UsesFeaturesOfTheCluster(t *testing.T) {
 	t.Parallel()
-	c := newClusterOfItsOwn(t)
+	c := newDedicatedCluster(t)
 	monitors := definition(resources.ServiceMonitorKind())
 	spec := monitors.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"]
 	spec.Properties["scrapeNativeHistograms"] = apiextensionsv1.JSONSchemaProps{Type: "boolean"}

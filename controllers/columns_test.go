@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-func TestColumnsSayHowASimulationFares(t *testing.T) {
+func TestColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("shown", nil)
@@ -20,7 +20,7 @@ func TestColumnsSayHowASimulationFares(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Eventually("the ledger to be shown", func() error {
 		header, row := c.columns(sim.Name)
-		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Status Running", "Processed 0", "Lost <nil>"}
+		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Ready 2", "Status Running", "Processed 0", "Lost <nil>"}
 		var got []string
 		for i := range header {
 			if header[i] != "Age" {
@@ -34,7 +34,7 @@ func TestColumnsSayHowASimulationFares(t *testing.T) {
 	})
 }
 
-// columns are what kubectl get shows of a simulation, but for what takes -o wide.
+// columns returns the columns that kubectl get shows without -o wide.
 func (c *cluster) columns(name string) (header, row []string) {
 	c.T.Helper()
 	server, err := discovery.NewDiscoveryClientForConfig(c.Config)

@@ -9,17 +9,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// maxMessage is the longest message that the API server takes, in bytes.
+// maxMessage is the longest condition message that the API server accepts, in bytes.
 const maxMessage = 32768
 
-// conditionsOf returns the conditions of a simulation. A part that was not checked has none, so that what
-// is known of it from before stays. Reconciling and Stalled are there only while they are True.
-func conditionsOf(f findings) []metav1.Condition {
-	var all []metav1.Condition
-	for _, part := range []struct {
-		condition string
-		finding   finding
-	}{
+// part is a part of a simulation with a condition of its own.
+type part struct {
+	condition string
+	finding   finding
+}
+
+// parts returns the parts of a simulation in the order of their conditions.
+func (f *findings) parts() []part {
+	return []part{
 		{v1alpha1.ConditionBrokerReady, f.broker},
 		{v1alpha1.ConditionStoreReady, f.store},
 		{v1alpha1.ConditionSummaryAPIReady, f.summaryAPI},
@@ -28,39 +29,47 @@ func conditionsOf(f findings) []metav1.Condition {
 		{v1alpha1.ConditionLedgerReadable, f.ledger},
 		{v1alpha1.ConditionComplete, f.completion},
 		{v1alpha1.ConditionObjectivesMet, f.objectives},
-	} {
-		if part.finding.state != unchecked {
-			all = append(all, condition(part.condition, statusOf(part.condition, part.finding), part.finding))
+	}
+}
+
+// conditionsOf returns the conditions of a simulation. A part that was not examined has none: its condition stays as
+// it was. Reconciling and Stalled exist only while they are True.
+func conditionsOf(f findings) []metav1.Condition {
+	var all []metav1.Condition
+	for _, p := range f.parts() {
+		if p.finding.state != unchecked {
+			all = append(all, condition(p.condition, statusOf(p.condition, p.finding), p.finding))
 		}
 	}
 	return append(all, summarize(f)...)
 }
 
-// statusOf is True for what is good. What was never measured is Unknown rather than False.
+// statusOf returns True for a part that works. What has not been measured yet is Unknown instead of False.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
-	unmeasured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
+	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
-	case f.state == good:
+	case f.state == ready:
 		return metav1.ConditionTrue
-	case unmeasured && f.state == progressing:
+	case measured && f.state == progressing:
 		return metav1.ConditionUnknown
 	default:
 		return metav1.ConditionFalse
 	}
 }
 
-// summarize returns Ready, and Reconciling or Stalled if either holds.
+// summarize returns Ready, and Reconciling or Stalled if one of them is True. Reconciling and Stalled have the whole
+// message, because kstatus shows it. Ready refers to the condition of the part that is not ready.
 func summarize(f findings) []metav1.Condition {
-	worst := worstOf(f.spec, f.objects, f.broker, f.store, f.summaryAPI, f.workloads)
+	worst, source := f.worst()
 	switch worst.state {
 	case stalled:
 		return []metav1.Condition{
-			condition(v1alpha1.ConditionReady, metav1.ConditionFalse, worst),
+			condition(v1alpha1.ConditionReady, metav1.ConditionFalse, seeCondition(worst, orElse(source, v1alpha1.ConditionStalled))),
 			condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, worst),
 		}
 	case progressing:
 		return []metav1.Condition{
-			condition(v1alpha1.ConditionReady, metav1.ConditionFalse, worst),
+			condition(v1alpha1.ConditionReady, metav1.ConditionFalse, seeCondition(worst, orElse(source, v1alpha1.ConditionReconciling))),
 			condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, worst),
 		}
 	default:
@@ -68,30 +77,50 @@ func summarize(f findings) []metav1.Condition {
 	}
 }
 
-// readiness says what a simulation with which nothing is wrong does.
+func seeCondition(f finding, source string) finding {
+	return found(f.state, f.reason, "Not ready: see condition %s", source)
+}
+
+// worst returns the finding that decides about readiness, and the condition that has its message; "" if no part has.
+// Once a simulation is complete, its parts no longer matter.
+func (f *findings) worst() (worst finding, condition string) {
+	candidates := []part{{"", f.spec}, {"", f.objects}}
+	if !f.complete {
+		candidates = append(candidates, f.parts()[:4]...)
+	}
+	worst = finding{state: ready}
+	for _, p := range candidates {
+		if p.finding.isWorseThan(worst) {
+			worst, condition = p.finding, p.condition
+		}
+	}
+	return worst, condition
+}
+
+// readiness is the finding about a simulation that is ready.
 func readiness(f findings) finding {
 	switch {
 	case f.complete:
-		return found(good, reasonComplete, "The simulation ran to completion")
+		return found(ready, reasonComplete, "The simulation ran to completion")
 	case f.suspended:
-		return found(good, reasonSuspended, "The generators are stopped because spec.suspend is true")
+		return found(ready, reasonSuspended, "The generators are stopped because spec.suspend is true")
 	}
-	message := "Generators and processors run"
-	if len(f.warnings) > 0 {
-		message += "; note: " + strings.Join(f.warnings, "; ")
+	message := f.running
+	if len(f.notes) > 0 {
+		message += "; note: " + strings.Join(f.notes, "; ")
 	}
-	return found(good, reasonRunning, "%s", message)
+	return found(ready, reasonRunning, "%s", message)
 }
 
-// worstOf returns the first stalled finding, or else the first that progresses, or else a good one: causes
-// are listed before their consequences.
+// isWorseThan compares two findings by state.
+func (f finding) isWorseThan(other finding) bool { return f.state > other.state }
+
+// worstOf returns the worst of several findings. Of equal ones it returns the first: causes are listed before their
+// consequences.
 func worstOf(all ...finding) finding {
-	worst := finding{state: good}
+	worst := finding{state: ready}
 	for _, f := range all {
-		if f.state == stalled {
-			return f
-		}
-		if f.state == progressing && worst.state != progressing {
+		if f.isWorseThan(worst) {
 			worst = f
 		}
 	}

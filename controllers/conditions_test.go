@@ -12,45 +12,46 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// healthy are the findings of a simulation that runs.
+// healthy returns the findings of a simulation that runs.
 func healthy() findings {
-	ok := finding{state: good, reason: reasonReady}
+	ok := finding{state: ready, reason: reasonReady}
 	return findings{
-		spec: finding{}, objects: finding{state: good}, broker: ok, store: ok, summaryAPI: ok, workloads: ok,
-		monitoring: found(progressing, reasonKindNotServed, ""), ledger: found(good, reasonRead, ""),
+		spec: finding{}, objects: finding{state: ready}, broker: ok, store: ok, summaryAPI: ok, workloads: ok,
+		monitoring: found(progressing, reasonKindNotServed, ""), ledger: found(ready, reasonRead, ""),
 		completion: found(progressing, reasonNoDuration, ""), objectives: found(progressing, reasonNotComplete, ""),
+		running: "Running: 2 processors",
 	}
 }
 
-func TestConditions(t *testing.T) {
+func TestConditionsOf(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*findings)
 		want   map[string]string // status/reason by type
 	}{
-		"a simulation that runs is ready, whatever is not monitored": {
+		"a running simulation is ready without monitoring": {
 			change: func(*findings) {},
 			want:   map[string]string{"Ready": "True/Running", "MonitoringReady": "False/KindNotServed", "ObjectivesMet": "Unknown/NotComplete"},
 		},
-		"one whose Secret is missing is stalled": {
+		"a missing Secret stalls": {
 			change: func(f *findings) { f.broker = found(stalled, reasonSecretMissing, "") },
 			want:   map[string]string{"Ready": "False/SecretNotFound", "Stalled": "True/SecretNotFound", "BrokerReady": "False/SecretNotFound"},
 		},
-		"what is stalled outweighs what progresses before it": {
+		"stalled takes precedence over an earlier progressing part": {
 			change: func(f *findings) {
 				f.broker, f.store = found(progressing, reasonProgressing, ""), found(stalled, reasonSecretInvalid, "")
 			},
 			want: map[string]string{"Ready": "False/SecretInvalid", "Stalled": "True/SecretInvalid"},
 		},
-		"pods that come up are reconciling": {
+		"starting pods are reconciling": {
 			change: func(f *findings) { f.workloads = found(progressing, reasonProgressing, "") },
 			want:   map[string]string{"Ready": "False/Progressing", "Reconciling": "True/Progressing", "WorkloadsReady": "False/Progressing"},
 		},
-		"an unreadable ledger is told, but takes nothing from readiness": {
+		"an unreadable ledger does not affect readiness": {
 			change: func(f *findings) { f.ledger = found(stalled, reasonUnreadable, "") },
 			want:   map[string]string{"Ready": "True/Running", "LedgerReadable": "False/Unreadable"},
 		},
-		"a ledger that was not read yet is unknown": {
+		"a ledger that has not been read is unknown": {
 			change: func(f *findings) { f.ledger = found(progressing, reasonNotRead, "") },
 			want:   map[string]string{"LedgerReadable": "Unknown/NotRead"},
 		},
@@ -58,12 +59,19 @@ func TestConditions(t *testing.T) {
 			change: func(f *findings) { f.suspended = true },
 			want:   map[string]string{"Ready": "True/Suspended"},
 		},
-		"a complete one is ready, even with a verdict of FAIL": {
+		"a complete simulation is ready, even with a verdict of FAIL": {
 			change: func(f *findings) {
 				f.complete = true
-				f.completion, f.objectives = found(good, reasonComplete, ""), found(stalled, reasonObjectivesUnmet, "")
+				f.completion, f.objectives = found(ready, reasonComplete, ""), found(stalled, reasonObjectivesUnmet, "")
 			},
 			want: map[string]string{"Ready": "True/Complete", "Complete": "True/Complete", "ObjectivesMet": "False/NotMet"},
+		},
+		"a complete simulation is ready, whatever becomes of its servers": {
+			change: func(f *findings) {
+				f.complete = true
+				f.broker, f.workloads = found(stalled, reasonSecretMissing, ""), found(progressing, reasonPodsFailing, "")
+			},
+			want: map[string]string{"Ready": "True/Complete", "BrokerReady": "False/SecretNotFound"},
 		},
 	}
 	for name, test := range tests {
@@ -82,25 +90,56 @@ func TestConditions(t *testing.T) {
 			}
 			for _, kind := range []string{"Reconciling", "Stalled"} {
 				if _, wanted := test.want[kind]; !wanted && got[kind] != "" {
-					t.Errorf("%s is %q, want none", kind, got[kind])
+					t.Errorf("%s is %q, want no such condition", kind, got[kind])
 				}
 			}
 		})
 	}
 }
 
-func TestWarningsAreNotedBesideReadiness(t *testing.T) {
+func TestConditionsOf_ReadyRefersToTheConditionWithTheMessage(t *testing.T) {
 	t.Parallel()
-	f := healthy()
-	f.warnings = []string{"90 % of 500 exits a second leave", "processor.replicas is 0"}
-	ready := meta.FindStatusCondition(conditionsOf(f), v1alpha1.ConditionReady)
-	const want = "Generators and processors run; note: 90 % of 500 exits a second leave; processor.replicas is 0"
-	if ready.Status != metav1.ConditionTrue || ready.Message != want {
-		t.Errorf("Ready is %s: %s\nwant True: %s", ready.Status, ready.Message, want)
+	const cause = "RabbitMQ cannot be used: connection refused"
+	tests := map[string]struct {
+		change func(*findings)
+		want   map[string]string // message by type
+	}{
+		"a part with a condition": {
+			func(f *findings) { f.broker = found(progressing, reasonUnreachable, cause) },
+			map[string]string{"Ready": "Not ready: see condition BrokerReady", "Reconciling": cause, "BrokerReady": cause},
+		},
+		"the spec, which has no condition": {
+			func(f *findings) { f.spec = found(stalled, reasonInvalidSpec, cause) },
+			map[string]string{"Ready": "Not ready: see condition Stalled", "Stalled": cause},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := healthy()
+			tt.change(&f)
+			now := conditionsOf(f)
+			for kind, want := range tt.want {
+				if c := meta.FindStatusCondition(now, kind); c == nil || c.Message != want {
+					t.Errorf("%s is %+v, want the message %q", kind, c, want)
+				}
+			}
+		})
 	}
 }
 
-func TestWhatWasNotCheckedKeepsItsCondition(t *testing.T) {
+func TestConditionsOf_ReadyListsWarnings(t *testing.T) {
+	t.Parallel()
+	f := healthy()
+	f.notes = []string{"90 % of 500 exits a second leave", "processor.replicas is 0"}
+	isReady := meta.FindStatusCondition(conditionsOf(f), v1alpha1.ConditionReady)
+	const want = "Running: 2 processors; note: 90 % of 500 exits a second leave; processor.replicas is 0"
+	if isReady.Status != metav1.ConditionTrue || isReady.Message != want {
+		t.Errorf("Ready is %s: %s\nwant True: %s", isReady.Status, isReady.Message, want)
+	}
+}
+
+func TestSetConditions_KeepsConditionsOfUncheckedParts(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)
@@ -115,11 +154,11 @@ func TestWhatWasNotCheckedKeepsItsCondition(t *testing.T) {
 		t.Errorf("conditions of the new generation (-want +got):\n%s", diff)
 	}
 	if len(have) != 10 {
-		t.Errorf("there are %d conditions, want those of before as well", len(have))
+		t.Errorf("there are %d conditions, want the earlier ones as well", len(have))
 	}
 }
 
-func TestTransitionsAreTold(t *testing.T) {
+func TestTransitions(t *testing.T) {
 	t.Parallel()
 	status := func(ready, objectives string, edit func(*v1alpha1.ParkingSimulationStatus)) *v1alpha1.ParkingSimulationStatus {
 		s := &v1alpha1.ParkingSimulationStatus{}
@@ -138,27 +177,40 @@ func TestTransitionsAreTold(t *testing.T) {
 	failed := func(s *v1alpha1.ParkingSimulationStatus) {
 		s.StartTime, s.CompletionTime, s.Verdict, s.Reasons = at, at, v1alpha1.VerdictFail, []string{"1 event was lost"}
 	}
-	const open, unmet = "Unknown/NotComplete", "False/NotMet"
+	const pending, unmet = "Unknown/NotComplete", "False/NotMet"
+	stuck := func(s *v1alpha1.ParkingSimulationStatus) {
+		started(s)
+		meta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: reasonPodsFailing, Message: "pod a is not scheduled"})
+	}
+	over := func(ignored string) func(s *v1alpha1.ParkingSimulationStatus) {
+		return func(s *v1alpha1.ParkingSimulationStatus) {
+			failed(s)
+			meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+				Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue, Reason: reasonComplete, Message: "The duration is over; " + ignored,
+			})
+		}
+	}
 	tests := map[string]struct {
 		before, now *v1alpha1.ParkingSimulationStatus
 		want        []string
 	}{
-		"that it comes up is no news":         {status("", "", nil), status("False/Progressing", open, nil), nil},
-		"nothing has changed":                 {status("True/Running", unmet, started), status("True/Running", unmet, started), nil},
-		"a Secret is missing from the start":  {status("", "", nil), status("False/SecretNotFound", open, nil), []string{"Warning SecretNotFound: as SecretNotFound"}},
-		"what was missing is there":           {status("False/SecretNotFound", open, nil), status("False/Progressing", open, nil), []string{"Normal Progressing: as Progressing"}},
-		"it has started":                      {status("False/Progressing", open, nil), status("True/Running", open, started), []string{"Normal Started: Servers and processors are ready: the generators start", "Normal Running: as Running"}},
-		"a pod fails":                         {status("True/Running", open, started), status("False/PodsFailing", open, started), []string{"Warning PodsFailing: as PodsFailing"}},
-		"it can no longer pass":               {status("True/Running", open, started), status("True/Running", unmet, started), []string{"Warning ObjectivesNotMet: The verdict will be FAIL: as NotMet"}},
-		"it is complete, which is told once":  {status("True/Running", open, started), status("True/Complete", unmet, failed), []string{"Warning Complete: The verdict is FAIL; 1 event was lost"}},
-		"that it is complete is no news then": {status("True/Complete", unmet, failed), status("True/Complete", unmet, failed), nil},
+		"a simulation starts up":      {status("", "", nil), status("False/Progressing", pending, nil), nil},
+		"nothing has changed":         {status("True/Running", unmet, started), status("True/Running", unmet, started), nil},
+		"a Secret is missing":         {status("", "", nil), status("False/SecretNotFound", pending, nil), []string{"Warning SecretNotFound: as SecretNotFound"}},
+		"the Secret is created":       {status("False/SecretNotFound", pending, nil), status("False/Progressing", pending, nil), []string{"Normal Progressing: as Progressing"}},
+		"the generators start":        {status("False/Progressing", pending, nil), status("True/Running", pending, started), []string{"Normal Started: Servers and processors are ready: the generators start", "Normal Running: as Running"}},
+		"a pod fails":                 {status("True/Running", pending, started), status("False/PodsFailing", pending, stuck), []string{"Warning PodsFailing: pod a is not scheduled"}},
+		"the verdict will be FAIL":    {status("True/Running", pending, started), status("True/Running", unmet, started), []string{"Warning ObjectivesNotMet: The verdict will be FAIL: as NotMet"}},
+		"the simulation is complete":  {status("True/Running", pending, started), status("True/Complete", unmet, failed), []string{"Warning Complete: The verdict is FAIL; 1 event was lost"}},
+		"it is still complete":        {status("True/Complete", unmet, failed), status("True/Complete", unmet, failed), nil},
+		"an edit comes after the end": {status("True/Complete", unmet, over("")), status("True/Complete", unmet, over(editIgnored)), []string{"Warning EditIgnored: The duration is over; " + editIgnored}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
 			for _, n := range transitions(tt.before, tt.now) {
-				got = append(got, n.kind+" "+n.reason+": "+n.text)
+				got = append(got, n.kind+" "+n.reason+": "+n.message)
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
@@ -167,7 +219,7 @@ func TestTransitionsAreTold(t *testing.T) {
 	}
 }
 
-func TestConditionsAreListedByImportance(t *testing.T) {
+func TestSetConditions_SortsByImportance(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
+func TestReconcile_StartsASimulationAndThenWritesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("rush-hour", nil)
@@ -34,10 +34,10 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.Expect(sim, "Reconciling", metav1.ConditionTrue, "Progressing")
 	if p := c.plan(sim); !p.Suspended || !p.StartTime.IsZero() {
-		t.Errorf("before everything is ready the plan is %+v, want it suspended and without start", p)
+		t.Errorf("before everything is ready the plan is %+v, want it suspended and without a start time", p)
 	}
 	if sim.Status.StartTime != nil {
-		t.Errorf("it started at %v, before anything was ready", sim.Status.StartTime)
+		t.Errorf("the start time is %v before anything is ready", sim.Status.StartTime)
 	}
 
 	c.Settle()
@@ -53,7 +53,7 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// Reconciles are caused by edits that change nothing that the objects depend on.
+	// The edits cause reconciles and change nothing that the objects depend on.
 	c.quiet()
 	const times = 10
 	for i := range times {
@@ -72,7 +72,7 @@ func TestASimulationComesUpAndStaysUntouched(t *testing.T) {
 	}
 }
 
-func TestARestartedOperatorWritesNothing(t *testing.T) {
+func TestReconcile_RestartedOperatorWritesNothing(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)
 	stop := c.startOperator()
@@ -85,7 +85,7 @@ func TestARestartedOperatorWritesNothing(t *testing.T) {
 	stop()
 	c.writes.take()
 	c.startOperator()
-	// Its first reconcile is over when what is deleted now is healed.
+	// Its first reconcile is over when the object that is deleted now is restored.
 	c.Delete(&corev1.ConfigMap{}, "steady-plan")
 	c.Exists(&corev1.ConfigMap{}, "steady-plan")
 	for _, write := range c.quiet() {
@@ -95,7 +95,7 @@ func TestARestartedOperatorWritesNothing(t *testing.T) {
 	}
 }
 
-func TestAnObjectOfSomebodyElseIsNotTakenOver(t *testing.T) {
+func TestReconcile_DoesNotTakeOverForeignObjects(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	mine := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "taken-redis"}, StringData: map[string]string{"mine": "1"}}
@@ -109,7 +109,7 @@ func TestAnObjectOfSomebodyElseIsNotTakenOver(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 }
 
-func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
+func TestReconcile_StalledUntilTheSecretExists(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("external", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -117,15 +117,14 @@ func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
 	})
 	stalled := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretNotFound")
 	if !strings.Contains(stalled.Message, c.Namespace+"/broker") || !strings.Contains(stalled.Message, "create it") {
-		t.Errorf("the message is %q, want the Secret and what to do", stalled.Message)
+		t.Errorf("the message is %q, want the Secret and the remedy", stalled.Message)
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "broker"}, StringData: map[string]string{"password": "geheim"}}
-	c.Create(secret)
+	secret, _ := c.Secret("broker", map[string]string{"password": "geheim"})
 	invalid := c.Expect(sim, "Stalled", metav1.ConditionTrue, "SecretInvalid")
 	if !strings.Contains(invalid.Message, `"uri"`) || strings.Contains(invalid.Message, "geheim") {
 		t.Errorf("the message is %q, want the missing key and no value", invalid.Message)
 	}
-	c.backends.fail(errors.New("connection refused"))
+	c.servers.fail(errors.New("connection refused"))
 	c.Edit(secret, func() { secret.StringData = map[string]string{"host": "broker.example", "username": "u"} })
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Connecting")
 	c.Settle()
@@ -133,38 +132,38 @@ func TestAMissingSecretStallsUntilItIsThere(t *testing.T) {
 	if !strings.Contains(unreachable.Message, "connection refused") {
 		t.Errorf("the message is %q, want the cause", unreachable.Message)
 	}
-	c.backends.fail(nil)
+	c.servers.fail(nil)
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
 	if err := c.Client.Delete(t.Context(), sim); err != nil {
 		t.Fatal(err)
 	}
 	c.Gone(sim)
-	if want := "queues of " + manifest.ID(sim); !slices.Contains(c.backends.gone(), want) {
-		t.Errorf("removed are %q, want %s", c.backends.gone(), want)
+	if want := "queues of " + manifest.ID(sim) + " on amqp://broker.example"; !slices.Contains(c.servers.gone(), want) {
+		t.Errorf("removed are %q, want %s", c.servers.gone(), want)
 	}
-	if want := "keys of " + manifest.ID(sim); slices.Contains(c.backends.gone(), want) {
-		t.Errorf("removed are %q, but the Redis was managed", c.backends.gone())
+	if len(c.servers.gone()) != 1 {
+		t.Errorf("removed are %q, want only queues: Redis is managed", c.servers.gone())
 	}
 }
 
-func TestARetainedBrokerKeepsItsQueues(t *testing.T) {
+func TestFinalize_RetainKeepsQueues(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("retained", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "broker"}
 		s.DeletionPolicy = v1alpha1.DeletionPolicyRetain
 	})
-	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "broker"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
+	c.Secret("broker", map[string]string{"uri": "amqp://u:p@far.example"})
 	c.Exists(&appsv1.Deployment{}, "retained-processor")
 	c.Delete(sim, sim.Name)
 	c.Gone(sim)
-	if gone := c.backends.gone(); len(gone) > 0 {
+	if gone := c.servers.gone(); len(gone) > 0 {
 		t.Errorf("removed are %q, want nothing", gone)
 	}
 }
 
-func TestServersOutlastTheWork(t *testing.T) {
+func TestFinalize_DeletesServersAfterWorkloads(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("deleted", nil)
@@ -176,12 +175,12 @@ func TestServersOutlastTheWork(t *testing.T) {
 	c.Eventually("the processors to be deleted", func() error {
 		err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment)
 		if err == nil && deployment.DeletionTimestamp == nil {
-			return errors.New("they are not")
+			return errors.New("they still exist")
 		}
 		return client.IgnoreNotFound(err)
 	})
 	if err := c.Absent(sim); err == nil {
-		t.Error("the simulation has gone, and with it the servers, before the processors have")
+		t.Error("the simulation was deleted before its processors")
 	}
 	if err := c.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
@@ -189,7 +188,7 @@ func TestServersOutlastTheWork(t *testing.T) {
 	c.Gone(sim)
 }
 
-func TestSuspendAndResume(t *testing.T) {
+func TestReconcile_SuspendAndResume(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("paused", nil)
@@ -205,11 +204,11 @@ func TestSuspendAndResume(t *testing.T) {
 	c.Settle()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !sim.Status.StartTime.Equal(started) {
-		t.Errorf("it started at %v, and again at %v", started, sim.Status.StartTime)
+		t.Errorf("the start time was %v and is %v", started, sim.Status.StartTime)
 	}
 }
 
-func TestADurationRunsToCompletion(t *testing.T) {
+func TestReconcile_RunsToCompletion(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -231,22 +230,22 @@ func TestADurationRunsToCompletion(t *testing.T) {
 	if err := c.Client.List(t.Context(), list, client.InNamespace(c.Namespace)); err != nil {
 		t.Fatal(err)
 	}
-	var told []string
+	var recorded []string
 	for i := range list.Items {
 		if e := &list.Items[i]; e.InvolvedObject.Name == sim.Name {
-			told = append(told, e.Reason)
+			recorded = append(recorded, e.Reason)
 			if e.Series != nil {
-				t.Errorf("%s was told more than once", e.Reason)
+				t.Errorf("event %s was recorded more than once", e.Reason)
 			}
 		}
 	}
-	slices.Sort(told)
-	if diff := cmp.Diff([]string{"Complete", "Running", "Started"}, told); diff != "" {
+	slices.Sort(recorded)
+	if diff := cmp.Diff([]string{"Complete", "Running", "Started"}, recorded); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
 
-func TestNobodyConnectsToNodesThatHaveYetToFindEachOther(t *testing.T) {
+func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("nodes", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -262,7 +261,7 @@ func TestNobodyConnectsToNodesThatHaveYetToFindEachOther(t *testing.T) {
 		}
 	}
 	c.Settle()
-	c.Eventually("the processors to be wanted", func() error { return c.hasReplicas("nodes-processor", 2) })
+	c.Eventually("the processors to be desired", func() error { return c.hasReplicas("nodes-processor", 2) })
 	c.Settle()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if err := c.hasReplicas("nodes-entry", 1); err != nil {
@@ -270,10 +269,10 @@ func TestNobodyConnectsToNodesThatHaveYetToFindEachOther(t *testing.T) {
 	}
 }
 
-func TestACompletionWaitsForTheQueues(t *testing.T) {
+func TestReconcile_CompletesWhenQueuesAreEmpty(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.backends.queue(5)
+	c.servers.queue(5)
 	sim := c.Simulate("draining", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = &metav1.Duration{Duration: time.Second}
 		s.Processor.Replicas = new(int32(0))
@@ -288,26 +287,26 @@ func TestACompletionWaitsForTheQueues(t *testing.T) {
 	c.Settle()
 	ready := c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !strings.Contains(ready.Message, "raise entry.rate, or lower exit.rate or exit.matchPercent") {
-		t.Errorf("the message is %q, want that more leave than enter", ready.Message)
+		t.Errorf("the message is %q, want the warning that more cars leave than enter", ready.Message)
 	}
 	c.Eventually("the generators to go", func() error { return c.hasReplicas("draining-exit", 0) })
 	c.Settle()
 	draining := c.Expect(sim, "Complete", metav1.ConditionFalse, "Draining")
 	if !strings.Contains(draining.Message, "spec.processor.replicas is 0") {
-		t.Errorf("the message is %q, want why nobody empties the queues", draining.Message)
+		t.Errorf("the message is %q, want the reason why the queues are not emptied", draining.Message)
 	}
-	c.backends.queue(0)
+	c.servers.queue(0)
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 }
 
-func TestDeadLettersAreToldWhileASimulationRuns(t *testing.T) {
+func TestReconcile_ReportsDeadLettersOfARunningSimulation(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("dead", nil)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 	c.Settle()
 	c.Expect(sim, "ObjectivesMet", metav1.ConditionUnknown, "NotComplete")
-	c.backends.kill(broker.ReasonCount{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 3})
+	c.servers.deadLetter(broker.ReasonCount{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 3})
 	unmet := c.Expect(sim, "ObjectivesMet", metav1.ConditionFalse, "NotMet")
 	const want = "3 events were dead-lettered: 3 × parse: no JSON"
 	if !strings.Contains(unmet.Message, want) || sim.Status.Ledger.DeadLettered != 3 {
@@ -346,7 +345,7 @@ func (c *cluster) object(o client.Object, name string) client.Object {
 	return o
 }
 
-// quiet waits until the operator has written nothing for a while, and returns what it wrote until then.
+// quiet waits until the operator has written nothing for 2 s, and returns its writes until then.
 func (c *cluster) quiet() []string {
 	c.T.Helper()
 	const quiet = 2 * time.Second

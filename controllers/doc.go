@@ -1,8 +1,7 @@
-// Package controllers holds the controller of ParkingSimulations: it makes the objects that run a
-// simulation, keeps them true, and says in the status how the simulation fares.
+// Package controllers reconciles ParkingSimulations: it applies the objects that run a simulation, repairs and
+// prunes them, and reports in the status how the simulation is doing.
 //
-// A reconcile goes through phases in a fixed order. Each phase notes what it found; at the end pure
-// functions make conditions of these findings, and the status is patched once, if it changed at all. Nothing
-// in a reconcile waits for RabbitMQ or Redis: a reader of its own looks at their ledgers and queues, and
-// calls for a reconcile when it has news.
+// A reconcile runs phases in a fixed order. Each phase records findings. At the end, pure functions compute
+// conditions from the findings, and the status is patched once if it has changed. A reconcile never waits for
+// RabbitMQ or Redis: package observer reads them in the background and causes a reconcile when it has news.
 package controllers

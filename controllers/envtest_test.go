@@ -17,7 +17,10 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/test/apiserver"
@@ -25,17 +28,17 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m).Run()) }
 
-// cluster is an API server with the operator at work in a namespace of the test's own.
+// cluster is an API server with an operator that watches the namespace of one test.
 type cluster struct {
 	*apiserver.Cluster
 
-	watched    []string // namespaces that the operator watches; none means all
+	watched    []string // the namespaces that the operator watches; none means all
 	writes     *writeCounter
 	reconciles reconcileCounter
-	backends   *fakeBackends
+	servers    *fakeServers
 }
 
-// newCluster starts an operator that ends with the test.
+// newCluster starts an operator that stops when the test ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := newClusterWithoutOperator(t)
@@ -50,8 +53,8 @@ func newClusterWithoutOperator(t *testing.T) *cluster {
 	return c
 }
 
-// newClusterOfItsOwn has an API server for this test alone, so that definitions may come and go.
-func newClusterOfItsOwn(t *testing.T) *cluster {
+// newDedicatedCluster starts an API server for this test alone, so that it can create and delete CRDs.
+func newDedicatedCluster(t *testing.T) *cluster {
 	t.Helper()
 	return newClusterOn(t, apiserver.Alone(t))
 }
@@ -60,7 +63,7 @@ func newClusterOn(t *testing.T, server *apiserver.Cluster) *cluster {
 	t.Helper()
 	log := slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})
 	return &cluster{
-		Cluster: server, writes: &writeCounter{}, backends: &fakeBackends{}, reconciles: reconcileCounter{log, &atomic.Int64{}},
+		Cluster: server, writes: &writeCounter{}, servers: &fakeServers{}, reconciles: reconcileCounter{log, &atomic.Int64{}},
 	}
 }
 
@@ -70,11 +73,11 @@ func (c *cluster) startOperator() (stop func()) {
 	counted := rest.CopyConfig(c.Config)
 	counted.Wrap(func(next http.RoundTripper) http.RoundTripper { return c.writes.wrap(next) })
 	return c.Operate(counted, controllers.ManagerOptions{
-		Namespaces: c.watched, Backends: c.backends, Logger: slog.New(c.reconciles),
+		Namespaces: c.watched, Servers: c.servers, Meter: c.servers, Logger: slog.New(c.reconciles),
 	})
 }
 
-// testLog shows the operator's log with the test's, as long as that lasts.
+// testLog writes the operator's log to the log of the test while the test runs.
 type testLog struct{ t *testing.T }
 
 func (l testLog) Write(p []byte) (int, error) {
@@ -84,8 +87,7 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// writeCounter counts the requests that change something, but for events, of which it is known that they
-// are sent on transitions.
+// writeCounter records the requests that change something. It ignores events, which are sent on transitions.
 type writeCounter struct {
 	mu    sync.Mutex
 	calls []string
@@ -110,11 +112,11 @@ func (w *writeCounter) take() []string {
 	return calls
 }
 
-// reconcileCounter counts the reconciles that the log tells of, and passes on what is important.
+// reconcileCounter counts the reconciles that are logged, and passes on important records.
 type reconcileCounter struct {
 	slog.Handler
 
-	// calls is shared with the handlers that are derived from this one.
+	// calls is shared with derived handlers.
 	calls *atomic.Int64
 }
 
@@ -142,114 +144,124 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// fakeBackends are servers in memory.
-type fakeBackends struct {
+// fakeServers are the servers and pods of simulations, in memory.
+type fakeServers struct {
 	mu      sync.Mutex
 	fault   error
-	deleted []string
+	removed []string
 	dead    []broker.ReasonCount
 	queued  int64
 }
 
-func (f *fakeBackends) fail(err error) {
+// fail makes every request fail, or succeed again if err is nil.
+func (f *fakeServers) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = err
 }
 
-// queue has so many messages wait.
-func (f *fakeBackends) queue(messages int64) {
+// queue sets the number of messages that wait.
+func (f *fakeServers) queue(messages int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queued = messages
 }
 
-// kill has messages dead-lettered.
-func (f *fakeBackends) kill(letters ...broker.ReasonCount) {
+// deadLetter adds dead-lettered messages.
+func (f *fakeServers) deadLetter(letters ...broker.ReasonCount) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dead = append(f.dead, letters...)
 }
 
-func (f *fakeBackends) deadLetters() []broker.ReasonCount {
+func (f *fakeServers) deadLetters() []broker.ReasonCount {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.dead)
 }
 
-func (f *fakeBackends) err() error {
+func (f *fakeServers) err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.fault
 }
 
-func (f *fakeBackends) OpenQueues(t controllers.Target) (controllers.Queues, error) {
-	return fakeQueues{f, t}, nil
+func (f *fakeServers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error) {
+	return fakeBroker{servers: f, plan: p, at: at}, nil
 }
 
-func (f *fakeBackends) OpenKeys(t controllers.Target) (controllers.Keys, error) {
-	return fakeKeys{memorystore.New(t.Plan.Partitions), f, t}, nil
+func (f *fakeServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error) {
+	return fakeStore{Store: memorystore.New(p.Partitions), servers: f, plan: p, at: at}, nil
 }
 
-func (f *fakeBackends) Measure(context.Context, controllers.Endpoints) (controllers.Measurement, error) {
-	return controllers.Measurement{}, f.err()
+func (f *fakeServers) Measure(context.Context, observer.Pods) (observer.Measurement, error) {
+	return observer.Measurement{}, f.err()
 }
 
-type fakeQueues struct {
-	f *fakeBackends
-	t controllers.Target
+type fakeBroker struct {
+	broker.Broker // nil: the operator uses only the methods below
+
+	servers *fakeServers
+	plan    *plan.Plan
+	at      binding.Binding
 }
 
-func (q fakeQueues) Depths(context.Context) (depths broker.Depths, err error) {
-	q.f.mu.Lock()
-	depths.Ready = q.f.queued
-	q.f.mu.Unlock()
-	for _, letters := range q.f.deadLetters() {
+func (b fakeBroker) Depths(context.Context) (depths broker.Depths, err error) {
+	b.servers.mu.Lock()
+	depths.Ready = b.servers.queued
+	b.servers.mu.Unlock()
+	for _, letters := range b.servers.deadLetters() {
 		depths.Dead += letters.Count
 	}
-	return depths, q.f.err()
+	return depths, b.servers.err()
 }
 
-func (q fakeQueues) DeadLetterReasons(context.Context, int) ([]broker.ReasonCount, error) {
-	return q.f.deadLetters(), q.f.err()
+func (b fakeBroker) DeadLetterReasons(context.Context, int) ([]broker.ReasonCount, error) {
+	return b.servers.deadLetters(), b.servers.err()
 }
 
-func (fakeQueues) Close() error { return nil }
+func (fakeBroker) Close() error { return nil }
 
-func (q fakeQueues) Delete(context.Context) error {
-	return q.f.note("queues of " + q.t.Plan.Simulation)
+func (b fakeBroker) Delete(context.Context) error {
+	return b.servers.remove("queues of " + b.plan.Simulation + " on " + b.at.Redacted())
 }
 
-type fakeKeys struct {
+type fakeStore struct {
 	*memorystore.Store
-	f *fakeBackends
-	t controllers.Target
+
+	servers *fakeServers
+	plan    *plan.Plan
+	at      binding.Binding
 }
 
 // Counts fails with the queues, as when a network is down.
-func (k fakeKeys) Counts(ctx context.Context) (store.Counts, error) {
-	if err := k.f.err(); err != nil {
+func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
+	if err := s.servers.err(); err != nil {
 		return store.Counts{}, fmt.Errorf("count: %w", err)
 	}
-	return k.Store.Counts(ctx)
+	return s.Store.Counts(ctx)
 }
 
-func (k fakeKeys) Purge(context.Context) error { return k.f.note("keys of " + k.t.Plan.Simulation) }
-func (fakeKeys) Close() error                  { return nil }
+func (s fakeStore) Purge(context.Context) error {
+	return s.servers.remove("keys of " + s.plan.Simulation + " on " + s.at.Redacted())
+}
 
-func (f *fakeBackends) note(what string) error {
+func (fakeStore) Close() error { return nil }
+
+func (f *fakeServers) remove(what string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fault == nil {
-		f.deleted = append(f.deleted, what)
+		f.removed = append(f.removed, what)
 	}
 	return f.fault
 }
 
-func (f *fakeBackends) gone() []string {
+// gone returns what was removed from external servers.
+func (f *fakeServers) gone() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]string(nil), f.deleted...)
+	return slices.Clone(f.removed)
 }
 
 func zero() *resource.Quantity { return resource.NewQuantity(0, resource.DecimalSI) }

@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -15,44 +14,43 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
-	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
-	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
 const (
-	// Finalizer keeps a deleted simulation until its generators and processors have ended, and until its queues
-	// and keys are removed from servers that are not managed.
+	// Finalizer keeps a deleted simulation until its generators and processors have ended, and until its queues and
+	// keys are removed from external servers.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
-	// cleanupTimeout is how long after its deletion a simulation is kept at most, unless Options say otherwise.
+	// cleanupTimeout is how long after its deletion a simulation is kept at most, unless Options set another time.
 	cleanupTimeout = 2 * time.Minute
-	// attemptTimeout bounds one attempt, cleanupPause is between two.
-	attemptTimeout = 20 * time.Second
-	cleanupPause   = 5 * time.Second
+	// attemptTimeout bounds one attempt to clean up, attemptInterval is the time between two.
+	attemptTimeout  = 20 * time.Second
+	attemptInterval = 5 * time.Second
 )
 
 // needsCleanup reports whether a simulation leaves something behind when its objects are deleted.
 func (s *scope) needsCleanup() bool {
-	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managedBroker() || !s.managedStore())
+	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managesBroker() || !s.managesStore())
 }
 
-// keepFinalizer has the finalizer on the simulation. So nothing is deleted of one that this operator does not
-// know to be, which else it would make anew; and managed servers outlast those who have yet to finish their
-// work with them, and who would wait in vain.
-func (r *Reconciler) keepFinalizer(ctx context.Context, s *scope) error {
+// ensureFinalizer adds the finalizer. It makes sure that the operator sees every deletion, and that managed servers
+// are deleted only after the workloads that still need them.
+func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
 	if !controllerutil.AddFinalizer(s.sim, Finalizer) {
 		return nil
 	}
 	return r.patchFinalizers(ctx, s)
 }
 
-// patchFinalizers writes the finalizers alone, and only over those that were read.
+// patchFinalizers writes the finalizers alone. It fails if the simulation has changed since it was read.
 func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"finalizers": s.sim.Finalizers, "resourceVersion": s.before.ResourceVersion,
@@ -69,222 +67,145 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// finalize ends the work of a deleted simulation, removes what it has on servers that are not managed, and lets
-// it go. It does so too when that cannot be done in time. Then everything else is collected as garbage.
+// finalize stops the workloads of a deleted simulation, removes its queues and keys from external servers, and removes
+// the finalizer: at the latest when the cleanup timeout is over. Kubernetes then deletes the simulation's objects.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	if !controllerutil.ContainsFinalizer(s.sim, Finalizer) {
-		r.ledgers.forget(s.key)
+		r.observer.Untrack(s.key)
 		return reconcile.Result{}, nil
 	}
 	deadline := s.sim.DeletionTimestamp.Add(r.options.CleanupTimeout)
 	overdue := !s.now.Before(deadline)
-	switch stopped, err := r.stopWork(ctx, s); {
+	retry := reconcile.Result{RequeueAfter: max(min(attemptInterval, deadline.Sub(s.now)), time.Millisecond)}
+	switch stopped, err := r.stopWorkloads(ctx, s); {
 	case err != nil:
 		return reconcile.Result{}, err
 	case !stopped && !overdue:
-		return reconcile.Result{RequeueAfter: min(cleanupPause, deadline.Sub(s.now))}, nil
+		return retry, nil
 	}
 	if !s.needsCleanup() {
-		return reconcile.Result{}, r.release(ctx, s)
+		return reconcile.Result{}, r.removeFinalizer(ctx, s)
 	}
-	outcome := r.cleanUp(ctx, s)
+	result := r.cleanUp(ctx, s)
 	switch {
-	case outcome.running && !overdue:
+	case result.done():
+		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed the queues and keys of %s from its external servers", manifest.ID(s.sim))
+	case result.final || overdue:
+		r.abandonCleanup(ctx, s, result)
+	case result.running:
 		return reconcile.Result{RequeueAfter: max(deadline.Sub(s.now), time.Millisecond)}, nil
-	case outcome.err == nil && !outcome.running:
-		r.event(s, corev1.EventTypeNormal, "CleanedUp", "Delete", "Removed queues and keys of %s", manifest.ID(s.sim))
-	case outcome.final || overdue:
-		r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", s.leftBehind(outcome))
 	default:
-		return reconcile.Result{RequeueAfter: min(cleanupPause, deadline.Sub(s.now))}, nil
+		return retry, nil
 	}
-	return reconcile.Result{}, r.release(ctx, s)
+	return reconcile.Result{}, r.removeFinalizer(ctx, s)
 }
 
-// leftBehind says what was not removed, and where it is.
-func (s *scope) leftBehind(o outcome) string {
+// abandonCleanup reports what was left behind, as an event and in the log: a namespace that is being deleted accepts no
+// events.
+func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanupResult) {
+	message := s.leftBehind(result)
+	r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", message)
+	log.FromContext(ctx).Error(errors.New("cleanup abandoned"), message)
+}
+
+// leftBehind says what was not removed, and from where.
+func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
-	why := "no answer in time"
-	if o.err != nil {
-		why = o.err.Error()
+	var parts []string
+	for _, part := range []struct {
+		external bool
+		err      error
+		what     string
+		server   server
+	}{
+		{!s.managesBroker(), result.queues, "exchange and queues parking." + id + "*", s.broker},
+		{!s.managesStore(), result.keys, "keys parking:{" + id + ":*", s.store},
+	} {
+		if !part.external || part.err == nil && !result.running {
+			continue
+		}
+		why := "no answer in time"
+		if part.err != nil {
+			why = strings.ReplaceAll(part.err.Error(), "\n", "; ")
+		}
+		parts = append(parts, fmt.Sprintf("%s may be left on %s: %s", part.what, part.server.leftOn(), why))
 	}
-	return fmt.Sprintf("The simulation is gone, but exchange and queues parking.%s* may be left on the RabbitMQ that Secret %s names, "+
-		"and keys {%s:*}* in the Redis that Secret %s names: remove them there. Reason: %s",
-		id, resources.BrokerSecretName(s.sim), id, resources.StoreSecretName(s.sim), why)
+	return fmt.Sprintf("The simulation is deleted, but %s. Remove them with 'parking purge --simulation %s'", strings.Join(parts, "; and "), id)
 }
 
-// release lets the simulation go.
-func (r *Reconciler) release(ctx context.Context, s *scope) error {
-	r.ledgers.forget(s.key)
-	r.cleaner.forget(s.key)
+// removeFinalizer lets Kubernetes delete the simulation.
+func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) error {
 	controllerutil.RemoveFinalizer(s.sim, Finalizer)
-	return r.patchFinalizers(ctx, s)
+	if err := r.patchFinalizers(ctx, s); err != nil {
+		return err
+	}
+	r.forget(s.key)
+	return nil
 }
 
-// stopWork deletes generators and processors, which would make anew what is cleaned up, and reports whether
+// stopWorkloads deletes generators and processors, which would create again what is cleaned up, and reports whether
 // their pods are gone.
-func (r *Reconciler) stopWork(ctx context.Context, s *scope) (bool, error) {
+func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (bool, error) {
 	if err := r.gather(ctx, s); err != nil {
 		return false, err
 	}
 	stopped := true
-	for _, c := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
-		deployment, ok := s.live[childKey{"Deployment", resources.Name(s.sim, c)}].(*appsv1.Deployment)
+	for _, c := range ownComponents() {
+		deployment, ok := s.children[childKey{"Deployment", resources.Name(s.sim, c.component)}].(*appsv1.Deployment)
 		if ok && deployment.DeletionTimestamp == nil {
 			err := r.client.Delete(ctx, deployment, client.PropagationPolicy(metav1.DeletePropagationForeground))
 			if client.IgnoreNotFound(err) != nil {
 				return false, fmt.Errorf("delete Deployment %s/%s: %w", deployment.Namespace, deployment.Name, err)
 			}
 		}
-		stopped = stopped && len(s.podsOf(c)) == 0
+		stopped = stopped && len(s.podsOf(c.component)) == 0
 	}
 	return stopped, nil
 }
 
-// cleanUp starts an attempt to clean up, or tells what became of the one before.
-func (r *Reconciler) cleanUp(ctx context.Context, s *scope) outcome {
-	_, known := r.ledgers.latest(s.key)
-	r.ledgers.forget(s.key)
-	if err := r.resolveServers(ctx, s); err != nil {
-		return outcome{err: err}
+// cleanUp starts an attempt to clean up, or returns the result of the last one.
+func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
+	r.observer.Untrack(s.key)
+	failed := func(err error, final bool) cleanupResult {
+		return cleanupResult{queues: err, keys: err, final: final}
 	}
-	p, err := manifest.Plan(s.sim)
-	if err != nil {
-		return outcome{err: err, final: true}
+	if err := r.resolveBindings(ctx, s); err != nil {
+		return failed(err, false)
 	}
-	job := cleanup{target: Target{Plan: p}, queues: !s.managedBroker(), keys: !s.managedStore()}
-	if known != nil { // the Secrets may be gone by now
-		job.target.Broker, job.target.Store = known.Broker, known.Store
+	if s.invalid != nil {
+		return failed(s.invalid, true)
 	}
-	if s.broker.address != nil {
-		job.target.Broker = *s.broker.address
+	job := cleanup{plan: s.plan}
+	remembered := r.cleaner.remembered(s.key)
+	var missing cleanupResult
+	if !s.managesBroker() {
+		job.broker, missing.queues = s.broker.cleanupBinding(remembered.broker)
 	}
-	if s.store.address != nil {
-		job.target.Store = *s.store.address
+	if !s.managesStore() {
+		job.store, missing.keys = s.store.cleanupBinding(remembered.store)
 	}
-	if job.queues && job.target.Broker.URI == nil || job.keys && job.target.Store.URI == nil {
-		return outcome{err: errors.New("the Secret that says where the server is does not exist or is not valid"), final: true}
+	if job.broker == nil && job.store == nil {
+		missing.final = true
+		return missing
 	}
-	return r.cleaner.attempt(s.key, job)
+	result := r.cleaner.attempt(s.key, job)
+	result.final = result.done() // then what is missing is all that is left
+	result.queues, result.keys = errors.Join(result.queues, missing.queues), errors.Join(result.keys, missing.keys)
+	return result
 }
 
-// cleanup is what is to be removed.
-type cleanup struct {
-	target       Target
-	queues, keys bool
-}
-
-// outcome is what became of a cleanup.
-type outcome struct {
-	running bool
-	err     error
-	// final means that another attempt would not end otherwise.
-	final bool
-	// ended is when the attempt did.
-	ended time.Time
-}
-
-// Cleaner removes queues and keys in goroutines of its own, and calls for a reconcile when one is done. It
-// is a manager.Runnable, and safe for concurrent use.
-type Cleaner struct {
-	backends Backends
-	jobs     chan func(context.Context)
-	news     chan event.GenericEvent
-
-	mu       sync.Mutex
-	outcomes map[client.ObjectKey]outcome
-}
-
-// NewCleaner returns a cleaner, which does nothing before it is started.
-func NewCleaner(b Backends) *Cleaner {
-	return &Cleaner{
-		backends: b, jobs: make(chan func(context.Context), 1024), news: make(chan event.GenericEvent),
-		outcomes: map[client.ObjectKey]outcome{},
+// cleanupBinding returns the binding to clean up with: that in the Secret, or the last one that was in use if the Secret
+// is gone. Secrets are often deleted together with the simulation.
+func (s server) cleanupBinding(remembered *binding.Binding) (*binding.Binding, error) {
+	switch {
+	case s.binding != nil:
+		return s.binding, nil
+	case s.denied:
+		return nil, errors.New(s.finding.message)
+	case remembered != nil:
+		return remembered, nil
+	case s.remembered != nil:
+		return s.remembered, nil
 	}
-}
-
-// Start does the work until ctx ends.
-func (c *Cleaner) Start(ctx context.Context) error {
-	const cleaners = 4
-	var work sync.WaitGroup
-	for range cleaners {
-		work.Go(func() {
-			for {
-				select {
-				case job := <-c.jobs:
-					job(ctx)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
-	work.Wait()
-	return nil
-}
-
-// NeedLeaderElection is true: only the leader deletes.
-func (c *Cleaner) NeedLeaderElection() bool { return true }
-
-// attempt returns how the latest attempt ended, and starts another one if there was none or it failed.
-func (c *Cleaner) attempt(key client.ObjectKey, job cleanup) outcome {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, tried := c.outcomes[key]
-	if last.running || tried && (last.err == nil || time.Since(last.ended) < cleanupPause) {
-		return last
-	}
-	select {
-	case c.jobs <- func(ctx context.Context) { c.run(ctx, key, job) }:
-		c.outcomes[key] = outcome{running: true, err: last.err}
-	default: // too many wait: another reconcile tries again
-		return outcome{err: errors.New("too many simulations are being cleaned up")}
-	}
-	return c.outcomes[key]
-}
-
-func (c *Cleaner) forget(key client.ObjectKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.outcomes, key)
-}
-
-func (c *Cleaner) run(ctx context.Context, key client.ObjectKey, job cleanup) {
-	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-	err := job.do(attempt, c.backends)
-	cancel()
-	c.mu.Lock()
-	if _, wanted := c.outcomes[key]; wanted {
-		c.outcomes[key] = outcome{err: err, ended: time.Now()}
-	}
-	c.mu.Unlock()
-	object := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-	select {
-	case c.news <- event.GenericEvent{Object: object}:
-	case <-ctx.Done():
-	}
-}
-
-// do removes what is to be removed.
-func (j cleanup) do(ctx context.Context, b Backends) (err error) {
-	closing := func(c io.Closer) { err = errors.Join(err, c.Close()) }
-	var queues wiring.Queues
-	if j.queues {
-		opened, err := b.OpenQueues(j.target)
-		if err != nil {
-			return err
-		}
-		defer closing(opened)
-		queues = opened
-	}
-	var keys wiring.Keys
-	if j.keys {
-		opened, err := b.OpenKeys(j.target)
-		if err != nil {
-			return err
-		}
-		defer closing(opened)
-		keys = opened
-	}
-	return wiring.Remove(ctx, j.target.Plan.Simulation, queues, keys)
+	return nil, errors.New(orElse(s.finding.message, "its binding is unknown"))
 }

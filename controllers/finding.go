@@ -2,22 +2,22 @@ package controllers
 
 import "fmt"
 
-// state is how a part of a simulation fares.
+// state is the state of one part of a simulation.
 type state int
 
 const (
-	// unchecked means that a phase did not come to look at it.
+	// unchecked means that no phase has examined the part. Its condition stays as it is.
 	unchecked state = iota
-	// good means that it is as it should be.
-	good
-	// progressing means that it will be by itself, or that it will once something outside is mended that
-	// nobody has to tell the operator of.
+	// ready means that the part works.
+	ready
+	// progressing means that the part will work without a change of the simulation: it is starting, or an
+	// external cause has to disappear, which the operator notices.
 	progressing
-	// stalled means that somebody has to do something, which the message says.
+	// stalled means that a person has to act. The message says how.
 	stalled
 )
 
-// finding is what a phase found out about a part.
+// finding is the result of examining one part of a simulation.
 type finding struct {
 	state   state
 	reason  string
@@ -32,9 +32,9 @@ func found(s state, reason, format string, args ...any) finding {
 	return finding{state: s, reason: reason, message: message}
 }
 
-// findings are all that the conditions rest on.
+// findings are everything that conditions are computed from.
 type findings struct {
-	// spec and objects are about the spec itself, and about bringing what it asks for into the cluster.
+	// spec is about the spec, objects about applying the objects that follow from it.
 	spec, objects finding
 	broker, store finding
 	summaryAPI    finding
@@ -43,9 +43,11 @@ type findings struct {
 	ledger        finding
 	completion    finding
 	objectives    finding
-	// warnings say what a valid spec will probably not do as its author expects.
-	warnings []string
-	// suspended and complete say why generators are not to run.
+	// running says what runs, for the message of a simulation that is ready.
+	running string
+	// notes are warnings about a valid spec.
+	notes []string
+	// suspended and complete say why no generators run.
 	suspended, complete bool
 }
 
@@ -66,6 +68,7 @@ const (
 	reasonPodsFailing        = "PodsFailing"
 	reasonSecretMissing      = "SecretNotFound"
 	reasonSecretInvalid      = "SecretInvalid"
+	reasonSecretNotAllowed   = "SecretNotAllowed"
 	reasonClusterMissing     = "ClusterNotFound"
 	reasonClusterUnready     = "ClusterNotReady"
 	reasonClusterDenied      = "ClusterNotAllowed"

@@ -27,21 +27,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// everyKind are the kinds of a simulation's objects.
+// everyKind lists the kinds of a simulation's objects.
 func everyKind() []schema.GroupVersionKind {
 	return []schema.GroupVersionKind{
 		corev1.SchemeGroupVersion.WithKind("ServiceAccount"), corev1.SchemeGroupVersion.WithKind("ConfigMap"), corev1.SchemeGroupVersion.WithKind("Service"),
 		networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 		appsv1.SchemeGroupVersion.WithKind("StatefulSet"), appsv1.SchemeGroupVersion.WithKind("Deployment"),
 		resources.ServiceMonitorKind(), resources.PrometheusRuleKind(),
-		corev1.SchemeGroupVersion.WithKind("Secret"), // the last, as new passwords change servers
+		corev1.SchemeGroupVersion.WithKind("Secret"), // last, because new passwords change servers
 	}
 }
 
-// Whatever the operator has applied comes back, field by field, in every object.
-func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
+// TestApply_RestoresEveryFieldOfEveryChild edits and deletes every field that the operator owns.
+func TestApply_RestoresEveryFieldOfEveryChild(t *testing.T) {
 	t.Parallel()
-	c := newClusterOfItsOwn(t)
+	c := newDedicatedCluster(t)
 	c.Define(definition(resources.ServiceMonitorKind()), definition(resources.PrometheusRuleKind()))
 	stop := c.startOperator()
 	sim := c.Simulate("sim", nil)
@@ -52,7 +52,7 @@ func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
 	for _, child := range children {
 		edited := 0
 		for _, l := range ownedLeaves(child.Unstructured) {
-			if c.spoil(child, l) {
+			if c.edit(child, l) {
 				edited++
 			}
 		}
@@ -63,30 +63,30 @@ func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
 	}
 	c.startOperator()
 	for _, child := range children {
-		c.isAgain(child)
+		c.isRestored(child)
 	}
 
-	// The operator also notices while it runs.
+	// The operator also notices edits while it runs.
 	for _, child := range children {
 		for _, l := range ownedLeaves(child.Unstructured) {
-			if !strings.HasPrefix(l.path, "/metadata") && c.spoil(child, l) {
+			if !strings.HasPrefix(l.path, "/metadata") && c.edit(child, l) {
 				break
 			}
 		}
-		c.isAgain(child)
+		c.isRestored(child)
 		if child.GetKind() == "NetworkPolicy" {
 			for _, rules := range []string{"/spec/ingress", "/spec/egress"} {
-				if !c.spoil(child, leaf{path: rules, value: []any{}}) {
+				if !c.edit(child, leaf{path: rules, value: []any{}}) {
 					t.Errorf("%s of %s cannot be edited", rules, child.what)
 				}
-				c.isAgain(child)
+				c.isRestored(child)
 			}
 		}
-		// Without its label it is in no cache.
-		if !c.spoil(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
+		// Without its label the object is in no cache.
+		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
-		c.isAgain(child)
+		c.isRestored(child)
 		if err := c.Client.Delete(t.Context(), child.DeepCopy()); err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
 		c.Eventually(child.what+" to come back", func() error {
 			err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(child), live)
 			if err == nil && live.GetUID() == child.GetUID() {
-				err = errors.New("it is the old one")
+				err = errors.New("it has not been deleted yet")
 			}
 			return err
 		})
@@ -102,7 +102,7 @@ func TestEveryFieldOfEveryChildIsHealed(t *testing.T) {
 	c.isCalm(1)
 }
 
-// child is an object of a simulation as it is to be.
+// child is a desired object of a simulation.
 type child struct {
 	*unstructured.Unstructured
 
@@ -126,14 +126,14 @@ func (c *cluster) children(sim *v1alpha1.ParkingSimulation) []child {
 	return children
 }
 
-// spoil edits a field, and reports whether the API server let it be edited.
-func (c *cluster) spoil(child child, l leaf) bool {
+// edit changes a field, and reports whether the API server accepts that.
+func (c *cluster) edit(child child, l leaf) bool {
 	c.T.Helper()
-	other := spoilt(l.value)
+	value := otherThan(l.value)
 	if child.GetKind() == "Secret" && strings.HasPrefix(l.path, "/data/") {
-		other = base64.StdEncoding.EncodeToString([]byte("spoilt"))
+		value = base64.StdEncoding.EncodeToString([]byte("edited"))
 	}
-	patch, err := json.Marshal([]any{map[string]any{"op": "replace", "path": l.path, "value": other}})
+	patch, err := json.Marshal([]any{map[string]any{"op": "replace", "path": l.path, "value": value}})
 	if err != nil {
 		c.T.Fatal(err)
 	}
@@ -144,11 +144,11 @@ func (c *cluster) spoil(child child, l leaf) bool {
 	return err == nil
 }
 
-// isAgain waits until a child has every field again that the operator owned.
-func (c *cluster) isAgain(child child) {
+// isRestored waits until a child has every field that the operator owned.
+func (c *cluster) isRestored(child child) {
 	c.T.Helper()
 	live, want := child.DeepCopy(), values(child.Unstructured)
-	c.Eventually(child.what+" to be healed", func() error {
+	c.Eventually(child.what+" to be restored", func() error {
 		if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(child), live); err != nil {
 			return err
 		}
@@ -159,15 +159,15 @@ func (c *cluster) isAgain(child child) {
 	})
 }
 
-// leaf is a field of an object: how the API server knows it, where it is as JSON Patch says it, and its value.
+// leaf is a field of an object: its name in the managed fields, its JSON Patch path, and its value.
 type leaf struct {
 	name, path string
 	value      any
 }
 
-// ownedLeaves are the fields of an object that the operator owns, as the API server keeps account of them. Not among
-// them are owners, as an object that belongs to something else is not the operator's to heal, and passwords, which it
-// takes over from whoever edits them.
+// ownedLeaves returns the fields of an object that the operator owns according to the managed fields. It leaves out
+// owner references, because the operator does not restore an object that belongs to something else, and passwords,
+// because the operator keeps edited ones.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -216,7 +216,7 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	return leaves
 }
 
-// indexOf finds the element of a list that has the fields of a key, or is the key itself.
+// indexOf finds the element of a list that has the fields of a key, or equals the key.
 func indexOf(list any, text string) int {
 	var key any
 	elements, _ := list.([]any)
@@ -235,31 +235,31 @@ func indexOf(list any, text string) int {
 	})
 }
 
-// spoilt is a value like the given one, but another.
-func spoilt(value any) any {
+// otherThan returns a different value of the same type.
+func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // also a quantity, or a number in a text
+		return v + "0" // also valid if the string is a quantity or a number
 	case bool:
 		return !v
 	case int64:
 		return v + 1
 	case []any:
 		if len(v) == 0 {
-			return []any{map[string]any{}} // a rule that lets everything through
+			return []any{map[string]any{}} // a rule that allows everything
 		}
 		return v[:len(v)-1]
 	case map[string]any:
 		for key, inner := range v {
 			changed := maps.Clone(v)
-			changed[key] = spoilt(inner)
+			changed[key] = otherThan(inner)
 			return changed
 		}
 	}
-	return "spoilt"
+	return "edited"
 }
 
-func TestPasswordsOfManagedServersAreRotated(t *testing.T) {
+func TestReconcile_RotatesPasswordsOfManagedServers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("rotated", nil)
@@ -272,8 +272,8 @@ func TestPasswordsOfManagedServersAreRotated(t *testing.T) {
 		for _, way := range []struct {
 			name   string
 			rotate func()
-			// isNew says whether the cookie that RabbitMQ's nodes share is to be another one, too.
-			isNew bool
+			// newCookie says whether the Erlang cookie changes as well.
+			newCookie bool
 		}{
 			{"with an empty password", func() { c.Edit(secret, func() { secret.Data["password"] = nil }) }, false},
 			{"deleted", func() { c.Delete(secret, name) }, true},
@@ -287,7 +287,7 @@ func TestPasswordsOfManagedServersAreRotated(t *testing.T) {
 				}
 				now := string(secret.Data["password"])
 				if now == "" || now == password || set.Spec.Template.Annotations[configHash] == before {
-					return errors.New("it is as before")
+					return errors.New("nothing has changed yet")
 				}
 				return nil
 			})
@@ -296,19 +296,17 @@ func TestPasswordsOfManagedServersAreRotated(t *testing.T) {
 					t.Errorf("%s of Secret %s has the old password", key, name)
 				}
 			}
-			if now := string(secret.Data["erlang-cookie"]); cookie != "" && (now != cookie) != way.isNew {
+			if now := string(secret.Data["erlang-cookie"]); cookie != "" && (now != cookie) != way.newCookie {
 				t.Errorf("the cookie of %s, %s, was %q and is %q", name, way.name, cookie, now)
 			}
 		}
 	}
 }
 
-func TestRunningPodsHearOfPlanAndPasswords(t *testing.T) {
+func TestSyncMounts_AnnotatesRunningPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	binding := map[string]string{"uri": "redis://:first@redis.example:6379"}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "store"}, StringData: binding}
-	c.Create(secret)
+	secret, _ := c.Secret("store", map[string]string{"uri": "redis://:first@redis.example:6379"})
 	sim := c.Simulate("told", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 	})
@@ -323,7 +321,7 @@ func TestRunningPodsHearOfPlanAndPasswords(t *testing.T) {
 	c.Edit(sim, func() { sim.Spec.Entry.Rate = new(int32(77)) })
 	edited := c.annotated(pod, before)
 	if p := c.plan(sim); p.Entry.Rate != 77 {
-		t.Errorf("the pod was told of a plan with rate %v, want 77", p.Entry.Rate)
+		t.Errorf("the pod was annotated for a plan with rate %v, want 77", p.Entry.Rate)
 	}
 	c.Edit(secret, func() { secret.StringData = map[string]string{"uri": "redis://:second@redis.example:6379"} })
 	c.annotated(pod, edited)
@@ -331,15 +329,15 @@ func TestRunningPodsHearOfPlanAndPasswords(t *testing.T) {
 	after := &appsv1.Deployment{}
 	c.Exists(after, "told-entry")
 	if after.Generation != deployment.Generation {
-		t.Errorf("the Deployment is of generation %d, want %d: no pod is to be replaced", after.Generation, deployment.Generation)
+		t.Errorf("the Deployment has generation %d, want %d: no pod may be replaced", after.Generation, deployment.Generation)
 	}
 }
 
-// annotated waits until the hash of what a pod mounts differs from that of before.
+// annotated waits until the hash of a pod's mounts differs from the one before.
 func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	c.T.Helper()
 	var now string
-	c.Eventually("the pod to be told", func() error {
+	c.Eventually("the pod to be annotated", func() error {
 		if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err
 		}
@@ -351,13 +349,14 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	return now
 }
 
-// TestWhatWasReplacedCanBeTakenAway applies a wish beside an edit by hand that makes it invalid, and then one with less.
-func TestWhatWasReplacedCanBeTakenAway(t *testing.T) {
+// TestApply_RemovesFieldsAfterAForcedReplacement applies an object that a manual edit made invalid, and then removes one
+// of its fields.
+func TestApply_RemovesFieldsAfterAForcedReplacement(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "owner"}}
 	c.Create(owner)
-	wish := &corev1.Service{
+	desired := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "replaced", OwnerReferences: []metav1.OwnerReference{
 			*metav1.NewControllerRef(owner, corev1.SchemeGroupVersion.WithKind("ConfigMap")),
 		}},
@@ -366,21 +365,21 @@ func TestWhatWasReplacedCanBeTakenAway(t *testing.T) {
 	applier := apply.New(c.Client, c.Client, c.Client.Scheme())
 	applied := func() *corev1.Service {
 		t.Helper()
-		if _, err := applier.Apply(t.Context(), wish, nil); err != nil {
+		if _, err := applier.Apply(t.Context(), desired, nil); err != nil {
 			t.Fatal(err)
 		}
 		live := &corev1.Service{}
-		c.Exists(live, wish.Name)
+		c.Exists(live, desired.Name)
 		return live
 	}
 	live := applied()
 	c.Edit(live, func() { live.Spec.Ports[0].Port = 81 })
-	wish.Spec.Selector = map[string]string{"a": "b", "more": "c"}
+	desired.Spec.Selector = map[string]string{"a": "b", "more": "c"}
 	if live = applied(); len(live.Spec.Ports) != 1 || live.Spec.Ports[0].Port != 80 || live.Spec.Selector["more"] != "c" {
-		t.Fatalf("the Service has %v, want the wish", live.Spec)
+		t.Fatalf("the Service has %v, want the desired object", live.Spec)
 	}
-	delete(wish.Spec.Selector, "more")
+	delete(desired.Spec.Selector, "more")
 	if live = applied(); live.Spec.Selector["more"] != "" {
-		t.Errorf("the selector is %v, want nothing that is no longer wished for", live.Spec.Selector)
+		t.Errorf("the selector is %v, want no field that is no longer desired", live.Spec.Selector)
 	}
 }

@@ -9,10 +9,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -20,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,37 +24,39 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// ManagerOptions say how the operator runs.
+// ManagerOptions configure the operator.
 type ManagerOptions struct {
 	Options
 
-	// Namespaces are those whose simulations are run; none means all.
+	// Namespaces are the namespaces to watch; none means all.
 	Namespaces []string
-	// Backends connects to the servers of simulations.
-	Backends Backends
-	// Logger takes what administrators are to know.
+	// Servers opens clients of the simulations' servers, and Meter reads the measurements of their pods.
+	Servers observer.Servers
+	Meter   observer.Meter
+	// Logger receives the operator's log.
 	Logger *slog.Logger
-	// Metrics takes the metrics of simulations; nil means that they are not exported.
+	// Metrics receives the metrics of simulations; nil means that they are not exported.
 	Metrics prometheus.Registerer
-	// Manager holds the options of the manager that these do not decide: leader election, metrics, probes.
+	// Manager holds the other options of the manager: leader election, metrics server, probes.
 	Manager manager.Options
 }
 
-// NewScheme returns the scheme of everything that the operator reads and writes.
+// NewScheme returns the scheme of all kinds that the operator reads and writes.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
-			return nil, fmt.Errorf("register the kinds of the API: %w", err)
+			return nil, fmt.Errorf("register API kinds: %w", err)
 		}
 	}
 	return scheme, nil
 }
 
-// NewManager returns a manager that runs the controller of simulations.
+// NewManager returns a manager that runs the controller.
 func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctrl.Manager, error) {
 	scheme, err := NewScheme()
 	if err != nil {
@@ -72,44 +69,44 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	}
 	mgr, err := ctrl.NewManager(config, o.Manager)
 	if err != nil {
-		return nil, fmt.Errorf("make the manager: %w", err)
+		return nil, fmt.Errorf("create the manager: %w", err)
 	}
-	others, err := cache.New(mgr.GetConfig(), cache.Options{
+	referenced, err := cache.New(mgr.GetConfig(), cache.Options{
 		HTTPClient: mgr.GetHTTPClient(), Scheme: scheme, Mapper: mgr.GetRESTMapper(),
-		DefaultNamespaces: namespaces(o.Namespaces), DefaultTransform: keepName,
+		DefaultNamespaces: namespaces(o.Namespaces), DefaultTransform: reduceToName,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make the cache of others' objects: %w", err)
+		return nil, fmt.Errorf("create the cache of referenced objects: %w", err)
 	}
-	ledgers, cleaner := NewLedgerReader(o.Backends), NewCleaner(o.Backends)
-	for _, runnable := range []manager.Runnable{others, ledgers, cleaner} {
+	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Meter: o.Meter}), NewCleaner(o.Servers)
+	for _, runnable := range []manager.Runnable{referenced, watcher, cleaner} {
 		if err := mgr.Add(runnable); err != nil {
 			return nil, fmt.Errorf("add %T to the manager: %w", runnable, err)
 		}
 	}
 	r := NewReconciler(o.Options, Dependencies{
 		Client: mgr.GetClient(), Direct: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("parking-operator"),
-		Ledgers: ledgers, Cleaner: cleaner,
+		Observer: watcher, Cleaner: cleaner,
 	})
-	if err := r.SetupWithManager(ctx, mgr, others); err != nil {
+	if err := r.SetupWithManager(ctx, mgr, referenced); err != nil {
 		return nil, err
 	}
 	if o.Metrics != nil {
-		if err := o.Metrics.Register(NewSimulationMetrics(mgr.GetClient(), ledgers)); err != nil {
+		if err := o.Metrics.Register(NewSimulationMetrics(mgr.GetClient(), watcher)); err != nil {
 			return nil, fmt.Errorf("register the metrics of simulations: %w", err)
 		}
 	}
 	return mgr, addProbes(mgr)
 }
 
-// addProbes has the manager say that it lives, and that its caches are filled.
+// addProbes adds a liveness check, and a readiness check that waits for the caches.
 func addProbes(mgr ctrl.Manager) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("add the health check: %w", err)
 	}
 	synced := func(r *http.Request) error {
 		if !mgr.GetCache().WaitForCacheSync(r.Context()) {
-			return errors.New("the caches are not filled yet")
+			return errors.New("the caches have not synced yet")
 		}
 		return nil
 	}
@@ -119,16 +116,16 @@ func addProbes(mgr ctrl.Manager) error {
 	return nil
 }
 
-// cacheOptions has only objects of simulations cached, and of these only what is looked at.
+// cacheOptions limits the cache to simulations, their objects and their pods, and to the fields that are read.
 func cacheOptions(watched []string) (cache.Options, error) {
 	owned, err := labels.NewRequirement(resources.SimulationLabel, selection.Exists, nil)
 	if err != nil {
-		return cache.Options{}, fmt.Errorf("select the objects of simulations: %w", err)
+		return cache.Options{}, fmt.Errorf("build the label selector of the cache: %w", err)
 	}
 	return cache.Options{
 		DefaultNamespaces:    namespaces(watched),
 		DefaultLabelSelector: labels.NewSelector().Add(*owned),
-		DefaultTransform:     slim(apply.NewSlimmer()),
+		DefaultTransform:     reduce(apply.NewSlimmer()),
 		ByObject: map[client.Object]cache.ByObject{
 			&v1alpha1.ParkingSimulation{}: {Label: labels.Everything(), Transform: cache.TransformStripManagedFields()},
 		},
@@ -146,55 +143,18 @@ func namespaces(names []string) map[string]cache.Config {
 	return configs
 }
 
-// slim returns the transform of the cache of children and pods. Whether a child is as it was applied shows in
-// its metadata; beyond that the operator reads the status of workloads, the passwords in Secrets, and what pods
-// say. Of everything else, above all of pod templates, a thousand simulations would fill hundreds of MiB.
-func slim(slimmer *apply.Slimmer) toolscache.TransformFunc {
-	return func(object any) (any, error) {
-		switch o := object.(type) {
-		case *corev1.Pod:
-			o.ManagedFields = nil
-			o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName}
-		case *corev1.Secret:
-			*o = corev1.Secret{ObjectMeta: slimmer.Metadata(o), Data: o.Data}
-		case *appsv1.Deployment:
-			*o = appsv1.Deployment{ObjectMeta: slimmer.Metadata(o), Status: o.Status}
-		case *appsv1.StatefulSet:
-			*o = appsv1.StatefulSet{ObjectMeta: slimmer.Metadata(o), Status: o.Status}
-		case *corev1.ServiceAccount:
-			*o = corev1.ServiceAccount{ObjectMeta: slimmer.Metadata(o)}
-		case *networkingv1.NetworkPolicy:
-			*o = networkingv1.NetworkPolicy{ObjectMeta: slimmer.Metadata(o)}
-		case *corev1.ConfigMap:
-			*o = corev1.ConfigMap{ObjectMeta: slimmer.Metadata(o)}
-		case *corev1.Service:
-			*o = corev1.Service{ObjectMeta: slimmer.Metadata(o)}
-		case *policyv1.PodDisruptionBudget:
-			*o = policyv1.PodDisruptionBudget{ObjectMeta: slimmer.Metadata(o)}
-		case *unstructured.Unstructured:
-			metadata := slimmer.Metadata(o)
-			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&metadata)
-			if err != nil {
-				return nil, fmt.Errorf("slim %s %s: %w", o.GetKind(), client.ObjectKeyFromObject(o), err)
-			}
-			o.Object = map[string]any{"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "metadata": content}
-		}
-		return object, nil
-	}
-}
-
-// keepName keeps of another's object its name alone; of a RabbitmqCluster, too, as it is read anew.
-func keepName(object any) (any, error) {
+// reduceToName reduces referenced objects to what identifies a version of them. Their content is read from the API
+// server when it is needed.
+func reduceToName(object any) (any, error) {
 	switch o := object.(type) {
 	case *metav1.PartialObjectMetadata:
 		o.ObjectMeta = metav1.ObjectMeta{
 			Name: o.Name, Namespace: o.Namespace, UID: o.UID, ResourceVersion: o.ResourceVersion, DeletionTimestamp: o.DeletionTimestamp,
 		}
 	case *unstructured.Unstructured:
-		slim := map[string]any{"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "metadata": map[string]any{
+		o.Object = map[string]any{"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "metadata": map[string]any{
 			"name": o.GetName(), "namespace": o.GetNamespace(), "uid": string(o.GetUID()), "resourceVersion": o.GetResourceVersion(),
 		}}
-		o.Object = slim
 	}
 	return object, nil
 }

@@ -10,33 +10,33 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/metrics"
+	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// SimulationMetrics are what the operator knows of every simulation, as metrics with the labels namespace
-// and simulation: a Prometheus that scrapes the operator is to honor these labels. Several operators
-// export the same, so that queries take the maximum rather than the sum. It is a prometheus.Collector.
+// SimulationMetrics exports the state of every simulation, with the labels namespace and simulation. A Prometheus that
+// scrapes the operator has to honor these labels. Each replica of the operator exports the same series: queries take
+// the maximum instead of the sum. It is a prometheus.Collector.
 type SimulationMetrics struct {
 	simulations client.Reader
-	ledgers     *LedgerReader
+	observer    *observer.Observer
 
 	condition, processed, lost, unexpected, deadLettered, outstanding, messages *prometheus.Desc
 }
 
-// NewSimulationMetrics returns the metrics of the simulations that a cache holds, and of the latest
-// readings of their ledgers.
-func NewSimulationMetrics(simulations client.Reader, ledgers *LedgerReader) *SimulationMetrics {
+// NewSimulationMetrics returns the metrics of the simulations in a cache, and of their latest observations.
+func NewSimulationMetrics(simulations client.Reader, o *observer.Observer) *SimulationMetrics {
 	describe := func(name, help string, labels ...string) *prometheus.Desc {
 		labels = append([]string{"namespace", "simulation"}, labels...)
 		return prometheus.NewDesc(prometheus.BuildFQName(metrics.Namespace, "simulation", name), help, labels, nil)
 	}
 	return &SimulationMetrics{
 		simulations:  simulations,
-		ledgers:      ledgers,
+		observer:     o,
 		condition:    describe("condition", "Conditions: 1 when True, 0 when False, absent when Unknown.", "type"),
 		processed:    describe("processed", "Events that took effect, whoever published them."),
 		lost:         describe("lost", "Confirmed events that never took effect; absent until an audit at rest."),
-		unexpected:   describe("unexpected", "Exits that were meant to find their entry, and found none."),
-		deadLettered: describe("dead_lettered", "Messages in the dead-letter queue, or moved there."),
+		unexpected:   describe("unexpected", "Exits that should have matched an entry and found none."),
+		deadLettered: describe("dead_lettered", "Dead-lettered messages."),
 		outstanding:  describe("outstanding", "Confirmed events that have not taken effect yet."),
 		messages:     describe("queue_messages", "Messages in the simulation's queues: ready, retry or dead.", "queue"),
 	}
@@ -51,10 +51,10 @@ func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. It reads from memory alone.
+// Collect implements prometheus.Collector. It reads only from memory.
 func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
-	const untilFilled = time.Second
-	ctx, cancel := context.WithTimeout(context.Background(), untilFilled)
+	const cacheTimeout = time.Second // an empty cache blocks until it has synced
+	ctx, cancel := context.WithTimeout(context.Background(), cacheTimeout)
 	defer cancel()
 	list := &v1alpha1.ParkingSimulationList{}
 	if err := m.simulations.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
@@ -68,13 +68,13 @@ func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
 			samples <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 		}
 		m.collectStatus(sim, gauge)
-		if latest, _ := m.ledgers.latest(client.ObjectKeyFromObject(sim)); latest != nil {
-			m.collectReading(latest, gauge)
+		if latest := m.observer.Latest(client.ObjectKeyFromObject(sim)); latest != nil {
+			m.collectObservation(latest, gauge)
 		}
 	}
 }
 
-// sample sends the value of a gauge of one simulation.
+// sample sends the value of a gauge for one simulation.
 type sample func(d *prometheus.Desc, value float64, labels ...string)
 
 func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge sample) {
@@ -99,13 +99,13 @@ func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge
 	}
 }
 
-func (m *SimulationMetrics) collectReading(r *reading, gauge sample) {
-	if r.storeErr == nil {
-		gauge(m.outstanding, float64(r.report.Outstanding))
+func (m *SimulationMetrics) collectObservation(o *observer.Observation, gauge sample) {
+	if o.StoreErr == nil {
+		gauge(m.outstanding, float64(o.Report.Outstanding))
 	}
-	if r.storeErr == nil && r.brokerErr == nil {
-		gauge(m.messages, float64(r.depths.Ready), "ready")
-		gauge(m.messages, float64(r.depths.Retry), "retry")
-		gauge(m.messages, float64(r.depths.Dead), "dead")
+	if o.Err() == nil {
+		gauge(m.messages, float64(o.Depths.Ready), "ready")
+		gauge(m.messages, float64(o.Depths.Retry), "retry")
+		gauge(m.messages, float64(o.Depths.Dead), "dead")
 	}
 }

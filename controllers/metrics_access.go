@@ -15,8 +15,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// ProtectMetrics makes a filter that serves metrics only to those whom the API server authenticates by
-// their bearer token and allows to get the path: who is bound to a ClusterRole with that non-resource URL.
+// ProtectMetrics returns a filter that serves metrics only to clients with a bearer token that the API server
+// authenticates, and whose user is allowed to get the path. A ClusterRole grants that with a non-resource URL.
 func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	scheme, err := NewScheme()
 	if err != nil {
@@ -24,15 +24,15 @@ func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver
 	}
 	reviews, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: scheme})
 	if err != nil {
-		return nil, fmt.Errorf("make the client that asks who may read metrics: %w", err)
+		return nil, fmt.Errorf("create the client for access reviews: %w", err)
 	}
 	return func(logger logr.Logger, next http.Handler) (http.Handler, error) {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			status, err := mayRead(r.Context(), reviews, r)
 			switch {
 			case err != nil:
-				logger.Error(err, "Find out who may read metrics")
-				http.Error(w, "the API server does not say who may read this; try again", http.StatusInternalServerError)
+				logger.Error(err, "Failed to authorize a request for metrics")
+				http.Error(w, "the API server cannot authorize the request; try again", http.StatusInternalServerError)
 			case status != http.StatusOK:
 				http.Error(w, http.StatusText(status), status)
 			default:
@@ -42,7 +42,7 @@ func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver
 	}, nil
 }
 
-// mayRead returns the HTTP status that a request deserves.
+// mayRead returns the HTTP status for a request: 200, 401 or 403.
 func mayRead(ctx context.Context, reviews client.Writer, r *http.Request) (int, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || token == "" {

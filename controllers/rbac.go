@@ -1,10 +1,10 @@
 package controllers
 
-// What the operator may do, least first. The roles under config/rbac and in the chart are generated from this
-// file alone, so that it can be read as the whole answer. It may not create roles or bind them, nor touch what
-// it did not make, but for the pods' annotations; pods get no token of the API at all.
+// The permissions of the operator. The roles under config/rbac and in the chart are generated from this file alone. The
+// operator must not create or bind roles, and must not change objects that it did not create, except for annotations
+// of pods. Pods of simulations have no API token.
 //
-// What it reads and makes where simulations are: bound in every namespace, or in those alone that it is to watch.
+// Permissions in the namespaces of simulations: in all namespaces, or in those that the operator watches.
 //
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/status,verbs=patch
@@ -19,16 +19,16 @@ package controllers
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 //
-// Which kinds of others the cluster serves: definitions have no namespace.
+// Which optional kinds the cluster serves. CustomResourceDefinitions have no namespace.
 //
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch,roleName=definition-reader-role
 //
-// Who may read its metrics.
+// Who may read the operator's metrics.
 //
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create,roleName=metrics-auth-role
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create,roleName=metrics-auth-role
 //
-// Which of several operators works: in its own namespace alone. A Lease cannot be created by name.
+// Leader election, in the operator's own namespace. A role cannot restrict the creation of a Lease by name.
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=create,roleName=leader-election-role
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,resourceNames=operator.simulation.parking.dev,verbs=get;update,roleName=leader-election-role

@@ -12,22 +12,22 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
-	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Options say how simulations are run.
+// Options configure how simulations are run.
 type Options struct {
-	// Images are those of the simulations' containers.
+	// Images are the container images of simulations.
 	Images resources.Images
 	// ClusterDomain is the cluster's DNS domain; "" means cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is where the operator runs; "" means that it is not known.
+	// OperatorNamespace is the namespace of the operator's pods; "" means unknown.
 	OperatorNamespace string
-	// Workers is how many simulations are reconciled at a time.
+	// Workers is the number of simulations that are reconciled at the same time.
 	Workers int
-	// CleanupTimeout is how long a deleted simulation is kept at most, while queues and keys cannot be
-	// removed from servers that are not managed; 0 means 2 minutes.
+	// CleanupTimeout is how long the deletion of a simulation waits at most for the removal of its queues and
+	// keys from external servers; 0 means 2 minutes.
 	CleanupTimeout time.Duration
 	// AllowPrivilegedTemplates lets templates set any field of a pod.
 	AllowPrivilegedTemplates bool
@@ -39,92 +39,95 @@ type Dependencies struct {
 	Client client.Client
 	// Direct reads from the API server.
 	Direct client.Reader
-	// Events takes what people are to be told.
+	// Events records Kubernetes events.
 	Events events.EventRecorder
-	// Ledgers reads the simulations' ledgers.
-	Ledgers *LedgerReader
-	// Cleaner removes what simulations leave on servers that are not managed.
+	// Observer reads the simulations' servers.
+	Observer *observer.Observer
+	// Cleaner removes the queues and keys of deleted simulations from external servers.
 	Cleaner *Cleaner
 }
 
-// Reconciler makes and keeps true what a ParkingSimulation asks for.
+// Reconciler reconciles ParkingSimulations.
 type Reconciler struct {
-	options Options
-	client  client.Client
-	direct  client.Reader
-	applier *apply.Applier
-	events  events.EventRecorder
-	ledgers *LedgerReader
-	cleaner *Cleaner
-	kinds   *kindRegister
+	options    Options
+	client     client.Client
+	direct     client.Reader
+	applier    *apply.Applier
+	events     events.EventRecorder
+	observer   *observer.Observer
+	cleaner    *Cleaner
+	childKinds []childKind
+	kinds      *servedKinds
+	secrets    *secretReaders
 	// features are those of the cluster.
 	features clusterFeatures
 	now      func() time.Time
 }
 
-// NewReconciler returns a reconciler. SetupWithManager has it called.
+// NewReconciler returns a reconciler. SetupWithManager starts it.
 func NewReconciler(o Options, d Dependencies) *Reconciler {
 	if o.CleanupTimeout == 0 {
 		o.CleanupTimeout = cleanupTimeout
 	}
 	return &Reconciler{
-		options: o,
-		client:  d.Client,
-		direct:  d.Direct,
-		applier: apply.New(d.Client, d.Direct, d.Client.Scheme()),
-		events:  d.Events,
-		ledgers: d.Ledgers,
-		cleaner: d.Cleaner,
-		kinds:   newKindRegister(),
-		now:     time.Now,
+		options:    o,
+		client:     d.Client,
+		direct:     d.Direct,
+		applier:    apply.New(d.Client, d.Direct, d.Client.Scheme()),
+		events:     d.Events,
+		observer:   d.Observer,
+		cleaner:    d.Cleaner,
+		childKinds: childKinds(),
+		kinds:      newServedKinds(),
+		secrets:    newSecretReaders(),
+		now:        time.Now,
 	}
 }
 
-// errHalt ends a reconcile whose findings say why. It is no error: somebody has to mend something, which
-// calls for the next reconcile.
+// errHalt ends a reconcile without an error. The findings say why; a later change causes the next reconcile.
 var errHalt = errors.New("the reconcile cannot go on")
 
 // phase is one step of a reconcile.
 type phase func(ctx context.Context, s *scope) error
 
-// phases are the steps in their order.
+// phases lists the steps in order.
 func (r *Reconciler) phases() []phase {
 	return []phase{
-		// Nothing is made of a spec that makes no sense.
+		// Nothing is created from an invalid spec.
 		r.validate,
-		// The finalizer comes before there is anything that it would clean up.
-		r.keepFinalizer,
-		// All that is decided below is decided on one view of the cluster.
+		// The finalizer precedes everything that it cleans up.
+		r.ensureFinalizer,
+		// All decisions below are based on one view of the cluster.
 		r.gather,
-		// Pods mount the Secrets that say where the servers are.
-		r.resolveServers,
-		// Passwords of managed servers are made once, and kept.
-		r.generateCredentials,
-		// The objects follow from spec, credentials and the state of the run.
+		// Pods mount the Secrets with the bindings of servers.
+		r.resolveBindings,
+		// Passwords of managed servers are generated once.
+		r.ensureCredentials,
+		// The desired objects follow from the plan, the credentials, and the progress of the run.
 		r.build,
-		// What is known of the pods makes the first findings.
+		// Findings about the workloads and what depends on them.
+		r.assessWorkloads,
+		r.assessParts,
+		// The ledger shows whether external servers answer, and whether the run has come to rest.
 		r.observe,
-		r.checkSummaryAPI,
-		// The ledger tells whether external servers answer, and when a run is at its end.
-		r.followLedger,
-		r.follow,
-		// The start is written down before any generator hears of it.
+		r.complete,
+		r.assessProgress,
+		// The start is written to the status before the plan contains it.
 		r.start,
-		// Wishes come true, and what is no longer wished for goes.
+		// Apply the desired objects, then delete those no longer desired.
 		r.applyChildren,
 		r.prune,
-		// Kubelets hear of a new plan, and of new passwords.
+		// Running pods get the new plan and new passwords soon.
 		r.syncMounts,
 	}
 }
 
-// Reconcile brings one simulation closer to what it asks for.
+// Reconcile brings the objects and the status of one simulation up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (result reconcile.Result, err error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := r.client.Get(ctx, request.NamespacedName, sim); err != nil {
 		if client.IgnoreNotFound(err) == nil {
-			r.ledgers.forget(request.NamespacedName)
-			r.cleaner.forget(request.NamespacedName)
+			r.forget(request.NamespacedName)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("read simulation %s: %w", request.NamespacedName, err)
@@ -142,25 +145,32 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		if err := step(ctx, s); errors.Is(err, errHalt) {
 			return reconcile.Result{}, nil
 		} else if err != nil {
-			s.blame(err)
+			s.recordError(err)
 			return reconcile.Result{}, err
 		}
 	}
 	return reconcile.Result{}, nil
 }
 
-// validate refuses a spec that the schema lets pass, but that makes no sense.
+// forget drops everything that is kept in memory about a simulation.
+func (r *Reconciler) forget(key client.ObjectKey) {
+	r.observer.Untrack(key)
+	r.cleaner.forget(key)
+	r.secrets.retain(key, nil)
+}
+
+// validate stalls a simulation whose spec the schema accepts although it is invalid.
 func (r *Reconciler) validate(_ context.Context, s *scope) error {
-	if faults := manifest.Validate(s.sim); len(faults) > 0 {
-		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", faults)
+	if s.invalid != nil {
+		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", s.invalid)
 		return errHalt
 	}
 	return nil
 }
 
-// blame says in the status what a reconcile failed of, unless a phase has said so.
-func (s *scope) blame(err error) {
+// recordError makes a finding of a phase's error unless the phase has made one.
+func (s *scope) recordError(err error) {
 	if s.findings.objects.state != stalled && s.findings.objects.state != progressing {
-		s.findings.objects = found(progressing, reasonApplyFailed, "%s; it is tried again", err)
+		s.findings.objects = found(progressing, reasonApplyFailed, "%s; the operator retries", err)
 	}
 }

@@ -8,64 +8,75 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// scope is what one reconcile of one simulation works on.
+// scope is the state of one reconcile of one simulation. The comments name the phase that sets a field.
 type scope struct {
-	// sim is the simulation with its defaults. Phases write its status; before is as it was read.
+	// Set before the first phase: sim has its defaults, and phases write its status; before is the simulation
+	// as it was read.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
+	// Set before the first phase, too. The plan is nil if the spec is invalid, which invalid says.
+	plan     *plan.Plan
+	warnings []string
+	invalid  error
 
-	// live are the simulation's objects as the cache holds them, and pods its pods. None may be changed.
-	live map[childKey]client.Object
-	pods []*corev1.Pod
-	// served says which kinds of others the cluster serves.
-	served served
+	// Set by gather: the simulation's objects and pods in the cache, and the optional kinds that the cluster
+	// serves. The objects are shared with the cache and must not be changed.
+	children map[childKey]client.Object
+	pods     []*corev1.Pod
+	served   served
 
+	// Set by resolveBindings.
 	broker, store server
-	// summaryAPIVersion is the version of the Secret for a summary API of the user's.
-	summaryAPIVersion string
-	credentials       resources.Credentials
-	desired           []client.Object
-	workloads         map[resources.Component]workload
+	summaryAPI    credentialsSecret
+	// secretsRead are the Secrets that this reconcile depends on.
+	secretsRead []client.ObjectKey
 
+	// Set by ensureCredentials.
+	credentials resources.Credentials
+
+	// Set by build.
+	desired []client.Object
+
+	// Set by assessWorkloads.
+	workloads map[resources.Component]workload
+
+	// Set by observe: the latest observation of the simulation's servers; nil if there is none.
+	observation *observer.Observation
+
+	// Every phase may add findings and call wakeAfter. A wake of 0 means that nothing is due.
 	findings findings
-	// wake is when to come again without being called; 0 means never.
-	wake time.Duration
+	wake     time.Duration
 }
 
-// childKey tells the objects of a simulation apart.
+// childKey identifies an object of a simulation.
 type childKey struct {
 	kind, name string
 }
 
-// server is a RabbitMQ or Redis that the simulation uses.
-type server struct {
-	managed bool
-	// secret is the name of the Secret with its binding, for messages.
-	secret string
-	// data is the content of its binding; nil as long as it is not known. It holds a password.
-	data map[string][]byte
-	// version is that of the Secret that pods mount.
-	version string
-	// address is nil as long as it is not known.
-	address *binding.Binding
-	finding finding
-}
-
+// newScope derives everything that follows from the spec, once for the whole reconcile.
 func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
-		sim: sim, before: sim.DeepCopy(), key: client.ObjectKeyFromObject(sim), now: now,
-		live: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
+		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
+		children: map[childKey]client.Object{}, workloads: map[resources.Component]workload{},
 	}
-	sim.Default()
+	resolved, faults := manifest.Resolve(sim)
+	if s.invalid = faults.Err(); s.invalid != nil {
+		s.sim = sim.DeepCopy()
+		s.sim.Default()
+		return s
+	}
+	s.sim, s.plan, s.warnings = resolved.Simulation, resolved.Plan, resolved.Warnings
 	return s
 }
 
-// wakeAfter asks for a reconcile after d, or earlier.
+// wakeAfter requests a reconcile after d or earlier.
 func (s *scope) wakeAfter(d time.Duration) {
 	d = max(d, time.Millisecond)
 	if s.wake == 0 || d < s.wake {
@@ -84,7 +95,7 @@ func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	return pods
 }
 
-// addressesOf returns the IP addresses of a component's pods that run, in order.
+// addressesOf returns the sorted IP addresses of a component's running pods.
 func (s *scope) addressesOf(c resources.Component) []string {
 	var addresses []string
 	for _, pod := range s.podsOf(c) {
@@ -96,6 +107,9 @@ func (s *scope) addressesOf(c resources.Component) []string {
 	return addresses
 }
 
-// managedBroker and managedStore report whether the simulation has a server for itself.
-func (s *scope) managedBroker() bool { return s.sim.Spec.RabbitMQ.ManagedOrDefault() != nil }
-func (s *scope) managedStore() bool  { return s.sim.Spec.Redis.ManagedOrDefault() != nil }
+// isComplete reports whether the simulation has run to completion.
+func (s *scope) isComplete() bool { return s.sim.Status.CompletionTime != nil }
+
+// managesBroker and managesStore report whether the operator runs the simulation's RabbitMQ and Redis.
+func (s *scope) managesBroker() bool { return s.sim.Spec.RabbitMQ.ManagedOrDefault() != nil }
+func (s *scope) managesStore() bool  { return s.sim.Spec.Redis.ManagedOrDefault() != nil }

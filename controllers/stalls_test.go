@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
+func TestReconcile_ReportsImagePullFailure(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("unpullable", nil)
@@ -42,7 +42,7 @@ func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestAQuotaThatForbidsPodsOfADeploymentIsTold(t *testing.T) {
+func TestReconcile_ReportsQuotaOfDeploymentPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("deployed", nil)
@@ -59,14 +59,14 @@ func TestAQuotaThatForbidsPodsOfADeploymentIsTold(t *testing.T) {
 	}
 	over := c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "QuotaExceeded")
 	if !strings.Contains(over.Message, "exceeded quota: small") || !strings.Contains(over.Message, "raise the namespace's quota") {
-		t.Errorf("the message is %q, want the quota and what to do", over.Message)
+		t.Errorf("the message is %q, want the quota and the remedy", over.Message)
 	}
 	c.isCalm(1)
 	c.Settle()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestAQuotaThatForbidsPodsOfAStatefulSetIsTold(t *testing.T) {
+func TestReconcile_ReportsQuotaOfStatefulSetPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("stateful", nil)
@@ -87,7 +87,7 @@ func TestAQuotaThatForbidsPodsOfAStatefulSetIsTold(t *testing.T) {
 	}
 	over := c.Expect(sim, "StoreReady", metav1.ConditionFalse, "QuotaExceeded")
 	if !strings.Contains(over.Message, "stateful-redis-0") || !strings.Contains(over.Message, "raise the namespace's quota") {
-		t.Errorf("the message is %q, want the pod and what to do", over.Message)
+		t.Errorf("the message is %q, want the pod and the remedy", over.Message)
 	}
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
 	c.isCalm(3)
@@ -96,8 +96,8 @@ func TestAQuotaThatForbidsPodsOfAStatefulSetIsTold(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The API server itself enforces a quota on objects that the operator creates.
-func TestAQuotaThatForbidsObjectsIsToldAndHealed(t *testing.T) {
+// The API server itself enforces a quota on the objects that the operator creates.
+func TestReconcile_ReportsQuotaOfObjectsAndRecovers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "no-services"
@@ -106,13 +106,13 @@ func TestAQuotaThatForbidsObjectsIsToldAndHealed(t *testing.T) {
 	}}
 	c.Create(quota)
 	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *zero()}}
-	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // as the controller of quotas does
+	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // as the quota controller does
 		t.Fatal(err)
 	}
 	sim := c.Simulate("bounded", nil)
-	over := c.Expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
+	over := c.Expect(sim, "Reconciling", metav1.ConditionTrue, "QuotaExceeded")
 	if !strings.Contains(over.Message, "exceeded quota: "+name) || !strings.Contains(over.Message, "raise the quota") {
-		t.Errorf("the message is %q, want the quota and what to do", over.Message)
+		t.Errorf("the message is %q, want the quota and the remedy", over.Message)
 	}
 	c.Delete(quota, name)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
@@ -120,7 +120,7 @@ func TestAQuotaThatForbidsObjectsIsToldAndHealed(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestWhatStallsCausesNoReconciles(t *testing.T) {
+func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		edit              func(*cluster, *v1alpha1.ParkingSimulationSpec)
@@ -131,10 +131,9 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 				s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "nowhere"}
 			}, "StoreReady", "SecretNotFound",
 		},
-		"a Secret with other keys": {
+		"a Secret without a binding": {
 			func(c *cluster, s *v1alpha1.ParkingSimulationSpec) {
-				c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "odd"}, StringData: map[string]string{"a": "b"}})
-				s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "odd"}
+				_, s.RabbitMQ.SecretRef = c.Secret("odd", map[string]string{"a": "b"})
 			}, "BrokerReady", "SecretInvalid",
 		},
 		"a Secret for the summary API that does not exist": {
@@ -144,17 +143,16 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 		},
 		"a broker that cannot be reached": {
 			func(c *cluster, s *v1alpha1.ParkingSimulationSpec) {
-				c.backends.fail(errors.New("connection refused"))
-				c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "far"}, StringData: map[string]string{"uri": "amqp://u:p@far.example"}})
-				s.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "far"}
+				c.servers.fail(errors.New("connection refused"))
+				_, s.RabbitMQ.SecretRef = c.Secret("far", map[string]string{"uri": "amqp://u:p@far.example"})
 			}, "BrokerReady", "Unreachable",
 		},
-		"RabbitmqClusters that are not served": {
+		"a RabbitmqCluster without its CRD": {
 			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
 				s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
 			}, "BrokerReady", "KindNotServed",
 		},
-		"a template that is no PodSpec": {
+		"a template that is not a PodSpec": {
 			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
 				s.Entry.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containerz":[]}`)}
 			}, "Ready", "InvalidSpec",
@@ -171,14 +169,13 @@ func TestWhatStallsCausesNoReconciles(t *testing.T) {
 				c.Settle()
 			}
 			c.Expect(sim, tt.condition, metav1.ConditionFalse, tt.reason)
-			t.Logf("told after %v", time.Since(began).Round(time.Millisecond))
+			t.Logf("reported after %v", time.Since(began).Round(time.Millisecond))
 			c.isCalm(1)
 		})
 	}
 }
 
-// isCalm checks that there are no more than so many reconciles in some seconds, once those that are due
-// are over.
+// isCalm checks that at most the given number of reconciles happen in some seconds, once no more writes are due.
 func (c *cluster) isCalm(most int64) {
 	c.T.Helper()
 	const window = 6 * time.Second
@@ -193,7 +190,7 @@ func (c *cluster) isCalm(most int64) {
 	}
 }
 
-// settled waits until an object is as the check wants it.
+// settled waits until an object passes the check.
 func settled[O client.Object](c *cluster, o O, name string, check func(O) bool) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("%T %s to settle", o, name), func() error {
@@ -201,7 +198,7 @@ func settled[O client.Object](c *cluster, o O, name string, check func(O) bool) 
 			return err
 		}
 		if !check(o) {
-			return errors.New("it has not")
+			return errors.New("it does not pass the check")
 		}
 		return nil
 	})

@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// patchStatus writes the status, if this reconcile changed it, and tells of transitions in events. It writes over the
-// status that was read alone: the cache may be late, and nothing is to start, or to be told, twice.
+// patchStatus writes the status if this reconcile has changed it, and records transitions as events. It overwrites only
+// the status that was read: the cache may lag, and nothing may be started or reported twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -29,90 +29,92 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if equality.Semantic.DeepEqual(s.before.Status, *status) {
 		return nil
 	}
-	// Only the status is sent: the defaults are not written back.
+	// The spec is sent as it was read: defaults are not written back.
 	after := s.before.DeepCopy()
 	after.Status = *status
 	patch := client.MergeFromWithOptions(s.before, client.MergeFromWithOptimisticLock{})
 	err := r.client.Status().Patch(ctx, after, patch, client.FieldOwner(apply.FieldManager))
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil // it was deleted meanwhile
+		return nil // deleted in the meantime
 	case apierrors.IsConflict(err):
-		const late = 50 * time.Millisecond
-		s.wakeAfter(late)
+		const lag = 50 * time.Millisecond
+		s.wakeAfter(lag)
 		return nil
 	case err != nil:
 		return fmt.Errorf("write the status of %s: %w", s.key, err)
 	}
 	for _, n := range transitions(&s.before.Status, status) {
-		r.event(s, n.kind, n.reason, n.action, "%s", n.text)
+		r.event(s, n.kind, n.reason, n.action, "%s", n.message)
 	}
 	return nil
 }
 
-// setConditions takes over conditions, and drops those of a state that has passed. They are in the order of
-// conditionTypes, which is that in which people read them.
-func setConditions(have *[]metav1.Condition, now []metav1.Condition, generation int64) {
+// setConditions sets the new conditions, and removes Reconciling and Stalled if they are not among these. It sorts the
+// conditions in the order of conditionTypes.
+func setConditions(conditions *[]metav1.Condition, now []metav1.Condition, generation int64) {
 	for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
 		if meta.FindStatusCondition(now, kind) == nil {
-			meta.RemoveStatusCondition(have, kind)
+			meta.RemoveStatusCondition(conditions, kind)
 		}
 	}
 	for _, c := range now {
 		c.ObservedGeneration = generation
-		meta.SetStatusCondition(have, c)
+		meta.SetStatusCondition(conditions, c)
 	}
 	order := conditionTypes()
-	slices.SortStableFunc(*have, func(a, b metav1.Condition) int {
+	slices.SortStableFunc(*conditions, func(a, b metav1.Condition) int {
 		return cmp.Compare(slices.Index(order, a.Type), slices.Index(order, b.Type))
 	})
 }
 
-// conditionTypes are the conditions of a simulation, those first that sum up the others.
+// conditionTypes lists the conditions of a simulation, summaries first.
 func conditionTypes() []string {
-	return []string{
-		v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled,
-		v1alpha1.ConditionBrokerReady, v1alpha1.ConditionStoreReady, v1alpha1.ConditionSummaryAPIReady,
-		v1alpha1.ConditionWorkloadsReady, v1alpha1.ConditionMonitoringReady, v1alpha1.ConditionLedgerReadable,
-		v1alpha1.ConditionComplete, v1alpha1.ConditionObjectivesMet,
+	types := []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}
+	for _, p := range (&findings{}).parts() {
+		types = append(types, p.condition)
 	}
+	return types
 }
 
-// notice is what an event is to say.
+// notice is the content of an event.
 type notice struct {
-	kind, reason, action, text string
+	kind, reason, action, message string
 }
 
-// transitions are what is news of a status.
+// transitions returns the events for a change of the status.
 func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
-	var news []notice
-	note := func(isGood bool, reason, action, text string) {
+	var notices []notice
+	note := func(isNormal bool, reason, action, message string) {
 		kind := corev1.EventTypeNormal
-		if !isGood {
+		if !isNormal {
 			kind = corev1.EventTypeWarning
 		}
-		news = append(news, notice{kind, reason, action, text})
+		notices = append(notices, notice{kind, reason, action, message})
 	}
 	if before.StartTime == nil && now.StartTime != nil {
 		note(true, "Started", "Start", "Servers and processors are ready: the generators start")
 	}
 	completed := now.CompletionTime != nil
-	if c := turned(before, now, v1alpha1.ConditionReady); c != nil && c.Reason != reasonComplete {
-		expected := c.Status == metav1.ConditionTrue || c.Reason == reasonProgressing || c.Reason == reasonConnecting
-		note(expected, c.Reason, "Reconcile", c.Message)
+	if c := changedReason(before, now, v1alpha1.ConditionReady); c != nil && c.Reason != reasonComplete {
+		isNormal := c.Status == metav1.ConditionTrue || c.Reason == reasonProgressing || c.Reason == reasonConnecting
+		note(isNormal, c.Reason, "Reconcile", wholeMessage(now, c))
 	}
-	if c := turned(before, now, v1alpha1.ConditionObjectivesMet); c != nil && c.Status == metav1.ConditionFalse && !completed {
+	if c := changedReason(before, now, v1alpha1.ConditionObjectivesMet); c != nil && c.Status == metav1.ConditionFalse && !completed {
 		note(false, "ObjectivesNotMet", "Audit", "The verdict will be FAIL: "+c.Message)
 	}
 	if before.CompletionTime == nil && completed {
 		verdict := strings.Join(append([]string{"The verdict is " + string(now.Verdict)}, now.Reasons...), "; ")
 		note(now.Verdict == v1alpha1.VerdictPass, reasonComplete, "Complete", verdict)
 	}
-	return news
+	if before.CompletionTime != nil && ignoredEdit(before, now) {
+		note(false, "EditIgnored", "Reconcile", meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete).Message)
+	}
+	return notices
 }
 
-// turned returns a condition whose reason has changed. That a simulation has begun to come up is no news.
-func turned(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
+// changedReason returns a condition whose reason has changed. That a new simulation is starting is not reported.
+func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
 		return nil
@@ -120,7 +122,23 @@ func turned(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.
 	return is
 }
 
-// event tells people of something. The API server takes notes of at most 1 KiB.
+// wholeMessage returns the message that Ready only refers to.
+func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
+	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
+		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {
+			return c.Message
+		}
+	}
+	return isReady.Message
+}
+
+// ignoredEdit reports whether the condition Complete newly says that an edit has no effect.
+func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
+	was, is := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionComplete), meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete)
+	return was != nil && is != nil && was.Message != is.Message && strings.Contains(is.Message, editIgnored)
+}
+
+// event records an event about the simulation. The API server accepts notes of up to 1 KiB.
 func (r *Reconciler) event(s *scope, kind, reason, action, format string, args ...any) {
 	const maxNote = 1024
 	r.events.Eventf(s.sim, nil, kind, reason, action, "%s", excerpt.Of(fmt.Sprintf(format, args...), maxNote))

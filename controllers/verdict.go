@@ -1,7 +1,9 @@
 package controllers
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -9,89 +11,92 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// conclude writes the verdict down once the simulation has come to rest.
-func (r *Reconciler) conclude(s *scope, latest *reading) {
-	if latest.rest == nil || !r.isDraining(s) {
-		return
+// complete writes the verdict once the simulation has come to rest.
+func (r *Reconciler) complete(_ context.Context, s *scope) error {
+	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() {
+		return nil
 	}
-	p, err := manifest.Plan(s.sim)
-	if err != nil {
-		return // it is valid: it was derived a moment ago
-	}
-	verdict, unknown := judge(latest, p.Objectives)
+	verdict, unknown := judge(s.observation, s.plan.Objectives)
 	at := metav1.NewTime(s.now.Truncate(time.Second))
 	status := &s.sim.Status
 	status.CompletionTime, status.Verdict = &at, v1alpha1.Verdict(verdict.Outcome)
 	status.Reasons = boundedReasons(append(verdict.Reasons, unknown...))
-	status.Latency = latencyStatus(latest.rest)
+	status.Latency = latencyStatus(s.observation.Rest)
 	s.findings.complete = true
-	s.wakeAfter(0) // the ledger is forgotten once that is written down
+	s.wakeAfter(0) // observing ends once the verdict is in the status
+	return nil
 }
 
-// judge comes to the verdict, and says what could not be checked.
-func judge(latest *reading, objectives plan.Objectives) (verdict ledger.Verdict, unknown []string) {
-	rest := latest.rest
-	input := latest.input(objectives)
-	input.Report, input.SummariesHeld = rest.report, rest.measurement.summariesHeld
-	unmeasured := rest.unmeasuredEvents()
+// judge returns the verdict of an observation at rest, and what could not be checked.
+func judge(now *observer.Observation, objectives plan.Objectives) (verdict ledger.Verdict, unknown []string) {
+	rest := now.Rest
+	input := verdictInput(now, objectives)
+	input.Report, input.SummariesHeld = rest.Report, rest.Measurement.SummariesHeld
+	missing := rest.Unmeasured()
 	for _, check := range []struct {
 		name      string
 		objective time.Duration
-		measured  distribution
+		measured  latency.Snapshot
 		result    **time.Duration
 	}{
-		{"objectives.processingP99", objectives.ProcessingP99.D(), rest.measurement.processing, &input.ProcessingP99},
-		{"objectives.endToEndP99", objectives.EndToEndP99.D(), rest.measurement.endToEnd, &input.EndToEndP99},
+		{"objectives.processingP99", objectives.ProcessingP99.D(), rest.Measurement.Processing, &input.ProcessingP99},
+		{"objectives.endToEndP99", objectives.EndToEndP99.D(), rest.Measurement.EndToEnd, &input.EndToEndP99},
 	} {
 		if check.objective == 0 {
 			continue
 		}
-		*check.result = check.measured.decide(check.objective, unmeasured)
+		*check.result = decisiveP99(check.measured, check.objective, missing)
 		if *check.result == nil {
-			unknown = append(unknown, fmt.Sprintf("%s could not be checked: %d events took effect in processors that have ended or do not answer, too many to tell",
-				check.name, unmeasured))
+			unknown = append(unknown, fmt.Sprintf("%s could not be checked: the measurements of %d events are missing, because their processors have ended or do not answer",
+				check.name, missing))
 		}
 	}
-	if rest.unmeasured != nil {
-		unknown = append(unknown, fmt.Sprintf("not every pod said what it measured: %s", rest.unmeasured))
+	if rest.MeasureErr != nil {
+		unknown = append(unknown, fmt.Sprintf("not every pod reported its measurements: %s", rest.MeasureErr))
 	}
 	return ledger.Judge(input), unknown
 }
 
-// input is what is judged of a reading.
-func (r *reading) input(objectives plan.Objectives) ledger.Input {
-	return ledger.Input{Report: r.report, Objectives: objectives, Depths: r.depths, DeadReasons: r.deadReasons, InFlight: ledger.Unknown}
-}
-
-// awaited is what there is to say of a verdict before the end.
-func awaited() finding {
-	return found(progressing, reasonNotComplete, "The verdict comes when the simulation is complete")
-}
-
-// foresee says before the end when the verdict cannot be PASS any more.
-func foresee(latest *reading, objectives plan.Objectives) finding {
-	if reasons := ledger.Doomed(latest.input(objectives)); len(reasons) > 0 {
-		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
+// decisiveP99 returns a 99th percentile that shows whether an objective is met, whatever the missing measurements
+// are; nil if they could change that.
+func decisiveP99(measured latency.Snapshot, objective time.Duration, missing uint64) *time.Duration {
+	if measured.Count() == 0 {
+		return nil
 	}
-	return awaited()
+	lowest, highest := measured.Range(p99, missing)
+	switch {
+	case highest != math.MaxInt64 && highest <= objective:
+		return &highest
+	case lowest > objective:
+		return &lowest
+	}
+	return nil
 }
 
-// unmeasuredEvents counts the events that took effect in a processor that was not asked.
-func (r *settled) unmeasuredEvents() uint64 {
-	return uint64(max(generated(r.report)-int64(r.measurement.endToEnd.count), 0))
+// verdictInput is the part of an observation that a verdict rests on.
+func verdictInput(now *observer.Observation, objectives plan.Objectives) ledger.Input {
+	return ledger.Input{
+		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,
+	}
 }
 
-// latencyStatus is what was measured as the status shows it; nil when nothing was.
-func latencyStatus(r *settled) *v1alpha1.LatencyStatus {
+const (
+	p50 = 0.5
+	p99 = 0.99
+)
+
+// latencyStatus converts measurements to the status. It returns nil if nothing was measured.
+func latencyStatus(r *observer.Rest) *v1alpha1.LatencyStatus {
 	status := &v1alpha1.LatencyStatus{
-		Processing: latencySummary(r.measurement.processing),
-		EndToEnd:   latencySummary(r.measurement.endToEnd),
-		Unmeasured: int64(r.unmeasuredEvents()),
+		Processing: latencySummary(r.Measurement.Processing),
+		EndToEnd:   latencySummary(r.Measurement.EndToEnd),
+		Unmeasured: int64(r.Unmeasured()),
 	}
 	if status.Processing == nil && status.EndToEnd == nil {
 		return nil
@@ -99,17 +104,17 @@ func latencyStatus(r *settled) *v1alpha1.LatencyStatus {
 	return status
 }
 
-func latencySummary(d distribution) *v1alpha1.LatencySummary {
-	half, ok := d.quantile(p50, 0, 0)
-	if !ok {
+func latencySummary(s latency.Snapshot) *v1alpha1.LatencySummary {
+	if s.Count() == 0 {
 		return nil
 	}
-	most, _ := d.quantile(p99, 0, 0)
-	const shown = time.Microsecond
-	return &v1alpha1.LatencySummary{P50: metav1.Duration{Duration: half.Round(shown)}, P99: metav1.Duration{Duration: most.Round(shown)}}
+	shown := func(q float64) metav1.Duration {
+		return metav1.Duration{Duration: s.Quantile(q).Round(time.Microsecond)}
+	}
+	return &v1alpha1.LatencySummary{P50: shown(p50), P99: shown(p99)}
 }
 
-// verdictFinding says whether the objectives are met. A verdict of PASS with reasons lacks what these name.
+// verdictFinding returns the finding about the objectives of a complete simulation.
 func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	reasons := strings.Join(status.Reasons, "; ")
 	switch {
@@ -118,28 +123,30 @@ func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	case reasons != "":
 		return found(progressing, reasonNotChecked, "Every other check passed, but %s%s", reasons, figures(status.Latency))
 	default:
-		return found(good, reasonObjectivesMet, "Every check passed%s", figures(status.Latency))
+		return found(ready, reasonObjectivesMet, "Every check passed%s", figures(status.Latency))
 	}
 }
 
-// figures are the latencies in words.
+// figures lists the measured latencies.
 func figures(l *v1alpha1.LatencyStatus) string {
 	if l == nil {
-		return ""
+		return ". No latency was measured"
 	}
 	var words []string
 	for _, part := range []struct {
 		name    string
 		summary *v1alpha1.LatencySummary
 	}{{"processing", l.Processing}, {"end to end", l.EndToEnd}} {
-		if part.summary != nil {
-			words = append(words, fmt.Sprintf("%s p50 %s, p99 %s", part.name, part.summary.P50.Duration, part.summary.P99.Duration))
+		if part.summary == nil {
+			words = append(words, part.name+" –")
+			continue
 		}
+		words = append(words, fmt.Sprintf("%s p50 %s, p99 %s", part.name, part.summary.P50.Duration, part.summary.P99.Duration))
 	}
 	return ". Measured: " + strings.Join(words, "; ")
 }
 
-// boundedReasons keeps to what the status may hold.
+// boundedReasons limits reasons to what the status can hold.
 func boundedReasons(reasons []string) []string {
 	const maxReasons, maxReason = 32, 1024
 	if len(reasons) > maxReasons {

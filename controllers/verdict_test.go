@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,53 +10,58 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// measured is a simulation at rest whose hundred events took 1 ms each.
-func measured(t *testing.T) *settled {
+// measured returns the final audit of a simulation whose hundred events took 1 ms each.
+func measured(t *testing.T) *observer.Rest {
 	t.Helper()
-	r := &settled{report: ledger.Report{AtRest: true, EntriesConfirmed: 100, EntriesRecorded: 100}}
-	h := native(t, slices.Repeat([]float64{0.001}, 100)...)
-	r.measurement.processing.add(h)
-	r.measurement.endToEnd.add(h)
-	return r
+	var h latency.Histogram
+	for range 100 {
+		h.Observe(time.Millisecond)
+	}
+	return &observer.Rest{
+		Report:      ledger.Report{AtRest: true, EntriesConfirmed: 100, EntriesRecorded: 100},
+		Measurement: observer.Measurement{Processing: h.Snapshot(), EndToEnd: h.Snapshot()},
+	}
 }
 
-// unparsable is why two messages were dead-lettered.
+// unparsable returns the reason of two dead-lettered messages.
 func unparsable() []broker.ReasonCount {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
 }
 
-func TestAVerdictIsForeseenAsSoonAsItIsCertain(t *testing.T) {
+func TestForeseen_ReportsAVerdictOfFailAsSoonAsItIsCertain(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		reading reading
+		now     observer.Observation
 		want    metav1.ConditionStatus
 		message string
 	}{
 		"nothing is wrong": {
-			reading: reading{report: ledger.Report{Outstanding: 7, Outbox: 3}, depths: broker.Depths{Ready: 5, Retry: 2}},
-			want:    metav1.ConditionUnknown, message: "when the simulation is complete",
+			now:  observer.Observation{Report: ledger.Report{Outstanding: 7, Outbox: 3}, Depths: broker.Depths{Ready: 5, Retry: 2}},
+			want: metav1.ConditionUnknown, message: "when the simulation is complete",
 		},
 		"messages were dead-lettered": {
-			reading: reading{depths: broker.Depths{Dead: 2}, deadReasons: unparsable()},
-			want:    metav1.ConditionFalse, message: "2 events were dead-lettered: 2 × parse: no JSON",
+			now:  observer.Observation{Depths: broker.Depths{Dead: 2}, DeadReasons: unparsable()},
+			want: metav1.ConditionFalse, message: "2 events were dead-lettered: 2 × parse: no JSON",
 		},
 		"Redis has lost data": {
-			reading: reading{report: ledger.Report{ForgottenRuns: 1, UnmatchedUnexpected: 9}},
-			want:    metav1.ConditionFalse, message: "the store has lost data of the simulation: nobody can tell",
+			now:  observer.Observation{Report: ledger.Report{ForgottenRuns: 1, UnmatchedUnexpected: 9}},
+			want: metav1.ConditionFalse, message: "the store has lost data of the simulation: nobody can tell",
 		},
 		"more exits than allowed found no visit": {
-			reading: reading{report: ledger.Report{UnmatchedUnexpected: 9}},
-			want:    metav1.ConditionFalse, message: "9 exits found no visit",
+			now:  observer.Observation{Report: ledger.Report{UnmatchedUnexpected: 9}},
+			want: metav1.ConditionFalse, message: "9 exits found no visit",
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := foresee(&tt.reading, plan.Objectives{MaxUnexpected: 8})
+			f := foreseen(&tt.now, plan.Objectives{MaxUnexpected: 8})
 			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {
 				t.Errorf("ObjectivesMet is %s: %s\nwant %s: … %s", got, f.message, tt.want, tt.message)
 			}
@@ -65,17 +69,17 @@ func TestAVerdictIsForeseenAsSoonAsItIsCertain(t *testing.T) {
 	}
 }
 
-func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
+func TestJudge_LatenciesAndSummaries(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		objectives plan.Objectives
-		edit       func(*settled)
+		edit       func(*observer.Rest)
 		want       metav1.ConditionStatus
 		message    string
 	}{
 		"within the objectives": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)},
-			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 1",
+			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 99",
 		},
 		"beyond an objective": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(500 * time.Microsecond)},
@@ -83,38 +87,38 @@ func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
 		},
 		"without objectives": {want: metav1.ConditionTrue, message: "p99"},
 		"without anything measured": {
-			edit: func(r *settled) { r.measurement = Measurement{} },
+			edit: func(r *observer.Rest) { r.Measurement = observer.Measurement{} },
 			want: metav1.ConditionTrue, message: "Every check passed",
 		},
 		"an objective, and nothing measured": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
-			edit:       func(r *settled) { r.measurement = Measurement{} },
-			want:       metav1.ConditionUnknown, message: "objectives.endToEndP99 could not be checked: 100 events",
+			edit:       func(r *observer.Rest) { r.Measurement = observer.Measurement{} },
+			want:       metav1.ConditionUnknown, message: "objectives.endToEndP99 could not be checked",
 		},
 		"an objective, and too many unmeasured": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
-			edit:       func(r *settled) { r.report.EntriesRecorded, r.report.EntriesConfirmed = 200, 200 },
-			want:       metav1.ConditionUnknown, message: "100 events took effect in processors that have ended",
+			edit:       func(r *observer.Rest) { r.Report.EntriesRecorded, r.Report.EntriesConfirmed = 200, 200 },
+			want:       metav1.ConditionUnknown, message: "the measurements of 100 events are missing",
 		},
 		"a pod that did not answer": {
-			edit: func(r *settled) { r.unmeasured = errors.New("ask pod 10.0.0.1: refused") },
-			want: metav1.ConditionUnknown, message: "not every pod said what it measured: ask pod 10.0.0.1: refused",
+			edit: func(r *observer.Rest) { r.MeasureErr = errors.New("measure pod 10.0.0.1: refused") },
+			want: metav1.ConditionUnknown, message: "not every pod reported its measurements: measure pod 10.0.0.1: refused",
 		},
 		"another number of summaries than the ledger has": {
-			edit: func(r *settled) { r.measurement.summariesHeld = new(int64(3)) },
+			edit: func(r *observer.Rest) { r.Measurement.SummariesHeld = new(int64(3)) },
 			want: metav1.ConditionFalse, message: "the summary API holds 3 summaries of this simulation but accepted 0",
 		},
 		"dead letters with their reasons": {
-			edit: func(r *settled) { r.report.DeadLettered = 3 },
+			edit: func(r *observer.Rest) { r.Report.DeadLettered = 3 },
 			want: metav1.ConditionFalse, message: "3 events were dead-lettered: 2 × parse: no JSON; others",
 		},
 		"data that Redis has lost": {
-			edit: func(r *settled) { r.report.DataLostAt = new(time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)) },
+			edit: func(r *observer.Rest) { r.Report.DataLostAt = new(time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)) },
 			want: metav1.ConditionFalse, message: "the store has lost data of the simulation, which was noticed at 2026-05-04T08:00:00Z",
 		},
 		"a loss beside an objective that is open": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
-			edit:       func(r *settled) { r.measurement, r.report.Lost = Measurement{}, 1 },
+			edit:       func(r *observer.Rest) { r.Measurement, r.Report.Lost = observer.Measurement{}, 1 },
 			want:       metav1.ConditionFalse, message: "1 event was lost",
 		},
 	}
@@ -125,7 +129,7 @@ func TestTheVerdictHoldsLatenciesAndSummaries(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(r)
 			}
-			verdict, unknown := judge(&reading{rest: r, deadReasons: unparsable()}, tt.objectives)
+			verdict, unknown := judge(&observer.Observation{Rest: r, DeadReasons: unparsable()}, tt.objectives)
 			status := &v1alpha1.ParkingSimulationStatus{
 				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: append(verdict.Reasons, unknown...), Latency: latencyStatus(r),
 			}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -28,21 +29,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Indexes of simulations by what their specs name.
-const (
-	indexSecrets  = "spec.secrets"
-	indexClusters = "spec.rabbitmq.clusterRef"
-)
+// indexClusters indexes simulations by the RabbitmqCluster that their spec names.
+const indexClusters = "spec.rabbitmq.clusterRef"
 
-// How long a simulation waits that could not be reconciled, at first and at most.
+// The shortest and the longest time until a failed reconcile is retried.
 const (
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 30 * time.Second
 )
 
-// SetupWithManager has the manager call the reconciler. Others is a second cache, which the manager runs
-// too, with the objects of others: the first holds Secrets of simulations alone.
-func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, others cache.Cache) error {
+// SetupWithManager makes the manager run the reconciler. Referenced is a second cache, with objects that simulations
+// refer to and do not own. The manager's own cache holds only objects of simulations.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -54,29 +52,42 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, oth
 			MaxConcurrentReconciles: r.options.Workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
-	for _, kind := range childKinds() {
-		b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
+	for _, kind := range r.childKinds {
+		if kind.crd == "" { // crdWatcher watches the others
+			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
+		}
 	}
 	b = b.Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(simulationOfPod), builder.WithPredicates(podChanged()))
-	for _, news := range []chan event.GenericEvent{r.ledgers.news, r.cleaner.news} {
-		b = b.WatchesRawSource(source.Channel(news, &handler.EnqueueRequestForObject{}))
+	for _, updates := range []<-chan event.TypedGenericEvent[types.NamespacedName]{r.observer.Updates(), r.cleaner.updates} {
+		b = b.WatchesRawSource(source.TypedChannel(updates, handler.TypedEnqueueRequestsFromMapFunc(requestFor)))
 	}
 	secrets := partial(corev1.SchemeGroupVersion.WithKind("Secret"))
-	b = b.WatchesRawSource(source.Kind(others, secrets, handler.TypedEnqueueRequestsFromMapFunc(
-		func(ctx context.Context, o *metav1.PartialObjectMetadata) []reconcile.Request {
-			return r.simulationsBy(ctx, indexSecrets, client.ObjectKeyFromObject(o))
-		}), versionChanged()))
-	definitions := newDefinitions(r, mgr, others, owned)
-	b = b.WatchesRawSource(source.Kind(others, partial(customResourceDefinitions()), definitions.handler()))
+	b = b.WatchesRawSource(source.Kind(referenced, secrets, handler.TypedEnqueueRequestsFromMapFunc(r.readersOf), versionChanged()))
+	crds := newCRDWatcher(r, mgr, referenced, owned)
+	b = b.WatchesRawSource(source.Kind(referenced, partial(customResourceDefinitions()), crds.handler()))
 	c, err := b.Build(r)
 	if err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
-	definitions.controller = c
-	if err := mgr.Add(definitions); err != nil {
+	crds.controller = c
+	if err := mgr.Add(crds); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	return nil
+}
+
+// requestFor returns the request to reconcile a simulation.
+func requestFor(_ context.Context, key types.NamespacedName) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: key}}
+}
+
+// readersOf returns requests to reconcile the simulations that have read a Secret.
+func (r *Reconciler) readersOf(_ context.Context, o *metav1.PartialObjectMetadata) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, key := range r.secrets.of(client.ObjectKeyFromObject(o)) {
+		requests = append(requests, reconcile.Request{NamespacedName: key})
+	}
+	return requests
 }
 
 func customResourceDefinitions() schema.GroupVersionKind {
@@ -94,38 +105,20 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		return fmt.Errorf("index pods by simulation: %w", err)
 	}
 	for _, kind := range childKinds() {
+		if kind.crd != "" {
+			continue
+		}
 		if err := indexer.IndexField(ctx, kind.object, indexSimulation, ownerOf); err != nil {
-			return fmt.Errorf("index %T by simulation: %w", kind.object, err)
+			return fmt.Errorf("index %s by simulation: %w", kind.Kind, err)
 		}
 	}
-	for name, index := range map[string]client.IndexerFunc{indexSecrets: secretsOf, indexClusters: clusterOf} {
-		if err := indexer.IndexField(ctx, &v1alpha1.ParkingSimulation{}, name, index); err != nil {
-			return fmt.Errorf("index simulations by %s: %w", name, err)
-		}
+	if err := indexer.IndexField(ctx, &v1alpha1.ParkingSimulation{}, indexClusters, clusterOf); err != nil {
+		return fmt.Errorf("index simulations by RabbitmqCluster: %w", err)
 	}
 	return nil
 }
 
-// secretsOf lists the Secrets that a simulation depends on and does not own, as namespace/name. That of a
-// RabbitmqCluster has the name that the cluster's operator gives it.
-func secretsOf(o client.Object) []string {
-	sim, ok := o.(*v1alpha1.ParkingSimulation)
-	if !ok {
-		return nil
-	}
-	var names []string
-	for _, ref := range []*v1alpha1.SecretReference{sim.Spec.RabbitMQ.SecretRef, sim.Spec.Redis.SecretRef, sim.Spec.SummaryAPI.SecretRef} {
-		if ref != nil {
-			names = append(names, sim.Namespace+"/"+ref.Name)
-		}
-	}
-	for _, cluster := range clusterOf(o) {
-		names = append(names, cluster+"-default-user")
-	}
-	return names
-}
-
-// clusterOf names the RabbitmqCluster of a simulation, as namespace/name.
+// clusterOf returns the RabbitmqCluster of a simulation as namespace/name.
 func clusterOf(o client.Object) []string {
 	sim, ok := o.(*v1alpha1.ParkingSimulation)
 	if !ok || sim.Spec.RabbitMQ.ClusterRef == nil {
@@ -135,15 +128,16 @@ func clusterOf(o client.Object) []string {
 	return []string{orElse(ref.Namespace, sim.Namespace) + "/" + ref.Name}
 }
 
-// simulationsBy returns the simulations that name an object.
+// simulationsBy returns requests to reconcile the simulations that refer to an object.
 func (r *Reconciler) simulationsBy(ctx context.Context, index string, key client.ObjectKey) []reconcile.Request {
 	return r.requests(ctx, client.MatchingFields{index: key.Namespace + "/" + key.Name})
 }
 
+// requests returns requests to reconcile the simulations that the options select.
 func (r *Reconciler) requests(ctx context.Context, options ...client.ListOption) []reconcile.Request {
 	list := &v1alpha1.ParkingSimulationList{}
 	if err := r.client.List(ctx, list, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
-		log.FromContext(ctx).Error(err, "List simulations to reconcile")
+		log.FromContext(ctx).Error(err, "Failed to list the simulations to reconcile")
 		return nil
 	}
 	requests := make([]reconcile.Request, len(list.Items))
@@ -158,14 +152,14 @@ func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// finalizersChanged lets a finalizer that somebody took away come back.
+// finalizersChanged selects changes of the finalizers, so that a removed finalizer is added again.
 func finalizersChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
 	}}
 }
 
-// versionChanged lets resyncs pass unnoticed.
+// versionChanged ignores resyncs.
 func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*metav1.PartialObjectMetadata]) bool {
@@ -174,19 +168,19 @@ func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	}
 }
 
-// childChanged tells what of an owned object's changes matters: that it is gone, that it may have been
-// edited, and how many of its pods are ready. Its creation does not: it was ours.
+// childChanged selects the changes of children that matter: their deletion, edits, and the progress of workloads. It
+// ignores creations, because the operator creates children itself.
 func childChanged() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false },
 		UpdateFunc: func(e event.UpdateEvent) bool {
-			return edited(e.ObjectOld, e.ObjectNew) || scaled(e.ObjectOld, e.ObjectNew)
+			return edited(e.ObjectOld, e.ObjectNew) || progressed(e.ObjectOld, e.ObjectNew)
 		},
 	}
 }
 
-// edited compares what is not status, as far as the cache holds it: which fields are still the operator's tells
-// the rest. Kinds without a generation have no status that anybody writes often.
+// edited reports whether anything but the status has changed, as far as the cache holds it. The managed fields show
+// whether a field still belongs to the operator. Kinds without a generation have no status that changes often.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false
@@ -197,16 +191,16 @@ func edited(before, after client.Object) bool {
 		!equality.Semantic.DeepEqual(before.GetManagedFields(), after.GetManagedFields())
 }
 
-// scaled compares what is looked at of the status of workloads.
-func scaled(before, after client.Object) bool {
+// progressed reports whether the status of a workload has changed in a way that findings depend on.
+func progressed(before, after client.Object) bool {
 	var old, now workload
 	old.observe(before)
 	now.observe(after)
 	return old != now
 }
 
-// podChanged tells what of a pod's changes matters: that it comes or goes, starts to run, and what keeps it
-// from running.
+// podChanged selects the changes of pods that matter: creation, deletion, the phase, and the reason why a pod does not
+// become ready.
 func podChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, okBefore := e.ObjectOld.(*corev1.Pod)

@@ -26,15 +26,18 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-const operatorHelp = `operator runs the ParkingSimulations of a Kubernetes cluster: it makes the objects that each
-one asks for, keeps them true, and says in the status how the simulation fares.
+const operatorHelp = `operator runs the controller for ParkingSimulations in a Kubernetes cluster: it applies the
+objects that each simulation needs, repairs them, and reports the state of the simulation in
+its status.
 
-It finds the cluster as kubectl does, or from inside a pod. Several operators may run: one is
-elected to work, the others stand by. Metrics are served over TLS, to those alone whom the
-API server allows to get the path /metrics.`
+It finds the cluster as kubectl does, or from inside a pod. With several replicas, one is
+elected leader and the others stand by. Metrics are served over TLS, to clients that the API
+server allows to get the path /metrics.`
 
 const operatorExamples = `  # from a workstation, for one namespace, without metrics
   parking operator --namespaces parking --leader-elect=false --metrics-address 0`
@@ -78,31 +81,31 @@ func (c *cli) operatorCommands() []*cobra.Command {
 
 func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string) {
 	flags := cmd.Flags()
-	flags.Var(&f.level, "log-level", "least important messages to log: debug, info, warn or error")
-	flags.StringSliceVar(&f.namespaces, "namespaces", nil, "`namespaces` to watch, separated by commas (default all)")
-	flags.IntVar(&f.workers, "workers", 8, "simulations to reconcile at a time")
-	flags.Float32Var(&f.qps, "kube-api-qps", 300, "requests a second to the API server; -1 leaves it to that to hold back")
-	flags.IntVar(&f.burst, "kube-api-burst", 600, "requests to the API server that may come at once")
-	flags.BoolVar(&f.leaderElect, "leader-elect", true, "work only while elected among several operators")
-	flags.StringVar(&f.leaderNamespace, "leader-election-namespace", "", "`namespace` of the election's Lease (default the pod's)")
-	flags.StringVar(&f.health, "health-address", ":8081", "`address` at which to serve /healthz and /readyz; 0 for nowhere")
-	flags.StringVar(&f.metrics, "metrics-address", ":8443", "`address` at which to serve /metrics; 0 for nowhere")
-	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`folder` with tls.crt and tls.key for metrics (default self-signed ones)")
-	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve metrics over HTTP to everybody")
-	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` at which to serve profiles of this process; 0 for nowhere")
-	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long a deleted simulation is kept at most while its queues and keys cannot be removed")
-	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and summary API: the operator's own")
+	flags.Var(&f.level, "log-level", "lowest level to log: debug, info, warn or error")
+	flags.StringSliceVar(&f.namespaces, "namespaces", nil, "comma-separated `namespaces` to watch (default all)")
+	flags.IntVar(&f.workers, "workers", 8, "number of simulations to reconcile at the same time")
+	flags.Float32Var(&f.qps, "kube-api-qps", 300, "maximum requests per second to the API server; -1 disables client-side throttling")
+	flags.IntVar(&f.burst, "kube-api-burst", 600, "maximum burst of requests to the API server")
+	flags.BoolVar(&f.leaderElect, "leader-elect", true, "run the controller only while elected leader")
+	flags.StringVar(&f.leaderNamespace, "leader-election-namespace", "", "`namespace` of the Lease for leader election (default the pod's)")
+	flags.StringVar(&f.health, "health-address", ":8081", "`address` for /healthz and /readyz; 0 disables them")
+	flags.StringVar(&f.metrics, "metrics-address", ":8443", "`address` for /metrics; 0 disables it")
+	flags.StringVar(&f.metricsCerts, "metrics-certificates", "", "`directory` with tls.crt and tls.key for /metrics (default a self-signed certificate)")
+	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve /metrics over HTTP without authorization")
+	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` for profiles of this process; 0 disables them")
+	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long the deletion of a simulation waits for the removal of its queues and keys")
+	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and summary API (default the operator's own)")
 	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "docker.io/library/rabbitmq:4.1.4", "`image` of managed RabbitMQ servers")
 	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
-	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports metrics of managed Redis servers; empty for none")
-	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never (default what Kubernetes does)")
-	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "`names` of Secrets, in the simulations' namespaces, to pull images with")
+	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports the metrics of managed Redis servers; empty disables it")
+	flags.StringVar(&f.pullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never (default that of Kubernetes)")
+	flags.StringSliceVar(&f.images.PullSecrets, "image-pull-secrets", nil, "`names` of Secrets in the simulations' namespaces for pulling images")
 	flags.StringVar(&f.clusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS `domain`")
 	flags.BoolVar(&f.allowPrivileged, "allow-privileged-templates", false, "let templates set any field of a pod, such as hostPath volumes and ServiceAccounts")
-	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` that the operator runs in, from which it reads ledgers")
+	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, which network policies let in")
 }
 
-// ownImage is the image of this release; of a binary that is none, the latest.
+// ownImage returns the image of this release, or the latest one if the binary is not a release.
 func ownImage() string {
 	const repository = "ghcr.io/parking-operator/parking-operator"
 	if v := currentBuild().version; regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(v) {
@@ -127,7 +130,7 @@ func (f *operatorFlags) check() error {
 		{"image", f.images.Parking}, {"rabbitmq-image", f.images.RabbitMQ}, {"redis-image", f.images.Redis},
 	} {
 		if strings.TrimSpace(image.value) == "" {
-			return badInput(fmt.Errorf("--%s: must name an image", image.flag))
+			return badInput(fmt.Errorf("--%s: must not be empty", image.flag))
 		}
 	}
 	return nil
@@ -139,15 +142,15 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
-	config, err := ctrl.GetConfig() // before it has a logger, to which it would say a part of its error
+	config, err := ctrl.GetConfig() // before the library has a logger, because it would log part of the error
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		if _, err := rest.InClusterConfig(); err != nil && !errors.Is(err, rest.ErrNotInCluster) {
-			return badInput(fmt.Errorf("find the cluster of this pod: %w; see that the token of its service account is mounted", err))
+			return badInput(fmt.Errorf("find the cluster of this pod: %w; check that the token of its service account is mounted", err))
 		}
-		return badInput(errors.New("there is no cluster: name its kubeconfig in KUBECONFIG, or run in a pod"))
+		return badInput(errors.New("no cluster is configured: set KUBECONFIG to a kubeconfig file, or run in a pod"))
 	case err != nil:
-		return badInput(fmt.Errorf("find the cluster: %w; correct the kubeconfig, or name another in KUBECONFIG", err))
+		return badInput(fmt.Errorf("find the cluster: %w; correct the kubeconfig, or set KUBECONFIG to another one", err))
 	}
 	log := c.logger(f.level.Level)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
@@ -161,8 +164,8 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	return mgr.Start(ctx)
 }
 
-// saveMemory has garbage collected three times as often as usual. The operator has memory for its caches above all,
-// and little to do but at a start, when garbage would double what it needs.
+// saveMemory makes garbage collection three times as frequent as by default. Most of the operator's memory holds its
+// caches. It has little work except at start-up, when garbage would double its memory.
 func (c *cli) saveMemory() {
 	const percent = 33
 	if c.getenv("GOGC") == "" {
@@ -171,7 +174,7 @@ func (c *cli) saveMemory() {
 }
 
 func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
-	host, _ := os.Hostname() // it only names the holder of the Lease
+	host, _ := os.Hostname() // only for the log
 	metrics := metricsserver.Options{BindAddress: f.metrics, CertDir: f.metricsCerts}
 	if !f.metricsInsecure {
 		metrics.SecureServing = true
@@ -184,11 +187,11 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged,
 		},
 		Namespaces: f.namespaces,
-		// What the clients have to say of their connections is in conditions; here it would come once for each
-		// simulation.
-		Backends: controllers.NewBackends(slog.New(slog.DiscardHandler)),
-		Logger:   log.With("pod", host),
-		Metrics:  ctrlmetrics.Registry,
+		// The clients' own logs are discarded: conditions report the state of each simulation's connections.
+		Servers: wiring.Servers{Options: wiring.Options{Component: "parking operator", Logger: slog.New(slog.DiscardHandler)}},
+		Meter:   observer.NewHTTPMeter(resources.HTTPPort),
+		Logger:  log.With("pod", host),
+		Metrics: ctrlmetrics.Registry,
 		Manager: manager.Options{
 			LeaderElection: f.leaderElect, LeaderElectionID: "operator.simulation.parking.dev",
 			LeaderElectionNamespace:       f.leaderNamespace,

@@ -4,6 +4,6 @@ package main
 
 import "github.com/spf13/cobra"
 
-// operatorCommands are none in a binary without the operator, which takes much less time to build: the
-// libraries for the Kubernetes API are larger than all else together.
+// operatorCommands returns no commands. A binary without the operator builds much faster: the Kubernetes libraries are
+// larger than everything else together.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }

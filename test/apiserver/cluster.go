@@ -109,10 +109,15 @@ func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpe
 	return sim
 }
 
-// Secret creates a Secret and returns how a spec names it.
+// Secret creates a Secret that every simulation may use, and returns a reference to it.
 func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret, *v1alpha1.SecretReference) {
 	c.T.Helper()
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}, StringData: values}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: c.Namespace, Name: name, Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"},
+		},
+		StringData: values,
+	}
 	c.Create(secret)
 	return secret, &v1alpha1.SecretReference{Name: name}
 }

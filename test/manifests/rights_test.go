@@ -19,7 +19,9 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/wiring"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
@@ -44,10 +46,12 @@ func TestTheRolesSuffice(t *testing.T) {
 				}
 			}()
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
-			// Servers that are not managed are cleaned up by the finalizer, with rights of its own.
+			// The finalizer cleans up external servers, which takes further permissions.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			server.Create(&corev1.Secret{
-				ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: "store"},
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: tt.simulations, Name: "store", Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"},
+				},
 				StringData: map[string]string{"uri": "redis://127.0.0.1:1"},
 			})
 			server.Create(sim)
@@ -101,7 +105,8 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 			Images: resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"},
 		},
 		Namespaces: namespaces,
-		Backends:   controllers.NewBackends(slog.New(slog.DiscardHandler)),
+		Servers:    wiring.Servers{Options: wiring.Options{Logger: slog.New(slog.DiscardHandler)}},
+		Meter:      observer.NewHTTPMeter(resources.HTTPPort),
 		Logger:     slog.New(slog.NewTextHandler(server.T.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Manager: manager.Options{
 			LeaderElection: true, LeaderElectionID: "operator.simulation.parking.dev", LeaderElectionNamespace: system,

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-func TestWhatTheAPIServerRefusesIsTold(t *testing.T) {
+func TestApplyFailed_SaysWhyAndWhatToDo(t *testing.T) {
 	t.Parallel()
 	deployments := schema.GroupResource{Group: "apps", Resource: "deployments"}
 	invalid := field.ErrorList{field.Invalid(field.NewPath("spec", "template"), 99999, "must be between 1 and 65535")}
@@ -28,33 +28,33 @@ func TestWhatTheAPIServerRefusesIsTold(t *testing.T) {
 		message []string
 		wake    time.Duration
 	}{
-		"a name that somebody else has": {
+		"the name belongs to another object": {
 			"Secret", &apply.NameTakenError{Kind: "Secret"}, stalled, reasonNameTaken, []string{"delete or rename it"}, 0,
 		},
-		"an object that is not valid": {
+		"the object is invalid": {
 			"Deployment", apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, "sim-entry", invalid),
-			stalled, reasonRejected, []string{"Deployment sim-entry", "spec.template", "must be between 1 and 65535", "undo the edit"}, 0,
+			stalled, reasonRejected, []string{"Deployment sim-entry", "spec.template", "must be between 1 and 65535", "Undo the edit"}, 0,
 		},
-		"a quota": {
+		"a quota is exceeded": {
 			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("exceeded quota: small")),
 			progressing, reasonQuota, []string{"exceeded quota: small", "raise the quota"}, 0,
 		},
-		"a right that is missing": {
+		"a permission is missing": {
 			"Deployment", apierrors.NewForbidden(deployments, "sim-entry", errors.New("no RBAC policy matched")),
-			stalled, reasonForbidden, []string{"no RBAC policy matched", "let the operator's role allow it"}, 0,
+			stalled, reasonForbidden, []string{"no RBAC policy matched", "grant the operator's role the permission"}, 0,
 		},
-		"an API server that is overloaded": {
-			"Deployment", apierrors.NewTooManyRequests("slow down", 1), progressing, reasonApplyFailed, []string{"slow down", "it is tried again"}, 0,
+		"the API server is overloaded": {
+			"Deployment", apierrors.NewTooManyRequests("slow down", 1), progressing, reasonApplyFailed, []string{"slow down", "the operator retries"}, 0,
 		},
-		"a kind of others that has just gone": {"ServiceMonitor", gone, unchecked, "", nil, 5 * time.Second},
+		"an optional CRD has just been deleted": {"ServiceMonitor", gone, unchecked, "", nil, 5 * time.Second},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScope(&v1alpha1.ParkingSimulation{}, time.Now())
-			err := (&Reconciler{}).refused(s, childKey{tt.kind, "sim-entry"}, tt.err)
+			err := (&Reconciler{}).applyFailed(s, childKey{tt.kind, "sim-entry"}, tt.err)
 			if f := s.findings.objects; f.state != tt.state || f.reason != tt.reason || s.wake != tt.wake {
-				t.Errorf("it is %v/%s, and looked at again in %v, want %v/%s in %v", f.state, f.reason, s.wake, tt.state, tt.reason, tt.wake)
+				t.Errorf("the finding is %v/%s with a wake after %v, want %v/%s after %v", f.state, f.reason, s.wake, tt.state, tt.reason, tt.wake)
 			}
 			if (err != nil) != (tt.reason != "") {
 				t.Errorf("the error is %v", err)

@@ -1,0 +1,197 @@
+package controllers
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// server is the RabbitMQ or Redis of a simulation.
+type server struct {
+	// name is RabbitMQ or Redis.
+	name    string
+	managed bool
+	// origin says where the binding comes from, for messages: a Secret, or a RabbitmqCluster.
+	origin string
+	// data is the content of the Secret with the binding, which includes a password; nil while it is unknown.
+	data map[string][]byte
+	// version is the resource version of the Secret that pods mount.
+	version string
+	// binding is nil while it is unknown. remembered is the binding of an earlier reconcile: it serves to clean
+	// up when the Secret is gone.
+	binding, remembered *binding.Binding
+	// denied means that the owner of the Secret or RabbitmqCluster has not consented to its use.
+	denied bool
+	// finding says why the binding is unknown.
+	finding finding
+}
+
+// credentialsSecret is the Secret with the credentials of an external summary API.
+type credentialsSecret struct {
+	version string
+	denied  bool
+	finding finding
+}
+
+// secretKeys says which keys a Secret with a binding needs.
+const secretKeys = "uri, or host, port, username and password; and ca.crt for TLS"
+
+// resolveBindings finds the bindings of RabbitMQ and Redis, and the credentials of an external summary API.
+func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
+	spec := &s.sim.Spec
+	var err error
+	switch {
+	case spec.RabbitMQ.SecretRef != nil:
+		s.broker, err = r.referencedServer(ctx, s, binding.RabbitMQ(), spec.RabbitMQ.SecretRef.Name)
+	case spec.RabbitMQ.ClusterRef != nil:
+		s.broker, err = r.clusterServer(ctx, s)
+	default:
+		s.broker, err = r.managedServer(ctx, s, binding.RabbitMQ(), resources.ComponentRabbitMQ)
+	}
+	if err != nil {
+		return err
+	}
+	if ref := spec.Redis.SecretRef; ref != nil {
+		s.store, err = r.referencedServer(ctx, s, binding.Redis(), ref.Name)
+	} else {
+		s.store, err = r.managedServer(ctx, s, binding.Redis(), resources.ComponentRedis)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.readSummaryAPISecret(ctx, s); err != nil {
+		return err
+	}
+	r.secrets.retain(s.key, s.secretsRead)
+	r.cleaner.remember(s.key, s.broker, s.store)
+	return nil
+}
+
+// managedServer reads the binding of a managed server. It does not exist before the first reconcile.
+func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: resources.Name(s.sim, c)}
+	own := server{name: service.Name, managed: true, origin: "Secret " + key.String()}
+	secret, ok := s.children[childKey{"Secret", key.Name}].(*corev1.Secret)
+	if !ok {
+		// The cache may lag. A new password would lock out everything that uses the old one.
+		var err error
+		secret, err = r.getSecret(ctx, key)
+		if err != nil || secret == nil {
+			return own, err
+		}
+	}
+	own.data, own.version = secret.Data, secret.ResourceVersion
+	if address, err := binding.Data(service, secret.Data); err == nil {
+		own.binding = &address
+	}
+	return own, nil
+}
+
+// referencedServer reads the binding in a Secret that the spec names.
+func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service binding.Service, name string) (server, error) {
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
+	named := server{name: service.Name, origin: "Secret " + key.String()}
+	secret, err := r.readSecret(ctx, s, key)
+	switch {
+	case err != nil:
+		return named, err
+	case secret == nil:
+		named.finding = found(stalled, reasonSecretMissing,
+			"Secret %s with the binding of %s does not exist: create it with the keys %s", key, service.Name, secretKeys)
+		return named, nil
+	case !allowsSimulation(secret, s.key.Name):
+		named.denied = true
+		named.finding = notAllowed(secret, s.key.Name)
+		return named, nil
+	}
+	address, err := binding.Data(service, secret.Data)
+	if err != nil {
+		named.finding = found(stalled, reasonSecretInvalid,
+			"Secret %s has no valid binding of %s: %s. It needs the keys %s", key, service.Name, err, secretKeys)
+		return named, nil
+	}
+	named.data, named.version, named.binding = secret.Data, secret.ResourceVersion, &address
+	return named, nil
+}
+
+// notAllowed is the finding about a Secret whose owner has not consented to its use.
+func notAllowed(secret *corev1.Secret, simulation string) finding {
+	return found(stalled, reasonSecretNotAllowed, "Secret %s does not allow simulation %s to use it. To allow it, run: %s",
+		client.ObjectKeyFromObject(secret), simulation, allowCommand("secret", secret, simulation))
+}
+
+// readSummaryAPISecret reads the Secret with the credentials of an external summary API, if the spec names one.
+func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
+	spec := s.sim.Spec.SummaryAPI
+	if spec.URL == "" || spec.SecretRef == nil {
+		return nil
+	}
+	key := client.ObjectKey{Namespace: s.key.Namespace, Name: spec.SecretRef.Name}
+	secret, err := r.readSecret(ctx, s, key)
+	switch {
+	case err != nil:
+		return err
+	case secret == nil:
+		s.summaryAPI.finding = found(stalled, reasonSecretMissing,
+			"Secret %s with the credentials for the summary API does not exist: create it with the key token, or username and password", key)
+	case !allowsSimulation(secret, s.key.Name):
+		s.summaryAPI.denied = true
+		s.summaryAPI.finding = notAllowed(secret, s.key.Name)
+	default:
+		s.summaryAPI.version = secret.ResourceVersion
+	}
+	return nil
+}
+
+// isDenied reports whether the simulation may not use a Secret or RabbitmqCluster that it refers to. None of its
+// generators and processors may then run, because they mount it.
+func (s *scope) isDenied() bool { return s.broker.denied || s.store.denied || s.summaryAPI.denied }
+
+// ensureCredentials generates the passwords of managed servers that have none. They are stored in the servers'
+// Secrets and read back from there.
+func (r *Reconciler) ensureCredentials(_ context.Context, s *scope) error {
+	var broker, store map[string][]byte
+	if s.broker.managed {
+		broker = s.broker.data
+	}
+	if s.store.managed {
+		store = s.store.data
+	}
+	s.credentials = resources.ReadCredentials(broker, store)
+	if s.broker.managed {
+		setIfEmpty(&s.credentials.BrokerPassword, rand.Text())
+		setIfEmpty(&s.credentials.ErlangCookie, rand.Text())
+	}
+	if s.store.managed {
+		setIfEmpty(&s.credentials.RedisPassword, rand.Text())
+	}
+	return nil
+}
+
+func setIfEmpty(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+// pending is the finding about an external server before it has been observed for the first time.
+func (s server) pending() finding {
+	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
+}
+
+// reached is the finding about an external server after it has been observed; err is the failure, if any.
+func (s server) reached(err error) finding {
+	if err != nil {
+		return found(progressing, reasonUnreachable, "%s (%s) cannot be used: %s. Check the server, the network, and the Secret", s.name, s.origin, err)
+	}
+	return found(ready, reasonReady, "%s (%s) answers", s.name, s.origin)
+}
+
+// leftOn describes the server for a message about what was not removed from it.
+func (s server) leftOn() string { return fmt.Sprintf("%s (%s)", s.name, s.origin) }

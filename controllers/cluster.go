@@ -1,0 +1,156 @@
+package controllers
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// allowedNamespaces is the annotation by which the owner of a RabbitmqCluster allows other namespaces to use it:
+// comma-separated names, or "*". The messaging topology operator reads it as well.
+const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
+
+// clusterServer finds the binding of a RabbitmqCluster: the Secret of its default user, with TLS as the cluster's
+// spec says. The simulation gets a copy of the binding, because pods cannot mount Secrets of other namespaces.
+func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
+	ref := s.sim.Spec.RabbitMQ.ClusterRef
+	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
+	named := server{name: binding.RabbitMQ().Name, origin: "RabbitmqCluster " + key.String()}
+	named.useCopy(s)
+	if !s.served[rabbitmqClusters()] {
+		named.finding = found(stalled, reasonKindNotServed,
+			"The cluster does not serve the kind RabbitmqCluster: install the RabbitMQ Cluster Operator, or set rabbitmq.secretRef instead")
+		return named, nil
+	}
+	cluster := unstructuredOf(rabbitmqClusters())
+	err := r.direct.Get(ctx, key, cluster)
+	switch {
+	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
+		named.finding = found(stalled, reasonClusterMissing, "RabbitmqCluster %s does not exist: create it, or correct rabbitmq.clusterRef", key)
+		return named, nil
+	case err != nil:
+		return named, fmt.Errorf("read RabbitmqCluster %s: %w", key, err)
+	}
+	if denied := clusterDenied(cluster, s.key); denied.state != unchecked {
+		return server{name: named.name, origin: named.origin, denied: true, finding: denied}, nil
+	}
+	return r.defaultUser(ctx, s, named, cluster)
+}
+
+// useCopy takes the binding from the simulation's copy. It stays in use while the cluster cannot be read.
+func (s *server) useCopy(scope *scope) {
+	copied, ok := scope.children[childKey{"Secret", resources.BrokerSecretName(scope.sim)}].(*corev1.Secret)
+	if !ok {
+		return
+	}
+	s.data, s.version = copied.Data, copied.ResourceVersion
+	if address, err := binding.Data(binding.RabbitMQ(), copied.Data); err == nil {
+		s.remembered = &address
+	}
+}
+
+// clusterDenied returns a finding if the owner of a RabbitmqCluster has not consented to its use. For a simulation
+// in the same namespace consent is given per simulation, for one in another namespace per namespace.
+func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
+	key := client.ObjectKeyFromObject(cluster)
+	switch {
+	case key.Namespace == sim.Namespace && !allowsSimulation(cluster, sim.Name):
+		return found(stalled, reasonClusterDenied, "RabbitmqCluster %s does not allow simulation %s to use it. To allow it, run: %s",
+			key, sim.Name, allowCommand("rabbitmqcluster", cluster, sim.Name))
+	case key.Namespace != sim.Namespace && !listed(cluster.GetAnnotations()[allowedNamespaces], sim.Namespace):
+		return found(stalled, reasonClusterDenied, "RabbitmqCluster %s does not allow namespace %s to use it: add the namespace to its annotation %s",
+			key, sim.Namespace, allowedNamespaces)
+	}
+	return finding{}
+}
+
+// defaultUser reads the Secret of the cluster's default user.
+func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cluster *unstructured.Unstructured) (server, error) {
+	key := client.ObjectKeyFromObject(cluster)
+	name := nested(cluster, "status", "binding", "name")
+	if name == "" {
+		named.finding = found(progressing, reasonClusterUnready, "RabbitmqCluster %s has no default user yet (status.binding is empty)", key)
+		return named, nil
+	}
+	secretKey := client.ObjectKey{Namespace: key.Namespace, Name: name}
+	named.origin = "Secret " + secretKey.String() + " of RabbitmqCluster " + key.String()
+	secret, err := r.readSecret(ctx, s, secretKey)
+	switch {
+	case err != nil:
+		return named, err
+	case secret == nil:
+		named.finding = found(stalled, reasonSecretMissing, "Secret %s with the default user of RabbitmqCluster %s does not exist: "+
+			"check the RabbitMQ Cluster Operator, which creates it", secretKey, key)
+		return named, nil
+	}
+	data := maps.Clone(secret.Data)
+	maps.DeleteFunc(data, func(key string, _ []byte) bool { return !slices.Contains(binding.RabbitMQ().Keys(), key) })
+	if failure, err := r.addTLS(ctx, s, cluster, data); err != nil || failure.state != unchecked {
+		named.finding = failure
+		return named, err
+	}
+	address, err := binding.Data(binding.RabbitMQ(), data)
+	if err != nil {
+		named.finding = found(stalled, reasonSecretInvalid, "Secret %s has no valid binding of RabbitMQ: %s", secretKey, err)
+		return named, nil
+	}
+	named.data, named.binding = data, &address
+	return named, nil
+}
+
+// addTLS adds to the binding of a RabbitmqCluster what its spec says about TLS: the certificates to trust, or at
+// least the scheme. The Secret of the default user says neither.
+func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
+	tlsName := nested(cluster, "spec", "tls", "secretName")
+	if tlsName == "" || len(data["ca.crt"]) > 0 {
+		return finding{}, nil
+	}
+	key := client.ObjectKeyFromObject(cluster)
+	var certificates [][]byte
+	for _, name := range []string{tlsName, nested(cluster, "spec", "tls", "caSecretName")} {
+		if name == "" {
+			continue
+		}
+		secretKey := client.ObjectKey{Namespace: key.Namespace, Name: name}
+		secret, err := r.readSecret(ctx, s, secretKey)
+		switch {
+		case err != nil:
+			return finding{}, err
+		case secret == nil:
+			return found(progressing, reasonClusterUnready, "Secret %s, which spec.tls of RabbitmqCluster %s names, does not exist yet", secretKey, key), nil
+		}
+		if ca := bytes.TrimSpace(secret.Data["ca.crt"]); len(ca) > 0 && !slices.ContainsFunc(certificates, func(c []byte) bool { return bytes.Equal(c, ca) }) {
+			certificates = append(certificates, ca)
+		}
+	}
+	if len(certificates) > 0 {
+		data["ca.crt"] = append(bytes.Join(certificates, []byte("\n")), '\n')
+		return finding{}, nil
+	}
+	if len(data["uri"]) == 0 {
+		// The server's certificate is then checked against the system's certificate authorities.
+		data["uri"] = []byte(binding.RabbitMQ().TLSScheme + "://" + net.JoinHostPort(string(data["host"]), orElse(string(data["port"]), "5671")))
+	}
+	return finding{}, nil
+}
+
+// nested returns a string field, "" if it is missing or of another type.
+func nested(o *unstructured.Unstructured, path ...string) string {
+	value, _, err := unstructured.NestedString(o.Object, path...)
+	if err != nil {
+		return ""
+	}
+	return value
+}

@@ -1,0 +1,176 @@
+package controllers
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+)
+
+// crdWatcher watches the objects of an optional kind for as long as its CustomResourceDefinition exists. It
+// records a kind as served once its objects are in the cache. It is a manager.Runnable.
+type crdWatcher struct {
+	reconciler *Reconciler
+	manager    ctrl.Manager
+	referenced cache.Cache
+	owned      handler.EventHandler
+	controller controller.Controller
+
+	changes, synced chan crdChange
+}
+
+// crdChange says that an optional CustomResourceDefinition was created or deleted.
+type crdChange struct {
+	kind   schema.GroupVersionKind
+	exists bool
+	// queue is where to add the simulations that the change concerns.
+	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
+	// lifetime ends when the definition is deleted.
+	lifetime context.Context //nolint:containedctx // it distinguishes two definitions of the same kind
+}
+
+func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owned handler.EventHandler) *crdWatcher {
+	return &crdWatcher{
+		reconciler: r, manager: mgr, referenced: referenced, owned: owned,
+		changes: make(chan crdChange), synced: make(chan crdChange),
+	}
+}
+
+// handler passes on the definitions of optional kinds to Start.
+func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
+	type object = *metav1.PartialObjectMetadata
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	kinds := optionalKinds()
+	pass := func(ctx context.Context, crd object, exists bool, q queue) {
+		kind, ok := kinds[crd.Name]
+		if !ok {
+			return
+		}
+		select {
+		case w.changes <- crdChange{kind: kind, exists: exists, queue: q}:
+		case <-ctx.Done():
+		}
+	}
+	return handler.TypedFuncs[object, reconcile.Request]{
+		CreateFunc: func(ctx context.Context, e event.TypedCreateEvent[object], q queue) {
+			pass(ctx, e.Object, e.Object.DeletionTimestamp == nil, q)
+		},
+		UpdateFunc: func(ctx context.Context, e event.TypedUpdateEvent[object], q queue) {
+			pass(ctx, e.ObjectNew, e.ObjectNew.DeletionTimestamp == nil, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.TypedDeleteEvent[object], q queue) {
+			pass(ctx, e.Object, false, q)
+		},
+	}
+}
+
+// NeedLeaderElection is true, as for the controller.
+func (w *crdWatcher) NeedLeaderElection() bool { return true }
+
+// Start watches until ctx ends.
+func (w *crdWatcher) Start(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	cancels := map[schema.GroupVersionKind]context.CancelFunc{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-w.changes:
+			cancel, isWatched := cancels[c.kind]
+			switch {
+			case c.exists && !isWatched:
+				c.lifetime, cancels[c.kind] = context.WithCancel(ctx) //nolint:fatcontext // one level deep
+				work.Go(func() { w.watch(c) })
+			case !c.exists && isWatched:
+				cancel()
+				delete(cancels, c.kind)
+				w.unwatch(ctx, c)
+			}
+		case c := <-w.synced:
+			if c.lifetime.Err() == nil { // otherwise it was deleted in the meantime
+				w.record(ctx, c)
+			}
+		}
+	}
+}
+
+// watch starts to watch the objects of a kind that has just been defined. The API server needs some time before
+// it serves the kind.
+func (w *crdWatcher) watch(c crdChange) {
+	const interval = 250 * time.Millisecond
+	ctx := c.lifetime
+	if wait.PollUntilContextCancel(ctx, interval, true, func(context.Context) (bool, error) {
+		_, err := w.manager.GetRESTMapper().RESTMapping(c.kind.GroupKind(), c.kind.Version)
+		return err == nil, nil
+	}) != nil {
+		return
+	}
+	informer, err := w.cacheOf(c.kind).GetInformer(ctx, unstructuredOf(c.kind), cache.BlockUntilSynced(false))
+	if err == nil {
+		err = w.controller.Watch(w.source(c.kind))
+	}
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Failed to watch an optional kind", "kind", c.kind.Kind)
+		return
+	}
+	if wait.PollUntilContextCancel(ctx, interval, true, func(context.Context) (bool, error) {
+		return informer.HasSynced(), nil
+	}) != nil {
+		return
+	}
+	select {
+	case w.synced <- c:
+	case <-ctx.Done():
+	}
+}
+
+// unwatch ends the watch of a kind whose definition was deleted.
+func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
+	if err := w.cacheOf(c.kind).RemoveInformer(ctx, unstructuredOf(c.kind)); err != nil {
+		log.FromContext(ctx).Error(err, "Failed to end the watch of an optional kind", "kind", c.kind.Kind)
+	}
+	w.record(ctx, c)
+}
+
+// record records whether a kind is served. A change causes a reconcile of every simulation.
+func (w *crdWatcher) record(ctx context.Context, c crdChange) {
+	if !w.reconciler.kinds.set(c.kind, c.exists) {
+		return
+	}
+	log.FromContext(ctx).Info("Optional CRD availability changed", "kind", c.kind.Kind, "served", c.exists)
+	for _, request := range w.reconciler.requests(ctx) {
+		c.queue.Add(request)
+	}
+}
+
+// cacheOf returns the cache that holds the objects of a kind.
+func (w *crdWatcher) cacheOf(kind schema.GroupVersionKind) cache.Cache {
+	if kind == rabbitmqClusters() {
+		return w.referenced
+	}
+	return w.manager.GetCache()
+}
+
+func (w *crdWatcher) source(kind schema.GroupVersionKind) source.Source {
+	if kind == rabbitmqClusters() {
+		return source.Kind[client.Object](w.referenced, unstructuredOf(kind), handler.EnqueueRequestsFromMapFunc(
+			func(ctx context.Context, o client.Object) []reconcile.Request {
+				return w.reconciler.simulationsBy(ctx, indexClusters, client.ObjectKeyFromObject(o))
+			}))
+	}
+	return source.Kind[client.Object](w.manager.GetCache(), unstructuredOf(kind), w.owned, childChanged())
+}

@@ -1,0 +1,286 @@
+package controllers_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// definition returns the CustomResourceDefinition of an optional kind that accepts any content. The API server tracks
+// the owners of fields differently without a schema, so the definition declares the groups of a PrometheusRule.
+func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
+	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
+	spec := anything
+	spec.Properties = map[string]apiextensionsv1.JSONSchemaProps{
+		"groups": {Type: "array", Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &anything}},
+	}
+	plural := strings.ToLower(kind.Kind) + "s"
+	return &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind.Kind, ListKind: kind.Kind + "List", Plural: plural},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: kind.Version, Served: true, Storage: true,
+				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
+					Type: "object", XPreserveUnknownFields: new(true), Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": spec},
+				}},
+			}},
+		},
+	}
+}
+
+// undefine deletes the definition of a kind, and with it every object of the kind.
+func (c *cluster) undefine(kind schema.GroupVersionKind) {
+	c.T.Helper()
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+	o.SetName(definition(kind).Name)
+	if err := c.Client.Delete(c.T.Context(), o); err != nil {
+		c.T.Fatal(err)
+	}
+}
+
+func (c *cluster) count(ctx context.Context, kind schema.GroupVersionKind) (int, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(kind)
+	err := c.Client.List(ctx, list, client.InNamespace(c.Namespace))
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		return 0, nil
+	}
+	return len(list.Items), err
+}
+
+func (c *cluster) has(kind schema.GroupVersionKind, want int) {
+	c.T.Helper()
+	c.Eventually(fmt.Sprintf("%d of %s to exist", want, kind.Kind), func() error {
+		switch n, err := c.count(c.T.Context(), kind); {
+		case err != nil:
+			return err
+		case n != want:
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+}
+
+func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
+	t.Parallel()
+	c := newDedicatedCluster(t)
+	c.startOperator()
+	sim := c.Simulate("watched", nil)
+	missing := c.Expect(sim, "MonitoringReady", metav1.ConditionFalse, "KindNotServed")
+	if !strings.Contains(missing.Message, "ServiceMonitors") {
+		t.Errorf("the message is %q, want the missing kinds", missing.Message)
+	}
+	monitors, rules := resources.ServiceMonitorKind(), resources.PrometheusRuleKind()
+	const components = 5 // Redis has no exporter here
+	for range 2 {
+		c.Define(definition(monitors), definition(rules))
+		c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")
+		c.has(monitors, components)
+		c.has(rules, 1)
+		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
+
+		// A deleted object is restored, which shows that its kind is watched.
+		c.quiet()
+		rule := &unstructured.Unstructured{}
+		rule.SetGroupVersionKind(rules)
+		c.Delete(rule, "watched-rules")
+		c.has(rules, 1)
+
+		c.undefine(rules)
+		partly := c.Expect(sim, "MonitoringReady", metav1.ConditionFalse, "KindNotServed")
+		if !strings.Contains(partly.Message, "Created: ServiceMonitors") || !strings.Contains(partly.Message, "Not created: PrometheusRule") {
+			t.Errorf("the message is %q, want the created and the missing kinds", partly.Message)
+		}
+		c.undefine(monitors)
+		c.Gone(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "watched-dashboard"}})
+		c.isCalm(2)
+	}
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
+// rabbitmqCluster is the kind of the RabbitMQ Cluster Operator.
+func rabbitmqCluster() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
+}
+
+// newRabbitmqCluster creates a RabbitmqCluster.
+func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
+	c.T.Helper()
+	rabbit := &unstructured.Unstructured{Object: map[string]any{}}
+	if spec != nil {
+		rabbit.Object["spec"] = spec
+	}
+	rabbit.SetGroupVersionKind(rabbitmqCluster())
+	rabbit.SetNamespace(namespace)
+	rabbit.SetName("rabbit")
+	rabbit.SetAnnotations(annotations)
+	c.Create(rabbit)
+	return rabbit
+}
+
+// bind writes the name of the default user's Secret to the status, as the RabbitMQ Cluster Operator does.
+func (c *cluster) bind(rabbit *unstructured.Unstructured) {
+	c.T.Helper()
+	c.Eventually("the binding to be written", func() error {
+		if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(rabbit), rabbit); err != nil {
+			return err
+		}
+		if err := unstructured.SetNestedField(rabbit.Object, "rabbit-default-user", "status", "binding", "name"); err != nil {
+			return err
+		}
+		return c.Client.Status().Update(c.T.Context(), rabbit)
+	})
+}
+
+// newDefaultUser creates the Secret of the default user with the keys that the RabbitMQ Cluster Operator writes.
+func (c *cluster) newDefaultUser(namespace, scheme, port string) *corev1.Secret {
+	c.T.Helper()
+	user := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rabbit-default-user"},
+		StringData: map[string]string{
+			"type": "rabbitmq", "provider": "rabbitmq", "host": "rabbit." + namespace + ".svc", "port": port,
+			"username": "default_user_x", "password": "first", "default_user.conf": "default_pass = first",
+			"connection_string": scheme + "://default_user_x:first@rabbit." + namespace + ".svc:" + port + "/",
+		},
+	}
+	c.Create(user)
+	return user
+}
+
+func TestClusterServer_InAnotherNamespace(t *testing.T) {
+	t.Parallel()
+	c := newDedicatedCluster(t)
+	c.startOperator()
+	const messaging = "messaging"
+	c.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: messaging}})
+	sim := c.Simulate("lodger", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit", Namespace: messaging}
+	})
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
+	c.Define(definition(rabbitmqCluster()))
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotFound")
+
+	rabbit := c.newRabbitmqCluster(messaging, nil, nil)
+	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
+	if !strings.Contains(denied.Message, c.Namespace) || !strings.Contains(denied.Message, "rabbitmq.com/topology-allowed-namespaces") {
+		t.Errorf("the message is %q, want namespace and annotation", denied.Message)
+	}
+	allowed := map[string]string{"rabbitmq.com/topology-allowed-namespaces": "elsewhere, " + c.Namespace}
+	c.Edit(rabbit, func() { rabbit.SetAnnotations(allowed) })
+	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
+
+	user := c.newDefaultUser(messaging, "amqp", "5672")
+	c.bind(rabbit)
+	copied := &corev1.Secret{}
+	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "first" })
+	if _, ok := copied.Data["default_user.conf"]; ok || string(copied.Data["host"]) != "rabbit.messaging.svc" {
+		t.Errorf("the copy has the keys %v, want those of the binding", keysOf(copied.Data))
+	}
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	answers := c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
+	if !strings.Contains(answers.Message, "Secret messaging/rabbit-default-user of RabbitmqCluster messaging/rabbit") {
+		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
+	}
+
+	// A new password reaches the copy.
+	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
+	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
+
+	// While the kind is not served, the copy stays in use.
+	c.undefine(rabbitmqCluster())
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
+	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
+	c.isCalm(2)
+}
+
+func TestClusterServer_InTheSameNamespaceWithTLS(t *testing.T) {
+	t.Parallel()
+	c := newDedicatedCluster(t)
+	c.Define(definition(rabbitmqCluster()))
+	c.startOperator()
+	ca := string(certificate(t, "issuer"))
+	peers := string(certificate(t, "peers"))
+	sim := c.Simulate("tenant", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
+	})
+	tls := map[string]any{"tls": map[string]any{"secretName": "rabbit-tls", "caSecretName": "rabbit-ca", "disableNonTLSListeners": true}}
+	rabbit := c.newRabbitmqCluster(c.Namespace, nil, tls)
+	denied := c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
+	if want := "kubectl annotate rabbitmqcluster rabbit --namespace " + c.Namespace + " simulation.parking.dev/allowed-simulations=tenant"; !strings.Contains(denied.Message, want) {
+		t.Errorf("the message is %q, want the command %q", denied.Message, want)
+	}
+	c.Edit(rabbit, func() { rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "tenant"}) })
+	c.newDefaultUser(c.Namespace, "amqps", "5671")
+	c.bind(rabbit)
+	missing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
+	if !strings.Contains(missing.Message, c.Namespace+"/rabbit-tls") {
+		t.Errorf("the message is %q, want the Secret of spec.tls", missing.Message)
+	}
+	c.Create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "rabbit-tls"}, StringData: map[string]string{"ca.crt": ca, "tls.crt": "-", "tls.key": "-"},
+	})
+	c.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "rabbit-ca"}, StringData: map[string]string{"ca.crt": peers}})
+	copied := &corev1.Secret{}
+	settled(c, copied, "tenant-rabbitmq", func(s *corev1.Secret) bool {
+		return strings.Contains(string(s.Data["ca.crt"]), ca) && strings.Contains(string(s.Data["ca.crt"]), peers)
+	})
+	if _, ok := copied.Data["tls.key"]; ok {
+		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
+	}
+
+	// Withdrawn consent deletes the copy.
+	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
+	c.Gone(copied)
+}
+
+func keysOf(data map[string][]byte) []string {
+	keys := make([]string, 0, len(data))
+	for key := range data {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// certificate returns a self-signed certificate as PEM.
+func certificate(t *testing.T, name string) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.TrimSpace(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}

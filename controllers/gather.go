@@ -1,0 +1,95 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// indexSimulation indexes children and pods by the name of their simulation.
+const indexSimulation = "simulation"
+
+// ownerOf returns the simulation of a child. The cache holds no labels of children.
+func ownerOf(o client.Object) []string {
+	if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == v1alpha1.Kind {
+		return []string{owner.Name}
+	}
+	return nil
+}
+
+// labelOf returns the simulation of a pod. Pods are owned by other controllers.
+func labelOf(o client.Object) []string {
+	if name := o.GetLabels()[resources.SimulationLabel]; name != "" {
+		return []string{name}
+	}
+	return nil
+}
+
+// gather reads the simulation's objects and pods from the cache.
+func (r *Reconciler) gather(ctx context.Context, s *scope) error {
+	s.served = r.kinds.snapshot()
+	indexed := []client.ListOption{
+		client.InNamespace(s.key.Namespace), client.MatchingFields{indexSimulation: s.key.Name}, client.UnsafeDisableDeepCopy,
+	}
+	for _, kind := range r.childKinds {
+		if !s.served.serves(kind) {
+			continue
+		}
+		options := indexed
+		if kind.crd != "" { // informers of optional kinds have no index
+			options = []client.ListOption{client.InNamespace(s.key.Namespace), client.UnsafeDisableDeepCopy}
+		}
+		if err := r.gatherKind(ctx, s, kind, options...); err != nil {
+			return fmt.Errorf("list the %s objects of %s: %w", kind.Kind, s.key, err)
+		}
+	}
+	pods := &corev1.PodList{}
+	if err := r.client.List(ctx, pods, indexed...); err != nil {
+		return fmt.Errorf("list the pods of %s: %w", s.key, err)
+	}
+	for i := range pods.Items {
+		s.pods = append(s.pods, &pods.Items[i])
+	}
+	return nil
+}
+
+func (r *Reconciler) gatherKind(ctx context.Context, s *scope, kind childKind, options ...client.ListOption) error {
+	list := kind.newList()
+	if err := r.client.List(ctx, list, options...); err != nil {
+		return err
+	}
+	return meta.EachListItem(list, func(item runtime.Object) error {
+		object, ok := item.(client.Object)
+		if !ok {
+			return fmt.Errorf("%T is not an object", item)
+		}
+		if metav1.IsControlledBy(object, s.sim) {
+			s.children[childKey{kind.Kind, object.GetName()}] = object
+		}
+		return nil
+	})
+}
+
+// keyOf returns the key of a desired object. It fails for a kind that is not in childKinds: such an object would
+// neither be watched nor pruned.
+func (r *Reconciler) keyOf(o client.Object) (childKey, error) {
+	gvk, err := apiutil.GVKForObject(o, r.client.Scheme())
+	if err != nil {
+		return childKey{}, fmt.Errorf("find the kind of %T: %w", o, err)
+	}
+	for _, kind := range r.childKinds {
+		if kind.GroupVersionKind == gvk {
+			return childKey{kind: gvk.Kind, name: o.GetName()}, nil
+		}
+	}
+	return childKey{}, fmt.Errorf("apply %s %s: add its kind to childKinds", gvk.Kind, o.GetName())
+}

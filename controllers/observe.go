@@ -1,0 +1,99 @@
+package controllers
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// observe tracks the simulation's servers, and makes findings of their latest observation. A complete simulation is
+// not observed any more.
+func (r *Reconciler) observe(_ context.Context, s *scope) error {
+	if s.isComplete() {
+		r.observer.Untrack(s.key)
+		return nil
+	}
+	s.findings.ledger = found(progressing, reasonNotRead, "The ledger has not been read yet")
+	if s.broker.binding == nil || s.store.binding == nil || s.store.managed && s.findings.store.state != ready {
+		return nil
+	}
+	target := observer.Target{Plan: observedPlan(s.plan), Broker: *s.broker.binding, Store: *s.store.binding}
+	r.observer.Track(s.key, target, s.drainingPods())
+	if s.observation = r.observer.Latest(s.key); s.observation == nil {
+		return nil
+	}
+	s.assessObservation()
+	if s.observation.Err() == nil {
+		s.sim.Status.Ledger = ledgerStatus(s.observation)
+		s.findings.objectives = foreseen(s.observation, s.plan.Objectives)
+	}
+	return nil
+}
+
+// assessObservation makes findings of the observation. An external server works if it could be read.
+func (s *scope) assessObservation() {
+	now := s.observation
+	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")
+	if err := now.Err(); err != nil {
+		s.findings.ledger = found(stalled, reasonUnreadable, "%s", err)
+	}
+	if !s.store.managed {
+		s.findings.store = s.store.reached(now.StoreErr)
+	}
+	if !s.broker.managed {
+		s.findings.broker = s.broker.reached(now.BrokerErr)
+	}
+}
+
+// foreseen returns the finding about the objectives of a simulation that is not complete: whether its verdict can
+// still be PASS.
+func foreseen(now *observer.Observation, objectives plan.Objectives) finding {
+	if reasons := ledger.Doomed(verdictInput(now, objectives)); len(reasons) > 0 {
+		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
+	}
+	return verdictPending()
+}
+
+// verdictPending is the finding about the objectives before the simulation is complete.
+func verdictPending() finding {
+	return found(progressing, reasonNotComplete, "The verdict follows when the simulation is complete")
+}
+
+// ledgerStatus converts an observation to the status.
+func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
+	at := metav1.NewTime(now.At.Truncate(time.Second)) // the API has no fractions of seconds
+	l := now.Report
+	status := &v1alpha1.LedgerStatus{
+		ObservedTime:            &at,
+		Processed:               l.Processed(),
+		EntriesConfirmed:        l.EntriesConfirmed,
+		EntriesRecorded:         l.EntriesRecorded,
+		ExitsMatchedConfirmed:   l.ExitsMatchedConfirmed,
+		ExitsUnmatchedConfirmed: l.ExitsUnmatchedConfirmed,
+		Matched:                 l.Matched,
+		UnmatchedExpected:       l.UnmatchedExpected,
+		UnmatchedUnexpected:     l.UnmatchedUnexpected,
+		SummariesStored:         l.SummariesStored,
+		DuplicatesSuppressed:    l.DuplicatesSuppressed,
+		DeadLettered:            max(l.DeadLettered, now.Depths.Dead),
+		Indeterminate:           l.Indeterminate,
+		Starved:                 l.Starved,
+		StrangerEntries:         l.StrangerEntries,
+		StrangerMatched:         l.StrangerMatched,
+		EntryNotFound:           l.EntryNotFound,
+	}
+	if l.DataLostAt != nil {
+		status.DataLostTime = new(metav1.NewTime(l.DataLostAt.Truncate(time.Second)))
+	}
+	if now.Rest != nil {
+		status.Lost = &now.Rest.Report.Lost
+	}
+	return status
+}

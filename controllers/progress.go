@@ -1,0 +1,150 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// endOf returns when the duration of a simulation ends. ok is false if the simulation has no duration or has not
+// started.
+func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
+	if sim.Spec.Duration == nil || sim.Spec.Duration.Duration == 0 || sim.Status.StartTime == nil {
+		return time.Time{}, false
+	}
+	return sim.Status.StartTime.Add(sim.Spec.Duration.Duration), true
+}
+
+// generatorsDone reports whether the generators have to stop for good.
+func (s *scope) generatorsDone() bool {
+	end, ok := endOf(s.sim)
+	return s.isComplete() || ok && !s.now.Before(end)
+}
+
+// isDraining reports whether the generators have stopped for good and their pods are gone. No event is published any
+// more: what is queued is all that is left.
+func (s *scope) isDraining() bool {
+	if !s.generatorsDone() || s.isComplete() {
+		return false
+	}
+	for _, c := range []resources.Component{resources.ComponentEntry, resources.ComponentExit} {
+		if w := s.workloads[c]; w.desired > 0 || !w.observed || w.pods > 0 || len(s.podsOf(c)) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// drainingPods returns the pods to measure once the simulation has come to rest; nil while generators may run.
+func (s *scope) drainingPods() *observer.Pods {
+	if !s.isDraining() {
+		return nil
+	}
+	pods := &observer.Pods{Processors: s.addressesOf(resources.ComponentProcessor)}
+	if summaries := s.addressesOf(resources.ComponentSummaries); len(summaries) > 0 {
+		pods.Summaries = summaries[0]
+	}
+	return pods
+}
+
+// observedPlan returns the part of a plan that matters to the observer. The rest may change while the simulation runs.
+func observedPlan(p *plan.Plan) *plan.Plan {
+	observed := *p
+	observed.StartTime, observed.Suspended = time.Time{}, false
+	return &observed
+}
+
+// assessProgress makes the finding about how far the simulation is from completion, and requests a reconcile for its
+// end. It also writes the current rates.
+func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
+	end, ends := endOf(s.sim)
+	var f finding
+	switch {
+	case s.isComplete():
+		f = s.completeFinding()
+		s.findings.objectives = verdictFinding(&s.sim.Status)
+	case s.sim.Spec.Duration == nil:
+		f = found(progressing, reasonNoDuration, "The simulation runs until it is deleted: spec.duration is not set")
+	case s.sim.Status.StartTime == nil:
+		f = found(progressing, reasonNotStarted, "The simulation has not started")
+	case ends && s.now.Before(end):
+		f = found(progressing, reasonRunning, "The generators stop at %s", end.UTC().Format(time.RFC3339))
+		s.wakeAfter(end.Sub(s.now))
+	case !s.isDraining():
+		f = found(progressing, reasonStopping, "The duration is over; the generators are stopping")
+	case *s.sim.Spec.Processor.Replicas == 0:
+		f = found(progressing, reasonDraining, "The duration is over, but no processor empties the queues: spec.processor.replicas is 0")
+	default:
+		f = found(progressing, reasonDraining, "The generators have stopped; the processors empty the queues")
+	}
+	s.findings.completion = f
+	if s.findings.objectives.state == unchecked && !meta.IsStatusConditionFalse(s.before.Status.Conditions, v1alpha1.ConditionObjectivesMet) {
+		s.findings.objectives = verdictPending()
+	}
+	s.setTargetRates()
+	return nil
+}
+
+// editIgnored is the end of the message about an edit that has no effect.
+const editIgnored = "has no effect: to run again, delete the simulation and create it again"
+
+// ignoredDuration says that spec.duration was raised or removed after completion, which has no effect; "" if not.
+func (s *scope) ignoredDuration() string {
+	const rounding = time.Second // times in the status have whole seconds
+	end, ok := endOf(s.sim)
+	if s.isComplete() && (!ok || end.After(s.sim.Status.CompletionTime.Add(rounding))) {
+		return "the change of spec.duration after completion " + editIgnored
+	}
+	return ""
+}
+
+func (s *scope) completeFinding() finding {
+	message := "The duration is over and the queues are empty"
+	if ignored := s.ignoredDuration(); ignored != "" {
+		message += "; " + ignored
+	}
+	return found(ready, reasonComplete, "%s", message)
+}
+
+// start sets the start of the schedules once everything that generators need is ready for the first time.
+func (r *Reconciler) start(_ context.Context, s *scope) error {
+	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend {
+		return nil
+	}
+	waitsFor := worstOf(s.findings.broker, s.findings.store, s.findings.summaryAPI,
+		s.workloads[resources.ComponentProcessor].assess("processors"))
+	if waitsFor.state != ready {
+		return nil
+	}
+	start := metav1.NewTime(s.now.Truncate(time.Second))
+	s.sim.Status.StartTime = &start
+	s.wakeAfter(0) // the plan gets the start once it is in the status
+	return nil
+}
+
+// rateInterval is how often the rates in the status change while a schedule ramps.
+const rateInterval = 15 * time.Second
+
+// setTargetRates writes the rates that the schedules call for at present, and requests a reconcile while they ramp.
+func (s *scope) setTargetRates() {
+	rates := &v1alpha1.TargetRates{}
+	s.sim.Status.TargetRates = rates
+	start := s.sim.Status.StartTime
+	if start == nil || s.sim.Spec.Suspend || s.generatorsDone() {
+		return
+	}
+	// The clock advances in steps, so that reconciles in between do not change the status.
+	elapsed := s.now.Sub(start.Time)
+	step := elapsed.Truncate(rateInterval)
+	rates.Entry, rates.Exit = s.plan.Entry.RateAt(step), s.plan.Exit.RateAt(step-s.plan.Exit.MinStay.D())
+	if step < s.plan.Entry.Length() || step < s.plan.Exit.Length()+s.plan.Exit.MinStay.D() {
+		s.wakeAfter(step + rateInterval - elapsed)
+	}
+}

@@ -1,0 +1,129 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// readSecret reads a Secret that the simulation does not own. It returns nil if the Secret does not exist. A later
+// change of the Secret causes a reconcile.
+func (r *Reconciler) readSecret(ctx context.Context, s *scope, key client.ObjectKey) (*corev1.Secret, error) {
+	s.secretsRead = append(s.secretsRead, key)
+	r.secrets.add(s.key, key) // before the Secret is read, so that no change is missed
+	return r.getSecret(ctx, key)
+}
+
+// getSecret reads a Secret from the API server, because the cache holds only those of simulations and may lag. It
+// returns nil if the Secret does not exist.
+func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	err := r.direct.Get(ctx, key, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil //nolint:nilnil // absence is not an error
+	case err != nil:
+		return nil, fmt.Errorf("read Secret %s: %w", key, err)
+	}
+	return secret, nil
+}
+
+// secretReaders records which simulations have read which Secrets. It is safe for concurrent use.
+type secretReaders struct {
+	mu sync.Mutex
+	// readers are the simulations of a Secret, read the Secrets of a simulation.
+	readers, read map[client.ObjectKey][]client.ObjectKey
+}
+
+func newSecretReaders() *secretReaders {
+	return &secretReaders{readers: map[client.ObjectKey][]client.ObjectKey{}, read: map[client.ObjectKey][]client.ObjectKey{}}
+}
+
+// add records that a simulation reads a Secret.
+func (r *secretReaders) add(sim, secret client.ObjectKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.read[sim], secret) {
+		r.read[sim] = append(r.read[sim], secret)
+		r.readers[secret] = append(r.readers[secret], sim)
+	}
+}
+
+// retain forgets every Secret of a simulation that is not in the list.
+func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, secret := range r.read[sim] {
+		if !slices.Contains(secrets, secret) {
+			r.readers[secret] = without(r.readers[secret], sim)
+			if len(r.readers[secret]) == 0 {
+				delete(r.readers, secret)
+			}
+		}
+	}
+	r.read[sim] = slices.DeleteFunc(r.read[sim], func(secret client.ObjectKey) bool { return !slices.Contains(secrets, secret) })
+	if len(r.read[sim]) == 0 {
+		delete(r.read, sim)
+	}
+}
+
+func without(keys []client.ObjectKey, key client.ObjectKey) []client.ObjectKey {
+	return slices.DeleteFunc(keys, func(k client.ObjectKey) bool { return k == key })
+}
+
+// of returns the simulations that have read a Secret.
+func (r *secretReaders) of(secret client.ObjectKey) []client.ObjectKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.readers[secret])
+}
+
+// allowsSimulation reports whether an object's owner has consented to its use by the named simulation. Otherwise
+// anyone who may create simulations could have the operator, or a pod, send the object's password to a server of
+// their choice.
+func allowsSimulation(o client.Object, name string) bool {
+	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
+}
+
+// listed reports whether a comma-separated list contains a name or is "*".
+func listed(list, name string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if item = strings.TrimSpace(item); item == name || item == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// isNameList matches an annotation whose value may be repeated in a command.
+var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
+
+// allowCommand returns the kubectl command by which an object's owner allows a simulation to use it. The
+// simulations that are already allowed stay allowed.
+func allowCommand(resource string, o client.Object, name string) string {
+	value := name
+	overwrite := ""
+	if before, ok := o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation]; ok {
+		overwrite = " --overwrite"
+		var names []string
+		for item := range strings.SplitSeq(before, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				names = append(names, item)
+			}
+		}
+		if isNameList.MatchString(before) {
+			value = strings.Join(append(names, name), ",")
+		}
+	}
+	return fmt.Sprintf("kubectl annotate %s %s --namespace %s %s=%s%s",
+		resource, o.GetName(), o.GetNamespace(), v1alpha1.AllowedSimulationsAnnotation, value, overwrite)
+}

@@ -1,0 +1,200 @@
+package controllers
+
+import (
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// workload compares a desired Deployment or StatefulSet with its status.
+type workload struct {
+	component resources.Component
+	// desired is the desired number of pods, pods the number that exist. Of these, updated have the current
+	// template, and at least ready of the updated ones are ready.
+	desired, pods, updated, ready int32
+	// observed means that its controller has acted on the latest change.
+	observed bool
+	// failure says why pods do not become ready; "" if no reason is known. stuck says that no progress was made for
+	// long: it is the reason of last resort.
+	failure, stuck string
+}
+
+// desiredWorkload returns the component and size of a built object if it is a workload.
+func desiredWorkload(object any) (workload, bool) {
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		return workload{component: componentOf(o.Labels), desired: *o.Spec.Replicas}, true
+	case *appsv1.StatefulSet:
+		return workload{component: componentOf(o.Labels), desired: *o.Spec.Replicas}, true
+	}
+	return workload{}, false
+}
+
+// observe adds the status of the live object, which is nil if it does not exist.
+func (w *workload) observe(live any) {
+	switch o := live.(type) {
+	case *appsv1.Deployment:
+		w.observed = o.Status.ObservedGeneration >= o.Generation
+		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
+		// Ready pods are not counted by template. Old pods are taken for ready ones: new pods are what a rollout
+		// waits for.
+		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
+		w.failure, w.stuck = deploymentFailures(o)
+	case *appsv1.StatefulSet:
+		w.observed = o.Status.ObservedGeneration >= o.Generation
+		w.pods, w.updated = o.Status.Replicas, o.Status.Replicas
+		if o.Status.UpdateRevision != o.Status.CurrentRevision {
+			w.updated = o.Status.UpdatedReplicas
+		}
+		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
+	}
+}
+
+// outdated is the number of pods of an older template.
+func (w *workload) outdated() int32 { return max(w.pods-w.updated, 0) }
+
+// deploymentFailures returns why pods cannot be created, for example because of a quota, and whether the rollout is
+// stuck. Both are "" if all is well.
+func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
+	for _, c := range d.Status.Conditions {
+		switch {
+		case c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue:
+			failure = withRemedy(c.Message)
+		case c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse:
+			stuck = c.Message + ": see the logs and events of its pods"
+		}
+	}
+	return failure, stuck
+}
+
+// isReady reports whether the workload has all its pods, none of an older template, and all of them are ready. A
+// workload without pods is ready before its controller has seen it.
+func (w workload) isReady() bool {
+	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
+}
+
+// lacksPods reports whether the controller has acted on the latest change and pods are still missing.
+func (w workload) lacksPods() bool { return w.observed && w.pods < w.desired }
+
+// assess returns the finding about a workload. Its name is a plural, such as "processors".
+func (w workload) assess(name string) finding {
+	switch {
+	case w.desired == 0:
+		return found(ready, reasonReady, "%s: 0 pods are desired", name)
+	case w.isReady():
+		return found(ready, reasonReady, "%s: %d of %d pods are ready", name, w.ready, w.desired)
+	case w.failure != "" && isQuotaFailure(w.failure):
+		return found(progressing, reasonQuota, "%s: %s; %s", name, w.progress(), w.failure)
+	case w.failure != "" || w.stuck != "":
+		return found(progressing, reasonPodsFailing, "%s: %s; %s", name, w.progress(), orElse(w.failure, w.stuck))
+	default:
+		return found(progressing, reasonProgressing, "%s: %s", name, w.progress())
+	}
+}
+
+// progress says how far a workload is from being ready.
+func (w workload) progress() string {
+	if !w.observed {
+		return "the latest change has not been rolled out yet"
+	}
+	text := fmt.Sprintf("%d of %d pods are ready", w.ready, w.desired)
+	if n := w.outdated(); n > 0 {
+		text = fmt.Sprintf("%d of %d pods of the current template are ready, %d of an older template %s still running",
+			w.ready, w.desired, n, map[bool]string{true: "is", false: "are"}[n == 1])
+	}
+	return text
+}
+
+// assessAll returns one finding about several workloads.
+func assessAll(all ...finding) finding {
+	if worst := worstOf(all...); worst.state != ready {
+		return worst
+	}
+	messages := make([]string, len(all))
+	for i, f := range all {
+		messages[i] = f.message
+	}
+	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
+}
+
+// isQuotaFailure reports whether the message is about a ResourceQuota: it is exceeded, or it requires resources that
+// the pod does not specify.
+func isQuotaFailure(message string) bool {
+	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
+}
+
+// withRemedy adds a remedy to a failure in the words of Kubernetes.
+func withRemedy(failure string) string {
+	for _, known := range []struct{ mark, remedy string }{
+		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
+		{"failed quota", "set the resources that the namespace's quota requires"},
+		{"violates PodSecurity", "let the namespace's Pod Security Standard allow it, or change the template"},
+		{"is forbidden", "change the policy of the namespace that forbids it, or change resources or template"},
+		{"ErrImageNeverPull", "load the image onto the node, or change the pull policy"},
+		{"Image", "correct the image's name, push the image, or name a Secret to pull it with"},
+		{"CreateContainerConfigError", "create the object that it names, or correct the template"},
+		{"is not scheduled", "add a node with enough room, or change resources, nodeSelector or affinity; for a volume, check that its storage class exists"},
+	} {
+		if strings.Contains(failure, known.mark) {
+			return failure + ": " + known.remedy
+		}
+	}
+	return failure
+}
+
+// podFailure returns why a pod does not become ready, in the words of the component that stopped it. It returns ""
+// if the pod may just need more time.
+func podFailure(pod *corev1.Pod) string {
+	if pod.DeletionTimestamp != nil {
+		return ""
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message != "" {
+			return withRemedy(fmt.Sprintf("pod %s is not scheduled: %s", pod.Name, c.Message))
+		}
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			if failure := containerFailure(&statuses[i]); failure != "" {
+				return fmt.Sprintf("pod %s, container %s: %s", pod.Name, statuses[i].Name, withRemedy(failure))
+			}
+		}
+	}
+	if pod.Status.Phase == corev1.PodFailed {
+		return fmt.Sprintf("pod %s failed: %s", pod.Name, orElse(pod.Status.Message, pod.Status.Reason))
+	}
+	return ""
+}
+
+func containerFailure(s *corev1.ContainerStatus) string {
+	switch waiting, last := s.State.Waiting, s.LastTerminationState.Terminated; {
+	case waiting != nil && waiting.Reason != "" && waiting.Reason != "ContainerCreating" && waiting.Reason != "PodInitializing":
+		failure := waiting.Reason
+		if waiting.Message != "" {
+			failure += ": " + waiting.Message
+		}
+		if last != nil {
+			failure += fmt.Sprintf(" (its last exit code was %d, %s; see 'kubectl logs --previous')", last.ExitCode, orElse(last.Message, last.Reason))
+		}
+		return failure
+	case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
+		ended := s.State.Terminated
+		return fmt.Sprintf("exit code %d, %s", ended.ExitCode, orElse(ended.Message, ended.Reason))
+	}
+	return ""
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+func componentOf(labels map[string]string) resources.Component {
+	return resources.Component(labels[resources.ComponentLabel])
+}
