@@ -173,6 +173,15 @@ func (c *cli) saveMemory() {
 	}
 }
 
+// The times of leader election. A leader that cannot renew its Lease within renewDeadline exits, so the deadline is
+// long enough for an API server that is overloaded or restarts. An operator that is stopped releases its Lease at once;
+// leaseDuration is the wait only after a crash.
+const (
+	leaseDuration = 60 * time.Second
+	renewDeadline = 45 * time.Second
+	retryPeriod   = 5 * time.Second
+)
+
 func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	host, _ := os.Hostname() // only for the log
 	metrics := metricsserver.Options{BindAddress: f.metrics, CertDir: f.metricsCerts}
@@ -196,6 +205,9 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 			LeaderElection: f.leaderElect, LeaderElectionID: "operator.simulation.parking.dev",
 			LeaderElectionNamespace:       f.leaderNamespace,
 			LeaderElectionReleaseOnCancel: true,
+			LeaseDuration:                 new(leaseDuration),
+			RenewDeadline:                 new(renewDeadline),
+			RetryPeriod:                   new(retryPeriod),
 			HealthProbeBindAddress:        f.health,
 			PprofBindAddress:              f.pprof,
 			Metrics:                       metrics,
