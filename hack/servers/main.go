@@ -1,11 +1,11 @@
-// Command servers runs a private RabbitMQ and a private Redis until it is interrupted, and writes to a
-// file what a shell needs to use them:
+// Command servers runs a private RabbitMQ and a private Redis until it is interrupted. It writes their URIs to a file
+// for a shell:
 //
 //	go run ./hack/servers -env /tmp/servers.env &
 //	. /tmp/servers.env
 //	go test ./internal/broker/... ./internal/store/...
 //
-// The file holds passwords, so only its owner can read it; it is removed at the end.
+// The file contains passwords: only its owner can read it, and the command removes it at the end.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	env := flag.String("env", "", "`file` to write the servers' addresses to (required)")
+	env := flag.String("env", "", "`file` to write the URIs of the servers to (required)")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Stdout, *env)
@@ -35,7 +35,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, env string) (err error) {
 	if env == "" {
-		return errors.New("say with -env which file gets the addresses")
+		return errors.New("-env is missing: name the file to write the URIs to")
 	}
 	closer := func(end func() error) { err = errors.Join(err, end()) }
 	rabbitMQ, err := servers.StartRabbitMQ(ctx, "", servers.RabbitMQOptions{})
@@ -52,17 +52,17 @@ func run(ctx context.Context, out io.Writer, env string) (err error) {
 		return err
 	}
 	defer closer(func() error { return os.Remove(env) })
-	fmt.Fprintf(out, "RabbitMQ %s at %v\n%s %s at %v\nTo use them: . %s\n",
+	fmt.Fprintf(out, "RabbitMQ %s at %v\n%s %s at %v\nSet their URIs with: . %s\n",
 		rabbitMQ.Version(), rabbitMQ, redis.Product(), redis.Version(), redis, env)
 	<-ctx.Done()
 	return nil
 }
 
-// writeEnv writes the addresses as a shell reads them. They need quotes but hold none: URIs escape them.
+// writeEnv writes the URIs as shell variables in single quotes. A URI contains no quotes, because they are escaped.
 func writeEnv(path, amqpURI, redisURI string) error {
 	text := fmt.Sprintf("export PARKING_TEST_AMQP_URI='%s'\nexport PARKING_TEST_REDIS_URI='%s'\n", amqpURI, redisURI)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("write the servers' addresses: %w", err)
+		return fmt.Errorf("write the URIs of the servers: %w", err)
 	}
 	return nil
 }

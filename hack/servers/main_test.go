@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-func TestWithoutAFileForTheAddressesNothingIsStarted(t *testing.T) {
+func TestRun_WithoutEnvFlag_Fails(t *testing.T) {
 	t.Parallel()
 	if err := run(t.Context(), &strings.Builder{}, ""); err == nil || !strings.Contains(err.Error(), "-env") {
-		t.Fatalf("the error is %v, want one that names -env", err)
+		t.Fatalf("the error is %v, want one with -env", err)
 	}
 }
 
-func TestTheFileOfAddressesIsForItsOwnerAlone(t *testing.T) {
+func TestWriteEnv_OnlyOwnerCanRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "servers.env")
 	if err := writeEnv(path, "amqp://u:p%20q@127.0.0.1:1/", "redis://default:p@127.0.0.1:2/0"); err != nil {
@@ -25,7 +25,7 @@ func TestTheFileOfAddressesIsForItsOwnerAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info.Mode().Perm() != 0o600 {
-		t.Errorf("its mode is %v", info.Mode())
+		t.Errorf("the mode is %v, want 0600", info.Mode())
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -33,6 +33,6 @@ func TestTheFileOfAddressesIsForItsOwnerAlone(t *testing.T) {
 	}
 	const want = "export PARKING_TEST_AMQP_URI='amqp://u:p%20q@127.0.0.1:1/'\nexport PARKING_TEST_REDIS_URI='redis://default:p@127.0.0.1:2/0'\n"
 	if string(text) != want {
-		t.Errorf("it holds\n%s\nwant\n%s", text, want)
+		t.Errorf("the file holds\n%s\nwant\n%s", text, want)
 	}
 }

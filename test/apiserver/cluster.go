@@ -23,27 +23,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// patience is how long anything may take on a busy machine.
+// patience is the timeout of every wait, long enough for a busy machine.
 const patience = 90 * time.Second
 
-// Cluster is an API server as one test sees it: without nodes, and with a namespace of the test's own.
+// Cluster is an API server for one test. It has no nodes, and a namespace for this test alone.
 type Cluster struct {
 	T testing.TB
-	// Config and KubeConfig connect somebody who may do everything.
+	// Config and KubeConfig have all permissions.
 	Config     *rest.Config
 	KubeConfig []byte
-	// Client knows the kinds that the operator knows.
+	// Client has the scheme of the operator.
 	Client    client.Client
 	Namespace string
 }
 
-// New returns the server that the tests of the package share.
+// New returns the server that the tests of the package share, with a new namespace.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, sharedServer(t))
 }
 
-// Alone returns a server for this test alone, which ends with it.
+// Alone starts a server for this test alone, and stops it when the test ends.
 func Alone(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, serverFor(t))
@@ -65,7 +65,7 @@ func newCluster(t testing.TB, s *server) *Cluster {
 	return c
 }
 
-// Define makes the server serve more kinds.
+// Define installs CRDs on the server.
 func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinition) {
 	c.T.Helper()
 	if _, err := envtest.InstallCRDs(c.Config, envtest.CRDInstallOptions{CRDs: definitions}); err != nil {
@@ -73,7 +73,7 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-// Eventually polls until check passes.
+// Eventually polls until check passes. It fails the test after 90 s.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
 	deadline := time.After(patience)
@@ -98,7 +98,7 @@ func (c *Cluster) Create(o client.Object) {
 	}
 }
 
-// Simulate creates a simulation, with an empty spec but for the edit.
+// Simulate creates a simulation with an empty spec that edit may change.
 func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpec)) *v1alpha1.ParkingSimulation {
 	c.T.Helper()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}}
@@ -109,7 +109,7 @@ func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpe
 	return sim
 }
 
-// Secret creates a Secret that every simulation may use, and returns a reference to it.
+// Secret creates a Secret that every simulation may use. It returns the Secret and a reference to it for a spec.
 func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret, *v1alpha1.SecretReference) {
 	c.T.Helper()
 	secret := &corev1.Secret{
@@ -122,7 +122,7 @@ func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret,
 	return secret, &v1alpha1.SecretReference{Name: name}
 }
 
-// Edit changes an object as it is on the server.
+// Edit reads an object, changes it and updates it. It retries conflicts.
 func (c *Cluster) Edit(o client.Object, change func()) {
 	c.T.Helper()
 	c.Eventually("edit "+o.GetName(), func() error {
@@ -134,7 +134,7 @@ func (c *Cluster) Edit(o client.Object, change func()) {
 	})
 }
 
-// Delete deletes the object of that name. It does not wait.
+// Delete deletes the object with that name. It does not wait until the object is gone.
 func (c *Cluster) Delete(o client.Object, name string) {
 	c.T.Helper()
 	o.SetNamespace(c.Namespace)
@@ -144,7 +144,7 @@ func (c *Cluster) Delete(o client.Object, name string) {
 	}
 }
 
-// Exists waits until there is an object of that name, and reads it.
+// Exists waits until an object with that name exists, and reads it.
 func (c *Cluster) Exists(o client.Object, name string) {
 	c.T.Helper()
 	o.SetNamespace(c.Namespace)
@@ -152,20 +152,20 @@ func (c *Cluster) Exists(o client.Object, name string) {
 	c.Eventually(fmt.Sprintf("%T %s to exist", o, name), func() error { return c.read(o) })
 }
 
-// Gone waits until an object is no more.
+// Gone waits until an object does not exist.
 func (c *Cluster) Gone(o client.Object) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("%T %s to be gone", o, o.GetName()), func() error { return c.Absent(o) })
 }
 
-// Absent returns an error when the object is there.
+// Absent returns an error if the object exists.
 func (c *Cluster) Absent(o client.Object) error {
 	err := c.read(o)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil
 	case err == nil:
-		return errors.New("it is still there")
+		return errors.New("it exists")
 	}
 	return err
 }
@@ -174,7 +174,7 @@ func (c *Cluster) read(o client.Object) error {
 	return c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(o), o)
 }
 
-// Expect waits for a condition of the simulation's present generation.
+// Expect waits for a condition of the simulation at its current generation, and returns it.
 func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	c.T.Helper()
 	var got metav1.Condition
@@ -184,7 +184,7 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 		}
 		condition := meta.FindStatusCondition(sim.Status.Conditions, kind)
 		if condition == nil || condition.Status != status || condition.Reason != reason || condition.ObservedGeneration != sim.Generation {
-			return fmt.Errorf("conditions are %+v", sim.Status.Conditions)
+			return fmt.Errorf("the conditions are %+v", sim.Status.Conditions)
 		}
 		got = *condition
 		return nil
@@ -192,7 +192,7 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 	return got
 }
 
-// Tells waits for an event about an object with a part in its note, and returns the note.
+// Tells waits for an event about an object with part in its message, and returns the message.
 func (c *Cluster) Tells(o client.Object, reason, part string) (note string) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
@@ -207,13 +207,13 @@ func (c *Cluster) Tells(o client.Object, reason, part string) (note string) {
 				return nil
 			}
 		}
-		return errors.New("there is none")
+		return errors.New("no such event")
 	})
 	return note
 }
 
-// Settle plays the controllers of Deployments and StatefulSets: it has every workload of the namespace, but for those
-// that are named, say that it has the pods it is to have.
+// Settle does what the controllers of Deployments and StatefulSets do: it sets the status of every workload of the
+// namespace, except the named ones, to all replicas updated and ready. It creates no pods.
 func (c *Cluster) Settle(but ...string) {
 	c.T.Helper()
 	c.Eventually("workloads to settle", func() error {
@@ -246,14 +246,15 @@ func (c *Cluster) Settle(but ...string) {
 	})
 }
 
-// Pod makes a pod of a component as its workload would, and plays the kubelet: it runs, but for what edit changes.
+// Pod creates a pod of a component as its workload would, and sets its status to running as the kubelet would. edit may
+// change the status.
 func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
 	c.T.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: sim.Namespace, GenerateName: resources.Name(sim, component) + "-", Labels: resources.Selector(sim, component),
 		},
-		// Even the restricted Pod Security Standard lets it pass.
+		// Conforms to the restricted Pod Security Standard.
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{
 				RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},

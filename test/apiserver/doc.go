@@ -1,18 +1,18 @@
-// Package apiserver runs a real Kubernetes API server for tests, and plays those who are missing beside it: the
+// Package apiserver runs a real Kubernetes API server for tests. Its helpers take the place of what is missing: the
 // controllers of Deployments and StatefulSets, and the kubelet.
 //
-// The tests of a package share one, which the first of them starts; each has a namespace of its own:
+// The tests of a package share one server, which the first test starts. Each test has its own namespace:
 //
 //	func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m).Run()) }
 //
 //	c := apiserver.New(t)
 //	sim := c.Simulate("rush-hour", nil)
 //	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-//	c.Settle()                        // every workload has its pods
+//	c.Settle()                        // every workload has all its pods
 //	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 //
-// A test that changes what all namespaces have in common takes a server for itself, with Alone.
+// A test that changes cluster-wide objects starts its own server with Alone.
 //
-// KUBEBUILDER_ASSETS names the folder with kube-apiserver and etcd, as hack/envtest.sh prints it. Without it such
-// tests are skipped, or fail when PARKING_TEST_REQUIRE=1.
+// KUBEBUILDER_ASSETS is the folder of kube-apiserver and etcd, which hack/envtest.sh prints. Without it the tests are
+// skipped, or fail with PARKING_TEST_REQUIRE=1. Under go test -short they are skipped.
 package apiserver

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 )
 
-// Operate runs an operator, as whom the config says, until the returned function is called or the test ends. Options
-// need not say what matters to none of the tests.
+// Operate runs an operator as the user of a config, until the returned function is called or the test ends. It sets the
+// options that no test depends on.
 func (c *Cluster) Operate(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
 	c.T.Helper()
 	if o.Images.Parking == "" {
@@ -20,7 +20,7 @@ func (c *Cluster) Operate(as *rest.Config, o controllers.ManagerOptions) (stop f
 	}
 	o.Workers = 4
 	o.Manager.Metrics = metricsserver.Options{BindAddress: "0"}
-	o.Manager.Controller = config.Controller{SkipNameValidation: new(true)} // several run in this process
+	o.Manager.Controller = config.Controller{SkipNameValidation: new(true)} // a process runs several operators
 	ctx, cancel := context.WithCancel(context.Background())
 	mgr, err := controllers.NewManager(ctx, as, o)
 	if err != nil {

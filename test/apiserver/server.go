@@ -15,31 +15,31 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// Tests are the tests of a package, which share a server.
+// Tests are the tests of a package that share a server.
 type Tests struct{ m *testing.M }
 
-// Sharing returns the tests of a package. The server that they share has the definition of ParkingSimulations, and
-// those in the given folders.
+// Sharing returns the tests of a package. Their shared server has the CRD of ParkingSimulations and those in the given
+// folders.
 func Sharing(m *testing.M, definitions ...string) Tests {
 	shared.definitions = definitions
 	return Tests{m}
 }
 
-// Run runs the tests and then ends their server. It returns the code to exit with.
+// Run runs the tests, stops their server, and returns the exit code.
 func (s Tests) Run() int {
 	code := s.m.Run()
 	if shared.server == nil {
 		return code
 	}
 	if err := shared.server.environment.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "end the shared API server:", err)
+		fmt.Fprintln(os.Stderr, "stop the shared API server:", err)
 		code = max(code, 1)
 	}
 	return code
 }
 
-// shared is the server that the tests of one binary share; a test binary is the one place where nobody can pass it
-// along. It is started by the first test that asks for it.
+// shared is the server that the tests of one binary share. It is global because tests cannot pass values to each other.
+// The first test that needs it starts it.
 var shared struct {
 	definitions []string
 	once        sync.Once
@@ -63,7 +63,7 @@ func sharedServer(t testing.TB) *server {
 	return shared.server
 }
 
-// serverFor starts a server that ends with the test.
+// serverFor starts a server and stops it when the test ends.
 func serverFor(t testing.TB) *server {
 	t.Helper()
 	need(t)
@@ -79,36 +79,37 @@ func serverFor(t testing.TB) *server {
 	return s
 }
 
-// need ends the test when there are no programs to start.
+// need skips or fails the test when the programs of the server are missing.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it needs an API server, and -short was given")
 	}
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		Missing(t, "there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints")
+		Missing(t, "KUBEBUILDER_ASSETS is not set: set it to the folder that hack/envtest.sh prints")
 	}
 }
 
-// Missing skips the test for want of something, or fails it when PARKING_TEST_REQUIRE=1.
-func Missing(t testing.TB, what string) {
+// Missing skips the test with a reason, or fails it with PARKING_TEST_REQUIRE=1.
+func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
-		t.Fatal(what)
+		t.Fatal(reason)
 	}
-	t.Skip(what)
+	t.Skip(reason)
 }
 
-// mute ends the complaint that nobody took the logs of the library: operators have loggers of their own.
-var mute = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
+// discardLogs sets the global logger of controller-runtime, which otherwise warns that it is not set. Operators have their
+// own loggers.
+var discardLogs = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
 
 func start(definitions []string) (*server, error) {
-	mute()
+	discardLogs()
 	own, err := ownDefinition()
 	if err != nil {
 		return nil, err
 	}
-	// A busy machine takes its time.
+	// On a busy machine the API server starts slowly.
 	environment := &envtest.Environment{
 		CRDDirectoryPaths: append([]string{own}, definitions...), ErrorIfCRDPathMissing: true,
 		ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,
@@ -121,7 +122,7 @@ func start(definitions []string) (*server, error) {
 	return &server{environment: environment, config: config}, nil
 }
 
-// ownDefinition is the folder with the definition of ParkingSimulations, in the repository that the test runs in.
+// ownDefinition returns the folder of the CRD of ParkingSimulations in the source tree.
 func ownDefinition() (string, error) {
 	folder, err := os.Getwd()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// request is one that the operator sent to change something, as the API server's audit log has it.
+// request is a writing request of the operator, from the audit log of the API server.
 type request struct {
 	Verb      string `json:"verb"`
 	ObjectRef struct {
@@ -27,7 +27,7 @@ type request struct {
 	Done time.Time `json:"stageTimestamp"`
 }
 
-// kind names the sort of the request.
+// kind returns the verb and resource, such as "patch deployments/status".
 func (r *request) kind() string {
 	name := r.Verb + " " + r.ObjectRef.Resource
 	if r.ObjectRef.Subresource != "" {
@@ -36,15 +36,15 @@ func (r *request) kind() string {
 	return name
 }
 
-// isWrite reports whether it counts. What is in the operator's own namespace does not: the Lease by which it is
-// elected, and the event that says so.
+// isWrite reports whether the request counts. Requests in the operator's own namespace do not: they are for leader
+// election.
 func (r *request) isWrite() bool { return r.ObjectRef.Namespace != system }
 
-// isRefused reports whether the role does not allow it.
-func (r *request) isRefused() bool { return r.ResponseStatus.Code == http.StatusForbidden }
+// isForbidden reports whether the operator lacked the permission.
+func (r *request) isForbidden() bool { return r.ResponseStatus.Code == http.StatusForbidden }
 
-// makesChild reports whether it created an object of a simulation, and of which one.
-func (r *request) makesChild() (simulation string, ok bool) {
+// createdChild returns the simulation of the child that the request created, if it created one.
+func (r *request) createdChild() (simulation string, ok bool) {
 	if r.ResponseStatus.Code != http.StatusCreated || r.ObjectRef.Resource == "events" || !r.isWrite() {
 		return "", false
 	}
@@ -52,11 +52,11 @@ func (r *request) makesChild() (simulation string, ok bool) {
 	return simulation, ok
 }
 
-// auditLog reads what an API server appends.
+// auditLog reads the audit log while the API server appends to it.
 type auditLog struct {
 	file *os.File
 	in   *bufio.Reader
-	rest string // the beginning of a line that is not whole yet
+	rest string // the beginning of an incomplete line
 }
 
 func openAuditLog(path string) (*auditLog, error) {
@@ -70,7 +70,7 @@ func openAuditLog(path string) (*auditLog, error) {
 
 func (l *auditLog) Close() error { return l.file.Close() }
 
-// next returns the requests that came since the last call.
+// next returns the requests since the last call.
 func (l *auditLog) next() ([]request, error) {
 	var requests []request
 	for {

@@ -1,9 +1,9 @@
-// Command bench-operator measures the operator, as the process that users run, against a real API server
-// and etcd that it starts itself. Nothing runs the pods: what is measured is how fast many simulations get
-// their objects, what that costs, and whether the operator is silent when there is nothing to do.
+// Command bench-operator measures the operator against a real API server and etcd, which it starts. The operator runs as
+// the process that users run. No pods run. The report shows how fast the children of many simulations are created, the
+// CPU and memory that this takes, and whether the operator is idle when nothing changes.
 //
-// Everything shares the machine, and the API server takes most of it: compare ratios and counts rather than
-// times of different machines.
+// All processes share the machine, and the API server uses most of it. Compare ratios and counts, not the times of
+// different machines.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// options are the command line.
+// options are the command-line flags.
 type options struct {
 	simulations int
 	idle        time.Duration
@@ -30,14 +30,14 @@ type options struct {
 
 func main() {
 	var o options
-	flag.IntVar(&o.simulations, "simulations", 1000, "how many simulations to create")
-	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to watch the operator once there is nothing to do")
-	flag.StringVar(&o.binary, "parking", "bin/parking", "`file` of the parking command to measure")
-	flag.StringVar(&o.jsonPath, "json", "", "also write the report to this `file` (default: print it after the table)")
-	flag.BoolVar(&o.keep, "keep", false, "keep the folder with logs and audit log, and say where it is")
-	flag.BoolVar(&o.profile, "profile", false, "write profiles of the operator while it creates objects into that folder, and keep it")
+	flag.IntVar(&o.simulations, "simulations", 1000, "number of simulations to create")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure the idle operator")
+	flag.StringVar(&o.binary, "parking", "bin/parking", "`file` of the parking binary to measure")
+	flag.StringVar(&o.jsonPath, "json", "", "`file` to write the report to, as JSON (default: print it after the table)")
+	flag.BoolVar(&o.keep, "keep", false, "keep the folder with the logs, and print its path")
+	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to that folder, and keep it")
 	flag.Parse()
-	// Whichever way it is ended, it takes its servers with it.
+	// Stop the servers whichever signal ends this process.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := run(ctx, o)
 	stop()
@@ -50,7 +50,7 @@ func main() {
 func run(ctx context.Context, o options) (err error) {
 	folder, err := os.MkdirTemp("", "parking-bench-operator-")
 	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
+		return fmt.Errorf("create a folder: %w", err)
 	}
 	if o.keep || o.profile {
 		fmt.Fprintln(os.Stderr, "logs and profiles:", folder)
@@ -61,6 +61,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", o.binary, err)
 	}
+	progress("start the API server")
 	server, err := startServer(ctx, folder)
 	if err != nil {
 		return err
@@ -72,4 +73,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	return report.print(o.jsonPath)
+}
+
+// progress prints what is being measured.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench-operator: "+format+"\n", args...)
 }

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// creators is how many simulations are created at a time.
+	// creators is the number of simulations that are created at the same time.
 	creators = 4
-	// quiet is how long nothing has to happen until the operator is taken to be done.
+	// quiet is how long the operator must be idle to be considered done.
 	quiet = 10 * time.Second
-	// patience is how long anything may take.
+	// patience is the timeout of the whole measurement.
 	patience = 30 * time.Minute
 )
 
@@ -36,19 +36,19 @@ type bench struct {
 	seen     seen
 }
 
-// seen is what the audit log has told so far.
+// seen holds what the audit log has shown so far.
 type seen struct {
-	writes   int
-	refused  int
-	byKind   map[string]int
-	made     map[string]int           // children, by simulation
-	took     map[string]time.Duration // from create to the last child, by simulation
-	lastMade time.Time
-	last     time.Time
+	writes    int
+	forbidden int
+	byKind    map[string]int
+	children  map[string]int           // created children, by simulation
+	took      map[string]time.Duration // from the creation of a simulation to its last child, by simulation
+	lastChild time.Time
+	lastWrite time.Time
 }
 
 func newSeen() seen {
-	return seen{byKind: map[string]int{}, made: map[string]int{}, took: map[string]time.Duration{}}
+	return seen{byKind: map[string]int{}, children: map[string]int{}, took: map[string]time.Duration{}}
 }
 
 func (b *bench) measure(ctx context.Context) (r *report, err error) {
@@ -78,18 +78,19 @@ func (b *bench) measureRun(ctx context.Context, o *operator, r *report) error {
 	return nil
 }
 
-// countChildren has one simulation made, and counts its children.
+// countChildren creates one simulation and counts its children.
 func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error {
+	progress("create one simulation, to count its children")
 	const probe = "probe"
 	if err := b.server.admin.Create(ctx, simulation(probe)); err != nil {
 		return fmt.Errorf("create simulation %s: %w", probe, err)
 	}
 	b.seen = newSeen()
-	if err := b.settle(ctx, o); err != nil {
+	if err := b.awaitIdle(ctx, o); err != nil {
 		return err
 	}
-	if b.children = b.seen.made[probe]; b.children == 0 {
-		return fmt.Errorf("the operator made no child of a simulation: see %s with -keep", o.log)
+	if b.children = b.seen.children[probe]; b.children == 0 {
+		return fmt.Errorf("the operator created no children: see %s with -keep", o.log)
 	}
 	r.ChildrenEach = b.children
 	b.seen = newSeen()
@@ -100,9 +101,10 @@ func simulation(name string) *v1alpha1.ParkingSimulation {
 	return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: lot, Name: name}}
 }
 
-// measureCreation creates all simulations as fast as the API server takes them, and waits until every one
-// has its children and there is nothing left to do.
+// measureCreation creates all simulations as fast as the API server allows, and waits until each has all its children
+// and the operator is idle.
 func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) error {
+	progress("create %d simulations and wait for their children", b.simulations)
 	before, err := childrenCPU()
 	if err != nil {
 		return err
@@ -112,8 +114,10 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 	start := time.Now()
 	creating := make(chan error, 1)
 	go func() { creating <- b.createAll(ctx) }()
+	report := time.NewTicker(10 * time.Second)
+	defer report.Stop()
 	for len(b.seen.took) < b.simulations {
-		if err := b.follow(); err != nil {
+		if err := b.readLog(); err != nil {
 			return err
 		}
 		select {
@@ -121,13 +125,15 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 			if err != nil {
 				return err
 			}
-			creating = nil // it never comes again
+			creating = nil // sent only once
+		case <-report.C:
+			progress("  %d of %d simulations have their children", len(b.seen.took), b.simulations)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the children of %d simulations, of which %d have theirs: %w", b.simulations, len(b.seen.took), ctx.Err())
+			return fmt.Errorf("wait for the children of %d simulations, %d are complete: %w", b.simulations, len(b.seen.took), ctx.Err())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	took := b.seen.lastMade.Sub(start)
+	took := b.seen.lastChild.Sub(start)
 	after, err := childrenCPU()
 	if err != nil {
 		return err
@@ -139,10 +145,11 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 	for name, seconds := range after {
 		r.Create.CPUSeconds[name] = seconds - before[name]
 	}
+	progress("wait until the operator is idle")
 	times := slices.Sorted(maps.Values(b.seen.took))
 	r.Create.P50Seconds = times[len(times)/2].Seconds()
 	r.Create.P99Seconds = times[len(times)*99/100].Seconds()
-	if err := errors.Join(<-profiled, b.settle(ctx, o)); err != nil {
+	if err := errors.Join(<-profiled, b.awaitIdle(ctx, o)); err != nil {
 		return err
 	}
 	r.Create.WritesPerSimulation = float64(b.seen.writes) / float64(b.simulations)
@@ -152,10 +159,10 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 			return err
 		}
 	}
-	return b.notePeak(o, r)
+	return b.recordUsage(o, r)
 }
 
-// profileCPU writes a profile of the next seconds, if profiles are wanted.
+// profileCPU writes a CPU profile of the next 10 s if -profile is set.
 func (b *bench) profileCPU(ctx context.Context, o *operator) error {
 	if !b.options.profile {
 		return nil
@@ -195,52 +202,52 @@ func (b *bench) createAll(ctx context.Context) error {
 	}
 }
 
-// follow takes notice of what the audit log tells anew.
-func (b *bench) follow() error {
+// readLog counts the new requests in the audit log.
+func (b *bench) readLog() error {
 	requests, err := b.log.next()
 	if err != nil {
 		return err
 	}
 	for i := range requests {
-		b.note(&requests[i])
+		b.count(&requests[i])
 	}
 	return nil
 }
 
-func (b *bench) note(r *request) {
-	if r.isRefused() {
-		b.seen.refused++
+func (b *bench) count(r *request) {
+	if r.isForbidden() {
+		b.seen.forbidden++
 	}
 	if !r.isWrite() {
 		return
 	}
 	b.seen.writes++
 	b.seen.byKind[r.kind()]++
-	b.seen.last = time.Now()
-	simulation, ok := r.makesChild()
+	b.seen.lastWrite = time.Now()
+	simulation, ok := r.createdChild()
 	if !ok {
 		return
 	}
-	b.seen.made[simulation]++
-	if b.seen.made[simulation] != b.children {
+	b.seen.children[simulation]++
+	if b.seen.children[simulation] != b.children {
 		return
 	}
-	b.seen.lastMade = r.Done
+	b.seen.lastChild = r.Done
 	if created, ok := b.created.Load(simulation); ok {
 		b.seen.took[simulation] = r.Done.Sub(created.(time.Time)) //nolint:forcetypeassert // stored above
 	}
 }
 
-// settle waits until the operator neither writes nor has anything to reconcile.
-func (b *bench) settle(ctx context.Context, o *operator) error {
+// awaitIdle waits until the operator neither writes nor reconciles for some seconds.
+func (b *bench) awaitIdle(ctx context.Context, o *operator) error {
 	since := time.Now()
 	for time.Since(since) < quiet {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the operator to be done: %w", ctx.Err())
+			return fmt.Errorf("wait until the operator is idle: %w", ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
-		if err := b.follow(); err != nil {
+		if err := b.readLog(); err != nil {
 			return err
 		}
 		w, err := o.work(ctx)
@@ -250,26 +257,27 @@ func (b *bench) settle(ctx context.Context, o *operator) error {
 		if w.waiting > 0 {
 			since = time.Now()
 		}
-		if b.seen.last.After(since) {
-			since = b.seen.last
+		if b.seen.lastWrite.After(since) {
+			since = b.seen.lastWrite
 		}
 	}
 	return nil
 }
 
-func (b *bench) notePeak(o *operator, r *report) error {
+func (b *bench) recordUsage(o *operator, r *report) error {
 	used, err := o.usage()
 	if err != nil {
 		return err
 	}
 	r.PeakRSSMiB = float64(used.peakRSS) / (1 << 20)
 	r.OperatorCPUSeconds = used.cpuSeconds
-	r.Refused = b.seen.refused
+	r.Forbidden = b.seen.forbidden
 	return nil
 }
 
-// measureIdle watches the operator while there is nothing to do.
+// measureIdle measures the operator while nothing changes.
 func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
+	progress("measure the idle operator for %s", b.idle)
 	before, err := o.work(ctx)
 	if err != nil {
 		return err
@@ -288,7 +296,7 @@ func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
 	if err != nil {
 		return err
 	}
-	if err := b.follow(); err != nil {
+	if err := b.readLog(); err != nil {
 		return err
 	}
 	later, err := o.usage()
@@ -303,8 +311,9 @@ func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
 	return nil
 }
 
-// measureRestart starts another operator, and waits until it has seen every simulation.
+// measureRestart starts a second operator, and waits until it has reconciled every simulation.
 func (b *bench) measureRestart(ctx context.Context, r *report) (err error) {
+	progress("restart the operator")
 	writes := b.seen.writes
 	start := time.Now()
 	o, err := startOperator(ctx, b.binary, b.folder, b.server.kubeconfig, b.options.profile)
@@ -332,7 +341,7 @@ func (b *bench) measureRestart(ctx context.Context, r *report) (err error) {
 		return err
 	}
 	r.Restart.CPUSeconds = used.cpuSeconds
-	if err := b.settle(ctx, o); err != nil {
+	if err := b.awaitIdle(ctx, o); err != nil {
 		return err
 	}
 	r.Restart.Writes = b.seen.writes - writes

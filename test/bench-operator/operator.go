@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// operator is a running parking operator.
+// operator is a running operator process.
 type operator struct {
 	cmd     *exec.Cmd
 	ended   chan error
@@ -27,11 +27,11 @@ type operator struct {
 	metrics string // address
 	pprof   string // address, or "0"
 	log     string // file
-	// reserved are the addresses above, which are the operator's as long as they are referred to.
+	// reserved keeps the reservations of the addresses above.
 	reserved []*servers.Address
 }
 
-// startOperator starts one with its default flags, but for where it listens, and waits until it is ready.
+// startOperator starts an operator with default flags except for its addresses, and waits until it is ready.
 func startOperator(ctx context.Context, binary, folder, kubeconfig string, profiled bool) (*operator, error) {
 	o := &operator{ended: make(chan error, 1), pprof: "0", log: filepath.Join(folder, "operator.log")}
 	for _, address := range []*string{&o.health, &o.metrics, &o.pprof} {
@@ -49,7 +49,7 @@ func startOperator(ctx context.Context, binary, folder, kubeconfig string, profi
 	if err != nil {
 		return nil, fmt.Errorf("start the operator: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the child has its own
+	defer func() { _ = output.Close() }() // the child has its own descriptor
 	o.cmd = exec.Command(binary, "operator", "--leader-election-namespace", system, "--operator-namespace", system,
 		"--health-address", o.health, "--metrics-address", o.metrics, "--metrics-insecure", "--pprof-address", o.pprof)
 	o.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
@@ -75,7 +75,7 @@ func (o *operator) waitReady(ctx context.Context) error {
 		select {
 		case err := <-o.ended:
 			o.ended <- err
-			return fmt.Errorf("the operator ended (%w): see %s with -keep", err, o.log)
+			return fmt.Errorf("the operator ended: %w: see %s with -keep", err, o.log)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the operator to be ready: %w; see %s with -keep", ctx.Err(), o.log)
 		case <-time.After(20 * time.Millisecond):
@@ -83,7 +83,7 @@ func (o *operator) waitReady(ctx context.Context) error {
 	}
 }
 
-// stop ends the operator as Kubernetes does.
+// stop sends SIGTERM to the operator, as Kubernetes does, and waits until it has ended.
 func (o *operator) stop() error {
 	if err := o.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop the operator: %w", err)
@@ -94,7 +94,7 @@ func (o *operator) stop() error {
 	return nil
 }
 
-// usage is what a process has taken of the machine so far.
+// usage is the CPU time and peak memory of a process so far.
 type usage struct {
 	cpuSeconds float64
 	peakRSS    uint64 // bytes
@@ -118,7 +118,7 @@ func usageOf(pid int) (usage, error) {
 	return usage{cpuSeconds: stat.CPUTime(), peakRSS: status.VmHWM}, nil
 }
 
-// childrenCPU returns the CPU seconds of our child processes by the names of their commands.
+// childrenCPU returns the CPU seconds of this process and its child processes, by command name.
 func childrenCPU() (map[string]float64, error) {
 	processes, err := procfs.AllProcs()
 	if err != nil {
@@ -133,13 +133,13 @@ func childrenCPU() (map[string]float64, error) {
 	return seconds, nil
 }
 
-// work is what the controller says of its work.
+// work holds counters of the controller.
 type work struct {
 	reconciles, errors float64
-	waiting            float64 // simulations in the queue, and at work
+	waiting            float64 // simulations that are queued or being reconciled
 }
 
-// work reads the controller's metrics.
+// work reads the counters of the controller from its metrics.
 func (o *operator) work(ctx context.Context) (work, error) {
 	body, err := get(ctx, "http://"+o.metrics+"/metrics")
 	if err != nil {
@@ -163,7 +163,7 @@ func (o *operator) work(ctx context.Context) (work, error) {
 	}, nil
 }
 
-// profile writes the profile that the operator has at a path into a file of the folder.
+// profile writes the pprof profile at a path to a file in the folder.
 func (o *operator) profile(ctx context.Context, folder, name, path string) error {
 	body, err := get(ctx, "http://"+o.pprof+"/debug/pprof/"+path)
 	if err != nil {
@@ -176,7 +176,7 @@ func (o *operator) profile(ctx context.Context, folder, name, path string) error
 	return nil
 }
 
-// get returns the body of a response that is 200.
+// get returns the body of a response with status 200. Other statuses are errors.
 func get(ctx context.Context, url string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -9,26 +9,26 @@ import (
 	"text/tabwriter"
 )
 
-// report is what a run of the benchmark prints.
+// report is the result of a run.
 type report struct {
 	Simulations int `json:"simulations"`
-	// ChildrenEach is how many objects each simulation gets.
+	// ChildrenEach is the number of children of each simulation.
 	ChildrenEach int `json:"childrenEach"`
 	Create       struct {
-		// Seconds is from the first simulation's creation to the last one's last child.
+		// Seconds is the time from the creation of the first simulation to the last child of the last one.
 		Seconds              float64 `json:"seconds"`
 		SimulationsPerSecond float64 `json:"simulationsPerSecond"`
 		ChildrenPerSecond    float64 `json:"childrenPerSecond"`
-		// P50Seconds and P99Seconds are from a simulation's creation to its last child.
+		// P50Seconds and P99Seconds are quantiles of the time from the creation of a simulation to its last child.
 		P50Seconds float64 `json:"p50Seconds"`
 		P99Seconds float64 `json:"p99Seconds"`
-		// CPUSeconds of each program, in that time.
+		// CPUSeconds is the CPU time of each program in Seconds.
 		CPUSeconds map[string]float64 `json:"cpuSeconds"`
-		// WritesPerSimulation are requests that change something, until there is nothing left to do.
+		// WritesPerSimulation is the number of writing requests until the operator is idle.
 		WritesPerSimulation float64        `json:"writesPerSimulation"`
 		Writes              map[string]int `json:"writes"`
 	} `json:"create"`
-	// OperatorCPUSeconds and PeakRSSMiB are the operator's until there was nothing left to do.
+	// OperatorCPUSeconds and PeakRSSMiB are of the operator until it is idle.
 	OperatorCPUSeconds float64 `json:"operatorCPUSeconds"`
 	PeakRSSMiB         float64 `json:"peakRSSMiB"`
 	Idle               struct {
@@ -38,18 +38,18 @@ type report struct {
 		CPUSeconds                    float64 `json:"cpuSeconds"`
 	} `json:"idle"`
 	Restart struct {
-		// Seconds is from the start of the process until it has reconciled every simulation.
+		// Seconds is the time from the start of the process until it has reconciled every simulation.
 		Seconds    float64 `json:"seconds"`
 		Writes     int     `json:"writes"`
 		CPUSeconds float64 `json:"cpuSeconds"`
 		PeakRSSMiB float64 `json:"peakRSSMiB"`
 	} `json:"restart"`
 	ReconcileErrors float64 `json:"reconcileErrors"`
-	// Refused are requests that the operator's role did not allow.
-	Refused int `json:"refused"`
+	// Forbidden is the number of requests for which the operator lacked the permission.
+	Forbidden int `json:"forbidden"`
 }
 
-// print writes the table, and the report as JSON to the file or, without one, behind the table.
+// print prints the table. It writes the report as JSON to the file, or prints it without a file name.
 func (r *report) print(jsonPath string) error {
 	if err := r.printTable(); err != nil {
 		return err
@@ -70,19 +70,19 @@ func (r *report) print(jsonPath string) error {
 
 func (r *report) printTable() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%d simulations of %d children\n\n", r.Simulations, r.ChildrenEach)
-	fmt.Fprintf(w, "until every child exists\t%.1f s\t%.1f simulations/s, %.0f children/s\n",
+	fmt.Fprintf(w, "%d simulations with %d children each\n\n", r.Simulations, r.ChildrenEach)
+	fmt.Fprintf(w, "time until every child exists\t%.1f s\t%.1f simulations/s, %.0f children/s\n",
 		r.Create.Seconds, r.Create.SimulationsPerSecond, r.Create.ChildrenPerSecond)
-	fmt.Fprintf(w, "create to children\tp50 %.1f s\tp99 %.1f s\n", r.Create.P50Seconds, r.Create.P99Seconds)
+	fmt.Fprintf(w, "time per simulation\tp50 %.1f s\tp99 %.1f s\n", r.Create.P50Seconds, r.Create.P99Seconds)
 	fmt.Fprintf(w, "writes per simulation\t%.2f\t%d children + %.2f\n", r.Create.WritesPerSimulation, r.ChildrenEach,
 		r.Create.WritesPerSimulation-float64(r.ChildrenEach))
-	fmt.Fprintf(w, "operator\t%.1f MiB peak\t%.1f s of CPU, %.1f ms a simulation\n",
+	fmt.Fprintf(w, "operator\t%.1f MiB peak\t%.1f s of CPU, %.1f ms per simulation\n",
 		r.PeakRSSMiB, r.OperatorCPUSeconds, 1000*r.OperatorCPUSeconds/float64(r.Simulations))
-	fmt.Fprintf(w, "%.0f s with nothing to do\t%d writes\t%.3f reconciles per simulation and minute, %.2f s of CPU\n",
+	fmt.Fprintf(w, "%.0f s idle\t%d writes\t%.3f reconciles per simulation and minute, %.2f s of CPU\n",
 		r.Idle.Seconds, r.Idle.Writes, r.Idle.ReconcilesPerSimulationMinute, r.Idle.CPUSeconds)
-	fmt.Fprintf(w, "restart\t%d writes\t%.1f s until converged, %.1f s of CPU, %.1f MiB peak\n",
+	fmt.Fprintf(w, "restart\t%d writes\t%.1f s until all are reconciled, %.1f s of CPU, %.1f MiB peak\n",
 		r.Restart.Writes, r.Restart.Seconds, r.Restart.CPUSeconds, r.Restart.PeakRSSMiB)
-	fmt.Fprintf(w, "reconciles that failed\t%.0f\trequests refused: %d\n\n", r.ReconcileErrors, r.Refused)
+	fmt.Fprintf(w, "failed reconciles\t%.0f\tforbidden requests: %d\n\n", r.ReconcileErrors, r.Forbidden)
 	fmt.Fprintln(w, "CPU while creating\tseconds")
 	for _, name := range slices.Sorted(maps.Keys(r.Create.CPUSeconds)) {
 		fmt.Fprintf(w, "  %s\t%.1f\n", name, r.Create.CPUSeconds[name])

@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	// operatorUser is who the operator is to the API server. It has the rights of the role that is shipped.
+	// operatorUser is the user of the operator. It has the shipped role.
 	operatorUser = "parking-operator"
-	// system is the operator's namespace, lot the simulations'.
+	// system is the namespace of the operator, lot that of the simulations.
 	system = "system"
 	lot    = "lot"
 )
 
-// auditPolicy has every request of the operator that changes something, or is refused, written down.
+// auditPolicy logs every writing request of the operator.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -42,17 +42,17 @@ rules:
   - level: None
 `
 
-// server is an API server with an etcd.
+// server is an API server with its etcd.
 type server struct {
 	environment *envtest.Environment
 	admin       client.Client
 	audit       string // file
-	kubeconfig  string // file, of the operator's user
+	kubeconfig  string // file for the operator
 }
 
 func startServer(ctx context.Context, folder string) (_ *server, err error) {
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		return nil, errors.New("there is no API server: set KUBEBUILDER_ASSETS to what hack/envtest.sh prints")
+		return nil, errors.New("KUBEBUILDER_ASSETS is not set: set it to the folder that hack/envtest.sh prints")
 	}
 	policy := filepath.Join(folder, "audit-policy.yaml")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
@@ -65,7 +65,7 @@ func startServer(ctx context.Context, folder string) (_ *server, err error) {
 	}
 	s.environment.ControlPlane.GetAPIServer().Configure().
 		Set("audit-policy-file", policy).Set("audit-log-path", s.audit).Set("audit-log-maxsize", "10000").
-		// The default has 254 addresses, and each simulation takes three.
+		// The default has 254 addresses, and each simulation needs three.
 		Set("service-cluster-ip-range", "10.96.0.0/16")
 	config, err := s.environment.Start()
 	if err != nil {
@@ -82,7 +82,7 @@ func startServer(ctx context.Context, folder string) (_ *server, err error) {
 		return nil, err
 	}
 	if s.admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("create a client: %w", err)
 	}
 	if err := s.addOperator(); err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (s *server) stop() error {
 	return nil
 }
 
-// addOperator makes the operator's user, and a kubeconfig for it.
+// addOperator creates the user of the operator and its kubeconfig.
 func (s *server) addOperator() error {
 	user, err := s.environment.AddUser(envtest.User{Name: operatorUser}, nil)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *server) addOperator() error {
 	}
 	kubeconfig, err := user.KubeConfig()
 	if err != nil {
-		return fmt.Errorf("make the operator's kubeconfig: %w", err)
+		return fmt.Errorf("create the operator's kubeconfig: %w", err)
 	}
 	if err := os.WriteFile(s.kubeconfig, kubeconfig, 0o600); err != nil {
 		return fmt.Errorf("write the operator's kubeconfig: %w", err)
@@ -113,7 +113,7 @@ func (s *server) addOperator() error {
 	return nil
 }
 
-// grant creates the namespaces and the roles that are shipped, and binds the operator's user to these.
+// grant creates the namespaces and the shipped roles, and binds the roles to the user of the operator.
 func (s *server) grant(ctx context.Context) error {
 	objects := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}},
@@ -145,7 +145,7 @@ func binding(role client.Object) client.Object {
 	return &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}
 }
 
-// readObjects reads a file of manifests.
+// readObjects reads the objects of a manifest file.
 func readObjects(path string) ([]*unstructured.Unstructured, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

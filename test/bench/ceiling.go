@@ -19,25 +19,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The shape of the traffic, which ceiling and pipeline share: what the adapters of the pipeline do by
-// default.
+// The limits of the traffic. They are the same as those of the pipeline's adapters.
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
-	ackEvery = 256  // deliveries per acknowledgement: coalescing was counted to come to some 300 at saturation
-	backlog  = 4096 // messages per queue between publisher and consumer at saturation
+	ackEvery = 256  // deliveries per acknowledgement; the saturated pipeline coalesces about 300
+	backlog  = 4096 // published but not acknowledged messages per queue
 )
 
-// ceilingExchange routes to the ceiling's queues by their names, as a simulation's exchange does by routing keys.
+// ceilingExchange routes messages to the queues of the bare broker by queue name.
 const ceilingExchange = "ceiling"
 
-// ceilingQueue is the bare broker's queue of a type of events: there are as many as a simulation of one partition has.
+// ceilingQueue returns the queue of an event type. There are as many queues as in a simulation with one partition.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling publishes to the ceiling's queues with confirms, and consumes and acknowledges from them, as
-// fast as the broker allows. At most backlog messages per queue are between the two at a time, so that
-// neither side starves the other. It prints a sample of the count of acknowledged messages four times a
-// second, until ctx ends.
+// runCeiling measures the bare broker: the ceiling of the pipeline. It publishes with confirms, consumes and acknowledges
+// as fast as the broker allows. A limit of backlog messages per queue keeps publishers and consumers in balance. It
+// prints a sample of the number of acknowledged messages four times a second, until ctx is done.
 func runCeiling(ctx context.Context, uri string) error {
 	var acked atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -58,7 +56,7 @@ func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- st
 	}
 	defer func() { _ = conn.Close() }()
 	if err := channel.Confirm(false); err != nil {
-		return fmt.Errorf("ask for confirms: %w", err)
+		return fmt.Errorf("enable confirms: %w", err)
 	}
 	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, window))
 	unconfirmed := make(chan struct{}, window)
@@ -82,7 +80,7 @@ func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- st
 	}
 }
 
-// publishing is an event exactly as the generator of its type publishes it.
+// publishing returns an event in the form in which the generators publish it.
 func publishing(t event.Type, run string, seq int64) amqp.Publishing {
 	now := time.Now()
 	id := event.ID{Run: run, Seq: seq}.String()
@@ -135,14 +133,14 @@ func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{},
 	return nil
 }
 
-// sample is a count, and the CPU time used for it, at an instant.
+// sample is the number of acknowledged messages at an instant, and the CPU time used so far.
 type sample struct {
 	At    time.Time                `json:"at"`
 	Count int64                    `json:"count"`
 	CPU   map[string]time.Duration `json:"cpu"`
 }
 
-// since compares two samples.
+// since returns the rate and the CPU time per message between two samples.
 func (s sample) since(earlier sample) ceilingResult {
 	messages := float64(s.Count - earlier.Count)
 	r := ceilingResult{
@@ -168,7 +166,7 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			if err != nil {
 				return err
 			}
-			broker, err := cpuByName(os.Getppid(), "beam.smp") // the broker is the parent's child, as this process is
+			broker, err := cpuByName(os.Getppid(), "beam.smp") // the broker is a sibling of this process
 			if err != nil {
 				return err
 			}
@@ -180,15 +178,15 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 	}
 }
 
-// ceilingResult is one measurement of the bare broker.
+// ceilingResult is a measurement of the bare broker.
 type ceilingResult struct {
-	// PerSecond counts the messages that went all the way from publish to acknowledgement.
+	// PerSecond is the rate of messages that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// CPUMicros is the CPU time of a message, in microseconds, of the broker and of the clients together.
+	// CPUMicros is the CPU time per message in microseconds, of the broker and of the clients.
 	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
 }
 
-// measureCeiling runs the bare broker's clients in a process of their own.
+// measureCeiling measures the bare broker. The clients run in a separate process, so that their CPU time is counted apart.
 func measureCeiling(ctx context.Context, env environment, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {
 		return ceilingResult{}, err
@@ -210,7 +208,7 @@ func measureCeiling(ctx context.Context, env environment, warmUp, length time.Du
 	}
 	first := slices.IndexFunc(samples, func(s sample) bool { return s.At.Sub(samples[0].At) >= warmUp })
 	if first < 0 || first == len(samples)-1 {
-		return ceilingResult{}, errors.New("measure the bare broker: too few samples; is --length long enough?")
+		return ceilingResult{}, errors.New("measure the bare broker: too few samples: use a longer -length")
 	}
 	return samples[len(samples)-1].since(samples[first]), deleteCeiling(env.amqpURI)
 }
@@ -228,7 +226,7 @@ func readSamples(output []byte) ([]sample, error) {
 	return samples, nil
 }
 
-// declareCeiling creates the ceiling's queues, of the type that the simulation uses.
+// declareCeiling declares the queues of the bare broker, of the type that the simulation uses.
 func declareCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
@@ -251,7 +249,7 @@ func declareCeiling(uri string) error {
 	return nil
 }
 
-// deleteCeiling removes the ceiling's queues, so that what is left in them costs the pipeline nothing.
+// deleteCeiling deletes the queues of the bare broker, so that their messages do not slow down the next measurement.
 func deleteCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {

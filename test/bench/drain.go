@@ -13,11 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// drainEach is how many entries, and how many matching exits, wait in the queues before the processor
-// starts. It is the experiment that the original system was measured with.
+// drainEach is the number of entries, and of matching exits, in the queues before the processor starts. The original
+// system was measured with the same number.
 const drainEach = 20_000
 
-// drainResult is one measurement of a drain.
+// drainResult is a measurement of a drain.
 type drainResult struct {
 	EventsPerSecond       float64            `json:"eventsPerSecond"`
 	Outcomes              map[string]int64   `json:"outcomes"`
@@ -26,8 +26,8 @@ type drainResult struct {
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
 
-// measureDrain publishes entries and matching exits in the JSON of the original system, without
-// headers, and then measures how fast a processor works them off, each summary stored durably.
+// measureDrain measures how fast a processor processes entries and matching exits that are already in the queues. The
+// events are in the JSON of the original system, without headers. Each summary is stored durably.
 func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
@@ -38,8 +38,7 @@ func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 }
 
 func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
-	// The processor that declared the exchange and the queues must not be there while they fill, and the
-	// generators are not needed at all.
+	// The processor has declared the queues and must not run while they fill. The generators are not needed.
 	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
 		if _, err := process.Terminate(ctx); err != nil {
 			return drainResult{}, err
@@ -87,7 +86,7 @@ func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
 	return r, nil
 }
 
-// waitProcessed polls the processor until it has finished so many events.
+// waitProcessed polls the metrics of the processor until it has processed that many events.
 func waitProcessed(ctx context.Context, processor *stack.Process, events int64) (families, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -101,13 +100,13 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("drain: %w; the processor's output is in %s", ctx.Err(), processor.Log())
+			return nil, fmt.Errorf("wait until the queues are drained: %w; the output of the processor is in %s", ctx.Err(), processor.Log())
 		case <-ticker.C:
 		}
 	}
 }
 
-// publishOriginals publishes all entries, then all exits, and waits for the broker to confirm them.
+// publishOriginals publishes all entries, then all exits, and waits for their confirms.
 func (p *pipeline) publishOriginals(ctx context.Context) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {
@@ -115,7 +114,7 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close() }()
 	if err := channel.Confirm(false); err != nil {
-		return fmt.Errorf("ask for confirms: %w", err)
+		return fmt.Errorf("enable confirms: %w", err)
 	}
 	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 2*drainEach))
 	entered := time.Now().Add(-time.Minute)
@@ -130,7 +129,7 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 		select {
 		case c := <-confirms:
 			if !c.Ack {
-				return errors.New("the broker refused an event")
+				return errors.New("the broker rejected an event")
 			}
 		case <-ctx.Done():
 			return fmt.Errorf("wait for confirms: %w", ctx.Err())
@@ -139,7 +138,7 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 	return nil
 }
 
-// originalEvent is the i-th event of the drain: first the entries, then the exits of the same plates.
+// originalEvent returns the i-th event of the drain: first the entries, then the exits of the same plates.
 func originalEvent(i int, entered time.Time) (routingKey string, body []byte) {
 	plate := fmt.Sprintf("DRN-%05d", i%drainEach)
 	if i < drainEach {

@@ -1,6 +1,5 @@
-// Command bench measures the pipeline against the bare broker beneath it, in one run and in turns, on
-// private servers that it starts itself. These machines are noisy: compare the ratios, not the absolute
-// figures of different runs.
+// Command bench compares the throughput of the pipeline with that of the bare broker. It measures them in turns, on
+// private servers that it starts. Machines are noisy: compare ratios, not the absolute numbers of different runs.
 package main
 
 import (
@@ -18,14 +17,14 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// matchPercent is the share of exits that leave with a plate that entered: the default of a simulation.
+// matchPercent is the percentage of exits with a plate that has entered: the default of a simulation.
 const matchPercent = 20
 
-// logSize is that of the RabbitMQ that the operator runs. The few queues that a measurement deletes are not enough for
-// the crash that tests, which delete many, may meet with it.
+// logSize is the size of the write-ahead log, as in the RabbitMQ that the operator runs. Deleting many queues with it may
+// crash RabbitMQ 3.10 (see servers.RabbitMQOptions); a measurement deletes only a few.
 const logSize = 64 << 20
 
-// options are the command line.
+// options are the command-line flags.
 type options struct {
 	rounds   int
 	warmUp   time.Duration
@@ -34,36 +33,36 @@ type options struct {
 	offered  []int64
 }
 
-// report is what a run of the benchmark prints.
+// report is the result of a run.
 type report struct {
 	Broker    string           `json:"broker"`
 	Store     string           `json:"store"`
 	Ceiling   []ceilingResult  `json:"ceiling"`
 	Saturated []pipelineResult `json:"saturated"`
-	// Ratio is saturated pipeline over ceiling, round by round.
+	// Ratio is the rate of the saturated pipeline divided by the ceiling, for each round.
 	Ratio []float64     `json:"ratio"`
 	Drain []drainResult `json:"drain"`
-	// DrainRatio is drain over ceiling, round by round.
+	// DrainRatio is the rate of the drain divided by the ceiling, for each round.
 	DrainRatio []float64        `json:"drainRatio"`
 	Offered    []pipelineResult `json:"offered"`
 }
 
 func main() {
 	o := options{offered: []int64{500, 2000, 5000}}
-	flag.IntVar(&o.rounds, "rounds", 5, "how often ceiling, saturated pipeline and drain are measured, in turns")
-	flag.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "time before each counted stretch")
-	flag.DurationVar(&o.length, "length", 10*time.Second, "counted time of each measurement")
-	flag.StringVar(&o.jsonPath, "json", "", "also write the report to this file as JSON (default: print it after the table)")
+	flag.IntVar(&o.rounds, "rounds", 5, "number of rounds; each measures the ceiling, the saturated pipeline and the drain")
+	flag.DurationVar(&o.warmUp, "warm-up", 8*time.Second, "time before each measurement")
+	flag.DurationVar(&o.length, "length", 10*time.Second, "duration of each measurement")
+	flag.StringVar(&o.jsonPath, "json", "", "`file` to write the report to, as JSON (default: print it after the table)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if flag.Arg(0) == "ceiling" { // the child that measureCeiling starts; the URI is a secret, hence not an argument
+	if flag.Arg(0) == "ceiling" { // the child process of measureCeiling; the URI contains a password, so it is not an argument
 		exit(runCeiling(ctx, os.Getenv(ceilingURI)))
 	}
 	exit(run(ctx, o))
 }
 
-// ceilingURI is the environment variable through which the ceiling's child gets the broker's URI.
+// ceilingURI is the environment variable that passes the URI of the broker to the child process.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
 func exit(err error) {
@@ -77,7 +76,7 @@ func exit(err error) {
 func run(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "parking-bench-")
 	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
+		return fmt.Errorf("create a folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	env, r, stopServers, err := prepare(ctx, dir)
@@ -92,7 +91,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	for _, offered := range o.offered {
-		progress("%d events/s offered", offered)
+		progress("the pipeline at %d events/s, %s", offered, o.warmUp+o.length)
 		result, err := measureOffered(ctx, env, offered, o.warmUp, o.length)
 		if err != nil {
 			return err
@@ -102,19 +101,19 @@ func run(ctx context.Context, o options) (err error) {
 	return r.print(o.jsonPath)
 }
 
-// measureRound measures in turns, so that a drift of the machine's speed touches all alike.
+// measureRound measures each subject once, so that a change of the machine's speed affects all alike.
 func (r *report) measureRound(ctx context.Context, env environment, o options) error {
-	progress("  the bare broker")
+	progress("  the bare broker, %s", o.warmUp/2+o.length)
 	ceiling, err := measureCeiling(ctx, env, o.warmUp/2, o.length)
 	if err != nil {
 		return err
 	}
-	progress("  the pipeline, saturated")
+	progress("  the saturated pipeline, %s", 2*o.warmUp+o.length)
 	saturated, err := measureSaturated(ctx, env, 2*o.warmUp, o.length)
 	if err != nil {
 		return err
 	}
-	progress("  the drain")
+	progress("  the drain, about 20 s")
 	drain, err := measureDrain(ctx, env)
 	if err != nil {
 		return err
@@ -127,9 +126,9 @@ func (r *report) measureRound(ctx context.Context, env environment, o options) e
 	return nil
 }
 
-// prepare starts the servers and builds the binary.
+// prepare starts the servers and builds the parking binary.
 func prepare(ctx context.Context, dir string) (environment, *report, func() error, error) {
-	progress("starting RabbitMQ and Redis, building parking")
+	progress("start RabbitMQ and Redis, build parking")
 	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{LogSize: logSize})
 	if err != nil {
 		return environment{}, nil, nil, err

@@ -14,12 +14,12 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// finalOutcomes are the outcomes with which an event takes effect.
+// finalOutcomes are the outcomes of events that took effect.
 var finalOutcomes = []string{
 	"recorded", "matched", "unmatched_expected", "unmatched_unexpected", "entry_not_found",
 }
 
-// environment is what every measurement runs on.
+// environment is what all measurements share.
 type environment struct {
 	binary   string
 	dir      string
@@ -27,7 +27,7 @@ type environment struct {
 	redisURI string
 }
 
-// pipelineResult is one measurement of the whole pipeline.
+// pipelineResult is a measurement of the whole pipeline.
 type pipelineResult struct {
 	OfferedPerSecond   int64              `json:"offeredPerSecond,omitempty"`
 	ProcessedPerSecond float64            `json:"processedPerSecond"`
@@ -36,7 +36,7 @@ type pipelineResult struct {
 	EndToEnd           quantiles          `json:"endToEndSeconds"`
 }
 
-// quantiles of a latency, in seconds.
+// quantiles are quantiles of a latency, in seconds.
 type quantiles struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
@@ -46,7 +46,7 @@ func quantilesOf(d distribution) quantiles {
 	return quantiles{P50: d.quantile(.50).Seconds(), P99: d.quantile(.99).Seconds()}
 }
 
-// pipeline is a running stack with the plan that drives it.
+// pipeline is a running stack and its plan.
 type pipeline struct {
 	env   environment
 	stack *stack.Stack
@@ -54,11 +54,11 @@ type pipeline struct {
 	path  string
 }
 
-// startPipeline starts one process of each kind. Half of the offered events are entries, half exits.
+// startPipeline starts one process of each component. Half of the offered events are entries, half are exits.
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
-	dir, err := os.MkdirTemp(env.dir, name+"-") // a database of its own for each measurement
+	dir, err := os.MkdirTemp(env.dir, name+"-") // each measurement has its own database
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for %s: %w", name, err)
+		return nil, fmt.Errorf("create a folder for %s: %w", name, err)
 	}
 	p := &pipeline{env: env, path: filepath.Join(dir, "plan.json")}
 	p.stack, err = stack.New(stack.Options{
@@ -91,8 +91,8 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	return p, nil
 }
 
-// stop ends the processes, generators first, and removes what they left on the servers: a Redis that holds what
-// earlier measurements recorded spends ever more time on writing its append-only file anew.
+// stop terminates the processes, generators first, and purges the simulation from the servers. Otherwise Redis would
+// spend more and more time on rewriting its append-only file.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
@@ -111,13 +111,13 @@ func (p *pipeline) purge(ctx context.Context) error {
 	return nil
 }
 
-// setRate offers another number of events a second.
+// setRate changes the offered rate.
 func (p *pipeline) setRate(offered int64) error {
 	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
 	return p.plan.Write(p.path)
 }
 
-// state is what the processes say at an instant.
+// state holds the counters of the processes at an instant.
 type state struct {
 	at         time.Time
 	published  int64
@@ -156,7 +156,7 @@ func (p *pipeline) observe(ctx context.Context) (state, error) {
 	return s, nil
 }
 
-// result compares two observations.
+// result returns the rates and latencies between two states.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -182,15 +182,15 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded, which
-// it finds itself: the rate follows what is processed and the backlog.
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. It finds that rate by
+// adjusting the offered rate to the processed rate and the backlog.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	const start = 4000
 	p, err := startPipeline(ctx, env, "saturated", start)
 	if err != nil {
 		return pipelineResult{}, err
 	}
-	var earlier []state // the last observations, oldest first
+	var earlier []state // the latest states, oldest first
 	r, err := p.measure(ctx, warmUp, length, func(ctx context.Context) error {
 		s, err := p.observe(ctx)
 		if err != nil {
@@ -201,26 +201,25 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 			return nil
 		}
 		earlier = earlier[max(0, len(earlier)-observed):]
-		return p.setRate(followBacklog(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed))
+		return p.setRate(nextRate(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed))
 	})
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// observed is the number of observations over which the processed rate is averaged.
+// observed is the number of states over which the processed rate is averaged.
 const observed = 5
 
-// followBacklog returns the rate to offer next to a pipeline that processes at the given rate: just that at the
-// backlog that the ceiling is measured with, up to half more below it, down to half less above it.
-func followBacklog(processed float64, waiting int64) int64 {
-	const target = backlog * 2 // of two queues
+// nextRate returns the rate to offer next. At the backlog of the ceiling it is the processed rate. It is up to half more
+// below that backlog, and down to half less above it.
+func nextRate(processed float64, waiting int64) int64 {
+	const target = backlog * 2 // two queues
 	shortfall := float64(target-waiting) / target
 	return int64(processed * (1 + .5*max(-1, shortfall)))
 }
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure calls control each half second, and compares the observations before and after the counted
-// time.
+// measure warms up, then measures for length. It calls control every half second.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if err := repeat(ctx, warmUp, control); err != nil {
 		return pipelineResult{}, err
@@ -239,7 +238,7 @@ func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, co
 	return after.result(before), nil
 }
 
-// repeat calls f each half second for the time that length says.
+// repeat calls f every half second for length.
 func repeat(ctx context.Context, length time.Duration, f func(context.Context) error) error {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()

@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// clockTick is the unit of the CPU times in /proc/<pid>/stat: USER_HZ, which is 100 on every Linux
-// architecture that Go supports (see proc_pid_stat(5)).
+// clockTick is the unit of the CPU times in /proc/<pid>/stat. USER_HZ is 100 on every Linux architecture that Go
+// supports (see proc_pid_stat(5)).
 const clockTick = 10 * time.Millisecond
 
-// process is what /proc/<pid>/stat says of one process.
+// process holds fields of /proc/<pid>/stat.
 type process struct {
 	parent int
 	name   string
 	cpu    time.Duration
 }
 
-// cpuOf returns the CPU time, user and system, that the process has used so far.
+// cpuOf returns the CPU time, user and system, that a process has used so far.
 func cpuOf(pid int) (time.Duration, error) {
 	p, err := readProcess(pid)
 	return p.cpu, err
 }
 
-// cpuByName sums the CPU time of every descendant of the process whose command has the name.
+// cpuByName returns the total CPU time of the descendants of a process that run the named command.
 func cpuByName(ancestor int, name string) (time.Duration, error) {
 	all, err := readProcesses()
 	if err != nil {
@@ -62,7 +62,7 @@ func readProcesses() (map[int]process, error) {
 		if err != nil {
 			continue
 		}
-		if p, err := readProcess(pid); err == nil { // a process may end while we look
+		if p, err := readProcess(pid); err == nil { // the process may have ended since Glob
 			all[pid] = p
 		}
 	}
@@ -74,11 +74,11 @@ func readProcess(pid int) (process, error) {
 	if err != nil {
 		return process{}, fmt.Errorf("read CPU time of process %d: %w", pid, err)
 	}
-	// The name stands in parentheses and may itself hold spaces and parentheses.
+	// The name is in parentheses and may contain spaces and parentheses.
 	text := string(b)
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || end < open {
-		return process{}, fmt.Errorf("read CPU time of process %d: unexpected form of its stat file", pid)
+		return process{}, fmt.Errorf("read CPU time of process %d: unexpected format of its stat file", pid)
 	}
 	fields := strings.Fields(text[end+1:]) // fields[0] is field 3 of proc_pid_stat(5)
 	if len(fields) < 13 {

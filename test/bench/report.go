@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 )
 
-// print writes the table, and the report as JSON to the file or, without one, behind the table.
+// print prints the table. It writes the report as JSON to the file, or prints it without a file name.
 func (r *report) print(jsonPath string) error {
 	r.printTable()
 	text, err := json.MarshalIndent(r, "", "  ")
@@ -52,8 +52,8 @@ func (r *report) printTable() {
 	fmt.Fprintln(w)
 }
 
-// originalDrain is the best that the original system reached in the same experiment, in events per
-// second, with a sink that only appended.
+// originalDrain is the best rate of the original system in the same experiment, in events per second. Its sink only
+// appended summaries to a list.
 const originalDrain = 1949
 
 func printLatency(w *tabwriter.Writer, label string, p pipelineResult) {
@@ -88,7 +88,7 @@ func (r *report) printCPU(w *tabwriter.Writer) {
 	}
 }
 
-// medianOf is the median of what value says of each result.
+// medianOf returns the median of a value of each result.
 func medianOf[T any](results []T, value func(T) float64) float64 {
 	values := make([]float64, len(results))
 	for i, r := range results {
@@ -97,7 +97,7 @@ func medianOf[T any](results []T, value func(T) float64) float64 {
 	return median(values)
 }
 
-// median of a few values; 0 of none.
+// median returns the median, or 0 without values.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// families are the metrics of one process, by name.
+// families holds the metrics of one process, by name.
 type families map[string]*dto.MetricFamily
 
-// scrape reads the metrics of a process in the protobuf format, the only one with native histograms.
+// scrape reads the metrics of a process in the protobuf format, which is the only one with native histograms.
 func scrape(ctx context.Context, url string) (families, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -50,7 +50,7 @@ func scrape(ctx context.Context, url string) (families, error) {
 	}
 }
 
-// sum adds up the counters of a family whose label has one of the values.
+// sum returns the total of the counters of a family whose label has one of the values.
 func (f families) sum(name, label string, values ...string) int64 {
 	var total float64
 	for _, m := range f[name].GetMetric() {

@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// daemon is a server that can be broken and mended. Its methods are not safe for concurrent use.
+// daemon is a server that tests stop, kill, pause and start again. Its methods are not safe for concurrent use.
 type daemon struct {
 	// launch starts the program and returns when clients can connect.
 	launch  func(context.Context) error
-	process *process // the one that runs, or ran last
+	process *process // the current process, or the last one
 }
 
-// Start starts the server that was stopped or killed, with the data it had, and returns when clients can
-// connect. A server that runs is left alone.
+// Start starts a stopped or killed server with the same data, and returns when clients can connect. It does nothing when
+// the server is running.
 func (d *daemon) Start(ctx context.Context) error {
 	if d.process.running() {
 		return nil
@@ -23,8 +23,8 @@ func (d *daemon) Start(ctx context.Context) error {
 	return d.launch(ctx)
 }
 
-// Stop shuts the server down in order and returns when it is gone. One that does not end in time is killed,
-// which is an error.
+// Stop sends SIGTERM to the server and returns when it has ended. If the server does not end in time, Stop kills it and
+// returns an error.
 func (d *daemon) Stop(ctx context.Context) error {
 	p := d.process
 	if !p.running() {
@@ -43,8 +43,8 @@ func (d *daemon) Stop(ctx context.Context) error {
 	}
 }
 
-// Kill ends the server and its helpers with SIGKILL, as a crash would, and returns when they are gone. What a
-// broker confirmed survives, with the exception that SyncQueues removes.
+// Kill sends SIGKILL to the server and its child processes, as in a crash, and returns when they have ended. Messages
+// that a broker confirmed survive, unless their queue was declared seconds ago: see SyncQueues.
 func (d *daemon) Kill() error { return d.process.kill() }
 
 // Restart stops the server and starts it again.
@@ -55,12 +55,12 @@ func (d *daemon) Restart(ctx context.Context) error {
 	return d.Start(ctx)
 }
 
-// Pause freezes the server, as a network partition would look to a client: connections stay open and nothing
-// answers.
+// Pause sends SIGSTOP to the server. To its clients this looks like a network partition: connections stay open and get
+// no answer.
 func (d *daemon) Pause() error { return d.process.signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
 func (d *daemon) Resume() error { return d.process.signal(syscall.SIGCONT) }
 
-// PID is the process id of the server that runs, or ran last.
+// PID returns the process id of the current server process, or of the last one.
 func (d *daemon) PID() int { return d.process.pid }

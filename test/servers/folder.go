@@ -19,17 +19,16 @@ const (
 	lockName     = "lock"
 )
 
-// folder is where one instance keeps everything: configuration, data, logs.
+// folder holds the configuration, data and logs of one server.
 type folder struct {
-	root  string // folder that the server is confined to by chroot; empty for none
-	host  string // absolute path as this process sees it
-	inner string // the same as the server sees it
+	root  string // folder to chroot to; empty for none
+	host  string // absolute path for this process
+	inner string // absolute path for the server, below root
 	lock  *os.File
-	ours  bool // made here, hence removed at the end
+	ours  bool // created by openFolder; close removes it
 }
 
-// openFolder prepares dir, or when dir is empty a fresh temporary folder, for a server that runs in
-// root. With a root, dir must lie inside.
+// openFolder creates and locks dir, or a temporary folder when dir is empty. With a root, dir must be below it.
 func openFolder(root, dir string) (*folder, error) {
 	f := &folder{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {
@@ -37,7 +36,7 @@ func openFolder(root, dir string) (*folder, error) {
 	}
 	f.inner = strings.TrimPrefix(f.host, strings.TrimSuffix(root, "/"))
 	if root != "" && f.inner == f.host {
-		return nil, fmt.Errorf("the server's folder %s must lie inside its root %s", f.host, root)
+		return nil, fmt.Errorf("the server's folder %s must be below its root %s", f.host, root)
 	}
 	lock, err := tryLock(filepath.Join(f.host, lockName))
 	if err != nil {
@@ -60,12 +59,12 @@ func (f *folder) make() error {
 		err = os.MkdirAll(f.host, 0o700)
 	}
 	if err != nil {
-		return fmt.Errorf("make the server's folder: %w", err)
+		return fmt.Errorf("create the server's folder: %w", err)
 	}
 	return nil
 }
 
-// write puts a file that only its owner can read into the folder.
+// write writes a file that only its owner can read.
 func (f *folder) write(name, content string) error {
 	path := filepath.Join(f.host, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -77,16 +76,16 @@ func (f *folder) write(name, content string) error {
 	return nil
 }
 
-// tail returns the last lines of a log, for the error of a server that does not start.
+// tail returns the last lines of the files that match the pattern.
 func (f *folder) tail(pattern string) string {
-	const most = 25
+	const maxLines = 25
 	all := f.lines(pattern)
-	return strings.Join(all[max(0, len(all)-most):], "\n")
+	return strings.Join(all[max(0, len(all)-maxLines):], "\n")
 }
 
-// errors returns the beginnings of the first errors in a RabbitMQ log: what broke first, and broke the rest.
+// errors returns the first errors in a RabbitMQ log, each cut to its first lines. Later errors are usually consequences.
 func (f *folder) errors(pattern string) string {
-	const most, begins = 30, 3
+	const maxErrors, maxLines = 30, 3
 	var found []string
 	entries, lines, last := 0, 0, ""
 	for _, line := range f.lines(pattern) {
@@ -97,7 +96,7 @@ func (f *folder) errors(pattern string) string {
 		if when != last {
 			entries, lines, last = entries+1, 0, when
 		}
-		if lines++; lines <= begins && entries <= most {
+		if lines++; lines <= maxLines && entries <= maxErrors {
 			found = append(found, line)
 		}
 	}
@@ -126,7 +125,7 @@ func (f *folder) close() error {
 	return err
 }
 
-// removeAbandoned removes the folders under base whose owner was killed before it could do so itself.
+// removeAbandoned removes the folders below base whose owner was killed before it could remove them.
 func removeAbandoned(base string) {
 	names, err := filepath.Glob(filepath.Join(base, folderPrefix+"*"))
 	if err != nil {
@@ -135,17 +134,17 @@ func removeAbandoned(base string) {
 	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
-			continue // perhaps made this instant and not locked yet
+			continue // may be new and not locked yet
 		}
 		if lock, err := tryLock(filepath.Join(name, lockName)); err == nil {
-			_ = os.RemoveAll(name) // what cannot be removed now is tried again by the next instance
+			_ = os.RemoveAll(name) // the next server retries
 			_ = lock.Close()
 		}
 	}
 }
 
-// tryLock takes the lock on the file at path, which it makes when there is none. The lock ends when
-// the file is closed, at the latest with the process.
+// tryLock locks the file at path, and creates the file if needed. Closing the file, or the end of the process, releases
+// the lock.
 func tryLock(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -157,8 +156,8 @@ func tryLock(path string) (*os.File, error) {
 	return file, nil
 }
 
-// port is a loopback TCP port that no other process using this package will take, whether or not a
-// server listens on it at the moment.
+// port is a reserved loopback TCP port. Other processes that use this package do not use it, even while no server
+// listens on it.
 type port struct {
 	number int
 	lock   *os.File
@@ -167,8 +166,8 @@ type port struct {
 func (p port) String() string  { return strconv.Itoa(p.number) }
 func (p port) address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
 
-// reservePorts finds n free ports below the range from which Linux picks the local ports of outgoing
-// connections: a server that is down for a moment must find its port free when it comes back.
+// reservePorts reserves n free ports. They are below the range of local ports that Linux uses for outgoing connections,
+// so that a stopped server finds its port free when it starts again.
 func reservePorts(n int) ([]port, error) {
 	const lowest, highest, attempts = 20_000, 32_000, 1_000
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("parking-ports-%d", os.Getuid()))
@@ -193,7 +192,7 @@ func reservePorts(n int) ([]port, error) {
 		ports = append(ports, p)
 	}
 	releasePorts(ports)
-	return nil, fmt.Errorf("reserve ports: found no %d free ports between %d and %d", n, lowest, highest)
+	return nil, fmt.Errorf("reserve ports: fewer than %d ports between %d and %d are free", n, lowest, highest)
 }
 
 func isFree(address string) bool {
@@ -204,7 +203,7 @@ func isFree(address string) bool {
 	return listener.Close() == nil
 }
 
-// dial connects to the port and hangs up.
+// dial connects to the port and closes the connection.
 func dial(ctx context.Context, p port) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", p.address())
@@ -216,14 +215,14 @@ func dial(ctx context.Context, p port) error {
 
 func releasePorts(ports []port) {
 	for _, p := range ports {
-		_ = p.lock.Close() // closing a file that was only locked loses nothing
+		_ = p.lock.Close() // nothing was written to it
 	}
 }
 
-// Address is a loopback address that no other process using this package takes as long as this is referred to.
+// Address is a reserved loopback address. The reservation ends when the garbage collector frees the Address.
 type Address struct{ port port }
 
-// ReserveAddress returns an address for a server of the caller's own.
+// ReserveAddress reserves a loopback address for a server of the caller.
 func ReserveAddress() (*Address, error) {
 	ports, err := reservePorts(1)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 )
 
-// NotInstalledError says that a server's program is not on this machine, and how to get it.
+// NotInstalledError reports that a program is not installed, and how to install it.
 type NotInstalledError struct {
 	Program string // such as rabbitmq-server
-	Where   string // where it was looked for
+	Where   string // where it was searched
 	Remedy  string
 }
 
@@ -21,8 +21,7 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// findProgram returns the absolute path of a program as seen from root, looking into the given
-// folders first and then, without a root, along PATH.
+// findProgram returns the absolute path of a program below root. It searches the folders and then, without a root, PATH.
 func findProgram(root, name, remedy string, folders ...string) (string, error) {
 	for _, dir := range folders {
 		path := filepath.Join(dir, name)
@@ -40,8 +39,7 @@ func findProgram(root, name, remedy string, folders ...string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// newPassword returns a random password that a URI can hold only when it is escaped, so that code
-// which forgets to do so does not pass its tests.
+// newPassword returns a random password that must be escaped in a URI. Code that does not escape it fails its tests.
 func newPassword() string {
 	return "p@ss:/?#%&+ " + randomHex(12)
 }
@@ -53,7 +51,7 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// redacted is the URI without its password.
+// redacted returns the URI without user and password.
 func redacted(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil {

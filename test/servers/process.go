@@ -14,13 +14,13 @@ import (
 	"syscall"
 )
 
-// command says which program to run and how.
+// command describes how to run a program.
 type command struct {
 	root   string // folder to chroot to; empty for none
-	path   string // absolute, as seen from root
+	path   string // absolute path below root
 	args   []string
 	env    []string
-	dir    string // working directory, as seen from root
+	dir    string // working folder below root
 	output io.Writer
 }
 
@@ -34,15 +34,15 @@ func (c command) build() *exec.Cmd {
 	return cmd
 }
 
-// process is a running child with a process group of its own.
+// process is a child process with its own process group.
 type process struct {
 	pid    int
-	exited chan struct{} // closed when the child has been reaped
-	err    error         // why it ended; valid after exited is closed
+	exited chan struct{} // closed when the child is reaped
+	err    error         // the error of Wait; valid after exited is closed
 }
 
-// start runs c in the background. The thread that starts it waits for it too: the kernel sends a
-// child's parent-death signal when the parent's thread ends, so that thread must outlive the child.
+// start starts the program. One locked thread starts it and waits for it: the kernel kills the child when the thread
+// that started it ends (see childAttributes).
 func (c command) start() (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	started := make(chan error, 1)
@@ -65,7 +65,7 @@ func (c command) start() (*process, error) {
 	return p, nil
 }
 
-// running reports whether the child has not been reaped yet. A nil process is not running.
+// running reports whether the child is not reaped yet. A nil process is not running.
 func (p *process) running() bool {
 	if p == nil {
 		return false
@@ -78,7 +78,7 @@ func (p *process) running() bool {
 	}
 }
 
-// signal sends sig to the child alone.
+// signal sends sig to the child only.
 func (p *process) signal(sig syscall.Signal) error {
 	if !p.running() {
 		return errors.New("the server is not running")
@@ -86,8 +86,8 @@ func (p *process) signal(sig syscall.Signal) error {
 	return syscall.Kill(p.pid, sig)
 }
 
-// signalTree sends sig to the child, its process group and its descendants: some of them, such as
-// the helpers of an Erlang node, leave the group.
+// signalTree sends sig to the child, its process group and its descendants. Some descendants, such as the helpers of an
+// Erlang node, are not in the group.
 func (p *process) signalTree(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
@@ -100,7 +100,7 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill ends the tree with SIGKILL and returns when the child is gone.
+// kill sends SIGKILL to the tree and returns when the child has ended.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
@@ -119,7 +119,7 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// descendants lists the processes below pid, from /proc; it is empty where there is no /proc.
+// descendants returns the descendants of pid. It reads /proc; on systems without it, it returns none.
 func descendants(pid int) []int {
 	children := map[int][]int{}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -138,8 +138,8 @@ func descendants(pid int) []int {
 	return found
 }
 
-// readParent reads a process's id and its parent's from its stat file. The second field, the name
-// in parentheses, may hold spaces and parentheses itself, hence the search for the last one.
+// readParent reads the id of a process and of its parent from its stat file. The second field is the name in
+// parentheses, which may contain parentheses, so the other fields start after the last one.
 func readParent(path string) (pid, parent int, ok bool) {
 	stat, err := os.ReadFile(path)
 	if err != nil {

@@ -2,8 +2,8 @@ package servers
 
 import "syscall"
 
-// childAttributes gives a child its own process group, so that an interrupt typed at a terminal
-// reaches the tests alone, and has the kernel kill it when its parent dies.
+// childAttributes gives a child its own process group, so that Ctrl-C reaches only the tests. The kernel kills the child
+// when its parent ends.
 func childAttributes(root string) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: root}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	startTimeout = 3 * time.Minute // a node takes 5 s to boot on two idle cores; busy ones need patience
+	startTimeout = 3 * time.Minute // a node starts within 5 s on two idle cores
 	stopTimeout  = time.Minute
 	ctlTimeout   = time.Minute
 	pollInterval = 50 * time.Millisecond
@@ -25,22 +25,20 @@ const (
 	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
 )
 
-// RabbitMQOptions change how a RabbitMQ is run; the zero value is what most callers want.
+// RabbitMQOptions configures a RabbitMQ. Most callers use the zero value.
 type RabbitMQOptions struct {
-	// Root is the folder of another system whose RabbitMQ runs by chroot, which only root may do.
-	// Empty means PARKING_RABBITMQ_ROOT, and when that is empty too, this system.
+	// Root is the root folder of another system, whose RabbitMQ runs by chroot. Only root can do that. The default is
+	// PARKING_RABBITMQ_ROOT, then this system.
 	Root string
-	// Environment holds more variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
+	// Environment holds additional variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
-	// LogSize is the size in bytes at which the log of quorum queues is written out, 0 for the server's own of
-	// 512 MiB. It is not for tests that delete many queues: RabbitMQ 3.10 may crash where it writes the log out (Ra's
-	// ra_log_segment_writer) and finds the folder of a queue gone, and then at times no quorum queue of the node
-	// works any more.
+	// LogSize is wal_max_size_bytes: the size at which the write-ahead log of quorum queues is flushed to segments. The
+	// default is the server's, 512 MiB. Do not set it in tests that delete many queues: the segment writer of
+	// RabbitMQ 3.10 may crash when the folder of a queue is gone, and then the quorum queues of the node may stop working.
 	LogSize int
 }
 
-// RabbitMQ is a private RabbitMQ node. Its methods are not safe for concurrent use, except URI, Ctl
-// and the like, which change nothing.
+// RabbitMQ is a private RabbitMQ node. Methods that start or stop it are not safe for concurrent use.
 type RabbitMQ struct {
 	daemon
 
@@ -52,13 +50,13 @@ type RabbitMQ struct {
 	password string
 	version  string
 
-	epmd *process // outlives the node's restarts, as it does in a real installation
+	epmd *process // not restarted with the node, as in a real installation
 }
 
 type rabbitMQPrograms struct{ server, ctl, diagnostics, epmd string }
 
 func findRabbitMQ(root string) (rabbitMQPrograms, error) {
-	// Debian's commands in /usr/sbin insist on the user rabbitmq; these are the originals.
+	// Debian's commands in /usr/sbin accept only the user rabbitmq. These are the original ones.
 	const originals = "/usr/lib/rabbitmq/bin"
 	var found rabbitMQPrograms
 	var err error
@@ -74,9 +72,9 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	return found, err
 }
 
-// StartRabbitMQ starts a new node that keeps its data in dir, or in a temporary folder when dir is
-// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a
-// *NotInstalledError when there is no RabbitMQ on this machine. The caller calls Close.
+// StartRabbitMQ starts a new node and returns when clients can connect. The node keeps its data in dir, or in a temporary
+// folder when dir is empty. ctx limits only the start. The error wraps a *NotInstalledError when RabbitMQ is not
+// installed. The caller must call Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")
@@ -118,11 +116,11 @@ func (r *RabbitMQ) amqpPort() port { return r.ports[0] }
 func (r *RabbitMQ) distPort() port { return r.ports[1] }
 func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
 
-// Node is the name of the Erlang node, such as parking-23456@localhost.
+// Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
-// configure writes the node's files. The configuration is in Erlang's own format: unlike the newer
-// one it needs no parser to be loaded at boot, and it takes every character in a password.
+// configure writes the configuration of the node. It uses Erlang's format, which loads faster than rabbitmq.conf and
+// allows every character in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -152,7 +150,7 @@ func (r *RabbitMQ) configure() error {
 	return nil
 }
 
-// logSize sets the option of that name.
+// logSize returns the line that sets options.LogSize.
 func (r *RabbitMQ) logSize() string {
 	if r.options.LogSize == 0 {
 		return ""
@@ -160,7 +158,7 @@ func (r *RabbitMQ) logSize() string {
 	return fmt.Sprintf(" {ra, [{wal_max_size_bytes, %d}]},\n", r.options.LogSize)
 }
 
-// environment is all that the node and its tools get: no variable of this process reaches them.
+// environment returns the whole environment of the node and its tools. They inherit no variable of this process.
 func (r *RabbitMQ) environment() []string {
 	inner := func(name string) string { return filepath.Join(r.folder.inner, name) }
 	return append([]string{
@@ -176,15 +174,15 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_LOG_BASE=" + inner("log"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
-		// These need not exist; naming them keeps the machine's own files out.
+		// These files need not exist. Without these variables the node would read the machine's files.
 		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
 		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
-		// The start script then becomes the node instead of waiting for it as its parent.
+		// The start script then replaces itself with the node, instead of waiting for it.
 		"RABBITMQ_ALLOW_INPUT=1",
-		// Schedulers that have nothing to do leave the cores, which many processes share, at once.
+		// Idle schedulers do not spin: many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The tools are Erlang nodes too and listen: on loopback, above the ports of outgoing connections.
+		// The tools are Erlang nodes, which listen too: on loopback, above the local ports of outgoing connections.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
@@ -198,8 +196,8 @@ func (r *RabbitMQ) command(path string, args []string, output io.Writer) command
 	}
 }
 
-// startEpmd runs the Erlang port mapper as a child of ours; a node that finds none would leave a
-// daemon behind.
+// startEpmd starts the Erlang port mapper as a child process. Without one, the node would start a daemon that outlives
+// the tests.
 func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
 	var err error
@@ -215,30 +213,30 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start RabbitMQ: %w", err)
 	}
-	defer func() { _ = output.Close() }() // the node has it open for itself by then
+	defer func() { _ = output.Close() }() // the node has its own descriptor
 	if r.process, err = r.command(r.programs.server, nil, output).start(); err != nil {
 		return err
 	}
 	if err := poll(ctx, startTimeout, r.process, r.connect); err != nil {
-		err = fmt.Errorf("start RabbitMQ: %w; the end of its log:\n%s", err, r.logTail())
+		err = fmt.Errorf("start RabbitMQ: %w; its log ends with:\n%s", err, r.logTail())
 		return errors.Join(err, r.process.kill())
 	}
 	return nil
 }
 
-// logTail is the end of the node's log; a node that fails before it has one only writes to its output.
+// logTail returns the end of the node's log, or of its output if it failed before it wrote a log.
 func (r *RabbitMQ) logTail() string {
 	log := cmp.Or(r.folder.tail("log/*.log"), r.folder.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// trouble is what the node's log says for whoever looks into a test that failed: the first errors, and the end.
-func (r *RabbitMQ) trouble() string {
+// diagnosis returns the first errors and the end of the node's log, for the output of a failed test.
+func (r *RabbitMQ) diagnosis() string {
 	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
-	return fmt.Sprintf("the first errors in the log of %v:\n%s\nand its end:\n%s", r, first, r.logTail())
+	return fmt.Sprintf("the first errors in the log of %v:\n%s\nthe end of the log:\n%s", r, first, r.logTail())
 }
 
-// connect logs in once, which a node allows only after it has recovered its queues.
+// connect opens and closes an AMQP connection. A node accepts it only after it has recovered its queues.
 func (r *RabbitMQ) connect(context.Context) error {
 	conn, err := amqp.DialConfig(r.URI(), amqp.Config{Dial: amqp.DefaultDial(10 * time.Second)})
 	if err != nil {
@@ -250,18 +248,17 @@ func (r *RabbitMQ) connect(context.Context) error {
 	return conn.Close()
 }
 
-// Close kills the node, frees its ports and removes its folder when that was a temporary one.
+// Close kills the node, releases its ports, and removes its folder if that is temporary.
 func (r *RabbitMQ) Close() error {
 	err := errors.Join(r.process.kill(), r.epmd.kill(), r.folder.close())
 	releasePorts(r.ports)
 	return err
 }
 
-// Ctl runs rabbitmqctl with args against the node and returns what it printed. An error holds what
-// it printed too.
+// Ctl runs rabbitmqctl on the node and returns its output. An error includes the output.
 func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs.ctl, args) }
 
-// Diagnostics runs rabbitmq-diagnostics; see Ctl.
+// Diagnostics runs rabbitmq-diagnostics on the node and returns its output, as Ctl does.
 func (r *RabbitMQ) Diagnostics(args ...string) (string, error) {
 	return r.run(r.programs.diagnostics, args)
 }
@@ -278,7 +275,7 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	case <-p.exited:
 		err = p.err
 	case <-timeout.C:
-		err = errors.Join(fmt.Errorf("no end after %v", ctlTimeout), p.kill())
+		err = errors.Join(fmt.Errorf("still running after %v", ctlTimeout), p.kill())
 	}
 	printed := strings.ReplaceAll(output.String(), r.password, "***")
 	if err != nil {
@@ -287,16 +284,15 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	return printed, nil
 }
 
-// SyncQueues makes the node write its directory of quorum queues to disk at once. By itself it does so
-// some seconds after a queue was declared, and RabbitMQ 3.10 that is killed before then comes back
-// with a queue that has lost its messages, confirmed ones too, and never elects a leader. A test that
-// kills the node soon after it declared queues calls this in between.
+// SyncQueues makes the node write its directory of quorum queues to disk. By default the node does so some seconds after
+// a queue is declared. If RabbitMQ 3.10 is killed before, the queue loses confirmed messages and never elects a leader.
+// A test that kills the node soon after declaring queues must call SyncQueues in between.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err
 }
 
-// AddVHost makes a virtual host that the node's user may do everything in, and returns its URI.
+// AddVHost creates a virtual host, gives the node's user all permissions in it, and returns its URI.
 func (r *RabbitMQ) AddVHost(name string) (string, error) {
 	if _, err := r.Ctl("add_vhost", name); err != nil {
 		return "", err
@@ -307,13 +303,13 @@ func (r *RabbitMQ) AddVHost(name string) (string, error) {
 	return r.uri(name), nil
 }
 
-// DeleteVHost removes a virtual host and all that is in it.
+// DeleteVHost deletes a virtual host and everything in it.
 func (r *RabbitMQ) DeleteVHost(name string) error {
 	_, err := r.Ctl("delete_vhost", name)
 	return err
 }
 
-// URI is the address of the node's default virtual host, with user and password.
+// URI returns the URI of the node's default virtual host, with user and password.
 func (r *RabbitMQ) URI() string { return r.uri("") }
 
 func (r *RabbitMQ) uri(vhost string) string {
@@ -326,19 +322,19 @@ func (r *RabbitMQ) uri(vhost string) string {
 	return u.String()
 }
 
-// User is the name of the only user.
+// User returns the name of the only user.
 func (r *RabbitMQ) User() string { return r.user }
 
-// Version is the server's version, such as 3.10.8.
+// Version returns the server's version, such as 3.10.8.
 func (r *RabbitMQ) Version() string { return r.version }
 
-// Folder is where the node keeps its data and logs.
+// Folder returns the folder of the node's data and logs.
 func (r *RabbitMQ) Folder() string { return r.folder.host }
 
-// String is the address without the password, so that the node can be printed.
+// String returns the URI without user and password.
 func (r *RabbitMQ) String() string { return redacted(r.URI()) }
 
-// poll calls ready until it succeeds, p ends, or the time is over. The error is the last one.
+// poll calls ready until it succeeds, p ends or the timeout expires. The error includes the last error of ready.
 func poll(ctx context.Context, timeout time.Duration, p *process, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -351,7 +347,7 @@ func poll(ctx context.Context, timeout time.Duration, p *process, ready func(con
 		}
 		select {
 		case <-p.exited:
-			return fmt.Errorf("it ended by itself (%w)", endOf(p))
+			return fmt.Errorf("the process ended: %w", endOf(p))
 		case <-ctx.Done():
 			return fmt.Errorf("not ready in time: %w (%w)", err, ctx.Err())
 		case <-ticker.C:

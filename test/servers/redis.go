@@ -14,21 +14,20 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// RedisOptions change how a Redis is run; the zero value is what most callers want.
+// RedisOptions configures a Redis. Most callers use the zero value.
 type RedisOptions struct {
-	// Root is the folder of another system whose server runs by chroot, which only root may do.
-	// Empty means PARKING_REDIS_ROOT, and when that is empty too, this system.
+	// Root is the root folder of another system, whose server runs by chroot. Only root can do that. The default is
+	// PARKING_REDIS_ROOT, then this system.
 	Root string
-	// Server is the program. Empty means PARKING_REDIS_SERVER, and when that is empty too, redis-server.
+	// Server is the program. The default is PARKING_REDIS_SERVER, then redis-server.
 	Server string
-	// NoAOF turns the append-only file off: a server that is killed then comes back empty.
+	// NoAOF disables the append-only file: a killed server starts empty.
 	NoAOF bool
-	// Config holds more lines of redis.conf, such as "maxmemory 1mb".
+	// Config holds additional lines of redis.conf, such as "maxmemory 1mb".
 	Config []string
 }
 
-// Redis is a private Redis or Valkey server. Its methods are not safe for concurrent use, except URI
-// and the like, which change nothing.
+// Redis is a private Redis or Valkey server. Methods that start or stop it are not safe for concurrent use.
 type Redis struct {
 	daemon
 
@@ -41,9 +40,9 @@ type Redis struct {
 	version  string
 }
 
-// StartRedis starts a new server that keeps its data in dir, or in a temporary folder when dir is
-// empty, and returns when clients can connect; ctx bounds the start alone. The error is, or wraps, a
-// *NotInstalledError when there is no such program on this machine. The caller calls Close.
+// StartRedis starts a new server and returns when clients can connect. The server keeps its data in dir, or in a
+// temporary folder when dir is empty. ctx limits only the start. The error wraps a *NotInstalledError when the program
+// is not installed. The caller must call Close.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_REDIS_ROOT")
@@ -80,7 +79,7 @@ func (r *Redis) open(ctx context.Context) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(r.folder.host, "data"), 0o700); err != nil {
-		return fmt.Errorf("make Redis's data folder: %w", err)
+		return fmt.Errorf("create the data folder of Redis: %w", err)
 	}
 	return r.Start(ctx)
 }
@@ -116,14 +115,14 @@ func (r *Redis) start(ctx context.Context) error {
 	}
 	if err := poll(ctx, startTimeout, r.process, r.connect); err != nil {
 		log := strings.ReplaceAll(r.folder.tail("server.log"), r.password, "***")
-		err = fmt.Errorf("start %s: %w; the end of its log:\n%s", r.options.Server, err, log)
+		err = fmt.Errorf("start %s: %w; its log ends with:\n%s", r.options.Server, err, log)
 		return errors.Join(err, r.process.kill())
 	}
 	return nil
 }
 
-// connect asks for the version once; a server that is still loading its data refuses. The port is
-// tried first because the client library retries and logs where it cannot connect.
+// connect reads the version. It fails while the server loads its data. It dials the port first, because the client
+// library logs and retries failed connections.
 func (r *Redis) connect(ctx context.Context) error {
 	if err := dial(ctx, r.ports[0]); err != nil {
 		return err
@@ -135,14 +134,14 @@ func (r *Redis) connect(ctx context.Context) error {
 	return err
 }
 
-// Close kills the server, frees its port and removes its folder when that was a temporary one.
+// Close kills the server, releases its port, and removes its folder if that is temporary.
 func (r *Redis) Close() error {
 	err := errors.Join(r.process.kill(), r.folder.close())
 	releasePorts(r.ports)
 	return err
 }
 
-// URI is the address of the server's database 0, with the password.
+// URI returns the URI of database 0, with the password.
 func (r *Redis) URI() string {
 	u := url.URL{
 		Scheme: "redis",
@@ -153,27 +152,27 @@ func (r *Redis) URI() string {
 	return u.String()
 }
 
-// Product is "Redis" or "Valkey".
+// Product returns "Redis" or "Valkey".
 func (r *Redis) Product() string { return r.product }
 
-// Version is the server's version, such as 7.0.15.
+// Version returns the server's version, such as 7.0.15.
 func (r *Redis) Version() string { return r.version }
 
-// Folder is where the server keeps its data and log.
+// Folder returns the folder of the server's data and log.
 func (r *Redis) Folder() string { return r.folder.host }
 
-// String is the address without the password, so that the server can be printed.
+// String returns the URI without user and password.
 func (r *Redis) String() string { return redacted(r.URI()) }
 
-// redisVersion asks the server at uri what it is. Valkey says that it is a Redis as well, hence the
-// order.
+// redisVersion returns the product and version of the server at uri. Valkey also reports a redis_version, so
+// valkey_version is checked first.
 func redisVersion(ctx context.Context, uri string) (product, version string, err error) {
 	client, err := redisClient(uri)
 	if err != nil {
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	if err := client.Ping(ctx).Err(); err != nil { // INFO alone answers while the data is loaded
+	if err := client.Ping(ctx).Err(); err != nil { // INFO succeeds even while the server loads its data
 		return "", "", err
 	}
 	info, err := client.Info(ctx, "server").Result()
@@ -194,8 +193,8 @@ func redisVersion(ctx context.Context, uri string) (product, version string, err
 func redisClient(uri string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(uri)
 	if err != nil {
-		// The parser's error quotes the URI, password included.
-		return nil, errors.New("the Redis URI cannot be parsed: write redis://user:password@host:port/0 with the password percent-encoded")
+		// The parser's error quotes the URI with its password.
+		return nil, errors.New("invalid Redis URI: want redis://user:password@host:port/0 with the password percent-encoded")
 	}
 	opts.MaxRetries = -1
 	opts.DisableIdentity = true

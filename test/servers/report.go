@@ -11,22 +11,21 @@ import (
 
 const reportVariable = "PARKING_TEST_REPORT"
 
-// reported holds the lines that this process has written, so that each is written once.
+// reported holds the lines that this process has written. Each line is written once.
 var reported sync.Map
 
-// reportServer adds the line "server", package, product, version, address to the report, its fields
-// separated by tabs.
+// reportServer adds a line to the report, with tabs between the fields: "server", package, product, version, address.
 func reportServer(product, version, address string) {
 	report("server", testPackage(), product, version, address)
 }
 
-// reportSkip adds the line "skip", package, test, reason.
+// reportSkip adds a line to the report: "skip", package, test, reason.
 func reportSkip(test, reason string) {
 	report("skip", testPackage(), test, reason)
 }
 
-// report appends a line to the file that PARKING_TEST_REPORT names. Several test binaries write to
-// it at once: a single small write to a file opened for appending is not torn.
+// report appends a line to the file that PARKING_TEST_REPORT names. Several test binaries write to it at the same time:
+// one small write to a file opened for appending is atomic.
 func report(fields ...string) {
 	path := os.Getenv(reportVariable)
 	if path == "" {
@@ -47,13 +46,13 @@ func appendTo(path, line string) error {
 		return err
 	}
 	if _, err := file.WriteString(line); err != nil {
-		_ = file.Close() // the write's error says more
+		_ = file.Close() // the error of the write is more useful
 		return err
 	}
 	return file.Close()
 }
 
-// testPackage is the import path of the package under test, or the name of its binary.
+// testPackage returns the import path of the package under test, or the name of its binary.
 func testPackage() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" {
 		return strings.TrimSuffix(info.Path, ".test")

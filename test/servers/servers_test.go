@@ -25,7 +25,7 @@ func TestRabbitMQ(t *testing.T) {
 	t.Parallel()
 	broker := NewRabbitMQ(t, RabbitMQOptions{})
 
-	t.Run("a message in a durable queue survives kill -9 and a restart", func(t *testing.T) {
+	t.Run("a confirmed message survives kill -9 and a restart", func(t *testing.T) {
 		publish(t, broker.URI(), "survivor", "still here")
 		if err := broker.SyncQueues(); err != nil {
 			t.Fatal(err)
@@ -36,23 +36,23 @@ func TestRabbitMQ(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := amqp.Dial(broker.URI()); err == nil {
-			t.Fatal("a killed broker accepts connections")
+			t.Fatal("the killed broker accepts connections")
 		}
 		awaitEnd(t, append(tree, pid))
 		if err := broker.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := get(t, broker.URI(), "survivor"); got != "still here" {
-			t.Fatalf("the message is %q after the restart", got)
+			t.Fatalf("the message after the restart is %q", got)
 		}
 	})
 
-	t.Run("a connection is closed by rabbitmqctl close_all_connections", func(t *testing.T) {
+	t.Run("rabbitmqctl close_all_connections closes a connection", func(t *testing.T) {
 		conn, _ := open(t, broker.URI())
 		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-		// A connection can be closed from outside once the node lists it, shortly after it was opened.
-		await(t, "the connection to be closed", func() bool {
-			if _, err := broker.Ctl("close_all_connections", "a fault on purpose"); err != nil {
+		// The node lists a connection, and so can close it, only some time after it was opened.
+		await(t, "the closed connection", func() bool {
+			if _, err := broker.Ctl("close_all_connections", "a test"); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -74,20 +74,20 @@ func TestRabbitMQ(t *testing.T) {
 		}
 	})
 
-	t.Run("a virtual host of a test's own does not see another's queue", func(t *testing.T) {
+	t.Run("virtual hosts do not share queues", func(t *testing.T) {
 		uri := broker.VHost(t)
-		publish(t, broker.URI(), "private", "not for all")
+		publish(t, broker.URI(), "private", "in the default virtual host")
 		if got := get(t, uri, "private"); got != "" {
-			t.Fatalf("the other virtual host's queue holds %q", got)
+			t.Fatalf("the queue of the other virtual host holds %q", got)
 		}
 	})
 
-	t.Run("a paused broker answers again when it is resumed", func(t *testing.T) {
+	t.Run("a paused broker answers after it is resumed", func(t *testing.T) {
 		if err := broker.Pause(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := amqp.DialConfig(broker.URI(), amqp.Config{Dial: amqp.DefaultDial(200 * time.Millisecond)}); err == nil {
-			t.Fatal("a paused broker answers")
+			t.Fatal("the paused broker answers")
 		}
 		if err := broker.Resume(); err != nil {
 			t.Fatal(err)
@@ -95,25 +95,25 @@ func TestRabbitMQ(t *testing.T) {
 		open(t, broker.URI())
 	})
 
-	t.Run("a restart in order keeps the address", func(t *testing.T) {
+	t.Run("a restart keeps the URI", func(t *testing.T) {
 		before := broker.URI()
 		if err := broker.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if broker.URI() != before {
-			t.Fatal("the address changed")
+			t.Fatal("the URI changed")
 		}
 		open(t, before)
 	})
 
-	t.Run("an unknown rabbitmqctl command is an error that says what it printed", func(t *testing.T) {
+	t.Run("the error of an unknown rabbitmqctl command includes its output", func(t *testing.T) {
 		_, err := broker.Ctl("no_such_command")
 		if err == nil || !strings.Contains(err.Error(), "no_such_command") {
 			t.Fatalf("the error is %v", err)
 		}
 	})
 
-	t.Run("the password needs escaping and is never printed", func(t *testing.T) {
+	t.Run("the password needs escaping and is not printed", func(t *testing.T) {
 		assertSecret(t, broker, broker.URI(), broker.password)
 	})
 }
@@ -126,7 +126,7 @@ func TestRedis(t *testing.T) {
 		want string
 	}{
 		{"a key survives kill -9 with the append-only file", RedisOptions{}, "here"},
-		{"a key is gone after kill -9 without the append-only file", RedisOptions{NoAOF: true}, ""},
+		{"a key is lost after kill -9 without the append-only file", RedisOptions{NoAOF: true}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -137,25 +137,25 @@ func TestRedis(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := dial(t.Context(), server.ports[0]); err == nil {
-				t.Fatal("a killed server accepts connections")
+				t.Fatal("the killed server accepts connections")
 			}
 			if err := server.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if got := lookup(t, server.URI(), "survivor"); got != tt.want {
-				t.Fatalf("the key holds %q after the restart, want %q", got, tt.want)
+				t.Fatalf("the value after the restart is %q, want %q", got, tt.want)
 			}
 			assertSecret(t, server, server.URI(), server.password)
 		})
 	}
 }
 
-func TestSharedServersAreStartedOnceAndIsolatedByName(t *testing.T) {
+func TestSharedServers_StartOnce_IsolateByName(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []func(testing.TB) string{AMQPURI, RedisURI} {
 		first, second := uri(t), uri(t)
 		if first != second {
-			t.Fatal("two requests for a shared server gave two servers")
+			t.Fatal("there are two shared servers of one kind")
 		}
 	}
 	first, second := Name(t), Name(t)
@@ -163,16 +163,16 @@ func TestSharedServersAreStartedOnceAndIsolatedByName(t *testing.T) {
 		t.Fatal("two names are equal")
 	}
 	if VHostURI(t) == AMQPURI(t) && os.Getenv(amqpVariable) == "" {
-		t.Fatal("the virtual host of a test's own is the shared one")
+		t.Fatal("VHostURI returned the default virtual host")
 	}
 }
 
-func TestKeysAreRemovedByTheNameTheyContain(t *testing.T) {
+func TestRemoveKeys_DeletesOnlyKeysWithName(t *testing.T) {
 	t.Parallel()
 	uri := RedisURI(t)
 	mine, other := Name(t), Name(t)
 	RemoveKeys(t, other)
-	t.Run("a test that leaves a key behind", func(t *testing.T) {
+	t.Run("a test that leaves a key", func(t *testing.T) {
 		RemoveKeys(t, mine)
 		set(t, uri, "{"+mine+":0}:left", "x")
 		set(t, uri, "{"+other+":0}:left", "x")
@@ -185,8 +185,8 @@ func TestKeysAreRemovedByTheNameTheyContain(t *testing.T) {
 	}
 }
 
-// The parent of this test kills it with SIGKILL; see TestServersDieWithAKilledTestBinary.
-func TestHelperThatIsKilled(t *testing.T) {
+// TestHelper_IsKilled runs in the child process of TestServers_EndWithKilledTestBinary, which kills it.
+func TestHelper_IsKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
 	}
@@ -196,11 +196,11 @@ func TestHelperThatIsKilled(t *testing.T) {
 	select {}
 }
 
-func TestServersDieWithAKilledTestBinary(t *testing.T) {
+func TestServers_EndWithKilledTestBinary(t *testing.T) {
 	t.Parallel()
-	AMQPURI(t) // skips this test where there is no RabbitMQ
+	AMQPURI(t) // skips this test where RabbitMQ is not installed
 	RedisURI(t)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperThatIsKilled$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelper_IsKilled$", "-test.v")
 	cmd.Env = append(os.Environ(), "PARKING_SERVERS_HELPER=1", "TMPDIR="+t.TempDir())
 	output, err := cmd.StdoutPipe()
 	if err != nil {
@@ -216,11 +216,11 @@ func TestServersDieWithAKilledTestBinary(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // it was killed, so it has an error
+	_ = cmd.Wait() // always an error: the process was killed
 	awaitEnd(t, pids)
 }
 
-func TestAFolderThatItsOwnerAbandonedIsRemoved(t *testing.T) {
+func TestRemoveAbandoned_KeepsFoldersInUse(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	long := time.Now().Add(-time.Hour)
@@ -243,14 +243,14 @@ func TestAFolderThatItsOwnerAbandonedIsRemoved(t *testing.T) {
 	}
 	removeAbandoned(base)
 	if _, err := os.Stat(abandoned); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the abandoned folder is still there (%v)", err)
+		t.Errorf("the abandoned folder still exists (%v)", err)
 	}
 	if _, err := os.Stat(used); err != nil {
 		t.Errorf("the folder in use is gone: %v", err)
 	}
 }
 
-func TestAPortIsReservedForOneOwner(t *testing.T) {
+func TestReservePorts_ReturnsEachPortOnce(t *testing.T) {
 	t.Parallel()
 	first, err := reservePorts(50)
 	if err != nil {
@@ -265,13 +265,13 @@ func TestAPortIsReservedForOneOwner(t *testing.T) {
 	owners := map[int]bool{}
 	for _, p := range append(first, second...) {
 		if owners[p.number] {
-			t.Fatalf("port %d was given out twice", p.number)
+			t.Fatalf("port %d was reserved twice", p.number)
 		}
 		owners[p.number] = true
 	}
 }
 
-func TestAServerThatIsNotInstalledIsAnErrorThatSaysWhatToInstall(t *testing.T) {
+func TestStart_NotInstalled_NamesPackage(t *testing.T) {
 	t.Parallel()
 	empty := t.TempDir()
 	tests := []struct {
@@ -292,27 +292,27 @@ func TestAServerThatIsNotInstalledIsAnErrorThatSaysWhatToInstall(t *testing.T) {
 			err := tt.start()
 			var missing *NotInstalledError
 			if !errors.As(err, &missing) || !strings.Contains(err.Error(), tt.want) {
-				t.Fatalf("the error is %v, want one that says %q", err, tt.want)
+				t.Fatalf("the error is %v, want one with %q", err, tt.want)
 			}
 		})
 	}
 }
 
-func TestAServerThatCannotStartIsAnErrorWithTheEndOfItsLogAndNoPassword(t *testing.T) {
+func TestStartRedis_InvalidConfig_FailsWithoutPassword(t *testing.T) {
 	t.Parallel()
 	_, err := StartRedis(t.Context(), "", RedisOptions{Config: []string{"no-such-directive yes"}})
 	if missing, ok := errors.AsType[*NotInstalledError](err); ok {
 		need(t, missing)
 	}
 	if err == nil {
-		t.Fatal("a server with a wrong configuration started")
+		t.Fatal("a server with an invalid configuration started")
 	}
 	if strings.Contains(err.Error(), "p@ss") {
-		t.Fatal("the error holds the password")
+		t.Fatal("the error contains the password")
 	}
 }
 
-func TestReportHasOneLineForEachServerAndNoPassword(t *testing.T) {
+func TestReport_ListsEachServerOnce_WithoutPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report")
 	t.Setenv(reportVariable, path)
 	uri := "amqp://user:secret@127.0.0.1:1/" + Name(t)
@@ -332,14 +332,14 @@ func TestReportHasOneLineForEachServerAndNoPassword(t *testing.T) {
 	}
 }
 
-// open connects to the broker until the test ends.
+// open opens a connection and a channel. The connection is closed when the test ends.
 func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
 	t.Helper()
 	conn, err := amqp.Dial(uri)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // the test may have closed it, or killed its broker
+	t.Cleanup(func() { _ = conn.Close() }) // the test may have closed it or killed the broker
 	channel, err := conn.Channel()
 	if err != nil {
 		t.Fatal(err)
@@ -347,7 +347,7 @@ func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
 	return conn, channel
 }
 
-// publish declares a quorum queue and puts a message into it, which the broker has confirmed at return.
+// publish declares a quorum queue, publishes a message to it, and waits for the confirm.
 func publish(t *testing.T, uri, queue, body string) {
 	t.Helper()
 	_, channel := open(t, uri)
@@ -365,7 +365,7 @@ func publish(t *testing.T, uri, queue, body string) {
 	}
 }
 
-// get takes a message from the queue; it is empty when there is none.
+// get gets a message from the queue, and returns "" when the queue is empty.
 func get(t *testing.T, uri, queue string) string {
 	t.Helper()
 	_, channel := open(t, uri)
@@ -397,7 +397,7 @@ func set(t *testing.T, uri, key, value string) {
 	}
 }
 
-// lookup reads a key; it is empty when there is none.
+// lookup returns the value of a key, or "" when the key does not exist.
 func lookup(t *testing.T, uri, key string) string {
 	t.Helper()
 	client, err := redisClient(uri)
@@ -412,7 +412,7 @@ func lookup(t *testing.T, uri, key string) string {
 	return value
 }
 
-// assertSecret checks that the server prints as its address, and that only its URI holds its password.
+// assertSecret checks that the password needs escaping in the URI, and that printing the server does not show it.
 func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	t.Helper()
 	parsed, err := url.Parse(uri)
@@ -427,12 +427,12 @@ func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	}
 	for _, format := range []string{"%v", "%+v", "%s"} {
 		if printed := fmt.Sprintf(format, server); !strings.HasPrefix(printed, parsed.Scheme+"://127.0.0.1:") {
-			t.Errorf("%s prints the server as %s", format, printed)
+			t.Errorf("%s prints %s", format, printed)
 		}
 	}
 }
 
-// readPIDs reads up to the line "pids ..." and returns its numbers.
+// readPIDs reads lines until one begins with "pids", and returns its numbers.
 func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 	t.Helper()
 	line := regexp.MustCompile(`^pids (\d+) (\d+) (\d+)$`)
@@ -453,12 +453,11 @@ func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 		}
 		return pids
 	}
-	t.Fatalf("the helper printed no process ids, but:\n%s", strings.Join(read, "\n"))
+	t.Fatalf("the helper printed no line with process ids:\n%s", strings.Join(read, "\n"))
 	return nil
 }
 
-// awaitEnd waits until none of the processes exists, zombies aside: those are for their new parent to
-// reap.
+// awaitEnd waits until all processes have ended. Zombies count as ended: init reaps them.
 func awaitEnd(t *testing.T, pids []int) {
 	t.Helper()
 	for _, pid := range pids {
@@ -481,13 +480,13 @@ func await(t *testing.T, what string, done func() bool) {
 	for !done() {
 		select {
 		case <-deadline:
-			t.Fatalf("waited a minute for %s", what)
+			t.Fatalf("timeout: waited a minute for %s", what)
 		case <-ticker.C:
 		}
 	}
 }
 
-func TestTheErrorsOfALogAreItsEarliestAndTheirBeginnings(t *testing.T) {
+func TestFolderErrors_ReturnsFirstErrors_CutToFirstLines(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log []string
@@ -495,7 +494,7 @@ func TestTheErrorsOfALogAreItsEarliestAndTheirBeginnings(t *testing.T) {
 		for line := range 9 {
 			log = append(log, fmt.Sprintf("%02d [error] <0.1> line %d of the error", i, line))
 		}
-		log = append(log, fmt.Sprintf("%02d [info] <0.1> nothing of interest", i))
+		log = append(log, fmt.Sprintf("%02d [info] <0.1> a message", i))
 	}
 	if err := os.WriteFile(filepath.Join(dir, "node.log"), []byte(strings.Join(log, "\n")), 0o600); err != nil {
 		t.Fatal(err)
@@ -503,6 +502,6 @@ func TestTheErrorsOfALogAreItsEarliestAndTheirBeginnings(t *testing.T) {
 	got := strings.Split((&folder{host: dir}).errors("*.log"), "\n")
 	first, last := "00 [error] <0.1> line 0 of the error", "29 [error] <0.1> line 2 of the error"
 	if len(got) != 30*3 || got[0] != first || got[len(got)-1] != last {
-		t.Errorf("there are %d lines from %q to %q, want 90 from %q to %q", len(got), got[0], got[len(got)-1], first, last)
+		t.Errorf("%d lines from %q to %q, want 90 lines from %q to %q", len(got), got[0], got[len(got)-1], first, last)
 	}
 }

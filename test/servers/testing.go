@@ -18,8 +18,8 @@ const (
 	requireVariable = "PARKING_TEST_REQUIRE"
 )
 
-// NewRabbitMQ starts a node for this test alone and ends it with the test. The test is skipped when
-// RabbitMQ is not installed, or fails when PARKING_TEST_REQUIRE=1.
+// NewRabbitMQ starts a node for this test alone, and kills it when the test ends. When RabbitMQ is not installed, the
+// test is skipped, or fails with PARKING_TEST_REQUIRE=1.
 func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
@@ -27,7 +27,7 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	need(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(r.trouble())
+			t.Log(r.diagnosis())
 		}
 		closeOrFail(t, r.Close)
 	})
@@ -35,8 +35,8 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	return r
 }
 
-// NewRedis starts a server for this test alone and ends it with the test. The test is skipped when
-// Redis is not installed, or fails when PARKING_TEST_REQUIRE=1.
+// NewRedis starts a server for this test alone, and kills it when the test ends. When Redis is not installed, the test
+// is skipped, or fails with PARKING_TEST_REQUIRE=1.
 func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	t.Helper()
 	skipIfShort(t)
@@ -47,7 +47,7 @@ func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	return r
 }
 
-// VHost makes a virtual host for this test alone, removes it with the test, and returns its URI.
+// VHost creates a virtual host for this test alone, deletes it when the test ends, and returns its URI.
 func (r *RabbitMQ) VHost(t testing.TB) string {
 	t.Helper()
 	name := Name(t)
@@ -63,8 +63,8 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 	return uri
 }
 
-// Program returns the absolute path of a program that a test runs, looking along PATH. The test is skipped
-// when there is none, or fails when PARKING_TEST_REQUIRE=1; remedy says how to get it.
+// Program returns the absolute path of a program in PATH. When it is not installed, the test is skipped, or fails with
+// PARKING_TEST_REQUIRE=1. remedy is how to install it.
 func Program(t testing.TB, name, remedy string) string {
 	t.Helper()
 	path, err := findProgram("", name, remedy)
@@ -80,7 +80,7 @@ func skipIfShort(t testing.TB) {
 	}
 }
 
-// need ends the test when err says that it cannot have its server or program.
+// need skips or fails the test if err is not nil: it skips when a server or program is not installed.
 func need(t testing.TB, err error) {
 	t.Helper()
 	var missing *NotInstalledError
@@ -89,7 +89,7 @@ func need(t testing.TB, err error) {
 	case !errors.As(err, &missing):
 		t.Fatal(err)
 	case os.Getenv(requireVariable) == "1":
-		t.Fatalf("%v (%s=1 forbids to skip this test)", missing, requireVariable)
+		t.Fatalf("%v (%s=1 does not allow this test to be skipped)", missing, requireVariable)
 	default:
 		reportSkip(t.Name(), missing.Error())
 		t.Skip(missing.Error())
@@ -103,8 +103,8 @@ func closeOrFail(t testing.TB, end func() error) {
 	}
 }
 
-// The servers that the tests of one binary share; a test binary is the one place where nobody can
-// pass them along. Each is started by the first test that asks for it.
+// shared holds the servers that the tests of one binary share. It is global because tests cannot pass values to each
+// other. The first test that needs a server starts it.
 var shared struct {
 	rabbitMQ sharedServer[*RabbitMQ]
 	redis    sharedServer[*Redis]
@@ -133,30 +133,30 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package and ends the servers that they shared; call it from TestMain.
-// Without it they die with the test binary, but their folders stay until another one starts. The tests may be
-// wrapped by somebody else who has something to end.
+// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. m is a *testing.M, or
+// wraps one to do more at the end. Without Main, the shared servers end with the test binary, but their folders stay
+// until the next server starts.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
-		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.trouble())
+		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.diagnosis())
 	}
 	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close()); err != nil {
-		fmt.Fprintln(os.Stderr, "end the shared servers:", err)
+		fmt.Fprintln(os.Stderr, "close the shared servers:", err)
 		code = max(code, 1)
 	}
 	os.Exit(code)
 }
 
-// AMQPURI is the URI of the RabbitMQ that the tests of this binary share: the one that
-// PARKING_TEST_AMQP_URI names, else a private one. Nobody may stop it.
+// AMQPURI returns the URI of the RabbitMQ that the tests of this binary share: PARKING_TEST_AMQP_URI, or a private one.
+// Tests must not stop it.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
 	if uri := os.Getenv(amqpVariable); uri != "" {
 		version, err := amqpVersion(uri)
 		if err != nil {
-			t.Fatalf("connect to the broker that %s names, %s: %v", amqpVariable, redacted(uri), err)
+			t.Fatalf("connect to the broker in %s, %s: %v", amqpVariable, redacted(uri), err)
 		}
 		reportServer("RabbitMQ", version, redacted(uri))
 		return uri
@@ -164,9 +164,9 @@ func AMQPURI(t testing.TB) string {
 	return sharedRabbitMQ(t).URI()
 }
 
-// VHostURI is the URI of a virtual host for this test alone on the shared RabbitMQ. On the one that
-// PARKING_TEST_AMQP_URI names no virtual host can be made, so it is that URI: use Name in the names
-// of queues and exchanges all the same.
+// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ. With PARKING_TEST_AMQP_URI it
+// returns that URI, because it cannot create virtual hosts there: tests use Name in the names of queues and exchanges
+// in any case.
 func VHostURI(t testing.TB) string {
 	t.Helper()
 	if os.Getenv(amqpVariable) != "" {
@@ -178,7 +178,7 @@ func VHostURI(t testing.TB) string {
 func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
-	// It outlives the test that starts it, hence the context.
+	// Not the context of the test: the server outlives it.
 	r, err := shared.rabbitMQ.get(func() (*RabbitMQ, error) {
 		return StartRabbitMQ(context.Background(), "", RabbitMQOptions{})
 	})
@@ -187,15 +187,15 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return r
 }
 
-// RedisURI is the URI of the Redis that the tests of this binary share: the one that
-// PARKING_TEST_REDIS_URI names, else a private one. Nobody may stop or flush it.
+// RedisURI returns the URI of the Redis that the tests of this binary share: PARKING_TEST_REDIS_URI, or a private one.
+// Tests must not stop or flush it.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
 	if uri := os.Getenv(redisVariable); uri != "" {
 		product, version, err := redisVersion(t.Context(), uri)
 		if err != nil {
-			t.Fatalf("connect to the server that %s names, %s: %v", redisVariable, redacted(uri), err)
+			t.Fatalf("connect to the server in %s, %s: %v", redisVariable, redacted(uri), err)
 		}
 		reportServer(product, version, redacted(uri))
 		return uri
@@ -208,8 +208,7 @@ func RedisURI(t testing.TB) string {
 	return r.URI()
 }
 
-// Name returns a name that no other test uses, of lower-case letters, digits and hyphens: good for
-// a queue, a virtual host, or as the part of a key.
+// Name returns a unique name of lower-case letters, digits and hyphens, for queues, virtual hosts and parts of keys.
 func Name(t testing.TB) string {
 	t.Helper()
 	test := strings.Map(func(r rune) rune {
@@ -222,11 +221,11 @@ func Name(t testing.TB) string {
 			return -1
 		}
 	}, t.Name())
-	const longest = 24
-	return test[:min(len(test), longest)] + "-" + randomHex(5)
+	const maxLength = 24
+	return test[:min(len(test), maxLength)] + "-" + randomHex(5)
 }
 
-// RemoveKeys removes, when the test ends, the keys on the shared Redis that contain name.
+// RemoveKeys deletes the keys of the shared Redis that contain name when the test ends.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)
@@ -244,7 +243,7 @@ func removeKeys(ctx context.Context, uri, name string) (err error) {
 	keys := client.Scan(ctx, 0, "*"+name+"*", 1_000).Iterator()
 	for keys.Next(ctx) {
 		if err := client.Unlink(ctx, keys.Val()).Err(); err != nil {
-			return fmt.Errorf("remove the test's key %s: %w", keys.Val(), err)
+			return fmt.Errorf("delete the test's key %s: %w", keys.Val(), err)
 		}
 	}
 	return keys.Err()
@@ -252,8 +251,8 @@ func removeKeys(ctx context.Context, uri, name string) (err error) {
 
 func amqpVersion(uri string) (version string, err error) {
 	if _, err := amqp.ParseURI(uri); err != nil {
-		// The parser's error quotes the URI, password included.
-		return "", errors.New("the URI cannot be parsed: write amqp://user:password@host:port/vhost with the password percent-encoded")
+		// The parser's error quotes the URI with its password.
+		return "", errors.New("invalid AMQP URI: want amqp://user:password@host:port/vhost with the password percent-encoded")
 	}
 	conn, err := amqp.Dial(uri)
 	if err != nil {

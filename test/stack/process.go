@@ -1,5 +1,5 @@
-// Package stack runs the processes of a simulation as a user would, the real binary with its real
-// flags, for the tests and benchmarks that watch them from outside.
+// Package stack runs the processes of a simulation as a user does, with the real binary and its flags, for tests and
+// benchmarks that observe them from outside.
 package stack
 
 import (
@@ -17,12 +17,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// Process is one running process of the simulation. It can be killed and started again with the same
-// arguments and the same address.
+// Process is one process of a simulation. It can be killed and started again with the same arguments and address.
 type Process struct {
 	Name string
 
-	// address is where the process serves HTTP; it is the process's as long as this is referred to.
+	// address is the reserved address at which the process serves HTTP.
 	address *servers.Address
 	binary  string
 	args    []string
@@ -33,8 +32,8 @@ type Process struct {
 	done chan struct{}
 }
 
-// newProcess prepares a process that runs the binary with args and the flag --http on a free loopback
-// port. Its output is appended to <dir>/<name>.log.
+// newProcess returns a process that is not started. It will run the binary with args and --http on a free loopback port,
+// and append its output to <dir>/<name>.log.
 func newProcess(binary, dir, name string, args ...string) (*Process, error) {
 	address, err := servers.ReserveAddress()
 	if err != nil {
@@ -49,13 +48,13 @@ func newProcess(binary, dir, name string, args ...string) (*Process, error) {
 	}, nil
 }
 
-// URL returns the address of a path that the process serves.
+// URL returns the URL of a path that the process serves.
 func (p *Process) URL(path string) string { return "http://" + p.address.String() + path }
 
-// Log is the path of the file that holds the process's output.
+// Log returns the path of the log file of the process.
 func (p *Process) Log() string { return p.log }
 
-// Pid is the process's, or 0 when it does not run.
+// Pid returns the process id, or 0 when the process is not running.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,13 +69,13 @@ func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd != nil {
-		return fmt.Errorf("start %s: it is running", p.Name)
+		return fmt.Errorf("start %s: it is already running", p.Name)
 	}
 	output, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	defer func() { _ = output.Close() }() // the child has its own copy
+	defer func() { _ = output.Close() }() // the child has its own descriptor
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -85,14 +84,14 @@ func (p *Process) Start() error {
 	}
 	done := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // how it ended is in cmd.ProcessState
+		_ = cmd.Wait() // end reads cmd.ProcessState instead
 		close(done)
 	}()
 	p.cmd, p.done = cmd, done
 	return nil
 }
 
-// WaitReady polls /readyz until the process says that it is ready.
+// WaitReady polls /readyz until the process is ready.
 func (p *Process) WaitReady(ctx context.Context) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -121,13 +120,13 @@ func (p *Process) answersOK(ctx context.Context, path string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// Kill ends the process with SIGKILL and waits until it is gone.
+// Kill sends SIGKILL to the process and waits until it has ended.
 func (p *Process) Kill() error {
 	_, err := p.end(context.Background(), syscall.SIGKILL)
 	return err
 }
 
-// Terminate asks the process to end with SIGTERM, waits for it, and returns its exit code.
+// Terminate sends SIGTERM to the process, waits until it has ended, and returns its exit code.
 func (p *Process) Terminate(ctx context.Context) (int, error) {
 	return p.end(ctx, syscall.SIGTERM)
 }

@@ -9,18 +9,18 @@ import (
 	"slices"
 )
 
-// Options say which processes make up a stack.
+// Options configures a stack.
 type Options struct {
-	// Binary is the path of the parking binary, Dir a folder for plan, database and logs.
+	// Binary is the path of the parking binary, Dir the folder of the database and the logs.
 	Binary string
 	Dir    string
 	// Plan is the path of the plan file.
 	Plan string
-	// Processors, EntryGenerators and ExitGenerators are numbers of processes.
+	// Processors, EntryGenerators and ExitGenerators are the numbers of processes.
 	Processors, EntryGenerators, ExitGenerators int
 }
 
-// Stack is the processes of one simulation.
+// Stack holds the processes of one simulation.
 type Stack struct {
 	Summaries  *Process
 	Processors []*Process
@@ -28,8 +28,8 @@ type Stack struct {
 	Exits      []*Process
 }
 
-// New prepares the processes; none runs yet. The address of the summary API is known at once, so that a
-// plan can name it.
+// New returns a stack whose processes are not started. The address of the summary API is already reserved, so that the
+// plan can contain it.
 func New(o Options) (*Stack, error) {
 	s := &Stack{}
 	var errs []error
@@ -51,10 +51,10 @@ func New(o Options) (*Stack, error) {
 	return s, errors.Join(errs...)
 }
 
-// Generators are the processes that publish.
+// Generators returns the entry and exit generators.
 func (s *Stack) Generators() []*Process { return slices.Concat(s.Entries, s.Exits) }
 
-// All are the processes in the order in which they are best started.
+// All returns all processes, in the order in which to start them.
 func (s *Stack) All() []*Process {
 	return slices.Concat([]*Process{s.Summaries}, s.Processors, s.Generators())
 }
@@ -79,7 +79,7 @@ func WaitReady(ctx context.Context, processes ...*Process) error {
 	return nil
 }
 
-// Kill ends every process of the stack at once.
+// Kill sends SIGKILL to every process of the stack.
 func (s *Stack) Kill() error {
 	var errs []error
 	for _, p := range s.All() {
@@ -88,8 +88,7 @@ func (s *Stack) Kill() error {
 	return errors.Join(errs...)
 }
 
-// Build builds the parking binary of this module into dir, with more flags for the build if any, and
-// returns its path.
+// Build builds the parking binary into dir, with additional flags for go build, and returns its path.
 func Build(ctx context.Context, dir string, flags ...string) (string, error) {
 	binary := filepath.Join(dir, "parking")
 	args := append([]string{"build", "-o", binary}, flags...)
