@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,8 +135,8 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 
 // ParseEntry reads an entry event from its wire format. The fields may stand in any order, unknown ones
 // are passed over, the last of several with the same name counts, and names are matched exactly. The
-// instant may have any offset from UTC and is returned in UTC. The error is a *SyntaxError.
-// Nothing that is returned refers to body.
+// instant is any that RFC 3339 permits, with any offset from UTC, and is returned in UTC; a leap second
+// becomes the second that follows it. The error is a *SyntaxError. Nothing that is returned refers to body.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err
@@ -276,20 +277,43 @@ func faultyRune(text []byte) string {
 	return ""
 }
 
-// instant reads an RFC 3339 date and time.
+// instant parses an RFC 3339 date and time and returns it in UTC.
 func (s *shape) instant(field string, text []byte) (time.Time, error) {
-	var t time.Time
-	if err := t.UnmarshalText(text); err != nil || !isRFC3339(text) {
+	t, ok := parseInstant(text)
+	if !ok {
+		t, ok = parseUnusualInstant(text)
+	}
+	if !ok {
 		return time.Time{}, s.errorf(field, "%s is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z", excerpt(text))
 	}
-	if text[len(text)-1] == 'Z' {
-		return t, nil
-	}
-	t = t.UTC()
 	if year := t.Year(); year < 0 || year > 9999 {
 		return time.Time{}, s.errorf(field, "%s is outside of the years 0 to 9999 in UTC", excerpt(text))
 	}
 	return t, nil
+}
+
+// parseInstant parses what package time can parse: upper-case T and Z, and seconds up to 59.
+func parseInstant(text []byte) (time.Time, bool) {
+	var t time.Time
+	if err := t.UnmarshalText(text); err != nil || !isRFC3339(text) {
+		return time.Time{}, false
+	}
+	return t.UTC(), true
+}
+
+// parseUnusualInstant parses what RFC 3339 permits and package time does not: t and z in lower case, and a
+// leap second. As in Unix time, a leap second is the same instant as the second that follows it, so the
+// result is the first second of a month.
+func parseUnusualInstant(text []byte) (time.Time, bool) {
+	const second = len("2006-01-02T15:04:")
+	text = bytes.ToUpper(text)
+	if len(text) < second+len("05Z") || string(text[second:second+2]) != "60" {
+		return parseInstant(text)
+	}
+	copy(text[second:], "59")
+	t, ok := parseInstant(text)
+	t = t.Add(time.Second)
+	return t, ok && t.Day() == 1 && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0
 }
 
 // isRFC3339 refuses what package time lets pass beyond RFC 3339: an hour of one digit, a comma before the

@@ -83,6 +83,10 @@ func TestParseEntryAccepts(t *testing.T) {
 		"the first instant of year 0":         {`{"id":"1","vehicle_plate":"A","entry_date_time":"0000-01-01T00:00:00Z"}`, event.Entry{ID: "1", Plate: "A", At: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)}},
 		"the zero time of Go":                 {`{"id":"1","vehicle_plate":"A","entry_date_time":"0001-01-01T00:00:00Z"}`, event.Entry{ID: "1", Plate: "A"}},
 		"the last instant of year 9999":       {`{"id":"1","vehicle_plate":"A","entry_date_time":"9999-12-31T23:59:59.999999999Z"}`, event.Entry{ID: "1", Plate: "A", At: time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)}},
+		"t and z in lower case":               {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17t12:00:00.123456789z"}`, plain},
+		"t in lower case with an offset":      {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17t17:45:00.123456789+05:45"}`, plain},
+		"a leap second":                       {`{"id":"1","vehicle_plate":"A","entry_date_time":"2016-12-31T23:59:60.5Z"}`, event.Entry{ID: "1", Plate: "A", At: time.Date(2017, 1, 1, 0, 0, 0, 500000000, time.UTC)}},
+		"a leap second with an offset":        {`{"id":"1","vehicle_plate":"A","entry_date_time":"1990-12-31t15:59:60-08:00"}`, event.Entry{ID: "1", Plate: "A", At: time.Date(1991, 1, 1, 0, 0, 0, 0, time.UTC)}},
 		"a leap day":                          {`{"id":"1","vehicle_plate":"A","entry_date_time":"2028-02-29T00:00:00Z"}`, event.Entry{ID: "1", Plate: "A", At: time.Date(2028, 2, 29, 0, 0, 0, 0, time.UTC)}},
 		"the longest identifier":              {`{"id":"` + strings.Repeat("f", event.MaxIDBytes) + `","vehicle_plate":"A","entry_date_time":"` + noonText + `"}`, event.Entry{ID: strings.Repeat("f", event.MaxIDBytes), Plate: "A", At: noon}},
 		"the longest plate":                   {`{"id":"1","vehicle_plate":"` + strings.Repeat("Z", event.MaxPlateBytes) + `","entry_date_time":"` + noonText + `"}`, event.Entry{ID: "1", Plate: strings.Repeat("Z", event.MaxPlateBytes), At: noon}},
@@ -152,6 +156,12 @@ func TestParseEntryRefuses(t *testing.T) {
 		"an offset of 60 minutes":         {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00+12:60"}`, `entry event: field entry_date_time: "2026-05-17T12:00:00+12:60" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"an offset of a day":              {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00+24:00"}`, `entry event: field entry_date_time: "2026-05-17T12:00:00+24:00" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"a year of five digits":           {`{"id":"1","vehicle_plate":"A","entry_date_time":"10000-01-01T00:00:00Z"}`, `entry event: field entry_date_time: "10000-01-01T00:00:00Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a leap second at noon":           {`{"id":"1","vehicle_plate":"A","entry_date_time":"2016-12-31T12:00:60Z"}`, `entry event: field entry_date_time: "2016-12-31T12:00:60Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a leap second inside a month":    {`{"id":"1","vehicle_plate":"A","entry_date_time":"2016-12-30T23:59:60Z"}`, `entry event: field entry_date_time: "2016-12-30T23:59:60Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a leap second in local time":     {`{"id":"1","vehicle_plate":"A","entry_date_time":"2016-12-31T23:59:60+01:00"}`, `entry event: field entry_date_time: "2016-12-31T23:59:60+01:00" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a second beyond the leap second": {`{"id":"1","vehicle_plate":"A","entry_date_time":"2016-12-31T23:59:61Z"}`, `entry event: field entry_date_time: "2016-12-31T23:59:61Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a blank for the T":               {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17 12:00:00Z"}`, `entry event: field entry_date_time: "2026-05-17 12:00:00Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a leap second after 9999":        {`{"id":"1","vehicle_plate":"A","entry_date_time":"9999-12-31T23:59:60Z"}`, `entry event: field entry_date_time: "9999-12-31T23:59:60Z" is outside of the years 0 to 9999 in UTC`},
 		"an empty instant":                {`{"id":"1","vehicle_plate":"A","entry_date_time":""}`, `entry event: field entry_date_time: "" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"an instant before year 0 in UTC": {`{"id":"1","vehicle_plate":"A","entry_date_time":"0000-01-01T00:00:00+01:00"}`, `entry event: field entry_date_time: "0000-01-01T00:00:00+01:00" is outside of the years 0 to 9999 in UTC`},
 		"an instant after 9999 in UTC":    {`{"id":"1","vehicle_plate":"A","entry_date_time":"9999-12-31T23:59:59-01:00"}`, `entry event: field entry_date_time: "9999-12-31T23:59:59-01:00" is outside of the years 0 to 9999 in UTC`},
@@ -346,17 +356,29 @@ func reference(body []byte, fields ...string) (map[string]string, bool) {
 	return texts, true
 }
 
-// rfc3339 is the syntax of the RFC, in upper case, without leap seconds and bounds of days.
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+// rfc3339 is the syntax of the RFC, without the bounds of days.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// referenceInstant reads an instant as encoding/json reads a time.Time, if it is RFC 3339 at all.
+// referenceInstant parses an instant of RFC 3339 by way of encoding/json: a leap second is the last second
+// of a month in UTC, and equals the second after it.
 func referenceInstant(text string) (time.Time, bool) {
 	if !rfc3339.MatchString(text) {
 		return time.Time{}, false
 	}
+	text = strings.ToUpper(text)
+	before, isLeap := strings.CutSuffix(text[:len("2006-01-02T15:04:05")], ":60")
+	if isLeap {
+		text = before + ":59" + text[len("2006-01-02T15:04:05"):]
+	}
 	var at time.Time
 	err := at.UnmarshalText([]byte(text))
 	at = at.UTC()
+	if isLeap {
+		at = at.Add(time.Second)
+		if at.Truncate(time.Second) != time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC) {
+			return time.Time{}, false
+		}
+	}
 	return at, err == nil && at.Year() >= 0 && at.Year() <= 9999
 }
 
@@ -370,6 +392,7 @@ func FuzzParse(f *testing.F) {
 		`{"duration_seconds":-0.25,"duration":"-250ms","id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00Z","exit_date_time":"2026-05-17T12:00:00Z"}`,
 		`{"duration_seconds":1e9,"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00Z","exit_date_time":"2026-05-17T11:00:00Z"}`,
 		`{"ID":"1","Vehicle_Plate":"A","entry_date_time":"2026-05-17T12:00:00Z"}`,
+		`{"id":"1","vehicle_plate":"A","entry_date_time":"2016-12-31t23:59:60z","exit_date_time":"2017-01-01T00:59:60.5+01:00"}`,
 	} {
 		f.Add([]byte(body))
 	}

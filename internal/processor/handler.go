@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -122,27 +121,15 @@ func (p *ExitEventProcessor) deliver(ctx context.Context, partition int, s event
 	return nil
 }
 
-// parse reads the event in a message; read refuses a body of more than event.MaxBodyBytes unread. The
-// failure is permanent: the message will never be another.
+// parse reads the event in the body of a message; its content type and other properties do not matter. The
+// failure is permanent: another attempt would read the same body.
 func parse[E event.Entry | event.Exit](msg *broker.Message, read func([]byte) (E, error)) (E, error) {
 	var none E
-	if !isJSON(msg.ContentType) {
-		return none, Permanent(StageParse, "", fmt.Errorf("the content type %.64q is not %s", msg.ContentType, event.ContentType))
-	}
 	e, err := read(msg.Body)
 	if err != nil {
 		return none, Permanent(StageParse, "", err)
 	}
 	return e, nil
-}
-
-// isJSON reports whether a content type is that of events. Parameters do not matter, nor does the case.
-func isJSON(contentType string) bool {
-	if contentType == "" || contentType == event.ContentType {
-		return true
-	}
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), event.ContentType)
 }
 
 // logResult says at debug level what became of an event, and of an exit without a visit whether its

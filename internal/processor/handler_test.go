@@ -304,8 +304,6 @@ func poisons() []poison {
 		{name: "an empty plate", msg: body(`{"id":"a","vehicle_plate":"","entry_date_time":"2026-05-01T08:00:00Z","exit_date_time":"2026-05-01T08:00:00Z"}`)},
 		{name: "not a date", msg: body(`{"id":"a","vehicle_plate":"b","entry_date_time":"yesterday","exit_date_time":"today"}`)},
 		{name: "invalid UTF-8", msg: body("{\"id\":\"a\xff\",\"vehicle_plate\":\"b\",\"entry_date_time\":\"2026-05-01T08:00:00Z\",\"exit_date_time\":\"2026-05-01T08:00:00Z\"}")},
-		{name: "an unknown content type", msg: broker.Message{ContentType: "text/html", Body: good}},
-		{name: "a content type that only begins like JSON", msg: broker.Message{ContentType: "application/json5", Body: good}},
 	}
 }
 
@@ -313,7 +311,7 @@ func TestUnusualMessagesAreProcessed(t *testing.T) {
 	t.Parallel()
 	tests := map[string]broker.Message{
 		"the original's JSON without any property":   {Body: []byte(`{"id":"7c0f","vehicle_plate":"ABC-123","entry_date_time":"2026-05-01T08:00:00+02:00"}`)},
-		"a content type with a parameter":            {ContentType: "Application/JSON; charset=utf-8", Body: entryMessage("a").Body},
+		"a content type other than JSON":             {ContentType: "text/html", Body: entryMessage("a").Body},
 		"a type property that contradicts its queue": {Type: event.TypeExit, Body: entryMessage("a").Body},
 		"a date in year 0":                           {Body: []byte(`{"id":"a","vehicle_plate":"b","entry_date_time":"0000-01-01T00:00:00Z"}`)},
 		"a date in year 9999":                        {Body: []byte(`{"id":"a","vehicle_plate":"b","entry_date_time":"9999-12-31T23:59:59.999999999Z"}`)},
