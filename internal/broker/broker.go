@@ -29,6 +29,12 @@ var (
 	// ErrSessionLost is returned when a delivery is settled after the connection or channel that
 	// delivered it has gone. The broker delivers the message again; nothing is to be done.
 	ErrSessionLost = errors.New("the session that delivered the message is gone; it will be delivered again")
+	// ErrOtherOwner is returned when the simulation's queues are marked as those of another owner.
+	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
+	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the
+	// server: invalid settings, missing permissions, exceeded limits, queues with other settings or another
+	// owner.
+	ErrConfig = errors.New("the configuration of the broker is invalid")
 	// ErrSettled is returned when a delivery is settled that was settled before, or is just being settled.
 	ErrSettled = errors.New("the delivery has been settled before")
 )

@@ -21,6 +21,9 @@ type Subject struct {
 	Interrupt func()
 	// DeadLetters returns the dead letters, the oldest first. It may be called once.
 	DeadLetters func() []DeadLetter
+	// Rival returns a broker for the same queues with another owner. It is nil where no other process can use
+	// the queues. The factory closes the rival.
+	Rival func() broker.Broker
 	// CountsUnsettled says that Depths counts deliveries that are not settled yet as ready.
 	CountsUnsettled bool
 }
@@ -67,6 +70,7 @@ func Run(t *testing.T, factory Factory) {
 		{"the end of consuming closes the channel and leaves what was received to be settled", endsConsuming},
 		{"what was not received when consuming ended is delivered to others", givesBackWhatWasNotReceived},
 		{"deletion removes every message, and the queues work again", deletes},
+		{"the queues of one owner are closed to another until they are deleted", excludesOtherOwners},
 		{"a closed broker refuses everything", refusesAfterClose},
 		{"every message is accounted for whatever is done with its deliveries", accountsForEveryMessage},
 		{"no message is lost when sessions are", losesNothingWithSessions},

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,6 +89,45 @@ func deletes(t *testing.T, s *subject) {
 	assertMessage(t, d.Message, message(5))
 	ack(t, d)
 	s.awaitDepths(t, broker.Depths{})
+}
+
+func excludesOtherOwners(t *testing.T, s *subject) {
+	if s.Rival == nil {
+		t.Skip("no other process can use these queues")
+	}
+	s.publish(t, entries(), message(1))
+	rival := s.Rival()
+	for name, call := range map[string]func() error{
+		"declare": func() error { return rival.Declare(t.Context()) },
+		"depths":  func() error { _, err := rival.Depths(t.Context()); return err },
+		"delete":  func() error { return rival.Delete(t.Context()) },
+	} {
+		err := call()
+		assertError(t, name+" by another owner", err, broker.ErrOtherOwner)
+		assertError(t, name+" by another owner", err, broker.ErrConfig)
+	}
+	if err := rival.Publish(t.Context(), entries(), message(2), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	rivals, err := rival.Consume(t.Context(), entries(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliveries, stop := s.consume(t, entries(), 1)
+	d := receive(t, deliveries)
+	assertMessage(t, d.Message, message(1))
+	ack(t, d)
+	stop()
+	s.awaitDepths(t, broker.Depths{}) // the rival has published nothing
+
+	if err := s.Broker.Delete(t.Context()); err != nil {
+		t.Fatalf("delete: %v", err)
+	}
+	assertMessage(t, receive(t, rivals).Message, message(2))
+	assertError(t, "declare by the former owner", s.Broker.Declare(t.Context()), broker.ErrOtherOwner)
+	if err := errors.Join(rival.Delete(t.Context()), rival.Close()); err != nil {
+		t.Fatalf("end the rival: %v", err)
+	}
 }
 
 func refusesAfterClose(t *testing.T, s *subject) {

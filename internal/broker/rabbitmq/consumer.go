@@ -100,9 +100,9 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 
 // open starts to consume.
 func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error) {
-	channel, err := conn.Channel()
+	channel, err := c.broker.declarer.open(conn, c.broker.topology.around(c.queue))
 	if err != nil {
-		return nil, nil, fmt.Errorf("open a channel: %w", err)
+		return nil, nil, err
 	}
 	s, deliveries, err := c.subscribe(channel)
 	if err != nil {
@@ -113,16 +113,12 @@ func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error
 }
 
 func (c *consumer) subscribe(channel *amqp.Channel) (*session, <-chan amqp.Delivery, error) {
-	t := c.broker.topology
-	if err := t.declare(channel, t.around(c.queue)); err != nil {
-		return nil, nil, err
-	}
 	if err := channel.Qos(c.prefetch, 0, false); err != nil {
 		return nil, nil, fmt.Errorf("set the prefetch: %w", err)
 	}
 	tag := c.broker.options.Component
 	s := newSession(channel, tag, c.prefetch)
-	queue := t.main(c.queue).queue
+	queue := c.broker.topology.main(c.queue).queue
 	deliveries, err := channel.Consume(queue, tag, false, false, false, false, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("consume %s: %w", queue, err)

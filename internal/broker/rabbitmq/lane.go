@@ -34,7 +34,7 @@ type outgoing struct {
 // unconfirmed is published in the next session, after the topology has been declared again.
 type lane struct {
 	link     *link
-	declare  func(*amqp.Channel) error
+	declare  func(*connection) (*amqp.Channel, error) // opens a channel with the topology declared
 	exchange string
 	key      string
 	tally    *tally.Tally
@@ -168,12 +168,8 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 
 // open opens a channel on which what is published reaches its queue and is confirmed.
 func (l *lane) open(conn *connection) (*sending, error) {
-	channel, err := conn.Channel()
+	channel, err := l.declare(conn)
 	if err != nil {
-		return nil, fmt.Errorf("open a channel: %w", err)
-	}
-	if err := l.declare(channel); err != nil {
-		_ = channel.Close()
 		return nil, err
 	}
 	if err := channel.Confirm(false); err != nil {

@@ -84,7 +84,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	key, routes := b.routesOf(id)
 	l := &lane{
 		link:     b.publish,
-		declare:  func(channel *amqp.Channel) error { return b.topology.declare(channel, routes) },
+		declare:  func(conn *connection) (*amqp.Channel, error) { return b.declarer.open(conn, routes) },
 		exchange: b.topology.exchange,
 		key:      key,
 		tally:    &b.unconfirmed,

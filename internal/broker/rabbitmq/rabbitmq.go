@@ -33,6 +33,8 @@ const (
 const (
 	// maxName is the longest name that AMQP can carry.
 	maxName = 255
+	// maxOwner bounds Options.Owner. A UUID has 36 bytes.
+	maxOwner = 64
 	// maxPartitions leaves each queue a channel: a server allows 2047 to a connection.
 	maxPartitions = 1000
 	// maxWindow bounds Options.Window.
@@ -47,6 +49,10 @@ type Options struct {
 	Address binding.Source
 	// Exchange is the name of the simulation's exchange, with which the names of its queues begin.
 	Exchange string
+	// Owner distinguishes the simulation from others of the same name, which use another store. The queues are
+	// marked with it when they are declared, and queues with another mark are not used. Empty means that they
+	// are neither marked nor checked.
+	Owner string
 	// Partitions is the number of entry queues, and of exit queues.
 	Partitions int
 	// QueueType is quorum, which is the default, or classic.
@@ -102,6 +108,9 @@ func (o Options) check() error {
 	case o.Window < 1 || o.Window > maxWindow:
 		return fmt.Errorf("window: %d is not in 1 to %d", o.Window, maxWindow)
 	}
+	if len(o.Owner) > maxOwner {
+		return fmt.Errorf("owner: it has more than %d bytes", maxOwner)
+	}
 	if len(o.Component) > maxName {
 		return fmt.Errorf("component: its name has more than %d bytes", maxName)
 	}
@@ -113,7 +122,7 @@ func (o Options) check() error {
 
 func (o Options) topology() topology {
 	return topology{
-		exchange: o.Exchange, partitions: o.Partitions, queueType: o.QueueType,
+		exchange: o.Exchange, owner: o.Owner, partitions: o.Partitions, queueType: o.QueueType,
 		retryDelay: o.RetryDelay, deliveryLimit: o.DeliveryLimit,
 	}
 }
@@ -123,6 +132,7 @@ func (o Options) topology() topology {
 type Broker struct {
 	options  Options
 	topology topology
+	declarer *declarer
 	metrics  *collectors
 	log      *slog.Logger
 	outages  *outage.Log
@@ -130,6 +140,8 @@ type Broker struct {
 	publish *link // separate, because a server that blocks a publishing connection stops reading from it
 	consume *link
 	admin   *link
+
+	adminSlots chan struct{} // one is taken by each administrative request under way
 
 	unconfirmed tally.Tally
 
@@ -156,10 +168,12 @@ func New(options Options) (*Broker, error) {
 		return nil, fmt.Errorf("register the metrics of the broker: %w", err)
 	}
 	running, stop := context.WithCancel(context.Background())
+	topology := options.topology()
 	b := &Broker{
-		options: options, topology: options.topology(), metrics: metrics, log: options.Logger,
-		outages: outage.New(options.Logger, "the broker is unavailable; what needs it is tried until it succeeds", "the broker is available again"),
-		running: running, stop: stop,
+		options: options, topology: topology, declarer: newDeclarer(topology), metrics: metrics, log: options.Logger,
+		outages:    outage.New(options.Logger, "the broker is unavailable; what needs it is tried until it succeeds", "the broker is available again"),
+		adminSlots: make(chan struct{}, maxAdminRequests),
+		running:    running, stop: stop,
 		lanes: make(map[laneID]*lane), sessions: make(map[*session]struct{}),
 	}
 	b.publish = b.newLink("publish")

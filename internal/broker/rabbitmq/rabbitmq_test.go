@@ -27,7 +27,7 @@ func testConformance(t *testing.T, queueType plan.QueueType) {
 	uri := servers.AMQPURI(t)
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
 		options := optionsFor(t, uri)
-		options.QueueType, options.RetryDelay = queueType, retryDelay
+		options.QueueType, options.RetryDelay, options.Owner = queueType, retryDelay, "the first"
 		b := newBroker(t, options)
 		if err := b.Declare(t.Context()); err != nil {
 			t.Fatal(err)
@@ -36,6 +36,11 @@ func testConformance(t *testing.T, queueType plan.QueueType) {
 			Broker:      b,
 			Interrupt:   b.Interrupt,
 			DeadLetters: func() []brokertest.DeadLetter { return deadLetters(t, uri, options.Exchange) },
+			Rival: func() broker.Broker {
+				rival := options
+				rival.Owner = "the second"
+				return open(t, rival)
+			},
 		}
 	})
 }

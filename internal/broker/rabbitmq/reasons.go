@@ -17,15 +17,13 @@ const (
 	maxExaminedBytes = 64 << 20
 )
 
-// DeadLetterReasons counts the reasons in the headers of dead letters. It gets these from their queue, the
-// oldest first, and gives them back. It tries once.
-func (b *Broker) DeadLetterReasons(ctx context.Context, limit int) (counts []broker.ReasonCount, err error) {
-	err = b.administer(ctx, func(admin *administration) error {
-		reasons, err := admin.deadReasons(b.topology.dead())
-		counts = broker.CountReasons(slices.Values(reasons), limit)
-		return err
+// DeadLetterReasons counts the reasons in the headers of dead letters. It gets the oldest letters from their
+// queue and requeues them. It makes one attempt.
+func (b *Broker) DeadLetterReasons(ctx context.Context, limit int) ([]broker.ReasonCount, error) {
+	return administer(ctx, b, func(a *administration) ([]broker.ReasonCount, error) {
+		reasons, err := a.deadReasons(b.topology.dead())
+		return broker.CountReasons(slices.Values(reasons), limit), err
 	})
-	return counts, err
 }
 
 func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err error) {

@@ -1,0 +1,43 @@
+package rabbitmq
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+)
+
+func TestDeclareError(t *testing.T) {
+	t.Parallel()
+	refusal := func(code int, reason string) error { return &amqp.Error{Code: code, Reason: reason, Server: true} }
+	tests := []struct {
+		name     string
+		err      error
+		remedy   string
+		isConfig bool
+	}{
+		{"other settings", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q'"), "delete it, or give the simulation another name", true},
+		{"a limit of queues", refusal(amqp.PreconditionFailed, "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (10) is reached"), "set_vhost_limits", true},
+		{"a missing permission", refusal(amqp.AccessRefused, "ACCESS_REFUSED - configure access to queue 'q' refused"), "set_permissions", true},
+		{"an exclusive queue", refusal(amqp.ResourceLocked, "RESOURCE_LOCKED - cannot obtain exclusive access"), "another name", true},
+		{"a node that is down", refusal(amqp.NotFound, "NOT_FOUND - home node 'a@b' of durable queue 'q' is down"), "cluster_status", false},
+		{"an internal error", refusal(amqp.InternalError, "INTERNAL_ERROR"), "log of RabbitMQ", false},
+		{"a lost connection", io.EOF, "EOF", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := declareError("queue q", tt.err)
+			if !strings.HasPrefix(err.Error(), "declare queue q: ") || !strings.Contains(err.Error(), tt.remedy) || !errors.Is(err, tt.err) {
+				t.Errorf("the error is %q, want the remedy %q", err, tt.remedy)
+			}
+			if got := errors.Is(err, broker.ErrConfig); got != tt.isConfig {
+				t.Errorf("the error is one of the configuration: %t, want %t", got, tt.isConfig)
+			}
+		})
+	}
+}

@@ -1,0 +1,300 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// deadArguments are the arguments with which the dead-letter queue of a simulation is declared.
+func deadArguments(locator string) amqp.Table {
+	args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+	if locator != "" {
+		args["x-queue-leader-locator"] = locator
+	}
+	return args
+}
+
+func TestDeclare_BalancesLeadersOfQuorumQueues(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	if err := newBroker(t, options).Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// A server accepts a declaration of an existing queue only with the same arguments.
+	if _, err := dialServer(t, uri).QueueDeclare(options.Exchange+".dead", true, false, false, false, deadArguments("balanced")); err != nil {
+		t.Error(err)
+	}
+	if _, err := dialServer(t, uri).QueueDeclare(options.Exchange+".dead", true, false, false, false, deadArguments("")); err == nil {
+		t.Skip("this server does not compare leader locators")
+	}
+}
+
+func TestBroker_UsesQueuesDeclaredWithoutLeaderLocator(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	options.Partitions = 1
+	channel := dialServer(t, uri)
+	declareAsEarlierVersion(t, channel, options)
+
+	b := newBroker(t, options)
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatalf("declare queues of an earlier version: %v", err)
+	}
+	other := open(t, options) // which does not know yet that the queues have no locator
+	publish(t, other, entries(), broker.Message{ID: "1"})
+	d := receive(t, consume(t, other, entries(), 1))
+	if err := errors.Join(d.Settler.DeadLetter(t.Context(), broker.Reason{}), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := channel.QueueDelete(options.Exchange+".dead", false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Declare(t.Context()); err != nil {
+		t.Fatalf("declare a queue again that was deleted: %v", err)
+	}
+	if err := open(t, options).Declare(t.Context()); err != nil {
+		t.Errorf("declare queues of which only some have a locator: %v", err)
+	}
+}
+
+func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, options rabbitmq.Options) {
+	t.Helper()
+	if err := channel.ExchangeDeclare(options.Exchange, "direct", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	args := func(key string, more amqp.Table) amqp.Table {
+		table := amqp.Table{
+			"x-queue-type": "quorum", "x-delivery-limit": rabbitmq.DefaultDeliveryLimit,
+			"x-dead-letter-exchange": options.Exchange, "x-dead-letter-routing-key": key,
+			"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+		}
+		for name, value := range more {
+			table[name] = value
+		}
+		return table
+	}
+	queues := map[string]amqp.Table{"dead": deadArguments("")}
+	for _, key := range []string{"entry.0", "exit.0"} {
+		queues[key] = args("dead", nil)
+		queues["retry."+key] = args(key, amqp.Table{"x-message-ttl": rabbitmq.DefaultRetryDelay.Milliseconds()})
+	}
+	for key, table := range queues {
+		queue := options.Exchange + "." + key
+		if _, err := channel.QueueDeclare(queue, true, false, false, false, table); err != nil {
+			t.Fatal(err)
+		}
+		if err := channel.QueueBind(queue, key, options.Exchange, false, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBroker_TakesOverQueuesWithoutMark(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // as an earlier version, which marks nothing
+	options.Owner = "first"
+	first := newBroker(t, options)
+	if depths, err := first.Depths(t.Context()); err != nil || depths.Ready != 1 {
+		t.Errorf("the depths of queues without a mark are %+v (%v)", depths, err)
+	}
+	receive(t, consume(t, first, entries(), 1))
+	options.Owner = "second"
+	if err := open(t, options).Declare(t.Context()); !errors.Is(err, broker.ErrOtherOwner) {
+		t.Errorf("declare queues that are marked by now: %v, want %v", err, broker.ErrOtherOwner)
+	}
+}
+
+func TestDelete_WithoutOwnerRemovesTheMark(t *testing.T) {
+	t.Parallel()
+	options := optionsFor(t, servers.AMQPURI(t))
+	options.Owner = "first"
+	first := open(t, options)
+	if err := first.Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	options.Owner = "" // as purge, which is told the name only
+	purge := open(t, options)
+	if err := purge.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exists, err := purge.Exists(t.Context()); exists || err != nil {
+		t.Errorf("after the deletion the simulation exists: %t (%v)", exists, err)
+	}
+	options.Owner = "second"
+	if err := newBroker(t, options).Declare(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExists_FindsAMarkThatIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	uri := servers.AMQPURI(t)
+	options := optionsFor(t, uri)
+	mark := options.Exchange + ".owner"
+	if err := dialServer(t, uri).ExchangeDeclare(mark, "direct", true, false, true, false, amqp.Table{"alternate-exchange": mark + ".x"}); err != nil {
+		t.Fatal(err)
+	}
+	if exists, err := newBroker(t, options).Exists(t.Context()); !exists || err != nil {
+		t.Errorf("the simulation exists: %t (%v)", exists, err)
+	}
+}
+
+// stallingProxy passes on what a client and a server send. While it is stalled, the client receives nothing.
+type stallingProxy struct {
+	listener net.Listener
+	to       string
+
+	mu      sync.Mutex
+	stalled bool
+	changed sync.Cond
+}
+
+func newStallingProxy(t *testing.T, to string) *stallingProxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &stallingProxy{listener: listener, to: to}
+	p.changed.L = &p.mu
+	var connections sync.WaitGroup
+	connections.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Go(func() { p.passOn(near) })
+		}
+	})
+	t.Cleanup(func() {
+		p.stall(false)
+		_ = listener.Close()
+		connections.Wait()
+	})
+	return p
+}
+
+func (p *stallingProxy) stall(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled = on
+	p.changed.Broadcast()
+}
+
+func (p *stallingProxy) passOn(near net.Conn) {
+	defer func() { _ = near.Close() }()
+	far, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = far.Close() }()
+	go func() {
+		_, _ = io.Copy(p.gate(near), far)
+		_ = near.Close()
+	}()
+	_, _ = io.Copy(far, near)
+}
+
+// gate returns a writer to w that blocks while the proxy is stalled.
+func (p *stallingProxy) gate(w io.Writer) io.Writer {
+	return writerFunc(func(b []byte) (int, error) {
+		p.mu.Lock()
+		for p.stalled {
+			p.changed.Wait()
+		}
+		p.mu.Unlock()
+		return w.Write(b)
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func TestDepths_KeepsTheConnectionWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
+	uri, _ := url.Parse(servers.AMQPURI(t))
+	proxy := newStallingProxy(t, uri.Host)
+	slow := *uri
+	slow.Host = proxy.listener.Addr().String()
+	log, registry := &logBuffer{}, prometheus.NewRegistry()
+	options := optionsFor(t, slow.String())
+	options.Logger, options.Registerer = log.logger(), registry
+	b := newBroker(t, options)
+	if _, err := b.Depths(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	proxy.stall(true)
+	for range 20 { // more than may be under way
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		_, err := b.Depths(ctx)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "RabbitMQ") {
+			t.Errorf("the depths of a server that does not answer: %v", err)
+		}
+	}
+	proxy.stall(false)
+	if _, err := b.Depths(t.Context()); err != nil {
+		t.Errorf("the depths once the server answers: %v", err)
+	}
+	if got := gathered(t, registry, "parking_broker_connections_total"); got != 1 {
+		t.Errorf("%g connections were made, want the first only", got)
+	}
+	if strings.Contains(log.String(), "unavailable") {
+		t.Errorf("a timeout of this program is logged as an outage:\n%s", log)
+	}
+}
+
+// gathered returns the sum of a metric over its labels.
+func gathered(t *testing.T, registry *prometheus.Registry, name string) (sum float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return sum
+}
+
+func TestDeclare_WithoutPermissionIsAConfigurationError(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRabbitMQ(t, servers.RabbitMQOptions{})
+	own := &ownServer{RabbitMQ: server}
+	own.ctl(t, "add_user", "reader", "password")
+	own.ctl(t, "set_permissions", "reader", "^$", "^$", ".*")
+	uri, _ := url.Parse(server.URI())
+	uri.User = url.UserPassword("reader", "password")
+	options := optionsFor(t, uri.String())
+	options.QueueType = plan.QueueTypeClassic
+	err := open(t, options).Declare(t.Context())
+	if !errors.Is(err, broker.ErrConfig) || !strings.Contains(err.Error(), "set_permissions") {
+		t.Errorf("declare without permission: %v", err)
+	}
+}
