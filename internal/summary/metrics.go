@@ -6,42 +6,42 @@ import (
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// instruments are the metrics of a Service.
-type instruments struct {
+// serviceMetrics are the metrics of a Service.
+type serviceMetrics struct {
 	stored, duplicates, conflicts prometheus.Counter
 	commitRows, commitSeconds     prometheus.Histogram
 	commitFailures                prometheus.Counter
 }
 
-func newInstruments(reg prometheus.Registerer) (*instruments, error) {
+func newServiceMetrics(reg prometheus.Registerer) (*serviceMetrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: metrics.Namespace, Name: name, Help: help})
 	}
-	in := &instruments{
-		stored:     counter("summaries_stored_total", "Summaries stored, each identifier once."),
-		duplicates: counter("summaries_duplicate_total", "Summaries that were stored before and came again."),
-		conflicts:  counter("summaries_conflicting_total", "Summaries refused because another is stored under their identifier."),
+	m := &serviceMetrics{
+		stored:     counter("summaries_stored_total", "Summaries stored. Each identifier counts once."),
+		duplicates: counter("summaries_duplicate_total", "Summaries received again after they were stored."),
+		conflicts:  counter("summaries_conflicting_total", "Summaries rejected because a different one is stored under their identifier."),
 		commitRows: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: metrics.Namespace, Name: "summary_commit_rows",
-			Help:                        "Summaries in one transaction of the database.",
+			Help:                        "Summaries per database transaction.",
 			Buckets:                     prometheus.ExponentialBuckets(1, 2, 15),
 			NativeHistogramBucketFactor: 1.1,
 		}),
 		commitSeconds: prometheus.NewHistogram(metrics.Latency("summary_commit_seconds",
-			"Time of one transaction of the database, durable at its end.")),
-		commitFailures: counter("summary_commit_failures_total", "Transactions of the database that failed."),
+			"Duration of a database transaction, including its sync to disk.")),
+		commitFailures: counter("summary_commit_failures_total", "Database transactions that failed."),
 	}
-	return in, metrics.Register(reg, "summary service",
-		in.stored, in.duplicates, in.conflicts, in.commitRows, in.commitSeconds, in.commitFailures)
+	return m, metrics.Register(reg, "summary service",
+		m.stored, m.duplicates, m.conflicts, m.commitRows, m.commitSeconds, m.commitFailures)
 }
 
 // count adds the outcomes of one transaction.
-func (in *instruments) count(outcomes []Outcome) {
+func (m *serviceMetrics) count(outcomes []Outcome) {
 	var n [Conflicting + 1]int
 	for _, o := range outcomes {
 		n[o]++
 	}
-	in.stored.Add(float64(n[Created]))
-	in.duplicates.Add(float64(n[Known]))
-	in.conflicts.Add(float64(n[Conflicting]))
+	m.stored.Add(float64(n[Created]))
+	m.duplicates.Add(float64(n[Known]))
+	m.conflicts.Add(float64(n[Conflicting]))
 }

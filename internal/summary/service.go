@@ -14,41 +14,40 @@ import (
 )
 
 const (
-	// maxCommitRows is the number of summaries from which on a transaction takes in no further request:
-	// enough to make the cost of a commit small against that of its rows, and done in some 30 ms.
+	// maxCommitRows is the number of summaries at which a transaction accepts no further request. At that size
+	// the commit costs little compared to its rows, and the transaction takes about 30 ms.
 	maxCommitRows = 4096
-	// queueLength bounds the requests that wait for the writer; further callers block.
+	// queueLength is the maximum number of requests that wait for the writer. Further callers block.
 	queueLength = 1024
-	// retryAfter is how long callers are asked to wait when the database fails: most of its faults take an
-	// operator to end.
+	// retryAfter is how long callers should wait after the database failed.
 	retryAfter = time.Second
-	// postTimeout bounds a Post: far more than a transaction takes on a disk that works.
+	// postTimeout limits a Post. A transaction on a healthy disk takes far less.
 	postTimeout = 10 * time.Second
 )
 
-// Service stores summaries for concurrent callers. A single writer commits what gathered while its
-// previous transaction was under way; a lone summary is committed at once.
+// Service stores summaries for concurrent callers. One goroutine, the writer, commits all requests that arrived
+// during its previous transaction. It commits a single request at once.
 type Service struct {
 	db      Database
 	log     *slog.Logger
-	metrics *instruments
+	metrics *serviceMetrics
 
 	queue chan *request
-	// closing is closed when no further requests are taken, stopped when the writer has left.
+	// closing is closed when the service accepts no more requests, stopped when the writer has ended.
 	closing, stopped chan struct{}
 	close            func() error
-	requests         sync.Pool
+	// requests are the requests of Post that can be used again.
+	requests sync.Pool
 }
 
-// request is what one caller wants stored.
+// request is a request of one caller to the writer.
 type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
-	// done receives the writer's answer. It has room for it, so that the writer never waits for a caller
-	// that has left.
+	// done receives the result. It is buffered, so that the writer never waits for a caller that has gone.
 	done chan error
 
-	// one and outcome are room for a request of a single summary, timer ends the wait for it.
+	// one, outcome and timer are used by Post only. They save allocations.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -60,14 +59,14 @@ func newRequest() *request {
 	return &request{done: make(chan error, 1), timer: timer}
 }
 
-// New returns a service that owns db, with its writer started. It ends with Close.
+// New returns a service with its writer started. The service closes db.
 func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
-	in, err := newInstruments(reg)
+	m, err := newServiceMetrics(reg)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		db: db, log: log, metrics: in,
+		db: db, log: log, metrics: m,
 		queue:   make(chan *request, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 		requests: sync.Pool{New: func() any { return newRequest() }},
@@ -81,13 +80,12 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 	return s, nil
 }
 
-// Store stores the summaries and returns the outcome of each, in their order. They are durable when it
-// returns.
+// Store stores the summaries in one transaction and returns their outcomes, in the same order. They are durable
+// when it returns.
 //
-// A *RejectedError says that one of them does not pass Validate, and that none is stored. Any other error
-// means that none is known to be stored, and that they can be stored again: an *UnavailableError of the
-// database, or that of ctx. After an error of ctx the writer may still read the slice, which must then not
-// be changed.
+// If one of them does not pass Validate, Store stores none and returns a *RejectedError. It returns an
+// *UnavailableError, or the error of ctx, if it is unknown whether they are stored; the caller can store them
+// again. After an error of ctx the writer may still read summaries, so the caller must not change the slice.
 func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outcome, error) {
 	for i := range summaries {
 		if err := Validate(summaries[i]); err != nil {
@@ -101,9 +99,9 @@ func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outco
 	return r.outcomes, nil
 }
 
-// Post stores one summary. It returns nil if the summary is stored, now or before; a *RejectedError if it
-// cannot be, or if another one stands under its identifier; and else an error as Store does. It takes some
-// seconds at most, even if the database hangs.
+// Post stores one summary. It returns nil if the summary is stored, now or before. It returns a *RejectedError if
+// the summary is invalid or conflicts with a stored one, and otherwise an error like those of Store. It takes
+// at most 10 s, even if the database hangs.
 func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	if err := Validate(summary); err != nil {
 		return err
@@ -115,7 +113,7 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	err := s.submit(ctx, r, r.timer.C)
 	r.timer.Stop()
 	if err != nil {
-		return err // and leave r to the writer, which may still hold it
+		return err // the writer may still use r, so r is not used again
 	}
 	outcome := r.outcomes[0]
 	s.requests.Put(r)
@@ -125,34 +123,34 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	return nil
 }
 
-// Ready returns nil if the database can be written to, by writing to it.
+// Ready returns nil if the database is writable. It writes to the database to find out.
 func (s *Service) Ready(ctx context.Context) error {
 	_, err := s.Store(ctx, nil)
 	return err
 }
 
-// Find returns the summary with this identifier, and whether there is one.
+// Find returns the summary with an identifier, and whether it exists.
 func (s *Service) Find(ctx context.Context, id string) (event.Summary, bool, error) {
 	found, ok, err := s.db.Find(ctx, id)
 	return found, ok, unavailable(err)
 }
 
-// List returns a page of the query's results.
+// List returns one page of a query's results.
 func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	page, err := s.db.List(ctx, q)
 	return page, unavailable(err)
 }
 
-// Stats describes everything that is stored.
+// Stats returns totals over all stored summaries.
 func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	stats, err := s.db.Stats(ctx)
 	return stats, unavailable(err)
 }
 
-// Close stores what was submitted before and closes the database. Calls that come later fail with ErrClosed.
+// Close commits the requests made before and closes the database. Later calls fail with ErrClosed.
 func (s *Service) Close() error { return s.close() }
 
-// submit hands a request to the writer and waits for its answer, until ctx or time ends.
+// submit sends a request to the writer and waits for the result, at most until ctx ends or timeout fires.
 func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Time) error {
 	select {
 	case s.queue <- r:
@@ -175,13 +173,13 @@ func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Ti
 	select {
 	case err := <-r.done:
 		return err
-	default: // queued as the writer left
+	default: // the request was queued after the writer had ended
 		return errServiceClosed()
 	}
 }
 
-// errHangs is the cause when the database does not answer in time.
-var errHangs = errors.New("the database of summaries hangs; look at its volume")
+// errHangs says that the database did not answer in time.
+var errHangs = errors.New("the database of summaries does not answer; check its volume")
 
 func errServiceClosed() error {
 	return &UnavailableError{Err: fmt.Errorf("the summary service is %w", ErrClosed), After: retryAfter}
@@ -194,7 +192,7 @@ func unavailable(err error) error {
 	return &UnavailableError{Err: err, After: retryAfter}
 }
 
-// write is the writer.
+// write is the goroutine of the writer.
 func (s *Service) write() {
 	defer close(s.stopped)
 	w := writer{Service: s}
@@ -209,10 +207,10 @@ func (s *Service) write() {
 	}
 }
 
-// writer is the state of the goroutine that writes.
+// writer is the state of the writer.
 type writer struct {
 	*Service
-	// group, summaries and outcomes are those of the transaction under way.
+	// group, summaries and outcomes belong to the current transaction.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome
@@ -220,7 +218,7 @@ type writer struct {
 	failing bool
 }
 
-// drain commits what is queued.
+// drain commits the queued requests.
 func (w *writer) drain() {
 	for {
 		select {
@@ -232,7 +230,7 @@ func (w *writer) drain() {
 	}
 }
 
-// commit stores the request, together with those that are queued behind it, and answers them.
+// commit stores r and the requests queued after it in one transaction, and sends their results.
 func (w *writer) commit(r *request) {
 	w.gather(r)
 	start := time.Now()
@@ -241,14 +239,14 @@ func (w *writer) commit(r *request) {
 	w.answer(unavailable(err))
 }
 
-// gather collects the group of a transaction.
+// gather collects the requests of a transaction.
 func (w *writer) gather(r *request) {
 	w.group, w.summaries = w.group[:0], w.summaries[:0]
-	w.take(r)
+	w.add(r)
 	for len(w.summaries) < maxCommitRows {
 		select {
 		case r := <-w.queue:
-			w.take(r)
+			w.add(r)
 			continue
 		default:
 		}
@@ -257,12 +255,12 @@ func (w *writer) gather(r *request) {
 	w.outcomes = append(w.outcomes[:0], make([]Outcome, len(w.summaries))...)
 }
 
-func (w *writer) take(r *request) {
+func (w *writer) add(r *request) {
 	w.group = append(w.group, r)
 	w.summaries = append(w.summaries, r.summaries...)
 }
 
-// answer gives each request of the group its share of the outcomes.
+// answer sends each request of the group its outcomes, or err.
 func (w *writer) answer(err error) {
 	rest := w.outcomes
 	for _, r := range w.group {
@@ -271,16 +269,17 @@ func (w *writer) answer(err error) {
 		rest = rest[n:]
 		r.done <- err
 	}
-	clear(w.group) // so that idleness keeps nothing alive
+	clear(w.group) // an idle writer must not keep requests in memory
 	clear(w.summaries)
 }
 
-// observe measures a transaction, and logs when its database begins or ceases to fail.
+// observe records the metrics of a transaction. It logs when transactions begin to fail and when they succeed
+// again.
 func (w *writer) observe(took time.Duration, err error) {
 	if err != nil {
 		w.metrics.commitFailures.Inc()
 		if !w.failing {
-			w.log.Error("summaries cannot be stored; callers are told to come again", "error", err)
+			w.log.Error("summaries cannot be stored; callers have to retry", "error", err)
 		}
 		w.failing = true
 		return
@@ -289,7 +288,7 @@ func (w *writer) observe(took time.Duration, err error) {
 		w.log.Info("summaries can be stored again")
 	}
 	w.failing = false
-	if len(w.summaries) == 0 { // a probe
+	if len(w.summaries) == 0 { // a readiness probe
 		return
 	}
 	w.metrics.commitRows.Observe(float64(len(w.summaries)))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +56,7 @@ func TestValidate(t *testing.T) {
 				return
 			}
 			rejected, ok := errors.AsType[*summary.RejectedError](err)
-			if !ok || rejected.Status != http.StatusUnprocessableEntity || !strings.Contains(rejected.Detail, tt.want) {
+			if !ok || rejected.Conflict || !strings.Contains(rejected.Detail, tt.want) {
 				t.Errorf("error is %v, want a rejection with %q", err, tt.want)
 			}
 		})
@@ -210,7 +209,7 @@ func TestPostGivesUpOnADatabaseThatHangs(t *testing.T) {
 		go func() { done <- s.Post(context.Background(), v.take()) }()
 		<-db.entered
 		err := <-done
-		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "hangs") {
+		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("error is %v, want one that says that the database hangs", err)
 		}
 		if took := time.Since(start); took != 10*time.Second {
@@ -277,14 +276,14 @@ func TestServiceStoresEachSummaryOnceForConcurrentCallers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	stats, err := s.Stats(t.Context())
-	if err != nil || stats.Count != each {
+	if stats, err := s.Stats(t.Context()); err != nil || stats.Count != each {
 		t.Errorf("%d summaries are stored (%v), want %d", stats.Count, err, each)
 	}
 	other := batch[0]
 	other.Plate = "ANOTHER"
-	if err := s.Post(t.Context(), other); err == nil || err.Error() != summary.Conflict().Error() {
-		t.Errorf("another summary under the same id has error %v, want %v", err, summary.Conflict())
+	err := s.Post(t.Context(), other)
+	if rejected, ok := errors.AsType[*summary.RejectedError](err); !ok || !rejected.Conflict {
+		t.Errorf("another summary under the same id has error %v, want a conflict", err)
 	}
 	if found, ok, err := s.Find(t.Context(), other.ID); err != nil || !ok || found != batch[0] {
 		t.Errorf("found %v %v %v, want the first", found, ok, err)

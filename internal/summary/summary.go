@@ -4,35 +4,32 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/http"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// Outcome is what storing a summary came to.
+// Outcome is the result of storing one summary.
 type Outcome uint8
 
 // The outcomes.
 const (
-	// Created: the summary is stored, now and only now.
+	// Created: the summary is stored by this transaction.
 	Created Outcome = iota + 1
-	// Known: the same summary was stored before; nothing was changed.
+	// Known: the same summary was already stored. Nothing changed.
 	Known
-	// Conflicting: a different summary was stored before under the same identifier. That one stands, and
-	// nothing was changed.
+	// Conflicting: a different summary was already stored under the same identifier. Nothing changed.
 	Conflicting
 )
 
-// The instants that can be stored: those whose Unix time in nanoseconds is a 64-bit integer.
+// The first and the last year whose instants can be stored: as a 64-bit Unix time in nanoseconds.
 const (
 	firstYear = 1678
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored: an identifier or a plate that is
-// empty or too long, a visit that ends before it begins, or an instant or a duration that 64 bits of
-// nanoseconds cannot hold.
+// Validate returns a *RejectedError if the summary can never be stored: its identifier or plate is empty or too
+// long, the visit ends before it begins, or an instant or the duration does not fit into 64 bits of nanoseconds.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:
@@ -45,7 +42,7 @@ func Validate(s event.Summary) error {
 		return invalid("exit_date_time is outside of the years %d to %d", firstYear, lastYear)
 	case s.ExitAt.Before(s.EntryAt):
 		return invalid("exit_date_time is before entry_date_time")
-	case s.Duration() == math.MaxInt64: // where package time stops counting
+	case s.Duration() == math.MaxInt64: // package time limits longer durations to this value
 		return invalid("the visit is longer than %d hours", int64(time.Duration(math.MaxInt64)/time.Hour))
 	}
 	return nil
@@ -57,61 +54,62 @@ func storable(t time.Time) bool {
 }
 
 func invalid(format string, args ...any) *RejectedError {
-	return &RejectedError{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf(format, args...)}
+	return &RejectedError{Detail: fmt.Sprintf(format, args...)}
 }
 
-// Query selects summaries. Its results come in the order of their exits; those of the same instant in
-// the order in which they were stored.
+// Query selects summaries. Results are ordered by exit, and those with the same exit by the order of storing.
 type Query struct {
-	// Plate selects the visits of one vehicle; empty means all.
+	// Plate selects the visits of one vehicle. Empty selects all.
 	Plate string
-	// From and To select the visits with From <= exit < To. The zero time means no bound.
+	// From and To select visits with From <= exit < To. The zero time means no bound.
 	From, To time.Time
-	// After is the position after which the page begins; the zero position is before all.
+	// After is the position after which the page begins. The zero position is before all results.
 	After Position
-	// Limit bounds the page; it is at least 1.
+	// Limit is the maximum number of summaries on the page, at least 1.
 	Limit int
 }
 
-// Position is that of a summary in the order of results.
+// Position is the place of a summary in the order of results.
 type Position struct {
 	// ExitNanos is the Unix time of the exit in nanoseconds.
 	ExitNanos int64
-	// Seq is the order of storing, counted from 1.
+	// Seq is the number of the summary in the order of storing, from 1.
 	Seq int64
 }
 
-// IsZero reports whether the position is before all.
+// IsZero reports whether p is the zero position, which is before all results.
 func (p Position) IsZero() bool { return p == Position{} }
 
-// Page is a part of a query's results.
+// Page is one page of a query's results.
 type Page struct {
 	Summaries []event.Summary
-	// Next is the position of the last of them, to begin the next page after; the zero position says that
-	// there were no more.
+	// Next is the position of the last summary on the page, for Query.After of the next page. It is the zero
+	// position on the last page.
 	Next Position
 }
 
-// Stats describes everything that is stored. All but Count are zero when nothing is.
+// Stats are totals over all stored summaries. All fields are zero if nothing is stored.
 type Stats struct {
 	Count int64
-	// Mean, Shortest and Longest are of the durations of the visits; Mean is cut to whole nanoseconds.
+	// Mean, Shortest and Longest describe the durations of visits. Mean is rounded down to a nanosecond.
 	Mean, Shortest, Longest time.Duration
-	// FirstExit and LastExit are the earliest and the latest.
+	// FirstExit and LastExit are the earliest and the latest exit.
 	FirstExit, LastExit time.Time
 }
 
-// Database is where a Service keeps summaries. Its methods but Insert may be called concurrently.
+// Database stores summaries for a Service. All methods except Insert are safe for concurrent use. After Close
+// they fail.
 type Database interface {
-	// Insert stores the summaries that pass Validate in one transaction, durable when it returns, and sets
-	// the outcome of each. Of an identifier that comes twice the first summary counts. An error means that
-	// none is known to be stored. Without any summary it still writes, so that success shows that it can.
+	// Insert stores summaries, each of which passes Validate, in one transaction. They are durable when it
+	// returns. It sets outcomes, which has the length of summaries. If several have the same identifier, the
+	// first is stored. After an error, none is known to be stored. With no summaries it writes all the same, so
+	// that its success shows that the database is writable.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
-	// Find returns the summary with this identifier, and whether there is one.
+	// Find returns the summary with an identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)
-	// List returns a page of the query's results.
+	// List returns one page of a query's results.
 	List(ctx context.Context, q Query) (Page, error)
-	// Stats takes the same time however many summaries there are.
+	// Stats returns the totals.
 	Stats(ctx context.Context) (Stats, error)
 	Close() error
 }

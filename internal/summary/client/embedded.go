@@ -207,9 +207,9 @@ func (c *Embedded) verdict(r result) error {
 	case r.Status == http.StatusCreated, r.Status == http.StatusOK:
 		return nil
 	case permanent(r.Status), r.Status == http.StatusConflict:
-		return &summary.RejectedError{Status: r.Status, Detail: line(r.Detail)}
+		return &summary.RejectedError{Conflict: r.Status == http.StatusConflict, Detail: describe(r.Status, r.Detail)}
 	}
-	return c.unavailable(fmt.Errorf("it answers %d %s: %s", r.Status, http.StatusText(r.Status), line(r.Detail)))
+	return c.unavailable(fmt.Errorf("it answers %s", describe(r.Status, r.Detail)))
 }
 
 func (c *Embedded) unavailable(err error) error {

@@ -65,7 +65,7 @@ func kind(err error) string {
 	case err == nil:
 		return "accepted"
 	case isRejected && !isUnavailable:
-		return fmt.Sprintf("rejected %d", rejected.Status)
+		return "rejected " + rejected.Detail[:len("400")]
 	case isUnavailable && unavailable.After > 0:
 		return fmt.Sprintf("again in %v", unavailable.After)
 	case isUnavailable:

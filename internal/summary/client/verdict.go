@@ -38,21 +38,27 @@ func permanent(status int) bool {
 // failure is the error of an answer that does not accept what was posted.
 func (r *reply) failure(endpoint *url.URL) error {
 	if permanent(r.status) {
-		return &summary.RejectedError{Status: r.status, Detail: r.detail()}
+		return &summary.RejectedError{Detail: describe(r.status, r.detail())}
 	}
 	return r.unavailable(endpoint)
 }
 
 // unavailable is the error of an answer that says nothing of what was posted.
 func (r *reply) unavailable(endpoint *url.URL) error {
-	text := fmt.Sprintf("it answers %d %s", r.status, http.StatusText(r.status))
-	if detail := r.detail(); detail != "" {
-		text += ": " + detail
-	}
+	text := "it answers " + describe(r.status, r.detail())
 	if location := r.redirect(endpoint); location != "" {
 		text += ", a redirect to " + location + " that is not followed; if that is the address, give it instead"
 	}
 	return &summary.UnavailableError{Err: wrap(endpoint, errors.New(text)), After: retryAfter(r.header, time.Now())}
+}
+
+// describe returns a status and the detail that came with it, in one short line.
+func describe(status int, detail string) string {
+	text := fmt.Sprintf("%d %s", status, http.StatusText(status))
+	if detail != "" {
+		text += ": " + detail
+	}
+	return line(text)
 }
 
 // isProblem reports whether the body is a problem as by RFC 9457, which the embedded API answers with.

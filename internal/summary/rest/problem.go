@@ -35,7 +35,10 @@ func asProblem(err error) *problem {
 		return p
 	}
 	if rejected, ok := errors.AsType[*summary.RejectedError](err); ok {
-		return problemf(rejected.Status, "%s", rejected.Detail)
+		if rejected.Conflict {
+			return problemf(http.StatusConflict, "%s", rejected.Detail)
+		}
+		return problemf(http.StatusUnprocessableEntity, "%s", rejected.Detail)
 	}
 	if syntax, ok := errors.AsType[*event.SyntaxError](err); ok {
 		if syntax.Field == "" {

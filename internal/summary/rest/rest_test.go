@@ -27,20 +27,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
+	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
 // newService returns a service on a new database.
 func newService(tb testing.TB) *summary.Service {
 	tb.Helper()
-	return newServiceAt(tb, filepath.Join(tb.TempDir(), "summaries.db"))
+	return newServiceOn(tb, summarytest.New())
 }
 
-func newServiceAt(tb testing.TB, path string) *summary.Service {
+func newServiceOn(tb testing.TB, db summary.Database) *summary.Service {
 	tb.Helper()
-	db, err := sqlite.Open(tb.Context(), sqlite.Options{Path: path, NoSync: true})
-	if err != nil {
-		tb.Fatal(err)
-	}
 	s, err := summary.New(db, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		tb.Fatal(err)
@@ -446,7 +443,11 @@ func TestLimits(t *testing.T) {
 func TestLockedDatabaseIsUnavailableUntilItIsUnlocked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
-	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newServiceAt(t, path), limits{})))
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newServiceOn(t, db), limits{})))
 	defer server.Close()
 	other, err := sql.Open("sqlite", path+"?_txlock=immediate")
 	if err != nil {

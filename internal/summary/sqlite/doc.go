@@ -1,9 +1,9 @@
-// Package sqlite keeps summaries in an SQLite database: one file in write-ahead-log mode, synced before each
-// transaction is answered, with one writer and several readers.
+// Package sqlite stores summaries in an SQLite database: one file in write-ahead-log mode, with one writer and
+// several readers. Each transaction is synced to disk before its caller gets an answer.
 //
-// Three things make inserts cheap. Rows are inserted many at a time. Totals are kept beside the rows, by the
-// same transaction, so that statistics need no scan. And the index of plates, which come in random order, is
-// in sections: it is ordered by the row's section, 4096 rows in the order of storing, before the plate, so
-// that inserts touch the few pages of the latest section instead of pages all over the index. A search for a
-// plate looks into every section; a million rows have 245.
+// Inserts are cheap for three reasons. A statement inserts many rows. The same transaction updates a row of
+// totals, so statistics need no scan. And the index of plates is divided into sections of 4096 rows, in the
+// order of storing: plates arrive in random order, so an index of plates alone would change pages all over the
+// file, but this one changes the few pages of the last section. A search for a plate looks into every section;
+// a million rows have 245.
 package sqlite

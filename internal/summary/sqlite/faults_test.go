@@ -12,13 +12,14 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/summary"
+	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-func TestOpenRefusesWhatItCannotUse(t *testing.T) {
+func TestOpen_RejectsAFileThatItCannotUse(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// prepare makes the file.
+		// prepare creates the file.
 		prepare func(t *testing.T, path string)
 		want    []string
 	}{
@@ -28,14 +29,14 @@ func TestOpenRefusesWhatItCannotUse(t *testing.T) {
 				t.Fatal(err)
 			}
 			execute(t, path, "PRAGMA user_version = 2")
-		}, []string{"schema version 2", "knows version 1 only", "use the version of parking that wrote it"}},
+		}, []string{"schema version 2", "supports version 1 only", "use the version of parking that created it"}},
 		{"a database of another program", func(t *testing.T, path string) {
 			t.Helper()
 			execute(t, path, "CREATE TABLE visits (plate TEXT)")
 		}, []string{"a database of another program", "give the path of a new file"}},
-		{"a file that is no database", func(t *testing.T, path string) {
+		{"a file that is not a database", func(t *testing.T, path string) {
 			t.Helper()
-			if err := os.WriteFile(path, []byte(strings.Repeat("these are not the pages that you look for\n", 100)), 0o600); err != nil {
+			if err := os.WriteFile(path, []byte(strings.Repeat("this is not a page of a database\n", 100)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"is not a database", "give the path of a new file"}},
@@ -44,7 +45,7 @@ func TestOpenRefusesWhatItCannotUse(t *testing.T) {
 			if err := os.Remove(filepath.Dir(path)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"cannot be opened", "its folder must exist"}},
+		}, []string{"cannot be opened", "create its folder"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -95,16 +96,28 @@ func execute(t *testing.T, path, statement string) {
 	}
 }
 
-func TestOpenKeepsToThePathAsItIs(t *testing.T) {
+func TestOpen_RejectsAFileThatIsNotWritable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "summaries.db")
+	if err := open(t, Options{Path: path}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), Options{Path: path, pragmas: []string{"query_only(1)"}})
+	if err == nil || !strings.Contains(err.Error(), path+" is not writable") {
+		t.Errorf("open a file that cannot be written: %v", err)
+	}
+}
+
+func TestOpen_UsesAPathWithSpecialCharacters(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "what?_query_only=1#100% ü.db")
-	insert(t, open(t, Options{Path: path}), visit("a", "P", 1))
+	summarytest.Insert(t, open(t, Options{Path: path}), summarytest.Visit("a", "P", 1))
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestInsertThatFailsSaysWhatToDoAndHeals(t *testing.T) {
+func TestInsert_NamesTheRemedyAndRecovers(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -112,25 +125,25 @@ func TestInsertThatFailsSaysWhatToDoAndHeals(t *testing.T) {
 		want   string
 	}{
 		{"a full volume", "max_page_count(16)", "is full; enlarge it"},
-		{"a volume that cannot be written to", "query_only(1)", "cannot be written to; mount its volume writable"},
+		{"a volume that is not writable", "query_only(1)", "is not writable; mount its volume writable"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			d := open(t, Options{})
-			insert(t, d, visit("before", "P", 1))
+			summarytest.Insert(t, d, summarytest.Visit("before", "P", 1))
 			healthy := replaceWriter(t, d, tt.pragma)
 
-			err := tryMany(d)
+			err := insertMany(d)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error is %v, want one with %q", err, tt.want)
 			}
-			if got := ids(list(t, d, summary.Query{Limit: 10})); len(got) != 1 {
-				t.Errorf("%d summaries are stored after a transaction that failed, want the 1 from before", len(got))
+			if got := summarytest.List(t, d, summary.Query{Limit: 10}); len(got) != 1 {
+				t.Errorf("%d summaries are stored after a failed transaction, want the 1 from before", len(got))
 			}
 			d.writerAt = healthy
-			if err := tryMany(d); err != nil {
-				t.Fatalf("after the fault: %v", err)
+			if err := insertMany(d); err != nil {
+				t.Fatalf("insert after the fault: %v", err)
 			}
 			stats, err := d.Stats(t.Context())
 			if err != nil || stats.Count != 1+many {
@@ -140,8 +153,8 @@ func TestInsertThatFailsSaysWhatToDoAndHeals(t *testing.T) {
 	}
 }
 
-// replaceWriter gives the next insert a connection with a setting that makes it fail, and returns the
-// address of one that does not.
+// replaceWriter makes the next insert open a connection with a setting that makes it fail. It returns the URI
+// without that setting.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {
@@ -156,16 +169,16 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 // many is more summaries than fit into 16 pages.
 const many = 1000
 
-// tryMany stores many summaries at once.
-func tryMany(d *Database) error {
+// insertMany inserts many summaries in one transaction.
+func insertMany(d *Database) error {
 	batch := make([]event.Summary, many)
 	for i := range batch {
-		batch[i] = visit(fmt.Sprintf("id-%d", i), "P", i)
+		batch[i] = summarytest.Visit(fmt.Sprintf("id-%d", i), "P", i)
 	}
 	return d.Insert(context.Background(), batch, make([]summary.Outcome, many))
 }
 
-func TestInsertIntoALockedDatabaseFailsUntilItIsUnlocked(t *testing.T) {
+func TestInsert_FailsWhileAnotherProcessLocksTheFile(t *testing.T) {
 	t.Parallel()
 	d := open(t, Options{})
 	other, err := sql.Open("sqlite", d.path)
@@ -182,7 +195,7 @@ func TestInsertIntoALockedDatabaseFailsUntilItIsUnlocked(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	err = d.Insert(t.Context(), []event.Summary{visit("a", "P", 1)}, make([]summary.Outcome, 1))
+	err = d.Insert(t.Context(), []event.Summary{summarytest.Visit("a", "P", 1)}, make([]summary.Outcome, 1))
 	if err == nil || !strings.Contains(err.Error(), "another process has locked "+d.path) {
 		t.Errorf("error is %v, want one that says that the database is locked", err)
 	}
@@ -192,15 +205,5 @@ func TestInsertIntoALockedDatabaseFailsUntilItIsUnlocked(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	insert(t, d, visit("a", "P", 1))
-}
-
-func TestQueriesHonourTheirContext(t *testing.T) {
-	t.Parallel()
-	d := open(t, Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := d.List(ctx, summary.Query{Limit: 1}); err == nil {
-		t.Error("a query with a context that has ended succeeded")
-	}
+	summarytest.Insert(t, d, summarytest.Visit("a", "P", 1))
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// readers are connections that read, with their statements.
+// readers is a pool of connections that read, with their statements.
 type readers struct {
 	db *sql.DB
 
@@ -66,7 +66,7 @@ func openReaders(ctx context.Context, path string) (*readers, error) {
 
 func (r *readers) close() error { return r.db.Close() }
 
-// findByID returns the summary with this identifier, and whether there is one.
+// findByID returns the summary with an identifier, and whether it exists.
 func (r *readers) findByID(ctx context.Context, id string) (event.Summary, bool, error) {
 	var (
 		found           event.Summary
@@ -83,13 +83,13 @@ func (r *readers) findByID(ctx context.Context, id string) (event.Summary, bool,
 	return found, true, nil
 }
 
-// list returns a page. It asks for one summary more than the page may have, to see whether there are more.
+// list returns one page. It selects one summary more than the limit, to know whether another page follows.
 func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, error) {
 	rows, err := r.query(ctx, q)
 	if err != nil {
 		return summary.Page{}, err
 	}
-	defer func() { _ = rows.Close() }() // rows.Err has what went wrong
+	defer func() { _ = rows.Close() }() // rows.Err returns the error
 	var (
 		page summary.Page
 		last summary.Position
@@ -123,7 +123,7 @@ func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error)
 	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
 }
 
-// start returns the position after which the results of the query begin. No summary has the number 0.
+// start returns the position after which the results of the query begin. Numbers of summaries start at 1.
 func start(q summary.Query) summary.Position {
 	from := summary.Position{ExitNanos: math.MinInt64}
 	if !q.From.IsZero() {
@@ -143,7 +143,7 @@ func end(q summary.Query) int64 {
 	return nanos(q.To.Add(-1))
 }
 
-// nanos returns the Unix time in nanoseconds, or the nearest that there is.
+// nanos returns the Unix time in nanoseconds, or the nearest value that fits into 64 bits.
 func nanos(t time.Time) int64 {
 	switch first, last := instant(math.MinInt64), instant(math.MaxInt64); {
 	case t.Before(first):
@@ -172,10 +172,10 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 	}, nil
 }
 
-// mean divides the time of all visits, which in nanoseconds takes more than 64 bits, by their number.
+// mean divides the sum of all durations by their number. In nanoseconds the sum needs more than 64 bits.
 func (t *totals) mean() time.Duration {
 	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
 	low, carry := bits.Add64(low, uint64(t.nanos), 0)
-	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // no larger than the longest visit
+	quotient, _ := bits.Div64(high+carry, low, uint64(t.summaries)) // at most the longest duration, so it fits
 	return time.Duration(quotient)
 }

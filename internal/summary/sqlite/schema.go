@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// applicationID marks the file as this program's: "park" in ASCII.
+	// applicationID identifies files of this program: "park" in ASCII.
 	applicationID = 0x7061726b
-	// schemaVersion is the version of schema, kept in the file as its user_version.
+	// schemaVersion is the version of schema. The file has it as its user_version.
 	schemaVersion = 1
 )
 
-// schema creates the tables. Instants are Unix times, and durations lengths, in nanoseconds. The extremes in
-// totals begin where any value replaces them.
+// schema creates the tables. Instants are Unix times in nanoseconds, durations are in nanoseconds. The extremes
+// in totals start at values that any summary replaces.
 const schema = `
 CREATE TABLE summaries (
 	seq      INTEGER PRIMARY KEY, -- the order of storing
@@ -31,8 +31,8 @@ CREATE INDEX summaries_by_plate ON summaries (seq >> 12, plate);
 CREATE TABLE totals (
 	one        INTEGER PRIMARY KEY CHECK (one = 1),
 	summaries  INTEGER NOT NULL,
-	seconds    INTEGER NOT NULL, -- of all visits together, and
-	nanos      INTEGER NOT NULL, -- what is left of a second
+	seconds    INTEGER NOT NULL, -- the sum of all durations, whole seconds
+	nanos      INTEGER NOT NULL, -- and the remaining nanoseconds
 	shortest   INTEGER NOT NULL,
 	longest    INTEGER NOT NULL,
 	first_exit INTEGER NOT NULL,
@@ -44,18 +44,18 @@ INSERT INTO totals VALUES (1, 0, 0, 0,
 	 9223372036854775807, -9223372036854775807 - 1);
 `
 
-// identity is what a file says of itself.
+// identity identifies the program and the version that created a file. It is zero for a new file.
 type identity struct {
 	application, version, tables int64
 }
 
-// prepare makes sure that the file has the schema, and creates it in a file that is new.
+// prepare creates the schema in a new file. In an existing file it checks the identity.
 func prepare(ctx context.Context, db *sql.DB, path string) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // of no effect after the commit
+	defer func() { _ = tx.Rollback() }() // no effect after the commit
 	id, err := identify(ctx, tx)
 	if err != nil {
 		return err
@@ -97,14 +97,14 @@ func identify(ctx context.Context, tx *sql.Tx) (identity, error) {
 	return id, nil
 }
 
-// check refuses a file that this version of the program does not know how to use.
+// check returns an error if this version of the program cannot use the file.
 func (id identity) check(path string) error {
 	switch {
 	case id.application != applicationID:
-		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of one made by parking", path)
+		return fmt.Errorf("%s is a database of another program: give the path of a new file, or of a database that parking created", path)
 	case id.version != schemaVersion:
-		return fmt.Errorf("%s has schema version %d, and this version of parking knows version %d only: "+
-			"use the version of parking that wrote it, or give the path of a new file", path, id.version, schemaVersion)
+		return fmt.Errorf("%s has schema version %d, but this version of parking supports version %d only: "+
+			"use the version of parking that created it, or give the path of a new file", path, id.version, schemaVersion)
 	}
 	return nil
 }

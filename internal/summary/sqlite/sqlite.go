@@ -17,30 +17,29 @@ import (
 )
 
 const (
-	// lockTimeout is how long a transaction waits for another process that writes to the file.
+	// lockTimeout is how long a transaction waits while another process writes to the file.
 	lockTimeout = 2 * time.Second
-	// maxReaders bounds the queries that are run at a time; further ones wait.
+	// maxReaders is the maximum number of concurrent queries. Further ones wait.
 	maxReaders = 4
-	// cacheKiB is the page cache of each connection. The writer needs the tails of the table and of its
-	// indexes, a few MiB.
+	// cacheKiB is the size of each connection's page cache. The writer needs a few MiB: the last pages of the
+	// table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log from which on a commit moves it into the
-	// database: 16 MiB, long enough for each page to have changed many times before it is moved.
+	// checkpointPages is the length of the write-ahead log, in pages, at which a commit moves it into the
+	// database. 16 MiB are long enough for each page to change many times before it is moved.
 	checkpointPages = 4000
-	// logLimitBytes is what the log is cut to after a checkpoint that found it longer.
+	// logLimitBytes is the length to which a checkpoint truncates a longer log.
 	logLimitBytes = 64 << 20
 )
 
-// Options say how to open a database.
+// Options configure Open.
 type Options struct {
-	// Path is the file's. It is created if it does not exist; its folder must.
+	// Path is the path of the file. Open creates the file, but not its folder.
 	Path string
-	// NoSync leaves it to the operating system when to write to the disk. What was answered then survives
-	// the end of this process, however it ends, but not that of the machine. It suits simulations whose
-	// other state is in memory.
+	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive the
+	// death of this process, but not that of the machine. It suits simulations whose other state is in memory.
 	NoSync bool
 
-	// pragmas are further settings of the writer's connection, for tests.
+	// pragmas are additional settings of the writer's connection, for tests.
 	pragmas []string
 }
 
@@ -48,14 +47,14 @@ type Options struct {
 type Database struct {
 	path     string
 	writerAt string
-	// writer is nil until the first insert, and after one that failed.
+	// writer is nil after an insert that failed.
 	writer  *writer
 	readers *readers
 }
 
 var _ summary.Database = (*Database)(nil)
 
-// Open opens the database, and creates it if there is none.
+// Open opens the database, or creates it. It writes to the file, so it fails if the file is not writable.
 func Open(ctx context.Context, o Options) (*Database, error) {
 	path, err := filepath.Abs(o.Path)
 	if err != nil {
@@ -68,10 +67,14 @@ func Open(ctx context.Context, o Options) (*Database, error) {
 	if d.readers, err = openReaders(ctx, path); err != nil {
 		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
 	}
+	if err := d.insert(ctx, nil, nil); err != nil {
+		_ = d.readers.close() // the cause is known
+		return nil, fmt.Errorf("open the database of summaries: %w", describe(path, err))
+	}
 	return d, nil
 }
 
-// create makes sure that the file has the schema.
+// create creates the file with its schema, or checks the schema of an existing file.
 func (d *Database) create(ctx context.Context) error {
 	db, err := connect(d.writerAt, 1)
 	if err != nil {
@@ -82,7 +85,7 @@ func (d *Database) create(ctx context.Context) error {
 
 // Close closes the database.
 func (d *Database) Close() error {
-	// The readers first: the last connection to close, the writer's, moves the log into the database.
+	// The writer's connection moves the log into the database when it is the last one to close.
 	err := d.readers.close()
 	if d.writer != nil {
 		err = errors.Join(err, d.writer.close())
@@ -101,7 +104,7 @@ func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcom
 	return nil
 }
 
-// insert begins anew with a fresh connection after a failure, as that may have been the connection's.
+// insert opens a new connection after a failure, because the connection may be the cause.
 func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if d.writer == nil {
 		w, err := openWriter(ctx, d.writerAt)
@@ -112,7 +115,7 @@ func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcom
 	}
 	err := d.writer.insert(ctx, summaries, outcomes)
 	if err != nil {
-		_ = d.writer.close() // of a transaction that failed, and said why
+		_ = d.writer.close() // err is the cause
 		d.writer = nil
 	}
 	return err
@@ -145,7 +148,7 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 	return stats, nil
 }
 
-// writerURI addresses the file for writing.
+// writerURI returns the URI of the file for the writer.
 func (o Options) writerURI(path string) string {
 	sync := "FULL"
 	if o.NoSync {
@@ -163,12 +166,12 @@ func (o Options) writerURI(path string) string {
 	return fileURI(path, settings)
 }
 
-// readerURI addresses the file for reading.
+// readerURI returns the URI of the file for readers.
 func readerURI(path string) string {
 	return fileURI(path, url.Values{"_query_only": {"true"}})
 }
 
-// fileURI addresses the file with settings and those of all connections.
+// fileURI returns the URI of the file with the settings given and those that all connections have.
 func fileURI(path string, settings url.Values) string {
 	settings.Set("_busy_timeout", strconv.FormatInt(lockTimeout.Milliseconds(), 10))
 	settings.Add("_pragma", pragma("cache_size", -cacheKiB))
@@ -180,7 +183,7 @@ func fileURI(path string, settings url.Values) string {
 
 func pragma(name string, value int) string { return fmt.Sprintf("%s(%d)", name, value) }
 
-// connect returns a pool of up to limit connections, none of which is closed for being idle.
+// connect returns a pool of up to limit connections. Idle connections stay open.
 func connect(uri string, limit int) (*sql.DB, error) {
 	connector, err := sqlite.NewConnector(uri)
 	if err != nil {

@@ -12,32 +12,33 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// columns is the number of values of a row.
+// columns is the number of values per row.
 const columns = 4
 
-// writer is the connection that writes, with its statements. It is of no use after an error.
+// writer is the connection that writes, with its statements. It must not be used after an error.
 type writer struct {
 	db *sql.DB
 
 	begin, addTotals, find, commit *sql.Stmt
-	// inserts are statements for falling numbers of rows, the last for one.
+	// inserts are statements that insert decreasing numbers of rows, the last one row.
 	inserts []insertion
-	args    []any
+	// args are the arguments of the current statement.
+	args []any
 }
 
-// insertion inserts a number of rows at a time.
+// insertion is a statement that inserts a number of rows.
 type insertion struct {
 	rows int
 	stmt *sql.Stmt
 }
 
-// insertRows are the numbers of rows for which there are statements. Past 64 rows a statement gains nothing.
+// insertRows are the numbers of rows for which statements are prepared. More than 64 rows save no more time.
 var insertRows = [...]int{64, 8, 1}
 
 const (
-	// insertSQL is completed with the rows. An identifier that is known is passed over. Every other fault
-	// ends the whole transaction: to end the statement alone SQLite would have to keep a copy of each page
-	// that it changes, which takes a fifth of its time.
+	// insertSQL, rowSQL and skipSQL make up a statement that skips known identifiers. Any other failure rolls
+	// back the transaction: to roll back the statement alone, SQLite would copy each page before it changes
+	// it, which takes a fifth of its time.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -84,7 +85,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// close rolls back what was not committed.
+// close rolls back an open transaction.
 func (w *writer) close() error { return w.db.Close() }
 
 // insert stores the summaries in one transaction.
@@ -108,7 +109,7 @@ func (w *writer) insert(ctx context.Context, summaries []event.Summary, outcomes
 	return err
 }
 
-// largest returns the statement that inserts most rows of n.
+// largest returns the statement that inserts the most rows, but not more than n.
 func (w *writer) largest(n int) insertion {
 	for _, in := range w.inserts {
 		if in.rows <= n {
@@ -143,23 +144,23 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 	if err != nil {
 		return err
 	}
-	return w.tellApart(ctx, rows, outcomes, first)
+	return w.lookUpOutcomes(ctx, rows, outcomes, first)
 }
 
-// firstCreated returns the number of the first row that a statement created: rows get consecutive numbers,
-// each one more than the largest before it.
+// firstCreated returns the number of the first row that a statement created. A statement numbers its rows
+// consecutively, after the largest number before it.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
-		return math.MaxInt64, nil // the last number is that of an earlier statement
+		return math.MaxInt64, nil // LastInsertId would return a row of an earlier statement
 	}
 	last, err := result.LastInsertId()
 	return last - created + 1, err
 }
 
-// tellApart finds the outcomes of rows of which some were known: one whose number is first or later is new,
-// unless it stood in the same statement before.
-func (w *writer) tellApart(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
-	met := make(map[string]bool, len(rows))
+// lookUpOutcomes sets the outcomes of rows of which some were known. A row whose number is first or higher is
+// new, unless an earlier row of the same statement has its identifier.
+func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
+	seen := make(map[string]bool, len(rows))
 	for i := range rows {
 		r := &rows[i]
 		var (
@@ -172,23 +173,23 @@ func (w *writer) tellApart(ctx context.Context, rows []event.Summary, outcomes [
 		switch {
 		case plate != r.Plate || entryAt != r.EntryAt.UnixNano() || exitAt != r.ExitAt.UnixNano():
 			outcomes[i] = summary.Conflicting
-		case seq >= first && !met[r.ID]:
+		case seq >= first && !seen[r.ID]:
 			outcomes[i] = summary.Created
 		default:
 			outcomes[i] = summary.Known
 		}
-		met[r.ID] = true
+		seen[r.ID] = true
 	}
 	return nil
 }
 
-// totals are what one transaction adds to the table of the same name.
+// totals is the content of the table totals, or what one transaction adds to it.
 type totals struct {
 	summaries, seconds, nanos              int64
 	shortest, longest, firstExit, lastExit int64
 }
 
-// noTotals change nothing.
+// noTotals returns totals that change nothing when they are added.
 func noTotals() totals {
 	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
 }
@@ -208,7 +209,7 @@ func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
 	}
 }
 
-// args are the values of addTotalsSQL.
+// args returns the arguments of addTotalsSQL.
 func (t *totals) args() []any {
 	return []any{t.summaries, t.seconds, t.nanos, t.shortest, t.longest, t.firstExit, t.lastExit}
 }
