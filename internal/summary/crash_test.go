@@ -119,11 +119,22 @@ type load struct {
 	// left is how many are to be accepted before the server is killed, which enough is then closed for.
 	left   int
 	enough chan struct{}
+	// killed is closed when the server is dead.
+	killed chan struct{}
 }
 
 // round prepares for a server that lives for a number of acceptances.
 func (l *load) round(acceptances int) {
-	l.left, l.enough = acceptances, make(chan struct{})
+	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
+}
+
+func (l *load) isKilled() bool {
+	select {
+	case <-l.killed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *load) take() (event.Summary, bool) {
@@ -151,7 +162,7 @@ func (l *load) settle(s event.Summary, err error) {
 	}
 }
 
-// post posts summaries until none is left or one fails.
+// post posts summaries until none is left or the server is dead.
 func (l *load) post(t *testing.T, c interface {
 	Post(ctx context.Context, s event.Summary) error
 }) {
@@ -162,8 +173,11 @@ func (l *load) post(t *testing.T, c interface {
 		if err != nil {
 			if _, passes := errors.AsType[*summary.UnavailableError](err); !passes {
 				t.Errorf("summary %s: %v", s.ID, err)
+				return
 			}
-			return
+			if l.isKilled() {
+				return
+			}
 		}
 	}
 }
@@ -181,6 +195,7 @@ func TestKilledServerHasWhatItAnsweredFor(t *testing.T) {
 		finished := l.start(t, server.url, posters)
 		<-l.enough
 		server.kill(t)
+		close(l.killed)
 		<-finished
 		checkDatabase(t, path, l.accepted, total)
 	}

@@ -15,7 +15,7 @@ import (
 
 const (
 	// patience is how long something that has to happen may take; machines that test are busy.
-	patience = time.Minute
+	patience = 3 * time.Minute
 	// pollInterval is the pause between two looks at something that is to change.
 	pollInterval = 5 * time.Millisecond
 )

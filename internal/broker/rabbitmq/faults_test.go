@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
@@ -114,6 +115,8 @@ func losesNothing(t *testing.T, server *ownServer) {
 
 func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	options := optionsFor(t, server.URI())
+	registry := prometheus.NewRegistry()
+	options.Registerer = registry
 	b := newBroker(t, options)
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatal(err)
@@ -123,8 +126,9 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	var mu sync.Mutex
 	confirmed := map[string]int{}
 	count := 0
-	// A full quorum queue refuses messages a little late.
-	for flushed := true; flushed; {
+	isRejected := func() bool { return gathered(t, registry, "parking_broker_refused_messages_total") > 0 }
+	// A full quorum queue rejects messages a little late.
+	for !isRejected() {
 		id := strconv.Itoa(count)
 		err := b.Publish(t.Context(), entries(), broker.Message{ID: id}, func() {
 			mu.Lock()
@@ -137,7 +141,11 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 		if count++; count == 10_000 {
 			t.Fatal("the queue is never full")
 		}
-		flushed = flushWithin(t, b, 200*time.Millisecond)
+		await(t, "the message is confirmed or rejected", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(confirmed) == count || isRejected()
+		})
 	}
 	delivered := map[string]bool{}
 	deliveries := consume(t, b, entries(), 1)

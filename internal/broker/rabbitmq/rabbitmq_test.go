@@ -84,7 +84,7 @@ func open(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
 }
 
 func deleteQueues(t testing.TB, options rabbitmq.Options) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	options.Registerer = nil
 	b, err := rabbitmq.New(options)

@@ -32,7 +32,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-const patience = time.Minute
+// patience is how long a test waits for what has to happen. It is far more than a busy machine takes.
+const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
 

@@ -322,7 +322,8 @@ func TestExternalReusesConnectionsAndBoundsThem(t *testing.T) {
 		w.WriteHeader(500)
 		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // more than is quoted
 	})
-	c := newExternal(t, Options{URL: server.URL, maxInFlight: inFlight})
+	// A request that timed out would close its connection.
+	c := newExternal(t, Options{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
 	var wg sync.WaitGroup
 	for range posts {
 		wg.Go(func() {

@@ -32,7 +32,7 @@ type transport struct {
 	endpoint *url.URL
 	binding  cachedBinding
 	timeout  time.Duration
-	// connections is how many are kept open.
+	// connections is the maximum number of connections, which are kept open while they are idle.
 	connections int
 	// proxied is whether the proxy of the environment is used.
 	proxied bool
@@ -145,6 +145,7 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 		TLSHandshakeTimeout:    dialTimeout,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    t.connections,
+		MaxConnsPerHost:        t.connections,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 	}
