@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -117,12 +116,12 @@ func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 
 // reserve reserves the name of the simulation in the store, so that of two processes that start at once only one
 // gets it. The reservation is a key, and is removed with the other keys.
-func (a adapters) reserve(ctx context.Context, simulation string) error {
+func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	reserved, err := a.store.Reserve(ctx, rand.Text())
+	reserved, err := a.store.Reserve(ctx, p.Owner)
 	if err == nil && !reserved {
-		err = badInput(fmt.Errorf("--simulation: another process has just started %q on %s: choose another name", simulation, a.store.Address))
+		err = badInput(fmt.Errorf("--simulation: another process has just started %q on %s: choose another name", p.Simulation, a.store.Address))
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
@@ -36,6 +38,7 @@ type session struct {
 
 // openSession opens and checks everything that the simulation needs, so that it fails before the first event.
 func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.Logger) (s *session, err error) {
+	p.Owner = rand.Text()
 	s = &session{flags: f, plan: p}
 	defer func() {
 		if err != nil {
@@ -78,7 +81,7 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 		return s, err
 	}
 	// This is the first write to a server, so it comes last: an earlier failure leaves nothing there.
-	err = s.adapters.reserve(ctx, p.Simulation)
+	err = s.adapters.reserve(ctx, p)
 	return s, err
 }
 
@@ -90,7 +93,10 @@ func (s *session) declare(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	err = badInput(fmt.Errorf("%s: declare the queues: %w", s.adapters.brokerFlag, err))
+	err = fmt.Errorf("%s: declare the queues: %w", s.adapters.brokerFlag, err)
+	if errors.Is(err, broker.ErrConfig) {
+		err = badInput(err)
+	}
 	left := s.purge(ctx)
 	// A user who may not declare queues may not delete them either. Then the removal fails, but nothing is left.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {

@@ -64,6 +64,7 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	spec := &sim.Spec
 	p := &plan.Plan{
 		Simulation: ID(sim),
+		Owner:      string(sim.UID),
 		Seed:       uint64(*spec.Seed),
 		Duration:   durationOf(spec.Duration),
 		Suspended:  spec.Suspend,

@@ -28,6 +28,9 @@ const (
 	MaxDuration = 365 * 24 * time.Hour
 )
 
+// owner is the syntax of Plan.Owner, which becomes part of the name of an exchange.
+var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
+
 // simulationName is the syntax of Plan.Simulation, which becomes part of queue names and Redis keys.
 var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?$`)
 

@@ -16,6 +16,9 @@ import (
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores: <namespace>.<name>.
 	Simulation string `json:"simulation"`
+	// Owner distinguishes the simulation from others of the same name, on a RabbitMQ that they share. The operator
+	// uses the UID of the ParkingSimulation. If it is empty, ownership of the queues is not checked.
+	Owner string `json:"owner,omitempty"`
 	// Seed determines plates and draws.
 	Seed uint64 `json:"seed"`
 	// StartTime is the origin of the schedules. The zero time means the start of the process.

@@ -11,6 +11,9 @@ func (p *Plan) Validate() error {
 	if !simulationName.MatchString(p.Simulation) {
 		c.Invalid("simulation", p.Simulation, "must be the simulation's name: 1 to 128 letters, digits, dots, dashes and underscores, the first and the last a letter or digit")
 	}
+	if !owner.MatchString(p.Owner) {
+		c.Invalid("owner", p.Owner, "must be empty or the owner's identifier: up to 64 letters, digits and dashes")
+	}
 	c.Number("partitions", int64(p.Partitions), 1, MaxPartitions, "partitions")
 	c.OneOf("queueType", string(p.QueueType), string(QueueTypeQuorum), string(QueueTypeClassic))
 	c.Duration("duration", p.Duration.D(), true, "30m")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
 // Queues are what a simulation has on a broker.
@@ -24,7 +26,8 @@ type Keys interface {
 func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) error {
 	var errs []error
 	if queues != nil {
-		if err := queues.Delete(ctx); err != nil {
+		// Queues of another owner are not the simulation's.
+		if err := queues.Delete(ctx); err != nil && !errors.Is(err, broker.ErrOtherOwner) {
 			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", simulation, err))
 		}
 	}

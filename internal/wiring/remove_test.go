@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
 // server notes what is removed from it.
@@ -35,6 +37,7 @@ func TestQueuesGoBeforeKeysAndKeysWithoutThem(t *testing.T) {
 	}{
 		{"all is well", nil, ""},
 		{"the broker does not answer", gone, "remove the queues of default.test: gone for good"},
+		{"the queues belong to another owner", broker.ErrOtherOwner, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -27,6 +27,7 @@ func openRabbitMQ(p *plan.Plan, source binding.Source, o Options) (*rabbitmq.Bro
 	return rabbitmq.New(rabbitmq.Options{
 		Address:    source,
 		Exchange:   p.Exchange(),
+		Owner:      p.Owner,
 		Partitions: p.Partitions,
 		QueueType:  p.QueueType,
 		Component:  o.Component,
