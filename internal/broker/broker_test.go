@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestQueueIsOneOfItsSimulation(t *testing.T) {
+func TestQueue_Check(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		queue  broker.Queue
@@ -36,7 +36,7 @@ func TestQueueIsOneOfItsSimulation(t *testing.T) {
 	}
 }
 
-func TestReasonIsCutAtTheEndOfACharacter(t *testing.T) {
+func TestReason_Bounded_TruncatesBetweenCharacters(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ detail, want string }{
 		{"", ""},
@@ -44,7 +44,7 @@ func TestReasonIsCutAtTheEndOfACharacter(t *testing.T) {
 		{strings.Repeat("x", broker.MaxDetail), strings.Repeat("x", broker.MaxDetail)},
 		{strings.Repeat("x", broker.MaxDetail+1), strings.Repeat("x", broker.MaxDetail)},
 		{"1" + strings.Repeat("é", broker.MaxDetail), "1" + strings.Repeat("é", (broker.MaxDetail-1)/2)},
-		{strings.Repeat("\x80", broker.MaxDetail+1), ""}, // there is no character that begins
+		{strings.Repeat("\x80", broker.MaxDetail+1), ""}, // no byte begins a character
 	}
 	for _, tt := range tests {
 		if got := (broker.Reason{Detail: tt.detail}).Bounded().Detail; got != tt.want {

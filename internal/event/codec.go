@@ -11,31 +11,30 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what is accepted from strangers. They keep keys, rows and logs small whoever publishes.
+// Limits for events of any publisher. They keep keys, rows and logs small.
 const (
-	// MaxBodyBytes bounds an event or a summary on the wire; a full one takes less than 1 KiB, so that
-	// there is room for fields that this system does not know.
+	// MaxBodyBytes is the maximum size of an event or a summary on the wire. One with all known fields at their
+	// maximum takes less than 1 KiB; the rest is room for unknown fields.
 	MaxBodyBytes = 64 << 10
-	// MaxIDBytes bounds an identifier: a SHA-512 in hexadecimal just fits, a UUID and this system's own
-	// identifiers take less than a third.
+	// MaxIDBytes is the maximum length of an identifier. A hexadecimal SHA-512 fits exactly; UUIDs and
+	// generated identifiers take less than a third.
 	MaxIDBytes = 128
-	// MaxPlateBytes bounds a plate: real ones have up to ten characters or so, of up to three bytes each
-	// in the scripts in use.
+	// MaxPlateBytes is the maximum length of a plate. Real plates have about ten characters of up to three
+	// bytes.
 	MaxPlateBytes = 32
 )
 
-// SyntaxError says why a body is not the event or summary that it should be. Such a body never will
-// be, so processing it again is of no use.
+// SyntaxError says why a body is not a valid event or summary. Processing the body again fails in the same way.
 type SyntaxError struct {
 	// Kind is "entry event", "exit event" or "summary".
 	Kind string
-	// Field is the JSON field at fault, empty when it is the body as a whole.
+	// Field is the invalid JSON field. It is empty if the body as a whole is invalid.
 	Field string
-	// Detail says what is wrong with it.
+	// Detail is the reason.
 	Detail string
 }
 
-// Error names the kind, the field if there is one, and what is wrong with it.
+// Error returns the kind, the field if there is one, and the reason.
 func (e *SyntaxError) Error() string {
 	if e.Field == "" {
 		return e.Kind + ": " + e.Detail
@@ -43,7 +42,7 @@ func (e *SyntaxError) Error() string {
 	return e.Kind + ": field " + e.Field + ": " + e.Detail
 }
 
-// The names of the fields on the wire.
+// The JSON field names.
 const (
 	fieldID              = "id"
 	fieldPlate           = "vehicle_plate"
@@ -53,27 +52,27 @@ const (
 	fieldDurationSeconds = "duration_seconds"
 )
 
-// AppendEntry appends the entry's wire format, as encoding/json would write it, to b:
+// AppendEntry appends the wire format of an entry to b, exactly as encoding/json would write it:
 //
 //	{"id":"…","vehicle_plate":"…","entry_date_time":"2006-01-02T15:04:05.999999999Z"}
 //
-// The instant is written in UTC; it must lie in the years 0 to 9999.
+// The instant is in UTC and must be in the years 0 to 9999.
 func AppendEntry(b []byte, e Entry) []byte {
 	b = appendHead(b, e.ID, e.Plate)
 	b = appendInstant(b, fieldEntryAt, e.At)
 	return append(b, '}')
 }
 
-// AppendExit appends the exit's wire format to b. It differs from an entry's in the field
-// exit_date_time.
+// AppendExit appends the wire format of an exit to b. It has the field exit_date_time in place of
+// entry_date_time.
 func AppendExit(b []byte, e Exit) []byte {
 	b = appendHead(b, e.ID, e.Plate)
 	b = appendInstant(b, fieldExitAt, e.At)
 	return append(b, '}')
 }
 
-// AppendSummary appends the summary's wire format to b: both instants, the length of the visit as a Go
-// duration string in the field duration, and in seconds, exactly, in the field duration_seconds.
+// AppendSummary appends the wire format of a summary to b. It has both instants, and the length of the visit twice:
+// as a Go duration string in the field duration, and as the exact number of seconds in duration_seconds.
 func AppendSummary(b []byte, s Summary) []byte {
 	b = appendHead(b, s.ID, s.Plate)
 	b = appendInstant(b, fieldEntryAt, s.EntryAt)
@@ -101,11 +100,11 @@ func appendInstant(b []byte, field string, t time.Time) []byte {
 	return append(b, '"')
 }
 
-// AppendString appends s as a JSON string to b, leaving everything that takes escaping to encoding/json.
+// AppendString appends s to b as a JSON string. It calls encoding/json for strings that need escaping.
 func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) // a string is always marshalled
+			quoted, _ := json.Marshal(s) // marshalling a string cannot fail
 			return append(b, quoted...)
 		}
 	}
@@ -133,23 +132,23 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return b
 }
 
-// ParseEntry reads an entry event from its wire format. The fields may stand in any order, unknown ones
-// are passed over, the last of several with the same name counts, and names are matched exactly. The
+// ParseEntry parses the wire format of an entry event. Fields may be in any order and their names are
+// case-sensitive. Unknown fields are ignored. If a name occurs several times, the last value counts. The
 // instant is any that RFC 3339 permits, with any offset from UTC, and is returned in UTC; a leap second
-// becomes the second that follows it. The error is a *SyntaxError. Nothing that is returned refers to body.
+// becomes the second that follows it. The error is a *SyntaxError. The result does not refer to body.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err
 }
 
-// ParseExit reads an exit event as ParseEntry reads an entry event.
+// ParseExit parses an exit event. It follows the rules of ParseEntry.
 func ParseExit(body []byte) (Exit, error) {
 	v, err := exitShape.parse(body)
 	return Exit{ID: v.id, Plate: v.plate, At: v.exitAt}, err
 }
 
-// ParseSummary reads a summary as ParseEntry reads an entry event. The exit must not precede the entry.
-// The duration fields follow from the instants: they may be absent, and their values are not looked at.
+// ParseSummary parses a summary. It follows the rules of ParseEntry. The exit must not precede the entry. The
+// duration fields may be missing and their values are ignored, because they follow from the instants.
 func ParseSummary(body []byte) (Summary, error) {
 	v, err := summaryShape.parse(body)
 	if err == nil && v.exitAt.Before(v.entryAt) {
@@ -161,16 +160,16 @@ func ParseSummary(body []byte) (Summary, error) {
 	return Summary{ID: v.id, Plate: v.plate, EntryAt: v.entryAt, ExitAt: v.exitAt}, nil
 }
 
-// shape is what the parser knows of one kind of body.
+// shape describes one kind of body to the parser.
 type shape struct {
 	kind string
-	// fields are the required fields, all of them strings, in the order in which they are written.
+	// fields are the required fields, in the order in which they are written. All are strings.
 	fields []string
-	// derived are optional fields that are written but not read.
+	// derived are fields that are written but ignored when they are parsed.
 	derived []string
 }
 
-// The shapes are constant tables.
+// The shapes. They are constant.
 var (
 	entryShape   = shape{kind: "entry event", fields: []string{fieldID, fieldPlate, fieldEntryAt}}
 	exitShape    = shape{kind: "exit event", fields: []string{fieldID, fieldPlate, fieldExitAt}}
@@ -181,21 +180,21 @@ var (
 	}
 )
 
-// maxFields is the largest number of required fields of a shape.
+// maxFields is the maximum number of required fields of a shape.
 const maxFields = 4
 
-// values are the contents of a body.
+// values are the parsed fields of a body.
 type values struct {
 	id, plate       string
 	entryAt, exitAt time.Time
 }
 
-// texts are the contents of the required fields, by their position in shape.fields; nil if absent.
+// texts are the raw values of the required fields, in the order of shape.fields. A missing field is nil.
 type texts [maxFields][]byte
 
-// parse reads a body: by scanning it once if it is written plainly, as nearly all are, and through
-// encoding/json otherwise. What scanning is not sure of, or finds at fault, is left to encoding/json, so
-// that there is one judge of what is accepted and of what is said of the rest.
+// parse parses a body. It first tries scan, which is fast and understands nearly all bodies. If scan does not
+// understand the body, or a value is invalid, it parses the body again with encoding/json. So encoding/json
+// alone decides which bodies are rejected, and with which error.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the %d that it may have", len(body), MaxBodyBytes)
@@ -212,7 +211,7 @@ func (s *shape) parse(body []byte) (values, error) {
 	return s.interpret(t)
 }
 
-// interpret checks the texts and converts them.
+// interpret validates and converts the raw values.
 func (s *shape) interpret(t texts) (values, error) {
 	var v values
 	for i, field := range s.fields {
@@ -238,7 +237,7 @@ func (s *shape) interpret(t texts) (values, error) {
 	return v, nil
 }
 
-// name checks an identifier or a plate.
+// name validates an identifier or a plate.
 func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	switch {
 	case len(text) == 0:
@@ -254,7 +253,7 @@ func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	return string(text), nil
 }
 
-// unprintable returns the index of the first byte that is not printable ASCII, -1 if there is none.
+// unprintable returns the index of the first byte that is not printable ASCII, or -1.
 func unprintable(text []byte) int {
 	for i, c := range text {
 		if c < ' ' || c > '~' {
@@ -264,13 +263,13 @@ func unprintable(text []byte) int {
 	return -1
 }
 
-// faultyRune says what is wrong with the first rune of a text that may not be in a name.
+// faultyRune says why a text is not a valid name. It returns "" if all characters are valid.
 func faultyRune(text []byte) string {
 	for _, r := range string(text) {
 		switch {
 		case unicode.IsControl(r):
 			return fmt.Sprintf("contains the control character %U", r)
-		case r == utf8.RuneError: // what encoding/json makes of half a surrogate pair: which one, nobody can tell
+		case r == utf8.RuneError: // encoding/json replaces half a surrogate pair with it
 			return "contains U+FFFD, the mark of damaged text"
 		}
 	}
@@ -316,8 +315,8 @@ func parseUnusualInstant(text []byte) (time.Time, bool) {
 	return t, ok && t.Day() == 1 && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0
 }
 
-// isRFC3339 refuses what package time lets pass beyond RFC 3339: an hour of one digit, a comma before the
-// fraction, an offset of a day or more. Text is one that package time accepts.
+// isRFC3339 reports whether a text that package time accepts follows RFC 3339. Package time also accepts an hour of
+// one digit, a comma before the fraction, and an offset of a day or more.
 func isRFC3339(text []byte) bool {
 	const hour, fraction = len("2006-01-02T"), len("2006-01-02T15:04:05")
 	if text[hour+1] == ':' || text[fraction] == ',' {
@@ -334,7 +333,7 @@ func (s *shape) errorf(field, format string, args ...any) *SyntaxError {
 	return &SyntaxError{Kind: s.kind, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
-// excerpt quotes the beginning of a text for an error.
+// excerpt returns the beginning of a text, quoted, for an error.
 func excerpt(text []byte) string {
 	const limit = 48
 	if len(text) > limit {
@@ -343,9 +342,9 @@ func excerpt(text []byte) string {
 	return strconv.QuoteToASCII(string(text))
 }
 
-// decode finds the fields of any body by means of encoding/json.
+// decode finds the required fields of a body with encoding/json.
 func (s *shape) decode(body []byte) (texts, error) {
-	if !utf8.Valid(body) { // encoding/json would silently replace what is not
+	if !utf8.Valid(body) { // encoding/json would silently replace invalid bytes
 		return texts{}, s.errorf("", "not valid UTF-8")
 	}
 	var members map[string]json.RawMessage
@@ -381,7 +380,7 @@ func (s *shape) decodeString(field string, raw json.RawMessage) (string, error) 
 	return text, nil
 }
 
-// describe says what encoding/json found wrong with a body.
+// describe returns the text of an error of encoding/json for a SyntaxError.
 func describe(err error) string {
 	var (
 		syntax *json.SyntaxError
@@ -396,7 +395,7 @@ func describe(err error) string {
 	return fmt.Sprintf("not valid JSON: %v", err)
 }
 
-// typeName names the type of the JSON value that starts with c.
+// typeName returns the type of the JSON value that begins with c.
 func typeName(c byte) string {
 	switch c {
 	case '{':

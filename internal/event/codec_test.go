@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// noon is an instant whose fraction takes all nine digits.
+// noon is an instant whose fraction has nine digits.
 var noon = time.Date(2026, 5, 17, 12, 0, 0, 123456789, time.UTC)
 
 const (
@@ -62,7 +62,7 @@ func checkParsed[T any](t *testing.T, got, want T, err error) {
 	}
 }
 
-func TestParseEntryAccepts(t *testing.T) {
+func TestParseEntry_Accepts(t *testing.T) {
 	t.Parallel()
 	plain := event.Entry{ID: "1", Plate: "A", At: noon}
 	tests := map[string]struct {
@@ -109,7 +109,7 @@ func padTo(n int) string {
 	return head + strings.Repeat(" ", n-len(head)-1) + "}"
 }
 
-func TestParseEntryRefuses(t *testing.T) {
+func TestParseEntry_Rejects(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ body, want string }{
 		"nothing":                         {``, `entry event: not valid JSON at byte 0: unexpected end of JSON input`},
@@ -148,7 +148,7 @@ func TestParseEntryRefuses(t *testing.T) {
 		"too long a body":                 {padTo(event.MaxBodyBytes + 1), `entry event: 65537 bytes are more than the 65536 that it may have`},
 		"10 MiB of nothing":               {strings.Repeat("[", 10<<20), `entry event: 10485760 bytes are more than the 65536 that it may have`},
 		"brackets nested beyond reason":   {strings.Repeat("[", 60000), `entry event: not valid JSON at byte 10001: invalid character '[' exceeded max depth`},
-		"an instant that is none":         {`{"id":"1","vehicle_plate":"A","entry_date_time":"yesterday"}`, `entry event: field entry_date_time: "yesterday" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
+		"a word as instant":               {`{"id":"1","vehicle_plate":"A","entry_date_time":"yesterday"}`, `entry event: field entry_date_time: "yesterday" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"an instant without offset":       {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00"}`, `entry event: field entry_date_time: "2026-05-17T12:00:00" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"a day that does not exist":       {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-02-29T12:00:00Z"}`, `entry event: field entry_date_time: "2026-02-29T12:00:00Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
 		"a fraction after a comma":        {`{"id":"1","vehicle_plate":"A","entry_date_time":"2026-05-17T12:00:00,5Z"}`, `entry event: field entry_date_time: "2026-05-17T12:00:00,5Z" is not a date and time of RFC 3339 such as 2006-01-02T15:04:05.999999999Z`},
@@ -178,7 +178,7 @@ func TestParseEntryRefuses(t *testing.T) {
 				t.Errorf("error is\n%s, want\n%s", err, tt.want)
 			}
 			if got != (event.Entry{}) {
-				t.Errorf("entry is %+v beside an error, want none", got)
+				t.Errorf("the entry is %+v although there is an error, want the zero value", got)
 			}
 		})
 	}
@@ -216,7 +216,7 @@ func TestParseSummary(t *testing.T) {
 	}
 }
 
-func TestParsedEventKeepsNothingOfItsBody(t *testing.T) {
+func TestParseEntry_CopiesItsBody(t *testing.T) {
 	t.Parallel()
 	body := []byte(entry)
 	got, err := event.ParseEntry(body)
@@ -227,7 +227,7 @@ func TestParsedEventKeepsNothingOfItsBody(t *testing.T) {
 	checkParsed(t, got, event.Entry{ID: "0123456789abc-0-7", Plate: "ABC1234", At: noon}, nil)
 }
 
-// The structs that encoding/json is given to compare with.
+// The types that encoding/json marshals for comparison.
 type (
 	entryJSON struct {
 		ID    string    `json:"id"`
@@ -249,7 +249,7 @@ type (
 	}
 )
 
-// anyInstant draws an instant of the years 0 to 9999 in some zone.
+// anyInstant generates instants in the years 0 to 9999, in any time zone.
 func anyInstant() *rapid.Generator[time.Time] {
 	return rapid.Custom(func(t *rapid.T) time.Time {
 		first, last := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -260,7 +260,7 @@ func anyInstant() *rapid.Generator[time.Time] {
 	})
 }
 
-// anyVisit draws a summary with any strings in it.
+// anyVisit generates summaries with arbitrary strings.
 func anyVisit() *rapid.Generator[event.Summary] {
 	return rapid.Custom(func(t *rapid.T) event.Summary {
 		a, b := anyInstant().Draw(t, "a"), anyInstant().Draw(t, "b")
@@ -278,7 +278,7 @@ func anyVisit() *rapid.Generator[event.Summary] {
 	})
 }
 
-func TestBodiesAreWrittenAsEncodingJSONWritesThem(t *testing.T) {
+func TestAppend_WritesLikeEncodingJSON(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := anyVisit().Draw(t, "visit")
@@ -299,7 +299,7 @@ func TestBodiesAreWrittenAsEncodingJSONWritesThem(t *testing.T) {
 	})
 }
 
-// exactSeconds writes a duration in seconds by way of the fixed-point text of its nanoseconds.
+// exactSeconds returns a duration in seconds, computed digit by digit.
 func exactSeconds(d time.Duration) json.Number {
 	digits := (d % time.Second).Nanoseconds()
 	text := json.Number("")
@@ -311,13 +311,13 @@ func exactSeconds(d time.Duration) json.Number {
 	return json.Number(strings.TrimRight(strings.TrimRight(string(whole)+"."+string(text), "0"), "."))
 }
 
-// acceptable is the specification of names: not empty, bounded, printable, undamaged.
+// acceptable reports whether a name is valid: not empty, not too long, printable, and undamaged.
 func acceptable(name string, limit int) bool {
 	return name != "" && len(name) <= limit && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
 }
 
-func TestWhatIsWrittenIsReadBack(t *testing.T) {
+func TestParse_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := anyVisit().Draw(t, "visit")
@@ -339,7 +339,7 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	})
 }
 
-// reference reads a body with encoding/json alone: the fields named must be strings.
+// reference parses a body with encoding/json alone. The named fields must be strings.
 func reference(body []byte, fields ...string) (map[string]string, bool) {
 	var members map[string]any
 	if len(body) > event.MaxBodyBytes || !utf8.Valid(body) || json.Unmarshal(body, &members) != nil {
@@ -437,7 +437,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestPlainBodiesAreParsedWithTwoAllocations(t *testing.T) {
+func TestParse_AllocatesTwiceForASimpleBody(t *testing.T) {
 	for name, parse := range map[string]func() error{
 		"entry":   func() error { _, err := event.ParseEntry([]byte(entry)); return err },
 		"exit":    func() error { _, err := event.ParseExit([]byte(exit)); return err },

@@ -1,6 +1,5 @@
-// Package event defines what travels through a parking simulation: entry events, exit events and the
-// summaries of finished visits, together with their wire format and the identifiers that make each of
-// them countable.
+// Package event defines the messages of a parking simulation: entry events, exit events and the summaries of
+// finished visits. It has their wire format and the identifiers by which each of them is counted.
 package event
 
 import (
@@ -8,46 +7,46 @@ import (
 	"time"
 )
 
-// Type says which of the two queues of a partition an event belongs to.
+// Type is the type of an event. Each partition has one queue per type.
 type Type string
 
-// The event types. They are the values of the AMQP property "type" and of the metric label event_type.
+// The event types, as in the AMQP property "type" and the metric label event_type.
 const (
 	TypeEntry Type = "entry"
 	TypeExit  Type = "exit"
 )
 
-// Types lists every event type, in the order in which they are shown to people.
+// Types returns all event types, in display order.
 func Types() []Type { return []Type{TypeEntry, TypeExit} }
 
-// Intent is what the generator of an exit event meant to happen.
+// Intent is the outcome that the generator of an exit event expects.
 type Intent string
 
-// The intents. Strangers' events, and entries, carry none.
+// The intents. Only generated exits have one.
 const (
-	// IntentNone is the intent of every entry, and of an exit that carries no intent header.
+	// IntentNone is the intent of entries, and of exits without the intent header.
 	IntentNone Intent = ""
-	// IntentMatched marks an exit whose plate was claimed from the pool of available plates.
+	// IntentMatched is the intent of an exit whose plate was claimed from the pool of available plates.
 	IntentMatched Intent = "matched"
-	// IntentUnmatched marks an exit of a plate that never entered: finding no visit is its expected outcome.
+	// IntentUnmatched is the intent of an exit whose plate never entered. It is expected to find no visit.
 	IntentUnmatched Intent = "unmatched"
 )
 
-// Entry is a vehicle entering the car park.
+// Entry is the event of a vehicle that enters the car park.
 type Entry struct {
 	ID    string
 	Plate string
 	At    time.Time
 }
 
-// Exit is a vehicle leaving the car park.
+// Exit is the event of a vehicle that leaves the car park.
 type Exit struct {
 	ID    string
 	Plate string
 	At    time.Time
 }
 
-// Summary is a finished visit: an entry and the exit that ended it. ID is the exit event's.
+// Summary describes a finished visit, from its entry to its exit. ID is the identifier of the exit event.
 type Summary struct {
 	ID      string
 	Plate   string
@@ -58,8 +57,8 @@ type Summary struct {
 // Duration is the length of the visit.
 func (s Summary) Duration() time.Duration { return s.ExitAt.Sub(s.EntryAt) }
 
-// PartitionOf returns the partition, in [0, partitions), in which both events of a plate meet:
-// the 32-bit FNV-1a hash of the plate modulo the number of partitions.
+// PartitionOf returns the partition of a plate, from 0 to partitions-1: the 32-bit FNV-1a hash of the plate modulo
+// the number of partitions. Both events of a visit are in the same partition.
 func PartitionOf(plate string, partitions int) int {
 	if partitions <= 1 {
 		return 0
@@ -69,7 +68,7 @@ func PartitionOf(plate string, partitions int) int {
 	return int(h.Sum32() % uint32(partitions))
 }
 
-// AppID is the AMQP application id of the messages that this system publishes.
+// AppID is the AMQP application id of generated messages.
 const AppID = "parking-operator"
 
 // ContentType is the media type of an event.
@@ -79,11 +78,11 @@ const ContentType = "application/json"
 const (
 	// HeaderIntent carries the Intent of a generated exit.
 	HeaderIntent = "x-parking-intent"
-	// HeaderScheduled carries the scheduled instant as Unix nanoseconds (a 64-bit integer).
+	// HeaderScheduled carries the scheduled instant as Unix time in nanoseconds, a 64-bit integer.
 	HeaderScheduled = "x-parking-scheduled"
-	// HeaderAttempt counts the passes through the retry queue (an integer).
+	// HeaderAttempt counts how often the message was retried, an integer.
 	HeaderAttempt = "x-parking-attempt"
-	// HeaderStage and HeaderReason say of a dead letter which stage refused it and why.
+	// HeaderStage and HeaderReason carry the stage that dead-lettered a message, and the reason.
 	HeaderStage  = "x-parking-stage"
 	HeaderReason = "x-parking-reason"
 )

@@ -7,35 +7,36 @@ import (
 	"strings"
 )
 
-// RunLength is the number of characters of a run.
+// RunLength is the number of characters in the identifier of a run.
 const RunLength = 13 // ceil(64 bits / 5 bits a character)
 
-// MaxSeq bounds the sequence numbers of a run's partition; an identifier beyond it is a stranger's.
+// MaxSeq is the largest sequence number. An identifier with a larger one belongs to an external publisher.
 const MaxSeq = 1<<40 - 1
 
-// runEncoding is base32 in the lower-case "extended hex" alphabet: sorts as the bytes do, and has no dash.
+// runEncoding is base32 with the "extended hex" alphabet in lower case. Its texts sort like the bytes and contain
+// no dash.
 var runEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// ID is the identifier of an event that this system generated, written <run>-<partition>-<seq>.
-// Run is drawn anew at each start of a generator process; Seq counts from 0 without gaps inside
-// (Run, Partition), which is what lets one bit per event tell whether it took effect.
+// ID is the identifier of a generated event, written <run>-<partition>-<seq>. A generator process draws a new Run
+// each time it starts. Seq counts from 0 without gaps within (Run, Partition), so the store needs one bit per
+// event to know whether it took effect.
 type ID struct {
 	Run       string
 	Partition int
 	Seq       int64
 }
 
-// NewRun draws a run: 64 random bits in RunLength characters of [0-9a-v].
+// NewRun returns the random identifier of a run: 64 bits as RunLength characters of [0-9a-v].
 func NewRun() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never returns an error
 	return runEncoding.EncodeToString(b[:])
 }
 
-// String returns the identifier as it stands in events and messages.
+// String returns the text of the identifier in events and messages.
 func (id ID) String() string { return string(id.Append(make([]byte, 0, RunLength+16))) }
 
-// Append appends the identifier's text to b.
+// Append appends the text of the identifier to b.
 func (id ID) Append(b []byte) []byte {
 	b = append(b, id.Run...)
 	b = append(b, '-')
@@ -44,8 +45,8 @@ func (id ID) Append(b []byte) []byte {
 	return strconv.AppendInt(b, id.Seq, 10)
 }
 
-// ParseID reads an identifier in its canonical form. It reports false for any other text:
-// such an event came from a stranger, which is not an error.
+// ParseID parses the canonical text of an identifier. It reports false for any other text, which is not an error:
+// external publishers choose their own identifiers.
 func ParseID(s string) (ID, bool) {
 	if len(s) < RunLength+len("-0-0") || s[RunLength] != '-' || !isRun(s[:RunLength]) {
 		return ID{}, false
@@ -75,8 +76,8 @@ func isRun(s string) bool {
 	return true
 }
 
-// parseCanonical reads a decimal number in [0, limit] that has no sign and no leading zero, so that
-// each identifier has exactly one text.
+// parseCanonical parses a decimal number from 0 to limit without sign and leading zeros, so that each identifier
+// has exactly one text.
 func parseCanonical(s string, limit int64) (int64, bool) {
 	if s == "" || len(s) > 13 || (s[0] == '0' && len(s) > 1) {
 		return 0, false

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestIDsAreReadBack(t *testing.T) {
+func TestParseID_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id := event.ID{
@@ -26,7 +26,7 @@ func TestIDsAreReadBack(t *testing.T) {
 	})
 }
 
-func TestStrangersIDs(t *testing.T) {
+func TestParseID_RejectsOtherTexts(t *testing.T) {
 	t.Parallel()
 	const run = "0123456789abc"
 	for name, text := range map[string]string{
@@ -49,7 +49,7 @@ func TestStrangersIDs(t *testing.T) {
 		"another digit":               run + "-0-١",
 	} {
 		if id, ok := event.ParseID(text); ok {
-			t.Errorf("%s, %q, is read as %+v, want a stranger's", name, text, id)
+			t.Errorf("%s, %q, is parsed as %+v, want no generated identifier", name, text, id)
 		}
 	}
 }
@@ -65,7 +65,7 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
-func TestRunsDiffer(t *testing.T) {
+func TestNewRun_IsUnique(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
 	for range 1000 {
@@ -77,8 +77,7 @@ func TestRunsDiffer(t *testing.T) {
 	}
 }
 
-// Both events of a plate must meet in one partition whichever version of which program published them, so
-// the function must never change.
+// All versions of all publishers must agree on the partition of a plate, so the function must never change.
 func TestPartitionOf(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -2,9 +2,9 @@ package event
 
 import "bytes"
 
-// scan finds the fields of a body that is written plainly: one object of known fields, none of them
-// twice, without escapes. It reports false for anything else, valid or not. The texts it returns are parts
-// of body; whether they are characters that a string may have is for interpret to find out.
+// scan finds the required fields of a simple body: one object of known fields, each at most once, without escapes.
+// It reports false for any other body, valid or not. The texts are slices of body. Their characters are not
+// validated.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -42,7 +42,7 @@ func (s *shape) scan(body []byte) (texts, bool) {
 	}
 }
 
-// index finds name in fields, looking first where it is expected; -1 if it is not there.
+// index returns the index of name in fields, or -1. It tries the expected index first.
 func index(fields []string, name []byte, expected int) int {
 	if expected >= 0 && expected < len(fields) && fields[expected] == string(name) {
 		return expected
@@ -55,8 +55,8 @@ func index(fields []string, name []byte, expected int) int {
 	return -1
 }
 
-// scanner reads tokens from the front of rest. Each method passes over white space first; after it has
-// reported false, what was taken is not defined.
+// scanner reads tokens from the beginning of rest. Each method skips white space first. After a method reports
+// false, rest is undefined.
 type scanner struct{ rest []byte }
 
 func (in *scanner) skipSpace() {
@@ -69,7 +69,7 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// take takes the character c.
+// take consumes the character c.
 func (in *scanner) take(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {
@@ -80,7 +80,7 @@ func (in *scanner) take(c byte) bool {
 	return true
 }
 
-// str takes a string without escapes and returns what is between its quotes, which is never nil.
+// str consumes a string without escapes and returns the bytes between its quotes, which are never nil.
 func (in *scanner) str() ([]byte, bool) {
 	if !in.take('"') {
 		return nil, false
@@ -94,7 +94,7 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar takes a string of printable ASCII, or a number without exponent.
+// scalar consumes a string of printable ASCII, or a number without exponent.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
@@ -104,13 +104,13 @@ func (in *scanner) scalar() bool {
 	return n > 0
 }
 
-// atEnd reports whether nothing but white space is left.
+// atEnd reports whether only white space is left.
 func (in *scanner) atEnd() bool {
 	in.skipSpace()
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number without exponent at the front of b, 0 if there is none.
+// numberLength returns the length of the number without exponent at the beginning of b, or 0.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {
