@@ -33,20 +33,20 @@ const (
 	repository = "../.."
 	chart      = repository + "/charts/parking-operator"
 	release    = "parking-operator"
-	// operatorNamespace enforces the restricted Pod Security Standard, as the simulations' namespaces do.
+	// operatorNamespace enforces the restricted Pod Security Standard, as the namespaces of simulations do.
 	operatorNamespace = "parking-operator-system"
-	// namespacePrefix begins the names of the tests' namespaces.
+	// namespacePrefix is the prefix of the namespaces of tests.
 	namespacePrefix = "e2e-"
 )
 
-// cluster is what every test works with.
+// cluster holds clients of the cluster.
 type cluster struct {
 	client.Client
 	set      kubernetes.Interface
 	metadata metadata.Interface
 }
 
-// shared is made by TestMain.
+// shared is set by TestMain.
 var shared *cluster
 
 func TestMain(m *testing.M) {
@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests and uninstalls it.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	tools, err := filepath.Abs(repository + "/.tools/bin") // helm, and the local cluster's kubectl
+	tools, err := filepath.Abs(repository + "/.tools/bin") // helm and kubectl
 	if err != nil {
 		return 1, err
 	}
@@ -71,17 +71,17 @@ func runTests(m *testing.M) (int, error) {
 	if shared, err = connect(); err != nil {
 		return 1, err
 	}
-	if err := shared.refuseOthers(ctx); err != nil {
+	if err := shared.rejectOthers(ctx); err != nil {
 		return 1, err
 	}
-	if err := shared.makeNamespace(ctx, operatorNamespace); err != nil {
+	if err := shared.createNamespace(ctx, operatorNamespace); err != nil {
 		return 1, err
 	}
 	start := time.Now()
 	if err := shared.install(ctx, chart); err != nil {
 		return 1, err
 	}
-	fmt.Printf("the operator is installed after %.1f s\n", time.Since(start).Seconds())
+	fmt.Printf("the operator was installed in %.1f s\n", time.Since(start).Seconds())
 	code := m.Run()
 	if err := shared.checkOperator(ctx); err != nil {
 		return 1, err
@@ -92,9 +92,9 @@ func runTests(m *testing.M) (int, error) {
 	return code, errors.Join(shared.awaitNoSimulation(ctx), uninstall(ctx))
 }
 
-// refuseOthers returns an error if the cluster has simulations that are not of these tests: at their end, nobody
-// would look after them.
-func (c *cluster) refuseOthers(ctx context.Context) error {
+// rejectOthers returns an error if the cluster has simulations that these tests did not create. The tests uninstall the
+// operator, which would leave them without one.
+func (c *cluster) rejectOthers(ctx context.Context) error {
 	var sims v1alpha1.ParkingSimulationList
 	if err := c.List(ctx, &sims); err != nil {
 		if apimeta.IsNoMatchError(err) {
@@ -104,15 +104,15 @@ func (c *cluster) refuseOthers(ctx context.Context) error {
 	}
 	for _, sim := range sims.Items {
 		if !strings.HasPrefix(sim.Namespace, namespacePrefix) {
-			return fmt.Errorf("the cluster has the simulation %s/%s, and the tests uninstall the operator: delete it, or take another cluster",
+			return fmt.Errorf("the cluster has the simulation %s/%s, and the tests uninstall the operator: delete it, or use another cluster",
 				sim.Namespace, sim.Name)
 		}
 	}
 	return nil
 }
 
-// awaitNoSimulation waits until the operator has let go every simulation, those of failed tests as well: without
-// it, their namespaces would stay.
+// awaitNoSimulation waits until every simulation is gone, also those of failed tests. Without the operator, finalizers
+// would block the deletion of their namespaces.
 func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	const timeout, interval = 3 * time.Minute, time.Second
 	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
@@ -125,12 +125,12 @@ func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s/%s is left", sims.Items[0].Namespace, sims.Items[0].Name)
+			return fmt.Errorf("%s/%s still exists", sims.Items[0].Namespace, sims.Items[0].Name)
 		}
 	}
 }
 
-// checkOperator returns an error if an operator restarted, or if there was a warning about one.
+// checkOperator returns an error if the operator restarted, or if there is an unexpected warning event about it.
 func (c *cluster) checkOperator(ctx context.Context) error {
 	var pods corev1.PodList
 	if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
@@ -157,7 +157,7 @@ func connect() (*cluster, error) {
 		return nil, fmt.Errorf("find the cluster: set KUBECONFIG, as make test-e2e does: %w", err)
 	}
 	config.QPS, config.Burst = 100, 200
-	config.WarningHandler = rest.NoWarnings{} // of deprecated kinds, which are listed with all others
+	config.WarningHandler = rest.NoWarnings{} // leftovers lists deprecated kinds too
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err
@@ -176,8 +176,8 @@ func connect() (*cluster, error) {
 	return c, err
 }
 
-// makeNamespace makes a namespace in which only pods of the restricted Pod Security Standard may run.
-func (c *cluster) makeNamespace(ctx context.Context, name string) error {
+// createNamespace creates a namespace that enforces the restricted Pod Security Standard.
+func (c *cluster) createNamespace(ctx context.Context, name string) error {
 	err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 		"pod-security.kubernetes.io/enforce": "restricted",
 		"pod-security.kubernetes.io/warn":    "restricted",
@@ -188,9 +188,9 @@ func (c *cluster) makeNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// install installs a chart of the operator, or upgrades the operator to it, and waits until no other is left: one that
-// ends is the leader still, and would make the pods of a simulation that is applied now from its own image. E2E_VALUES
-// names the file of values that say which images the cluster has.
+// install installs or upgrades the operator with a chart, and waits until only one operator pod is left. An old pod that
+// is still the leader would create the pods of new simulations from the old image. E2E_VALUES is the file of chart values
+// with the images of the cluster.
 func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
 	arguments := []string{"upgrade", "--install", release, chart, "--namespace", operatorNamespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
@@ -215,7 +215,7 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the operator was installed %s ago and has %d pods, want 1", timeout, len(running))
+			return fmt.Errorf("%s after the installation, the operator has %d pods, want 1", timeout, len(running))
 		}
 	}
 }
@@ -233,7 +233,7 @@ func helm(ctx context.Context, arguments ...string) error {
 	return nil
 }
 
-// nodeShell is what a command is to be preceded by to run on the node of the cluster.
+// nodeShell returns the command that runs another command on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
 // onNode runs a command on the node of the cluster.
@@ -243,6 +243,6 @@ func onNode(t *testing.T, command ...string) {
 	cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], command...)...)
 	cmd.Dir = repository
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("on the node, %s: %v\n%s", strings.Join(command, " "), err, out)
+		t.Fatalf("run %s on the node: %v\n%s", strings.Join(command, " "), err, out)
 	}
 }

@@ -1,7 +1,6 @@
-// Package e2e tests the operator as its users run it: installed with the chart that is shipped, on a real
-// cluster, with simulations made of the samples that are shipped.
+// Package e2e tests the operator as users run it: installed with the shipped chart on a real cluster, with simulations
+// created from the shipped samples.
 //
-// The tests have the build tag e2e and need a cluster, so that make test-e2e runs them. They fail when a
-// pod restarts that nobody killed, when a warning appears that is not on the short list of expected ones,
-// and when anything stays behind in a namespace.
+// The tests have the build tag e2e and need a cluster; make test-e2e runs them. A test fails when a pod restarts that the
+// test did not kill, when an unexpected warning event appears, and when objects remain in its namespace.
 package e2e

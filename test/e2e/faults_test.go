@@ -18,20 +18,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// killed is what the operator says while a process that a test killed is not back. The kubelet waits before it
-// starts one that ended for the second time.
+// Warnings that the faults cause.
 var (
-	killed            = warning{"PodsFailing", "exit code 137"}
+	// killed is the operator's event about a killed process that has not restarted yet.
+	killed = warning{"PodsFailing", "exit code 137"}
+	// The kubelet waits before it restarts a process that ended for the second time.
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
-	// probedDead is a liveness probe between a kill and the start of the next process.
+	// probedDead is a liveness probe between a kill and the restart.
 	probedDead = warning{"Unhealthy", "connect: connection refused"}
-	// hookCutShort is what a node does before its end when its pod is deleted by force.
+	// hookCutShort is the preStop hook of a pod that is deleted by force.
 	hookCutShort = warning{"FailedPreStopHook", "PreStopHook failed"}
 )
 
-// faults are the two ways in which a pod ends without a word: its object is deleted by force, and its
-// process is killed.
+// faults are two ways to end a pod without a clean shutdown.
 var faults = []fault{
 	{name: "deleted by force", kill: (*namespace).deleteByForce},
 	{name: "killed", kill: (*namespace).killProcess, onNode: true},
@@ -40,19 +40,19 @@ var faults = []fault{
 type fault struct {
 	name string
 	kill func(*namespace, ...corev1.Pod)
-	// onNode says that a command is run on the node.
+	// onNode says that the fault runs a command on the node.
 	onNode bool
 }
 
-// skipIfImpossible skips what a cluster with no way to its node cannot show. The local cluster has one.
+// skipIfImpossible skips the test if the fault runs a command on the node and E2E_NODE_SHELL is not set.
 func (f fault) skipIfImpossible(t *testing.T) {
 	t.Helper()
 	if f.onNode && len(nodeShell()) == 0 {
-		t.Skip("no process can be killed: set E2E_NODE_SHELL to what runs a command on the node that has containerd's ctr, such as 'docker exec NODE'")
+		t.Skip("cannot kill processes: set E2E_NODE_SHELL to a command that runs others on a node with containerd's ctr, such as 'docker exec NODE'")
 	}
 }
 
-func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
+func TestFault_OfEachComponent_LosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 				sim.Spec.Exit.MatchPercent = new(int32(80))
 				shareNode(sim)
 			})
-			ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+			ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 			for _, components := range [][]resources.Component{
 				{resources.ComponentEntry}, {resources.ComponentExit}, {resources.ComponentProcessor},
 				{resources.ComponentSummaries}, {resources.ComponentRedis}, {resources.ComponentRabbitMQ},
@@ -79,7 +79,7 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 						victims = append(victims, ns.pods(sim, component)[0])
 					}
 					fault.kill(ns, victims...)
-					ns.untilWorking(sim, count)
+					ns.awaitProgress(sim, count)
 					ns.checkSameBut(victims, before)
 				})
 			}
@@ -89,7 +89,7 @@ func TestEveryComponentMayDieAndNothingIsLost(t *testing.T) {
 	}
 }
 
-func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
+func TestFault_OfOneRabbitMQNodeInThree_LosesNothing(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{killed, probedDead, hookCutShort}
@@ -98,17 +98,17 @@ func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
 		sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
 		shareNode(sim)
 	})
-	ns.untilCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
 	for _, fault := range faults {
 		t.Run("the leader of a queue is "+fault.name, func(t *testing.T) {
 			fault.skipIfImpossible(t)
 			ns := ns.in(t)
 			before := ns.incarnations()
-			leader := ns.untilQueuesAreWhole(sim, 3)
+			leader := ns.awaitQueues(sim, 3)
 			count := len(ns.allPods())
 			fault.kill(ns, leader)
-			ns.untilWorking(sim, count)
-			ns.untilQueuesAreWhole(sim, 3)
+			ns.awaitProgress(sim, count)
+			ns.awaitQueues(sim, 3)
 			ns.checkSameBut([]corev1.Pod{leader}, before)
 		})
 	}
@@ -116,11 +116,11 @@ func TestClusterOfThreeRabbitMQNodesSurvivesTheLossOfOne(t *testing.T) {
 	ns.remove(sim)
 }
 
-// untilQueuesAreWhole waits until every queue is a quorum queue with so many nodes online, and returns the
-// pod of the node that leads the queue of entries.
-func (ns *namespace) untilQueuesAreWhole(sim *v1alpha1.ParkingSimulation, nodes int) (leader corev1.Pod) {
+// awaitQueues waits until every queue is a quorum queue with that many nodes online. It returns the pod of the leader of
+// the entry queue.
+func (ns *namespace) awaitQueues(sim *v1alpha1.ParkingSimulation, nodes int) (leader corev1.Pod) {
 	ns.t.Helper()
-	ns.eventually(fmt.Sprintf("every queue has %d nodes online", nodes), 2*time.Minute, func() error {
+	ns.eventually(fmt.Sprintf("%d online nodes of every queue", nodes), 2*time.Minute, func() error {
 		pods := ns.pods(sim, resources.ComponentRabbitMQ)
 		text, err := ns.exec(pods[0], "rabbitmqctl", "--quiet", "list_queues", "name", "type", "leader", "online", "--formatter", "json")
 		if err != nil {
@@ -143,14 +143,14 @@ func (ns *namespace) untilQueuesAreWhole(sim *v1alpha1.ParkingSimulation, nodes 
 			}
 		}
 		if leader.Name == "" {
-			return fmt.Errorf("nobody leads the queue of entries; there are %d queues", len(queues))
+			return fmt.Errorf("the entry queue has no leader; there are %d queues", len(queues))
 		}
 		return nil
 	})
 	return leader
 }
 
-// podOfNode returns the pod that a RabbitMQ node, rabbit@POD.SERVICE.…, runs in.
+// podOfNode returns the pod of a RabbitMQ node, which is named rabbit@POD.SERVICE.….
 func podOfNode(pods []corev1.Pod, node string) corev1.Pod {
 	for _, pod := range pods {
 		if strings.HasPrefix(node, "rabbit@"+pod.Name+".") {
@@ -160,7 +160,7 @@ func podOfNode(pods []corev1.Pod, node string) corev1.Pod {
 	return corev1.Pod{}
 }
 
-// deleteByForce makes the API server forget pods at once.
+// deleteByForce deletes pods without a grace period.
 func (ns *namespace) deleteByForce(pods ...corev1.Pod) {
 	ns.t.Helper()
 	for _, pod := range pods {
@@ -169,11 +169,11 @@ func (ns *namespace) deleteByForce(pods ...corev1.Pod) {
 		}
 	}
 	for _, pod := range pods {
-		ns.untilGone(pod, func(now corev1.Pod) bool { return now.UID == pod.UID })
+		ns.awaitGone(pod, func(now corev1.Pod) bool { return now.UID == pod.UID })
 	}
 }
 
-// killProcess sends SIGKILL to the first process of the first container of pods.
+// killProcess sends SIGKILL to the main process of the first container of pods.
 func (ns *namespace) killProcess(pods ...corev1.Pod) {
 	ns.t.Helper()
 	for _, pod := range pods {
@@ -181,45 +181,44 @@ func (ns *namespace) killProcess(pods ...corev1.Pod) {
 		onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id)
 	}
 	for _, pod := range pods {
-		ns.untilGone(pod, func(now corev1.Pod) bool {
+		ns.awaitGone(pod, func(now corev1.Pod) bool {
 			return now.UID == pod.UID && firstContainer(now).RestartCount == firstContainer(pod).RestartCount
 		})
 	}
 }
 
-// firstContainer returns the status of the first container that a pod specifies. Statuses come in another
-// order.
+// firstContainer returns the status of the first container in the spec of a pod. Statuses are in another order.
 func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	i := slices.IndexFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Spec.Containers[0].Name })
 	return pod.Status.ContainerStatuses[i]
 }
 
-// untilGone waits until a pod, as it was, is not there any more.
-func (ns *namespace) untilGone(pod corev1.Pod, is func(corev1.Pod) bool) {
+// awaitGone waits until a pod is deleted or is no longer the one that is describes.
+func (ns *namespace) awaitGone(pod corev1.Pod, is func(corev1.Pod) bool) {
 	ns.t.Helper()
-	ns.eventually(pod.Name+" is gone", time.Minute, func() error {
+	ns.eventually("the end of "+pod.Name, time.Minute, func() error {
 		var now corev1.Pod
 		err := ns.Get(ns.t.Context(), client.ObjectKeyFromObject(&pod), &now)
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}
 		if err == nil && is(now) {
-			return fmt.Errorf("it is there, %s", now.Status.Phase)
+			return fmt.Errorf("it is %s", now.Status.Phase)
 		}
 		return nil
 	})
 }
 
-// untilWorking waits until so many pods are ready, and then until entries are recorded, exits matched and
-// summaries stored.
-func (ns *namespace) untilWorking(sim *v1alpha1.ParkingSimulation, pods int) {
+// awaitProgress waits until that many pods are ready, and then until entries are recorded, exits matched and summaries
+// stored.
+func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	ns.t.Helper()
-	ns.eventually(fmt.Sprintf("%d pods are ready", pods), 2*time.Minute, func() error {
+	ns.eventually(fmt.Sprintf("%d ready pods", pods), 2*time.Minute, func() error {
 		return allReady(ns.allPods(), pods)
 	})
-	ns.untilCondition(sim, v1alpha1.ConditionReady, time.Minute)
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, time.Minute)
 	var before []float64
-	ns.eventually("entries are recorded, exits matched, summaries stored", time.Minute, func() error {
+	ns.eventually("recorded entries, matched exits, stored summaries", time.Minute, func() error {
 		now, err := ns.effects(sim)
 		if err != nil {
 			return err
@@ -229,14 +228,14 @@ func (ns *namespace) untilWorking(sim *v1alpha1.ParkingSimulation, pods int) {
 		}
 		for i := range now {
 			if now[i] <= before[i] {
-				return fmt.Errorf("there are %v now, and were %v", now, before)
+				return fmt.Errorf("the counts are %v and were %v", now, before)
 			}
 		}
 		return nil
 	})
 }
 
-// effects counts the entries recorded, exits matched and summaries stored by the processes that run now.
+// effects returns the recorded entries, matched exits and stored summaries that the running processes have counted.
 func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error) {
 	ns.t.Helper()
 	var counts []float64
@@ -257,12 +256,12 @@ func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error)
 	return counts, nil
 }
 
-// finish gives a simulation some more seconds to run, and then waits for its verdict.
+// finish ends a simulation after 10 more seconds, and waits for its verdict.
 func (ns *namespace) finish(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	started := ns.get(sim).Status.StartTime
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		spec.Duration = &metav1.Duration{Duration: (time.Since(started.Time) + 10*time.Second).Round(time.Second)}
 	})
-	ns.untilVerdict(sim)
+	ns.awaitPass(sim)
 }

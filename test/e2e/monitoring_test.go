@@ -29,20 +29,20 @@ import (
 )
 
 const (
-	// prometheusRelease is the value of the label "release" of what Prometheus takes.
+	// prometheusRelease is the value of the label "release" that Prometheus selects.
 	prometheusRelease = "e2e"
 	scrapeInterval    = 5 * time.Second
 )
 
-// form is how a Prometheus keeps histograms. Rules and dashboards have to get along with both forms.
+// form is a form in which Prometheus stores histograms. Rules and dashboards must work with both forms.
 type form struct {
-	// Features of Prometheus make it keep histograms so.
+	// Features are the feature flags of Prometheus for this form.
 	Features []string
-	// histogram is a metric that is there in this form, and absent one that is not.
+	// histogram is a metric that exists in this form, absent one that does not.
 	histogram, absent string
 }
 
-// forms are those of the Prometheuses that the test runs, by their names.
+// forms returns the forms of the Prometheuses that the test runs, by name.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{
@@ -51,11 +51,11 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is that of the events that were lost. It stays empty until the simulation is complete, as nobody
-// knows before whether an event that had no effect yet is going to have one.
+// lostPanel is the panel of lost events. It is empty until the simulation is complete: until then, an event without an
+// effect may still have one.
 const lostPanel = "Lost A"
 
-func TestPrometheusGetsWhatRulesAndDashboardsAskFor(t *testing.T) {
+func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
@@ -63,7 +63,7 @@ func TestPrometheusGetsWhatRulesAndDashboardsAskFor(t *testing.T) {
 		sim.Spec.Monitoring.Interval = &metav1.Duration{Duration: scrapeInterval}
 		sim.Spec.Monitoring.Labels = map[string]v1alpha1.LabelValue{"release": prometheusRelease}
 	})
-	ns.eventually("the simulation says that it cannot be monitored", time.Minute, func() error {
+	ns.eventually("MonitoringReady with reason KindNotServed", time.Minute, func() error {
 		c := meta.FindStatusCondition(ns.get(sim).Status.Conditions, v1alpha1.ConditionMonitoringReady)
 		if c == nil || c.Reason != "KindNotServed" {
 			return fmt.Errorf("the condition is %+v", c)
@@ -71,27 +71,27 @@ func TestPrometheusGetsWhatRulesAndDashboardsAskFor(t *testing.T) {
 		return nil
 	})
 	installed := installPrometheus(t)
-	ns.untilCondition(sim, v1alpha1.ConditionMonitoringReady, time.Minute)
-	ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	ns.awaitCondition(sim, v1alpha1.ConditionMonitoringReady, time.Minute)
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
 	expressions := ns.panelExpressions(sim)
 	lost := expressions[lostPanel]
 	delete(expressions, lostPanel)
 	for _, p := range installed {
-		ns.eventually(p.name+": every pod is scraped", 2*time.Minute, func() error {
+		ns.eventually(p.name+": scrapes of every pod", 2*time.Minute, func() error {
 			return p.allUp(t.Context(), ns.targets(sim))
 		})
-		ns.eventually(p.name+": all rules have data, and none alerts", time.Minute, func() error {
-			return p.rulesAreInOrder(t.Context(), sim)
+		ns.eventually(p.name+": data for all rules and no alert", time.Minute, func() error {
+			return p.checkRules(t.Context(), sim)
 		})
-		ns.eventually(fmt.Sprintf("%s: %d expressions of the dashboard have data", p.name, len(expressions)), time.Minute, func() error {
+		ns.eventually(fmt.Sprintf("%s: data for %d expressions of the dashboard", p.name, len(expressions)), time.Minute, func() error {
 			return p.haveData(t.Context(), expressions)
 		})
 		p.checkForm(t)
 	}
 	ns.finish(sim)
 	for _, p := range installed {
-		ns.eventually(p.name+": the dashboard knows what was lost", time.Minute, func() error {
+		ns.eventually(p.name+": data for the panel of lost events", time.Minute, func() error {
 			return p.hasData(t.Context(), lost)
 		})
 		p.checkAlerts(t)
@@ -99,8 +99,8 @@ func TestPrometheusGetsWhatRulesAndDashboardsAskFor(t *testing.T) {
 	ns.remove(sim)
 }
 
-// targets names the pods that Prometheus has to scrape, the simulation's and the operator's, after their
-// components.
+// targets returns the component and name of each pod that Prometheus must scrape: those of the simulation and of the
+// operator.
 func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	ns.t.Helper()
 	var targets []string
@@ -118,8 +118,8 @@ func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	return targets
 }
 
-// panelExpressions are those of the dashboard that the operator made for a simulation, by panel, with the
-// values that Grafana puts in for its variables.
+// panelExpressions returns the expressions of the dashboard of a simulation, by panel. The variables are replaced as
+// Grafana does.
 func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[string]string {
 	ns.t.Helper()
 	var dashboards corev1.ConfigMapList
@@ -143,7 +143,7 @@ func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[strin
 		if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
 			ns.t.Fatalf("%s: %v", file, err)
 		}
-		// Grafana makes the interval of rates four times that of scraping.
+		// Grafana uses four times the scrape interval for rates.
 		values := []string{"$__rate_interval", (4 * scrapeInterval).String(), "$__range", "5m"}
 		for _, variable := range dashboard.Templating.List {
 			if variable.Type == "constant" {
@@ -159,26 +159,26 @@ func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[strin
 	return expressions
 }
 
-// prometheus is one that runs on the cluster.
+// prometheus is a Prometheus on the cluster.
 type prometheus struct {
 	*cluster
 
 	namespace, name string
 }
 
-// prometheusImages are what the file that E2E_MONITORING names says.
+// prometheusImages is the content of the file that E2E_MONITORING names.
 type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-// installPrometheus installs the Prometheus Operator with its kinds, and Prometheuses that may scrape the
-// operator. All of it is removed at the end of the test.
+// installPrometheus installs the Prometheus Operator with its CRDs, and one Prometheus for each form of histograms, which
+// also scrape the operator. It removes them when the test ends.
 func installPrometheus(t *testing.T) []*prometheus {
 	t.Helper()
 	upstream := prometheusOperatorFolder(t)
 	definitions := filepath.Join(upstream, "example", "prometheus-operator-crd")
 	role := filepath.Join(upstream, "example", "rbac", "prometheus-operator", "prometheus-operator-cluster-role.yaml")
 	if err := kubectl(t.Context(), nil, "get", "crd", "prometheuses.monitoring.coreos.com"); err == nil {
-		t.Fatal("the cluster has a Prometheus Operator, or the rest of one, which this test would replace: " +
-			"remove its custom resource definitions, or skip this test")
+		t.Fatal("the cluster has the CRDs of a Prometheus Operator, which this test would replace: " +
+			"delete them, or skip this test")
 	}
 	ns := newNamespace(t)
 	manifest := prometheusManifest(t, ns.name)
@@ -221,8 +221,7 @@ func installPrometheus(t *testing.T) []*prometheus {
 	return all
 }
 
-// prometheusOperatorFolder is where the go command keeps the source of the Prometheus Operator that
-// hack/cluster builds.
+// prometheusOperatorFolder returns the folder with the source of the Prometheus Operator that hack/cluster builds.
 func prometheusOperatorFolder(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
@@ -243,7 +242,7 @@ func prometheusManifest(t *testing.T, namespace string) []byte {
 	file := filepath.Join(repository, os.Getenv("E2E_MONITORING"))
 	text, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatalf("read the images of Prometheus from the file that E2E_MONITORING names, as make test-e2e does: %v", err)
+		t.Fatalf("read the images of Prometheus: %v; E2E_MONITORING must name their file, as make test-e2e does", err)
 	}
 	var images prometheusImages
 	if err := yaml.UnmarshalStrict(text, &images); err != nil {
@@ -269,18 +268,18 @@ func kubectl(ctx context.Context, input []byte, arguments ...string) error {
 	return nil
 }
 
-// get asks Prometheus' HTTP API, through the API server.
+// get sends a request to the HTTP API of Prometheus, through the API server.
 func (p *prometheus) get(ctx context.Context, path string, parameters map[string]string, into any) error {
 	pod := "prometheus-" + p.name + "-0"
 	text, err := p.set.CoreV1().Pods(p.namespace).ProxyGet("http", pod, "9090", "/api/v1/"+path, parameters).DoRaw(ctx)
 	if err != nil {
-		return fmt.Errorf("ask %s for %s: %w: %s", pod, path, err, text)
+		return fmt.Errorf("get %[2]s from %[1]s: %[3]w: %[4]s", pod, path, err, text)
 	}
 	answer := struct{ Data any }{into}
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus has these targets and no others, and has scraped each.
+// allUp returns an error unless Prometheus has exactly these targets and has scraped each.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
@@ -310,9 +309,9 @@ func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	return nil
 }
 
-// rulesAreInOrder returns an error unless Prometheus has evaluated a simulation's rules, has data of each that
-// records, and no alert.
-func (p *prometheus) rulesAreInOrder(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
+// checkRules returns an error unless Prometheus has evaluated the rules of a simulation, each recording rule has data, and
+// no alert is active.
+func (p *prometheus) checkRules(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	var answer struct {
 		Groups []struct {
 			Name  string
@@ -325,7 +324,7 @@ func (p *prometheus) rulesAreInOrder(ctx context.Context, sim *v1alpha1.ParkingS
 		return err
 	}
 	if len(answer.Groups) != 2 {
-		return fmt.Errorf("there are %d groups of rules, want those of %s", len(answer.Groups), sim.Name)
+		return fmt.Errorf("there are %d rule groups, want the 2 of %s", len(answer.Groups), sim.Name)
 	}
 	var errs []error
 	for _, group := range answer.Groups {
@@ -343,7 +342,7 @@ func (p *prometheus) rulesAreInOrder(ctx context.Context, sim *v1alpha1.ParkingS
 	return errors.Join(errs...)
 }
 
-// haveData returns an error for each expression, by its name, that gives none.
+// haveData returns an error for each expression without data.
 func (p *prometheus) haveData(ctx context.Context, expressions map[string]string) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(expressions)) {
@@ -354,27 +353,27 @@ func (p *prometheus) haveData(ctx context.Context, expressions map[string]string
 	return errors.Join(errs...)
 }
 
-// hasData returns an error unless an expression gives series, and none of them is not a number.
+// hasData returns an error unless an expression has series, and none of them is NaN.
 func (p *prometheus) hasData(ctx context.Context, expression string) error {
 	all, err := p.query(ctx, expression)
 	switch {
 	case err != nil:
 		return err
 	case len(all) == 0:
-		return fmt.Errorf("no data of %s", expression)
+		return fmt.Errorf("no data for %s", expression)
 	}
 	for _, series := range all {
 		if series.Value[1] == "NaN" {
-			return fmt.Errorf("%v of %s is not a number", series.Metric, expression)
+			return fmt.Errorf("%v of %s is NaN", series.Metric, expression)
 		}
 	}
 	return nil
 }
 
-// series is one that an expression gives.
+// series is one series of the result of an expression.
 type series struct {
 	Metric map[string]string
-	Value  [2]any // time, and the number as text; nothing when it is a histogram
+	Value  [2]any // the time, and the number as text; empty for a histogram
 }
 
 func (p *prometheus) query(ctx context.Context, expression string) ([]series, error) {
@@ -383,7 +382,7 @@ func (p *prometheus) query(ctx context.Context, expression string) ([]series, er
 	return answer.Result, err
 }
 
-// checkForm fails the test unless histograms are kept in the form that is meant.
+// checkForm fails the test unless Prometheus stores histograms in its configured form.
 func (p *prometheus) checkForm(t *testing.T) {
 	t.Helper()
 	form := forms()[p.name]
@@ -391,11 +390,11 @@ func (p *prometheus) checkForm(t *testing.T) {
 		t.Errorf("%s: %v", p.name, err)
 	}
 	if err := p.hasData(t.Context(), form.absent); err == nil {
-		t.Errorf("%s has data of %s", p.name, form.absent)
+		t.Errorf("%s has data for %s", p.name, form.absent)
 	}
 }
 
-// checkAlerts fails the test for every alert that ever fired.
+// checkAlerts fails the test for every alert that has fired.
 func (p *prometheus) checkAlerts(t *testing.T) {
 	t.Helper()
 	fired, err := p.query(t.Context(), `present_over_time(ALERTS{alertstate="firing"}[1h])`)

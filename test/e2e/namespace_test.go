@@ -31,23 +31,22 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// namespace is one that a test has for itself.
+// namespace is a namespace for one test.
 type namespace struct {
 	*cluster
 
 	t    *testing.T
 	name string
-	// expected are the warnings that the test itself provokes.
+	// expected are the warnings that the test causes.
 	expected []warning
 }
 
-// newNamespace makes a namespace, and checks at the end that there was no warning that nobody expects: events
-// outlive what they are about, so that those of a deletion count as well. If the test fails, the log says what
-// there was.
+// newNamespace creates a namespace and deletes it when the test ends. Before that it fails the test if there is an
+// unexpected warning event, and describes the namespace if the test failed.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	name := namespacePrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
-	if err := shared.makeNamespace(t.Context(), name); err != nil {
+	if err := shared.createNamespace(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
 	ns := &namespace{cluster: shared, t: t, name: name}
@@ -69,7 +68,7 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation of a sample that is shipped, after edit has had it.
+// applySample creates the simulation of a shipped sample, changed by edit.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)
@@ -90,8 +89,7 @@ func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulat
 	return sim
 }
 
-// shareNode has the pods of a simulation reserve less than by default, so that several simulations fit on a node
-// with two cores.
+// shareNode reduces the resource requests, so that several simulations fit on a node with two cores.
 func shareNode(sim *v1alpha1.ParkingSimulation) {
 	requirements := func(cpu, memoryLimit string) *corev1.ResourceRequirements {
 		return &corev1.ResourceRequirements{
@@ -131,7 +129,7 @@ func (ns *namespace) get(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimul
 	return current
 }
 
-// eventually polls a check until it passes, for so long at most, and returns how long it took.
+// eventually polls a check until it passes. It returns the time that took, or fails the test after the timeout.
 func (ns *namespace) eventually(what string, timeout time.Duration, check func() error) time.Duration {
 	ns.t.Helper()
 	const interval = 200 * time.Millisecond
@@ -144,7 +142,7 @@ func (ns *namespace) eventually(what string, timeout time.Duration, check func()
 			return took
 		}
 		if took > timeout {
-			ns.t.Fatalf("%s: not within %s: %v", what, timeout, err)
+			ns.t.Fatalf("%s: timeout after %s: %v", what, timeout, err)
 		}
 		select {
 		case <-ns.t.Context().Done():
@@ -154,15 +152,15 @@ func (ns *namespace) eventually(what string, timeout time.Duration, check func()
 	}
 }
 
-// untilCondition waits until a condition is true of the simulation as it is specified now.
-func (ns *namespace) untilCondition(sim *v1alpha1.ParkingSimulation, condition string, timeout time.Duration) {
+// awaitCondition waits until a condition is true at the current generation.
+func (ns *namespace) awaitCondition(sim *v1alpha1.ParkingSimulation, condition string, timeout time.Duration) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is "+condition, timeout, func() error {
 		current := ns.get(sim)
 		c := meta.FindStatusCondition(current.Status.Conditions, condition)
 		switch {
 		case c == nil:
-			return errors.New("the condition is absent")
+			return errors.New("the simulation has no such condition")
 		case c.Status != metav1.ConditionTrue || c.ObservedGeneration != current.Generation:
 			return fmt.Errorf("%s at generation %d of %d: %s: %s", c.Status, c.ObservedGeneration, current.Generation, c.Reason, c.Message)
 		}
@@ -170,7 +168,7 @@ func (ns *namespace) untilCondition(sim *v1alpha1.ParkingSimulation, condition s
 	})
 }
 
-// pods returns the pods of a component.
+// pods returns the pods of a component of the simulation.
 func (ns *namespace) pods(sim *v1alpha1.ParkingSimulation, c resources.Component) []corev1.Pod {
 	ns.t.Helper()
 	var list corev1.PodList
@@ -190,23 +188,23 @@ func (ns *namespace) allPods() []corev1.Pod {
 	return list.Items
 }
 
-// untilPods waits until a component has so many pods, all of them ready.
-func (ns *namespace) untilPods(sim *v1alpha1.ParkingSimulation, c resources.Component, count int, timeout time.Duration) {
+// awaitPods waits until a component has count pods, all ready.
+func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Component, count int, timeout time.Duration) {
 	ns.t.Helper()
-	ns.eventually(fmt.Sprintf("%d %s pods are ready", count, c), timeout, func() error {
+	ns.eventually(fmt.Sprintf("%d ready %s pods", count, c), timeout, func() error {
 		return allReady(ns.pods(sim, c), count)
 	})
 }
 
-// allReady returns an error unless there are so many pods, all of them ready.
+// allReady returns an error unless there are count pods, all ready.
 func allReady(pods []corev1.Pod, count int) error {
 	for _, pod := range pods {
 		if !isReady(&pod) {
-			return fmt.Errorf("%s is not", pod.Name)
+			return fmt.Errorf("pod %s is not ready", pod.Name)
 		}
 	}
 	if len(pods) != count {
-		return fmt.Errorf("there are %d", len(pods))
+		return fmt.Errorf("there are %d pods", len(pods))
 	}
 	return nil
 }
@@ -217,7 +215,7 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// incarnations tells which pods and containers there are: any that is replaced or restarted differs.
+// incarnations returns a text for each container that changes when its pod is replaced or the container restarts.
 func (ns *namespace) incarnations() map[string]string {
 	ns.t.Helper()
 	all := map[string]string{}
@@ -234,13 +232,13 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 	arguments := append([]string{"exec", "--namespace", ns.name, pod.Name, "--container", pod.Spec.Containers[0].Name, "--"}, command...)
 	out, err := exec.CommandContext(ns.t.Context(), "kubectl", arguments...).CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("in pod %s, %s: %w: %s", pod.Name, command[0], err, out)
+		return nil, fmt.Errorf("run %s in pod %s: %w: %s", command[0], pod.Name, err, out)
 	}
 	return out, nil
 }
 
-// metric sums the samples of a metric over the pods of a component. If there is a value, only those samples
-// count that have a label with it.
+// metric returns the sum of a metric over the pods of a component. With a value, only samples with a label of that value
+// count.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum := 0.0
 	for _, pod := range ns.pods(sim, c) {
@@ -270,36 +268,36 @@ func sample(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
 }
 
-// warning is the reason of a warning event, and a part of its message.
+// warning matches warning events by their reason and a part of their message.
 type warning struct{ reason, message string }
 
-// alwaysExpected are the warnings that are in order whatever a test does. Those of any message are about moments in
-// which a part of Kubernetes is ahead of another, which tries again; whoever waits for the pods sees if that lasts.
+// alwaysExpected are the warnings that any test may cause. They are about short moments in which one part of Kubernetes is
+// ahead of another, and retries. If such a state lasts, the test fails because its pods do not become ready.
 var alwaysExpected = []warning{
-	// Programs take a moment until they listen, and servers until they serve; readiness is for that.
+	// A container is not ready at its start.
 	{"Unhealthy", "Readiness probe failed"},
-	// A container ends while it is asked.
+	// A container ends during a probe.
 	{"Unhealthy", "Readiness probe errored"},
-	// A pod comes before the volume that is made for its claim, which the operator passes on.
+	// A pod is created before the volume of its claim. The operator reports this too.
 	{"FailedScheduling", ""},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
-	// The kubelet has yet to read the pod's Secrets, ConfigMaps and claims, or they are gone before the pod.
+	// The kubelet has not read the Secrets and ConfigMaps of a pod yet, or they were deleted before the pod.
 	{"FailedMount", ""},
-	// A pod is deleted while its containers' network is made or removed.
+	// A pod is deleted while its network is set up or removed.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},
-	// Several controllers write to an object; whichever loses tries again.
+	// Two controllers write to an object, and one retries.
 	{"FailedUpdate", "the object has been modified"},
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},
 	{"FailedToUpdateEndpointSlices", ""},
-	// The API server checks its addresses every few minutes, and may meet a Service that is being made.
+	// The API server checks the addresses of Services every few minutes, and finds one that is being created.
 	{"ClusterIPNotAllocated", "repairing"},
-	// The disruption controller meets a pod whose Deployment is being deleted.
+	// The disruption controller finds a pod whose Deployment is being deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
 }
 
-// checkWarnings fails the test for every warning that nobody expects.
+// checkWarnings fails the test for every unexpected warning event.
 func (ns *namespace) checkWarnings(ctx context.Context) {
 	ns.t.Helper()
 	warnings, err := ns.warnings(ctx, ns.name, ns.expected)
@@ -311,7 +309,7 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the warning events of a namespace but those that are expected.
+// warnings returns the warning events of a namespace without the expected ones.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {
@@ -330,7 +328,7 @@ func (c *cluster) warnings(ctx context.Context, namespace string, expected []war
 	return all, nil
 }
 
-// leftovers names every object in the namespace but those that are in every namespace, and events.
+// leftovers returns the names of all objects in the namespace, without events and the objects that every namespace has.
 func (ns *namespace) leftovers() ([]string, error) {
 	lists, err := ns.set.Discovery().ServerPreferredNamespacedResources()
 	if err != nil {
@@ -361,22 +359,22 @@ func (ns *namespace) leftovers() ([]string, error) {
 	return left, nil
 }
 
-// remove deletes a simulation and waits until nothing of it is left.
+// remove deletes a simulation and waits until the namespace is empty.
 func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	if err := ns.Delete(ns.t.Context(), sim); err != nil {
 		ns.t.Fatal(err)
 	}
-	ns.eventually("nothing is left of "+sim.Name, 3*time.Minute, func() error {
+	ns.eventually("an empty namespace after the deletion of "+sim.Name, 3*time.Minute, func() error {
 		left, err := ns.leftovers()
 		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("left: %s", strings.Join(left, ", "))
+			err = fmt.Errorf("it has %s", strings.Join(left, ", "))
 		}
 		return err
 	})
 }
 
-// describe logs what a person would look at.
+// describe logs the state of the namespace, to diagnose a failed test.
 func (ns *namespace) describe(ctx context.Context) {
 	var sims v1alpha1.ParkingSimulationList
 	if err := ns.List(ctx, &sims, client.InNamespace(ns.name)); err == nil {

@@ -21,15 +21,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning is not parallel to others: the operator is theirs as
-// well, and its times are told.
-func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
+// TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning does not run in parallel to other tests, because they share
+// the operator, and because it measures times.
+func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T) {
 	previous, previousTag := previousChart(t), os.Getenv("E2E_PREVIOUS_TAG")
 	var previousImage []string
 	if previousTag != "" {
 		previousImage = []string{"image.tag=" + previousTag}
 	}
-	t.Cleanup(func() { // for whatever test comes next
+	t.Cleanup(func() { // the next test needs the operator
 		if err := shared.install(context.Background(), chart); err != nil {
 			t.Error(err)
 		}
@@ -41,17 +41,17 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Exit.MatchPercent = new(int32(80))
 	})
-	ns.untilCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 	pods := len(ns.allPods())
 	before := ns.incarnations()
 
 	t.Run("a new chart restarts no pod", func(t *testing.T) {
 		ns := ns.in(t)
-		// The annotation makes sure that there is another operator, even if the charts are the same.
+		// The annotation replaces the operator even if the charts are equal.
 		if err := shared.install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
 			t.Fatal(err)
 		}
-		ns.untilFollowed(sim, time.Minute)
+		ns.awaitReconciled(sim, time.Minute)
 		ns.checkSame(before)
 	})
 
@@ -61,7 +61,7 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 			ns := ns.in(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			fault.kill(operator, operator.allPods()...)
-			ns.untilFollowed(sim, time.Minute)
+			ns.awaitReconciled(sim, time.Minute)
 			ns.checkSame(before)
 		})
 	}
@@ -71,7 +71,7 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
-		ns.eventually("no pod has the image of before", 2*time.Minute, func() error {
+		ns.eventually("no pods with the previous image", 2*time.Minute, func() error {
 			for _, pod := range ns.allPods() {
 				if image := pod.Spec.Containers[0].Image; previousTag != "" && strings.HasSuffix(image, ":"+previousTag) {
 					return fmt.Errorf("%s has %s", pod.Name, image)
@@ -79,46 +79,45 @@ func TestUpgradesAndTheLossOfTheOperatorLeaveSimulationsRunning(t *testing.T) {
 			}
 			return nil
 		})
-		ns.untilWorking(sim, pods)
+		ns.awaitProgress(sim, pods)
 		before = ns.incarnations()
 	})
 
-	t.Run("a new rate reaches the generators within 5 s without a restart", func(t *testing.T) {
+	t.Run("a new rate takes effect within 5 s without a restart", func(t *testing.T) {
 		ns := ns.in(t)
-		ns.untilFollowed(sim, 5*time.Second)
+		ns.awaitReconciled(sim, 5*time.Second)
 		ns.checkSame(before)
 	})
 
-	t.Run("uninstalling the operator leaves the simulation", func(t *testing.T) {
+	t.Run("uninstalling the operator keeps the simulation running", func(t *testing.T) {
 		ns := ns.in(t)
 		if err := uninstall(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		ns.untilWorking(sim, pods) // its condition is the last one that was written
+		ns.awaitProgress(sim, pods) // the condition in the status is the last one that the operator wrote
 		ns.checkSame(before)
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
-		ns.untilFollowed(sim, time.Minute)
+		ns.awaitReconciled(sim, time.Minute)
 		ns.checkSame(before)
 	})
 	ns.finish(sim)
 	ns.remove(sim)
 }
 
-// untilFollowed edits the rate of entries and waits until the generator is asked for it, which takes an
-// operator.
-func (ns *namespace) untilFollowed(sim *v1alpha1.ParkingSimulation, timeout time.Duration) {
+// awaitReconciled changes the rate of entries and waits until the operator has passed it to the generator.
+func (ns *namespace) awaitReconciled(sim *v1alpha1.ParkingSimulation, timeout time.Duration) {
 	ns.t.Helper()
 	var rate int32
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		rate = *spec.Entry.Rate + 1
 		spec.Entry.Rate = &rate
 	})
-	ns.eventually(fmt.Sprintf("the entry generator is asked for %d events a second", rate), timeout, func() error {
+	ns.eventually(fmt.Sprintf("a target rate of %d entries/s", rate), timeout, func() error {
 		now, err := ns.metric(sim, resources.ComponentEntry, "parking_generator_target_rate", "")
 		if err == nil && now != float64(rate) {
-			err = fmt.Errorf("it is asked for %g", now)
+			err = fmt.Errorf("the target rate is %g", now)
 		}
 		return err
 	})
@@ -132,20 +131,20 @@ func (ns *namespace) checkSame(before map[string]string) {
 	}
 }
 
-// checkSameBut is checkSame of all pods but some, and those that took their place.
+// checkSameBut fails the test if a pod other than some was replaced, or one of its containers restarted.
 func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
 	ns.t.Helper()
 	now := ns.incarnations()
 	for name, was := range before {
 		pod, _, _ := strings.Cut(name, "/")
 		if now[name] != was && !slices.ContainsFunc(some, func(p corev1.Pod) bool { return p.Name == pod }) {
-			ns.t.Errorf("%s was %s, and now is %q", name, was, now[name])
+			ns.t.Errorf("%s is %q and was %q", name, now[name], was)
 		}
 	}
 }
 
-// previousChart unpacks the chart of the commit before this one. A first commit, and a shallow clone, have
-// none: this one's is used then.
+// previousChart unpacks the chart of HEAD~1 and returns its folder. Without that commit, as in a shallow clone, it returns
+// the current chart.
 func previousChart(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -153,7 +152,7 @@ func previousChart(t *testing.T) string {
 	archive.Dir = repository
 	text, err := archive.Output()
 	if err != nil {
-		t.Logf("HEAD~1 has no chart: the upgrade is from this one to itself")
+		t.Logf("HEAD~1 has no chart: upgrade from the current chart to itself")
 		return chart
 	}
 	unpack := exec.CommandContext(t.Context(), "tar", "-x", "-C", folder)
