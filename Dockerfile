@@ -1,10 +1,10 @@
-# The image of the parking command, for those who have Docker; make image writes the same one without it.
+# The image of the parking command. make image writes an equivalent image without Docker.
 #
 #   docker build --build-arg VERSION=v0.1.0 --build-arg COMMIT=$(git rev-parse HEAD) \
 #     --build-arg DATE=$(git log -1 --format=%cI) -t ghcr.io/parking-operator/parking-operator:v0.1.0 .
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
-# The libraries change less often than the source: they are a layer of their own.
+# Dependencies change less often than the source, so they have their own layer.
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
