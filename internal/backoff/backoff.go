@@ -1,4 +1,4 @@
-// Package backoff paces attempts at the same thing.
+// Package backoff computes the delays between attempts of one operation.
 package backoff
 
 import (
@@ -7,21 +7,22 @@ import (
 	"time"
 )
 
-// Backoff is the pauses between attempts: each is twice the one before, from First to Last, both positive.
+// Backoff is an exponential backoff with jitter: the first delay is First, each further one twice the previous,
+// at most Last. Both must be positive.
 type Backoff struct {
 	First, Last time.Duration
 
-	pause time.Duration
+	delay time.Duration
 }
 
-// Next returns the next pause, of which a random half is cut so that those who failed together do not come back
-// together.
+// Next returns the next delay. It is between half of the full delay and all of it, at random, so that callers
+// that failed together do not retry together.
 func (b *Backoff) Next() time.Duration {
-	b.pause = min(max(2*b.pause, b.First), b.Last)
-	return b.pause/2 + rand.N(b.pause/2+1)
+	b.delay = min(max(2*b.delay, b.First), b.Last)
+	return b.delay/2 + rand.N(b.delay/2+1)
 }
 
-// Wait makes the next pause, of this length at least. It returns the error of ctx when that ends before.
+// Wait waits for the next delay, but at least for atLeast. If ctx ends first, it returns the error of ctx.
 func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	timer := time.NewTimer(max(b.Next(), atLeast))
 	defer timer.Stop()
@@ -33,5 +34,5 @@ func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	}
 }
 
-// Reset begins anew with the first pause, after a success.
-func (b *Backoff) Reset() { b.pause = 0 }
+// Reset makes the next delay the first one again. Call it after a success.
+func (b *Backoff) Reset() { b.delay = 0 }

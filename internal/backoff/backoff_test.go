@@ -10,21 +10,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/backoff"
 )
 
-func TestPausesDoubleUpToTheLast(t *testing.T) {
+func TestNext_DoublesUpToLast(t *testing.T) {
 	t.Parallel()
 	b := backoff.Backoff{First: 10 * time.Millisecond, Last: 100 * time.Millisecond}
 	for range 2 {
 		for _, full := range []time.Duration{10, 20, 40, 80, 100, 100, 100} {
 			full *= time.Millisecond
-			if pause := b.Next(); pause < full/2 || pause > full {
-				t.Errorf("a pause of %v; want between a half of %v and all of it", pause, full)
+			if delay := b.Next(); delay < full/2 || delay > full {
+				t.Errorf("delay is %v, want between half of %v and all of it", delay, full)
 			}
 		}
 		b.Reset()
 	}
 }
 
-func TestWaitTakesAtLeastAsLongAsItMust(t *testing.T) {
+func TestWait_WaitsAtLeastAsLongAsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.Backoff{First: time.Millisecond, Last: time.Millisecond}
@@ -38,7 +38,7 @@ func TestWaitTakesAtLeastAsLongAsItMust(t *testing.T) {
 	})
 }
 
-func TestWaitEndsWithItsContext(t *testing.T) {
+func TestWait_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

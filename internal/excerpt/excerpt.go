@@ -1,9 +1,12 @@
-// Package excerpt bounds what is told of text that may be long.
+// Package excerpt shortens text for messages.
 package excerpt
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
-// Of shortens s to at most limit bytes, at the end of a character.
+// Of returns the longest prefix of s that has at most limit bytes and ends with a whole character.
 func Of(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -13,3 +16,7 @@ func Of(s string, limit int) string {
 	}
 	return s[:limit]
 }
+
+// OneLine returns the text on one line: its lines joined by "; ", without white space at either end. Joined
+// errors have one line each.
+func OneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }

@@ -1,6 +1,7 @@
 package excerpt_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -10,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-func TestAnExcerptEndsAtACharacter(t *testing.T) {
+func TestOf_EndsWithAWholeCharacter(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s, limit := rapid.String().Draw(t, "text"), rapid.IntRange(0, 40).Draw(t, "limit")
@@ -24,4 +25,11 @@ func TestAnExcerptEndsAtACharacter(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestOneLine(t *testing.T) {
+	t.Parallel()
+	if got := excerpt.OneLine(errors.Join(errors.New("a"), errors.New("b c")).Error() + "\n"); got != "a; b c" {
+		t.Errorf("got %q", got)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,7 +12,7 @@ import (
 	"time"
 )
 
-// newLog returns a log and what it has logged, line by line without times.
+// newLog returns a log, and a function that returns the lines logged so far without their times.
 func newLog() (*Log, func() []string) {
 	var text bytes.Buffer
 	handler := slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -21,15 +22,23 @@ func newLog() (*Log, func() []string) {
 		return a
 	}})
 	return New(slog.New(handler), "down", "up"), func() []string {
+		synctest.Wait()
 		return strings.Split(strings.TrimSpace(text.String()), "\n")
 	}
 }
 
-func TestAnOutageIsLoggedOnceHoweverManyMeetIt(t *testing.T) {
+func wantLines(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+}
+
+func TestLog_LogsAnOutageOnceHoweverManySeeIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
-		log.Fine("a") // that was never down
+		log.Fine("a") // without an outage
 		var group sync.WaitGroup
 		for range 100 {
 			group.Go(func() { log.Fault("a", errors.New("refused")) })
@@ -39,14 +48,12 @@ func TestAnOutageIsLoggedOnceHoweverManyMeetIt(t *testing.T) {
 		for range 100 {
 			log.Fine("a")
 		}
-		want := []string{"level=WARN msg=down error=refused", "level=INFO msg=up after=3s"}
-		if got := lines(); strings.Join(got, "\n") != strings.Join(want, "\n") {
-			t.Errorf("logged %q, want %q", got, want)
-		}
+		time.Sleep(quiet)
+		wantLines(t, lines(), "level=WARN msg=down error=refused", "level=INFO msg=up after=3s")
 	})
 }
 
-func TestAnOutageThatLastsIsLoggedAgainNowAndThen(t *testing.T) {
+func TestLog_RemindsOfALongOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -54,29 +61,58 @@ func TestAnOutageThatLastsIsLoggedAgainNowAndThen(t *testing.T) {
 			log.Fault("a", errors.New("refused"))
 			time.Sleep(time.Second)
 		}
-		want := []string{
+		wantLines(t, lines(),
 			"level=WARN msg=down error=refused",
 			"level=WARN msg=down error=refused for=30s",
-			"level=WARN msg=down error=refused for=1m0s",
-		}
-		if got := lines(); strings.Join(got, "\n") != strings.Join(want, "\n") {
-			t.Errorf("logged %q, want %q", got, want)
-		}
+			"level=WARN msg=down error=refused for=1m0s")
 	})
 }
 
-func TestItIsUpWhenEveryPartIs(t *testing.T) {
+func TestLog_AnOutageLastsUntilEveryPartWorks(t *testing.T) {
 	t.Parallel()
-	log, lines := newLog()
-	log.Fault("a", errors.New("refused"))
-	log.Fault("b", errors.New("read-only"))
-	log.Fine("a")
-	if got := lines(); len(got) != 1 {
-		t.Fatalf("logged %q although a part is down", got)
-	}
-	log.Fine("a", "b")
-	log.Fault("a", errors.New("refused"))
-	if got := lines(); len(got) != 3 || !strings.HasPrefix(got[1], "level=INFO msg=up") || got[2] != got[0] {
-		t.Errorf("logged %q, want the end of one outage and the beginning of another", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := newLog()
+		log.Fault("a", errors.New("refused"))
+		log.Fault("b", errors.New("read-only"))
+		log.Fine("a")
+		time.Sleep(10 * time.Second)
+		wantLines(t, lines(), "level=WARN msg=down error=refused")
+		log.Fine("a", "b")
+		time.Sleep(quiet)
+		wantLines(t, lines(), "level=WARN msg=down error=refused", "level=INFO msg=up after=10s")
+		log.Fault("a", errors.New("refused"))
+		wantLines(t, lines(), "level=WARN msg=down error=refused", "level=INFO msg=up after=10s", "level=WARN msg=down error=refused")
+	})
+}
+
+// A server without free memory accepts some steps and rejects others.
+func TestLog_DoesNotFlapBetweenSuccessesAndFaults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := newLog()
+		for range 200 {
+			log.Fault("a", errors.New("out of memory"))
+			time.Sleep(50 * time.Millisecond)
+			log.Fine("a")
+			time.Sleep(50 * time.Millisecond)
+		}
+		wantLines(t, lines(), "level=WARN msg=down error=\"out of memory\"")
+		time.Sleep(quiet)
+		wantLines(t, lines(), "level=WARN msg=down error=\"out of memory\"", "level=INFO msg=up after=19.95s")
+	})
+}
+
+func TestLog_ForgetsAPartWhoseCallerGaveUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := newLog()
+		log.Fault("abandoned", errors.New("refused"))
+		time.Sleep(stale)
+		log.Fine("a")
+		time.Sleep(quiet)
+		wantLines(t, lines(), "level=WARN msg=down error=refused")
+		log.Fine("a")
+		time.Sleep(quiet)
+		wantLines(t, lines(), "level=WARN msg=down error=refused", "level=INFO msg=up after=1m5s")
+	})
 }
