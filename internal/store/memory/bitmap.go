@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// bitmaps hold a bit for each sequence number of each run, in chunks as store.Chunk describes.
+// bitmaps holds one bit per run and sequence number, in chunks as store.Chunk describes.
 type bitmaps map[chunkKey]*bits
 
 type chunkKey struct {
@@ -17,13 +17,13 @@ type chunkKey struct {
 
 type bits [store.ChunkBits / 8]byte
 
-// set sets the bit of a sequence number and reports whether it was set before.
+// set sets the bit of a sequence number and reports whether it was already set.
 func (b bitmaps) set(run string, seq int64) bool {
 	key := chunkKey{run: run, index: seq / store.ChunkBits}
 	chunk := b[key]
 	if chunk == nil {
 		chunk = new(bits)
-		key.run = strings.Clone(run) // not the message that it is a part of
+		key.run = strings.Clone(run) // do not keep the whole message alive
 		b[key] = chunk
 	}
 	at, mask := position(seq)
@@ -42,13 +42,13 @@ func (b bitmaps) get(run string, seq int64) bool {
 	return chunk[at]&mask != 0
 }
 
-// position returns the byte of a sequence number's bit in its chunk, and its bit in that byte.
+// position returns the index of the byte, and the mask of the bit, that a sequence number has in its chunk.
 func position(seq int64) (at int64, mask byte) {
 	bit := seq % store.ChunkBits
 	return bit / 8, 0x80 >> (bit % 8)
 }
 
-// chunk returns a copy of a chunk's bytes up to the last one that has a bit.
+// chunk returns a copy of a chunk without its trailing zero bytes.
 func (b bitmaps) chunk(run string, index int64) []byte {
 	chunk := b[chunkKey{run: run, index: index}]
 	if chunk == nil {

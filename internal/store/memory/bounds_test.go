@@ -11,13 +11,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// TestMemoryIsBounded moves the clock, which the conformance suite cannot.
-func TestMemoryIsBounded(t *testing.T) {
+// TestPartition_MemoryIsBounded uses instants of its own, which the conformance suite cannot.
+func TestPartition_MemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	const stay = int64(time.Hour)
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 
-	t.Run("an hour's worth of visits is held, claimed or not", func(t *testing.T) {
+	t.Run("visits are removed when they expire, claimed or not", func(t *testing.T) {
 		t.Parallel()
 		v := newVisits()
 		largest := 0
@@ -41,7 +41,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("up to %d unclaimed visits were held; want %d at most", largest, want)
 		}
 	})
-	t.Run("a stranger is forgotten after its time, and not before", func(t *testing.T) {
+	t.Run("an external id is remembered for exactly its time", func(t *testing.T) {
 		t.Parallel()
 		e := newExpiring(time.Hour)
 		now := start.UnixNano()
@@ -60,7 +60,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 		}
 	})
-	t.Run("claims that are forgotten take no memory", func(t *testing.T) {
+	t.Run("evicted claims use no memory", func(t *testing.T) {
 		t.Parallel()
 		c := newClaims()
 		for token := range int64(10 * store.ClaimsRemembered) {
@@ -73,7 +73,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-func TestQueueIsFirstInFirstOut(t *testing.T) {
+func TestQueue_IsFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var q queue[int]
@@ -102,7 +102,7 @@ func TestQueueIsFirstInFirstOut(t *testing.T) {
 	})
 }
 
-func TestPoolIsOrdered(t *testing.T) {
+func TestPool_IsOrdered(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPool()
@@ -131,7 +131,7 @@ func TestPoolIsOrdered(t *testing.T) {
 			t.Fatalf("len = %d; want %d", p.len(), len(want))
 		}
 		var got []available
-		for a, found := p.take(100); found; a, found = p.take(100) {
+		for a, found := p.remove(100); found; a, found = p.remove(100) {
 			got = append(got, a)
 		}
 		if !slices.Equal(got, want) {

@@ -2,7 +2,7 @@ package memory
 
 import "github.com/parking-operator/parking-operator/internal/store"
 
-// claims are the latest claims of a run, so that they can be repeated and released.
+// claims remembers the latest claims of a run, so that they can be repeated and released.
 type claims struct {
 	byToken map[int64][]available
 	tokens  queue[int64] // oldest first
@@ -10,23 +10,24 @@ type claims struct {
 
 func newClaims() *claims { return &claims{byToken: map[int64][]available{}} }
 
-// remember keeps what a claim took, unless that is nothing, and forgets the oldest claim of too many.
-func (c *claims) remember(token int64, taken []available) {
-	if len(taken) == 0 {
+// remember records the plates of a claim. It ignores a claim without plates, and evicts the oldest claim if there are
+// too many.
+func (c *claims) remember(token int64, claimed []available) {
+	if len(claimed) == 0 {
 		return
 	}
-	c.byToken[token] = taken
+	c.byToken[token] = claimed
 	c.tokens.push(token)
 	if c.tokens.len() > store.ClaimsRemembered {
 		delete(c.byToken, c.tokens.pop())
 	}
 }
 
-// release returns what the claim took, the first time only.
+// release returns the plates of a claim the first time, and none after that.
 func (c *claims) release(token int64) []available {
-	taken, found := c.byToken[token]
+	claimed, found := c.byToken[token]
 	if found {
 		c.byToken[token] = nil
 	}
-	return taken
+	return claimed
 }

@@ -2,6 +2,6 @@
 
 package memory
 
-// deduplicate makes a step whose event took effect before change nothing. Building with the tag
-// parking_nodedup switches that off, to show that the tests of the whole can see duplicates.
+// deduplicate makes the store ignore an event that has taken effect before. The build tag parking_nodedup switches it
+// off, to show that the fault tests detect duplicates.
 const deduplicate = true

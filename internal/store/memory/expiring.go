@@ -2,14 +2,14 @@ package memory
 
 import "time"
 
-// expiring is a set of names each of which is remembered for the same time.
+// expiring is a set of names. Each name stays in it for the same time.
 type expiring struct {
 	stay    time.Duration
 	expires map[string]int64 // Unix nanoseconds
 	order   queue[expiry]
 }
 
-// expiry says when a name may be forgotten.
+// expiry is the instant at which a name is removed.
 type expiry struct {
 	name string
 	at   int64 // Unix nanoseconds
@@ -21,12 +21,12 @@ func newExpiring(stay time.Duration) *expiring {
 
 // has reports whether the name is in the set.
 func (e *expiring) has(name string, now int64) bool {
-	e.forget(now)
+	e.evict(now)
 	_, found := e.expires[name]
 	return found
 }
 
-// add puts the name into the set and reports whether it was in it before.
+// add adds the name and reports whether the set had it before.
 func (e *expiring) add(name string, now int64) bool {
 	if e.has(name, now) {
 		return true
@@ -37,7 +37,8 @@ func (e *expiring) add(name string, now int64) bool {
 	return false
 }
 
-func (e *expiring) forget(now int64) {
+// evict removes the names whose time is over.
+func (e *expiring) evict(now int64) {
 	for e.order.len() > 0 && e.order.front().at <= now {
 		delete(e.expires, e.order.pop().name)
 	}

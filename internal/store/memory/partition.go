@@ -10,14 +10,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// partition is the state of one partition; each of its methods is one atomic step.
+// partition is the state of one partition. Each of its methods is one atomic step.
 type partition struct {
 	visitMargin time.Duration
 
 	mu          sync.Mutex
 	seen        bitmaps
 	matched     bitmaps
-	strangers   *expiring
+	externalIDs *expiring
 	deadLetters *expiring
 	visits      *visits
 	outbox      map[string]event.Summary
@@ -25,7 +25,7 @@ type partition struct {
 	pool        *pool
 	runs        map[string]*store.Run
 	claims      map[string]*claims
-	// Of partition 0 only, for all partitions.
+	// starved and counters are used in partition 0 only, for all partitions.
 	starved  map[string]int64
 	counters map[store.Counter]int64
 }
@@ -38,7 +38,7 @@ func newPartition(visitMargin time.Duration) *partition {
 
 func (p *partition) reset() {
 	p.seen, p.matched = bitmaps{}, bitmaps{}
-	p.strangers, p.deadLetters = newExpiring(store.StrangerTTL), newExpiring(store.DeadLetterTTL)
+	p.externalIDs, p.deadLetters = newExpiring(store.ExternalIDTTL), newExpiring(store.DeadLetterTTL)
 	p.visits, p.pool = newVisits(), newPool()
 	p.outbox = map[string]event.Summary{}
 	p.counts = store.Counts{}
@@ -52,27 +52,27 @@ func (p *partition) purge() {
 	p.reset()
 }
 
-// take remembers that the event took effect, and reports whether it had before.
-func (p *partition) take(o store.Origin, now int64) bool {
+// remember records that the event took effect, and reports whether it had taken effect before.
+func (p *partition) remember(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return p.seen.set(o.Run, o.Seq)
 	}
-	return p.strangers.add(o.ID, now)
+	return p.externalIDs.add(o.ID, now)
 }
 
-// taken reports whether the event took effect before.
-func (p *partition) taken(o store.Origin, now int64) bool {
+// knows reports whether the event has taken effect.
+func (p *partition) knows(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return p.seen.get(o.Run, o.Seq)
 	}
-	return p.strangers.has(o.ID, now)
+	return p.externalIDs.has(o.ID, now)
 }
 
 func (p *partition) recordEntry(e store.EntryStep, at time.Time) store.Result {
 	now := at.UnixNano()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.take(e.Origin, now) && deduplicate {
+	if p.remember(e.Origin, now) && deduplicate {
 		p.counts.DuplicatesSuppressed++
 		return store.ResultDuplicate
 	}
@@ -80,7 +80,7 @@ func (p *partition) recordEntry(e store.EntryStep, at time.Time) store.Result {
 	if e.Origin.Generated() {
 		p.counts.EntriesRecorded++
 	} else {
-		p.counts.StrangerEntries++
+		p.counts.ExternalEntries++
 	}
 	return store.ResultRecorded
 }
@@ -90,14 +90,14 @@ func (p *partition) recordExit(e store.ExitStep, at time.Time) store.ExitResult 
 	kind := kindOf(e)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	parked, result := p.meet(e, kind, now)
-	var before bool
+	parked, result := p.match(e, kind, now)
+	var known bool
 	if final(result) {
-		before = p.take(e.Origin, now)
+		known = p.remember(e.Origin, now)
 	} else {
-		before = p.taken(e.Origin, now)
+		known = p.knows(e.Origin, now)
 	}
-	if before && deduplicate {
+	if known && deduplicate {
 		if summary, found := p.outbox[e.Origin.ID]; found {
 			return store.ExitResult{Result: store.ResultPending, Summary: summary}
 		}
@@ -117,8 +117,9 @@ func (p *partition) recordExit(e store.ExitStep, at time.Time) store.ExitResult 
 	return store.ExitResult{Result: result, Summary: summary}
 }
 
-// meet returns what would come of the exit if it had not taken effect before, and the visit that it ends.
-func (p *partition) meet(e store.ExitStep, kind exitKind, now int64) (visit, store.Result) {
+// match returns the result of an exit that has not taken effect before, and the visit that it ends. It changes
+// nothing.
+func (p *partition) match(e store.ExitStep, kind exitKind, now int64) (visit, store.Result) {
 	if kind == unmatchedExit {
 		return visit{}, store.ResultUnmatchedExpected
 	}
@@ -130,24 +131,24 @@ func (p *partition) meet(e store.ExitStep, kind exitKind, now int64) (visit, sto
 		return parked, store.ResultMatched
 	case !e.LastAttempt:
 		return visit{}, store.ResultEarly
-	case kind == strangerExit:
+	case kind == externalExit:
 		return visit{}, store.ResultEntryNotFound
 	default:
 		return visit{}, store.ResultUnmatchedUnexpected
 	}
 }
 
-// final reports whether an exit of this result takes effect.
+// final reports whether an exit with this result takes effect.
 func final(r store.Result) bool {
 	return r != store.ResultEarly && r != store.ResultPrecedesEntry
 }
 
-// count counts an exit's result.
+// count adds 1 to the counter of an exit's result.
 func (p *partition) count(r store.Result, kind exitKind) {
 	switch r {
 	case store.ResultMatched:
-		if kind == strangerExit {
-			p.counts.StrangerMatched++
+		if kind == externalExit {
+			p.counts.ExternalMatched++
 		} else {
 			p.counts.Matched++
 		}
@@ -163,10 +164,12 @@ func (p *partition) count(r store.Result, kind exitKind) {
 func (p *partition) settleSummary(exitID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, found := p.outbox[exitID]; found {
-		delete(p.outbox, exitID)
-		p.counts.SummariesStored++
+	if _, found := p.outbox[exitID]; !found {
+		p.counts.DuplicatesSuppressed++ // another delivery of the same exit has settled it
+		return
 	}
+	delete(p.outbox, exitID)
+	p.counts.SummariesStored++
 }
 
 func (p *partition) recordDeadLetter(key string, at time.Time) {
@@ -242,7 +245,7 @@ func newest(events []store.Published) time.Time {
 	return at
 }
 
-// claim takes plates out of the pool, or repeats what the claim of the same token took.
+// claim removes plates from the pool. A claim with a known token returns the same plates as the first time.
 func (p *partition) claim(c store.Claim, at time.Time) []store.Plate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -251,35 +254,35 @@ func (p *partition) claim(c store.Claim, at time.Time) []store.Plate {
 		claims = newClaims()
 		p.claims[c.Run] = claims
 	}
-	taken, repeated := claims.byToken[c.Token]
+	claimed, repeated := claims.byToken[c.Token]
 	if !repeated {
-		taken = p.takePlates(c, at.UnixNano())
-		claims.remember(c.Token, taken)
+		claimed = p.claimPlates(c, at.UnixNano())
+		claims.remember(c.Token, claimed)
 	}
-	plates := make([]store.Plate, len(taken))
-	for i, a := range taken {
+	plates := make([]store.Plate, len(claimed))
+	for i, a := range claimed {
 		plates[i] = store.Plate{Plate: a.plate, EntryAt: time.UnixMilli(a.at).UTC()}
 	}
 	return plates
 }
 
-func (p *partition) takePlates(c store.Claim, now int64) []available {
+func (p *partition) claimPlates(c store.Claim, now int64) []available {
 	p.pool.evict(c.Now.Add(-c.MaxStay).UnixMilli())
 	newest := c.Now.Add(-c.MinStay).UnixMilli()
 	expires := now + int64(c.MaxStay+store.ClaimedStay)
-	var taken []available
+	var claimed []available
 	for range min(c.Limit, store.MaxClaim) {
-		a, found := p.pool.take(newest)
+		a, found := p.pool.remove(newest)
 		if !found {
 			break
 		}
 		p.visits.claim(a.plate, expires, now)
-		taken = append(taken, a)
+		claimed = append(claimed, a)
 	}
-	return taken
+	return claimed
 }
 
-// release puts plates of a claim back into the pool, once.
+// release returns plates of a claim to the pool, once.
 func (p *partition) release(c store.Claim, plates []store.Plate, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -307,8 +310,8 @@ func (p *partition) addCounts(total *store.Counts) {
 	total.SummariesStored += p.counts.SummariesStored
 	total.DuplicatesSuppressed += p.counts.DuplicatesSuppressed
 	total.DeadLettered += p.counts.DeadLettered
-	total.StrangerEntries += p.counts.StrangerEntries
-	total.StrangerMatched += p.counts.StrangerMatched
+	total.ExternalEntries += p.counts.ExternalEntries
+	total.ExternalMatched += p.counts.ExternalMatched
 	total.EntryNotFound += p.counts.EntryNotFound
 	for _, n := range p.starved {
 		total.Starved += n

@@ -2,8 +2,8 @@ package memory
 
 // pool holds the plates that are available, ordered by the instant of their entry and then by plate.
 type pool struct {
-	// entered has the instant of each plate's entry, in Unix milliseconds. What the heap says otherwise is
-	// out of date.
+	// entered maps each plate to the instant of its entry, in Unix milliseconds. An item of the heap that differs
+	// from it is outdated.
 	entered map[string]int64
 	heap    []available
 }
@@ -36,15 +36,15 @@ func (p *pool) evict(until int64) {
 	}
 }
 
-// take removes the plate that entered first, unless that was after newest.
-func (p *pool) take(newest int64) (available, bool) {
+// remove removes and returns the plate that entered first, unless it entered after newest.
+func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false
 	}
 	return p.pop(), true
 }
 
-// prune removes what is out of date from the top of the heap.
+// prune removes outdated items from the top of the heap.
 func (p *pool) prune() {
 	for len(p.heap) > 0 {
 		if at, found := p.entered[p.heap[0].plate]; found && at == p.heap[0].at {
@@ -54,7 +54,7 @@ func (p *pool) prune() {
 	}
 }
 
-// pop removes the first plate of a pool that is pruned and not empty.
+// pop removes and returns the first plate. The pool must be pruned and not empty.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

@@ -1,6 +1,6 @@
 package memory
 
-// queue is a first-in first-out queue in a ring that grows as needed and shrinks when it is mostly empty.
+// queue is a first-in first-out queue in a ring buffer. The ring grows as needed and shrinks when it is mostly empty.
 type queue[T any] struct {
 	ring  []T // its length is a power of two, or 0
 	first int
@@ -11,7 +11,7 @@ const smallestRing = 64
 
 func (q *queue[T]) len() int { return q.count }
 
-// front returns the oldest item of a queue that is not empty.
+// front returns the oldest item. The queue must not be empty.
 func (q *queue[T]) front() *T { return &q.ring[q.first] }
 
 func (q *queue[T]) push(item T) {

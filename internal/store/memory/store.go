@@ -1,6 +1,5 @@
-// Package memory keeps the state of a simulation inside the process, for simulations without a server
-// and for tests. It means the same as package redis; all is gone when the process ends, so there is never
-// anything to wait for.
+// Package memory keeps the state of a simulation in the memory of the process, for simulations without a server and
+// for tests. It behaves as package redis does. The state ends with the process, so every effect is durable at once.
 package memory
 
 import (
@@ -14,14 +13,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// epoch is what marks of a memory store say: its process is the caller's own.
+// epoch is the epoch of every mark: the only process is the caller's own.
 const epoch = "memory"
 
 // errClosed is the cause of every error after Close.
-var errClosed = errors.New("it is closed")
+var errClosed = errors.New("the store is closed")
 
-// Store keeps the state of a simulation in memory. It is safe for concurrent use; steps of different
-// partitions do not hinder each other.
+// Store keeps the state of a simulation in memory. It is safe for concurrent use. Steps in different partitions do
+// not block each other.
 type Store struct {
 	partitions []*partition
 	timeline   *timelineBlocks
@@ -30,7 +29,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns an empty store of a number of partitions, at least 1.
+// New returns an empty store with the given number of partitions, at least 1.
 func New(partitions int) *Store { return newStore(partitions, store.VisitMargin) }
 
 func newStore(partitions int, visitMargin time.Duration) *Store {
@@ -41,18 +40,18 @@ func newStore(partitions int, visitMargin time.Duration) *Store {
 	return s
 }
 
-// partition returns a partition for doing something in it.
+// partition returns a partition. Its errors begin with doing.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err
 	}
 	if index < 0 || index >= len(s.partitions) {
-		return nil, fmt.Errorf("%s: partition %d is not one of the %d of the store", doing, index, len(s.partitions))
+		return nil, fmt.Errorf("%s: partition %d does not exist: the store has %d partitions", doing, index, len(s.partitions))
 	}
 	return s.partitions[index], nil
 }
 
-// ready returns an error when nothing can be done any more.
+// ready returns an error if ctx has ended or the store is closed.
 func (s *Store) ready(ctx context.Context, doing string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -108,7 +107,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 		return 0, err
 	}
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease is of 1 position or more", doing)
+		return 0, fmt.Errorf("%s: a lease has at least 1 position", doing)
 	}
 	return s.partitions[0].lease(counter, n), nil
 }
@@ -122,7 +121,7 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 	return p.confirm(c), nil
 }
 
-// Claim takes plates out of the pool.
+// Claim removes plates from the pool.
 func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error) {
 	p, err := s.partition(ctx, "claim plates", c.Partition)
 	if err != nil || c.Limit < 1 {
@@ -131,7 +130,7 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error)
 	return p.claim(c, time.Now()), nil
 }
 
-// Release gives back plates of a claim.
+// Release returns plates of a claim to the pool.
 func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate) error {
 	p, err := s.partition(ctx, "release plates", c.Partition)
 	if err != nil {
@@ -146,7 +145,7 @@ func (s *Store) PoolSize(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the available plates", func(p *partition) int { return p.pool.len() })
 }
 
-// Outbox counts the summaries that wait to be accepted.
+// Outbox counts the summaries that the summary API has not accepted yet.
 func (s *Store) Outbox(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the summaries in the outbox", func(p *partition) int { return len(p.outbox) })
 }
@@ -164,7 +163,7 @@ func (s *Store) sum(ctx context.Context, doing string, count func(*partition) in
 	return total, nil
 }
 
-// CountStarved raises a run's count of draws that found the pool empty.
+// CountStarved raises a run's number of starved draws.
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
 	if err := s.ready(ctx, "count starved draws"); err != nil {
 		return err
@@ -173,7 +172,7 @@ func (s *Store) CountStarved(ctx context.Context, run string, total int64) error
 	return nil
 }
 
-// Mark returns the one mark of this store.
+// Mark returns the only mark of this store.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	if _, err := s.partition(ctx, "observe the store", partition); err != nil {
 		return store.Mark{}, err
@@ -181,9 +180,9 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable returns at once: what the process knows is as durable as the process.
+// WaitDurable returns at once, because every effect lives as long as the process.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
-	const doing = "wait until the store has written its log"
+	const doing = "wait until the store is durable"
 	if _, err := s.partition(ctx, doing, partition); err != nil {
 		return err
 	}
@@ -226,7 +225,7 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return p.chunk(r.Run, index), nil
 }
 
-// Dataset describes the data, which last as long as the process.
+// Dataset describes the data, which live as long as the process.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	if err := s.ready(ctx, "describe the data"); err != nil {
 		return store.Dataset{}, err
@@ -237,7 +236,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 // Ping reports whether the store is open.
 func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx, "ping the store") }
 
-// Purge forgets everything.
+// Purge removes everything.
 func (s *Store) Purge(ctx context.Context) error {
 	if err := s.ready(ctx, "purge the store"); err != nil {
 		return err
@@ -249,26 +248,26 @@ func (s *Store) Purge(ctx context.Context) error {
 	return nil
 }
 
-// Close makes everything after it fail.
+// Close makes every later call fail.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	return nil
 }
 
-// exitKind tells exits apart by what they are meant to find.
+// exitKind says whether an exit is expected to find a visit.
 type exitKind int
 
 const (
-	strangerExit exitKind = iota
+	externalExit exitKind = iota
 	matchedExit
 	unmatchedExit
 )
 
-// kindOf returns what the exit is meant to find. A generated exit that lost its intent must have a visit.
+// kindOf returns the kind of an exit. A generated exit without an intent counts as matched.
 func kindOf(e store.ExitStep) exitKind {
 	switch {
 	case !e.Origin.Generated():
-		return strangerExit
+		return externalExit
 	case e.Intent == event.IntentUnmatched:
 		return unmatchedExit
 	default:

@@ -2,15 +2,14 @@ package memory
 
 import "time"
 
-// visit is a parked car, in little memory and without a pointer, as there may be millions of them.
+// visit is a parked vehicle. It is small and holds no pointer, because there may be millions of visits.
 type visit struct {
-	// enteredSec and enteredNano are the instant of the entry: Unix seconds, and nanoseconds beyond.
+	// enteredSec and enteredNano are the instant of the entry: Unix seconds and the nanoseconds of the second.
 	enteredSec  int64
 	enteredNano int32
-	// parked is false while the visit has been claimed but its entry has not been processed: no car is
-	// there yet.
+	// parked is false if the plate was claimed before its entry was processed: the vehicle is not there yet.
 	parked bool
-	// expires is when the visit ends by itself, in Unix nanoseconds.
+	// expires is the instant, in Unix nanoseconds, at which the visit expires.
 	expires int64
 }
 
@@ -22,12 +21,12 @@ func newVisit(entered time.Time, expires int64) visit {
 
 func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.enteredNano)).UTC() }
 
-// sweepInterval is how often expired claimed visits are looked for, in nanoseconds.
+// sweepInterval is the time between two sweeps of expired claimed visits, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
-// visits are the parked cars by plate. Those that nobody claimed expire in about the order in which they
-// came, which a queue remembers. Claimed ones are few, since their exits are on the way, and stay so much
-// longer that they have a place of their own, which is swept now and then.
+// visits holds the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, which
+// a queue records. Claimed visits are few, because their exits are on the way, and live much longer. They have a map
+// that is swept from time to time.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    queue[expiry]
@@ -39,7 +38,7 @@ func newVisits() *visits {
 	return &visits{unclaimed: map[string]visit{}, claimed: map[string]visit{}}
 }
 
-// get returns the car that is parked, if there is one.
+// get returns the visit of a plate if the vehicle is parked.
 func (v *visits) get(plate string, now int64) (visit, bool) {
 	found, ok := v.claimed[plate]
 	if !ok {
@@ -48,7 +47,8 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter parks a car. One that was claimed ahead of its entry, or is there already, keeps the later expiry.
+// enter creates the visit of a plate or replaces the instant of its entry. A visit that exists, because it was
+// claimed before its entry or because the plate entered before, keeps the later of the two expiries.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -58,16 +58,16 @@ func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	if found, ok := v.unclaimed[plate]; ok {
 		expires = max(expires, found.expires)
 	}
-	v.keep(plate, newVisit(entered, expires))
+	v.addUnclaimed(plate, newVisit(entered, expires))
 }
 
-// keep puts an unclaimed visit in its place.
-func (v *visits) keep(plate string, set visit) {
-	v.unclaimed[plate] = set
-	v.expiry.push(expiry{name: plate, at: set.expires})
+// addUnclaimed adds an unclaimed visit.
+func (v *visits) addUnclaimed(plate string, added visit) {
+	v.unclaimed[plate] = added
+	v.expiry.push(expiry{name: plate, at: added.expires})
 }
 
-// claim keeps a visit until its new expiry, also when its car is still to come.
+// claim moves the expiry of a visit. If the plate has not entered yet, claim creates its visit.
 func (v *visits) claim(plate string, expires, now int64) {
 	v.expire(now)
 	found, ok := v.claimed[plate]
@@ -82,7 +82,7 @@ func (v *visits) claim(plate string, expires, now int64) {
 	v.claimed[plate] = found
 }
 
-// release undoes a claim.
+// release makes a claimed visit an unclaimed one again.
 func (v *visits) release(plate string, expires, now int64) {
 	found, ok := v.claimed[plate]
 	if !ok || found.expires <= now {
@@ -94,7 +94,7 @@ func (v *visits) release(plate string, expires, now int64) {
 		return
 	}
 	delete(v.claimed, plate)
-	v.keep(plate, found)
+	v.addUnclaimed(plate, found)
 }
 
 // end removes a visit.
@@ -103,8 +103,8 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire frees what has expired. An item of the queue whose visit has ended, was claimed, or stays longer
-// now means nothing.
+// expire removes expired visits. It ignores an item of the queue whose visit has ended, was claimed, or now lives
+// longer.
 func (v *visits) expire(now int64) {
 	for v.expiry.len() > 0 && v.expiry.front().at <= now {
 		plate := v.expiry.pop().name

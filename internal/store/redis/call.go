@@ -128,7 +128,7 @@ func (c *call) origin(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keySeen, o)
 	} else {
-		c.key(keyStranger, o.ID)
+		c.key(keyExternal, o.ID)
 	}
 }
 

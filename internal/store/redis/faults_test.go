@@ -479,7 +479,7 @@ func TestExpiries(t *testing.T) {
 		p.key(keyVisit, "P0"):           time.Hour + store.VisitMargin,
 		p.key(keyVisit, "P1"):           time.Hour + store.ClaimedStay,
 		p.key(keyVisit, "ahead"):        time.Hour + store.ClaimedStay,
-		p.key(keyStranger, "stranger"):  store.StrangerTTL,
+		p.key(keyExternal, "stranger"):  store.ExternalIDTTL,
 		p.key(keyDeadLetter, "letter"):  store.DeadLetterTTL,
 		p.key(keyClaims, exitTestRun):   time.Hour + store.ClaimedStay,
 		p.key(keyTokens, exitTestRun):   time.Hour + store.ClaimedStay,

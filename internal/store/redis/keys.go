@@ -17,7 +17,7 @@ const (
 	keyVisit      = "visit:"      // + plate: STRING instant of entry, "" when claimed ahead of it
 	keySeen       = "seen:"       // + run:chunk: bitmap
 	keyMatched    = "matched:"    // + run:chunk: bitmap
-	keyStranger   = "stranger:"   // + event id: present while remembered
+	keyExternal   = "external:"   // + event id: present while remembered
 	keyDeadLetter = "dead:"       // + key: present while remembered
 	keyConfirmed  = "confirmed:"  // + run: HASH {type, next, matched, unmatched}
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates

@@ -78,8 +78,8 @@ func addCounts(counts *store.Counts, ledger map[string]string) error {
 		"summaries":            &counts.SummariesStored,
 		"duplicates":           &counts.DuplicatesSuppressed,
 		"dead_letters":         &counts.DeadLettered,
-		"stranger_entries":     &counts.StrangerEntries,
-		"stranger_matched":     &counts.StrangerMatched,
+		"external_entries":     &counts.ExternalEntries,
+		"external_matched":     &counts.ExternalMatched,
 		"entry_not_found":      &counts.EntryNotFound,
 	} {
 		n, err := number(ledger, name)

@@ -47,6 +47,6 @@ func newScripts() (*scripts, error) {
 
 // constants is the line of Lua that precedes every hot script: what they share with Go.
 func constants() string {
-	return fmt.Sprintf("local deduplicate, stranger_ttl, dead_letter_ttl = %t, %d, %d\n",
-		deduplicate, int64(store.StrangerTTL.Seconds()), int64(store.DeadLetterTTL.Seconds()))
+	return fmt.Sprintf("local deduplicate, external_id_ttl, dead_letter_ttl = %t, %d, %d\n",
+		deduplicate, int64(store.ExternalIDTTL.Seconds()), int64(store.DeadLetterTTL.Seconds()))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Benchmark measures the steps of a processor with a number of concurrent callers in one partition: an
-// operation is one event, and matched ones include the entry before and the settlement after.
+// Benchmark measures the steps of a processor in one partition with a number of concurrent callers. An operation is
+// one event. That of a visit includes the entry before the exit and the settlement after it.
 func Benchmark(b *testing.B, callers int, open func(*testing.B) store.Store) {
 	b.Helper()
 	for _, bench := range []struct {
@@ -69,7 +69,7 @@ func benchVisit(ctx context.Context, s store.Store, seq int64) error {
 	return s.SettleSummary(ctx, 0, o.ID)
 }
 
-// benchOrigin names an event in as few allocations as a message of its own would have.
+// benchOrigin returns the origin of an event with as few allocations as a processor needs.
 func benchOrigin(run string, seq int64) store.Origin {
 	var text [48]byte
 	id := event.ID{Run: run, Seq: seq}.Append(text[:0])

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 func testEntries(t *testing.T, factory Factory) {
-	t.Run("an entry that is delivered again changes nothing but the count of duplicates", func(t *testing.T) {
+	t.Run("a redelivered entry changes only the count of duplicates", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
@@ -20,14 +21,14 @@ func testEntries(t *testing.T, factory Factory) {
 			t.Errorf("the entry is dated %v; want the first delivery's %v", got.EntryAt, noon())
 		}
 	})
-	t.Run("a stranger's entry is counted apart and remembered by its id", func(t *testing.T) {
+	t.Run("an external entry is counted separately and remembered by its id", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		e := entryOf(0, "AA-1", noon())
-		e.Origin = stranger("order no. 7 \x00\xff")
+		e.Origin = external("order no. 7 \x00\xff")
 		f.enter(e, store.ResultRecorded)
 		f.enter(e, store.ResultDuplicate)
-		f.wantCounts(store.Counts{StrangerEntries: 1, DuplicatesSuppressed: 1})
+		f.wantCounts(store.Counts{ExternalEntries: 1, DuplicatesSuppressed: 1})
 	})
 	t.Run("a second entry of a plate replaces the first", func(t *testing.T) {
 		t.Parallel()
@@ -41,7 +42,37 @@ func testEntries(t *testing.T, factory Factory) {
 		}
 		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultEarly)
 	})
-	t.Run("bits lie in the chunk and at the place of their sequence number", func(t *testing.T) {
+	t.Run("of two external entries of a plate the one processed last counts, and one exit matches", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		for i, at := range []time.Time{noon().Add(time.Hour), noon()} { // the later one arrives first
+			e := entryOf(0, "AA-1", at)
+			e.Origin = external(fmt.Sprint("entry ", i))
+			f.enter(e, store.ResultRecorded)
+		}
+		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
+		exit.Origin, exit.LastAttempt = external("exit 0"), true
+		if got := f.leave(exit, store.ResultMatched); !got.EntryAt.Equal(noon()) {
+			t.Errorf("the entry is dated %v; want %v, which was processed last", got.EntryAt, noon())
+		}
+		exit.Origin = external("exit 1")
+		f.leave(exit, store.ResultEntryNotFound)
+		f.wantCounts(store.Counts{ExternalEntries: 2, ExternalMatched: 1, EntryNotFound: 1})
+		f.wantOutbox(1)
+	})
+	t.Run("an external entry of a parked vehicle replaces the entry of its visit", func(t *testing.T) {
+		t.Parallel()
+		f := open(t, factory)
+		f.enter(entryOf(0, "AA-1", noon()), store.ResultRecorded)
+		e := entryOf(0, "AA-1", noon().Add(time.Second))
+		e.Origin = external("entry")
+		f.enter(e, store.ResultRecorded)
+		if got := f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched); !got.EntryAt.Equal(e.At) {
+			t.Errorf("the entry is dated %v; want that of the external entry, %v", got.EntryAt, e.At)
+		}
+		f.wantCounts(store.Counts{EntriesRecorded: 1, ExternalEntries: 1, Matched: 1})
+	})
+	t.Run("the bit of an event is in the chunk and at the position of its sequence number", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, seq := range []int64{store.ChunkBits, 7, 8, 0, store.ChunkBits - 1, 2*store.ChunkBits + 5} {

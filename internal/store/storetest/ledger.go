@@ -13,7 +13,7 @@ import (
 )
 
 func testLedger(t *testing.T, factory Factory) {
-	t.Run("counts, pools, outboxes and runs are those of all partitions", func(t *testing.T) {
+	t.Run("counts, pools, outboxes and runs cover all partitions", func(t *testing.T) {
 		t.Parallel()
 		const partitions = 3
 		f := fixture{Store: factory(t, partitions), t: t}
@@ -23,7 +23,7 @@ func testLedger(t *testing.T, factory Factory) {
 		f.wantCounts(store.Counts{
 			EntriesRecorded: 2 * partitions, Matched: partitions, UnmatchedExpected: partitions,
 			UnmatchedUnexpected: partitions, SummariesStored: partitions, DuplicatesSuppressed: partitions,
-			DeadLettered: partitions, StrangerEntries: partitions, StrangerMatched: partitions,
+			DeadLettered: partitions, ExternalEntries: partitions, ExternalMatched: partitions,
 			EntryNotFound: partitions,
 		})
 		f.wantPool(2 * partitions)
@@ -46,7 +46,7 @@ func testLedger(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("the count of starved draws is the sum of the runs' latest", func(t *testing.T) {
+	t.Run("the number of starved draws is the sum over all runs", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, count := range []struct {
@@ -59,7 +59,7 @@ func testLedger(t *testing.T, factory Factory) {
 		}
 		f.wantCounts(store.Counts{Starved: 15})
 	})
-	t.Run("the number of partitions is known from the first mark on", func(t *testing.T) {
+	t.Run("the first mark records the number of partitions", func(t *testing.T) {
 		t.Parallel()
 		const partitions = 3
 		f := fixture{Store: factory(t, partitions), t: t}
@@ -75,7 +75,7 @@ func testLedger(t *testing.T, factory Factory) {
 		}
 		f.wantCounts(store.Counts{})
 	})
-	t.Run("an empty store answers", func(t *testing.T) {
+	t.Run("an empty store answers every query", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}
 		if err := f.Ping(t.Context()); err != nil {
@@ -88,7 +88,7 @@ func testLedger(t *testing.T, factory Factory) {
 	})
 }
 
-// fillPartition does one of everything that is counted.
+// fillPartition raises every counter of a partition.
 func fillPartition(f fixture, partition int) {
 	f.t.Helper()
 	enter := func(o store.Origin, plate string, want store.Result) {
@@ -104,12 +104,12 @@ func fillPartition(f fixture, partition int) {
 	enter(origin(entryRun, 0), "AA-1", store.ResultRecorded)
 	enter(origin(entryRun, 1), "AA-2", store.ResultRecorded)
 	enter(origin(entryRun, 1), "AA-2", store.ResultDuplicate)
-	enter(stranger("in"), "AA-3", store.ResultRecorded)
+	enter(external("in"), "AA-3", store.ResultRecorded)
 	leave(origin(exitRun, 0), "AA-1", event.IntentMatched, store.ResultMatched)
 	leave(origin(exitRun, 1), "AA-1", event.IntentUnmatched, store.ResultUnmatchedExpected)
 	leave(origin(exitRun, 2), "AA-1", event.IntentMatched, store.ResultUnmatchedUnexpected)
-	leave(stranger("out"), "AA-3", event.IntentNone, store.ResultMatched)
-	leave(stranger("out too"), "AA-3", event.IntentNone, store.ResultEntryNotFound)
+	leave(external("out"), "AA-3", event.IntentNone, store.ResultMatched)
+	leave(external("out too"), "AA-3", event.IntentNone, store.ResultEntryNotFound)
 	if err := f.SettleSummary(f.t.Context(), partition, "out"); err != nil {
 		f.t.Fatal(err)
 	}
@@ -122,13 +122,13 @@ func fillPartition(f fixture, partition int) {
 }
 
 func testDurability(t *testing.T, factory Factory) {
-	t.Run("what was answered becomes durable", func(t *testing.T) {
+	t.Run("an answered step becomes durable", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}
 		for partition := range 2 {
 			mark, err := f.Mark(t.Context(), partition)
 			if err != nil || mark == (store.Mark{}) {
-				t.Fatalf("Mark(%d) = %v, %v; want one that says something", partition, mark, err)
+				t.Fatalf("Mark(%d) = %v, %v; want one with an epoch", partition, mark, err)
 			}
 			for seq := range int64(20) {
 				e := entryOf(seq, "AA-1", noon())
@@ -140,11 +140,11 @@ func testDurability(t *testing.T, factory Factory) {
 			}
 			again, err := f.Mark(t.Context(), partition)
 			if err != nil || again != mark {
-				t.Errorf("Mark(%d) = %v, %v; want %v, since the server is the same", partition, again, err, mark)
+				t.Errorf("Mark(%d) = %v, %v; want %v, because the server is the same", partition, again, err, mark)
 			}
 		}
 	})
-	t.Run("a mark of another server means that effects may be gone", func(t *testing.T) {
+	t.Run("a mark of another server means that effects may be lost", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, mark := range []store.Mark{{Epoch: "another"}, {}} {
@@ -156,19 +156,19 @@ func testDurability(t *testing.T, factory Factory) {
 }
 
 func testMisuse(t *testing.T, factory Factory) {
-	t.Run("a partition that is not there is refused by every step", func(t *testing.T) {
+	t.Run("every step rejects an unknown partition", func(t *testing.T) {
 		t.Parallel()
 		f := fixture{Store: factory(t, 2), t: t}
 		for _, partition := range []int{-1, 2} {
 			for name, err := range everyStep(t.Context(), f.Store, partition) {
 				if err == nil || errors.Is(err, store.ErrUnavailable) {
-					t.Errorf("%s in partition %d of 2: %v; want it refused", name, partition, err)
+					t.Errorf("%s in partition %d of 2: %v; want it rejected", name, partition, err)
 				}
 			}
 		}
 		f.wantCounts(store.Counts{})
 	})
-	t.Run("a step whose context has ended is not taken", func(t *testing.T) {
+	t.Run("a step whose context has ended does nothing", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -178,13 +178,13 @@ func testMisuse(t *testing.T, factory Factory) {
 				t.Errorf("%s: %v; want %v", name, err, context.Canceled)
 			}
 			if errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("%s: %v; the store is not to blame", name, err)
+				t.Errorf("%s: %v; want an error that does not blame the store", name, err)
 			}
 		}
 		f.wantCounts(store.Counts{})
 		f.wantPool(0)
 	})
-	t.Run("a store that is closed is unavailable", func(t *testing.T) {
+	t.Run("a closed store is unavailable", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for range 2 {
@@ -202,7 +202,7 @@ func testMisuse(t *testing.T, factory Factory) {
 	})
 }
 
-// everyStep tries every method that works in a partition and returns the errors by name.
+// everyStep calls every method that takes a partition and returns the errors by name.
 func everyStep(ctx context.Context, s store.Store, partition int) map[string]error {
 	errs := map[string]error{}
 	enter, leave := entryOf(0, "AA-1", noon()), exitOf(0, "AA-1", noon())
@@ -225,7 +225,7 @@ func everyStep(ctx context.Context, s store.Store, partition int) map[string]err
 }
 
 func testPurge(t *testing.T, factory Factory) {
-	t.Run("a purge leaves nothing", func(t *testing.T) {
+	t.Run("a purge removes everything", func(t *testing.T) {
 		t.Parallel()
 		const partitions = 2
 		f := fixture{Store: factory(t, partitions), t: t}
@@ -251,7 +251,7 @@ func testPurge(t *testing.T, factory Factory) {
 			f.wantBits(exitRun, 0, nil, nil)
 		}
 	})
-	t.Run("a purge of much leaves nothing", func(t *testing.T) {
+	t.Run("a purge removes thousands of keys", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for i, plate := range plateNames(3000) {

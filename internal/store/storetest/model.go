@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// testModel draws sequences of steps, with redeliveries and bursts of concurrent duplicates, and compares
-// every answer with that of a model that is too simple to be wrong in the same way.
+// testModel draws sequences of steps, with redeliveries and bursts of concurrent duplicates, and compares every answer
+// with the answer of a simple model.
 func testModel(t *testing.T, factory Factory) {
 	s := factory(t, 1)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -42,7 +42,7 @@ func testModel(t *testing.T, factory Factory) {
 	})
 }
 
-// machine takes each step with the real store and with the model.
+// machine runs each step on the real store and on the model.
 type machine struct {
 	ctx   context.Context
 	real  store.Store
@@ -66,8 +66,8 @@ func someIntents() *rapid.Generator[event.Intent] {
 func someOrigins(run string) *rapid.Generator[store.Origin] {
 	return rapid.Custom(func(t *rapid.T) store.Origin {
 		n := rapid.Int64Range(0, 9).Draw(t, "event")
-		if rapid.IntRange(0, 4).Draw(t, "stranger") == 0 {
-			return stranger(fmt.Sprint(run, n))
+		if rapid.IntRange(0, 4).Draw(t, "external") == 0 {
+			return external(fmt.Sprint(run, n))
 		}
 		return origin(run, n)
 	})
@@ -177,7 +177,7 @@ func (m *machine) starved(t *rapid.T) {
 	want(t, "counted", err, "counted")
 }
 
-// burst delivers one event several times at once. Whatever the order, the results are the model's.
+// burst delivers one event several times concurrently. The results are those of the model, in any order.
 func (m *machine) burst(t *rapid.T) {
 	enter, leave := someEntries().Draw(t, "entry"), someExits().Draw(t, "exit")
 	isEntry := rapid.Bool().Draw(t, "of entries")
@@ -207,7 +207,7 @@ func (m *machine) burst(t *rapid.T) {
 	want(t, got, err, expected)
 }
 
-// check compares what an audit reads.
+// check compares everything that an audit reads.
 func (m *machine) check(t *rapid.T) {
 	counts, err := m.real.Counts(m.ctx)
 	want(t, counts, err, m.model.sum())
@@ -224,7 +224,7 @@ func (m *machine) check(t *rapid.T) {
 	}
 }
 
-// want fails unless a method answered as the model did.
+// want fails unless the store answered as the model did.
 func want[T any](t *rapid.T, got T, err error, expected T) {
 	t.Helper()
 	if err != nil {
@@ -243,7 +243,7 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model is a partition in plain maps, without expiry by the clock.
+// model is a partition in plain maps. Nothing in it expires with time.
 type model struct {
 	seen        map[string]bool // event id
 	matched     map[string]bool // event id
@@ -276,7 +276,7 @@ func (m *model) recordEntry(e store.EntryStep) store.Result {
 	if e.Origin.Generated() {
 		m.counts.EntriesRecorded++
 	} else {
-		m.counts.StrangerEntries++
+		m.counts.ExternalEntries++
 	}
 	return store.ResultRecorded
 }
@@ -314,7 +314,7 @@ func (m *model) recordExit(e store.ExitStep) store.ExitResult {
 	case own:
 		m.counts.Matched++
 	default:
-		m.counts.StrangerMatched++
+		m.counts.ExternalMatched++
 	}
 	delete(m.visits, e.Plate)
 	m.outbox[id] = event.Summary{ID: id, Plate: e.Plate, EntryAt: entry, ExitAt: e.At}
@@ -322,10 +322,12 @@ func (m *model) recordExit(e store.ExitStep) store.ExitResult {
 }
 
 func (m *model) settle(id string) {
-	if _, found := m.outbox[id]; found {
-		delete(m.outbox, id)
-		m.counts.SummariesStored++
+	if _, found := m.outbox[id]; !found {
+		m.counts.DuplicatesSuppressed++
+		return
 	}
+	delete(m.outbox, id)
+	m.counts.SummariesStored++
 }
 
 func (m *model) confirm(c store.Confirmation) int64 {

@@ -10,7 +10,7 @@ import (
 )
 
 func testLeases(t *testing.T, factory Factory) {
-	t.Run("leases of a counter follow each other, and counters do not mix", func(t *testing.T) {
+	t.Run("the leases of a counter are consecutive, and counters are independent", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, lease := range []struct {
@@ -31,7 +31,7 @@ func testLeases(t *testing.T, factory Factory) {
 			}
 		}
 	})
-	t.Run("a lease of nothing is refused", func(t *testing.T) {
+	t.Run("a lease of less than one position is rejected", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		for _, n := range []int{0, -1} {
@@ -67,7 +67,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 			store.Run{Run: exitRun, Type: event.TypeExit, Confirmed: 3, Matched: 1, Unmatched: 2},
 		)
 	})
-	t.Run("events below the watermark are passed over", func(t *testing.T) {
+	t.Run("events below the watermark are skipped", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2"), 2)
@@ -93,7 +93,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 			store.Run{Run: exitRun, Type: event.TypeExit, Confirmed: 3, Matched: 2, Unmatched: 1},
 		)
 	})
-	t.Run("a confirmation beyond the watermark does nothing and says where to go on", func(t *testing.T) {
+	t.Run("a confirmation beyond the watermark changes nothing and returns the watermark", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(5, "AA-6"), 0)
@@ -104,7 +104,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 		f.wantPool(1)
 		f.wantRuns(store.Run{Run: entryRun, Type: event.TypeEntry, Confirmed: 1})
 	})
-	t.Run("a confirmation of many events is the same as many confirmations", func(t *testing.T) {
+	t.Run("one confirmation of many events equals many confirmations", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		plates := plateNames(4321)
@@ -129,7 +129,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 	})
 }
 
-// countWithin counts the events less than a duration older than the last.
+// countWithin counts the events that are less than d older than the last one.
 func countWithin(events []store.Published, d time.Duration) int {
 	last := events[len(events)-1].At
 	n := 0
@@ -142,7 +142,7 @@ func countWithin(events []store.Published, d time.Duration) int {
 }
 
 func testClaims(t *testing.T, factory Factory) {
-	t.Run("the plates that have been available longest are claimed first, once", func(t *testing.T) {
+	t.Run("the plates available longest are claimed first, and only once", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-9", "AA-5", "AA-7"), 3)
@@ -161,7 +161,7 @@ func testClaims(t *testing.T, factory Factory) {
 		f.claim(claimAt(3, now, 2))
 		f.wantPool(0)
 	})
-	t.Run("a claim repeated with its token gets the same plates", func(t *testing.T) {
+	t.Run("a claim repeated with its token returns the same plates", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "A\x00\xff3"), 3)
@@ -175,7 +175,7 @@ func testClaims(t *testing.T, factory Factory) {
 		otherRun.Run = "0000000000two"
 		f.claim(otherRun)
 	})
-	t.Run("a claim that got nothing asks again", func(t *testing.T) {
+	t.Run("a claim that returned no plates can be repeated", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		now := noon().Add(time.Minute)
@@ -196,7 +196,7 @@ func testClaims(t *testing.T, factory Factory) {
 		for i := range store.ClaimsRemembered {
 			f.claim(claimAt(int64(1000-7*(i+1)), now, 1), plates[i+1])
 		}
-		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // forgotten: a new claim
+		f.claim(claimAt(1000, now, 1), plates[store.ClaimsRemembered+1]) // evicted, so this is a new claim
 	})
 	t.Run("only plates between MinStay and MaxStay old are claimed", func(t *testing.T) {
 		t.Parallel()
@@ -207,7 +207,7 @@ func testClaims(t *testing.T, factory Factory) {
 		f.claim(claimAt(3, noon().Add(maxStay+time.Second), 10), "AA-3")
 		f.wantPool(0)
 	})
-	t.Run("a claim of no plates gets none", func(t *testing.T) {
+	t.Run("a claim with a limit below 1 returns no plates", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1"), 1)
@@ -227,7 +227,7 @@ func testClaims(t *testing.T, factory Factory) {
 }
 
 func testReleases(t *testing.T, factory Factory) {
-	t.Run("released plates can be claimed again, in their old place", func(t *testing.T) {
+	t.Run("released plates keep their place in the order of claims", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2", "AA-3", "AA-4"), 4)
@@ -237,7 +237,7 @@ func testReleases(t *testing.T, factory Factory) {
 		f.wantPool(3)
 		f.claim(claimAt(2, claim.Now, 10), "AA-2", "AA-3", "AA-4")
 	})
-	t.Run("a release counts once", func(t *testing.T) {
+	t.Run("a repeated release changes nothing", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1", "AA-2"), 2)
@@ -264,7 +264,7 @@ func testReleases(t *testing.T, factory Factory) {
 		f.wantPool(2)
 		f.claim(claimAt(4, first.Now, 10), "AA-1", "AA-3")
 	})
-	t.Run("a release of nothing keeps the plates claimed", func(t *testing.T) {
+	t.Run("a release without plates releases none", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		f.confirm(entered(0, "AA-1"), 1)
@@ -275,8 +275,8 @@ func testReleases(t *testing.T, factory Factory) {
 	})
 }
 
-// testExpiry needs visits that expire soon. Whether one is still there shows by an exit that is dated
-// before its entry, which changes nothing either way.
+// testExpiry uses visits that expire soon. An exit dated before the entry shows whether the visit still exists, and
+// changes nothing.
 func testExpiry(t *testing.T, factory Factory) {
 	const short = 20 * time.Millisecond
 	enter := func(f fixture, seq int64, plate string) {
@@ -300,24 +300,24 @@ func testExpiry(t *testing.T, factory Factory) {
 		t.Parallel()
 		f := open(t, factory)
 		stay := claimInTime(f, parked)
-		f.confirm(entered(100, "claimed ahead"), 101)
-		f.claim(claimAt(100, noon().Add(time.Minute), 1), "claimed ahead")
-		if parked(f, "claimed ahead") {
-			t.Error("a plate that was claimed ahead of its entry counts as parked")
+		f.confirm(entered(100, "claimed early"), 101)
+		f.claim(claimAt(100, noon().Add(time.Minute), 1), "claimed early")
+		if parked(f, "claimed early") {
+			t.Error("a plate that was claimed before its entry counts as parked")
 		}
-		enter(f, 101, "claimed ahead")
+		enter(f, 101, "claimed early")
 		e := entryOf(102, "unclaimed", noon())
 		e.MaxStay = stay
 		f.enter(e, store.ResultRecorded)
 		untilGone(f, "unclaimed")
-		for _, plate := range []string{"claimed", "claimed ahead"} {
+		for _, plate := range []string{"claimed", "claimed early"} {
 			if !parked(f, plate) {
 				t.Errorf("the visit %q expired", plate)
 			}
 		}
 		f.leave(exitOf(0, "unclaimed", noon()), store.ResultEarly)
 		f.leave(exitOf(1, "claimed", noon()), store.ResultMatched)
-		f.leave(exitOf(2, "claimed ahead", noon()), store.ResultMatched)
+		f.leave(exitOf(2, "claimed early", noon()), store.ResultMatched)
 	})
 	t.Run("a second entry of a claimed plate does not end the claim", func(t *testing.T) {
 		t.Parallel()
@@ -348,16 +348,16 @@ func testExpiry(t *testing.T, factory Factory) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "released")
-		f.confirm(entered(0, "released", "released ahead"), 2)
+		f.confirm(entered(0, "released", "released early"), 2)
 		claim := claimAt(1, noon().Add(time.Minute), 2)
-		plates := f.claim(claim, "released", "released ahead")
+		plates := f.claim(claim, "released", "released early")
 		claim.MaxStay = short
 		f.release(claim, plates)
-		enter(f, 1, "released ahead")
+		enter(f, 1, "released early")
 		untilGone(f, "released")
-		untilGone(f, "released ahead")
+		untilGone(f, "released early")
 	})
-	t.Run("a visit that expired can be entered anew", func(t *testing.T) {
+	t.Run("the plate of an expired visit can enter again", func(t *testing.T) {
 		t.Parallel()
 		f := open(t, factory)
 		enter(f, 0, "again")
@@ -367,8 +367,8 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime enters the plate "claimed" and claims it before its visit expires. On a slow machine that
-// takes a longer MaxStay, which is returned. It confirms the entries 0 to 99.
+// claimInTime records an entry of the plate "claimed" and claims it before its visit expires. It returns the MaxStay
+// for which that succeeded, which is longer on a slow machine. It confirms the entries 0 to 99.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

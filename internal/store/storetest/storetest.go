@@ -1,5 +1,4 @@
-// Package storetest is the conformance suite of package store: what every implementation does alike. An
-// implementation passes it by
+// Package storetest is the conformance suite of package store. Every implementation runs it:
 //
 //	func TestConformance(t *testing.T) { storetest.Run(t, open) }
 package storetest
@@ -16,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Factory opens an empty store that nothing else uses and closes it with the test. An unclaimed visit of
-// this store expires after its MaxStay, without the margin of store.VisitMargin.
+// Factory opens an empty store that nothing else uses, and closes it at the end of the test. Its unclaimed visits
+// expire after their MaxStay, without store.VisitMargin.
 type Factory func(t *testing.T, partitions int) store.Store
 
 // Run runs the suite as subtests of t.
@@ -51,8 +50,8 @@ func Run(t *testing.T, open Factory) {
 	}
 }
 
-// fixture is a store under test with shorthands for steps that must not fail. Its events are of one run
-// for entries and one for exits, in partition 0 unless a step is changed.
+// fixture is a store under test, with helpers for steps that must not fail. Its entries belong to one run and its
+// exits to another, all in partition 0 unless a test changes the step.
 type fixture struct {
 	store.Store
 	t *testing.T
@@ -64,7 +63,7 @@ const (
 	maxStay  = time.Hour
 )
 
-// noon is when things happen, to a nanosecond that shows whether it is kept.
+// noon is the instant of most events. Its nanoseconds show whether the store keeps them.
 func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 123_456_789, time.UTC) }
 
 func open(t *testing.T, factory Factory) fixture {
@@ -76,7 +75,8 @@ func origin(run string, seq int64) store.Origin {
 	return store.Origin{ID: event.ID{Run: run, Seq: seq}.String(), Run: run, Seq: seq}
 }
 
-func stranger(id string) store.Origin { return store.Origin{ID: id} }
+// external returns the origin of an event of an external publisher.
+func external(id string) store.Origin { return store.Origin{ID: id} }
 
 func entryOf(seq int64, plate string, at time.Time) store.EntryStep {
 	return store.EntryStep{Origin: origin(entryRun, seq), Plate: plate, At: at, MaxStay: maxStay}
@@ -117,7 +117,7 @@ func (f fixture) confirm(c store.Confirmation, want int64) {
 	}
 }
 
-// claim claims plates and checks which they are.
+// claim claims plates and checks them.
 func (f fixture) claim(c store.Claim, want ...string) []store.Plate {
 	f.t.Helper()
 	plates, err := f.Claim(f.t.Context(), c)
@@ -197,7 +197,7 @@ func bits(chunk []byte, index int64) []int64 {
 	return seqs
 }
 
-// wantBits checks which sequence numbers of a run are seen and matched in one chunk.
+// wantBits checks which bits of a run are set in one chunk.
 func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 	f.t.Helper()
 	chunk, err := f.Chunk(f.t.Context(), store.Run{Run: run}, index)
@@ -212,7 +212,7 @@ func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 	}
 }
 
-// published returns the events of plates that entered one second after the other from noon on.
+// published returns entries of the plates, one per second from noon on.
 func published(plates ...string) []store.Published {
 	events := make([]store.Published, 0, len(plates))
 	for i, plate := range plates {
@@ -221,21 +221,21 @@ func published(plates ...string) []store.Published {
 	return events
 }
 
-// entered is the confirmation of such entries from a sequence number on.
+// entered returns the confirmation of entries of the plates. The first has the sequence number from.
 func entered(from int64, plates ...string) store.Confirmation {
 	return store.Confirmation{
 		Run: entryRun, Type: event.TypeEntry, From: from, Events: published(plates...), MaxStay: maxStay,
 	}
 }
 
-// claimAt is a claim, at an instant, of plates that entered at least a second before.
+// claimAt returns a claim, at the instant now, of plates that entered at least a second before.
 func claimAt(token int64, now time.Time, limit int) store.Claim {
 	return store.Claim{
 		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,
 	}
 }
 
-// plateNames returns n plates in the order in which they sort.
+// plateNames returns n plates in sorted order.
 func plateNames(n int) []string {
 	plates := make([]string, n)
 	for i := range plates {

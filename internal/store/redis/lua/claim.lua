@@ -1,12 +1,12 @@
--- Takes the plates out of the pool that have been available longest, and keeps their visits from expiring.
+-- Claims the plates that have been available longest: removes them from the pool and extends their visits.
 --
--- KEYS  1 pool  2 claims of the run  3 their tokens, oldest first  4 prefix of the keys of visits: which
---       visits these are is known only here, but all have the hash tag of this prefix
--- ARGV  1 token  2 limit  3 instant, in Unix ms, at and before which entered plates leave the pool
---       4 instant of the latest entry that may be claimed  5 ms that claimed visits are kept
+-- KEYS  1 pool  2 claims of the run  3 their tokens, oldest first  4 prefix of the keys of visits. Only this script
+--       knows which visits it will touch, but all of them have the hash tag of the prefix.
+-- ARGV  1 token  2 limit  3 instant, in Unix ms: plates that entered at or before it leave the pool
+--       4 instant of the latest entry that may be claimed  5 lifetime of claimed visits in ms
 --       6 number of claims to remember
 --
--- Returns plates, each followed by the instant of its entry.
+-- Returns the plates, each followed by the instant of its entry.
 local call = redis.call
 local pool, claims, tokens, token, stay = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[5]
 
@@ -24,7 +24,7 @@ call('ZREMRANGEBYRANK', pool, 0, #plates / 2 - 1)
 for i = 1, #plates, 2 do
   local visit = KEYS[4] .. plates[i]
   if call('PEXPIRE', visit, stay) == 0 then
-    call('SET', visit, '', 'PX', stay) -- its entry has not been processed yet
+    call('SET', visit, '', 'PX', stay) -- the entry has not been processed yet
   end
 end
 

@@ -1,14 +1,13 @@
--- Advances the watermark of a run over events that the broker confirmed, and puts entered plates into the
--- pool.
+-- Advances the watermark of a run past events that the broker confirmed, and adds the plates of entries to the pool.
 --
 -- KEYS  1 watermark  2 runs  3 pool
 -- ARGV  1 run  2 type of its events  3 seq of the first event  4 number of events
---       5 intents of the events, a letter each: 'm' matched, 'u' unmatched
---       6 instant, in Unix ms, at and before which entered plates leave the pool; '' for exits
+--       5 intents of the events, one letter each: 'm' matched, 'u' unmatched
+--       6 instant, in Unix ms: plates that entered at or before it leave the pool; '' for exits
 --       7… for entries: instant in Unix ms and plate of each event
 --
--- Returns the watermark that stands, which is below the first event when the store lost earlier
--- confirmations; nothing is changed then.
+-- Returns the new watermark. If it is below the first event, the store has lost earlier confirmations, and the
+-- script has changed nothing.
 local call = redis.call
 local first, count = tonumber(ARGV[3]), tonumber(ARGV[4])
 

@@ -1,10 +1,10 @@
--- Marks the simulation's data, or finds the mark that they have.
+-- Marks the simulation's data, unless they have a mark.
 --
 -- KEYS  1 ledger
--- ARGV  1 mark to take where there is none  2 number of partitions
---       3 instant, in Unix ms, at which a loss of data was noticed; '' for none
+-- ARGV  1 mark to set if there is none  2 number of partitions
+--       3 instant, in Unix ms, at which a loss of data was noticed; '' for no loss
 --
--- Returns the mark and the number of partitions that stand.
+-- Returns the mark and the number of partitions that the ledger holds.
 local call, ledger = redis.call, KEYS[1]
 if call('HSETNX', ledger, 'dataset', ARGV[1]) == 1 then
   call('HSET', ledger, 'partitions', ARGV[2])

@@ -1,4 +1,4 @@
--- Counts dead letters once per key.
+-- Counts dead letters, once per key.
 --
 -- KEYS  1 key of the dead letter
 --

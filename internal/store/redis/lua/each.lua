@@ -1,27 +1,27 @@
--- Precedes every hot script, which takes the steps of several callers at once.
+-- Precedes every hot script. One execution of a hot script runs the steps of several callers.
 --
 -- KEYS  1 ledger, then the keys of each step
 -- ARGV  the arguments of each step
 
 local counts = {}
 
--- Counts in the ledger, once all steps are taken. Where the server takes no writes, it refused those of the steps
--- before; nothing is counted then.
+-- Adds 1 to a counter of the ledger after the last step. If the server accepts no writes, it has rejected those of
+-- the step, so the step is not counted.
 local function count(counter)
   counts[counter] = (counts[counter] or 0) + 1
 end
 
--- Takes each step, of a number of keys: take is called with the positions in KEYS and ARGV before the step's own.
--- Returns their replies in order, texts all of them: that of a step that failed is '!' and its error, lest the
--- others be harmed. A replica takes none of them: its refusal is the error of the whole, so that the client looks
--- for the primary.
-local function each(take, keys)
+-- Calls run once per step, with the positions in KEYS and ARGV that precede the step's own, and returns the replies
+-- in order. keys is the number of keys of a step. Every reply is a text. The reply of a failed step is '!' and the
+-- error, so that one failure does not affect the other steps. On a replica the error is that of the whole script, so
+-- that the client looks for the primary.
+local function each(run, keys)
   local steps = (#KEYS - 1) / keys
   local args = #ARGV / steps
   local replies = {}
   for i = 0, steps - 1 do
-    local taken, reply = pcall(take, 1 + i * keys, i * args)
-    if not taken then
+    local ok, reply = pcall(run, 1 + i * keys, i * args)
+    if not ok then
       reply = type(reply) == 'table' and reply.err or tostring(reply)
       if string.find(reply, '^READONLY') then
         return redis.error_reply(reply)

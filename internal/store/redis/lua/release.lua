@@ -1,9 +1,9 @@
--- Puts plates of a claim back into the pool, once, and lets their visits expire again.
+-- Returns plates of a claim to the pool, once, and shortens the lifetime of their visits again.
 --
 -- KEYS  1 pool  2 claims of the run  3 prefix of the keys of visits, which have its hash tag
--- ARGV  1 token  2 ms that unclaimed visits are kept  3… plates
+-- ARGV  1 token  2 lifetime of unclaimed visits in ms  3… plates
 --
--- Returns the number of plates put back.
+-- Returns the number of plates returned.
 local call = redis.call
 local claims, token = KEYS[2], ARGV[1]
 

@@ -1,4 +1,5 @@
--- Removes summaries from the outbox and counts them as stored, if they were there.
+-- Removes summaries from the outbox and counts them as stored. A summary that is no longer there was settled by
+-- another delivery of the same exit, so this delivery counts as a duplicate.
 --
 -- KEYS  1 outbox
 -- ARGV  1 id of the exit
@@ -6,6 +7,7 @@
 -- Replies 'settled' or 'duplicate'.
 local function settle(k, a)
   if redis.call('HDEL', KEYS[k + 1], ARGV[a + 1]) == 0 then
+    count('duplicates')
     return 'duplicate'
   end
   count('summaries')
