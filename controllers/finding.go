@@ -88,5 +88,4 @@ const (
 	reasonNotComplete        = "NotComplete"
 	reasonObjectivesMet      = "Met"
 	reasonObjectivesUnmet    = "NotMet"
-	reasonNotChecked         = "NotChecked"
 )

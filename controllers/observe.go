@@ -55,7 +55,7 @@ func (s *scope) assessObservation() {
 // foreseen returns the finding about the objectives of a simulation that is not complete: whether its verdict can
 // still be PASS.
 func foreseen(now *observer.Observation, objectives plan.Objectives) finding {
-	if reasons := ledger.Doomed(verdictInput(now, objectives)); len(reasons) > 0 {
+	if reasons := ledger.CertainFailures(evidence(now, objectives)); len(reasons) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
 	}
 	return verdictPending()
@@ -85,8 +85,8 @@ func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
 		DeadLettered:            max(l.DeadLettered, now.Depths.Dead),
 		Indeterminate:           l.Indeterminate,
 		Starved:                 l.Starved,
-		StrangerEntries:         l.StrangerEntries,
-		StrangerMatched:         l.StrangerMatched,
+		StrangerEntries:         l.ExternalEntries,
+		StrangerMatched:         l.ExternalMatched,
 		EntryNotFound:           l.EntryNotFound,
 	}
 	if l.DataLostAt != nil {

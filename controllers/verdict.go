@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -22,66 +21,33 @@ func (r *Reconciler) complete(_ context.Context, s *scope) error {
 	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() {
 		return nil
 	}
-	verdict, unknown := judge(s.observation, s.plan.Objectives)
+	verdict := evaluate(s.observation, s.plan.Objectives)
 	at := metav1.NewTime(s.now.Truncate(time.Second))
 	status := &s.sim.Status
 	status.CompletionTime, status.Verdict = &at, v1alpha1.Verdict(verdict.Outcome)
-	status.Reasons = boundedReasons(append(verdict.Reasons, unknown...))
+	status.Reasons = boundedReasons(verdict.Reasons)
 	status.Latency = latencyStatus(s.observation.Rest)
 	s.findings.complete = true
 	s.wakeAfter(0) // observing ends once the verdict is in the status
 	return nil
 }
 
-// judge returns the verdict of an observation at rest, and what could not be checked.
-func judge(now *observer.Observation, objectives plan.Objectives) (verdict ledger.Verdict, unknown []string) {
-	rest := now.Rest
-	input := verdictInput(now, objectives)
-	input.Report, input.SummariesHeld = rest.Report, rest.Measurement.SummariesHeld
-	missing := rest.Unmeasured()
-	for _, check := range []struct {
-		name      string
-		objective time.Duration
-		measured  latency.Snapshot
-		result    **time.Duration
-	}{
-		{"objectives.processingP99", objectives.ProcessingP99.D(), rest.Measurement.Processing, &input.ProcessingP99},
-		{"objectives.endToEndP99", objectives.EndToEndP99.D(), rest.Measurement.EndToEnd, &input.EndToEndP99},
-	} {
-		if check.objective == 0 {
-			continue
-		}
-		*check.result = decisiveP99(check.measured, check.objective, missing)
-		if *check.result == nil {
-			unknown = append(unknown, fmt.Sprintf("%s could not be checked: the measurements of %d events are missing, because their processors have ended or do not answer",
-				check.name, missing))
-		}
+// evaluate returns the verdict of an observation at rest.
+func evaluate(now *observer.Observation, objectives plan.Objectives) ledger.Verdict {
+	e := evidence(now, objectives)
+	e.Report, e.Summaries = now.Rest.Report, now.Rest.Measurement.Summaries
+	e.Latencies = &ledger.Latencies{
+		Processing: now.Rest.Measurement.Processing,
+		EndToEnd:   now.Rest.Measurement.EndToEnd,
+		Unmeasured: now.Rest.Unmeasured(),
+		Err:        now.Rest.MeasureErr,
 	}
-	if rest.MeasureErr != nil {
-		unknown = append(unknown, fmt.Sprintf("not every pod reported its measurements: %s", rest.MeasureErr))
-	}
-	return ledger.Judge(input), unknown
+	return ledger.Evaluate(e)
 }
 
-// decisiveP99 returns a 99th percentile that shows whether an objective is met, whatever the missing measurements
-// are; nil if they could change that.
-func decisiveP99(measured latency.Snapshot, objective time.Duration, missing uint64) *time.Duration {
-	if measured.Count() == 0 {
-		return nil
-	}
-	lowest, highest := measured.Range(p99, missing)
-	switch {
-	case highest != math.MaxInt64 && highest <= objective:
-		return &highest
-	case lowest > objective:
-		return &lowest
-	}
-	return nil
-}
-
-// verdictInput is the part of an observation that a verdict rests on.
-func verdictInput(now *observer.Observation, objectives plan.Objectives) ledger.Input {
-	return ledger.Input{
+// evidence returns the part of the evidence that every observation contains.
+func evidence(now *observer.Observation, objectives plan.Objectives) ledger.Evidence {
+	return ledger.Evidence{
 		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,
 	}
 }
@@ -116,15 +82,10 @@ func latencySummary(s latency.Snapshot) *v1alpha1.LatencySummary {
 
 // verdictFinding returns the finding about the objectives of a complete simulation.
 func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
-	reasons := strings.Join(status.Reasons, "; ")
-	switch {
-	case status.Verdict != v1alpha1.VerdictPass:
-		return found(stalled, reasonObjectivesUnmet, "%s%s", reasons, figures(status.Latency))
-	case reasons != "":
-		return found(progressing, reasonNotChecked, "Every other check passed, but %s%s", reasons, figures(status.Latency))
-	default:
-		return found(ready, reasonObjectivesMet, "Every check passed%s", figures(status.Latency))
+	if status.Verdict != v1alpha1.VerdictPass {
+		return found(stalled, reasonObjectivesUnmet, "%s%s", strings.Join(status.Reasons, "; "), figures(status.Latency))
 	}
+	return found(ready, reasonObjectivesMet, "Every check passed%s", figures(status.Latency))
 }
 
 // figures lists the measured latencies.

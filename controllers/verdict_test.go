@@ -51,7 +51,7 @@ func TestForeseen_ReportsAVerdictOfFailAsSoonAsItIsCertain(t *testing.T) {
 		},
 		"Redis has lost data": {
 			now:  observer.Observation{Report: ledger.Report{ForgottenRuns: 1, UnmatchedUnexpected: 9}},
-			want: metav1.ConditionFalse, message: "the store has lost data of the simulation: nobody can tell",
+			want: metav1.ConditionFalse, message: "the store has lost data of the simulation: it is unknown",
 		},
 		"more exits than allowed found no visit": {
 			now:  observer.Observation{Report: ledger.Report{UnmatchedUnexpected: 9}},
@@ -69,7 +69,7 @@ func TestForeseen_ReportsAVerdictOfFailAsSoonAsItIsCertain(t *testing.T) {
 	}
 }
 
-func TestJudge_LatenciesAndSummaries(t *testing.T) {
+func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		objectives plan.Objectives
@@ -93,19 +93,28 @@ func TestJudge_LatenciesAndSummaries(t *testing.T) {
 		"an objective, and nothing measured": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
 			edit:       func(r *observer.Rest) { r.Measurement = observer.Measurement{} },
-			want:       metav1.ConditionUnknown, message: "objectives.endToEndP99 could not be checked",
+			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
 		},
 		"an objective, and too many unmeasured": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
 			edit:       func(r *observer.Rest) { r.Report.EntriesRecorded, r.Report.EntriesConfirmed = 200, 200 },
-			want:       metav1.ConditionUnknown, message: "the measurements of 100 events are missing",
+			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1s is not met: only 100 of 200 events were measured",
 		},
-		"a pod that did not answer": {
-			edit: func(r *observer.Rest) { r.MeasureErr = errors.New("measure pod 10.0.0.1: refused") },
-			want: metav1.ConditionUnknown, message: "not every pod reported its measurements: measure pod 10.0.0.1: refused",
+		"an objective, and a processor that did not answer": {
+			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
+			edit: func(r *observer.Rest) {
+				r.Measurement, r.MeasureErr = observer.Measurement{}, errors.New("measure pod 10.0.0.1: refused")
+			},
+			want: metav1.ConditionFalse, message: "no event was measured: measure pod 10.0.0.1: refused",
+		},
+		"a summary API that did not answer": {
+			edit: func(r *observer.Rest) {
+				r.Measurement.Summaries = &ledger.SummaryCount{Err: errors.New("measure pod 10.0.0.1: refused")}
+			},
+			want: metav1.ConditionFalse, message: "it is unknown whether the summary API holds every summary: measure pod 10.0.0.1: refused",
 		},
 		"another number of summaries than the ledger has": {
-			edit: func(r *observer.Rest) { r.Measurement.SummariesHeld = new(int64(3)) },
+			edit: func(r *observer.Rest) { r.Measurement.Summaries = &ledger.SummaryCount{Held: 3} },
 			want: metav1.ConditionFalse, message: "the summary API holds 3 summaries of this simulation but accepted 0",
 		},
 		"dead letters with their reasons": {
@@ -114,7 +123,7 @@ func TestJudge_LatenciesAndSummaries(t *testing.T) {
 		},
 		"data that Redis has lost": {
 			edit: func(r *observer.Rest) { r.Report.DataLostAt = new(time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)) },
-			want: metav1.ConditionFalse, message: "the store has lost data of the simulation, which was noticed at 2026-05-04T08:00:00Z",
+			want: metav1.ConditionFalse, message: "the store has lost data of the simulation, noticed at 2026-05-04T08:00:00Z",
 		},
 		"a loss beside an objective that is open": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
@@ -129,9 +138,9 @@ func TestJudge_LatenciesAndSummaries(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(r)
 			}
-			verdict, unknown := judge(&observer.Observation{Rest: r, DeadReasons: unparsable()}, tt.objectives)
+			verdict := evaluate(&observer.Observation{Rest: r, DeadReasons: unparsable()}, tt.objectives)
 			status := &v1alpha1.ParkingSimulationStatus{
-				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: append(verdict.Reasons, unknown...), Latency: latencyStatus(r),
+				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons, Latency: latencyStatus(r),
 			}
 			f := verdictFinding(status)
 			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {

@@ -150,16 +150,16 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 		return auditResult{}, badInput(err)
 	}
 	result := auditResult{Simulation: p.Simulation, Ledger: report, Running: seen.moved}
-	input := ledger.Input{
+	input := ledger.Evidence{
 		Report: report, Objectives: p.Objectives, Depths: seen.depths,
 		Running: seen.moved, InFlight: ledger.Unknown, // only processors know it
 	}
 	if seen.depths.Dead > 0 {
-		if input.DeadReasons, err = a.broker.DeadLetterReasons(ctx, ledger.NamedReasons); err != nil {
+		if input.DeadReasons, err = a.broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons); err != nil {
 			return auditResult{}, fmt.Errorf("read the reasons of dead letters: %w", err)
 		}
 	}
-	result.Verdict = ledger.Judge(input)
+	result.Verdict = ledger.Evaluate(input)
 	result.Notes = notes(p, a, seen)
 	return result, nil
 }
@@ -170,7 +170,7 @@ func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	case r.Partitions != 0 && r.Partitions != p.Partitions:
 		return fmt.Errorf("spec.rabbitmq.partitions: the simulation %q on %s was started with %d partitions, not %d: use the manifest that it was started with",
 			p.Simulation, a.store.Address, r.Partitions, p.Partitions)
-	case r.Partitions == 0 && r.Runs == 0 && r.StrangerEntries+r.StrangerMatched+r.EntryNotFound == 0:
+	case r.Partitions == 0 && r.Runs == 0 && r.External() == 0:
 		return fmt.Errorf("%s has no simulation %q: check the name given by --simulation or -f", a.store.Address, p.Simulation)
 	}
 	return nil

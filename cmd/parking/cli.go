@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
@@ -84,12 +85,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 
 // printError writes one line to stderr.
 func (c *cli) printError(err error) {
-	_, _ = fmt.Fprintln(c.stderr, "parking: "+oneLine(err)) // there is no other place to report it
-}
-
-// oneLine returns the message of an error without line breaks.
-func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	_, _ = fmt.Fprintln(c.stderr, "parking: "+excerpt.OneLine(err.Error())) // there is no other place to report it
 }
 
 // runError is an error of a command that has started. All other errors concern the command line.

@@ -56,8 +56,8 @@ func passed() simulate.Result {
 			Exit:  simulate.Rate{Target: 1800, Achieved: 1799.8, MaxLagSeconds: .0031},
 		},
 		LatencySeconds: simulate.Latencies{
-			Processing: simulate.Latency{P50: .0000113, P99: .00071, Mean: .0000412},
-			EndToEnd:   simulate.Latency{P50: .00038, P99: .0142, Mean: .0011},
+			Processing: &simulate.Latency{P50: .0000113, P99: .00071, Mean: .0000412},
+			EndToEnd:   &simulate.Latency{P50: .00038, P99: .0142, Mean: .0011},
 		},
 	}
 }
@@ -67,7 +67,7 @@ func failed() simulate.Result {
 	r := passed()
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
 		"2 events were lost: confirmed by the broker, but never took effect (1 entry, 1 exit); at most 0 allowed",
-		"1 effect was taken more than once",
+		"1 event took effect more than once",
 		"end-to-end p99 is 1.42s, beyond the objective of 1s",
 	}}
 	l := r.Ledger
@@ -75,7 +75,7 @@ func failed() simulate.Result {
 	l.Lost, l.MissingEntries, l.MissingMatched, l.TakenTwice = 2, 1, 1, 1
 	l.IndeterminateEntries, l.Indeterminate, l.DuplicatesSuppressed, l.Starved = 17, 17, 1234, 56
 	l.DeadLettered, l.UnmatchedUnexpected = 3, 2
-	l.StrangerEntries, l.StrangerMatched, l.EntryNotFound = 5, 4, 1
+	l.ExternalEntries, l.ExternalMatched, l.EntryNotFound = 5, 4, 1
 	l.LostEvents = []string{"0123456789abc-0-42"}
 	r.Rates.Exit = simulate.Rate{Target: 1800, Achieved: 1203.4, MaxLagSeconds: 12.3, Missed: 35_000}
 	r.LatencySeconds.EndToEnd.P99 = 1.42
@@ -87,7 +87,7 @@ func unread() simulate.Result {
 	r := passed()
 	r.Ledger = nil
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
-		"the ledger cannot be read, so nobody knows whether anything was lost: read the ledger: the store is unavailable at redis://127.0.0.1:6379: connection refused",
+		"the ledger cannot be read, so it is unknown whether events were lost: read the ledger: the store is unavailable at redis://127.0.0.1:6379: connection refused",
 	}}
 	return r
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
@@ -153,7 +154,7 @@ func (s *session) run(ctx context.Context, v *view) simulate.Result {
 	if s.http != nil {
 		helpers.Go(func() {
 			if err := s.http.Serve(background); err != nil {
-				_, _ = fmt.Fprintln(v, "parking: "+oneLine(err)) // the simulation goes on without HTTP
+				_, _ = fmt.Fprintln(v, "parking: "+excerpt.OneLine(err.Error())) // the simulation goes on without HTTP
 			}
 		})
 	}

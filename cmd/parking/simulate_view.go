@@ -281,10 +281,8 @@ func figures(columns int, all []figure) []string {
 }
 
 func (s snapshot) latencies(p terminal.Palette, columns int) []string {
-	line := func(name string, l latency.Snapshot, more ...string) string {
-		return row(columns, name, append([]string{
-			terminal.Duration(l.Quantile(.50)), terminal.Duration(l.Quantile(.99)), terminal.Duration(l.Mean()),
-		}, more...)...)
+	line := func(name string, d latency.Snapshot, more ...string) string {
+		return row(columns, name, append([]string{measured(d, d.Quantile(.50)), measured(d, d.Quantile(.99)), measured(d, d.Mean())}, more...)...)
 	}
 	return []string{
 		p.Dim(row(columns, " latency", "p50", "p99", "mean", "memory")),
@@ -292,6 +290,16 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 		line(" end to end", s.Done.EndToEnd()),
 	}
 }
+
+// measured formats a figure of a latency, or says that nothing was measured.
+func measured(of latency.Snapshot, figure time.Duration) string {
+	if of.Count() == 0 {
+		return notMeasured
+	}
+	return terminal.Duration(figure)
+}
+
+func p99(of latency.Snapshot) string { return measured(of, of.Quantile(.99)) }
 
 // line renders the snapshot as one line.
 func (s snapshot) line() string {
@@ -318,6 +326,6 @@ func (s snapshot) line() string {
 	}
 	return text + fmt.Sprintf(", waiting %s, starved %s, lag %s, processing p99 %s, end to end p99 %s, memory %s",
 		waiting, terminal.Count(s.Exits.Starved),
-		terminal.Duration(max(s.Entries.Lag, s.Exits.Lag)), terminal.Duration(s.Done.Processing().Quantile(.99)),
-		terminal.Duration(s.Done.EndToEnd().Quantile(.99)), terminal.Bytes(s.memory))
+		terminal.Duration(max(s.Entries.Lag, s.Exits.Lag)), p99(s.Done.Processing()),
+		p99(s.Done.EndToEnd()), terminal.Bytes(s.memory))
 }

@@ -111,15 +111,15 @@ func (t *table) ledger(r ledger.Report) {
 	t.equation("entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded)
 	t.equation("matched exits", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched)
 	t.equation("unmatched exits", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected)
-	t.equation("finished visits", r.Matched+r.StrangerMatched, 0, "summaries stored", r.SummariesStored)
+	t.equation("finished visits", r.Matched+r.ExternalMatched, 0, "summaries stored", r.SummariesStored)
 	t.add("")
 	t.counts(false, count{"lost", r.Lost}, count{"counted twice", r.TakenTwice})
 	t.counts(false, count{"unexpectedly unmatched", r.UnmatchedUnexpected}, count{"dead letters", r.DeadLettered})
 	t.counts(true, count{"duplicates suppressed", r.DuplicatesSuppressed}, count{"indeterminate", r.Indeterminate})
 	t.counts(true, count{"starved draws", r.Starved}, count{"generator runs", r.Runs})
-	if external := r.StrangerEntries + r.StrangerMatched + r.EntryNotFound; external > 0 {
-		t.counts(true, count{"external entries", r.StrangerEntries}, count{"external exits matched", r.StrangerMatched})
-		t.counts(true, count{"external exits unmatched", r.EntryNotFound})
+	if r.External() > 0 {
+		t.counts(true, count{"external entries", r.ExternalEntries}, count{"external matched", r.ExternalMatched})
+		t.counts(true, count{"external unmatched", r.EntryNotFound})
 	}
 	if !r.AtRest {
 		t.counts(false, count{"outstanding", r.Outstanding}, count{"pending summaries", r.Outbox})
@@ -214,19 +214,25 @@ func (t *table) rates(r simulate.Rates) {
 	}
 }
 
+// notMeasured is shown in place of a figure that was not measured.
+const notMeasured = "–"
+
 func (t *table) latencies(l simulate.Latencies, o plan.Objectives) {
 	t.add("", t.palette.Dim(row(t.columns, "  latency", "p50", "p99", "mean", "objective")))
 	for _, line := range []struct {
 		name      string
-		latency   simulate.Latency
+		latency   *simulate.Latency
 		objective plan.Duration
 	}{{"processing", l.Processing, o.ProcessingP99}, {"end to end", l.EndToEnd, o.EndToEndP99}} {
 		objective := "–"
 		if line.objective > 0 {
 			objective = terminal.Duration(line.objective.D())
 		}
-		t.add(row(t.columns, "  "+line.name, terminal.Duration(seconds(line.latency.P50)), terminal.Duration(seconds(line.latency.P99)),
-			terminal.Duration(seconds(line.latency.Mean)), objective))
+		p50, p99, mean := notMeasured, notMeasured, notMeasured
+		if l := line.latency; l != nil {
+			p50, p99, mean = terminal.Duration(seconds(l.P50)), terminal.Duration(seconds(l.P99)), terminal.Duration(seconds(l.Mean))
+		}
+		t.add(row(t.columns, "  "+line.name, p50, p99, mean, objective))
 	}
 }
 

@@ -98,11 +98,12 @@ func (p *pacer) seed(seed, stream uint64) {
 	p.target += p.gap() - 1
 }
 
-// stop stops the clock of the pacer's figures.
+// stop stops the clock of the pacer's figures. Events that are overdue now are missed.
 func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = now.Sub(p.epoch)
+	p.giveUp(p.timeline.at(p.stopped).dueAt(p.stopped))
 }
 
 // update makes the pacer follow another schedule from now on.
@@ -144,7 +145,9 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := now.Sub(p.epoch)
-	p.giveUp(t)
+	if rest := p.timeline.at(t); rest.idle() && t-rest.start > patience {
+		p.giveUp(rest.due)
+	}
 	at := p.timeline.when(p.target)
 	switch {
 	case at < never:
@@ -155,11 +158,10 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.timeline.end
 }
 
-// giveUp gives up what is overdue when the schedule came to rest too long before t.
-func (p *pacer) giveUp(t time.Duration) {
-	rest := p.timeline.at(t)
-	if rest.idle() && t-rest.start > patience && p.target <= rest.due {
-		overdue := int64(rest.due-p.target) + 1
+// giveUp counts the events that have been due but were not taken as missed.
+func (p *pacer) giveUp(due float64) {
+	if p.target <= due {
+		overdue := int64(due-p.target) + 1
 		p.missed += overdue
 		p.target += float64(overdue)
 	}

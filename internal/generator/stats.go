@@ -21,7 +21,8 @@ type Stats struct {
 	Outstanding int64
 	// Starved counts the exits drawn to match that found no plate available and were not published.
 	Starved int64
-	// Missed counts the events that were overdue when the schedule came to rest, and were given up.
+	// Missed counts the due events that were never attempted: they were overdue when the schedule paused or
+	// ended, or when the generator was stopped.
 	Missed int64
 
 	// Lag is how long ago the event was due that is to be published next; 0 when none is due.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -10,12 +11,13 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel draws a history in which most things go right and a few go wrong. Offsetting faults, such as
-// two exits that swapped their intents, leave no trace in any ledger and are not drawn.
+// drawModel draws a history with at most a few faults. It draws no faults that offset each other, such as
+// two exits that swapped their intents: they leave no trace in any ledger.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -76,7 +78,7 @@ func breakEvent(t *rapid.T, typ event.Type, e *modelEvent) {
 	}
 }
 
-func TestTheVerdictIsPassExactlyWhenEveryEventCountsOnce(t *testing.T) {
+func TestEvaluate_PassesExactlyWhenEveryEventCountsOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
@@ -90,9 +92,9 @@ func TestTheVerdictIsPassExactlyWhenEveryEventCountsOnce(t *testing.T) {
 		if report.Lost != int64(len(m.lost())) {
 			t.Errorf("%d lost, want %d", report.Lost, len(m.lost()))
 		}
-		verdict := Judge(Input{Report: report})
+		verdict := Evaluate(Evidence{Report: report})
 		if passed := verdict.Outcome == Pass; passed != m.sound() {
-			t.Errorf("verdict is %s %q of a history that is sound: %v\n%+v", verdict.Outcome, verdict.Reasons, m.sound(), report)
+			t.Errorf("verdict is %s %q, the history is sound: %v\n%+v", verdict.Outcome, verdict.Reasons, m.sound(), report)
 		}
 		if (verdict.Outcome == Pass) != (len(verdict.Reasons) == 0) {
 			t.Errorf("%s with reasons %q", verdict.Outcome, verdict.Reasons)
@@ -100,7 +102,7 @@ func TestTheVerdictIsPassExactlyWhenEveryEventCountsOnce(t *testing.T) {
 	})
 }
 
-func TestARunningSimulationHasOutstandingEventsButNoLostOnes(t *testing.T) {
+func TestAudit_NotAtRest_ReportsOutstandingEventsAndNoLostOnes(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
@@ -109,12 +111,12 @@ func TestARunningSimulationHasOutstandingEventsButNoLostOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if report.Lost != 0 || report.LostEvents != nil || report.Uncounted != 0 {
-			t.Errorf("a report before rest says %d lost %q, %d uncounted", report.Lost, report.LostEvents, report.Uncounted)
+			t.Errorf("a report that is not at rest has %d lost %q, %d uncounted", report.Lost, report.LostEvents, report.Uncounted)
 		}
 		if report.Outstanding != int64(len(m.lost())) {
 			t.Errorf("%d outstanding, want %d", report.Outstanding, len(m.lost()))
 		}
-		if Judge(Input{Report: report}).Outcome != Fail {
+		if Evaluate(Evidence{Report: report}).Outcome != Fail {
 			t.Error("a simulation that is not at rest passed")
 		}
 	})
@@ -132,7 +134,7 @@ func longRun() *model {
 	return m
 }
 
-func TestALostEventAnywhereInALongRunIsNamed(t *testing.T) {
+func TestAudit_NamesALostEventAnywhereInALongRun(t *testing.T) {
 	t.Parallel()
 	const c = store.ChunkBits
 	for _, seq := range []int64{0, 7, 8, c - 1, c, 2*c + 12345, 3*c + 9} {
@@ -152,7 +154,7 @@ func TestALostEventAnywhereInALongRunIsNamed(t *testing.T) {
 	}
 }
 
-func TestAReportNamesABoundedNumberOfLostEvents(t *testing.T) {
+func TestAudit_NamesABoundedNumberOfLostEvents(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	clear(m.runs[0].events)
@@ -167,7 +169,7 @@ func TestAReportNamesABoundedNumberOfLostEvents(t *testing.T) {
 	}
 }
 
-func TestBitsFarBeyondAWatermarkAreNotReadAsIndeterminate(t *testing.T) {
+func TestAudit_IgnoresBitsFarBeyondAWatermark(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.runs[0].watermark = 5
@@ -180,7 +182,7 @@ func TestBitsFarBeyondAWatermarkAreNotReadAsIndeterminate(t *testing.T) {
 	}
 }
 
-func TestAnAuditorReadsCompleteChunksOnce(t *testing.T) {
+func TestAuditor_ReadsCompleteChunksOnce(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.runs[0].events[store.ChunkBits].taken = 0
@@ -212,11 +214,11 @@ func TestAnAuditorReadsCompleteChunksOnce(t *testing.T) {
 	if diff := cmp.Diff(fresh, cached); diff != "" {
 		t.Errorf("a cached audit differs from a fresh one (-fresh +cached):\n%s", diff)
 	}
-	m.runs[0].watermark = store.ChunkBits // the store came back without its latest effects
+	m.runs[0].watermark = store.ChunkBits // the store restarted without its latest effects
 	audit(0, 1)
 }
 
-func TestAnAuditSaysWhatItCouldNotRead(t *testing.T) {
+func TestAudit_ErrorNamesWhatCouldNotBeRead(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
 		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the runs", "Chunk": "partition 1: read chunk 0",
@@ -230,84 +232,114 @@ func TestAnAuditSaysWhatItCouldNotRead(t *testing.T) {
 	}
 }
 
-func TestAnAuditSaysWhatTheStoreHasLost(t *testing.T) {
+func TestAudit_ReportsLostData(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	m.lostAt = time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
-	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // of no type, as it is forgotten
+	m.runs = append(m.runs, modelRun{id: event.ID{Run: "0000000000001"}}) // without a type, because its record is missing
 	report, err := Audit(t.Context(), m, Options{AtRest: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if report.DataLostAt == nil || !report.DataLostAt.Equal(m.lostAt) || report.ForgottenRuns != 1 || report.Partitions != 4 {
-		t.Errorf("lost at %v, %d runs forgotten of %d partitions", report.DataLostAt, report.ForgottenRuns, report.Partitions)
+		t.Errorf("data lost at %v, %d runs forgotten, %d partitions", report.DataLostAt, report.ForgottenRuns, report.Partitions)
 	}
 	if report.Runs != 1 || report.Indeterminate != 10 {
-		t.Errorf("%d runs with %d indeterminate events, want those of the run that is known", report.Runs, report.Indeterminate)
+		t.Errorf("%d runs with %d indeterminate events, want those of the remaining run", report.Runs, report.Indeterminate)
 	}
 }
 
-func TestJudge(t *testing.T) {
+// latencyOf returns a snapshot of n equal durations.
+func latencyOf(n int, d time.Duration) latency.Snapshot {
+	var h latency.Histogram
+	for range n {
+		h.Observe(d)
+	}
+	return h.Snapshot()
+}
+
+func TestEvaluate(t *testing.T) {
 	t.Parallel()
-	ms := func(n int64) *time.Duration { d := time.Duration(n) * time.Millisecond; return &d }
-	held := func(n int64) *int64 { return &n }
 	rest, noon := Report{AtRest: true}, time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	with := func(change func(*Report)) Report { r := rest; change(&r); return r }
+	objectives := plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}
 	tests := []struct {
 		name string
-		in   Input
+		in   Evidence
 		want []string // the beginnings of the reasons
 	}{
-		{"nothing at all passes", Input{Report: rest}, nil},
-		{"a report that was not at rest fails", Input{Report: Report{Outstanding: 2}},
-			[]string{"the simulation is not at rest: 0 messages wait in queues, 0 wait for another attempt, 0 are in processors, 2 confirmed events are without effect so far"}},
-		{"a message in a queue fails", Input{Report: rest, Depths: broker.Depths{Ready: 1}}, []string{"the simulation is not at rest: 1 message waits in queues"}},
-		{"a message in the retry queue fails", Input{Report: rest, Depths: broker.Depths{Retry: 1}}, []string{"the simulation is not at rest"}},
-		{"a report of a running simulation says what is known of the moment",
-			Input{Report: Report{Outstanding: 2, Matched: 9, SummariesStored: 5, Outbox: 3}, Running: true, InFlight: Unknown, Depths: broker.Depths{Ready: 1}},
-			[]string{"the simulation is running, and nothing is proved before it is at rest; at this moment 1 message waits in queues, 0 wait for another attempt, 2 confirmed events are without effect so far"}},
-		{"what nobody could tell is not said", Input{Report: Report{}, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}},
-			[]string{"the simulation is not at rest: 0 confirmed events are without effect so far"}},
-		{"what nobody could tell does not disturb the rest", Input{Report: rest, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}}, nil},
-		{"an effect taken twice is a fact while it runs", Input{Report: Report{TakenTwice: 1}, Running: true},
-			[]string{"the simulation is running", "1 effect was taken more than once"}},
-		{"lost data are the reason, and what they leave is none",
-			Input{Report: with(func(r *Report) {
+		{"an empty report at rest passes", Evidence{Report: rest}, nil},
+		{"a report that is not at rest fails", Evidence{Report: Report{Outstanding: 2}},
+			[]string{"the simulation is not at rest: 0 messages wait in queues, 0 wait for another attempt, 0 are in processors, 2 confirmed events have not taken effect"}},
+		{"a message in a queue fails", Evidence{Report: rest, Depths: broker.Depths{Ready: 1}}, []string{"the simulation is not at rest: 1 message waits in queues"}},
+		{"a message in the retry queue fails", Evidence{Report: rest, Depths: broker.Depths{Retry: 1}}, []string{"the simulation is not at rest"}},
+		{"a message in a processor fails", Evidence{Report: rest, InFlight: 1}, []string{"the simulation is not at rest"}},
+		{"a running simulation fails with the known counts",
+			Evidence{Report: Report{Outstanding: 2, Matched: 9, SummariesStored: 5, Outbox: 3}, Running: true, InFlight: Unknown, Depths: broker.Depths{Ready: 1}},
+			[]string{"the simulation is still running, so nothing is proved yet: 1 message waits in queues, 0 wait for another attempt, 2 confirmed events have not taken effect"}},
+		{"unknown counts are omitted", Evidence{Report: Report{}, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}},
+			[]string{"the simulation is not at rest: 0 confirmed events have not taken effect"}},
+		{"unknown counts of a simulation at rest pass", Evidence{Report: rest, InFlight: Unknown, Depths: broker.Depths{Ready: Unknown, Retry: Unknown}}, nil},
+		{"an event that took effect twice fails while running", Evidence{Report: Report{TakenTwice: 1}, Running: true},
+			[]string{"the simulation is still running", "1 event took effect more than once"}},
+		{"lost data is the only reason",
+			Evidence{Failures: []error{errors.New("the processor stopped")}, Report: with(func(r *Report) {
 				r.DataLostAt, r.TakenTwice, r.Uncounted, r.Lost, r.Matched, r.Outbox = &noon, 3, 4, 5, 6, 7
 			})},
-			[]string{"the store has lost data of the simulation, which was noticed at 2026-05-17T12:00:00Z: nobody can tell any more which events took effect"}},
-		{"a run that is forgotten is lost data", Input{Report: with(func(r *Report) { r.ForgottenRuns = 1 })}, []string{"the store has lost data of the simulation: nobody"}},
-		{"a message in a processor fails", Input{Report: rest, InFlight: 1}, []string{"the simulation is not at rest"}},
-		{"lost events within the objective pass", Input{Report: with(func(r *Report) { r.Lost = 2; r.MissingEntries = 2 }), Objectives: plan.Objectives{MaxLost: 2}}, nil},
-		{"lost events beyond the objective fail", Input{Report: with(func(r *Report) { r.Lost = 3; r.MissingEntries = 1; r.MissingMatched = 2 }), Objectives: plan.Objectives{MaxLost: 2}},
+			[]string{"the store has lost data of the simulation, noticed at 2026-05-17T12:00:00Z: it is unknown which events took effect"}},
+		{"a forgotten run is lost data", Evidence{Report: with(func(r *Report) { r.ForgottenRuns = 1 })}, []string{"the store has lost data of the simulation: it is"}},
+		{"a ledger that cannot be read fails", Evidence{ReportErr: errors.New("no route\nto Redis"), Failures: []error{nil, errors.New("the processor stopped")}},
+			[]string{"the ledger cannot be read, so it is unknown whether events were lost: no route; to Redis", "the processor stopped"}},
+		{"a failure of the simulation fails", Evidence{Report: rest, Failures: []error{errors.New("the entry generator: no route")}}, []string{"the entry generator: no route"}},
+		{"lost events within the objective pass", Evidence{Report: with(func(r *Report) { r.Lost = 2; r.MissingEntries = 2 }), Objectives: plan.Objectives{MaxLost: 2}}, nil},
+		{"lost events beyond the objective fail", Evidence{Report: with(func(r *Report) { r.Lost = 3; r.MissingEntries = 1; r.MissingMatched = 2 }), Objectives: plan.Objectives{MaxLost: 2}},
 			[]string{"3 events were lost: confirmed by the broker, but never took effect (1 entry, 2 exits); at most 2 allowed"}},
-		{"unexpected exits within the objective pass", Input{Report: with(func(r *Report) { r.UnmatchedUnexpected = 2 }), Objectives: plan.Objectives{MaxUnexpected: 2}}, nil},
-		{"unexpected exits beyond the objective fail", Input{Report: with(func(r *Report) { r.UnmatchedUnexpected = 1 })}, []string{"1 exit found no visit"}},
-		{"an effect taken twice fails", Input{Report: with(func(r *Report) { r.TakenTwice = 1 })}, []string{"1 effect was taken more than once"}},
-		{"an effect that is not counted fails", Input{Report: with(func(r *Report) { r.Uncounted = 4 })}, []string{"4 events took effect without being counted"}},
-		{"a changed intent fails", Input{Report: with(func(r *Report) { r.MissingMatched, r.MissingUnmatched = -1, 1 })}, []string{"1 exit was processed with another intent"}},
-		{"a summary in the outbox fails", Input{Report: with(func(r *Report) { r.Matched, r.Outbox = 1, 1 })}, []string{"1 summary waits in the outbox"}},
-		{"a summary too few fails", Input{Report: with(func(r *Report) { r.Matched = 2; r.SummariesStored = 1 })}, []string{"2 visits ended but 1 summary was made of them"}},
-		{"strangers' summaries are counted", Input{Report: with(func(r *Report) { r.Matched, r.StrangerMatched, r.SummariesStored = 2, 1, 3 })}, nil},
-		{"a summary that the API does not hold fails", Input{Report: with(func(r *Report) { r.Matched, r.SummariesStored = 2, 2 }), SummariesHeld: held(1)},
+		{"unexpected exits within the objective pass", Evidence{Report: with(func(r *Report) { r.UnmatchedUnexpected = 2 }), Objectives: plan.Objectives{MaxUnexpected: 2}}, nil},
+		{"unexpected exits beyond the objective fail", Evidence{Report: with(func(r *Report) { r.UnmatchedUnexpected = 1 })}, []string{"1 exit found no visit"}},
+		{"an event that took effect twice fails", Evidence{Report: with(func(r *Report) { r.TakenTwice = 1 })}, []string{"1 event took effect more than once"}},
+		{"an effect that is not counted fails", Evidence{Report: with(func(r *Report) { r.Uncounted = 4 })}, []string{"4 events took effect without being counted"}},
+		{"a changed intent fails", Evidence{Report: with(func(r *Report) { r.MissingMatched, r.MissingUnmatched = -1, 1 })}, []string{"1 exit was processed with a different intent"}},
+		{"a summary in the outbox fails", Evidence{Report: with(func(r *Report) { r.Matched, r.Outbox = 1, 1 })}, []string{"1 summary waits in the outbox"}},
+		{"a missing summary fails", Evidence{Report: with(func(r *Report) { r.Matched = 2; r.SummariesStored = 1 })}, []string{"2 visits ended but 1 summary was made of them"}},
+		{"summaries of external publishers are counted", Evidence{Report: with(func(r *Report) { r.Matched, r.ExternalMatched, r.SummariesStored = 2, 1, 3 })}, nil},
+		{"a summary that the API does not hold fails", Evidence{Report: with(func(r *Report) { r.Matched, r.SummariesStored = 2, 2 }), Summaries: &SummaryCount{Held: 1}},
 			[]string{"the summary API holds 1 summary of this simulation but accepted 2"}},
-		{"a dead letter fails", Input{Report: with(func(r *Report) { r.DeadLettered = 1 })}, []string{"1 event was dead-lettered"}},
-		{"the reasons of dead letters are named", Input{Report: with(func(r *Report) { r.DeadLettered = 3 }),
+		{"a summary API that does not answer fails", Evidence{Report: rest, Summaries: &SummaryCount{Err: errors.New("no route")}},
+			[]string{"it is unknown whether the summary API holds every summary: no route"}},
+		{"a dead letter fails", Evidence{Report: with(func(r *Report) { r.DeadLettered = 1 })}, []string{"1 event was dead-lettered; the headers"}},
+		{"the reasons of dead letters are named", Evidence{Report: with(func(r *Report) { r.DeadLettered = 4 }),
 			DeadReasons: []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "it is no JSON"}, Count: 2}, {Reason: broker.Reason{Stage: "post"}, Count: 1}}},
-			[]string{"3 events were dead-lettered: 2 × parse: it is no JSON; 1 × post"}},
-		{"a dead letter of the broker's own fails", Input{Report: rest, Depths: broker.Depths{Dead: 2}}, []string{"2 events were dead-lettered"}},
-		{"latencies at their objectives pass", Input{Report: rest, ProcessingP99: ms(5), EndToEndP99: ms(1000),
-			Objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}}, nil},
-		{"latencies beyond their objectives fail", Input{Report: rest, ProcessingP99: ms(6), EndToEndP99: ms(1001),
-			Objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}},
-			[]string{"processing p99 is 6ms, beyond the objective of 5ms", "end-to-end p99 is 1.001s, beyond the objective of 1s"}},
-		{"latencies that were not measured pass", Input{Report: rest, Objectives: plan.Objectives{ProcessingP99: 1, EndToEndP99: 1}}, nil},
-		{"latencies without an objective pass", Input{Report: rest, ProcessingP99: ms(1e6), EndToEndP99: ms(1e6)}, nil},
+			[]string{"4 events were dead-lettered: 2 × parse: it is no JSON; 1 × post; others"}},
+		{"a dead letter of the broker itself fails", Evidence{Report: rest, Depths: broker.Depths{Dead: 2}}, []string{"2 events were dead-lettered"}},
+		{"latencies at their objectives pass", Evidence{Report: rest, Objectives: objectives,
+			Latencies: &Latencies{Processing: latencyOf(100, 4800*time.Microsecond), EndToEnd: latencyOf(100, 960*time.Millisecond)}}, nil},
+		{"latencies beyond their objectives fail", Evidence{Report: rest, Objectives: objectives,
+			Latencies: &Latencies{Processing: latencyOf(100, 6*time.Millisecond), EndToEnd: latencyOf(100, 1100*time.Millisecond)}},
+			[]string{"processing p99 is 5.9", "end-to-end p99 is 1.11s"}},
+		{"latencies without an objective pass", Evidence{Report: rest, Latencies: &Latencies{Processing: latencyOf(1, time.Hour), EndToEnd: latencyOf(1, time.Hour)}}, nil},
+		{"objectives without any measurement fail", Evidence{Report: rest, Objectives: objectives, Latencies: &Latencies{}},
+			[]string{
+				"processing p99 is unknown, so the objective of 5ms is not met: no event was measured",
+				"end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
+			}},
+		{"an objective with too few measurements fails", Evidence{Report: rest, Objectives: plan.Objectives{EndToEndP99: objectives.EndToEndP99},
+			Latencies: &Latencies{EndToEnd: latencyOf(100, time.Millisecond), Unmeasured: 5, Err: errors.New("a pod ended")}},
+			[]string{"end-to-end p99 is unknown, so the objective of 1s is not met: only 100 of 105 events were measured: a pod ended"}},
+		{"an objective that a few unmeasured events cannot change passes", Evidence{Report: rest, Objectives: plan.Objectives{EndToEndP99: objectives.EndToEndP99},
+			Latencies: &Latencies{EndToEnd: latencyOf(1000, time.Millisecond), Unmeasured: 5}}, nil},
+		{"an audit of the ledger alone has no latencies to check", Evidence{Report: rest, Objectives: objectives}, nil},
+		{"a schedule that asked for nothing passes", Evidence{Report: rest, Entries: &Schedule{}, Exits: &Schedule{}}, nil},
+		{"a schedule with few missed events passes", Evidence{Report: rest, Entries: &Schedule{Due: 100, Missed: 10}}, nil},
+		{"a schedule that was not kept fails", Evidence{Report: rest, Entries: &Schedule{Due: 100, Missed: 100}, Exits: &Schedule{Due: 1000, Missed: 123}},
+			[]string{
+				"the schedule of the entries was not kept: 100 of 100 due events were missed (100 %)",
+				"the schedule of the exits was not kept: 123 of 1000 due events were missed (12.3 %)",
+			}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := Judge(tt.in)
+			got := Evaluate(tt.in)
 			if len(got.Reasons) != len(tt.want) || (got.Outcome == Pass) != (len(tt.want) == 0) {
 				t.Fatalf("verdict is %s %q, want reasons %q", got.Outcome, got.Reasons, tt.want)
 			}
@@ -317,5 +349,23 @@ func TestJudge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestCertainFailures_IgnoresWhatMayStillChange(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		in   Evidence
+		want []string // the beginnings of the reasons
+	}{
+		"an objective before the end": {Evidence{Objectives: plan.Objectives{EndToEndP99: 1}, Report: Report{Outstanding: 3, Outbox: 1, Matched: 2}}, nil},
+		"a dead letter":               {Evidence{Report: Report{DeadLettered: 1}}, []string{"1 event was dead-lettered"}},
+		"lost data":                   {Evidence{Report: Report{DataLostAt: &noon, TakenTwice: 1}}, []string{"the store has lost data"}},
+	} {
+		got := CertainFailures(tt.in)
+		if len(got) != len(tt.want) || len(got) == 1 && !strings.HasPrefix(got[0], tt.want[0]) {
+			t.Errorf("%s: the reasons are %q, want %q", name, got, tt.want)
+		}
 	}
 }

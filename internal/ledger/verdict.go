@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Outcome is what a verdict comes to.
+// Outcome is the result of a verdict.
 type Outcome string
 
 // The outcomes.
@@ -18,124 +20,183 @@ const (
 	Fail Outcome = "FAIL"
 )
 
-// Verdict says whether a simulation kept what its plan holds it to, and every reason why not.
+// Verdict says whether a simulation met every condition that its plan sets, and if not, why.
 type Verdict struct {
-	Outcome Outcome  `json:"verdict"`
+	Outcome Outcome `json:"verdict"`
+	// Reasons has one sentence for each check that did not pass. It is empty, never nil, for PASS.
 	Reasons []string `json:"reasons"`
 }
 
-// Input is everything that a verdict rests on.
-type Input struct {
-	Report     Report
+// Evidence is everything that a verdict is based on. A nil field means that its check does not apply. A
+// check that applies and has no data does not pass.
+type Evidence struct {
+	// Report is the audit of the ledger. It is not used when ReportErr is set.
+	Report Report
+	// ReportErr is the reason why the ledger could not be read.
+	ReportErr  error
 	Objectives plan.Objectives
-	// Running says that the ledger moved while it was read: a report is then a moment's view.
+	// Running says that the ledger changed while it was read, so that its numbers need not add up.
 	Running bool
-	// Depths are the messages left in the simulation's queues, InFlight those that processors still hold;
-	// Unknown where nobody could tell.
+	// Depths counts the messages in the simulation's queues, InFlight those that processors hold. A count
+	// may be Unknown.
 	Depths   broker.Depths
 	InFlight int64
-	// DeadReasons are why messages were dead-lettered, as far as the dead letters were looked into.
+	// DeadReasons are the reasons of the dead letters that were read. They may be fewer than the dead
+	// letters.
 	DeadReasons []broker.ReasonCount
-	// ProcessingP99 and EndToEndP99 are the measured latencies; nil means that nothing was measured, and
-	// then no objective is held against them.
-	ProcessingP99 *time.Duration
-	EndToEndP99   *time.Duration
-	// SummariesHeld is what the summary API itself says it has stored in this simulation; nil means that
-	// it was not asked.
-	SummariesHeld *int64
+	// Latencies are what the processors measured. They are nil in an audit of the ledger alone.
+	Latencies *Latencies
+	// Entries and Exits compare the generators with their schedule.
+	Entries, Exits *Schedule
+	// Summaries is the summary API's own count. It is nil when the API has no count of this simulation.
+	Summaries *SummaryCount
+	// Failures are errors of the simulation itself. Each of them fails the verdict.
+	Failures []error
 }
 
-// NamedReasons is how many reasons of dead letters a verdict is to name.
-const NamedReasons = 20
+// Latencies are the latencies of the generated events that took effect.
+type Latencies struct {
+	Processing, EndToEnd latency.Snapshot
+	// Unmeasured counts the events whose latencies are unknown. Err says why they are.
+	Unmeasured uint64
+	Err        error
+}
 
-// Unknown stands for a number of messages that nobody could tell.
+// Schedule counts events of one type.
+type Schedule struct {
+	// Due counts the events that the schedule asked for, Missed those of them that were never attempted.
+	Due, Missed int64
+}
+
+// SummaryCount is the number of summaries of this simulation that the summary API says it holds, or the
+// error of asking for it.
+type SummaryCount struct {
+	Held int64
+	Err  error
+}
+
+// MaxDeadReasons is the number of different reasons of dead letters that a verdict names.
+const MaxDeadReasons = 20
+
+// Unknown is the value of a count that could not be determined.
 const Unknown = -1
 
-// Judge applies every check and gathers the reasons of those that fail, in their order.
-func Judge(in Input) Verdict {
-	v := Verdict{Outcome: Pass, Reasons: failures(in, checks(in))}
+// maxMissed is the share of the due events that may be missed: generators on a busy machine end a little
+// late.
+const maxMissed = 0.1
+
+// Evaluate runs every check that applies and returns the verdict.
+func Evaluate(e Evidence) Verdict {
+	v := Verdict{Outcome: Pass, Reasons: failures(e, checks(e))}
 	if len(v.Reasons) > 0 {
 		v.Outcome = Fail
 	}
 	return v
 }
 
-// Doomed returns the reasons for which a simulation that is still running will fail whatever comes; none as long as
-// it may pass.
-func Doomed(in Input) []string {
-	in.Running = true
-	if !in.Report.DataKept() {
-		return failures(in, []check{dataKept})
+// CertainFailures returns the reasons why a running simulation will fail whatever happens from now on. It
+// returns none while the simulation may still pass.
+func CertainFailures(e Evidence) []string {
+	e.Running = true
+	if !e.Report.DataKept() {
+		return failures(e, []check{dataKept})
 	}
-	return failures(in, facts(in))
+	return failures(e, certainChecks())
 }
 
-// failures gathers the reasons of the checks that fail.
-func failures(in Input, list []check) []string {
+// failures returns the reasons of the checks that do not pass, in the order of the checks.
+func failures(e Evidence, list []check) []string {
 	reasons := []string{}
 	for _, check := range list {
-		if reason, failed := check(in); failed {
-			reasons = append(reasons, reason)
+		reasons = append(reasons, check(e)...)
+	}
+	return reasons
+}
+
+// check is one condition that a simulation must meet. It returns no reason when the condition is met, and
+// otherwise a sentence for each violation, or for the data that it lacks.
+type check func(Evidence) []string
+
+// checks lists the conditions, causes before their consequences.
+func checks(e Evidence) []check {
+	switch {
+	case e.ReportErr != nil:
+		return []check{ledgerRead, nothingFailed}
+	case !e.Report.DataKept():
+		// Every other violation may be a consequence of the loss.
+		return []check{dataKept}
+	}
+	// An event that is still on its way may or may not take effect.
+	list := append([]check{atRest}, certainChecks()...)
+	if !e.Running {
+		list = append(list, restChecks()...)
+	}
+	return append(list,
+		// The user's objectives hold only under the load that the user asked for.
+		entriesOnSchedule,
+		exitsOnSchedule,
+		processingP99,
+		endToEndP99,
+		nothingFailed,
+	)
+}
+
+// certainChecks lists the conditions that, once violated, stay violated.
+func certainChecks() []check {
+	return []check{
+		// Every event that the broker confirmed takes effect.
+		nothingLost,
+		// No event takes effect twice, however often it is delivered.
+		nothingTakenTwice,
+		// Every effect is counted. Otherwise the other numbers here mean nothing.
+		nothingUncounted,
+		// An exit arrives with the intent that its generator gave it.
+		intentsKept,
+		// An exit whose plate was claimed from an entry finds the visit of that entry.
+		nothingUnexpected,
+		// Every message can be processed.
+		nothingDeadLettered,
+	}
+}
+
+// restChecks lists the conditions that compare numbers which are read at different moments.
+func restChecks() []check {
+	return []check{
+		// The summary of every visit that ended reaches the summary API.
+		outboxEmpty,
+		// Every visit that ended has exactly one summary.
+		oneSummaryPerVisit,
+		// The summary API counts the same summaries. No other number here comes from outside the ledger.
+		summariesHeld,
+	}
+}
+
+// unless returns the reason when the condition is not met.
+func unless(met bool, reason string) []string {
+	if met {
+		return nil
+	}
+	return []string{reason}
+}
+
+func ledgerRead(e Evidence) []string {
+	return []string{"the ledger cannot be read, so it is unknown whether events were lost: " + excerpt.OneLine(e.ReportErr.Error())}
+}
+
+func nothingFailed(e Evidence) []string {
+	var reasons []string
+	for _, err := range e.Failures {
+		if err != nil {
+			reasons = append(reasons, excerpt.OneLine(err.Error()))
 		}
 	}
 	return reasons
 }
 
-// check is one thing that has to hold. Its reason is one sentence for a person.
-type check func(Input) (reason string, failed bool)
-
-// checks lists what has to hold, causes before their consequences.
-func checks(in Input) []check {
-	if !in.Report.DataKept() {
-		// What a store has lost it cannot testify to, and whatever else is wrong may follow from the loss.
-		return []check{dataKept}
-	}
-	// An event that still waits somewhere may yet take effect, or not: nothing is proved before rest.
-	return append([]check{restWasReached}, facts(in)...)
-}
-
-// facts lists what has to hold at any time, but for what cannot be told while the simulation is running.
-func facts(in Input) []check {
-	return append(ledgerChecks(in.Running),
-		// A dead letter is an event that could not be processed.
-		nothingDeadLettered,
-		// The objectives are the user's.
-		processingInTime,
-		effectInTime,
-	)
-}
-
-// ledgerChecks lists what has to hold in a ledger that is complete.
-func ledgerChecks(running bool) []check {
-	list := []check{
-		// Every event that the broker took responsibility for has to take effect.
-		nothingLost,
-		// Nothing may count twice, however often it was delivered.
-		nothingTakenTwice,
-		// An effect without its count would make every other number here worthless.
-		nothingUncounted,
-		// The intent decides what an exit is held to, so it has to arrive as it was published.
-		intentsKept,
-		// An exit whose plate was claimed from an entry has to meet that entry.
-		nothingUnexpected,
-	}
-	if running {
-		return list // those below compare numbers that were not read at the same moment
-	}
-	return append(list,
-		// A visit that ended has to reach the summary API.
-		outboxEmpty,
-		// Each ended visit makes exactly one summary.
-		oneSummaryPerVisit,
-		// The API's own count is the only one that this system does not keep itself.
-		summariesHeld,
-	)
-}
-
-func restWasReached(in Input) (string, bool) {
-	waiting := max(in.Depths.Ready, 0) + max(in.Depths.Retry, 0)
-	if in.Report.AtRest && waiting == 0 && max(in.InFlight, 0) == 0 {
-		return "", false
+func atRest(e Evidence) []string {
+	waiting := max(e.Depths.Ready, 0) + max(e.Depths.Retry, 0)
+	if e.Report.AtRest && waiting == 0 && max(e.InFlight, 0) == 0 {
+		return nil
 	}
 	var parts []string
 	part := func(n int64, one, many string) {
@@ -143,124 +204,159 @@ func restWasReached(in Input) (string, bool) {
 			parts = append(parts, count(n, one, many))
 		}
 	}
-	part(in.Depths.Ready, "message waits in queues", "messages wait in queues")
-	part(in.Depths.Retry, "waits for another attempt", "wait for another attempt")
-	part(in.InFlight, "is in processors", "are in processors")
-	part(in.Report.Outstanding, "confirmed event is without effect so far", "confirmed events are without effect so far")
+	part(e.Depths.Ready, "message waits in queues", "messages wait in queues")
+	part(e.Depths.Retry, "waits for another attempt", "wait for another attempt")
+	part(e.InFlight, "is in processors", "are in processors")
+	part(e.Report.Outstanding, "confirmed event has not taken effect", "confirmed events have not taken effect")
 	state := "the simulation is not at rest: "
-	if in.Running {
-		state = "the simulation is running, and nothing is proved before it is at rest; at this moment "
+	if e.Running {
+		state = "the simulation is still running, so nothing is proved yet: "
 	}
-	return state + strings.Join(parts, ", "), true
+	return []string{state + strings.Join(parts, ", ")}
 }
 
-// DataKept reports whether the store still has whatever it had.
+// DataKept reports whether the store still has all data that it had made durable.
 func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
 
-func dataKept(in Input) (string, bool) {
+func dataKept(e Evidence) []string {
 	what := "the store has lost data of the simulation"
-	if at := in.Report.DataLostAt; at != nil {
-		what += ", which was noticed at " + at.Format(time.RFC3339)
+	if at := e.Report.DataLostAt; at != nil {
+		what += ", noticed at " + at.Format(time.RFC3339)
 	}
-	return what + ": nobody can tell any more which events took effect, or how often; let it keep its data, with " +
-		"appendonly yes and maxmemory-policy noeviction, and run the simulation again", !in.Report.DataKept()
+	return unless(e.Report.DataKept(), what+": it is unknown which events took effect, and how often; configure the store with "+
+		"appendonly yes and maxmemory-policy noeviction, and run the simulation again")
 }
 
-func nothingLost(in Input) (string, bool) {
-	return fmt.Sprintf("%s lost: confirmed by the broker, but never took effect (%s, %s); at most %d allowed",
-		count(in.Report.Lost, "event was", "events were"),
-		count(in.Report.MissingEntries, "entry", "entries"),
-		count(in.Report.MissingMatched+in.Report.MissingUnmatched, "exit", "exits"),
-		in.Objectives.MaxLost), in.Report.Lost > in.Objectives.MaxLost
+func nothingLost(e Evidence) []string {
+	return unless(e.Report.Lost <= e.Objectives.MaxLost, fmt.Sprintf(
+		"%s lost: confirmed by the broker, but never took effect (%s, %s); at most %d allowed",
+		count(e.Report.Lost, "event was", "events were"),
+		count(e.Report.MissingEntries, "entry", "entries"),
+		count(e.Report.MissingMatched+e.Report.MissingUnmatched, "exit", "exits"),
+		e.Objectives.MaxLost))
 }
 
-func nothingTakenTwice(in Input) (string, bool) {
-	return count(in.Report.TakenTwice, "effect was", "effects were") + " taken more than once",
-		in.Report.TakenTwice > 0
+func nothingTakenTwice(e Evidence) []string {
+	return unless(e.Report.TakenTwice == 0, count(e.Report.TakenTwice, "event", "events")+" took effect more than once")
 }
 
-func nothingUncounted(in Input) (string, bool) {
-	return count(in.Report.Uncounted, "event took", "events took") +
-		" effect without being counted: the ledger's counters were changed or lost", in.Report.Uncounted > 0
+func nothingUncounted(e Evidence) []string {
+	return unless(e.Report.Uncounted == 0, count(e.Report.Uncounted, "event", "events")+
+		" took effect without being counted: the counters of the ledger were changed or lost")
 }
 
-func intentsKept(in Input) (string, bool) {
-	// While not at rest the shares of outstanding events are positive, so a negative one is a fact at any time.
-	changed := max(-in.Report.MissingEntries, 0) + max(-in.Report.MissingMatched, 0) + max(-in.Report.MissingUnmatched, 0)
-	return count(changed, "exit was", "exits were") + " processed with another intent than the generator published",
-		changed > 0
+func intentsKept(e Evidence) []string {
+	// Events that have not arrived yet make a share positive, so a negative share is certain at any time.
+	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
+	return unless(changed == 0, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
 }
 
-func nothingUnexpected(in Input) (string, bool) {
-	return fmt.Sprintf("%s no visit although the plate had entered (unmatched_unexpected); at most %d allowed",
-			count(in.Report.UnmatchedUnexpected, "exit found", "exits found"), in.Objectives.MaxUnexpected),
-		in.Report.UnmatchedUnexpected > in.Objectives.MaxUnexpected
+func nothingUnexpected(e Evidence) []string {
+	return unless(e.Report.UnmatchedUnexpected <= e.Objectives.MaxUnexpected, fmt.Sprintf(
+		"%s no visit although the plate had entered (unmatched_unexpected); at most %d allowed",
+		count(e.Report.UnmatchedUnexpected, "exit found", "exits found"), e.Objectives.MaxUnexpected))
 }
 
-func outboxEmpty(in Input) (string, bool) {
-	return count(in.Report.Outbox, "summary waits", "summaries wait") +
-		" in the outbox: the summary API has not accepted them", in.Report.Outbox > 0
+func outboxEmpty(e Evidence) []string {
+	return unless(e.Report.Outbox == 0, count(e.Report.Outbox, "summary waits", "summaries wait")+
+		" in the outbox: the summary API has not accepted them")
 }
 
-func oneSummaryPerVisit(in Input) (string, bool) {
-	ended := in.Report.Matched + in.Report.StrangerMatched
-	made := in.Report.SummariesStored + in.Report.Outbox
-	return fmt.Sprintf("%s but %s made of them", count(ended, "visit ended", "visits ended"),
-		count(made, "summary was", "summaries were")), ended != made
+func oneSummaryPerVisit(e Evidence) []string {
+	ended := e.Report.Matched + e.Report.ExternalMatched
+	made := e.Report.SummariesStored + e.Report.Outbox
+	return unless(ended == made, fmt.Sprintf("%s but %s made of them",
+		count(ended, "visit ended", "visits ended"), count(made, "summary was", "summaries were")))
 }
 
-func summariesHeld(in Input) (string, bool) {
-	if in.SummariesHeld == nil {
-		return "", false
+func summariesHeld(e Evidence) []string {
+	switch {
+	case e.Summaries == nil:
+		return nil
+	case e.Summaries.Err != nil:
+		return []string{"it is unknown whether the summary API holds every summary: " + excerpt.OneLine(e.Summaries.Err.Error())}
 	}
-	return fmt.Sprintf("the summary API holds %s of this simulation but accepted %d",
-		count(*in.SummariesHeld, "summary", "summaries"), in.Report.SummariesStored), *in.SummariesHeld != in.Report.SummariesStored
+	return unless(e.Summaries.Held == e.Report.SummariesStored, fmt.Sprintf(
+		"the summary API holds %s of this simulation but accepted %d",
+		count(e.Summaries.Held, "summary", "summaries"), e.Report.SummariesStored))
 }
 
-func nothingDeadLettered(in Input) (string, bool) {
-	// The broker dead-letters on its own what was delivered too often, which no processor counts.
-	dead := max(in.Report.DeadLettered, in.Depths.Dead)
+func nothingDeadLettered(e Evidence) []string {
+	// The broker itself dead-letters a message that was delivered too often. No processor counts those.
+	dead := max(e.Report.DeadLettered, e.Depths.Dead)
+	if dead <= 0 {
+		return nil
+	}
 	said := count(dead, "event was", "events were") + " dead-lettered"
-	if len(in.DeadReasons) == 0 {
-		return said + "; the headers of each say why", dead > 0
+	if len(e.DeadReasons) == 0 {
+		return []string{said + "; the headers of each give the reason"}
 	}
-	reasons, named := make([]string, 0, len(in.DeadReasons)), int64(0)
-	for _, r := range in.DeadReasons {
+	reasons, named := make([]string, 0, len(e.DeadReasons)), int64(0)
+	for _, r := range e.DeadReasons {
 		reasons = append(reasons, fmt.Sprintf("%d × %.200s", r.Count, r.Reason))
 		named += r.Count
 	}
 	if named < dead {
 		reasons = append(reasons, "others")
 	}
-	return said + ": " + strings.Join(reasons, "; "), dead > 0
+	return []string{said + ": " + strings.Join(reasons, "; ")}
 }
 
-func processingInTime(in Input) (string, bool) {
-	return tooSlow("processing p99", in.ProcessingP99, in.Objectives.ProcessingP99)
-}
+func entriesOnSchedule(e Evidence) []string { return onSchedule("entries", e.Entries) }
 
-func effectInTime(in Input) (string, bool) {
-	return tooSlow("end-to-end p99", in.EndToEndP99, in.Objectives.EndToEndP99)
-}
+func exitsOnSchedule(e Evidence) []string { return onSchedule("exits", e.Exits) }
 
-func tooSlow(what string, measured *time.Duration, objective plan.Duration) (string, bool) {
-	if measured == nil || objective == 0 {
-		return "", false
+func onSchedule(what string, s *Schedule) []string {
+	if s == nil || float64(s.Missed) <= maxMissed*float64(s.Due) {
+		return nil
 	}
-	shown := threeDigits(*measured)
-	if shown <= objective.D() {
-		shown = *measured // rounding would hide the excess
-	}
-	return fmt.Sprintf("%s is %s, beyond the objective of %s", what, shown, objective), *measured > objective.D()
+	return []string{fmt.Sprintf("the schedule of the %s was not kept: %d of %s missed (%.3g %%)",
+		what, s.Missed, count(s.Due, "due event was", "due events were"), 100*float64(s.Missed)/float64(s.Due))}
 }
 
-// threeDigits rounds a duration to what a person wants to read of it.
-func threeDigits(d time.Duration) time.Duration {
+func processingP99(e Evidence) []string {
+	return withinObjective("processing p99", e.Objectives.ProcessingP99, e.Latencies, func(l *Latencies) latency.Snapshot { return l.Processing })
+}
+
+func endToEndP99(e Evidence) []string {
+	return withinObjective("end-to-end p99", e.Objectives.EndToEndP99, e.Latencies, func(l *Latencies) latency.Snapshot { return l.EndToEnd })
+}
+
+// withinObjective compares a 99th percentile with its objective. The comparison counts only when it holds
+// whatever the latencies of the unmeasured events were.
+func withinObjective(what string, objective plan.Duration, l *Latencies, of func(*Latencies) latency.Snapshot) []string {
+	if objective == 0 || l == nil {
+		return nil
+	}
+	switch lowest, highest := of(l).Range(.99, l.Unmeasured); {
+	case highest <= objective.D():
+		return nil
+	case lowest > objective.D():
+		return []string{fmt.Sprintf("%s is %s, beyond the objective of %s", what, rounded(lowest, objective.D()), objective)}
+	}
+	unchecked := fmt.Sprintf("%s is unknown, so the objective of %s is not met: ", what, objective)
+	switch measured := of(l).Count(); {
+	case measured == 0:
+		unchecked += "no event was measured"
+	default:
+		unchecked += fmt.Sprintf("only %d of %d events were measured", measured, measured+l.Unmeasured)
+	}
+	if l.Err != nil {
+		unchecked += ": " + excerpt.OneLine(l.Err.Error())
+	}
+	return []string{unchecked}
+}
+
+// rounded returns d with three digits, or d itself if rounding would hide that it exceeds the limit.
+func rounded(d, limit time.Duration) time.Duration {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {
 		unit *= 10
 	}
-	return d.Round(unit)
+	if r := d.Round(unit); r > limit {
+		return r
+	}
+	return d
 }
 
 func count(n int64, one, many string) string {

@@ -160,7 +160,7 @@ func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []br
 	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
 	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
 		reasons, err := within(ctx, func(ctx context.Context) ([]broker.ReasonCount, error) {
-			return s.broker.DeadLetterReasons(ctx, ledger.NamedReasons)
+			return s.broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
 		})
 		if err == nil {
 			s.letters = deadLetters{at: now.At, count: dead, reasons: reasons}

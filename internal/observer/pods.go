@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/ledger"
 )
 
 // Pods are the IP addresses of the pods that serve measurements.
@@ -30,8 +31,8 @@ type Measurement struct {
 	// Processing is the time that processing an event took. EndToEnd is the time from the instant for which an
 	// event was scheduled to its effect.
 	Processing, EndToEnd latency.Snapshot
-	// SummariesHeld is how many summaries the summary API holds; nil if it was not asked.
-	SummariesHeld *int64
+	// Summaries is how many summaries the summary API holds. It is nil if the API was not asked.
+	Summaries *ledger.SummaryCount
 }
 
 // The metrics that are read from processors.
@@ -84,7 +85,9 @@ func (m *HTTPMeter) Measure(ctx context.Context, pods Pods) (Measurement, error)
 		})
 	}
 	if pods.Summaries != "" {
-		measured.SummariesHeld, errs[len(pods.Processors)] = m.summaries(ctx, pods.Summaries)
+		held, err := m.summaries(ctx, pods.Summaries)
+		measured.Summaries = &ledger.SummaryCount{Held: held, Err: err}
+		errs[len(pods.Processors)] = err
 	}
 	work.Wait()
 	return measured, errors.Join(errs...)
@@ -127,22 +130,22 @@ func (m *HTTPMeter) metrics(ctx context.Context, ip string) (families []*dto.Met
 }
 
 // summaries reads how many summaries the summary API has stored.
-func (m *HTTPMeter) summaries(ctx context.Context, ip string) (held *int64, err error) {
+func (m *HTTPMeter) summaries(ctx context.Context, ip string) (held int64, err error) {
 	body, err := m.get(ctx, ip, "/v1/stats", "application/json")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	var stats struct {
 		Count *int64 `json:"count"`
 	}
 	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(&stats); err != nil {
-		return nil, fmt.Errorf("read the statistics of the summary API at %s: %w", ip, err)
+		return 0, fmt.Errorf("read the statistics of the summary API at %s: %w", ip, err)
 	}
 	if stats.Count == nil {
-		return nil, fmt.Errorf("read the statistics of the summary API at %s: the field count is missing", ip)
+		return 0, fmt.Errorf("read the statistics of the summary API at %s: the field count is missing", ip)
 	}
-	return stats.Count, nil
+	return *stats.Count, nil
 }
 
 func (m *HTTPMeter) get(ctx context.Context, ip, path, accept string) (io.ReadCloser, error) {

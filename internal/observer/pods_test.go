@@ -66,7 +66,7 @@ func TestMeasure_MergesAllPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = 7
-	if m.Processing.Count() != want || m.EndToEnd.Count() != want || m.SummariesHeld == nil || *m.SummariesHeld != 12 {
+	if m.Processing.Count() != want || m.EndToEnd.Count() != want || m.Summaries == nil || m.Summaries.Held != 12 {
 		t.Errorf("measured %+v, want %d durations of each kind and 12 summaries", m, want)
 	}
 }
@@ -114,8 +114,8 @@ func block(ctx context.Context, release <-chan struct{}) {
 func TestMeasure_RejectsStatisticsWithoutCount(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{}`, `[]`, ``, `{"count":"7"}`} {
-		if m, err := NewHTTPMeter(8080).Measure(t.Context(), Pods{Summaries: pod(t, answer(body))}); err == nil || m.SummariesHeld != nil {
-			t.Errorf("the statistics %s yield %v (%v)", body, m.SummariesHeld, err)
+		if m, err := NewHTTPMeter(8080).Measure(t.Context(), Pods{Summaries: pod(t, answer(body))}); err == nil || m.Summaries.Err == nil {
+			t.Errorf("the statistics %s yield %v (%v)", body, m.Summaries.Held, err)
 		}
 	}
 }

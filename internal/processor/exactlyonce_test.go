@@ -298,20 +298,20 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	want.ExitsUnmatchedConfirmed -= want.ExitsMatchedConfirmed
 	want.EntriesRecorded, want.Matched, want.UnmatchedExpected = want.EntriesConfirmed, want.ExitsMatchedConfirmed, want.ExitsUnmatchedConfirmed
 	want.DeadLettered = int64(p.deadLetters)
-	want.StrangerEntries = int64(len(p.maybe))
+	want.ExternalEntries = int64(len(p.maybe))
 	want.AtRest = true
 
 	got, err := ledger.Audit(ctx, state.state, ledger.Options{AtRest: true})
 	if err != nil {
 		complain("audit: %v", err)
 	}
-	if sum := got.StrangerMatched + got.EntryNotFound; sum != int64(p.exitsOfStrangers) {
+	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.exitsOfStrangers) {
 		complain("%d of %d exits of strangers took effect", sum, p.exitsOfStrangers)
 	}
 	// What depends on when things happened is taken as it is.
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
-	want.StrangerMatched, want.EntryNotFound = got.StrangerMatched, got.EntryNotFound
-	want.SummariesStored = int64(len(p.summaries)) + got.StrangerMatched
+	want.ExternalMatched, want.EntryNotFound = got.ExternalMatched, got.EntryNotFound
+	want.SummariesStored = int64(len(p.summaries)) + got.ExternalMatched
 	want.Outbox = 1 // the rejected one
 	if diff := cmp.Diff(want, got); diff != "" {
 		complain("the ledger (-want +got):\n%s", diff)
@@ -328,8 +328,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	if held < got.StrangerMatched { // more if the store forgot one until it was too late to match it again
-		complain("the API holds %d summaries of strangers of %d", held, got.StrangerMatched)
+	if held < got.ExternalMatched { // more if the store forgot one until it was too late to match it again
+		complain("the API holds %d summaries of strangers of %d", held, got.ExternalMatched)
 	}
 	for id := range p.summaries {
 		if _, stored := api.summaries[id]; !stored {

@@ -146,9 +146,9 @@ func (in *instruments) stats() TypeStats {
 		if out == nil {
 			continue
 		}
-		snapshot := out.latency.Snapshot()
-		s.Outcomes[Outcome(o)] = snapshot.Count()
-		processing = append(processing, snapshot)
+		measured := out.latency.Snapshot()
+		s.Outcomes[Outcome(o)] = measured.Count()
+		processing = append(processing, measured)
 	}
 	for stage, f := range in.failures {
 		s.Failures[stage] = f.count.Load()

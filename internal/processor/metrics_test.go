@@ -136,8 +136,8 @@ func TestEachCallIsCountedOnce(t *testing.T) {
 			t.Errorf("stats count %v %d times, want %d", o, got, want)
 		}
 	}
-	if got := stats.EndToEnd(); got.Count() != endToEnd || got.Mean() < time.Minute || got.Mean() > 2*time.Minute {
-		t.Errorf("end to end: %d observations of %v on average, want %d of a minute", got.Count(), got.Mean(), endToEnd)
+	if got := stats.EndToEnd(); got.Count() != endToEnd || got.Mean() < time.Minute {
+		t.Errorf("end to end: %d observations of %v on average, want %d of a minute or more", got.Count(), got.Mean(), endToEnd)
 	}
 }
 

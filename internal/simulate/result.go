@@ -34,18 +34,18 @@ type Rates struct {
 type Rate struct {
 	Target   float64 `json:"target"`
 	Achieved float64 `json:"achieved"`
-	// Missed counts the events that were overdue at the end of the schedule and were given up.
+	// Missed counts the events that were due and never attempted.
 	Missed int64 `json:"missed"`
 	// MaxLagSeconds is the longest that was observed between the instant at which an event was due and its
 	// publishing.
 	MaxLagSeconds float64 `json:"maxLagSeconds"`
 }
 
-// Latencies are the time in ProcessMessage, and the time from the scheduled instant of an event to its
-// effect.
+// Latencies are the time in ProcessMessage, and the time from the instant at which an event was due to its
+// effect. A latency is nil when no event was measured.
 type Latencies struct {
-	Processing Latency `json:"processing"`
-	EndToEnd   Latency `json:"endToEnd"`
+	Processing *Latency `json:"processing"`
+	EndToEnd   *Latency `json:"endToEnd"`
 }
 
 // Latency is a distribution, in seconds.
@@ -74,6 +74,9 @@ func rateOf(s generator.Stats, maxLag time.Duration) Rate {
 // thousandths cuts digits that mean nothing.
 func thousandths(v float64) float64 { return math.Round(v*1000) / 1000 }
 
-func latencyOf(s latency.Snapshot) Latency {
-	return Latency{P50: s.Quantile(.50).Seconds(), P99: s.Quantile(.99).Seconds(), Mean: s.Mean().Seconds()}
+func latencyOf(s latency.Snapshot) *Latency {
+	if s.Count() == 0 {
+		return nil
+	}
+	return &Latency{P50: s.Quantile(.50).Seconds(), P99: s.Quantile(.99).Seconds(), Mean: s.Mean().Seconds()}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
-	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
@@ -148,7 +146,7 @@ func (s *Simulation) Run(ctx context.Context) Result {
 
 	s.enter(Auditing)
 	result := s.result(end.Sub(start), drained)
-	s.conclude(auditing, &result, rest, failures)
+	result.Ledger, result.Verdict = s.conclude(auditing, rest, failures)
 	return result
 }
 
@@ -232,72 +230,54 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// conclude audits the ledger and judges the simulation. What cannot be told fails it.
-func (s *Simulation) conclude(ctx context.Context, result *Result, r rest, failures []error) {
-	input := ledger.Input{Objectives: s.options.Plan.Objectives, Depths: r.depths, InFlight: r.inFlight}
+// conclude audits the ledger and evaluates the evidence. It returns the report of the audit, nil if the
+// ledger could not be read, and the verdict.
+func (s *Simulation) conclude(ctx context.Context, r rest, failures []error) (*ledger.Report, ledger.Verdict) {
 	done := s.processor.Stats()
-	input.ProcessingP99 = p99(done.Processing())
-	input.EndToEndP99 = p99(done.EndToEnd())
-	report, err := ledger.Audit(ctx, s.options.Store, ledger.Options{AtRest: r.reached})
+	evidence := ledger.Evidence{
+		Objectives: s.options.Plan.Objectives,
+		Depths:     r.depths,
+		InFlight:   r.inFlight,
+		Latencies:  &ledger.Latencies{Processing: done.Processing(), EndToEnd: done.EndToEnd()},
+		Entries:    scheduleOf(s.entries.Stats()),
+		Exits:      scheduleOf(s.exits.Stats()),
+		Failures:   append(r.errs, failures...),
+	}
+	evidence.Report, evidence.ReportErr = ledger.Audit(ctx, s.options.Store, ledger.Options{AtRest: r.reached})
 	if ctx.Err() != nil {
-		err = errors.New("the store did not answer in time")
+		evidence.ReportErr = errors.New("the store did not answer in time")
 	}
-	if err != nil {
-		result.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
-			"the ledger cannot be read, so nobody knows whether anything was lost: " + oneLine(err),
-		}}
-	} else {
-		var heldErr error
-		input.Report = report
-		input.SummariesHeld, heldErr = s.summariesHeld(ctx)
-		if max(report.DeadLettered, r.depths.Dead) > 0 {
-			input.DeadReasons = s.deadReasons(ctx)
-		}
-		failures = append(failures, heldErr)
-		result.Ledger = &report
-		result.Verdict = ledger.Judge(input)
-		if !report.DataKept() {
-			return // whatever else went wrong may follow from that
-		}
+	if evidence.ReportErr != nil {
+		return nil, ledger.Evaluate(evidence)
 	}
-	for _, err := range append(r.errs, failures...) {
-		if err != nil {
-			result.Outcome = ledger.Fail
-			result.Reasons = append(result.Reasons, oneLine(err))
-		}
+	evidence.Summaries = s.summaries(ctx)
+	if max(evidence.Report.DeadLettered, r.depths.Dead) > 0 {
+		evidence.DeadReasons = s.deadReasons(ctx)
 	}
+	return &evidence.Report, ledger.Evaluate(evidence)
 }
 
-// deadReasons returns why events were dead-lettered, as the verdict is all that remains of them.
+func scheduleOf(s generator.Stats) *ledger.Schedule {
+	return &ledger.Schedule{Due: s.Due, Missed: s.Missed}
+}
+
+// deadReasons returns the reasons of the dead letters, which do not outlive the simulation.
 func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
-	reasons, err := s.options.Broker.DeadLetterReasons(ctx, ledger.NamedReasons)
+	reasons, err := s.options.Broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
 	if err != nil {
-		s.options.Logger.Warn("the dead letters cannot be looked into", "error", err)
+		s.options.Logger.Warn("Failed to read the dead letters, so the verdict does not give their reasons", "error", err)
 	}
 	return reasons
 }
 
-// p99 returns a quantile of what was measured, nil if nothing was.
-func p99(s latency.Snapshot) *time.Duration {
-	if s.Count() == 0 {
+// summaries asks the summary API how many summaries it holds. It returns nil if the API has no such count.
+func (s *Simulation) summaries(ctx context.Context) *ledger.SummaryCount {
+	if s.options.SummariesHeld == nil {
 		return nil
 	}
-	p := s.Quantile(.99)
-	return &p
-}
-
-// oneLine is an error's message without line breaks.
-func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-}
-
-func (s *Simulation) summariesHeld(ctx context.Context) (*int64, error) {
-	if s.options.SummariesHeld == nil {
-		return nil, nil
-	}
-	n, err := s.options.SummariesHeld(ctx)
+	held, err := s.options.SummariesHeld(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask the summary API what it holds: %w", err)
+		err = fmt.Errorf("count the summaries of the summary API: %w", err)
 	}
-	return &n, nil
+	return &ledger.SummaryCount{Held: held, Err: err}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -409,6 +410,43 @@ func TestTheEndOfTheContextEndsWithAVerdict(t *testing.T) {
 	if p := s.Progress(); p.Phase != Auditing || p.Entries.Published == 0 || p.Elapsed == 0 {
 		t.Errorf("progress at the end is %+v", p)
 	}
+}
+
+func TestRun_ObjectiveThatWasNotMeasured_Fails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := inMemory(t)
+		o.Plan.Entry.Rate, o.Plan.Exit.Rate = 0, 0
+		o.Plan.Objectives.EndToEndP99 = plan.Duration(time.Millisecond)
+		r := run(t, o)
+		want := []string{"end-to-end p99 is unknown, so the objective of 1ms is not met: no event was measured"}
+		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
+			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
+		}
+		if r.LatencySeconds != (Latencies{}) {
+			t.Errorf("latencies are %+v, want none", r.LatencySeconds)
+		}
+	})
+}
+
+func TestRun_ScheduleThatWasNotKept_Fails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := inMemory(t)
+		o.Broker = &tamper{o.Broker, func(ctx context.Context, _ broker.Broker, _ broker.Queue, _ broker.Message, _ func()) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+		o.Plan.Exit.Rate = 0
+		r := run(t, o)
+		want := []string{"the schedule of the entries was not kept: 1000 of 1000 due events were missed (100 %)"}
+		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
+			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
+		}
+		if r.Rates.Entry != (Rate{Target: 500, Missed: 1000, MaxLagSeconds: r.Rates.Entry.MaxLagSeconds}) {
+			t.Errorf("the rate of the entries is %+v, want nothing achieved", r.Rates.Entry)
+		}
+	})
 }
 
 // It runs alone, because it counts goroutines.
