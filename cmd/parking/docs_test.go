@@ -215,7 +215,7 @@ func registerGenerator(t *testing.T, s *recordingRegistry, create newGenerator) 
 	t.Helper()
 	p := planOfServers(t)
 	o := openTestAdapters(t, s, p)
-	if _, err := create(generator.Options{Plan: p, Publisher: o.broker, Store: o.store, Registerer: s}); err != nil {
+	if _, err := create(generator.Config{Plan: p}, generator.Dependencies{Publisher: o.broker, Store: o.store, Registerer: s}); err != nil {
 		t.Fatal(err)
 	}
 }

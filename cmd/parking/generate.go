@@ -49,7 +49,7 @@ is counted as starved and publishes nothing.`),
 }
 
 // newGenerator is a constructor of package generator.
-type newGenerator func(generator.Options) (*generator.Generator, error)
+type newGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
 func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long string) *cobra.Command {
 	var flags serviceFlags
@@ -75,14 +75,14 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 		return err
 	}
 	defer s.close()
-	g, err := create(generator.Options{
-		Plan:            s.plan,
-		Publisher:       s.adapters.broker,
-		Store:           s.adapters.store,
-		Logger:          s.log,
-		Registerer:      s.registry,
-		ShutdownTimeout: flags.workTime(),
-	})
+	g, err := create(
+		generator.Config{Plan: s.plan, ShutdownTimeout: flags.workTime()},
+		generator.Dependencies{
+			Publisher:  s.adapters.broker,
+			Store:      s.adapters.store,
+			Logger:     s.log,
+			Registerer: s.registry,
+		})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type idleStore struct {
 }
 
 func newIdleStore() *idleStore {
-	return &idleStore{claimed: slices.Repeat([]store.Plate{{Plate: "ABC-1234"}}, claimMax)}
+	return &idleStore{claimed: slices.Repeat([]store.Plate{{Plate: "ABC-1234"}}, maxHeld)}
 }
 
 func (s *idleStore) Lease(_ context.Context, _ store.Counter, n int) (int64, error) {
@@ -42,7 +42,7 @@ func (s *idleStore) CountStarved(context.Context, string, int64) error         {
 func (s *idleStore) Mark(context.Context, int) (store.Mark, error)             { return store.Mark{}, nil }
 func (s *idleStore) WaitDurable(context.Context, int, store.Mark) error        { return nil }
 
-// countingPublisher confirms everything at once and calls done when it has taken n events.
+// countingPublisher confirms every event at once and calls done after n events.
 type countingPublisher struct {
 	n    int
 	done func()
@@ -58,7 +58,7 @@ func (p *countingPublisher) Publish(_ context.Context, _ broker.Queue, _ broker.
 
 func (p *countingPublisher) Flush(context.Context) error { return nil }
 
-// BenchmarkGenerator measures one event from its schedule to the store's knowledge of its confirm.
+// BenchmarkGenerator measures one event from its schedule until the store has recorded its confirm.
 func BenchmarkGenerator(b *testing.B) {
 	for _, bm := range []struct {
 		name      string
@@ -77,7 +77,7 @@ func BenchmarkGenerator(b *testing.B) {
 			defer cancel()
 			p := testPlan(math.MaxInt32, partitions(bm.partition), matchPercent(bm.percent), minStay(-time.Hour))
 			p.StartTime = time.Now().Add(-time.Hour)
-			g, err := bm.construct(Options{
+			g, err := bm.construct.with(options{
 				Plan:       p,
 				Publisher:  &countingPublisher{n: b.N, done: cancel},
 				Store:      newIdleStore(),

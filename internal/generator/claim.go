@@ -8,31 +8,32 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
 const (
-	// claimTime is for how long the claimed plates shall last.
+	// claimTime is how long the plates that are held should last.
 	claimTime = 500 * time.Millisecond
-	// claimMax bounds the claimed plates of all partitions, but for one in each.
-	claimMax = 1024
-	// emptyValid is for how long an empty pool is taken to be empty still, so that the draws of an
-	// overdrawn pool do not cost a round trip each.
+	// maxHeld bounds the plates held of all partitions. Each partition may hold one in any case.
+	maxHeld = 1024
+	// emptyValid is how long a pool that was empty is taken to be empty. Without it every draw from an empty
+	// pool would cost a round trip.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the wait before the next claim ahead of need after a claim that drained the pool.
+	// drainedRetry is the delay of the next claim after a claim that emptied the pool, unless a draw waits.
 	drainedRetry = 100 * time.Millisecond
 )
 
-// claims holds plates that are claimed ahead of need, durably, from the pools of all partitions. A plate
-// that was claimed and not published is given back at the end.
+// claims holds plates that are claimed from the pools of all partitions before they are needed. Claims are
+// durable before their plates are used. At the end, plates that were not published are released.
 type claims struct {
 	claimers []*claimer
-	// answered is signalled when a claim was answered.
+	// answered is signalled after a claim was answered.
 	answered chan struct{}
-	// turn is the partition whose plate is taken next.
+	// turn is the partition from which the next plate is taken.
 	turn int
-	// taken is the claimer of the plate that was taken last.
-	taken *claimer
+	// latest is the claimer that returned the latest plate.
+	latest *claimer
 }
 
 // claimer claims plates from the pool of one partition.
@@ -42,23 +43,23 @@ type claimer struct {
 	run       string
 	partition int
 	stay      func() (minStay, maxStay time.Duration)
-	// need returns how many plates shall be held.
+	// need returns how many plates should be held.
 	need     func() int
 	answered chan<- struct{}
 	// wake is signalled when a claim may be due.
 	wake chan struct{}
 
 	mu sync.Mutex
-	// held are the plates that are claimed, those of the oldest claim first; taken was the last to leave.
-	held  []claimed
-	taken claimed
+	// held are the claimed plates, in the order of their claims. latest was the last to be used.
+	held   []claimed
+	latest claimed
 	// token is the token of the latest claim.
 	token int64
 	// low is the number of held plates at which more are claimed.
 	low int
-	// wanted means that somebody waits for the answer to a claim.
+	// wanted means that a draw waits for the answer to a claim.
 	wanted bool
-	// drainedAt is when a claim was last answered with less than its limit, emptyAt with nothing.
+	// drainedAt is when a claim last got fewer plates than its limit, emptyAt when it last got none.
 	drainedAt, emptyAt time.Time
 }
 
@@ -68,7 +69,7 @@ type claimed struct {
 	token int64
 }
 
-// newClaims returns the claims of a run. matched returns the present rate of matched exits per second.
+// newClaims returns the claims of a run. matched returns the current rate of matched exits per second.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), matched func() float64,
 ) *claims {
@@ -78,7 +79,7 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 		if rate == 0 {
 			return 0
 		}
-		return int(max(1, min(rate*claimTime.Seconds(), claimMax)/float64(partitions)))
+		return int(max(1, min(rate*claimTime.Seconds(), maxHeld)/float64(partitions)))
 	}
 	for partition := range partitions {
 		c.claimers = append(c.claimers, &claimer{
@@ -95,18 +96,18 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// take takes one plate, from the partitions in turn. When none is held it waits for claims to be
-// answered. It reports false when every pool is empty.
-func (c *claims) take(ctx context.Context) (store.Plate, int, bool, error) {
+// next returns the next held plate and its partition. It visits the partitions in turn. When no plate is
+// held it waits for the answers to claims. It reports false when every pool is empty.
+func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {
 		empty := 0
 		for range c.claimers {
 			claimer := c.claimers[c.turn]
 			c.turn = (c.turn + 1) % len(c.claimers)
-			plate, ok := claimer.take()
+			plate, ok := claimer.pop()
 			if ok {
-				c.taken = claimer
+				c.latest = claimer
 				return plate, claimer.partition, true, nil
 			}
 			if claimer.emptySince(since) {
@@ -124,31 +125,31 @@ func (c *claims) take(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// putBack puts the plate that was taken last back: its exit was not published.
-func (c *claims) putBack() { c.taken.putBack() }
+// restore undoes the latest call of next. The exit of its plate was not published.
+func (c *claims) restore() { c.latest.restore() }
 
-// take takes the plate that was claimed first, if one is held.
-func (c *claimer) take() (store.Plate, bool) {
+// pop removes and returns the held plate that was claimed first. It reports false when no plate is held.
+func (c *claimer) pop() (store.Plate, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.held) == 0 {
 		return store.Plate{}, false
 	}
-	c.taken = c.held[0]
+	c.latest = c.held[0]
 	c.held = c.held[1:]
 	if len(c.held) <= c.low {
-		signal(c.wake)
+		async.Notify(c.wake)
 	}
-	return c.taken.Plate, true
+	return c.latest.Plate, true
 }
 
-func (c *claimer) putBack() {
+func (c *claimer) restore() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held = slices.Insert(c.held, 0, c.taken)
+	c.held = slices.Insert(c.held, 0, c.latest)
 }
 
-// emptySince reports whether a claim was answered with nothing since then. If not, one is wanted.
+// emptySince reports whether a claim has got no plate since then. Otherwise it requests a claim.
 func (c *claimer) emptySince(since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,12 +157,12 @@ func (c *claimer) emptySince(since time.Time) bool {
 		return true
 	}
 	c.wanted = true
-	signal(c.wake)
+	async.Notify(c.wake)
 	return false
 }
 
-// serve claims plates until stopping is closed, then gives back those that are held. It ends with ctx at
-// the latest.
+// serve claims plates until stopping is closed, and then releases those that are held. It returns when ctx
+// ends at the latest.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -172,7 +173,7 @@ func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 			return
 		}
 	}
-	c.release(ctx)
+	c.releaseHeld(ctx)
 }
 
 // await waits until a claim is due and returns its limit. It reports false when stopping is closed.
@@ -199,7 +200,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the limit of the claim that is due, or 0 and the time until one may be due unasked.
+// due returns the limit of the claim that is due. When none is due it returns 0 and the time after which to
+// ask again, unless wake is signalled before.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,7 +212,7 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	switch {
 	case c.wanted:
 		return max(1, missing), 0
-	case missing <= 0 || len(c.held) > c.low || c.stale():
+	case missing <= 0 || len(c.held) > c.low || c.tooManyClaims():
 		return 0, never
 	case retry > 0:
 		return 0, retry
@@ -218,15 +220,15 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	return missing, 0
 }
 
-// stale reports whether plates are held for so many claims that the store, which remembers a number of
-// them, could soon not take the oldest back.
-func (c *claimer) stale() bool {
+// tooManyClaims reports whether the held plates belong to so many claims that the store might soon be unable
+// to release the oldest: it remembers a limited number of claims.
+func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates and holds them once that is durable: otherwise a restart of the store
-// could put a plate back into the pool whose exit is published. The token makes a claim whose answer was
-// lost the same claim when it is repeated.
+// claim claims up to limit plates, and holds them once the claim is durable. Otherwise a restart of the
+// store could make a plate available again after its exit was published. A claim that is repeated because
+// its answer was lost has the same token, so it claims the same plates.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	c.token++
@@ -240,7 +242,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 		MaxStay:   maxStay,
 	}
 	var plates []store.Plate
-	err := c.steps.take(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
+	err := c.steps.run(ctx, c.partition, "claim plates", func(ctx context.Context) (err error) {
 		plates, err = c.steps.store.Claim(ctx, claim)
 		return err
 	})
@@ -250,7 +252,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold holds the plates that the latest claim was answered with.
+// hold adds the plates of the latest claim to those that are held.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,11 +266,11 @@ func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 		c.emptyAt = now
 	}
 	c.wanted = false
-	signal(c.answered)
+	async.Notify(c.answered)
 }
 
-// release gives back the held plates, claim by claim.
-func (c *claimer) release(ctx context.Context) {
+// releaseHeld releases the held plates, claim by claim.
+func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.held) > 0 {
@@ -280,7 +282,7 @@ func (c *claimer) release(ctx context.Context) {
 			n++
 		}
 		if err := c.releaseClaim(ctx, token, plates); err != nil {
-			c.log.Warn("claimed plates could not be given back: their cars stay until they expire",
+			c.log.Warn("Failed to release claimed plates; their visits last until they expire",
 				"partition", c.partition, "plates", len(c.held), "error", err)
 			return
 		}
@@ -291,7 +293,7 @@ func (c *claimer) release(ctx context.Context) {
 func (c *claimer) releaseClaim(ctx context.Context, token int64, plates []store.Plate) error {
 	_, maxStay := c.stay()
 	claim := store.Claim{Run: c.run, Partition: c.partition, Token: token, Now: time.Now(), MaxStay: maxStay}
-	return c.steps.take(ctx, c.partition, "give claimed plates back", func(ctx context.Context) error {
+	return c.steps.run(ctx, c.partition, "release claimed plates", func(ctx context.Context) error {
 		return c.steps.store.Release(ctx, claim, plates)
 	})
 }

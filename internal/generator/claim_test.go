@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// exitsOf returns the published exits with an intent.
+// exitsOf returns the published exits that have the intent.
 func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
 	t.Helper()
 	var exits []event.Exit
@@ -29,7 +29,7 @@ func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
 	return exits
 }
 
-// platesOf returns plates that enter, all of which meet in one partition of several.
+// platesOf returns n entry plates that belong to the partition.
 func platesOf(n, partition, partitions int) []string {
 	var plates []string
 	for position := int64(0); len(plates) < n; position++ {
@@ -41,7 +41,7 @@ func platesOf(n, partition, partitions int) []string {
 	return plates
 }
 
-func TestExitsLeaveWithClaimedPlatesAsTheirDrawsSay(t *testing.T) {
+func TestRun_Exits_UseClaimedPlatesWhereTheDrawMatches(t *testing.T) {
 	t.Parallel()
 	for _, percent := range []int{0, 1, 20, 50, 100} {
 		t.Run(fmt.Sprintf("%d percent", percent), func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestExitsLeaveWithClaimedPlatesAsTheirDrawsSay(t *testing.T) {
 					}
 				}
 				p := testPlan(500, partitions(3), matchPercent(percent), minStay(0))
-				r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s}))
+				r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s}))
 				pass(exitDelay + 10*time.Second)
 				r.finish(t)
 
@@ -73,17 +73,17 @@ func TestExitsLeaveWithClaimedPlatesAsTheirDrawsSay(t *testing.T) {
 				within(t, "unmatched exits", len(unmatched), exits-want, exits-want)
 				for _, e := range matched {
 					if !parked[e.Plate] {
-						t.Fatalf("plate %s leaves matched, but is not parked or left before", e.Plate)
+						t.Fatalf("plate %s left as matched, but was not parked", e.Plate)
 					}
 					delete(parked, e.Plate)
 				}
 				for _, e := range unmatched {
 					if parked[e.Plate] {
-						t.Fatalf("plate %s leaves unmatched, but is parked", e.Plate)
+						t.Fatalf("plate %s left as unmatched, but was parked", e.Plate)
 					}
 				}
 				left := len(s.pool(0)) + len(s.pool(1)) + len(s.pool(2))
-				within(t, "plates in the pool in the end", left, len(parked), len(parked))
+				within(t, "plates in the pool at the end", left, len(parked), len(parked))
 				if stats := r.Stats(); stats.Starved != 0 || stats.Matched != int64(want) || stats.Unmatched != int64(exits-want) {
 					t.Errorf("the figures are %+v, want %d matched, %d unmatched", stats, want, exits-want)
 				}
@@ -92,36 +92,36 @@ func TestExitsLeaveWithClaimedPlatesAsTheirDrawsSay(t *testing.T) {
 	}
 }
 
-func TestADrawThatFindsThePoolEmptyIsCountedAndPublishesNothing(t *testing.T) {
+func TestRun_EmptyPool_CountsStarvedDrawsAndPublishesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		s.park(0, time.Now().Add(-time.Minute), platesOf(25, 0, 1)...)
 		p := testPlan(100, matchPercent(100), minStay(time.Second))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second + exitDelay + 10*time.Second)
 		if stats := r.Stats(); stats.Lag != 0 || stats.Published != 25 || stats.Starved != 975 || stats.Due != 1000 {
 			t.Errorf("the figures are %+v, want 25 published, 975 starved", stats)
 		}
 		s.mu.Lock()
-		within(t, "starved draws that were reported within the last interval", int(s.starved[testRun]), 400, 975)
+		within(t, "starved draws reported so far", int(s.starved[testRun]), 400, 975)
 		s.mu.Unlock()
 		s.park(0, time.Now().Add(-time.Minute), platesOf(100, 0, 1)[25:]...)
 		pass(500 * time.Millisecond)
-		within(t, "exits after more cars have parked", len(publisher.sent()), 25+49, 25+50)
+		within(t, "exits after more vehicles have parked", len(publisher.sent()), 25+49, 25+50)
 		r.finish(t)
-		within(t, "starved draws that were reported in the end", int(s.starved[testRun]), int(r.Stats().Starved), int(r.Stats().Starved))
+		within(t, "starved draws reported at the end", int(s.starved[testRun]), int(r.Stats().Starved), int(r.Stats().Starved))
 		within(t, "events in the store", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
 		within(t, "claims", s.called("claim"), 1, 1200)
 	})
 }
 
-func TestAnOverdrawnPoolDoesNotCostAClaimForEachDraw(t *testing.T) {
+func TestRun_EmptyPool_DoesNotClaimForEachDraw(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		p := testPlan(5000, matchPercent(100), minStay(0))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s}))
 		pass(exitDelay + 2*time.Second)
 		within(t, "starved draws", int(r.Stats().Starved), 10_000, 10_000)
 		within(t, "claims", s.called("claim"), 100, 250)
@@ -129,34 +129,34 @@ func TestAnOverdrawnPoolDoesNotCostAClaimForEachDraw(t *testing.T) {
 	})
 }
 
-func TestADrawWaitsForTheClaimUnderWay(t *testing.T) {
+func TestRun_Draw_WaitsForThePendingClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		s.park(0, time.Now().Add(-time.Minute), platesOf(100, 0, 1)...)
 		s.claimTime = 3 * time.Second
-		r := start(t, build(t, NewExit, Options{Plan: testPlan(10, matchPercent(100), minStay(0)), Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewExit, options{Plan: testPlan(10, matchPercent(100), minStay(0)), Publisher: publisher, Store: s}))
 		pass(exitDelay + 2*time.Second)
 		if stats := r.Stats(); stats.Starved != 0 || stats.Published != 0 || stats.Lag < 1900*time.Millisecond {
-			t.Errorf("while the claim is under way the figures are %+v, want lag only", stats)
+			t.Errorf("the figures during the claim are %+v, want lag only", stats)
 		}
 		pass(2 * time.Second)
 		if stats := r.Stats(); stats.Starved != 0 || stats.Published == 0 {
-			t.Errorf("after the claim was answered the figures are %+v, want exits", stats)
+			t.Errorf("the figures after the claim are %+v, want exits", stats)
 		}
 		r.finish(t)
 	})
 }
 
-func TestOnlyPlatesThatHaveStayedLeave(t *testing.T) {
+func TestRun_Exits_LeaveAfterMinStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, entered, left := newFakeStore(), &fakePublisher{}, &fakePublisher{}
 		p := testPlan(100, partitions(2), matchPercent(100), minStay(2*time.Second))
-		entry := start(t, build(t, NewEntry, Options{Plan: p, Publisher: entered, Store: s}))
-		exit := start(t, build(t, NewExit, Options{Plan: p, Publisher: left, Store: s}))
+		entry := start(t, build(t, NewEntry, options{Plan: p, Publisher: entered, Store: s}))
+		exit := start(t, build(t, NewExit, options{Plan: p, Publisher: left, Store: s}))
 		pass(time.Minute)
-		within(t, "exits in a minute but for the first stay", len(left.sent()), 5_749, 5_750)
+		within(t, "exits in a minute without the first stay", len(left.sent()), 5_749, 5_750)
 		within(t, "starved draws", int(exit.Stats().Starved), 0, 0)
 		entry.finish(t)
 		exit.finish(t)
@@ -170,50 +170,50 @@ func TestOnlyPlatesThatHaveStayedLeave(t *testing.T) {
 		}
 		for _, e := range exitsOf(t, left, event.IntentMatched) {
 			if stay := e.At.Sub(at[e.Plate]); stay < 2*time.Second {
-				t.Fatalf("plate %s leaves after %s, want 2 s or more", e.Plate, stay)
+				t.Fatalf("plate %s left after %s, want 2 s or more", e.Plate, stay)
 			}
 		}
 	})
 }
 
-func TestAnExitIsLaterThanItsEntryWhateverTheClocksSay(t *testing.T) {
+func TestRun_Exit_IsLaterThanItsEntryDespiteClockSkew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		entered := time.Now().Add(time.Hour)
 		s.park(0, entered, platesOf(1, 0, 1)...)
 		p := testPlan(10, matchPercent(100), minStay(-2*time.Hour))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s}))
 		pass(time.Second)
 		r.finish(t)
 		exits := exitsOf(t, publisher, event.IntentMatched)
 		if len(exits) != 1 || exits[0].At.Before(entered.Add(time.Millisecond)) {
-			t.Errorf("the exits are %v, want one at least the millisecond after %s that the store does not keep", exits, entered)
+			t.Errorf("the exits are %v, want one at least a millisecond after %s, the precision of the store", exits, entered)
 		}
 	})
 }
 
-func TestUnusedClaimsAreGivenBackAtTheEnd(t *testing.T) {
+func TestRun_Stop_ReleasesUnusedClaims(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		all := platesOf(300, 0, 1)
 		s.park(0, time.Now().Add(-time.Minute), all...)
-		r := start(t, build(t, NewExit, Options{Plan: testPlan(100, matchPercent(100), minStay(0)), Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewExit, options{Plan: testPlan(100, matchPercent(100), minStay(0)), Publisher: publisher, Store: s}))
 		pass(exitDelay + time.Second)
 		within(t, "plates in the pool while some are claimed", len(s.pool(0)), 100, 199)
 		r.finish(t)
 		pool := s.pool(0)
-		within(t, "plates in the pool in the end", len(pool), 300-len(publisher.sent()), 300-len(publisher.sent()))
+		within(t, "plates in the pool at the end", len(pool), 300-len(publisher.sent()), 300-len(publisher.sent()))
 		for _, e := range exitsOf(t, publisher, event.IntentMatched) {
 			if slices.Contains(pool, e.Plate) {
-				t.Errorf("plate %s left and is in the pool", e.Plate)
+				t.Errorf("plate %s left, but is in the pool", e.Plate)
 			}
 		}
 	})
 }
 
-func TestClaimsThatCannotBeGivenBackDoNotHoldUpTheEnd(t *testing.T) {
+func TestRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -225,19 +225,18 @@ func TestClaimsThatCannotBeGivenBackDoNotHoldUpTheEnd(t *testing.T) {
 			return nil
 		}
 		p := testPlan(100, matchPercent(100), minStay(0))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, ShutdownTimeout: 3 * time.Second}))
+		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s, ShutdownTimeout: 3 * time.Second}))
 		pass(exitDelay + time.Second)
 		stopped := time.Now()
 		r.finish(t)
 		if took := time.Since(stopped); took != 3*time.Second {
-			t.Errorf("the end took %s, want 3s", took)
+			t.Errorf("stopping took %s, want 3s", took)
 		}
 	})
 }
 
-// No plate leaves twice, and none is lost, when answers get lost and the store crashes before a claim is
-// durable.
-func TestAFaultyStoreLetsEveryPlateLeaveOnce(t *testing.T) {
+// Answers get lost, and the store crashes before a claim is durable.
+func TestRun_FaultyStore_EveryPlateLeavesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -254,13 +253,13 @@ func TestAFaultyStoreLetsEveryPlateLeaveOnce(t *testing.T) {
 					s.crash()
 				case 3:
 					s.crash()
-					return fmt.Errorf("the server is gone: %w", store.ErrUnavailable)
+					return fmt.Errorf("the server crashed: %w", store.ErrUnavailable)
 				}
 			}
 			return nil
 		}
 		p := testPlan(200, matchPercent(100), minStay(0))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s, run: testRun}))
 		pass(20 * time.Second)
 		s.crash()
 		pass(5 * time.Second)
@@ -278,14 +277,14 @@ func TestAFaultyStoreLetsEveryPlateLeaveOnce(t *testing.T) {
 	})
 }
 
-func TestAnEditOfTheRatioTakesEffectAtOnce(t *testing.T) {
+func TestUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		s.park(0, time.Now().Add(-time.Minute), platesOf(1000, 0, 1)...)
-		r := start(t, build(t, NewExit, Options{Plan: testPlan(100, matchPercent(0), minStay(0)), Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewExit, options{Plan: testPlan(100, matchPercent(0), minStay(0)), Publisher: publisher, Store: s}))
 		pass(exitDelay + time.Second)
-		within(t, "claims while nothing is matched", s.called("claim"), 0, 0)
+		within(t, "claims at a match percentage of 0", s.called("claim"), 0, 0)
 		r.Update(testPlan(100, matchPercent(100), minStay(0)))
 		pass(time.Second)
 		r.Update(testPlan(100, matchPercent(0), minStay(0)))
@@ -293,11 +292,11 @@ func TestAnEditOfTheRatioTakesEffectAtOnce(t *testing.T) {
 		r.finish(t)
 		within(t, "exits", len(publisher.sent()), 299, 300)
 		within(t, "matched exits", len(exitsOf(t, publisher, event.IntentMatched)), 100, 100)
-		within(t, "plates in the pool in the end", len(s.pool(0)), 900, 900)
+		within(t, "plates in the pool at the end", len(s.pool(0)), 900, 900)
 	})
 }
 
-func TestAsManyPlatesAreHeldAsHalfASecondTakes(t *testing.T) {
+func TestClaims_HoldPlatesForHalfASecond(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string
@@ -305,12 +304,12 @@ func TestAsManyPlatesAreHeldAsHalfASecondTakes(t *testing.T) {
 		partitions int
 		want       int
 	}{
-		{"none when nothing is matched", 0, 1, 0},
+		{"none at a match percentage of 0", 0, 1, 0},
 		{"at least one", 0.1, 1, 1},
 		{"at least one in each partition", 10, 16, 1},
-		{"what half a second takes", 200, 1, 100},
-		{"a partition's share", 200, 4, 25},
-		{"no more than the bound in all", 1e6, 4, 256},
+		{"the plates of half a second", 200, 1, 100},
+		{"the share of a partition", 200, 4, 25},
+		{"no more than the bound of all partitions", 1e6, 4, 256},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -322,13 +321,13 @@ func TestAsManyPlatesAreHeldAsHalfASecondTakes(t *testing.T) {
 	}
 }
 
-func TestNoMoreIsClaimedAheadThanTheStoreCanTakeBack(t *testing.T) {
+func TestClaims_AreNoMoreThanTheStoreRemembers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{blocked: make(chan struct{})}
 		plates := platesOf(500, 0, 1)
 		p := testPlan(1000, matchPercent(100), minStay(0))
-		r := start(t, build(t, NewExit, Options{Plan: p, Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewExit, options{Plan: p, Publisher: publisher, Store: s}))
 		pass(exitDelay)
 		for _, plate := range plates { // one at a time, so that each claim gets one
 			s.park(0, time.Now(), plate)
@@ -344,7 +343,7 @@ func TestNoMoreIsClaimedAheadThanTheStoreCanTakeBack(t *testing.T) {
 			return nil
 		}
 		r.finish(t)
-		within(t, "claims given back", int(released.Load()), 1, store.ClaimsRemembered)
-		within(t, "plates in the pool, that whose exit waited too", len(s.pool(0)), 500, 500)
+		within(t, "released claims", int(released.Load()), 1, store.ClaimsRemembered)
+		within(t, "plates in the pool, including that of the blocked exit", len(s.pool(0)), 500, 500)
 	})
 }

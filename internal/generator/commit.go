@@ -10,15 +10,14 @@ import (
 )
 
 const (
-	// commitBatch bounds the events of one confirmation, so that no step holds the store up for long.
+	// commitBatch bounds the events of one confirmation, so that no step occupies the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two commits. It gathers events, as plates do not become available
-	// for their exit that soon anyway: a commit costs the store the same for one event as for a hundred.
+	// commitInterval is the time between two commits. A commit costs the store about the same for one event
+	// as for a hundred, and plates need not become available any sooner.
 	commitInterval = 25 * time.Millisecond
 )
 
-// committer tells the store which events of a partition the broker has confirmed, and forgets them once
-// the store durably knows.
+// committer tells the store which events of a partition the broker has confirmed.
 type committer struct {
 	steps     *steps
 	run       string
@@ -29,16 +28,16 @@ type committer struct {
 	events    []store.Published
 }
 
-// register makes the run known to the store, so that an audit finds what is published from now on.
+// register makes the run known to the store. An audit then finds every event that is published later.
 func (c *committer) register(ctx context.Context) error {
-	return c.steps.take(ctx, c.partition, "register the run", func(ctx context.Context) error {
+	return c.steps.run(ctx, c.partition, "register the run", func(ctx context.Context) error {
 		_, err := c.steps.store.Confirm(ctx, c.confirmation(0, nil))
 		return err
 	})
 }
 
-// commit keeps the store up to date until ctx ends or, once stopping is closed, until nothing is left to
-// be confirmed. It fails when the store lost what was durable.
+// commit records confirmed events in the store until ctx ends. After stopping is closed it returns once
+// every published event is recorded. It fails when the store has lost durable data.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()
@@ -47,7 +46,7 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 		if stopped && durable == next {
 			return nil
 		}
-		// Either there is something to do, and the interval is waited for, or the other way round.
+		// Wait for the interval if there are events to record, and for events otherwise.
 		var moved <-chan struct{}
 		var elapsed <-chan time.Time
 		if durable == ready {
@@ -71,38 +70,38 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 	}
 }
 
-// confirmReady confirms what is ready and waits until that is durable.
+// confirmReady records all events below the ready watermark, and waits until that is durable.
 func (c *committer) confirmReady(ctx context.Context) error {
 	var confirmed int64
-	err := c.steps.take(ctx, c.partition, "confirm events", func(ctx context.Context) (err error) {
+	err := c.steps.run(ctx, c.partition, "confirm events", func(ctx context.Context) (err error) {
 		confirmed, err = c.confirmOnce(ctx)
 		return err
 	})
 	if err == nil {
-		c.tracker.forget(confirmed)
+		c.tracker.advanceDurable(confirmed)
 	}
 	return err
 }
 
-// confirmOnce confirms what is ready, batch by batch, from the durable watermark on. What the store has
-// already it passes over. It returns the watermark that the store has then.
+// confirmOnce records the events from the durable to the ready watermark in batches. It skips events that
+// the store already knows, and returns the watermark of the store after that.
 func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 	durable, ready, _ := c.tracker.marks()
 	next := durable
 	for next < ready {
 		c.events = c.tracker.confirmed(c.events[:0], next, min(ready, next+commitBatch))
-		stands, err := c.steps.store.Confirm(ctx, c.confirmation(next, c.events))
+		watermark, err := c.steps.store.Confirm(ctx, c.confirmation(next, c.events))
 		switch {
 		case err != nil:
 			return 0, err
-		case stands < durable || stands > ready:
-			return 0, finalError{fmt.Errorf("the store has watermark %d of run %s, which must lie between %d and %d: "+
-				"it lost durable data, or another process uses the run; start the generator again for a new run",
-				stands, c.run, durable, ready)}
-		case stands <= next:
-			return 0, fmt.Errorf("the store's watermark went back to %d: %w", stands, store.ErrRolledBack)
+		case watermark < durable || watermark > ready:
+			return 0, finalError{fmt.Errorf("the store has watermark %d of run %s, but it must be between %d and %d: "+
+				"the store has lost durable data, or another process uses the same run; restart the generator to begin a new run",
+				watermark, c.run, durable, ready)}
+		case watermark <= next:
+			return 0, fmt.Errorf("the watermark of the store went back to %d: %w", watermark, store.ErrRolledBack)
 		}
-		next = stands
+		next = watermark
 	}
 	return next, nil
 }

@@ -30,14 +30,14 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// Whatever goes wrong in the store, and in whatever order the broker confirms: in the end the store has
-// each event once, in order.
-func TestEachConfirmReachesTheStoreOnce(t *testing.T) {
+// The store ends up with each event once and in order, whatever faults it has and in whatever order the
+// broker confirms.
+func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		events := rapid.IntRange(0, 3*commitBatch).Draw(rt, "events")
 		order := rapid.Permutation(sequenceOf(events)).Draw(rt, "order")
-		faults := rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "refuse", "lose the answer", "crash"}), 0, 60).Draw(rt, "faults")
+		faults := rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "", "fail", "lose the answer", "crash"}), 0, 60).Draw(rt, "faults")
 		crashes := rapid.SliceOfN(rapid.IntRange(0, events), 0, 5).Draw(rt, "crashes")
 
 		var faulty string
@@ -52,8 +52,8 @@ func TestEachConfirmReachesTheStoreOnce(t *testing.T) {
 			return ""
 		}
 		s.before = func(string) error {
-			if fault() == "refuse" {
-				return fmt.Errorf("refused: %w", store.ErrUnavailable)
+			if fault() == "fail" {
+				return fmt.Errorf("failed: %w", store.ErrUnavailable)
 			}
 			return nil
 		}
@@ -78,8 +78,8 @@ func TestEachConfirmReachesTheStoreOnce(t *testing.T) {
 	})
 }
 
-// commitAll has as many events as order confirmed in that order, with a crash of the store before each of
-// the given confirms, and says what is wrong with what the store has in the end.
+// commitAll confirms len(order) events in that order, with a crash of the store before each of the given
+// confirms. It returns an error if the store or the tracker is wrong at the end.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {
@@ -106,13 +106,13 @@ func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	}
 	s.crash()
 	if diff := cmp.Diff(want, s.events(testRun, 0)); diff != "" {
-		return fmt.Errorf("events in the store after a last crash (-want +got):\n%s", diff)
+		return fmt.Errorf("events in the store after a final crash (-want +got):\n%s", diff)
 	}
 	if got := len(s.pool(0)); got != len(order) {
 		return fmt.Errorf("%d plates are in the pool, want %d", got, len(order))
 	}
 	if durable, _, next := c.tracker.marks(); durable != next {
-		return fmt.Errorf("events from %d to %d are not forgotten", durable, next)
+		return fmt.Errorf("the records of events from %d to %d are not dropped", durable, next)
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func sequenceOf(n int) []int {
 	return s
 }
 
-func TestTheStoreHearsOfAnEventOnlyAfterAllBeforeItAreConfirmed(t *testing.T) {
+func TestCommitter_RecordsAnEventOnlyAfterAllPreviousOnesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -148,12 +148,12 @@ func TestTheStoreHearsOfAnEventOnlyAfterAllBeforeItAreConfirmed(t *testing.T) {
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("commit returned %v, want that its context was cancelled", err)
+			t.Errorf("commit returned %v, want context.Canceled", err)
 		}
 	})
 }
 
-func TestAStoreThatLostDurableEventsEndsTheRun(t *testing.T) {
+func TestCommitter_StoreLostData_ReturnsAFinalError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -171,7 +171,7 @@ func TestAStoreThatLostDurableEventsEndsTheRun(t *testing.T) {
 	})
 }
 
-func TestAStepIsTriedWithGrowingWaits(t *testing.T) {
+func TestSteps_RetryWithBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -181,10 +181,10 @@ func TestAStepIsTriedWithGrowingWaits(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := c.register(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("register returned %v, want that its context has ended", err)
+			t.Errorf("register returned %v, want context.DeadlineExceeded", err)
 		}
 		if attempts < 60 || attempts > 140 {
-			t.Errorf("the store was asked %d times within a minute, want about one to two times a second", attempts)
+			t.Errorf("the store was called %d times within a minute, want one to two times per second", attempts)
 		}
 	})
 }

@@ -1,14 +1,15 @@
-// Package generator publishes the events of a simulation: entries of new plates, and exits, of which a
-// drawn share leaves with a plate that entered.
+// Package generator publishes the events of a simulation: entries of new plates, and exits. A given share
+// of the exits uses plates that have entered.
 //
-// Each event goes through the same stations, and nothing flows back:
+// Each event passes these stages, in this order:
 //
-//	pacer    when it is due: the schedule alone decides (timeline.go, pacing.go)
-//	leaser   its position in the simulation's sequence of plates and draws (lease.go, package sequence)
-//	source   its plate: a new one, a claimed one or an unmatched one (source.go, claim.go)
-//	tracker  its sequence number in its partition, until the broker confirmed it (tracker.go)
-//	committer tells the store of what is confirmed without a gap (commit.go)
+//	pacer     decides when the event is due, from the schedule alone (timeline.go, pacing.go)
+//	leaser    assigns its position in the simulation's sequence of plates and draws (lease.go, package sequence)
+//	source    chooses its plate: a new, a claimed or an unmatched one (source.go, claim.go)
+//	tracker   numbers it within its partition and tracks it until the broker confirms it (tracker.go)
+//	committer tells the store which events are confirmed without a gap (commit.go)
 //
-// What the store answers is used only when it survives a crash of the store's server: positions and
-// claimed plates are not published before, and records of published events are not forgotten before.
+// The generator acts on an answer of the store only after the answer survives a crash of the store's
+// server. Until then it neither publishes leased positions and claimed plates nor drops the records of
+// published events.
 package generator

@@ -15,15 +15,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// fakeStore is a store whose server can crash: effects that nobody waited for are gone then.
+// fakeStore is a store whose server can crash. A crash undoes the effects that no call of WaitDurable covers.
 type fakeStore struct {
-	// before and after, where set, may fail a call before and after it took effect. They are called one at
-	// a time.
+	// before and after, if set, may fail a call before or after it takes effect. They are never called
+	// concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long a claim takes.
 	claimTime time.Duration
-	// volatile makes effects need a wait to survive a crash. It costs a copy of everything per wait.
+	// volatile makes a crash undo effects. Every wait then copies the whole state.
 	volatile bool
 
 	mu         sync.Mutex
@@ -79,7 +79,7 @@ func clip[K comparable, V any](m map[K][]V) map[K][]V {
 	return clone
 }
 
-// crash kills the store's server and starts it again.
+// crash restarts the store's server.
 func (s *fakeStore) crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *fakeStore) crash() {
 	}
 }
 
-// lose makes the store lose everything, what was durable too.
+// lose makes the store lose everything, including durable data.
 func (s *fakeStore) lose() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call makes a call with the faults that are asked for.
+// call applies an effect, with the faults of before and after.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) (er
 	return cmp.Or(failed, err)
 }
 
-// park puts plates that entered at an instant into the pool of a partition.
+// park adds plates that entered at the given time to the pool of a partition.
 func (s *fakeStore) park(partition int, at time.Time, plates ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,30 +245,30 @@ func (s *fakeStore) events(run string, partition int) []store.Published {
 	return s.live.confirmed[runPartition{run, partition}]
 }
 
-// called returns how often a call was made.
+// called returns the number of calls by that name.
 func (s *fakeStore) called(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[name]
 }
 
-// sent is a message that was published, and when.
+// sent is a published message and the time of its publishing.
 type sent struct {
 	broker.Message
 	queue broker.Queue
 	at    time.Time
 }
 
-// fakePublisher takes every message and confirms it at once, but for what its fields say.
+// fakePublisher accepts every message and confirms it at once, unless its fields say otherwise.
 type fakePublisher struct {
 	mu sync.Mutex
-	// hold keeps the confirms back, for release, or for Flush where lazy is set.
+	// hold withholds the confirms until release, or until Flush if lazy is set.
 	hold, lazy bool
-	// blocked, while set, makes Publish wait until it is closed.
+	// blocked, if set, makes Publish wait until it is closed.
 	blocked chan struct{}
-	// refusal is what Publish fails with.
-	refusal error
-	// published is called before a message is taken.
+	// failure is the error of Publish.
+	failure error
+	// published is called before a message is accepted.
 	published func(sent)
 
 	messages []sent
@@ -277,7 +277,7 @@ type fakePublisher struct {
 
 func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Message, confirmed func()) error {
 	p.mu.Lock()
-	blocked, refusal := p.blocked, p.refusal
+	blocked, failure := p.blocked, p.failure
 	p.mu.Unlock()
 	if blocked != nil {
 		select {
@@ -286,8 +286,8 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 			return ctx.Err()
 		}
 	}
-	if refusal != nil {
-		return refusal
+	if failure != nil {
+		return failure
 	}
 	s := sent{Message: m, queue: q, at: time.Now()}
 	if p.published != nil {
@@ -306,7 +306,7 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 	return nil
 }
 
-// Flush waits until no confirms are held.
+// Flush waits until no confirms are withheld.
 func (p *fakePublisher) Flush(ctx context.Context) error {
 	if p.lazy {
 		for _, confirmed := range p.release() {
@@ -330,14 +330,14 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set changes the publisher's fields.
+// set changes fields of the publisher.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
 }
 
-// release returns the confirms that are held, and holds no more.
+// release returns the withheld confirms, and stops withholding.
 func (p *fakePublisher) release() []func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

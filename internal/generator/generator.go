@@ -19,32 +19,36 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultShutdownTimeout leaves some of the 30 seconds that a pod has to shut down.
+// DefaultShutdownTimeout leaves a part of the 30 seconds that Kubernetes grants a pod by default.
 const DefaultShutdownTimeout = 25 * time.Second
 
-// Options are what a generator is made of.
-type Options struct {
+// Config describes what a generator does.
+type Config struct {
 	// Plan says what to generate. Update replaces it while the generator runs.
 	Plan *plan.Plan
-	// Publisher and Store must outlive Run. They may be shared.
-	Publisher broker.Publisher
-	Store     Store
-	// Logger is where the generator logs; nil discards.
-	Logger *slog.Logger
-	// Registerer takes the metrics of at most one generator of each type; nil means no metrics.
-	Registerer prometheus.Registerer
-	// ExitAtEnd makes Run return when the schedule is over. Otherwise it waits for an update that prolongs
-	// the schedule, until its context ends.
+	// ExitAtEnd makes Run return when the schedule is over. Otherwise Run waits until its context ends,
+	// because an update may prolong the schedule.
 	ExitAtEnd bool
-	// ShutdownTimeout bounds the time that Run takes to return when its context has ended; 0 means
+	// ShutdownTimeout bounds how long Run takes to return after its context has ended. 0 means
 	// DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 
-	// run names the run instead of event.NewRun, for tests.
+	// run is the identifier of the run. Tests set it; otherwise it is drawn at random.
 	run string
 }
 
-// Generator generates the events of one type, as one of the processes that share the plan's schedule.
+// Dependencies are what a generator works with. Publisher and Store are required, must outlive Run, and may
+// be shared.
+type Dependencies struct {
+	Publisher broker.Publisher
+	Store     Store
+	// Logger receives the log. nil discards it.
+	Logger *slog.Logger
+	// Registerer registers the metrics of at most one generator of each type. nil means no metrics.
+	Registerer prometheus.Registerer
+}
+
+// Generator generates the events of one type. It is one of the processes that share the plan's schedule.
 type Generator struct {
 	eventType  event.Type
 	run        string
@@ -54,7 +58,7 @@ type Generator struct {
 	log        *slog.Logger
 	exitAtEnd  bool
 	shutdown   time.Duration
-	// pacing and encode are what differs between the types, apart from the source.
+	// pacing, encode and source depend on the event type.
 	pacing func(*plan.Plan) pacing
 	encode func(b []byte, id, plate string, at time.Time) []byte
 
@@ -65,29 +69,30 @@ type Generator struct {
 	source     source
 	trackers   []*tracker
 	committers []*committer
-	metrics    *instruments
+	metrics    *metrics
 
 	// epoch is when Run was called.
 	epoch time.Time
-	// published counts the events that the publisher took, the last of them lastSent after epoch.
+	// published counts the events that the publisher accepted. lastSent is when the last of them was
+	// published, in nanoseconds after epoch.
 	published, lastSent atomic.Int64
-	// confirmed counts the events that the broker confirmed, matched those of them with that intent.
+	// confirmed counts the events that the broker has confirmed, matched those of them with that intent.
 	confirmed, matched atomic.Int64
 }
 
-// NewEntry returns a generator of entries. It fails when the metrics cannot be registered.
-func NewEntry(o Options) (*Generator, error) {
-	g := newGenerator(o, event.TypeEntry, store.CounterEntries, entryPacing)
+// NewEntry returns a generator of entries. It fails if its metrics cannot be registered.
+func NewEntry(c Config, d Dependencies) (*Generator, error) {
+	g := newGenerator(c, d, event.TypeEntry, store.CounterEntries, entryPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
 		return event.AppendEntry(b, event.Entry{ID: id, Plate: plate, At: at})
 	}
 	g.source = &entries{sequence: sequence.New(g.seed), partitions: g.partitions}
-	return g, g.metrics.register(o.Registerer, g.eventType, g.pacer)
+	return g, g.metrics.register(d.Registerer, g.eventType, g.pacer)
 }
 
-// NewExit returns a generator of exits. It fails as NewEntry does.
-func NewExit(o Options) (*Generator, error) {
-	g := newGenerator(o, event.TypeExit, store.CounterExits, exitPacing)
+// NewExit returns a generator of exits. It fails if its metrics cannot be registered.
+func NewExit(c Config, d Dependencies) (*Generator, error) {
+	g := newGenerator(c, d, event.TypeExit, store.CounterExits, exitPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
 		return event.AppendExit(b, event.Exit{ID: id, Plate: plate, At: at})
 	}
@@ -96,34 +101,34 @@ func NewExit(o Options) (*Generator, error) {
 		partitions: g.partitions,
 		plan:       &g.plan,
 		claims:     newClaims(g.steps, g.log, g.run, g.partitions, g.stay, g.matchedRate),
-		store:      o.Store,
+		store:      d.Store,
 		log:        g.log,
 		run:        g.run,
 		metrics:    g.metrics,
 	}
-	return g, g.metrics.register(o.Registerer, g.eventType, g.pacer)
+	return g, g.metrics.register(d.Registerer, g.eventType, g.pacer)
 }
 
-func newGenerator(o Options, t event.Type, counter store.Counter, pacing func(*plan.Plan) pacing) *Generator {
+func newGenerator(c Config, d Dependencies, t event.Type, counter store.Counter, pacing func(*plan.Plan) pacing) *Generator {
 	g := &Generator{
 		eventType:  t,
-		run:        cmp.Or(o.run, event.NewRun()),
-		seed:       o.Plan.Seed,
-		partitions: max(1, o.Plan.Partitions),
-		publisher:  o.Publisher,
-		log:        o.Logger,
-		exitAtEnd:  o.ExitAtEnd,
-		shutdown:   cmp.Or(o.ShutdownTimeout, DefaultShutdownTimeout),
+		run:        cmp.Or(c.run, event.NewRun()),
+		seed:       c.Plan.Seed,
+		partitions: max(1, c.Plan.Partitions),
+		publisher:  d.Publisher,
+		log:        d.Logger,
+		exitAtEnd:  c.ExitAtEnd,
+		shutdown:   cmp.Or(c.ShutdownTimeout, DefaultShutdownTimeout),
 		pacing:     pacing,
-		pacer:      newPacer(pacing(o.Plan)),
-		metrics:    newInstruments(t),
+		pacer:      newPacer(pacing(c.Plan)),
+		metrics:    newMetrics(t),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	g.log = g.log.With("generator", t, "run", g.run)
-	g.plan.Store(o.Plan)
-	g.steps = &steps{store: o.Store, log: g.log}
+	g.plan.Store(c.Plan)
+	g.steps = &steps{store: d.Store, log: g.log}
 	g.positions = newLeaser(g.steps, counter, func() float64 { return g.pacer.rate(time.Now()) })
 	for partition := range g.partitions {
 		tracker := newTracker()
@@ -140,23 +145,24 @@ func newGenerator(o Options, t event.Type, counter store.Counter, pacing func(*p
 	return g
 }
 
-// stay returns for how long a plate has to have been available before it may leave, and may be available.
+// stay returns how long a plate must have been available before it may leave, and how long it stays
+// available.
 func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	p := g.plan.Load()
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// matchedRate returns the present rate of exits that are drawn to match, per second.
+// matchedRate returns the current rate of matched exits, per second.
 func (g *Generator) matchedRate() float64 {
 	return g.pacer.rate(time.Now()) * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
-// Update makes the generator follow another plan from now on. Nothing that is under way is lost, and what
-// was due already stays due. The number of partitions and the seed are those that the generator started
-// with: another seed could let two parked cars have the same plate.
+// Update replaces the plan from now on. Events that are due or on their way are not affected. The generator
+// keeps the seed and the number of partitions that it started with: a different seed could give two parked
+// vehicles the same plate.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
-		g.log.Warn("a running generator keeps its seed and partitions; create another simulation to change them",
+		g.log.Warn("A running generator keeps its seed and partitions; create a new simulation to change them",
 			"seed", g.seed, "partitions", g.partitions)
 	}
 	g.plan.Store(p)
@@ -164,12 +170,12 @@ func (g *Generator) Update(p *plan.Plan) {
 }
 
 // Run generates events until ctx ends or, with ExitAtEnd, until the schedule is over. Then it waits until
-// the broker has confirmed what was published and the store durably knows, and gives back what was claimed
-// and not used, but no longer than ShutdownTimeout.
+// the broker has confirmed every published event and the store has recorded that durably, and releases
+// claimed plates that were not used. It waits no longer than ShutdownTimeout.
 //
-// It returns an error when that did not suffice: the events in question are indeterminate to an audit,
-// neither lost nor counted twice. It also returns an error when the publisher was closed, and when the
-// store lost what was durable. It must be called once.
+// Run returns an error if that takes too long. An audit then counts the events in question as
+// indeterminate, neither lost nor taken twice. It also returns an error if the publisher was closed, or if
+// the store has lost durable data. Run must be called once.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -202,7 +208,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns why ctx was cancelled, if that was for a failure.
+// failure returns the finalError that cancelled ctx, or nil if ctx was cancelled for another reason.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err
@@ -210,21 +216,21 @@ func failure(ctx context.Context) error {
 	return nil
 }
 
-// finish waits until everything that was published is confirmed, durably, and the helpers are done.
+// finish waits until every published event is durably confirmed, and until the helpers have returned.
 func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	flushed := g.publisher.Flush(ctx)
 	helpers.Wait()
 	if n := g.outstanding(); n > 0 {
-		unknown := fmt.Errorf("stop within %s: %d published events of run %s are not known to be confirmed", g.shutdown, n, g.run)
+		unknown := fmt.Errorf("the generator did not stop within %s: %d published events of run %s may or may not be confirmed", g.shutdown, n, g.run)
 		if ctx.Err() != nil {
-			return unknown // the time was over, which says it all
+			return unknown // the error of Flush would only say that the context has ended
 		}
 		return errors.Join(unknown, flushed)
 	}
 	return nil
 }
 
-// outstanding counts the published events that the store does not yet durably know to be confirmed.
+// outstanding returns the number of published events whose confirm the store has not recorded durably.
 func (g *Generator) outstanding() int64 {
 	var sum int64
 	for _, t := range g.trackers {
@@ -234,7 +240,7 @@ func (g *Generator) outstanding() int64 {
 	return sum
 }
 
-// generate publishes what is due until ctx ends.
+// generate publishes events when they are due, until ctx ends.
 func (g *Generator) generate(ctx context.Context) error {
 	if err := g.prepare(ctx); err != nil {
 		return err
@@ -244,14 +250,14 @@ func (g *Generator) generate(ctx context.Context) error {
 	for ended := false; ctx.Err() == nil; {
 		due, wait, over := g.pacer.next(time.Now())
 		if over && !ended && !g.exitAtEnd {
-			g.log.Info("the schedule is over; no event is due unless the plan's duration is prolonged")
+			g.log.Info("The schedule is over; no more events are due unless the duration of the plan is prolonged")
 		}
 		ended = over
 		switch {
 		case over && g.exitAtEnd:
 			return nil
 		case wait > 0:
-			g.pause(ctx, timer, wait)
+			g.sleep(ctx, timer, wait)
 		default:
 			if err := g.emit(ctx, due); err != nil {
 				return err
@@ -261,7 +267,7 @@ func (g *Generator) generate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare registers the run in every partition and waits for the first positions.
+// prepare registers the run in every partition and waits for the first leased position.
 func (g *Generator) prepare(ctx context.Context) error {
 	failures := make([]error, len(g.committers))
 	var registering sync.WaitGroup
@@ -280,8 +286,8 @@ func (g *Generator) prepare(ctx context.Context) error {
 	return nil
 }
 
-// pause waits until the next event is due, as far as is known.
-func (g *Generator) pause(ctx context.Context, timer *time.Timer, wait time.Duration) {
+// sleep waits for the given time, until the schedule is edited, or until ctx ends.
+func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Duration) {
 	timer.Reset(wait)
 	select {
 	case <-timer.C:
@@ -290,7 +296,7 @@ func (g *Generator) pause(ctx context.Context, timer *time.Timer, wait time.Dura
 	}
 }
 
-// emit publishes the event that is due, if its position has one.
+// emit publishes the event that is due, unless the source has none for its position.
 func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	position, err := g.positions.next(ctx)
 	if err != nil {
@@ -306,14 +312,14 @@ func (g *Generator) emit(ctx context.Context, due time.Time) error {
 			return err
 		}
 	}
-	g.pacer.take()
+	g.pacer.advance()
 	return nil
 }
 
-// bodySize is the capacity that holds the body of any generated event.
+// bodySize is a capacity that is sufficient for the body of every generated event.
 const bodySize = 128
 
-// publish publishes the event of a draft and waits for room to do so.
+// publish publishes the event of a draft. It waits while the tracker is full.
 func (g *Generator) publish(ctx context.Context, d draft, due time.Time) error {
 	tracker := g.trackers[d.partition]
 	if err := waitForRoom(ctx, tracker); err != nil {
@@ -353,13 +359,13 @@ func waitForRoom(ctx context.Context, t *tracker) error {
 		select {
 		case <-t.room:
 		case <-ctx.Done():
-			return fmt.Errorf("wait until the store knows of earlier events: %w", ctx.Err())
+			return fmt.Errorf("wait until the store has recorded earlier events: %w", ctx.Err())
 		}
 	}
 	return nil
 }
 
-// confirm notes that the broker confirmed an event.
+// confirm is called when the broker has confirmed an event.
 func (g *Generator) confirm(t *tracker, seq int64) {
 	r, ok := t.confirm(seq)
 	if !ok {

@@ -25,7 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The tests run whole generators in virtual time: inside synctest.Test the clock stands still while any
+// The tests run whole generators in virtual time. Inside synctest.Test the clock stands still while any
 // goroutine can run, and jumps to the next timer when none can.
 
 // testPlan has the same rate for entries and exits.
@@ -67,18 +67,37 @@ func poisson(p *plan.Plan) {
 	p.Entry.Arrivals, p.Exit.Arrivals = plan.ArrivalsPoisson, plan.ArrivalsPoisson
 }
 
-type constructor func(Options) (*Generator, error)
+type constructor func(Config, Dependencies) (*Generator, error)
 
-func build(t *testing.T, construct constructor, o Options) *Generator {
+// options are the Config and the Dependencies of a generator.
+type options struct {
+	Plan            *plan.Plan
+	Publisher       broker.Publisher
+	Store           Store
+	Logger          *slog.Logger
+	Registerer      prometheus.Registerer
+	ExitAtEnd       bool
+	ShutdownTimeout time.Duration
+	run             string
+}
+
+func (c constructor) with(o options) (*Generator, error) {
+	return c(
+		Config{Plan: o.Plan, ExitAtEnd: o.ExitAtEnd, ShutdownTimeout: o.ShutdownTimeout, run: o.run},
+		Dependencies{Publisher: o.Publisher, Store: o.Store, Logger: o.Logger, Registerer: o.Registerer},
+	)
+}
+
+func build(t *testing.T, construct constructor, o options) *Generator {
 	t.Helper()
-	g, err := construct(o)
+	g, err := construct.with(o)
 	if err != nil {
-		t.Fatalf("make the generator: %v", err)
+		t.Fatalf("create the generator: %v", err)
 	}
 	return g
 }
 
-// running is a generator that runs.
+// running is a generator whose Run has been called.
 type running struct {
 	*Generator
 	stop context.CancelFunc
@@ -92,16 +111,16 @@ func start(t *testing.T, g *Generator) *running {
 	return r
 }
 
-// finish stops the generator and fails the test if it does not end well.
+// finish stops the generator and reports its error.
 func (r *running) finish(t *testing.T) {
 	t.Helper()
 	r.stop()
 	if err := <-r.done; err != nil {
-		t.Errorf("the generator ended with: %v", err)
+		t.Errorf("Run returned %v", err)
 	}
 }
 
-// pass lets time pass.
+// pass advances the clock and waits until all goroutines are blocked.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -114,20 +133,20 @@ func within(t *testing.T, what string, got, low, high int) {
 	}
 }
 
-func TestTheAchievedRateIsTheDeclaredOne(t *testing.T) {
+func TestRun_AchievesTheRateOfThePlan(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		rate     int64
 		replicas int
 		seconds  int
 	}{{10, 1, 60}, {10, 3, 60}, {1000, 2, 60}, {5000, 3, 10}} {
-		t.Run(fmt.Sprintf("%d a second of %d replicas for %d s", tt.rate, tt.replicas, tt.seconds), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d per second, %d replicas, %d s", tt.rate, tt.replicas, tt.seconds), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s, publisher := newFakeStore(), &fakePublisher{}
 				var group []*running
 				for range tt.replicas {
-					o := Options{Plan: testPlan(tt.rate, replicas(tt.replicas)), Publisher: publisher, Store: s}
+					o := options{Plan: testPlan(tt.rate, replicas(tt.replicas)), Publisher: publisher, Store: s}
 					group = append(group, start(t, build(t, NewEntry, o)))
 				}
 				pass(time.Duration(tt.seconds) * time.Second)
@@ -135,7 +154,7 @@ func TestTheAchievedRateIsTheDeclaredOne(t *testing.T) {
 				within(t, "events", len(sent), want-tt.replicas, want)
 				for _, m := range sent {
 					if late := m.at.Sub(m.Scheduled); late != 0 {
-						t.Fatalf("event %s was %s late with a broker that keeps up", m.ID, late)
+						t.Fatalf("event %s was %s late although the broker never blocked", m.ID, late)
 					}
 				}
 				for _, r := range group {
@@ -152,7 +171,7 @@ func TestTheAchievedRateIsTheDeclaredOne(t *testing.T) {
 	}
 }
 
-func TestGeneratedEventsAreWellFormed(t *testing.T) {
+func TestRun_PublishesWellFormedEvents(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name      string
@@ -173,7 +192,7 @@ func TestGeneratedEventsAreWellFormed(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				publisher := &fakePublisher{}
-				o := Options{Plan: testPlan(100, partitions(3), matchPercent(0)), Publisher: publisher, Store: newFakeStore(), run: testRun}
+				o := options{Plan: testPlan(100, partitions(3), matchPercent(0)), Publisher: publisher, Store: newFakeStore(), run: testRun}
 				r := start(t, build(t, tt.construct, o))
 				pass(10 * time.Second)
 				r.finish(t)
@@ -186,13 +205,13 @@ func TestGeneratedEventsAreWellFormed(t *testing.T) {
 					}
 					want := event.ID{Run: testRun, Partition: event.PartitionOf(plate, 3), Seq: next[m.queue.Partition]}
 					if id != want.String() || m.ID != id {
-						t.Errorf("the event is called %s and the message %s, want %s", id, m.ID, want)
+						t.Errorf("the event has the ID %s and the message %s, want %s", id, m.ID, want)
 					}
 					if m.queue != (broker.Queue{Type: tt.eventType, Partition: want.Partition}) {
-						t.Errorf("event %s is published to %+v", id, m.queue)
+						t.Errorf("event %s was published to %+v", id, m.queue)
 					}
 					if !at.Equal(m.at) || !m.Timestamp.Equal(m.at) {
-						t.Errorf("event %s is of %s in a message of %s, want %s", id, at, m.Timestamp, m.at)
+						t.Errorf("event %s has the time %s and its message %s, want %s", id, at, m.Timestamp, m.at)
 					}
 					if m.Type != tt.eventType || m.AppID != event.AppID || m.ContentType != event.ContentType {
 						t.Errorf("event %s has the properties %+v", id, m.Message)
@@ -207,7 +226,7 @@ func TestGeneratedEventsAreWellFormed(t *testing.T) {
 	}
 }
 
-func TestTheSameSeedPublishesTheSamePlatesAndDraws(t *testing.T) {
+func TestRun_SameSeed_PublishesTheSamePlatesAndDraws(t *testing.T) {
 	t.Parallel()
 	for name, construct := range map[string]constructor{"entries": NewEntry, "exits": NewExit} {
 		t.Run(name, func(t *testing.T) {
@@ -217,7 +236,7 @@ func TestTheSameSeedPublishesTheSamePlatesAndDraws(t *testing.T) {
 					publisher := &fakePublisher{}
 					p := testPlan(1000, poisson, matchPercent(0))
 					p.Seed = seed
-					r := start(t, build(t, construct, Options{Plan: p, Publisher: publisher, Store: newFakeStore()}))
+					r := start(t, build(t, construct, options{Plan: p, Publisher: publisher, Store: newFakeStore()}))
 					pass(5 * time.Second)
 					r.finish(t)
 					for _, m := range publisher.sent() {
@@ -231,19 +250,19 @@ func TestTheSameSeedPublishesTheSamePlatesAndDraws(t *testing.T) {
 				t.Errorf("two runs of seed 1 differ (-first +second):\n%s", diff)
 			}
 			if slices.Equal(first, plates(2)) {
-				t.Error("runs of seeds 1 and 2 are the same")
+				t.Error("runs of seed 1 and seed 2 are equal")
 			}
 		})
 	}
 }
 
-func TestReplicasAndRestartsNeverRepeatAPlate(t *testing.T) {
+func TestRun_ReplicasAndRestarts_NeverRepeatAPlate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
 		s.volatile = true
 		for range 5 {
-			o := Options{Plan: testPlan(1000, replicas(2)), Publisher: publisher, Store: s}
+			o := options{Plan: testPlan(1000, replicas(2)), Publisher: publisher, Store: s}
 			a, b := start(t, build(t, NewEntry, o)), start(t, build(t, NewEntry, o))
 			pass(3 * time.Second)
 			s.crash()
@@ -266,7 +285,7 @@ func TestReplicasAndRestartsNeverRepeatAPlate(t *testing.T) {
 	})
 }
 
-func TestALeaseThatIsNotDurableIsNotUsed(t *testing.T) {
+func TestRun_DoesNotUseALeaseBeforeItIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -275,12 +294,12 @@ func TestALeaseThatIsNotDurableIsNotUsed(t *testing.T) {
 		s.after = func(call string) error {
 			if call == "lease" {
 				if leases++; leases%2 == 1 {
-					s.crash() // answered, and forgotten
+					s.crash() // undoes the lease after its answer
 				}
 			}
 			return nil
 		}
-		a := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s}))
+		a := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: s}))
 		pass(20 * time.Second)
 		a.finish(t)
 		seen := map[string]bool{}
@@ -294,11 +313,11 @@ func TestALeaseThatIsNotDurableIsNotUsed(t *testing.T) {
 	})
 }
 
-func TestAPlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
+func TestRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(10), Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(10), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		if got := s.pool(0); len(got) != 0 {
 			t.Errorf("the pool has %v before any confirm", got)
@@ -314,7 +333,7 @@ func TestAPlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 	})
 }
 
-func TestTheRunIsRegisteredDurablyInEveryPartitionBeforeItsFirstEvent(t *testing.T) {
+func TestRun_RegistersDurablyInEveryPartitionBeforeTheFirstEvent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -332,35 +351,35 @@ func TestTheRunIsRegisteredDurablyInEveryPartitionBeforeItsFirstEvent(t *testing
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if got := len(s.kept.confirmed); got != 4 {
-				t.Errorf("event %s is published while the run is registered in %d partitions, want 4", m.ID, got)
+				t.Errorf("event %s was published while the run was registered in %d partitions, want 4", m.ID, got)
 			}
 		}}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(100, partitions(4)), Publisher: publisher, Store: s}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(100, partitions(4)), Publisher: publisher, Store: s}))
 		pass(2 * time.Second)
 		r.finish(t)
 		within(t, "events", len(publisher.sent()), 200, 200)
 	})
 }
 
-func TestABlockedPublisherMakesEventsLateButNotFewer(t *testing.T) {
+func TestRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
 		pass(10 * time.Second)
 		unblock := make(chan struct{})
 		publisher.set(func(p *fakePublisher) { p.blocked = unblock })
 		pass(5 * time.Second)
 		if got, want := r.Stats().Lag, 5*time.Second; (got - want).Abs() > 2*time.Millisecond {
-			t.Errorf("after 5 s of blocking the lag is %s, want about %s", got, want)
+			t.Errorf("the lag is %s after 5 s of blocking, want about %s", got, want)
 		}
-		within(t, "events published before and due after 15 s", int(r.Stats().Published), 10_000, 10_001)
+		within(t, "events published after 15 s", int(r.Stats().Published), 10_000, 10_001)
 		within(t, "events due after 15 s", int(r.Stats().Due), 15_000, 15_000)
 		publisher.set(func(p *fakePublisher) { p.blocked = nil })
 		close(unblock)
 		synctest.Wait()
 		if got := r.Stats().Lag; got != 0 {
-			t.Errorf("after the backlog is published the lag is %s, want none", got)
+			t.Errorf("the lag is %s after the backlog was published, want 0", got)
 		}
 		pass(5 * time.Second)
 		r.finish(t)
@@ -368,13 +387,13 @@ func TestABlockedPublisherMakesEventsLateButNotFewer(t *testing.T) {
 		within(t, "events", len(sent), 20_000, 20_000)
 		for i, m := range sent {
 			if got, want := m.Scheduled.Sub(sent[0].Scheduled), time.Duration(i)*time.Millisecond; got != want {
-				t.Fatalf("event %d is scheduled %s after the first, want %s whatever held it up", i, got, want)
+				t.Fatalf("event %d is scheduled %s after the first, want %s regardless of the delay", i, got, want)
 			}
 		}
 	})
 }
 
-func TestAStoreThatIsDownDoesNotStopPublishingUntilTheBound(t *testing.T) {
+func TestRun_StoreDown_PublishesUpToTheBoundOfOutstandingEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -385,7 +404,7 @@ func TestAStoreThatIsDownDoesNotStopPublishingUntilTheBound(t *testing.T) {
 			}
 			return nil
 		}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(2000), Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(2000), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		down.Store(true)
 		pass(5 * time.Second)
@@ -394,29 +413,29 @@ func TestAStoreThatIsDownDoesNotStopPublishingUntilTheBound(t *testing.T) {
 		within(t, "outstanding events after a minute", int(r.Stats().Outstanding), maxOutstanding, maxOutstanding)
 		within(t, "events in the store", len(s.events(testRun, 0)), 1_950, 2_000)
 		if lag := r.Stats().Lag; lag < 30*time.Second {
-			t.Errorf("the lag is %s, want it to tell of the time that nothing was published", lag)
+			t.Errorf("the lag is %s, want the time in which nothing was published", lag)
 		}
 		down.Store(false)
 		pass(2 * time.Second)
 		if lag := r.Stats().Lag; lag != 0 {
-			t.Errorf("the lag is %s after the store is back, want none", lag)
+			t.Errorf("the lag is %s after the store has recovered, want 0", lag)
 		}
 		r.finish(t)
 		within(t, "events", len(publisher.sent()), 135_999, 136_001)
-		within(t, "events in the store in the end", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
+		within(t, "events in the store at the end", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
 	})
 }
 
-func TestAnEditTakesEffectAtOnce(t *testing.T) {
+func TestUpdate_TakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		before *plan.Plan
 		after  *plan.Plan
-		want   int // within the second that follows the edit
+		want   int // events within the second after the edit
 	}{
-		{"from a low rate to a high one", testPlan(1), testPlan(5000), 5000},
-		{"from a high rate to a low one", testPlan(5000), testPlan(1), 1},
+		{"from a low to a high rate", testPlan(1), testPlan(5000), 5000},
+		{"from a high to a low rate", testPlan(5000), testPlan(1), 1},
 		{"from 0", testPlan(0), testPlan(100), 100},
 		{"to 0", testPlan(100), testPlan(0), 0},
 		{"to suspended", testPlan(100), testPlan(100, suspended), 0},
@@ -429,7 +448,7 @@ func TestAnEditTakesEffectAtOnce(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				publisher := &fakePublisher{}
-				r := start(t, build(t, NewEntry, Options{Plan: tt.before, Publisher: publisher, Store: newFakeStore()}))
+				r := start(t, build(t, NewEntry, options{Plan: tt.before, Publisher: publisher, Store: newFakeStore()}))
 				pass(10 * time.Second)
 				before := len(publisher.sent())
 				r.Update(tt.after)
@@ -441,11 +460,11 @@ func TestAnEditTakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-func TestAnEditLeavesSeedAndPartitionsAsTheyAre(t *testing.T) {
+func TestUpdate_KeepsSeedAndPartitions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(100), Publisher: publisher, Store: newFakeStore()}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(100), Publisher: publisher, Store: newFakeStore()}))
 		pass(time.Second)
 		edited := testPlan(100, partitions(5))
 		edited.Seed = 1
@@ -461,9 +480,9 @@ func TestAnEditLeavesSeedAndPartitionsAsTheyAre(t *testing.T) {
 	})
 }
 
-func TestAScheduleThatIsOver(t *testing.T) {
+func TestRun_AtTheEndOfTheSchedule(t *testing.T) {
 	t.Parallel()
-	t.Run("is done, and taken up again when it is prolonged", func(t *testing.T) {
+	t.Run("is done, and continues when the schedule is prolonged", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			publisher := &fakePublisher{}
@@ -471,50 +490,50 @@ func TestAScheduleThatIsOver(t *testing.T) {
 			p := testPlan(100, lasting(10*time.Second))
 			p.StartTime = began
 			var log bytes.Buffer
-			o := Options{Plan: p, Publisher: publisher, Store: newFakeStore(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			o := options{Plan: p, Publisher: publisher, Store: newFakeStore(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			r := start(t, build(t, NewEntry, o))
 			pass(9 * time.Second)
 			if r.Stats().Done {
-				t.Error("it is done before its end")
+				t.Error("the generator is done before the end of its schedule")
 			}
 			pass(51 * time.Second)
 			stats := r.Stats()
 			if !stats.Done || stats.Published != 1000 || stats.Active != 10*time.Second ||
 				stats.TargetRate != 100 || stats.AchievedRate != 100 || stats.Rate != 0 {
-				t.Errorf("after its end the figures are %+v", stats)
+				t.Errorf("the figures after the end are %+v", stats)
 			}
 			p = testPlan(100, lasting(70*time.Second))
 			p.StartTime = began
 			r.Update(p)
 			if r.Stats().Done {
-				t.Error("it is done though it was prolonged")
+				t.Error("the generator is done although its schedule was prolonged")
 			}
 			pass(time.Minute)
 			within(t, "events", len(publisher.sent()), 2_000, 2_000)
 			r.finish(t)
-			within(t, "lines that say so", strings.Count(log.String(), "the schedule is over"), 2, 2)
+			within(t, "log lines about the end", strings.Count(log.String(), "The schedule is over"), 2, 2)
 		})
 	})
-	t.Run("ends the run when that is wanted", func(t *testing.T) {
+	t.Run("returns if ExitAtEnd is set", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			publisher, began := &fakePublisher{}, time.Now()
-			o := Options{Plan: testPlan(100, lasting(10*time.Second)), Publisher: publisher, Store: newFakeStore(), ExitAtEnd: true}
+			o := options{Plan: testPlan(100, lasting(10*time.Second)), Publisher: publisher, Store: newFakeStore(), ExitAtEnd: true}
 			g := build(t, NewEntry, o)
 			if err := g.Run(t.Context()); err != nil {
-				t.Errorf("the generator ended with: %v", err)
+				t.Errorf("Run returned %v", err)
 			}
 			if took := time.Since(began); took != 10*time.Second || len(publisher.sent()) != 1000 || !g.Stats().Done {
 				t.Errorf("%d events took %s, want 1000 in 10 s", len(publisher.sent()), took)
 			}
 		})
 	})
-	t.Run("counts the time that its last events took beyond its end", func(t *testing.T) {
+	t.Run("includes the time of late events in the achieved rate", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			unblock := make(chan struct{})
 			publisher := &fakePublisher{blocked: unblock}
-			o := Options{Plan: testPlan(100, lasting(9500*time.Millisecond)), Publisher: publisher, Store: newFakeStore()}
+			o := options{Plan: testPlan(100, lasting(9500*time.Millisecond)), Publisher: publisher, Store: newFakeStore()}
 			r := start(t, build(t, NewEntry, o))
 			pass(10 * time.Second)
 			close(unblock)
@@ -525,35 +544,35 @@ func TestAScheduleThatIsOver(t *testing.T) {
 			r.finish(t)
 		})
 	})
-	t.Run("gives a backlog up and says so", func(t *testing.T) {
+	t.Run("counts events that remain overdue as missed", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			unblock := make(chan struct{})
 			publisher := &fakePublisher{blocked: unblock}
-			o := Options{Plan: testPlan(100, lasting(10*time.Second)), Publisher: publisher, Store: newFakeStore()}
+			o := options{Plan: testPlan(100, lasting(10*time.Second)), Publisher: publisher, Store: newFakeStore()}
 			r := start(t, build(t, NewEntry, o))
 			pass(20 * time.Second)
 			close(unblock)
 			synctest.Wait()
 			if stats := r.Stats(); stats.Published != 1 || stats.Missed != 999 || stats.Due != 1000 || !stats.Done {
-				t.Errorf("the figures are %+v, want 1 event published and 999 missed", stats)
+				t.Errorf("the figures are %+v, want 1 published and 999 missed", stats)
 			}
 			r.finish(t)
 		})
 	})
 }
 
-func TestAGracefulEndWaitsForConfirms(t *testing.T) {
+func TestRun_Stop_WaitsForConfirms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		r.stop()
 		pass(10 * time.Second)
 		select {
 		case err := <-r.done:
-			t.Fatalf("the generator ended without confirms: %v", err)
+			t.Fatalf("Run returned before the confirms: %v", err)
 		default:
 		}
 		held := publisher.release()
@@ -562,43 +581,43 @@ func TestAGracefulEndWaitsForConfirms(t *testing.T) {
 			go confirmed()
 		}
 		if err := <-r.done; err != nil {
-			t.Errorf("the generator ended with: %v", err)
+			t.Errorf("Run returned %v", err)
 		}
 		within(t, "events in the store", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
 	})
 }
 
-func TestAGracefulEndFlushesThePublisher(t *testing.T) {
+func TestRun_Stop_FlushesThePublisher(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{hold: true, lazy: true}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
 		r.finish(t)
 		within(t, "events in the store", len(s.events(testRun, 0)), len(publisher.sent()), len(publisher.sent()))
 	})
 }
 
-func TestTheFiguresStandStillAfterTheEnd(t *testing.T) {
+func TestStats_DoNotChangeAfterRunHasReturned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		unblock := make(chan struct{})
 		publisher := &fakePublisher{blocked: unblock}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(1000), Publisher: publisher, Store: newFakeStore()}))
 		pass(time.Second)
 		r.finish(t)
 		at := r.Stats()
 		if at.Due != 1000 || at.Active != time.Second || at.Missed != 1000 || at.Lag != 0 {
-			t.Errorf("at the end the figures are %+v, want 1000 events due in 1 s, all of them missed", at)
+			t.Errorf("the figures at the end are %+v, want 1000 events due in 1 s, all of them missed", at)
 		}
 		pass(time.Minute)
 		if diff := cmp.Diff(at, r.Stats()); diff != "" {
-			t.Errorf("figures a minute after the end (-at the end +then):\n%s", diff)
+			t.Errorf("figures changed within a minute (-at the end +later):\n%s", diff)
 		}
 	})
 }
 
-func TestPoissonArrivalsOfReplicasAreIndependent(t *testing.T) {
+func TestRun_PoissonArrivals_DifferBetweenReplicas(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -606,7 +625,7 @@ func TestPoissonArrivalsOfReplicasAreIndependent(t *testing.T) {
 		for range 2 {
 			publisher := &fakePublisher{}
 			p := testPlan(100, replicas(2), poisson)
-			r := start(t, build(t, NewEntry, Options{Plan: p, Publisher: publisher, Store: s}))
+			r := start(t, build(t, NewEntry, options{Plan: p, Publisher: publisher, Store: s}))
 			began := time.Now()
 			pass(10 * time.Second)
 			r.finish(t)
@@ -618,17 +637,17 @@ func TestPoissonArrivalsOfReplicasAreIndependent(t *testing.T) {
 		}
 		for interval, n := range intervals {
 			if n > 1 {
-				t.Errorf("%d events come %s after the one before, want each at its own time", n, interval)
+				t.Errorf("%d events come %s after the previous one, want different intervals", n, interval)
 			}
 		}
 	})
 }
 
-func TestAnEndWithoutConfirmsIsBoundedAndSaysWhatIsMissing(t *testing.T) {
+func TestRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		publisher := &fakePublisher{hold: true}
-		r := start(t, build(t, NewEntry, Options{
+		r := start(t, build(t, NewEntry, options{
 			Plan: testPlan(10), Publisher: publisher, Store: newFakeStore(), run: testRun, ShutdownTimeout: 3 * time.Second,
 		}))
 		pass(time.Second)
@@ -636,15 +655,15 @@ func TestAnEndWithoutConfirmsIsBoundedAndSaysWhatIsMissing(t *testing.T) {
 		r.stop()
 		err := <-r.done
 		if err == nil || !strings.Contains(err.Error(), "10 published events of run "+testRun) {
-			t.Errorf("the generator ended with %v, want the number of events that are not confirmed", err)
+			t.Errorf("Run returned %v, want the number of unconfirmed events", err)
 		}
 		if took := time.Since(stopped); took != 3*time.Second {
-			t.Errorf("the end took %s, want 3s", took)
+			t.Errorf("stopping took %s, want 3s", took)
 		}
 	})
 }
 
-func TestAnEndIsPromptWhateverTheGeneratorWaitsFor(t *testing.T) {
+func TestRun_Stop_InterruptsEveryWait(t *testing.T) {
 	t.Parallel()
 	down := func(call string) error { return fmt.Errorf("%s: %w", call, store.ErrUnavailable) }
 	for _, tt := range []struct {
@@ -682,13 +701,13 @@ func TestAnEndIsPromptWhateverTheGeneratorWaitsFor(t *testing.T) {
 				if tt.blocked {
 					publisher.blocked = make(chan struct{})
 				}
-				o := Options{Plan: tt.plan, Publisher: publisher, Store: s, ShutdownTimeout: 2 * time.Second}
+				o := options{Plan: tt.plan, Publisher: publisher, Store: s, ShutdownTimeout: 2 * time.Second}
 				r := start(t, build(t, tt.construct, o))
 				pass(10 * time.Second)
 				stopped := time.Now()
 				r.finish(t)
 				if took := time.Since(stopped); took > 2*time.Second {
-					t.Errorf("the end took %s", took)
+					t.Errorf("stopping took %s", took)
 				}
 				within(t, "events", len(publisher.sent()), 0, 0)
 			})
@@ -696,31 +715,31 @@ func TestAnEndIsPromptWhateverTheGeneratorWaitsFor(t *testing.T) {
 	}
 }
 
-func TestAPublisherThatRefusesEndsTheRunWithoutAGap(t *testing.T) {
+func TestRun_PublisherFails_ReturnsWithoutAGap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
-		r := start(t, build(t, NewEntry, Options{Plan: testPlan(100), Publisher: publisher, Store: s, run: testRun}))
+		r := start(t, build(t, NewEntry, options{Plan: testPlan(100), Publisher: publisher, Store: s, run: testRun}))
 		pass(time.Second)
-		publisher.set(func(p *fakePublisher) { p.refusal = broker.ErrClosed })
+		publisher.set(func(p *fakePublisher) { p.failure = broker.ErrClosed })
 		if err := <-r.done; !errors.Is(err, broker.ErrClosed) {
-			t.Errorf("the generator ended with %v, want %v", err, broker.ErrClosed)
+			t.Errorf("Run returned %v, want %v", err, broker.ErrClosed)
 		}
 		within(t, "events in the store", len(s.events(testRun, 0)), 100, 100)
 		within(t, "outstanding events", int(r.Stats().Outstanding), 0, 0)
 	})
 }
 
-func TestAStoreThatLostEverythingEndsTheRun(t *testing.T) {
+func TestRun_StoreLostData_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
-		o := Options{Plan: testPlan(100), Publisher: &fakePublisher{}, Store: s, run: testRun, ShutdownTimeout: time.Second}
+		o := options{Plan: testPlan(100), Publisher: &fakePublisher{}, Store: s, run: testRun, ShutdownTimeout: time.Second}
 		r := start(t, build(t, NewEntry, o))
 		pass(time.Second)
 		s.lose()
 		if err := <-r.done; !errors.As(err, new(finalError)) {
-			t.Errorf("the generator ended with %v, want that the store lost data", err)
+			t.Errorf("Run returned %v, want a finalError", err)
 		}
 	})
 }
@@ -730,10 +749,10 @@ func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		s, publisher := newFakeStore(), &fakePublisher{}
-		o := Options{Plan: testPlan(100, minStay(0), matchPercent(50)), Publisher: publisher, Store: s, Registerer: registry}
+		o := options{Plan: testPlan(100, minStay(0), matchPercent(50)), Publisher: publisher, Store: s, Registerer: registry}
 		entry, exit := start(t, build(t, NewEntry, o)), start(t, build(t, NewExit, o))
-		if _, err := NewEntry(o); err == nil {
-			t.Error("a second generator of entries registers the same metrics, want an error")
+		if _, err := constructor(NewEntry).with(o); err == nil {
+			t.Error("a second entry generator registered the same metrics")
 		}
 		pass(10*time.Second + 10*time.Millisecond)
 		for name, want := range map[string]float64{
@@ -748,17 +767,17 @@ func TestMetrics(t *testing.T) {
 			`parking_generator_starved_total`:                                      float64(exit.Stats().Starved),
 		} {
 			if got, ok := gather(t, registry)[name]; !ok || got != want {
-				t.Errorf("%s is %f (present: %t), want %f", name, got, ok, want)
+				t.Errorf("%s is %f (exists: %t), want %f", name, got, ok, want)
 			}
 		}
 		if got := gather(t, registry)["parking_pool_plates"]; got < 100 {
-			t.Errorf("parking_pool_plates is %f, want the plates that nobody claimed", got)
+			t.Errorf("parking_pool_plates is %f, want the available plates", got)
 		}
 		unblock := make(chan struct{})
 		publisher.set(func(p *fakePublisher) { p.blocked = unblock })
 		pass(3 * time.Second)
 		if got := gather(t, registry)[`parking_generator_lag_seconds{event_type="entry"}`]; got < 2.9 {
-			t.Errorf("the lag is %f s while publishing is blocked for 3 s", got)
+			t.Errorf("the lag is %f s after 3 s of blocking", got)
 		}
 		close(unblock)
 		entry.finish(t)
@@ -766,7 +785,7 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// gather returns the values of all metrics by their names and labels; a histogram's is its count.
+// gather returns the values of all metrics by name and labels. The value of a histogram is its count.
 func gather(t *testing.T, g prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := g.Gather()

@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// A block of positions lasts for about leaseTime; two blocks are kept ahead. That covers the wait until a
-// lease is durable, which may take two seconds.
+// A block of positions lasts for about leaseTime. The leaser keeps two blocks ahead, because a lease may
+// take two seconds to become durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
@@ -19,15 +19,15 @@ const (
 // block is a range of leased positions: [first, end).
 type block struct{ first, end int64 }
 
-// leaser leases blocks of positions ahead of their use. A position is used only when its lease is durable:
-// otherwise a restart of the store could hand it out again.
+// leaser leases blocks of positions before they are needed. It uses a position only after its lease is
+// durable. Otherwise a restart of the store could lease the same position twice.
 type leaser struct {
 	steps   *steps
 	counter store.Counter
-	// rate returns the present rate, in positions per second.
+	// rate returns the current rate, in positions per second.
 	rate   func() float64
 	blocks chan block
-	// current is the block in use. It belongs to the goroutine that calls next.
+	// current is the block in use. Only the goroutine that calls next accesses it.
 	current block
 }
 
@@ -40,7 +40,7 @@ func (l *leaser) run(ctx context.Context) {
 	for {
 		b, err := l.lease(ctx)
 		if err != nil {
-			return // ctx has ended: a lease that fails is tried until then
+			return // ctx has ended: steps retry a failed lease until then
 		}
 		select {
 		case l.blocks <- b:
@@ -53,14 +53,14 @@ func (l *leaser) run(ctx context.Context) {
 func (l *leaser) lease(ctx context.Context) (block, error) {
 	size := int(min(max(l.rate()*leaseTime.Seconds(), leaseMin), leaseMax))
 	var first int64
-	err := l.steps.take(ctx, 0, "lease positions", func(ctx context.Context) (err error) {
+	err := l.steps.run(ctx, 0, "lease positions", func(ctx context.Context) (err error) {
 		first, err = l.steps.store.Lease(ctx, l.counter, size)
 		return err
 	})
 	return block{first: first, end: first + int64(size)}, err
 }
 
-// peek returns the next position without using it. It waits for a lease if it must.
+// peek returns the next position without consuming it. It waits for a lease if necessary.
 func (l *leaser) peek(ctx context.Context) (int64, error) {
 	for l.current.first == l.current.end {
 		select {
@@ -72,7 +72,7 @@ func (l *leaser) peek(ctx context.Context) (int64, error) {
 	return l.current.first, nil
 }
 
-// next uses the next position.
+// next consumes the next position.
 func (l *leaser) next(ctx context.Context) (int64, error) {
 	position, err := l.peek(ctx)
 	if err == nil {

@@ -18,9 +18,9 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// What both generators say they published is what an audit finds, after edits, restarts and a generator
-// that was killed: its Run is abandoned, and nothing of it reaches the store any more.
-func TestTheLedgerOfBothGeneratorsBalances(t *testing.T) {
+// The audit finds what both generators report, after edits, restarts and a generator that was killed. Nothing
+// reaches the store from a killed generator.
+func TestRun_BothGenerators_LedgerBalances(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const queues = 2
@@ -52,7 +52,7 @@ func TestTheLedgerOfBothGeneratorsBalances(t *testing.T) {
 		killed := &mortalStore{Store: s}
 		var want ledger.Report
 		for round := range 4 {
-			o := Options{Plan: p, Publisher: b, Store: s, ShutdownTimeout: 2 * time.Second}
+			o := options{Plan: p, Publisher: b, Store: s, ShutdownTimeout: 2 * time.Second}
 			if round == 2 {
 				o.Store = killed
 			}
@@ -69,7 +69,7 @@ func TestTheLedgerOfBothGeneratorsBalances(t *testing.T) {
 				entry.stop()
 				exit.stop()
 				if <-entry.done == nil || <-exit.done == nil {
-					t.Error("a generator whose store is gone ended well")
+					t.Error("a generator without a store stopped without an error")
 				}
 				want.IndeterminateEntries = entry.Stats().Outstanding
 				want.Indeterminate = want.IndeterminateEntries + exit.Stats().Outstanding
@@ -97,7 +97,7 @@ func TestTheLedgerOfBothGeneratorsBalances(t *testing.T) {
 			t.Errorf("the ledger does not balance: %+v", got)
 		}
 		if got.Matched == 0 || got.Indeterminate == 0 {
-			t.Errorf("the test has shown nothing: %+v", got)
+			t.Errorf("the test covers neither matched nor indeterminate events: %+v", got)
 		}
 		type figures struct{ Entries, Matched, Unmatched, Indeterminate, IndeterminateEntries, Starved int64 }
 		diff := cmp.Diff(
@@ -112,12 +112,12 @@ func TestTheLedgerOfBothGeneratorsBalances(t *testing.T) {
 	})
 }
 
-// process does what a processor does with a delivery.
+// process processes a delivery like a processor.
 func process(s store.Store, d broker.Delivery) error {
 	ctx := context.Background()
 	id, ok := event.ParseID(d.Message.ID)
 	if !ok {
-		return errors.New("not the identifier of a generated event")
+		return errors.New("not the ID of a generated event")
 	}
 	origin := store.Origin{ID: d.Message.ID, Run: id.Run, Partition: id.Partition, Seq: id.Seq}
 	if d.Queue.Type == event.TypeEntry {
@@ -150,7 +150,7 @@ func process(s store.Store, d broker.Delivery) error {
 	return d.Settler.Ack()
 }
 
-// mortalStore is the store as seen by a process: nothing reaches it once the process is killed.
+// mortalStore is a store that fails every call after kill.
 type mortalStore struct {
 	Store
 	mu   sync.Mutex

@@ -6,10 +6,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/event"
-	"github.com/parking-operator/parking-operator/internal/metrics"
+	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// intents are the intents that events of a type carry.
+// intents returns the intents that events of a type carry.
 func intents(t event.Type) []event.Intent {
 	if t == event.TypeEntry {
 		return []event.Intent{event.IntentNone}
@@ -17,7 +17,7 @@ func intents(t event.Type) []event.Intent {
 	return []event.Intent{event.IntentMatched, event.IntentUnmatched}
 }
 
-// intentLabel is the value of the metric label intent.
+// intentLabel returns the value of the metric label intent.
 func intentLabel(i event.Intent) string {
 	if i == event.IntentNone {
 		return "none"
@@ -25,80 +25,79 @@ func intentLabel(i event.Intent) string {
 	return string(i)
 }
 
-// instruments are the metrics of a generator that are counted event by event.
-type instruments struct {
+// metrics are the metrics that a generator updates itself. starved and pool are nil for entries.
+type metrics struct {
 	published map[event.Intent]prometheus.Counter
 	confirm   prometheus.Histogram
 	starved   prometheus.Counter
 	pool      prometheus.Gauge
 }
 
-func newInstruments(t event.Type) *instruments {
-	in := &instruments{
+func newMetrics(t event.Type) *metrics {
+	m := &metrics{
 		published: make(map[event.Intent]prometheus.Counter),
-		confirm: prometheus.NewHistogram(metrics.Latency("publish_confirm_seconds",
-			"Time from the publishing of an event to the broker's confirm.")),
+		confirm: prometheus.NewHistogram(shared.Latency("publish_confirm_seconds",
+			"Time from publishing an event to the confirm of the broker.")),
 	}
 	for _, intent := range intents(t) {
-		in.published[intent] = prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace:   metrics.Namespace,
+		m.published[intent] = prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace:   shared.Namespace,
 			Name:        "events_published_total",
 			Help:        "Generated events that the broker has confirmed.",
 			ConstLabels: prometheus.Labels{"intent": intentLabel(intent)},
 		})
 	}
 	if t == event.TypeExit {
-		in.starved = prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: metrics.Namespace,
+		m.starved = prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: shared.Namespace,
 			Name:      "generator_starved_total",
-			Help:      "Exits drawn to match for which no plate was available, so that none was published.",
+			Help:      "Matched exits that were not published because no plate was available.",
 		})
-		in.pool = prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: metrics.Namespace,
+		m.pool = prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: shared.Namespace,
 			Name:      "pool_plates",
-			Help:      "Plates of all partitions that entered and are not claimed; every exit generator reports all of them.",
+			Help:      "Available plates in all partitions. Every exit generator reports the same number.",
 		})
 	}
-	return in
+	return m
 }
 
-// register registers the instruments and the metrics that are read from the pacer at each scrape. Without a
-// registerer it does nothing.
+// register registers the metrics, and those that are computed from the pacer at each scrape. It does
+// nothing without a registerer.
 //
-// Lag is a gauge that is computed when it is read: it rises while publishing is blocked, when nothing
-// would be there to be observed by a histogram, and costs nothing per event. What lateness events had in
-// the end is part of parking_event_end_to_end_seconds.
-func (in *instruments) register(r prometheus.Registerer, t event.Type, p *pacer) error {
+// The lag is a gauge, not a histogram. It rises while publishing is blocked, when there is no event to
+// observe. parking_event_end_to_end_seconds contains the final lateness of every event.
+func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) error {
 	if r == nil {
 		return nil
 	}
 	collectors := []prometheus.Collector{
-		in.confirm,
+		m.confirm,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: metrics.Namespace,
+			Namespace: shared.Namespace,
 			Name:      "generator_lag_seconds",
-			Help:      "How long ago the event was due that is to be published next; 0 when none is due.",
+			Help:      "How long the next event has been due. 0 when no event is due.",
 		}, func() float64 { return p.lag(time.Now()).Seconds() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: metrics.Namespace,
+			Namespace: shared.Namespace,
 			Name:      "generator_target_rate",
-			Help:      "Events per second for which the schedule asks this process at present.",
+			Help:      "Events per second that the schedule currently asks of this process.",
 		}, func() float64 { return p.rate(time.Now()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Namespace: metrics.Namespace,
+			Namespace: shared.Namespace,
 			Name:      "generator_missed_total",
-			Help:      "Events that were overdue when their schedule came to rest, so that they were given up.",
+			Help:      "Due events that were never attempted because their schedule paused or ended, or the process stopped.",
 		}, func() float64 { return float64(p.progress(time.Now()).missed) }),
 	}
-	for _, c := range in.published {
+	for _, c := range m.published {
 		collectors = append(collectors, c)
 	}
 	typed := prometheus.WrapRegistererWith(prometheus.Labels{"event_type": string(t)}, r)
-	if err := metrics.Register(typed, "generator", collectors...); err != nil {
+	if err := shared.Register(typed, "generator", collectors...); err != nil {
 		return err
 	}
 	if t == event.TypeExit {
-		return metrics.Register(r, "generator", in.starved, in.pool)
+		return shared.Register(r, "generator", m.starved, m.pool)
 	}
 	return nil
 }

@@ -5,26 +5,27 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long events that are overdue are still published after the schedule has come to rest:
-// at its end, while suspended, or at a rate of 0. It lets the last events of a schedule through, which are
-// always a little late, but does not stretch the schedule of an overloaded simulation.
+// patience is how long overdue events are still published after the schedule has paused: at its end, while
+// it is suspended, or at a rate of 0. The last events of a schedule are always a little late, so they need
+// some time. The bound keeps an overloaded simulation from running much longer than its schedule.
 const patience = time.Second
 
-// exitDelay is the time between minStay after the first entry and the first exit. A plate is available
-// only once the broker and the store have confirmed its entry.
+// exitDelay is the time between minStay after the first entry and the first exit. A plate becomes available
+// only after the broker and the store have confirmed its entry.
 const exitDelay = 500 * time.Millisecond
 
-// pacing is what a plan says about when events of one type are due.
+// pacing is the part of a plan that determines when the events of one type are due.
 type pacing struct {
 	schedule plan.Schedule
-	// origin is the instant of the schedule's beginning. The zero time is the start of the process.
+	// origin is when the schedule begins. The zero time means the start of the process.
 	origin time.Time
 	// delay is the time from origin to the first stage.
 	delay time.Duration
-	// duration is the time from origin to the end of the schedule; 0 means that it never ends.
+	// duration is the time from origin to the end of the schedule. 0 means that it never ends.
 	duration  time.Duration
 	suspended bool
 }
@@ -38,7 +39,7 @@ func entryPacing(p *plan.Plan) pacing {
 	}
 }
 
-// exitPacing delays the exits by minStay: no car can have parked for long enough before.
+// exitPacing delays the exits by minStay, because no vehicle can have parked for that long before.
 func exitPacing(p *plan.Plan) pacing {
 	return pacing{
 		schedule:  p.Exit.Schedule,
@@ -49,22 +50,22 @@ func exitPacing(p *plan.Plan) pacing {
 	}
 }
 
-// pacer says when the next event is due: an open model, in which the schedule alone decides that. An event
-// that could not be published when it was due stays due. What was due before the pacer was started is
-// not made up for.
+// pacer decides when the next event is due. It is an open model: only the schedule decides. An event that
+// could not be published in time remains due. Events that were due before the pacer was started are
+// skipped.
 //
-// One goroutine takes the events; every method may be called at any time.
+// Only one goroutine may call next and advance. All other methods may be called at any time.
 type pacer struct {
-	// edited is signalled when the instant of the next event may have changed.
+	// edited is signalled when the time of the next event may have changed.
 	edited chan struct{}
 
 	mu     sync.Mutex
 	pacing pacing
-	// epoch is the instant 0 of the timeline. Instants are told from it by the monotonic clock.
+	// epoch is the time 0 of the timeline. Times are measured from it with the monotonic clock.
 	epoch    time.Time
 	stopped  time.Duration
 	timeline timeline
-	// target is the number of the next event: it is due when that many events are.
+	// target is the number of events at which the next event is due.
 	target float64
 	// interval draws an exponentially distributed number with mean 1.
 	interval func() float64
@@ -86,11 +87,11 @@ func (p *pacer) start(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.epoch = now
-	p.follow(0)
+	p.reschedule(0)
 }
 
-// seed determines the times between Poisson arrivals. Until then, and only until the first arrival, they
-// are uniform.
+// seed seeds the times between Poisson arrivals. It must be called before the first event is published.
+// Until then the arrivals are uniform.
 func (p *pacer) seed(seed, stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,7 +99,7 @@ func (p *pacer) seed(seed, stream uint64) {
 	p.target += p.gap() - 1
 }
 
-// stop stops the clock of the pacer's figures. Events that are overdue now are missed.
+// stop stops the clock of the pacer's figures. Events that are overdue now become missed.
 func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,26 +107,23 @@ func (p *pacer) stop(now time.Time) {
 	p.giveUp(p.timeline.at(p.stopped).dueAt(p.stopped))
 }
 
-// update makes the pacer follow another schedule from now on.
+// update replaces the schedule from now on.
 func (p *pacer) update(next pacing, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pacing = next
 	if p.running() {
 		t := now.Sub(p.epoch)
-		p.timeline.forget(t, p.target)
-		p.follow(t)
+		p.timeline.trim(t, p.target)
+		p.reschedule(t)
 	}
-	select {
-	case p.edited <- struct{}{}:
-	default:
-	}
+	async.Notify(p.edited)
 }
 
 func (p *pacer) running() bool { return len(p.timeline.pieces) > 0 }
 
-// follow makes the timeline follow the pacing from t on.
-func (p *pacer) follow(t time.Duration) {
+// reschedule replaces the timeline after t with the pacing.
+func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
 	if !p.pacing.origin.IsZero() {
@@ -135,18 +133,18 @@ func (p *pacer) follow(t time.Duration) {
 	if p.pacing.duration > 0 {
 		w.end = later(origin, p.pacing.duration)
 	}
-	p.timeline.follow(p.pacing.schedule, w, t)
+	p.timeline.replace(p.pacing.schedule, w, t)
 }
 
-// next returns the instant at which the next event is due, and the time until then: 0 or less when it is
-// due at now, never when the schedule has no further event. When the schedule is over, which a later
-// update may revoke, over is true.
+// next returns when the next event is due, and the time until then. The wait is 0 or less when the event is
+// due now, and never when the schedule has no more events. over means that the schedule is over. A later
+// update may prolong it.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := now.Sub(p.epoch)
-	if rest := p.timeline.at(t); rest.idle() && t-rest.start > patience {
-		p.giveUp(rest.due)
+	if current := p.timeline.at(t); current.idle() && t-current.start > patience {
+		p.giveUp(current.due)
 	}
 	at := p.timeline.when(p.target)
 	switch {
@@ -158,7 +156,7 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.timeline.end
 }
 
-// giveUp counts the events that have been due but were not taken as missed.
+// giveUp counts all events as missed that remain of the given number of due events.
 func (p *pacer) giveUp(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -167,8 +165,8 @@ func (p *pacer) giveUp(due float64) {
 	}
 }
 
-// take takes the event that is due next, so that the one after it is due next.
-func (p *pacer) take() {
+// advance moves on to the next event.
+func (p *pacer) advance() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target += p.gap()
@@ -181,7 +179,7 @@ func (p *pacer) gap() float64 {
 	return 1
 }
 
-// rate returns the rate of the schedule at now, in events per second.
+// rate returns the rate of the schedule, in events per second.
 func (p *pacer) rate(now time.Time) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -192,7 +190,7 @@ func (p *pacer) rate(now time.Time) float64 {
 	return p.timeline.at(t).rateAt(t)
 }
 
-// lag returns how long ago the event that is due next was due, or 0.
+// lag returns how long the next event has been due. It returns 0 when the event is not due.
 func (p *pacer) lag(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,17 +200,17 @@ func (p *pacer) lag(now time.Time) time.Duration {
 	return max(0, p.clock(now)-p.timeline.when(p.target))
 }
 
-// progress is how far a pacer's schedule has come.
+// progress describes how far a schedule has advanced.
 type progress struct {
-	// due is the number of events that have been due, with the fraction that has come of the next.
+	// due is the number of events that have been due, plus the accumulated fraction of the next one.
 	due float64
-	// missed is how many of these were given up.
+	// missed is how many of them were given up.
 	missed int64
 	// active is the time in which the rate was not 0.
 	active time.Duration
-	// rest is when the schedule came to rest, on the pacer's clock, or never while it has not.
+	// rest is when the schedule paused, on the pacer's clock, or never while it is active.
 	rest time.Duration
-	// over means that no further event will be due, unless an update changes that.
+	// over means that no more events will be due, unless an update changes that.
 	over bool
 }
 
@@ -237,7 +235,7 @@ func (p *pacer) progress(now time.Time) progress {
 	return made
 }
 
-// clock returns now as an instant of the timeline, which stands still once the pacer is stopped.
+// clock returns now as a time of the timeline. It does not advance after the pacer was stopped.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

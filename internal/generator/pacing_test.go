@@ -11,11 +11,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// origin is the instant at which the schedules of the tests begin.
+// origin is when the schedules of the tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due until the given time after origin, on the schedule as it is after
-// the edits, each of which happens at its time after origin.
+// arrivals returns when events are due, up to the given time after origin. Each edit takes place at its time
+// after origin.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -30,7 +30,7 @@ func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []t
 				break
 			}
 			due = append(due, at.Sub(origin))
-			p.take()
+			p.advance()
 		}
 		if next, ok := edits[stop]; ok {
 			p.update(next, origin.Add(stop))
@@ -63,7 +63,7 @@ func started(p pacing) *pacer {
 	return r
 }
 
-func TestAsManyEventsAreDueAsTheRateSays(t *testing.T) {
+func TestPacer_NumberOfEventsFollowsTheRate(t *testing.T) {
 	t.Parallel()
 	lasting := func(p pacing, d time.Duration) pacing { p.duration = d; return p }
 	delayed := func(p pacing, d time.Duration) pacing { p.delay = d; return p }
@@ -75,38 +75,38 @@ func TestAsManyEventsAreDueAsTheRateSays(t *testing.T) {
 		until  time.Duration
 		want   int
 	}{
-		{"10 a second over a minute", uniform(10), nil, time.Minute, 600},
-		{"1000 a second over a minute", uniform(1000), nil, time.Minute, 60_000},
-		{"5000 a second over a minute", uniform(5000), nil, time.Minute, 300_000},
-		{"7 a second over a day", uniform(7), nil, 24 * time.Hour, 604_800},
+		{"10 per second for a minute", uniform(10), nil, time.Minute, 600},
+		{"1000 per second for a minute", uniform(1000), nil, time.Minute, 60_000},
+		{"5000 per second for a minute", uniform(5000), nil, time.Minute, 300_000},
+		{"7 per second for a day", uniform(7), nil, 24 * time.Hour, 604_800},
 		{"none at a rate of 0", uniform(0), nil, time.Hour, 0},
 		{"half the final rate on a ramp from 0", uniform(0, stage(time.Minute, 100)), nil, time.Minute, 3_000},
 		{"half the first rate on a ramp to 0", uniform(100, stage(time.Minute, 0)), nil, time.Hour, 3_000},
 		{"the area under several stages", uniform(100, stage(10*time.Second, 200), stage(10*time.Second, 200),
 			stage(10*time.Second, 0), stage(10*time.Second, 1000)), nil, 41 * time.Second,
 			1_500 + 2_000 + 1_000 + 5_000 + 1_000},
-		{"a stage of no time is a step", uniform(100, stage(0, 300)), nil, 10 * time.Second, 3_000},
-		{"the last stage's rate then holds", uniform(10, stage(time.Second, 30)), nil, 11 * time.Second, 320},
+		{"a stage of 0 s is a step", uniform(100, stage(0, 300)), nil, 10 * time.Second, 3_000},
+		{"the rate of the last stage continues", uniform(10, stage(time.Second, 30)), nil, 11 * time.Second, 320},
 		{"none after the end", lasting(uniform(10), time.Minute), nil, time.Hour, 600},
 		{"none after an end within a stage", lasting(uniform(0, stage(time.Minute, 60)), 30*time.Second), nil, time.Hour, 450},
-		{"none before the beginning", beginning(uniform(10), 30*time.Second), nil, time.Minute, 300},
-		{"none for the time before the process", beginning(uniform(10), -30*time.Second), nil, time.Minute, 600},
-		{"a stage under way goes on where it is", beginning(uniform(0, stage(time.Minute, 60)), -30*time.Second),
+		{"none before the origin", beginning(uniform(10), 30*time.Second), nil, time.Minute, 300},
+		{"none for the time before the process started", beginning(uniform(10), -30*time.Second), nil, time.Minute, 600},
+		{"a stage that began before the process started continues", beginning(uniform(0, stage(time.Minute, 60)), -30*time.Second),
 			nil, 30 * time.Second, 1_350},
 		{"a delay shifts the stages but not the end",
 			delayed(lasting(uniform(0, stage(10*time.Second, 100)), 20*time.Second), 5*time.Second), nil, time.Hour, 1_000},
-		{"none when the delay passes the end", delayed(lasting(uniform(10), time.Second), 2*time.Second), nil, time.Hour, 0},
-		{"a new rate from its edit on", uniform(10),
+		{"none if the delay exceeds the duration", delayed(lasting(uniform(10), time.Second), 2*time.Second), nil, time.Hour, 0},
+		{"a new rate after an edit", uniform(10),
 			map[time.Duration]pacing{30 * time.Second: uniform(1000)}, time.Minute, 300 + 30_000},
-		{"no jump at edits that change nothing", uniform(10), map[time.Duration]pacing{
+		{"no jump at edits without a change", uniform(10), map[time.Duration]pacing{
 			1050 * time.Millisecond: uniform(10), 1075 * time.Millisecond: uniform(10), 1099 * time.Millisecond: uniform(10),
 		}, time.Minute, 600},
 		{"an edit to 0 and back", uniform(100), map[time.Duration]pacing{
 			10 * time.Second: uniform(0), 20 * time.Second: uniform(100),
 		}, 30 * time.Second, 2_000},
-		{"an end that is put off", lasting(uniform(10), time.Minute),
+		{"a later end", lasting(uniform(10), time.Minute),
 			map[time.Duration]pacing{90 * time.Second: lasting(uniform(10), 2*time.Minute)}, time.Hour, 600 + 300},
-		{"an end that is brought forward", lasting(uniform(10), time.Minute),
+		{"an earlier end", lasting(uniform(10), time.Minute),
 			map[time.Duration]pacing{20 * time.Second: lasting(uniform(10), 10*time.Second)}, time.Hour, 200},
 		{"a suspension", uniform(10), map[time.Duration]pacing{
 			10 * time.Second: {schedule: uniform(10).schedule, origin: origin, suspended: true},
@@ -120,13 +120,13 @@ func TestAsManyEventsAreDueAsTheRateSays(t *testing.T) {
 				t.Errorf("%d events are due, want %d ± 1", got, tt.want)
 			}
 			if !slices.IsSorted(due) {
-				t.Error("an event is due before the one that precedes it")
+				t.Error("the events are not in order")
 			}
 		})
 	}
 }
 
-func TestReplicasShareTheRate(t *testing.T) {
+func TestPacer_ReplicasShareTheRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int64{1, 10, 1000, 5000} {
 		for _, replicas := range []int{1, 2, 3, 7} {
@@ -137,14 +137,14 @@ func TestReplicasShareTheRate(t *testing.T) {
 				sum += len(arrivals(started(p), time.Minute, nil))
 			}
 			if want := int(60 * rate); sum < want-replicas || sum > want {
-				t.Errorf("%d replicas have %d events of %d a second over a minute, want %d, or at most one less each",
+				t.Errorf("%d replicas have %d events at %d per second in a minute, want %d or at most one less per replica",
 					replicas, sum, rate, want)
 			}
 		}
 	}
 }
 
-func TestUniformArrivalsAreEquallyFarApart(t *testing.T) {
+func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 	t.Parallel()
 	for i, at := range arrivals(started(uniform(3)), 24*time.Hour, nil) {
 		want := time.Duration(math.Round(float64(i+1) * 1e9 / 3))
@@ -154,9 +154,9 @@ func TestUniformArrivalsAreEquallyFarApart(t *testing.T) {
 	}
 }
 
-func TestAnEditCarriesTheFractionOver(t *testing.T) {
+func TestPacer_Update_KeepsTheFractionOfAnEvent(t *testing.T) {
 	t.Parallel()
-	// 0.4 of an event has come when the rate changes from 1 to 10 a second; the remaining 0.6 take 60 ms.
+	// 0.4 of an event has accumulated when the rate changes from 1 to 10 per second. The other 0.6 take 60 ms.
 	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
 	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
 	for i := range want {
@@ -167,19 +167,19 @@ func TestAnEditCarriesTheFractionOver(t *testing.T) {
 	}
 }
 
-func TestWhatWasDueBeforeAnEditStaysDueThen(t *testing.T) {
+func TestPacer_Update_KeepsOverdueEvents(t *testing.T) {
 	t.Parallel()
 	p := started(uniform(1000))
 	p.update(uniform(1), origin.Add(10*time.Second))
 	if at, wait, _ := p.next(origin.Add(10 * time.Second)); !at.Equal(origin.Add(time.Millisecond)) || wait >= 0 {
-		t.Errorf("the first event is due at %s in %s, want 1 ms after %s", at, wait, origin)
+		t.Errorf("the first event is due at %s with a wait of %s, want 1 ms after %s", at, wait, origin)
 	}
 	if got := len(arrivals(p, 20*time.Second, nil)); got != 10_010 {
 		t.Errorf("%d events are due, want 10010", got)
 	}
 }
 
-func TestPoissonArrivals(t *testing.T) {
+func TestPacer_PoissonArrivals(t *testing.T) {
 	t.Parallel()
 	poisson := uniform(0, stage(100*time.Second, 2000), stage(0, 1000))
 	poisson.schedule.Arrivals = plan.ArrivalsPoisson
@@ -189,7 +189,7 @@ func TestPoissonArrivals(t *testing.T) {
 		return arrivals(p, 300*time.Second, nil)
 	}
 
-	t.Run("come at the rate", func(t *testing.T) {
+	t.Run("have the rate of the schedule", func(t *testing.T) {
 		t.Parallel()
 		for seed := range uint64(5) {
 			got, mean := float64(len(seeded(seed, 0))), 300_000.0
@@ -198,10 +198,10 @@ func TestPoissonArrivals(t *testing.T) {
 			}
 		}
 	})
-	t.Run("are exponentially far apart", func(t *testing.T) {
+	t.Run("have exponentially distributed intervals", func(t *testing.T) {
 		t.Parallel()
 		due := seeded(42, 0)
-		due = due[100_000+2000:] // those at the constant rate of 1000 a second
+		due = due[100_000+2000:] // the events at the constant rate of 1000 per second
 		var longer [4]int
 		for i, at := range due[1:] {
 			for k := range longer {
@@ -213,11 +213,11 @@ func TestPoissonArrivals(t *testing.T) {
 		n := float64(len(due) - 1)
 		for k, got := range longer {
 			if want := n * math.Exp(-float64(k)); math.Abs(float64(got)-want) > 5*math.Sqrt(n) {
-				t.Errorf("%d of %.0f events come more than %d ms after the one before, want %.0f", got, n, k, want)
+				t.Errorf("%d of %.0f intervals exceed %d ms, want %.0f", got, n, k, want)
 			}
 		}
 	})
-	t.Run("are the same for the same seed", func(t *testing.T) {
+	t.Run("are equal for equal seeds", func(t *testing.T) {
 		t.Parallel()
 		if !slices.Equal(seeded(1, 2), seeded(1, 2)) {
 			t.Error("they differ")
@@ -226,14 +226,13 @@ func TestPoissonArrivals(t *testing.T) {
 	t.Run("differ between replicas", func(t *testing.T) {
 		t.Parallel()
 		if slices.Equal(seeded(1, 2)[:10], seeded(1, 3)[:10]) {
-			t.Error("they are the same")
+			t.Error("they are equal")
 		}
 	})
 }
 
-// Whatever the schedule, its edits and the instants at which the pacer is asked: as many events come as
-// the integral of the rate says, in order, and none before it is due.
-func TestTheCountIsTheIntegralOfTheRate(t *testing.T) {
+// The schedule, its edits and the times of the calls are arbitrary.
+func TestPacer_NumberOfEventsIsTheIntegralOfTheRate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Int64Range(0, 500)
@@ -265,7 +264,7 @@ func TestTheCountIsTheIntegralOfTheRate(t *testing.T) {
 				}
 				previous = at.Sub(origin)
 				count++
-				p.take()
+				p.advance()
 			}
 			now = until
 			if rapid.Bool().Draw(t, "edit") {
@@ -279,7 +278,7 @@ func TestTheCountIsTheIntegralOfTheRate(t *testing.T) {
 	})
 }
 
-// integral adds the rate up in small steps.
+// integral returns the integral of the rate, computed in small steps.
 func integral(p pacing, from, to time.Duration) float64 {
 	const steps = 20_000
 	var sum float64
@@ -306,7 +305,7 @@ func rateAt(p pacing, t time.Duration) float64 {
 	return rate / share
 }
 
-func TestLagIsTheTimeSinceTheNextEventWasDue(t *testing.T) {
+func TestPacer_Lag_IsTheTimeSinceTheNextEventWasDue(t *testing.T) {
 	t.Parallel()
 	p := started(uniform(10))
 	for _, tt := range []struct{ now, want time.Duration }{
@@ -316,16 +315,16 @@ func TestLagIsTheTimeSinceTheNextEventWasDue(t *testing.T) {
 		{5 * time.Second, 4900 * time.Millisecond},
 	} {
 		if got := p.lag(origin.Add(tt.now)); got != tt.want {
-			t.Errorf("after %s the lag is %s, want %s", tt.now, got, tt.want)
+			t.Errorf("the lag is %s at %s, want %s", got, tt.now, tt.want)
 		}
 	}
-	p.take()
+	p.advance()
 	if got, want := p.lag(origin.Add(5*time.Second)), 4800*time.Millisecond; got != want {
-		t.Errorf("with one event taken the lag is %s, want %s", got, want)
+		t.Errorf("the lag is %s after one event, want %s", got, want)
 	}
 }
 
-func TestABacklogOutlivesItsScheduleByTheTimeOfPatience(t *testing.T) {
+func TestPacer_OverdueEventsRemainDueForPatience(t *testing.T) {
 	t.Parallel()
 	ending := uniform(1000)
 	ending.duration = 10 * time.Second
@@ -346,53 +345,53 @@ func TestABacklogOutlivesItsScheduleByTheTimeOfPatience(t *testing.T) {
 			rest := origin.Add(10 * time.Second)
 			p.update(tt.edit, rest)
 			if _, wait, _ := p.next(rest.Add(patience)); wait > 0 {
-				t.Errorf("nothing is due %s after the rest, want the overdue events", patience)
+				t.Errorf("no event is due %s after the pause, want the overdue events", patience)
 			}
-			p.take()
-			p.update(tt.edit, rest.Add(patience)) // an edit that changes nothing does not renew the patience
+			p.advance()
+			p.update(tt.edit, rest.Add(patience)) // an edit without a change does not extend the patience
 			if at, wait, _ := p.next(rest.Add(patience + 1)); wait <= 0 {
-				t.Errorf("an event of %s is due more than %s after the rest, want none", at, patience)
+				t.Errorf("an event of %s is still due more than %s after the pause", at, patience)
 			}
 			if got := p.progress(rest.Add(patience + 1)).missed; got != 9_999 {
-				t.Errorf("%d events are missed, want 9999", got)
+				t.Errorf("%d events were missed, want 9999", got)
 			}
 			p.update(uniform(10), rest.Add(time.Minute))
 			if got, want := len(arrivals(p, 80*time.Second, nil)), 100; got != want {
-				t.Errorf("%d events are due after the schedule was taken up again for 10 s, want %d", got, want)
+				t.Errorf("%d events are due in 10 s after the schedule was resumed, want %d", got, want)
 			}
 		})
 	}
 }
 
-func TestASchedulesEndIsToldFromItsPauses(t *testing.T) {
+func TestPacer_Next_DistinguishesTheEndFromAPause(t *testing.T) {
 	t.Parallel()
 	p := uniform(0)
 	p.duration = time.Minute
 	r := started(p)
 	if _, wait, over := r.next(origin.Add(time.Second)); over || wait != 59*time.Second {
-		t.Errorf("at a rate of 0 the wait is %s and over is %t, want the 59s that are left", wait, over)
+		t.Errorf("at a rate of 0 the wait is %s and over is %t, want 59s and false", wait, over)
 	}
 	if _, wait, over := r.next(origin.Add(time.Minute)); !over || wait != never {
-		t.Errorf("at the end the wait is %s and over is %t, want it to be over", wait, over)
+		t.Errorf("at the end the wait is %s and over is %t, want never and true", wait, over)
 	}
 	p.duration = 0
 	r.update(p, origin.Add(2*time.Minute))
 	if _, wait, over := r.next(origin.Add(2 * time.Minute)); over || wait != never {
-		t.Errorf("without an end the wait is %s and over is %t, want it to go on for ever", wait, over)
+		t.Errorf("without a duration the wait is %s and over is %t, want never and false", wait, over)
 	}
 }
 
-func TestHugeTimesAreHarmless(t *testing.T) {
+func TestPacer_HugeTimes_DoNotOverflow(t *testing.T) {
 	t.Parallel()
 	huge := plan.Duration(never)
 	for name, p := range map[string]pacing{
-		"stages longer than time":      uniform(10, plan.Stage{Duration: huge, Rate: 10}, plan.Stage{Duration: huge, Rate: 10}),
-		"a delay longer than time":     {schedule: uniform(10).schedule, origin: origin, delay: never},
-		"an origin in the year 1":      {schedule: uniform(10, stage(time.Second, 10)).schedule, origin: time.Unix(-62135596799, 0)},
-		"an origin in the year 9999":   {schedule: uniform(10).schedule, origin: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
-		"a duration longer than time":  {schedule: uniform(10).schedule, origin: origin.Add(time.Second), duration: never},
-		"a share of an event in years": {schedule: plan.Schedule{Rate: 1, Replicas: math.MaxInt32}, origin: origin},
-		"no replicas":                  {schedule: plan.Schedule{Rate: 10}, origin: origin},
+		"stages of the longest duration":  uniform(10, plan.Stage{Duration: huge, Rate: 10}, plan.Stage{Duration: huge, Rate: 10}),
+		"a delay of the longest duration": {schedule: uniform(10).schedule, origin: origin, delay: never},
+		"an origin in the year 1":         {schedule: uniform(10, stage(time.Second, 10)).schedule, origin: time.Unix(-62135596799, 0)},
+		"an origin in the year 9999":      {schedule: uniform(10).schedule, origin: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"the longest duration":            {schedule: uniform(10).schedule, origin: origin.Add(time.Second), duration: never},
+		"one event in years":              {schedule: plan.Schedule{Rate: 1, Replicas: math.MaxInt32}, origin: origin},
+		"no replicas":                     {schedule: plan.Schedule{Rate: 10}, origin: origin},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -408,6 +407,6 @@ func BenchmarkPacer(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.next(origin)
-		p.take()
+		p.advance()
 	}
 }

@@ -12,29 +12,29 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// draft is what is to be published at a position.
+// draft is the content of an event before it is numbered and published.
 type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is the earliest instant that the event may have.
+	// earliest is the earliest time that the event may carry.
 	earliest time.Time
 }
 
-// source decides what is published at each position.
+// source decides what to publish at each position.
 type source interface {
 	// draft returns the draft of a position. It reports false when nothing is to be published there.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn takes back the latest draft, which was not published.
+	// withdrawn tells the source that the latest draft was not published.
 	withdrawn(d draft)
-	// serve does what has to be done beside until stopping is closed and winds up then. It ends with ctx at
-	// the latest.
+	// serve runs the background work of the source. It cleans up after stopping is closed, and returns when
+	// ctx ends at the latest.
 	serve(ctx context.Context, stopping <-chan struct{})
-	// starved returns the number of positions at which nothing was published as the pool was empty.
+	// starved returns the number of positions without an event because no plate was available.
 	starved() int64
 }
 
-// entries is the source of entries: each position's own plate.
+// entries is the source of entries. Each position has a plate that no other position has.
 type entries struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -52,15 +52,14 @@ func (e *entries) serve(context.Context, <-chan struct{}) {}
 func (e *entries) starved() int64 { return 0 }
 
 const (
-	// reportInterval is how often the pool is measured and starved draws are reported.
+	// reportInterval is the interval at which the pool is measured and starved draws are reported.
 	reportInterval = 5 * time.Second
-	// entryPrecision is how precise the entry's instant of a claimed plate is: stores keep whole
-	// milliseconds of it.
+	// entryPrecision is the precision of the entry time of a claimed plate. Stores keep whole milliseconds.
 	entryPrecision = time.Millisecond
 )
 
-// exits is the source of exits: a claimed plate where the draw is matched, else the position's own plate,
-// which never entered.
+// exits is the source of exits. A matched draw gets a claimed plate. Any other draw gets the position's own
+// plate, which never entered.
 type exits struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -69,9 +68,9 @@ type exits struct {
 	store      Store
 	log        *slog.Logger
 	run        string
-	// starvedDraws counts the draws that found the pool empty; metrics shows that and the size of the pool.
+	metrics    *metrics
+	// starvedDraws counts the matched draws that found no available plate.
 	starvedDraws atomic.Int64
-	metrics      *instruments
 }
 
 func (e *exits) starved() int64 { return e.starvedDraws.Load() }
@@ -85,7 +84,7 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report measures the pool and reports starved draws, now and then and at the end.
+// report measures the pool and reports starved draws at an interval, and once more when stopping is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -105,21 +104,20 @@ func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 func (e *exits) reportPool(ctx context.Context) {
 	plates, err := e.store.PoolSize(ctx)
 	if err != nil {
-		e.log.Debug("the pool was not measured", "error", err)
+		e.log.Debug("Failed to count the available plates", "error", err)
 		return
 	}
 	e.metrics.pool.Set(float64(plates))
 }
 
-// reportStarved reports all starved draws of the run each time, so that a report that was lost is made
-// good by the next.
+// reportStarved reports the total of the run each time, so that the next report replaces a lost one.
 func (e *exits) reportStarved(ctx context.Context) {
 	total := e.starvedDraws.Load()
 	if total == 0 {
 		return
 	}
 	if err := e.store.CountStarved(ctx, e.run, total); err != nil {
-		e.log.Debug("starved draws were not reported", "error", err)
+		e.log.Debug("Failed to report starved draws", "error", err)
 	}
 }
 
@@ -129,7 +127,7 @@ func (e *exits) draft(ctx context.Context, position int64) (draft, bool, error) 
 		partition := event.PartitionOf(plate, e.partitions)
 		return draft{plate: plate, partition: partition, intent: event.IntentUnmatched}, true, nil
 	}
-	plate, partition, ok, err := e.claims.take(ctx)
+	plate, partition, ok, err := e.claims.next(ctx)
 	switch {
 	case err != nil:
 		return draft{}, false, err
@@ -138,13 +136,13 @@ func (e *exits) draft(ctx context.Context, position int64) (draft, bool, error) 
 		e.metrics.starved.Inc()
 		return draft{}, false, nil
 	}
-	// The exit must be later than the entry even where the clock of this process is behind that of the entry's.
+	// The exit must be later than the entry even if this clock is behind that of the entry generator.
 	earliest := plate.EntryAt.Add(entryPrecision)
 	return draft{plate: plate.Plate, partition: partition, intent: event.IntentMatched, earliest: earliest}, true, nil
 }
 
 func (e *exits) withdrawn(d draft) {
 	if d.intent == event.IntentMatched {
-		e.claims.putBack()
+		e.claims.restore()
 	}
 }

@@ -6,37 +6,37 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// Stats is what a generator has done so far.
+// Stats describes what a generator has done so far.
 type Stats struct {
 	Run  string
 	Type event.Type
 
-	// Due counts the events for which the schedule has asked. They are Published, Starved, Missed, or
-	// still to be published.
+	// Due counts the events that the schedule has asked for. Each of them is in Published, Starved or
+	// Missed, or is still to be published.
 	Due int64
-	// Published counts the events that the publisher took, Confirmed those of them that the broker
-	// confirmed, of which Matched and Unmatched carry that intent.
+	// Published counts the events that the publisher accepted. Confirmed counts those that the broker has
+	// confirmed. Matched and Unmatched count the confirmed exits by intent.
 	Published, Confirmed, Matched, Unmatched int64
-	// Outstanding counts the published events that the store does not yet durably know to be confirmed.
+	// Outstanding counts the published events whose confirm the store has not recorded durably yet.
 	Outstanding int64
-	// Starved counts the exits drawn to match that found no plate available and were not published.
+	// Starved counts the matched exits that were not published because no plate was available.
 	Starved int64
-	// Missed counts the due events that were never attempted: they were overdue when the schedule paused or
-	// ended, or when the generator was stopped.
+	// Missed counts the due events that were never attempted. They were overdue when the schedule paused or
+	// ended, or when the generator stopped.
 	Missed int64
 
-	// Lag is how long ago the event was due that is to be published next; 0 when none is due.
+	// Lag is how long the next event has been due. It is 0 when no event is due.
 	Lag time.Duration
 	// Active is the time in which the schedule asked for events.
 	Active time.Duration
-	// Rate is the schedule's present rate, in events per second; TargetRate is its mean over Active.
+	// Rate is the current rate of the schedule, in events per second. TargetRate is its mean over Active.
 	Rate, TargetRate float64
-	// AchievedRate is the mean rate of publishing, in events per second, over Active and what time it took
-	// thereafter.
+	// AchievedRate is the mean rate of publishing, in events per second. It covers Active and the time after
+	// that in which the last events were published.
 	AchievedRate float64
 
-	// Done means that the schedule is over and the store durably knows of everything that was published.
-	// A later update may prolong the schedule.
+	// Done means that the schedule is over and the store has recorded every confirm durably. A later update
+	// may prolong the schedule.
 	Done bool
 }
 

@@ -11,62 +11,61 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Store is what generators need of the store.
+// Store is the part of the store that generators use.
 type Store interface {
 	store.Generators
-	// CountStarved records how many matched draws of the run found the pool empty so far.
+	// CountStarved records how many exits of the run have found no available plate so far.
 	CountStarved(ctx context.Context, run string, total int64) error
 }
 
-// The wait between two attempts to take a step doubles from the first to the last.
+// The backoff between two attempts of a step doubles from firstBackoff to lastBackoff.
 const (
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = time.Second
 )
 
-// steps takes steps in the store so that they survive a crash of its server.
+// steps runs steps in the store and makes sure that their effects survive a crash of its server.
 type steps struct {
 	store Store
 	log   *slog.Logger
 }
 
-// finalError is a failure of a step that repeating it would not mend.
+// finalError is an error that a retry cannot resolve.
 type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// take takes a step in the partition, which must be idempotent, again and again until its effects survive
-// a crash of the store's server. what names the step in logs and errors. It fails only when ctx ends or
-// the step does with a finalError.
-func (s *steps) take(ctx context.Context, partition int, what string, step func(context.Context) error) error {
+// run runs a step in the partition, and retries it until its effects survive a crash of the store's server.
+// The step must be idempotent. Logs and errors call it by name. run fails only when ctx ends or the step
+// returns a finalError.
+func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false
-	pause := backoff.Backoff{First: firstBackoff, Last: lastBackoff}
+	retry := backoff.Backoff{First: firstBackoff, Last: lastBackoff}
 	for {
 		err := s.attempt(ctx, partition, step)
 		switch {
 		case err == nil:
 			if failed {
-				s.log.Info("a step that had failed is taken", "step", what, "partition", partition)
+				s.log.Info("Step succeeded after a retry", "step", name, "partition", partition)
 			}
 			return nil
 		case errors.As(err, new(finalError)) || ctx.Err() != nil:
-			return fmt.Errorf("%s in partition %d: %w", what, partition, err)
+			return fmt.Errorf("%s in partition %d: %w", name, partition, err)
 		case errors.Is(err, store.ErrRolledBack):
-			s.log.Info("the store restarted, taking a step again", "step", what, "partition", partition)
-		case errors.Is(err, store.ErrUnavailable): // which the store logs itself
-			s.log.Debug("a step in the store failed and is tried until it succeeds", "step", what, "partition", partition, "error", err)
+			s.log.Info("Store restarted, repeating the step", "step", name, "partition", partition)
+		case errors.Is(err, store.ErrUnavailable): // the store logs its own outages
+			s.log.Debug("Step failed, retrying", "step", name, "partition", partition, "error", err)
 		case !failed:
 			failed = true
-			s.log.Warn("a step in the store failed and is tried until it succeeds",
-				"step", what, "partition", partition, "error", err)
+			s.log.Warn("Step failed, retrying until it succeeds", "step", name, "partition", partition, "error", err)
 		}
-		if err := pause.Wait(ctx, 0); err != nil {
-			return fmt.Errorf("%s in partition %d: %w", what, partition, err)
+		if err := retry.Wait(ctx, 0); err != nil {
+			return fmt.Errorf("%s in partition %d: %w", name, partition, err)
 		}
 	}
 }
 
-// attempt takes the step once and waits until its effects are durable.
+// attempt runs the step once and waits until its effects are durable.
 func (s *steps) attempt(ctx context.Context, partition int, step func(context.Context) error) error {
 	mark, err := s.store.Mark(ctx, partition)
 	if err != nil {

@@ -7,42 +7,42 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// A timeline is the rate at which one process generates events, over the time since the process's
-// schedule was started, as a function that is linear piece by piece.
+// A timeline is the rate at which one process generates events, as a function of the time since the
+// process started its schedule. The function is piecewise linear.
 //
-// Let r(t) be that rate: the schedule's rate divided by its replicas. Then
+// Let r(t) be that rate: the rate of the schedule divided by its replicas. Then
 //
 //	N(t) = ∫ r(s) ds over s from 0 to t
 //
-// events are due until t. Event i has a target c(i), with c(i) - c(i-1) = x, where x = 1 for uniform
-// arrivals and x is exponentially distributed with mean 1 for Poisson arrivals; it is due at the instant t
-// with N(t) = c(i). So each wait from t to t' is the one over which ∫ r(s) ds = x. (Stretching the time of
-// a Poisson process of rate 1 by N gives a Poisson process of rate r.)
+// events are due until t. Event i has a target c(i), with c(i) - c(i-1) = x. For uniform arrivals x = 1, for
+// Poisson arrivals x is exponentially distributed with mean 1. The event is due at the time t with
+// N(t) = c(i), so the time between two events is the time over which ∫ r(s) ds = x. (If the time axis of a
+// Poisson process of rate 1 is transformed by N, the result is a Poisson process of rate r.)
 //
-// In a piece that begins at s with the rate a and the slope b, N(s+d) = N(s) + a·d + b·d²/2. Solving
-// N(s+d) = c for d, with y = c - N(s), gives
+// In a piece that begins at s with the rate a and the slope b, N(s+d) = N(s) + a·d + b·d²/2. With
+// y = c - N(s), the solution of N(s+d) = c for d is
 //
 //	d = 2·y / (a + √(a² + 2·b·y))
 //
-// which is the form of the quadratic formula that neither cancels nor divides by a slope of 0. Each
-// instant is computed from the beginning of its piece, so that rounding does not add up to a drift.
+// This form of the quadratic formula avoids cancellation and a division by a slope of 0. Each time is
+// computed from the beginning of its piece, so rounding errors do not accumulate.
 //
-// An edit of the schedule replaces the pieces from its instant on. N goes on from where it was, which
-// carries the fraction of an event over, and what was due before the edit keeps its instant.
+// An edit of the schedule replaces the pieces after its time. N continues from its value, which preserves
+// the fraction of an event that has accumulated. Events that were due before the edit keep their times.
 type timeline struct {
-	// pieces are in the order of time; each ends where the next begins, the last one never.
+	// pieces are in chronological order. Each ends where the next begins. The last one never ends.
 	pieces []piece
 	// end is when the schedule is over, or never.
 	end time.Duration
 }
 
-// never is an instant that does not come.
+// never is a time that is never reached.
 const never = time.Duration(math.MaxInt64)
 
 // piece is a part of a timeline in which the rate changes linearly.
 type piece struct {
 	start time.Duration
-	// rate is the rate at start, in events per second; slope is its change per second.
+	// rate is the rate at start, in events per second. slope is its change per second.
 	rate, slope float64
 	// due is the number of events that are due until start: N(start).
 	due float64
@@ -50,15 +50,15 @@ type piece struct {
 	active time.Duration
 }
 
-// window is where a schedule lies on a timeline.
+// window places a schedule on a timeline.
 type window struct {
-	// origin is where the schedule's first stage begins, end where the schedule is over.
+	// origin is when the first stage of the schedule begins, end is when the schedule is over.
 	origin, end time.Duration
-	// suspended means that nothing is due for the time being.
+	// suspended means that no events are due for now.
 	suspended bool
 }
 
-// idle reports whether nothing is due in the piece.
+// idle reports whether no event is due in the piece.
 func (p piece) idle() bool { return p.rate == 0 && p.slope == 0 }
 
 // rateAt returns the rate at t.
@@ -80,17 +80,17 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the instant at which target events are due. The piece must not be idle.
+// when returns the time at which target events are due. The piece must not be idle.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
 	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
 }
 
-// maxSeconds is a number of seconds that a time.Duration can hold, rounding included.
+// maxSeconds is a number of seconds that fits into a time.Duration after rounding.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d, or never when that is later than can be told.
+// later returns t+d, or never if that overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -98,8 +98,8 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// follow makes the timeline follow the schedule from t on.
-func (l *timeline) follow(s plan.Schedule, w window, t time.Duration) {
+// replace replaces the part of the timeline after t with the schedule.
+func (l *timeline) replace(s plan.Schedule, w window, t time.Duration) {
 	l.cut(t)
 	l.end = w.end
 	if w.suspended {
@@ -122,7 +122,7 @@ func (l *timeline) follow(s plan.Schedule, w window, t time.Duration) {
 	l.add(stop, never, t, 0, 0)
 }
 
-// cut removes what lies after t.
+// cut removes the pieces that begin after t.
 func (l *timeline) cut(t time.Duration) {
 	n := len(l.pieces)
 	for n > 0 && l.pieces[n-1].start > t {
@@ -131,7 +131,7 @@ func (l *timeline) cut(t time.Duration) {
 	l.pieces = l.pieces[:n]
 }
 
-// add appends the part after t of a piece from start to stop, if there is any.
+// add appends the part after t of a piece from start to stop, if it has one.
 func (l *timeline) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -142,15 +142,15 @@ func (l *timeline) add(start, stop, t time.Duration, rate, slope float64) {
 	if n := len(l.pieces); n > 0 {
 		last := l.pieces[n-1]
 		if part.idle() && last.idle() {
-			return // one time of rest
+			return // the last piece covers it
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}
 	l.pieces = append(l.pieces, part)
 }
 
-// forget removes the pieces that lie before t and before the target.
-func (l *timeline) forget(t time.Duration, target float64) {
+// trim removes the pieces that end before t and before the target.
+func (l *timeline) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(l.pieces) && l.pieces[n+1].start <= t && l.pieces[n+1].due < target {
 		n++
@@ -158,7 +158,7 @@ func (l *timeline) forget(t time.Duration, target float64) {
 	l.pieces = append(l.pieces[:0], l.pieces[n:]...)
 }
 
-// at returns the piece in which t lies. The timeline must follow a schedule.
+// at returns the piece that contains t. The timeline must not be empty.
 func (l *timeline) at(t time.Duration) piece {
 	i := len(l.pieces) - 1
 	for i > 0 && l.pieces[i].start > t {
@@ -167,7 +167,7 @@ func (l *timeline) at(t time.Duration) piece {
 	return l.pieces[i]
 }
 
-// when returns the instant at which target events are due, which may be never.
+// when returns the time at which target events are due, or never.
 func (l *timeline) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(l.pieces) && (l.pieces[i].idle() || l.pieces[i+1].due < target) {

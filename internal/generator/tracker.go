@@ -4,18 +4,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding bounds the events of a partition beyond the durable watermark, with a margin below what
-// an audit looks at.
+// maxOutstanding bounds the events of a partition beyond the durable watermark. It is a margin below the
+// number that an audit reads.
 const maxOutstanding = store.MaxOutstanding - 1024
 
-// record is what is kept of a published event until the store durably knows that it was confirmed.
+// record describes a published event until the store has durably recorded its confirm.
 type record struct {
 	plate string
-	// at is the event's instant in Unix nanoseconds.
+	// at is the time of the event in Unix nanoseconds.
 	at int64
 	// sent is when the event was published, on the generator's monotonic clock.
 	sent      time.Duration
@@ -23,21 +24,21 @@ type record struct {
 	confirmed bool
 }
 
-// tracker numbers the events of one partition and keeps account of their confirms, which come in any
-// order. It divides the sequence numbers at three watermarks:
+// tracker numbers the events of one partition and tracks their confirms, which arrive in any order. Three
+// watermarks divide the sequence numbers:
 //
-//	[0, durable)     the store durably knows that they are confirmed; they are forgotten
-//	[durable, ready) confirmed by the broker without a gap; the store has to be told
-//	[ready, next)    published, at least one unconfirmed
+//	[0, durable)     the store has durably recorded that they are confirmed; their records are dropped
+//	[durable, ready) the broker has confirmed them without a gap; the store has to be told
+//	[ready, next)    published; at least the first one is not confirmed
 //
-// One goroutine adds, one reads and forgets, any may confirm.
+// One goroutine adds events, one reads them and advances durable, any goroutine may confirm.
 type tracker struct {
-	// moved is signalled when ready has moved, room when durable has.
+	// moved is signalled after ready has moved, room after durable has moved.
 	moved, room chan struct{}
 
 	mu                   sync.Mutex
 	durable, ready, next int64
-	// ring holds record seq at index seq modulo its length, a power of two.
+	// ring holds the record of seq at the index seq modulo its length, which is a power of two.
 	ring []record
 }
 
@@ -58,7 +59,7 @@ func (t *tracker) full() bool {
 	return t.next-t.durable >= maxOutstanding
 }
 
-// add numbers an event. The tracker must not be full.
+// add returns the number of a new event. The tracker must not be full.
 func (t *tracker) add(r record) (seq int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,15 +80,15 @@ func (t *tracker) grow() {
 	}
 }
 
-// retract takes the number of the event added last back: it was not published, and never will be confirmed.
+// retract removes the event that was added last. It must not have been published.
 func (t *tracker) retract() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next--
 }
 
-// confirm notes that the broker confirmed the event and returns its record. It reports false when that was
-// known before.
+// confirm marks an event as confirmed by the broker and returns its record. It reports false when the
+// event was confirmed before.
 func (t *tracker) confirm(seq int64) (record, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,7 +101,7 @@ func (t *tracker) confirm(seq int64) (record, bool) {
 		for t.ready < t.next && t.slot(t.ready).confirmed {
 			t.ready++
 		}
-		signal(t.moved)
+		async.Notify(t.moved)
 	}
 	return *confirmed, true
 }
@@ -112,7 +113,7 @@ func (t *tracker) marks() (durable, ready, next int64) {
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends the events in [from, to) to events. They must be between durable and ready.
+// confirmed appends the events in [from, to) to events. They must lie between durable and ready.
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -123,20 +124,12 @@ func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Pu
 	return events
 }
 
-// forget moves the durable watermark.
-func (t *tracker) forget(durable int64) {
+// advanceDurable moves the durable watermark and drops the records below it.
+func (t *tracker) advanceDurable(durable int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for ; t.durable < durable; t.durable++ {
 		*t.slot(t.durable) = record{}
 	}
-	signal(t.room)
-}
-
-// signal wakes the receiver of c, now or when it next looks.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	async.Notify(t.room)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// trackerMachine compares a tracker with a model that keeps everything.
+// trackerMachine compares a tracker with a model that keeps all records.
 type trackerMachine struct {
 	tracker   *tracker
 	records   []record
@@ -47,17 +47,17 @@ func (m *trackerMachine) Retract(t *rapid.T) {
 	seq := m.tracker.add(record{plate: "never"})
 	m.tracker.retract()
 	if _, ok := m.tracker.confirm(seq); ok {
-		t.Fatalf("event %d is confirmed though it was retracted", seq)
+		t.Fatalf("event %d was confirmed after it was retracted", seq)
 	}
 }
 
 func (m *trackerMachine) Confirm(t *rapid.T) {
 	for range rapid.IntRange(1, 100).Draw(t, "confirms") {
 		seq := rapid.Int64Range(0, int64(len(m.records))).Draw(t, "seq")
-		news := seq >= m.durable && seq < int64(len(m.records)) && !m.confirmed[seq]
+		first := seq >= m.durable && seq < int64(len(m.records)) && !m.confirmed[seq]
 		r, ok := m.tracker.confirm(seq)
-		if ok != news {
-			t.Fatalf("the confirm of event %d is news: %t, want %t", seq, ok, news)
+		if ok != first {
+			t.Fatalf("confirm of event %d returned %t, want %t", seq, ok, first)
 		}
 		if !ok {
 			continue
@@ -71,9 +71,9 @@ func (m *trackerMachine) Confirm(t *rapid.T) {
 	}
 }
 
-func (m *trackerMachine) Forget(t *rapid.T) {
+func (m *trackerMachine) AdvanceDurable(t *rapid.T) {
 	m.durable = rapid.Int64Range(m.durable, m.ready()).Draw(t, "durable")
-	m.tracker.forget(m.durable)
+	m.tracker.advanceDurable(m.durable)
 }
 
 func (m *trackerMachine) Check(t *rapid.T) {
@@ -91,7 +91,7 @@ func (m *trackerMachine) Check(t *rapid.T) {
 	}
 }
 
-func TestTheWatermarkIsTheContiguousPrefixOfConfirmsInAnyOrder(t *testing.T) {
+func TestTracker_WatermarkIsTheContiguousPrefixOfConfirms(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &trackerMachine{tracker: newTracker(), confirmed: map[int64]bool{}}
@@ -99,17 +99,17 @@ func TestTheWatermarkIsTheContiguousPrefixOfConfirmsInAnyOrder(t *testing.T) {
 	})
 }
 
-func TestATrackerIsFullAtTheBound(t *testing.T) {
+func TestTracker_IsFullAtTheBound(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker()
 	for !tracker.full() {
 		tracker.confirm(tracker.add(record{}))
 	}
 	if _, _, next := tracker.marks(); next != maxOutstanding || next >= store.MaxOutstanding {
-		t.Errorf("the tracker is full after %d events, want %d, which leaves a margin", next, maxOutstanding)
+		t.Errorf("the tracker is full after %d events, want %d", next, maxOutstanding)
 	}
-	tracker.forget(1)
+	tracker.advanceDurable(1)
 	if tracker.full() {
-		t.Error("the tracker is still full after an event was forgotten")
+		t.Error("the tracker is still full after the durable watermark has moved")
 	}
 }

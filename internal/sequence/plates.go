@@ -7,34 +7,35 @@ const (
 	digitGroups  = 10 * 10 * 10 * 10
 )
 
-// PlateCapacity is the number of different plates that can enter, and the number of those that never do:
-// half of all plates of three letters and four digits. Position n+PlateCapacity has the plate of position
-// n, so two parked cars have different plates as long as no more than PlateCapacity cars enter within
-// maxStay.
+// PlateCapacity is the number of plates that can enter, and the number of plates that never enter: each half
+// of all plates with three letters and four digits. The positions n and n+PlateCapacity have the same plate,
+// so two parked vehicles have different plates if at most PlateCapacity vehicles enter within maxStay.
 const PlateCapacity = letterGroups * digitGroups / 2
 
-// plateFormat shows the length of a plate and where its dash is.
+// plateFormat is an example of a plate.
 const plateFormat = "ABC-1234"
 
-// EntryPlate returns the plate, such as "KQX-0417", that enters at a position, which must not be negative.
+// EntryPlate returns the plate of the entry at a position, such as "KQX-0417". The position must not be
+// negative.
 func (s *Sequence) EntryPlate(position int64) string {
 	return s.plate(uint32(position % PlateCapacity))
 }
 
-// UnmatchedPlate returns a plate that never enters: the plate of the exit at a position, which must not be
-// negative, when its draw is not a match.
+// UnmatchedPlate returns the plate of the unmatched exit at a position. It never enters. The position must
+// not be negative.
 func (s *Sequence) UnmatchedPlate(position int64) string {
 	return s.plate(uint32(position%PlateCapacity) + PlateCapacity)
 }
 
-// rounds is the number of rounds of the permutation: three changes of each half.
+// rounds is the number of rounds of the permutation. Each half changes three times.
 const rounds = 6
 
-// plate returns plate number n of all 2×PlateCapacity in the order that the seed determines.
+// plate returns plate number n of all 2×PlateCapacity plates, in an order that the seed determines.
 //
-// The order is a permutation, so that different numbers have different plates: a Feistel network whose
-// two halves are the group of letters and the group of digits. Each round adds to one group a pseudo-random
-// function of the other, modulo the group's size; given the other group, that can be undone.
+// The order is a permutation, so different numbers have different plates. It is a Feistel network whose
+// halves are the group of letters and the group of digits. Each round adds a pseudo-random function of one
+// group to the other group, modulo the size of that group. This is reversible because the first group
+// remains known.
 func (s *Sequence) plate(n uint32) string {
 	letters, digits := n/digitGroups, n%digitGroups
 	for i := 0; i < rounds; i += 2 {

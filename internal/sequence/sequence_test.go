@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestPlatesLookLikePlates(t *testing.T) {
+func TestPlates_HaveTheFormat(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile(`^[A-Z]{3}-[0-9]{4}$`)
 	rapid.Check(t, func(t *rapid.T) {
@@ -18,27 +18,27 @@ func TestPlatesLookLikePlates(t *testing.T) {
 		position := rapid.Int64Min(0).Draw(t, "position")
 		for _, plate := range []string{s.EntryPlate(position), s.UnmatchedPlate(position)} {
 			if !pattern.MatchString(plate) {
-				t.Fatalf("position %d has the plate %q, which does not look like %s", position, plate, plateFormat)
+				t.Fatalf("position %d has the plate %q, want a format like %s", position, plate, plateFormat)
 			}
 		}
 	})
 }
 
-// A function that can be undone gives different results for different arguments.
-func TestTheOrderOfPlatesCanBeUndone(t *testing.T) {
+// A reversible function has different results for different arguments.
+func TestPlate_IsReversible(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(rapid.Uint64().Draw(t, "seed"))
 		first := rapid.Uint32Max(2*PlateCapacity-1000).Draw(t, "first")
 		for n := first; n < first+1000; n++ {
 			if got := s.numberOf(s.plate(n)); got != n {
-				t.Fatalf("plate %s of number %d is the plate of number %d too", s.plate(n), n, got)
+				t.Fatalf("number %d has plate %s, which numberOf reverses to %d", n, s.plate(n), got)
 			}
 		}
 	})
 }
 
-// numberOf is the inverse of plate: it takes the rounds back, the last one first.
+// numberOf is the inverse of plate. It reverses the rounds, starting with the last one.
 func (s *Sequence) numberOf(plate string) uint32 {
 	var letters, digits uint32
 	for _, c := range plate[:3] {
@@ -54,7 +54,7 @@ func (s *Sequence) numberOf(plate string) uint32 {
 	return letters*digitGroups + digits
 }
 
-func TestPlatesOfEntriesAndUnmatchedExitsAreDisjoint(t *testing.T) {
+func TestUnmatchedPlate_NeverEnters(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(rapid.Uint64().Draw(t, "seed"))
@@ -76,18 +76,18 @@ func TestPlatesOfEntriesAndUnmatchedExitsAreDisjoint(t *testing.T) {
 	})
 }
 
-func TestPlatesComeRoundAfterTheCapacity(t *testing.T) {
+func TestEntryPlate_RepeatsAfterPlateCapacity(t *testing.T) {
 	t.Parallel()
 	s := New(7)
 	for position := range int64(100) {
 		if got, want := s.EntryPlate(position+PlateCapacity), s.EntryPlate(position); got != want {
-			t.Errorf("position %d has plate %s, want the plate %s of one capacity before", position+PlateCapacity, got, want)
+			t.Errorf("position %d has plate %s, want %s", position+PlateCapacity, got, want)
 		}
 	}
 }
 
-// The values are part of what spec.seed promises: a new version must not change them.
-func TestTheSameSeedGivesTheSamePlatesAndDraws(t *testing.T) {
+// The values are part of the contract of spec.seed. A new version must not change them.
+func TestSequence_OfASeed_NeverChanges(t *testing.T) {
 	t.Parallel()
 	s := New(42)
 	var entries, unmatched []string
@@ -108,12 +108,12 @@ func TestTheSameSeedGivesTheSamePlatesAndDraws(t *testing.T) {
 	}
 }
 
-func TestDifferentSeedsGiveDifferentPlatesAndDraws(t *testing.T) {
+func TestSequence_DiffersBetweenSeeds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.Uint64().Draw(t, "a"), rapid.Uint64().Draw(t, "b")
 		if a == b {
-			t.Skip("the same seed")
+			t.Skip("equal seeds")
 		}
 		s, r := New(a), New(b)
 		samePlates, sameDraws := 0, 0
@@ -131,9 +131,9 @@ func TestDifferentSeedsGiveDifferentPlatesAndDraws(t *testing.T) {
 	})
 }
 
-// Successive plates that were in any order, or depended on each other, would be seen in at least one of
-// these counts. Each bound is five standard deviations of what independent plates would show.
-func TestPlatesShowNoOrder(t *testing.T) {
+// If successive plates were ordered or correlated, at least one of these counts would show it. Each bound is
+// five standard deviations from the mean of independent plates.
+func TestPlates_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	for _, seed := range []uint64{0, 1, 42, math.MaxUint64} {
@@ -155,8 +155,8 @@ func TestPlatesShowNoOrder(t *testing.T) {
 				}
 				previous = plate
 			}
-			expectCount(t, seed, name+" plates after a smaller one", ascents, n, 1.0/2)
-			expectCount(t, seed, name+" plates with the letters of the one before", repeats, n, 1.0/letterGroups)
+			expectCount(t, seed, name+" plates greater than the previous one", ascents, n, 1.0/2)
+			expectCount(t, seed, name+" plates with the letters of the previous one", repeats, n, 1.0/letterGroups)
 			for i := range plateFormat {
 				first, last := byte('A'), byte('Z')
 				switch {
@@ -166,14 +166,14 @@ func TestPlatesShowNoOrder(t *testing.T) {
 					first, last = '0', '9'
 				}
 				for c := first; c <= last; c++ {
-					expectCount(t, seed, name+" plates with one symbol in one place", symbols[i][c], n, 1/float64(last-first+1))
+					expectCount(t, seed, name+" plates with one symbol at one place", symbols[i][c], n, 1/float64(last-first+1))
 				}
 			}
 		}
 	}
 }
 
-// expectCount checks a count of n independent trials that each succeed with probability p.
+// expectCount checks the number of successes in n independent trials of probability p.
 func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) {
 	t.Helper()
 	mean, deviation := float64(n)*p, math.Sqrt(float64(n)*p*(1-p))
@@ -182,7 +182,7 @@ func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) 
 	}
 }
 
-func TestDrawsAreUniform(t *testing.T) {
+func TestDraw_IsUniform(t *testing.T) {
 	t.Parallel()
 	const n = 1_000_000
 	for _, seed := range []uint64{0, 1, 42, math.MaxUint64} {
@@ -201,7 +201,7 @@ func TestDrawsAreUniform(t *testing.T) {
 	}
 }
 
-func TestMatchPercentIsTheShareOfMatchedDraws(t *testing.T) {
+func TestMatched_HasTheShareOfMatchPercent(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	for _, tt := range []struct {
