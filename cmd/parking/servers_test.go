@@ -329,7 +329,7 @@ func TestSimulate_RabbitMQStaysDown_VerdictNamesIt(t *testing.T) {
 	result := got.result(t)
 	reasons := strings.Join(result.Reasons, "\n")
 	t.Log(reasons)
-	if got.code != exitFailed || result.Outcome != ledger.Fail || !strings.Contains(reasons, "nobody knows what waits in the queues: ") {
+	if got.code != exitFailed || result.Outcome != ledger.Fail || !strings.Contains(reasons, "it is unknown how many messages wait in the queues: ") {
 		t.Errorf("exit code %d, verdict %s:\n%s", got.code, result.Outcome, reasons)
 	}
 	for _, wrong := range []string{"messages wait in queues", "wait for another attempt"} {

@@ -63,17 +63,19 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	if s.summaries, err = openSummaries(ctx, p, f.summariesDB, options); err != nil {
 		return s, badInput(err)
 	}
-	s.simulation, err = simulate.New(simulate.Options{
-		Plan:          *p,
+	config := simulate.Config{
+		Plan:         *p,
+		DrainTimeout: f.drainTimeout,
+		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
+		DepthsHoldInFlight: s.adapters.broker.InMemory(),
+	}
+	s.simulation, err = simulate.New(config, simulate.Dependencies{
 		Broker:        s.adapters.broker,
 		Store:         s.adapters.store,
 		Poster:        s.summaries.poster,
 		SummariesHeld: s.summaries.held,
-		DrainTimeout:  f.drainTimeout,
 		Registerer:    registry,
 		Logger:        log,
-		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
-		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	})
 	if err != nil {
 		return s, err

@@ -5,12 +5,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/processor"
 )
 
-// Phase is how far a simulation has come.
+// Phase is a phase of a simulation.
 type Phase int32
 
 // The phases, in their order.
@@ -20,7 +21,7 @@ const (
 	Auditing
 )
 
-// String says what is being done.
+// String returns the name of the phase for people.
 func (p Phase) String() string {
 	switch p {
 	case Generating:
@@ -33,19 +34,19 @@ func (p Phase) String() string {
 	return "unknown"
 }
 
-// Progress is what a simulation has done so far.
+// Progress describes what a simulation has done so far.
 type Progress struct {
 	Phase Phase
-	// At is when this was so, Elapsed the time since the start.
+	// At is the time of this description. Elapsed is the time since the start.
 	At      time.Time
 	Elapsed time.Duration
 	Entries generator.Stats
 	Exits   generator.Stats
 	Done    processor.Stats
-	// InFlight counts the deliveries in processors.
+	// InFlight counts the deliveries that the processor holds.
 	InFlight int64
-	// Depths are the messages in the queues, those in processors not counted, and Pool is the plates
-	// available. They are a moment old, and nil when broker or store did not answer.
+	// Depths counts the messages in the queues, without those that the processor holds. Pool counts the
+	// available plates. Both are slightly out of date, and nil if the broker or the store did not answer.
 	Depths *broker.Depths
 	Pool   *int64
 }
@@ -70,15 +71,14 @@ func (s *Simulation) Progress() Progress {
 func (s *Simulation) enter(p Phase) { s.phase.Store(int32(p)) }
 
 const (
-	// lagPoll is how often the generators' lag is looked at.
+	// lagPoll is the interval at which the lag of the generators is polled.
 	lagPoll = 100 * time.Millisecond
-	// depthPoll is how often broker and store are asked for what only they know.
-	depthPoll = 500 * time.Millisecond
-	// observeTimeout is how long they have to answer.
-	observeTimeout = 2 * time.Second
+	// serverPoll is the interval at which the broker and the store are polled, serverTimeout bounds one poll.
+	serverPoll    = 500 * time.Millisecond
+	serverTimeout = 2 * time.Second
 )
 
-// observed is what is looked at from time to time.
+// observed holds the results of polling.
 type observed struct {
 	mu                sync.Mutex
 	depths            *broker.Depths
@@ -98,64 +98,50 @@ func (o *observed) maxLags() (entry, exit time.Duration) {
 	return o.entryLag, o.exitLag
 }
 
-func (o *observed) lagged(entry, exit time.Duration) {
+func (o *observed) recordLags(entry, exit time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.entryLag, o.exitLag = max(o.entryLag, entry), max(o.exitLag, exit)
 }
 
-// observe keeps looking until ctx ends.
-func (s *Simulation) observe(ctx context.Context) {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watching.Go(func() {
-		each(ctx, lagPoll, func() { s.observed.lagged(s.entries.Stats().Lag, s.exits.Stats().Lag) })
-	})
-	each(ctx, depthPoll, func() { s.observeServers(ctx) })
-}
-
-// observeServers asks broker and store.
-func (s *Simulation) observeServers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
-	defer cancel()
-	depths, depthsErr := s.depths(ctx, s.processor.InFlight())
-	pool, poolErr := s.options.Store.PoolSize(ctx)
-	s.observed.answered(known(depths, depthsErr), known(pool, poolErr))
-}
-
-// depths counts the messages in the queues, without those that processors hold.
-func (s *Simulation) depths(ctx context.Context, inFlight int64) (broker.Depths, error) {
-	depths, err := s.options.Broker.Depths(ctx)
-	if s.options.DepthsHoldInFlight {
-		depths.Ready = max(depths.Ready-inFlight, 0)
-	}
-	return depths, err
-}
-
-// known points to a value, or to nothing when there was an error.
-func known[T any](value T, err error) *T {
-	if err != nil {
-		return nil
-	}
-	return &value
-}
-
-func (o *observed) answered(depths *broker.Depths, pool *int64) {
+func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.depths, o.pool = depths, pool
 }
 
-// each calls f at once and then once an interval until ctx ends.
-func each(ctx context.Context, interval time.Duration, f func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		f()
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+// observe polls the generators, the broker and the store until ctx ends.
+func (s *Simulation) observe(ctx context.Context) {
+	var lags sync.WaitGroup
+	defer lags.Wait()
+	lags.Go(func() {
+		async.Every(ctx, lagPoll, func() { s.observed.recordLags(s.entries.Stats().Lag, s.exits.Stats().Lag) })
+	})
+	async.Every(ctx, serverPoll, func() { s.observeServers(ctx) })
+}
+
+// observeServers polls the broker and the store.
+func (s *Simulation) observeServers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
+	defer cancel()
+	depths, depthsErr := s.depths(ctx, s.processor.InFlight())
+	pool, poolErr := s.deps.Store.PoolSize(ctx)
+	s.observed.recordServers(unlessFailed(depths, depthsErr), unlessFailed(pool, poolErr))
+}
+
+// depths returns the number of messages in the queues, without those that the processor holds.
+func (s *Simulation) depths(ctx context.Context, inFlight int64) (broker.Depths, error) {
+	depths, err := s.deps.Broker.Depths(ctx)
+	if s.config.DepthsHoldInFlight {
+		depths.Ready = max(depths.Ready-inFlight, 0)
 	}
+	return depths, err
+}
+
+// unlessFailed returns a pointer to the value, or nil if err is not nil.
+func unlessFailed[T any](value T, err error) *T {
+	if err != nil {
+		return nil
+	}
+	return &value
 }

@@ -11,39 +11,40 @@ import (
 )
 
 const (
-	// restPoll is how often the simulation is looked at on its way to rest.
+	// restPoll is the interval at which the simulation is polled while it comes to rest.
 	restPoll = 50 * time.Millisecond
-	// restStable is for how long nothing may be under way before events that are still without effect are
-	// taken for lost: a message that moves between two queues can be in neither count for a moment.
+	// restStable is how long the queues must be empty before events without effect count as lost. A message
+	// that moves between two queues can be missing from both depths for a moment.
 	restStable = 3 * time.Second
-	// restLook bounds one look, and lastLook the one at what is left when time is up.
-	restLook = 10 * time.Second
-	lastLook = time.Second
+	// pollTimeout bounds one poll. lastPollTimeout bounds the poll after the drain timeout.
+	pollTimeout     = 10 * time.Second
+	lastPollTimeout = time.Second
 )
 
-// rest is how the way to rest ended.
+// rest is the state in which a simulation ended.
 type rest struct {
+	// reached means that the simulation came to rest.
 	reached bool
-	// dataLost says that the store has lost data, so that nothing can be told of the events any more.
+	// dataLost means that the store has lost data, so waiting for the events would not end.
 	dataLost bool
-	// depths and inFlight are what is left.
+	// depths and inFlight count the messages that are left.
 	depths   broker.Depths
 	inFlight int64
-	errs     []error // why it was not reached, or could not be told
+	errs     []error // why the simulation did not come to rest, or why that is unknown
 }
 
-// comeToRest waits until the queues are empty and the processor holds nothing, for as long as ctx and the
-// processor last, and the store has its data.
+// comeToRest waits until the queues are empty and the processor holds no deliveries. It gives up when ctx
+// ends, the processor has stopped, or the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
-	auditor := ledger.NewAuditor(s.options.Store)
+	auditor := ledger.NewAuditor(s.deps.Store)
 	var quietSince time.Time
 	for {
-		r, complete := s.look(ctx, auditor)
+		r, complete := s.poll(ctx, auditor)
 		switch {
 		case ctx.Err() != nil:
-			return s.unreached(ctx)
+			return s.timedOut(ctx)
 		case r.dataLost:
 			return r
 		case !r.reached:
@@ -61,27 +62,28 @@ func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan str
 			r.reached = false
 			return r
 		case <-ctx.Done():
-			return s.unreached(ctx)
+			return s.timedOut(ctx)
 		}
 	}
 }
 
-// unreached is how a way to rest ends that takes too long, with what is left then.
-func (s *Simulation) unreached(ctx context.Context) rest {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+// timedOut returns the state after the drain timeout.
+func (s *Simulation) timedOut(ctx context.Context) rest {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPollTimeout)
 	defer cancel()
 	r := s.count(ctx)
-	r.errs = append([]error{fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", s.options.DrainTimeout)}, r.errs...)
+	timeout := fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", s.config.DrainTimeout)
+	r.errs = append([]error{timeout}, r.errs...)
 	return r
 }
 
-// look tells whether nothing is under way. If that is so, and every confirmed event has had its effect and
-// every summary its place, then complete is true and nothing more can come.
-func (s *Simulation) look(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
-	ctx, cancel := context.WithTimeout(ctx, restLook)
+// poll returns the current state. complete means that every confirmed event has taken effect and every
+// summary was accepted, so that nothing more can happen.
+func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	r = s.count(ctx)
-	if data, err := s.options.Store.Dataset(ctx); err == nil && !data.LostAt.IsZero() {
+	if data, err := s.deps.Store.Dataset(ctx); err == nil && !data.LostAt.IsZero() {
 		r.dataLost = true
 		return r, false
 	}
@@ -93,7 +95,7 @@ func (s *Simulation) look(ctx context.Context, auditor *ledger.Auditor) (r rest,
 	return r, err == nil && report.Outstanding == 0 && report.Outbox == 0
 }
 
-// count counts what is under way.
+// count counts the messages in the queues and in the processor.
 func (s *Simulation) count(ctx context.Context) rest {
 	r := rest{inFlight: s.processor.InFlight()}
 	var err error
@@ -104,6 +106,6 @@ func (s *Simulation) count(ctx context.Context) rest {
 		err = errors.New("the broker did not answer in time")
 	}
 	r.depths = broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: ledger.Unknown}
-	r.errs = []error{fmt.Errorf("nobody knows what waits in the queues: %w", err)}
+	r.errs = []error{fmt.Errorf("it is unknown how many messages wait in the queues: %w", err)}
 	return r
 }

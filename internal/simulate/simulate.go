@@ -1,5 +1,5 @@
-// Package simulate runs a whole simulation inside one process: generators, processors and the audit at the
-// end, on whatever broker, store and summary API it is given.
+// Package simulate runs a whole simulation in one process: two generators, a processor, and the audit at the
+// end. The caller provides the broker, the store and the summary API.
 package simulate
 
 import (
@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -21,49 +22,55 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultDrainTimeout is how long a simulation may take to come to rest once its generators have stopped.
+// DefaultDrainTimeout is the default of Config.DrainTimeout.
 const DefaultDrainTimeout = 2 * time.Minute
 
 const (
-	// overdue is how long after its schedule a generator may still be busy with it. It gives up what it
-	// cannot publish, but not while broker or store keep it waiting.
-	overdue = 2 * time.Second
-	// maxClosing bounds what of the drain timeout is kept for the end of the processor, and for the audit: an
-	// eighth each if that is less.
+	// overrun is how long the generators may continue after the end of their schedule. They give up overdue
+	// events by themselves, unless the broker or the store blocks them.
+	overrun = 2 * time.Second
+	// maxClosing bounds the share of the drain timeout that is reserved for stopping the processor, and that
+	// for the audit. Each share is at most an eighth.
 	maxClosing = 5 * time.Second
-	// minAudit is what the audit may take even so: without it all else would have been for nothing.
+	// minAudit is the time that the audit has in any case. Without an audit there is no result.
 	minAudit = 5 * time.Second
 )
 
-// Options are what a simulation is made of.
-type Options struct {
-	// Plan says what to simulate. Its replicas are simulated by one generator of each type.
+// Config describes a simulation.
+type Config struct {
+	// Plan says what to simulate. One generator of each type replaces all replicas of the plan.
 	Plan plan.Plan
-	// Broker, Store and Poster outlive the simulation; it closes none of them.
+	// DepthsHoldInFlight means that the broker also counts the messages that processors hold as ready.
+	DepthsHoldInFlight bool
+	// DrainTimeout bounds the time from the end of the schedule, or of the context, to the result. In this
+	// time the simulation comes to rest and is audited. The audit has a few seconds in any case. 0 means
+	// DefaultDrainTimeout.
+	DrainTimeout time.Duration
+}
+
+// closingTime is how long the processor may take to stop if the simulation has not come to rest.
+func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
+
+// restTime is how long the simulation may take to come to rest.
+func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
+
+// Dependencies are what a simulation works with. All are required, except SummariesHeld. Simulation closes
+// none of them.
+type Dependencies struct {
 	Broker broker.Broker
 	Store  store.Store
 	Poster processor.Poster
-	// DepthsHoldInFlight says that the broker counts as ready also what processors hold.
-	DepthsHoldInFlight bool
-	// SummariesHeld counts the summaries of this simulation that the API holds; nil means that it cannot be
-	// asked.
+	// SummariesHeld returns the number of summaries of this simulation that the summary API holds. It is nil
+	// if the API has no such number.
 	SummariesHeld func(context.Context) (int64, error)
-	// DrainTimeout bounds the time from the end of the schedule, or of the context, to the result: the way to
-	// rest and the audit, which has a few seconds in any case. 0 means DefaultDrainTimeout.
-	DrainTimeout time.Duration
-	Registerer   prometheus.Registerer
-	Logger       *slog.Logger
+	Registerer    prometheus.Registerer
+	Logger        *slog.Logger
 }
-
-// closingTime is how long the processor has to end when the simulation has not come to rest.
-func (o *Options) closingTime() time.Duration { return min(o.DrainTimeout/8, maxClosing) }
-
-// restTime is how long the simulation has to come to rest.
-func (o *Options) restTime() time.Duration { return o.DrainTimeout - 2*o.closingTime() }
 
 // Simulation is one simulation in this process.
 type Simulation struct {
-	options   Options
+	config    Config
+	deps      Dependencies
 	processor *processor.Processor
 	entries   *generator.Generator
 	exits     *generator.Generator
@@ -73,59 +80,61 @@ type Simulation struct {
 	observed observed
 }
 
-// New puts a simulation together.
-func New(o Options) (*Simulation, error) {
-	if o.DrainTimeout == 0 {
-		o.DrainTimeout = DefaultDrainTimeout
+// New returns a simulation that has not started. It fails if metrics cannot be registered.
+func New(c Config, d Dependencies) (*Simulation, error) {
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
 	}
-	o.Plan.Entry.Replicas, o.Plan.Exit.Replicas = 1, 1
-	s := &Simulation{options: o}
+	c.Plan.Entry.Replicas, c.Plan.Exit.Replicas = 1, 1
+	s := &Simulation{config: c, deps: d}
 	var errs [3]error
-	s.processor, errs[0] = newProcessor(o)
-	s.entries, errs[1] = generator.NewEntry(generatorOptions(o))
-	s.exits, errs[2] = generator.NewExit(generatorOptions(o))
+	s.processor, errs[0] = newProcessor(c, d)
+	s.entries, errs[1] = newGenerator(generator.NewEntry, c, d)
+	s.exits, errs[2] = newGenerator(generator.NewExit, c, d)
 	return s, errors.Join(errs[:]...)
 }
 
-func newProcessor(o Options) (*processor.Processor, error) {
-	p := o.Plan
-	// When it is stopped it has come to rest already, or will not.
-	config := processor.Config{Partitions: p.Partitions, Concurrency: p.Processor.Concurrency, DrainTimeout: o.closingTime()}
+func newProcessor(c Config, d Dependencies) (*processor.Processor, error) {
+	p := c.Plan
+	config := processor.Config{
+		Partitions:  p.Partitions,
+		Concurrency: p.Processor.Concurrency,
+		// The processor is stopped after the simulation has come to rest, or has failed to.
+		DrainTimeout: c.closingTime(),
+	}
 	return processor.New(config, processor.Dependencies{
-		Consumer:    o.Broker,
-		Entries:     processor.NewEntryEventProcessor(o.Store, p.Partitions, p.MaxStay.D(), o.Logger),
-		Exits:       processor.NewExitEventProcessor(o.Store, o.Poster, p.Partitions, o.Logger),
-		DeadLetters: o.Store,
-		Durability:  o.Store,
-		Registerer:  o.Registerer,
-		Logger:      o.Logger,
+		Consumer:    d.Broker,
+		Entries:     processor.NewEntryEventProcessor(d.Store, p.Partitions, p.MaxStay.D(), d.Logger),
+		Exits:       processor.NewExitEventProcessor(d.Store, d.Poster, p.Partitions, d.Logger),
+		DeadLetters: d.Store,
+		Durability:  d.Store,
+		Registerer:  d.Registerer,
+		Logger:      d.Logger,
 	})
 }
 
-func generatorOptions(o Options) generator.Options {
-	return generator.Options{
-		Plan:            &o.Plan,
-		Publisher:       o.Broker,
-		Store:           o.Store,
-		Logger:          o.Logger,
-		Registerer:      o.Registerer,
-		ExitAtEnd:       true,
-		ShutdownTimeout: o.restTime(),
-	}
+func newGenerator(
+	create func(generator.Config, generator.Dependencies) (*generator.Generator, error), c Config, d Dependencies,
+) (*generator.Generator, error) {
+	return create(
+		generator.Config{Plan: &c.Plan, ExitAtEnd: true, ShutdownTimeout: c.restTime()},
+		generator.Dependencies{Publisher: d.Broker, Store: d.Store, Logger: d.Logger, Registerer: d.Registerer},
+	)
 }
 
-// Run simulates until the plan's duration is over or ctx ends, then waits until everything is at rest and
-// audits the ledger. Whatever goes wrong is in the result. The queues are declared, and it is called once.
+// Run simulates until the duration of the plan is over or ctx ends. Then it waits until the simulation is at
+// rest, and audits the ledger. Errors are reasons in the result. The queues must have been declared. Run
+// must be called once.
 func (s *Simulation) Run(ctx context.Context) Result {
 	start := time.Now()
 	s.started.Store(&start)
 	generating, over := s.schedule(ctx)
 	defer over()
-	coming, arrived := outlive(generating, s.options.restTime())
-	defer arrived()
-	working, finish := outlive(coming, s.options.closingTime())
+	draining, drained := async.Outlive(generating, s.config.restTime())
+	defer drained()
+	working, finish := async.Outlive(draining, s.config.closingTime())
 	defer finish()
-	auditing, audited := outlive(working, max(s.options.closingTime(), minAudit))
+	auditing, audited := async.Outlive(working, max(s.config.closingTime(), minAudit))
 	defer audited()
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -140,48 +149,39 @@ func (s *Simulation) Run(ctx context.Context) Result {
 	end := s.end(start, <-scheduled)
 
 	s.enter(Draining)
-	rest := s.comeToRest(coming, processing.stopped)
-	drained := time.Since(end)
+	rest := s.comeToRest(draining, processing.stopped)
+	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
 
 	s.enter(Auditing)
-	result := s.result(end.Sub(start), drained)
+	result := s.result(end.Sub(start), drainTime)
 	result.Ledger, result.Verdict = s.conclude(auditing, rest, failures)
 	return result
 }
 
-// schedule returns the context in which the generators run, and the end of it. A plan's duration ends it
-// too, so that generators which wait for a broker or store that has gone do not wait for ever.
+// schedule returns a context that ends with ctx, or shortly after the duration of the plan. The second case
+// stops generators that a failed broker or store blocks.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
-	if d := s.options.Plan.Duration.D(); d > 0 {
-		return context.WithTimeout(ctx, d+overdue)
+	if d := s.config.Plan.Duration.D(); d > 0 {
+		return context.WithTimeout(ctx, d+overrun)
 	}
 	return context.WithCancel(ctx)
 }
 
-// end is when the schedule of a simulation was over of which the generators were stopped at some time, or had
-// nothing more to do: what they take for events that are overdue belongs to the way to rest.
+// end returns when the schedule ended. The generators may have stopped later, to publish overdue events.
+// That time belongs to the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
-	if d := s.options.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
+	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
 	}
 	return stopped
 }
 
-// outlive returns a context with the values of ctx that ends d after ctx does, or with its cancel function.
-func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	outliving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(d, cancel)
-		context.AfterFunc(outliving, func() { timer.Stop() })
-	})
-	return outliving, cancel
-}
-
-// processing is a processor at work.
+// processing is a running processor.
 type processing struct {
+	// stopped is closed when the processor has stopped, which it may do on its own.
 	stopped <-chan struct{}
-	// stop ends it, once everything that it was handed is settled, and returns its error.
+	// stop stops the processor after it has settled its deliveries, and returns its error.
 	stop func() error
 }
 
@@ -197,14 +197,14 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 		cancel()
 		<-stopped
 		if err != nil {
-			return fmt.Errorf("the processor: %w", err)
+			return fmt.Errorf("the processor failed: %w", err)
 		}
 		return nil
 	}}
 }
 
-// generate runs both generators until they have nothing more to publish, ctx ends, or either of them or
-// the processor, which closes failed, gives up. It returns the error of each, nil for none.
+// generate runs both generators until their schedule is over, ctx ends, one of them fails, or failed is
+// closed. It returns the error of each generator, or nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -221,7 +221,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	for i, g := range generators {
 		running.Go(func() {
 			if err := g.Run(ctx); err != nil {
-				errs[i] = fmt.Errorf("the %s generator: %w", g.Stats().Type, err)
+				errs[i] = fmt.Errorf("the %s generator failed: %w", g.Stats().Type, err)
 				cancel()
 			}
 		})
@@ -230,12 +230,12 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// conclude audits the ledger and evaluates the evidence. It returns the report of the audit, nil if the
-// ledger could not be read, and the verdict.
+// conclude audits the ledger and returns the report and the verdict. The report is nil if the ledger could
+// not be read.
 func (s *Simulation) conclude(ctx context.Context, r rest, failures []error) (*ledger.Report, ledger.Verdict) {
 	done := s.processor.Stats()
 	evidence := ledger.Evidence{
-		Objectives: s.options.Plan.Objectives,
+		Objectives: s.config.Plan.Objectives,
 		Depths:     r.depths,
 		InFlight:   r.inFlight,
 		Latencies:  &ledger.Latencies{Processing: done.Processing(), EndToEnd: done.EndToEnd()},
@@ -243,7 +243,7 @@ func (s *Simulation) conclude(ctx context.Context, r rest, failures []error) (*l
 		Exits:      scheduleOf(s.exits.Stats()),
 		Failures:   append(r.errs, failures...),
 	}
-	evidence.Report, evidence.ReportErr = ledger.Audit(ctx, s.options.Store, ledger.Options{AtRest: r.reached})
+	evidence.Report, evidence.ReportErr = ledger.Audit(ctx, s.deps.Store, ledger.Options{AtRest: r.reached})
 	if ctx.Err() != nil {
 		evidence.ReportErr = errors.New("the store did not answer in time")
 	}
@@ -261,21 +261,22 @@ func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed}
 }
 
-// deadReasons returns the reasons of the dead letters, which do not outlive the simulation.
+// deadReasons returns the reasons of the dead letters. The dead letters themselves are deleted at the end.
 func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
-	reasons, err := s.options.Broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
+	reasons, err := s.deps.Broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
 	if err != nil {
-		s.options.Logger.Warn("Failed to read the dead letters, so the verdict does not give their reasons", "error", err)
+		s.deps.Logger.Warn("Failed to read the dead letters; the verdict does not contain their reasons", "error", err)
 	}
 	return reasons
 }
 
-// summaries asks the summary API how many summaries it holds. It returns nil if the API has no such count.
+// summaries asks the summary API for the number of summaries that it holds. It returns nil if the API has
+// no such number.
 func (s *Simulation) summaries(ctx context.Context) *ledger.SummaryCount {
-	if s.options.SummariesHeld == nil {
+	if s.deps.SummariesHeld == nil {
 		return nil
 	}
-	held, err := s.options.SummariesHeld(ctx)
+	held, err := s.deps.SummariesHeld(ctx)
 	if err != nil {
 		err = fmt.Errorf("count the summaries of the summary API: %w", err)
 	}
