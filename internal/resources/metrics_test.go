@@ -70,10 +70,11 @@ func dataPlaneMetrics(t *testing.T) names {
 	store, err := wiring.OpenStore(p, options)
 	must(err)
 	defer func() { _ = store.Close() }() // never connected
-	generators := generator.Options{Plan: p, Publisher: broker, Store: store, Logger: log, Registerer: found}
-	_, err = generator.NewEntry(generators)
+	config := generator.Config{Plan: p}
+	deps := generator.Dependencies{Publisher: broker, Store: store, Logger: log, Registerer: found}
+	_, err = generator.NewEntry(config, deps)
 	must(err)
-	_, err = generator.NewExit(generators)
+	_, err = generator.NewExit(config, deps)
 	must(err)
 	_, err = processor.New(processor.Config{Partitions: 1, Concurrency: 1}, processor.Dependencies{
 		Consumer: broker, DeadLetters: store, Durability: store, Registerer: found, Logger: log,
