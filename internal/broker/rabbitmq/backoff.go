@@ -7,26 +7,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/backoff"
 )
 
-// The pauses between attempts double from minPause to maxPause. The first ones are short, because most
-// faults are a connection that is being replaced.
+// Delays between attempts double from minDelay to maxDelay. The first ones are short, because most failures happen
+// while a connection is being replaced.
 const (
-	minPause = 20 * time.Millisecond
-	maxPause = 5 * time.Second
-	// gonePause is how long a queue that has been deleted stays so. When a queue is declared anew before the
-	// server has told all its consumers of the deletion, it takes those that it has not told for consumers of
-	// the new queue, and messages that it delivers to them arrive nowhere.
-	gonePause = time.Second
+	minDelay = 20 * time.Millisecond
+	maxDelay = 5 * time.Second
+	// deletedDelay is the minimum delay before a deleted queue is declared again. A server notifies the
+	// consumers of a deleted queue one by one. If the queue is declared again before that is done, the server
+	// delivers messages of the new queue to consumers of the old one, which do not receive them.
+	deletedDelay = time.Second
 )
 
-// errQueueGone is in the end of a session whose queue has been deleted.
-var errQueueGone = errors.New("the queue does not exist any more")
+// errQueueGone ends a session whose queue was deleted.
+var errQueueGone = errors.New("the queue was deleted")
 
-func newBackoff() backoff.Backoff { return backoff.Backoff{First: minPause, Last: maxPause} }
+func newBackoff() backoff.Backoff { return backoff.Backoff{First: minDelay, Last: maxDelay} }
 
-// leastPause is the shortest pause after a failure.
-func leastPause(failure error) time.Duration {
+// minDelayAfter returns the minimum delay after a failure.
+func minDelayAfter(failure error) time.Duration {
 	if errors.Is(failure, errQueueGone) {
-		return gonePause
+		return deletedDelay
 	}
 	return 0
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// maxBuffered bounds the deliveries that are ready in the Go channel of a consumer.
+// maxBuffered is the maximum capacity of a consumer's Go channel.
 const maxBuffered = 64
 
-// consumer delivers one queue's messages, over one session after the other.
+// consumer delivers the messages of one queue. It opens one session after the other.
 type consumer struct {
 	broker   *Broker
 	queue    broker.Queue
@@ -22,8 +22,8 @@ type consumer struct {
 	out      chan broker.Delivery
 }
 
-// Consume delivers q's messages: see broker.Consumer. The prefetch is in 1 to 65535. When ctx ends, what
-// was not received from the channel goes back to the queue at once.
+// Consume delivers the messages of q; see broker.Consumer. The prefetch is 1 to 65535. When ctx ends, deliveries
+// that were not received from the channel return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	if err := q.Check(b.topology.partitions); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-c
 	return c.out, nil
 }
 
-// part names the consumer among the parts of the broker.
+// part returns the name of the consumer in the outage log.
 func (c *consumer) part() string { return "consume " + c.queue.String() }
 
 // run delivers until ctx ends or the broker is closed.
@@ -51,26 +51,26 @@ func (c *consumer) run(ctx context.Context) {
 	defer cancel()
 	stop := context.AfterFunc(c.broker.running, cancel)
 	defer stop()
-	defer c.broker.outages.Fine(c.part()) // nobody wants it any more
+	defer c.broker.outages.Fine(c.part()) // no longer needed
 
-	pause := newBackoff()
+	delay := newBackoff()
 	for ctx.Err() == nil {
 		delivered, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if delivered > 0 {
-			pause.Reset()
+			delay.Reset()
 		}
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			c.broker.outages.Fault(c.part(), err)
 		}
-		_ = pause.Wait(ctx, leastPause(err)) // the loop sees for itself whether ctx has ended
+		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop sees for itself whether ctx has ended
 	}
 }
 
-// session delivers over one channel until that or ctx ends, and returns why it ended and how many messages
-// were delivered.
+// session delivers messages over one channel until it or ctx ends. It returns the number of delivered messages and
+// why it ended.
 func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	conn, err := c.broker.consume.get(ctx)
 	if err != nil {
@@ -129,7 +129,7 @@ func (c *consumer) subscribe(channel *amqp.Channel) (*session, <-chan amqp.Deliv
 	return s, deliveries, nil
 }
 
-// adopt runs the session. It reports false when the broker is closed.
+// adopt starts the goroutine of a session. It reports false if the broker is closed.
 func (b *Broker) adopt(s *session) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,8 +146,7 @@ func (b *Broker) adopt(s *session) bool {
 	return true
 }
 
-// deliver passes a message on, unless its session ends before there is room for it. It reports false when
-// ctx ended before.
+// deliver sends a message to the Go channel, unless the session ends first. It reports false if ctx ended first.
 func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) bool {
 	d := c.track(s, original)
 	select {
@@ -158,7 +157,7 @@ func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Deliv
 	case <-s.done:
 		return true
 	case <-ctx.Done():
-		_ = d.Requeue() // a session that is lost requeues it as well
+		_ = d.Requeue() // if the session is lost, the server requeues it
 		return false
 	}
 }
@@ -172,8 +171,8 @@ func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
 	return d
 }
 
-// end waits for a session to end whose deliveries have, and returns why they have. The server ends the
-// deliveries of a queue that is deleted, or moves, and leaves the channel open.
+// end waits for the end of a session that delivers no more, and returns the cause. When a queue is deleted or moved,
+// the server cancels the consumer and leaves the channel open.
 func (c *consumer) end(s *session) error {
 	s.finish(broker.ErrSessionLost)
 	<-s.done
@@ -182,28 +181,28 @@ func (c *consumer) end(s *session) error {
 	if s.reason != nil {
 		return fmt.Errorf("consume %s: %w", queue, s.reason)
 	}
-	return fmt.Errorf("consume %s: the broker has cancelled the consumer: %w", queue, errQueueGone)
+	return fmt.Errorf("consume %s: the broker cancelled the consumer: %w", queue, errQueueGone)
 }
 
-// retire stops the deliveries and gives back what nobody has received. The session lives on until what has
-// been received is settled.
+// retire cancels the consumer and requeues the deliveries that were not received. The session lasts until the
+// received ones are settled.
 func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	s.retire()
 	c.withdraw()
 	c.broker.start(func() {
 		for d := range deliveries {
-			_ = c.track(s, &d).Requeue() // a session that is lost requeues it as well
+			_ = c.track(s, &d).Requeue() // if the session is lost, the server requeues it
 		}
 		s.markDrained()
 	})
 }
 
-// withdraw gives back what is ready in the Go channel.
+// withdraw requeues the deliveries in the Go channel.
 func (c *consumer) withdraw() {
 	for {
 		select {
 		case d := <-c.out:
-			_ = d.Settler.Requeue() // a session that is lost requeues it as well
+			_ = d.Settler.Requeue() // if the session is lost, the server requeues it
 		default:
 			return
 		}

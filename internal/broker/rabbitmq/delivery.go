@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// delivery is the settler of one delivery. It belongs to the session that made it and settles nowhere else.
+// delivery settles one delivery, on the session that delivered it.
 type delivery struct {
 	broker   *Broker
 	session  *session
@@ -19,19 +19,19 @@ type delivery struct {
 	tag      uint64
 	original amqp.Delivery
 
-	// Of the session's list, guarded by its mutex.
+	// Used by the session, guarded by its mutex.
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
-	waiting        time.Time // since when it waits, settled, for a gap to close
+	waiting        time.Time // since when the settled delivery has waited for a gap to close
 }
 
 var _ broker.Settler = (*delivery)(nil)
 
-// Ack marks the delivery as acknowledged; the session tells the server.
+// Ack marks the delivery as acknowledged. The session informs the server.
 func (d *delivery) Ack() error { return d.session.settle(d, unsettled, acknowledged) }
 
-// Requeue marks the delivery as requeued; the session tells the server.
+// Requeue marks the delivery as requeued. The session informs the server.
 func (d *delivery) Requeue() error { return d.session.settle(d, unsettled, requeued) }
 
 // Retry publishes a copy to the retry queue and acknowledges the original.
@@ -52,9 +52,9 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	return nil
 }
 
-// move acknowledges the delivery when the broker has confirmed a copy. Meanwhile the delivery cannot be
-// settled otherwise; when there is no confirm it can again, although the copy may have been published or
-// may yet be. Then, as when the session is lost in between, there are two of the message.
+// move publishes a copy and acknowledges the delivery once the copy is confirmed. Meanwhile the delivery cannot be
+// settled in another way. After an error it can, but the copy may have been published, or may still be. Then
+// the message exists twice, as it does if the session is lost before the acknowledgement.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
 	if err := d.session.settle(d, unsettled, reserved); err != nil {
 		return err

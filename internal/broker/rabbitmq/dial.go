@@ -21,30 +21,30 @@ import (
 
 const (
 	connectTimeout = 10 * time.Second
-	// heartbeat is the interval that is proposed to the server; the lower of the two proposals holds. Each
-	// side sends something twice in it, so a peer that is silent for twice as long is dead.
+	// heartbeat is the interval that the client proposes to the server; both use the lower proposal. Each side
+	// sends something twice per interval, so a peer that is silent for two intervals is dead.
 	heartbeat = 10 * time.Second
 	silence   = 2 * heartbeat
 )
 
-// connection is an AMQP connection and the wire below it.
+// connection is an AMQP connection with its wire.
 type connection struct {
 	*amqp.Connection
 
 	wire *wire
 }
 
-// close closes the connection in an orderly manner if the server plays along within the timeout, and
-// forcibly otherwise.
+// close closes the connection gracefully. If the server does not answer within the timeout, it closes the connection
+// forcibly.
 func (c *connection) close(timeout time.Duration) {
 	force := time.AfterFunc(timeout, c.wire.abort)
 	defer force.Stop()
-	_ = c.Close() // whatever the server says, the connection is closed afterwards
+	_ = c.Close() // the connection is closed, also after an error
 	<-c.wire.done
 }
 
-// dial connects once to the server at the address that the source gives now. Its errors name the
-// address and the remedy, and never the password.
+// dial makes one attempt to connect to the server, with the current binding of the source. Its errors name the address
+// and the remedy, and never the password.
 func dial(ctx context.Context, source binding.Source, name string) (*connection, error) {
 	address, err := source()
 	if err != nil {

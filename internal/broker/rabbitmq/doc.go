@@ -1,4 +1,4 @@
-// Package rabbitmq is the broker on a RabbitMQ server, from version 3.10 on.
+// Package rabbitmq implements the broker on RabbitMQ 3.10 or later.
 //
 // # Topology
 //
@@ -8,32 +8,35 @@
 //	parking.<simulation>.entry.<p>     entry.<p>         entry events
 //	parking.<simulation>.exit.<p>      exit.<p>          exit events
 //	parking.<simulation>.retry.entry.<p>   retry.entry.<p>   entry events that wait for another attempt
-//	parking.<simulation>.retry.exit.<p>    retry.exit.<p>    exit events that do
+//	parking.<simulation>.retry.exit.<p>    retry.exit.<p>    exit events that wait for another attempt
 //
-// and parking.<simulation>.dead with the key dead, for messages that cannot be processed. What is in a
-// retry queue expires after the retry delay and returns, by dead-lettering, to the queue it came from.
+// The queue parking.<simulation>.dead, with the key dead, holds messages that cannot be processed. Messages in a
+// retry queue expire after the retry delay, and the server dead-letters them back to the queue they came from.
 //
-// The queues are quorum queues, which keep a confirmed message as long as most nodes of a cluster do, or
-// durable classic ones. A quorum queue hands dead letters over with confirms. A classic queue does not: an
-// event that returns from its retry queue at the moment at which the node is killed may be lost.
+// The exchange parking.<simulation>.owner marks the owner of the simulation. Nothing is published to it. A broker
+// with another owner, which uses another store, does not use the queues.
 //
-// A quorum queue gives a message that it has delivered too often up to the dead-letter queue; see
-// DefaultDeliveryLimit. A server closes the channel of a consumer that leaves a message unsettled for longer
-// than its consumer_timeout, 30 minutes by default, and delivers the messages again. A consumer holds in
-// memory as many messages as its prefetch says, however large the server let them be.
+// The queues are quorum queues or durable classic queues. A quorum queue keeps a confirmed message as long as a
+// majority of the nodes works. It dead-letters with confirms. A classic queue does not: an event may be lost if
+// the node dies while the event returns from its retry queue.
 //
-// Any program may publish to the exchange. It needs the keys entry.<p> and exit.<p>, where p is the
-// partition of the plate (the 32-bit FNV-1a hash of its bytes, modulo the number of partitions), a body in
-// the wire format of package event, and nothing else: no header or property is required.
+// A quorum queue dead-letters a message that was delivered too often; see DefaultDeliveryLimit. A server closes
+// the channel of a consumer that leaves a message unsettled for longer than the server's consumer_timeout, 30
+// minutes by default, and delivers the messages again. A consumer holds up to its prefetch of messages in
+// memory, whatever their size.
 //
-// Publishers and consumers declare what they need whenever they open a channel, so a queue that is deleted
-// comes back, empty. A queue that exists with other arguments is an error that is logged, and tried again.
+// Any program may publish to the exchange. It uses the routing key entry.<p> or exit.<p>, where p is the partition
+// of the plate: the 32-bit FNV-1a hash of its bytes, modulo the number of partitions. The body is in the wire
+// format of package event. No header or property is required.
+//
+// Publishers and consumers declare the exchange and queues whenever they open a channel, so a deleted queue is
+// created again, empty. If a queue exists with other arguments, they log an error and retry.
 //
 // # Connections
 //
-// There are up to three, each made when it is first needed: one publishes, one consumes, and one serves
-// Declare, Depths and Delete. A server whose memory or disk alarm is on stops reading from a connection that
-// publishes, which must not keep acknowledgements from it. Publishing and consuming reconnect for as long as
-// it takes, with the address that the source gives at that time. What is logged is that a connection is
-// lost and why, and that there is one again, not each attempt.
+// A Broker opens up to three connections, each when it is first needed: one publishes, one consumes, and one serves
+// administrative requests such as Depths. While a memory or disk alarm is active, a server stops reading from
+// connections that publish; acknowledgements must still reach it. Publishing and consuming reconnect until they
+// succeed. Each attempt uses the binding that the source returns at that time. The log says that a connection is
+// lost, with the cause, and that there is one again. It does not mention each attempt.
 package rabbitmq

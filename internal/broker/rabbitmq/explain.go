@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// configError is a fault of the address itself; its text holds the remedy.
+// configError is an error that lasts until somebody changes the configuration. Its text names the remedy.
 type configError struct{ error }
 
 func (e *configError) Unwrap() error { return e.error }
@@ -25,8 +25,8 @@ type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
 
-// explain turns a failure to connect into one line that names the address and the remedy. Nothing that
-// the client library or the network says contains the URI, which they were never given.
+// explain adds the address and the remedy to a failure to connect. The error is one line. It contains no password:
+// neither the client library nor the network knows the URI.
 func explain(address binding.Binding, err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("connect to the broker at %s: %w: %s", address.Redacted(), err, remedy)
@@ -46,6 +46,8 @@ func remedyOf(err error) string {
 		return cmp.Or(binding.ExplainTLS(err), "check that the port speaks TLS, and that the server's certificate is valid")
 	case errors.As(err, &name):
 		return "correct the host name"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "this process has too many open files: raise their limit (ulimit -n)"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "start RabbitMQ there, or correct the host or port"
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
@@ -59,8 +61,8 @@ func remedyOf(err error) string {
 	}
 }
 
-// serverRemedy reads what the server, or the client library on its behalf, says about a login. While a
-// connection is being opened every failure is reported by the library as an amqp.Error.
+// serverRemedy returns the remedy for a failed login. While a connection is being opened, the client library reports
+// every failure as an amqp.Error.
 func serverRemedy(err *amqp.Error) string {
 	switch {
 	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "not found"):

@@ -27,6 +27,7 @@ func TestEachFailureToConnectHasARemedy(t *testing.T) {
 	}{
 		{"a host that does not exist", &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, "correct the host name"},
 		{"a port where nobody listens", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "start RabbitMQ there"},
+		{"a process with too many open files", os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n"},
 		{"a host that does not answer", context.DeadlineExceeded, "firewall"},
 		{"a read that takes too long", os.ErrDeadlineExceeded, "firewall"},
 		{"a server without TLS", &tlsError{tls.RecordHeaderError{}}, "does not speak TLS"},

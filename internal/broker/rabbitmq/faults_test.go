@@ -205,7 +205,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("publishing during the alarm ended with %v", err)
 		}
-		return published-confirmed.Load() == int64(options.Window) && strings.Contains(log.String(), "accepts no messages")
+		return published-confirmed.Load() == int64(options.Window) && strings.Contains(log.String(), "blocks publishers")
 	})
 	if d := receive(t, consume(t, b, entries(), 1)); d.Message.ID != "before" {
 		t.Errorf("received %q", d.Message.ID)

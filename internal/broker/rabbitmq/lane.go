@@ -14,11 +14,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// errRefused ends a session in which the broker refused a message, as it does when the queue is full or has
-// no leader.
-var errRefused = errors.New("the broker refused messages")
+// errRejected ends a session in which the broker rejected a message, for example because the queue is full or has no
+// leader.
+var errRejected = errors.New("the broker rejected messages: the queue may be full, or without a leader")
 
-// outgoing is a message that the broker is to confirm.
+// outgoing is an unconfirmed message.
 type outgoing struct {
 	publishing amqp.Publishing
 	confirmed  func()
@@ -26,12 +26,12 @@ type outgoing struct {
 	published  bool   // at least once
 }
 
-// lane publishes the messages of one routing key over a channel of its own, so that a queue that does not
-// confirm delays no other. It keeps each message until it is confirmed.
+// lane publishes the messages of one routing key on its own channel, so that a queue that does not confirm delays no
+// other queue. It holds each message until it is confirmed.
 //
-// A session of the lane is one channel. It ends when the channel is lost, or when the broker refuses or
-// returns a message. In the latter case the answers to everything published are waited for. What remains
-// unconfirmed is published in the next session, after the topology has been declared again.
+// A session of the lane is one channel. It ends when the channel is lost, or when the broker rejects or returns a
+// message; then it waits for the answers to all published messages. The next session declares the topology again
+// and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
 	declare  func(*connection) (*amqp.Channel, error) // opens a channel with the topology declared
@@ -40,18 +40,18 @@ type lane struct {
 	tally    *tally.Tally
 	metrics  *collectors
 	outages  *outage.Log
-	part     string // of the broker, that the lane is
+	part     string // of the outage log
 
-	slots chan struct{} // one is taken for each unconfirmed message
-	wake  chan struct{} // signals that there is something unsent
+	slots chan struct{} // holds one element per unconfirmed message
+	wake  chan struct{} // signals that unsent is not empty
 
 	mu     sync.Mutex
 	unsent []*outgoing // oldest first
 }
 
-// put takes m over as soon as there is room in the window. Its error is that of ctx, or ErrClosed.
+// put accepts m once there is room in the window. Its error is that of ctx, or ErrClosed.
 func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) error {
-	if err := l.takeSlot(ctx, closed); err != nil {
+	if err := l.acquireSlot(ctx, closed); err != nil {
 		return err
 	}
 	m.number = l.tally.Take()
@@ -63,7 +63,7 @@ func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) err
 	return nil
 }
 
-func (l *lane) takeSlot(ctx context.Context, closed <-chan struct{}) error {
+func (l *lane) acquireSlot(ctx context.Context, closed <-chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (l *lane) takeSlot(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// confirm lets go of a message that the broker has taken responsibility for.
+// confirm completes a confirmed message.
 func (l *lane) confirm(m *outgoing) {
 	<-l.slots
 	l.metrics.unconfirmed.Dec()
@@ -90,8 +90,8 @@ func (l *lane) confirm(m *outgoing) {
 	l.tally.Confirm(m.number)
 }
 
-// take returns what is unsent, in exchange for an empty slice to collect more in.
-func (l *lane) take(empty []*outgoing) []*outgoing {
+// swapUnsent returns the unsent messages and replaces them with an empty slice.
+func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	unsent := l.unsent
@@ -99,7 +99,7 @@ func (l *lane) take(empty []*outgoing) []*outgoing {
 	return unsent
 }
 
-// putBack returns messages, older than those that are unsent.
+// putBack adds messages that are older than the unsent ones.
 func (l *lane) putBack(messages []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,11 +108,11 @@ func (l *lane) putBack(messages []*outgoing) {
 
 // run publishes until ctx ends.
 func (l *lane) run(ctx context.Context) {
-	pause := newBackoff()
+	delay := newBackoff()
 	for l.awaitWork(ctx) {
 		confirmed, err := l.session(ctx)
 		if confirmed > 0 {
-			pause.Reset()
+			delay.Reset()
 		}
 		if ctx.Err() != nil {
 			return
@@ -120,11 +120,11 @@ func (l *lane) run(ctx context.Context) {
 		if !errors.Is(err, errConnectionLost) { // the link reports that
 			l.outages.Fault(l.part, err)
 		}
-		_ = pause.Wait(ctx, leastPause(err)) // the loop sees for itself whether ctx has ended
+		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop sees for itself whether ctx has ended
 	}
 }
 
-// awaitWork waits until something is unsent. It reports false when ctx ends before.
+// awaitWork waits until unsent is not empty. It reports false if ctx ends first.
 func (l *lane) awaitWork(ctx context.Context) bool {
 	for !l.hasWork() {
 		select {
@@ -142,8 +142,7 @@ func (l *lane) hasWork() bool {
 	return len(l.unsent) > 0
 }
 
-// session publishes over one channel for as long as that goes well, and returns why it ended and how many
-// messages were confirmed.
+// session publishes on one channel until it ends. It returns the number of confirmed messages and why it ended.
 func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	conn, err := l.link.get(ctx)
 	if err != nil {
@@ -160,13 +159,13 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	}()
 	rest, err := s.send(ctx)
 	close(s.inFlight)
-	<-collected // every answer comes, at the latest when the connection is closed
+	<-collected // every message gets an answer, at the latest when the connection is closed
 	l.putBack(append(s.unconfirmed, rest...))
-	_ = s.channel.Close() // it may be closed already
+	_ = s.channel.Close() // the server may have closed it
 	return s.confirmed, lostOr(conn, fmt.Errorf("publish to %s with key %s: %w", l.exchange, l.key, s.reason(err)))
 }
 
-// open opens a channel on which what is published reaches its queue and is confirmed.
+// open opens a channel with the topology declared and confirms enabled.
 func (l *lane) open(conn *connection) (*sending, error) {
 	channel, err := l.declare(conn)
 	if err != nil {
@@ -174,7 +173,7 @@ func (l *lane) open(conn *connection) (*sending, error) {
 	}
 	if err := channel.Confirm(false); err != nil {
 		_ = channel.Close()
-		return nil, fmt.Errorf("ask for confirms: %w", err)
+		return nil, fmt.Errorf("enable confirms: %w", err)
 	}
 	return &sending{
 		lane:     l,
@@ -187,7 +186,7 @@ func (l *lane) open(conn *connection) (*sending, error) {
 	}, nil
 }
 
-// sending is a session of a lane. One goroutine sends, another one collects the answers.
+// sending is a session of a lane. One goroutine, the sender, publishes; another, the collector, receives answers.
 type sending struct {
 	lane    *lane
 	channel *amqp.Channel
@@ -197,27 +196,27 @@ type sending struct {
 	inFlight chan flight   // from the sender to the collector
 	refused  chan struct{} // closed by the collector when a message stays unconfirmed
 
-	// The collector's, until it ends.
+	// Used by the collector only, until it ends.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int
 }
 
-// flight is a message that has been published but not answered. The answers are those that the client
-// library keeps for each message. Its listener for confirms would do with less, but reports a refused
-// message as confirmed when a confirm for several messages follows before the refused one's turn.
+// flight is a published message without an answer. It uses the client library's confirmation per message. The
+// library's shared listener for confirms would cost less, but can report a rejected message as confirmed: when a
+// confirm for several messages arrives before the rejection is processed.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation
 }
 
-// send publishes what the lane has. It returns why it cannot go on, and what it has taken from the lane
-// but not published.
+// send publishes the messages of the lane until the session ends. It returns why it ended, and the messages that it
+// removed from the lane but did not publish.
 func (s *sending) send(ctx context.Context) (rest []*outgoing, err error) {
 	var batch []*outgoing
 	for {
 		clear(batch)
-		batch = s.lane.take(batch[:0])
+		batch = s.lane.swapUnsent(batch[:0])
 		for i, m := range batch {
 			if err := s.publish(m); err != nil {
 				return slices.Clone(batch[i:]), err
@@ -226,7 +225,7 @@ func (s *sending) send(ctx context.Context) (rest []*outgoing, err error) {
 		select {
 		case <-s.lane.wake:
 		case <-s.refused:
-			return nil, errRefused
+			return nil, errRejected
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -236,7 +235,7 @@ func (s *sending) send(ctx context.Context) (rest []*outgoing, err error) {
 func (s *sending) publish(m *outgoing) error {
 	select {
 	case <-s.refused:
-		return errRefused
+		return errRejected
 	default:
 	}
 	if m.published {
@@ -251,8 +250,8 @@ func (s *sending) publish(m *outgoing) error {
 	return nil
 }
 
-// collect receives the answers until no more are expected. It has to receive the returns at the same time:
-// the library's reader waits for that.
+// collect receives the answers until no more are expected. It also receives returns all the time, because the client
+// library blocks until they are received.
 func (s *sending) collect() {
 	for {
 		select {
@@ -267,8 +266,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits for the answer to f. A message that cannot be routed is returned and then confirmed, so by
-// the time of its confirm the return has been noted or waits to be received.
+// await waits for the answer to f. A server returns an unroutable message before it confirms it. So when the confirm
+// has arrived, the return has been recorded or is in the channel.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -291,8 +290,8 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn remembers a return by the message id. When several messages share an id, or have none, all
-// of them count as returned: published twice is better than lost.
+// noteReturn records a return by message id. If several messages have the same id, or none, all of them count as
+// returned: a duplicate is better than a loss.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the channel is closed
@@ -301,8 +300,8 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 	s.returned[r.MessageId] = struct{}{}
 }
 
-// refuse keeps a message for the next session, which is thereby called for. When a channel is lost, the
-// library answers for the server that everything is refused.
+// refuse keeps a message for the next session and ends this one. When the channel is lost, the client library
+// reports all messages as rejected.
 func (s *sending) refuse(m *outgoing) {
 	if !s.channel.IsClosed() {
 		s.lane.metrics.refused.Inc()
@@ -313,8 +312,7 @@ func (s *sending) refuse(m *outgoing) {
 	s.unconfirmed = append(s.unconfirmed, m)
 }
 
-// reason is why the server has closed the channel, if it has, or why it has not routed a message, and err
-// otherwise.
+// reason returns why the server closed the channel or did not route a message. It returns err if it did neither.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:
@@ -329,9 +327,10 @@ func (s *sending) reason(err error) error {
 	return err
 }
 
-// errConnectionLost is the end of a session whose connection has gone.
-var errConnectionLost = errors.New("connection lost")
+// errConnectionLost ends a session whose connection is lost.
+var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
+// lostOr returns errConnectionLost if the connection is closed, and err otherwise.
 func lostOr(conn *connection, err error) error {
 	if conn.IsClosed() {
 		return errConnectionLost
@@ -339,7 +338,7 @@ func lostOr(conn *connection, err error) error {
 	return err
 }
 
-// signal wakes who waits on a channel of capacity one, now or when it waits next.
+// signal sends to a channel of capacity one unless it is full. The receiver is woken now, or when it receives next.
 func signal(wake chan<- struct{}) {
 	select {
 	case wake <- struct{}{}:

@@ -13,24 +13,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// partConnection is the part of the broker without which no other works. The others are lanes and consumers.
+// partConnection is the connection as a part of the outage log. The other parts are lanes and consumers.
 const partConnection = "connection"
 
-// link keeps at most one connection to the server, and replaces it when it is lost and wanted again.
+// link holds at most one connection to the server. It opens a new one when it is needed after a loss.
 type link struct {
-	// connect connects once.
+	// connect makes one attempt to connect.
 	connect func(ctx context.Context) (*connection, error)
-	outages *outage.Log // the broker's, as what one link meets the others do
+	outages *outage.Log // shared by the links of a broker, which fail together
 	log     *slog.Logger
 	gauges  linkGauges
 	closed  <-chan struct{} // the broker's
 
-	turn    chan struct{} // held by who looks at or replaces current
+	turn    chan struct{} // a lock that guards current
 	current *connection
 	watches sync.WaitGroup
 }
 
-// try returns the connection, and makes one attempt to connect when there is none.
+// try returns the connection. If there is none, it makes one attempt to connect.
 func (l *link) try(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -39,14 +39,14 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the connection, and connects for as long as it takes when there is none. Its only errors
-// are that of ctx, and broker.ErrClosed.
+// get returns the connection. If there is none, it retries until it is connected. Its errors are that of ctx and
+// broker.ErrClosed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer l.release()
-	pause := newBackoff()
+	delay := newBackoff()
 	for {
 		conn, err := l.attempt(ctx)
 		if err == nil {
@@ -56,7 +56,7 @@ func (l *link) get(ctx context.Context) (*connection, error) {
 			return nil, ctx.Err()
 		}
 		l.outages.Fault(partConnection, err)
-		_ = pause.Wait(ctx, leastPause(err)) // the loop sees for itself whether ctx has ended
+		_ = delay.Wait(ctx, minDelayAfter(err)) // the loop checks ctx
 	}
 }
 
@@ -82,7 +82,7 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// attempt is called by who holds the turn.
+// attempt returns the connection or makes one attempt to connect. The caller holds the turn.
 func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
@@ -90,7 +90,7 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.current != nil && !l.current.IsClosed() {
 		return l.current, nil
 	}
-	l.watches.Wait() // the loss of the last connection is reported before a new one
+	l.watches.Wait() // so that the loss of the last connection is logged first
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -105,8 +105,8 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// watch reports the states of a connection until it is closed. That the broker closes it is no fault, however
-// the end shows on the socket.
+// watch reports state changes of a connection until it is closed. A connection that the broker closes itself is no
+// fault, whatever error the socket returns.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
@@ -119,7 +119,7 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 			return
 		case blocking, open := <-blocks:
 			if !open {
-				blocks = nil // closes follows
+				blocks = nil // closes is next
 				continue
 			}
 			l.reportBlocked(blocking)
@@ -130,15 +130,15 @@ func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 func (l *link) reportBlocked(blocking amqp.Blocking) {
 	if blocking.Active {
 		l.gauges.blocked.Set(1)
-		l.log.Warn("broker accepts no messages until its resource alarm ends", "reason", blocking.Reason)
+		l.log.Warn("the broker blocks publishers until its resource alarm ends", "reason", blocking.Reason)
 		return
 	}
 	l.gauges.blocked.Set(0)
-	l.log.Info("broker accepts messages again")
+	l.log.Info("the broker accepts messages again")
 }
 
-// close closes the connection, forcibly after the timeout. The broker's closed channel is closed before,
-// so that no other connection follows.
+// close closes the connection, forcibly after the timeout. The caller has closed the channel closed, so no other
+// connection is opened.
 func (l *link) close(timeout time.Duration) {
 	l.turn <- struct{}{}
 	defer l.release()

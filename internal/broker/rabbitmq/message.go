@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// maxBody is the largest message that a RabbitMQ 4 takes by default; older ones take more.
+	// maxBody is the largest message that RabbitMQ 4 accepts by default. Older versions accept larger ones.
 	maxBody = 16 << 20
-	// maxShort is the longest text of a property.
+	// maxShort is the maximum length of a property.
 	maxShort = 255
-	// maxHeaders bounds what a copy carries of a stranger's headers. Properties have to fit into one frame,
-	// of 128 KiB by default, and a server cuts the connection over one that does not.
+	// maxHeaders is the maximum size of the headers that a copy keeps. All properties must fit into one frame,
+	// 128 KiB by default; otherwise the server closes the connection.
 	maxHeaders = 64 << 10
 )
 
-// encode returns the publishing of a message, or an error for one that the broker could not but refuse
-// each time it is published.
+// encode returns the AMQP publishing of a message. It returns an error for a message that a server would always
+// reject.
 func encode(msg broker.Message) (amqp.Publishing, error) {
 	properties := []struct{ name, value string }{
 		{"id", msg.ID}, {"type", string(msg.Type)}, {"application id", msg.AppID}, {"content type", msg.ContentType},
@@ -66,8 +66,7 @@ func headersOf(msg broker.Message) amqp.Table {
 	return headers
 }
 
-// decode reads a delivery, from whoever it is. A header of the wrong type or without sense counts as
-// absent.
+// decode returns the message of a delivery. Headers with an invalid type or value count as missing.
 func decode(d *amqp.Delivery) broker.Message {
 	return broker.Message{
 		ID:          d.MessageId,
@@ -107,8 +106,8 @@ func scheduledIn(headers amqp.Table) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// attemptIn reads the integer of whatever width a client wrote; one that exceeds an int32 counts as its
-// largest value.
+// attemptIn returns the number of attempts. Clients write integers of different widths. The result is at most
+// MaxInt32-1, so that it can be incremented.
 func attemptIn(headers amqp.Table) int {
 	var n int64
 	switch v := headers[event.HeaderAttempt].(type) {
@@ -146,14 +145,14 @@ func deadLetterOf(d *amqp.Delivery, reason broker.Reason) amqp.Publishing {
 	return p
 }
 
-// copyOf returns a publishing with the body, the properties and the headers of a delivery, but without
-// those that would make the server treat the copy otherwise than intended:
+// copyOf returns a publishing with the body, the properties and the headers of a delivery. It omits those that change
+// how the server treats the copy:
 //
-//   - the expiration, by which the copy would vanish from the dead-letter queue or return early;
-//   - the user id, which the server compares with the user who publishes;
-//   - a direct reply-to, which only the channel that waits for the reply may use;
-//   - the headers CC and BCC, by which the server would route the copy to other queues as well;
-//   - the server's own records of earlier deliveries.
+//   - the expiration: the copy would expire in the dead-letter queue, or too early in the retry queue;
+//   - the user id: the server compares it with the user that publishes;
+//   - a direct reply-to: only the channel that waits for the reply may use it;
+//   - the headers CC and BCC: the server would route the copy to other queues as well;
+//   - the headers in which the server records earlier deliveries.
 func copyOf(d *amqp.Delivery) amqp.Publishing {
 	p := amqp.Publishing{
 		Headers:         foreignHeaders(d.Headers),
@@ -174,8 +173,8 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 	return p
 }
 
-// foreignHeaders returns the headers that a copy keeps. When they are too large for a frame, they are the
-// ones that this system knows.
+// foreignHeaders returns the headers that a copy keeps. If they are too large for a frame, it keeps only the headers
+// of package event.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
 	size := 0
@@ -202,9 +201,9 @@ func isServerHeader(name string) bool {
 	}
 }
 
-// sizeOf returns at least the size that a header's value has on the wire, less its type and the name.
+// sizeOf returns an upper bound of the encoded size of a header's value, without its type and name.
 func sizeOf(value any) int {
-	const fixed = 16 // more than any value of a fixed size, or the length of one that has none
+	const fixed = 16 // more than any value of fixed size, and more than the length field of others
 	switch v := value.(type) {
 	case string:
 		return fixed + len(v)

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// collectors are the adapter's metrics.
+// collectors are the metrics of the adapter.
 type collectors struct {
 	connected   *prometheus.GaugeVec
 	connections *prometheus.CounterVec
@@ -34,22 +34,22 @@ func newCollectors(registerer prometheus.Registerer) (*collectors, error) {
 	}
 	c := &collectors{
 		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts(options("connected",
-			"Whether the connection to the broker stands, by role: publish, consume or admin.")), []string{labelRole}),
+			"Whether there is a connection to the broker, by role: publish, consume or admin.")), []string{labelRole}),
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts(options("connections_total",
-			"Connections made to the broker, by role.")), []string{labelRole}),
+			"Connections opened to the broker, by role.")), []string{labelRole}),
 		blocked: prometheus.NewGaugeVec(prometheus.GaugeOpts(options("blocked",
-			"Whether the broker accepts no messages because of a resource alarm, by role.")), []string{labelRole}),
+			"Whether the broker blocks publishers because of a resource alarm, by role.")), []string{labelRole}),
 		unconfirmed: prometheus.NewGauge(prometheus.GaugeOpts(options("unconfirmed_messages",
-			"Messages handed over for publishing that the broker has not confirmed yet."))),
+			"Messages accepted for publishing that the broker has not confirmed yet."))),
 		refused: prometheus.NewCounter(prometheus.CounterOpts(options("refused_messages_total",
-			"Publishings that the broker refused or returned as unroutable; each is published again."))),
+			"Messages that the broker rejected or returned as unroutable. Each is published again."))),
 		repeated: prometheus.NewCounter(prometheus.CounterOpts(options("republished_messages_total",
-			"Publishings of a message that had been published before, after a refusal or a lost connection."))),
+			"Messages published again after a rejection or a lost connection."))),
 	}
 	return c, c.register(registerer)
 }
 
-// register makes a broker that is not the first of its process count with the collectors of the first.
+// register registers the collectors. All brokers of a process share the collectors of the first one.
 func (c *collectors) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// laneID says where the messages of a lane go.
+// laneID identifies the queue to which a lane publishes.
 type laneID struct {
 	kind laneKind
 	of   broker.Queue // empty for the dead-letter queue
@@ -24,15 +24,15 @@ const (
 	toDead
 )
 
-// Publish hands msg over for delivery to q: see broker.Publisher. The window is that of the queue. A
-// message that no broker would take is refused with an error.
+// Publish accepts msg for delivery to q; see broker.Publisher. Each queue has its own window. It returns an error for
+// a message that no server would accept.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	publishing, err := encode(msg)
 	if err != nil {
 		return fmt.Errorf("publish message %q: %w", msg.ID, err)
 	}
 	if confirmed == nil {
-		return errors.New("publish: the function to call at the confirm is missing")
+		return errors.New("publish: confirmed is nil")
 	}
 	return b.put(ctx, laneID{kind: toQueue, of: q}, publishing, confirmed)
 }
@@ -45,7 +45,7 @@ func (b *Broker) put(ctx context.Context, id laneID, publishing amqp.Publishing,
 	return l.put(ctx, b.running.Done(), &outgoing{publishing: publishing, confirmed: confirmed})
 }
 
-// Flush waits until everything handed over before has been confirmed.
+// Flush waits until every message accepted before is confirmed.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.running.Err() != nil {
 		return broker.ErrClosed
@@ -53,7 +53,7 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.unconfirmed.Wait(ctx, b.running.Done())
 }
 
-// lane returns the lane, which it starts when it is asked for it the first time.
+// lane returns a lane. It starts the lane at the first call.
 func (b *Broker) lane(id laneID) (*lane, error) {
 	b.mu.RLock()
 	l, closed := b.lanes[id], b.isClosed
@@ -99,7 +99,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of a lane, and what has to exist for its messages to be safe.
+// routesOf returns the routing key of a lane, and the routes that must exist so that no message is lost.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:

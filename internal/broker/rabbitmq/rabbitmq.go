@@ -20,32 +20,31 @@ import (
 // The defaults of Options.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit is how often a quorum queue delivers a message again before it gives the message
-	// up to the dead-letter queue. A lost session counts against every message that it held, whoever is to
-	// blame, so the limit has to exceed what a long series of faults does to one good event; at one lost
-	// session every three seconds this is 50 minutes. It still ends the course of a message that breaks its
-	// consumer each time. Messages that are merely malformed never come near it: the processor refuses them
-	// at their first delivery.
+	// DefaultDeliveryLimit is how often a quorum queue delivers a message again before it dead-letters the
+	// message. Every lost session counts against every message that it held, whatever the cause, so the limit
+	// must be higher than what a long series of faults does to one valid event: at one lost session every three
+	// seconds, it is reached after 50 minutes. It still stops a message that crashes its consumer each time.
+	// Malformed messages never reach it, because the processor dead-letters them at their first delivery.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
 
 const (
-	// maxName is the longest name that AMQP can carry.
+	// maxName is the maximum length of a name in AMQP.
 	maxName = 255
-	// maxOwner bounds Options.Owner. A UUID has 36 bytes.
+	// maxOwner is the maximum length of Options.Owner. A UUID has 36 bytes.
 	maxOwner = 64
-	// maxPartitions leaves each queue a channel: a server allows 2047 to a connection.
+	// maxPartitions leaves a channel for each queue: a server allows 2047 channels per connection.
 	maxPartitions = 1000
-	// maxWindow bounds Options.Window.
+	// maxWindow is the maximum of Options.Window.
 	maxWindow = 1 << 16
-	// closeTimeout bounds how long Close waits for a server that does not answer.
+	// closeTimeout is how long Close waits for a server that does not answer.
 	closeTimeout = 5 * time.Second
 )
 
-// Options say which broker to use and how.
+// Options configure New.
 type Options struct {
-	// Address gives the server's address at each connect.
+	// Address returns the binding of the server for each connection.
 	Address binding.Source
 	// Exchange is the name of the simulation's exchange, with which the names of its queues begin.
 	Exchange string
@@ -57,21 +56,21 @@ type Options struct {
 	Partitions int
 	// QueueType is quorum, which is the default, or classic.
 	QueueType plan.QueueType
-	// RetryDelay is how long a message that is retried stays away, in whole milliseconds.
+	// RetryDelay is how long a retried message stays in the retry queue, in whole milliseconds.
 	RetryDelay time.Duration
 	// DeliveryLimit is how often a quorum queue delivers a message again.
 	DeliveryLimit int
-	// Window bounds the unconfirmed messages for each queue.
+	// Window is the maximum number of unconfirmed messages per queue.
 	Window int
 	// Component names this process in the broker's list of connections.
 	Component string
-	// Logger gets the outages; nil discards them.
+	// Logger receives the log; nil discards it.
 	Logger *slog.Logger
-	// Registerer gets the metrics parking_broker_*; nil means none.
+	// Registerer registers the metrics parking_broker_*; nil registers none.
 	Registerer prometheus.Registerer
 }
 
-// complete fills defaults in and checks the rest.
+// complete sets the defaults and validates the options.
 func (o Options) complete() (Options, error) {
 	setDefault(&o.QueueType, plan.QueueTypeQuorum)
 	setDefault(&o.RetryDelay, DefaultRetryDelay)
@@ -127,8 +126,8 @@ func (o Options) topology() topology {
 	}
 }
 
-// Broker is a client of one simulation's queues. It connects when it is first used. All methods are safe
-// for concurrent use.
+// Broker is a client of one simulation's queues. It connects when it is first used. All methods are safe for
+// concurrent use.
 type Broker struct {
 	options  Options
 	topology topology
@@ -137,7 +136,7 @@ type Broker struct {
 	log      *slog.Logger
 	outages  *outage.Log
 
-	publish *link // separate, because a server that blocks a publishing connection stops reading from it
+	publish *link // separate, because a server may stop reading from a connection that publishes
 	consume *link
 	admin   *link
 
@@ -147,7 +146,7 @@ type Broker struct {
 
 	running context.Context // ends with Close
 	stop    context.CancelFunc
-	work    sync.WaitGroup // the goroutines that end with running
+	work    sync.WaitGroup // the goroutines that end when running does
 
 	mu       sync.RWMutex
 	isClosed bool
@@ -157,7 +156,7 @@ type Broker struct {
 
 var _ broker.Broker = (*Broker)(nil)
 
-// New returns a broker for the queues that the options name. It does not connect: Check does.
+// New returns a broker for the queues of a simulation. It does not connect.
 func New(options Options) (*Broker, error) {
 	options, err := options.complete()
 	if err != nil {
@@ -171,7 +170,7 @@ func New(options Options) (*Broker, error) {
 	topology := options.topology()
 	b := &Broker{
 		options: options, topology: topology, declarer: newDeclarer(topology), metrics: metrics, log: options.Logger,
-		outages:    outage.New(options.Logger, "the broker is unavailable; what needs it is tried until it succeeds", "the broker is available again"),
+		outages:    outage.New(options.Logger, "the broker is unavailable; operations on it are retried", "the broker is available again"),
 		adminSlots: make(chan struct{}, maxAdminRequests),
 		running:    running, stop: stop,
 		lanes: make(map[laneID]*lane), sessions: make(map[*session]struct{}),
@@ -195,8 +194,8 @@ func (b *Broker) newLink(role string) *link {
 	}
 }
 
-// Check connects once and closes the connection. Its error is one line that names the address, without
-// the password, and the remedy.
+// Check makes one attempt to connect and closes the connection. Its error is one line that names the address,
+// without the password, and the remedy.
 func (b *Broker) Check(ctx context.Context) error {
 	conn, err := dial(ctx, b.options.Address, b.options.Component+" check")
 	if err != nil {
@@ -206,9 +205,8 @@ func (b *Broker) Check(ctx context.Context) error {
 	return nil
 }
 
-// Close sends the acknowledgements that are still waiting and releases every connection. Deliveries that
-// are not settled, and those that were never received from their channels, go back to their queues.
-// Messages that are not confirmed are given up: Flush before.
+// Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or were never
+// received, return to their queues. Unconfirmed messages may be lost: call Flush first.
 func (b *Broker) Close() error {
 	sessions, first := b.markClosed()
 	if !first {
@@ -238,7 +236,7 @@ func (b *Broker) markClosed() (sessions []*session, first bool) {
 	return sessions, true
 }
 
-// finish ends the sessions and waits until they have sent what they have to send.
+// finish ends the sessions and waits until they have sent their pending settlements.
 func (b *Broker) finish(sessions []*session) {
 	timeout := time.After(closeTimeout)
 	for _, s := range sessions {
@@ -248,12 +246,12 @@ func (b *Broker) finish(sessions []*session) {
 		select {
 		case <-s.done:
 		case <-timeout:
-			return // closing the connection ends them
+			return // closing the connections ends the other sessions
 		}
 	}
 }
 
-// start runs f as one of the goroutines for which Close waits. It reports false when the broker is closed.
+// start runs f in a goroutine that Close waits for. It reports false if the broker is closed.
 func (b *Broker) start(f func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// What is looked into of the dead-letter queue: no more messages than this, and no more bytes.
+// The maximum number and size of the dead letters that DeadLetterReasons examines.
 const (
 	maxExamined      = 1000
 	maxExaminedBytes = 64 << 20
@@ -32,30 +32,30 @@ func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err e
 		letter, found, err := a.channel.Get(dead.queue, false)
 		switch {
 		case isNotFound(err):
-			return nil, a.open() // the server has closed the channel with its answer
+			return nil, a.open() // the server closed the channel with its answer
 		case err != nil:
-			return nil, fmt.Errorf("look into queue %s: %w", dead.queue, err)
+			return nil, fmt.Errorf("examine queue %s: %w", dead.queue, err)
 		case !found:
-			return reasons, a.giveBack(dead, last)
+			return reasons, a.requeueUpTo(dead, last)
 		}
 		last = letter
 		reasons = append(reasons, reasonIn(letter.Headers))
 	}
-	return reasons, a.giveBack(dead, last)
+	return reasons, a.requeueUpTo(dead, last)
 }
 
-// giveBack returns everything up to the last delivery.
-func (a *administration) giveBack(dead route, last amqp.Delivery) error {
+// requeueUpTo requeues all deliveries up to the last one.
+func (a *administration) requeueUpTo(dead route, last amqp.Delivery) error {
 	if last.DeliveryTag == 0 {
 		return nil
 	}
 	if err := a.channel.Nack(last.DeliveryTag, true, true); err != nil {
-		return fmt.Errorf("give back what was looked into of queue %s: %w", dead.queue, err)
+		return fmt.Errorf("requeue the examined messages of queue %s: %w", dead.queue, err)
 	}
 	return nil
 }
 
-// reasonIn reads why a message is dead: as a processor has put it, or as the broker has.
+// reasonIn returns why a message was dead-lettered, by a processor or by the broker.
 func reasonIn(headers amqp.Table) broker.Reason {
 	stage, _ := headers[event.HeaderStage].(string)
 	detail, _ := headers[event.HeaderReason].(string)
@@ -65,7 +65,7 @@ func reasonIn(headers amqp.Table) broker.Reason {
 	return broker.Reason{Stage: stage, Detail: detail}.Bounded()
 }
 
-// deathIn reads why the broker has dead-lettered a message, the latest time.
+// deathIn returns why the broker last dead-lettered a message.
 func deathIn(headers amqp.Table) string {
 	deaths, _ := headers["x-death"].([]any)
 	if len(deaths) == 0 {

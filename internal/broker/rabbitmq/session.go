@@ -11,45 +11,44 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// gapPatience is how long an acknowledgement beyond a gap waits for the gap to close.
+// gapPatience is how long an acknowledgement after a gap waits for the gap to close.
 const gapPatience = 250 * time.Millisecond
 
-// session is one consuming channel, with the deliveries that came over it and that the server believes to
-// be unsettled. After it is set up, a single goroutine talks to the channel.
+// session is one consuming channel with its deliveries that are unsettled on the server. Once it is set up, only
+// the goroutine of run uses the channel.
 //
-// Acknowledgements are coalesced. Whoever settles a delivery only marks it and wakes the goroutine, which
-// sends what has been marked by then: one acknowledgement for the longest prefix of settled deliveries.
-// What is settled beyond a gap, a delivery that takes longer, waits for the gap to close, as it usually does
-// soon, but no longer than gapPatience, and only while it is less than half of the prefetch; then each
-// is acknowledged by itself. So a message that takes long stalls no other, and the server seldom gets single
-// acknowledgements, which cost it half as much again as the delivery itself.
+// Acknowledgements are coalesced. Settling a delivery marks it and wakes the goroutine, which sends one
+// acknowledgement for the longest prefix of settled deliveries. A delivery that takes longer than later ones
+// leaves a gap. Acknowledgements after a gap wait up to gapPatience for the gap to close, unless they are more
+// than half of the prefetch; then each is sent by itself. So a slow message stalls no other, and the server
+// rarely receives single acknowledgements, which cost it half as much as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
-	tag      string // the consumer's
+	tag      string // of the consumer
 	prefetch int
 	closes   <-chan *amqp.Error
 	wake     chan struct{}
 	done     chan struct{} // closed when the session has ended
-	reason   error         // why the channel was closed, if the server did; readable when the session has ended
+	reason   error         // why the server closed the channel, if it did; set before done is closed
 
 	mu        sync.Mutex
-	err       error // what settling returns since the session is to end
-	retiring  bool  // no more deliveries are wanted
-	cancelled bool  // the server knows that
-	drained   bool  // no more deliveries come
-	// first and last are the ends of the list of deliveries that the server believes to be unsettled, in
-	// the order of their tags. Those among them that are in fact settled are also in settled, in the order
-	// of settling.
+	err       error // what settling returns because the session ends
+	retiring  bool  // the consumer is to be cancelled
+	cancelled bool  // the consumer is cancelled
+	drained   bool  // no more deliveries follow
+	// first and last are the ends of the list of deliveries that are unsettled on the server, in the order of
+	// their tags. The settled ones, which the server does not know about yet, are also in settled, in the
+	// order of settling.
 	first, last *delivery
 	settled     []*delivery
 }
 
-// verdict is what becomes of a delivery.
+// verdict is the state of a delivery.
 type verdict uint8
 
 const (
 	unsettled verdict = iota
-	reserved          // being moved to another queue, acknowledged thereafter
+	reserved          // being moved to another queue, and then acknowledged
 	acknowledged
 	requeued
 )
@@ -75,7 +74,7 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle decides on a delivery. It is the transition from one verdict to another.
+// settle changes the verdict of a delivery.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +92,7 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	return nil
 }
 
-// finish makes the session end as soon as what has been settled is sent. From now on settling returns err.
+// finish ends the session once the settled deliveries are sent. From now on, settling returns err.
 func (s *session) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +102,7 @@ func (s *session) finish(err error) {
 	signal(s.wake)
 }
 
-// retire stops the deliveries and lets the session live on until all are settled.
+// retire cancels the consumer. The session lasts until all deliveries are settled.
 func (s *session) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +110,7 @@ func (s *session) retire() {
 	signal(s.wake)
 }
 
-// markDrained says that no more deliveries come.
+// markDrained says that no more deliveries follow.
 func (s *session) markDrained() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,11 +118,11 @@ func (s *session) markDrained() {
 	signal(s.wake)
 }
 
-// run sends what is settled until the session ends.
+// run sends settlements until the session ends.
 func (s *session) run() {
 	defer close(s.done)
 	defer s.finish(broker.ErrSessionLost)
-	defer func() { _ = s.channel.Close() }() // it may be closed already
+	defer func() { _ = s.channel.Close() }() // the server may have closed it
 	patience := time.NewTimer(gapPatience)
 	defer patience.Stop()
 	var out outbox
@@ -137,7 +136,7 @@ func (s *session) run() {
 			}
 			return
 		}
-		runtime.Gosched() // whoever is about to settle comes along
+		runtime.Gosched() // lets others settle first, so that they share this batch
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return
@@ -148,17 +147,17 @@ func (s *session) run() {
 	}
 }
 
-// outbox is what there is to tell the server.
+// outbox is a batch of requests to the server.
 type outbox struct {
 	requeues []uint64
-	prefix   uint64 // to be acknowledged with everything before it; 0 for none
+	prefix   uint64 // acknowledged with all deliveries before it; 0 for none
 	singles  []uint64
-	patience time.Duration // how long to wait for a gap to close; 0 for no gap
-	cancel   bool          // no more deliveries are wanted
-	last     bool          // the session ends with this
+	patience time.Duration // how long to wait for a gap to close; 0 if there is none
+	cancel   bool          // cancel the consumer
+	last     bool          // this is the last batch of the session
 }
 
-// plan decides what to tell the server now, and takes that from the list.
+// plan fills the outbox and removes its deliveries from the list.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +178,7 @@ func (s *session) plan(out *outbox, now time.Time) {
 	s.planSingles(out, now)
 }
 
-// planSingles decides which of the settled deliveries beyond a gap have waited long enough.
+// planSingles adds the settled deliveries after a gap that have waited long enough.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -193,7 +192,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	for _, d := range s.settled {
 		if patience := gapPatience - now.Sub(d.waiting); !all && patience > 0 {
 			out.patience = patience
-			break // those behind were settled later
+			break // the following ones were settled later
 		}
 		out.singles = append(out.singles, d.tag)
 		s.remove(d)
@@ -201,7 +200,7 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
 }
 
-// remove takes a delivery out of the list.
+// remove removes a delivery from the list.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next
@@ -216,11 +215,11 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send tells the server. What is requeued precedes the prefix, which may reach beyond it.
+// send sends the outbox. Requeues come first, because the prefix may cover their tags.
 //
-// The consumer is cancelled last. A channel passes no more than some 30 acknowledgements at a time on to a
-// quorum queue, and forgets those that it holds back when it is closed. It answers a cancellation when the
-// queue has taken what was passed on, and then passes on the rest.
+// The cancellation comes last. A server's channel forwards about 30 acknowledgements at a time to a quorum queue and
+// discards the others when it is closed. It answers a cancellation only after the queue has accepted the first
+// ones, and then forwards the others.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

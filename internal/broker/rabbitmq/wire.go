@@ -9,29 +9,29 @@ import (
 )
 
 const (
-	// readBuffer is what one read asks of the socket; the client library's own buffer is 4 KiB.
+	// readBuffer is the size of a read from the socket. The buffer of the client library has 4 KiB.
 	readBuffer = 64 << 10
-	// maxUnwritten bounds the bytes that wait for the socket; beyond it a write blocks, as it would on a
-	// socket whose peer does not read.
+	// maxUnwritten is the maximum number of buffered bytes. Beyond it a write blocks, as on a socket whose peer
+	// does not read.
 	maxUnwritten = 256 << 10
-	// lastWrite bounds how long a close waits for the socket to take what is still unwritten.
+	// lastWrite is how long a closed wire tries to write the buffered bytes.
 	lastWrite = time.Second
 )
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport below one AMQP connection. The client library flushes after each publishing and
-// each acknowledgement and wakes a goroutine at each frame that it reads; at thousands of messages per
-// second that is most of what it costs. A wire makes two differences:
+// wire is the transport of one AMQP connection. The client library flushes after each publishing and each
+// acknowledgement, and sets a read deadline for each frame. At thousands of messages per second that is most of
+// its cost. A wire avoids it:
 //
-//   - A write only appends to a buffer, which a goroutine of its own writes to the socket. What arrives
-//     during one system call leaves with the next, so they become rare as soon as there is much to write,
-//     and a lone frame leaves at once.
-//   - A read sets the deadline that detects a dead peer, once for each system call. Because a wire has no
-//     SetReadDeadline, the library does not set one for each frame.
+//   - A write appends to a buffer, which another goroutine writes to the socket. Frames that arrive during one
+//     system call are written by the next. So there are few system calls when there is much to write, and a
+//     single frame is written at once.
+//   - A read sets the deadline that detects a dead peer once per system call. The library sets none, because a
+//     wire has no method SetReadDeadline.
 //
-// When a read fails, so does every write, also one that is blocked; the library would wait for that write
-// for ever.
+// When a read fails, every write fails as well, including a blocked one. Otherwise the library would wait for the
+// blocked write for ever.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -43,7 +43,7 @@ type wire struct {
 	done      chan struct{} // closed when the writing goroutine has ended and conn is closed
 }
 
-// newWire takes conn over. A peer that sends nothing for silence is taken for dead.
+// newWire returns a wire that owns conn. A peer that sends nothing for the duration silence counts as dead.
 func newWire(conn net.Conn, silence time.Duration) *wire {
 	w := &wire{
 		conn: conn,
@@ -64,7 +64,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write takes p to be written. An error is that of an earlier write or read.
+// Write appends p to the buffer. Its error is that of an earlier write or read.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,9 +79,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends the wire soon, after what is unwritten has been written.
+// Close ends the wire once the buffered bytes are written, or after lastWrite.
 func (w *wire) Close() error {
-	// The deadline also ends a write that is under way to a peer that does not read.
+	// The deadline also ends a write to a peer that does not read.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	w.fail(errWireClosed)
 	return nil
@@ -93,7 +93,7 @@ func (w *wire) abort() {
 	_ = w.conn.Close()
 }
 
-// fail makes err the result of all writes from now on, unless another error is already.
+// fail makes all writes return err from now on, unless they return an earlier error.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,13 +103,13 @@ func (w *wire) fail(err error) {
 	}
 }
 
-// write writes to the socket whatever there is, until the wire fails or is closed.
+// write writes the buffer to the socket until the wire fails or is closed.
 func (w *wire) write() {
 	defer close(w.done)
 	defer func() { _ = w.conn.Close() }()
 	var spare []byte
 	for {
-		batch, more := w.take(spare)
+		batch, more := w.swapUnwritten(spare)
 		if len(batch) > 0 {
 			if _, err := w.conn.Write(batch); err != nil {
 				w.fail(withoutAddresses(err))
@@ -123,9 +123,9 @@ func (w *wire) write() {
 	}
 }
 
-// take waits for unwritten bytes and exchanges their buffer for spare. It reports false when there will
-// be no more of them.
-func (w *wire) take(spare []byte) (batch []byte, more bool) {
+// swapUnwritten waits for unwritten bytes, returns their buffer and replaces it with spare. It reports false if no
+// more bytes will follow.
+func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.unwritten) == 0 && w.err == nil {
@@ -136,7 +136,7 @@ func (w *wire) take(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn and gives up when nothing arrives for too long.
+// impatientReader reads from conn. A read fails if nothing arrives for the duration silence.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration
@@ -150,8 +150,8 @@ func (r impatientReader) Read(p []byte) (int, error) {
 	return n, withoutAddresses(err)
 }
 
-// withoutAddresses drops from a network error the addresses that differ from one connection to the next,
-// so that the same fault has the same text each time.
+// withoutAddresses removes the addresses from a network error. They differ between connections, and the same fault
+// should have the same text each time.
 func withoutAddresses(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
