@@ -1,11 +1,10 @@
-// Package apply brings objects into the API server by server-side apply, and sends nothing where nothing
-// would change.
+// Package apply applies objects by server-side apply, and sends nothing if nothing would change.
 //
-// Each applied object carries an annotation with a hash of what was wanted. A reconcile compares that
-// hash, and then whether every wanted field still belongs to the operator, as the API server keeps account
-// of in the managed fields. Both together tell an edit of the wish from an edit by somebody else. They need
-// nothing of an object but metadata, and no memory of their own: a restarted process sends no request for
-// what is as it should be.
+// Each applied object carries an annotation with a hash of the desired object. Apply compares that hash, and
+// then checks in the managed fields, in which the API server records owners, that the operator still owns every
+// desired field. Together they distinguish a change of the desired object from a change by someone else. Both are
+// metadata of the live object, so the package keeps no state: a restarted operator sends no request for an object
+// that is as desired.
 package apply
 
 import (
@@ -33,11 +32,11 @@ import (
 const (
 	// FieldManager owns every field that the operator applies.
 	FieldManager = "parking-operator"
-	// HashAnnotation holds the hash of the object as it was wanted when it was last applied.
+	// HashAnnotation holds the hash of the desired object that was last applied.
 	HashAnnotation = "simulation.parking.dev/applied-hash"
 )
 
-// Result is what applying an object came to.
+// Result says what Apply did.
 type Result string
 
 // The results.
@@ -45,18 +44,19 @@ const (
 	Unchanged Result = "unchanged"
 	Created   Result = "created"
 	Updated   Result = "updated"
-	// Healed means that the wish is the old one, but somebody else had changed the object.
+	// Healed means that someone else had changed the object, and Apply restored it.
 	Healed Result = "healed"
 )
 
-// NameTakenError says that an object could not be created because somebody else's has its name.
+// NameTakenError says that an object was not applied because an object of that name has another controller, or
+// none.
 type NameTakenError struct {
-	// Kind and Key name the object.
+	// Kind and Key identify the object.
 	Kind string
 	Key  client.ObjectKey
 }
 
-// Error says what to do.
+// Error names the object and says what to do.
 func (e *NameTakenError) Error() string {
 	return fmt.Sprintf("%s %s exists and belongs to something else: delete or rename it, or give the simulation another name", e.Kind, e.Key)
 }
@@ -68,78 +68,81 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. Before it creates an object, it asks direct, which must not be a cache, whether
-// there is one of that name.
+// New returns an applier. Before it creates an object, it looks for an existing one of that name with direct,
+// which must not be a cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
-// Apply makes the live object have every field of desired, taking fields over from other managers if need
-// be. Desired is a typed object of the applier's scheme, or unstructured, with a controller among its
-// owners; its status is not looked at, and it is not changed. Live is the object as a cache holds it, with
-// the metadata that a Slimmer leaves; nil when it holds none. An object that another owner controls, or
-// none, is a *NameTakenError.
+// Apply sets every field of desired in the live object, and takes over fields that other managers own.
+//
+// desired is an object of a type in the applier's scheme, or unstructured, and has a controller reference. Apply
+// ignores its status and does not modify it. live is the object from a cache, with at least the metadata that a
+// Slimmer keeps, or nil if the cache does not have it. If the object exists and has another controller or none, the
+// error is a *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
-	wish, err := a.wish(desired)
+	patch, err := a.patchFor(desired)
 	if err != nil {
 		return "", err
 	}
 	if live == nil {
-		if live, err = a.find(ctx, desired); err != nil {
+		if live, err = a.findUncached(ctx, desired); err != nil {
 			return "", err
 		}
 	}
-	result, err := compare(live, desired, wish)
+	result, err := compare(live, desired, patch)
 	if err != nil || result == Unchanged {
 		return result, err
 	}
-	err = a.send(ctx, wish)
+	err = a.send(ctx, patch)
 	if live != nil && apierrors.IsInvalid(err) {
-		err = a.replace(ctx, wish)
+		err = a.forceReplace(ctx, patch)
 	}
 	if err != nil {
-		return "", fmt.Errorf("apply %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
+		return "", fmt.Errorf("apply %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(desired), err)
 	}
 	return result, nil
 }
 
-func (a *Applier) send(ctx context.Context, wish *unstructured.Unstructured) error {
-	text, err := json.Marshal(wish.Object)
+func (a *Applier) send(ctx context.Context, patch *unstructured.Unstructured) error {
+	text, err := json.Marshal(patch.Object)
 	if err != nil {
 		return err
 	}
-	patch := client.RawPatch(types.ApplyPatchType, spellOut(text))
-	return a.writer.Patch(ctx, wish.DeepCopy(), patch, client.FieldOwner(FieldManager), client.ForceOwnership)
+	raw := client.RawPatch(types.ApplyPatchType, escapeForYAML(text))
+	return a.writer.Patch(ctx, patch.DeepCopy(), raw, client.FieldOwner(FieldManager), client.ForceOwnership)
 }
 
-// spellOut escapes the characters of a JSON text that must not stand in YAML, as which the API server reads it.
-func spellOut(text []byte) []byte {
-	spelled := make([]byte, 0, len(text))
+// escapeForYAML escapes characters that JSON allows and YAML does not. The API server parses an apply patch as
+// YAML.
+func escapeForYAML(text []byte) []byte {
+	escaped := make([]byte, 0, len(text))
 	for _, c := range string(text) {
 		if '~' < c && c <= 0xffff && !unicode.IsPrint(c) {
-			spelled = fmt.Appendf(spelled, `\u%04x`, c)
+			escaped = fmt.Appendf(escaped, `\u%04x`, c)
 		} else {
-			spelled = utf8.AppendRune(spelled, c)
+			escaped = utf8.AppendRune(escaped, c)
 		}
 	}
-	return spelled
+	return escaped
 }
 
-// replace takes out of lists what others have added to them, beside which the wish is not valid: such as a second port
-// of the same name. Then it applies the wish.
-func (a *Applier) replace(ctx context.Context, wish *unstructured.Unstructured) error {
-	content := maps.Clone(wish.Object)
+// forceReplace removes list items that other field managers added and that make the desired object invalid, such
+// as a second port with the same name. Then it applies the desired object again.
+func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
+	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
-	patch, err := json.Marshal(content)
+	text, err := json.Marshal(content)
 	if err != nil {
 		return err
 	}
-	// A merge patch knows no elements of lists.
-	replaced := wish.DeepCopy()
-	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(FieldManager)); err != nil {
+	// A JSON merge patch replaces lists as a whole.
+	replaced := patch.DeepCopy()
+	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, text), client.FieldOwner(FieldManager)); err != nil {
 		return err
 	}
-	// What it set counts as updated, not as applied: fields that stayed so could never be taken away again.
+	// The API server records the fields of a merge patch as updated, not as applied. Convert them, because a later
+	// apply removes only applied fields.
 	owners, err := csaupgrade.UpgradeManagedFieldsPatch(replaced, sets.New(FieldManager), FieldManager)
 	if err != nil {
 		return err
@@ -149,15 +152,15 @@ func (a *Applier) replace(ctx context.Context, wish *unstructured.Unstructured) 
 			return err
 		}
 	}
-	return a.send(ctx, wish)
+	return a.send(ctx, patch)
 }
 
-// find looks for an object that the cache does not hold: because it does not exist, because the cache is
-// late, or because the object lacks the labels by which the cache is filled. It returns nil for the first.
+// findUncached looks for an object that is missing in the cache. Either it does not exist, or the cache lags, or the
+// object lacks the labels that the cache selects by. It returns nil if the object does not exist.
 //
-// Nearly always there is none. So it asks the API server's own cache first, which spares etcd; only what is
-// found there may be out of date in a way that matters.
-func (a *Applier) find(ctx context.Context, desired client.Object) (client.Object, error) {
+// Usually it does not exist. A read from the API server's watch cache (resource version 0) confirms that without a
+// request to etcd. Only if the object exists is a consistent read needed.
+func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
 		return nil, fmt.Errorf("find the kind of %T: %w", desired, err)
@@ -170,7 +173,7 @@ func (a *Applier) find(ctx context.Context, desired client.Object) (client.Objec
 		err := a.direct.Get(ctx, key, live, &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: version}})
 		switch {
 		case apierrors.IsNotFound(err):
-			return nil, nil //nolint:nilnil // there is no object, and that is no error
+			return nil, nil //nolint:nilnil // absence is not an error
 		case err != nil:
 			return nil, fmt.Errorf("look for %s %s: %w", kind.Kind, key, err)
 		}
@@ -178,22 +181,22 @@ func (a *Applier) find(ctx context.Context, desired client.Object) (client.Objec
 	return live, nil
 }
 
-// compare tells what applying the wish would come to.
-func compare(live, desired client.Object, wish *unstructured.Unstructured) (Result, error) {
+// compare returns the result that applying the patch to the live object would have.
+func compare(live, desired client.Object, patch *unstructured.Unstructured) (Result, error) {
 	if live == nil {
 		return Created, nil
 	}
 	if !sameController(live, desired) {
-		return "", &NameTakenError{Kind: wish.GetKind(), Key: client.ObjectKeyFromObject(desired)}
+		return "", &NameTakenError{Kind: patch.GetKind(), Key: client.ObjectKeyFromObject(desired)}
 	}
-	if live.GetAnnotations()[HashAnnotation] != wish.GetAnnotations()[HashAnnotation] {
+	if live.GetAnnotations()[HashAnnotation] != patch.GetAnnotations()[HashAnnotation] {
 		return Updated, nil
 	}
-	whole, err := isWhole(live, wish.Object)
+	owned, err := ownsAll(live, patch.Object)
 	if err != nil {
 		return "", err
 	}
-	if whole && equality.Semantic.DeepEqual(metav1.GetControllerOfNoCopy(live), metav1.GetControllerOfNoCopy(desired)) {
+	if owned && equality.Semantic.DeepEqual(metav1.GetControllerOfNoCopy(live), metav1.GetControllerOfNoCopy(desired)) {
 		return Unchanged, nil
 	}
 	return Healed, nil
@@ -204,35 +207,36 @@ func sameController(live, desired client.Object) bool {
 	return is != nil && want != nil && is.UID == want.UID
 }
 
-// wish is what is sent: the object without what only the server sets, with its hash.
-func (a *Applier) wish(desired client.Object) (*unstructured.Unstructured, error) {
+// patchFor returns the patch to send: the desired object with its hash, and without fields that only the API
+// server sets.
+func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, error) {
 	content, err := a.content(desired)
 	if err != nil {
 		return nil, err
 	}
 	delete(content, "status")
-	wish := &unstructured.Unstructured{Object: content}
-	sayNone(wish)
+	patch := &unstructured.Unstructured{Object: content}
+	addEmptyRules(patch)
 	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
 	text, err := json.Marshal(content) // sorts the keys of maps
 	if err != nil {
-		return nil, fmt.Errorf("hash %s %s: %w", wish.GetKind(), client.ObjectKeyFromObject(desired), err)
+		return nil, fmt.Errorf("hash %s %s: %w", patch.GetKind(), client.ObjectKeyFromObject(desired), err)
 	}
 	sum := sha256.Sum256(text)
-	annotations := wish.GetAnnotations()
+	annotations := patch.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
 	annotations[HashAnnotation] = hex.EncodeToString(sum[:16])
-	wish.SetAnnotations(annotations)
-	return wish, nil
+	patch.SetAnnotations(annotations)
+	return patch, nil
 }
 
-// sayNone makes a network policy say that it has no rules. Of a field that is left out, the server would
-// keep what somebody else has put there.
-func sayNone(wish *unstructured.Unstructured) {
-	spec, ok := wish.Object["spec"].(map[string]any)
-	if !ok || wish.GetKind() != "NetworkPolicy" {
+// addEmptyRules sets absent rules of a NetworkPolicy to an empty list. Rules that someone else added would
+// otherwise remain, because an apply does not change fields that it does not contain.
+func addEmptyRules(patch *unstructured.Unstructured) {
+	spec, ok := patch.Object["spec"].(map[string]any)
+	if !ok || patch.GetKind() != "NetworkPolicy" {
 		return
 	}
 	for _, rules := range []string{"ingress", "egress"} {
@@ -242,7 +246,8 @@ func sayNone(wish *unstructured.Unstructured) {
 	}
 }
 
-// content is the object as JSON has it, in canonical spelling because it went through its type.
+// content returns the JSON form of an object. Values such as quantities are canonical, because they were decoded
+// into their types.
 func (a *Applier) content(object client.Object) (map[string]any, error) {
 	kind, err := apiutil.GVKForObject(object, a.scheme)
 	if err != nil {
@@ -252,8 +257,8 @@ func (a *Applier) content(object client.Object) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("convert %s %s: %w", kind.Kind, client.ObjectKeyFromObject(object), err)
 	}
-	if _, shared := object.(runtime.Unstructured); shared {
-		content = runtime.DeepCopyJSON(content) // it was converted to its own map
+	if _, isShared := object.(runtime.Unstructured); isShared {
+		content = runtime.DeepCopyJSON(content) // the converter returns the map of the object itself
 	}
 	content["apiVersion"], content["kind"] = kind.GroupVersion().String(), kind.Kind
 	return content, nil

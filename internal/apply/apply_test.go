@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-// server is an API server that counts what is applied to it.
+// server is a fake API server that counts patches.
 type server struct {
 	client.WithWatch
 
@@ -35,7 +35,7 @@ func (s *server) Patch(ctx context.Context, o client.Object, patch client.Patch,
 
 func (s *server) applier() *apply.Applier { return apply.New(s, s, clientgoscheme.Scheme) }
 
-// cached returns an object as a cache holds it.
+// cached returns an object with the metadata that a cache keeps.
 func (s *server) cached(t *testing.T, like client.Object) client.Object {
 	t.Helper()
 	live := s.read(t, like)
@@ -69,24 +69,24 @@ func deployment() *appsv1.Deployment {
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 				Name: "c", Image: "i", Args: []string{"one", "two"},
 				Env:       []corev1.EnvVar{{Name: "A", Value: "1"}},
-				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // the protocol is part of its key, and has a default
+				Ports:     []corev1.ContainerPort{{ContainerPort: 8080}}, // the protocol is part of the key and has a default
 				Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"cpu": resource.MustParse("1000m")}},
 			}}}},
 		},
 	}
 }
 
-func TestApply(t *testing.T) {
+func TestApply_Result(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object
-		// change is what happened to the live object since it was applied, wish how the desired one changed.
+		// change modifies the live object after it was applied, edit the desired object.
 		change func(client.Object)
-		wish   func(client.Object)
+		edit   func(client.Object)
 		want   apply.Result
 	}{
-		"what is as it should be is left alone": {desired: deployment(), want: apply.Unchanged},
-		"what the server adds is left alone": {
+		"an object as desired is unchanged": {desired: deployment(), want: apply.Unchanged},
+		"defaults of the API server are kept": {
 			desired: deployment(),
 			change: func(o client.Object) {
 				d := o.(*appsv1.Deployment)
@@ -96,7 +96,7 @@ func TestApply(t *testing.T) {
 			},
 			want: apply.Unchanged,
 		},
-		"what others add to lists of named elements is left alone": {
+		"list items that others add are kept": {
 			desired: deployment(),
 			change: func(o client.Object) {
 				c := &o.(*appsv1.Deployment).Spec.Template.Spec.Containers
@@ -105,52 +105,52 @@ func TestApply(t *testing.T) {
 			},
 			want: apply.Unchanged,
 		},
-		"labels that others add are left alone": {
+		"labels that others add are kept": {
 			desired: deployment(),
 			change:  func(o client.Object) { o.GetLabels()["theirs"] = "1" },
 			want:    apply.Unchanged,
 		},
-		"an edit of the wish is applied": {
+		"an edit of the desired object is applied": {
 			desired: deployment(),
-			wish:    func(o client.Object) { o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Image = "j" },
+			edit:    func(o client.Object) { o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Image = "j" },
 			want:    apply.Updated,
 		},
-		"a field that is no longer wished for is an edit": {
+		"a field that is no longer desired is removed": {
 			desired: deployment(),
-			wish:    func(o client.Object) { o.(*appsv1.Deployment).Spec.Replicas = nil },
+			edit:    func(o client.Object) { o.(*appsv1.Deployment).Spec.Replicas = nil },
 			want:    apply.Updated,
 		},
-		"a value changed by hand is healed": {
+		"a changed value is restored": {
 			desired: deployment(),
 			change:  func(o client.Object) { *o.(*appsv1.Deployment).Spec.Replicas = 7 },
 			want:    apply.Healed,
 		},
-		"a value of a named element changed by hand is healed": {
+		"a changed value of a list item is restored": {
 			desired: deployment(),
 			change:  func(o client.Object) { o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Env[0].Value = "2" },
 			want:    apply.Healed,
 		},
-		"a named element taken away is healed": {
+		"a removed list item is restored": {
 			desired: deployment(),
 			change:  func(o client.Object) { o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Ports = nil },
 			want:    apply.Healed,
 		},
-		"an owner that was edited is healed": {
+		"a changed owner reference is restored": {
 			desired: deployment(),
 			change:  func(o client.Object) { o.(*appsv1.Deployment).OwnerReferences[0].Name = "renamed" },
 			want:    apply.Healed,
 		},
-		"an account of fields that was deleted is made anew": {
+		"removed managed fields are restored": {
 			desired: deployment(),
 			change:  func(o client.Object) { o.SetManagedFields([]metav1.ManagedFieldsEntry{{}}) },
 			want:    apply.Healed,
 		},
-		"a label taken away is healed": {
+		"a removed label is restored": {
 			desired: deployment(),
 			change:  func(o client.Object) { delete(o.GetLabels(), "a") },
 			want:    apply.Healed,
 		},
-		"an argument added by hand is healed": {
+		"an added argument is removed": {
 			desired: deployment(),
 			change: func(o client.Object) {
 				c := &o.(*appsv1.Deployment).Spec.Template.Spec.Containers[0]
@@ -164,39 +164,39 @@ func TestApply(t *testing.T) {
 			t.Parallel()
 			s := newServer()
 			if got, err := s.applier().Apply(t.Context(), test.desired, nil); err != nil || got != apply.Created {
-				t.Fatalf("at first the result is %q, %v", got, err)
+				t.Fatalf("the first result is %q (%v), want %q", got, err, apply.Created)
 			}
 			if test.change != nil {
 				live := s.read(t, test.desired)
 				test.change(live)
-				if err := s.Update(t.Context(), live, client.FieldOwner("somebody")); err != nil {
+				if err := s.Update(t.Context(), live, client.FieldOwner("someone")); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if test.wish != nil {
-				test.wish(test.desired)
+			if test.edit != nil {
+				test.edit(test.desired)
 			}
 			s.writes = 0
 			got, err := s.applier().Apply(t.Context(), test.desired, s.cached(t, test.desired))
 			if err != nil || got != test.want {
-				t.Fatalf("the result is %q, %v, want %q", got, err, test.want)
+				t.Fatalf("the result is %q (%v), want %q", got, err, test.want)
 			}
 			if wrote := s.writes > 0; wrote != (test.want != apply.Unchanged) {
 				t.Errorf("%d writes for %q", s.writes, test.want)
 			}
 			if got, err := s.applier().Apply(t.Context(), test.desired, s.cached(t, test.desired)); err != nil || got != apply.Unchanged {
-				t.Errorf("afterwards the result is %q, %v, want that nothing is left to do", got, err)
+				t.Errorf("a second Apply returns %q (%v), want %q", got, err, apply.Unchanged)
 			}
 		})
 	}
 }
 
-func TestALateCacheCausesNoWrite(t *testing.T) {
+func TestApply_LaggingCacheCausesNoWrite(t *testing.T) {
 	t.Parallel()
 	s := newServer()
 	for _, want := range []apply.Result{apply.Created, apply.Unchanged} {
 		if got, err := s.applier().Apply(t.Context(), deployment(), nil); err != nil || got != want {
-			t.Errorf("the result is %q, %v, want %q", got, err, want)
+			t.Errorf("the result is %q (%v), want %q", got, err, want)
 		}
 	}
 	if s.writes != 1 {
@@ -204,13 +204,13 @@ func TestALateCacheCausesNoWrite(t *testing.T) {
 	}
 }
 
-func TestAnObjectOfAnotherOwnerIsRefused(t *testing.T) {
+func TestApply_RejectsObjectOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	other := deployment()
 	other.OwnerReferences[0].UID = "2"
 	orphan := deployment()
 	orphan.OwnerReferences = nil
-	for name, live := range map[string]client.Object{"another's": other, "nobody's": orphan} {
+	for name, live := range map[string]client.Object{"of another owner": other, "without owner": orphan} {
 		s := newServer()
 		if err := s.Create(t.Context(), live); err != nil {
 			t.Fatal(err)
@@ -219,13 +219,13 @@ func TestAnObjectOfAnotherOwnerIsRefused(t *testing.T) {
 			_, err := s.applier().Apply(t.Context(), deployment(), cached)
 			var taken *apply.NameTakenError
 			if !errors.As(err, &taken) || taken.Kind != "Deployment" || s.writes > 0 {
-				t.Errorf("%s: the error is %v after %d writes, want that the name is taken", name, err, s.writes)
+				t.Errorf("%s: the error is %v after %d writes, want a *NameTakenError and no write", name, err, s.writes)
 			}
 		}
 	}
 }
 
-func TestLikeObjectsShareTheListOfTheirFields(t *testing.T) {
+func TestSlimmer_SharesFieldsOfSimilarObjects(t *testing.T) {
 	t.Parallel()
 	s, slimmer := newServer(), apply.NewSlimmer()
 	var all []metav1.ObjectMeta
@@ -238,6 +238,6 @@ func TestLikeObjectsShareTheListOfTheirFields(t *testing.T) {
 		all = append(all, slimmer.Metadata(s.read(t, desired)))
 	}
 	if all[0].ManagedFields[0].FieldsV1 != all[1].ManagedFields[0].FieldsV1 {
-		t.Error("each has its own")
+		t.Error("two similar objects have separate copies of their owned fields")
 	}
 }

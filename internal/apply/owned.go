@@ -11,9 +11,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ownedBy returns the fields that the field manager of this package owns of an object, as the API server
-// keeps account of them; nil when there is none.
-func ownedBy(o client.Object) *metav1.FieldsV1 {
+// ownedFields returns the fields of an object that FieldManager owns according to the API server, or nil if it
+// owns none.
+func ownedFields(o client.Object) *metav1.FieldsV1 {
 	for i, entry := range o.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
 			return o.GetManagedFields()[i].FieldsV1
@@ -22,21 +22,22 @@ func ownedBy(o client.Object) *metav1.FieldsV1 {
 	return nil
 }
 
-// isWhole reports whether an object still has every field as it was applied.
+// ownsAll reports whether the operator still owns every field of the desired object.
 //
-// The API server tells: whoever changes a field takes it over, and whoever removes it leaves nobody its
-// owner. It knows which lists and maps are merged, so that others may add to them, and which are replaced as
-// a whole. What was applied has its hash among the owned fields; so no value has to be compared.
-func isWhole(live client.Object, wish map[string]any) (bool, error) {
-	fields := ownedBy(live)
+// If so, every field has the value that was applied: someone else who changes a field becomes its owner, and a
+// removed field has no owner. The API server knows which lists and maps are merged, so that others may add items,
+// and which are replaced as a whole. No value needs to be compared, because the hash of the desired object is among
+// the owned fields.
+func ownsAll(live client.Object, desired map[string]any) (bool, error) {
+	fields := ownedFields(live)
 	if fields == nil {
 		return false, nil
 	}
 	owned := map[string]any{}
 	if err := json.Unmarshal(fields.GetRawBytes(), &owned); err != nil {
-		return false, fmt.Errorf("read which fields of %s are the operator's: %w", client.ObjectKeyFromObject(live), err)
+		return false, fmt.Errorf("decode the managed fields of %s: %w", client.ObjectKeyFromObject(live), err)
 	}
-	for name, value := range wish {
+	for name, value := range desired {
 		switch name {
 		case "apiVersion", "kind": // have no owner
 		case "metadata":
@@ -52,9 +53,9 @@ func isWhole(live client.Object, wish map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata looks at labels and annotations. Names have no owner; owners of the object are compared.
-func ownsMetadata(owned map[string]any, wish any) bool {
-	metadata, _ := wish.(map[string]any)
+// ownsMetadata checks labels and annotations. Names have no owner, and compare checks the owner reference.
+func ownsMetadata(owned map[string]any, desired any) bool {
+	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
 	for _, name := range []string{"labels", "annotations"} {
 		if !ownsField(below, name, metadata[name]) {
@@ -64,28 +65,28 @@ func ownsMetadata(owned map[string]any, wish any) bool {
 	return true
 }
 
-func ownsField(owned map[string]any, name string, wish any) bool {
-	if wish == nil {
+func ownsField(owned map[string]any, name string, desired any) bool {
+	if desired == nil {
 		return true
 	}
 	below, ok := owned["f:"+name].(map[string]any)
-	return ok && owns(below, wish)
+	return ok && owns(below, desired)
 }
 
-// owns reports whether all of a value is owned. A field without any below it is owned as a whole.
-func owns(owned map[string]any, wish any) bool {
+// owns reports whether every part of a value is owned. A field without parts in owned is owned as a whole.
+func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
 	}
-	switch wish := wish.(type) {
+	switch desired := desired.(type) {
 	case map[string]any:
-		for name, value := range wish {
+		for name, value := range desired {
 			if !ownsField(owned, name, value) {
 				return false
 			}
 		}
 	case []any:
-		for _, element := range wish {
+		for _, element := range desired {
 			if !ownsElement(owned, element) {
 				return false
 			}
@@ -94,7 +95,8 @@ func owns(owned map[string]any, wish any) bool {
 	return true
 }
 
-// ownsElement looks for an element of a list, which is known by some of its fields, or by its value.
+// ownsElement reports whether an element of a list is owned. The key of an element is its value, or the values of
+// some of its fields.
 func ownsElement(owned map[string]any, element any) bool {
 	for name, below := range owned {
 		kind, text, _ := strings.Cut(name, ":")
@@ -112,7 +114,8 @@ func ownsElement(owned map[string]any, element any) bool {
 	return false
 }
 
-// isKeyOf compares the fields of a key. The server fills in those that have a default.
+// isKeyOf reports whether an element has the given key. Fields that the element lacks match, because the API server
+// fills in their defaults.
 func isKeyOf(key, element any) bool {
 	fields, _ := key.(map[string]any)
 	values, _ := element.(map[string]any)
@@ -124,28 +127,28 @@ func isKeyOf(key, element any) bool {
 	return len(fields) > 0
 }
 
-// equalJSON compares values of which one was read from JSON, where every number is a float64.
-func equalJSON(read, value any) bool {
+// equalJSON compares a decoded JSON value, in which every number is a float64, with another value.
+func equalJSON(decoded, value any) bool {
 	switch value := value.(type) {
 	case int64:
-		return read == float64(value)
+		return decoded == float64(value)
 	default:
-		return reflect.DeepEqual(read, value)
+		return reflect.DeepEqual(decoded, value)
 	}
 }
 
-// Slimmer takes from objects what Applier does not look at, before a cache holds thousands of them: of all
-// metadata it leaves names, owners, the hash, and the fields that are owned. It is safe for concurrent use.
+// Slimmer reduces the metadata of objects to what an Applier reads, to save memory in a cache of thousands of
+// objects. It keeps names, owner references, the hash and the owned fields. It is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// shared has one copy of what is the same for like objects of many owners.
+	// shared holds one copy of the owned fields that similar objects have in common.
 	shared map[string]*metav1.FieldsV1
 }
 
 // NewSlimmer returns a slimmer.
 func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
 
-// Metadata is what is left of an object's metadata.
+// Metadata returns the reduced metadata of an object.
 func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	slim := metav1.ObjectMeta{
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
@@ -155,7 +158,7 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	if hash, ok := o.GetAnnotations()[HashAnnotation]; ok {
 		slim.Annotations = map[string]string{HashAnnotation: hash}
 	}
-	if fields := ownedBy(o); fields != nil {
+	if fields := ownedFields(o); fields != nil {
 		slim.ManagedFields = []metav1.ManagedFieldsEntry{{
 			Manager: FieldManager, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: s.share(o, fields),
 		}}
@@ -163,9 +166,10 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns the one copy of fields. The UIDs of owners, which are keys of a list, are left out.
+// share returns the shared copy of fields. It removes the UIDs of owners, which are part of the keys of a list and
+// differ between otherwise equal objects.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
-	const most = 4096 // of shapes; beyond, some are held more than once
+	const limit = 4096 // different sets of fields; beyond it, the table starts again and some are held twice
 	text := fields.GetRawString()
 	for _, owner := range o.GetOwnerReferences() {
 		text = strings.ReplaceAll(text, string(owner.UID), "")
@@ -175,7 +179,7 @@ func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.Fields
 	if one, ok := s.shared[text]; ok {
 		return one
 	}
-	if len(s.shared) >= most {
+	if len(s.shared) >= limit {
 		clear(s.shared)
 	}
 	one := metav1.NewFieldsV1(text)
