@@ -5,13 +5,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// access are the objects that say what the pods may do: nothing with the API, and only what is needed on
-// the network.
+// access returns the objects that limit the pods: a ServiceAccount without rights, and NetworkPolicies.
 func (b *builder) access() ([]client.Object, error) {
 	return append([]client.Object{b.serviceAccount()}, b.networkPolicies()...), nil
 }
 
-// serviceAccount is that of all pods of the simulation. It has no permissions, and no pod gets its token.
+// serviceAccount returns the ServiceAccount of all pods of the simulation. It has no rights, and no pod mounts its token.
 func (b *builder) serviceAccount() client.Object {
 	return &corev1.ServiceAccount{
 		ObjectMeta:                   b.object(ServiceAccountName(b.sim), componentAll),

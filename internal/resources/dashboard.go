@@ -9,19 +9,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// dashboardTemplate is a Grafana dashboard whose variables namespace and simulation have no value yet.
+// dashboardTemplate is a Grafana dashboard whose variables namespace and simulation have no values.
 //
 //go:embed dashboard.json
 var dashboardTemplate []byte
 
-// grafanaLabel is what Grafana's sidecar looks for.
+// grafanaLabel marks ConfigMaps that Grafana's sidecar loads.
 const grafanaLabel = "grafana_dashboard"
 
-// dashboardConfigMap is the dashboard of this simulation alone.
+// dashboardConfigMap returns the ConfigMap with the dashboard of this simulation.
 func (b *builder) dashboardConfigMap() (client.Object, error) {
 	text, err := dashboard(b.sim.Namespace, b.sim.Name)
 	if err != nil {
-		return nil, fmt.Errorf("make the dashboard: %w", err)
+		return nil, fmt.Errorf("build the dashboard: %w", err)
 	}
 	meta := b.object(b.sim.Name+"-dashboard", componentMonitor)
 	meta.Labels[grafanaLabel] = "1"
@@ -31,7 +31,7 @@ func (b *builder) dashboardConfigMap() (client.Object, error) {
 	}, nil
 }
 
-// dashboard fills in which simulation is shown. Its text is compact, as every simulation has its own.
+// dashboard returns the dashboard with the variables set. The JSON is compact, because every simulation has a copy.
 func dashboard(namespace, simulation string) (string, error) {
 	var d map[string]any
 	if err := json.Unmarshal(dashboardTemplate, &d); err != nil {

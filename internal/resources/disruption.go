@@ -6,8 +6,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// disruptionBudget lets the drain of nodes evict one pod of a component at a time. A component of one pod
-// gets none: it could only block a drain or change nothing.
+// disruptionBudget returns a PodDisruptionBudget that allows the eviction of one pod at a time. A component with one
+// pod gets none: it would either block the drain of a node or have no effect.
 func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object {
 	if replicas < 2 {
 		return nil
@@ -17,7 +17,7 @@ func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object 
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable: new(intstr.FromInt32(1)),
 			Selector:       b.selector(c),
-			// A pod that is not ready does no work that an eviction could interrupt.
+			// The eviction of a pod that is not ready interrupts nothing.
 			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
 	}}

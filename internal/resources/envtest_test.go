@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// definition is a CRD of the Prometheus Operator with the fields that are used here.
+// definition returns a CRD of the Prometheus Operator with the fields that the package sets.
 func definition(kind schema.GroupVersionKind, plural string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
 	return &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
@@ -48,7 +48,7 @@ func texts() apiextensionsv1.JSONSchemaProps {
 	return apiextensionsv1.JSONSchemaProps{Type: "object", AdditionalProperties: &apiextensionsv1.JSONSchemaPropsOrBool{Schema: &item}}
 }
 
-// prometheusTime is what a duration of Prometheus looks like.
+// prometheusTime matches a duration of Prometheus.
 const prometheusTime = `^([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
 
 func serviceMonitorSpec() apiextensionsv1.JSONSchemaProps {
@@ -74,7 +74,7 @@ func prometheusRuleSpec() apiextensionsv1.JSONSchemaProps {
 	})
 }
 
-func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
+func TestBuild_ObjectsAndPodsAreAdmitted(t *testing.T) {
 	t.Parallel()
 	server := apiserver.Alone(t)
 	server.Define(
@@ -98,7 +98,7 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 		for workload, template := range templates(t, objects) {
 			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 			pod.Namespace, pod.Name = in.Simulation.Namespace, workload+"-0"
-			// The claims of a StatefulSet become volumes of its pods.
+			// The StatefulSet controller adds the claims as volumes.
 			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
 				t.Errorf("%s: a pod of %s: %v", name, workload, err)
@@ -107,8 +107,8 @@ func TestTheAPIServerTakesEveryObjectAndItsPods(t *testing.T) {
 	}
 }
 
-// checkDrawn checks that the server takes what any valid specs build. Trial stores nothing; fields that the server
-// does not know are faults to it, as the operator would apply them again and again.
+// checkDrawn checks that the API server accepts the objects of valid specs. trial stores nothing. It rejects unknown
+// fields, because the operator would apply them again at every reconcile.
 func checkDrawn(t *testing.T, trial *apply.Applier) {
 	t.Helper()
 	const specs = 15
@@ -123,15 +123,15 @@ func checkDrawn(t *testing.T, trial *apply.Applier) {
 	}
 }
 
-// checkAppliedOnce checks that what the server makes of the objects is what was asked for, in the same
-// spelling: else the operator would apply them at every reconcile.
+// checkAppliedOnce checks that the API server stores the objects exactly as they were applied. Otherwise the operator
+// would apply them at every reconcile.
 func checkAppliedOnce(t *testing.T, c client.Client, objects []client.Object) {
 	t.Helper()
 	applier := apply.New(c, c, clientgoscheme.Scheme)
 	for _, want := range []apply.Result{apply.Created, apply.Unchanged} {
 		for _, object := range objects {
 			if got, err := applier.Apply(t.Context(), object, nil); err != nil || got != want {
-				t.Errorf("applying %T %s came to %q (%v), want %q", object, object.GetName(), got, err, want)
+				t.Errorf("Apply of %T %s returns %q (%v), want %q", object, object.GetName(), got, err, want)
 			}
 		}
 	}

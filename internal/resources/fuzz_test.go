@@ -20,18 +20,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// checkObjects finds what the API server would refuse in any object.
+// checkObjects reports what the API server would reject in an object.
 func checkObjects(t rapid.TB, objects []client.Object) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, object := range objects {
 		id := kind(t, object) + " " + object.GetName()
 		if seen[id] {
-			t.Errorf("there are two of %s", id)
+			t.Errorf("there are two objects %s", id)
 		}
 		seen[id] = true
 		if faults := validation.IsDNS1035Label(object.GetName()); len(faults) > 0 {
-			t.Errorf("%s: the name is refused: %v", id, faults)
+			t.Errorf("%s: the name is invalid: %v", id, faults)
 		}
 		checkLabels(t, id, object.GetLabels())
 	}
@@ -50,12 +50,12 @@ func checkLabels(t rapid.TB, id string, labels map[string]string) {
 	t.Helper()
 	for key, value := range labels {
 		if faults := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...); len(faults) > 0 {
-			t.Errorf("%s: label %s=%s is refused: %v", id, key, value, faults)
+			t.Errorf("%s: label %s=%s is invalid: %v", id, key, value, faults)
 		}
 	}
 }
 
-// checkVolumes checks that what our containers mount is there; the claims of a StatefulSet add "data".
+// checkVolumes checks that every mounted volume exists. The claims of a StatefulSet add the volume "data".
 func checkVolumes(t rapid.TB, id string, spec corev1.PodSpec) {
 	t.Helper()
 	volumes := map[string]bool{"data": true}
@@ -65,14 +65,14 @@ func checkVolumes(t rapid.TB, id string, spec corev1.PodSpec) {
 	for _, container := range append(spec.InitContainers, spec.Containers...) {
 		for _, mount := range container.VolumeMounts {
 			if !volumes[mount.Name] {
-				t.Errorf("%s: container %s mounts %s, which is no volume", id, container.Name, mount.Name)
+				t.Errorf("%s: container %s mounts %s, which does not exist", id, container.Name, mount.Name)
 			}
 		}
 	}
 }
 
-// FuzzBuild feeds arbitrary specs through defaults, plan and builders. What is not valid is refused with
-// an error; what is valid builds objects that could be applied.
+// FuzzBuild builds objects from arbitrary specs. Build either returns an error or objects that the API server would
+// accept.
 func FuzzBuild(f *testing.F) {
 	for _, spec := range []string{
 		`{}`,
@@ -100,7 +100,7 @@ func FuzzBuild(f *testing.F) {
 		objects, err := resources.Build(in)
 		if err != nil {
 			if strings.Contains(err.Error(), brokerPassword) {
-				t.Errorf("the error shows a password: %v", err)
+				t.Errorf("the error contains a password: %v", err)
 			}
 			return
 		}
@@ -108,7 +108,7 @@ func FuzzBuild(f *testing.F) {
 	})
 }
 
-func TestEveryValidSpecBuildsObjectsThatCouldBeApplied(t *testing.T) {
+func TestBuild_ValidSpecsGiveValidObjects(t *testing.T) {
 	t.Parallel()
 	base := input(t, "base", "")
 	rapid.Check(t, func(r *rapid.T) {
@@ -120,7 +120,7 @@ func TestEveryValidSpecBuildsObjectsThatCouldBeApplied(t *testing.T) {
 			Spec: drawSpec(r),
 		}
 		if faults := manifest.Validate(sim); len(faults) > 0 {
-			r.Fatalf("the spec is not valid: %v", faults)
+			r.Fatalf("drew an invalid spec: %v", faults)
 		}
 		in := base
 		in.Simulation = sim
@@ -137,7 +137,7 @@ func TestEveryValidSpecBuildsObjectsThatCouldBeApplied(t *testing.T) {
 	})
 }
 
-// maybe draws a value or nothing.
+// maybe draws a value or nil.
 func maybe[T any](r *rapid.T, label string, draw func() T) *T {
 	if !rapid.Bool().Draw(r, label+" is set") {
 		return nil
@@ -150,7 +150,7 @@ func number[T int32 | int64](r *rapid.T, label string, low, high T) *T {
 	return maybe(r, label, func() T { return T(rapid.Int64Range(int64(low), int64(high)).Draw(r, label)) })
 }
 
-// drawSpec draws a spec that is valid.
+// drawSpec draws a valid spec.
 func drawSpec(r *rapid.T) v1alpha1.ParkingSimulationSpec {
 	duration := func(label string, low, high time.Duration) *metav1.Duration {
 		return maybe(r, label, func() metav1.Duration {

@@ -14,55 +14,56 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Images are the container images that are used unless a simulation names its own.
+// Images are the container images to use unless a simulation names its own.
 type Images struct {
 	// Parking is the image whose entrypoint is the parking command.
 	Parking string
 	// RabbitMQ and Redis are the images of managed servers.
 	RabbitMQ, Redis string
-	// RedisExporter exports the metrics of a managed Redis; "" means that they are not exported.
+	// RedisExporter exports the metrics of a managed Redis. If it is empty, they are not exported.
 	RedisExporter string
-	// PullPolicy is that of every container; "" leaves it to Kubernetes.
+	// PullPolicy is the pull policy of every container. If it is empty, that of Kubernetes applies.
 	PullPolicy corev1.PullPolicy
-	// PullSecrets name the Secrets, in the simulation's namespace, that images are pulled with.
+	// PullSecrets are the names of Secrets in the simulation's namespace with which images are pulled.
 	PullSecrets []string
 }
 
-// Credentials are those of the servers that are managed. They are generated once, and read back from the
-// Secrets made of them. Those of servers that are not managed are empty.
+// Credentials are those of managed servers. They are generated once and then read from the Secrets of the
+// servers. Credentials of external servers are empty.
 type Credentials struct {
 	BrokerPassword, ErlangCookie string
 	RedisPassword                string
 }
 
-// Served tells which kinds of the Prometheus Operator the cluster serves.
+// Served says which kinds of the Prometheus Operator the cluster serves.
 type Served struct {
 	ServiceMonitors, PrometheusRules bool
 	// NativeHistograms says that a ServiceMonitor has the field scrapeNativeHistograms.
 	NativeHistograms bool
 }
 
-// Input is everything that the objects depend on.
+// Input holds everything that the objects depend on.
 type Input struct {
-	// Simulation has a namespace, a name and a UID. It is not changed.
+	// Simulation has a namespace, a name and a UID. Build does not modify it.
 	Simulation  *v1alpha1.ParkingSimulation
 	Images      Images
 	Credentials Credentials
-	// BrokerAddress is the content of the Secret of a RabbitmqCluster, of which the simulation gets a copy
-	// because pods cannot mount Secrets of other namespaces. It is empty for every other kind of broker.
+	// BrokerAddress is the data of the Secret of a RabbitmqCluster. The simulation gets a copy, because pods cannot
+	// mount Secrets of other namespaces. It is empty for every other kind of broker.
 	BrokerAddress map[string][]byte
-	// StartTime is the origin of the schedules. Without it the plan is suspended: servers and processors
-	// come up first.
+	// StartTime is the origin of the schedules. If it is nil, the plan is suspended, so that servers and processors
+	// start before the generators.
 	StartTime *metav1.Time
-	// Forming says that the nodes of a managed RabbitMQ have yet to find each other. Nobody may connect before they
-	// have: a queue keeps the members that it was declared with.
+	// Forming says that the nodes of a managed RabbitMQ have not formed a cluster yet. No component may connect
+	// before, because a queue keeps the members that it was declared with.
 	Forming bool
-	// Complete stops the generators for good.
+	// Complete stops the generators permanently.
 	Complete bool
 	Served   Served
-	// ClusterDomain is the cluster's DNS domain; "" means cluster.local.
+	// ClusterDomain is the DNS domain of the cluster. It defaults to cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is where the operator runs, which reads ledger and queues; "" means any namespace.
+	// OperatorNamespace is the namespace of the operator, which connects to RabbitMQ and Redis. If it is empty, an
+	// operator in any namespace may connect.
 	OperatorNamespace string
 	// ClusterAssignsUserIDs says that the cluster chooses user and group ids of pods, as OpenShift does.
 	ClusterAssignsUserIDs bool
@@ -71,8 +72,8 @@ type Input struct {
 	AllowPrivilegedTemplates bool
 }
 
-// Build returns every object that runs the simulation, in the order in which they are to be applied. An
-// error names the field of the spec that is at fault.
+// Build returns every object that runs the simulation, in the order in which to apply them. An error names the
+// invalid field of the spec.
 func Build(in Input) ([]client.Object, error) {
 	b, err := newBuilder(in)
 	if err != nil {
@@ -91,14 +92,14 @@ func Build(in Input) ([]client.Object, error) {
 	return objects, nil
 }
 
-// builder holds what the builders of single objects have in common.
+// builder holds what the builders of the objects share.
 type builder struct {
 	Input
 
-	// sim has its defaults.
+	// sim is a copy of Simulation with defaults.
 	sim  *v1alpha1.ParkingSimulation
 	plan *plan.Plan
-	// rabbitMQ, redis and summaries are nil when they are not managed.
+	// rabbitMQ, redis and summaries are nil if they are external.
 	rabbitMQ  *v1alpha1.ManagedRabbitMQ
 	redis     *v1alpha1.ManagedRedis
 	summaries *v1alpha1.ManagedSummaryAPI
@@ -106,7 +107,7 @@ type builder struct {
 
 func newBuilder(in Input) (*builder, error) {
 	if in.Simulation == nil {
-		return nil, errors.New("there is no simulation to build objects for")
+		return nil, errors.New("build objects: Input.Simulation is nil")
 	}
 	sim := in.Simulation.DeepCopy()
 	sim.Default()
@@ -126,13 +127,13 @@ func newBuilder(in Input) (*builder, error) {
 	return b, b.checkCredentials()
 }
 
-// credential is what may stand unquoted in the configuration of RabbitMQ and Redis.
+// credential matches values that need no quotes in the configuration of RabbitMQ and Redis.
 var credential = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
-// checkCredentials refuses what would be read as something else in a configuration file. Its errors show
-// no value.
+// checkCredentials rejects values that a configuration file would give another meaning. Its errors contain no
+// value.
 func (b *builder) checkCredentials() error {
-	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete its key from the Secret to have it generated anew"
+	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete its key from the Secret, and the operator generates a new one"
 	values := map[string]string{}
 	if b.rabbitMQ != nil {
 		values["the password of RabbitMQ"] = b.Credentials.BrokerPassword

@@ -23,7 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// names is a Registerer that only notes which metrics there are.
+// names is a Registerer that records the names of metrics.
 type names map[string]bool
 
 var metricName = regexp.MustCompile(`fqName: "([^"]+)"`)
@@ -48,7 +48,7 @@ func (n names) MustRegister(cs ...prometheus.Collector) {
 
 func (n names) Unregister(prometheus.Collector) bool { return false }
 
-// dataPlaneMetrics are those that the commands register; nothing is connected.
+// dataPlaneMetrics returns the metrics that the commands register. It connects to nothing.
 func dataPlaneMetrics(t *testing.T) names {
 	t.Helper()
 	p, err := manifest.Plan(input(t, "sim", "").Simulation)
@@ -94,7 +94,7 @@ func dataPlaneMetrics(t *testing.T) names {
 
 var metricUse = regexp.MustCompile(`parking_[a-z0-9_]+`)
 
-func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
+func TestBuild_RulesAndDashboardUseExistingMetrics(t *testing.T) {
 	t.Parallel()
 	existing := dataPlaneMetrics(t)
 	in := input(t, "sim", "objectives: {processingP99: 5ms, endToEndP99: 1s}")
@@ -111,7 +111,7 @@ func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 	}
 	const least = 15
 	if len(used) < least {
-		t.Errorf("only %d metrics are used, want %d or more: %v", len(used), least, used)
+		t.Errorf("rules and dashboard use %d metrics, want %d or more: %v", len(used), least, used)
 	}
 	for name := range used {
 		base := name
@@ -119,12 +119,12 @@ func TestRulesAndDashboardUseMetricsThatExist(t *testing.T) {
 			base = strings.TrimSuffix(base, suffix)
 		}
 		if !existing[name] && !existing[base] {
-			t.Errorf("%s is used, but nothing registers it", name)
+			t.Errorf("rules or dashboard use %s, which no program registers", name)
 		}
 	}
 }
 
-// ruleExpressions are the expressions of all rules.
+// ruleExpressions returns the expressions of all rules.
 func ruleExpressions(t *testing.T, rule *unstructured.Unstructured) []string {
 	t.Helper()
 	groups, _, err := unstructured.NestedSlice(rule.Object, "spec", "groups")
@@ -148,7 +148,7 @@ func ruleExpressions(t *testing.T, rule *unstructured.Unstructured) []string {
 	return expressions
 }
 
-func TestTheDashboardKnowsTheOutcomesAndTypes(t *testing.T) {
+func TestBuild_DashboardUsesExistingOutcomesAndTypes(t *testing.T) {
 	t.Parallel()
 	dashboard := find[*corev1.ConfigMap](t, build(t, input(t, "sim", "")), "sim-dashboard").Data["parking-lot.sim.json"]
 	var outcomes, types []string
@@ -161,7 +161,7 @@ func TestTheDashboardKnowsTheOutcomesAndTypes(t *testing.T) {
 	for label, known := range map[string][]string{"outcome": outcomes, "event_type": types} {
 		for _, match := range regexp.MustCompile(label+`=\\"([a-z_]+)\\"`).FindAllStringSubmatch(dashboard, -1) {
 			if !slices.Contains(known, match[1]) {
-				t.Errorf("a panel wants %s=%q, but there are only %v", label, match[1], known)
+				t.Errorf("a panel selects %s=%q, want one of %v", label, match[1], known)
 			}
 		}
 	}

@@ -16,22 +16,22 @@ import (
 const (
 	// scrape is the value of ScrapeLabel.
 	scrape = "true"
-	// portMetrics is the port of exporters.
+	// portMetrics is the name of the metrics port of an exporter.
 	portMetrics = "metrics"
 )
 
-// ServiceMonitorKind is the kind of ServiceMonitors of the Prometheus Operator.
+// ServiceMonitorKind returns the kind ServiceMonitor of the Prometheus Operator.
 func ServiceMonitorKind() schema.GroupVersionKind { return prometheusOperator("ServiceMonitor") }
 
-// PrometheusRuleKind is the kind of PrometheusRules of the Prometheus Operator.
+// PrometheusRuleKind returns the kind PrometheusRule of the Prometheus Operator.
 func PrometheusRuleKind() schema.GroupVersionKind { return prometheusOperator("PrometheusRule") }
 
 func prometheusOperator(kind string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: kind}
 }
 
-// monitoring are the objects for Prometheus and Grafana, as far as they are wanted and the cluster serves
-// their kinds.
+// monitoring returns the objects for Prometheus and Grafana that the spec enables and whose kinds the cluster
+// serves.
 func (b *builder) monitoring() ([]client.Object, error) {
 	wanted := b.sim.Spec.Monitoring
 	var objects []client.Object
@@ -56,7 +56,7 @@ func (b *builder) monitoring() ([]client.Object, error) {
 	return objects, nil
 }
 
-// target is a component whose metrics are scraped, at a port of its Service.
+// target is a component that Prometheus scrapes at a port of its Service.
 type target struct {
 	component Component
 	port      string
@@ -76,8 +76,8 @@ func (b *builder) targets() []target {
 	return targets
 }
 
-// metricsService exists to be scraped: nobody connects to generators and processors. Pods that are not
-// ready are scraped as well, because it is then that somebody wants to know.
+// metricsService returns a Service for Prometheus only: no program connects to generators and processors. It includes
+// pods that are not ready, because their metrics show why.
 func (b *builder) metricsService(c Component) client.Object {
 	meta := b.object(b.name(c), c)
 	meta.Labels[ScrapeLabel] = scrape
@@ -113,13 +113,13 @@ func (b *builder) serviceMonitor(t target) client.Object {
 	return b.unstructured(ServiceMonitorKind(), b.name(t.component), t.component, spec)
 }
 
-// relabel copies a label of the Service to the metrics.
+// relabel returns a rule that copies a label of the Service to the metrics.
 func relabel(serviceLabel, target string) map[string]any {
 	source := "__meta_kubernetes_service_label_" + strings.NewReplacer(".", "_", "/", "_", "-", "_").Replace(serviceLabel)
 	return map[string]any{"sourceLabels": []any{source}, "targetLabel": target}
 }
 
-// unstructured is an object of a kind that the cluster need not serve.
+// unstructured returns an object of an optional kind, for which the scheme has no Go type.
 func (b *builder) unstructured(kind schema.GroupVersionKind, name string, c Component, spec map[string]any) client.Object {
 	meta := b.object(name, c)
 	extra := map[string]string{}
@@ -143,7 +143,7 @@ func anyMap(m map[string]string) map[string]any {
 	return converted
 }
 
-// prometheusDuration writes whole milliseconds: Prometheus knows no fractions of a unit.
+// prometheusDuration formats a duration in whole units, because Prometheus does not accept fractions.
 func prometheusDuration(d time.Duration) string {
 	if d%time.Second == 0 {
 		return fmt.Sprintf("%ds", d/time.Second)

@@ -10,13 +10,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Labels of all objects. Those of app.kubernetes.io are the ones that Kubernetes recommends.
+// Labels of all objects, in addition to those with the prefix app.kubernetes.io that Kubernetes recommends.
 const (
-	// SimulationLabel holds the simulation's name. The operator finds its objects by it.
+	// SimulationLabel holds the simulation's name. The operator selects objects by it.
 	SimulationLabel = v1alpha1.Group + "/simulation"
-	// ComponentLabel tells the parts of a simulation apart.
+	// ComponentLabel holds the component.
 	ComponentLabel = "app.kubernetes.io/component"
-	// ScrapeLabel marks the one Service of a component whose endpoints are scraped.
+	// ScrapeLabel marks the Service of a component through which Prometheus scrapes its pods.
 	ScrapeLabel = v1alpha1.Group + "/scrape"
 
 	nameLabel      = "app.kubernetes.io/name"
@@ -27,15 +27,15 @@ const (
 
 const (
 	// OperatorName is the value of app.kubernetes.io/name on the operator's pods, and of
-	// app.kubernetes.io/managed-by on what it manages.
+	// app.kubernetes.io/managed-by on the objects that it creates.
 	OperatorName = "parking-operator"
 	partOf       = "parking-simulation"
 
-	// ConfigHashAnnotation is on pods that have to be replaced when their configuration changes.
+	// ConfigHashAnnotation holds a hash of the configuration that requires new pods when it changes.
 	ConfigHashAnnotation = v1alpha1.Group + "/config-hash"
 )
 
-// Component is a part of a simulation, and the end of its objects' names.
+// Component is a part of a simulation, and the suffix of the names of its objects.
 type Component string
 
 // The components.
@@ -47,26 +47,26 @@ const (
 	ComponentRedis     Component = "redis"
 	ComponentSummaries Component = "summaries"
 
-	// These have no pods.
+	// These components have no pods.
 	componentAll     Component = "simulation"
 	componentMonitor Component = "monitoring"
 )
 
-// Name is the name of a component's objects: workload, Service, and Secret or ConfigMap if it has one. Every
-// object's name has an end that is the end of no other's, so that no two simulations share a name.
+// Name returns the name of a component's objects: its workload, Service, Secret and ConfigMap. No suffix is the suffix
+// of another one, so objects of two simulations never have the same name.
 func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
 
-// ServiceAccountName is the name of the ServiceAccount of all pods.
+// ServiceAccountName returns the name of the ServiceAccount of all pods.
 func ServiceAccountName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-pods" }
 
-// PlanName is the name of the ConfigMap with the plan, under PlanKey.
+// PlanName returns the name of the ConfigMap that holds the plan under PlanKey.
 func PlanName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-plan" }
 
-// PlanKey is the plan's key in its ConfigMap.
+// PlanKey is the key of the plan in its ConfigMap.
 const PlanKey = "plan.json"
 
-// BrokerSecretName is the name of the Secret with the Service Binding keys of RabbitMQ: the one that the
-// spec names, or the simulation's own.
+// BrokerSecretName returns the name of the Secret with the binding of RabbitMQ: the one that the spec names, or the
+// simulation's own.
 func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.RabbitMQ.SecretRef; ref != nil {
 		return ref.Name
@@ -74,8 +74,8 @@ func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	return Name(sim, ComponentRabbitMQ)
 }
 
-// StoreSecretName is the name of the Secret with the Service Binding keys of Redis: the one that the spec
-// names, or the simulation's own.
+// StoreSecretName returns the name of the Secret with the binding of Redis: the one that the spec names, or the
+// simulation's own.
 func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.Redis.SecretRef; ref != nil {
 		return ref.Name
@@ -83,12 +83,12 @@ func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
 	return Name(sim, ComponentRedis)
 }
 
-// Selector selects the pods of a component.
+// Selector returns the labels that select the pods of a component.
 func Selector(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	return map[string]string{SimulationLabel: sim.Name, ComponentLabel: string(c)}
 }
 
-// labels are those of a component's objects.
+// labels returns the labels of a component's objects.
 func labels(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	return merged(Selector(sim, c), map[string]string{
 		nameLabel:      program(c),
@@ -98,7 +98,7 @@ func labels(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	})
 }
 
-// program is what runs in a component's pods.
+// program returns the name of the program in a component's pods.
 func program(c Component) string {
 	switch c {
 	case ComponentRabbitMQ, ComponentRedis:
@@ -108,7 +108,7 @@ func program(c Component) string {
 	}
 }
 
-// object is the metadata of an object of a component, which is deleted with the simulation.
+// object returns the metadata of an object of a component. Its owner reference deletes it with the simulation.
 func (b *builder) object(name string, c Component) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: b.sim.Namespace,
@@ -126,12 +126,12 @@ func (b *builder) selector(c Component) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: Selector(b.sim, c)}
 }
 
-// host is the DNS name of a Service, or of a pod below one.
+// host returns the DNS name of a Service, or of a pod of a headless Service.
 func (b *builder) host(name string) string {
 	return name + "." + b.sim.Namespace + ".svc." + b.ClusterDomain
 }
 
-// merged returns the union of maps; a later one wins.
+// merged returns the union of maps. Later maps take precedence.
 func merged[V any](all ...map[string]V) map[string]V {
 	union := map[string]V{}
 	for _, m := range all {

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// networkPolicies forbid the simulation's pods all traffic but DNS, and then allow each component what it
-// needs. Metrics can be had from anywhere, as nobody knows where Prometheus runs.
+// networkPolicies returns a policy that allows DNS only for all pods of the simulation, and policies that allow what
+// each component needs. They allow access to metrics from everywhere, because it is not known where Prometheus runs.
 func (b *builder) networkPolicies() []client.Object {
 	policies := []client.Object{b.denyPolicy(), b.parkingPolicy()}
 	if b.rabbitMQ != nil {
@@ -24,20 +24,21 @@ func (b *builder) networkPolicies() []client.Object {
 	return policies
 }
 
-// denyPolicy applies to every pod of the simulation. Policies add up, so that the others allow more.
+// denyPolicy allows DNS only. It selects every pod of the simulation. Policies are additive: the others allow more.
 func (b *builder) denyPolicy() client.Object {
 	return b.policy(b.sim.Name+"-deny", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{SimulationLabel: b.sim.Name}},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		// Some clusters' name servers listen at 5353, and their Service's 53 leads there before policies apply.
+		// In some clusters, name servers listen at port 5353, and port 53 of their Service is translated before
+		// policies apply.
 		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{
 			port(corev1.ProtocolUDP, 53), port(corev1.ProtocolTCP, 53), port(corev1.ProtocolUDP, 5353), port(corev1.ProtocolTCP, 5353),
 		}}},
 	})
 }
 
-// parkingPolicy is that of generators and processors. When a server is not managed, nothing is known of
-// where it is but names in a Secret, so that they may then connect to anywhere.
+// parkingPolicy returns the policy of generators and processors. If a server is external, its IP addresses are not
+// known, so the policy allows connections to everywhere.
 func (b *builder) parkingPolicy() client.Object {
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {
@@ -89,7 +90,7 @@ func (b *builder) redisPolicy() client.Object {
 	})
 }
 
-// summariesPolicy lets everybody in, because metrics and API share a port.
+// summariesPolicy allows connections from everywhere, because metrics and API share a port.
 func (b *builder) summariesPolicy() client.Object {
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
@@ -102,7 +103,7 @@ func (b *builder) policy(name string, c Component, spec networkingv1.NetworkPoli
 	return &networkingv1.NetworkPolicy{ObjectMeta: b.object(name, c), Spec: spec}
 }
 
-// clients are the pods that log in to RabbitMQ and Redis. The operator is one, as it reads the ledger.
+// clients returns the pods that connect to RabbitMQ and Redis. The operator is one of them: it reads the ledger.
 func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
 	namespace := &metav1.LabelSelector{}
 	if b.OperatorNamespace != "" {
@@ -117,7 +118,7 @@ func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
 	}
 }
 
-// peers are the pods of some components of this simulation.
+// peers returns a selector for the pods of components of this simulation.
 func (b *builder) peers(components ...Component) networkingv1.NetworkPolicyPeer {
 	if len(components) == 1 {
 		return networkingv1.NetworkPolicyPeer{PodSelector: b.selector(components[0])}

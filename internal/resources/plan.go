@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Where the pods find what is mounted.
+// Mount paths in the pods.
 const (
 	planDir      = "/etc/parking/plan"
 	rabbitMQDir  = "/etc/parking/rabbitmq"
@@ -17,8 +17,8 @@ const (
 	summariesDir = "/etc/parking/summary-api"
 )
 
-// planConfigMap holds the plan that generators and processors follow while they run, so that pod templates
-// do not depend on it.
+// planConfigMap returns the ConfigMap with the plan. Running generators and processors react to its changes, so pod
+// templates do not depend on it.
 func (b *builder) planConfigMap() (client.Object, error) {
 	text, err := b.runningPlan().Marshal()
 	if err != nil {
@@ -30,7 +30,8 @@ func (b *builder) planConfigMap() (client.Object, error) {
 	}, nil
 }
 
-// runningPlan is the plan with the servers as the pods see them. It is suspended until the start.
+// runningPlan returns the plan for the pods, with the mount paths of the bindings. It is suspended until StartTime is
+// known.
 func (b *builder) runningPlan() *plan.Plan {
 	p := *b.plan
 	p.RabbitMQ = plan.BindingRef{SecretDir: rabbitMQDir}

@@ -16,15 +16,14 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Users of the containers. None exists in the images but for that of RabbitMQ, which starts only as the
-// one that its image knows.
+// User ids of the containers. RabbitMQ runs as the user of its image; the others need no user in their images.
 const (
 	parkingUser  = 65532
 	rabbitMQUser = 999
 	redisUser    = 999
 )
 
-// pod describes a pod template by what differs between components.
+// pod holds what differs between the pod templates of components.
 type pod struct {
 	component  Component
 	user       int64
@@ -32,7 +31,7 @@ type pod struct {
 	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is spec.….template of the simulation, nil if it has none, and path is where it stands.
+	// patch is the template in the simulation, or nil, and path is its field.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
 	// main is the container that the patch must not remove.
@@ -45,7 +44,7 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
 		AutomountServiceAccountToken:  new(false),
-		EnableServiceLinks:            new(false), // their variables could be taken for settings
+		EnableServiceLinks:            new(false), // a program could read their variables as settings
 		TerminationGracePeriodSeconds: new(p.grace),
 		SecurityContext:               b.securityContext(p.user),
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
@@ -87,14 +86,14 @@ func withConfigHash(template corev1.PodTemplateSpec, config any) corev1.PodTempl
 	return template
 }
 
-// spread prefers to place a component's pods in different domains, but rather runs them in one than not.
+// spread returns a constraint that prefers to place a component's pods in different domains, and never blocks one.
 func (b *builder) spread(c Component, key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: b.selector(c),
 	}
 }
 
-// hardened adds to containers what all of them have.
+// hardened returns containers with the pull policy and the security context that all of them have.
 func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	for i := range containers {
 		containers[i].ImagePullPolicy = b.Images.PullPolicy
@@ -107,17 +106,17 @@ func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	return containers
 }
 
-// hash identifies a configuration.
+// hash returns a hash of a configuration.
 func hash(config any) string {
 	text, err := json.Marshal(config) // sorts the keys of maps
 	if err != nil {
-		text = []byte(err.Error()) // not for the strings and numbers that configurations are made of
+		text = []byte(err.Error()) // cannot happen: configurations consist of strings and numbers
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }
 
-// resources returns what the spec asks for, or else the defaults.
+// resources returns the resources in the spec, or the defaults if it has none.
 func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequirements) corev1.ResourceRequirements {
 	if spec != nil {
 		return *spec.DeepCopy()
@@ -166,7 +165,7 @@ func limitGoMemory(spec *corev1.PodSpec) {
 	}
 }
 
-// httpProbe asks a path of the container's port named portHTTP.
+// httpProbe returns a probe of a path at the port named portHTTP.
 func httpProbe(path string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{
@@ -176,7 +175,7 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// probeTimeout is in seconds, above what a readiness check of ours may take.
+// probeTimeout is in seconds. It is longer than the timeout of our own readiness checks.
 const probeTimeout = 3
 
 func containerPort(name string, number int32) corev1.ContainerPort {
@@ -191,10 +190,10 @@ func emptyDir(name string) corev1.Volume {
 	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
 }
 
-// secretMode lets nobody but the container's own group read a mounted Secret.
+// secretMode lets only the user and the group of the container read a mounted Secret.
 const secretMode = 0o440
 
-// secretVolume mounts the keys of a Secret, all of them when none is named.
+// secretVolume returns a volume with the named keys of a Secret, or with all keys if none is named.
 func secretVolume(name, secret string, keys ...string) corev1.Volume {
 	source := &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: new(int32(secretMode))}
 	for _, key := range keys {

@@ -13,13 +13,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator creates pods with its own rights, not with those of the person who wrote the simulation. So a
-// template may set only what cannot give its author more rights than a pod of the operator has anyway. Three
-// rules decide, none of which knows a list of dangerous fields that could grow out of date:
+// The operator creates pods with its own rights, not with those of the simulation's author. So a template may set
+// only fields that give the author no further rights. Three rules decide. None of them lists dangerous fields, because
+// such a list would become outdated:
 //
 //  1. A template may set the fields of templateFields, and no others.
 //  2. The resulting pod meets the restricted Pod Security Standard.
-//  3. Annotations have no prefix, because a prefix addresses other software, such as a network plug-in.
+//  3. Annotations have no prefix: those with a prefix instruct other software, such as a network plug-in.
 
 // TemplateNotAllowedError lists the fields of templates that could give the pods rights which the author of
 // the simulation lacks.
@@ -163,8 +163,8 @@ func checkPod(path *field.Path, template *corev1.PodTemplateSpec) (field.ErrorLi
 		violations.ForbiddenDetail()))}, nil
 }
 
-// restrict completes the security context of containers that a template adds, as far as it is unset, so that
-// they meet the restricted Pod Security Standard like those of the operator.
+// restrict sets the fields of the security context that a container added by a template leaves unset, so that the
+// container meets the restricted Pod Security Standard.
 func restrict(containers []corev1.Container) {
 	for i := range containers {
 		c := &containers[i]

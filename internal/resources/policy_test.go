@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// escalations are templates that would give their author rights, each with the path that the error names.
+// escalations returns templates that would give their author rights, each with the path that the error names.
 func escalations() map[string]struct{ template, path string } {
 	container := func(fields string) string { return `spec: {containers: [{name: parking, ` + fields + `}]}` }
 	sidecar := func(fields string) string {
@@ -50,7 +50,7 @@ func escalations() map[string]struct{ template, path string } {
 		"a Secret in a projected volume":     {volume("projected: {sources: [{secret: {name: other}}]}"), "spec.volumes[0].projected: Forbidden"},
 		"a token in a projected volume":      {volume("projected: {sources: [{serviceAccountToken: {path: t}}]}"), "spec.volumes[0].projected: Forbidden"},
 		"a ConfigMap as a volume":            {volume("configMap: {name: other}"), "spec.volumes[0].configMap: Forbidden"},
-		"the volume of others":               {volume("persistentVolumeClaim: {claimName: other}"), "spec.volumes[0].persistentVolumeClaim: Forbidden"},
+		"a claim":                            {volume("persistentVolumeClaim: {claimName: other}"), "spec.volumes[0].persistentVolumeClaim: Forbidden"},
 		"an NFS volume":                      {volume("nfs: {server: nas, path: /}"), "spec.volumes[0].nfs: Forbidden"},
 		"a CSI volume":                       {volume("csi: {driver: secrets-store.csi.k8s.io}"), "spec.volumes[0].csi: Forbidden"},
 		"a Secret in the environment":        {container("env: [{name: A, valueFrom: {secretKeyRef: {name: other, key: k}}}]"), "spec.containers[0].env[0].valueFrom.secretKeyRef: Forbidden"},
@@ -63,7 +63,7 @@ func escalations() map[string]struct{ template, path string } {
 		"another ServiceAccount by old name": {"spec: {serviceAccount: admin}", "spec.serviceAccount: Forbidden"},
 		"a token":                            {"spec: {automountServiceAccountToken: true}", "spec.automountServiceAccountToken: Forbidden"},
 		"a token by a default":               {"spec: {automountServiceAccountToken: null}", "spec.automountServiceAccountToken: Forbidden"},
-		"a whole pod of one's own":           {`spec: {$patch: replace, containers: [{name: parking, image: "mine:v1"}]}`, "spec.$patch: Forbidden"},
+		"a replaced pod spec":                {`spec: {$patch: replace, containers: [{name: parking, image: "mine:v1"}]}`, "spec.$patch: Forbidden"},
 		"a node":                             {"spec: {nodeName: control-plane}", "spec.nodeName: Forbidden"},
 		"a scheduler":                        {"spec: {schedulerName: mine}", "spec.schedulerName: Forbidden"},
 		"a runtime class":                    {"spec: {runtimeClassName: kata}", "spec.runtimeClassName: Forbidden"},
@@ -78,7 +78,7 @@ func escalations() map[string]struct{ template, path string } {
 	}
 }
 
-// templated lists the places of a spec that take a template, each with the container that does the work.
+// templated returns the fields of a spec that take a template, each with a spec in which to insert one.
 func templated() map[string]string {
 	return map[string]string{
 		"spec.entry.template":               "entry: {template: {%s}}",
@@ -155,8 +155,8 @@ func TestBuild_RestrictsAddedContainers(t *testing.T) {
 	}
 }
 
-// TestBuild_TemplateGivesNoRights draws templates. Each either is rejected, or its pods have no rights beyond
-// those of the operator's own pods.
+// TestBuild_TemplateGivesNoRights draws templates. Build either rejects a template, or its pods have the same rights as
+// without it.
 func TestBuild_TemplateGivesNoRights(t *testing.T) {
 	t.Parallel()
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
@@ -204,8 +204,7 @@ func secretsOf(spec *corev1.PodSpec) string {
 	return fmt.Sprint(counts)
 }
 
-// drawPatch draws a patch of fields that give rights and of fields that do not, in any nesting that the types
-// of a PodSpec have.
+// drawPatch draws a patch from fields that give rights and fields that do not.
 func drawPatch(r *rapid.T) []byte {
 	fragments := []string{
 		`"hostNetwork":true`, `"HostNetwork":true`, `"serviceAccountName":"admin"`, `"serviceAccount":"admin"`, `"automountServiceAccountToken":true`,

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// promtool runs Prometheus' own tool in a folder that has the rules of a simulation in rules.yaml.
+// promtool runs promtool in a folder with the rules of a simulation in rules.yaml and their tests in rules_test.yaml.
 func promtool(t *testing.T, arguments ...string) {
 	t.Helper()
 	program := servers.Program(t, "promtool", "hack/apt-install.sh prometheus installs it")
@@ -39,12 +39,12 @@ func promtool(t *testing.T, arguments ...string) {
 	}
 }
 
-func TestPrometheusAcceptsTheRules(t *testing.T) {
+func TestRules_PassThePromtoolCheck(t *testing.T) {
 	t.Parallel()
 	promtool(t, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml")
 }
 
-func TestRulesRecordAndAlertAsTheyShould(t *testing.T) {
+func TestRules_RecordAndAlert(t *testing.T) {
 	t.Parallel()
 	promtool(t, "test", "rules", "rules_test.yaml")
 }

@@ -29,17 +29,17 @@ const (
 	keyRabbitMQConf = "rabbitmq.conf"
 	keyAdvancedConf = "advanced.config"
 
-	// rabbitMQUserName is the user of a managed RabbitMQ. It never changes, so that a new password takes the
-	// place of the old one.
+	// rabbitMQUserName is the user of a managed RabbitMQ. It is constant, so that a new password replaces the old
+	// one.
 	rabbitMQUserName = "parking"
 	keyPlugins       = "enabled_plugins"
 
-	// rabbitMQGrace is in seconds: what a node may take to hand over its leaders and to flush its queues.
+	// rabbitMQGrace is the time in seconds that a node has to transfer its queue leaders and to flush its queues.
 	rabbitMQGrace = 120
 )
 
-// broker are the objects of the broker: a RabbitMQ, a copy of the Secret of a RabbitmqCluster, or none
-// when a Secret of the user's says where it is.
+// broker returns the objects of a managed RabbitMQ, or the copy of the Secret of a RabbitmqCluster. An external
+// RabbitMQ has none.
 func (b *builder) broker() ([]client.Object, error) {
 	switch {
 	case b.rabbitMQ != nil:
@@ -62,7 +62,7 @@ func (b *builder) broker() ([]client.Object, error) {
 	}
 }
 
-// rabbitMQConfigMap configures the nodes, but for the user, whose definition is in the Secret.
+// rabbitMQConfigMap returns the configuration of the nodes. The definition of the user is in the Secret.
 func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ),
@@ -74,17 +74,17 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	}
 }
 
-// rabbitMQConf has only keys that RabbitMQ 3.10 and 4 both know.
+// rabbitMQConf returns rabbitmq.conf. It has only keys that both RabbitMQ 3.10 and 4 know.
 //
-// The nodes find each other by their names, which the StatefulSet fixes, so that they need no access to
-// the Kubernetes API. All of them start at once: those of RabbitMQ 4 wait until they see another one, and
-// of those before it one takes a lock, and starts alone after it has waited in vain for one that did. The
-// wait is as long as it may take until the names of pods resolve.
+// The nodes find each other by the names that the StatefulSet gives them, so they need no access to the Kubernetes API.
+// All nodes start at the same time. In RabbitMQ 4, nodes wait until they reach another one. In earlier versions, the
+// node that gets a lock starts a new cluster if it finds no other after all retries. The retries last until the names of
+// pods can be resolved.
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := []string{
 		"cluster_name = " + b.plan.Simulation,
 		fmt.Sprintf("listeners.tcp.default = %d", amqpNumber),
-		// The user is read at every start, so that the nodes follow their Secret.
+		// Nodes read the user at every start, so that a changed Secret takes effect.
 		"load_definitions = " + rabbitMQConf + "/" + keyDefinitions,
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
 		"cluster_formation.discovery_retry_limit = 90",
@@ -96,9 +96,9 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// Quorum queues keep their log in memory up to this size before they write it out, several times over.
+	// Quorum queues keep several logs of this size in memory before they write them to disk.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// What a node needs beside its queues comes out of the rest.
+	// The rest is for what a node needs in addition to its queues.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
@@ -106,9 +106,9 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// rabbitMQAdvancedConf has what rabbitmq.conf cannot have, since RabbitMQ before 3.13 refuses keys that it does
-// not know: a queue that was declared before all nodes had found each other grows, soon after, onto the others.
-// The interval is in milliseconds.
+// rabbitMQAdvancedConf returns advanced.config. A queue that was declared before all nodes had joined the cluster gets
+// members on the others. These settings cannot be in rabbitmq.conf, because RabbitMQ before 3.13 rejects unknown keys
+// there. The interval is in milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
@@ -118,7 +118,7 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas)
 }
 
-// rabbitMQNode is the host name of a pod.
+// rabbitMQNode returns the host name of a pod.
 func (b *builder) rabbitMQNode(pod string) string { return pod + "." + b.host(b.rabbitMQNodes()) }
 
 func (b *builder) rabbitMQNodes() string { return b.name(ComponentRabbitMQ) + "-nodes" }
@@ -127,8 +127,8 @@ func (b *builder) rabbitMQResources() corev1.ResourceRequirements {
 	return resources(b.rabbitMQ.Resources, requirements("80m", "512Mi", "1Gi"))
 }
 
-// rabbitMQNodesService gives the nodes their names, from before they are ready: they need them to become
-// ready.
+// rabbitMQNodesService returns the headless Service that gives the nodes their names. It includes nodes that are not
+// ready, because they need the names to become ready.
 func (b *builder) rabbitMQNodesService() client.Object {
 	return &corev1.Service{
 		ObjectMeta: b.object(b.rabbitMQNodes(), ComponentRabbitMQ),
@@ -141,7 +141,7 @@ func (b *builder) rabbitMQNodesService() client.Object {
 	}
 }
 
-// rabbitMQService is where clients connect and metrics are scraped.
+// rabbitMQService returns the Service for clients and for metrics.
 func (b *builder) rabbitMQService() client.Object {
 	meta := b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ)
 	meta.Labels[ScrapeLabel] = scrape
@@ -178,9 +178,9 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 	})
 }
 
-// cookieContainer copies the cookie, because Erlang refuses one that others than its owner may read, and
-// a Secret cannot be mounted for its owner alone. A node keeps the cookie that it has had: with another one
-// it would not find the others, which are replaced one after the other.
+// cookieContainer returns the container that copies the Erlang cookie. Erlang rejects a cookie that others than its
+// owner can read, and a Secret cannot be mounted with that mode. A node keeps its first cookie: nodes are replaced one
+// after the other, and with another cookie a node could not reach the rest.
 func (b *builder) cookieContainer() corev1.Container {
 	const script = `cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
@@ -193,7 +193,7 @@ mv -f "$cookie.new" "$cookie"
 		Name:         "cookie",
 		Image:        b.rabbitMQImage(),
 		Command:      []string{"sh", "-ec", script},
-		Resources:    b.rabbitMQResources(), // a pod needs the larger of this and the node's: so this adds nothing
+		Resources:    b.rabbitMQResources(), // a pod requests the maximum over init containers and containers
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, rabbitMQHome), readOnly("cookie", cookieMount)},
 	}
 }
@@ -209,7 +209,7 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		VolumeMounts: []corev1.VolumeMount{
 			mount(dataVolume, rabbitMQHome), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
 		},
-		// There is no liveness probe: a node that waits for another one would be killed while it recovers.
+		// There is no liveness probe: it would kill a node that waits for another one while it recovers.
 		ReadinessProbe: tcpProbe(portAMQP),
 	}
 	if *b.rabbitMQ.Replicas > 1 {
@@ -218,9 +218,9 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	return c
 }
 
-// awaitQuorum delays the end of a node while a queue would lose its majority by it, for a minute at most. Once
-// the Service of the nodes is gone, and with it their names, the whole cluster is being deleted, and nobody
-// has to wait.
+// awaitQuorum returns a hook that delays the end of a node for up to a minute while a queue would lose its majority. If
+// the names of the nodes no longer resolve, their Service is deleted, and so is the whole cluster: then there is no need
+// to wait.
 func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
 	script := `for _ in 1 2 3 4 5 6; do
   getent hosts ` + b.host(b.rabbitMQNodes()) + ` >/dev/null || exit 0
@@ -230,8 +230,8 @@ exit 0`
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
-// rabbitMQCommand runs a command of RabbitMQ. Debian's commands of the same names in /usr/sbin insist on
-// another user; these are the originals.
+// rabbitMQCommand returns a command line for a command of RabbitMQ. Debian wraps these commands in /usr/sbin by scripts
+// that require another user, so the original ones are used.
 func rabbitMQCommand(command string) []string {
 	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }
@@ -242,21 +242,21 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_NODENAME", Value: "rabbit@" + b.rabbitMQNode("$(POD_NAME)")},
 		{Name: "RABBITMQ_USE_LONGNAME", Value: "true"},
 		{Name: "RABBITMQ_DIST_PORT", Value: strconv.Itoa(distributionNumber)},
-		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // the extension is added
+		{Name: "RABBITMQ_CONFIG_FILE", Value: rabbitMQConf + "/rabbitmq"}, // RabbitMQ adds the extension
 		{Name: "RABBITMQ_ADVANCED_CONFIG_FILE", Value: rabbitMQConf + "/" + keyAdvancedConf},
 		{Name: "RABBITMQ_ENABLED_PLUGINS_FILE", Value: rabbitMQConf + "/" + keyPlugins},
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},
 		{Name: "RABBITMQ_LOG_BASE", Value: rabbitMQHome + "/log"},
 		{Name: "RABBITMQ_LOGS", Value: "-"},
-		// Idle schedulers leave the node's cores at once to the pods that they are shared with, as RabbitMQ's guide to
-		// tuning its runtime advises.
+		// Idle schedulers do not wait busily, so that other pods can use the cores. RabbitMQ's guide to tuning its
+		// runtime advises this for shared nodes.
 		{Name: "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", Value: "+sbwt none +sbwtdcpu none +sbwtdio none"},
 		{Name: "HOME", Value: rabbitMQHome},
 		{Name: "LANG", Value: "C.UTF-8"},
 	}
 }
 
-// rabbitMQConfVolume brings the two halves of the configuration together.
+// rabbitMQConfVolume returns the volume with the configuration from the ConfigMap and the Secret.
 func (b *builder) rabbitMQConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRabbitMQ)}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
@@ -279,7 +279,7 @@ func (b *builder) rabbitMQImage() string {
 	return b.Images.RabbitMQ
 }
 
-// tcpProbe is for servers of which nothing more can be asked without logging in.
+// tcpProbe returns a probe of a server that answers no request without a login.
 func tcpProbe(port string) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(port)}},

@@ -23,14 +23,14 @@ const (
 	keyRedisConf = "redis.conf"
 
 	exporterDir = "/run/secrets/exporter"
-	// redisLocalAddress is the server as its exporter, in the same pod, sees it.
+	// redisLocalAddress is the address of the server for the exporter in the same pod.
 	redisLocalAddress = "redis://localhost:6379"
 
-	// redisGrace is in seconds: what Redis may take to write its log out.
+	// redisGrace is the time in seconds that Redis has to write its append-only file.
 	redisGrace = 60
 )
 
-// store are the objects of the store: a Redis, or none when a Secret of the user's says where it is.
+// store returns the objects of a managed Redis. An external Redis has none.
 func (b *builder) store() ([]client.Object, error) {
 	if b.redis == nil {
 		return nil, nil
@@ -47,7 +47,7 @@ func (b *builder) store() ([]client.Object, error) {
 	return []client.Object{secret, b.redisConfigMap(conf), b.redisService(), b.redisStatefulSet(template, conf)}, nil
 }
 
-// redisConfigMap configures the server, but for its password, which is in the Secret.
+// redisConfigMap returns the configuration of the server. Its password is in the Secret.
 func (b *builder) redisConfigMap(conf string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRedis), ComponentRedis),
@@ -55,7 +55,8 @@ func (b *builder) redisConfigMap(conf string) *corev1.ConfigMap {
 	}
 }
 
-// redisConf keeps every effect in a log, and refuses writes rather than forget anything when memory ends.
+// redisConf returns redis.conf. Redis logs every write to its append-only file. When its memory is full, it rejects
+// writes and evicts nothing.
 func redisConf(spec corev1.PodSpec) string {
 	lines := []string{
 		fmt.Sprintf("port %d", redisNumber),
@@ -66,7 +67,7 @@ func redisConf(spec corev1.PodSpec) string {
 		"maxmemory-policy noeviction",
 		"include " + redisConfDir + "/" + keyAuthConf,
 	}
-	// The rest is for buffers, and for what changes while a child process rewrites the log.
+	// The rest is for buffers, and for pages that change while a child process rewrites the append-only file.
 	const percent = 70
 	if limit := memoryShare(spec, string(ComponentRedis), percent); limit > 0 {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
@@ -74,8 +75,8 @@ func redisConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// redisResources limits no memory by default. The need follows from rates and stays, which are edited
-// while the simulation runs; a limit that followed them would restart the server.
+// redisResources returns resources that have no memory limit by default. The required memory depends on rates and
+// stays, which can change while the simulation runs. Changing a limit would restart the server.
 func (b *builder) redisResources() corev1.ResourceRequirements {
 	defaults := requirements("40m", "256Mi", "256Mi")
 	defaults.Limits = nil
@@ -121,7 +122,7 @@ func (b *builder) redisStatefulSet(template corev1.PodTemplateSpec, conf string)
 }
 
 func (b *builder) redisContainer() corev1.Container {
-	// The password is read inside the container, where it is in no list of processes.
+	// The password is read inside the container, so that it is in no list of processes.
 	const ping = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli ping | grep -q PONG`
 	return corev1.Container{
 		Name:         string(ComponentRedis),
@@ -130,7 +131,7 @@ func (b *builder) redisContainer() corev1.Container {
 		Ports:        []corev1.ContainerPort{containerPort(portRedis, redisNumber)},
 		Resources:    b.redisResources(),
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, redisData), readOnly("config", redisConfDir)},
-		// While it loads its log Redis answers, but not PONG; it is alive, but not ready.
+		// While Redis loads its append-only file, it does not answer PONG: it is alive and not ready.
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", ping}}},
 			PeriodSeconds: 5, TimeoutSeconds: probeTimeout, FailureThreshold: 3,
@@ -139,7 +140,7 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
-// exporterContainer translates what Redis says of itself for Prometheus.
+// exporterContainer returns the container that exports metrics of Redis to Prometheus.
 func (b *builder) exporterContainer() corev1.Container {
 	return corev1.Container{
 		Name:  "exporter",
@@ -155,7 +156,7 @@ func (b *builder) exporterContainer() corev1.Container {
 	}
 }
 
-// redisConfVolume brings the two halves of the configuration together.
+// redisConfVolume returns the volume with the configuration from the ConfigMap and the Secret.
 func (b *builder) redisConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRedis)}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
@@ -181,7 +182,7 @@ func (b *builder) redisImage() string {
 // exportsRedis reports whether the metrics of a managed Redis are exported.
 func (b *builder) exportsRedis() bool { return b.redis != nil && b.Images.RedisExporter != "" }
 
-// livenessTCP restarts a server that does not even accept connections for a minute.
+// livenessTCP returns a probe that restarts a server which accepts no connection for a minute.
 func livenessTCP(port string) *corev1.Probe {
 	probe := tcpProbe(port)
 	probe.PeriodSeconds, probe.FailureThreshold = 20, 3

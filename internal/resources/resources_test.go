@@ -28,17 +28,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// update writes the golden files instead of comparing with them.
+// update writes the golden files instead of comparing them.
 var update = flag.Bool("update", false, "write the golden files")
 
-// The passwords of the tests, which nothing but Secrets may hold.
+// The passwords of the tests. Only Secrets may contain them.
 const (
 	brokerPassword = "bRoKeRpAsSwOrD0123456789"
 	erlangCookie   = "eRlAnGcOoKiE0123456789"
 	redisPassword  = "rEdIsPaSsWoRd0123456789"
 )
 
-// input is what objects are built from for a simulation whose spec is in YAML's flow style.
+// input returns an Input for a simulation whose spec is given in YAML's flow style.
 func input(t testing.TB, name, spec string) resources.Input {
 	t.Helper()
 	sim := &v1alpha1.ParkingSimulation{}
@@ -72,7 +72,7 @@ func build(t testing.TB, in resources.Input) []client.Object {
 	return objects
 }
 
-// find returns the object of a kind and a name.
+// find returns the object with the given type and name.
 func find[O client.Object](t testing.TB, objects []client.Object, name string) O {
 	t.Helper()
 	for _, object := range objects {
@@ -85,7 +85,7 @@ func find[O client.Object](t testing.TB, objects []client.Object, name string) O
 	return none
 }
 
-// keys are kinds and names, in order.
+// keys lists kinds and names in order.
 func keys(t rapid.TB, objects []client.Object) []string {
 	t.Helper()
 	list := make([]string, len(objects))
@@ -106,7 +106,7 @@ func groupVersionKind(t rapid.TB, object client.Object) schema.GroupVersionKind 
 	return k
 }
 
-// simulations are those whose objects have golden files: each says what it is for.
+// simulations returns the simulations whose objects have golden files.
 func simulations(t testing.TB) map[string]resources.Input {
 	managed := input(t, "managed", `duration: 30m, rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}}, partitions: 2},
 		objectives: {processingP99: 5ms, endToEndP99: 1s}, monitoring: {labels: {release: prometheus}, interval: 1500ms},
@@ -129,7 +129,7 @@ func simulations(t testing.TB) map[string]resources.Input {
 	return map[string]resources.Input{"managed": managed, "external": external, "cluster": cluster}
 }
 
-func TestObjectsAreThoseOfTheirGoldenFiles(t *testing.T) {
+func TestBuild_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		t.Run(name, func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestObjectsAreThoseOfTheirGoldenFiles(t *testing.T) {
 	}
 }
 
-// goldenName is made of the kind and of what the name appends to the simulation's.
+// goldenName returns the file name for an object: its kind and the suffix of its name.
 func goldenName(t *testing.T, object client.Object) string {
 	_, suffix, _ := strings.Cut(object.GetName(), "-")
 	return strings.ToLower(kind(t, object)) + "-" + suffix + ".yaml"
@@ -214,7 +214,7 @@ func compareGolden(t *testing.T, folder string, golden map[string][]byte) {
 	}
 }
 
-func TestTheSameInputBuildsTheSame(t *testing.T) {
+func TestBuild_IsDeterministic(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		before := in.Simulation.DeepCopy()
@@ -223,12 +223,12 @@ func TestTheSameInputBuildsTheSame(t *testing.T) {
 			t.Errorf("%s: two builds differ:\n%s", name, diff)
 		}
 		if diff := cmp.Diff(before, in.Simulation); diff != "" {
-			t.Errorf("%s: building changed the simulation:\n%s", name, diff)
+			t.Errorf("%s: Build modified the simulation:\n%s", name, diff)
 		}
 	}
 }
 
-func TestNothingButSecretsHoldsAPassword(t *testing.T) {
+func TestBuild_KeepsPasswordsInSecrets(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		for _, object := range build(t, in) {
@@ -238,14 +238,14 @@ func TestNothingButSecretsHoldsAPassword(t *testing.T) {
 			text := yamlOf(t, object)
 			for _, password := range []string{brokerPassword, erlangCookie, redisPassword} {
 				if bytes.Contains(text, []byte(password)) {
-					t.Errorf("%s: %T %s holds a password", name, object, object.GetName())
+					t.Errorf("%s: %T %s contains a password", name, object, object.GetName())
 				}
 			}
 		}
 	}
 }
 
-func TestEveryObjectBelongsToItsSimulation(t *testing.T) {
+func TestBuild_SetsOwnerAndLabels(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		for _, object := range build(t, in) {
@@ -258,7 +258,7 @@ func TestEveryObjectBelongsToItsSimulation(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreReadBackFromTheirSecrets(t *testing.T) {
+func TestReadCredentials_ReturnsThoseOfBuild(t *testing.T) {
 	t.Parallel()
 	in := input(t, "managed", "")
 	objects := build(t, in)
@@ -268,27 +268,27 @@ func TestCredentialsAreReadBackFromTheirSecrets(t *testing.T) {
 		t.Errorf("credentials (-want +got):\n%s", diff)
 	}
 	if got := resources.ReadCredentials(nil, nil); got != (resources.Credentials{}) {
-		t.Errorf("without Secrets the credentials are %v, want none", got)
+		t.Errorf("without Secrets the credentials are %v, want empty ones", got)
 	}
 }
 
-func TestBuildRefuses(t *testing.T) {
+func TestBuild_RejectsInvalidInput(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		spec string
 		edit func(*resources.Input)
 		want string
 	}{
-		"a spec that is not valid":             {"exit: {matchPercent: 101}", nil, "spec.exit.matchPercent"},
-		"a template that is no PodSpec":        {"processor: {template: {spec: {containerz: []}}}", nil, "spec.processor.template.spec.containerz"},
-		"a template of the wrong type":         {"entry: {template: {spec: {nodeSelector: []}}}", nil, "spec.entry.template.spec.nodeSelector"},
-		"a container without name":             {"exit: {template: {spec: {containers: [{image: x}]}}}", nil, "spec.exit.template.spec: "},
-		"a container without image":            {"summaryAPI: {managed: {template: {spec: {containers: [{name: x}]}}}}", nil, "spec.summaryAPI.managed.template.spec: containers[0] needs a name and an image"},
-		"a template without containers":        {"exit: {template: {spec: {containers: null}}}", nil, `spec.exit.template.spec: must keep the container named "parking"`},
-		"a password that would end its line":   {"", func(in *resources.Input) { in.Credentials.BrokerPassword = "a\nb" }, "the password of RabbitMQ must be"},
-		"no password":                          {"", func(in *resources.Input) { in.Credentials.RedisPassword = "" }, "the password of Redis must be"},
-		"a cookie with a quote":                {"", func(in *resources.Input) { in.Credentials.ErlangCookie = "a'b" }, "the Erlang cookie of RabbitMQ must be"},
-		"nothing at all instead of simulation": {"", func(in *resources.Input) { in.Simulation = nil }, "there is no simulation"},
+		"an invalid spec":                {"exit: {matchPercent: 101}", nil, "spec.exit.matchPercent"},
+		"an unknown field in a template": {"processor: {template: {spec: {containerz: []}}}", nil, "spec.processor.template.spec.containerz"},
+		"a wrong type in a template":     {"entry: {template: {spec: {nodeSelector: []}}}", nil, "spec.entry.template.spec.nodeSelector"},
+		"a container without a name":     {"exit: {template: {spec: {containers: [{image: x}]}}}", nil, "spec.exit.template.spec: "},
+		"a container without an image":   {"summaryAPI: {managed: {template: {spec: {containers: [{name: x}]}}}}", nil, "spec.summaryAPI.managed.template.spec: containers[0] needs a name and an image"},
+		"a template without containers":  {"exit: {template: {spec: {containers: null}}}", nil, `spec.exit.template.spec: must keep the container named "parking"`},
+		"a password with a line end":     {"", func(in *resources.Input) { in.Credentials.BrokerPassword = "a\nb" }, "the password of RabbitMQ must be"},
+		"an empty password":              {"", func(in *resources.Input) { in.Credentials.RedisPassword = "" }, "the password of Redis must be"},
+		"a cookie with a quote":          {"", func(in *resources.Input) { in.Credentials.ErlangCookie = "a'b" }, "the Erlang cookie of RabbitMQ must be"},
+		"no simulation":                  {"", func(in *resources.Input) { in.Simulation = nil }, "Input.Simulation is nil"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -299,18 +299,18 @@ func TestBuildRefuses(t *testing.T) {
 			}
 			objects, err := resources.Build(in)
 			if err == nil || !strings.Contains(err.Error(), test.want) || objects != nil {
-				t.Fatalf("error is %v with %d objects, want one with %q and none", err, len(objects), test.want)
+				t.Fatalf("Build returns error %v and %d objects, want an error with %q and no objects", err, len(objects), test.want)
 			}
 			for _, value := range []string{brokerPassword, redisPassword, "a'b", "#a", "a\nb"} {
 				if strings.Contains(err.Error(), value) {
-					t.Errorf("error %v shows a credential", err)
+					t.Errorf("error %v contains a credential", err)
 				}
 			}
 		})
 	}
 }
 
-// planOf reads the plan that the objects hold, as a pod does.
+// planOf parses the plan in the ConfigMap, as a pod does.
 func planOf(t *testing.T, objects []client.Object, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	t.Helper()
 	config := find[*corev1.ConfigMap](t, objects, resources.PlanName(sim))
@@ -321,19 +321,19 @@ func planOf(t *testing.T, objects []client.Object, sim *v1alpha1.ParkingSimulati
 	return p
 }
 
-func TestThePlanIsSuspendedUntilTheStart(t *testing.T) {
+func TestBuild_SuspendsPlanUntilStart(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "")
 	if p := planOf(t, build(t, in), in.Simulation); p.Suspended || !p.StartTime.Equal(in.StartTime.Time) {
-		t.Errorf("the plan is suspended: %v, and starts at %s; want one that runs from %s", p.Suspended, p.StartTime, in.StartTime)
+		t.Errorf("the plan has suspended %v and start %s, want one that runs from %s", p.Suspended, p.StartTime, in.StartTime)
 	}
 	in.StartTime = nil
 	if p := planOf(t, build(t, in), in.Simulation); !p.Suspended || !p.StartTime.IsZero() {
-		t.Errorf("without a start the plan is suspended: %v, and starts at %s", p.Suspended, p.StartTime)
+		t.Errorf("without a start time the plan has suspended %v and start %s, want a suspended one", p.Suspended, p.StartTime)
 	}
 }
 
-// templates are the pod templates of all workloads, by the workload's name.
+// templates returns the pod templates of all workloads by the name of the workload.
 func templates(t rapid.TB, objects []client.Object) map[string]corev1.PodTemplateSpec {
 	t.Helper()
 	found := map[string]corev1.PodTemplateSpec{}
@@ -351,7 +351,7 @@ func templates(t rapid.TB, objects []client.Object) map[string]corev1.PodTemplat
 	return found
 }
 
-func TestEditsThatRollPods(t *testing.T) {
+func TestBuild_RollsPodsWhenNeeded(t *testing.T) {
 	t.Parallel()
 	const base = "entry: {rate: 1}, rabbitmq: {managed: {replicas: 3}}"
 	tests := map[string]struct {
@@ -359,20 +359,20 @@ func TestEditsThatRollPods(t *testing.T) {
 		edit func(*resources.Input)
 		want []string
 	}{
-		"an edit of rates rolls none":                     {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
-		"suspending rolls none":                           {base + ", suspend: true", nil, nil},
-		"the end of forming a cluster rolls none":         {base, func(in *resources.Input) { in.Forming = true }, nil},
-		"the start rolls none":                            {base, func(in *resources.Input) { in.StartTime = nil }, nil},
-		"scaling rolls none":                              {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
-		"monitoring that appears rolls none":              {base, func(in *resources.Input) { in.Served = resources.Served{} }, nil},
-		"another image of ours rolls what runs it":        {base, func(in *resources.Input) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
-		"another concurrency rolls the processors":        {base + ", processor: {concurrency: 7}", nil, []string{"sim-processor"}},
-		"another template rolls its pods":                 {base + ", exit: {template: {metadata: {labels: {a: b}}}}", nil, []string{"sim-exit"}},
-		"other resources of RabbitMQ roll its nodes":      {"rabbitmq: {managed: {replicas: 3, resources: {limits: {memory: 4Gi}}}}", nil, []string{"sim-rabbitmq"}},
-		"another password of Redis rolls it":              {base, func(in *resources.Input) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},
-		"another password of RabbitMQ rolls its nodes":    {base, func(in *resources.Input) { in.Credentials.BrokerPassword = "other" }, []string{"sim-rabbitmq"}},
-		"another cookie rolls none":                       {base, func(in *resources.Input) { in.Credentials.ErlangCookie = "other" }, nil},
-		"a summary API of one's own rolls the processors": {base + `, summaryAPI: {url: "https://example.com/"}`, nil, []string{"sim-processor", "sim-summaries"}},
+		"rates":                            {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
+		"suspend":                          {base + ", suspend: true", nil, nil},
+		"RabbitMQ has formed":              {base, func(in *resources.Input) { in.Forming = true }, nil},
+		"start":                            {base, func(in *resources.Input) { in.StartTime = nil }, nil},
+		"replicas":                         {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
+		"Prometheus Operator is installed": {base, func(in *resources.Input) { in.Served = resources.Served{} }, nil},
+		"image of our programs":            {base, func(in *resources.Input) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
+		"concurrency":                      {base + ", processor: {concurrency: 7}", nil, []string{"sim-processor"}},
+		"template":                         {base + ", exit: {template: {metadata: {labels: {a: b}}}}", nil, []string{"sim-exit"}},
+		"resources of RabbitMQ":            {"rabbitmq: {managed: {replicas: 3, resources: {limits: {memory: 4Gi}}}}", nil, []string{"sim-rabbitmq"}},
+		"password of Redis":                {base, func(in *resources.Input) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},
+		"password of RabbitMQ":             {base, func(in *resources.Input) { in.Credentials.BrokerPassword = "other" }, []string{"sim-rabbitmq"}},
+		"Erlang cookie":                    {base, func(in *resources.Input) { in.Credentials.ErlangCookie = "other" }, nil},
+		"external summary API":             {base + `, summaryAPI: {url: "https://example.com/"}`, nil, []string{"sim-processor", "sim-summaries"}},
 	}
 	before := templates(t, build(t, input(t, "sim", base)))
 	for name, test := range tests {
@@ -396,7 +396,7 @@ func TestEditsThatRollPods(t *testing.T) {
 	}
 }
 
-func TestATemplateCannotTakePodsFromTheirSelector(t *testing.T) {
+func TestBuild_KeepsSelectorLabels(t *testing.T) {
 	t.Parallel()
 	spec := fmt.Sprintf("processor: {template: {metadata: {labels: {%s: other, %s: other, team: a}}}}", resources.SimulationLabel, resources.ComponentLabel)
 	in := input(t, "sim", spec)
@@ -407,11 +407,11 @@ func TestATemplateCannotTakePodsFromTheirSelector(t *testing.T) {
 		}
 	}
 	if labels["team"] != "a" {
-		t.Errorf("labels are %v, want the user's team as well", labels)
+		t.Errorf("labels are %v, want them to include team=a", labels)
 	}
 }
 
-func TestTheDashboardIsOfItsSimulation(t *testing.T) {
+func TestBuild_DashboardSelectsItsSimulation(t *testing.T) {
 	t.Parallel()
 	in := input(t, "rush-hour", "")
 	config := find[*corev1.ConfigMap](t, build(t, in), "rush-hour-dashboard")

@@ -9,7 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Keys of the Secrets. The first are those of the Service Binding specification.
+// Keys of the Secrets. The first five are those of the Service Binding specification.
 const (
 	keyType     = "type"
 	keyHost     = "host"
@@ -23,8 +23,8 @@ const (
 	keyExporter     = "exporter.json"
 )
 
-// ReadCredentials returns what the data of the Secrets of a managed RabbitMQ and a managed Redis hold;
-// either may be nil. What they do not hold is empty.
+// ReadCredentials returns the credentials in the data of the Secrets of a managed RabbitMQ and a managed Redis. Either
+// may be nil. Missing credentials are empty.
 func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 	return Credentials{
 		BrokerPassword: string(rabbitMQ[keyPassword]),
@@ -33,8 +33,8 @@ func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 	}
 }
 
-// rabbitMQSecret is the binding of the managed RabbitMQ, and what only its nodes read: the cookie, and the
-// definition of the user.
+// rabbitMQSecret returns the Secret with the binding of the managed RabbitMQ, and with the Erlang cookie and the
+// definition of the user, which only the nodes read.
 func (b *builder) rabbitMQSecret() (client.Object, error) {
 	c := b.Credentials
 	definitions, err := json.Marshal(map[string]any{
@@ -58,15 +58,15 @@ func (b *builder) rabbitMQSecret() (client.Object, error) {
 	}), nil
 }
 
-// clusterSecret is the copy of the Secret of a RabbitmqCluster.
+// clusterSecret returns the copy of the Secret of a RabbitmqCluster.
 func (b *builder) clusterSecret() client.Object {
 	s := b.secret(ComponentRabbitMQ, nil)
 	s.Data = maps.Clone(b.BrokerAddress)
 	return s
 }
 
-// redisSecret is the binding of the managed Redis, and the same password as the server and its exporter
-// read it.
+// redisSecret returns the Secret with the binding of the managed Redis. It also holds the password in the formats that
+// the server and the exporter read.
 func (b *builder) redisSecret() (client.Object, error) {
 	password := b.Credentials.RedisPassword
 	exporter, err := json.Marshal(map[string]string{redisLocalAddress: password})

@@ -9,13 +9,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// dataVolume is the name of the volume of something that keeps data, and the beginning of its claims'.
+// dataVolume is the name of the data volume, and the prefix of the names of its claims.
 const dataVolume = "data"
 
-// revisions is how many old versions of a workload are kept to go back to.
+// revisions is the number of old revisions of a workload that are kept for a rollback.
 const revisions = 3
 
-// set describes a StatefulSet by what differs between components.
+// set holds what differs between the StatefulSets of components.
 type set struct {
 	component Component
 	// service is the name of the Service that gives the pods their host names.
@@ -25,8 +25,8 @@ type set struct {
 	storage  v1alpha1.StorageSpec
 }
 
-// statefulSet returns a StatefulSet whose volumes are deleted with it. All of its pods start and end at
-// once, because nodes of a cluster wait for each other.
+// statefulSet returns a StatefulSet whose volumes are deleted with it. All of its pods start and stop at the same time,
+// because the nodes of a cluster wait for each other.
 func (b *builder) statefulSet(s set) client.Object {
 	spec := appsv1.StatefulSetSpec{
 		Replicas:             new(s.replicas),
@@ -49,7 +49,8 @@ func (b *builder) statefulSet(s set) client.Object {
 	return &appsv1.StatefulSet{ObjectMeta: b.object(b.name(s.component), s.component), Spec: spec}
 }
 
-// claim has no labels but those that never change, as a StatefulSet's claims cannot be edited.
+// claim returns the claim of a data volume. It has only labels that never change, because the claims of a StatefulSet
+// are immutable.
 func (b *builder) claim(c Component, s v1alpha1.StorageSpec) corev1.PersistentVolumeClaim {
 	claim := corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: Selector(b.sim, c)},

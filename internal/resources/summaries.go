@@ -8,7 +8,7 @@ import (
 
 const summariesData = "/var/lib/parking"
 
-// summaryAPI are the objects of the API that comes with the operator; none for one of the user's own.
+// summaryAPI returns the objects of the managed summary API. An external one has none.
 func (b *builder) summaryAPI() ([]client.Object, error) {
 	if b.summaries == nil {
 		return nil, nil

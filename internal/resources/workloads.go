@@ -12,19 +12,19 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// HTTPPort is the port at which every pod of ours serves its metrics, and the summary API itself.
+// HTTPPort is the port at which our components serve metrics, and at which the summary API serves requests.
 const HTTPPort = 8080
 
 const (
 	portHTTP = "http"
 
-	// processGrace is how long a process may take to finish what is under way; it takes up to 4 s more to
-	// close what it holds, and parkingGrace leaves some for the kubelet. Both are in seconds.
+	// processGrace is the time in seconds that a process has to finish its work. It needs up to 4 s more to close its
+	// connections. parkingGrace is the grace period of the pod in seconds, which leaves some time for the kubelet.
 	processGrace = 25
 	parkingGrace = 40
 )
 
-// workloads are the plan and those who follow it: generators and processors.
+// workloads returns the plan, the generators and the processors.
 func (b *builder) workloads() ([]client.Object, error) {
 	var objects []client.Object
 	for _, build := range []func() (client.Object, error){
@@ -47,9 +47,9 @@ func (b *builder) exitDeployment() (client.Object, error) {
 	return b.generatorDeployment(ComponentExit, &b.sim.Spec.Exit.GeneratorSpec)
 }
 
-// generatorDeployment runs generators of one type of events; none while the simulation is suspended, or
-// once it is complete. An old pod ends before a new one starts, so that no two share one's part of the
-// rate.
+// generatorDeployment returns the Deployment of the generators of one event type. It has no replicas while the
+// simulation is suspended or complete. An update stops an old pod before it starts a new one, so that two pods never
+// publish the same part of the rate.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
 	if b.sim.Spec.Suspend || b.Complete || b.Forming {
@@ -57,8 +57,8 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}
 	template, err := b.template(pod{
 		component: c, user: parkingUser, grace: parkingGrace,
-		containers: []corev1.Container{b.followerContainer([]string{"generate", string(c)}, spec.Resources, "20m")},
-		volumes:    b.followerVolumes(),
+		containers: []corev1.Container{b.plannedContainer([]string{"generate", string(c)}, spec.Resources, "20m")},
+		volumes:    b.planVolumes(),
 		patch:      spec.Template, path: field.NewPath("spec", string(c), "template"), main: ContainerParking,
 	})
 	if err != nil {
@@ -69,16 +69,16 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}), nil
 }
 
-// processorDeployment runs processors. They stay while the simulation is suspended and when it is
-// complete.
+// processorDeployment returns the Deployment of the processors. They keep running while the simulation is suspended and
+// when it is complete.
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
 	replicas := *spec.Replicas
 	if b.Forming {
 		replicas = 0
 	}
-	container := b.followerContainer([]string{"process"}, spec.Resources, "40m")
-	volumes := b.followerVolumes()
+	container := b.plannedContainer([]string{"process"}, spec.Resources, "40m")
+	volumes := b.planVolumes()
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {
 		container.VolumeMounts = append(container.VolumeMounts, readOnly("summary-api", endpoint.SecretDir))
@@ -116,8 +116,8 @@ func (b *builder) deployment(
 	}
 }
 
-// followerContainer runs a command that follows the plan.
-func (b *builder) followerContainer(command []string, spec *corev1.ResourceRequirements, cpu string) corev1.Container {
+// plannedContainer returns the container of a command that reads the plan.
+func (b *builder) plannedContainer(command []string, spec *corev1.ResourceRequirements, cpu string) corev1.Container {
 	c := b.parkingContainer(append(command, "--plan", planDir+"/"+PlanKey), resources(spec, requirements(cpu, "64Mi", "512Mi")))
 	c.VolumeMounts = []corev1.VolumeMount{
 		readOnly("plan", planDir), readOnly("rabbitmq", rabbitMQDir), readOnly("redis", redisDir),
@@ -125,7 +125,7 @@ func (b *builder) followerContainer(command []string, spec *corev1.ResourceRequi
 	return c
 }
 
-// parkingContainer runs a long-lived command of the parking binary, the entrypoint of its image.
+// parkingContainer returns the container of a long-running command of parking, which is the entrypoint of its image.
 func (b *builder) parkingContainer(command []string, r corev1.ResourceRequirements) corev1.Container {
 	return corev1.Container{
 		Name:           ContainerParking,
@@ -138,9 +138,9 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 	}
 }
 
-// followerVolumes are the plan and the bindings of the servers. Of our own Secrets only the binding is
-// mounted; of the user's all of it, because nobody knows which keys it has.
-func (b *builder) followerVolumes() []corev1.Volume {
+// planVolumes returns the volumes with the plan and the bindings of the servers. Of our own Secrets, only the keys of
+// the binding are mounted. Of a user's Secret all keys are mounted, because its keys are not known.
+func (b *builder) planVolumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: PlanName(b.sim)},
