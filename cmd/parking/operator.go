@@ -31,9 +31,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-const operatorHelp = `operator runs the controller for ParkingSimulations in a Kubernetes cluster: it applies the
-objects that each simulation needs, repairs them, and reports the state of the simulation in
-its status.
+const operatorHelp = `Run the controller for ParkingSimulations in a Kubernetes cluster. It applies the objects
+that each simulation needs, repairs them, and reports the state of the simulation in its
+status.
 
 It finds the cluster as kubectl does, or from inside a pod. With several replicas, one is
 elected leader and the others stand by. Metrics are served over TLS, to clients that the API
@@ -94,7 +94,7 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.BoolVar(&f.metricsInsecure, "metrics-insecure", false, "serve /metrics over HTTP without authorization")
 	flags.StringVar(&f.pprof, "pprof-address", "0", "`address` for profiles of this process; 0 disables them")
 	flags.DurationVar(&f.cleanupTimeout, "cleanup-timeout", 2*time.Minute, "how long the deletion of a simulation waits for the removal of its queues and keys")
-	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and summary API (default the operator's own)")
+	flags.StringVar(&f.images.Parking, "image", ownImage(), "`image` of generators, processors and summary API; the operator's own by default")
 	flags.StringVar(&f.images.RabbitMQ, "rabbitmq-image", "docker.io/library/rabbitmq:4.1.4", "`image` of managed RabbitMQ servers")
 	flags.StringVar(&f.images.Redis, "redis-image", "docker.io/library/redis:8.2.1", "`image` of managed Redis servers")
 	flags.StringVar(&f.images.RedisExporter, "redis-exporter-image", "docker.io/oliver006/redis_exporter:v1.66.0", "`image` that exports the metrics of managed Redis servers; empty disables it")

@@ -1,0 +1,115 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/binding"
+)
+
+func bindingOf(host string) *binding.Binding {
+	return &binding.Binding{URI: &url.URL{Scheme: "amqp", Host: host}}
+}
+
+func TestLeftBehind_NamesWhatWasNotRemoved(t *testing.T) {
+	t.Parallel()
+	const queues, keys = "exchange and queues parking.default.sim* may be left on RabbitMQ (Secret default/broker)", "keys parking:{default.sim:* may be left on Redis (Secret default/store)"
+	gone := errors.New("Secret default/broker does not exist")
+	tests := map[string]struct {
+		brokerRef, storeRef bool
+		result              cleanupResult
+		want, unwanted      string
+	}{
+		"only the queues":             {true, true, cleanupResult{queues: gone}, queues + ": Secret default/broker does not exist", "keys"},
+		"only the keys":               {true, true, cleanupResult{keys: gone}, keys, "queues"},
+		"both":                        {true, true, cleanupResult{queues: gone, keys: gone}, "; and " + keys, "no answer"},
+		"an attempt is still running": {true, true, cleanupResult{running: true}, queues + ": no answer in time", "does not exist"},
+		"Redis is managed":            {true, false, cleanupResult{queues: gone, keys: gone}, queues, "keys"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim"}}
+			if tt.brokerRef {
+				sim.Spec.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "broker"}
+			}
+			if tt.storeRef {
+				sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
+			}
+			s := newScope(sim, time.Now())
+			s.broker = server{name: "RabbitMQ", origin: "Secret default/broker"}
+			s.store = server{name: "Redis", origin: "Secret default/store"}
+			got := s.leftBehind(tt.result)
+			if !strings.Contains(got, tt.want) || strings.Contains(got, tt.unwanted) || !strings.Contains(got, "parking purge --simulation default.sim") {
+				t.Errorf("the message is %q, want it to contain %q and not %q", got, tt.want, tt.unwanted)
+			}
+		})
+	}
+}
+
+func TestCleanupBinding_FallsBackToRememberedOnes(t *testing.T) {
+	t.Parallel()
+	current, before, copied := bindingOf("current"), bindingOf("before"), bindingOf("copied")
+	missing := found(stalled, reasonSecretMissing, "Secret default/broker does not exist")
+	tests := map[string]struct {
+		server     server
+		remembered *binding.Binding
+		want       *binding.Binding
+	}{
+		"the Secret exists":               {server{binding: current}, before, current},
+		"the Secret is gone":              {server{finding: missing}, before, before},
+		"the RabbitmqCluster is gone":     {server{finding: missing, remembered: copied}, nil, copied},
+		"consent has been withdrawn":      {server{denied: true, finding: missing, remembered: copied}, before, nil},
+		"the Secret has never been there": {server{finding: missing}, nil, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := tt.server.cleanupBinding(tt.remembered)
+			if got != tt.want || (err == nil) != (tt.want != nil) {
+				t.Errorf("the binding is %v (%v), want %v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestCleaner_RemembersBindingsUntilConsentIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	c := NewCleaner(nil)
+	key := client.ObjectKey{Namespace: "default", Name: "sim"}
+	broker, store := server{binding: bindingOf("broker")}, server{binding: bindingOf("store")}
+	c.remember(key, broker, store)
+	c.remember(key, server{}, server{})
+	if got := c.remembered(key); got.broker != broker.binding || got.store != store.binding {
+		t.Errorf("remembered is %+v after the Secrets are gone", got)
+	}
+	c.remember(key, server{denied: true}, server{})
+	if got := c.remembered(key); got.broker != nil || got.store != store.binding {
+		t.Errorf("remembered is %+v after the broker's consent was withdrawn", got)
+	}
+	c.remember(key, server{managed: true, binding: broker.binding}, server{})
+	c.forget(key)
+	if got := c.remembered(key); got != (bindings{}) {
+		t.Errorf("remembered is %+v after forget", got)
+	}
+}
+
+func TestCleaner_BusyDoesNotLoseTheSimulation(t *testing.T) {
+	t.Parallel()
+	c := NewCleaner(nil)
+	key := client.ObjectKey{Name: "sim"}
+	for range cap(c.jobs) {
+		c.jobs <- func(context.Context) {}
+	}
+	if result := c.attempt(key, cleanup{}); result.done() || result.running || result.final {
+		t.Errorf("the result is %+v, want errors that are retried", result)
+	}
+}

@@ -1,0 +1,85 @@
+package controllers
+
+import (
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// builtKinds returns the kinds that internal/resources builds for a simulation with everything.
+func builtKinds(t *testing.T) []schema.GroupVersionKind {
+	t.Helper()
+	scheme, err := NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "uid"}}
+	sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+	objects, err := resources.Build(resources.Input{
+		Simulation:  sim,
+		Images:      resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"},
+		Credentials: resources.Credentials{BrokerPassword: "a", ErlangCookie: "b", RedisPassword: "c"},
+		Served:      resources.Served{ServiceMonitors: true, PrometheusRules: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []schema.GroupVersionKind
+	for _, object := range objects {
+		kind, err := apiutil.GVKForObject(object, scheme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+func TestChildKinds_ListsEveryKindThatIsBuilt(t *testing.T) {
+	t.Parallel()
+	var listed []schema.GroupVersionKind
+	for _, kind := range childKinds() {
+		listed = append(listed, kind.GroupVersionKind)
+	}
+	built := builtKinds(t)
+	for _, kind := range built {
+		if !slices.Contains(listed, kind) {
+			t.Errorf("%s is built, but not in childKinds: it would neither be watched nor pruned", kind)
+		}
+	}
+	for _, kind := range listed {
+		if !slices.Contains(built, kind) {
+			t.Errorf("%s is in childKinds, but never built", kind)
+		}
+	}
+}
+
+func TestReduce_KeepsWhatIsReadAndRejectsUnknownKinds(t *testing.T) {
+	t.Parallel()
+	transform := reduce(apply.NewSlimmer())
+	for _, kind := range childKinds() {
+		object := kind.object.DeepCopyObject()
+		if _, err := transform(object); err != nil {
+			t.Errorf("reduce %s: %v", kind.Kind, err)
+		}
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "s", Labels: map[string]string{"a": "b"}}, Data: map[string][]byte{"password": []byte("p")}, Type: "Opaque",
+	}
+	if _, err := transform(secret); err != nil || string(secret.Data["password"]) != "p" || secret.Type != "" || secret.Labels != nil {
+		t.Errorf("the reduced Secret is %+v (%v), want its name and data", secret, err)
+	}
+	if _, err := transform(&corev1.Endpoints{}); err == nil { //nolint:staticcheck // any kind that is not in the table will do
+		t.Error("a kind that is not in childKinds is accepted")
+	}
+}
