@@ -13,17 +13,23 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// chart renders the chart as an installation under its own name would.
+// chart renders the chart as a release of the same name in the namespace system.
 func chart(t *testing.T, values ...string) []*unstructured.Unstructured {
 	t.Helper()
-	args := []string{"template", "parking-operator", "charts/parking-operator", "--namespace", system}
+	return release(t, system, values...)
+}
+
+// release renders the chart as a release named parking-operator in a namespace.
+func release(t *testing.T, namespace string, values ...string) []*unstructured.Unstructured {
+	t.Helper()
+	args := []string{"template", "parking-operator", "charts/parking-operator", "--namespace", namespace}
 	for _, value := range values {
 		args = append(args, "--set", value)
 	}
 	return parse(t, tool(t, "helm", args...))
 }
 
-func TestTheChartInstallsWhatTheKustomizationDoes(t *testing.T) {
+func TestChart_MatchesKustomization(t *testing.T) {
 	t.Parallel()
 	for folders, values := range map[string][]string{
 		"default":            nil,
@@ -37,19 +43,20 @@ func TestTheChartInstallsWhatTheKustomizationDoes(t *testing.T) {
 				objects = append(objects, kustomization(t, folder)...)
 			}
 			if diff := cmp.Diff(common(t, objects), common(t, chart(t, values...))); diff != "" {
-				t.Errorf("the chart installs something else (-config +chart):\n%s", diff)
+				t.Errorf("the chart differs from the kustomization (-config +chart):\n%s", diff)
 			}
 		})
 	}
 }
 
-// common returns objects by name, without what tells how they were installed.
+// common returns objects by name, without what differs between kubectl and Helm. In the chart, the names of objects
+// without a namespace end in that of the release when the operator runs for some namespaces.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for _, object := range objects {
 		if object.GetKind() == "Namespace" {
-			continue // Helm makes it, or somebody else
+			continue // --create-namespace of Helm creates it
 		}
 		labels := object.GetLabels()
 		maps.DeleteFunc(labels, func(key, _ string) bool {
@@ -62,16 +69,35 @@ func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 		if object.GetKind() == "Deployment" {
 			resolveNamespace(t, object)
 		}
+		trimNamespace(object.Object)
 		name := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
 		if all[name] != nil {
-			t.Errorf("%s is there twice", name)
+			t.Errorf("there are two objects %s", name)
 		}
 		all[name] = object.Object
 	}
 	return all
 }
 
-// resolveNamespace does as Kubernetes with an argument that names the pod's namespace.
+// trimNamespace removes the namespace of the release from the names of and references to objects without a namespace.
+func trimNamespace(value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, field := range value {
+			if text, isText := field.(string); isText && (name == "name" || name == "priorityClassName") {
+				value[name] = strings.TrimSuffix(text, "."+system)
+			} else {
+				trimNamespace(field)
+			}
+		}
+	case []any:
+		for _, element := range value {
+			trimNamespace(element)
+		}
+	}
+}
+
+// resolveNamespace replaces the variable POD_NAMESPACE in arguments, as Kubernetes does.
 func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	t.Helper()
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
@@ -87,7 +113,7 @@ func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	}
 }
 
-func TestTheAPIServerTakesTheChart(t *testing.T) {
+func TestChart_IsAdmitted(t *testing.T) {
 	t.Parallel()
 	c := apiserver.New(t).Client
 	namespaced(t, c)
@@ -111,5 +137,28 @@ func TestTheAPIServerTakesTheChart(t *testing.T) {
 			t.Parallel()
 			admitted(t, c, chart(t, values...))
 		})
+	}
+}
+
+// TestChart_TwoReleasesShareNothing renders two releases of the same name in two namespaces. Helm refuses to install the
+// second one if it contains an object of the first.
+func TestChart_TwoReleasesShareNothing(t *testing.T) {
+	t.Parallel()
+	first := map[string]bool{}
+	id := func(o *unstructured.Unstructured) string {
+		return fmt.Sprintf("%s %s/%s", o.GetKind(), o.GetNamespace(), o.GetName())
+	}
+	for _, object := range release(t, "team-a", "simulations.namespaces={team-a}") {
+		first[id(object)] = true
+	}
+	second := release(t, "team-b", "simulations.namespaces={team-b}", "crds.install=false")
+	for _, object := range second {
+		if first[id(object)] {
+			t.Errorf("both releases contain %s", id(object))
+		}
+	}
+	const least = 15
+	if len(second) < least {
+		t.Errorf("the second release has %d objects, want %d or more", len(second), least)
 	}
 }

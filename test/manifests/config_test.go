@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-func TestTheAPIServerTakesEveryKustomization(t *testing.T) {
+func TestKustomizations_AreAdmitted(t *testing.T) {
 	t.Parallel()
 	c := apiserver.New(t).Client
 	namespaced(t, c)
@@ -23,7 +23,7 @@ func TestTheAPIServerTakesEveryKustomization(t *testing.T) {
 	}
 }
 
-func TestNoRoleGivesMoreThanItSays(t *testing.T) {
+func TestRoles_HaveNoWildcardsAndNoEscalation(t *testing.T) {
 	t.Parallel()
 	for _, folder := range []string{"default", "namespaced"} {
 		for _, object := range kustomization(t, folder) {
@@ -54,7 +54,7 @@ func rules(t *testing.T, object *unstructured.Unstructured) []rbacv1.PolicyRule 
 	return role.Rules
 }
 
-func TestTheNamespacedOperatorHasRightsInItsNamespaceAlone(t *testing.T) {
+func TestNamespacedRoles_AreBoundInOneNamespace(t *testing.T) {
 	t.Parallel()
 	for _, object := range kustomization(t, "namespaced") {
 		if object.GetKind() != "ClusterRoleBinding" {
@@ -63,12 +63,12 @@ func TestTheNamespacedOperatorHasRightsInItsNamespaceAlone(t *testing.T) {
 		switch object.GetName() {
 		case "parking-operator-definition-reader-rolebinding", "parking-operator-metrics-auth-rolebinding":
 		default:
-			t.Errorf("ClusterRoleBinding %s gives rights everywhere", object.GetName())
+			t.Errorf("ClusterRoleBinding %s gives rights in every namespace", object.GetName())
 		}
 	}
 }
 
-func TestSimulationsRunTheOperatorsOwnImage(t *testing.T) {
+func TestManager_RunsItsImageInSimulations(t *testing.T) {
 	t.Parallel()
 	for _, object := range kustomization(t, "default") {
 		if object.GetKind() != "Deployment" {

@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// TestTheRolesSuffice runs an operator with the rights that the manifests give it.
-func TestTheRolesSuffice(t *testing.T) {
+// TestRoles_Suffice runs an operator with the rights in the manifests.
+func TestRoles_Suffice(t *testing.T) {
 	for _, tt := range []struct {
 		folder, simulations string
 		watched             []string
@@ -42,7 +42,7 @@ func TestTheRolesSuffice(t *testing.T) {
 			refusals := runOperator(server, tokenOf(t, server), tt.watched)
 			defer func() {
 				if got := refusals.all(); len(got) > 0 {
-					t.Errorf("the API server refused %v", got)
+					t.Errorf("the API server denied %v", got)
 				}
 			}()
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
@@ -66,7 +66,7 @@ func TestTheRolesSuffice(t *testing.T) {
 	}
 }
 
-// installRoles applies accounts, roles and bindings, and takes them away at the end of the test.
+// installRoles applies accounts, roles and bindings, and deletes them at the end of the test.
 func installRoles(t *testing.T, c client.Client, folder string) {
 	t.Helper()
 	for _, object := range kustomization(t, folder) {
@@ -82,7 +82,7 @@ func installRoles(t *testing.T, c client.Client, folder string) {
 	}
 }
 
-// tokenOf returns the API server as the operator's pod sees it.
+// tokenOf returns a client configuration with the token of the operator's ServiceAccount.
 func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "parking-operator-controller-manager"}}
@@ -96,7 +96,7 @@ func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	return as
 }
 
-// runOperator runs one until the test ends, and collects what it is refused.
+// runOperator runs an operator until the test ends, and records the requests that the API server denies.
 func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string) *refusals {
 	refused := &refusals{}
 	as.Wrap(refused.wrap)
@@ -116,7 +116,7 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 	return refused
 }
 
-// told checks that the operator could write status and finalizers.
+// told checks that the operator has written status and finalizers.
 func told(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation) error {
 	if err := c.Get(ctx, client.ObjectKeyFromObject(sim), sim); err != nil {
 		return err
@@ -127,19 +127,19 @@ func told(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation)
 	return nil
 }
 
-// annotated checks that the operator could annotate a pod that follows the plan.
+// annotated checks that the operator annotates a pod that reads the plan.
 func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	pod := server.Pod(sim, resources.ComponentEntry, nil)
 	server.Eventually("the annotation of a running pod", func() error {
 		err := server.Client.Get(server.T.Context(), client.ObjectKeyFromObject(pod), pod)
 		if err == nil && len(pod.Annotations) == 0 {
-			err = errors.New("there is none")
+			err = errors.New("the pod has no annotation")
 		}
 		return err
 	})
 }
 
-// refusals are requests that were answered with 403.
+// refusals records requests that were answered with 403.
 type refusals struct {
 	mu    sync.Mutex
 	lines []string

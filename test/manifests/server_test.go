@@ -1,4 +1,4 @@
-// Package manifests_test checks what is shipped to install the operator, the folder config and the chart, against
+// Package manifests_test checks the manifests that install the operator, in the folder config and in the chart, against
 // a real API server.
 package manifests_test
 
@@ -29,7 +29,7 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m, "testdata").Run()) }
 
-// tool runs one of the programs that make builds, in the project's folder, and returns its output.
+// tool runs a program that make builds, in the root folder of the project, and returns its output.
 func tool(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	output, err := runTool(t, name, args...)
@@ -58,7 +58,7 @@ func runTool(t *testing.T, name string, args ...string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// parse reads manifests.
+// parse parses manifests.
 func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
 	t.Helper()
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
@@ -76,13 +76,13 @@ func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
 	}
 }
 
-// kustomization builds one of the folders below config.
+// kustomization builds a folder below config.
 func kustomization(t *testing.T, folder string) []*unstructured.Unstructured {
 	t.Helper()
 	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", folder)))
 }
 
-// namespaced makes sure that the namespace of the manifests exists, as they have it.
+// namespaced creates the namespace of the manifests unless it exists.
 func namespaced(t *testing.T, c client.Client) {
 	t.Helper()
 	for _, object := range kustomization(t, "manager") {
@@ -107,7 +107,7 @@ func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructured) {
 	t.Helper()
 	if len(objects) == 0 {
-		t.Error("there are no objects")
+		t.Error("the manifests contain no objects")
 	}
 	for _, object := range objects {
 		object := object.DeepCopy()
@@ -124,7 +124,7 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 	}
 }
 
-// podAdmitted checks a Deployment's pod, which the server only looks at when it is to be created.
+// podAdmitted checks the pod of a Deployment. The API server validates a pod only when it is created.
 func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
 	t.Helper()
 	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")
