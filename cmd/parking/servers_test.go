@@ -334,7 +334,7 @@ func TestSimulate_RabbitMQStaysDown_VerdictNamesIt(t *testing.T) {
 	}
 	for _, wrong := range []string{"messages wait in queues", "wait for another attempt"} {
 		if strings.Contains(reasons, wrong) {
-			t.Errorf("the verdict says %q although nobody could ask:\n%s", wrong, reasons)
+			t.Errorf("the verdict says %q although the broker did not answer:\n%s", wrong, reasons)
 		}
 	}
 	if result.ElapsedSeconds > 6 {
