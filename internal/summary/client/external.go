@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -66,6 +67,9 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 	if r.success() || r.status == http.StatusConflict && r.header.Get("Retry-After") == "" {
 		return nil
 	}
+	if r.wantsTLS() {
+		return r.unavailable(c.transport.endpoint) // nothing has looked at the summary
+	}
 	return r.failure(c.transport.endpoint)
 }
 
@@ -75,9 +79,19 @@ func (c *External) Address() string { return shown(c.transport.endpoint) }
 // Reach returns nil when something answers at the API's address, whatever it says: that nobody does is worth knowing
 // before there is a summary. It asks by HEAD, which changes nothing. Its error says what to do.
 func (c *External) Reach(ctx context.Context) error {
-	_, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
+	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
+	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {
+		// An answer to HEAD has no body that says why.
+		r, err = c.transport.send(ctx, http.MethodGet, nil, http.Header{}, maxExternalReply)
+		if err == nil && r.wantsTLS() {
+			return fmt.Errorf("reach the summary API at %s: %s", c.Address(), remedyHTTPS)
+		}
+	}
 	if err == nil {
 		return nil
+	}
+	if f, ok := errors.AsType[fault](err); ok && f.remedy != "" {
+		return fmt.Errorf("reach the summary API at %s: %w", c.Address(), err)
 	}
 	remedy := cmp.Or(binding.ExplainTLS(err), "start the API there, or correct the address")
 	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedy)

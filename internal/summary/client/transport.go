@@ -34,8 +34,10 @@ type transport struct {
 	timeout  time.Duration
 	// connections is the maximum number of connections, which are kept open while they are idle.
 	connections int
-	// proxied is whether the proxy of the environment is used.
+	// proxied is whether requests use the proxy that the environment names.
 	proxied bool
+	// fromEnvironment replaces http.ProxyFromEnvironment, which reads the environment once per process, in tests.
+	fromEnvironment func(*http.Request) (*url.URL, error)
 
 	mu     sync.Mutex
 	client *http.Client
@@ -76,7 +78,8 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 	authorize(request, b)
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, fault{err: err, text: line(redact(explain(err), request, b))}
+		text := line(redact(explain(err), request, b))
+		return nil, fault{err: err, text: text, remedy: t.remedyFor(request, err)}
 	}
 	defer func() { _ = response.Body.Close() }() // of what was only read
 	r := receive(response, limit)
@@ -100,14 +103,19 @@ func receive(response *http.Response, limit int64) *reply {
 	return r
 }
 
-// fault is an error of package http with a text that can be shown.
+// fault is an error of package http with a text that may be printed, and a remedy if one is known.
 type fault struct {
-	err  error
-	text string
+	err          error
+	text, remedy string
 }
 
-// Error returns the text.
-func (f fault) Error() string { return f.text }
+// Error returns the text and the remedy.
+func (f fault) Error() string {
+	if f.remedy == "" {
+		return f.text
+	}
+	return f.text + ": " + f.remedy
+}
 
 // Unwrap returns the error.
 func (f fault) Unwrap() error { return f.err }
@@ -150,10 +158,18 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 		MaxResponseHeaderBytes: maxHeader,
 	}
 	if t.proxied {
-		connections.Proxy = http.ProxyFromEnvironment
+		connections.Proxy = t.proxy
 	}
 	t.client, t.tls = &http.Client{Transport: connections, CheckRedirect: t.follow}, b
 	return t.client, nil
+}
+
+// proxy returns the proxy for a request.
+func (t *transport) proxy(request *http.Request) (*url.URL, error) {
+	if t.fromEnvironment != nil {
+		return t.fromEnvironment(request)
+	}
+	return http.ProxyFromEnvironment(request)
 }
 
 // follow follows redirects that send the same request to the same host. Any other one is the answer: a

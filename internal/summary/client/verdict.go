@@ -46,6 +46,9 @@ func (r *reply) failure(endpoint *url.URL) error {
 // unavailable is the error of an answer that says nothing of what was posted.
 func (r *reply) unavailable(endpoint *url.URL) error {
 	text := "it answers " + describe(r.status, r.detail())
+	if r.wantsTLS() {
+		text += ": " + remedyHTTPS
+	}
 	if location := r.redirect(endpoint); location != "" {
 		text += ", a redirect to " + location + " that is not followed; if that is the address, give it instead"
 	}

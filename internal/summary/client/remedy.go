@@ -1,0 +1,56 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+)
+
+const (
+	remedyHTTPS = "the port speaks TLS: begin the URL with https://"
+	remedyFiles = "this process has too many open files: raise their limit (ulimit -n)"
+)
+
+// remedyFor returns what to do about a request without an answer, or "" if it does not know.
+func (t *transport) remedyFor(request *http.Request, err error) string {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return remedyFiles
+	}
+	if strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`) { // an alert of TLS
+		return remedyHTTPS
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); !ok || dial.Op != "dial" && dial.Op != "proxyconnect" {
+		return ""
+	}
+	if proxy := t.proxyFor(request); proxy != "" {
+		return "start the proxy " + proxy + ", which the environment names (HTTP_PROXY, HTTPS_PROXY), or add the host of the API to NO_PROXY"
+	}
+	return ""
+}
+
+// proxyFor returns the host of the proxy for a request, or "" if there is none.
+func (t *transport) proxyFor(request *http.Request) string {
+	if !t.proxied {
+		return ""
+	}
+	proxy, err := t.proxy(request)
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return proxy.Host // the rest may contain a password
+}
+
+// wantsTLS reports whether an answer says that its port speaks TLS. Servers answer a request without TLS with status
+// 400 and one of these sentences.
+func (r *reply) wantsTLS() bool {
+	if r.status != http.StatusBadRequest {
+		return false
+	}
+	body := bytes.ToLower(r.body)
+	return bytes.Contains(body, []byte("http request to an https server")) || // Go
+		bytes.Contains(body, []byte("plain http request was sent to https port")) || // nginx
+		bytes.Contains(body, []byte("speaking plain http to an ssl-enabled server port")) // Apache
+}
