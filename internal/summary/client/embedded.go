@@ -15,46 +15,46 @@ import (
 )
 
 const (
-	// embeddedInFlight is how many requests are under way at a time unless told otherwise: while one is
-	// being committed the next is on its way.
+	// embeddedInFlight is the default maximum of concurrent requests. While the API commits one, it receives the
+	// next.
 	embeddedInFlight = 2
-	// linger is how long a sender waits for more company where it has some while another request is under way:
-	// summaries come faster than requests are served then, and a request with its commit costs far more than a summary.
+	// linger is how long a sender waits for more summaries if several are queued while another request is under
+	// way. Then summaries arrive faster than the API answers, and a request costs far more than a summary.
 	linger = 5 * time.Millisecond
-	// maxBatch bounds the summaries in one request.
+	// maxBatch is the maximum number of summaries per request.
 	maxBatch = 256
-	// maxResult bounds the answer to one summary, for which 128 bytes of an identifier and 256 of a detail,
-	// each byte escaped, leave ample room.
+	// maxResult is the maximum size of the answer per summary. It is ample for an identifier of 128 bytes and a
+	// detail of 256, with every byte escaped.
 	maxResult = 4 << 10
-	// usualLength is that of a summary on the wire.
+	// usualLength is the usual size of a summary on the wire.
 	usualLength = 240
 )
 
-// Embedded posts summaries to the API of package rest. Summaries that are posted while requests are under way
-// share the next request with those of the next milliseconds; one that is posted alone goes at once.
+// Embedded posts summaries to the API of package rest. Summaries that arrive while requests are under way share the
+// next request. A single summary is posted at once.
 type Embedded struct {
 	transport transport
 
 	queue chan *item
-	// stopping ends when the client is closed.
+	// stopping is cancelled by Close.
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
-	// gathering is held by the one sender that takes items out of the queue.
+	// gathering is held by the sender that receives from the queue.
 	gathering sync.Mutex
-	// underWay is the number of senders that wait for the API.
+	// underWay is the number of senders that wait for an answer.
 	underWay atomic.Int32
 }
 
-// item is a summary on its way.
+// item is one Post.
 type item struct {
-	ctx     context.Context //nolint:containedctx // of the Post that waits for it
+	ctx     context.Context //nolint:containedctx // the context of the Post
 	summary event.Summary
-	// done receives the result. It has room for it, so that nobody waits for a Post that has returned.
+	// done receives the result. It is buffered, so that no sender waits for a Post that has returned.
 	done chan error
 }
 
-// NewEmbedded returns a client for the API at o.URL, which ends with Close.
+// NewEmbedded returns a client for the API at o.URL. The caller closes it.
 func NewEmbedded(o Options) (*Embedded, error) {
 	endpoint, source, err := o.open("/v1/summaries")
 	if err != nil {
@@ -74,9 +74,8 @@ func NewEmbedded(o Options) (*Embedded, error) {
 	return c, nil
 }
 
-// Post makes one attempt to post the summary. It returns nil once the API has stored it; a
-// *summary.RejectedError when the API refuses it for good, which it also does when another summary has its
-// identifier; a *summary.UnavailableError when it is to be posted again; or the error of ctx.
+// Post makes one attempt to post the summary. It returns nil if the API has stored it, a *summary.RejectedError if the
+// API can never store it, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
 func (c *Embedded) Post(ctx context.Context, s event.Summary) error {
 	it := &item{ctx: ctx, summary: s, done: make(chan error, 1)}
 	select {
@@ -96,7 +95,7 @@ func (c *Embedded) Post(ctx context.Context, s event.Summary) error {
 	}
 }
 
-// Close abandons what is under way, whose Posts fail with summary.ErrClosed, and gives up the connections.
+// Close cancels the requests under way and closes the connections. Pending Posts fail with summary.ErrClosed.
 func (c *Embedded) Close() error {
 	c.stop()
 	c.senders.Wait()
@@ -104,7 +103,7 @@ func (c *Embedded) Close() error {
 	return nil
 }
 
-// send is one of the senders.
+// send is the goroutine of a sender.
 func (c *Embedded) send() {
 	for c.stopping.Err() == nil {
 		batch := c.gather()
@@ -114,8 +113,8 @@ func (c *Embedded) send() {
 	}
 }
 
-// gather waits for an item and returns it with those that follow it closely, but for those whose Post has given up.
-// It returns nil when the client is closed.
+// gather waits for an item and returns it with the items queued after it. It omits items whose context has ended. It
+// returns nil if the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
@@ -148,8 +147,8 @@ func (c *Embedded) gather() []*item {
 	}
 }
 
-// post posts the items in one request and gives each its result. Of several that are refused together, only
-// one may be at fault, or their number: they are posted in halves.
+// post posts the items in one request and sends each its result. If the API rejects a request with several items, the
+// cause may be a single item, or their number. So it posts the halves again.
 func (c *Embedded) post(batch []*item) {
 	if len(batch) == 0 {
 		return
@@ -165,14 +164,14 @@ func (c *Embedded) post(batch []*item) {
 		c.post(batch[:half])
 		c.post(batch[half:])
 	case permanent(r.status) && !r.isProblem():
-		// Not the API's answer but that of a proxy in between, or of some other server at this address.
+		// The answer is not from the API, but from a proxy or from another server at this address.
 		finish(batch, r.unavailable(c.transport.endpoint))
 	default:
 		finish(batch, r.failure(c.transport.endpoint))
 	}
 }
 
-// request sends the items, one a line.
+// request sends the items, one per line.
 func (c *Embedded) request(batch []*item) (*reply, error) {
 	body := make([]byte, 0, len(batch)*usualLength)
 	for _, it := range batch {
@@ -180,15 +179,15 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// Not sent: it tells package http that the request may be repeated, on a fresh connection, when the
-		// server closed the old one at the moment it was used.
+		// An empty value is not sent. It lets package http repeat the request on a new connection if the server
+		// closed the old one while it was idle.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
-// finishEach gives each item the result on its line. From the first line on that is missing, or another
-// summary's, the answer is not to be trusted, and the items are to be posted again.
+// finishEach sends each item the result on its line. If a line is missing or belongs to another summary, this item and
+// the following ones fail as unavailable.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}
 	for i, it := range batch {
@@ -201,7 +200,7 @@ func (c *Embedded) finishEach(batch []*item, r *reply) {
 	}
 }
 
-// verdict is the error of one result.
+// verdict returns the error for one result.
 func (c *Embedded) verdict(r result) error {
 	switch {
 	case r.Status == http.StatusCreated, r.Status == http.StatusOK:

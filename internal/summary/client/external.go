@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// externalInFlight is how many requests an external API gets at a time unless told otherwise.
+	// externalInFlight is the default maximum of concurrent requests.
 	externalInFlight = 64
-	// maxExternalReply is how much is read of an external API's answer, to quote from it.
+	// maxExternalReply is how much of an answer is read, to quote it in errors.
 	maxExternalReply = 4 << 10
 )
 
-// External posts summaries to a REST API of the user's own, one JSON request per summary.
+// External posts summaries to a user's own REST API, one JSON request per summary.
 //
-// Each request has the summary's identifier as its Idempotency-Key, because a summary whose answer did not
-// arrive is posted again. Any 2xx accepts the summary, whatever the body. So does 409 Conflict: most APIs say
-// with it that they have what is posted. One that says with it that the first request with the same key is
-// still being processed has to send Retry-After as well; the summary is then posted again.
+// The Idempotency-Key of a request is the identifier of the summary, because a summary is posted again if its answer
+// is lost. Any status 2xx accepts the summary. So does 409 Conflict: with most APIs it means that the summary
+// exists already. An API that uses 409 for a request that is still being processed must send Retry-After as
+// well; then the summary is posted again.
 type External struct {
 	transport transport
-	// places has one element for each request under way.
+	// places holds one element per request under way.
 	places chan struct{}
 }
 
@@ -49,9 +49,8 @@ func NewExternal(o Options) (*External, error) {
 	}, nil
 }
 
-// Post makes one attempt to post the summary. It returns nil once the API has accepted it; a
-// *summary.RejectedError when the API refuses it for good, by 400, 413 or 422; a *summary.UnavailableError
-// when it is to be posted again; or the error of ctx.
+// Post makes one attempt to post the summary. It returns nil if the API has accepted it, a *summary.RejectedError for
+// the statuses 400, 413 and 422, a *summary.UnavailableError if another attempt may succeed, or the error of ctx.
 func (c *External) Post(ctx context.Context, s event.Summary) error {
 	select {
 	case c.places <- struct{}{}:
@@ -73,11 +72,11 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 	return r.failure(c.transport.endpoint)
 }
 
-// Address is where the API is; it may be printed.
+// Address returns the URL of the API without secrets.
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
-// Reach returns nil when something answers at the API's address, whatever it says: that nobody does is worth knowing
-// before there is a summary. It asks by HEAD, which changes nothing. Its error says what to do.
+// Reach returns nil if a server answers at the URL of the API, with any status. It sends a HEAD request, which changes
+// nothing. Callers use it to find a wrong URL before the first summary. Its error names the remedy.
 func (c *External) Reach(ctx context.Context) error {
 	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
 	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {
@@ -97,14 +96,14 @@ func (c *External) Reach(ctx context.Context) error {
 	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedy)
 }
 
-// Close gives up the idle connections.
+// Close closes the idle connections.
 func (c *External) Close() error {
 	c.transport.close()
 	return nil
 }
 
-// idempotencyKey returns the identifier as the value of a header: with everything but visible ASCII, and the
-// percent sign itself, percent-encoded. Identifiers that this system makes stay as they are.
+// idempotencyKey returns the identifier as a header value. If it contains a percent sign or anything but visible ASCII,
+// it is percent-encoded. Generated identifiers do not change.
 func idempotencyKey(id string) string {
 	if !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }) {
 		return id

@@ -6,12 +6,12 @@ import (
 	"errors"
 )
 
-// results reads the lines of an answer.
+// results are the unread lines of an answer.
 type results struct {
 	rest []byte
 }
 
-// result is one line.
+// result is one line of an answer.
 type result struct {
 	ID     string `json:"id"`
 	Status int    `json:"status"`
@@ -20,10 +20,10 @@ type result struct {
 
 var (
 	errEndsEarly = errors.New("ends before the last result")
-	errUnlike    = errors.New("is not made of the results of what was posted")
+	errUnlike    = errors.New("has results of other summaries than those posted")
 )
 
-// next reads the line that answers the summary with this identifier.
+// next parses the next line, which must be the result of the summary with this identifier.
 func (r *results) next(id string) (result, error) {
 	end := bytes.IndexByte(r.rest, '\n')
 	if end < 0 {
@@ -38,7 +38,7 @@ func (r *results) next(id string) (result, error) {
 	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
 		return result{}, errUnlike
 	}
-	// A line that was refused before its identifier was read has none.
+	// A line that was rejected before its identifier was parsed has no identifier.
 	accepted := res.Status/100 == 2
 	if res.ID != id && (accepted || res.ID != "") {
 		return result{}, errUnlike
@@ -46,8 +46,8 @@ func (r *results) next(id string) (result, error) {
 	return res, nil
 }
 
-// usual recognizes {"id":"<id>","status":201}, of which nearly all answers are made, and the same with 200,
-// without decoding; 0 is any other line.
+// usual returns the status of a line {"id":"<id>","status":201}, or 200, without decoding JSON. Nearly all lines are of
+// that form. For any other line it returns 0.
 func usual(line []byte, id string) int {
 	const before, after = `{"id":"`, `","status":`
 	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||

@@ -19,15 +19,15 @@ const (
 	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	keepAlive   = 15 * time.Second
-	// maxDrained is how much of an answer is read that nobody wants, to use its connection again.
+	// maxDrained is how much of an unused answer is read so that its connection can be used again.
 	maxDrained = 64 << 10
-	// maxHeader bounds the headers of an answer.
+	// maxHeader is the maximum size of the headers of an answer.
 	maxHeader = 64 << 10
-	// maxRedirects bounds how often one request is passed on inside its host.
+	// maxRedirects is the maximum number of redirects of one request.
 	maxRedirects = 3
 )
 
-// transport sends requests to one address.
+// transport sends requests to one URL.
 type transport struct {
 	endpoint *url.URL
 	binding  cachedBinding
@@ -49,16 +49,16 @@ type transport struct {
 type reply struct {
 	status int
 	header http.Header
-	// body is the answer's, up to the limit that was given; for an answer that ended early, what came of it.
+	// body is the body up to the limit, or what arrived of it.
 	body []byte
-	// truncated is whether there was more than the limit, or the answer ended early.
+	// truncated is whether the body is longer than the limit, or ended early.
 	truncated bool
 }
 
-// success reports whether the status is one of success.
+// success reports whether the status is 2xx.
 func (r *reply) success() bool { return r.status/100 == 2 }
 
-// send makes a request. An answer of any status is no error. It is read up to limit bytes.
+// send makes one request. It reads up to limit bytes of the body. An answer with any status is no error.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	b, err := t.binding.read()
 	if err != nil {
@@ -81,7 +81,7 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 		text := line(redact(explain(err), request, b))
 		return nil, fault{err: err, text: text, remedy: t.remedyFor(request, err)}
 	}
-	defer func() { _ = response.Body.Close() }() // of what was only read
+	defer func() { _ = response.Body.Close() }() // reading needs no error of Close
 	r := receive(response, limit)
 	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
 		t.binding.expire()
@@ -120,7 +120,7 @@ func (f fault) Error() string {
 // Unwrap returns the error.
 func (f fault) Unwrap() error { return f.err }
 
-// explain says why there is no answer, without the address, which package http quotes in full.
+// explain returns why there is no answer. It omits the URL, which package http quotes in full.
 func explain(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
@@ -160,7 +160,7 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	if t.proxied {
 		connections.Proxy = t.proxy
 	}
-	t.client, t.tls = &http.Client{Transport: connections, CheckRedirect: t.follow}, b
+	t.client, t.tls = &http.Client{Transport: connections, CheckRedirect: t.checkRedirect}, b
 	return t.client, nil
 }
 
@@ -172,10 +172,9 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// follow follows redirects that send the same request to the same host. Any other one is the answer: a
-// request that became a GET would be answered without anything being stored, and another host must not
-// learn the credentials.
-func (t *transport) follow(next *http.Request, previous []*http.Request) error {
+// checkRedirect follows redirects that repeat the POST on the same host. Any other redirect is the answer: a GET would
+// store nothing, and another host must not receive the credentials.
+func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {
 		return http.ErrUseLastResponse
@@ -183,7 +182,7 @@ func (t *transport) follow(next *http.Request, previous []*http.Request) error {
 	return nil
 }
 
-// close gives up the connections.
+// close closes the idle connections.
 func (t *transport) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

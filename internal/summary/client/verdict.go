@@ -21,12 +21,12 @@ const (
 	typeNDJSON  = "application/x-ndjson"
 	typeProblem = "application/problem+json"
 
-	// maxRetryAfter bounds for how long a server can keep its clients away.
+	// maxRetryAfter is the longest Retry-After that a client honours.
 	maxRetryAfter = time.Hour
 )
 
-// permanent reports whether a status says that a summary itself is wrong. All others may be the fault of the
-// configuration or of the moment, which pass.
+// permanent reports whether a status means that the summary itself is invalid. Any other failure may be temporary, or
+// due to the configuration.
 func permanent(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
@@ -35,7 +35,7 @@ func permanent(status int) bool {
 	return false
 }
 
-// failure is the error of an answer that does not accept what was posted.
+// failure returns the error for an answer that does not accept the summary.
 func (r *reply) failure(endpoint *url.URL) error {
 	if permanent(r.status) {
 		return &summary.RejectedError{Detail: describe(r.status, r.detail())}
@@ -43,14 +43,14 @@ func (r *reply) failure(endpoint *url.URL) error {
 	return r.unavailable(endpoint)
 }
 
-// unavailable is the error of an answer that says nothing of what was posted.
+// unavailable returns the error for an answer that does not say whether the summary is valid.
 func (r *reply) unavailable(endpoint *url.URL) error {
 	text := "it answers " + describe(r.status, r.detail())
 	if r.wantsTLS() {
 		text += ": " + remedyHTTPS
 	}
 	if location := r.redirect(endpoint); location != "" {
-		text += ", a redirect to " + location + " that is not followed; if that is the address, give it instead"
+		text += ", a redirect to " + location + " that is not followed; if that is the right URL, use it instead"
 	}
 	return &summary.UnavailableError{Err: wrap(endpoint, errors.New(text)), After: retryAfter(r.header, time.Now())}
 }
@@ -64,7 +64,7 @@ func describe(status int, detail string) string {
 	return line(text)
 }
 
-// isProblem reports whether the body is a problem as by RFC 9457, which the embedded API answers with.
+// isProblem reports whether the body is a problem of RFC 9457, as the embedded API sends it.
 func (r *reply) isProblem() bool { return r.mediaType() == typeProblem }
 
 func (r *reply) mediaType() string {
@@ -75,7 +75,7 @@ func (r *reply) mediaType() string {
 	return mediaType
 }
 
-// redirect returns where an answer that is a redirect leads to.
+// redirect returns the target of a redirect, or "" for other answers.
 func (r *reply) redirect(endpoint *url.URL) string {
 	if r.status/100 != 3 {
 		return ""
@@ -87,19 +87,19 @@ func (r *reply) redirect(endpoint *url.URL) string {
 	return shown(location)
 }
 
-// detail returns what an answer says for itself, in one short line.
+// detail returns the explanation in the body of an answer, as one short line.
 func (r *reply) detail() string {
 	switch r.mediaType() {
 	case typeProblem, typeJSON:
 		var problem struct{ Title, Detail, Message, Error string }
-		_ = json.Unmarshal(r.body, &problem) // what cannot be read says nothing
+		_ = json.Unmarshal(r.body, &problem) // an invalid body has no detail
 		for _, text := range []string{problem.Detail, problem.Message, problem.Error, problem.Title} {
 			if text != "" {
 				return line(text)
 			}
 		}
 		return ""
-	case "text/html": // a page for people, of some server in between
+	case "text/html": // the error page of a proxy
 		return ""
 	}
 	return line(string(r.body))

@@ -1,3 +1,3 @@
-// Package rest is the HTTP API of package summary. The document openapi.json, which it serves, describes
-// every request and every answer; a test holds both against each other.
+// Package rest is the HTTP API of package summary. It serves openapi.json, which describes every request and every
+// answer. A test compares the description with the API.
 package rest

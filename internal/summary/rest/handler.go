@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Summaries is what the API offers to its clients; see summary.Service.
+// Summaries is the service behind the API; see summary.Service.
 type Summaries interface {
 	Store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error)
 	Find(ctx context.Context, id string) (event.Summary, bool, error)
@@ -26,7 +26,7 @@ type Summaries interface {
 	Stats(ctx context.Context) (summary.Stats, error)
 }
 
-// Options are what the API is made of.
+// Options configure New.
 type Options struct {
 	Summaries  Summaries
 	Registerer prometheus.Registerer
@@ -54,7 +54,7 @@ const (
 //go:embed openapi.json
 var document []byte
 
-// api has the handlers.
+// api holds the handlers.
 type api struct {
 	summaries Summaries
 	log       *slog.Logger
@@ -63,14 +63,13 @@ type api struct {
 	seconds   *prometheus.HistogramVec
 }
 
-// endpoint answers a request, or returns why it does not.
+// endpoint answers a request, or returns an error for which dispatch answers a problem.
 type endpoint func(w http.ResponseWriter, r *http.Request) error
 
-// methods are the endpoints of a path.
+// methods maps the methods of a path to their endpoints.
 type methods map[string]endpoint
 
-// New returns the handler of the API. Metrics, health and readiness are served beside it, by package
-// httpserver.
+// New returns the handler of the API. Package httpserver adds metrics, health and readiness.
 func New(o Options) (http.Handler, error) {
 	o.limits = cmp.Or(o.limits, defaultLimits())
 	a := &api{
@@ -93,7 +92,7 @@ func New(o Options) (http.Handler, error) {
 	return mux, nil
 }
 
-// routes are the paths of the API.
+// routes returns the paths of the API with their endpoints.
 func (a *api) routes() map[string]methods {
 	return map[string]methods{
 		pathSummaries: {http.MethodPost: a.bounded(a.post), http.MethodGet: a.bounded(a.list)},
@@ -103,7 +102,7 @@ func (a *api) routes() map[string]methods {
 	}
 }
 
-// dispatch calls the endpoint of the request's method and answers the problem that it returns.
+// dispatch calls the endpoint for the method of a request. If that returns an error, it answers with a problem.
 func (a *api) dispatch(endpoints methods) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := endpoints.call(w, r); err != nil {
@@ -114,20 +113,20 @@ func (a *api) dispatch(endpoints methods) http.Handler {
 
 func (m methods) call(w http.ResponseWriter, r *http.Request) error {
 	if len(m) == 0 {
-		return problemf(http.StatusNotFound, "there is no such path; %s describes those that are", pathOpenAPI)
+		return problemf(http.StatusNotFound, "this path does not exist; %s describes the API", pathOpenAPI)
 	}
 	method := r.Method
 	if method == http.MethodHead {
-		method = http.MethodGet // package http leaves out the body
+		method = http.MethodGet // package http omits the body
 	}
 	if endpoint, ok := m[method]; ok {
 		return endpoint(w, r)
 	}
 	w.Header().Set("Allow", m.allowed())
-	return problemf(http.StatusMethodNotAllowed, "this path has no such method")
+	return problemf(http.StatusMethodNotAllowed, "this path does not support the method")
 }
 
-// allowed lists the methods.
+// allowed returns the methods as a list for the header Allow.
 func (m methods) allowed() string {
 	var names []string
 	for name := range m {
@@ -140,7 +139,7 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded lets requests to an endpoint in as long as there is room.
+// bounded admits requests to an endpoint while there is room.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)
@@ -152,7 +151,7 @@ func (a *api) bounded(next endpoint) endpoint {
 	}
 }
 
-// measure observes how long requests take.
+// measure records the duration of requests.
 func (a *api) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -162,7 +161,7 @@ func (a *api) measure(next http.Handler) http.Handler {
 	})
 }
 
-// statusRecorder remembers the status of an answer.
+// statusRecorder records the status of an answer.
 type statusRecorder struct {
 	http.ResponseWriter
 
@@ -175,7 +174,7 @@ func (r *statusRecorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap gives http.ResponseController the writer beneath.
+// Unwrap returns the underlying writer, for http.ResponseController.
 func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // refuse answers with a problem.
@@ -184,13 +183,13 @@ func (a *api) refuse(w http.ResponseWriter, p *problem) {
 	a.answer(w, p.Status, typeProblem, p.body())
 }
 
-// answer sends a whole answer. A client that does not take it loses its connection.
+// answer sends an answer. A client that does not receive it in time loses its connection.
 func (a *api) answer(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(a.limits.maxTransfer)) // where there is a connection
+	_ = control.SetWriteDeadline(time.Now().Add(a.limits.maxTransfer)) // tests have no connection
 	w.WriteHeader(status)
 	_, err := w.Write(body)
 	if err == nil {
@@ -200,10 +199,10 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 		a.log.Debug("an answer did not reach its client", "error", err)
 		return
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // which would outlive this request
+	_ = control.SetWriteDeadline(time.Time{}) // it would apply to the next request as well
 }
 
-// openAPI answers with the description of the API.
+// openAPI answers with the OpenAPI description.
 func (a *api) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	a.answer(w, http.StatusOK, typeJSON, document)
 	return nil

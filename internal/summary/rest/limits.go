@@ -10,24 +10,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// limits bound what clients can make the server do.
+// limits limit the resources that clients can use.
 type limits struct {
-	// maxBytes bounds the body of a request with many summaries. That of a single one is bounded by
-	// event.MaxBodyBytes, and so is each line.
+	// maxBytes is the maximum size of a request with many summaries. For a request with one summary, and for
+	// each line, it is event.MaxBodyBytes.
 	maxBytes int64
-	// maxLines bounds the summaries in a request.
+	// maxLines is the maximum number of summaries per request.
 	maxLines int
-	// maxBytesInFlight bounds the bodies of all requests that are being answered, each counted with at
-	// least minWeight. Further requests wait for as long as MaxWait, and then are told to come again.
+	// maxBytesInFlight is the maximum total size of the requests under way. Each counts at least minWeight.
+	// Further requests wait up to maxWait; then they get status 503.
 	maxBytesInFlight int64
 	maxWait          time.Duration
-	// maxTransfer bounds the time that a body takes to arrive, and an answer to be taken.
+	// maxTransfer is the maximum time to receive a body, and to send an answer.
 	maxTransfer time.Duration
-	// timeout bounds the time in between.
+	// timeout is the maximum time in between.
 	timeout time.Duration
 }
 
-// defaultLimits allow for 1,024 small requests or 16 of the largest at a time, in 64 MiB.
+// defaultLimits allow 1,024 small requests or 16 of the largest at a time, in 64 MiB.
 func defaultLimits() limits {
 	return limits{
 		maxBytes: 4 << 20, maxLines: 10_000,
@@ -36,10 +36,10 @@ func defaultLimits() limits {
 	}
 }
 
-// minWeight is more than a small request and its answer take.
+// minWeight is more than the memory of a small request and its answer.
 const minWeight = 64 << 10
 
-// gate lets in requests as long as there is room for them.
+// gate admits requests while there is room for them.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -49,7 +49,7 @@ func newGate(l limits) *gate {
 	return &gate{room: semaphore.NewWeighted(l.maxBytesInFlight), limits: l}
 }
 
-// enter waits for room for a request and returns what gives it back.
+// enter waits for room for a request. The caller calls leave at the end of the request.
 func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	weight := min(g.weight(r), g.limits.maxBytesInFlight)
 	if !g.room.TryAcquire(weight) {
@@ -64,12 +64,12 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	return func() { g.room.Release(weight) }, nil
 }
 
-// weight is the room that a request takes.
+// weight returns the room that a request needs.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
-	case r.ContentLength < 0: // its length is not known beforehand
+	case r.ContentLength < 0: // the length is unknown
 		return g.limits.maxBytes
-	case r.Method == http.MethodGet: // whose answer has up to maxLimit summaries
+	case r.Method == http.MethodGet: // the answer has up to maxLimit summaries
 		return maxLimit * event.MaxIDBytes * 2
 	}
 	return min(max(r.ContentLength, minWeight), g.limits.maxBytes)

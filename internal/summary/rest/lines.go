@@ -9,23 +9,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// bulk is a request with many summaries, one a line.
+// bulk is a request with many summaries, one per line.
 type bulk struct {
-	// summaries are those of the lines that have a valid one.
+	// summaries are the valid summaries.
 	summaries []event.Summary
-	// refused are the other lines, in their order.
+	// refused are the other lines, in order.
 	refused []refusal
 	lines   int
 }
 
-// refusal says why a line is refused.
+// refusal is a rejected line.
 type refusal struct {
 	line    int
 	id      string
 	problem *problem
 }
 
-// decodeBulk reads the lines of a body. Blank lines do not count. The error is a *problem.
+// decodeBulk parses the lines of a body and ignores blank lines. The error is a *problem.
 func decodeBulk(body []byte, maxLines int) (*bulk, error) {
 	b := &bulk{summaries: make([]event.Summary, 0, min(bytes.Count(body, []byte("\n"))+1, maxLines))}
 	for len(body) > 0 {
@@ -56,8 +56,7 @@ func decodeBulk(body []byte, maxLines int) (*bulk, error) {
 	return b, nil
 }
 
-// decode reads one summary. With the error that says why it cannot be stored comes as much of it as could
-// be read.
+// decode parses and validates one summary. With an error it returns the fields that it could parse.
 func decode(body []byte) (event.Summary, error) {
 	if len(body) > event.MaxBodyBytes {
 		return event.Summary{}, problemf(http.StatusRequestEntityTooLarge,
@@ -70,7 +69,7 @@ func decode(body []byte) (event.Summary, error) {
 	return s, summary.Validate(s)
 }
 
-// appendAnswer appends one line per line of the request. Outcomes are those of b.summaries.
+// appendAnswer appends one line per line of the request. outcomes belong to b.summaries.
 func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	refused, stored := 0, 0
 	for line := range b.lines {
@@ -86,7 +85,7 @@ func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	return answer
 }
 
-// statusOf is the status that says of a summary what storing it came to.
+// statusOf returns the status for an outcome.
 func statusOf(o summary.Outcome) int {
 	switch o {
 	case summary.Created:
@@ -105,7 +104,7 @@ func detailOf(o summary.Outcome) string {
 	return ""
 }
 
-// appendResult appends the answer to one line. Id and detail are left out when they are empty.
+// appendResult appends the answer to one line. It omits an empty id or detail.
 func appendResult(b []byte, id string, status int, detail string) []byte {
 	b = append(b, '{')
 	if id != "" {

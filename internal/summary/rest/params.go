@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// The parameters of a list of summaries.
+// The query parameters of the list of summaries.
 const (
 	paramPlate  = "plate"
 	paramFrom   = "from"
@@ -29,7 +29,7 @@ const (
 	maxLimit     = 1000
 )
 
-// parseQuery reads the parameters of a list of summaries. The error is a *problem that names the parameter.
+// parseQuery parses the parameters of the list of summaries. The error is a *problem that names the parameter.
 func parseQuery(raw string) (summary.Query, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -63,7 +63,7 @@ func setParameter(q *summary.Query, name, value string) error {
 	default:
 		known := []string{paramPlate, paramFrom, paramTo, paramLimit, paramCursor}
 		slices.Sort(known)
-		return errors.New("is not known; these are: " + strings.Join(known, ", "))
+		return errors.New("is unknown; the parameters are: " + strings.Join(known, ", "))
 	}
 	return err
 }
@@ -75,8 +75,8 @@ func parsePlate(value string) (string, error) {
 	return value, nil
 }
 
-// parseInstant reads a date and time. The zero time, which means no bound elsewhere, is moved by as little as
-// there is: no summary is that old.
+// parseInstant parses a date and time. Query uses the zero time for no bound, so it is replaced by the next nanosecond.
+// No summary is that old.
 func parseInstant(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {
@@ -102,7 +102,7 @@ const cursorVersion = 1
 // cursorLength is the number of bytes of a cursor.
 const cursorLength = 1 + 8 + 8
 
-// formatCursor returns the text that stands for a position.
+// formatCursor returns the cursor for a position.
 func formatCursor(p summary.Position) string {
 	b := make([]byte, 0, cursorLength)
 	b = append(b, cursorVersion)
@@ -114,14 +114,14 @@ func formatCursor(p summary.Position) string {
 func parseCursor(text string) (summary.Position, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) != cursorLength || b[0] != cursorVersion {
-		return summary.Position{}, errors.New("is not a next_cursor that was given before")
+		return summary.Position{}, errors.New("is not a next_cursor of an earlier answer")
 	}
 	p := summary.Position{
 		ExitNanos: int64(binary.BigEndian.Uint64(b[1:])),
 		Seq:       int64(binary.BigEndian.Uint64(b[9:])),
 	}
 	if p.Seq < 1 {
-		return summary.Position{}, errors.New("is not a next_cursor that was given before")
+		return summary.Position{}, errors.New("is not a next_cursor of an earlier answer")
 	}
 	return p, nil
 }

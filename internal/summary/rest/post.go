@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// post stores what the request has: one summary, or one a line.
+// post stores the summaries of a request: one, or one per line.
 func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 	mediaType, err := requestType(r)
 	if err != nil {
@@ -26,7 +26,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 	return a.postOne(w, r)
 }
 
-// requestType returns the media type of the body if it is one that is known.
+// requestType returns the media type of the body, or an error if it is not supported.
 func requestType(r *http.Request) (string, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return "", problemf(http.StatusUnsupportedMediaType, "content encoding %.40q is not supported; send the body as it is", encoding)
@@ -34,12 +34,12 @@ func requestType(r *http.Request) (string, error) {
 	given := r.Header.Get("Content-Type")
 	mediaType, _, err := mime.ParseMediaType(given)
 	if err != nil || mediaType != typeJSON && mediaType != typeNDJSON {
-		return "", problemf(http.StatusUnsupportedMediaType, "content type %.40q is not supported; send %s, or %s with one summary a line", given, typeJSON, typeNDJSON)
+		return "", problemf(http.StatusUnsupportedMediaType, "content type %.40q is not supported; send %s, or %s with one summary per line", given, typeJSON, typeNDJSON)
 	}
 	return mediaType, nil
 }
 
-// postOne answers with the summary that is stored.
+// postOne stores one summary and answers with it.
 func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 	body, err := a.read(w, r, event.MaxBodyBytes)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// postMany answers with one line for each summary. Those that can be stored are, whatever the others are.
+// postMany stores the valid summaries and answers with one line per summary.
 func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	body, err := a.read(w, r, a.limits.maxBytes)
 	if err != nil {
@@ -78,7 +78,7 @@ func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	const usualLength = 64 // of a line
+	const usualLength = 64 // bytes per line
 	a.answer(w, http.StatusOK, typeNDJSON, b.appendAnswer(make([]byte, 0, b.lines*usualLength), outcomes))
 	return nil
 }
@@ -93,13 +93,13 @@ func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.O
 	return a.summaries.Store(ctx, summaries)
 }
 
-// read reads the body of a request, which may have up to limit bytes.
+// read reads the body of a request, of at most limit bytes.
 func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // where there is a connection
+	_ = control.SetReadDeadline(time.Now().Add(a.limits.maxTransfer)) // tests have no connection
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if _, exceeded := errors.AsType[*http.MaxBytesError](err); exceeded {
 		return nil, tooLarge(limit)
@@ -107,11 +107,11 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 	if err != nil {
 		return nil, problemf(http.StatusRequestTimeout, "the body did not arrive whole: %v", err)
 	}
-	_ = control.SetReadDeadline(time.Time{}) // which else would end the request while it is answered
+	_ = control.SetReadDeadline(time.Time{}) // it would cancel the request while it is answered
 	return body, nil
 }
 
-// readAll reads to the end. The length is -1 if it is not known.
+// readAll reads to the end. length is -1 if it is unknown.
 func readAll(r io.Reader, length int64) ([]byte, error) {
 	if length < 0 {
 		return io.ReadAll(r)

@@ -12,11 +12,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// problem is an answer of application/problem+json (RFC 9457) and, as an error, the reason to give it.
+// problem is an answer of type application/problem+json (RFC 9457). Handlers return it as an error.
 type problem struct {
 	Status int
 	Detail string
-	// RetryAfter asks the client to wait before it tries again; 0 asks for nothing.
+	// RetryAfter is when the client should retry. 0 omits the header.
 	RetryAfter time.Duration
 }
 
@@ -24,12 +24,12 @@ func problemf(status int, format string, args ...any) *problem {
 	return &problem{Status: status, Detail: summary.Shorten(fmt.Sprintf(format, args...))}
 }
 
-// Error names the status and the detail.
+// Error returns the status and the detail.
 func (p *problem) Error() string {
 	return fmt.Sprintf("%d %s: %s", p.Status, http.StatusText(p.Status), p.Detail)
 }
 
-// asProblem says how to answer an error.
+// asProblem returns the answer for an error.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p

@@ -152,7 +152,7 @@ func exchanges() []exchange {
 		get("a plate selects its visits", "/v1/summaries?plate=P-1", 200, `{"items":[`+visitA+`]}`),
 		get("bounds select by the exit", "/v1/summaries?from=2026-03-01T09:00:00Z&to=2026-03-01T10:30:00.5%2B01:00", 200, `{"items":[`+visitA+`]}`),
 		get("an unknown plate selects nothing", "/v1/summaries?plate=none", 200, `{"items":[]}`),
-		get("an unknown parameter is named", "/v1/summaries?plat=P-1", 400, `\"plat\" is not known`, "cursor, from, limit, plate, to"),
+		get("an unknown parameter is named", "/v1/summaries?plat=P-1", 400, `\"plat\" is unknown`, "cursor, from, limit, plate, to"),
 		get("a parameter is given once", "/v1/summaries?limit=1&limit=2", 400, `\"limit\" is given 2 times`),
 		get("a limit of 0 is not valid", "/v1/summaries?limit=0", 400, "from 1 to 1000"),
 		get("a limit of 1001 is not valid", "/v1/summaries?limit=1001", 400, "from 1 to 1000"),
