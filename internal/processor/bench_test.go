@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// nullStore answers every step at once, so that a benchmark measures nothing but the processor.
+// nullStore answers every call at once, so that a benchmark measures the processor alone.
 type nullStore struct{}
 
 func (nullStore) Mark(context.Context, int) (store.Mark, error) { return mark, nil }
@@ -64,8 +64,8 @@ func benchmarkHandler(b *testing.B, h Handler, msg broker.Message) {
 	}
 }
 
-// BenchmarkPipeline measures what the processor itself costs an event: everything from the channel of
-// deliveries to the acknowledgement, metrics included, with adapters that do nothing.
+// BenchmarkPipeline measures the cost of an event in the processor, from the channel of deliveries to the
+// acknowledgement, including metrics. Its adapters do nothing.
 func BenchmarkPipeline(b *testing.B) {
 	entries := NewEntryEventProcessor(nullStore{}, 1, maxStay, discard())
 	exits := NewExitEventProcessor(nullStore{}, nullPoster{}, 1, discard())

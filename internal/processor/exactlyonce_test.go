@@ -66,9 +66,9 @@ type published struct {
 	// summaries are those of the generated matched exits, but for the one that is rejected; maybe are the
 	// strangers', which exist unless the entry came too late.
 	summaries, maybe map[string]event.Summary
-	// exitsOfStrangers counts the exits of strangers that may or may not meet their entry.
-	exitsOfStrangers int
-	deadLetters      int
+	// externalExits counts the exits of strangers that may or may not meet their entry.
+	externalExits int
+	deadLetters   int
 }
 
 type delivered struct {
@@ -103,7 +103,7 @@ func (sc scenario) publications() *published {
 		}
 		p.exit(fmt.Sprintf("OUT-%d", i), event.IntentUnmatched)
 	}
-	p.strangers(sc.plates/4 + 1)
+	p.external(sc.plates/4 + 1)
 	p.poison()
 	p.entry(rejectedPlate)
 	p.exit(rejectedPlate, event.IntentMatched)
@@ -150,16 +150,16 @@ func (p *published) exitBeforeEntry(plate string) {
 }
 
 // strangers publish pairs of events, and exits without an entry, all to the queues of partition 0.
-func (p *published) strangers(n int) {
+func (p *published) external(n int) {
 	for i := range n {
-		plate, in, out := fmt.Sprintf("STRANGER-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
+		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
 		p.messages = append(p.messages,
 			delivered{entryQueue, broker.Message{Body: event.AppendEntry(nil, event.Entry{ID: in, Plate: plate, At: entryAt})}},
 			delivered{exitQueue, broker.Message{Body: event.AppendExit(nil, event.Exit{ID: out, Plate: plate, At: exitAt})}},
 			delivered{exitQueue, broker.Message{Body: event.AppendExit(nil, event.Exit{ID: "no-" + out, Plate: "NO-" + plate, At: exitAt})}},
 		)
 		p.maybe[out] = event.Summary{ID: out, Plate: plate, EntryAt: entryAt, ExitAt: exitAt}
-		p.exitsOfStrangers += 2
+		p.externalExits += 2
 	}
 }
 
@@ -305,8 +305,8 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	if err != nil {
 		complain("audit: %v", err)
 	}
-	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.exitsOfStrangers) {
-		complain("%d of %d exits of strangers took effect", sum, p.exitsOfStrangers)
+	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.externalExits) {
+		complain("%d of %d exits of strangers took effect", sum, p.externalExits)
 	}
 	// What depends on when things happened is taken as it is.
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed

@@ -5,38 +5,38 @@ import (
 	"time"
 )
 
-// Stage is the stage of the pipeline at which something failed, and the value of the metric label stage.
+// Stage is the stage of the pipeline at which a message failed. It is a value of the metric label stage.
 type Stage string
 
 // The stages.
 const (
-	// StageParse: the message is not the event that its queue is for.
+	// StageParse means that the body is not an event of the queue's type.
 	StageParse Stage = "parse"
-	// StageStore: the store could not be asked, or not be waited for.
+	// StageStore means that the store did not answer.
 	StageStore Stage = "store"
-	// StageSummarize: an exit and its entry make no visit.
+	// StageSummarize means that an exit and its entry do not form a visit.
 	StageSummarize Stage = "summarize"
-	// StagePost: the summary API did not accept the summary.
+	// StagePost means that the summary API did not accept the summary.
 	StagePost Stage = "post"
-	// StageSettle: the broker did not take the acknowledgement, the retry or the dead letter.
+	// StageSettle means that the broker did not settle the delivery.
 	StageSettle Stage = "settle"
-	// StagePanic: a fault in this program; the message is dead-lettered and everything else goes on.
+	// StagePanic means that the handler panicked.
 	StagePanic Stage = "panic"
 )
 
-// Stages lists the stages in the order of the pipeline.
+// Stages returns the stages in the order of the pipeline.
 func Stages() []Stage {
 	return []Stage{StageParse, StageStore, StageSummarize, StagePost, StageSettle, StagePanic}
 }
 
-// speaksForItself reports whether what is said of a refused message at this stage are our own words, which
-// quote no plate.
-func (s Stage) speaksForItself() bool { return s == StageParse || s == StageSummarize }
+// quotesNoMessage reports whether errors of the stage contain only text of this program. Errors of other
+// stages may quote a plate.
+func (s Stage) quotesNoMessage() bool { return s == StageParse || s == StageSummarize }
 
-// Failure says at which stage a message failed and whether processing it again is of use.
+// Failure is the error of a message that failed at a stage.
 type Failure struct {
 	Stage Stage
-	// EventID is the event's identifier, empty when the body could not be parsed.
+	// EventID is the identifier of the event. It is empty if the body could not be parsed.
 	EventID string
 	// Err is the cause.
 	Err error
@@ -44,7 +44,7 @@ type Failure struct {
 	permanent bool
 }
 
-// Transient returns the failure of a message that is to be processed again.
+// Transient returns the failure of a message that may succeed when it is processed again.
 func Transient(stage Stage, eventID string, err error) *Failure {
 	return &Failure{Stage: stage, EventID: eventID, Err: err}
 }
@@ -54,14 +54,14 @@ func Permanent(stage Stage, eventID string, err error) *Failure {
 	return &Failure{Stage: stage, EventID: eventID, Err: err, permanent: true}
 }
 
-// Error names the stage and the cause.
+// Error returns the stage and the cause.
 func (f *Failure) Error() string { return string(f.Stage) + ": " + f.Err.Error() }
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// asFailure returns the Failure that err is or wraps, and takes any other error for a transient one of
-// the store. It returns nil for nil.
+// asFailure returns the Failure in the chain of err. Any other error becomes a transient failure of the
+// store. It returns nil for nil.
 func asFailure(err error) *Failure {
 	if err == nil {
 		return nil
@@ -72,7 +72,7 @@ func asFailure(err error) *Failure {
 	return Transient(StageStore, "", err)
 }
 
-// isRejection reports whether the summary API rejected a summary for good.
+// isRejection reports whether the summary API rejected a summary permanently.
 func isRejection(err error) bool {
 	rejection, ok := errors.AsType[interface {
 		error
@@ -81,13 +81,14 @@ func isRejection(err error) bool {
 	return ok && rejection.Permanent()
 }
 
-// retryAfter returns how long the failed party asked to be left alone, up to maxHint, 0 if it did not.
+// retryAfter returns the delay that the error asks for, at most maxRetryAfter. It returns 0 if the error
+// asks for none.
 func retryAfter(err error) time.Duration {
 	if hint, ok := errors.AsType[interface {
 		error
 		RetryAfter() time.Duration
 	}](err); ok {
-		return min(hint.RetryAfter(), maxHint)
+		return min(hint.RetryAfter(), maxRetryAfter)
 	}
 	return 0
 }

@@ -27,12 +27,12 @@ func (f handlerFunc) ProcessMessage(ctx context.Context, msg broker.Message) (Co
 	return f(ctx, msg)
 }
 
-// answer is a Handler that always comes to the same.
+// answer returns a Handler that always returns the same result.
 func answer(o Outcome, err error) handlerFunc {
 	return func(context.Context, broker.Message) (Completion, error) { return Completion{Outcome: o}, err }
 }
 
-// fakeQueues is a Consumer whose messages a test delivers.
+// fakeQueues is a Consumer. A test delivers its messages.
 type fakeQueues struct {
 	mu     sync.Mutex
 	queues map[broker.Queue]chan broker.Delivery
@@ -61,14 +61,14 @@ func (f *fakeQueues) Consume(ctx context.Context, q broker.Queue, _ int) (<-chan
 	return deliveries, nil
 }
 
-// deliver delivers a message whose identifier and body are id, and returns what settles it.
+// deliver delivers a message with the given identifier and body, and returns its settler.
 func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 	s := &fakeSettler{}
 	f.queue(q) <- broker.Delivery{Message: broker.Message{ID: id, Body: []byte(id)}, Queue: q, Settler: s}
 	return s
 }
 
-// fakeSettler takes down how a delivery is settled.
+// fakeSettler records how a delivery is settled.
 type fakeSettler struct {
 	mu    sync.Mutex
 	calls []string
@@ -104,15 +104,15 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 	}
 }
 
-// fakeStore is Durability and DeadLetters. Everything is durable at once unless a test replaces wait.
+// fakeStore implements Durability and DeadLetters. Effects are durable at once unless wait is set.
 type fakeStore struct {
-	mu     sync.Mutex
-	epoch  string
-	waits  int
-	buried []string
-	// markErrs, buryErrs are returned by the first calls, in order.
-	markErrs, buryErrs []error
-	wait               func(ctx context.Context, mark store.Mark) error
+	mu          sync.Mutex
+	epoch       string
+	waits       int
+	deadLetters []string
+	// markErrs, deadLetterErrs are returned by the first calls, in order.
+	markErrs, deadLetterErrs []error
+	wait                     func(ctx context.Context, mark store.Mark) error
 }
 
 func (s *fakeStore) Mark(context.Context, int) (store.Mark, error) {
@@ -135,8 +135,8 @@ func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) err
 func (s *fakeStore) RecordDeadLetter(_ context.Context, partition int, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buried = append(s.buried, fmt.Sprintf("%d/%s", partition, key))
-	return pop(&s.buryErrs)
+	s.deadLetters = append(s.deadLetters, fmt.Sprintf("%d/%s", partition, key))
+	return pop(&s.deadLetterErrs)
 }
 
 func pop(errs *[]error) error {
@@ -148,7 +148,7 @@ func pop(errs *[]error) error {
 	return err
 }
 
-// rig is a processor on fakes.
+// rig is a processor with fakes.
 type rig struct {
 	*Processor
 	queues   *fakeQueues
@@ -166,7 +166,7 @@ var (
 	exitQueue  = broker.Queue{Type: event.TypeExit}
 )
 
-// newRig returns a processor of one partition whose handlers are given.
+// newRig returns a processor of one partition with the given handlers.
 func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	t.Helper()
 	r := &rig{
@@ -195,7 +195,7 @@ func (r *rig) start(t *testing.T) {
 	go func() { r.ended <- r.Run(ctx) }()
 }
 
-// finish ends the processor and returns what Run returned.
+// finish stops the processor and returns the result of Run.
 func (r *rig) finish() error {
 	r.stop()
 	return <-r.ended

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// EntryEventProcessor records entries.
+// EntryEventProcessor is the Handler of entry events.
 type EntryEventProcessor struct {
 	store      EntryStore
 	partitions int
@@ -20,15 +20,15 @@ type EntryEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewEntryEventProcessor returns a Handler of entry events. A visit that is never claimed is kept for
-// maxStay.
+// NewEntryEventProcessor returns a Handler of entry events. The visit of an entry expires after maxStay if
+// no exit claims its plate.
 func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
 	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
 	p.SetMaxStay(maxStay)
 	return p
 }
 
-// SetMaxStay changes how long visits of entries to come are kept. It may be called at any time.
+// SetMaxStay changes maxStay for the entries that are processed from now on. It may be called at any time.
 func (p *EntryEventProcessor) SetMaxStay(maxStay time.Duration) { p.maxStay.Store(int64(maxStay)) }
 
 // ProcessMessage parses an entry and records it.
@@ -52,11 +52,11 @@ func (p *EntryEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mes
 	if err != nil {
 		return Completion{}, Transient(StageStore, entry.ID, err)
 	}
-	logResult(ctx, p.log, "entry processed", result, entry.ID, entry.Plate)
+	logResult(ctx, p.log, "Entry processed", result, entry.ID, entry.Plate)
 	return Completion{Outcome: outcomeOf(result), Partition: partition, Mark: mark}, nil
 }
 
-// ExitEventProcessor matches exits with their entries and posts the summaries of the visits they end.
+// ExitEventProcessor is the Handler of exit events.
 type ExitEventProcessor struct {
 	store      ExitStore
 	poster     Poster
@@ -69,8 +69,8 @@ func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog
 	return &ExitEventProcessor{store: s, poster: poster, partitions: partitions, log: log}
 }
 
-// ProcessMessage parses an exit, matches it with its entry and, if it ends a visit, posts the summary.
-// An exit that ended its visit before, but whose summary has not been accepted yet, posts it again.
+// ProcessMessage parses an exit and matches it with its entry. If the exit ends a visit, it posts the
+// summary. It posts the summary again if an earlier call ended the visit, but the summary was not accepted.
 func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	exit, err := parse(&msg, event.ParseExit)
 	if err != nil {
@@ -93,22 +93,22 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	if err != nil {
 		return Completion{}, Transient(StageStore, exit.ID, err)
 	}
-	logResult(ctx, p.log, "exit processed", exited.Result, exit.ID, exit.Plate)
+	logResult(ctx, p.log, "Exit processed", exited.Result, exit.ID, exit.Plate)
 
 	done := Completion{Outcome: outcomeOf(exited.Result), Partition: partition, Mark: mark}
 	switch exited.Result {
 	case store.ResultMatched, store.ResultPending:
 		done.Outcome = OutcomeMatched
-		return done, p.deliver(ctx, partition, exited.Summary)
+		return done, p.postSummary(ctx, partition, exited.Summary)
 	case store.ResultPrecedesEntry:
 		return done, Permanent(StageSummarize, exit.ID,
-			fmt.Errorf("the exit is dated %s, before the entry of its visit", exit.At.Format(time.RFC3339Nano)))
+			fmt.Errorf("the exit is dated %s, which is before the entry of its visit", exit.At.Format(time.RFC3339Nano)))
 	}
 	return done, nil
 }
 
-// deliver posts a summary and takes it out of the outbox.
-func (p *ExitEventProcessor) deliver(ctx context.Context, partition int, s event.Summary) error {
+// postSummary posts a summary and removes it from the outbox.
+func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) error {
 	if err := p.poster.Post(ctx, s); err != nil {
 		if isRejection(err) {
 			return Permanent(StagePost, s.ID, err)
@@ -121,19 +121,20 @@ func (p *ExitEventProcessor) deliver(ctx context.Context, partition int, s event
 	return nil
 }
 
-// parse reads the event in the body of a message; its content type and other properties do not matter. The
-// failure is permanent: another attempt would read the same body.
-func parse[E event.Entry | event.Exit](msg *broker.Message, read func([]byte) (E, error)) (E, error) {
+// parse parses the event in the body of a message. The content type and other properties do not matter. Its
+// failures are permanent, because another attempt would parse the same body. decode must reject a body of
+// more than event.MaxBodyBytes without reading it.
+func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
-	e, err := read(msg.Body)
+	e, err := decode(msg.Body)
 	if err != nil {
 		return none, Permanent(StageParse, "", err)
 	}
 	return e, nil
 }
 
-// logResult says at debug level what became of an event, and of an exit without a visit whether its
-// generator meant that to happen.
+// logResult logs the result of an event at debug level. For an exit without a visit it also logs whether
+// the generator expected that.
 func logResult(ctx context.Context, log *slog.Logger, message string, r store.Result, id, plate string) {
 	if !log.Enabled(ctx, slog.LevelDebug) {
 		return

@@ -28,7 +28,7 @@ var (
 	mark    = store.Mark{Epoch: "epoch"}
 )
 
-// stepStore answers each step with what a test wants, and takes the steps down.
+// stepStore returns a fixed result for each step and records the steps.
 type stepStore struct {
 	result store.Result
 	err    error
@@ -61,7 +61,7 @@ func (s *stepStore) SettleSummary(_ context.Context, partition int, id string) e
 	return s.settleErr
 }
 
-// posted takes down the summaries posted, and answers err.
+// posted records the posted summaries and returns err.
 type posted struct {
 	summaries []event.Summary
 	err       error
@@ -72,10 +72,10 @@ func (p *posted) Post(_ context.Context, s event.Summary) error {
 	return p.err
 }
 
-// verdict is an error of the summary API that says whether it is for good.
+// verdict is an error of the summary API. Its value says whether it is permanent.
 type verdict bool
 
-func (v verdict) Error() string   { return fmt.Sprintf("refused, for good: %t", bool(v)) }
+func (v verdict) Error() string   { return fmt.Sprintf("rejected, permanently: %t", bool(v)) }
 func (v verdict) Permanent() bool { return bool(v) }
 
 func entryMessage(id string) broker.Message {
@@ -88,12 +88,12 @@ func exitMessage(id string, intent event.Intent) broker.Message {
 		Body: event.AppendExit(nil, event.Exit{ID: id, Plate: plate, At: exitAt})}
 }
 
-// generated is the identifier of an event of plate in its partition of four.
+// generated returns the identifier of a generated event of plate, in its partition of four.
 func generated() event.ID {
 	return event.ID{Run: run, Partition: event.PartitionOf(plate, 4), Seq: 42}
 }
 
-func TestEntryIsRecorded(t *testing.T) {
+func TestEntryEventProcessor(t *testing.T) {
 	t.Parallel()
 	id := generated()
 	tests := []struct {
@@ -103,9 +103,9 @@ func TestEntryIsRecorded(t *testing.T) {
 		failure string // stage, empty if none
 	}{
 		{name: "a new entry is recorded", store: stepStore{result: store.ResultRecorded}, want: OutcomeRecorded},
-		{name: "an entry that was recorded before is a duplicate", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
+		{name: "a recorded entry is a duplicate", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
 		{name: "a store that is down is a transient failure", store: stepStore{err: store.ErrUnavailable}, failure: "store"},
-		{name: "a store that cannot name its epoch is a transient failure", store: stepStore{markErr: store.ErrUnavailable}, failure: "store"},
+		{name: "a store that returns no mark is a transient failure", store: stepStore{markErr: store.ErrUnavailable}, failure: "store"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestEntryIsRecorded(t *testing.T) {
 	}
 }
 
-func TestMaxStayFollowsItsEdits(t *testing.T) {
+func TestSetMaxStay_AppliesToLaterEntries(t *testing.T) {
 	t.Parallel()
 	s := &stepStore{result: store.ResultRecorded}
 	p := NewEntryEventProcessor(s, 1, maxStay, discard())
@@ -142,11 +142,11 @@ func TestMaxStayFollowsItsEdits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := s.entries[0].MaxStay; got != time.Minute {
-		t.Errorf("the visit is kept for %v, want a minute", got)
+		t.Errorf("the visit expires after %v, want a minute", got)
 	}
 }
 
-func TestExitIsMatchedAndItsSummaryPosted(t *testing.T) {
+func TestExitEventProcessor(t *testing.T) {
 	t.Parallel()
 	id := generated()
 	summary := event.Summary{ID: id.String(), Plate: plate, EntryAt: entryAt, ExitAt: exitAt}
@@ -161,18 +161,18 @@ func TestExitIsMatchedAndItsSummaryPosted(t *testing.T) {
 		permanent   bool
 	}{
 		{name: "an exit that ends a visit posts its summary and settles it", store: stepStore{result: store.ResultMatched}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
-		{name: "an exit whose summary still waits posts it again", store: stepStore{result: store.ResultPending}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
-		{name: "an exit expected to find no visit posts nothing", store: stepStore{result: store.ResultUnmatchedExpected}, want: OutcomeUnmatchedExpected},
-		{name: "an exit that finally found no visit posts nothing", store: stepStore{result: store.ResultUnmatchedUnexpected}, want: OutcomeUnmatchedUnexpected},
-		{name: "a stranger's exit that found no visit posts nothing", store: stepStore{result: store.ResultEntryNotFound}, want: OutcomeEntryNotFound},
+		{name: "an exit whose summary is pending posts it again", store: stepStore{result: store.ResultPending}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
+		{name: "an expected unmatched exit posts nothing", store: stepStore{result: store.ResultUnmatchedExpected}, want: OutcomeUnmatchedExpected},
+		{name: "an unexpected unmatched exit posts nothing", store: stepStore{result: store.ResultUnmatchedUnexpected}, want: OutcomeUnmatchedUnexpected},
+		{name: "an external exit without a visit posts nothing", store: stepStore{result: store.ResultEntryNotFound}, want: OutcomeEntryNotFound},
 		{name: "an exit ahead of its entry posts nothing", store: stepStore{result: store.ResultEarly}, want: OutcomeEarly},
 		{name: "an exit that was settled before posts nothing", store: stepStore{result: store.ResultDuplicate}, want: OutcomeDuplicate},
-		{name: "an exit before its entry can never be summarized", store: stepStore{result: store.ResultPrecedesEntry}, failure: StageSummarize, permanent: true},
+		{name: "an exit dated before its entry is a permanent failure", store: stepStore{result: store.ResultPrecedesEntry}, failure: StageSummarize, permanent: true},
 		{name: "a store that is down is a transient failure", store: stepStore{err: store.ErrUnavailable}, failure: StageStore},
-		{name: "a store that cannot name its epoch is a transient failure", store: stepStore{markErr: store.ErrUnavailable}, failure: StageStore},
+		{name: "a store that returns no mark is a transient failure", store: stepStore{markErr: store.ErrUnavailable}, failure: StageStore},
 		{name: "an API that is down is a transient failure and leaves the summary in the outbox", store: stepStore{result: store.ResultMatched}, postErr: errDown, wantPosted: true, failure: StagePost},
-		{name: "a summary rejected for good is a permanent failure", store: stepStore{result: store.ResultMatched}, postErr: fmt.Errorf("post: %w", verdict(true)), wantPosted: true, failure: StagePost, permanent: true},
-		{name: "a summary rejected for now is a transient failure", store: stepStore{result: store.ResultMatched}, postErr: verdict(false), wantPosted: true, failure: StagePost},
+		{name: "a permanently rejected summary is a permanent failure", store: stepStore{result: store.ResultMatched}, postErr: fmt.Errorf("post: %w", verdict(true)), wantPosted: true, failure: StagePost, permanent: true},
+		{name: "a temporarily rejected summary is a transient failure", store: stepStore{result: store.ResultMatched}, postErr: verdict(false), wantPosted: true, failure: StagePost},
 		{name: "a summary that cannot be settled is a transient failure of the store", store: stepStore{result: store.ResultMatched, settleErr: store.ErrUnavailable}, wantPosted: true, wantSettled: true, failure: StageStore},
 	}
 	for _, tt := range tests {
@@ -184,7 +184,7 @@ func TestExitIsMatchedAndItsSummaryPosted(t *testing.T) {
 			if tt.failure != "" {
 				expectFailure(t, err, tt.failure, tt.permanent, id.String())
 				if tt.permanent && (done.Partition != id.Partition || done.Mark != mark) {
-					t.Errorf("completion %+v, want the partition and the mark that the dead letter has to wait for", done)
+					t.Errorf("completion %+v, want the partition and the mark for the dead letter", done)
 				}
 			} else if want := (Completion{Outcome: tt.want, Partition: id.Partition, Mark: mark}); err != nil || done != want {
 				t.Errorf("completion %+v and error %v, want %+v", done, err, want)
@@ -208,25 +208,25 @@ func TestExitIsMatchedAndItsSummaryPosted(t *testing.T) {
 	}
 }
 
-func TestStoreThatLiesIsNotBelieved(t *testing.T) {
+func TestCall_InvalidResultOfTheStore_IsATransientFailure(t *testing.T) {
 	t.Parallel()
 	for _, result := range []store.Result{"", "sold", store.ResultMatched, store.ResultPending, store.ResultPrecedesEntry} {
 		p := NewEntryEventProcessor(&stepStore{result: result}, 1, maxStay, discard())
 		r := newRig(t, 1, p, nil)
 		msg := entryMessage("id")
 		if _, failure := r.pipelines[event.TypeEntry].call(t.Context(), &msg); failure == nil || failure.permanent {
-			t.Errorf("an entry that came to %q fails with %v, want a transient failure", result, failure)
+			t.Errorf("an entry with the result %q fails with %v, want a transient failure", result, failure)
 		}
 	}
 }
 
-func TestWhoseEventItIs(t *testing.T) {
+func TestExitOrigin(t *testing.T) {
 	t.Parallel()
 	own := generated()
 	elsewhere := own
 	elsewhere.Partition = (own.Partition + 1) % 4
 	generatedOrigin := store.Origin{ID: own.String(), Run: run, Partition: own.Partition, Seq: own.Seq}
-	strangers := func(id string) store.Origin { return store.Origin{ID: id, Partition: own.Partition} }
+	external := func(id string) store.Origin { return store.Origin{ID: id, Partition: own.Partition} }
 	edit := func(m broker.Message, f func(*broker.Message)) broker.Message { f(&m); return m }
 
 	tests := []struct {
@@ -238,17 +238,17 @@ func TestWhoseEventItIs(t *testing.T) {
 	}{
 		{name: "an exit claimed from the pool is generated", msg: exitMessage(own.String(), event.IntentMatched), origin: generatedOrigin, intent: event.IntentMatched},
 		{name: "an exit of a plate that never entered is generated", msg: exitMessage(own.String(), event.IntentUnmatched), origin: generatedOrigin, intent: event.IntentUnmatched},
-		{name: "a generated exit is so without a message identifier", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "" }), origin: generatedOrigin, intent: event.IntentMatched},
-		{name: "an exit without an intent is a stranger's", msg: exitMessage(own.String(), event.IntentNone), origin: strangers(own.String())},
-		{name: "an exit with an unknown intent is a stranger's", msg: exitMessage(own.String(), "malicious"), origin: strangers(own.String())},
-		{name: "an exit of another application is a stranger's", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.AppID = "" }), origin: strangers(own.String())},
-		{name: "an exit whose message contradicts its body is a stranger's", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "other" }), origin: strangers(own.String())},
-		{name: "an exit that names another partition is a stranger's", msg: exitMessage(elsewhere.String(), event.IntentMatched), origin: strangers(elsewhere.String())},
-		{name: "an exit with any other identifier is a stranger's, whatever its intent", msg: exitMessage("4711", event.IntentUnmatched), origin: strangers("4711")},
-		{name: "a generated exit waits long", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = generatedAttempts - 1 }), origin: generatedOrigin, intent: event.IntentMatched},
-		{name: "a generated exit does not wait for ever", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = generatedAttempts }), origin: generatedOrigin, intent: event.IntentMatched, last: true},
-		{name: "a stranger's exit waits a little", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = strangerAttempts - 1 }), origin: strangers("4711")},
-		{name: "a stranger's exit does not wait longer", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = strangerAttempts }), origin: strangers("4711"), last: true},
+		{name: "an exit without a message identifier is generated", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "" }), origin: generatedOrigin, intent: event.IntentMatched},
+		{name: "an exit without an intent is external", msg: exitMessage(own.String(), event.IntentNone), origin: external(own.String())},
+		{name: "an exit with an unknown intent is external", msg: exitMessage(own.String(), "malicious"), origin: external(own.String())},
+		{name: "an exit of another application is external", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.AppID = "" }), origin: external(own.String())},
+		{name: "an exit whose message contradicts its body is external", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.ID = "other" }), origin: external(own.String())},
+		{name: "an exit that names another partition is external", msg: exitMessage(elsewhere.String(), event.IntentMatched), origin: external(elsewhere.String())},
+		{name: "an exit with any other identifier is external, whatever its intent", msg: exitMessage("4711", event.IntentUnmatched), origin: external("4711")},
+		{name: "a generated exit is retried many times", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = generatedAttempts - 1 }), origin: generatedOrigin, intent: event.IntentMatched},
+		{name: "a generated exit has a last attempt", msg: edit(exitMessage(own.String(), event.IntentMatched), func(m *broker.Message) { m.Attempt = generatedAttempts }), origin: generatedOrigin, intent: event.IntentMatched, last: true},
+		{name: "an external exit is retried a few times", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = externalAttempts - 1 }), origin: external("4711")},
+		{name: "an external exit has a last attempt", msg: edit(exitMessage("4711", ""), func(m *broker.Message) { m.Attempt = externalAttempts }), origin: external("4711"), last: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestWhoseEventItIs(t *testing.T) {
 	}
 }
 
-func TestPoisonIsRefusedForGoodBeforeTheStoreIsAsked(t *testing.T) {
+func TestProcessMessage_InvalidMessage_FailsPermanentlyWithoutTheStore(t *testing.T) {
 	t.Parallel()
 	tenMegabytes := poison{name: "ten megabytes", msg: broker.Message{Body: []byte(`{"id":"` + strings.Repeat("a", 10<<20) + `"}`)}}
 	for _, p := range append(poisons(), tenMegabytes) {
@@ -279,7 +279,7 @@ func TestPoisonIsRefusedForGoodBeforeTheStoreIsAsked(t *testing.T) {
 			_, err = NewExitEventProcessor(s, &posted{}, 1, discard()).ProcessMessage(t.Context(), p.msg)
 			expectFailure(t, err, StageParse, true, "")
 			if len(s.entries)+len(s.exits) != 0 {
-				t.Error("the store was asked")
+				t.Error("the store was called")
 			}
 		})
 	}
@@ -290,7 +290,7 @@ type poison struct {
 	msg  broker.Message
 }
 
-// poisons are messages of which neither an entry nor an exit can be made.
+// poisons returns messages that are neither an entry nor an exit.
 func poisons() []poison {
 	body := func(text string) broker.Message { return broker.Message{Body: []byte(text)} }
 	good := entryMessage("id").Body
@@ -307,7 +307,7 @@ func poisons() []poison {
 	}
 }
 
-func TestUnusualMessagesAreProcessed(t *testing.T) {
+func TestProcessMessage_UnusualMessage_IsRecorded(t *testing.T) {
 	t.Parallel()
 	tests := map[string]broker.Message{
 		"the original's JSON without any property":   {Body: []byte(`{"id":"7c0f","vehicle_plate":"ABC-123","entry_date_time":"2026-05-01T08:00:00+02:00"}`)},
@@ -322,18 +322,18 @@ func TestUnusualMessagesAreProcessed(t *testing.T) {
 			s := &stepStore{result: store.ResultRecorded}
 			done, err := NewEntryEventProcessor(s, 1, maxStay, discard()).ProcessMessage(t.Context(), msg)
 			if err != nil || done.Outcome != OutcomeRecorded {
-				t.Errorf("outcome %v, error %v; want it recorded", done.Outcome, err)
+				t.Errorf("outcome %v, error %v; want recorded", done.Outcome, err)
 			}
 		})
 	}
 }
 
-func TestResultsAreLoggedForDebuggingOnly(t *testing.T) {
+func TestProcessMessage_LogsResultsAtDebugLevelOnly(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		level  slog.Level
 		result store.Result
-		want   string // empty if nothing is to be logged
+		want   string // empty if nothing is logged
 	}{
 		{level: slog.LevelInfo, result: store.ResultUnmatchedExpected},
 		{level: slog.LevelDebug, result: store.ResultUnmatchedExpected, want: "expected=true"},
@@ -356,7 +356,7 @@ func TestResultsAreLoggedForDebuggingOnly(t *testing.T) {
 	}
 }
 
-func TestRefusedMessageIsQuotedForDebuggingOnly(t *testing.T) {
+func TestCall_RejectedMessage_IsQuotedAtDebugLevelOnly(t *testing.T) {
 	t.Parallel()
 	const secret = "S-ECRET 1"
 	log := new(lockedBuffer)
@@ -364,14 +364,14 @@ func TestRefusedMessageIsQuotedForDebuggingOnly(t *testing.T) {
 	r.reporter.log = slog.New(slog.NewTextHandler(log, nil))
 	r.pipelines[event.TypeEntry].call(t.Context(), &broker.Message{})
 	if got := log.String(); !strings.Contains(got, "dead-lettered") || strings.Contains(got, secret) {
-		t.Errorf("logged %q, want it to tell of the dead letter without quoting it", got)
+		t.Errorf("logged %q, want the dead letter without a quotation", got)
 	}
 	if got := r.log.String(); !strings.Contains(got, secret) {
-		t.Errorf("logged for debugging %q, want the reason in it", got)
+		t.Errorf("the debug log is %q, want the reason in it", got)
 	}
 }
 
-func TestTheLogSaysWhyAMessageIsRefusedInOurOwnWords(t *testing.T) {
+func TestCall_UnparsableMessage_LogContainsTheReason(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
 	r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("entry event: field id: empty"))), nil)
@@ -382,7 +382,7 @@ func TestTheLogSaysWhyAMessageIsRefusedInOurOwnWords(t *testing.T) {
 	}
 }
 
-func TestOutagesOfTheStoreAreLeftToTheStoreToLog(t *testing.T) {
+func TestCall_StoreUnavailable_LogsNothingAboveDebugLevel(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
 	r := newRig(t, 1, answer(outcomeNone, Transient(StageStore, "", store.ErrUnavailable)), nil)

@@ -19,7 +19,7 @@ import (
 
 const memoryPartitions = 2
 
-// inMemory is a whole system in memory.
+// inMemory is a system whose broker, store and summary API are in memory.
 type inMemory struct {
 	broker *brokermemory.Broker
 	store  *storememory.Store
@@ -27,7 +27,7 @@ type inMemory struct {
 	load   *published
 }
 
-// keeper is a summary API that keeps what it is given.
+// keeper is a summary API that keeps all summaries.
 type keeper struct {
 	mu   sync.Mutex
 	kept map[string]event.Summary
@@ -40,8 +40,8 @@ func (k *keeper) Post(_ context.Context, s event.Summary) error {
 	return nil
 }
 
-// newInMemory returns a system in whose queues lie, per visit, an entry, its exit, and an exit of a plate
-// that never entered. Half of the exits lie before their entries.
+// newInMemory returns a system whose queues contain an entry, its exit, and an exit of a plate that never
+// entered for each visit. Half of the exits precede their entries.
 func newInMemory(t testing.TB, visits int) *inMemory {
 	t.Helper()
 	b, err := brokermemory.New(brokermemory.Options{Partitions: memoryPartitions, RetryDelay: time.Millisecond, Window: 1 << 20, Limit: 1 << 20})
@@ -72,7 +72,7 @@ func newInMemory(t testing.TB, visits int) *inMemory {
 	return m
 }
 
-// start runs a processor. Stop ends it and returns what Run returned.
+// start runs a processor. stop stops it and returns the result of Run.
 func (m *inMemory) start(t testing.TB, concurrency int) (p *Processor, stop func() error) {
 	t.Helper()
 	p, err := New(Config{Partitions: memoryPartitions, Concurrency: concurrency}, Dependencies{
@@ -91,7 +91,7 @@ func (m *inMemory) start(t testing.TB, concurrency int) (p *Processor, stop func
 	return p, func() error { cancel(); return <-ended }
 }
 
-// left counts the messages in the queues.
+// left returns the number of messages in the queues.
 func (m *inMemory) left(t testing.TB) int64 {
 	t.Helper()
 	d, err := m.broker.Depths(t.Context())
@@ -101,7 +101,7 @@ func (m *inMemory) left(t testing.TB) int64 {
 	return d.Ready + d.Retry
 }
 
-// expectBalance checks the ledger at rest, which does not count duplicates unless they are allowed.
+// expectBalance checks the ledger at rest. It reports duplicates unless they are allowed.
 func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	t.Helper()
 	want := ledger.Report{AtRest: true}
@@ -142,7 +142,7 @@ func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	}
 }
 
-// waitFor polls until done, for a minute at most.
+// waitFor polls done until it returns true. It fails the test after a minute.
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -154,7 +154,7 @@ func waitFor(t testing.TB, what string, done func() bool) {
 	}
 }
 
-func TestProcessorsThatEndLeaveNothingUnsettled(t *testing.T) {
+func TestRun_Stop_LeavesNoDeliveryUnsettled(t *testing.T) {
 	t.Parallel()
 	m := newInMemory(t, 2000)
 	for n := 0; m.left(t) > 0; n++ {
@@ -170,7 +170,7 @@ func TestProcessorsThatEndLeaveNothingUnsettled(t *testing.T) {
 	m.expectBalance(t, false) // a delivery left unsettled after its effect would be a duplicate
 }
 
-func TestLostSessionsLoseNothing(t *testing.T) {
+func TestRun_LostSessions_LoseNoEvent(t *testing.T) {
 	t.Parallel()
 	m := newInMemory(t, 2000)
 	p, stop := m.start(t, 16)
@@ -184,8 +184,8 @@ func TestLostSessionsLoseNothing(t *testing.T) {
 	m.expectBalance(t, true)
 }
 
-// BenchmarkMemory measures the whole of the processor on the adapters in memory: entries, and as many
-// exits of which one in five is matched, all of them published before.
+// BenchmarkMemory measures the processor with the adapters in memory. It processes entries and the same number
+// of exits, a fifth of them matched.
 func BenchmarkMemory(b *testing.B) {
 	m := newInMemory(b, 0)
 	for i := range b.N / 2 {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/latency"
-	"github.com/parking-operator/parking-operator/internal/metrics"
+	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
 const (
@@ -17,132 +17,131 @@ const (
 	labelStage   = "stage"
 )
 
-// instruments are the metrics of one event type, resolved once so that an event costs no lookup. Beside
-// what Prometheus reads they keep histograms of their own, from which Stats has its quantiles.
-type instruments struct {
-	outcomes [outcomes]*outcomeInstruments // nil where the event type has no such outcome
-	failures map[Stage]*failureInstruments
+// metrics are the metrics of one event type. The series are resolved once, so that an event costs no
+// lookup. The latency histograms are not exported; Stats reads its quantiles from them.
+type metrics struct {
+	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
+	failures map[Stage]*failureMetrics
 
 	endToEnd        prometheus.Observer
 	endToEndLatency latency.Histogram
 }
 
-type outcomeInstruments struct {
+type outcomeMetrics struct {
 	total   prometheus.Counter
 	seconds prometheus.Observer
 	latency latency.Histogram
 }
 
-type failureInstruments struct {
+type failureMetrics struct {
 	total prometheus.Counter
 	count atomic.Uint64
 }
 
-// newInstruments registers the metrics and returns those of each event type. Every series exists from
-// the start, so that rates are right from the first event on.
-func newInstruments(reg prometheus.Registerer, inFlight func() int64) (map[event.Type]*instruments, error) {
-	seconds := prometheus.NewHistogramVec(metrics.Latency("event_processing_seconds",
-		"Time in ProcessMessage, by what it came to; failures included."), []string{labelType, labelOutcome})
+// newMetrics registers the metrics and returns those of each event type. It creates every series at once, so
+// that rates are correct from the first event.
+func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Type]*metrics, error) {
+	seconds := prometheus.NewHistogramVec(shared.Latency("event_processing_seconds",
+		"Duration of the calls of ProcessMessage, by outcome. Failed calls are included."), []string{labelType, labelOutcome})
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: metrics.Namespace, Name: "events_processed_total",
-		Help: "Calls of ProcessMessage, by what they came to. Each call counts once, so an event that is tried again counts again.",
+		Namespace: shared.Namespace, Name: "events_processed_total",
+		Help: "Calls of ProcessMessage, by outcome. A retried event counts once per call.",
 	}, []string{labelType, labelOutcome})
 	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: metrics.Namespace, Name: "event_errors_total",
-		Help: "Failures in the pipeline, by the stage at which they happened.",
+		Namespace: shared.Namespace, Name: "event_errors_total",
+		Help: "Failures in the pipeline, by stage.",
 	}, []string{labelType, labelStage})
-	endToEnd := prometheus.NewHistogramVec(metrics.Latency("event_end_to_end_seconds",
-		"Time from the instant at which an event was scheduled to its effect; only events that say when."), []string{labelType})
+	endToEnd := prometheus.NewHistogramVec(shared.Latency("event_end_to_end_seconds",
+		"Time from when an event was due to its effect. Only events that carry their due time are measured."), []string{labelType})
 	flight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: metrics.Namespace, Name: "processor_in_flight",
-		Help: "Deliveries that were handed to this process and are not settled yet.",
+		Namespace: shared.Namespace, Name: "processor_in_flight",
+		Help: "Deliveries that this process has received and not settled.",
 	}, func() float64 { return float64(inFlight()) })
 
-	if err := metrics.Register(reg, "processor", seconds, total, failures, endToEnd, flight); err != nil {
+	if err := shared.Register(reg, "processor", seconds, total, failures, endToEnd, flight); err != nil {
 		return nil, err
 	}
-	byType := make(map[event.Type]*instruments)
+	byType := make(map[event.Type]*metrics)
 	for _, t := range event.Types() {
-		in := &instruments{
-			failures: make(map[Stage]*failureInstruments),
+		m := &metrics{
+			failures: make(map[Stage]*failureMetrics),
 			endToEnd: endToEnd.WithLabelValues(string(t)),
 		}
 		for _, o := range Outcomes(t) {
-			in.outcomes[o] = &outcomeInstruments{
+			m.outcomes[o] = &outcomeMetrics{
 				total:   total.WithLabelValues(string(t), o.String()),
 				seconds: seconds.WithLabelValues(string(t), o.String()),
 			}
 		}
 		for _, stage := range Stages() {
-			in.failures[stage] = &failureInstruments{total: failures.WithLabelValues(string(t), string(stage))}
+			m.failures[stage] = &failureMetrics{total: failures.WithLabelValues(string(t), string(stage))}
 		}
-		byType[t] = in
+		byType[t] = m
 	}
 	return byType, nil
 }
 
 // has reports whether events of this type can have the outcome.
-func (in *instruments) has(o Outcome) bool { return o < outcomes && in.outcomes[o] != nil }
+func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
-// processed counts a call of ProcessMessage that took from start to end. The zero time of scheduled means
-// that the event does not say when it was due.
-func (in *instruments) processed(o Outcome, start, end, scheduled time.Time) {
+// recordCall records a call of ProcessMessage that took from start to end. A zero scheduled time means that
+// the event does not carry its due time.
+func (m *metrics) recordCall(o Outcome, start, end, scheduled time.Time) {
 	took := end.Sub(start)
-	out := in.outcomes[o]
+	out := m.outcomes[o]
 	out.total.Inc()
 	out.seconds.Observe(took.Seconds())
 	out.latency.Observe(took)
 	if o.isEffect() && !scheduled.IsZero() {
-		late := max(end.Sub(scheduled), 0) // clocks of different machines may disagree
-		in.endToEnd.Observe(late.Seconds())
-		in.endToEndLatency.Observe(late)
+		late := max(end.Sub(scheduled), 0) // the clocks of two machines may differ
+		m.endToEnd.Observe(late.Seconds())
+		m.endToEndLatency.Observe(late)
 	}
 }
 
-// failed counts a failure.
-func (in *instruments) failed(stage Stage) {
-	f, ok := in.failures[stage]
+// recordFailure counts a failure. A stage without a series counts as StageStore.
+func (m *metrics) recordFailure(stage Stage) {
+	f, ok := m.failures[stage]
 	if !ok {
-		f = in.failures[StageStore] // a handler's own stage: the series are fixed
+		f = m.failures[StageStore]
 	}
 	f.total.Inc()
 	f.count.Add(1)
 }
 
-// Stats is what a processor has done so far.
+// Stats describes what a processor has done so far.
 type Stats struct {
 	Entry, Exit TypeStats
 }
 
-// TypeStats is what a processor has done with events of one type.
+// TypeStats describes what a processor has done with events of one type.
 type TypeStats struct {
-	// Outcomes counts calls of ProcessMessage by what they came to, Failures by the stage at which
-	// something failed.
+	// Outcomes counts the calls of ProcessMessage by outcome, Failures the failures by stage.
 	Outcomes map[Outcome]uint64
 	Failures map[Stage]uint64
-	// Processing is the time in ProcessMessage, over all outcomes. EndToEnd is the time from the scheduled
-	// instant to the effect.
+	// Processing is the duration of the calls of ProcessMessage with any outcome. EndToEnd is the time from
+	// when an event was due to its effect.
 	Processing latency.Snapshot
 	EndToEnd   latency.Snapshot
 }
 
-// Processing is the time in ProcessMessage over both event types.
+// Processing returns the duration of the calls of ProcessMessage for both event types.
 func (s Stats) Processing() latency.Snapshot {
 	return latency.Merge(s.Entry.Processing, s.Exit.Processing)
 }
 
-// EndToEnd is the time from the scheduled instant to the effect over both event types.
+// EndToEnd returns the time from when an event was due to its effect for both event types.
 func (s Stats) EndToEnd() latency.Snapshot {
 	return latency.Merge(s.Entry.EndToEnd, s.Exit.EndToEnd)
 }
 
-// Processed counts the calls of ProcessMessage over both event types.
+// Processed returns the number of calls of ProcessMessage for both event types.
 func (s Stats) Processed() uint64 { return s.Entry.Processing.Count() + s.Exit.Processing.Count() }
 
-func (in *instruments) stats() TypeStats {
+func (m *metrics) stats() TypeStats {
 	s := TypeStats{Outcomes: make(map[Outcome]uint64), Failures: make(map[Stage]uint64)}
 	var processing []latency.Snapshot
-	for o, out := range in.outcomes {
+	for o, out := range m.outcomes {
 		if out == nil {
 			continue
 		}
@@ -150,10 +149,10 @@ func (in *instruments) stats() TypeStats {
 		s.Outcomes[Outcome(o)] = measured.Count()
 		processing = append(processing, measured)
 	}
-	for stage, f := range in.failures {
+	for stage, f := range m.failures {
 		s.Failures[stage] = f.count.Load()
 	}
 	s.Processing = latency.Merge(processing...)
-	s.EndToEnd = in.endToEndLatency.Snapshot()
+	s.EndToEnd = m.endToEndLatency.Snapshot()
 	return s
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// series returns the value of each series of a metric, of histograms the number of observations, by the
-// values of its labels in the order of their names.
+// series returns the value of each series of a metric by its label values, which are in the order of the label
+// names. The value of a histogram is its number of observations.
 func series(t *testing.T, reg prometheus.Gatherer, name string) map[string]uint64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -48,7 +48,7 @@ func valueOf(m *dto.Metric) uint64 {
 	return uint64(m.GetCounter().GetValue())
 }
 
-func TestEverySeriesExistsFromTheStart(t *testing.T) {
+func TestNew_CreatesEverySeries(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil, nil)
 	outcomes := map[string]uint64{
@@ -75,7 +75,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	}
 }
 
-func TestEachCallIsCountedOnce(t *testing.T) {
+func TestCall_IsCountedOnce(t *testing.T) {
 	t.Parallel()
 	answers := []struct {
 		outcome  Outcome
@@ -141,21 +141,21 @@ func TestEachCallIsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestEndToEndIsUnknownWithoutAScheduleAndNeverNegative(t *testing.T) {
+func TestCall_EndToEndLatency_NeedsADueTimeAndIsNotNegative(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	entries := r.pipelines[event.TypeEntry]
 	entries.call(t.Context(), &broker.Message{})
 	if got := r.Stats().EndToEnd().Count(); got != 0 {
-		t.Errorf("%d observations of an event without a schedule", got)
+		t.Errorf("%d observations of an event without a due time", got)
 	}
 	entries.call(t.Context(), &broker.Message{Scheduled: time.Now().Add(time.Hour)})
 	if got := r.Stats().EndToEnd(); got.Count() != 1 || got.Mean() != 0 {
-		t.Errorf("%d observations of %v of an event that is ahead of its time, want 1 of 0", got.Count(), got.Mean())
+		t.Errorf("%d observations of %v of an event that is due in the future, want 1 of 0", got.Count(), got.Mean())
 	}
 }
 
-func TestGaugeCountsWhatIsInFlight(t *testing.T) {
+func TestInFlight_CountsHeldAndWaitingDeliveries(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	r := newRig(t, 3, handlerFunc(func(context.Context, broker.Message) (Completion, error) {
@@ -171,7 +171,7 @@ func TestGaugeCountsWhatIsInFlight(t *testing.T) {
 		<-entered
 	}
 	if got := series(t, r.registry, "parking_processor_in_flight")[""]; got != 5 {
-		t.Errorf("%d in flight, want the three that workers hold and the two that wait for one", got)
+		t.Errorf("%d in flight, want 3 that workers hold and 2 that wait for a worker", got)
 	}
 	close(leave)
 	<-entered
@@ -180,6 +180,6 @@ func TestGaugeCountsWhatIsInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := series(t, r.registry, "parking_processor_in_flight")[""]; got != 0 {
-		t.Errorf("%d in flight after the end, want none", got)
+		t.Errorf("%d in flight at the end, want 0", got)
 	}
 }

@@ -6,15 +6,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// How often an exit that meets no visit passes through the retry queue before that is final. At the
-// retry delay of 500 ms a generated exit waits 5 minutes for its entry, which is certain to come; a
-// stranger's, whose entry may never have been, 3 seconds.
+// An exit that finds no visit passes through the retry queue this many times before the result is final.
+// At a retry delay of 500 ms a generated exit waits 5 minutes for its entry, which certainly exists. An
+// external exit waits 3 seconds, because its entry may not exist.
 const (
 	generatedAttempts = 600
-	strangerAttempts  = 6
+	externalAttempts  = 6
 )
 
-// entryOrigin identifies the entry event id, of a plate of the given partition, to the store.
+// entryOrigin returns the origin of the entry event id, whose plate belongs to the partition.
 func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	if own, ok := generatedID(msg, id, partition); ok {
 		return store.Origin{ID: id, Run: own.Run, Partition: partition, Seq: own.Seq}
@@ -22,8 +22,8 @@ func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	return store.Origin{ID: id, Partition: partition}
 }
 
-// exitOrigin identifies an exit event likewise. A generated exit always carries its generator's intent;
-// a stranger has none to declare.
+// exitOrigin returns the origin of an exit event and the intent of its generator. An external event has no
+// intent.
 func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, event.Intent) {
 	if msg.Intent != event.IntentMatched && msg.Intent != event.IntentUnmatched {
 		return store.Origin{ID: id, Partition: partition}, event.IntentNone
@@ -35,7 +35,7 @@ func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, ev
 	return origin, msg.Intent
 }
 
-// generatedID returns the identifier of an event that this system generated, and false for a stranger's.
+// generatedID returns the parsed identifier of a generated event. It reports false for an external event.
 func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool) {
 	if msg.AppID != event.AppID || (msg.ID != "" && msg.ID != id) {
 		return event.ID{}, false
@@ -44,10 +44,10 @@ func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool)
 	return own, ok && own.Partition == partition
 }
 
-// isLastAttempt reports whether an exit that meets no visit now is final.
+// isLastAttempt reports whether the result is final if the exit finds no visit now.
 func isLastAttempt(origin store.Origin, attempt int) bool {
 	if origin.Generated() {
 		return attempt >= generatedAttempts
 	}
-	return attempt >= strangerAttempts
+	return attempt >= externalAttempts
 }

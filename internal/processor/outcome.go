@@ -7,30 +7,31 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Outcome is what one call of ProcessMessage came to. Every call has exactly one, so that the counts of
-// the outcomes add up to the calls.
+// Outcome is the result of one call of ProcessMessage. Every call has exactly one outcome, so the counts of
+// the outcomes add up to the number of calls.
 type Outcome uint8
 
-// The outcomes, and the values of the metric label outcome that they stand for.
+// The outcomes. String returns their values of the metric label outcome.
 const (
-	// outcomeNone is not an outcome: a handler that returns it is at fault.
+	// outcomeNone is the zero value. A handler must not return it without an error.
 	outcomeNone Outcome = iota
-	// OutcomeRecorded: the entry's visit was created.
+	// OutcomeRecorded means that the visit of the entry was created.
 	OutcomeRecorded
-	// OutcomeMatched: the exit ended a visit and its summary was accepted. When the summary was accepted
-	// only in a later call, that one counts as matched and those before it as failed.
+	// OutcomeMatched means that the exit ended a visit and its summary was accepted. If the summary was only
+	// accepted in a later call, that call counts as matched and the earlier ones as failed.
 	OutcomeMatched
-	// OutcomeUnmatchedExpected: an exit meant to find no visit found none.
+	// OutcomeUnmatchedExpected means that an exit with the intent unmatched found no visit.
 	OutcomeUnmatchedExpected
-	// OutcomeUnmatchedUnexpected: an exit meant to be matched met no visit in its last attempt.
+	// OutcomeUnmatchedUnexpected means that an exit with the intent matched found no visit in its last
+	// attempt.
 	OutcomeUnmatchedUnexpected
-	// OutcomeEntryNotFound: a stranger's exit met no visit in its last attempt.
+	// OutcomeEntryNotFound means that an external exit found no visit in its last attempt.
 	OutcomeEntryNotFound
-	// OutcomeEarly: the exit met no visit yet and will be tried again later.
+	// OutcomeEarly means that the exit found no visit yet and will be retried.
 	OutcomeEarly
-	// OutcomeDuplicate: the event took effect before; nothing was changed.
+	// OutcomeDuplicate means that the event had taken effect before. Nothing was changed.
 	OutcomeDuplicate
-	// OutcomeFailed: the call returned an error, whether the message is tried again or dead-lettered.
+	// OutcomeFailed means that the call returned an error, transient or permanent.
 	OutcomeFailed
 
 	outcomes
@@ -59,8 +60,7 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", uint8(o))
 }
 
-// Outcomes lists the outcomes that events of a type can have, in the order in which they are shown to
-// people.
+// Outcomes returns the outcomes that events of a type can have, in the order in which people see them.
 func Outcomes(t event.Type) []Outcome {
 	if t == event.TypeEntry {
 		return []Outcome{OutcomeRecorded, OutcomeDuplicate, OutcomeFailed}
@@ -71,8 +71,7 @@ func Outcomes(t event.Type) []Outcome {
 	}
 }
 
-// isEffect reports whether the outcome is the first effect of an event, from which its end-to-end latency
-// is known.
+// isEffect reports whether the outcome is the effect of an event. Its end-to-end latency ends there.
 func (o Outcome) isEffect() bool {
 	switch o {
 	case OutcomeRecorded, OutcomeMatched, OutcomeUnmatchedExpected, OutcomeUnmatchedUnexpected, OutcomeEntryNotFound:
@@ -81,7 +80,7 @@ func (o Outcome) isEffect() bool {
 	return false
 }
 
-// outcomeOf translates those results of the store's steps that leave nothing to do.
+// outcomeOf returns the outcome of a result that needs no further work, and outcomeNone for all others.
 func outcomeOf(r store.Result) Outcome {
 	switch r {
 	case store.ResultRecorded:

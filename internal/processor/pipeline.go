@@ -9,12 +9,24 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/backoff"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// pipeline processes the deliveries of one event type, of all partitions, and settles them.
+const (
+	// firstBackoff and maxBackoff bound the backoff between attempts. The first retries are fast because most
+	// failures occur while a connection is being replaced.
+	firstBackoff = 5 * time.Millisecond
+	maxBackoff   = 2 * time.Second
+	// maxRetryAfter bounds the delay that an error may ask for.
+	maxRetryAfter = 30 * time.Second
+)
+
+func newBackoff() backoff.Backoff { return backoff.Backoff{First: firstBackoff, Last: maxBackoff} }
+
+// pipeline processes and settles the deliveries of one event type in all partitions.
 type pipeline struct {
 	eventType   event.Type
 	handler     Handler
@@ -22,39 +34,39 @@ type pipeline struct {
 	deadLetters DeadLetters
 	durability  Durability
 
-	settlers    []*settler // by partition of the store
-	flight      *flight
-	instruments *instruments
-	reporter    *reporter
-	log         *slog.Logger
+	settlers []*settler // by partition of the store
+	flight   *flight
+	metrics  *metrics
+	reporter *reporter
+	log      *slog.Logger
 }
 
-// flight counts the deliveries that have been taken and not settled.
+// flight counts the deliveries that workers have received and that are not settled.
 type flight struct {
 	count atomic.Int64
 	empty sync.WaitGroup
-	// returned counts the deliveries that were given back to their queues unprocessed.
-	returned atomic.Int64
+	// requeued counts the deliveries that were requeued without being processed.
+	requeued atomic.Int64
 }
 
-func (f *flight) take() {
+func (f *flight) begin() {
 	f.empty.Add(1)
 	f.count.Add(1)
 }
 
-func (f *flight) land(n int) {
+func (f *flight) end(n int) {
 	f.count.Add(int64(-n))
 	f.empty.Add(-n)
 }
 
-// consume processes deliveries with as many workers as messages may be processed at a time, and returns
-// when the channel is closed and empty.
+// consume processes deliveries with the configured concurrency. It returns when the channel is closed and
+// empty.
 func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Delivery) {
 	var workers sync.WaitGroup
 	for range p.concurrency {
 		workers.Go(func() {
 			for d := range deliveries {
-				p.flight.take()
+				p.flight.begin()
 				p.process(ctx, &d)
 			}
 		})
@@ -62,7 +74,8 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 	workers.Wait()
 }
 
-// processAll processes deliveries that are in flight already, beside the workers. It does not wait.
+// processAll starts processing deliveries that are in flight already. It does not wait for the end, and does
+// not use the workers of consume.
 func (p *pipeline) processAll(ctx context.Context, deliveries []broker.Delivery) {
 	var next atomic.Int64
 	for range min(p.concurrency, len(deliveries)) {
@@ -74,10 +87,10 @@ func (p *pipeline) processAll(ctx context.Context, deliveries []broker.Delivery)
 	}
 }
 
-// process processes the message of a delivery until that succeeds or can never succeed, and then does
-// with the delivery what the settle policy says. When ctx ends before, it gives the delivery back.
+// process processes the message of a delivery until it succeeds or fails permanently, and then settles the
+// delivery. If ctx ends first, it requeues the delivery.
 func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
-	pause := newBackoff()
+	retry := newBackoff()
 	for ctx.Err() == nil {
 		done, failure := p.call(ctx, &d.Message)
 		switch decide(done.Outcome, failure) {
@@ -88,17 +101,17 @@ func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
 			p.transfer(ctx, d, d.Settler.Retry)
 			return
 		case deadLetter:
-			if p.bury(ctx, d, done, failure) {
+			if p.deadLetter(ctx, d, done, failure) {
 				return
 			}
 		case processAgain:
-			_ = pause.Wait(ctx, retryAfter(failure)) // the loop sees for itself whether ctx has ended
+			_ = retry.Wait(ctx, retryAfter(failure)) // the loop checks whether ctx has ended
 		}
 	}
-	p.giveBack(ctx, d)
+	p.requeue(ctx, d)
 }
 
-// call calls the handler once and counts what came of it.
+// call calls the handler once and records the result.
 func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *Failure) {
 	start := time.Now()
 	done, err := p.invoke(ctx, msg)
@@ -112,12 +125,12 @@ func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *
 		done.Outcome = OutcomeFailed
 		p.fail(ctx, failure)
 	}
-	p.instruments.processed(done.Outcome, start, end, msg.Scheduled)
+	p.metrics.recordCall(done.Outcome, start, end, msg.Scheduled)
 	p.reportOutcome(done.Outcome)
 	return done, failure
 }
 
-// invoke calls the handler and turns a panic into a failure of this one message.
+// invoke calls the handler. A panic becomes a failure of this message.
 func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Completion, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -128,20 +141,20 @@ func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Comple
 	return p.handler.ProcessMessage(ctx, *msg)
 }
 
-// check refuses a completion that makes no sense for the event type.
+// check returns a failure if the handler returned a completion that its event type cannot have.
 func (p *pipeline) check(done *Completion) *Failure {
-	if !p.instruments.has(done.Outcome) || done.Outcome == OutcomeFailed {
-		return Transient(StageStore, "", fmt.Errorf("an %s event cannot come to %v", p.eventType, done.Outcome))
+	if !p.metrics.has(done.Outcome) || done.Outcome == OutcomeFailed {
+		return Transient(StageStore, "", fmt.Errorf("invalid outcome %v of an %s event", done.Outcome, p.eventType))
 	}
 	if done.Partition < 0 || done.Partition >= len(p.settlers) {
-		return Transient(StageStore, "", fmt.Errorf("there is no partition %d", done.Partition))
+		return Transient(StageStore, "", fmt.Errorf("invalid partition %d", done.Partition))
 	}
 	return nil
 }
 
-// bury counts a dead letter and, when the count is durable, moves the message to the dead-letter queue. It
-// reports false when the message is to be processed again, unless ctx has ended.
-func (p *pipeline) bury(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) bool {
+// deadLetter counts a dead letter. Once the count is durable it moves the message to the dead-letter queue.
+// It reports false if the message has to be processed again, or if ctx has ended.
+func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) bool {
 	switch err := p.countDeadLetter(ctx, d, done, f); {
 	case errors.Is(err, store.ErrRolledBack):
 		p.reportRollback()
@@ -154,13 +167,13 @@ func (p *pipeline) bury(ctx context.Context, d *broker.Delivery, done Completion
 	return true
 }
 
-// countDeadLetter counts a dead letter and waits until that is durable, together with an effect that the
-// message had before it failed. It returns store.ErrRolledBack when either may be lost, and another error
-// only when ctx ended.
+// countDeadLetter counts a dead letter and waits until the count is durable, as well as any effect that the
+// message had before it failed. It returns store.ErrRolledBack if one of them may be lost. It returns other
+// errors only when ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
-		if done.Mark == (store.Mark{}) { // the store has not been asked, so any partition will do
+		if done.Mark == (store.Mark{}) { // the message had no effect, so any partition will do
 			done.Partition = d.Queue.Partition
 			if done.Mark, err = p.durability.Mark(ctx, done.Partition); err != nil {
 				return err
@@ -173,75 +186,76 @@ func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done
 	})
 }
 
-// untilAnswered asks the store again and again until it answers, which store.ErrRolledBack is as well.
-// It returns another error only when ctx ended.
-func (p *pipeline) untilAnswered(ctx context.Context, ask func() error) error {
-	pause := newBackoff()
+// untilAnswered retries a call to the store until it returns nil or store.ErrRolledBack. It returns other
+// errors only when ctx has ended.
+func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
+	retry := newBackoff()
 	for {
-		err := ask()
+		err := call()
 		if err == nil || errors.Is(err, store.ErrRolledBack) {
 			return err
 		}
 		p.fail(ctx, Transient(StageStore, "", err))
-		if err := pause.Wait(ctx, retryAfter(err)); err != nil {
+		if err := retry.Wait(ctx, retryAfter(err)); err != nil {
 			return err
 		}
 	}
 }
 
-// transfer settles a delivery by moving its message to another queue, and tries until that succeeds.
+// transfer settles a delivery by moving its message to another queue. It retries until that succeeds.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
-	pause := newBackoff()
+	retry := newBackoff()
 	for {
 		err := move(ctx)
-		p.settled(ctx, d, err)
+		p.recordSettled(ctx, d, err)
 		if err == nil || isOver(err) {
-			p.flight.land(1)
+			p.flight.end(1)
 			return
 		}
-		if pause.Wait(ctx, retryAfter(err)) != nil {
-			p.giveBack(ctx, d)
+		if retry.Wait(ctx, retryAfter(err)) != nil {
+			p.requeue(ctx, d)
 			return
 		}
 	}
 }
 
-// giveBack returns a delivery to its queue when there is no time left to process it.
-func (p *pipeline) giveBack(ctx context.Context, d *broker.Delivery) {
-	p.settled(ctx, d, d.Settler.Requeue())
-	p.flight.returned.Add(1)
-	p.flight.land(1)
+// requeue returns a delivery to its queue because the time to process it is over.
+func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
+	p.recordSettled(ctx, d, d.Settler.Requeue())
+	p.flight.requeued.Add(1)
+	p.flight.end(1)
 }
 
-// settled takes note of how settling a delivery went. A lost session is in the nature of brokers, the
-// message comes again: it is counted, and worth a line for debugging only.
-func (p *pipeline) settled(ctx context.Context, d *broker.Delivery, err error) {
+// recordSettled records the result of settling a delivery. A lost session is normal: the broker delivers the
+// message again. It is counted, but logged at debug level only.
+func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
 	case isOver(err):
-		p.instruments.failed(StageSettle)
-		p.log.LogAttrs(ctx, slog.LevelDebug, "delivery could not be settled; the broker delivers the message again unless it is settled",
+		p.metrics.recordFailure(StageSettle)
+		p.log.LogAttrs(ctx, slog.LevelDebug, "Failed to settle a delivery; the broker delivers the message again unless it is settled",
 			slog.String("id", d.Message.ID), slog.Any("error", err))
 	default:
 		p.fail(ctx, Transient(StageSettle, d.Message.ID, err))
 	}
 }
 
-// fail counts a failure and reports it, but for outages of the store, which logs them itself. What others say
-// of a message may quote it, and so is for the header of the dead letter and the debug log alone.
+// fail counts and reports a failure. It does not report outages of the store, which the store itself logs.
+// The error of another system may quote the message, so it only goes to the header of the dead letter and
+// to the debug log.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
-	p.instruments.failed(f.Stage)
+	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
-		return // not a fault: the time to drain is over
+		return // the drain timeout is over
 	}
-	about := problem{level: slog.LevelWarn, message: "processing failed and is tried again", eventType: p.eventType, stage: f.Stage}
+	about := problem{level: slog.LevelWarn, message: "Processing failed, retrying", eventType: p.eventType, stage: f.Stage}
 	detail := broker.Reason{Detail: f.Err.Error()}.Bounded().Detail
 	if f.permanent {
-		about.message = "message dead-lettered; its header " + event.HeaderReason + " says why"
-		if !f.Stage.speaksForItself() {
+		about.message = "Message dead-lettered; its header " + event.HeaderReason + " contains the reason"
+		if !f.Stage.quotesNoMessage() {
 			detail = ""
 		}
-		p.log.LogAttrs(ctx, slog.LevelDebug, "message refused", slog.String("stage", string(f.Stage)),
+		p.log.LogAttrs(ctx, slog.LevelDebug, "Message rejected", slog.String("stage", string(f.Stage)),
 			slog.String("id", f.EventID), slog.Any("error", f.Err))
 	}
 	switch {
@@ -253,17 +267,17 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.reporter.report(about, detail)
 }
 
-// reportOutcome reports those outcomes that nobody intended.
+// reportOutcome reports the outcomes that are unexpected.
 func (p *pipeline) reportOutcome(o Outcome) {
 	switch o {
 	case OutcomeUnmatchedUnexpected:
-		p.reporter.report(problem{level: slog.LevelWarn, message: "exit found no visit although its plate had been claimed", eventType: p.eventType}, "")
+		p.reporter.report(problem{level: slog.LevelWarn, message: "Exit found no visit although its plate had been claimed", eventType: p.eventType}, "")
 	case OutcomeEntryNotFound:
-		p.reporter.report(problem{level: slog.LevelWarn, message: "exit of another program found no visit", eventType: p.eventType}, "")
+		p.reporter.report(problem{level: slog.LevelWarn, message: "Exit of an external publisher found no visit", eventType: p.eventType}, "")
 	}
 }
 
-// reportRollback reports that effects may be lost and are taken again.
+// reportRollback reports that the store may have lost effects.
 func (p *pipeline) reportRollback() {
-	p.reporter.report(problem{level: slog.LevelInfo, message: "the store restarted; events that it may have lost are processed again", eventType: p.eventType}, "")
+	p.reporter.report(problem{level: slog.LevelInfo, message: "Store restarted; processing events again whose effects it may have lost", eventType: p.eventType}, "")
 }

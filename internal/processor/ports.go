@@ -8,26 +8,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Handler processes the messages of one event type. It is called by many goroutines at once.
+// Handler processes the messages of one event type. It is called concurrently.
 type Handler interface {
-	// ProcessMessage takes the effect of one message. It may be called again with the same message, after
-	// it failed or because of a redelivery, and must then not take the effect twice.
+	// ProcessMessage applies the effect of one message. It may be called again with the same message, after a
+	// failure or a redelivery, and must not apply the effect twice.
 	//
-	// An error is made by Transient or Permanent; any other is taken for a transient failure of the store.
-	// Beside a permanent one the completion holds Partition and Mark if the store has been asked before.
+	// Errors are created by Transient or Permanent. Any other error is treated as a transient failure of the
+	// store. If the error is permanent and the store was called before, the completion contains Partition and
+	// Mark.
 	ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error)
 }
 
-// Completion is what processing a message came to, and what settling its delivery has to wait for.
+// Completion is the result of processing a message, and the condition for settling its delivery.
 type Completion struct {
 	Outcome Outcome
-	// Partition of the store holds the effect. Mark was taken of it before the effect; it is zero when the
-	// store was not asked.
+	// Partition is the partition of the store that holds the effect. Mark is its mark from before the effect.
+	// Mark is zero if the store was not called.
 	Partition int
 	Mark      store.Mark
 }
 
-// Consumer delivers the messages of queues; see broker.Consumer for what is expected of it.
+// Consumer delivers the messages of queues. broker.Consumer documents its behavior.
 type Consumer interface {
 	Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error)
 }
@@ -38,20 +39,20 @@ type EntryStore interface {
 	RecordEntry(ctx context.Context, s store.EntryStep) (store.Result, error)
 }
 
-// ExitStore matches exits with their entries and keeps summaries until they are settled.
+// ExitStore matches exits with entries and keeps the summaries until they are settled.
 type ExitStore interface {
 	Marker
 	RecordExit(ctx context.Context, s store.ExitStep) (store.ExitResult, error)
 	SettleSummary(ctx context.Context, partition int, exitID string) error
 }
 
-// Marker names points in the life of the store, from which a durability wait can tell whether the store
-// has restarted since.
+// Marker returns marks. A wait for durability that starts from a mark detects whether the store has
+// restarted since.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }
 
-// Durability tells when effects survive a crash of the store; see store.Durability.
+// Durability waits until effects survive a crash of the store. store.Durability documents its behavior.
 type Durability interface {
 	Marker
 	WaitDurable(ctx context.Context, partition int, mark store.Mark) error
@@ -62,12 +63,13 @@ type DeadLetters interface {
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 }
 
-// Poster hands summaries to the summary API. Post returns nil once the API has accepted the summary, or
-// had it before. It bounds its own time: a call that the API does not answer fails after a while.
+// Poster posts summaries to the summary API. Post returns nil once the API has accepted the summary, or if
+// it had accepted it before. Post limits its own duration, so it returns an error if the API does not
+// answer.
 //
-// An error with a method Permanent() bool that returns true says that the API rejects this summary for
-// good; every other error is tried again. One with a method RetryAfter() time.Duration says not before
-// when.
+// An error with a method Permanent() bool that returns true means that the API will never accept the
+// summary. Every other error is retried. An error with a method RetryAfter() time.Duration sets the minimum
+// delay of the retry.
 type Poster interface {
 	Post(ctx context.Context, s event.Summary) error
 }

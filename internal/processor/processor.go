@@ -10,35 +10,36 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
 const (
-	// DefaultDrainTimeout leaves a third of the 30 s that Kubernetes grants by default for everything else.
+	// DefaultDrainTimeout leaves a third of the 30 s that Kubernetes grants a pod by default.
 	DefaultDrainTimeout = 20 * time.Second
 
-	// prefetchFactor is the number of unsettled deliveries per worker: one being processed, the others on
-	// their way or waiting for durability. At 5,000 events/s and 256 workers it covers 400 ms of waiting.
+	// prefetchFactor is the number of unsettled deliveries per worker. One of them is being processed. The
+	// others are on their way or wait for durability. With 5,000 events/s and 256 workers this covers a wait
+	// of 400 ms.
 	prefetchFactor = 8
-	// maxPrefetch bounds the memory that deliveries take: half a gigabyte if every body were of the
-	// largest size, some megabytes with those of the generators.
+	// maxPrefetch bounds the memory of deliveries. With bodies of the largest size it is half a gigabyte, with
+	// generated events a few megabytes.
 	maxPrefetch = 8192
 )
 
-// ErrUnfinished is returned by Run when the time to drain was over before everything in flight was
-// settled. The rest was given back to its queues; nothing is lost.
-var ErrUnfinished = errors.New("deliveries were given back to their queues unfinished")
+// ErrUnfinished is returned by Run when the drain timeout was over before all deliveries were settled. The
+// others were requeued. No event is lost.
+var ErrUnfinished = errors.New("deliveries were requeued because the drain timeout was over")
 
-// Config says how much a processor does at a time.
+// Config describes a processor.
 type Config struct {
-	// Partitions is the number of entry queues and of exit queues, all of which are consumed, and the
-	// number of partitions of the store.
+	// Partitions is the number of entry queues, of exit queues, and of partitions of the store. The processor
+	// consumes all queues.
 	Partitions int
-	// Concurrency bounds the messages that are being processed at a time, per queue.
+	// Concurrency bounds the messages of each queue that are processed concurrently.
 	Concurrency int
-	// DrainTimeout bounds how long Run goes on to finish what is in flight after its context has ended;
-	// 0 means DefaultDrainTimeout.
+	// DrainTimeout bounds how long Run continues after its context has ended. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
@@ -68,7 +69,7 @@ type Processor struct {
 // New returns a processor and registers its metrics.
 func New(config Config, deps Dependencies) (*Processor, error) {
 	if config.Partitions < 1 || config.Concurrency < 1 {
-		return nil, fmt.Errorf("a processor needs at least one partition and a concurrency of one, not %d and %d", config.Partitions, config.Concurrency)
+		return nil, fmt.Errorf("create a processor: partitions and concurrency must be at least 1, got %d and %d", config.Partitions, config.Concurrency)
 	}
 	if config.DrainTimeout == 0 {
 		config.DrainTimeout = DefaultDrainTimeout
@@ -80,7 +81,7 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 		flight:    new(flight),
 		reporter:  newReporter(deps.Logger),
 	}
-	byType, err := newInstruments(deps.Registerer, p.InFlight)
+	byType, err := newMetrics(deps.Registerer, p.InFlight)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +94,7 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 			deadLetters: deps.DeadLetters,
 			durability:  deps.Durability,
 			flight:      p.flight,
-			instruments: byType[t],
+			metrics:     byType[t],
 			reporter:    p.reporter,
 			log:         deps.Logger,
 		}
@@ -105,8 +106,8 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 	return p, nil
 }
 
-// prefetch is the number of unsettled deliveries that a queue needs to keep concurrency workers busy
-// while finished deliveries wait for durability.
+// prefetch returns the number of unsettled deliveries that keeps all workers busy while finished deliveries
+// wait for durability.
 func prefetch(concurrency int) int {
 	return max(min(concurrency*prefetchFactor, maxPrefetch), concurrency)
 }
@@ -114,13 +115,13 @@ func prefetch(concurrency int) int {
 // Stats returns what has been done so far. It may be called at any time.
 func (p *Processor) Stats() Stats {
 	return Stats{
-		Entry: p.pipelines[event.TypeEntry].instruments.stats(),
-		Exit:  p.pipelines[event.TypeExit].instruments.stats(),
+		Entry: p.pipelines[event.TypeEntry].metrics.stats(),
+		Exit:  p.pipelines[event.TypeExit].metrics.stats(),
 	}
 }
 
-// InFlight counts the deliveries that the consumer has handed over and that are not settled yet. One that
-// a worker is just taking may be missed. It may be called at any time.
+// InFlight returns the number of deliveries that the consumer has delivered and that are not settled. The
+// number may lack a delivery that a worker is just receiving. InFlight may be called at any time.
 func (p *Processor) InFlight() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,15 +132,15 @@ func (p *Processor) InFlight() int64 {
 	return n
 }
 
-// Run consumes the queues until ctx ends, and then finishes and settles every delivery that it was
-// handed. It is called once.
+// Run consumes the queues until ctx ends, and then finishes and settles all deliveries. It must be called
+// once.
 //
-// It returns nil after such an end; ErrUnfinished if deliveries had to be given back because the drain
-// timeout passed; and before ctx ends only an error of the consumer, having drained likewise.
+// Run returns nil after that, or ErrUnfinished if the drain timeout was over first. It returns early with an
+// error only if the consumer fails. It then settles all deliveries in the same way.
 func (p *Processor) Run(ctx context.Context) error {
 	consuming, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	working, release := outlive(consuming, p.config.DrainTimeout)
+	working, release := async.Outlive(consuming, p.config.DrainTimeout)
 	defer release()
 
 	var background sync.WaitGroup
@@ -162,8 +163,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until consuming ends and what was delivered has been processed. The end of
-// one queue's deliveries before that ends all.
+// consume consumes every queue until consuming ends and all deliveries are processed. If the deliveries of
+// one queue end earlier, consume stops all queues.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()
@@ -180,30 +181,20 @@ func (p *Processor) consume(consuming, working context.Context, stop context.Can
 			p.mu.Unlock()
 			consumers.Go(func() {
 				p.pipelines[t].consume(working, deliveries)
-				stop(fmt.Errorf("consume the %s queue of partition %d: the deliveries ended", t, partition))
+				stop(fmt.Errorf("consume the %s queue of partition %d: the broker ended the deliveries", t, partition))
 			})
 		}
 	}
 }
 
-// result is what Run returns.
+// result returns the error of Run.
 func (p *Processor) result(ctx, consuming context.Context) error {
 	var errs []error
 	if ctx.Err() == nil {
 		errs = append(errs, context.Cause(consuming))
 	}
-	if n := p.flight.returned.Load(); n > 0 {
+	if n := p.flight.requeued.Load(); n > 0 {
 		errs = append(errs, fmt.Errorf("%d %w", n, ErrUnfinished))
 	}
 	return errors.Join(errs...)
-}
-
-// outlive returns a context with the values of ctx that ends d after ctx does, or when release is called.
-func outlive(ctx context.Context, d time.Duration) (outliving context.Context, release context.CancelFunc) {
-	outliving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(d, cancel)
-		context.AfterFunc(outliving, func() { timer.Stop() })
-	})
-	return outliving, cancel
 }

@@ -181,14 +181,14 @@ func TestTransientFailureIsRetriedInPlaceWhileOthersGoOn(t *testing.T) {
 		}
 		unlucky.expect(t)
 
-		time.Sleep(outage + maxDelay)
+		time.Sleep(outage + maxBackoff)
 		unlucky.expect(t, "ack")
 		stats := r.Stats().Exit
 		failed := stats.Outcomes[OutcomeFailed]
 		if failed != stats.Failures[StagePost] {
 			t.Errorf("%d calls failed, %d failures are counted", failed, stats.Failures[StagePost])
 		}
-		if least, most := uint64(outage/maxDelay), uint64(2*outage/maxDelay+16); failed < least || failed > most {
+		if least, most := uint64(outage/maxBackoff), uint64(2*outage/maxBackoff+16); failed < least || failed > most {
 			t.Errorf("%d attempts in %v, want between %d and %d", failed, outage, least, most)
 		}
 		if err := r.finish(); err != nil {
@@ -271,9 +271,9 @@ func TestRequestToBeLeftAloneIsHonouredWithinBounds(t *testing.T) {
 		hint        time.Duration
 		least, most time.Duration
 	}{
-		{name: "a first retry comes fast", least: firstDelay / 2, most: firstDelay},
+		{name: "a first retry comes fast", least: firstBackoff / 2, most: firstBackoff},
 		{name: "a hint is waited for", hint: 7 * time.Second, least: 7 * time.Second, most: 7 * time.Second},
-		{name: "a hint beyond the bound is cut", hint: time.Hour, least: maxHint, most: maxHint},
+		{name: "a hint beyond the bound is cut", hint: time.Hour, least: maxRetryAfter, most: maxRetryAfter},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestDeadLetterIsCountedDurablyBeforeItIsMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
 		r.store.markErrs = []error{errDown}
-		r.store.buryErrs = []error{errDown}
+		r.store.deadLetterErrs = []error{errDown}
 		waits := 0
 		r.store.wait = func(context.Context, store.Mark) error {
 			if waits++; waits == 1 {
@@ -307,8 +307,8 @@ func TestDeadLetterIsCountedDurablyBeforeItIsMoved(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.expect(t, "dead-letter parse: bad")
 		key := "0/" + deadLetterKey(Permanent(StageParse, "", errDown), []byte("{"))
-		if want := []string{key, key, key}; !slices.Equal(r.store.buried, want) {
-			t.Errorf("dead letters counted %q; want three times the same key: refused, rolled back, counted", r.store.buried)
+		if want := []string{key, key, key}; !slices.Equal(r.store.deadLetters, want) {
+			t.Errorf("dead letters counted %q; want three times the same key: refused, rolled back, counted", r.store.deadLetters)
 		}
 		if got := r.Stats().Entry.Failures[StageStore]; got != 2 {
 			t.Errorf("%d failures of the store are counted, want 2", got)
@@ -517,7 +517,7 @@ func TestDrainTimeoutGivesBackWhatIsUnfinished(t *testing.T) {
 				}
 				synctest.Wait()
 				var err error
-				if took := elapsed(func() { err = r.finish() }); took < DefaultDrainTimeout || took > DefaultDrainTimeout+maxDelay {
+				if took := elapsed(func() { err = r.finish() }); took < DefaultDrainTimeout || took > DefaultDrainTimeout+maxBackoff {
 					t.Errorf("the end took %v, want about %v", took, DefaultDrainTimeout)
 				}
 				if !errors.Is(err, ErrUnfinished) || !strings.Contains(fmt.Sprint(err), "5 ") {

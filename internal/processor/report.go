@@ -10,25 +10,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// reportInterval is how often one kind of problem may be logged, beyond its first occurrence.
+// reportInterval is the minimum interval between two log lines of the same kind of problem, after the first.
 const reportInterval = time.Second
 
-// problem is one kind of thing that operators should know of. Occurrences of the same kind are counted
-// and logged together, so that no rate of failures floods the log. Its fields take few values each.
+// problem is one kind of problem. Occurrences of the same kind are counted and logged together, so that
+// frequent failures do not flood the log. Each field must have few different values.
 type problem struct {
 	level     slog.Level
 	message   string
 	eventType event.Type
-	stage     Stage // empty if it is not a failure
+	stage     Stage // empty if the problem is not a failure
 }
 
-// occurrences of a problem since it was last logged.
+// occurrences are the occurrences of a problem since it was last logged.
 type occurrences struct {
 	count  int
 	latest string
 }
 
-// reporter logs problems: the first of a kind at once, those that follow once an interval.
+// reporter logs problems. It logs the first one of a kind at once, and later ones once per interval.
 type reporter struct {
 	log *slog.Logger
 
@@ -42,7 +42,7 @@ func newReporter(log *slog.Logger) *reporter {
 	return &reporter{log: log, open: make(map[problem]*occurrences)}
 }
 
-// run logs what has gathered once an interval, until ctx ends, and then the rest.
+// run logs collected problems once per interval until ctx ends, and then a last time.
 func (r *reporter) run(ctx context.Context) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -57,8 +57,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// report counts an occurrence of a problem. Detail is of one occurrence among many, and must not quote a
-// message: plates do not belong into logs above the debug level.
+// report records an occurrence of a problem. The detail describes this occurrence. It must not quote a
+// message: plates may appear in the log at debug level only.
 func (r *reporter) report(p problem, detail string) {
 	r.mu.Lock()
 	o, open := r.open[p]
@@ -74,7 +74,7 @@ func (r *reporter) report(p problem, detail string) {
 	}
 }
 
-// flush logs the problems that occurred since the last flush, and closes those that did not.
+// flush logs the problems that occurred since the last flush, and removes those that did not.
 func (r *reporter) flush() {
 	r.mu.Lock()
 	due := make(map[problem]occurrences)
@@ -103,11 +103,10 @@ func (r *reporter) write(p problem, o occurrences) {
 	r.log.LogAttrs(context.Background(), p.level, p.message, attrs...)
 }
 
-// reportPanic logs the first panic with its stack. The others are counted like any failure.
-// It is to be called where the panic is recovered.
+// reportPanic logs the first panic with its stack. It must be called by the function that recovers.
 func (r *reporter) reportPanic(t event.Type, value any) {
 	r.panicked.Do(func() {
-		r.log.Error("a handler panicked; the message is dead-lettered and everything else goes on",
+		r.log.Error("A handler panicked; its message is dead-lettered and processing continues",
 			"event_type", t, "panic", value, "stack", string(debug.Stack()))
 	})
 }

@@ -14,7 +14,7 @@ import (
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func TestFailuresOfOneKindAreLoggedTogether(t *testing.T) {
+func TestReporter_LogsFailuresOfOneKindTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log := new(lockedBuffer)
@@ -37,7 +37,7 @@ func TestFailuresOfOneKindAreLoggedTogether(t *testing.T) {
 
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 		if got := len(lines); got > 1+seconds+1 {
-			t.Errorf("%d lines, want no more than the first failure, one line a second and the other kind's:\n%s", got, log)
+			t.Errorf("%d lines, want at most the first failure, one line per second and one of the other kind:\n%s", got, log)
 		}
 		total := 0
 		for _, line := range lines {
@@ -51,20 +51,20 @@ func TestFailuresOfOneKindAreLoggedTogether(t *testing.T) {
 			t.Errorf("the counts add up to %d, want %d:\n%s", total, want, log)
 		}
 		if !strings.Contains(log.String(), `error="connection refused"`) {
-			t.Errorf("the lines do not say why:\n%s", log)
+			t.Errorf("the lines lack the error:\n%s", log)
 		}
 	})
 }
 
-func TestProblemThatCeasedIsLoggedAtOnceWhenItReturns(t *testing.T) {
+func TestReporter_LogsAProblemAtOnceWhenItRecurs(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
 	r := newReporter(slog.New(slog.NewTextHandler(log, nil)))
 	for range 3 {
 		r.report(problem{message: "failed"}, "")
-		r.flush() // nothing has occurred since the first
+		r.flush() // no occurrence since the first
 		if len(r.open) != 0 {
-			t.Errorf("%d problems are open after an interval without any", len(r.open))
+			t.Errorf("%d problems are open after an interval without problems", len(r.open))
 		}
 	}
 	if got := strings.Count(log.String(), "count=1"); got != 3 {

@@ -11,22 +11,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// action is what is done with a delivery after its message has been processed.
+// action is what to do with a delivery after its message was processed.
 type action uint8
 
 const (
-	// acknowledge once the effect is durable.
+	// acknowledge the delivery after its effect is durable.
 	acknowledge action = iota + 1
-	// retryLater by way of the retry queue.
+	// retryLater moves the message to the retry queue.
 	retryLater
-	// deadLetter once the dead letter is durably counted.
+	// deadLetter moves the message to the dead-letter queue after it was counted durably.
 	deadLetter
-	// processAgain after a pause, without letting go of the delivery.
+	// processAgain processes the message again after a backoff and keeps the delivery.
 	processAgain
 )
 
-// decide is the settle policy: what is done with a delivery whose processing came to the outcome o, or to
-// the failure f if that is not nil.
+// decide returns the action for an outcome, or for a failure if f is not nil.
 func decide(o Outcome, f *Failure) action {
 	switch {
 	case f == nil && o == OutcomeEarly:
@@ -40,8 +39,8 @@ func decide(o Outcome, f *Failure) action {
 	}
 }
 
-// deadLetterKey is the key under which a dead letter is counted once, however often it is delivered: the
-// event's identifier, or a digest of a body that has none.
+// deadLetterKey returns the key by which a dead letter counts once, however often it is delivered. It is the
+// identifier of the event, or a digest of the body if the identifier is unknown.
 func deadLetterKey(f *Failure, body []byte) string {
 	if f.EventID != "" {
 		return f.EventID
@@ -56,18 +55,18 @@ type finished struct {
 	mark     store.Mark
 }
 
-// settler acknowledges the finished deliveries of one event type and partition of the store. While it
-// waits until some are durable others gather, and one wait then serves all of these. How many there can
-// be is bounded by the consumers' prefetch.
+// settler acknowledges the finished deliveries of one event type and partition of the store. While it waits
+// for the durability of one batch it collects the next, so that one wait covers many deliveries. The
+// prefetch of the consumers bounds their number.
 type settler struct {
 	pipeline  *pipeline
 	partition int
 
-	mu       sync.Mutex
-	arrived  sync.Cond // signalled when gathered is no longer empty, or closed
-	gathered []finished
-	spare    []finished // the batch before, for its memory
-	closed   bool
+	mu        sync.Mutex
+	arrived   sync.Cond // signalled when collected is no longer empty, or closed is set
+	collected []finished
+	spare     []finished // the previous batch, whose memory is reused
+	closed    bool
 }
 
 func newSettler(p *pipeline, partition int) *settler {
@@ -76,18 +75,18 @@ func newSettler(p *pipeline, partition int) *settler {
 	return s
 }
 
-// push hands over a finished delivery. It does not block.
+// push adds a finished delivery. It does not block.
 func (s *settler) push(f finished) {
 	s.mu.Lock()
-	s.gathered = append(s.gathered, f)
-	first := len(s.gathered) == 1
+	s.collected = append(s.collected, f)
+	first := len(s.collected) == 1
 	s.mu.Unlock()
 	if first {
 		s.arrived.Signal()
 	}
 }
 
-// close ends run once everything pushed before is settled.
+// close makes run return after it has settled everything pushed before.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -95,42 +94,42 @@ func (s *settler) close() {
 	s.arrived.Signal()
 }
 
-// run settles what is pushed until close.
+// run settles the pushed deliveries until close.
 func (s *settler) run(ctx context.Context) {
 	for {
-		batch := s.take()
+		batch := s.nextBatch()
 		if len(batch) == 0 {
 			return
 		}
 		s.settle(ctx, batch)
-		clear(batch) // the bodies need not outlive their messages
+		clear(batch) // release the bodies
 	}
 }
 
-// take waits for finished deliveries and returns all that have gathered, none after close.
-func (s *settler) take() []finished {
+// nextBatch waits for finished deliveries and returns all that were collected. After close it returns none.
+func (s *settler) nextBatch() []finished {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.gathered) == 0 && !s.closed {
+	for len(s.collected) == 0 && !s.closed {
 		s.arrived.Wait()
 	}
-	batch := s.gathered
-	s.gathered, s.spare = s.spare[:0], batch
+	batch := s.collected
+	s.collected, s.spare = s.spare[:0], batch
 	return batch
 }
 
-// settle settles a batch. Deliveries whose marks differ, because the store restarted between them, are
-// told apart; there are hardly ever any.
+// settle settles a batch. It handles deliveries with different marks separately. That is rare: their marks
+// differ if the store restarted between them.
 func (s *settler) settle(ctx context.Context, batch []finished) {
 	for len(batch) > 0 {
-		n := gatherMark(batch)
+		n := groupByMark(batch)
 		s.settleSince(ctx, batch[0].mark, batch[:n])
 		batch = batch[n:]
 	}
 }
 
-// gatherMark moves the deliveries with the mark of the first to the front and returns how many there are.
-func gatherMark(batch []finished) int {
+// groupByMark moves the deliveries with the mark of the first one to the front and returns their number.
+func groupByMark(batch []finished) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {
 		if batch[i].mark == batch[0].mark {
@@ -149,9 +148,9 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []fini
 	switch {
 	case err == nil:
 		for i := range batch {
-			s.pipeline.settled(ctx, &batch[i].delivery, batch[i].delivery.Settler.Ack())
+			s.pipeline.recordSettled(ctx, &batch[i].delivery, batch[i].delivery.Settler.Ack())
 		}
-		s.pipeline.flight.land(len(batch))
+		s.pipeline.flight.end(len(batch))
 	case errors.Is(err, store.ErrRolledBack):
 		s.pipeline.reportRollback()
 		deliveries := make([]broker.Delivery, len(batch))
@@ -159,15 +158,15 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []fini
 			deliveries[i] = batch[i].delivery
 		}
 		s.pipeline.processAll(ctx, deliveries)
-	default: // the time to drain is over
+	default: // the drain timeout is over
 		for i := range batch {
-			s.pipeline.giveBack(ctx, &batch[i].delivery)
+			s.pipeline.requeue(ctx, &batch[i].delivery)
 		}
 	}
 }
 
-// isOver reports whether a delivery cannot be settled any more, because its session has gone or because it
-// has been settled after all. Unless it has, the broker delivers the message again.
+// isOver reports whether a delivery cannot be settled any more: its session has ended, or it is settled
+// already. If it is not settled, the broker delivers the message again.
 func isOver(err error) bool {
 	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-func TestSettlePolicy(t *testing.T) {
+func TestDecide(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -18,14 +18,14 @@ func TestSettlePolicy(t *testing.T) {
 	}{
 		{name: "a recorded entry is acknowledged", outcome: OutcomeRecorded, want: acknowledge},
 		{name: "a matched exit is acknowledged", outcome: OutcomeMatched, want: acknowledge},
-		{name: "an exit that was expected to find no visit is acknowledged", outcome: OutcomeUnmatchedExpected, want: acknowledge},
-		{name: "an exit that finally found no visit is acknowledged", outcome: OutcomeUnmatchedUnexpected, want: acknowledge},
-		{name: "a stranger's exit that finally found no visit is acknowledged", outcome: OutcomeEntryNotFound, want: acknowledge},
+		{name: "an expected unmatched exit is acknowledged", outcome: OutcomeUnmatchedExpected, want: acknowledge},
+		{name: "an unexpected unmatched exit is acknowledged", outcome: OutcomeUnmatchedUnexpected, want: acknowledge},
+		{name: "an external exit without a visit is acknowledged", outcome: OutcomeEntryNotFound, want: acknowledge},
 		{name: "a duplicate is acknowledged", outcome: OutcomeDuplicate, want: acknowledge},
 		{name: "an exit ahead of its entry is retried later", outcome: OutcomeEarly, want: retryLater},
-		{name: "what can never be processed is dead-lettered", failure: Permanent(StageParse, "", errDown), want: deadLetter},
-		{name: "what may be processed another time is processed again", failure: Transient(StageStore, "", errDown), want: processAgain},
-		{name: "a failure counts more than the outcome beside it", outcome: OutcomeMatched, failure: Transient(StagePost, "", errDown), want: processAgain},
+		{name: "a permanent failure is dead-lettered", failure: Permanent(StageParse, "", errDown), want: deadLetter},
+		{name: "a transient failure is processed again", failure: Transient(StageStore, "", errDown), want: processAgain},
+		{name: "a failure takes precedence over the outcome", outcome: OutcomeMatched, failure: Transient(StagePost, "", errDown), want: processAgain},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestSettlePolicy(t *testing.T) {
 	}
 }
 
-func TestAnyErrorIsAFailure(t *testing.T) {
+func TestAsFailure(t *testing.T) {
 	t.Parallel()
 	permanent := Permanent(StagePost, "id", errDown)
 	tests := []struct {
@@ -46,7 +46,7 @@ func TestAnyErrorIsAFailure(t *testing.T) {
 		wantStage Stage
 		permanent bool
 	}{
-		{name: "a failure is itself", err: permanent, wantStage: StagePost, permanent: true},
+		{name: "a failure is returned as it is", err: permanent, wantStage: StagePost, permanent: true},
 		{name: "a wrapped failure is found", err: fmt.Errorf("handler: %w", permanent), wantStage: StagePost, permanent: true},
 		{name: "any other error is a transient one of the store", err: errDown, wantStage: StageStore},
 	}
@@ -60,27 +60,27 @@ func TestAnyErrorIsAFailure(t *testing.T) {
 		})
 	}
 	if f := asFailure(nil); f != nil {
-		t.Errorf("no error is the failure %v", f)
+		t.Errorf("asFailure(nil) = %v, want nil", f)
 	}
 }
 
-func TestDeadLetterKeyIsStable(t *testing.T) {
+func TestDeadLetterKey_IsStable(t *testing.T) {
 	t.Parallel()
 	named := Permanent(StagePost, "run-0-7", errDown)
 	if got := deadLetterKey(named, []byte("body")); got != "run-0-7" {
-		t.Errorf("key %q, want the event's identifier", got)
+		t.Errorf("key %q, want the identifier of the event", got)
 	}
-	nameless := Permanent(StageParse, "", errDown)
-	a, b := deadLetterKey(nameless, []byte("{")), deadLetterKey(nameless, []byte("["))
+	unnamed := Permanent(StageParse, "", errDown)
+	a, b := deadLetterKey(unnamed, []byte("{")), deadLetterKey(unnamed, []byte("["))
 	if a == b {
 		t.Errorf("two bodies have the key %q", a)
 	}
-	if again := deadLetterKey(nameless, []byte("{")); again != a {
+	if again := deadLetterKey(unnamed, []byte("{")); again != a {
 		t.Errorf("the same body has the keys %q and %q", a, again)
 	}
 }
 
-func TestDeliveriesAreToldApartByTheirMarks(t *testing.T) {
+func TestGroupByMark_ReturnsDeliveriesWithOneMark(t *testing.T) {
 	t.Parallel()
 	var batch []finished
 	for _, epoch := range []string{"a", "b", "a", "c", "a", "b"} {
@@ -88,10 +88,10 @@ func TestDeliveriesAreToldApartByTheirMarks(t *testing.T) {
 	}
 	var groups []string
 	for len(batch) > 0 {
-		n := gatherMark(batch)
+		n := groupByMark(batch)
 		for _, f := range batch[:n] {
 			if f.mark != batch[0].mark {
-				t.Errorf("a delivery of epoch %s is among those of %s", f.mark.Epoch, batch[0].mark.Epoch)
+				t.Errorf("a delivery of epoch %s is in the group of epoch %s", f.mark.Epoch, batch[0].mark.Epoch)
 			}
 		}
 		groups = append(groups, fmt.Sprint(batch[0].mark.Epoch, n))
