@@ -33,7 +33,7 @@ func (a *account) count(what map[string]int, id string) {
 	what[id]++
 }
 
-// settled is the number of messages that have left their queue for good.
+// settled returns the number of acknowledged or dead-lettered messages.
 func (a *account) settled() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -56,8 +56,7 @@ func accountQueues() []broker.Queue {
 	return []broker.Queue{{Type: event.TypeEntry, Partition: 0}, {Type: event.TypeExit, Partition: 1}}
 }
 
-// accountsForEveryMessage does everything at once and then knows what became of each message: without a
-// loss of sessions each is settled exactly once.
+// accountsForEveryMessage publishes and settles concurrently. Without lost sessions, each message is settled once.
 func accountsForEveryMessage(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, func() {})
 	for n := range publishers * messagesPublishers {
@@ -70,8 +69,8 @@ func accountsForEveryMessage(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: int64(len(a.dead))})
 }
 
-// losesNothingWithSessions does the same while sessions are lost; then a message may be settled more than
-// once, but none is lost.
+// losesNothingWithSessions does the same while sessions are lost. Then a message may be settled several times, but none
+// is lost.
 func losesNothingWithSessions(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, s.Interrupt)
 	for n := range publishers * messagesPublishers {
@@ -81,12 +80,12 @@ func losesNothingWithSessions(t *testing.T, s *subject) {
 				id, a.confirmed[id], a.delivered[id], a.acknowledged[id], a.dead[id])
 		}
 	}
-	// What was settled in vain, because its session was lost, is still to come.
+	// Messages whose acknowledgement was lost with a session are delivered again.
 	for _, q := range accountQueues() {
 		deliveries, _ := s.consume(t, q, 100)
 		go func() {
 			for d := range deliveries {
-				_ = d.Settler.Ack() // its session is not lost any more
+				_ = d.Settler.Ack() // no more sessions are lost
 			}
 		}()
 	}
@@ -96,8 +95,8 @@ func losesNothingWithSessions(t *testing.T, s *subject) {
 	}, func() any { return s.depths(t) })
 }
 
-// publishAndSettle publishes from several goroutines, settles at random in several others, and calls
-// interrupt now and then, until every message has been acknowledged or dead-lettered.
+// publishAndSettle publishes from several goroutines, settles at random in several others, and calls interrupt a few
+// times, until every message is acknowledged or dead-lettered.
 func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 	t.Helper()
 	a := newAccount()
@@ -143,7 +142,7 @@ func (s *subject) publishRange(t *testing.T, a *account, first int) {
 	}
 }
 
-// settleAtRandom settles deliveries out of their order, in several ways.
+// settleAtRandom settles deliveries in random order and in different ways.
 func settleAtRandom(t *testing.T, a *account, deliveries <-chan broker.Delivery, random *rand.Rand) {
 	var held []broker.Delivery
 	for d := range deliveries {

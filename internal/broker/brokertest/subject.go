@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// patience is how long something that has to happen may take; machines that test are busy.
+	// patience is how long a test waits for what has to happen. It is far more than a busy machine takes.
 	patience = 3 * time.Minute
-	// pollInterval is the pause between two looks at something that is to change.
+	// pollInterval is the interval of polling.
 	pollInterval = 5 * time.Millisecond
 )
 
-// subject adds to a Subject what the tests have in common.
+// subject adds the helpers of the tests to a Subject.
 type subject struct {
 	Subject
 }
@@ -62,7 +62,7 @@ func (s *subject) publish(t *testing.T, q broker.Queue, messages ...broker.Messa
 	}
 }
 
-// consume consumes until the test or the returned function ends it.
+// consume consumes until the test ends or the returned function is called.
 func (s *subject) consume(t *testing.T, q broker.Queue, prefetch int) (<-chan broker.Delivery, context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -117,7 +117,7 @@ func (s *subject) depths(t *testing.T) broker.Depths {
 	return depths
 }
 
-// awaitDepths waits until the depths are what is wanted.
+// awaitDepths waits until the depths are as wanted.
 func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	t.Helper()
 	var got broker.Depths
@@ -127,7 +127,7 @@ func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	}, func() any { return got })
 }
 
-// await polls until done; state is shown when that takes too long.
+// await polls until done returns true. If that takes too long, it fails with the state.
 func await(t *testing.T, what string, done func() bool, state func() any) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -137,12 +137,12 @@ func await(t *testing.T, what string, done func() bool, state func() any) {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			t.Fatalf("waited in vain until %s: %+v", what, state())
+			t.Fatalf("timed out waiting until %s: %+v", what, state())
 		}
 	}
 }
 
-// settlements are the ways to settle a delivery.
+// settlements returns the ways to settle a delivery.
 func settlements(ctx context.Context) map[string]func(broker.Settler) error {
 	return map[string]func(broker.Settler) error{
 		"ack":     broker.Settler.Ack,

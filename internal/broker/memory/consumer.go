@@ -8,14 +8,13 @@ import (
 )
 
 const (
-	// maxBuffered bounds the deliveries that are ready in the Go channel of a consumer.
+	// maxBuffered is the maximum capacity of a consumer's Go channel.
 	maxBuffered = 256
-	// maxBatch bounds what a consumer takes from its queue at a time.
+	// maxBatch is the maximum number of messages that a consumer removes from its queue at a time.
 	maxBatch = 64
 )
 
-// consumer takes messages from its queue and passes them on. The fields below wake are guarded by the
-// queue's mutex.
+// consumer sends the messages of its queue to the Go channel out. The mutex of the queue guards the fields after wake.
 type consumer struct {
 	queue    *queue
 	prefetch int
@@ -23,7 +22,7 @@ type consumer struct {
 	wake     chan struct{}
 
 	session *session
-	idle    bool // it is among those that the queue wakes for a message
+	idle    bool // the consumer is in queue.idle
 	ended   bool
 }
 
@@ -46,7 +45,7 @@ func (c *consumer) run(ctx context.Context, closed <-chan struct{}) {
 	var batch []broker.Delivery
 	for {
 		clear(batch)
-		batch = c.take(batch[:0])
+		batch = c.receive(batch[:0])
 		if passed := c.pass(ctx, closed, batch); passed < len(batch) {
 			c.end(batch[passed:])
 			return
@@ -65,9 +64,9 @@ func (c *consumer) run(ctx context.Context, closed <-chan struct{}) {
 	}
 }
 
-// take delivers what there is, as far as the prefetch allows. If that is nothing, the queue wakes the
-// consumer when there may be something.
-func (c *consumer) take(batch []broker.Delivery) []broker.Delivery {
+// receive appends the ready messages, as many as the prefetch allows, to batch. If there are none, the queue wakes the
+// consumer later.
+func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -84,7 +83,7 @@ func (c *consumer) take(batch []broker.Delivery) []broker.Delivery {
 	return batch
 }
 
-// pass sends deliveries and returns how many were sent before ctx ended or the broker was closed.
+// pass sends deliveries to the Go channel. It returns how many it sent before ctx ended or the broker was closed.
 func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []broker.Delivery) int {
 	for i := range batch {
 		select {
@@ -103,12 +102,12 @@ func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []bro
 	return len(batch)
 }
 
-// end gives back what nobody has received. What has been received can still be settled.
+// end requeues the deliveries that were not received. The others can still be settled.
 func (c *consumer) end(rest []broker.Delivery) {
 	c.leaveQueue()
 	rest = append(c.withdraw(), rest...)
-	for _, d := range slices.Backward(rest) { // each goes to the front
-		_ = d.Settler.Requeue() // a session that is lost has requeued it
+	for _, d := range slices.Backward(rest) { // each is added at the front
+		_ = d.Settler.Requeue() // a lost session has requeued it already
 	}
 }
 
@@ -118,7 +117,7 @@ func (c *consumer) leaveQueue() {
 	defer q.mu.Unlock()
 	c.ended = true
 	delete(q.consumers, c)
-	c.session.forgetIfDone()
+	c.session.removeIfDone()
 	if q.ready.length > 0 {
 		q.wakeOne() // this consumer may have been woken for it
 	}

@@ -14,7 +14,7 @@ type DeadLetter struct {
 	Reason  broker.Reason
 }
 
-// deadLetters counts dead letters and keeps the latest.
+// deadLetters counts dead letters and keeps the latest ones.
 type deadLetters struct {
 	mu     sync.Mutex
 	total  int64
@@ -49,7 +49,7 @@ func (l *deadLetters) clear() {
 	l.total, l.latest = 0, nil
 }
 
-// reasons goes through why the latest are dead.
+// reasons iterates over the reasons of the kept dead letters.
 func (l *deadLetters) reasons(yield func(broker.Reason) bool) {
 	for _, letter := range l.all() {
 		if !yield(letter.Reason) {

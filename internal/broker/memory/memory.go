@@ -1,9 +1,8 @@
-// Package memory is the broker inside one process. Nothing of it outlives the process; apart from that it
-// gives the guarantees of package broker: what is not settled is delivered again, retries come back after
-// their delay, and publishers are held to a window.
+// Package memory implements the broker in one process. Its messages do not outlive the process. Apart from that it
+// keeps the guarantees of package broker.
 //
-// A queue is bounded. When it holds as many messages as Options.Limit allows, whether ready, delivered or
-// waiting for a retry, Publish blocks until one of them has left.
+// Each queue holds at most Options.Limit messages: ready ones, unsettled deliveries, and messages that wait for a
+// retry. While a queue is full, Publish blocks.
 package memory
 
 import (
@@ -22,22 +21,22 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is some seconds' worth of events at full speed, and about 100 MB.
+	// DefaultLimit is enough for some seconds at the highest rate, and takes about 100 MB.
 	DefaultLimit = 1 << 18
 )
 
-// keptLetters is the number of dead letters that can be looked at; all are counted.
+// keptLetters is the number of dead letters that are kept. All are counted.
 const keptLetters = 1000
 
-// Options say how a broker is made.
+// Options configure New.
 type Options struct {
 	// Partitions is the number of entry queues, and of exit queues.
 	Partitions int
-	// RetryDelay is how long a message that is retried stays away.
+	// RetryDelay is how long a retried message stays in the retry queue.
 	RetryDelay time.Duration
-	// Window bounds the unconfirmed messages of each queue.
+	// Window is the maximum number of unconfirmed messages per queue.
 	Window int
-	// Limit bounds the messages of each queue.
+	// Limit is the maximum number of messages per queue.
 	Limit int
 }
 
@@ -74,7 +73,7 @@ type Broker struct {
 
 	closing sync.Mutex
 	closed  chan struct{}
-	work    sync.WaitGroup // the goroutines that end when closed is
+	work    sync.WaitGroup // the goroutines that end when closed is closed
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -101,10 +100,10 @@ func New(options Options) (*Broker, error) {
 	return b, nil
 }
 
-// Publish puts msg into q: see broker.Publisher.
+// Publish adds msg to q; see broker.Publisher.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
-		return errors.New("publish: the function to call at the confirm is missing")
+		return errors.New("publish: confirmed is nil")
 	}
 	queue, err := b.queue(q)
 	if err != nil {
@@ -116,7 +115,7 @@ func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message
 	return queue.publish(ctx, b.closed, &message{content: msg}, confirmed)
 }
 
-// Flush waits until everything handed over before has been confirmed.
+// Flush waits until every message accepted before is confirmed.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.isClosed() {
 		return broker.ErrClosed
@@ -124,8 +123,8 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.tally.Wait(ctx, b.closed)
 }
 
-// Consume delivers q's messages: see broker.Consumer. When ctx ends, what was not received from the channel
-// goes back to the queue at once.
+// Consume delivers the messages of q; see broker.Consumer. When ctx ends, deliveries that were not received from the
+// channel return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	queue, err := b.queue(q)
 	if err != nil {
@@ -151,7 +150,7 @@ func (b *Broker) queue(q broker.Queue) (*queue, error) {
 	return nil, q.Check(b.options.Partitions)
 }
 
-// Declare does nothing: the queues exist.
+// Declare does nothing, because the queues exist.
 func (b *Broker) Declare(context.Context) error {
 	if b.isClosed() {
 		return broker.ErrClosed
@@ -159,7 +158,7 @@ func (b *Broker) Declare(context.Context) error {
 	return nil
 }
 
-// Depths counts the messages. Those that are delivered and unsettled count as ready.
+// Depths counts the messages. Unsettled deliveries count as ready.
 func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	if b.isClosed() {
 		return broker.Depths{}, broker.ErrClosed
@@ -181,7 +180,7 @@ func (b *Broker) DeadLetterReasons(_ context.Context, limit int) ([]broker.Reaso
 	return broker.CountReasons(b.dead.reasons, limit), nil
 }
 
-// Delete removes every message; those that are being delivered cannot be settled any more.
+// Delete removes every message. Unsettled deliveries can no longer be settled.
 func (b *Broker) Delete(context.Context) error {
 	if b.isClosed() {
 		return broker.ErrClosed
@@ -193,8 +192,7 @@ func (b *Broker) Delete(context.Context) error {
 	return nil
 }
 
-// Interrupt ends every session, as the loss of the connection to a server would: what is unsettled is
-// delivered again.
+// Interrupt ends every session, as a lost connection to a server would. Unsettled messages are delivered again.
 func (b *Broker) Interrupt() {
 	for _, queue := range b.queues {
 		queue.interrupt()
@@ -204,7 +202,7 @@ func (b *Broker) Interrupt() {
 // DeadLetters returns the latest dead letters, at most 1000, the oldest first.
 func (b *Broker) DeadLetters() []DeadLetter { return b.dead.all() }
 
-// Close ends every consumer. What is in the queues is gone.
+// Close ends every consumer and drops all messages.
 func (b *Broker) Close() error {
 	b.closing.Lock()
 	defer b.closing.Unlock()

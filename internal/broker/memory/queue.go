@@ -9,15 +9,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-// message is a message in a queue. It holds the settler of its first delivery, which is nearly always the
-// only one, to save an allocation.
+// message is a message in a queue. It contains the settler of its first delivery, which is nearly always the only
+// one, to save an allocation.
 type message struct {
 	content   broker.Message
 	delivered bool
 	first     delivery
 }
 
-// queue is one queue with its retry queue. One mutex guards all of it, and each step takes that once.
+// queue is one queue with its retry queue. One mutex guards it; each operation locks it once.
 type queue struct {
 	name    broker.Queue
 	options Options
@@ -30,22 +30,22 @@ type queue struct {
 	retries   ring[retry]
 	messages  int // ready, delivered and unsettled, or in retries
 	consumers map[*consumer]struct{}
-	idle      ring[*consumer] // those that wait for a message, the longest first; also some that ended
+	idle      ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
 	sessions  map[*session]struct{}
 
-	confirms    []confirm // what is to be called
+	confirms    []confirm // pending calls
 	unconfirmed int
-	confirming  bool          // a goroutine is calling
-	room        chan struct{} // closed when there may be room again; nil when nobody waits for that
+	confirming  bool          // a goroutine makes the calls
+	room        chan struct{} // closed when there may be room again; nil if no publisher waits
 }
 
-// confirm is the call that a publisher waits for.
+// confirm is the pending call of a confirmed function.
 type confirm struct {
 	call   func()
 	number uint64 // in the tally
 }
 
-// retry is a message that comes back.
+// retry is a message that waits for another attempt.
 type retry struct {
 	message *message
 	due     time.Time
@@ -58,7 +58,7 @@ func newQueue(name broker.Queue, options Options, dead *deadLetters, counts *tal
 	}
 }
 
-// publish appends m as soon as there is room for it.
+// publish appends m once there is room.
 func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message, confirmed func()) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -78,7 +78,7 @@ func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message,
 	}
 }
 
-// tryPublish appends m. When there is no room it returns what is closed when there may be.
+// tryPublish appends m. If there is no room, it returns a channel that is closed when there may be.
 func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -103,7 +103,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm calls what is to be called until there is nothing more.
+// confirm makes the pending calls until there are none.
 func (q *queue) confirm() {
 	var batch []confirm
 	for {
@@ -118,7 +118,7 @@ func (q *queue) confirm() {
 	}
 }
 
-// takeConfirms returns the next batch, and frees the window of the one before.
+// takeConfirms returns the next batch, and frees the window slots of the previous one.
 func (q *queue) takeConfirms(before []confirm) []confirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -131,7 +131,7 @@ func (q *queue) takeConfirms(before []confirm) []confirm {
 	return batch
 }
 
-// signalRoom lets publishers try again.
+// signalRoom wakes the publishers that wait for room.
 func (q *queue) signalRoom() {
 	if q.room != nil {
 		close(q.room)
@@ -139,7 +139,7 @@ func (q *queue) signalRoom() {
 	}
 }
 
-// wakeOne makes a consumer look for messages.
+// wakeOne wakes one idle consumer.
 func (q *queue) wakeOne() {
 	for q.idle.length > 0 {
 		c := q.idle.popFront()
@@ -151,13 +151,13 @@ func (q *queue) wakeOne() {
 	}
 }
 
-// leave counts a message that has left the queue.
+// leave records that a message has left the queue.
 func (q *queue) leave() {
 	q.messages--
 	q.signalRoom()
 }
 
-// delay puts a message into the retry queue.
+// delay adds a message to the retry queue.
 func (q *queue) delay(m *message) {
 	q.retries.pushBack(retry{message: m, due: time.Now().Add(q.options.RetryDelay)})
 	if q.retries.length == 1 {
@@ -165,8 +165,8 @@ func (q *queue) delay(m *message) {
 	}
 }
 
-// releaseRetries moves what is due from the retry queue to the queue. The delay is the same for all, so the
-// first of them is due first.
+// releaseRetries moves due messages from the retry queue to the queue. All have the same delay, so the first one is
+// due first.
 func (q *queue) releaseRetries() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -204,7 +204,7 @@ func (q *queue) loseSessions(err error) {
 	}
 }
 
-// clear drops every message.
+// clear removes every message.
 func (q *queue) clear() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -217,7 +217,7 @@ func (q *queue) drop(err error) {
 	q.signalRoom()
 }
 
-// close drops every message and refuses everything from now on.
+// close removes every message. Later operations fail with broker.ErrClosed.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -225,7 +225,7 @@ func (q *queue) close() {
 	q.drop(broker.ErrClosed)
 }
 
-// signal wakes who waits on a channel of capacity one, now or when it waits next.
+// signal sends to a channel of capacity one unless it is full. The receiver is woken now, or when it receives next.
 func signal(wake chan<- struct{}) {
 	select {
 	case wake <- struct{}{}:

@@ -1,6 +1,6 @@
 package memory
 
-// ring is a queue open at both ends, in a buffer that grows and never shrinks below what it held.
+// ring is a double-ended queue in a ring buffer, which never shrinks.
 type ring[T any] struct {
 	buffer []T // its length is a power of two, or zero
 	head   int
@@ -20,10 +20,10 @@ func (r *ring[T]) pushFront(v T) {
 	r.length++
 }
 
-// front returns the first element; there has to be one.
+// front returns the first element. The ring must not be empty.
 func (r *ring[T]) front() T { return r.buffer[r.head] }
 
-// popFront takes the first element; there has to be one.
+// popFront removes and returns the first element. The ring must not be empty.
 func (r *ring[T]) popFront() T {
 	var none T
 	v := r.buffer[r.head]

@@ -6,8 +6,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// session stands for the connection over which a consumer got its deliveries. It is guarded by the queue's
-// mutex.
+// session is what a connection to a server would be: the period in which a consumer receives deliveries. The mutex of
+// the queue guards it.
 type session struct {
 	queue       *queue
 	consumer    *consumer
@@ -22,7 +22,7 @@ func (q *queue) newSession(c *consumer) *session {
 	return s
 }
 
-// deliver makes a delivery of m.
+// deliver returns a new delivery of m.
 func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
@@ -41,7 +41,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	return broker.Delivery{Message: m.content, Queue: s.queue.name, Redelivered: redelivered, Settler: d}
 }
 
-// remove takes a delivery that is settled out of the list.
+// remove removes a settled delivery from the list.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next
@@ -55,20 +55,20 @@ func (s *session) remove(d *delivery) {
 	}
 	d.previous, d.next = nil, nil
 	if s.unsettled == s.consumer.prefetch {
-		signal(s.consumer.wake) // it has credit again
+		signal(s.consumer.wake) // the consumer may receive again
 	}
 	s.unsettled--
-	s.forgetIfDone()
+	s.removeIfDone()
 }
 
-// forgetIfDone lets go of a session in which nothing happens any more.
-func (s *session) forgetIfDone() {
+// removeIfDone removes a session that will have no more deliveries.
+func (s *session) removeIfDone() {
 	if s.consumer.ended && s.unsettled == 0 {
 		delete(s.queue.sessions, s)
 	}
 }
 
-// lose ends the session: what is unsettled is ready again.
+// lose ends the session. Its unsettled messages are ready again.
 func (s *session) lose(err error) {
 	s.err = err
 	for d := s.last; d != nil; d = d.previous {
@@ -79,7 +79,7 @@ func (s *session) lose(err error) {
 	s.queue.wakeOne()
 }
 
-// delivery is the settler of one delivery. It is guarded by the queue's mutex.
+// delivery settles one delivery. The mutex of the queue guards it.
 type delivery struct {
 	session        *session
 	message        *message
@@ -89,8 +89,7 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle takes the delivery out of its session; what becomes of the message is up to outcome, which is
-// called with the queue's mutex held.
+// settle removes the delivery from its session and calls outcome, with the mutex of the queue held.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()
@@ -107,12 +106,12 @@ func (d *delivery) settle(outcome func(*queue, *message)) error {
 	return nil
 }
 
-// Ack drops the message.
+// Ack removes the message.
 func (d *delivery) Ack() error {
 	return d.settle(func(q *queue, _ *message) { q.leave() })
 }
 
-// Requeue makes the message ready again, before all others.
+// Requeue returns the message to the front of the queue.
 func (d *delivery) Requeue() error {
 	return d.settle(func(q *queue, m *message) {
 		q.ready.pushFront(m)

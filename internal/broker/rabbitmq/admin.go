@@ -72,7 +72,7 @@ func (b *Broker) Delete(ctx context.Context) error {
 		}
 		b.declarer.marked.Store(false)
 		// The exchange goes first, so that nothing is routed to queues that are already gone, and the mark
-		// last, so that nobody takes over what is left of an interrupted deletion.
+		// last, so that no other owner takes over the rest of an interrupted deletion.
 		if err := a.deleteExchange(b.topology.exchange); err != nil {
 			return err
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// This test does not run beside others, whose goroutines it would count.
-func TestCloseLeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see above
+// The test does not run in parallel with others, because it would count their goroutines.
+func TestClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see above
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
 	b := open(t, options)
@@ -63,7 +63,7 @@ func goroutines(texts ...string) string {
 	return found.String()
 }
 
-func TestCloseSendsWhatIsAcknowledgedAndGivesBackTheRest(t *testing.T) {
+func TestClose_SendsAcknowledgementsAndRequeuesTheOthers(t *testing.T) {
 	t.Parallel()
 	const count = 300
 	options := optionsFor(t, servers.AMQPURI(t))

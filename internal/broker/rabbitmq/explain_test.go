@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-func TestEachFailureToConnectHasARemedy(t *testing.T) {
+func TestExplain_NamesTheRemedy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -26,7 +26,7 @@ func TestEachFailureToConnectHasARemedy(t *testing.T) {
 		remedy string
 	}{
 		{"a host that does not exist", &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, "correct the host name"},
-		{"a port where nobody listens", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "start RabbitMQ there"},
+		{"a port without a listener", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "start RabbitMQ there"},
 		{"a process with too many open files", os.NewSyscallError("socket", syscall.EMFILE), "ulimit -n"},
 		{"a host that does not answer", context.DeadlineExceeded, "firewall"},
 		{"a read that takes too long", os.ErrDeadlineExceeded, "firewall"},
@@ -107,7 +107,7 @@ func TestAddressThatCannotBeIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{"no URI", binding.Binding{}, "no URI"},
 		{"another scheme", binding.Binding{URI: parse(t, "http://u:secret@h")}, "amqps for TLS"},
 		{"a port beyond the last", binding.Binding{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
-		{"parameters that nobody heeds", binding.Binding{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove channel_max, heartbeat"},
+		{"unknown parameters", binding.Binding{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove channel_max, heartbeat"},
 		{"a CA without certificate", binding.Binding{URI: parse(t, "amqps://u:secret@h"), CA: []byte("-")}, "ca.crt"},
 	}
 	for _, tt := range tests {

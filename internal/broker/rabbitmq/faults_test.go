@@ -30,7 +30,7 @@ func TestServerInTrouble(t *testing.T) {
 	t.Run("a message that a full queue refuses is published again until it is taken", func(t *testing.T) {
 		publishesWhatIsRefused(t, server)
 	})
-	t.Run("a resource alarm blocks publishers at their window and nobody else", func(t *testing.T) {
+	t.Run("a resource alarm blocks publishers at their window and no one else", func(t *testing.T) {
 		blocksPublishers(t, server)
 	})
 	t.Run("a password that is changed is used at the next connect", func(t *testing.T) {
@@ -274,17 +274,17 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 
 // A server compares the user id of a message with the user who publishes it.
 func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
-	server.ctl(t, "add_user", "stranger", "password")
-	defer server.ctl(t, "delete_user", "stranger")
-	server.ctl(t, "set_permissions", "stranger", ".*", ".*", ".*")
+	server.ctl(t, "add_user", "another", "password")
+	defer server.ctl(t, "delete_user", "another")
+	server.ctl(t, "set_permissions", "another", ".*", ".*", ".*")
 	options := optionsFor(t, server.URI())
 	b := newBroker(t, options)
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	uri, _ := url.Parse(server.URI())
-	uri.User = url.UserPassword("stranger", "password")
-	signed := amqp.Publishing{UserId: "stranger", Body: []byte("{}")}
+	uri.User = url.UserPassword("another", "password")
+	signed := amqp.Publishing{UserId: "another", Body: []byte("{}")}
 	if err := dialServer(t, uri.String()).PublishWithContext(t.Context(), options.Exchange, "entry.0", true, false, signed); err != nil {
 		t.Fatal(err)
 	}

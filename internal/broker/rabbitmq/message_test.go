@@ -27,7 +27,7 @@ func TestDecodeTakesHeadersOfAnyoneForWhatTheyAre(t *testing.T) {
 			event.HeaderIntent: "matched", event.HeaderScheduled: scheduled.UnixNano(), event.HeaderAttempt: int64(3),
 		}, broker.Message{Intent: event.IntentMatched, Scheduled: scheduled, Attempt: 3}},
 		{"an intent that is unmatched", amqp.Table{event.HeaderIntent: "unmatched"}, broker.Message{Intent: event.IntentUnmatched}},
-		{"an intent that nobody knows", amqp.Table{event.HeaderIntent: "perhaps"}, broker.Message{}},
+		{"an unknown intent", amqp.Table{event.HeaderIntent: "perhaps"}, broker.Message{}},
 		{"an intent in bytes", amqp.Table{event.HeaderIntent: []byte("matched")}, broker.Message{}},
 		{"an intent that is a table", amqp.Table{event.HeaderIntent: amqp.Table{"matched": true}}, broker.Message{}},
 		{"an intent that is nothing", amqp.Table{event.HeaderIntent: nil}, broker.Message{}},
@@ -60,7 +60,7 @@ func TestDecodeTakesHeadersOfAnyoneForWhatTheyAre(t *testing.T) {
 	}
 }
 
-func TestCopyKeepsWhatAStrangerSentAndDropsWhatWouldMisleadTheServer(t *testing.T) {
+func TestCopyOf_KeepsPropertiesOfAnExternalPublisher(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	original := amqp.Delivery{

@@ -37,7 +37,7 @@ const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
 
-func TestCheckSaysWhatIsWrongWithTheAddressInOneLine(t *testing.T) {
+func TestCheck_NamesTheRemedyInOneLine(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	if err := open(t, optionsFor(t, uri)).Check(t.Context()); err != nil {
@@ -54,7 +54,7 @@ func TestCheckSaysWhatIsWrongWithTheAddressInOneLine(t *testing.T) {
 		uri  *url.URL
 		want string
 	}{
-		{"nobody listens", with(func(u *url.URL) { u.Host = closedPort(t) }), "start RabbitMQ there"},
+		{"no process listens", with(func(u *url.URL) { u.Host = closedPort(t) }), "start RabbitMQ there"},
 		{"the password is wrong", with(func(u *url.URL) {
 			u.User = url.UserPassword(good.User.Username(), "a-wrong-password")
 		}), "correct the user name or password"},
@@ -84,7 +84,7 @@ func TestCheckSaysWhatIsWrongWithTheAddressInOneLine(t *testing.T) {
 	}
 }
 
-func TestCheckEndsWithItsContext(t *testing.T) {
+func TestCheck_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,7 +99,7 @@ func TestCheckEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestBrokerOverTLSTrustsTheGivenCAAlone(t *testing.T) {
+func TestBroker_OverTLSTrustsOnlyTheGivenCA(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	host, ca := proxyTLS(t, uri.Host)
@@ -122,7 +122,7 @@ func TestBrokerOverTLSTrustsTheGivenCAAlone(t *testing.T) {
 	}
 }
 
-func TestMessageOfAStrangerIsDeliveredRetriedAndDeadLetteredWhateverItsHeadersAre(t *testing.T) {
+func TestDelivery_OfAnExternalPublisherWithAnyHeaders(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -133,7 +133,7 @@ func TestMessageOfAStrangerIsDeliveredRetriedAndDeadLetteredWhateverItsHeadersAr
 	}
 	channel := dialServer(t, uri)
 	deliveries := consume(t, b, entries(), 1)
-	strangers := map[string]amqp.Publishing{
+	external := map[string]amqp.Publishing{
 		"nothing but a body": {Body: []byte("not JSON")},
 		"no body":            {MessageId: "empty"},
 		"headers of the wrong types": {Body: []byte("{}"), Headers: amqp.Table{
@@ -152,7 +152,7 @@ func TestMessageOfAStrangerIsDeliveredRetriedAndDeadLetteredWhateverItsHeadersAr
 		"a time before all others":         {Timestamp: time.Unix(1, 0), Body: []byte("{}")},
 		"a reply-to and a priority":        {ReplyTo: "somewhere", CorrelationId: "c", Priority: 7, Body: []byte("{}")},
 	}
-	for name, p := range strangers {
+	for name, p := range external {
 		if err := channel.PublishWithContext(t.Context(), options.Exchange, "entry.0", true, false, p); err != nil {
 			t.Fatal(err)
 		}
@@ -167,18 +167,18 @@ func TestMessageOfAStrangerIsDeliveredRetriedAndDeadLetteredWhateverItsHeadersAr
 		if !bytes.Equal(d.Message.Body, p.Body) || d.Message.ID != p.MessageId || d.Message.Attempt != 1 {
 			t.Errorf("%s: delivered again %q with %d bytes at attempt %d", name, d.Message.ID, len(d.Message.Body), d.Message.Attempt)
 		}
-		if err := d.Settler.DeadLetter(t.Context(), broker.Reason{Stage: "parse", Detail: "of a stranger"}); err != nil {
+		if err := d.Settler.DeadLetter(t.Context(), broker.Reason{Stage: "parse", Detail: "of an external publisher"}); err != nil {
 			t.Fatalf("%s: dead-letter: %v", name, err)
 		}
 		letters := drain(t, channel, options.Exchange+".dead")
 		if len(letters) != 1 {
 			t.Fatalf("%s: there are %d dead letters", name, len(letters))
 		}
-		assertStranger(t, name, letters[0], p)
+		assertExternal(t, name, letters[0], p)
 	}
 }
 
-func assertStranger(t *testing.T, name string, letter amqp.Delivery, p amqp.Publishing) {
+func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publishing) {
 	t.Helper()
 	if !bytes.Equal(letter.Body, p.Body) {
 		t.Errorf("%s: the body of the dead letter differs", name)
@@ -193,7 +193,7 @@ func assertStranger(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	}
 	delete(letter.Headers, "x-delivery-count") // of this very delivery
 	want := amqp.Table{
-		event.HeaderAttempt: int64(1), event.HeaderStage: "parse", event.HeaderReason: "of a stranger",
+		event.HeaderAttempt: int64(1), event.HeaderStage: "parse", event.HeaderReason: "of an external publisher",
 	}
 	for header, value := range p.Headers {
 		if _, ours := want[header]; !ours && header != "large" {
@@ -206,7 +206,7 @@ func assertStranger(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 }
 
 // A copy that kept the header would come back to the queue that it has left, for ever.
-func TestDeadLetterOfAMessageWithFurtherKeysGoesToTheDeadLetterQueueAlone(t *testing.T) {
+func TestDeadLetter_IgnoresFurtherRoutingKeys(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -225,7 +225,7 @@ func TestDeadLetterOfAMessageWithFurtherKeysGoesToTheDeadLetterQueueAlone(t *tes
 	awaitDepths(t, b, broker.Depths{Ready: 1, Dead: 1})
 }
 
-func TestMessageThatExpiresInItsQueueIsDeadLettered(t *testing.T) {
+func TestBroker_DeadLettersExpiredMessages(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -240,7 +240,7 @@ func TestMessageThatExpiresInItsQueueIsDeadLettered(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{Dead: 1})
 }
 
-func TestWhatIsDeletedUnderAPublisherOrConsumerIsDeclaredAnew(t *testing.T) {
+func TestBroker_DeclaresDeletedQueuesAgain(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -275,7 +275,7 @@ func TestWhatIsDeletedUnderAPublisherOrConsumerIsDeclaredAnew(t *testing.T) {
 	}
 }
 
-func TestMessageThatCannotBeRoutedIsPublishedAgainWithNobodyConsuming(t *testing.T) {
+func TestPublish_RepeatsUnroutableMessages(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -310,7 +310,7 @@ func deletionOf(queue string) func(*amqp.Channel) error {
 	}
 }
 
-func TestQueueWithOtherSettingsIsAnErrorAndWaitedOut(t *testing.T) {
+func TestBroker_RetriesWhileAQueueHasOtherSettings(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -347,7 +347,7 @@ func TestQueueWithOtherSettingsIsAnErrorAndWaitedOut(t *testing.T) {
 	}
 }
 
-func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
+func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	wrong := *uri
@@ -390,7 +390,7 @@ func TestAddressIsReadAtEachConnectAndAFaultLoggedOnce(t *testing.T) {
 	assertNoPassword(t, log, uri)
 }
 
-func TestAddressThatCannotBeReadIsAFault(t *testing.T) {
+func TestCheck_BindingThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://127.0.0.1")
 	options.Address = func() (binding.Binding, error) { return binding.Binding{}, io.ErrUnexpectedEOF }
@@ -399,7 +399,7 @@ func TestAddressThatCannotBeReadIsAFault(t *testing.T) {
 	}
 }
 
-func TestTopologyIsNotWaitedForLongerThanTheContext(t *testing.T) {
+func TestDeclare_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://u:secret@"+closedPort(t))
 	b := open(t, options)
@@ -413,7 +413,7 @@ func TestTopologyIsNotWaitedForLongerThanTheContext(t *testing.T) {
 	}
 }
 
-func TestBrokersOfOneProcessShareTheirMetrics(t *testing.T) {
+func TestNew_BrokersOfOneProcessShareMetrics(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	registry := prometheus.NewRegistry()
@@ -439,7 +439,7 @@ func TestBrokersOfOneProcessShareTheirMetrics(t *testing.T) {
 	}
 }
 
-func TestOptionsThatCannotBeAreAnErrorThatNamesTheOption(t *testing.T) {
+func TestNew_RejectsInvalidOptions(t *testing.T) {
 	t.Parallel()
 	valid := optionsFor(t, "amqp://127.0.0.1")
 	for want, change := range map[string]func(*rabbitmq.Options){
@@ -547,7 +547,7 @@ func assertNoPassword(t *testing.T, log *logBuffer, uri *url.URL) {
 	}
 }
 
-// closedPort returns an address where nobody listens.
+// closedPort returns an address at which no process listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -558,8 +558,8 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// proxyTLS speaks TLS at the address that it returns, with the certificate that it returns, and passes on
-// what it hears to another address.
+// proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy and its
+// certificate.
 func proxyTLS(t *testing.T, to string) (address string, ca []byte) {
 	t.Helper()
 	certificate, ca := newCertificate(t)

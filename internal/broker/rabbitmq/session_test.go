@@ -65,9 +65,9 @@ func (p *planned) take(tag uint64, verdict verdict) error {
 	d := p.held[tag]
 	switch {
 	case d == nil:
-		return errors.New("the server is told twice about a delivery")
+		return errors.New("a delivery is settled twice on the server")
 	case d.verdict != verdict:
-		return errors.New("the server is told something else than the verdict")
+		return errors.New("the server receives another verdict")
 	}
 	delete(p.held, tag)
 	return nil
@@ -97,7 +97,7 @@ func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	}
 }
 
-func TestSessionTellsTheServerEachVerdictOnceAndInTime(t *testing.T) {
+func TestSession_SendsEachVerdictOnceAndInTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const prefetch = 12
@@ -147,7 +147,7 @@ func TestSessionTellsTheServerEachVerdictOnceAndInTime(t *testing.T) {
 	})
 }
 
-func TestSessionAcknowledgesThePrefixAtOnceAndWaitsForAGapToClose(t *testing.T) {
+func TestSession_AcknowledgesThePrefixAndWaitsForAGap(t *testing.T) {
 	t.Parallel()
 	p := newPlanned(100)
 	var deliveries []*delivery
@@ -174,7 +174,7 @@ func TestSessionAcknowledgesThePrefixAtOnceAndWaitsForAGapToClose(t *testing.T) 
 	}
 }
 
-func TestRetiredSessionCancelsOnceAndEndsWhenAllIsSettled(t *testing.T) {
+func TestSession_RetiredCancelsOnce(t *testing.T) {
 	t.Parallel()
 	p := newPlanned(2)
 	d := p.deliver()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestWireWritesEverythingInOrderBeforeItCloses(t *testing.T) {
+func TestWire_WritesEverythingInOrderBeforeItCloses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -41,7 +41,7 @@ func TestWireWritesEverythingInOrderBeforeItCloses(t *testing.T) {
 	})
 }
 
-func TestWireBlocksAWriterWhosePeerDoesNotReadUntilTheWireEnds(t *testing.T) {
+func TestWire_BlocksAWriterWhosePeerDoesNotRead(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(w *wire, far net.Conn){
 		"by a close":               func(w *wire, _ net.Conn) { _ = w.Close() },
@@ -87,7 +87,7 @@ func TestWireBlocksAWriterWhosePeerDoesNotReadUntilTheWireEnds(t *testing.T) {
 
 func read(w *wire) { _, _ = w.Read(make([]byte, 1)) }
 
-func TestWireTakesASilentPeerForDead(t *testing.T) {
+func TestWire_FailsWhenThePeerIsSilent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -1,5 +1,5 @@
-// Package tally counts the messages that a publisher has taken and those that its broker has confirmed,
-// so that a flush waits for the messages taken before it and for no others.
+// Package tally counts accepted and confirmed messages, so that Flush waits for the messages accepted before it and for
+// no others.
 package tally
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Tally is safe for concurrent use. The zero value counts from nothing.
+// Tally counts messages. The zero value is ready to use. It is safe for concurrent use.
 type Tally struct {
 	mu          sync.Mutex
 	taken       uint64
@@ -18,14 +18,14 @@ type Tally struct {
 	waiters     []*waiter
 }
 
-// waiter waits until the messages up to a number have been confirmed.
+// waiter waits until the messages up to a number are confirmed.
 type waiter struct {
 	upTo      uint64
 	remaining int
 	done      chan struct{}
 }
 
-// Take counts a message as taken and returns its number.
+// Take counts an accepted message and returns its number.
 func (t *Tally) Take() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -34,7 +34,7 @@ func (t *Tally) Take() uint64 {
 	return t.taken
 }
 
-// Confirm counts the message of that number as confirmed. It is to be called once for each number.
+// Confirm counts the message with that number as confirmed. Callers call it once per number.
 func (t *Tally) Confirm(number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,15 +57,15 @@ func (t *Tally) notify(number uint64) {
 	})
 }
 
-// Unconfirmed is the number of messages that are taken and not confirmed yet.
+// Unconfirmed returns the number of accepted messages that are not confirmed.
 func (t *Tally) Unconfirmed() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.unconfirmed
 }
 
-// Wait waits until every message taken so far is confirmed. It returns the error of ctx when that ends
-// before, and broker.ErrClosed when closed does.
+// Wait waits until every message accepted so far is confirmed. It returns the error of ctx if ctx ends first, and
+// broker.ErrClosed if closed is closed first.
 func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	w := t.register()
 	if w == nil {
@@ -75,15 +75,15 @@ func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
-		t.forget(w)
+		t.unregister(w)
 		return ctx.Err()
 	case <-closed:
-		t.forget(w)
+		t.unregister(w)
 		return broker.ErrClosed
 	}
 }
 
-// register returns nil when there is nothing to wait for.
+// register returns nil if there is nothing to wait for.
 func (t *Tally) register() *waiter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,7 +95,7 @@ func (t *Tally) register() *waiter {
 	return w
 }
 
-func (t *Tally) forget(w *waiter) {
+func (t *Tally) unregister(w *waiter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.waiters = slices.DeleteFunc(t.waiters, func(other *waiter) bool { return other == w })
