@@ -10,6 +10,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -85,14 +86,19 @@ func (a adapters) connect(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
-// checkStore checks that the store allows everything that a simulation does there.
+// checkStore checks that the store allows everything that a simulation does there. Missing rights are bad input. A server
+// that answers, but cannot execute the steps, is at fault itself: its memory is full, or it cannot save its data.
 func (a adapters) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := a.store.Check(ctx); err != nil {
-		return badInput(fmt.Errorf("%s: %w", a.storeFlag, err))
+	err := a.store.Check(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrUnavailable):
+		return fmt.Errorf("%s: %w", a.storeFlag, err)
 	}
-	return nil
+	return badInput(fmt.Errorf("%s: %w", a.storeFlag, err))
 }
 
 // checkUnused returns an error if a server has queues or keys of a simulation of this name.

@@ -80,6 +80,16 @@ func TestSimulate_RedisUserMayOnlyRead_IsBadInput(t *testing.T) {
 	checkNoPassword(t, got, uri)
 }
 
+// A server that is reached but cannot work is no bad input.
+func TestSimulate_RedisOutOfMemory_ExitsWithFailure(t *testing.T) {
+	t.Parallel()
+	full := servers.NewRedis(t, servers.RedisOptions{Config: []string{"maxmemory 1"}})
+	got := parking(t, "simulate", "--duration", "1s", "--http", "", "--redis-uri", full.URI())
+	if got.code != exitFailed || got.stdout != "" || !strings.Contains(got.stderr, "--redis-uri: ") || !strings.Contains(got.stderr, "maxmemory") {
+		t.Errorf("exit code %d, want %d and the remedy: %s%s", got.code, exitFailed, got.stdout, got.stderr)
+	}
+}
+
 func TestSimulate_RedisLosesData_FailsForThatReason(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
