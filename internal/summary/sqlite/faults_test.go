@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,20 +65,6 @@ func TestOpen_RejectsAFileThatItCannotUse(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A file that the process may only read is found when it is opened, not when the first summary is stored.
-func TestOpen_ReadOnlyDatabase_Fails(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "summaries.db")
-	if err := open(t, Options{Path: path}).Close(); err != nil {
-		t.Fatal(err)
-	}
-	// As root, file permissions would not prevent writing.
-	d := &Database{path: path, writerAt: fileURI(path, url.Values{"mode": {"ro"}, "_txlock": {"immediate"}})}
-	if err := describe(path, d.create(t.Context())); err == nil || !strings.Contains(err.Error(), path+" cannot be written to") {
-		t.Errorf("error is %v, want that the file cannot be written to", err)
 	}
 }
 

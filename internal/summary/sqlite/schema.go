@@ -61,23 +61,13 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 		return err
 	}
 	if id != (identity{}) {
-		if err := id.check(path); err != nil {
-			return err
-		}
-		return checkWritable(ctx, tx)
+		return id.check(path)
 	}
 	create := fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d;", schema, applicationID, schemaVersion)
 	if _, err := tx.ExecContext(ctx, create); err != nil {
 		return err
 	}
 	return tx.Commit()
-}
-
-// checkWritable returns an error if the file can only be read. It writes the version that the file has, and the caller
-// rolls that back. A transaction alone does not show it: SQLite then begins one that can only read.
-func checkWritable(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
-	return err
 }
 
 func identify(ctx context.Context, tx *sql.Tx) (identity, error) {
