@@ -240,10 +240,13 @@ func TestClusterServer_InTheSameNamespaceWithTLS(t *testing.T) {
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(map[string]string{v1alpha1.AllowedSimulationsAnnotation: "tenant"}) })
 	c.newDefaultUser(c.Namespace, "amqps", "5671")
 	c.bind(rabbit)
-	missing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
-	if !strings.Contains(missing.Message, c.Namespace+"/rabbit-tls") {
-		t.Errorf("the message is %q, want the Secret of spec.tls", missing.Message)
-	}
+	c.Eventually("the message to name the Secret of spec.tls", func() error {
+		missing := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "ClusterNotReady")
+		if !strings.Contains(missing.Message, c.Namespace+"/rabbit-tls") {
+			return fmt.Errorf("the message is %q", missing.Message)
+		}
+		return nil
+	})
 	c.Create(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "rabbit-tls"}, StringData: map[string]string{"ca.crt": ca, "tls.crt": "-", "tls.key": "-"},
 	})
