@@ -212,7 +212,7 @@ func TestReconcile_RunsToCompletion(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Duration = &metav1.Duration{Duration: time.Second}
+		s.Duration = v1alpha1.NewDuration(time.Second)
 	})
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
 	c.Settle()
@@ -274,7 +274,7 @@ func TestReconcile_CompletesWhenQueuesAreEmpty(t *testing.T) {
 	c := newCluster(t)
 	c.servers.queue(5)
 	sim := c.Simulate("draining", func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Duration = &metav1.Duration{Duration: time.Second}
+		s.Duration = v1alpha1.NewDuration(time.Second)
 		s.Processor.Replicas = new(int32(0))
 		s.SummaryAPI.URL = "https://visits.example"
 		s.Exit.Rate, s.Exit.MatchPercent = new(int32(900)), new(int32(90))

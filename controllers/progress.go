@@ -16,10 +16,10 @@ import (
 // endOf returns when the duration of a simulation ends. ok is false if the simulation has no duration or has not
 // started.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
-	if sim.Spec.Duration == nil || sim.Spec.Duration.Duration == 0 || sim.Status.StartTime == nil {
+	if sim.Spec.Duration.Value() == 0 || sim.Status.StartTime == nil {
 		return time.Time{}, false
 	}
-	return sim.Status.StartTime.Add(sim.Spec.Duration.Duration), true
+	return sim.Status.StartTime.Add(sim.Spec.Duration.Value()), true
 }
 
 // generatorsDone reports whether the generators have to stop for good.

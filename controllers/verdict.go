@@ -74,8 +74,8 @@ func latencySummary(s latency.Snapshot) *v1alpha1.LatencySummary {
 	if s.Count() == 0 {
 		return nil
 	}
-	shown := func(q float64) metav1.Duration {
-		return metav1.Duration{Duration: s.Quantile(q).Round(time.Microsecond)}
+	shown := func(q float64) v1alpha1.Duration {
+		return *v1alpha1.NewDuration(s.Quantile(q).Round(time.Microsecond))
 	}
 	return &v1alpha1.LatencySummary{P50: shown(p50), P99: shown(p99)}
 }
@@ -102,7 +102,7 @@ func figures(l *v1alpha1.LatencyStatus) string {
 			words = append(words, part.name+" –")
 			continue
 		}
-		words = append(words, fmt.Sprintf("%s p50 %s, p99 %s", part.name, part.summary.P50.Duration, part.summary.P99.Duration))
+		words = append(words, fmt.Sprintf("%s p50 %s, p99 %s", part.name, part.summary.P50, part.summary.P99))
 	}
 	return ". Measured: " + strings.Join(words, "; ")
 }

@@ -1,12 +1,5 @@
 package v1alpha1
 
-import (
-	"time"
-
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
-
 // Default fills in what the spec leaves out, exactly as the API server does from the +default markers of
 // the types, so that a manifest means the same with and without a cluster.
 func (s *ParkingSimulation) Default() {
@@ -16,9 +9,9 @@ func (s *ParkingSimulation) Default() {
 	spec.Entry.GeneratorSpec.setDefaults()
 	setDefault(&spec.Exit.Rate, 180)
 	setDefault(&spec.Exit.MatchPercent, 20)
-	setDefault(&spec.Exit.MinStay, metav1.Duration{Duration: 2 * time.Second})
+	setDefault(&spec.Exit.MinStay, Duration("2s"))
 	spec.Exit.GeneratorSpec.setDefaults()
-	setDefault(&spec.Plates.MaxStay, metav1.Duration{Duration: time.Hour})
+	setDefault(&spec.Plates.MaxStay, Duration("1h"))
 	setDefault(&spec.Processor.Replicas, 2)
 	setDefault(&spec.Processor.Concurrency, 256)
 	spec.RabbitMQ.setDefaults()
@@ -62,12 +55,12 @@ func (m *ManagedSummaryAPI) setDefaults() {
 }
 
 func (s *StorageSpec) setDefaults() {
-	setDefault(&s.Size, resource.MustParse("2Gi"))
+	setDefault(&s.Size, Quantity("2Gi"))
 }
 
 func (m *MonitoringSpec) setDefaults() {
 	setDefaultText(&m.ServiceMonitors, MonitoringAuto)
-	setDefault(&m.Interval, metav1.Duration{Duration: 15 * time.Second})
+	setDefault(&m.Interval, Duration("15s"))
 	setDefaultText(&m.Rules, MonitoringAuto)
 	setDefaultText(&m.Dashboards, MonitoringAuto)
 }

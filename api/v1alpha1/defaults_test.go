@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
@@ -15,7 +14,7 @@ const emptyWithDefaults = `{
 	"seed": 1,
 	"entry": {"rate": 200, "replicas": 1, "arrivals": "Uniform"},
 	"exit": {"rate": 180, "matchPercent": 20, "minStay": "2s", "replicas": 1, "arrivals": "Uniform"},
-	"plates": {"maxStay": "1h0m0s"},
+	"plates": {"maxStay": "1h"},
 	"processor": {"replicas": 2, "concurrency": 256},
 	"rabbitmq": {"queueType": "Quorum", "partitions": 1},
 	"monitoring": {"serviceMonitors": "Auto", "interval": "15s", "rules": "Auto", "dashboards": "Auto"},
@@ -67,8 +66,8 @@ func TestDefaultFillsInWhatIsManaged(t *testing.T) {
 		"redis":      sim.Spec.Redis.Managed.Storage,
 		"summaryAPI": sim.Spec.SummaryAPI.Managed.Storage,
 	} {
-		if want := resource.MustParse("2Gi"); storage.Size == nil || !storage.Size.Equal(want) {
-			t.Errorf("%s has storage %v, want %v", name, storage.Size, &want)
+		if want := v1alpha1.Quantity("2Gi"); storage.Size == nil || *storage.Size != want {
+			t.Errorf("%s has storage %v, want %v", name, storage.Size, want)
 		}
 	}
 	if got := sim.Spec.RabbitMQ.Managed.Replicas; got == nil || *got != 1 {
@@ -79,13 +78,13 @@ func TestDefaultFillsInWhatIsManaged(t *testing.T) {
 func TestManagedOrDefault(t *testing.T) {
 	t.Parallel()
 	spec := &v1alpha1.ParkingSimulationSpec{}
-	if got := spec.RabbitMQ.ManagedOrDefault(); got == nil || *got.Replicas != 1 || got.Storage.Size.String() != "2Gi" {
+	if got := spec.RabbitMQ.ManagedOrDefault(); got == nil || *got.Replicas != 1 || *got.Storage.Size != "2Gi" {
 		t.Errorf("an empty spec manages RabbitMQ %+v, want one node with 2Gi", got)
 	}
-	if got := spec.Redis.ManagedOrDefault(); got == nil || got.Storage.Size.String() != "2Gi" {
+	if got := spec.Redis.ManagedOrDefault(); got == nil || *got.Storage.Size != "2Gi" {
 		t.Errorf("an empty spec manages Redis %+v, want one with 2Gi", got)
 	}
-	if got := spec.SummaryAPI.ManagedOrDefault(); got == nil || got.Storage.Size.String() != "2Gi" {
+	if got := spec.SummaryAPI.ManagedOrDefault(); got == nil || *got.Storage.Size != "2Gi" {
 		t.Errorf("an empty spec manages the summary API %+v, want one with 2Gi", got)
 	}
 	if spec.RabbitMQ.Managed != nil || spec.Redis.Managed != nil || spec.SummaryAPI.Managed != nil {

@@ -1,8 +1,6 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -59,9 +57,9 @@ type ParkingSimulationList struct {
 
 // ParkingSimulationSpec says what to simulate.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || !self.plates.maxStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
-// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
-// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
+// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
+// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
+// +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
 type ParkingSimulationSpec struct {
 	// suspend true stops the generators at once; the processors finish what is queued and stay, and so do
 	// queues, keys and summaries. Set it to false to resume. The time in between counts against duration.
@@ -71,12 +69,9 @@ type ParkingSimulationSpec struct {
 	// duration is how long events are generated, as a Go duration such as "90s", "30m" or "1h30m". Then
 	// the queues drain, the verdict is written to the status, and the simulation is Complete. Without it
 	// the simulation runs until it is deleted. At most 8760h.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s and up to 8760h, such as \"30m\" or \"1h30m\"; leave it out to run until deletion"
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
-	Duration *metav1.Duration `json:"duration,omitempty"`
+	Duration *Duration `json:"duration,omitempty"`
 
 	// seed determines the order of the plates and the draws of the exits: two runs with the same seed and
 	// spec publish the same. It cannot be changed, because plates that are parked could be drawn again.
@@ -202,13 +197,9 @@ type ExitSpec struct {
 
 	// minStay is how long a car has to have been in before it may be drawn to leave, as a Go duration
 	// such as "2s". It must be less than plates.maxStay. "0s" lets a car leave at once.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h, such as \"500ms\" or \"2s\""
 	// +default="2s"
 	// +optional
-	MinStay *metav1.Duration `json:"minStay,omitempty"`
+	MinStay *Duration `json:"minStay,omitempty"`
 
 	GeneratorSpec `json:",inline"`
 }
@@ -240,7 +231,7 @@ type GeneratorSpec struct {
 	// resources are the compute resources of each generator's container. Without them the operator's
 	// defaults apply.
 	// +optional
-	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// template is merged over the generator pods' template that the operator makes. An edit rolls the pods.
 	// +optional
@@ -250,12 +241,9 @@ type GeneratorSpec struct {
 // Stage is a linear ramp of a rate.
 type Stage struct {
 	// duration is how long the ramp takes, as a Go duration such as "5m". For a jump take "1ms".
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s and up to 8760h, such as \"5m\"; for a jump take \"1ms\""
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +required
-	Duration *metav1.Duration `json:"duration,omitempty"`
+	Duration *Duration `json:"duration,omitempty"`
 
 	// rate is the number of events a second that is reached at the end of the stage. 0 comes to a halt.
 	// +kubebuilder:validation:Minimum=0
@@ -269,13 +257,10 @@ type PlatesSpec struct {
 	// maxStay is how long a car that does not leave is remembered, as a Go duration such as "1h". It
 	// bounds what Redis holds to entry.rate times maxStay visits of some 150 bytes each, which must not
 	// exceed the 87880000 plates there are.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s and up to 8760h, such as \"10m\" or \"1h\""
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
 	// +optional
-	MaxStay *metav1.Duration `json:"maxStay,omitempty"`
+	MaxStay *Duration `json:"maxStay,omitempty"`
 }
 
 // ProcessorSpec says how many pods process the events, and how.
@@ -299,7 +284,7 @@ type ProcessorSpec struct {
 	// resources are the compute resources of each processor's container. Without them the operator's
 	// defaults apply.
 	// +optional
-	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// template is merged over the processor pods' template that the operator makes. An edit rolls the pods.
 	// +optional
@@ -348,8 +333,8 @@ type LabelValue string
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.managed), has(self.clusterRef), has(self.secretRef)].filter(set, set).size() <= 1",message="at most one of managed, clusterRef and secretRef may be set: remove the others"
 // +kubebuilder:validation:XValidation:rule="has(self.clusterRef) == has(oldSelf.clusterRef) && has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"
-// +kubebuilder:validation:XValidation:rule="(has(self.managed) ? self.managed.replicas : 1) == (has(oldSelf.managed) ? oldSelf.managed.replicas : 1)",message="managed.replicas is immutable, as queues keep the members that they were declared with: create another simulation"
-// +kubebuilder:validation:XValidation:rule="quantity(has(self.managed) ? string(self.managed.storage.size) : '2Gi').compareTo(quantity(has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')) == 0 && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="managed.storage is immutable, as the volume exists already: create another simulation"
+// +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) ? self.managed.replicas : 1) == (has(oldSelf.managed) ? oldSelf.managed.replicas : 1)",message="is immutable, because queues keep the members that they were declared with: create another simulation",fieldPath=".managed.replicas"
+// +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi') && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage"
 type RabbitMQSpec struct {
 	// managed runs a RabbitMQ for this simulation alone, with generated credentials. It is deleted with the
 	// simulation. This is the default.
@@ -396,6 +381,8 @@ const (
 )
 
 // ManagedRabbitMQ is a RabbitMQ that the operator runs.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
 type ManagedRabbitMQ struct {
 	// image is the container image, RabbitMQ 3.10 or later with the management and prometheus plugins.
 	// Without it the operator's default image is used.
@@ -419,7 +406,7 @@ type ManagedRabbitMQ struct {
 	// resources are the compute resources of each node's container. Without them the operator's defaults
 	// apply.
 	// +optional
-	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// template is merged over the nodes' pod template. The containers are named "rabbitmq" and, before it,
 	// "cookie". An edit rolls the nodes, one after the other.
@@ -431,7 +418,7 @@ type ManagedRabbitMQ struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.secretRef))",message="at most one of managed and secretRef may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"
-// +kubebuilder:validation:XValidation:rule="quantity(has(self.managed) ? string(self.managed.storage.size) : '2Gi').compareTo(quantity(has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')) == 0 && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="managed.storage is immutable, as the volume exists already: create another simulation"
+// +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi') && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage"
 type RedisSpec struct {
 	// managed runs a Redis for this simulation alone, with an append-only file and a generated password. It
 	// is deleted with the simulation. This is the default.
@@ -446,6 +433,8 @@ type RedisSpec struct {
 }
 
 // ManagedRedis is a Redis that the operator runs.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
 type ManagedRedis struct {
 	// image is the container image, Redis 7 or later or Valkey. Without it the operator's default image is
 	// used.
@@ -462,7 +451,7 @@ type ManagedRedis struct {
 	// resources are the compute resources of the container. Without them the operator's defaults apply. The
 	// memory limit should cover entry.rate times plates.maxStay visits of some 150 bytes each.
 	// +optional
-	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// template is merged over the pod template. The containers are named "redis" and "exporter". An edit
 	// restarts the server.
@@ -474,8 +463,9 @@ type ManagedRedis struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an API of your own: set url, or remove secretRef"
-// +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^[^/]*//[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
-// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || quantity(has(self.managed) ? string(self.managed.storage.size) : '2Gi').compareTo(quantity(has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')) == 0 && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="managed.storage is immutable, as the volume exists already: create another simulation"
+// +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
+// +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$')",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", without fragment",fieldPath=".url"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi') && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage"
 type SummaryAPISpec struct {
 	// managed runs the API that comes with the operator, which keeps the summaries in SQLite. It is deleted
 	// with the simulation. This is the default.
@@ -487,7 +477,6 @@ type SummaryAPISpec struct {
 	// It must not hold credentials: these go into the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\""
 	// +optional
 	URL string `json:"url,omitempty"`
 
@@ -506,7 +495,7 @@ type ManagedSummaryAPI struct {
 
 	// resources are the compute resources of the container. Without them the operator's defaults apply.
 	// +optional
-	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resources *ResourceRequirements `json:"resources,omitempty"`
 
 	// template is merged over the pod's template that the operator makes. An edit rolls the pod.
 	// +optional
@@ -515,45 +504,48 @@ type ManagedSummaryAPI struct {
 
 // StorageSpec is a volume of something that the operator runs. It cannot be changed, because the volume
 // exists already.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || !format.dns1123Subdomain().validate(self.storageClassName).hasValue()",message="must be the name of a StorageClass, in lower case",fieldPath=".storageClassName"
 type StorageSpec struct {
 	// size is the volume's size, such as 2Gi. "0" keeps the data in the pod's ephemeral storage: it is lost,
 	// and with it the simulation's account, when the pod is deleted or moves to another node.
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('0')) >= 0",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
+	// +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
 	// +default="2Gi"
 	// +optional
-	Size *resource.Quantity `json:"size,omitempty"`
+	Size *Quantity `json:"size,omitempty"`
 
 	// storageClassName is the volume's storage class. Without it the cluster's default class is used.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a StorageClass, in lower case"
 	// +optional
 	StorageClassName string `json:"storageClassName,omitempty"`
 }
 
 // SecretReference names a Secret in the simulation's namespace.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a Secret, in lower case, without its namespace",fieldPath=".name"
 type SecretReference struct {
 	// name is the Secret's name. It need not exist yet: the simulation waits for it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a Secret, in lower case, without its namespace"
 	// +required
 	Name string `json:"name,omitempty"`
 }
 
 // ClusterReference names a RabbitmqCluster.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a RabbitmqCluster, in lower case, without its namespace",fieldPath=".name"
 type ClusterReference struct {
 	// name is the RabbitmqCluster's name. It need not exist yet: the simulation waits for it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a RabbitmqCluster, in lower case, without its namespace"
 	// +required
 	Name string `json:"name,omitempty"`
 
 	// namespace is the RabbitmqCluster's namespace. Without it the simulation's own is meant.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be the name of a namespace, in lower case"
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace, in lower case"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }
@@ -567,13 +559,10 @@ type MonitoringSpec struct {
 	ServiceMonitors MonitoringMode `json:"serviceMonitors,omitempty"`
 
 	// interval is how often the components are scraped, as a Go duration such as "15s", from 1s to 1h.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h, such as \"15s\""
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be from 1s to 1h"
 	// +default="15s"
 	// +optional
-	Interval *metav1.Duration `json:"interval,omitempty"`
+	Interval *Duration `json:"interval,omitempty"`
 
 	// labels are added to ServiceMonitors and PrometheusRules, for a Prometheus that selects them by label:
 	// for example {"release": "prometheus"}.
@@ -610,21 +599,15 @@ const (
 type ObjectivesSpec struct {
 	// processingP99 is the longest that processing an event may take for 99 of 100 events, as a Go duration
 	// such as "5ms". Without it there is no such objective.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s, such as \"5ms\"; leave it out for no objective"
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
-	ProcessingP99 *metav1.Duration `json:"processingP99,omitempty"`
+	ProcessingP99 *Duration `json:"processingP99,omitempty"`
 
 	// endToEndP99 is the longest that may pass between the instant for which an event was scheduled and its
 	// effect for 99 of 100 events, as a Go duration such as "1s". Without it there is no such objective.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MinLength=2
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(ns|us|µs|ms|s|m)|[0-9]{1,5}h){1,6}$') && duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="must be a duration above 0s, such as \"1s\"; leave it out for no objective"
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
-	EndToEndP99 *metav1.Duration `json:"endToEndP99,omitempty"`
+	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
 	// maxLost is the number of confirmed events that may be missing from the ledger at the end.
 	// +kubebuilder:validation:Minimum=0

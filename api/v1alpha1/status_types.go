@@ -1,6 +1,10 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"encoding/json"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // ParkingSimulationStatus says what became of a simulation.
 type ParkingSimulationStatus struct {
@@ -84,6 +88,18 @@ type TargetRates struct {
 	Exit int64 `json:"exit"`
 }
 
+// UnmarshalJSON decodes a status. A stored status that cannot be decoded, for example because of an invalid time, is
+// empty: one object must not prevent the operator from listing the others, and the operator rewrites the status.
+func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
+	type status ParkingSimulationStatus // without this method
+	var decoded status
+	if json.Unmarshal(text, &decoded) != nil {
+		decoded = status{}
+	}
+	*s = ParkingSimulationStatus(decoded)
+	return nil
+}
+
 // LatencyStatus is what the processors measured of the events. A percentile is within 5 % of a measured
 // duration.
 type LatencyStatus struct {
@@ -104,16 +120,12 @@ type LatencyStatus struct {
 // LatencySummary sums up measured durations.
 type LatencySummary struct {
 	// p50 is the duration that half of the events took at most, as a Go duration.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
 	// +required
-	P50 metav1.Duration `json:"p50"`
+	P50 Duration `json:"p50"`
 
 	// p99 is the duration that 99 of 100 events took at most, as a Go duration.
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
 	// +required
-	P99 metav1.Duration `json:"p99"`
+	P99 Duration `json:"p99"`
 }
 
 // Verdict is what a simulation came to.

@@ -182,13 +182,13 @@ func TestTheOperatorRunsASimulationOnRealServers(t *testing.T) {
 	l := newLot(t)
 	l.startOperator()
 	sim := l.simulate("rush", v1alpha1.ParkingSimulationSpec{
-		Duration: &metav1.Duration{Duration: 6 * time.Second},
+		Duration: v1alpha1.NewDuration(6 * time.Second),
 		Entry:    v1alpha1.EntrySpec{Rate: new(int32(100))},
-		Exit:     v1alpha1.ExitSpec{Rate: new(int32(80)), MatchPercent: new(int32(50)), MinStay: &metav1.Duration{Duration: 200 * time.Millisecond}},
+		Exit:     v1alpha1.ExitSpec{Rate: new(int32(80)), MatchPercent: new(int32(50)), MinStay: v1alpha1.NewDuration(200 * time.Millisecond)},
 		RabbitMQ: v1alpha1.RabbitMQSpec{SecretRef: l.secret("broker", amqp)},
 		Redis:    v1alpha1.RedisSpec{SecretRef: l.secret("store", redis)},
 		Objectives: v1alpha1.ObjectivesSpec{
-			ProcessingP99: &metav1.Duration{Duration: time.Minute}, EndToEndP99: &metav1.Duration{Duration: time.Minute},
+			ProcessingP99: v1alpha1.NewDuration(time.Minute), EndToEndP99: v1alpha1.NewDuration(time.Minute),
 		},
 	})
 	id := manifest.ID(sim)
@@ -239,7 +239,7 @@ func TestTheOperatorRunsASimulationOnRealServers(t *testing.T) {
 	t.Log(met.Message)
 	status := sim.Status
 	if status.Verdict != v1alpha1.VerdictPass || len(status.Reasons) > 0 || status.Latency == nil || status.Latency.Unmeasured != 0 ||
-		status.Latency.Processing == nil || status.Latency.Processing.P99.Duration <= 0 || !strings.Contains(met.Message, status.Latency.EndToEnd.P99.Duration.String()) {
+		status.Latency.Processing == nil || status.Latency.Processing.P99.Value() <= 0 || !strings.Contains(met.Message, string(status.Latency.EndToEnd.P99)) {
 		t.Errorf("the status is %+v, want PASS with latencies, and these in the message %q", status, met.Message)
 	}
 	if l := status.Ledger; l.Lost == nil || *l.Lost != 0 || l.EntriesConfirmed == 0 || l.EntriesConfirmed != l.EntriesRecorded || l.Matched == 0 || l.Matched != l.SummariesStored {

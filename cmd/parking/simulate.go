@@ -192,10 +192,10 @@ func (f *simulateFlags) checkSummaryURL() error {
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration > 0 {
-		if before := spec.Duration; before != nil && before.Duration != f.duration {
-			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, before.Duration))
+		if before := spec.Duration; before != nil && before.Value() != f.duration {
+			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, *before))
 		}
-		spec.Duration = &metav1.Duration{Duration: f.duration}
+		spec.Duration = v1alpha1.NewDuration(f.duration)
 	}
 	if f.seedChosen {
 		if before := spec.Seed; before != nil && *before != f.seed {

@@ -20,8 +20,8 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	if string(bytes.TrimSpace(value)) == "null" {
 		return nil
 	}
-	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		return checkLeaf(path, value, t, f.Expected[t])
+	if expected, known := f.Expected[t]; known || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return checkLeaf(path, value, t, expected)
 	}
 	switch t.Kind() {
 	case reflect.Struct:

@@ -47,8 +47,8 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 
 // Format says how documents of one kind are checked.
 type Format struct {
-	// Expected says, for a type with an UnmarshalJSON method, what a value must be. Without an entry an error
-	// has the text of the type's own error.
+	// Expected says what a value of a type must be. A type with an UnmarshalJSON method and without an entry has the
+	// text of its own error.
 	Expected map[reflect.Type]string
 	// Directives allows unknown fields whose names begin with "$": the directives of a strategic merge patch.
 	Directives bool

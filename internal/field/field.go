@@ -16,11 +16,11 @@ type Path string
 
 // Child returns the path of a field below p.
 func (p Path) Child(names ...string) Path {
-	for _, name := range names {
+	for _, child := range names {
 		if p != "" {
 			p += "."
 		}
-		p += Path(name)
+		p += Path(name(child))
 	}
 	return p
 }
@@ -29,7 +29,15 @@ func (p Path) Child(names ...string) Path {
 func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
 
 // Key returns the path of the value that the map at p holds for a key.
-func (p Path) Key(key string) Path { return p + Path("["+key+"]") }
+func (p Path) Key(key string) Path { return p + Path("["+name(key)+"]") }
+
+// name hides a name that may hold a password.
+func name(text string) string {
+	if MayHoldPassword(text) {
+		return "…"
+	}
+	return text
+}
 
 // Error says what is wrong with one field.
 type Error struct {
@@ -46,8 +54,12 @@ func (e Error) Error() string {
 	return string(e.Path) + ": " + e.Problem
 }
 
-// Invalid reports a value that is not as detail expects. The message quotes the value.
+// Invalid reports a value that is not as detail expects. The message quotes the value, unless it is a text that
+// looks like a URI or has an "@": it may hold a password.
 func Invalid(path Path, value any, detail string) Error {
+	if text, isText := value.(string); isText && MayHoldPassword(text) {
+		return InvalidSecret(path, detail)
+	}
 	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(value), detail)}
 }
 
@@ -55,6 +67,11 @@ func Invalid(path Path, value any, detail string) Error {
 // may hold a password.
 func InvalidSecret(path Path, detail string) Error {
 	return Error{path, "Invalid value: " + detail}
+}
+
+// MayHoldPassword reports whether a text may hold a password, such as a URI with credentials, however malformed.
+func MayHoldPassword(text string) bool {
+	return strings.ContainsAny(text, "@\\") || strings.Contains(text, ":/")
 }
 
 // Required reports that a field has no value.
@@ -69,6 +86,9 @@ func Forbidden(path Path, detail string) Error {
 
 // NotSupported reports a value that is not one of those allowed.
 func NotSupported(path Path, value string, allowed []string) Error {
+	if MayHoldPassword(value) {
+		value = "…"
+	}
 	quoted := make([]string, len(allowed))
 	for i, a := range allowed {
 		quoted[i] = strconv.Quote(a)

@@ -28,7 +28,7 @@ var (
 	patchFormat = document.Format{Expected: expected, Directives: true}
 
 	expected = map[reflect.Type]string{
-		reflect.TypeFor[metav1.Duration]():   `must be a duration such as "30s" or "1h30m"`,
+		reflect.TypeFor[v1alpha1.Duration](): `must be a duration such as "30s" or "1h30m"`,
 		reflect.TypeFor[resource.Quantity](): `must be a quantity such as "2Gi" or "500m"`,
 		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
 	}

@@ -110,13 +110,7 @@ func scheduleOf(rate int32, g *v1alpha1.GeneratorSpec) plan.Schedule {
 	return s
 }
 
-// durationOf returns 0 for a duration that is not set.
-func durationOf(d *metav1.Duration) plan.Duration {
-	if d == nil {
-		return 0
-	}
-	return plan.Duration(d.Duration)
-}
+func durationOf(d *v1alpha1.Duration) plan.Duration { return plan.Duration(d.Value()) }
 
 func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) (warnings []string) {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }

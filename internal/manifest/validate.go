@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 }
 
 func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
-	c.optionalDuration(path.Child("duration"), s.Duration, "30m")
+	c.length(path.Child("duration"), s.Duration, false, "30m")
 	if *s.Seed < 0 {
 		c.Invalid(path.Child("seed"), *s.Seed, "must not be negative")
 	}
@@ -59,7 +60,6 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	c.Rate(path.Child("exit", "rate"), int64(*s.Exit.Rate))
 	c.generator(path.Child("exit"), &s.Exit.GeneratorSpec)
 	c.Number(path.Child("exit", "matchPercent"), int64(*s.Exit.MatchPercent), 0, 100, "percent")
-	c.Duration(path.Child("exit", "minStay"), s.Exit.MinStay.Duration, true, "2s")
 	c.plates(path, s)
 	c.processor(path.Child("processor"), &s.Processor)
 	c.rabbitMQ(path.Child("rabbitmq"), &s.RabbitMQ)
@@ -73,9 +73,14 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 
 // plates checks how long cars stay, and that there are plates enough for those that do.
 func (c *checks) plates(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
-	maxStay := s.Plates.MaxStay.Duration
-	c.Duration(path.Child("plates", "maxStay"), maxStay, false, "1h")
-	c.Stay(path.Child("exit", "minStay"), s.Exit.MinStay.Duration, maxStay, "plates.maxStay")
+	minStay, minStayValid := c.length(path.Child("exit", "minStay"), s.Exit.MinStay, true, "2s")
+	maxStay, maxStayValid := c.length(path.Child("plates", "maxStay"), s.Plates.MaxStay, false, "1h")
+	if !maxStayValid {
+		return
+	}
+	if minStayValid {
+		c.Stay(path.Child("exit", "minStay"), minStay, maxStay, "plates.maxStay")
+	}
 	entry := path.Child("entry")
 	c.Capacity(entry.Child("rate"), int64(*s.Entry.Rate), maxStay, "plates.maxStay")
 	for i, stage := range s.Entry.Stages {
@@ -104,7 +109,7 @@ func (c *checks) stage(path field.Path, s *v1alpha1.Stage) {
 	if s.Duration == nil {
 		c.required(path.Child("duration"), `say how long the ramp takes, such as "5m"; for a jump take "1ms"`)
 	} else {
-		c.Duration(path.Child("duration"), s.Duration.Duration, false, "5m")
+		c.length(path.Child("duration"), s.Duration, false, "5m")
 	}
 	if s.Rate == nil {
 		c.required(path.Child("rate"), "say how many events a second are reached at the end of the stage")
@@ -165,7 +170,9 @@ func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
 		c.template(managed.Child("template"), m.Template)
 	}
 	if s.URL != "" {
-		c.length(path.Child("url"), s.URL, 2048)
+		if len(s.URL) > 2048 {
+			c.Add(field.TooLong(path.Child("url"), 2048))
+		}
 		c.HTTPURL(path.Child("url"), s.URL, "a Secret and name it in secretRef")
 	} else if s.SecretRef != nil {
 		c.Add(field.Forbidden(path.Child("secretRef"), "is for an API of your own: set url, or remove secretRef"))
@@ -177,8 +184,8 @@ func (c *checks) monitoring(path field.Path, m *v1alpha1.MonitoringSpec) {
 	c.monitoringMode(path.Child("serviceMonitors"), m.ServiceMonitors)
 	c.monitoringMode(path.Child("rules"), m.Rules)
 	c.monitoringMode(path.Child("dashboards"), m.Dashboards)
-	if d := m.Interval.Duration; d < time.Second || d > time.Hour {
-		c.Invalid(path.Child("interval"), d.String(), `must be a duration from 1s to 1h, such as "15s"`)
+	if d, err := m.Interval.Parse(); err != nil || d < time.Second || d > time.Hour {
+		c.Invalid(path.Child("interval"), string(*m.Interval), `must be a duration from 1s to 1h, such as "15s"`)
 	}
 	c.labels(path.Child("labels"), m.Labels, 32)
 }
@@ -188,17 +195,24 @@ func (c *checks) monitoringMode(path field.Path, mode v1alpha1.MonitoringMode) {
 }
 
 func (c *checks) objectivesSpec(path field.Path, o *v1alpha1.ObjectivesSpec) {
-	c.optionalDuration(path.Child("processingP99"), o.ProcessingP99, "5ms")
-	c.optionalDuration(path.Child("endToEndP99"), o.EndToEndP99, "1s")
+	c.length(path.Child("processingP99"), o.ProcessingP99, false, "5ms")
+	c.length(path.Child("endToEndP99"), o.EndToEndP99, false, "1s")
 	c.NotNegative(path.Child("maxLost"), *o.MaxLost)
 	c.NotNegative(path.Child("maxUnexpected"), *o.MaxUnexpected)
 }
 
-// optionalDuration checks a duration that must be positive where it is set.
-func (c *checks) optionalDuration(path field.Path, d *metav1.Duration, example string) {
-	if d != nil {
-		c.Duration(path, d.Duration, false, example)
+// length checks a duration that may be absent, and returns it if it is valid.
+func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
+	if d == nil {
+		return plan.Length{}, false
 	}
+	value, err := d.Parse()
+	if err != nil {
+		value = -1 // out of bounds
+	}
+	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
+	c.Duration(path, length, zeroAllowed, example)
+	return length, len(c.Errors) == before
 }
 
 func (c *checks) required(path field.Path, remedy string) {
@@ -218,14 +232,17 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	}
 }
 
-func (c *checks) length(path field.Path, text string, limit int) {
-	if len(text) > limit {
-		c.Add(field.TooLong(path, limit))
-	}
-}
+var imageSyntax = regexp.MustCompile(v1alpha1.ImagePattern)
 
+// image checks an image reference. Errors do not quote it, because it may hold a password.
 func (c *checks) image(path field.Path, image string) {
-	c.length(path, image, 512)
+	switch {
+	case image == "":
+	case len(image) > 512:
+		c.Add(field.TooLong(path, 512))
+	case !imageSyntax.MatchString(image):
+		c.Add(field.InvalidSecret(path, `must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`))
+	}
 }
 
 func (c *checks) secretRef(path field.Path, ref *v1alpha1.SecretReference) {
@@ -245,8 +262,8 @@ func (c *checks) objectName(path field.Path, name, kind string) {
 }
 
 func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
-	if s.Size.Sign() < 0 {
-		c.Invalid(path.Child("size"), s.Size.String(), `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`)
+	if _, err := s.Size.ParseWhole(); err != nil {
+		c.Invalid(path.Child("size"), string(*s.Size), `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`)
 	}
 	if name := s.StorageClassName; name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
 		c.Invalid(path.Child("storageClassName"), name, "must be the name of a StorageClass, in lower case")
@@ -254,30 +271,50 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 }
 
 // resources checks what the API server will check of the containers.
-func (c *checks) resources(path field.Path, r *corev1.ResourceRequirements) {
+func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
 	}
-	c.quantities(path.Child("limits"), r.Limits)
-	c.quantities(path.Child("requests"), r.Requests)
-	for _, name := range sortedKeys(r.Requests) {
-		request := r.Requests[name]
-		if limit, limited := r.Limits[name]; limited && request.Cmp(limit) > 0 {
-			c.Invalid(path.Child("requests").Key(string(name)), request.String(), "must not exceed the limit of %s", limit.String())
+	limits := c.quantities(path.Child("limits"), r.Limits)
+	requests := c.quantities(path.Child("requests"), r.Requests)
+	for _, name := range sortedKeys(requests) {
+		request := requests[name]
+		limit, limited := limits[name]
+		if limited && request.Cmp(limit) > 0 {
+			c.Invalid(path.Child("requests").Key(name), string(r.Requests[name]), "must not exceed the limit of %s", r.Limits[name])
 		}
 	}
 }
 
-func (c *checks) quantities(path field.Path, list corev1.ResourceList) {
+// quantities checks a list of resources and returns those that are valid.
+func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[string]resource.Quantity {
+	c.entries(path, len(list), 16)
+	valid := make(map[string]resource.Quantity, len(list))
 	for _, name := range sortedKeys(list) {
-		quantity := list[name]
-		if len(validation.IsQualifiedName(string(name))) > 0 {
-			c.Invalid(path.Key(string(name)), string(name), `must be the name of a resource such as "cpu" or "memory"`)
+		if !isResourceName(name) {
+			c.Add(field.Forbidden(path.Key(name), `unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`))
 		}
-		if quantity.Cmp(resource.Quantity{}) < 0 {
-			c.Invalid(path.Key(string(name)), quantity.String(), "must not be negative")
+		parse, expected := v1alpha1.Quantity.ParseWhole, `must be a whole quantity such as "512Mi" or "2Gi"`
+		if name == string(corev1.ResourceCPU) {
+			parse, expected = v1alpha1.Quantity.Parse, `must be a quantity such as "500m" or "2"`
 		}
+		quantity, err := parse(list[name])
+		if err != nil {
+			c.Invalid(path.Key(name), string(list[name]), "%s", expected)
+			continue
+		}
+		valid[name] = quantity
 	}
+	return valid
+}
+
+func isResourceName(name string) bool {
+	switch corev1.ResourceName(name) {
+	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		return true
+	}
+	return strings.HasPrefix(name, corev1.ResourceHugePagesPrefix) ||
+		strings.Contains(name, "/") && len(validation.IsQualifiedName(name)) == 0
 }
 
 // template checks that what is merged over a pod template consists of fields that a pod has.
@@ -290,7 +327,7 @@ func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate) {
 	annotations := metadata.Child("annotations")
 	c.entries(annotations, len(t.Metadata.Annotations), 64)
 	for _, key := range sortedKeys(t.Metadata.Annotations) {
-		c.qualifiedName(annotations, key, "an annotation")
+		c.qualifiedName(annotations, key, strings.ToLower(key), "an annotation")
 	}
 	if t.Spec != nil {
 		c.podSpec(path.Child("spec"), t.Spec.Raw)
@@ -311,15 +348,16 @@ func (c *checks) podSpec(path field.Path, patch []byte) {
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
 	c.entries(path, len(labels), limit)
 	for _, key := range sortedKeys(labels) {
-		c.qualifiedName(path, key, "a label")
+		c.qualifiedName(path, key, key, "a label")
 		if value := string(labels[key]); len(validation.IsValidLabelValue(value)) > 0 {
 			c.Invalid(path.Key(key), value, "must be a label's value: at most 63 letters, digits, dashes, underscores and dots")
 		}
 	}
 }
 
-func (c *checks) qualifiedName(path field.Path, key, kind string) {
-	if len(validation.IsQualifiedName(strings.ToLower(key))) > 0 {
+// qualifiedName checks a key. Unlike those of labels, keys of annotations are checked in lower case.
+func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
+	if len(validation.IsQualifiedName(checked)) > 0 {
 		c.Invalid(path.Key(key), key, `must be %s's key such as "team" or "example.com/team"`, kind)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/field"
@@ -30,6 +29,14 @@ const (
 
 // owner is the syntax of Plan.Owner, which becomes part of the name of an exchange.
 var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
+
+// Syntax of URLs. The rules of the CRD repeat the patterns.
+const (
+	// URLPattern is the syntax of an absolute http or https URL without credentials and fragment.
+	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
+	// URLCredentialsPattern matches a URL with a user name or password, however malformed the URL is.
+	URLCredentialsPattern = `^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@`
+)
 
 // simulationName is the syntax of Plan.Simulation, which becomes part of queue names and Redis keys.
 var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?$`)
@@ -75,58 +82,55 @@ func (c *Checks) Rate(path field.Path, value int64) {
 // Percent checks a percentage.
 func (c *Checks) Percent(path field.Path, value int64) { c.Number(path, value, 0, 100, "percent") }
 
+// Length is a duration together with the text that a message shows.
+type Length struct {
+	Value time.Duration
+	Text  string
+}
+
 // Duration checks that a duration is positive, or not negative if zero is allowed, and at most MaxDuration.
-func (c *Checks) Duration(path field.Path, d time.Duration, zeroAllowed bool, example string) {
+func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example string) {
 	low := "above 0s and up to"
 	if zeroAllowed {
 		low = "from 0s to"
 	}
-	if d < 0 || (d == 0 && !zeroAllowed) || d > MaxDuration {
-		c.Invalid(path, d.String(), "must be a duration %s %dh, such as %q", low, MaxDuration/time.Hour, example)
+	if d.Value < 0 || (d.Value == 0 && !zeroAllowed) || d.Value > MaxDuration {
+		c.Invalid(path, d.Text, "must be a duration %s %dh, such as %q", low, MaxDuration/time.Hour, example)
 	}
 }
 
 // Stay checks that a car may leave before it is forgotten. The name of maxStay's field is for the message.
-func (c *Checks) Stay(path field.Path, minStay, maxStay time.Duration, maxStayName string) {
-	if minStay >= maxStay {
-		c.Invalid(path, minStay.String(), "must be less than %s, which is %s, or every car is forgotten before it may leave: "+
-			"lower exit.minStay or raise %s", maxStayName, maxStay, maxStayName)
+func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
+	if minStay.Value >= maxStay.Value {
+		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every car is forgotten before it may leave: "+
+			"lower exit.minStay or raise %s", maxStayName, maxStay.Text, maxStayName)
 	}
 }
 
 // Capacity checks that there are enough plates for the cars that enter at a rate and stay for maxStay.
-func (c *Checks) Capacity(path field.Path, rate int64, maxStay time.Duration, maxStayName string) {
-	if rate > MaxRate || maxStay > MaxDuration { // another error says so
+func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
+	if rate > MaxRate || maxStay.Value > MaxDuration { // another error says so
 		return
 	}
-	if rate*int64(maxStay/time.Second) > sequence.PlateCapacity {
+	if rate*int64(maxStay.Value/time.Second) > sequence.PlateCapacity {
 		c.Invalid(path, rate, "times %s, %s, must not exceed %d, the number of plates: lower the rate or %s",
-			maxStayName, maxStay, sequence.PlateCapacity, maxStayName)
+			maxStayName, maxStay.Text, sequence.PlateCapacity, maxStayName)
 	}
 }
 
-// HTTPURL checks an absolute URL without credentials, of which an error shows nothing if it has any; instead
-// says where these go.
+var (
+	urlSyntax      = regexp.MustCompile(URLPattern)
+	urlCredentials = regexp.MustCompile(URLCredentialsPattern)
+)
+
+// HTTPURL checks an absolute URL without credentials. Errors never quote a URL, because it may hold a password even
+// where it does not look like it; instead says where credentials go.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
-	const want = `must be an absolute http or https URL such as "https://example.com/v1/visits"`
-	if hasUserInfo(text) {
+	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))
 		return
 	}
-	u, err := url.ParseRequestURI(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		c.Invalid(path, text, want)
+	if _, err := url.ParseRequestURI(text); err != nil || !urlSyntax.MatchString(text) {
+		c.Add(field.InvalidSecret(path, `must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`))
 	}
-}
-
-// hasUserInfo reports whether the authority of a URL, however malformed, has something before an "@".
-func hasUserInfo(text string) bool {
-	_, authority, found := strings.Cut(text, "//")
-	if !found {
-		authority = text
-	}
-	if end := strings.IndexAny(authority, "/?#"); end >= 0 {
-		authority = authority[:end]
-	}
-	return strings.Contains(authority, "@")
 }

@@ -16,14 +16,14 @@ func (p *Plan) Validate() error {
 	}
 	c.Number("partitions", int64(p.Partitions), 1, MaxPartitions, "partitions")
 	c.OneOf("queueType", string(p.QueueType), string(QueueTypeQuorum), string(QueueTypeClassic))
-	c.Duration("duration", p.Duration.D(), true, "30m")
+	c.Duration("duration", length(p.Duration), true, "30m")
 	c.schedule("entry", p.Entry.Schedule)
 	c.schedule("exit", p.Exit.Schedule)
 	c.Percent("exit.matchPercent", int64(p.Exit.MatchPercent))
-	c.Duration("exit.minStay", p.Exit.MinStay.D(), true, "2s")
-	c.Duration("maxStay", p.MaxStay.D(), false, "1h")
-	c.Stay("exit.minStay", p.Exit.MinStay.D(), p.MaxStay.D(), "maxStay")
-	c.Capacity("entry.rate", p.Entry.Rate, p.MaxStay.D(), "maxStay")
+	c.Duration("exit.minStay", length(p.Exit.MinStay), true, "2s")
+	c.Duration("maxStay", length(p.MaxStay), false, "1h")
+	c.Stay("exit.minStay", length(p.Exit.MinStay), length(p.MaxStay), "maxStay")
+	c.Capacity("entry.rate", p.Entry.Rate, length(p.MaxStay), "maxStay")
 	c.Number("processor.concurrency", int64(p.Processor.Concurrency), 1, MaxConcurrency, "messages")
 	c.objectives("objectives", p.Objectives)
 	c.summaryAPI("summaryAPI", p.SummaryAPI)
@@ -43,14 +43,14 @@ func (c *checks) schedule(path field.Path, s Schedule) {
 		return
 	}
 	for i, stage := range s.Stages {
-		c.Duration(stages.Index(i).Child("duration"), stage.Duration.D(), false, "5m")
+		c.Duration(stages.Index(i).Child("duration"), length(stage.Duration), false, "5m")
 		c.Rate(stages.Index(i).Child("rate"), stage.Rate)
 	}
 }
 
 func (c *checks) objectives(path field.Path, o Objectives) {
-	c.Duration(path.Child("processingP99"), o.ProcessingP99.D(), true, "5ms")
-	c.Duration(path.Child("endToEndP99"), o.EndToEndP99.D(), true, "1s")
+	c.Duration(path.Child("processingP99"), length(o.ProcessingP99), true, "5ms")
+	c.Duration(path.Child("endToEndP99"), length(o.EndToEndP99), true, "1s")
 	c.NotNegative(path.Child("maxLost"), o.MaxLost)
 	c.NotNegative(path.Child("maxUnexpected"), o.MaxUnexpected)
 }
@@ -63,3 +63,5 @@ func (c *checks) summaryAPI(path field.Path, a SummaryAPI) {
 		c.HTTPURL(path.Child("url"), a.URL, "files of a folder and name that in secretDir")
 	}
 }
+
+func length(d Duration) Length { return Length{Value: d.D(), Text: d.String()} }

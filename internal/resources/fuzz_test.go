@@ -152,9 +152,9 @@ func number[T int32 | int64](r *rapid.T, label string, low, high T) *T {
 
 // drawSpec draws a valid spec.
 func drawSpec(r *rapid.T) v1alpha1.ParkingSimulationSpec {
-	duration := func(label string, low, high time.Duration) *metav1.Duration {
-		return maybe(r, label, func() metav1.Duration {
-			return metav1.Duration{Duration: time.Duration(rapid.Int64Range(int64(low), int64(high)).Draw(r, label))}
+	duration := func(label string, low, high time.Duration) *v1alpha1.Duration {
+		return maybe(r, label, func() v1alpha1.Duration {
+			return *v1alpha1.NewDuration(time.Duration(rapid.Int64Range(int64(low), int64(high)).Draw(r, label)))
 		})
 	}
 	spec := v1alpha1.ParkingSimulationSpec{
@@ -214,19 +214,23 @@ func drawGenerator(r *rapid.T) v1alpha1.GeneratorSpec {
 }
 
 func drawStorage(r *rapid.T) v1alpha1.StorageSpec {
-	return v1alpha1.StorageSpec{Size: maybe(r, "size", func() resource.Quantity {
-		return *resource.NewQuantity(rapid.Int64Range(0, 1<<50).Draw(r, "size"), resource.BinarySI)
+	return v1alpha1.StorageSpec{Size: maybe(r, "size", func() v1alpha1.Quantity {
+		return bytesOf(rapid.Int64Range(0, 1<<49).Draw(r, "size"))
 	})}
 }
 
-func drawResources(r *rapid.T) *corev1.ResourceRequirements {
-	return maybe(r, "resources", func() corev1.ResourceRequirements {
-		limit := rapid.Int64Range(0, 1<<62).Draw(r, "limit")
-		return corev1.ResourceRequirements{
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: *resource.NewQuantity(limit, resource.BinarySI)},
-			Requests: corev1.ResourceList{corev1.ResourceMemory: *resource.NewQuantity(rapid.Int64Range(0, limit).Draw(r, "request"), resource.BinarySI)},
+func drawResources(r *rapid.T) *v1alpha1.ResourceRequirements {
+	return maybe(r, "resources", func() v1alpha1.ResourceRequirements {
+		limit := rapid.Int64Range(0, 1<<49).Draw(r, "limit")
+		return v1alpha1.ResourceRequirements{
+			Limits:   v1alpha1.ResourceList{"memory": bytesOf(limit)},
+			Requests: v1alpha1.ResourceList{"memory": bytesOf(rapid.Int64Range(0, limit).Draw(r, "request"))},
 		}
 	})
+}
+
+func bytesOf(n int64) v1alpha1.Quantity {
+	return v1alpha1.Quantity(resource.NewQuantity(n, resource.BinarySI).String())
 }
 
 func drawLabels(r *rapid.T) map[string]v1alpha1.LabelValue {

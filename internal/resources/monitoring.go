@@ -101,7 +101,7 @@ func (b *builder) serviceMonitor(t target) client.Object {
 		"endpoints": []any{map[string]any{
 			"port":     t.port,
 			"path":     "/metrics",
-			"interval": prometheusDuration(b.sim.Spec.Monitoring.Interval.Duration),
+			"interval": prometheusDuration(b.sim.Spec.Monitoring.Interval.Value()),
 			"relabelings": []any{
 				relabel(SimulationLabel, "simulation"), relabel(ComponentLabel, "component"),
 			},

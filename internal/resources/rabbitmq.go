@@ -124,7 +124,7 @@ func (b *builder) rabbitMQNode(pod string) string { return pod + "." + b.host(b.
 func (b *builder) rabbitMQNodes() string { return b.name(ComponentRabbitMQ) + "-nodes" }
 
 func (b *builder) rabbitMQResources() corev1.ResourceRequirements {
-	return resources(b.rabbitMQ.Resources, requirements("80m", "512Mi", "1Gi"))
+	return resources(b.rabbitMQ.Resources.Core(), requirements("80m", "512Mi", "1Gi"))
 }
 
 // rabbitMQNodesService returns the headless Service that gives the nodes their names. It includes nodes that are not

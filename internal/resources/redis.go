@@ -80,7 +80,7 @@ func redisConf(spec corev1.PodSpec) string {
 func (b *builder) redisResources() corev1.ResourceRequirements {
 	defaults := requirements("40m", "256Mi", "256Mi")
 	defaults.Limits = nil
-	return resources(b.redis.Resources, defaults)
+	return resources(b.redis.Resources.Core(), defaults)
 }
 
 func (b *builder) redisService() client.Object {

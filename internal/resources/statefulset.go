@@ -41,7 +41,7 @@ func (b *builder) statefulSet(s set) client.Object {
 			WhenScaled:  appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
 		},
 	}
-	if s.storage.Size.IsZero() {
+	if size := s.storage.Size.Value(); size.IsZero() {
 		spec.Template.Spec.Volumes = append(spec.Template.Spec.Volumes, emptyDir(dataVolume))
 	} else {
 		spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{b.claim(s.component, s.storage)}
@@ -57,7 +57,7 @@ func (b *builder) claim(c Component, s v1alpha1.StorageSpec) corev1.PersistentVo
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources: corev1.VolumeResourceRequirements{
-				Requests: corev1.ResourceList{corev1.ResourceStorage: *s.Size},
+				Requests: corev1.ResourceList{corev1.ResourceStorage: s.Size.Value()},
 			},
 			VolumeMode: new(corev1.PersistentVolumeFilesystem),
 		},

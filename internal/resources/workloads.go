@@ -57,7 +57,7 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}
 	template, err := b.template(pod{
 		component: c, user: parkingUser, grace: parkingGrace,
-		containers: []corev1.Container{b.plannedContainer([]string{"generate", string(c)}, spec.Resources, "20m")},
+		containers: []corev1.Container{b.plannedContainer([]string{"generate", string(c)}, spec.Resources.Core(), "20m")},
 		volumes:    b.planVolumes(),
 		patch:      spec.Template, path: field.NewPath("spec", string(c), "template"), main: ContainerParking,
 	})
@@ -77,7 +77,7 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	if b.Forming {
 		replicas = 0
 	}
-	container := b.plannedContainer([]string{"process"}, spec.Resources, "40m")
+	container := b.plannedContainer([]string{"process"}, spec.Resources.Core(), "40m")
 	volumes := b.planVolumes()
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
@@ -261,7 +260,7 @@ func (ns *namespace) finish(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	started := ns.get(sim).Status.StartTime
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
-		spec.Duration = &metav1.Duration{Duration: (time.Since(started.Time) + 10*time.Second).Round(time.Second)}
+		spec.Duration = v1alpha1.NewDuration((time.Since(started.Time) + 10*time.Second).Round(time.Second))
 	})
 	ns.awaitPass(sim)
 }

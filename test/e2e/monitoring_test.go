@@ -20,7 +20,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -60,7 +59,7 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	ns := newNamespace(t)
 	sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Exit.MatchPercent = new(int32(80))
-		sim.Spec.Monitoring.Interval = &metav1.Duration{Duration: scrapeInterval}
+		sim.Spec.Monitoring.Interval = v1alpha1.NewDuration(scrapeInterval)
 		sim.Spec.Monitoring.Labels = map[string]v1alpha1.LabelValue{"release": prometheusRelease}
 	})
 	ns.eventually("MonitoringReady with reason KindNotServed", time.Minute, func() error {

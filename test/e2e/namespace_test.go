@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -91,10 +90,10 @@ func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulat
 
 // shareNode reduces the resource requests, so that several simulations fit on a node with two cores.
 func shareNode(sim *v1alpha1.ParkingSimulation) {
-	requirements := func(cpu, memoryLimit string) *corev1.ResourceRequirements {
-		return &corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("64Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memoryLimit)},
+	requirements := func(cpu, memoryLimit v1alpha1.Quantity) *v1alpha1.ResourceRequirements {
+		return &v1alpha1.ResourceRequirements{
+			Requests: v1alpha1.ResourceList{"cpu": cpu, "memory": "64Mi"},
+			Limits:   v1alpha1.ResourceList{"memory": memoryLimit},
 		}
 	}
 	spec := &sim.Spec

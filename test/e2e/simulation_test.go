@@ -77,10 +77,10 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
-		sim.Spec.Duration.Duration = 20 * time.Second
+		sim.Spec.Duration = v1alpha1.NewDuration(20 * time.Second)
 		// The machine also runs the cluster: the latencies say nothing here.
-		sim.Spec.Objectives.ProcessingP99.Duration = 10 * time.Second
-		sim.Spec.Objectives.EndToEndP99.Duration = 20 * time.Second
+		sim.Spec.Objectives.ProcessingP99 = v1alpha1.NewDuration(10 * time.Second)
+		sim.Spec.Objectives.EndToEndP99 = v1alpha1.NewDuration(20 * time.Second)
 		shareNode(sim)
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)

@@ -1,0 +1,50 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// Duration is a length of time from 0s to 8760h as a Go duration, such as "90s", "1.5h" or "1h30m". It has no sign,
+// and each number has a unit: h, m, s, ms, us or ns.
+//
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h such as \"30s\" or \"1h30m\""
+type Duration string
+
+// DurationPattern is the syntax of a Duration. The validation rules of the CRD repeat it. It bounds the numbers so
+// that a sum cannot overflow, and does not allow fractions of a nanosecond.
+const DurationPattern = `^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$`
+
+// maxDurationLength is the length of the longest Duration, in characters.
+const maxDurationLength = 32
+
+var durationSyntax = regexp.MustCompile(DurationPattern)
+
+// NewDuration returns d as text.
+func NewDuration(d time.Duration) *Duration {
+	text := Duration(d.String())
+	return &text
+}
+
+// Parse returns the length of time. The error does not quote the text.
+func (d Duration) Parse() (time.Duration, error) {
+	if len([]rune(d)) > maxDurationLength || !durationSyntax.MatchString(string(d)) {
+		return 0, fmt.Errorf(`must be a duration such as "30s" or "1h30m"`)
+	}
+	return time.ParseDuration(string(d))
+}
+
+// Value returns the length of time, or 0 if d is nil or invalid.
+func (d *Duration) Value() time.Duration {
+	if d == nil {
+		return 0
+	}
+	value, err := d.Parse()
+	if err != nil {
+		return 0
+	}
+	return value
+}

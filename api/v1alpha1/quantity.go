@@ -1,0 +1,128 @@
+package v1alpha1
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"regexp"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// A Quantity keeps its text, unlike a resource.Quantity: every JSON value can be decoded. One stored object with an
+// invalid quantity must not prevent the operator from listing the other objects.
+
+// Quantity is a number with an optional unit, such as 2, "500m" or "2Gi". It has no sign.
+//
+// +kubebuilder:validation:Type=""
+// +kubebuilder:validation:XIntOrString
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')",message="must be a quantity such as \"500m\" or \"2Gi\""
+type Quantity string
+
+// The syntax of quantities. The validation rules of the CRD repeat the patterns. They bound exponents: to compare
+// 1e1000000 takes seconds.
+const (
+	// QuantityPattern is the syntax of a Quantity.
+	QuantityPattern = `^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$`
+	// WholeQuantityPattern is the syntax of a Quantity of something that cannot be divided, such as bytes.
+	WholeQuantityPattern = `^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$`
+)
+
+// maxQuantityLength is the length of the longest Quantity.
+const maxQuantityLength = 32
+
+var (
+	quantitySyntax      = regexp.MustCompile(QuantityPattern)
+	wholeQuantitySyntax = regexp.MustCompile(WholeQuantityPattern)
+)
+
+// UnmarshalJSON keeps the text of any JSON value.
+func (q *Quantity) UnmarshalJSON(value []byte) error {
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		text = numberText(value)
+	}
+	*q = Quantity(text)
+	return nil
+}
+
+// numberText returns a whole number without exponent and fraction, as the API server stores it, and the text of
+// any other value.
+func numberText(value []byte) string {
+	if f, err := strconv.ParseFloat(string(value), 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return string(value)
+}
+
+// Parse returns the number. The error does not quote the text.
+func (q Quantity) Parse() (resource.Quantity, error) {
+	if len(q) > maxQuantityLength || !quantitySyntax.MatchString(string(q)) {
+		return resource.Quantity{}, errors.New(`must be a quantity such as "500m" or "2Gi"`)
+	}
+	return resource.ParseQuantity(string(q))
+}
+
+// ParseWhole returns the number of something that cannot be divided, such as bytes. The error does not quote the
+// text.
+func (q Quantity) ParseWhole() (resource.Quantity, error) {
+	if len(q) > maxQuantityLength || !wholeQuantitySyntax.MatchString(string(q)) {
+		return resource.Quantity{}, errors.New(`must be a whole quantity such as "2Gi" or "512Mi"`)
+	}
+	return resource.ParseQuantity(string(q))
+}
+
+// Value returns the number, or 0 if q is nil or invalid.
+func (q *Quantity) Value() resource.Quantity {
+	if q == nil {
+		return resource.Quantity{}
+	}
+	value, err := q.Parse()
+	if err != nil {
+		return resource.Quantity{}
+	}
+	return value
+}
+
+// ResourceList is the amount of each compute resource, by the name of the resource.
+//
+// +kubebuilder:validation:MaxProperties=16
+// +kubebuilder:validation:XValidation:rule="self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/') && !format.qualifiedName().validate(name).hasValue())",message="must have keys such as \"cpu\", \"memory\" or \"example.com/gpu\""
+// +kubebuilder:validation:XValidation:rule="self.all(name, name == 'cpu' || string(self[name]).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$'))",message="must be whole quantities such as \"512Mi\", except for cpu"
+type ResourceList map[string]Quantity
+
+// ResourceRequirements are the compute resources of a container.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || self.requests.all(name, !(name in self.limits) || ![self.requests[name], self.limits[name]].all(q, string(q).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')) || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",message="requests must not exceed limits"
+type ResourceRequirements struct {
+	// limits are the most that the container may use, such as {"memory": "512Mi"}.
+	// +optional
+	Limits ResourceList `json:"limits,omitempty"`
+
+	// requests are what the scheduler reserves for the container, such as {"cpu": "500m"}. A resource with a limit
+	// and no request requests its limit.
+	// +optional
+	Requests ResourceList `json:"requests,omitempty"`
+}
+
+// Core returns the requirements in the form of a container, or nil if r is nil. Invalid quantities are 0.
+func (r *ResourceRequirements) Core() *corev1.ResourceRequirements {
+	if r == nil {
+		return nil
+	}
+	return &corev1.ResourceRequirements{Limits: r.Limits.core(), Requests: r.Requests.core()}
+}
+
+func (l ResourceList) core() corev1.ResourceList {
+	if l == nil {
+		return nil
+	}
+	list := make(corev1.ResourceList, len(l))
+	for name, q := range l {
+		list[corev1.ResourceName(name)] = q.Value()
+	}
+	return list
+}
