@@ -1,13 +1,8 @@
 package crd_test
 
 import (
-	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
@@ -78,99 +73,3 @@ func TestNamesAreChecked(t *testing.T) {
 		}
 	}
 }
-
-// anySpec draws the inside of a spec from values about each bound.
-func anySpec() *rapid.Generator[string] {
-	return rapid.Custom(func(t *rapid.T) string {
-		durations := []string{"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h1ns", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs"}
-		fields := map[string][]string{
-			"duration":                             durations,
-			"seed":                                 {"0", "-1", "9223372036854775807", "1.0", "x"},
-			"suspend":                              {"true", "false", "1"},
-			"entry.rate":                           {"0", "1", "8788", "8789", "1000000", "1000001", "-1", "1.5", "x"},
-			"entry.replicas":                       {"0", "64", "65", "-1"},
-			"entry.arrivals":                       {"Uniform", "Poisson", "uniform"},
-			"entry.stages":                         {"[]", "[{duration: 1s, rate: 0}]", "[{duration: 0s, rate: 1}]", "[{rate: 1}]", "[{duration: 1s}]", "[{duration: 1h, rate: 1000000}]"},
-			"exit.rate":                            {"0", "1000000", "1000001", "-1"},
-			"exit.matchPercent":                    {"0", "100", "101", "-1"},
-			"exit.minStay":                         durations,
-			"plates.maxStay":                       durations,
-			"processor.replicas":                   {"0", "1000", "1001", "-1"},
-			"processor.concurrency":                {"0", "1", "65535", "65536"},
-			"rabbitmq.partitions":                  {"0", "1", "64", "65"},
-			"rabbitmq.queueType":                   {"Quorum", "Classic", "Stream"},
-			"rabbitmq.managed":                     {"{}", "{replicas: 3}", "{replicas: 4}", "{storage: {size: 0}}", "{storage: {size: -1}}", "{storage: {size: x}}", "{storage: {storageClassName: A}}"},
-			"rabbitmq.clusterRef":                  {"{}", "{name: a}", "{name: a.b}", "{name: A}", "{name: a, namespace: b}", "{name: a, namespace: b.c}"},
-			"rabbitmq.secretRef":                   {"{}", "{name: a}", "{name: a/b}"},
-			"redis.managed":                        {"{}", "{image: x}"},
-			"redis.secretRef":                      {"{name: a}", "{name: ''}"},
-			"summaryAPI.managed":                   {"{}"},
-			"summaryAPI.url":                       {"'https://a.b/c?d=e'", "'HTTP://a.b'", "'https://a@b'", "'https://a/b@c'", "'//a'", "'https://'", "ftp://a", "a b", "'https://a b'", "'http://[::1]:80'", "'https://a/%zz'"},
-			"summaryAPI.secretRef":                 {"{name: a}"},
-			"monitoring.interval":                  durations,
-			"monitoring.rules":                     {"Auto", "Disabled", "auto"},
-			"monitoring.labels":                    {"{}", "{a: b}", "{a/b: c}", "{a: ''}", "{'': a}", "{a: '-'}", "{a b: c}"},
-			"objectives.endToEndP99":               durations,
-			"objectives.maxLost":                   {"0", "-1"},
-			"deletionPolicy":                       {"Delete", "Retain", "Keep"},
-			"processor.template.metadata.labels":   {"{a: b}", "{A: B}", "{a: 'b c'}"},
-			"entry.template.metadata.annotations":  {"{A/b: 'c d'}", "{a/B: c}", "{'a b': c}"},
-			"exit.template.metadata.unknown":       {"1"},
-			"summaryAPI.managed.storage.unknown":   {"1"},
-			"rabbitmq.managed.storage.accessModes": {"[]"},
-		}
-		names := rapid.SliceOfNDistinct(rapid.SampledFrom(sorted(fields)), 0, 4, rapid.ID).Draw(t, "fields")
-		spec := make(tree)
-		for _, name := range names {
-			spec.set(strings.Split(name, "."), rapid.SampledFrom(fields[name]).Draw(t, name))
-		}
-		return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
-	})
-}
-
-func TestAdmissionAndPlanAgree(t *testing.T) {
-	t.Parallel()
-	a := load(t)
-	rapid.Check(t, func(t *rapid.T) {
-		text := manifesttest.Faulty{Spec: anySpec().Draw(t, "spec")}.Manifest()
-		object, err := parseManifest(text)
-		if err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		admitted := a.Create(t.Context(), object)
-		_, read := manifest.Read(strings.NewReader(text))
-		if (admitted == nil) != (read == nil) {
-			t.Fatalf("%s\nadmission: %v\nplan: %v", text, admitted, read)
-		}
-	})
-}
-
-// tree is a YAML mapping of texts and trees.
-type tree map[string]any
-
-// set sets the text at a path, unless something stands in the way.
-func (m tree) set(path []string, text string) {
-	if len(path) == 1 {
-		if _, taken := m[path[0]]; !taken {
-			m[path[0]] = text
-		}
-		return
-	}
-	if _, taken := m[path[0]]; !taken {
-		m[path[0]] = make(tree)
-	}
-	if inner, ok := m[path[0]].(tree); ok {
-		inner.set(path[1:], text)
-	}
-}
-
-// String writes the mapping in YAML's flow style.
-func (m tree) String() string {
-	members := make([]string, 0, len(m))
-	for _, name := range sorted(m) {
-		members = append(members, fmt.Sprintf("%s: %s", name, m[name]))
-	}
-	return "{" + strings.Join(members, ", ") + "}"
-}
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

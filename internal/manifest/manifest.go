@@ -49,6 +49,10 @@ func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	if err := checkKind(text); err != nil {
 		return nil, err
 	}
+	text, err = normalize(text)
+	if err != nil {
+		return nil, err
+	}
 	sim := new(v1alpha1.ParkingSimulation)
 	if err := format.Decode(text, sim); err != nil {
 		return nil, err

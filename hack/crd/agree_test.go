@@ -1,0 +1,164 @@
+package crd_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
+)
+
+// values are, by field of the spec, what specs are drawn from: values at and around each bound, and mistakes that
+// people make, in YAML.
+func values() map[string][]string {
+	durations := []string{
+		"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h0.000000001s", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs", "1μs",
+		"1.5h", "2592000s", ".5s", "500μs", "+5m", "'0'", "0", "-0s", "1h 30m", "90", "1H", "99999h99999h", "99999999999h", "1.s", "0.1ns", "0.0001us",
+		"61m", "8760h0.000000001s", "null", "[]", "true",
+	}
+	quantities := []string{
+		"0", "'0'", "2Gi", "2", "2.5", "2.5Gi", "2m", "512m", "-1", "+1", "1e3", "1e1.5", "'1e2147483640'", "'1e10000000'", "1E", "1Ei", "2GB", "2gi", "''",
+		"x", "null", "'2 Gi'", "9999999999999999", "1e30", "2.0", "1.0e2", "true", "{}", "[]", "1n",
+	}
+	labels := []string{
+		"{}", "{a: b}", "{a/b: c}", "{a: ''}", "{'': a}", "{a: '-'}", "{a b: c}", "{A: B}", "{Example.com/a: b}", "{a: null}", "{a: 1}", "{a: 'b c'}", "{a: " + strings.Repeat("x", 64) + "}",
+	}
+	resources := []string{"{}", "null", "{claims: []}", "{limits: null}", "{limits: {}, requests: {cpu: 500m}}", "{requests: {cpu: 2}, limits: {cpu: 1}}", "{requests: {cpu: 1000m}, limits: {cpu: 1}}", "{limits: {CPU: 1}}", "{limits: {gpu: 1}}", "{limits: {example.com/gpu: 1}}", "{limits: {example.com/gpu: 500m}}", "{limits: {hugepages-2Mi: 4Mi}}", "{limits: {memory: null}}", "{limits: {cpu: 1n}}"}
+	for _, q := range quantities {
+		resources = append(resources, "{limits: {memory: "+q+"}}", "{requests: {cpu: "+q+"}}")
+	}
+	images := []string{
+		"''", "x", "redis:7", "library/Redis:7", "'redis:'", "redis latest", "'https://docker.io/redis:7'", "'redis:7@sha256:abc'", "'redis:${TAG}'", "' redis:7'", "null", "7",
+		"localhost:5000/a/b:v1", "'redis@sha256:" + strings.Repeat("0a", 32) + "'", "'user:hunter2@docker.io/redis'", "docker.io//redis", "a__b", "a..b", "REGISTRY/redis", "x" + strings.Repeat("é", 300), strings.Repeat("x", 512), strings.Repeat("x", 513),
+	}
+	templates := []string{"{}", "null", "{spec: null}", "{spec: {}}", "{spec: {nodeSelector: {disk: ssd}}}", "{spec: {nodeSelector: {disk: null}}}", "{metadata: {labels: {}}}", "{metadata: {annotations: {a: 1}}}"}
+	storages := []string{"{}", "{storage: {storageClassName: A}}", "{storage: {storageClassName: a..b}}", "{storage: {storageClassName: ''}}", "{storage: null}", "{storage: 2Gi}", "null", "{resources: {limits: {cpu: 1}}}"}
+	for _, q := range quantities {
+		storages = append(storages, "{storage: {size: "+q+"}}")
+	}
+	names := []string{"{}", "null", "{name: a}", "{name: a.b}", "{name: a..b}", "{name: A}", "{name: a/b}", "{name: ''}", "{name: null}", "{name: 5}", "a", "{name: 'redis://u:hunter2@h'}", "{name: " + strings.Repeat("a", 254) + "}"}
+	numbers := []string{"0", "1", "64", "65", "100", "101", "1000", "1001", "65535", "65536", "8788", "8789", "1000000", "1000001", "-1", "1.0", "1.5", "1e2", "'1'", "x", "null", "9223372036854775807", "9223372036854775808", "1e30", "true", "0x10"}
+	return map[string][]string{
+		"duration":                           durations,
+		"seed":                               numbers,
+		"suspend":                            {"true", "false", "1", "null", "'true'", "yes"},
+		"entry.rate":                         numbers,
+		"entry.replicas":                     numbers,
+		"entry.arrivals":                     {"Uniform", "Poisson", "uniform", "''", "null"},
+		"entry.stages":                       {"[]", "null", "[null]", "[{duration: 1s, rate: 0}]", "[{duration: 0s, rate: 1}]", "[{rate: 1}]", "[{duration: 1s}]", "[{duration: 1h, rate: 1000000}]", "{}"},
+		"entry.resources":                    resources,
+		"entry.template":                     templates,
+		"exit.rate":                          numbers,
+		"exit.matchPercent":                  numbers,
+		"exit.minStay":                       durations,
+		"exit.maxStay":                       {"1h"},
+		"plates.maxStay":                     durations,
+		"processor.replicas":                 numbers,
+		"processor.concurrency":              numbers,
+		"processor.resources":                resources,
+		"rabbitmq.partitions":                numbers,
+		"rabbitmq.queueType":                 {"Quorum", "Classic", "Stream", "''", "null"},
+		"rabbitmq.managed":                   append([]string{"{replicas: 3}", "{replicas: 4}", "{replicas: null}"}, storages...),
+		"rabbitmq.managed.image":             images,
+		"rabbitmq.clusterRef":                append([]string{"{name: a, namespace: b}", "{name: a, namespace: b.c}", "{name: a, namespace: ''}"}, names...),
+		"rabbitmq.secretRef":                 names,
+		"redis.managed":                      storages,
+		"redis.managed.image":                images,
+		"redis.secretRef":                    names,
+		"summaryAPI.managed":                 storages,
+		"summaryAPI.url":                     {"'https://a.b/c?d=e'", "'HTTP://a.b'", "'https://a@b'", "'https://a/b@c'", "'//a'", "'https://'", "ftp://a", "a b", "'https://a b'", "'http://[::1]:80'", "'https://a/%zz'", "''", "null", "'http://:8080/v1'", "'http://a:99999'", "'http://a:0'", "'http://a:65535'", "'http://a#b'", "'http://a '", "'http://<host>'", "'https:/user:hunter2@h/v1'", "'http:user:hunter2@h'", "'https:\\\\user:hunter2@h'", "'http://a..b'", "'http://a_b.c.'", "'http://[::zz]'", "'http://a/{b}'", "'http://a/ü'"},
+		"summaryAPI.secretRef":               names,
+		"monitoring.interval":                durations,
+		"monitoring.rules":                   {"Auto", "Disabled", "auto", "''", "null"},
+		"monitoring.labels":                  labels,
+		"objectives.endToEndP99":             durations,
+		"objectives.maxLost":                 numbers,
+		"deletionPolicy":                     {"Delete", "Retain", "Keep", "''", "null"},
+		"processor.template.metadata.labels": labels,
+		"exit.template.metadata.annotations": append([]string{"{A/b: 'c d'}", "{a/B: c}"}, labels...),
+		"exit.template.metadata.unknown":     {"1"},
+		"summaryAPI.managed.storage.unknown": {"1"},
+		"velocity":                           {"1", "null"},
+	}
+}
+
+// drawn draws a spec of up to four fields.
+func drawn(random *rand.Rand, fields map[string][]string, names []string) string {
+	spec := make(tree)
+	for range random.IntN(5) {
+		name := names[random.IntN(len(names))]
+		spec.set(strings.Split(name, "."), fields[name][random.IntN(len(fields[name]))])
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
+}
+
+// The CRD and the CLI accept the same specs.
+func TestCreate_AgreesWithManifest(t *testing.T) {
+	t.Parallel()
+	const specs = 20_000
+	a := load(t)
+	fields := values()
+	names := sorted(fields)
+	workers := runtime.GOMAXPROCS(0)
+	var group sync.WaitGroup
+	for worker := range workers {
+		group.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(worker)))
+			for range specs / workers {
+				text := manifesttest.Faulty{Spec: drawn(random, fields, names)}.Manifest()
+				object, err := parseManifest(text)
+				if err != nil {
+					t.Errorf("%s: %v", text, err)
+					continue
+				}
+				admitted := a.Create(t.Context(), object)
+				_, read := manifest.Read(strings.NewReader(text))
+				if (admitted == nil) != (read == nil) {
+					t.Errorf("%s\nadmission: %v\nmanifest: %v", text, admitted, read)
+				}
+				for _, err := range []error{admitted, read} {
+					if err != nil && strings.Contains(err.Error(), "hunter2") {
+						t.Errorf("%s\nshows a password: %v", text, err)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// tree is a YAML mapping of texts and trees.
+type tree map[string]any
+
+// set sets the text at a path, unless something stands in the way.
+func (m tree) set(path []string, text string) {
+	if len(path) == 1 {
+		if _, taken := m[path[0]]; !taken {
+			m[path[0]] = text
+		}
+		return
+	}
+	if _, taken := m[path[0]]; !taken {
+		m[path[0]] = make(tree)
+	}
+	if inner, ok := m[path[0]].(tree); ok {
+		inner.set(path[1:], text)
+	}
+}
+
+// String writes the mapping in YAML's flow style.
+func (m tree) String() string {
+	members := make([]string, 0, len(m))
+	for _, name := range sorted(m) {
+		members = append(members, fmt.Sprintf("%s: %s", name, m[name]))
+	}
+	return "{" + strings.Join(members, ", ") + "}"
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,76 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/field"
+)
+
+// normalize checks the fields of a manifest, and treats null, empty texts and fractions in its spec as the API server
+// does: members that are null are absent, empty texts are invalid where a field has a default, and so are fractions.
+func normalize(text []byte) ([]byte, error) {
+	if err := format.Check("", text, reflect.TypeFor[v1alpha1.ParkingSimulation]()).Err(); err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber() // keeps large numbers exact
+	var document map[string]any
+	if err := decoder.Decode(&document); err != nil {
+		return nil, err
+	}
+	spec, isObject := document["spec"].(map[string]any)
+	if !isObject {
+		return text, nil
+	}
+	var c checks
+	c.normalize("spec", spec)
+	if err := c.Errors.Err(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(document)
+}
+
+func (c *checks) normalize(path field.Path, object map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		at := path.Child(name)
+		switch value := object[name].(type) {
+		case nil:
+			delete(object, name)
+		case string:
+			if value == "" {
+				c.Invalid(at, value, "must not be empty: remove the field, or give it a value")
+			}
+		case json.Number:
+			if strings.ContainsAny(value.String(), ".eE") {
+				c.Invalid(at, value, "must be a whole number, or a quantity in quotes")
+			}
+		case map[string]any:
+			c.normalizeMember(at, name, value)
+		case []any:
+			for i, element := range value {
+				if member, isObject := element.(map[string]any); isObject {
+					c.normalize(at.Index(i), member)
+				}
+			}
+		}
+	}
+}
+
+func (c *checks) normalizeMember(path field.Path, name string, value map[string]any) {
+	switch name {
+	case "template":
+		if metadata, isObject := value["metadata"].(map[string]any); isObject {
+			c.normalize(path.Child("metadata"), metadata)
+		}
+	case "labels", "annotations":
+		maps.DeleteFunc(value, func(_ string, v any) bool { return v == nil })
+	default:
+		c.normalize(path, value)
+	}
+}
