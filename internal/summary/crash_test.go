@@ -182,9 +182,9 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestKilledServerHasWhatItAnsweredFor kills a server again and again in the middle of its work. What it
+// TestServer_KeepsAcceptedSummariesWhenItIsKilled kills a server again and again in the middle of its work. What it
 // answered for is there, what it did not is posted again, and everything is there once.
-func TestKilledServerHasWhatItAnsweredFor(t *testing.T) {
+func TestServer_KeepsAcceptedSummariesWhenItIsKilled(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
 	path := filepath.Join(t.TempDir(), "summaries.db")

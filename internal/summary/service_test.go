@@ -101,7 +101,7 @@ func serve(t *testing.T, db summary.Database, log *slog.Logger) (*summary.Servic
 	return s, registry
 }
 
-func TestPostsThatGatherDuringATransactionShareTheNext(t *testing.T) {
+func TestService_GroupsPostsThatArriveDuringATransaction(t *testing.T) {
 	t.Parallel()
 	const posts = 100
 	db, v := newFake(), newVisits()
@@ -145,7 +145,7 @@ func waitFor(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("waited in vain for %s", what)
 }
 
-func TestFailureReachesEveryCallerAndIsLoggedOnce(t *testing.T) {
+func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	var log bytes.Buffer
@@ -181,7 +181,7 @@ func TestFailureReachesEveryCallerAndIsLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestPostGivesUpWithItsContext(t *testing.T) {
+func TestPost_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
@@ -199,7 +199,7 @@ func TestPostGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
-func TestPostGivesUpOnADatabaseThatHangs(t *testing.T) {
+func TestPost_EndsIfTheDatabaseHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // in which time passes as soon as everybody waits
 		db, v := newFake(), newVisits()
@@ -222,7 +222,7 @@ func TestPostGivesUpOnADatabaseThatHangs(t *testing.T) {
 	})
 }
 
-func TestCloseStoresWhatIsQueuedAndRefusesWhatComesLater(t *testing.T) {
+func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
@@ -260,7 +260,7 @@ func TestCloseStoresWhatIsQueuedAndRefusesWhatComesLater(t *testing.T) {
 	}
 }
 
-func TestServiceStoresEachSummaryOnceForConcurrentCallers(t *testing.T) {
+func TestService_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	const callers, each = 16, 50
 	s, registry := newServiceWithMetrics(t)
@@ -314,7 +314,7 @@ func counters(t *testing.T, registry *prometheus.Registry, names map[string]floa
 	return values
 }
 
-func TestStoreRefusesABatchWithASummaryThatIsInvalid(t *testing.T) {
+func TestStore_RejectsABatchWithAnInvalidSummary(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	batch := newVisits().batch(3)
@@ -327,7 +327,7 @@ func TestStoreRefusesABatchWithASummaryThatIsInvalid(t *testing.T) {
 	}
 }
 
-func TestReadyWritesToTheDatabase(t *testing.T) {
+func TestReady_WritesToTheDatabase(t *testing.T) {
 	t.Parallel()
 	db := newFake()
 	s, registry := serve(t, db, slog.New(slog.DiscardHandler))

@@ -77,7 +77,7 @@ func inBubble(t *testing.T, options memory.Options, test func(*testing.T, *memor
 	})
 }
 
-func TestPublishBlocksWhileTheQueueIsFull(t *testing.T) {
+func TestPublish_BlocksWhileTheQueueIsFull(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(broker.Settler) error{
 		"acknowledged":  broker.Settler.Ack,
@@ -146,7 +146,7 @@ func TestPublishBlocksWhileTheQueueIsFull(t *testing.T) {
 	})
 }
 
-func TestPublishBlocksWhileTheWindowIsFull(t *testing.T) {
+func TestPublish_BlocksWhileTheWindowIsFull(t *testing.T) {
 	t.Parallel()
 	inBubble(t, memory.Options{Partitions: 1, Window: 2}, func(t *testing.T, b *memory.Broker) {
 		slow := make(chan struct{})
@@ -165,7 +165,7 @@ func TestPublishBlocksWhileTheWindowIsFull(t *testing.T) {
 	})
 }
 
-func TestMessageIsDeliveredAlthoughAConsumerThatWaitsForItEnds(t *testing.T) {
+func TestConsume_DeliversToAnotherConsumerWhenOneEnds(t *testing.T) {
 	t.Parallel()
 	inBubble(t, memory.Options{Partitions: 1}, func(t *testing.T, b *memory.Broker) {
 		for n := range 100 {
@@ -198,7 +198,7 @@ func TestMessageIsDeliveredAlthoughAConsumerThatWaitsForItEnds(t *testing.T) {
 	})
 }
 
-func TestRetriesComeBackEachAfterItsDelay(t *testing.T) {
+func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
 	t.Parallel()
 	const delay = time.Minute
 	inBubble(t, memory.Options{Partitions: 1, RetryDelay: delay}, func(t *testing.T, b *memory.Broker) {
@@ -222,7 +222,7 @@ func TestRetriesComeBackEachAfterItsDelay(t *testing.T) {
 	})
 }
 
-func TestLatestDeadLettersAreKeptAndAllAreCounted(t *testing.T) {
+func TestDeadLetters_KeepsTheLatestAndCountsAll(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, memory.Options{Partitions: 1})
 	deliveries := consume(t, b, 1)
@@ -242,7 +242,7 @@ func TestLatestDeadLettersAreKeptAndAllAreCounted(t *testing.T) {
 	}
 }
 
-func TestOptionsThatCannotBeAreAnErrorThatNamesTheOption(t *testing.T) {
+func TestNew_RejectsInvalidOptions(t *testing.T) {
 	t.Parallel()
 	for want, options := range map[string]memory.Options{
 		"partitions":  {},

@@ -63,7 +63,7 @@ func TestExplain_NamesTheRemedy(t *testing.T) {
 	}
 }
 
-func TestAddressIsReadAsItsURISays(t *testing.T) {
+func TestReadTarget(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		uri      string
@@ -97,7 +97,7 @@ func TestAddressIsReadAsItsURISays(t *testing.T) {
 	}
 }
 
-func TestAddressThatCannotBeIsAnErrorThatSaysWhatToWrite(t *testing.T) {
+func TestDial_RejectsInvalidBindings(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestDecodeTakesHeadersOfAnyoneForWhatTheyAre(t *testing.T) {
+func TestDecode_IgnoresInvalidHeaders(t *testing.T) {
 	t.Parallel()
 	scheduled := time.Unix(0, 1_900_000_000_123_456_789).UTC()
 	tests := []struct {
@@ -94,7 +94,7 @@ func TestCopyOf_KeepsPropertiesOfAnExternalPublisher(t *testing.T) {
 	}
 }
 
-func TestCopyDropsADirectReplyTo(t *testing.T) {
+func TestCopyOf_DropsADirectReplyTo(t *testing.T) {
 	t.Parallel()
 	original := amqp.Delivery{ReplyTo: "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA="}
 	if got := copyOf(&original).ReplyTo; got != "" {
@@ -102,7 +102,7 @@ func TestCopyDropsADirectReplyTo(t *testing.T) {
 	}
 }
 
-func TestCopyKeepsOnlyKnownHeadersOfAMessageWhoseHeadersFillAFrame(t *testing.T) {
+func TestCopyOf_KeepsOnlyKnownHeadersIfAllAreTooLarge(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxHeaders)
 	values := map[string]any{
@@ -135,7 +135,7 @@ func TestCopyKeepsOnlyKnownHeadersOfAMessageWhoseHeadersFillAFrame(t *testing.T)
 	})
 }
 
-func TestEncodeRefusesWhatNoServerTakes(t *testing.T) {
+func TestEncode_RejectsWhatNoServerAccepts(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", maxShort+1)
 	for name, msg := range map[string]broker.Message{
@@ -155,7 +155,7 @@ func TestEncodeRefusesWhatNoServerTakes(t *testing.T) {
 	}
 }
 
-func TestEncodedMessageIsDecodedAsItWas(t *testing.T) {
+func TestEncode_RoundTrip(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0).UTC()
 	want := broker.Message{

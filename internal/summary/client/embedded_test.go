@@ -54,7 +54,7 @@ func answerLines(t *testing.T, result func(s event.Summary) string) http.Handler
 
 func line201(s event.Summary) string { return fmt.Sprintf("{\"id\":%q,\"status\":201}\n", s.ID) }
 
-func TestEmbeddedVerdicts(t *testing.T) {
+func TestEmbedded_Answers(t *testing.T) {
 	t.Parallel()
 	fixed := func(answer string) http.HandlerFunc {
 		return answerLines(t, func(event.Summary) string { return answer })
@@ -161,7 +161,7 @@ func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	return results
 }
 
-func TestPostsThatGatherShareARequest(t *testing.T) {
+func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	t.Parallel()
 	var sizes []int
 	got := postTogether(t, func(w http.ResponseWriter, r *http.Request) {
@@ -179,7 +179,7 @@ func TestPostsThatGatherShareARequest(t *testing.T) {
 	}
 }
 
-func TestSenderWaitsForCompanyOnlyWhereThatPays(t *testing.T) {
+func TestGather_LingersOnlyIfItPays(t *testing.T) {
 	t.Parallel()
 	const late = linger / 2 // when one more post comes
 	tests := []struct {
@@ -190,11 +190,11 @@ func TestSenderWaitsForCompanyOnlyWhereThatPays(t *testing.T) {
 		want     int
 		after    time.Duration
 	}{
-		{name: "a lone post goes at once beside another request", waiting: 1, underWay: 1, want: 1},
+		{name: "a single post goes at once during another request", waiting: 1, underWay: 1, want: 1},
 		{name: "posts that come together go at once while the API has nothing else to do", waiting: 3, want: 3},
 		{name: "posts that gathered during a request wait for more", waiting: 3, underWay: 1, want: 4, after: linger},
 		{name: "a full request goes at once", waiting: maxBatch, underWay: 1, want: maxBatch},
-		{name: "nobody waits when the client is closed", waiting: 3, underWay: 1, closed: true, after: late},
+		{name: "a closed client does not wait", waiting: 3, underWay: 1, closed: true, after: late},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestSenderWaitsForCompanyOnlyWhereThatPays(t *testing.T) {
 	}
 }
 
-func TestEachPostGetsItsOwnResult(t *testing.T) {
+func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -274,7 +274,7 @@ func TestEachPostGetsItsOwnResult(t *testing.T) {
 	}
 }
 
-func TestRequestsAreBounded(t *testing.T) {
+func TestEmbedded_LimitsRequests(t *testing.T) {
 	t.Parallel()
 	const posts = 3 * maxBatch
 	largest := 0
@@ -304,7 +304,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-func TestPostThatWasGivenUpIsNotSent(t *testing.T) {
+func TestEmbedded_OmitsPostsWhoseContextEnded(t *testing.T) {
 	t.Parallel()
 	var sent []event.Summary
 	g := &gathered{t: t, entered: make(chan struct{}), release: make(chan struct{}), rest: func(w http.ResponseWriter, r *http.Request) {
@@ -337,7 +337,7 @@ func TestPostThatWasGivenUpIsNotSent(t *testing.T) {
 	}
 }
 
-func TestCloseFailsWhatIsUnderWay(t *testing.T) {
+func TestClose_FailsPendingPosts(t *testing.T) {
 	t.Parallel()
 	entered := make(chan struct{})
 	server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -359,7 +359,7 @@ func TestCloseFailsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestServerThatClosesIdleConnectionsIsNoFault(t *testing.T) {
+func TestEmbedded_RepeatsRequestsOnClosedIdleConnections(t *testing.T) {
 	t.Parallel()
 	server := serve(t, answerLines(t, line201))
 	c := newEmbedded(t, Options{URL: server.URL})
@@ -371,9 +371,9 @@ func TestServerThatClosesIdleConnectionsIsNoFault(t *testing.T) {
 	}
 }
 
-// TestBothClientsAgainstTheAPI posts summaries by both clients, many of them at a time and each of them
+// TestClients_AgainstTheAPI posts summaries by both clients, many of them at a time and each of them
 // twice, and reads what was stored.
-func TestBothClientsAgainstTheAPI(t *testing.T) {
+func TestClients_AgainstTheAPI(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})
 	if err != nil {

@@ -266,7 +266,7 @@ func (c *contract) resolve(node map[string]any) map[string]any {
 	return target
 }
 
-// at returns a part of the document, nil if there is none.
+// at returns a part of the document, or nil.
 func (c *contract) at(path ...string) any {
 	var node any = c.document
 	for _, name := range path {

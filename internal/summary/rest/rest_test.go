@@ -46,7 +46,7 @@ func newServiceOn(tb testing.TB, db summary.Database) *summary.Service {
 	return s
 }
 
-// newHandler returns the API over s, with what is served beside it.
+// newHandler returns the API over s, with the endpoints of package httpserver.
 func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -215,8 +215,8 @@ func (e *exchange) do(t *testing.T, base string) {
 	}
 }
 
-// TestExchanges goes through the API, and through every answer that its document has.
-func TestExchanges(t *testing.T) {
+// TestAPI_Exchanges goes through the API, and through every answer that its document has.
+func TestAPI_Exchanges(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
 	server := httptest.NewServer(c.wrap(t, newHandler(t, newService(t), limits{})))
@@ -252,7 +252,7 @@ func TestExchanges(t *testing.T) {
 	}
 }
 
-// sendHalfABody ends a connection in the middle of a request. The answer reaches nobody; the contract
+// sendHalfABody closes a connection in the middle of a request. No client receives the answer; the contract
 // remembers it.
 func sendHalfABody(t *testing.T, address string) {
 	t.Helper()
@@ -299,8 +299,8 @@ func (unavailable) Stats(context.Context) (summary.Stats, error) {
 
 func (unavailable) Ready(context.Context) error { return errUnavailable() }
 
-// TestDocumentNamesEveryRoute compares paths and methods; what is served beside the API is known.
-func TestDocumentNamesEveryRoute(t *testing.T) {
+// The paths and methods of the document are those of the API and of package httpserver.
+func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	t.Parallel()
 	want := []string{"GET /healthz", "GET /metrics", "GET /readyz"}
 	for path, endpoints := range (&api{}).routes() {
@@ -323,8 +323,8 @@ func TestDocumentNamesEveryRoute(t *testing.T) {
 	}
 }
 
-// TestDocumentAgreesWithTheLimits compares the numbers that stand in both.
-func TestDocumentAgreesWithTheLimits(t *testing.T) {
+// TestOpenAPI_HasTheLimits compares the numbers that stand in both.
+func TestOpenAPI_HasTheLimits(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
 	number := func(path ...string) int {
@@ -367,7 +367,7 @@ func TestDocumentAgreesWithTheLimits(t *testing.T) {
 	}
 }
 
-func TestPagesAreReadByTheirCursors(t *testing.T) {
+func TestList_PagesByCursor(t *testing.T) {
 	t.Parallel()
 	const count = 25
 	server := httptest.NewServer(newContract(t).wrap(t, newHandler(t, newService(t), limits{})))
@@ -410,7 +410,7 @@ func TestPagesAreReadByTheirCursors(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
+func TestPost_Limits(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxBytes, limits.maxLines = 1000, 3
@@ -439,8 +439,8 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// TestLockedDatabaseIsUnavailableUntilItIsUnlocked has another process in the way.
-func TestLockedDatabaseIsUnavailableUntilItIsUnlocked(t *testing.T) {
+// TestPost_UnavailableWhileTheDatabaseIsLocked has another process in the way.
+func TestPost_UnavailableWhileTheDatabaseIsLocked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, NoSync: true})
@@ -489,7 +489,7 @@ func (h hanging) Store(ctx context.Context, _ []event.Summary) ([]summary.Outcom
 	return nil, ctx.Err()
 }
 
-func TestRequestsBeyondTheRoomAreToldToComeAgain(t *testing.T) {
+func TestPost_UnavailableWhileTooManyRequestsAreUnderWay(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxBytesInFlight, limits.maxWait = 2*minWeight, time.Millisecond
@@ -524,7 +524,7 @@ func TestRequestsBeyondTheRoomAreToldToComeAgain(t *testing.T) {
 	<-left
 }
 
-func TestRequestThatTakesTooLongIsUnavailable(t *testing.T) {
+func TestPost_UnavailableAfterATimeout(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.timeout = time.Millisecond
@@ -538,7 +538,7 @@ func TestRequestThatTakesTooLongIsUnavailable(t *testing.T) {
 	e.do(t, server.URL)
 }
 
-func TestSlowClientLosesItsConnection(t *testing.T) {
+func TestPost_SlowClientLosesItsConnection(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxTransfer = time.Second // enough for a busy server to send its answer

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-func TestWaitReturnsAtOnceWhenNothingIsUnconfirmed(t *testing.T) {
+func TestWait_ReturnsAtOnceIfNothingIsUnconfirmed(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
 	counts.Confirm(counts.Take())
@@ -21,7 +21,7 @@ func TestWaitReturnsAtOnceWhenNothingIsUnconfirmed(t *testing.T) {
 	}
 }
 
-func TestWaitEndsWithItsContextOrTheBroker(t *testing.T) {
+func TestWait_EndsWithItsContextOrTheBroker(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
 	counts.Take()
@@ -40,7 +40,7 @@ func TestWaitEndsWithItsContextOrTheBroker(t *testing.T) {
 
 // Whatever the order of confirmation, a wait ends exactly when all that was taken before it is
 // confirmed, however much is taken after it.
-func TestWaitEndsExactlyWhenAllTakenBeforeIsConfirmed(t *testing.T) {
+func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var counts tally.Tally
