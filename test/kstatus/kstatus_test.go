@@ -1,5 +1,5 @@
-// Package kstatus checks that kstatus, by which Flux, Argo CD and others tell how an object fares, reads the
-// status of a ParkingSimulation as it is meant. It is a module of its own for the sake of what kstatus needs.
+// Package kstatus checks that kstatus reads the status of a ParkingSimulation as intended. Flux, Argo CD and other
+// tools use kstatus. The package is a module of its own because of the dependencies of kstatus.
 package kstatus_test
 
 import (
@@ -8,42 +8,52 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/controllers"
+	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
+	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/store"
+	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// lot is an API server with an operator, and what kstatus makes of the simulations there.
+// lot is an API server with an operator.
 type lot struct{ *apiserver.Cluster }
 
 // startOperator runs the operator until the returned function is called, or the test ends.
 func (l lot) startOperator() (stop func()) {
 	l.T.Helper()
-	return l.Operate(l.Config, controllers.ManagerOptions{Backends: noServers{}, Logger: slog.New(slog.DiscardHandler)})
+	servers := memoryServers{}
+	return l.Operate(l.Config, controllers.ManagerOptions{Servers: servers, Meter: servers, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// noServers are servers that nobody can connect to: kstatus has nothing to do with ledgers.
-type noServers struct{}
+// memoryServers are servers in memory that always answer.
+type memoryServers struct{}
 
-func (noServers) OpenQueues(controllers.Target) (controllers.Queues, error) {
-	return nil, errors.New("there is no RabbitMQ")
+func (memoryServers) OpenBroker(p *plan.Plan, _ binding.Binding) (broker.Broker, error) {
+	return memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
 }
 
-func (noServers) OpenKeys(controllers.Target) (controllers.Keys, error) {
-	return nil, errors.New("there is no Redis")
+func (memoryServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, error) {
+	return memorystore.New(p.Partitions), nil
 }
 
-func (noServers) Measure(context.Context, controllers.Endpoints) (controllers.Measurement, error) {
-	return controllers.Measurement{}, nil
+func (memoryServers) Measure(context.Context, observer.Pods) (observer.Measurement, error) {
+	return observer.Measurement{}, nil
 }
 
-// is what kstatus says of a simulation.
+// is returns the result of kstatus for a simulation.
 func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
@@ -53,7 +63,7 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// becomes waits until kstatus says so, and checks that it says nothing but what is expected on the way there.
+// becomes waits for a result of kstatus, and fails on any other result than the two given ones.
 func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
@@ -71,24 +81,24 @@ func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status
 	})
 }
 
-// sees waits until the operator has seen the present spec.
+// sees waits until the operator has observed the current generation.
 func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
 	l.T.Helper()
-	l.Eventually(sim.Name+" to be seen", func() error {
+	l.Eventually(sim.Name+" to be observed", func() error {
 		if err := l.Client.Get(l.T.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
 			return err
 		}
 		if sim.Status.ObservedGeneration != sim.Generation {
-			return fmt.Errorf("generation %d was seen", sim.Status.ObservedGeneration)
+			return fmt.Errorf("generation %d was observed", sim.Status.ObservedGeneration)
 		}
 		return nil
 	})
 }
 
-func TestKstatusAgreesAtEachStage(t *testing.T) {
+func TestKstatus_AtEachStage(t *testing.T) {
 	l := lot{apiserver.Alone(t)}
 	sim := l.Simulate("sim", nil)
-	// Nobody has looked at it yet: without its default, an empty status would pass for Current.
+	// The operator has not observed it. Without the default of observedGeneration, an empty status would be Current.
 	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
 
 	stop := l.startOperator()
@@ -113,4 +123,52 @@ func TestKstatusAgreesAtEachStage(t *testing.T) {
 	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
 	l.Delete(stalled, stalled.Name)
 	l.becomes(stalled, status.TerminatingStatus, status.TerminatingStatus)
+}
+
+// Every way of wiring goes through all phases of life.
+func TestKstatus_WiringAndPhases(t *testing.T) {
+	l := lot{apiserver.Alone(t)}
+	l.startOperator()
+	_, broker := l.Secret("broker", map[string]string{"uri": "amqp://user:password@broker.example"})
+	_, store := l.Secret("store", map[string]string{"uri": "redis://:password@store.example:6379"})
+	_, api := l.Secret("api", map[string]string{"token": "t"})
+	wirings := map[string]func(*v1alpha1.ParkingSimulationSpec){
+		"managed":         func(*v1alpha1.ParkingSimulationSpec) {},
+		"external-broker": func(s *v1alpha1.ParkingSimulationSpec) { s.RabbitMQ.SecretRef = broker },
+		"external-store":  func(s *v1alpha1.ParkingSimulationSpec) { s.Redis.SecretRef = store },
+		"external-api": func(s *v1alpha1.ParkingSimulationSpec) {
+			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example", SecretRef: api}
+		},
+		"external": func(s *v1alpha1.ParkingSimulationSpec) {
+			s.RabbitMQ.SecretRef, s.Redis.SecretRef = broker, store
+			s.SummaryAPI = v1alpha1.SummaryAPISpec{URL: "https://visits.example"}
+		},
+	}
+	for name, wire := range wirings {
+		t.Run(name, func(t *testing.T) {
+			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { wire(s) })
+			l.Exists(&appsv1.Deployment{}, name+"-processor")
+			l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
+			l.Settle()
+			l.becomes(sim, status.CurrentStatus, status.InProgressStatus) // running
+
+			l.Edit(sim, func() { sim.Spec.Suspend = true })
+			l.Expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
+			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
+
+			l.Edit(sim, func() { sim.Spec.Suspend, sim.Spec.Duration = false, &metav1.Duration{Duration: time.Second} })
+			l.Eventually("the simulation to complete", func() error {
+				l.Settle()
+				got, err := l.is(sim)
+				if err == nil && sim.Status.CompletionTime == nil {
+					err = fmt.Errorf("it is %s: %s", got.Status, got.Message)
+				}
+				return errors.Join(err, l.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim))
+			})
+			l.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
+			l.becomes(sim, status.CurrentStatus, status.CurrentStatus)
+			l.Delete(sim, name)
+			l.Gone(sim)
+		})
+	}
 }
