@@ -102,7 +102,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"grace period of 0s is rejected", []string{"process", "--plan", "x", "--grace-period", "0s"}, []string{"--grace-period", "greater than 0s"}},
 		{"audit needs a simulation", []string{"audit"}, []string{"--simulation", "-f"}},
 		{"audit needs a store", []string{"audit", "-f", manifestFile(t, "{}")}, []string{"--redis-uri", "PARKING_REDIS_URI"}},
-		{"database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"/nowhere/x.db", "folder must exist"}},
+		{"database that cannot be opened is named", []string{"summaries", "--http", "127.0.0.1:0", "--database", "/nowhere/x.db"}, []string{"/nowhere/x.db", "create its folder"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
