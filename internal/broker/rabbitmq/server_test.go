@@ -384,6 +384,7 @@ func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
 	mu.Unlock()
 	<-confirmed
 	receive(t, deliveries)
+	await(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "available again") })
 	if down, up := strings.Count(log.String(), "the broker is unavailable"), strings.Count(log.String(), "available again"); down != 1 || up != 1 {
 		t.Errorf("one fault is logged %d times and its end %d times:\n%s", down, up, log)
 	}
