@@ -1,0 +1,44 @@
+package manifests_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestSecurityDoc_NamesExistingTests checks that every test that docs/security.md names exists.
+func TestSecurityDoc_NamesExistingTests(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := map[string]bool{}
+	for _, name := range regexp.MustCompile("`(Test[A-Za-z_]+)`").FindAllStringSubmatch(string(text), -1) {
+		missing[name[1]] = true
+	}
+	if len(missing) == 0 {
+		t.Fatal("docs/security.md names no tests")
+	}
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for name := range missing {
+			if strings.Contains(string(source), "func "+name+"(") {
+				delete(missing, name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range missing {
+		t.Errorf("docs/security.md names %s, which does not exist", name)
+	}
+}
