@@ -1,5 +1,5 @@
-// Package ledger accounts for a simulation: it compares what the generators know to be published with
-// what took effect, event by event, and comes to a verdict. docs/ledger.md derives the equations.
+// Package ledger audits a simulation. It compares the events that the generators published with those that
+// took effect, one by one, and returns a verdict. docs/ledger.md derives the equations.
 package ledger
 
 import (
@@ -11,27 +11,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultNamed is how many lost events a report names unless Options say otherwise.
+// DefaultNamed is the default of Options.Named.
 const DefaultNamed = 100
 
 // Options of an audit.
 type Options struct {
-	// AtRest says that the generators have stopped and nothing is under way: a confirmed event without
+	// AtRest means that the generators have stopped and no event is on its way. A confirmed event without an
 	// effect is then lost. Otherwise it is outstanding.
 	AtRest bool
-	// Named bounds the lost events that a report names; 0 means DefaultNamed.
+	// Named bounds the lost events that a report names. 0 means DefaultNamed.
 	Named int
 }
 
-// Audit reads the whole ledger. It is read in the order in which effects come about, counters before
-// bits, so that even while the simulation runs TakenTwice is never too large.
+// Audit reads the whole ledger. It reads counters before bits, which is the order in which effects occur. So
+// TakenTwice is never too large, even while the simulation runs.
 func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation again and again, cheaply: it does not read again the chunks in which
-// every event was confirmed and had taken effect. A final audit, which is to find out whether a store
-// has forgotten something, is done with Audit or a new Auditor. An Auditor is for one goroutine.
+// Auditor audits one simulation repeatedly. It skips the chunks in which every event was confirmed and had
+// taken effect before. Use Audit or a new Auditor for a final audit, which must detect that the store has lost
+// data. An Auditor is not safe for concurrent use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -42,18 +42,18 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks are the leading chunks of a run whose every event has taken effect.
+// completeChunks counts the leading chunks of a run in which every event has taken effect.
 type completeChunks struct {
 	chunks  int64
 	matched int64
 }
 
-// NewAuditor returns an auditor that has read nothing yet.
+// NewAuditor returns an Auditor that skips nothing yet.
 func NewAuditor(l store.Ledger) *Auditor {
 	return &Auditor{ledger: l, complete: map[runKey]completeChunks{}}
 }
 
-// Audit reads what of the ledger may have changed since the last audit.
+// Audit reads the parts of the ledger that may have changed since the last audit.
 func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	if o.Named == 0 {
 		o.Named = DefaultNamed
@@ -76,7 +76,7 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 			return Report{}, fmt.Errorf("audit run %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
-	// Last, as data may be lost meanwhile.
+	// This must be last, because data may be lost during the audit.
 	data, err := a.ledger.Dataset(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("ask whether the store has lost data: %w", err)
@@ -89,16 +89,16 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	return report, nil
 }
 
-// readRun adds the bits of a run's partition to the account.
+// readRun adds the bits of a run in one partition to the account.
 func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error {
-	if run.Type == "" { // it is registered, but that is all
+	if run.Type == "" { // registered, but its record is missing
 		r.forgotten++
 		return nil
 	}
 	key := runKey{run.Run, run.Partition}
 	known := a.complete[key]
 	if known.chunks*store.ChunkBits > run.Confirmed {
-		known = completeChunks{} // the store went back behind what it had confirmed
+		known = completeChunks{} // the store lost its latest effects
 	}
 	r.begin(run, known)
 	for index := known.chunks; index*store.ChunkBits < run.Confirmed+store.MaxOutstanding; index++ {
@@ -116,15 +116,15 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied counts bits: events that took effect, and those of them that were to match.
+// tallied counts events that took effect, and those of them with the intent matched.
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the bits of a chunk below the watermark, and from there on as far as a generator may be
-// ahead of it.
+// tally counts the bits of a chunk below the watermark, and those beyond it, up to the bound of outstanding
+// events.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -133,7 +133,7 @@ func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	return below, beyond
 }
 
-// countBits counts the bits of a chunk in [from, to), which may reach beyond the chunk at both ends.
+// countBits counts the bits of a chunk in [from, to). The range may exceed the chunk at both ends.
 func countBits(c store.Chunk, from, to int64) tallied {
 	var t tallied
 	from, to = max(from, 0), min(to, store.ChunkBits)
@@ -147,8 +147,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask selects the bits of the byte that starts at bit first which lie in [from, to). Bit 0 is the
-// most significant.
+// byteMask selects the bits in [from, to) of the byte that starts at bit first. Bit 0 is the most significant
+// bit.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {
@@ -160,7 +160,7 @@ func byteMask(first, from, to int64) byte {
 	return mask
 }
 
-// account gathers the runs of one audit.
+// account accumulates the runs of one audit.
 type account struct {
 	Options
 	entriesConfirmed, matchedConfirmed, unmatchedConfirmed int64
@@ -171,7 +171,7 @@ type account struct {
 	named                                                  []string
 }
 
-// side holds the bits of all events of one type.
+// side counts the bits of all events of one type.
 type side struct {
 	below, beyond tallied
 }
@@ -208,7 +208,7 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// name lists the events among the first n of a chunk that have no bit.
+// name adds the events without a bit among the first n of a chunk to the named events.
 func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return
@@ -221,7 +221,7 @@ func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report draws up the account against the counters.
+// report compares the account with the counters.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

@@ -11,20 +11,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// modelEvent is what truly happened to one event.
+// modelEvent is what happened to one event.
 type modelEvent struct {
-	// intent is what the generator published, arrived what the processor read.
+	// intent is the published intent, arrived the intent that the processor read.
 	intent, arrived event.Intent
-	// taken counts how many times the event took effect, found whether it met its visit, posted how many
-	// times its summary was counted as stored.
+	// taken is how often the event took effect, met whether it found its visit, posted how often its summary
+	// was counted as stored.
 	taken  int
 	met    bool
 	posted int
-	// deadLettered says that it ended as a dead letter.
+	// deadLettered means that the event was dead-lettered.
 	deadLettered bool
 }
 
-// modelRun is one run in one partition: its first watermark events are confirmed.
+// modelRun is one run in one partition. Its first watermark events are confirmed.
 type modelRun struct {
 	id        event.ID // Seq is unused
 	typ       event.Type
@@ -32,10 +32,10 @@ type modelRun struct {
 	events    []modelEvent
 }
 
-// model is a store that is told everything and answers as the real ones do.
+// model is a store that is computed from a known history.
 type model struct {
 	runs    []modelRun
-	skewed  store.Counts // added to the counters without any cause
+	skewed  store.Counts // added to the counters without a cause
 	reads   []int64      // the chunks that were read
 	failing string       // the method that fails
 	lostAt  time.Time
@@ -137,8 +137,8 @@ func setBit(bitmap []byte, bit int64) []byte {
 	return bitmap
 }
 
-// sound says of the model itself, by definition and not by equations, whether everything that was
-// confirmed counted exactly once and as it was meant.
+// sound reports whether every confirmed event counted exactly once and with its intent. It looks at the
+// events themselves and uses no equations.
 func (m *model) sound() bool {
 	for _, run := range m.runs {
 		for seq, e := range run.events {
@@ -163,7 +163,7 @@ func (m *model) exitSound(e modelEvent, confirmed bool) bool {
 	return e.arrived == event.IntentUnmatched || (e.met && e.posted == 1)
 }
 
-// lost names the confirmed events that never took effect.
+// lost returns the identifiers of the confirmed events that never took effect.
 func (m *model) lost() []string {
 	var ids []string
 	for _, run := range m.runs {
