@@ -30,7 +30,7 @@ type link struct {
 	watches sync.WaitGroup
 }
 
-// try returns the connection. If there is none, it makes one attempt to connect.
+// try returns the connection. Without one, it makes one attempt to connect.
 func (l *link) try(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the connection. If there is none, it retries until it is connected. Its errors are that of ctx and
+// get returns the connection. Without one, it retries until it is connected. Its errors are that of ctx and
 // broker.ErrClosed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {

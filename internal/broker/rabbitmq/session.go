@@ -152,7 +152,7 @@ type outbox struct {
 	requeues []uint64
 	prefix   uint64 // acknowledged with all deliveries before it; 0 for none
 	singles  []uint64
-	patience time.Duration // how long to wait for a gap to close; 0 if there is none
+	patience time.Duration // how long to wait for a gap to close; 0 without a gap
 	cancel   bool          // cancel the consumer
 	last     bool          // this is the last batch of the session
 }

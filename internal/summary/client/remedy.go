@@ -31,7 +31,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	return ""
 }
 
-// proxyFor returns the host of the proxy for a request, or "" if there is none.
+// proxyFor returns the host of the proxy for a request, or "" without a proxy.
 func (t *transport) proxyFor(request *http.Request) string {
 	if !t.proxied {
 		return ""
