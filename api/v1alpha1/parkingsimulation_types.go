@@ -6,9 +6,8 @@ import (
 )
 
 // ParkingSimulation is an event-driven parking simulation that runs on RabbitMQ and Redis, and accounts
-// for every event: generators publish cars that enter and leave a car park, processors match each exit
-// with its entry and post a summary of the visit to a REST API, and a ledger tells at the end whether
-// anything was lost or counted twice.
+// for every event. Generators publish cars that enter and leave a car park. Processors match each exit with its
+// entry and post a summary of the visit to a REST API. The ledger shows whether any event was lost or counted twice.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=psim,categories=parking,scope=Namespaced
@@ -33,13 +32,13 @@ type ParkingSimulation struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec says what to simulate. Every field is optional: an empty spec runs 200 entries and 180 exits a
-	// second through a RabbitMQ, a Redis and a summary API that the operator brings up beside it.
+	// spec is the desired simulation. Every field is optional: an empty spec runs 200 entries and 180 exits per
+	// second through a RabbitMQ, a Redis and a summary API that the operator creates.
 	// +default={}
 	// +optional
 	Spec ParkingSimulationSpec `json:"spec,omitzero"`
 
-	// status says what became of it. The operator writes it.
+	// status is the observed state of the simulation. The operator writes it.
 	// +default={"observedGeneration": -1}
 	// +optional
 	Status ParkingSimulationStatus `json:"status,omitzero"`
@@ -55,20 +54,20 @@ type ParkingSimulationList struct {
 	Items []ParkingSimulation `json:"items"`
 }
 
-// ParkingSimulationSpec says what to simulate.
+// ParkingSimulationSpec is the desired simulation.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
+// +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
 type ParkingSimulationSpec struct {
-	// suspend true stops the generators at once; the processors finish what is queued and stay, and so do
-	// queues, keys and summaries. Set it to false to resume. The time in between counts against duration.
+	// suspend stops the generators at once if it is true. The processors finish the queued events and keep running;
+	// queues, keys and summaries are kept. Set it to false to resume. The time in between counts towards duration.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
-	// duration is how long events are generated, as a Go duration such as "90s", "30m" or "1h30m". Then
-	// the queues drain, the verdict is written to the status, and the simulation is Complete. Without it
-	// the simulation runs until it is deleted. At most 8760h.
+	// duration is how long events are published, as a Go duration such as "90s", "30m" or "1h30m", at most 8760h.
+	// Then the queues drain, the verdict is written to the status, and the simulation is Complete. Without a
+	// duration the simulation runs until it is deleted.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
@@ -76,68 +75,68 @@ type ParkingSimulationSpec struct {
 	// seed determines the order of the plates and the draws of the exits: two runs with the same seed and
 	// spec publish the same. It cannot be changed, because plates that are parked could be drawn again.
 	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as parked plates could be drawn again: create another simulation for another seed"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked plates could be drawn again: create another simulation for another seed"
 	// +default=1
 	// +optional
 	Seed *int64 `json:"seed,omitempty"`
 
-	// entry says how cars enter.
+	// entry configures the entries.
 	// +default={}
 	// +optional
 	Entry EntrySpec `json:"entry,omitzero"`
 
-	// exit says how cars leave.
+	// exit configures the exits.
 	// +default={}
 	// +optional
 	Exit ExitSpec `json:"exit,omitzero"`
 
-	// plates says how long plates are kept.
+	// plates configures how long parked cars are remembered.
 	// +default={}
 	// +optional
 	Plates PlatesSpec `json:"plates,omitzero"`
 
-	// processor says how many pods process the events, and how.
+	// processor configures the pods that process the events.
 	// +default={}
 	// +optional
 	Processor ProcessorSpec `json:"processor,omitzero"`
 
-	// rabbitmq says which RabbitMQ carries the events, and how. At most one of managed, clusterRef and
+	// rabbitmq configures the RabbitMQ that carries the events. At most one of managed, clusterRef and
 	// secretRef may be set; without any, a RabbitMQ is managed with its defaults.
 	// +default={}
 	// +optional
 	RabbitMQ RabbitMQSpec `json:"rabbitmq,omitzero"`
 
-	// redis says which Redis or Valkey keeps visits and ledger. At most one of managed and secretRef may be
+	// redis configures the Redis or Valkey that stores visits and ledger. At most one of managed and secretRef may be
 	// set; without any, a Redis is managed with its defaults.
 	// +default={}
 	// +optional
 	Redis RedisSpec `json:"redis,omitzero"`
 
-	// summaryAPI says which REST API receives the summaries of finished visits. At most one of managed and
+	// summaryAPI configures the REST API that receives the summaries of finished visits. At most one of managed and
 	// url may be set; without any, the API that comes with the operator is run with its defaults.
 	// +default={}
 	// +optional
 	SummaryAPI SummaryAPISpec `json:"summaryAPI,omitzero"`
 
-	// monitoring says what is created for the Prometheus Operator and for Grafana.
+	// monitoring configures the objects for the Prometheus Operator and for Grafana.
 	// +default={}
 	// +optional
 	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
 
-	// objectives are what the verdict holds the simulation to.
+	// objectives are the conditions for the verdict PASS.
 	// +default={}
 	// +optional
 	Objectives ObjectivesSpec `json:"objectives,omitzero"`
 
-	// deletionPolicy says what becomes of the simulation's queues and keys on a RabbitMQ or Redis that
-	// this operator does not manage, when the simulation is deleted. Delete removes them; Retain leaves them,
-	// for inspection, and it is up to you to remove them. What the operator manages is always removed.
+	// deletionPolicy is what happens to the queues and keys of the simulation on an external RabbitMQ or Redis when
+	// the simulation is deleted. Delete deletes them. Retain keeps them for inspection; delete them yourself with
+	// `parking purge`. Managed servers are always deleted.
 	// +default="Delete"
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
 
-// DeletionPolicy says what becomes of what a simulation has on servers that are not managed.
+// DeletionPolicy is what happens to the queues and keys on external servers when a simulation is deleted.
 //
 // +kubebuilder:validation:Enum=Delete;Retain
 type DeletionPolicy string
@@ -161,11 +160,10 @@ const (
 	ArrivalsPoisson Arrivals = "Poisson"
 )
 
-// EntrySpec says how cars enter.
+// EntrySpec configures the entries.
 type EntrySpec struct {
-	// rate is the number of entries a second, over all replicas together. Edits reach the running
-	// generators within seconds, without a restart. 0 generates none. With stages it is the rate at which
-	// the first one starts.
+	// rate is the number of entries per second, over all replicas together. Running generators apply an edit within
+	// seconds, without a restart. 0 publishes no entries. With stages, rate is where the first stage starts.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=200
@@ -175,28 +173,27 @@ type EntrySpec struct {
 	GeneratorSpec `json:",inline"`
 }
 
-// ExitSpec says how cars leave.
+// ExitSpec configures the exits.
 type ExitSpec struct {
-	// rate is the number of exits a second, matched and unmatched, over all replicas together. Edits
-	// reach the running generators within seconds, without a restart. 0 generates none. With stages it is
-	// the rate at which the first one starts.
+	// rate is the number of exits per second, matched and unmatched, over all replicas together. Running generators
+	// apply an edit within seconds, without a restart. 0 publishes no exits. With stages, rate is where the first
+	// stage starts.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=180
 	// +optional
 	Rate *int32 `json:"rate,omitempty"`
 
-	// matchPercent is the percentage of exits, a whole number from 0 to 100, that are drawn to leave with
-	// a plate that entered; the others leave with a plate that never did, which the processor is to find
-	// out. More matched exits than entries cannot be sustained: the shortfall is counted as starved.
+	// matchPercent is the percentage of exits, a whole number from 0 to 100, that have a plate that
+	// entered. The others have a plate that never entered, which the processor must detect. If there are more
+	// matched exits than entries, the shortfall is counted as starved.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	// +default=20
 	// +optional
 	MatchPercent *int32 `json:"matchPercent,omitempty"`
 
-	// minStay is how long a car has to have been in before it may be drawn to leave, as a Go duration
-	// such as "2s". It must be less than plates.maxStay. "0s" lets a car leave at once.
+	// minStay is the shortest time between the entry and the exit of a car, as a Go duration such as "2s". It must be less than plates.maxStay. "0s" lets a car leave at once.
 	// +default="2s"
 	// +optional
 	MinStay *Duration `json:"minStay,omitempty"`
@@ -204,10 +201,10 @@ type ExitSpec struct {
 	GeneratorSpec `json:",inline"`
 }
 
-// GeneratorSpec is what entry and exit generators have in common.
+// GeneratorSpec are the fields that entry and exit generators have in common.
 type GeneratorSpec struct {
-	// replicas is the number of generator pods that share the rate; 1 suffices for some ten thousand
-	// events a second. 0 generates nothing.
+	// replicas is the number of generator pods that share the rate; 1 is
+	// enough for some ten thousand events per second. 0 publishes nothing.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=64
 	// +default=1
@@ -233,26 +230,26 @@ type GeneratorSpec struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged over the generator pods' template that the operator makes. An edit rolls the pods.
+	// template is merged into the operator's template of the generator pods. An edit restarts the pods.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
 // Stage is a linear ramp of a rate.
 type Stage struct {
-	// duration is how long the ramp takes, as a Go duration such as "5m". For a jump take "1ms".
+	// duration is how long the ramp takes, as a Go duration such as "5m". Use "1ms" for a jump.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +required
 	Duration *Duration `json:"duration,omitempty"`
 
-	// rate is the number of events a second that is reached at the end of the stage. 0 comes to a halt.
+	// rate is the number of events per second at the end of the stage.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +required
 	Rate *int32 `json:"rate,omitempty"`
 }
 
-// PlatesSpec says how long plates are kept.
+// PlatesSpec configures how long parked cars are remembered.
 type PlatesSpec struct {
 	// maxStay is how long a car that does not leave is remembered, as a Go duration such as "1h". It
 	// bounds what Redis holds to entry.rate times maxStay visits of some 150 bytes each, which must not
@@ -263,7 +260,7 @@ type PlatesSpec struct {
 	MaxStay *Duration `json:"maxStay,omitempty"`
 }
 
-// ProcessorSpec says how many pods process the events, and how.
+// ProcessorSpec configures the pods that process the events.
 type ProcessorSpec struct {
 	// replicas is the number of processor pods. All of them consume all queues. It is what
 	// `kubectl scale psim` and a HorizontalPodAutoscaler set. 0 leaves the events in their queues.
@@ -286,7 +283,7 @@ type ProcessorSpec struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged over the processor pods' template that the operator makes. An edit rolls the pods.
+	// template is merged into the operator's template of the processor pods. An edit restarts the pods.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
@@ -329,7 +326,7 @@ type PodMetadata struct {
 // +kubebuilder:validation:XValidation:rule="!format.labelValue().validate(self).hasValue()",message="must be a label's value: at most 63 letters, digits, dashes, underscores and dots"
 type LabelValue string
 
-// RabbitMQSpec says which RabbitMQ carries the events, and how.
+// RabbitMQSpec configures the RabbitMQ that carries the events.
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.managed), has(self.clusterRef), has(self.secretRef)].filter(set, set).size() <= 1",message="at most one of managed, clusterRef and secretRef may be set: remove the others"
 // +kubebuilder:validation:XValidation:rule="has(self.clusterRef) == has(oldSelf.clusterRef) && has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"
@@ -347,23 +344,24 @@ type RabbitMQSpec struct {
 
 	// secretRef names a Secret in the simulation's namespace that tells where a RabbitMQ is and how to log
 	// in: the keys uri, or host, port, username and password, by the Service Binding specification; and
-	// vhost, and ca.crt for TLS, if need be. Changes of the Secret are followed.
+	// vhost, and ca.crt for TLS, if need be. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
 	// queueType is the type of the event queues: Quorum queues are replicated and safe, Classic queues live
 	// on one node. It cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as RabbitMQ cannot change a queue's type: create another simulation"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because RabbitMQ cannot change a queue's type: create another simulation"
 	// +default="Quorum"
 	// +optional
 	QueueType QueueType `json:"queueType,omitempty"`
 
 	// partitions is the number of entry queues, and of exit queues, from 1 to 64. Both events of a plate go
 	// to the same partition. More than one spreads load over a RabbitMQ cluster's nodes and over the slots
-	// of a Redis Cluster. It cannot be changed, because parked cars would be looked for in another one.
+	// of a Redis Cluster. It is immutable, because parked cars would be
+	// looked up in another partition.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=64
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, as parked cars would be looked for in another partition: create another simulation"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked cars would be looked up in another partition: create another simulation"
 	// +default=1
 	// +optional
 	Partitions *int32 `json:"partitions,omitempty"`
@@ -414,7 +412,7 @@ type ManagedRabbitMQ struct {
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// RedisSpec says which Redis or Valkey keeps visits and ledger.
+// RedisSpec configures the Redis or Valkey that stores visits and ledger.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.secretRef))",message="at most one of managed and secretRef may be set: remove the other"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) == has(oldSelf.secretRef)",message="cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"
@@ -427,7 +425,7 @@ type RedisSpec struct {
 
 	// secretRef names a Secret in the simulation's namespace that tells where a Redis, Redis Cluster or
 	// Valkey is and how to log in: the keys uri, or host, port, username and password, by the Service
-	// Binding specification; and ca.crt for TLS, if need be. Changes of the Secret are followed.
+	// Binding specification; and ca.crt for TLS, if need be. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
@@ -459,10 +457,10 @@ type ManagedRedis struct {
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// SummaryAPISpec says which REST API receives the summaries of finished visits.
+// SummaryAPISpec configures the REST API that receives the summaries of finished visits.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.managed) && has(self.url))",message="at most one of managed and url may be set: remove the other"
-// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an API of your own: set url, or remove secretRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.url)",message="secretRef is for an external API: set url, or remove secretRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || !self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@')",message="must not hold a user name or password: put them into a Secret and name it in secretRef",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="!has(self.url) || self.url.matches('^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@') || isURL(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$')",message="must be an absolute http or https URL such as \"https://example.com/v1/visits\", without fragment",fieldPath=".url"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi') && (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage"
@@ -472,8 +470,8 @@ type SummaryAPISpec struct {
 	// +optional
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 
-	// url is the address of a REST API of your own, such as "https://example.com/v1/visits". Each summary is
-	// sent as one JSON POST with the exit event's id as Idempotency-Key, again and again until a 2xx answers.
+	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is
+	// sent as one JSON POST with the exit event's id as Idempotency-Key, and retried until the API answers 2xx.
 	// It must not hold credentials: these go into the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
@@ -497,7 +495,7 @@ type ManagedSummaryAPI struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged over the pod's template that the operator makes. An edit rolls the pod.
+	// template is merged into the operator's template of the pod. An edit restarts the pod.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
@@ -550,7 +548,7 @@ type ClusterReference struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// MonitoringSpec says what is created for the Prometheus Operator and for Grafana.
+// MonitoringSpec configures the objects for the Prometheus Operator and for Grafana.
 type MonitoringSpec struct {
 	// serviceMonitors Auto creates a ServiceMonitor for every component as soon as the cluster serves that
 	// kind; Disabled creates none.
@@ -595,7 +593,7 @@ const (
 	MonitoringDisabled MonitoringMode = "Disabled"
 )
 
-// ObjectivesSpec is what the verdict holds the simulation to.
+// ObjectivesSpec are the conditions for the verdict PASS.
 type ObjectivesSpec struct {
 	// processingP99 is the longest that processing an event may take for 99 of 100 events, as a Go duration
 	// such as "5ms". Without it there is no such objective.

@@ -175,7 +175,7 @@ func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
 		}
 		c.HTTPURL(path.Child("url"), s.URL, "a Secret and name it in secretRef")
 	} else if s.SecretRef != nil {
-		c.Add(field.Forbidden(path.Child("secretRef"), "is for an API of your own: set url, or remove secretRef"))
+		c.Add(field.Forbidden(path.Child("secretRef"), "is for an external API: set url, or remove secretRef"))
 	}
 	c.secretRef(path.Child("secretRef"), s.SecretRef)
 }

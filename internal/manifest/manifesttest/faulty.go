@@ -226,7 +226,7 @@ func FaultyManifests() []Faulty {
 			Name:      "minStay as long as maxStay",
 			Spec:      "exit: {minStay: 60m}",
 			Error:     `spec.exit.minStay: Invalid value: "60m": must be less than plates.maxStay, which is 1h, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
-			Admission: `exit.minStay must be less than plates.maxStay, else every car would be forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Admission: `exit.minStay must be less than plates.maxStay, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 		},
 		{
 			Name:      "more cars than plates",
@@ -363,8 +363,8 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "a Secret for our own API",
 			Spec:      "summaryAPI: {secretRef: {name: a}}",
-			Error:     `spec.summaryAPI.secretRef: Forbidden: is for an API of your own: set url, or remove secretRef`,
-			Admission: `secretRef is for an API of your own: set url, or remove secretRef`,
+			Error:     `spec.summaryAPI.secretRef: Forbidden: is for an external API: set url, or remove secretRef`,
+			Admission: `secretRef is for an external API: set url, or remove secretRef`,
 		},
 		{
 			Name:      "a URL without scheme",
