@@ -29,8 +29,8 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// answered is called when the server took a step.
-	answered func()
+	// answered is called with the part of each step that the server has run.
+	answered func(part string)
 	// stopped ends with Close.
 	stopped context.Context
 	stop    context.CancelFunc
@@ -42,7 +42,7 @@ type batcher struct {
 	closed  bool
 }
 
-func newBatcher(client goredis.UniversalClient, m *metrics, answered func()) *batcher {
+func newBatcher(client goredis.UniversalClient, m *metrics, answered func(part string)) *batcher {
 	b := &batcher{client: client, metrics: m, answered: answered}
 	b.stopped, b.stop = context.WithCancel(context.Background())
 	b.arrived.L = &b.mu
@@ -190,8 +190,10 @@ func (s *sender) execute(calls []*call, bySource bool) {
 	for _, u := range s.bundles {
 		u.answer(err)
 	}
-	if slices.ContainsFunc(s.bundles, func(u bundle) bool { return u.calls[0].err == nil }) {
-		s.answered()
+	for _, u := range s.bundles {
+		if !slices.ContainsFunc(u.calls, func(c *call) bool { return c.err != nil }) {
+			s.answered(u.calls[0].step.part)
+		}
 	}
 }
 

@@ -17,7 +17,9 @@ type step struct {
 	partition *partition
 	// order tells the steps of a store apart.
 	order int
-	// hash and source say which script to run; the source where the server does not know the hash.
+	// part names the step in the outage log: the kind of step and its partition.
+	part string
+	// hash and source identify the script. The source is sent if the server does not know the hash.
 	hash, source string
 	// keys are the number of keys of a call without the ledger; the other fields are arguments.
 	keys  int
@@ -31,8 +33,8 @@ const maxFields = 10
 const maxPooledText = 4096
 
 // newStep describes a script with a number of keys for each call.
-func newStep(p *partition, order int, source string, keys int) *step {
-	s := &step{partition: p, order: order, hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
+func newStep(p *partition, kind string, order int, source string, keys int) *step {
+	s := &step{partition: p, order: order, part: p.part(kind), hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
 	s.calls.New = func() any { return &call{step: s, answered: make(chan struct{}, 1)} }
 	return s
 }

@@ -120,7 +120,38 @@ func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, er
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
 	o.TLSConfig = nil // the dialer's
-	return goredis.NewClusterClient(o), nil
+	client := goredis.NewClusterClient(o)
+	client.OnNewNode(func(node *goredis.Client) {
+		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
+	})
+	return client, nil
+}
+
+// reloader is a hook of one node of a cluster. It reloads the topology of the cluster when the node does not answer:
+// after a failover another node has its slots. By itself, the client would dial the dead node for up to a minute.
+type reloader struct {
+	// reload starts to reload the topology unless the client is already reloading it.
+	reload func()
+}
+
+// DialHook returns next.
+func (reloader) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+// ProcessHook returns a hook that runs a command and reloads the topology if the node does not answer.
+func (r reloader) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error { return r.check(ctx, next(ctx, cmd)) }
+}
+
+// ProcessPipelineHook is ProcessHook for a pipeline.
+func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error { return r.check(ctx, next(ctx, cmds)) }
+}
+
+func (r reloader) check(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() == nil && replyIn(err) == "" {
+		r.reload()
+	}
+	return err
 }
 
 // setTimes fills in the times that the URI does not give.

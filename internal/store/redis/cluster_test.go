@@ -183,3 +183,63 @@ func hostOf(t *testing.T, node *servers.Redis) string {
 	noError(t, err)
 	return u.Host
 }
+
+// TestCluster_FailoverReloadsTheTopology kills the primary of a partition. Once a replica has been promoted, steps must
+// succeed after a few attempts: by itself, the client reloads the topology once a minute.
+func TestCluster_FailoverReloadsTheTopology(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	probe := open(t, c.uri, "failover", 1)
+	slot := int(c.admins[0].ClusterKeySlot(t.Context(), probe.partitions[0].key(keyLedger)).Val())
+	owner := slot / (clusterSlots / 3)
+	other := (owner + 1) % 3
+	replica := c.addReplica(t, owner)
+	s := open(t, withUser(t, c.nodes[other].URI(), clusterUser, clusterPassword)+"?cluster=true", "failover", 1)
+	record(t, s, 0, store.ResultRecorded)
+	// What the replica has not received is lost with the primary.
+	waitFor(t, "the replica has the entry", func() bool {
+		info, err := replica.Info(t.Context(), "keyspace").Result()
+		return err == nil && strings.Contains(info, "db0:")
+	})
+
+	noError(t, c.nodes[owner].Kill())
+	waitFor(t, "the replica is promoted", func() bool {
+		info, err := replica.Info(t.Context(), "replication").Result()
+		state, stateErr := c.admins[other].ClusterInfo(t.Context()).Result()
+		return err == nil && stateErr == nil && strings.Contains(info, "role:master") && strings.Contains(state, "cluster_state:ok")
+	})
+	const attempts = 100
+	for attempt := range attempts {
+		if _, err := s.RecordEntry(t.Context(), entryStep(1)); err == nil {
+			t.Logf("%d attempts failed after the election", attempt)
+			return
+		}
+	}
+	t.Errorf("%d attempts failed after the election", attempts)
+}
+
+// addReplica adds a node that replicates one of the primaries, waits until it is in sync, and returns a client of it.
+func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
+	t.Helper()
+	bus := freePorts(t, 1)[0]
+	node := servers.NewRedis(t, servers.RedisOptions{Config: []string{
+		"cluster-enabled yes", "cluster-port " + bus, "cluster-replica-validity-factor 0",
+		fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
+		fmt.Sprintf("masteruser %s", clusterUser), fmt.Sprintf("masterauth %s", clusterPassword),
+	}})
+	admin := client(t, node.URI())
+	host, port, _ := strings.Cut(hostOf(t, node), ":")
+	noError(t, c.admins[of].Do(t.Context(), "CLUSTER", "MEET", host, port, bus).Err())
+	id, err := c.admins[of].ClusterMyID(t.Context()).Result()
+	noError(t, err)
+	waitFor(t, "the replica knows its primary", func() bool { return admin.ClusterReplicate(t.Context(), id).Err() == nil })
+	c.nodes, c.admins = append(c.nodes, node), append(c.admins, admin)
+	for _, a := range c.admins {
+		noError(t, a.ConfigSet(t.Context(), "cluster-node-timeout", "1000").Err())
+	}
+	waitFor(t, "the replica is in sync", func() bool {
+		info, err := admin.Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up") && c.complete(t.Context())
+	})
+	return admin
+}

@@ -31,7 +31,7 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	}
 	epoch, err := s.observer(p).epoch(ctx)
 	if err != nil {
-		return store.Mark{}, s.fault(ctx, partObservation, doing, err)
+		return store.Mark{}, s.fault(ctx, p.part(kindObservation), doing, err)
 	}
 	return store.Mark{Epoch: epoch}, nil
 }
@@ -50,7 +50,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	case errors.Is(err, store.ErrRolledBack):
 		return fmt.Errorf("%s: %w", doing, err)
 	default:
-		return s.fault(ctx, partObservation, doing, err)
+		return s.fault(ctx, p.part(kindObservation), doing, err)
 	}
 }
 
@@ -87,7 +87,9 @@ type observer struct {
 	dataset *dataset
 	// inspect is called with each process of the server that is observed, at first.
 	inspect func(context.Context)
+	// outages logs the outages of the server, and part names the observation there.
 	outages *outage.Log
+	part    string
 	metrics *metrics
 	logger  *slog.Logger
 
@@ -267,7 +269,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	}
 	o.latest.Store(&seen)
 	o.metrics.observations.Inc()
-	o.outages.Fine(partConnection, partObservation)
+	o.outages.Fine(o.part)
 	if before == nil || before.epoch != seen.epoch {
 		o.inspect(ctx)
 	}

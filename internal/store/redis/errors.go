@@ -14,39 +14,32 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The parts of a server whose outages are told apart: it may be reached and not observed, or observed and
-// take no steps.
-const (
-	partConnection  = "connection"
-	partSteps       = "steps"
-	partObservation = "observation"
-)
+// kindObservation is the kind of step that observes the server.
+const kindObservation = "observation"
 
-// answered says that the server took a step.
-func (s *Store) answered() { s.outages.Fine(partConnection, partSteps) }
-
-// fault is failure for what callers try again until it succeeds, so that the outage is logged here.
+// fault returns failure, and logs the outage. Use it for steps whose callers retry until they succeed. part names the
+// step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
-	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(err, errClosed) {
-		if !errors.As(err, new(goredis.Error)) {
-			part = partConnection
-		}
-		s.outages.Fault(part, err)
+	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
+		s.outages.Fault(part, s.explain(err))
 	}
 	return failure
 }
 
-// failure wraps what went wrong while doing something: a caller's context that ended as it is, a server
-// that refuses the command for good as a refusal, everything else as ErrUnavailable.
+// failure wraps an error with what the store was doing. If the caller's context has ended, the error is that of the
+// context. If the server will always reject the command, the error says so. Every other error is ErrUnavailable.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
+	if s.closed.Load() && errors.Is(err, context.Canceled) {
+		err = errClosed // Close has ended the command
+	}
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	case errors.Is(err, store.ErrOtherPartitions):
 		return fmt.Errorf("%s at %s: %w", doing, s.where(), err)
 	case refused(err):
-		return fmt.Errorf("%s: the store at %s refused: %w", doing, s.where(), err)
+		return fmt.Errorf("%s: the store at %s rejected the command: %w", doing, s.where(), err)
 	default:
 		return fmt.Errorf("%s: %w at %s: %w", doing, store.ErrUnavailable, s.where(), err)
 	}

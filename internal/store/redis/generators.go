@@ -24,9 +24,9 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 	}
 	next, err := s.client.IncrBy(ctx, s.partitions[0].key(keyCounter, string(counter)), int64(n)).Result()
 	if err != nil {
-		return 0, s.fault(ctx, partSteps, doing, err)
+		return 0, s.fault(ctx, s.partitions[0].part("lease"), doing, err)
 	}
-	s.answered()
+	s.outages.Fine(s.partitions[0].part("lease"))
 	return next - int64(n), nil
 }
 
@@ -43,9 +43,9 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 		rest.Events = rest.Events[:min(len(rest.Events), maxConfirmed)]
 		next, err := s.confirmSome(ctx, p, rest)
 		if err != nil {
-			return 0, s.fault(ctx, partSteps, doing, err)
+			return 0, s.fault(ctx, p.part("confirm"), doing, err)
 		}
-		s.answered()
+		s.outages.Fine(p.part("confirm"))
 		rest.From += int64(len(rest.Events))
 		if next < rest.From || rest.From == c.From+int64(len(c.Events)) {
 			return next, nil
@@ -107,9 +107,9 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error)
 		c.Now.Add(-c.MaxStay).UnixMilli(), c.Now.Add(-c.MinStay).UnixMilli(),
 		milliseconds(c.MaxStay+store.ClaimedStay), store.ClaimsRemembered).StringSlice()
 	if err != nil {
-		return nil, s.fault(ctx, partSteps, doing, err)
+		return nil, s.fault(ctx, p.part("claim"), doing, err)
 	}
-	s.answered()
+	s.outages.Fine(p.part("claim"))
 	claimed, err := parsePlates(plates)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
@@ -144,8 +144,9 @@ func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate
 	}
 	keys := []string{p.key(keyPool), p.key(keyClaims, c.Run), p.key(keyVisit)}
 	if err := s.scripts.release.Run(ctx, s.client, keys, args...).Err(); err != nil {
-		return s.fault(ctx, partSteps, doing, err)
+		return s.fault(ctx, p.part("release"), doing, err)
 	}
+	s.outages.Fine(p.part("release"))
 	return nil
 }
 

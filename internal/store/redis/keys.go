@@ -42,12 +42,16 @@ type partition struct {
 func newPartition(simulation string, index int, s *scripts) *partition {
 	p := &partition{index: index, prefix: keyPrefix(simulation) + strconv.Itoa(index) + "}:"}
 	const steps = 4
-	p.entry = newStep(p, steps*index, s.entry, 2)
-	p.exit = newStep(p, steps*index+1, s.exit, 4)
-	p.settle = newStep(p, steps*index+2, s.settle, 1)
-	p.deadLetter = newStep(p, steps*index+3, s.deadLetter, 1)
+	p.entry = newStep(p, "entry", steps*index, s.entry, 2)
+	p.exit = newStep(p, "exit", steps*index+1, s.exit, 4)
+	p.settle = newStep(p, "settle", steps*index+2, s.settle, 1)
+	p.deadLetter = newStep(p, "dead letter", steps*index+3, s.deadLetter, 1)
 	return p
 }
+
+// part names a kind of step in this partition for the outage log. The partitions of a cluster may be on different
+// nodes.
+func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }
 

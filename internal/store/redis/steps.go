@@ -25,7 +25,7 @@ func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Resul
 	c.number(milliseconds(e.MaxStay + s.visitMargin))
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return "", s.fault(ctx, partSteps, doing, err)
+		return "", s.fault(ctx, p.entry.part, doing, err)
 	}
 	switch reply {
 	case string(store.ResultRecorded):
@@ -56,7 +56,7 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	c.flag(e.LastAttempt)
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return store.ExitResult{}, s.fault(ctx, partSteps, doing, err)
+		return store.ExitResult{}, s.fault(ctx, p.exit.part, doing, err)
 	}
 	result, err := parseExitReply(reply, e.Origin.ID)
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	c.string(exitID)
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return s.fault(ctx, partSteps, doing, err)
+		return s.fault(ctx, p.settle.part, doing, err)
 	}
 	if reply != "settled" && reply != duplicate {
 		return unexpected(doing, reply)
@@ -143,7 +143,7 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	c.key(keyDeadLetter, key)
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return s.fault(ctx, partSteps, doing, err)
+		return s.fault(ctx, p.deadLetter.part, doing, err)
 	}
 	if reply != "counted" && reply != duplicate {
 		return unexpected(doing, reply)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +46,7 @@ type Store struct {
 	batchers  []*batcher
 	observers []*observer
 	outages   *outage.Log
+	closed    atomic.Bool
 	// visitMargin is store.VisitMargin, but in tests.
 	visitMargin time.Duration
 }
@@ -84,18 +86,18 @@ func newStore(o Options, visitMargin time.Duration) (*Store, error) {
 		visitMargin: visitMargin,
 	}
 	logger := o.Logger.With("store", s.where())
-	s.outages = outage.New(logger, "the store is unavailable; what needs it is tried until it succeeds", "the store is available again")
+	s.outages = outage.New(logger, "the store is unavailable; every step is retried until it succeeds", "the store is available again")
 	for i := range o.Partitions {
 		s.partitions = append(s.partitions, newPartition(o.Simulation, i, scripts))
 	}
 	settings := &settings{logger: logger}
 	for _, p := range s.servers() {
-		s.batchers = append(s.batchers, newBatcher(client, metrics, s.answered))
+		s.batchers = append(s.batchers, newBatcher(client, metrics, func(part string) { s.outages.Fine(part) }))
 		s.observers = append(s.observers, (&observer{
 			look:    s.looker(p),
 			dataset: &dataset{join: s.joiner(p), metrics: metrics, logger: logger},
 			inspect: func(ctx context.Context) { s.inspect(ctx, p, settings) },
-			outages: s.outages, metrics: metrics, logger: logger,
+			outages: s.outages, part: p.part(kindObservation), metrics: metrics, logger: logger,
 		}).start())
 	}
 	return s, nil
@@ -142,6 +144,7 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Close fails what is still under way and closes all connections.
 func (s *Store) Close() error {
+	s.closed.Store(true)
 	for _, b := range s.batchers {
 		b.shut()
 	}
