@@ -375,7 +375,7 @@ func referenceInstant(text string) (time.Time, bool) {
 	at = at.UTC()
 	if isLeap {
 		at = at.Add(time.Second)
-		if at.Truncate(time.Second) != time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC) {
+		if !at.Truncate(time.Second).Equal(time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC)) {
 			return time.Time{}, false
 		}
 	}

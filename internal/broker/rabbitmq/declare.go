@@ -33,7 +33,7 @@ var errOtherLocator = errors.New("the queue exists with another leader locator")
 // open opens a channel and declares the routes on it. A server closes the channel when it rejects a
 // declaration, so each attempt needs a new one.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
-	for range len(routes) {
+	for range routes { // each of them may need another attempt
 		channel, err := d.try(conn, routes)
 		if !errors.Is(err, errOtherLocator) {
 			return channel, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"strings"
@@ -85,9 +86,7 @@ func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, options rabbit
 			"x-dead-letter-exchange": options.Exchange, "x-dead-letter-routing-key": key,
 			"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 		}
-		for name, value := range more {
-			table[name] = value
-		}
+		maps.Copy(table, more)
 		return table
 	}
 	queues := map[string]amqp.Table{"dead": deadArguments("")}

@@ -107,6 +107,11 @@ func (o Options) check() error {
 	case o.Window < 1 || o.Window > maxWindow:
 		return fmt.Errorf("window: %d is not in 1 to %d", o.Window, maxWindow)
 	}
+	return o.checkNames()
+}
+
+// checkNames checks the lengths of names.
+func (o Options) checkNames() error {
 	if len(o.Owner) > maxOwner {
 		return fmt.Errorf("owner: it has more than %d bytes", maxOwner)
 	}

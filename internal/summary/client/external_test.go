@@ -341,7 +341,7 @@ func TestExternal_ReusesAndLimitsConnections(t *testing.T) {
 	if count == posts {
 		t.Errorf("%d connections for %d requests: none was used twice", count, posts)
 	}
-	if bound := c.transport.client.Transport.(*http.Transport).MaxConnsPerHost; bound != inFlight { //nolint:forcetypeassert // it is ours
+	if bound := c.transport.client.Transport.(*http.Transport).MaxConnsPerHost; bound != inFlight {
 		t.Errorf("at most %d connections are open at a time, want %d", bound, inFlight)
 	}
 }
