@@ -1,7 +1,7 @@
 package v1alpha1
 
 import (
-	"fmt"
+	"errors"
 	"regexp"
 	"time"
 )
@@ -32,7 +32,7 @@ func NewDuration(d time.Duration) *Duration {
 // Parse returns the length of time. The error does not quote the text.
 func (d Duration) Parse() (time.Duration, error) {
 	if len([]rune(d)) > maxDurationLength || !durationSyntax.MatchString(string(d)) {
-		return 0, fmt.Errorf(`must be a duration such as "30s" or "1h30m"`)
+		return 0, errors.New(`must be a duration such as "30s" or "1h30m"`)
 	}
 	return time.ParseDuration(string(d))
 }
