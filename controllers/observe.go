@@ -85,8 +85,8 @@ func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
 		DeadLettered:            max(l.DeadLettered, now.Depths.Dead),
 		Indeterminate:           l.Indeterminate,
 		Starved:                 l.Starved,
-		StrangerEntries:         l.ExternalEntries,
-		StrangerMatched:         l.ExternalMatched,
+		ExternalEntries:         l.ExternalEntries,
+		ExternalMatched:         l.ExternalMatched,
 		EntryNotFound:           l.EntryNotFound,
 	}
 	if l.DataLostAt != nil {

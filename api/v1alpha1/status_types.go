@@ -248,15 +248,15 @@ type LedgerStatus struct {
 	// +optional
 	DataLostTime *metav1.Time `json:"dataLostTime,omitempty"`
 
-	// strangerEntries counts entries that another program published.
+	// externalEntries counts the entries that external publishers published.
 	// +kubebuilder:validation:Minimum=0
 	// +required
-	StrangerEntries int64 `json:"strangerEntries"`
+	ExternalEntries int64 `json:"externalEntries"`
 
-	// strangerMatched counts another program's exits that ended a visit.
+	// externalMatched counts the exits of external publishers that ended a visit.
 	// +kubebuilder:validation:Minimum=0
 	// +required
-	StrangerMatched int64 `json:"strangerMatched"`
+	ExternalMatched int64 `json:"externalMatched"`
 
 	// entryNotFound counts another program's exits that found no entry.
 	// +kubebuilder:validation:Minimum=0
