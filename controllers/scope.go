@@ -47,7 +47,7 @@ type scope struct {
 	// Set by assessWorkloads.
 	workloads map[resources.Component]workload
 
-	// Set by observe: the latest observation of the simulation's servers; nil if there is none.
+	// Set by observe: the latest observation of the simulation's servers; nil before the first one.
 	observation *observer.Observation
 
 	// Every phase may add findings and call wakeAfter. A wake of 0 means that nothing is due.

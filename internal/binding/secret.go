@@ -84,7 +84,7 @@ func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	return b, s.secure(b)
 }
 
-// pemBlocks returns the value of a key with PEM blocks, nil if there is none.
+// pemBlocks returns the value of a key with PEM blocks. It returns nil if the key is missing.
 func pemBlocks(value string) []byte {
 	if value == "" {
 		return nil

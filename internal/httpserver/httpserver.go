@@ -40,7 +40,7 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// Ready are the checks behind /readyz, all of which have to pass.
 	Ready []Check
-	// Rest serves every other path; nil means that there is none.
+	// Rest serves every other path. If it is nil, other paths answer 404.
 	Rest http.Handler
 	// Log receives what a scrape could not gather.
 	Log *slog.Logger

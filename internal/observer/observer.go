@@ -121,7 +121,7 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	}
 }
 
-// Latest returns the latest observation that was sent as an update; nil if there is none.
+// Latest returns the latest observation that was sent as an update; nil before the first one.
 func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	o.mu.Lock()
 	defer o.mu.Unlock()

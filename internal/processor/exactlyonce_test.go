@@ -26,8 +26,8 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates enter; each second one leaves. As many exits are of plates that never entered, and a few
-	// events are of strangers.
+	// plates enter, and every second one leaves. The same number of exits have plates that never entered.
+	// External publishers publish a few events.
 	plates int
 	// chance is the percentage of calls that fail.
 	chance int
@@ -63,10 +63,10 @@ type published struct {
 	exits    [][]store.Published
 	// matched counts the generated exits meant to be matched.
 	matched int64
-	// summaries are those of the generated matched exits, but for the one that is rejected; maybe are the
-	// strangers', which exist unless the entry came too late.
+	// summaries are those of the generated matched exits, except the rejected one. maybe are
+	// those of external exits: they exist unless the entry came too late.
 	summaries, maybe map[string]event.Summary
-	// externalExits counts the exits of strangers that may or may not meet their entry.
+	// externalExits counts the external exits that may or may not find their visit.
 	externalExits int
 	deadLetters   int
 }
@@ -149,7 +149,7 @@ func (p *published) exitBeforeEntry(plate string) {
 	p.deadLetters++
 }
 
-// strangers publish pairs of events, and exits without an entry, all to the queues of partition 0.
+// external publishes pairs of events, and exits without an entry, all to the queues of partition 0.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
@@ -306,7 +306,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 		complain("audit: %v", err)
 	}
 	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.externalExits) {
-		complain("%d of %d exits of strangers took effect", sum, p.externalExits)
+		complain("%d of %d external exits took effect", sum, p.externalExits)
 	}
 	// What depends on when things happened is taken as it is.
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
@@ -329,7 +329,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 		}
 	}
 	if held < got.ExternalMatched { // more if the store forgot one until it was too late to match it again
-		complain("the API holds %d summaries of strangers of %d", held, got.ExternalMatched)
+		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}
 	for id := range p.summaries {
 		if _, stored := api.summaries[id]; !stored {

@@ -307,13 +307,13 @@ func FaultyManifests() []Faulty {
 			Admission: `must be from 1s to 1h`,
 		},
 		{
-			Name:      "a label that is none",
+			Name:      "an invalid label value",
 			Spec:      "monitoring: {labels: {release: 'my prometheus'}}",
 			Error:     `spec.monitoring.labels[release]: Invalid value: "my prometheus": must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
 			Admission: `must be a label's value: at most 63 letters, digits, dashes, underscores and dots`,
 		},
 		{
-			Name:      "a label's key that is none",
+			Name:      "an invalid label key",
 			Spec:      "processor: {template: {metadata: {labels: {'a b': c}}}}",
 			Error:     `spec.processor.template.metadata.labels[a b]: Invalid value: "a b": must be a label's key such as "team" or "example.com/team"`,
 			Admission: `must have keys such as "team" or "example.com/team"`,
@@ -445,7 +445,7 @@ func FaultyManifests() []Faulty {
 			Admission: `must be a quantity such as "500m" or "2Gi"`,
 		},
 		{
-			Name:      "a resource that is none",
+			Name:      "an invalid resource name",
 			Spec:      "entry: {resources: {limits: {'c p u': 1}}}",
 			Error:     `spec.entry.resources.limits[c p u]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`,
 			Admission: `must have keys such as "cpu", "memory" or "example.com/gpu"`,

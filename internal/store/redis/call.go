@@ -68,7 +68,7 @@ type call struct {
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// reply is the script's, never "", and err why there is none.
+	// reply is the script's reply and never "". If err is set, there was no reply.
 	reply string
 	err   error
 	// state says who puts the call back into its pool, and answered wakes the caller that waits.
@@ -97,7 +97,7 @@ func (s *step) begin() *call {
 	return c
 }
 
-// end puts the call back, unless a stranger's long names made it large.
+// end returns the call to its pool, unless the long ID of an external event made it large.
 func (c *call) end() {
 	if cap(c.text) <= maxPooledText {
 		c.step.calls.Put(c)
@@ -134,8 +134,8 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched adds the key of the bitmap of matched intents. A stranger's exit has no bit there, but the
-// script wants a key.
+// matched adds the key of the bitmap of matched intents. An external exit has no bit there, but the script
+// requires a key.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)
@@ -144,7 +144,7 @@ func (c *call) matched(o store.Origin) {
 	}
 }
 
-// bit adds the event's bit in its bitmap, "" for a stranger's.
+// bit adds the position of the event in its bitmap, or "" for an external event.
 func (c *call) bit(o store.Origin) {
 	if o.Generated() {
 		c.number(o.Seq % store.ChunkBits)

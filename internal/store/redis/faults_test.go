@@ -238,7 +238,7 @@ func TestServerThatCannotBeUsed(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := servers.NewRedis(t, servers.RedisOptions{})
-			s := open(t, server.URI()+"?read_timeout=1s&write_timeout=1s&pool_timeout=1s", "spoilt", 1)
+			s := open(t, server.URI()+"?read_timeout=1s&write_timeout=1s&pool_timeout=1s", "broken", 1)
 			admin := client(t, server.URI())
 			record(t, s, 0, store.ResultRecorded)
 
@@ -461,9 +461,9 @@ func TestExpiries(t *testing.T) {
 
 	record(t, s, 0, store.ResultRecorded)
 	record(t, s, 1, store.ResultRecorded)
-	strangers := entryStep(2)
-	strangers.Origin = store.Origin{ID: "stranger"}
-	_, err = s.RecordEntry(ctx, strangers)
+	external := entryStep(2)
+	external.Origin = store.Origin{ID: "external"}
+	_, err = s.RecordEntry(ctx, external)
 	noError(t, err)
 	noError(t, s.RecordDeadLetter(ctx, 0, "letter"))
 	entry := entryStep(1)
@@ -479,7 +479,7 @@ func TestExpiries(t *testing.T) {
 		p.key(keyVisit, "P0"):           time.Hour + store.VisitMargin,
 		p.key(keyVisit, "P1"):           time.Hour + store.ClaimedStay,
 		p.key(keyVisit, "ahead"):        time.Hour + store.ClaimedStay,
-		p.key(keyExternal, "stranger"):  store.ExternalIDTTL,
+		p.key(keyExternal, "external"):  store.ExternalIDTTL,
 		p.key(keyDeadLetter, "letter"):  store.DeadLetterTTL,
 		p.key(keyClaims, exitTestRun):   time.Hour + store.ClaimedStay,
 		p.key(keyTokens, exitTestRun):   time.Hour + store.ClaimedStay,

@@ -65,8 +65,8 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	return result, nil
 }
 
-// intent returns what the exit's generator meant, as the script knows it: strangers mean nothing, and a
-// generated exit that lost its intent must have a visit unless it says otherwise.
+// intent returns the intent that the script applies. An external exit has none. A generated exit whose intent was
+// lost counts as matched.
 func intent(e store.ExitStep) string {
 	switch {
 	case !e.Origin.Generated():

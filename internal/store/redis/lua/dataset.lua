@@ -1,7 +1,7 @@
 -- Marks the simulation's data, unless they have a mark.
 --
 -- KEYS  1 ledger
--- ARGV  1 mark to set if there is none  2 number of partitions
+-- ARGV  1 mark to set if the data has no mark  2 number of partitions
 --       3 instant, in Unix ms, at which a loss of data was noticed; '' for no loss
 --
 -- Returns the mark and the number of partitions that the ledger holds.
