@@ -335,11 +335,10 @@ func withinObjective(what string, objective plan.Duration, l *Latencies, of func
 		return []string{fmt.Sprintf("%s is %s, beyond the objective of %s", what, rounded(lowest, objective.D()), objective)}
 	}
 	unchecked := fmt.Sprintf("%s is unknown, so the objective of %s is not met: ", what, objective)
-	switch measured := of(l).Count(); {
-	case measured == 0:
-		unchecked += "no event was measured"
-	default:
+	if measured := of(l).Count(); measured > 0 {
 		unchecked += fmt.Sprintf("only %d of %d events were measured", measured, measured+l.Unmeasured)
+	} else {
+		unchecked += "no event was measured"
 	}
 	if l.Err != nil {
 		unchecked += ": " + excerpt.OneLine(l.Err.Error())
