@@ -60,17 +60,16 @@ const (
 	RoleProcessor
 )
 
-// needs reports whether a process of this role looks at a field that waits for its start.
+// needs reports whether a process of this role uses a field that is read only at its start.
 func (r Role) needs(path string) bool {
-	return r == RoleProcessor || strings.HasPrefix(path, "rabbitmq.") || strings.HasPrefix(path, "redis.")
+	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
 }
 
-// waitsForStart reports whether processes take a field's value when they start, and never again.
+// waitsForStart reports whether processes read a field only when they start.
 func waitsForStart(path string) bool {
-	for _, prefix := range []string{"rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency"} {
-		if strings.HasPrefix(path, prefix) {
-			return true
-		}
-	}
-	return false
+	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency")
+}
+
+func hasAnyPrefix(path string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
 }
