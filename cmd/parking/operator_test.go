@@ -473,9 +473,9 @@ func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
 	faulty := file(t, "kubeconfig", "{")
 	none := filepath.Join(t.TempDir(), "none")
 	for name, test := range map[string]struct{ kubeconfig, host, says string }{
-		"there is no kubeconfig":        {none, "", "there is no cluster: name its kubeconfig in KUBECONFIG"},
+		"there is no kubeconfig":        {none, "", "set KUBECONFIG to a kubeconfig file"},
 		"the kubeconfig cannot be read": {faulty, "", faulty},
-		"the pod has no token":          {none, "127.0.0.1", "see that the token of its service account is mounted"},
+		"the pod has no token":          {none, "127.0.0.1", "check that the token of its service account is mounted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
