@@ -142,7 +142,7 @@ func TestReconcile_StalledUntilTheSecretExists(t *testing.T) {
 	if want := "queues of " + manifest.ID(sim) + " on amqp://broker.example"; !slices.Contains(c.servers.gone(), want) {
 		t.Errorf("removed are %q, want %s", c.servers.gone(), want)
 	}
-	if len(c.servers.gone()) != 1 {
+	if slices.ContainsFunc(c.servers.gone(), func(gone string) bool { return !strings.HasPrefix(gone, "queues of ") }) {
 		t.Errorf("removed are %q, want only queues: Redis is managed", c.servers.gone())
 	}
 }

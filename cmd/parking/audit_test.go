@@ -54,7 +54,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	for _, more := range [][]string{nil, {"--rabbitmq-uri", s.amqp}} {
 		args := append([]string{"audit", "-f", file, "--simulation", s.plan.Simulation, "--output", "json", "--redis-uri", s.redis}, more...)
 		r := checkAudit(t, parking(t, args...))
-		if !r.Running || r.Ledger.AtRest || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], "the simulation is running") ||
+		if !r.Running || r.Ledger.AtRest || len(r.Reasons) != 1 || !strings.Contains(r.Reasons[0], "the simulation is still running") ||
 			strings.Contains(r.Reasons[0], "in processors") {
 			t.Errorf("running %t, at rest %t, reasons %q", r.Running, r.Ledger.AtRest, r.Reasons)
 		}

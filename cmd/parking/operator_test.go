@@ -323,7 +323,7 @@ func TestDeletionKeepsToItsPolicyAndEndsWithoutServers(t *testing.T) {
 		t.Errorf("the message is %q, want the Secret named", unreachable.Message)
 	}
 	l.gone(orphan)
-	if note := l.Tells(orphan, "CleanupAbandoned", "parking."+manifest.ID(orphan)); !strings.Contains(note, "Secret nowhere") {
+	if note := l.Tells(orphan, "CleanupAbandoned", "parking."+manifest.ID(orphan)); !strings.Contains(note, "/nowhere)") {
 		t.Errorf("the event says %q, want where something may be left", note)
 	}
 }

@@ -4,17 +4,21 @@ package manifests_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -114,6 +118,9 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 		if object.GetNamespace() == "" && object.GetKind() == "ParkingSimulation" {
 			object.SetNamespace(metav1.NamespaceDefault)
 		}
+		if object.GetKind() == "PriorityClass" { // pods are admitted only if theirs exists
+			install(t, c, object)
+		}
 		err := c.Patch(t.Context(), object, client.Apply, client.DryRunAll, client.FieldOwner("test"), client.ForceOwnership, client.FieldValidation("Strict")) //nolint:staticcheck // Apply takes no field validation
 		if err != nil {
 			t.Errorf("%s %s: %v", object.GetKind(), object.GetName(), err)
@@ -135,7 +142,13 @@ func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstruc
 	pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	pod.SetNamespace(deployment.GetNamespace())
 	pod.SetName("a-pod")
-	if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
+	var last error
+	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		last = c.Create(ctx, pod.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict"))
+		// The admission plugin sees a new PriorityClass a moment after it was created.
+		return last == nil || !strings.Contains(last.Error(), "no PriorityClass"), nil
+	})
+	if err = errors.Join(err, last); err != nil {
 		t.Errorf("a pod of %s: %v", deployment.GetName(), err)
 	}
 }

@@ -73,10 +73,10 @@ func trialsOn(prefix, script string) [][]any {
 	return [][]any{
 		{"INFO", "server"},
 		{"SET", text, "x", "PX", 60_000}, {"GET", text}, {"EXISTS", text}, {"PEXPIRE", text, 60_000}, {"DEL", text},
-		{"SETBIT", text, 0, 1}, {"GETBIT", text, 0}, {"INCRBY", number, 1},
+		{"SETBIT", text, 0, 1}, {"GETBIT", text, 0}, {"INCR", number}, {"INCRBY", number, 1},
 		{"HSET", hash, "field", 1}, {"HSETNX", hash, "other", 1}, {"HINCRBY", hash, "field", 1},
-		{"HGET", hash, "field"}, {"HMGET", hash, "field"}, {"HGETALL", hash}, {"HVALS", hash}, {"HLEN", hash}, {"HDEL", hash, "field"},
-		{"RPUSH", list, "x"}, {"LPOP", list}, {"SADD", set, "x"}, {"SMEMBERS", set},
+		{"HGET", hash, "field"}, {"HMGET", hash, "field"}, {"HGETALL", hash}, {"HKEYS", hash}, {"HVALS", hash}, {"HLEN", hash}, {"HDEL", hash, "field"},
+		{"RPUSH", list, "x"}, {"LPOP", list}, {"SADD", set, "x"}, {"SMEMBERS", set}, {"SREM", set, "x"},
 		{"ZADD", sorted, 1, "x"}, {"ZCARD", sorted}, {"ZRANGE", sorted, 0, -1},
 		{"ZREMRANGEBYSCORE", sorted, 0, 0}, {"ZREMRANGEBYRANK", sorted, 0, 0},
 		{"EVAL", script, 2, hash, text}, {"EVALSHA", strings.Repeat("0", 40), 0},
