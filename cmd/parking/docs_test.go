@@ -38,7 +38,7 @@ func TestDocs_ListEveryOutputField(t *testing.T) {
 		t.Fatal(err)
 	}
 	var documented []string
-	for _, match := range regexp.MustCompile("(?m)^\\| `([a-zA-Z0-9.]+)` \\|").FindAllSubmatch(text, -1) {
+	for _, match := range regexp.MustCompile("(?m)^\\| `([][a-zA-Z0-9.]+)` \\|").FindAllSubmatch(text, -1) {
 		documented = append(documented, string(match[1]))
 	}
 	fields := slices.Concat(jsonFields("", reflect.TypeFor[simulate.Result]()), jsonFields("", reflect.TypeFor[auditResult]()))
@@ -53,6 +53,9 @@ func TestDocs_ListEveryOutputField(t *testing.T) {
 func jsonFields(path string, t reflect.Type) (fields []string) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
+	}
+	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+		path, t = path+"[]", t.Elem()
 	}
 	if t.Kind() != reflect.Struct || t.Implements(reflect.TypeFor[json.Marshaler]()) {
 		return []string{path}

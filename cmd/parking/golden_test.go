@@ -42,7 +42,9 @@ func TestHelp(t *testing.T) {
 // passed returns the result of a simulation with verdict PASS.
 func passed() simulate.Result {
 	return simulate.Result{
-		Verdict:        ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}},
+		Verdict: ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}, Checks: []ledger.Check{
+			{Name: "lost events", Kind: ledger.Objective, Outcome: ledger.Passed, Want: "at most 0", Got: "0"},
+		}},
 		Simulation:     "default.rush-hour-4f7k2a",
 		ElapsedSeconds: 600.02,
 		DrainSeconds:   .153,
@@ -69,6 +71,9 @@ func failed() simulate.Result {
 		"2 events were lost: confirmed by the broker, but never took effect (1 entry, 1 exit); at most 0 allowed",
 		"1 event took effect more than once",
 		"end-to-end p99 is 1.42s, beyond the objective of 1s",
+	}, Checks: []ledger.Check{
+		{Name: "end-to-end p99", Kind: ledger.Objective, Outcome: ledger.Failed, Want: "at most 1s", Got: "1.42s",
+			Message: "end-to-end p99 is 1.42s, beyond the objective of 1s"},
 	}}
 	l := r.Ledger
 	l.EntriesRecorded, l.Matched, l.SummariesStored = l.EntriesConfirmed, l.Matched-1, l.SummariesStored-1
@@ -88,7 +93,7 @@ func unread() simulate.Result {
 	r.Ledger = nil
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
 		"the ledger cannot be read, so it is unknown whether events were lost: read the ledger: the store is unavailable at redis://127.0.0.1:6379: connection refused",
-	}}
+	}, Checks: []ledger.Check{}}
 	return r
 }
 

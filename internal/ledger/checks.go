@@ -1,0 +1,364 @@
+package ledger
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Check is one condition that a simulation must meet, and whether it did.
+type Check struct {
+	// Name identifies the condition. It is the same in every verdict.
+	Name    string       `json:"name"`
+	Kind    Kind         `json:"kind"`
+	Outcome CheckOutcome `json:"outcome"`
+	// Want is the condition and Got what was found, for people. Got is empty if nothing was measured.
+	Want string `json:"want"`
+	Got  string `json:"got,omitempty"`
+	// Message is one sentence that says why the check did not pass. It is empty if the check passed, or could
+	// not be made because another check did not pass.
+	Message string `json:"message,omitempty"`
+}
+
+// Kind classifies a check.
+type Kind string
+
+// The kinds of checks.
+const (
+	// Invariant is a condition of every simulation.
+	Invariant Kind = "invariant"
+	// Objective is a condition that the user sets in spec.objectives.
+	Objective Kind = "objective"
+)
+
+// CheckOutcome is the result of a check.
+type CheckOutcome string
+
+// The outcomes of a check. Only Passed lets a verdict pass.
+const (
+	Passed      CheckOutcome = "passed"
+	Failed      CheckOutcome = "failed"
+	NotMeasured CheckOutcome = "notMeasured"
+)
+
+// check describes how a check is made.
+type check struct {
+	name string
+	kind Kind
+	// find makes the check. It returns the zero finding if the check does not apply.
+	find func(Evidence) finding
+	// certain means that the condition, once violated, stays violated.
+	certain bool
+	// onlyAtRest means that the check compares numbers that are read at different moments.
+	onlyAtRest bool
+	// withoutLedger means that the check can be made if the ledger cannot be read, and despiteLoss that it can
+	// be made if the store has lost data. Any other violation may be a consequence of the loss.
+	withoutLedger, despiteLoss bool
+}
+
+// finding is the result of a check.
+type finding struct {
+	outcome            CheckOutcome
+	want, got, message string
+}
+
+// checks lists the conditions, causes before their consequences.
+func checks() []check {
+	return []check{
+		{name: "ledger readable", kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
+		{name: "data kept", kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
+		// An event that is still on its way may or may not take effect.
+		{name: "at rest", kind: Invariant, find: atRest},
+		// Every event that the broker confirmed takes effect.
+		{name: "lost events", kind: Objective, find: nothingLost, certain: true},
+		// No event takes effect twice, however often it is delivered.
+		{name: "events counted twice", kind: Invariant, find: nothingTakenTwice, certain: true},
+		// Every effect is counted. Otherwise the other numbers here mean nothing.
+		{name: "uncounted effects", kind: Invariant, find: nothingUncounted, certain: true},
+		// An exit arrives with the intent that its generator gave it.
+		{name: "changed intents", kind: Invariant, find: intentsKept, certain: true},
+		// An exit whose plate was claimed from an entry finds the visit of that entry.
+		{name: "unexpectedly unmatched exits", kind: Objective, find: nothingUnexpected, certain: true},
+		// Every message can be processed.
+		{name: "dead letters", kind: Invariant, find: nothingDeadLettered, certain: true},
+		// The summary of every visit that ended reaches the summary API.
+		{name: "pending summaries", kind: Invariant, find: outboxEmpty, onlyAtRest: true},
+		// Every visit that ended has exactly one summary.
+		{name: "one summary per visit", kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
+		// The summary API counts the same summaries. No other number here comes from outside the ledger.
+		{name: "summaries in the API", kind: Invariant, find: summariesHeld, onlyAtRest: true},
+		// The user's objectives hold only under the load that the user asked for.
+		{name: "entry schedule", kind: Invariant, find: entriesOnSchedule},
+		{name: "exit schedule", kind: Invariant, find: exitsOnSchedule},
+		{name: "processing p99", kind: Objective, find: processingP99},
+		{name: "end-to-end p99", kind: Objective, find: endToEndP99},
+		{name: "failures", kind: Invariant, find: nothingFailed, withoutLedger: true},
+	}
+}
+
+// makeChecks makes those of the checks that apply.
+func makeChecks(e Evidence, list []check) []Check {
+	made := []Check{}
+	for _, c := range list {
+		found := c.find(e)
+		if found.outcome == "" {
+			continue
+		}
+		if c.isBlocked(e) {
+			found = finding{outcome: NotMeasured, want: found.want}
+		}
+		made = append(made, Check{
+			Name: c.name, Kind: c.kind, Outcome: found.outcome, Want: found.want, Got: found.got, Message: found.message,
+		})
+	}
+	return made
+}
+
+// isBlocked reports whether the check cannot be made because another one did not pass.
+func (c *check) isBlocked(e Evidence) bool {
+	switch {
+	case e.ReportErr != nil:
+		return !c.withoutLedger
+	case !e.Report.DataKept():
+		return !c.despiteLoss
+	}
+	return e.Running && c.onlyAtRest
+}
+
+// unless returns a finding that passed if the condition is met, and one that failed with the message if not.
+func unless(met bool, want, got, message string) finding {
+	if met {
+		return finding{outcome: Passed, want: want, got: got}
+	}
+	return finding{outcome: Failed, want: want, got: got, message: message}
+}
+
+// noneOf is unless for a number that must be 0.
+func noneOf(n int64, message string) finding {
+	return unless(n == 0, "none", number(n), message)
+}
+
+// atMost is unless for a number that has a limit.
+func atMost(n, limit int64, message string) finding {
+	return unless(n <= limit, "at most "+number(limit), number(n), message)
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+func ledgerReadable(e Evidence) finding {
+	const want = "the ledger can be read"
+	if e.ReportErr == nil {
+		return finding{outcome: Passed, want: want, got: "it was read"}
+	}
+	return finding{outcome: NotMeasured, want: want, message: "the ledger cannot be read, so it is unknown whether events were lost: " + excerpt.OneLine(e.ReportErr.Error())}
+}
+
+func nothingFailed(e Evidence) finding {
+	var errs []string
+	for _, err := range e.Failures {
+		if err != nil {
+			errs = append(errs, excerpt.OneLine(err.Error()))
+		}
+	}
+	return noneOf(int64(len(errs)), strings.Join(errs, "; "))
+}
+
+func atRest(e Evidence) finding {
+	const want = "no event is on its way"
+	waiting := max(e.Depths.Ready, 0) + max(e.Depths.Retry, 0)
+	if e.Report.AtRest && waiting == 0 && max(e.InFlight, 0) == 0 {
+		return finding{outcome: Passed, want: want, got: "none"}
+	}
+	var parts []string
+	part := func(n int64, one, many string) {
+		if n != Unknown {
+			parts = append(parts, count(n, one, many))
+		}
+	}
+	part(e.Depths.Ready, "message waits in queues", "messages wait in queues")
+	part(e.Depths.Retry, "waits for another attempt", "wait for another attempt")
+	part(e.InFlight, "is in processors", "are in processors")
+	part(e.Report.Outstanding, "confirmed event has not taken effect", "confirmed events have not taken effect")
+	state := "the simulation is not at rest: "
+	if e.Running {
+		state = "the simulation is still running, so nothing is proved yet: "
+	}
+	found := strings.Join(parts, ", ")
+	return finding{outcome: Failed, want: want, got: found, message: state + found}
+}
+
+// DataKept reports whether the store still has all data that it had made durable.
+func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
+
+func dataKept(e Evidence) finding {
+	const want = "the store keeps all data"
+	if e.Report.DataKept() {
+		return finding{outcome: Passed, want: want, got: "all data"}
+	}
+	what := "the store has lost data of the simulation"
+	if at := e.Report.DataLostAt; at != nil {
+		what += ", noticed at " + at.Format(time.RFC3339)
+	}
+	return finding{outcome: Failed, want: want, got: "lost data", message: what +
+		": it is unknown which events took effect, and how often; configure the store with " +
+		"appendonly yes and maxmemory-policy noeviction, and run the simulation again"}
+}
+
+func nothingLost(e Evidence) finding {
+	return atMost(e.Report.Lost, e.Objectives.MaxLost, fmt.Sprintf(
+		"%s lost: confirmed by the broker, but never took effect (%s, %s); at most %d allowed",
+		count(e.Report.Lost, "event was", "events were"),
+		count(e.Report.MissingEntries, "entry", "entries"),
+		count(e.Report.MissingMatched+e.Report.MissingUnmatched, "exit", "exits"),
+		e.Objectives.MaxLost))
+}
+
+func nothingTakenTwice(e Evidence) finding {
+	return noneOf(e.Report.TakenTwice, count(e.Report.TakenTwice, "event", "events")+" took effect more than once")
+}
+
+func nothingUncounted(e Evidence) finding {
+	return noneOf(e.Report.Uncounted, count(e.Report.Uncounted, "event", "events")+
+		" took effect without being counted: the counters of the ledger were changed or lost")
+}
+
+func intentsKept(e Evidence) finding {
+	// Events that have not arrived yet make a share positive, so a negative share is certain at any time.
+	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
+	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
+}
+
+func nothingUnexpected(e Evidence) finding {
+	return atMost(e.Report.UnmatchedUnexpected, e.Objectives.MaxUnexpected, fmt.Sprintf(
+		"%s no visit although the plate had entered (unmatched_unexpected); at most %d allowed",
+		count(e.Report.UnmatchedUnexpected, "exit found", "exits found"), e.Objectives.MaxUnexpected))
+}
+
+func outboxEmpty(e Evidence) finding {
+	return noneOf(e.Report.Outbox, count(e.Report.Outbox, "summary waits", "summaries wait")+
+		" in the outbox: the summary API has not accepted them")
+}
+
+func oneSummaryPerVisit(e Evidence) finding {
+	ended := e.Report.Matched + e.Report.ExternalMatched
+	made := e.Report.SummariesStored + e.Report.Outbox
+	visits, summaries := count(ended, "visit", "visits"), count(made, "summary", "summaries")
+	return unless(ended == made, "as many summaries as ended visits", visits+", "+summaries, fmt.Sprintf("%s but %s made of them",
+		count(ended, "visit ended", "visits ended"), count(made, "summary was", "summaries were")))
+}
+
+func summariesHeld(e Evidence) finding {
+	const want = "every accepted summary"
+	switch {
+	case e.Summaries == nil:
+		return finding{}
+	case e.Summaries.Err != nil:
+		return finding{outcome: NotMeasured, want: want, message: "it is unknown whether the summary API holds every summary: " + excerpt.OneLine(e.Summaries.Err.Error())}
+	}
+	return unless(e.Summaries.Held == e.Report.SummariesStored, want,
+		fmt.Sprintf("%d of %d", e.Summaries.Held, e.Report.SummariesStored), fmt.Sprintf(
+			"the summary API holds %s of this simulation but accepted %d",
+			count(e.Summaries.Held, "summary", "summaries"), e.Report.SummariesStored))
+}
+
+func nothingDeadLettered(e Evidence) finding {
+	// The broker itself dead-letters a message that was delivered too often. No processor counts those.
+	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
+	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
+}
+
+// deadLetterMessage names the reasons of dead letters.
+func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
+	said := count(dead, "event was", "events were") + " dead-lettered"
+	if len(all) == 0 {
+		return said + "; the headers of each give the reason"
+	}
+	reasons, named := make([]string, 0, len(all)), int64(0)
+	for _, r := range all {
+		reasons = append(reasons, fmt.Sprintf("%d × %.200s", r.Count, r.Reason))
+		named += r.Count
+	}
+	if named < dead {
+		reasons = append(reasons, "others")
+	}
+	return said + ": " + strings.Join(reasons, "; ")
+}
+
+func entriesOnSchedule(e Evidence) finding { return onSchedule("entries", e.Entries) }
+
+func exitsOnSchedule(e Evidence) finding { return onSchedule("exits", e.Exits) }
+
+// maxMissed is the share of the due events that may be missed: generators on a busy machine end a little
+// late.
+const maxMissed = 0.1
+
+func onSchedule(what string, s *Schedule) finding {
+	if s == nil {
+		return finding{}
+	}
+	missed := 0.0
+	if s.Due > 0 {
+		missed = float64(s.Missed) / float64(s.Due)
+	}
+	return unless(missed <= maxMissed, fmt.Sprintf("at most %.0f %% missed", 100*maxMissed), fmt.Sprintf("%.3g %%", 100*missed),
+		fmt.Sprintf("the schedule of the %s was not kept: %d of %s missed (%.3g %%)",
+			what, s.Missed, count(s.Due, "due event was", "due events were"), 100*missed))
+}
+
+func processingP99(e Evidence) finding {
+	return withinObjective("processing p99", e.Objectives.ProcessingP99, e.Latencies, func(l *Latencies) latency.Snapshot { return l.Processing })
+}
+
+func endToEndP99(e Evidence) finding {
+	return withinObjective("end-to-end p99", e.Objectives.EndToEndP99, e.Latencies, func(l *Latencies) latency.Snapshot { return l.EndToEnd })
+}
+
+// withinObjective compares a 99th percentile with its objective. The comparison counts only if it holds
+// whatever the latencies of the unmeasured events were.
+func withinObjective(what string, objective plan.Duration, l *Latencies, of func(*Latencies) latency.Snapshot) finding {
+	if objective == 0 || l == nil {
+		return finding{}
+	}
+	want := "at most " + objective.String()
+	switch lowest, highest := of(l).Range(.99, l.Unmeasured); {
+	case highest <= objective.D():
+		return finding{outcome: Passed, want: want, got: rounded(highest, objective.D()).String()}
+	case lowest > objective.D():
+		got := rounded(lowest, objective.D()).String()
+		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective)}
+	}
+	reason := "no event was measured"
+	if measured := of(l).Count(); measured > 0 {
+		reason = fmt.Sprintf("only %d of %d events were measured", measured, measured+l.Unmeasured)
+	}
+	message := fmt.Sprintf("%s is unknown, so the objective of %s is not met: %s", what, objective, reason)
+	if l.Err != nil {
+		message += ": " + excerpt.OneLine(l.Err.Error())
+	}
+	return finding{outcome: NotMeasured, want: want, message: message}
+}
+
+// rounded returns d with three digits, or d itself if rounding would move it across the limit.
+func rounded(d, limit time.Duration) time.Duration {
+	unit := time.Duration(1)
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	if r := d.Round(unit); (r > limit) == (d > limit) {
+		return r
+	}
+	return d
+}
+
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
