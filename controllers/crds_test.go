@@ -1,19 +1,10 @@
 package controllers_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -26,6 +17,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 // definition returns the CustomResourceDefinition of an optional kind that accepts any content. The API server tracks
@@ -226,8 +218,8 @@ func TestClusterServer_InTheSameNamespaceWithTLS(t *testing.T) {
 	c := newDedicatedCluster(t)
 	c.Define(definition(rabbitmqCluster()))
 	c.startOperator()
-	ca := string(certificate(t, "issuer"))
-	peers := string(certificate(t, "peers"))
+	ca := strings.TrimSpace(string(tlstest.NewAuthority(t, "issuer").PEM))
+	peers := strings.TrimSpace(string(tlstest.NewAuthority(t, "peers").PEM))
 	sim := c.Simulate("tenant", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.ClusterRef = &v1alpha1.ClusterReference{Name: "rabbit"}
 	})
@@ -271,19 +263,4 @@ func keysOf(data map[string][]byte) []string {
 		keys = append(keys, key)
 	}
 	return keys
-}
-
-// certificate returns a self-signed certificate as PEM.
-func certificate(t *testing.T, name string) []byte {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IsCA: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.TrimSpace(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }

@@ -1,98 +1,18 @@
 package main
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
-
-// authority is a certificate authority of a test.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{certificate, key, encodePEM("CERTIFICATE", der)}
-}
-
-// issue returns a certificate for 127.0.0.1, for servers and clients, and its key, in PEM.
-func (a *authority) issue(t *testing.T) (certificate, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &private.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", pkcs8)
-}
-
-func encodePEM(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// serverConfig is the TLS configuration of a server that requires client certificates of the authority.
-func (a *authority) serverConfig(t *testing.T) *tls.Config {
-	t.Helper()
-	certificate, err := tls.X509KeyPair(a.issue(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	clients := x509.NewCertPool()
-	clients.AddCert(a.certificate)
-	return &tls.Config{
-		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients, MinVersion: tls.VersionTLS12,
-	}
-}
 
 // secretFolder writes files into a folder and returns its path.
 func secretFolder(t *testing.T, files map[string][]byte) string {
@@ -108,15 +28,15 @@ func secretFolder(t *testing.T, files map[string][]byte) string {
 
 // overTLS returns the URI of a server behind a proxy that speaks TLS, without the credentials of the original URI, and
 // the files for --rabbitmq-secret or --redis-secret.
-func (a *authority) overTLS(t *testing.T, uri, scheme string) (string, map[string][]byte) {
+func overTLS(t *testing.T, a *tlstest.Authority, uri, scheme string) (string, map[string][]byte) {
 	t.Helper()
 	u, err := url.Parse(uri)
 	if err != nil {
 		t.Fatal("the URI of a test's server cannot be parsed")
 	}
-	u.Host, u.Scheme = tlsProxy(t, a.serverConfig(t), u.Host), scheme
-	files := map[string][]byte{"ca.crt": a.pem}
-	files["tls.crt"], files["tls.key"] = a.issue(t)
+	u.Host, u.Scheme = tlstest.Proxy(t, a.ServerConfig(t, tls.RequireAndVerifyClientCert), u.Host), scheme
+	files := map[string][]byte{"ca.crt": a.PEM}
+	files["tls.crt"], files["tls.key"] = a.Issue(t)
 	if password, ok := u.User.Password(); ok {
 		files["username"], files["password"] = []byte(u.User.Username()), []byte(password)
 	}
@@ -126,15 +46,15 @@ func (a *authority) overTLS(t *testing.T, uri, scheme string) (string, map[strin
 
 func TestServersWithClientCertificates(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	amqp, amqpFiles := ca.overTLS(t, servers.VHostURI(t), "amqps")
-	redis, redisFiles := ca.overTLS(t, servers.RedisURI(t), "rediss")
+	ca := tlstest.NewAuthority(t, "test CA")
+	amqp, amqpFiles := overTLS(t, ca, servers.VHostURI(t), "amqps")
+	redis, redisFiles := overTLS(t, ca, servers.RedisURI(t), "rediss")
 	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
-	api.TLS = ca.serverConfig(t)
+	api.TLS = ca.ServerConfig(t, tls.RequireAndVerifyClientCert)
 	api.StartTLS()
 	t.Cleanup(api.Close)
-	apiFiles := map[string][]byte{"ca.crt": ca.pem}
-	apiFiles["tls.crt"], apiFiles["tls.key"] = ca.issue(t)
+	apiFiles := map[string][]byte{"ca.crt": ca.PEM}
+	apiFiles["tls.crt"], apiFiles["tls.key"] = ca.Issue(t)
 
 	name := servers.Name(t)
 	servers.RemoveKeys(t, name)
@@ -169,8 +89,8 @@ func TestServersWithClientCertificates(t *testing.T) {
 // A folder alone names the server and holds all that is needed to reach it.
 func TestPurge_SecretFolderWithURI_NeedsNoURIFlag(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	redis, files := ca.overTLS(t, servers.RedisURI(t), "rediss")
+	ca := tlstest.NewAuthority(t, "test CA")
+	redis, files := overTLS(t, ca, servers.RedisURI(t), "rediss")
 	files["uri"] = []byte(redis)
 	folder := secretFolder(t, files)
 	if got := parking(t, "purge", "--simulation", servers.Name(t), "--redis-uri", "", "--redis-secret", folder); got.code != exitOK {
@@ -181,42 +101,4 @@ func TestPurge_SecretFolderWithURI_NeedsNoURIFlag(t *testing.T) {
 	if got.code != exitBadInput || !strings.Contains(got.stderr, "--redis-secret: ") || !strings.Contains(got.stderr, "uri") {
 		t.Errorf("without uri: exit code %d: %s", got.code, got.stderr)
 	}
-}
-
-// tlsProxy accepts TLS connections and forwards them to a server without TLS. It returns its address.
-func tlsProxy(t *testing.T, config *tls.Config, server string) string {
-	t.Helper()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var connections sync.WaitGroup
-	connections.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			connections.Go(func() { forward(client, server) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		connections.Wait()
-	})
-	return listener.Addr().String()
-}
-
-func forward(client net.Conn, address string) {
-	defer func() { _ = client.Close() }()
-	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
-	if err != nil {
-		return
-	}
-	defer func() { _ = server.Close() }()
-	go func() {
-		_, _ = io.Copy(client, server)
-		_ = client.Close()
-	}()
-	_, _ = io.Copy(server, client)
 }

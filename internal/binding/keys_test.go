@@ -1,17 +1,12 @@
 package binding
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"maps"
-	"math/big"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 // describeBinding renders a binding so that each key shows.
@@ -222,28 +217,15 @@ func TestCheckFolder(t *testing.T) {
 	}
 }
 
-// keyPair returns a self-signed certificate and its private key in PEM.
-func keyPair(t *testing.T) (certificate, key string) {
+// certificate returns a certificate of an authority in PEM.
+func certificate(t *testing.T) string {
 	t.Helper()
-	return signedKeyPair(t, &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)})
+	return string(tlstest.NewAuthority(t, "test CA").PEM)
 }
 
-func signedKeyPair(t *testing.T, template *x509.Certificate) (certificate, key string) {
+// keyPair returns a certificate and its private key in PEM.
+func keyPair(t *testing.T) (certificate, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(kind string, bytes []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}))
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", keyDER)
+	c, k := tlstest.NewAuthority(t, "test CA").Issue(t)
+	return string(c), string(k)
 }

@@ -6,32 +6,33 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 // peer is one side of a handshake.
 type peer struct {
-	certificate, key string
+	certificate, key, authority []byte
 }
 
-// newPeer makes a self-signed certificate, valid from an hour ago until the given time, for a host.
+// newPeer returns a peer with an authority and a certificate for a host that is valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
-	certificate, key := signedKeyPair(t, &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true,
-	})
-	return peer{certificate, key}
+	// All authorities have one name. A client does not send a certificate that is not from an authority that the server
+	// names.
+	authority := tlstest.NewAuthority(t, "test CA")
+	certificate, key := authority.IssueUntil(t, until, host)
+	return peer{certificate, key, authority.PEM}
 }
 
 func (p peer) pair(t *testing.T) tls.Certificate {
 	t.Helper()
-	pair, err := tls.X509KeyPair([]byte(p.certificate), []byte(p.key))
+	pair, err := tls.X509KeyPair(p.certificate, p.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func (p peer) pair(t *testing.T) tls.Certificate {
 
 func (p peer) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(p.certificate))
+	pool.AppendCertsFromPEM(p.authority)
 	return pool
 }
 
@@ -86,8 +87,8 @@ func TestExplainTLS_EachFailureHasItsRemedy(t *testing.T) {
 	other := newPeer(t, "other", later)
 	binding := func(ca, own peer) Binding {
 		return Binding{
-			URI: &url.URL{Scheme: "amqps", Host: "good.example"}, CA: pemBlocks(ca.certificate),
-			Certificate: pemBlocks(own.certificate), Key: pemBlocks(own.key),
+			URI: &url.URL{Scheme: "amqps", Host: "good.example"}, CA: ca.authority,
+			Certificate: own.certificate, Key: own.key,
 		}
 	}
 	asks := func(version uint16) *tls.Config {
@@ -167,7 +168,7 @@ func TestTLSConfig_AcceptsTheDialledHostOrTheHostOfTheURI(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			server := newPeer(t, tt.certificate, later)
-			b := Binding{URI: &url.URL{Scheme: "rediss", Host: "seed.example:6379"}, CA: []byte(server.certificate)}
+			b := Binding{URI: &url.URL{Scheme: "rediss", Host: "seed.example:6379"}, CA: server.authority}
 			config, err := b.TLSConfig("node-2.example")
 			if err != nil {
 				t.Fatal(err)
@@ -176,7 +177,7 @@ func TestTLSConfig_AcceptsTheDialledHostOrTheHostOfTheURI(t *testing.T) {
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want %q", err, tt.want)
 			}
-			b.CA = []byte(newPeer(t, tt.certificate, later).certificate)
+			b.CA = newPeer(t, tt.certificate, later).authority
 			if config, err = b.TLSConfig("node-2.example"); err != nil {
 				t.Fatal(err)
 			}

@@ -3,16 +3,10 @@ package rabbitmq_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/url"
 	"strings"
@@ -29,6 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -559,63 +554,10 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy and its
-// certificate.
+// proxyTLS starts a proxy that speaks TLS and forwards to another address. It returns the address of the proxy and the
+// certificate of its authority.
 func proxyTLS(t *testing.T, to string) (address string, ca []byte) {
 	t.Helper()
-	certificate, ca := newCertificate(t)
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var connections sync.WaitGroup
-	connections.Go(func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			connections.Go(func() { passOn(near, to) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		connections.Wait()
-	})
-	return listener.Addr().String(), ca
-}
-
-func passOn(near net.Conn, to string) {
-	defer func() { _ = near.Close() }()
-	far, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	defer func() { _ = far.Close() }()
-	go func() {
-		_, _ = io.Copy(near, far)
-		_ = near.Close()
-	}()
-	_, _ = io.Copy(far, near)
-}
-
-func newCertificate(t *testing.T) (tls.Certificate, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, ca
+	authority := tlstest.NewAuthority(t, "test CA")
+	return tlstest.Proxy(t, authority.ServerConfig(t, tls.NoClientCert), to), authority.PEM
 }
