@@ -29,14 +29,14 @@ func TestUpdates(t *testing.T) {
 		"a store may not go":                     {"", "redis: {secretRef: {name: a}}", "cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"},
 		"a store may not come":                   {"redis: {secretRef: {name: a}}", "redis: {managed: {}}", "cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"},
 		"the number of nodes may not change":     {"rabbitmq: {managed: {replicas: 1}}", "rabbitmq: {managed: {replicas: 3}}", "spec.rabbitmq.managed.replicas: Invalid value: is immutable, because queues keep the members that they were declared with: create another simulation"},
-		"a volume may not change":                {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 2Gi}}}", "managed.storage: Invalid value: is immutable, because the volume exists: create another simulation"},
-		"a volume's storage class may not come":  {"redis: {managed: {}}", "redis: {managed: {storage: {storageClassName: ssd}}}", "managed.storage: Invalid value: is immutable, because the volume exists: create another simulation"},
+		"a volume may not change":                {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 2Gi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable, because the volume exists: create another simulation"},
+		"a volume's storage class may not come":  {"redis: {managed: {}}", "redis: {managed: {storage: {storageClassName: ssd}}}", "spec.redis.managed.storage.storageClassName: Invalid value: is immutable, because the volume exists: create another simulation"},
 		"nodes may not come with their section":  {"", "rabbitmq: {managed: {replicas: 3}}", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
 		"nodes may not go with their section":    {"rabbitmq: {managed: {replicas: 3}}", "", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
-		"a volume may not come with its section": {"", "summaryAPI: {managed: {storage: {size: 1Gi}}}", "managed.storage: Invalid value: is immutable"},
-		"a volume may not go with its section":   {"rabbitmq: {managed: {storage: {size: 1Gi}}}", "", "managed.storage: Invalid value: is immutable"},
+		"a volume may not come with its section": {"", "summaryAPI: {managed: {storage: {size: 1Gi}}}", "managed.storage.size: Invalid value: is immutable"},
+		"a volume may not go with its section":   {"rabbitmq: {managed: {storage: {size: 1Gi}}}", "", "managed.storage.size: Invalid value: is immutable"},
 		"the volume of another API is its own":   {"summaryAPI: {url: 'https://example.com'}", "summaryAPI: {managed: {storage: {size: 1Gi}}}", ""},
-		"the same size in other units":           {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 1024Mi}}}", "spec.redis.managed.storage: Invalid value: is immutable"},
+		"the same size in other units":           {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 1024Mi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable"},
 		"an update may not break a rule of both": {"exit: {minStay: 10s}", "exit: {minStay: 10s}, plates: {maxStay: 10s}", "exit.minStay must be less than plates.maxStay"},
 	}
 	for name, tt := range tests {
@@ -54,6 +54,29 @@ func TestUpdates(t *testing.T) {
 				t.Errorf("error is\n%v, want it to contain\n%s", err, tt.want)
 			}
 		})
+	}
+}
+
+// A switch from a managed server to another one also drops the managed server's immutable fields. Only the switch is
+// reported.
+func TestUpdate_ReportsASwitchOnly(t *testing.T) {
+	t.Parallel()
+	a := load(t)
+	const brokers = "rabbitmq: {managed: {replicas: 3, storage: {size: 5Gi, storageClassName: ssd}}}"
+	const stores = "redis: {managed: {storage: {size: 5Gi, storageClassName: ssd}}}"
+	for _, tt := range []struct{ before, after, path string }{
+		{brokers, "rabbitmq: {secretRef: {name: a}}", "spec.rabbitmq"},
+		{brokers, "rabbitmq: {clusterRef: {name: a}}", "spec.rabbitmq"},
+		{stores, "redis: {secretRef: {name: a}}", "spec.redis"},
+	} {
+		before := parse(t, manifesttest.Faulty{Spec: tt.before}.Manifest())
+		if err := a.Create(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+		err := a.Update(t.Context(), parse(t, manifesttest.Faulty{Spec: tt.after}.Manifest()), before)
+		if err == nil || !strings.HasPrefix(err.Error(), tt.path+": Invalid value: ") || !strings.Contains(err.Error(), "cannot change between") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error is\n%v, want one that says %s cannot change", tt.after, err, tt.path)
+		}
 	}
 }
 

@@ -31,12 +31,29 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	case reflect.Slice:
 		return f.checkList(path, value, t)
 	case reflect.String:
-		return checkLeaf(path, value, t, "must be a string: put it in quotes")
+		return checkLeaf(path, value, t, expectedString(value))
 	case reflect.Bool:
-		return checkLeaf(path, value, t, "must be true or false")
+		return checkLeaf(path, value, t, "must be true or false, without quotes")
 	default:
-		return checkLeaf(path, value, t, fmt.Sprintf("must be a whole number of at most %d bits", t.Bits()))
+		return checkLeaf(path, value, t, expectedNumber(value, t))
 	}
+}
+
+// expectedString says what to write for a value that is not a string.
+func expectedString(value json.RawMessage) string {
+	if strings.ContainsAny(string(value[:1]), "{[") {
+		return "must be a string"
+	}
+	return fmt.Sprintf("must be a string: write %q", value)
+}
+
+// expectedNumber says what to write for a value that is not a number of type t.
+func expectedNumber(value json.RawMessage, t reflect.Type) string {
+	var text string
+	if json.Unmarshal(value, &text) == nil && json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
+		return "must be a number without quotes: write " + text
+	}
+	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
 // checkLeaf decodes a value as a whole. If expected is empty, an error has the text of the decoder's error.
@@ -48,11 +65,34 @@ func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected 
 	case expected == "":
 		expected = err.Error()
 	}
-	return field.ErrorList{field.Invalid(path, Excerpt(value), expected)}
+	return field.ErrorList{field.Invalid(path, Written(value), expected)}
+}
+
+// Written returns a JSON value for an error: a string without its quotes, and any other value as a field.Raw. It hides
+// the contents of objects and lists, because they may hold a password.
+func Written(value json.RawMessage) any {
+	var text string
+	switch {
+	case json.Unmarshal(value, &text) == nil:
+		return text
+	case len(value) > 2 && value[0] == '{':
+		return field.Raw("{…}")
+	case len(value) > 2 && value[0] == '[':
+		return field.Raw("[…]")
+	}
+	return field.Raw(value)
+}
+
+// example returns what a value of type t must be, with an example if there is one.
+func (f Format) example(expected string, t reflect.Type) string {
+	if example, known := f.Examples[t]; known {
+		return expected + " such as " + example
+	}
+	return expected
 }
 
 func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
-	members, list := membersOf(path, value)
+	members, list := membersOf(path, value, f.example("must be an object", t))
 	fields := fieldTypes(t)
 	for _, name := range sortedKeys(members) {
 		switch fieldType, known := fields[name]; {
@@ -60,14 +100,14 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 			list = append(list, f.Check(path.Child(name), members[name], fieldType)...)
 		case f.Directives && strings.HasPrefix(name, "$"):
 		default:
-			list = append(list, field.Forbidden(path.Child(name), unknownField(name, fields)))
+			list = append(list, field.Forbidden(path.Child(name), f.unknownField(name, fields)))
 		}
 	}
 	return list
 }
 
 func (f Format) checkMap(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
-	members, list := membersOf(path, value)
+	members, list := membersOf(path, value, f.example("must be an object", t))
 	for _, key := range sortedKeys(members) {
 		list = append(list, f.Check(path.Key(key), members[key], t.Elem())...)
 	}
@@ -77,7 +117,7 @@ func (f Format) checkMap(path field.Path, value json.RawMessage, t reflect.Type)
 func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	var elements []json.RawMessage
 	if t.Elem().Kind() == reflect.Uint8 || json.Unmarshal(value, &elements) != nil {
-		return checkLeaf(path, value, t, "must be a list")
+		return checkLeaf(path, value, t, f.example("must be a list", t))
 	}
 	var list field.ErrorList
 	for i, element := range elements {
@@ -87,11 +127,11 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 }
 
 // membersOf returns the members of an object. It reports names that occur twice, and a value that is not an
-// object.
-func membersOf(path field.Path, value json.RawMessage) (map[string]json.RawMessage, field.ErrorList) {
+// object as expected.
+func membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		return nil, field.ErrorList{field.Invalid(path, Excerpt(value), "must be an object")}
+		return nil, field.ErrorList{field.Invalid(path, Written(value), expected)}
 	}
 	members := map[string]json.RawMessage{}
 	var list field.ErrorList
@@ -102,7 +142,7 @@ func membersOf(path field.Path, value json.RawMessage) (map[string]json.RawMessa
 			err = decoder.Decode(&member)
 		}
 		if err != nil { // not with valid JSON
-			return nil, append(list, field.Invalid(path, Excerpt(value), err.Error()))
+			return nil, append(list, field.Invalid(path, Written(value), err.Error()))
 		}
 		key, _ := name.(string)
 		if _, twice := members[key]; twice {
@@ -111,6 +151,28 @@ func membersOf(path field.Path, value json.RawMessage) (map[string]json.RawMessa
 		members[key] = member
 	}
 	return members, list
+}
+
+// Owners returns, for each name of a field in a struct of type t and in the structs within it, the paths of the
+// structs that have the field. It does not look into lists and maps.
+func Owners(path field.Path, t reflect.Type) map[string][]string {
+	owners := make(map[string][]string)
+	addOwners(owners, path, t)
+	return owners
+}
+
+func addOwners(owners map[string][]string, path field.Path, t reflect.Type) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		return
+	}
+	fields := fieldTypes(t)
+	for _, name := range sortedKeys(fields) {
+		owners[name] = append(owners[name], string(path))
+		addOwners(owners, path.Child(name), fields[name])
+	}
 }
 
 // fieldTypes returns the types of a struct's fields by their names in JSON.
@@ -131,11 +193,18 @@ func fieldTypes(t reflect.Type) map[string]reflect.Type {
 	return types
 }
 
-// maxListed is up to how many known fields an error lists.
-const maxListed = 20
+const (
+	// maxListed is up to how many known fields an error lists.
+	maxListed = 20
+	// maxOwners is up to how many objects an error lists that have a field.
+	maxOwners = 4
+)
 
 // unknownField says what to do about an unknown field. Only a pod template has too many fields to list.
-func unknownField(name string, known map[string]reflect.Type) string {
+func (f Format) unknownField(name string, known map[string]reflect.Type) string {
+	if owners := f.Owners[name]; len(owners) > 0 && len(owners) <= maxOwners {
+		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
+	}
 	names := sortedKeys(known)
 	if near := closest(name, names); near != "" {
 		return fmt.Sprintf("unknown field: did you mean %q?", near)

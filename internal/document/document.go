@@ -12,9 +12,6 @@ import (
 	"os"
 	"reflect"
 	"strconv"
-	"strings"
-
-	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
 // MaxBytes bounds the documents that are read.
@@ -50,6 +47,11 @@ type Format struct {
 	// Expected says what a value of a type must be. A type with an UnmarshalJSON method and without an entry has the
 	// text of its own error.
 	Expected map[reflect.Type]string
+	// Examples are valid values of structs, lists and maps in YAML, by their type. Errors show them.
+	Examples map[reflect.Type]string
+	// Owners are the paths of the objects that have a field, by the field's name. Errors about a field in the wrong
+	// object name them.
+	Owners map[string][]string
 	// Directives allows unknown fields whose names begin with "$": the directives of a strategic merge patch.
 	Directives bool
 }
@@ -60,8 +62,8 @@ func (f Format) Decode(text []byte, into any) error {
 	if err := checkSyntax(text); err != nil {
 		return err
 	}
-	if bytes.TrimSpace(text)[0] != '{' {
-		return fmt.Errorf("%s is not an object with fields", Excerpt(text))
+	if err := CheckObject(text); err != nil {
+		return err
 	}
 	if err := f.Check("", text, reflect.TypeOf(into)).Err(); err != nil {
 		return err
@@ -78,16 +80,16 @@ func checkSyntax(text []byte) error {
 	return err
 }
 
-// Excerpt returns the start of a JSON value on one line, for errors. A string is without its quotes.
-func Excerpt(value []byte) string {
-	const limit = 64
-	var text string
-	if json.Unmarshal(value, &text) != nil {
-		text = string(value)
+// CheckObject returns an error if a valid JSON value is not an object. The error does not quote the value.
+func CheckObject(value []byte) error {
+	kinds := map[byte]string{'[': "a list", '"': "a text", 't': "a boolean", 'f': "a boolean", 'n': "null"}
+	start := bytes.TrimSpace(value)[0]
+	if start == '{' {
+		return nil
 	}
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > limit {
-		return strings.ToValidUTF8(excerpt.Of(text, limit), "") + "…"
+	kind, known := kinds[start]
+	if !known {
+		kind = "a number"
 	}
-	return text
+	return fmt.Errorf("must be an object with fields, not %s", kind)
 }

@@ -54,19 +54,34 @@ func (e Error) Error() string {
 	return string(e.Path) + ": " + e.Problem
 }
 
+// Raw is a value as it is written. Messages show it without quotes.
+type Raw string
+
 // Invalid reports a value that is not as detail expects. The message quotes the value, unless it is a text that
 // looks like a URI or has an "@": it may hold a password.
 func Invalid(path Path, value any, detail string) Error {
-	if text, isText := value.(string); isText && MayHoldPassword(text) {
-		return InvalidSecret(path, detail)
+	text, isText := value.(string)
+	if !isText {
+		return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(value), detail)}
 	}
-	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(value), detail)}
+	if MayHoldPassword(text) {
+		return InvalidSecret(path, text, detail)
+	}
+	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(text), withoutSurplus(text, detail))}
 }
 
-// InvalidSecret reports a value that is not as detail expects. The message does not quote the value, because it
-// may hold a password.
-func InvalidSecret(path Path, detail string) Error {
-	return Error{path, "Invalid value: " + detail}
+// InvalidSecret reports a text that is not as detail expects. The message does not quote the text, because it may
+// hold a password.
+func InvalidSecret(path Path, text, detail string) Error {
+	return Error{path, "Invalid value: " + withoutSurplus(text, detail)}
+}
+
+// withoutSurplus adds to detail the remedy for white space around a text, which is easily overlooked.
+func withoutSurplus(text, detail string) string {
+	if strings.TrimSpace(text) != text {
+		return detail + ": remove the white space around the value"
+	}
+	return detail
 }
 
 // MayHoldPassword reports whether a text may hold a password, such as a URI with credentials, however malformed.
@@ -86,14 +101,15 @@ func Forbidden(path Path, detail string) Error {
 
 // NotSupported reports a value that is not one of those allowed.
 func NotSupported(path Path, value string, allowed []string) Error {
+	shown := value
 	if MayHoldPassword(value) {
-		value = "…"
+		shown = "…"
 	}
 	quoted := make([]string, len(allowed))
 	for i, a := range allowed {
 		quoted[i] = strconv.Quote(a)
 	}
-	return Error{path, fmt.Sprintf("Unsupported value: %s: supported values: %s", show(value), strings.Join(quoted, ", "))}
+	return Error{path, fmt.Sprintf("Unsupported value: %s: %s", show(shown), withoutSurplus(value, "supported values: "+strings.Join(quoted, ", ")))}
 }
 
 // TooLong reports a text of more than limit bytes. The message does not quote the text.
@@ -111,14 +127,14 @@ const maxShown = 64
 
 // show returns a value on one line, with strings in quotes.
 func show(value any) string {
-	text, isText := value.(string)
-	if !isText {
-		return fmt.Sprint(value)
-	}
+	text := fmt.Sprint(value)
 	if len(text) > maxShown {
 		text = strings.ToValidUTF8(excerpt.Of(text, maxShown), "") + "…"
 	}
-	return strconv.Quote(text)
+	if _, isText := value.(string); isText {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // ErrorList is what is wrong with a document. The empty list means that it is valid.

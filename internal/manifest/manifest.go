@@ -4,33 +4,66 @@
 package manifest
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/document"
+	"github.com/parking-operator/parking-operator/internal/field"
 )
 
 var (
 	// format says how manifests are checked, patchFormat how pod templates are.
-	format      = document.Format{Expected: expected}
+	format = document.Format{
+		Expected: expected,
+		Examples: examples,
+		Owners:   document.Owners("spec", reflect.TypeFor[v1alpha1.ParkingSimulationSpec]()),
+	}
 	patchFormat = document.Format{Expected: expected, Directives: true}
 
 	expected = map[reflect.Type]string{
 		reflect.TypeFor[v1alpha1.Duration](): `must be a duration such as "30s" or "1h30m"`,
 		reflect.TypeFor[resource.Quantity](): `must be a quantity such as "2Gi" or "500m"`,
 		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
+	}
+
+	// examples are what errors show where an object or a list is expected.
+	examples = map[reflect.Type]string{
+		reflect.TypeFor[v1alpha1.ParkingSimulationSpec](): "{duration: 30m}",
+		reflect.TypeFor[v1alpha1.EntrySpec]():             "{rate: 200}",
+		reflect.TypeFor[v1alpha1.ExitSpec]():              "{rate: 180}",
+		reflect.TypeFor[v1alpha1.PlatesSpec]():            "{maxStay: 1h}",
+		reflect.TypeFor[v1alpha1.ProcessorSpec]():         "{replicas: 2}",
+		reflect.TypeFor[[]v1alpha1.Stage]():               "[{duration: 5m, rate: 2000}]",
+		reflect.TypeFor[v1alpha1.Stage]():                 "{duration: 5m, rate: 2000}",
+		reflect.TypeFor[v1alpha1.RabbitMQSpec]():          "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.ManagedRabbitMQ]():       "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.RedisSpec]():             "{secretRef: {name: my-secret}}",
+		reflect.TypeFor[v1alpha1.ManagedRedis]():          "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.SummaryAPISpec]():        "{managed: {storage: {size: 2Gi}}}",
+		reflect.TypeFor[v1alpha1.ManagedSummaryAPI]():     "{storage: {size: 2Gi}}",
+		reflect.TypeFor[v1alpha1.StorageSpec]():           "{size: 2Gi}",
+		reflect.TypeFor[v1alpha1.SecretReference]():       "{name: my-secret}",
+		reflect.TypeFor[v1alpha1.ClusterReference]():      "{name: my-cluster}",
+		reflect.TypeFor[v1alpha1.ResourceRequirements]():  "{limits: {memory: 512Mi}}",
+		reflect.TypeFor[v1alpha1.ResourceList]():          "{memory: 512Mi}",
+		reflect.TypeFor[v1alpha1.PodTemplate]():           "{spec: {nodeSelector: {disk: ssd}}}",
+		reflect.TypeFor[v1alpha1.PodMetadata]():           "{labels: {team: a}}",
+		reflect.TypeFor[v1alpha1.MonitoringSpec]():        "{interval: 15s}",
+		reflect.TypeFor[v1alpha1.ObjectivesSpec]():        "{endToEndP99: 1s}",
+		reflect.TypeFor[map[string]v1alpha1.LabelValue](): "{team: a}",
+		reflect.TypeFor[map[string]string]():              "{team: a}",
+		reflect.TypeFor[metav1.ObjectMeta]():              "{name: rush-hour}",
 	}
 )
 
@@ -42,7 +75,15 @@ func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err = toJSON(text)
+	sim, err := parse(text)
+	if err != nil {
+		return nil, withUnrendered(err, text)
+	}
+	return sim, nil
+}
+
+func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
+	text, err := toJSON(text)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +107,12 @@ func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 
 // ReadFile reads a manifest file as Read does, and names it in its error.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
+	if strings.Contains(path, "://") { // it may hold a password
+		return nil, errors.New("read manifest: a URL is given: download the manifest and give its file, or - to read it from stdin")
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("read manifest: %q is a directory: give one file, such as %q", path, filepath.Join(path, "simulation.yaml"))
+	}
 	text, err := document.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
@@ -77,71 +124,42 @@ func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	return sim, nil
 }
 
-// toJSON returns the only document that is not empty, as JSON.
-func toJSON(text []byte) ([]byte, error) {
-	if json.Valid(text) { // YAML does not allow the tabs that JSON does
-		return text, nil
-	}
-	var found []byte
-	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
-	for {
-		text, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the manifest's documents: %w", err)
-		}
-		converted, err := yaml.YAMLToJSONStrict(text)
-		if err != nil {
-			return nil, yamlError(err)
-		}
-		if string(converted) == "null" { // nothing but comments
-			continue
-		}
-		if found != nil {
-			return nil, errors.New("there is more than one document: leave one ParkingSimulation in the file")
-		}
-		found = converted
-	}
-	if found == nil {
-		return nil, fmt.Errorf("the manifest is empty: give it apiVersion: %s, kind: %s and a metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
-	}
-	return found, nil
-}
-
-// yamlError puts a parser's error on one line.
-func yamlError(err error) error {
-	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	text = strings.Join(strings.Fields(text), " ")
-	return fmt.Errorf("not valid YAML: %s", text)
-}
-
-// checkKind refuses what is not a ParkingSimulation before its fields are looked at.
+// checkKind rejects a document that is not a ParkingSimulation before its fields are checked.
 func checkKind(text []byte) error {
+	if err := document.CheckObject(text); err != nil {
+		return fmt.Errorf("%w: %s", err, beginning())
+	}
 	var got struct {
 		APIVersion json.RawMessage `json:"apiVersion"`
 		Kind       json.RawMessage `json:"kind"`
 	}
 	if err := json.Unmarshal(text, &got); err != nil {
-		return fmt.Errorf("%s is not an object with fields", document.Excerpt(text))
+		return err
 	}
+	if kind, isText := document.Written(got.Kind).(string); isText && (kind == "List" || kind == v1alpha1.Kind+"List") {
+		return field.Invalid("kind", kind, "must be "+v1alpha1.Kind+": write each of the items into a separate file")
+	}
+	var list field.ErrorList
 	for _, check := range []struct {
-		field string
-		got   json.RawMessage
-		want  string
+		path field.Path
+		got  json.RawMessage
+		want string
 	}{
 		{"apiVersion", got.APIVersion, v1alpha1.GroupVersion.String()},
 		{"kind", got.Kind, v1alpha1.Kind},
 	} {
-		switch got := document.Excerpt(check.got); got {
-		case check.want:
-		case "":
-			return fmt.Errorf("%s: Required value: must be %s", check.field, check.want)
-		default:
-			return fmt.Errorf("%s: Invalid value: %q: must be %s", check.field, got, check.want)
+		value := document.Written(check.got)
+		switch {
+		case len(check.got) == 0:
+			list = append(list, field.Required(check.path, "must be "+check.want))
+		case value != check.want:
+			list = append(list, field.Invalid(check.path, value, "must be "+check.want))
 		}
 	}
-	return nil
+	return list.Err()
+}
+
+// beginning says how a manifest begins.
+func beginning() string {
+	return fmt.Sprintf("give it apiVersion: %s, kind: %s and a metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
 }

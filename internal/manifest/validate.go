@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/document"
 	"github.com/parking-operator/parking-operator/internal/field"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
@@ -40,6 +39,8 @@ const maxNameLength = 40
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 	name := path.Child("name")
 	switch {
+	case meta.Name == "" && meta.GenerateName != "":
+		c.required(name, "give the simulation a name: generateName needs an API server")
 	case meta.Name == "":
 		c.required(name, "give the simulation a name")
 	case len(meta.Name) > maxNameLength || len(validation.IsDNS1035Label(meta.Name)) > 0:
@@ -241,7 +242,7 @@ func (c *checks) image(path field.Path, image string) {
 	case len(image) > 512:
 		c.Add(field.TooLong(path, 512))
 	case !imageSyntax.MatchString(image):
-		c.Add(field.InvalidSecret(path, `must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`))
+		c.Add(field.InvalidSecret(path, image, `must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`))
 	}
 }
 
@@ -339,7 +340,7 @@ func (c *checks) podSpec(path field.Path, patch []byte) {
 	switch {
 	case len(patch) == 0:
 	case !json.Valid(patch):
-		c.Invalid(path, document.Excerpt(patch), "must be JSON")
+		c.Invalid(path, field.Raw("{…}"), "must be JSON")
 	default:
 		c.Errors = append(c.Errors, patchFormat.Check(path, patch, reflect.TypeFor[corev1.PodSpec]())...)
 	}

@@ -131,6 +131,6 @@ func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 		return
 	}
 	if _, err := url.ParseRequestURI(text); err != nil || !urlSyntax.MatchString(text) {
-		c.Add(field.InvalidSecret(path, `must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`))
+		c.Add(field.InvalidSecret(path, text, `must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`))
 	}
 }

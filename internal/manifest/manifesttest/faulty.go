@@ -52,49 +52,49 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "two faults at once",
 			Spec:      "entry: {rate: x, raet: 1}",
-			Error:     `spec.entry.raet: Forbidden: unknown field: did you mean "rate"?; spec.entry.rate: Invalid value: "x": must be a whole number of at most 32 bits`,
+			Error:     `spec.entry.raet: Forbidden: unknown field: did you mean "rate"?; spec.entry.rate: Invalid value: "x": must be a whole number of at most 32 bits, such as 10`,
 			Admission: `unknown field "spec.entry.raet"`,
 		},
 		{
 			Name:      "a rate in words",
 			Spec:      "entry: {rate: fast}",
-			Error:     `spec.entry.rate: Invalid value: "fast": must be a whole number of at most 32 bits`,
+			Error:     `spec.entry.rate: Invalid value: "fast": must be a whole number of at most 32 bits, such as 10`,
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 		{
 			Name:      "a rate with a fraction",
 			Spec:      "entry: {rate: 1.5}",
-			Error:     `spec.entry.rate: Invalid value: "1.5": must be a whole number of at most 32 bits`,
+			Error:     `spec.entry.rate: Invalid value: 1.5: must be a whole number of at most 32 bits, such as 10`,
 			Admission: `spec.entry.rate in body must be of type int32: "float64"`,
 		},
 		{
 			Name:      "a rate beyond 32 bits",
 			Spec:      "entry: {rate: 3000000000}",
-			Error:     `spec.entry.rate: Invalid value: "3000000000": must be a whole number of at most 32 bits`,
+			Error:     `spec.entry.rate: Invalid value: 3000000000: must be a whole number of at most 32 bits, such as 10`,
 			Admission: `spec.entry.rate in body should be less than or equal to 1000000`,
 		},
 		{
 			Name:      "a suspend in words",
 			Spec:      "suspend: maybe",
-			Error:     `spec.suspend: Invalid value: "maybe": must be true or false`,
+			Error:     `spec.suspend: Invalid value: "maybe": must be true or false, without quotes`,
 			Admission: `spec.suspend in body must be of type boolean: "string"`,
 		},
 		{
 			Name:      "a policy that is a number",
 			Spec:      "deletionPolicy: 1",
-			Error:     `spec.deletionPolicy: Invalid value: "1": must be a string: put it in quotes`,
+			Error:     `spec.deletionPolicy: Invalid value: 1: must be a string: write "1"`,
 			Admission: `spec.deletionPolicy in body must be of type string: "integer"`,
 		},
 		{
 			Name:      "stages that are an object",
 			Spec:      "entry: {stages: {duration: 1s}}",
-			Error:     `spec.entry.stages: Invalid value: "{\"duration\":\"1s\"}": must be a list`,
+			Error:     `spec.entry.stages: Invalid value: {…}: must be a list such as [{duration: 5m, rate: 2000}]`,
 			Admission: `spec.entry.stages in body must be of type array: "object"`,
 		},
 		{
 			Name:      "a duration of a number",
 			Spec:      "duration: 30",
-			Error:     `spec.duration: Invalid value: "30": must be a duration such as "30s" or "1h30m"`,
+			Error:     `spec.duration: Invalid value: 30: must be a duration such as "30s" or "1h30m"`,
 			Admission: `spec.duration in body must be of type string: "integer"`,
 		},
 		{
@@ -112,7 +112,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "labels that are a list",
 			Spec:      "monitoring: {labels: [a]}",
-			Error:     `spec.monitoring.labels: Invalid value: "[\"a\"]": must be an object`,
+			Error:     `spec.monitoring.labels: Invalid value: […]: must be an object such as {team: a}`,
 			Admission: `spec.monitoring.labels in body must be of type object: "array"`,
 		},
 		{
@@ -128,13 +128,117 @@ func FaultyManifests() []Faulty {
 		{
 			Name:  "a template of the wrong type",
 			Spec:  "exit: {template: {spec: {hostNetwork: 1}}}",
-			Error: `spec.exit.template.spec.hostNetwork: Invalid value: "1": must be true or false`,
+			Error: `spec.exit.template.spec.hostNetwork: Invalid value: 1: must be true or false, without quotes`,
 		},
 		{
 			Name:      "a template that is a list",
 			Spec:      "summaryAPI: {managed: {template: {spec: [a]}}}",
-			Error:     `spec.summaryAPI.managed.template.spec: Invalid value: "[\"a\"]": must be an object`,
+			Error:     `spec.summaryAPI.managed.template.spec: Invalid value: […]: must be an object`,
 			Admission: `spec.summaryAPI.managed.template.spec in body must be of type object: "array"`,
+		},
+
+		// Values in the wrong form or place.
+		{
+			Name:      "a rate in quotes",
+			Spec:      `entry: {rate: "200"}`,
+			Error:     `spec.entry.rate: Invalid value: "200": must be a number without quotes: write 200`,
+			Admission: `spec.entry.rate in body must be of type integer: "string"`,
+		},
+		{
+			Name:      "a suspend in quotes",
+			Spec:      `suspend: "true"`,
+			Error:     `spec.suspend: Invalid value: "true": must be true or false, without quotes`,
+			Admission: `spec.suspend in body must be of type boolean: "string"`,
+		},
+		{
+			Name:      "a duration with a blank before it",
+			Spec:      `duration: " 30m"`,
+			Error:     `spec.duration: Invalid value: " 30m": must be a duration above 0s and up to 8760h, such as "30m": remove the white space around the value`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a duration with a line end",
+			Spec:      `duration: "30m\n"`,
+			Error:     `spec.duration: Invalid value: "30m\n": must be a duration above 0s and up to 8760h, such as "30m": remove the white space around the value`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "a policy with a blank after it",
+			Spec:      `deletionPolicy: "Delete "`,
+			Error:     `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain": remove the white space around the value`,
+			Admission: `spec.deletionPolicy: Unsupported value: "Delete ": supported values: "Delete", "Retain"`,
+		},
+		{
+			Name:      "a Secret with a blank after its name",
+			Spec:      `redis: {secretRef: {name: "my-secret "}}`,
+			Error:     `spec.redis.secretRef.name: Invalid value: "my-secret ": must be the name of a Secret, in lower case, without its namespace: remove the white space around the value`,
+			Admission: `must be the name of a Secret, in lower case, without its namespace`,
+		},
+		{
+			Name:      "storage that is a size",
+			Spec:      `redis: {managed: {storage: 2Gi}}`,
+			Error:     `spec.redis.managed.storage: Invalid value: "2Gi": must be an object such as {size: 2Gi}`,
+			Admission: `spec.redis.managed.storage in body must be of type object: "string"`,
+		},
+		{
+			Name:      "a Secret that is a name",
+			Spec:      `redis: {secretRef: my-secret}`,
+			Error:     `spec.redis.secretRef: Invalid value: "my-secret": must be an object such as {name: my-secret}`,
+			Admission: `spec.redis.secretRef in body must be of type object: "string"`,
+		},
+		{
+			Name:      "a Secret that is a URI",
+			Spec:      `redis: {secretRef: "redis://user:hunter2@h"}`,
+			Error:     `spec.redis.secretRef: Invalid value: must be an object such as {name: my-secret}`,
+			Admission: `spec.redis.secretRef in body must be of type object: "string"`,
+		},
+		{
+			Name:      "a password in a list",
+			Spec:      `redis: {secretRef: [{password: hunter2}]}`,
+			Error:     `spec.redis.secretRef: Invalid value: […]: must be an object such as {name: my-secret}`,
+			Admission: `spec.redis.secretRef in body must be of type object: "array"`,
+		},
+		{
+			Name:      "a cluster that is a name",
+			Spec:      `rabbitmq: {clusterRef: my-cluster}`,
+			Error:     `spec.rabbitmq.clusterRef: Invalid value: "my-cluster": must be an object such as {name: my-cluster}`,
+			Admission: `spec.rabbitmq.clusterRef in body must be of type object: "string"`,
+		},
+		{
+			Name:      "resources that are a size",
+			Spec:      `entry: {resources: {limits: 2Gi}}`,
+			Error:     `spec.entry.resources.limits: Invalid value: "2Gi": must be an object such as {memory: 512Mi}`,
+			Admission: `spec.entry.resources.limits in body must be of type object: "string"`,
+		},
+		{
+			Name:      "maxStay in exit",
+			Spec:      `exit: {maxStay: 1h}`,
+			Error:     `spec.exit.maxStay: Forbidden: unknown field: maxStay is a field of spec.plates`,
+			Admission: `unknown field "spec.exit.maxStay"`,
+		},
+		{
+			Name:      "a rate in the spec",
+			Spec:      `rate: 5`,
+			Error:     `spec.rate: Forbidden: unknown field: rate is a field of spec.entry, spec.exit`,
+			Admission: `unknown field "spec.rate"`,
+		},
+		{
+			Name:      "storage in the spec",
+			Spec:      `storage: {size: 2Gi}`,
+			Error:     `spec.storage: Forbidden: unknown field: storage is a field of spec.rabbitmq.managed, spec.redis.managed, spec.summaryAPI.managed`,
+			Admission: `unknown field "spec.storage"`,
+		},
+		{
+			Name:      "a template expression in quotes",
+			Spec:      `duration: "{{ .Values.duration }}"`,
+			Error:     `spec.duration: Invalid value: "{{ .Values.duration }}": must be a duration above 0s and up to 8760h, such as "30m"; line 4 has the template expression {{ }}: render the manifest first, for example with "helm template" or "envsubst"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "minutes beyond maxStay",
+			Spec:      `exit: {minStay: 61m}`,
+			Error:     `spec.exit.minStay: Invalid value: "61m": must be less than plates.maxStay, which is 1h, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
+			Admission: `exit.minStay must be less than plates.maxStay`,
 		},
 
 		// Bounds.
@@ -531,7 +635,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "the image redis:${TAG}",
 			Spec:      `redis: {managed: {image: 'redis:${TAG}'}}`,
-			Error:     `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
+			Error:     `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"; line 4 has the template expression ${TAG}: render the manifest first, for example with "helm template" or "envsubst"`,
 			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
 		},
 		{
@@ -543,7 +647,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "the image  redis:7",
 			Spec:      `redis: {managed: {image: ' redis:7'}}`,
-			Error:     `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
+			Error:     `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8": remove the white space around the value`,
 			Admission: `spec.redis.managed.image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
 		},
 		{
@@ -567,7 +671,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "the URL https://example.com/v1 ",
 			Spec:      `summaryAPI: {url: 'https://example.com/v1 '}`,
-			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`,
+			Error:     `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment: remove the white space around the value`,
 			Admission: `spec.summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`,
 		},
 		{
