@@ -116,7 +116,7 @@ func TestSnapshot_JSONRoundTrip(t *testing.T) {
 }
 
 func TestSnapshot_UnmarshalRejectsWhatIsOutOfRange(t *testing.T) {
-	for _, text := range []string{`{"offset":-1000,"counts":[1]}`, `{"offset":200,"counts":[1,1]}`, `{"counts":"no"}`, `[]`} {
+	for _, text := range []string{`{"buckets":[[-1000,1]]}`, `{"buckets":[[201,1]]}`, `{"buckets":[[1]]}`, `{"buckets":[[1,-1]]}`, `{"buckets":"no"}`, `[]`} {
 		var s Snapshot
 		if err := json.Unmarshal([]byte(text), &s); err == nil {
 			t.Errorf("%s is accepted as %+v", text, s)
@@ -139,7 +139,7 @@ func TestHistogram_BoundsExtremes(t *testing.T) {
 }
 
 func FuzzSnapshot_UnmarshalJSON(f *testing.F) {
-	f.Add([]byte(`{"sum":5,"offset":-80,"counts":[1,0,2]}`))
+	f.Add([]byte(`{"sumNs":5,"buckets":[[-80,1],[-78,2]]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s Snapshot
 		if json.Unmarshal(text, &s) != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -120,33 +121,65 @@ func (s Snapshot) Buckets() []Bucket {
 
 // wire is the JSON form of a snapshot.
 type wire struct {
-	// Sum is in nanoseconds.
-	Sum int64 `json:"sum"`
-	// Offset is the index of the first bucket of Counts.
-	Offset int      `json:"offset"`
-	Counts []uint64 `json:"counts"`
+	// Sum is the sum of all durations in nanoseconds.
+	Sum int64 `json:"sumNs"`
+	// Buckets holds the index and the count of each bucket that holds a duration, in ascending order.
+	Buckets []indexAndCount `json:"buckets"`
+}
+
+// indexAndCount is written as a JSON array of two numbers.
+type indexAndCount struct {
+	index int
+	count uint64
+}
+
+// MarshalJSON writes [index, count].
+func (b indexAndCount) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "[%d,%d]", b.index, b.count), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (b *indexAndCount) UnmarshalJSON(text []byte) error {
+	var pair []json.Number
+	if err := json.Unmarshal(text, &pair); err != nil {
+		return err
+	}
+	if len(pair) != 2 {
+		return fmt.Errorf("a bucket is an index and a count, but has %d elements", len(pair))
+	}
+	var errIndex, errCount error
+	b.index, errIndex = strconv.Atoi(pair[0].String())
+	b.count, errCount = strconv.ParseUint(pair[1].String(), 10, 64)
+	return errors.Join(errIndex, errCount)
 }
 
 // IsZero reports whether the snapshot is empty, for the JSON option omitzero.
 func (s Snapshot) IsZero() bool { return s.total == 0 }
 
-// MarshalJSON writes {"sum": nanoseconds, "offset": index of the first bucket, "counts": [...]}.
+// MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]} with the buckets that hold a duration.
+// The package says which durations the bucket of an index holds.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wire{Sum: s.sum, Offset: s.offset, Counts: s.counts})
+	w := wire{Sum: s.sum, Buckets: make([]indexAndCount, 0, len(s.counts))}
+	for i, n := range s.counts {
+		if n > 0 {
+			w.Buckets = append(w.Buckets, indexAndCount{index: s.offset + i, count: n})
+		}
+	}
+	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. It rejects counts outside the range of the buckets.
+// UnmarshalJSON reads what MarshalJSON writes. It rejects indexes outside the range of the schema.
 func (s *Snapshot) UnmarshalJSON(text []byte) error {
 	var w wire
 	if err := json.Unmarshal(text, &w); err != nil {
 		return fmt.Errorf("read a histogram: %w", err)
 	}
-	if len(w.Counts) > buckets || w.Offset < first || w.Offset+len(w.Counts)-1 > last {
-		return errors.New("read a histogram: its buckets are outside the range of the schema")
-	}
 	*s = Snapshot{sum: w.Sum}
-	for i, n := range w.Counts {
-		s.add(w.Offset+i, n)
+	for _, b := range w.Buckets {
+		if b.index < first || b.index > last {
+			return fmt.Errorf("read a histogram: bucket %d is outside the range from %d to %d", b.index, first, last)
+		}
+		s.add(b.index, b.count)
 	}
 	return nil
 }
