@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// A timeline is the rate at which one process generates events, as a function of the time since the
+// A curve is the rate at which one process generates events, as a function of the time since the
 // process started its schedule. The function is piecewise linear.
 //
 // Let r(t) be that rate: the rate of the schedule divided by its replicas. Then
@@ -29,7 +29,7 @@ import (
 //
 // An edit of the schedule replaces the pieces after its time. N continues from its value, which preserves
 // the fraction of an event that has accumulated. Events that were due before the edit keep their times.
-type timeline struct {
+type curve struct {
 	// pieces are in chronological order. Each ends where the next begins. The last one never ends.
 	pieces []piece
 	// end is when the schedule is over, or never.
@@ -39,7 +39,7 @@ type timeline struct {
 // never is a time that is never reached.
 const never = time.Duration(math.MaxInt64)
 
-// piece is a part of a timeline in which the rate changes linearly.
+// piece is a part of a curve in which the rate changes linearly.
 type piece struct {
 	start time.Duration
 	// rate is the rate at start, in events per second. slope is its change per second.
@@ -50,7 +50,7 @@ type piece struct {
 	active time.Duration
 }
 
-// window places a schedule on a timeline.
+// window places a schedule on a curve.
 type window struct {
 	// origin is when the first stage of the schedule begins, end is when the schedule is over.
 	origin, end time.Duration
@@ -98,82 +98,82 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace replaces the part of the timeline after t with the schedule.
-func (l *timeline) replace(s plan.Schedule, w window, t time.Duration) {
-	l.cut(t)
-	l.end = w.end
+// replace replaces the part of the curve after t with the schedule.
+func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
+	c.cut(t)
+	c.end = w.end
 	if w.suspended {
-		l.add(t, w.end, t, 0, 0)
-		l.add(w.end, never, t, 0, 0)
+		c.add(t, w.end, t, 0, 0)
+		c.add(w.end, never, t, 0, 0)
 		return
 	}
 	share := 1 / float64(max(1, s.Replicas))
 	begin, stop := min(w.origin, w.end), w.end
-	l.add(t, begin, t, 0, 0)
+	c.add(t, begin, t, 0, 0)
 	at, rate := w.origin, float64(s.Rate)*share
 	for _, stage := range s.Stages {
 		next, to := later(at, stage.Duration.D()), float64(stage.Rate)*share
 		if next > at {
-			l.add(at, min(next, stop), t, rate, (to-rate)/(next-at).Seconds())
+			c.add(at, min(next, stop), t, rate, (to-rate)/(next-at).Seconds())
 		}
 		at, rate = next, to
 	}
-	l.add(at, stop, t, rate, 0)
-	l.add(stop, never, t, 0, 0)
+	c.add(at, stop, t, rate, 0)
+	c.add(stop, never, t, 0, 0)
 }
 
 // cut removes the pieces that begin after t.
-func (l *timeline) cut(t time.Duration) {
-	n := len(l.pieces)
-	for n > 0 && l.pieces[n-1].start > t {
+func (c *curve) cut(t time.Duration) {
+	n := len(c.pieces)
+	for n > 0 && c.pieces[n-1].start > t {
 		n--
 	}
-	l.pieces = l.pieces[:n]
+	c.pieces = c.pieces[:n]
 }
 
 // add appends the part after t of a piece from start to stop, if it has one.
-func (l *timeline) add(start, stop, t time.Duration, rate, slope float64) {
+func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
 		return
 	}
 	whole := piece{start: start, rate: rate, slope: slope}
 	part := piece{start: begin, rate: whole.rateAt(begin), slope: slope}
-	if n := len(l.pieces); n > 0 {
-		last := l.pieces[n-1]
+	if n := len(c.pieces); n > 0 {
+		last := c.pieces[n-1]
 		if part.idle() && last.idle() {
 			return // the last piece covers it
 		}
 		part.due, part.active = last.dueAt(begin), last.activeAt(begin)
 	}
-	l.pieces = append(l.pieces, part)
+	c.pieces = append(c.pieces, part)
 }
 
 // trim removes the pieces that end before t and before the target.
-func (l *timeline) trim(t time.Duration, target float64) {
+func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
-	for n+1 < len(l.pieces) && l.pieces[n+1].start <= t && l.pieces[n+1].due < target {
+	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
 		n++
 	}
-	l.pieces = append(l.pieces[:0], l.pieces[n:]...)
+	c.pieces = append(c.pieces[:0], c.pieces[n:]...)
 }
 
-// at returns the piece that contains t. The timeline must not be empty.
-func (l *timeline) at(t time.Duration) piece {
-	i := len(l.pieces) - 1
-	for i > 0 && l.pieces[i].start > t {
+// at returns the piece that contains t. The curve must not be empty.
+func (c *curve) at(t time.Duration) piece {
+	i := len(c.pieces) - 1
+	for i > 0 && c.pieces[i].start > t {
 		i--
 	}
-	return l.pieces[i]
+	return c.pieces[i]
 }
 
 // when returns the time at which target events are due, or never.
-func (l *timeline) when(target float64) time.Duration {
+func (c *curve) when(target float64) time.Duration {
 	i := 0
-	for i+1 < len(l.pieces) && (l.pieces[i].idle() || l.pieces[i+1].due < target) {
+	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {
 		i++
 	}
-	if p := l.pieces[i]; !p.idle() {
+	if p := c.pieces[i]; !p.idle() {
 		return p.when(target)
 	}
 	return never

@@ -3,7 +3,7 @@
 //
 // Each event passes these stages, in this order:
 //
-//	pacer     decides when the event is due, from the schedule alone (timeline.go, pacing.go)
+//	pacer     decides when the event is due, from the schedule alone (curve.go, pacing.go)
 //	leaser    assigns its position in the simulation's sequence of plates and draws (lease.go, package sequence)
 //	source    chooses its plate: a new, a claimed or an unmatched one (source.go, claim.go)
 //	tracker   numbers it within its partition and tracks it until the broker confirms it (tracker.go)

@@ -61,10 +61,10 @@ type pacer struct {
 
 	mu     sync.Mutex
 	pacing pacing
-	// epoch is the time 0 of the timeline. Times are measured from it with the monotonic clock.
+	// epoch is the time 0 of the curve. Times are measured from it with the monotonic clock.
 	epoch    time.Time
 	stopped  time.Duration
-	timeline timeline
+	curve curve
 	// target is the number of events at which the next event is due.
 	target float64
 	// interval draws an exponentially distributed number with mean 1.
@@ -104,7 +104,7 @@ func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = now.Sub(p.epoch)
-	p.giveUp(p.timeline.at(p.stopped).dueAt(p.stopped))
+	p.giveUp(p.curve.at(p.stopped).dueAt(p.stopped))
 }
 
 // update replaces the schedule from now on.
@@ -114,15 +114,15 @@ func (p *pacer) update(next pacing, now time.Time) {
 	p.pacing = next
 	if p.running() {
 		t := now.Sub(p.epoch)
-		p.timeline.trim(t, p.target)
+		p.curve.trim(t, p.target)
 		p.reschedule(t)
 	}
 	async.Notify(p.edited)
 }
 
-func (p *pacer) running() bool { return len(p.timeline.pieces) > 0 }
+func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule replaces the timeline after t with the pacing.
+// reschedule replaces the curve after t with the pacing.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
@@ -133,7 +133,7 @@ func (p *pacer) reschedule(t time.Duration) {
 	if p.pacing.duration > 0 {
 		w.end = later(origin, p.pacing.duration)
 	}
-	p.timeline.replace(p.pacing.schedule, w, t)
+	p.curve.replace(p.pacing.schedule, w, t)
 }
 
 // next returns when the next event is due, and the time until then. The wait is 0 or less when the event is
@@ -143,17 +143,17 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := now.Sub(p.epoch)
-	if current := p.timeline.at(t); current.idle() && t-current.start > patience {
+	if current := p.curve.at(t); current.idle() && t-current.start > patience {
 		p.giveUp(current.due)
 	}
-	at := p.timeline.when(p.target)
+	at := p.curve.when(p.target)
 	switch {
 	case at < never:
 		return p.epoch.Add(at), at - t, false
-	case t < p.timeline.end && p.timeline.end < never:
-		return time.Time{}, p.timeline.end - t, false
+	case t < p.curve.end && p.curve.end < never:
+		return time.Time{}, p.curve.end - t, false
 	}
-	return time.Time{}, never, t >= p.timeline.end
+	return time.Time{}, never, t >= p.curve.end
 }
 
 // giveUp counts all events as missed that remain of the given number of due events.
@@ -187,7 +187,7 @@ func (p *pacer) rate(now time.Time) float64 {
 		return 0
 	}
 	t := p.clock(now)
-	return p.timeline.at(t).rateAt(t)
+	return p.curve.at(t).rateAt(t)
 }
 
 // lag returns how long the next event has been due. It returns 0 when the event is not due.
@@ -197,7 +197,7 @@ func (p *pacer) lag(now time.Time) time.Duration {
 	if !p.running() {
 		return 0
 	}
-	return max(0, p.clock(now)-p.timeline.when(p.target))
+	return max(0, p.clock(now)-p.curve.when(p.target))
 }
 
 // progress describes how far a schedule has advanced.
@@ -221,13 +221,13 @@ func (p *pacer) progress(now time.Time) progress {
 		return progress{rest: never}
 	}
 	t := p.clock(now)
-	current := p.timeline.at(t)
+	current := p.curve.at(t)
 	made := progress{
 		due:    current.dueAt(t),
 		missed: p.missed,
 		active: current.activeAt(t),
 		rest:   never,
-		over:   t >= p.timeline.end && p.timeline.when(p.target) == never,
+		over:   t >= p.curve.end && p.curve.when(p.target) == never,
 	}
 	if current.idle() {
 		made.rest = current.start
@@ -235,7 +235,7 @@ func (p *pacer) progress(now time.Time) progress {
 	return made
 }
 
-// clock returns now as a time of the timeline. It does not advance after the pacer was stopped.
+// clock returns now as a time of the curve. It does not advance after the pacer was stopped.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -32,6 +32,8 @@ type source interface {
 	serve(ctx context.Context, stopping <-chan struct{})
 	// starved returns the number of positions without an event because no plate was available.
 	starved() int64
+	// pool returns the number of available plates when they were last counted, nil if they were not counted.
+	pool() *int64
 }
 
 // entries is the source of entries. Each position has a plate that no other position has.
@@ -50,6 +52,8 @@ func (e *entries) withdrawn(draft) {}
 func (e *entries) serve(context.Context, <-chan struct{}) {}
 
 func (e *entries) starved() int64 { return 0 }
+
+func (e *entries) pool() *int64 { return nil }
 
 const (
 	// reportInterval is the interval at which the pool is measured and starved draws are reported.
@@ -71,9 +75,13 @@ type exits struct {
 	metrics    *metrics
 	// starvedDraws counts the matched draws that found no available plate.
 	starvedDraws atomic.Int64
+	// plates is the latest size of the pool.
+	plates atomic.Pointer[int64]
 }
 
 func (e *exits) starved() int64 { return e.starvedDraws.Load() }
+
+func (e *exits) pool() *int64 { return e.plates.Load() }
 
 func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	var serving sync.WaitGroup
@@ -107,6 +115,7 @@ func (e *exits) reportPool(ctx context.Context) {
 		e.log.Debug("Failed to count the available plates", "error", err)
 		return
 	}
+	e.plates.Store(&plates)
 	e.metrics.pool.Set(float64(plates))
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // Stats describes what a generator has done so far.
@@ -64,6 +65,23 @@ func (g *Generator) Stats() Stats {
 	s.AchievedRate = perSecond(float64(s.Published), made.active+max(0, time.Duration(g.lastSent.Load())-made.rest))
 	s.Done = made.over && s.Outstanding == 0
 	return s
+}
+
+// Totals returns what has been measured so far, for a timeline. It may be called at any time.
+func (g *Generator) Totals() timeline.Row {
+	s := g.Stats()
+	var row timeline.Row
+	*row.Of(g.eventType) = timeline.Events{
+		Due:       s.Due,
+		Published: s.Published,
+		Confirmed: s.Confirmed,
+		Matched:   s.Matched,
+		Starved:   s.Starved,
+		Missed:    s.Missed,
+		Lag:       s.Lag,
+	}
+	row.Pool = g.source.pool()
+	return row
 }
 
 func perSecond(n float64, d time.Duration) float64 {
