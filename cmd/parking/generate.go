@@ -61,7 +61,7 @@ func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long
 		Long:                  short + ".\n\n" + long,
 		Example:               fmt.Sprintf("  parking generate %s --plan /etc/parking/plan.json --http 127.0.0.1:8080", t),
 		RunE: runs(func(ctx context.Context) error {
-			return c.generate(ctx, flags, planPath, create)
+			return c.generate(ctx, flags, planPath, t, create)
 		}),
 	}
 	flags.register(cmd)
@@ -69,7 +69,7 @@ func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long
 	return cmd
 }
 
-func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string, create newGenerator) error {
+func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string, t event.Type, create newGenerator) error {
 	s, err := c.openPlanned(ctx, "parking generate", flags, planPath)
 	if err != nil {
 		return err
@@ -88,6 +88,7 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 	}
 	s.work = func(ctx context.Context) error {
 		defer s.watch(ctx, plan.RoleGenerator, g.Update)()
+		defer s.record(ctx, string(t)+" generator", g.Totals)()
 		err := g.Run(ctx)
 		done := g.Stats()
 		s.log.Info("generator stopped", "type", done.Type, "run", done.Run,

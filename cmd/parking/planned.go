@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -42,6 +45,29 @@ func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFl
 func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w", s.path, err) }
 
 func (s *planned) close() { s.adapters.close(s.log) }
+
+// recordTimeout bounds how long a stopping process tries to store the rest of its timeline.
+const recordTimeout = 2 * time.Second
+
+// record records the timeline of the component that totals measures, until the caller calls stop. Stop returns after
+// the last row is stored, or after recordTimeout.
+func (s *planned) record(ctx context.Context, component string, totals timeline.Totals) (stop func()) {
+	recorder := timeline.NewRecorder(component, totals, s.adapters.store, s.log)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	closing, closed := async.Outlive(ctx, recordTimeout)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := recorder.Run(ctx, closing); err != nil {
+			s.log.Warn("the timeline is incomplete", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		closed()
+	}
+}
 
 // watch calls apply with each new version of the plan file, until ctx ends or the caller calls stop. When stop
 // returns, apply is not called any more.

@@ -70,6 +70,7 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 	s.work = func(ctx context.Context) error {
 		go awaitStore(ctx, adapters.store, s.log)
 		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
+		defer s.record(ctx, "processor", work.Totals)()
 		err := work.Run(ctx)
 		s.log.Info("processor stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err

@@ -7,8 +7,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/latency"
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 const (
@@ -25,6 +27,10 @@ type metrics struct {
 
 	endToEnd        prometheus.Observer
 	endToEndLatency latency.Histogram
+
+	// effects counts the events that took effect. measured holds the durations for the timeline.
+	effects  atomic.Int64
+	measured struct{ processing, endToEnd histogram.Histogram }
 }
 
 type outcomeMetrics struct {
@@ -92,10 +98,16 @@ func (m *metrics) recordCall(o Outcome, start, end, scheduled time.Time) {
 	out.total.Inc()
 	out.seconds.Observe(took.Seconds())
 	out.latency.Observe(took)
-	if o.isEffect() && !scheduled.IsZero() {
+	m.measured.processing.Observe(took)
+	if !o.isEffect() {
+		return
+	}
+	m.effects.Add(1)
+	if !scheduled.IsZero() {
 		late := max(end.Sub(scheduled), 0) // the clocks of two machines may differ
 		m.endToEnd.Observe(late.Seconds())
 		m.endToEndLatency.Observe(late)
+		m.measured.endToEnd.Observe(late)
 	}
 }
 
@@ -155,4 +167,23 @@ func (m *metrics) stats() TypeStats {
 	s.Processing = latency.Merge(processing...)
 	s.EndToEnd = m.endToEndLatency.Snapshot()
 	return s
+}
+
+// totals returns what was measured so far.
+func (m *metrics) totals() timeline.Events {
+	e := timeline.Events{
+		Effects:    m.effects.Load(),
+		Outcomes:   make(map[string]int64),
+		Errors:     make(map[string]int64),
+		Processing: m.measured.processing.Snapshot(),
+		EndToEnd:   m.measured.endToEnd.Snapshot(),
+	}
+	s := m.stats()
+	for o, n := range s.Outcomes {
+		e.Outcomes[o.String()] = int64(n)
+	}
+	for stage, n := range s.Failures {
+		e.Errors[string(stage)] = int64(n)
+	}
+	return e
 }

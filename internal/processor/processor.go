@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 const (
@@ -117,6 +118,14 @@ func (p *Processor) Stats() Stats {
 	return Stats{
 		Entry: p.pipelines[event.TypeEntry].metrics.stats(),
 		Exit:  p.pipelines[event.TypeExit].metrics.stats(),
+	}
+}
+
+// Totals returns what has been measured so far, for a timeline. It may be called at any time.
+func (p *Processor) Totals() timeline.Row {
+	return timeline.Row{
+		Entry: p.pipelines[event.TypeEntry].metrics.totals(),
+		Exit:  p.pipelines[event.TypeExit].metrics.totals(),
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // DefaultDrainTimeout is the default of Config.DrainTimeout.
@@ -74,6 +75,7 @@ type Simulation struct {
 	processor *processor.Processor
 	entries   *generator.Generator
 	exits     *generator.Generator
+	recorder  *timeline.Recorder
 
 	started  atomic.Pointer[time.Time]
 	phase    atomic.Int32
@@ -91,6 +93,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s.processor, errs[0] = newProcessor(c, d)
 	s.entries, errs[1] = newGenerator(generator.NewEntry, c, d)
 	s.exits, errs[2] = newGenerator(generator.NewExit, c, d)
+	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
 	return s, errors.Join(errs[:]...)
 }
 
@@ -140,6 +143,7 @@ func (s *Simulation) Run(ctx context.Context) Result {
 	defer background.Wait()
 	defer finish()
 	background.Go(func() { s.observe(working) })
+	recording := s.startRecorder(auditing)
 
 	scheduled := make(chan time.Time, 1)
 	context.AfterFunc(generating, func() { scheduled <- time.Now() })
@@ -152,6 +156,7 @@ func (s *Simulation) Run(ctx context.Context) Result {
 	rest := s.comeToRest(draining, processing.stopped)
 	drainTime := time.Since(end)
 	failures = append(failures, processing.stop())
+	recording.stop()
 
 	s.enter(Auditing)
 	result := s.result(end.Sub(start), drainTime)
@@ -200,6 +205,38 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 			return fmt.Errorf("the processor failed: %w", err)
 		}
 		return nil
+	}}
+}
+
+// totals returns what the generators, the processor and the polls have measured so far, for the timeline.
+func (s *Simulation) totals() timeline.Row {
+	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
+	depths, pool := s.observed.latest()
+	total.Gauges = timeline.Gauges{Pool: pool}
+	if depths != nil {
+		total.Ready, total.Retrying, total.DeadLetters = &depths.Ready, &depths.Retry, &depths.Dead
+	}
+	return total
+}
+
+// recording is a running recorder.
+type recording struct {
+	// stop stops the recorder after it has handed over everything.
+	stop func()
+}
+
+func (s *Simulation) startRecorder(closing context.Context) recording {
+	ctx, cancel := context.WithCancel(closing)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if err := s.recorder.Run(ctx, closing); err != nil {
+			s.deps.Logger.Warn("the timeline is incomplete", "error", err)
+		}
+	}()
+	return recording{stop: func() {
+		cancel()
+		<-stopped
 	}}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // The tests run whole simulations in virtual time. Inside synctest.Test the clock stands still while any
@@ -143,6 +144,32 @@ func TestRun_WithoutFaults_Passes(t *testing.T) {
 		}
 		if r.ElapsedSeconds != 2 {
 			t.Errorf("the schedule took %v s, want 2", r.ElapsedSeconds)
+		}
+	})
+}
+
+func TestRun_RecordsATimelineThatAgreesWithTheLedger(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, o *setup) {
+		r := run(t, o)
+		rows, err := o.Store.ReadTimeline(t.Context(), time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(rows) < 2 {
+			t.Errorf("a simulation of 2 s has %d rows", len(rows))
+		}
+		total, l := timeline.Sum(rows...), r.Ledger
+		if e := total.Entry; e.Published != l.EntriesConfirmed || e.Confirmed != l.EntriesConfirmed ||
+			e.Effects != l.EntriesRecorded || e.Outcomes["recorded"] != l.EntriesRecorded || int64(e.EndToEnd.Count()) != l.EntriesRecorded {
+			t.Errorf("the entries of the timeline are %+v, the ledger is %+v", e, l)
+		}
+		if e := total.Exit; e.Confirmed != l.ExitsMatchedConfirmed+l.ExitsUnmatchedConfirmed || e.Matched != l.ExitsMatchedConfirmed ||
+			e.Outcomes["matched"] != l.Matched || int64(e.EndToEnd.Count()) != l.Matched+l.UnmatchedExpected || e.Starved != l.Starved {
+			t.Errorf("the exits of the timeline are %+v, the ledger is %+v", e, l)
+		}
+		if total.Ready == nil || total.Pool == nil {
+			t.Errorf("the gauges of the timeline are %+v", total.Gauges)
 		}
 	})
 }

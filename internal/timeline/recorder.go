@@ -2,9 +2,10 @@ package timeline
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 )
@@ -42,15 +43,16 @@ type Recorder struct {
 
 	mu      sync.Mutex
 	before  Row
-	last    int64 // second of the latest row
+	last    int64  // second of the latest row
+	gauges  Gauges // of the latest row
 	pending []Row
 	marks   []Mark
 }
 
-// NewRecorder returns a recorder. The process name must be unique among the processes of the simulation, now and
-// in the past.
-func NewRecorder(process string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
-	return &Recorder{process: process, totals: totals, sink: sink, log: log}
+// NewRecorder returns a recorder of one start of a component, which totals measures. Rows of different starts
+// have different process names.
+func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
+	return &Recorder{process: component + "-" + rand.Text(), totals: totals, sink: sink, log: log}
 }
 
 // Mark adds an event of note to the row of the current second.
@@ -88,21 +90,23 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// measure adds a row of what was measured since the last call.
+// measure adds a row of what was measured since the last call. It adds none if nothing happened.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// The ticker ticks at the end of the interval. The rows of a process have different seconds, in ascending order.
-	r.last = max(r.last+1, now.Unix()-1)
 	row := Row{
-		Second: r.last,
+		// The ticker ticks at the end of the interval. The rows of a process have different seconds, in ascending order.
+		Second: max(r.last+1, now.Unix()-1),
 		Entry:  totals.Entry.since(&r.before.Entry),
 		Exit:   totals.Exit.since(&r.before.Exit),
 		Gauges: totals.Gauges,
 		Marks:  r.marks,
 	}
-	r.before, r.marks = totals, nil
+	if row.Entry.IsZero() && row.Exit.IsZero() && row.Gauges.equal(r.gauges) && len(row.Marks) == 0 {
+		return
+	}
+	r.before, r.last, r.gauges, r.marks = totals, row.Second, row.Gauges, nil
 	r.pending = append(r.pending, row)
 	r.pending = r.pending[max(0, len(r.pending)-maxPending):]
 }
@@ -146,7 +150,7 @@ func (r *Recorder) flush(ctx context.Context) error {
 // compact compacts about once a minute, at a random time so that processes rarely do so together.
 func (r *Recorder) compact(ctx context.Context) {
 	for {
-		timer := time.NewTimer(compaction/2 + rand.N(compaction))
+		timer := time.NewTimer(compaction/2 + mathrand.N(compaction))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

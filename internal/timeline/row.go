@@ -45,7 +45,7 @@ type Events struct {
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
 	// Lag is the longest delay of the next event to publish.
-	Lag time.Duration `json:"lag,omitempty"`
+	Lag time.Duration `json:"lagNs,omitempty"`
 
 	// Effects counts the events that took effect. Each of them is in EndToEnd if its time of schedule is known.
 	Effects int64 `json:"effects,omitempty"`
@@ -58,7 +58,7 @@ type Events struct {
 }
 
 // Gauges are values of the whole simulation. A row keeps their maximum in its interval; nil means that no
-// process measured them.
+// process measured them. A second without a row has the gauges of the row before.
 type Gauges struct {
 	// Ready, Retrying and DeadLetters are numbers of messages in the event, retry and dead-letter queues.
 	Ready       *int64 `json:"ready,omitempty"`
@@ -93,6 +93,13 @@ const (
 
 // maxMarks bounds the marks of one row: the first ones are kept.
 const maxMarks = 100
+
+// IsZero reports whether nothing was measured.
+func (e Events) IsZero() bool {
+	return e.Due == 0 && e.Published == 0 && e.Confirmed == 0 && e.Matched == 0 && e.Starved == 0 && e.Missed == 0 &&
+		e.Lag == 0 && e.Effects == 0 && len(e.Outcomes) == 0 && len(e.Errors) == 0 &&
+		e.Processing.IsZero() && e.EndToEnd.IsZero()
+}
 
 // seconds returns the length of the row's interval in seconds.
 func (r *Row) seconds() int64 { return max(r.Width, 1) }
@@ -159,13 +166,26 @@ func (e *Events) since(earlier *Events) Events {
 }
 
 func (g *Gauges) add(other Gauges) {
-	for _, pair := range [][2]**int64{
-		{&g.Ready, &other.Ready}, {&g.Retrying, &other.Retrying}, {&g.DeadLetters, &other.DeadLetters}, {&g.Pool, &other.Pool},
-	} {
-		if mine, theirs := pair[0], *pair[1]; *mine == nil || theirs != nil && *theirs > **mine {
+	for i, mine := range g.all() {
+		if theirs := *other.all()[i]; *mine == nil || theirs != nil && *theirs > **mine {
 			*mine = theirs
 		}
 	}
+}
+
+// equal reports whether two sets of gauges have the same values.
+func (g *Gauges) equal(other Gauges) bool {
+	for i, mine := range g.all() {
+		theirs := *other.all()[i]
+		if (*mine == nil) != (theirs == nil) || theirs != nil && *theirs != **mine {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *Gauges) all() [4]**int64 {
+	return [...]**int64{&g.Ready, &g.Retrying, &g.DeadLetters, &g.Pool}
 }
 
 // sum adds two sets of counts and changes neither.
@@ -185,9 +205,12 @@ func sum(a, b map[string]int64) map[string]int64 {
 
 // difference returns the counts of now that are not in before, without those that are 0.
 func difference(now, before map[string]int64) map[string]int64 {
-	diff := map[string]int64{}
+	var diff map[string]int64
 	for name, n := range now {
 		if d := n - before[name]; d != 0 {
+			if diff == nil {
+				diff = map[string]int64{}
+			}
 			diff[name] = d
 		}
 	}

@@ -111,9 +111,24 @@ func TestRecorder_HandsOverEachSecondOnce(t *testing.T) {
 	})
 }
 
+func TestRecorder_StoresNoRowForAnIdleSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink, pool := &fakeSink{rows: map[int64]Row{}}, int64(7)
+		totals := func() Row { return Row{Entry: Events{Effects: 3}, Gauges: Gauges{Pool: &pool}} }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := NewRecorder("p", totals, sink, slog.New(slog.DiscardHandler)).Run(ctx, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if total := sink.total(); len(sink.rows) != 1 || total.Entry.Effects != 3 || *total.Pool != 7 {
+			t.Errorf("a process that is idle after its first second has %d rows, in total %+v", len(sink.rows), total)
+		}
+	})
+}
+
 func TestRecorder_SaysWhatItCouldNotHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sink, process := &fakeSink{rows: map[int64]Row{}, broken: true}, &counter{}
+		sink, process := &fakeSink{rows: map[int64]Row{}, broken: true}, &counter{n: 1}
 		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
