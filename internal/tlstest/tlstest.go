@@ -46,21 +46,30 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 	return &Authority{PEM: encode("CERTIFICATE", der), certificate: certificate, key: key}
 }
 
-// Issue returns a certificate for a server or a client, and its private key, in PEM. It is valid for 127.0.0.1, the
-// given DNS names, and an hour.
-func (a *Authority) Issue(tb testing.TB, names ...string) (certificate, key []byte) {
+// Issue returns a certificate for a server or a client, and its private key, in PEM. It is valid for an hour, and for the
+// given hosts, which are DNS names or IP addresses. The default is 127.0.0.1.
+func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
-	return a.IssueUntil(tb, time.Now().Add(time.Hour), names...)
+	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)
 }
 
 // IssueUntil is Issue with another end of validity, which may be in the past.
-func (a *Authority) IssueUntil(tb testing.TB, end time.Time, names ...string) (certificate, key []byte) {
+func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	private := newKey(tb)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
-		DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if len(hosts) == 0 {
+		hosts = []string{"127.0.0.1"}
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, private.Public(), a.key)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +15,10 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/store/storetest"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -93,23 +97,37 @@ func TestPartitionThatMoves(t *testing.T) {
 // newCluster starts nodes, shares the slots among them and waits until they know each other.
 func newCluster(t *testing.T, size int) *cluster {
 	t.Helper()
+	return newClusterWith(t, size, func(int) (address string, config []string) { return "", nil })
+}
+
+// newClusterWith is newCluster with additional configuration. node returns that of a node, and the address at which the
+// other nodes reach it; "" is that of clients.
+func newClusterWith(t *testing.T, size int, node func(i int) (address string, config []string)) *cluster {
+	t.Helper()
 	c := &cluster{}
 	buses := freePorts(t, size)
+	var seed string
 	for i := range size {
-		node := servers.NewRedis(t, servers.RedisOptions{Config: []string{
+		address, config := node(i)
+		node := servers.NewRedis(t, servers.RedisOptions{Config: append(config,
 			"cluster-enabled yes",
 			// By default 10,000 above the server's own, where another server may be.
-			"cluster-port " + buses[i],
+			"cluster-port "+buses[i],
 			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
-		}})
+		)})
 		c.nodes = append(c.nodes, node)
 		c.admins = append(c.admins, client(t, node.URI()))
+		if i == 0 {
+			if seed = address; seed == "" {
+				seed = hostOf(t, node)
+			}
+		}
 	}
 	for i, admin := range c.admins {
 		first, last := i*clusterSlots/size, (i+1)*clusterSlots/size-1
 		noError(t, admin.ClusterAddSlotsRange(t.Context(), first, last).Err())
 		if i > 0 {
-			host, port, _ := strings.Cut(hostOf(t, c.nodes[0]), ":")
+			host, port, _ := strings.Cut(seed, ":")
 			noError(t, admin.Do(t.Context(), "CLUSTER", "MEET", host, port, buses[0]).Err())
 		}
 	}
@@ -242,4 +260,49 @@ func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 		return err == nil && strings.Contains(info, "master_link_status:up") && c.complete(t.Context())
 	})
 	return admin
+}
+
+// TestCluster_WithCertificatePerNode_VerifiesEachHost runs the store on a Redis Cluster with TLS. Each node has a
+// certificate that is valid for its own address only.
+func TestCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
+	t.Parallel()
+	const size = 3
+	authority, folder := tlstest.NewAuthority(t, "test CA"), t.TempDir()
+	writeFile := func(name string, content []byte) string {
+		path := filepath.Join(folder, name)
+		noError(t, os.WriteFile(path, content, 0o600))
+		return path
+	}
+	ca := writeFile("ca.crt", authority.PEM)
+	ports := freePorts(t, size)
+	host := func(i int) string { return fmt.Sprintf("127.0.0.%d", i+2) }
+	c := newClusterWith(t, size, func(i int) (string, []string) {
+		certificate, key := authority.Issue(t, host(i))
+		return net.JoinHostPort(host(i), ports[i]), []string{
+			"bind 127.0.0.1 " + host(i), "cluster-announce-ip " + host(i), "tls-cluster yes", "tls-port " + ports[i],
+			"tls-ca-cert-file " + ca, "tls-auth-clients no",
+			"tls-cert-file " + writeFile(fmt.Sprintf("%d.crt", i), certificate), "tls-key-file " + writeFile(fmt.Sprintf("%d.key", i), key),
+		}
+	})
+	seed, err := url.Parse(withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword) + "?cluster=true")
+	noError(t, err)
+	seed.Scheme, seed.Host = "rediss", net.JoinHostPort(host(0), ports[0])
+	const partitions = 12 // on all nodes
+	s := openWith(t, Options{
+		Address:    func() (binding.Binding, error) { return binding.Binding{URI: seed, CA: authority.PEM}, nil },
+		Simulation: servers.Name(t), Partitions: partitions,
+	})
+	for partition := range partitions {
+		step := entryStep(int64(partition))
+		step.Partition = partition
+		_, err := s.RecordEntry(t.Context(), step)
+		noError(t, err)
+	}
+	for i, admin := range c.admins {
+		size, err := admin.DBSize(t.Context()).Result()
+		noError(t, err)
+		if size == 0 {
+			t.Errorf("node %d has no keys", i)
+		}
+	}
 }
