@@ -157,6 +157,11 @@ func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 				s.Entry.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containerz":[]}`)}
 			}, "Ready", "InvalidSpec",
 		},
+		"a template whose pods end": {
+			func(_ *cluster, s *v1alpha1.ParkingSimulationSpec) {
+				s.Entry.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"restartPolicy":"Never"}`)}
+			}, "Ready", "InvalidSpec",
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -93,14 +93,34 @@ func (f Format) example(expected string, t reflect.Type) string {
 
 func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	members, list := membersOf(path, value, f.example("must be an object", t))
-	fields := fieldTypes(t)
+	fields := fieldsOf(t)
 	for _, name := range sortedKeys(members) {
-		switch fieldType, known := fields[name]; {
+		switch member, known := fields[name]; {
 		case known:
-			list = append(list, f.Check(path.Child(name), members[name], fieldType)...)
+			at := path.Child(name)
+			list = append(list, f.Check(at, members[name], member.Type)...)
+			if key := member.Tag.Get("patchMergeKey"); key != "" && f.Directives {
+				list = append(list, checkMergeKey(at, members[name], key)...)
+			}
 		case f.Directives && strings.HasPrefix(name, "$"):
 		default:
 			list = append(list, field.Forbidden(path.Child(name), f.unknownField(name, fields)))
+		}
+	}
+	return list
+}
+
+// checkMergeKey returns the items of a list that lack the field by which a strategic merge patch merges them.
+func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
+	var items []map[string]json.RawMessage
+	if json.Unmarshal(value, &items) != nil {
+		return nil // another error says so
+	}
+	var list field.ErrorList
+	for i, item := range items {
+		_, hasKey := item[key]
+		if _, isDirective := item["$patch"]; !hasKey && !isDirective {
+			list = append(list, field.Required(path.Index(i).Child(key), "the items of this list are merged by "+key))
 		}
 	}
 	return list
@@ -168,29 +188,29 @@ func addOwners(owners map[string][]string, path field.Path, t reflect.Type) {
 	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return
 	}
-	fields := fieldTypes(t)
+	fields := fieldsOf(t)
 	for _, name := range sortedKeys(fields) {
 		owners[name] = append(owners[name], string(path))
-		addOwners(owners, path.Child(name), fields[name])
+		addOwners(owners, path.Child(name), fields[name].Type)
 	}
 }
 
-// fieldTypes returns the types of a struct's fields by their names in JSON.
-func fieldTypes(t reflect.Type) map[string]reflect.Type {
-	types := make(map[string]reflect.Type)
+// fieldsOf returns the fields of a struct by their names in JSON.
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	fields := make(map[string]reflect.StructField)
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "-" || (!f.IsExported() && !f.Anonymous):
 		case name == "" && f.Anonymous:
-			maps.Copy(types, fieldTypes(f.Type))
+			maps.Copy(fields, fieldsOf(f.Type))
 		case name == "":
-			types[f.Name] = f.Type
+			fields[f.Name] = f
 		default:
-			types[name] = f.Type
+			fields[name] = f
 		}
 	}
-	return types
+	return fields
 }
 
 const (
@@ -201,7 +221,7 @@ const (
 )
 
 // unknownField says what to do about an unknown field. Only a pod template has too many fields to list.
-func (f Format) unknownField(name string, known map[string]reflect.Type) string {
+func (f Format) unknownField(name string, known map[string]reflect.StructField) string {
 	if owners := f.Owners[name]; len(owners) > 0 && len(owners) <= maxOwners {
 		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
 	}

@@ -2,9 +2,7 @@ package manifest
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -103,7 +101,7 @@ func (c *checks) generator(path field.Path, g *v1alpha1.GeneratorSpec) {
 		}
 	}
 	c.resources(path.Child("resources"), g.Resources)
-	c.template(path.Child("template"), g.Template)
+	c.template(path.Child("template"), g.Template, parkingPod)
 }
 
 func (c *checks) stage(path field.Path, s *v1alpha1.Stage) {
@@ -123,7 +121,7 @@ func (c *checks) processor(path field.Path, p *v1alpha1.ProcessorSpec) {
 	c.Number(path.Child("replicas"), int64(*p.Replicas), 0, 1000, "pods")
 	c.Number(path.Child("concurrency"), int64(*p.Concurrency), 1, plan.MaxConcurrency, "messages")
 	c.resources(path.Child("resources"), p.Resources)
-	c.template(path.Child("template"), p.Template)
+	c.template(path.Child("template"), p.Template, parkingPod)
 }
 
 func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
@@ -138,7 +136,7 @@ func (c *checks) rabbitMQ(path field.Path, r *v1alpha1.RabbitMQSpec) {
 		}
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.resources(managed.Child("resources"), m.Resources)
-		c.template(managed.Child("template"), m.Template)
+		c.template(managed.Child("template"), m.Template, rabbitMQPod)
 	}
 	if ref := r.ClusterRef; ref != nil {
 		cluster := path.Child("clusterRef")
@@ -157,7 +155,7 @@ func (c *checks) redis(path field.Path, r *v1alpha1.RedisSpec) {
 		c.image(managed.Child("image"), m.Image)
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.resources(managed.Child("resources"), m.Resources)
-		c.template(managed.Child("template"), m.Template)
+		c.template(managed.Child("template"), m.Template, redisPod)
 	}
 	c.secretRef(path.Child("secretRef"), r.SecretRef)
 }
@@ -168,7 +166,7 @@ func (c *checks) summaryAPISpec(path field.Path, s *v1alpha1.SummaryAPISpec) {
 		managed := path.Child("managed")
 		c.storage(managed.Child("storage"), &m.Storage)
 		c.resources(managed.Child("resources"), m.Resources)
-		c.template(managed.Child("template"), m.Template)
+		c.template(managed.Child("template"), m.Template, parkingPod)
 	}
 	if s.URL != "" {
 		if len(s.URL) > 2048 {
@@ -316,34 +314,6 @@ func isResourceName(name string) bool {
 	}
 	return strings.HasPrefix(name, corev1.ResourceHugePagesPrefix) ||
 		strings.Contains(name, "/") && len(validation.IsQualifiedName(name)) == 0
-}
-
-// template checks that what is merged over a pod template consists of fields that a pod has.
-func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate) {
-	if t == nil {
-		return
-	}
-	metadata := path.Child("metadata")
-	c.labels(metadata.Child("labels"), t.Metadata.Labels, 64)
-	annotations := metadata.Child("annotations")
-	c.entries(annotations, len(t.Metadata.Annotations), 64)
-	for _, key := range sortedKeys(t.Metadata.Annotations) {
-		c.qualifiedName(annotations, key, strings.ToLower(key), "an annotation")
-	}
-	if t.Spec != nil {
-		c.podSpec(path.Child("spec"), t.Spec.Raw)
-	}
-}
-
-// podSpec checks a strategic merge patch for a pod's spec.
-func (c *checks) podSpec(path field.Path, patch []byte) {
-	switch {
-	case len(patch) == 0:
-	case !json.Valid(patch):
-		c.Invalid(path, field.Raw("{…}"), "must be JSON")
-	default:
-		c.Errors = append(c.Errors, patchFormat.Check(path, patch, reflect.TypeFor[corev1.PodSpec]())...)
-	}
 }
 
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {

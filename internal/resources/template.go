@@ -2,6 +2,7 @@ package resources
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,25 +65,24 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 		return base, fmt.Errorf("marshal the pod: %w", err)
 	}
 	text, err := strategicpatch.StrategicMergePatch(original, patch, corev1.PodSpec{})
-	if err != nil {
-		return base, fmt.Errorf("must be a strategic merge patch of a PodSpec: %w", err)
-	}
 	var patched corev1.PodSpec
-	if err := json.Unmarshal(text, &patched); err != nil {
-		return base, fmt.Errorf("must be a strategic merge patch of a PodSpec: %w", err)
+	if err != nil || json.Unmarshal(text, &patched) != nil {
+		return base, errNotAPatch // err quotes values of the patch, which may be secret
 	}
 	return patched, checkContainers(patched.Containers, main)
 }
 
+var errNotAPatch = errors.New("must be a strategic merge patch of the operator's PodSpec: a directive such as $patch does not fit its place")
+
 // checkContainers returns an error if the pod lacks the container that does its work, or if a container lacks
-// a name or an image.
+// an image. That happens to a patch of a container that the operator adds only with some settings.
 func checkContainers(containers []corev1.Container, main string) error {
 	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == main }) {
 		return fmt.Errorf("must keep the container named %q", main)
 	}
-	for i, c := range containers {
-		if c.Name == "" || c.Image == "" {
-			return fmt.Errorf("containers[%d] needs a name and an image; the operator's container is named %q", i, main)
+	for _, c := range containers {
+		if c.Image == "" {
+			return fmt.Errorf("container %q needs an image, because these pods have no container of that name: the operator's container is named %q", c.Name, main)
 		}
 	}
 	return nil

@@ -241,6 +241,78 @@ func FaultyManifests() []Faulty {
 			Admission: `exit.minStay must be less than plates.maxStay`,
 		},
 
+		// Pods that could not start.
+		{
+			Name:  "a container without a name",
+			Spec:  `processor: {template: {spec: {containers: [{image: "side:v1"}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].name: Required value: the items of this list are merged by name`,
+		},
+		{
+			Name:  "a container with the name null",
+			Spec:  `processor: {template: {spec: {containers: [{name: null, image: "side:v1"}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].name: Invalid value: "": must be the name of a container, such as "parking": at most 63 characters of a-z, 0-9 and '-'`,
+		},
+		{
+			Name:  "a container in capitals",
+			Spec:  `processor: {template: {spec: {containers: [{name: Parking}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].name: Invalid value: "Parking": must be the name of a container, such as "parking": at most 63 characters of a-z, 0-9 and '-'`,
+		},
+		{
+			Name:  "a container of other pods",
+			Spec:  `processor: {template: {spec: {containers: [{name: redis, env: [{name: A, value: hunter2}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].image: Required value: "redis" is a new container: give it an image, or name the operator's container, "parking"`,
+		},
+		{
+			Name:  "an init container of other pods",
+			Spec:  `redis: {managed: {template: {spec: {initContainers: [{name: cookie}]}}}}`,
+			Error: `spec.redis.managed.template.spec.initContainers[0].image: Required value: "cookie" is a new container: give it an image`,
+		},
+		{
+			Name:  "two containers of one name",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking}], initContainers: [{name: parking, image: "first:v1"}]}}}`,
+			Error: `spec.processor.template.spec.initContainers[0].name: Invalid value: "parking": must differ from the name of spec.processor.template.spec.containers[0]`,
+		},
+		{
+			Name:  "a container with an invalid image",
+			Spec:  `processor: {template: {spec: {containers: [{name: side, image: "side latest"}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].image: Invalid value: must be an image reference such as "redis:8" or "registry.example.com/team/redis:8"`,
+		},
+		{
+			Name:  "a container without restarts",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, restartPolicy: OnFailure}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].restartPolicy: Invalid value: "OnFailure": must be "Always" or absent: the operator's workloads restart a container that ends`,
+		},
+		{
+			Name:  "pods without restarts",
+			Spec:  `processor: {template: {spec: {restartPolicy: Never}}}`,
+			Error: `spec.processor.template.spec.restartPolicy: Invalid value: "Never": must be "Always" or absent: the operator's workloads restart a pod that ends`,
+		},
+		{
+			Name:  "a resource in capitals in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, resources: {limits: {CPU: 1}}}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[CPU]: Forbidden: unknown resource: must be "cpu", "memory", "ephemeral-storage", "hugepages-<size>" or an extended resource such as "example.com/gpu"`,
+		},
+		{
+			Name:  "thousandths of a byte in a template",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, resources: {limits: {memory: 512m, cpu: null}}}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].resources.limits[memory]: Invalid value: "512m": must be a whole quantity such as "512Mi" or "2Gi"`,
+		},
+		{
+			Name:  "a variable without a name",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: [{value: hunter2}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].env[0].name: Required value: the items of this list are merged by name`,
+		},
+		{
+			Name:  "a port without a number",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, ports: [{name: http}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].ports[0].containerPort: Required value: the items of this list are merged by containerPort`,
+		},
+		{
+			Name:  "a volume without a name",
+			Spec:  `processor: {template: {spec: {volumes: [{emptyDir: {}}]}}}`,
+			Error: `spec.processor.template.spec.volumes[0].name: Required value: the items of this list are merged by name`,
+		},
+
 		// Bounds.
 		{
 			Name:      "a negative rate",

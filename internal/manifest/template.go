@@ -1,0 +1,139 @@
+package manifest
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/field"
+)
+
+// pod lists the containers that the operator puts into a pod. A template may change them without giving an image.
+type pod struct{ containers, initContainers []string }
+
+// The pods to which a template applies.
+var (
+	parkingPod  = pod{containers: []string{"parking"}}
+	rabbitMQPod = pod{containers: []string{"rabbitmq"}, initContainers: []string{"cookie"}}
+	redisPod    = pod{containers: []string{"redis", "exporter"}}
+)
+
+// podPatch holds the fields of a template's spec that are checked beyond their types.
+type podPatch struct {
+	RestartPolicy  string           `json:"restartPolicy"`
+	Containers     []containerPatch `json:"containers"`
+	InitContainers []containerPatch `json:"initContainers"`
+}
+
+type containerPatch struct {
+	Name          string         `json:"name"`
+	Image         string         `json:"image"`
+	RestartPolicy string         `json:"restartPolicy"`
+	Resources     resourcesPatch `json:"resources"`
+	Directive     string         `json:"$patch"`
+}
+
+// resourcesPatch has nil for a resource that the patch removes.
+type resourcesPatch struct {
+	Limits   map[string]*v1alpha1.Quantity `json:"limits"`
+	Requests map[string]*v1alpha1.Quantity `json:"requests"`
+}
+
+// template checks a template of a pod: its metadata, that its spec consists of fields that a pod has, and the faults
+// with which an API server would accept the object that creates the pods, although the pods cannot start.
+func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
+	if t == nil {
+		return
+	}
+	metadata := path.Child("metadata")
+	c.labels(metadata.Child("labels"), t.Metadata.Labels, 64)
+	annotations := metadata.Child("annotations")
+	c.entries(annotations, len(t.Metadata.Annotations), 64)
+	for _, key := range sortedKeys(t.Metadata.Annotations) {
+		c.qualifiedName(annotations, key, strings.ToLower(key), "an annotation")
+	}
+	if t.Spec != nil && len(t.Spec.Raw) > 0 {
+		c.podSpec(path.Child("spec"), t.Spec.Raw, of)
+	}
+}
+
+// podSpec checks a strategic merge patch for a pod's spec.
+func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
+	if !json.Valid(patch) {
+		c.Invalid(path, field.Raw("{…}"), "must be JSON")
+		return
+	}
+	faults := patchFormat.Check(path, patch, reflect.TypeFor[corev1.PodSpec]())
+	c.Errors = append(c.Errors, faults...)
+	var p podPatch
+	if len(faults) > 0 || json.Unmarshal(patch, &p) != nil {
+		return
+	}
+	c.alwaysRestarts(path, p.RestartPolicy, "a pod")
+	names := map[string]field.Path{}
+	c.containers(path.Child("containers"), p.Containers, of.containers, names)
+	c.containers(path.Child("initContainers"), p.InitContainers, of.initContainers, names)
+}
+
+// containers checks the containers of a template. own are the names of the operator's. names holds the path of each
+// container so far, because no two containers of a pod may have the same name.
+func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
+	for i, container := range containers {
+		at := path.Index(i)
+		if container.Directive != "" {
+			continue
+		}
+		name := at.Child("name")
+		if len(validation.IsDNS1123Label(container.Name)) > 0 {
+			c.Invalid(name, container.Name, `must be the name of a container, such as %q: at most 63 characters of a-z, 0-9 and '-'`, "parking")
+			continue
+		}
+		if other, taken := names[container.Name]; taken {
+			c.Invalid(name, container.Name, "must differ from the name of %s", other)
+		}
+		names[container.Name] = at
+		c.image(at.Child("image"), container.Image)
+		if container.Image == "" && !slices.Contains(own, container.Name) {
+			c.required(at.Child("image"), missingImage(container.Name, own))
+		}
+		c.alwaysRestarts(at, container.RestartPolicy, "a container")
+		c.resources(at.Child("resources"), container.Resources.requirements())
+	}
+}
+
+// missingImage says what to do about a container without an image. own are the containers that need none.
+func missingImage(name string, own []string) string {
+	text := fmt.Sprintf("%q is a new container: give it an image", name)
+	if len(own) > 0 {
+		text += fmt.Sprintf(", or name the operator's container, %q", own[0])
+	}
+	return text
+}
+
+// alwaysRestarts checks a restart policy: the pods run until the simulation is deleted.
+func (c *checks) alwaysRestarts(path field.Path, policy, of string) {
+	if policy != "" && policy != string(corev1.RestartPolicyAlways) {
+		c.Invalid(path.Child("restartPolicy"), policy, `must be "Always" or absent: the operator's workloads restart %s that ends`, of)
+	}
+}
+
+func (r resourcesPatch) requirements() *v1alpha1.ResourceRequirements {
+	return &v1alpha1.ResourceRequirements{Limits: set(r.Limits), Requests: set(r.Requests)}
+}
+
+// set returns the resources that a patch sets.
+func set(patch map[string]*v1alpha1.Quantity) v1alpha1.ResourceList {
+	list := make(v1alpha1.ResourceList, len(patch))
+	for name, quantity := range patch {
+		if quantity != nil {
+			list[name] = *quantity
+		}
+	}
+	return list
+}
