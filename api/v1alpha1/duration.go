@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"errors"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -23,10 +24,16 @@ const maxDurationLength = 32
 
 var durationSyntax = regexp.MustCompile(DurationPattern)
 
-// NewDuration returns d as text.
+// NewDuration returns d as text, without units of zero: "1h1m" rather than "1h1m0s".
 func NewDuration(d time.Duration) *Duration {
-	text := Duration(d.String())
-	return &text
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return new(Duration(text))
 }
 
 // Parse returns the length of time. The error does not quote the text.

@@ -193,7 +193,7 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 	spec := &sim.Spec
 	if f.duration > 0 {
 		if before := spec.Duration; before != nil && before.Value() != f.duration {
-			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", f.duration, *before))
+			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", *v1alpha1.NewDuration(f.duration), *before))
 		}
 		spec.Duration = v1alpha1.NewDuration(f.duration)
 	}

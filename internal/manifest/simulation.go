@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"fmt"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -111,32 +110,3 @@ func scheduleOf(rate int32, g *v1alpha1.GeneratorSpec) plan.Schedule {
 }
 
 func durationOf(d *v1alpha1.Duration) plan.Duration { return plan.Duration(d.Value()) }
-
-func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) (warnings []string) {
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-
-	const longStages = "%s.stages take %s, but the simulation ends after %s: the rest will not take place"
-	entries, exits := p.Entry.FinalRate(), p.Exit.FinalRate()
-	if percent := int64(p.Exit.MatchPercent); exits*percent > entries*100 {
-		warn("%d %% of %d exits a second leave with a plate that entered, but only %d a second enter: the shortfall will be "+
-			"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
-	}
-	if !p.Entry.Publishes() && !p.Exit.Publishes() {
-		warn("entry.rate and exit.rate are 0: nothing will be published")
-	}
-	if p.Duration > 0 {
-		if p.Exit.Publishes() && p.Exit.MinStay >= p.Duration {
-			warn("exits begin exit.minStay, %s, after the entries, but the simulation ends after %s: no exit will be published", p.Exit.MinStay, p.Duration)
-		}
-		if length := p.Entry.Length(); length > p.Duration.D() {
-			warn(longStages, "entry", length, p.Duration)
-		}
-		if length := p.Exit.Length(); length > p.Duration.D() {
-			warn(longStages, "exit", length, p.Duration)
-		}
-	}
-	if *sim.Spec.Processor.Replicas == 0 {
-		warn("processor.replicas is 0: events will stay in their queues")
-	}
-	return warnings
-}

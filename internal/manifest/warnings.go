@@ -1,0 +1,143 @@
+package manifest
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// warnings returns what a valid simulation will probably not do as its author expects. Each warning names the fields
+// below spec, and shows durations and quantities as they are written.
+func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
+	w := warner{spec: &sim.Spec, plan: p}
+	w.rates()
+	w.durations()
+	w.objectives()
+	w.replicas()
+	w.sizes()
+	return w.list
+}
+
+type warner struct {
+	spec *v1alpha1.ParkingSimulationSpec
+	plan *plan.Plan
+	list []string
+}
+
+func (w *warner) warn(format string, args ...any) {
+	w.list = append(w.list, fmt.Sprintf(format, args...))
+}
+
+// rates warns of exits for which too few cars enter, and of a simulation without events.
+func (w *warner) rates() {
+	if !w.plan.Entry.Publishes() && !w.plan.Exit.Publishes() {
+		w.warn("entry.rate and exit.rate are 0: nothing will be published")
+		return
+	}
+	percent, entries, exits := int64(w.plan.Exit.MatchPercent), w.plan.Entry.FinalRate(), w.plan.Exit.FinalRate()
+	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // replicas warns of those
+		return
+	}
+	w.warn("%d %% of %d exits a second leave with a plate that entered, but only %d a second enter: the shortfall will be "+
+		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
+}
+
+// durations warns of what a simulation that ends will not reach.
+func (w *warner) durations() {
+	end := w.plan.Duration.D()
+	if end == 0 {
+		return
+	}
+	if w.plan.Exit.Publishes() && w.plan.Exit.MinStay.D() >= end {
+		w.warn("exits begin exit.minStay, %s, after the entries, but the simulation ends after %s: no exit will be published",
+			*w.spec.Exit.MinStay, *w.spec.Duration)
+	}
+	for _, stages := range []struct {
+		of     string
+		length time.Duration
+	}{{"entry", w.plan.Entry.Length()}, {"exit", w.plan.Exit.Length()}} {
+		if stages.length > end {
+			w.warn("%s.stages take %s, but the simulation ends after %s: the rest will not take place",
+				stages.of, *v1alpha1.NewDuration(stages.length), *w.spec.Duration)
+		}
+	}
+}
+
+// objectives warns of objectives that no run can meet.
+func (w *warner) objectives() {
+	o := w.spec.Objectives
+	if o.EndToEndP99 != nil && o.ProcessingP99 != nil && o.EndToEndP99.Value() < o.ProcessingP99.Value() {
+		w.warn("objectives.endToEndP99, %s, is below objectives.processingP99, %s: end to end includes processing, so that "+
+			"endToEndP99 alone decides", *o.EndToEndP99, *o.ProcessingP99)
+	}
+}
+
+// replicas warns of components without pods that have work to do, and of nodes that do not help.
+func (w *warner) replicas() {
+	if w.plan.Entry.Replicas == 0 && w.plan.Entry.Publishes() {
+		w.warn("entry.replicas is 0: no entries will be published")
+		if w.plan.Exit.Replicas > 0 && w.plan.Exit.Publishes() && w.plan.Exit.MatchPercent > 0 {
+			w.warn("exit.matchPercent is %d, but entry.replicas is 0: each matched exit will be counted as starved; set "+
+				"exit.matchPercent to 0, or entry.replicas to 1", w.plan.Exit.MatchPercent)
+		}
+	}
+	if w.plan.Exit.Replicas == 0 && w.plan.Exit.Publishes() {
+		w.warn("exit.replicas is 0: no exits will be published")
+	}
+	if *w.spec.Processor.Replicas == 0 {
+		w.warn("processor.replicas is 0: events will stay in their queues")
+	}
+	if m := w.spec.RabbitMQ.Managed; m != nil && *m.Replicas > 1 && w.spec.RabbitMQ.QueueType == v1alpha1.QueueTypeClassic {
+		w.warn("rabbitmq.queueType is Classic: each queue is on one of the %d nodes, and its events are unavailable while that "+
+			"node is; Quorum replicates them", *m.Replicas)
+	}
+}
+
+// Sizes below which servers and components usually fail.
+const (
+	leastStorage        = "100Mi"
+	leastMemory         = "32Mi"
+	leastRabbitMQMemory = "256Mi"
+)
+
+// sizes warns of volumes and memory limits that are too small to work with, such as a size without a unit.
+func (w *warner) sizes() {
+	s := w.spec
+	w.memory("entry", s.Entry.Resources, leastMemory)
+	w.memory("exit", s.Exit.Resources, leastMemory)
+	w.memory("processor", s.Processor.Resources, leastMemory)
+	if m := s.RabbitMQ.Managed; m != nil {
+		w.storage("rabbitmq.managed", m.Storage)
+		w.memory("rabbitmq.managed", m.Resources, leastRabbitMQMemory)
+	}
+	if m := s.Redis.Managed; m != nil {
+		w.storage("redis.managed", m.Storage)
+		w.memory("redis.managed", m.Resources, leastMemory)
+	}
+	if m := s.SummaryAPI.Managed; m != nil {
+		w.storage("summaryAPI.managed", m.Storage)
+		w.memory("summaryAPI.managed", m.Resources, leastMemory)
+	}
+}
+
+func (w *warner) storage(path string, s v1alpha1.StorageSpec) {
+	size := s.Size.Value()
+	if !size.IsZero() && size.Cmp(resource.MustParse(leastStorage)) < 0 {
+		w.warn("%s.storage.size is %s: the volume will soon be full; give it %s or more, such as 2Gi", path, *s.Size, leastStorage)
+	}
+}
+
+func (w *warner) memory(path string, r *v1alpha1.ResourceRequirements, least string) {
+	if r == nil {
+		return
+	}
+	text, limited := r.Limits["memory"]
+	limit := text.Value()
+	if limited && limit.Cmp(resource.MustParse(least)) < 0 {
+		w.warn("%s.resources.limits.memory is %s: the container will be killed; give it %s or more, such as 512Mi", path, text, least)
+	}
+}
