@@ -64,8 +64,9 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startControllerManager, nil},
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
-		{nil, accepts(containerdSocket)},
-		{n.startDNS, nil},
+		{nil, accepts("unix", containerdSocket)},
+		// Until dnsmasq listens, SIGHUP would end it.
+		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, nil},
 	} {
 		if component.start != nil {
@@ -256,10 +257,10 @@ func answers(url string, config *tls.Config) func(context.Context) error {
 	}
 }
 
-// accepts returns a check that a Unix socket accepts connections.
-func accepts(socket string) func(context.Context) error {
+// accepts returns a check that a process accepts connections at an address.
+func accepts(network, address string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		connection, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
 			err = connection.Close()
 		}

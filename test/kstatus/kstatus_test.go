@@ -156,7 +156,7 @@ func TestKstatus_WiringAndPhases(t *testing.T) {
 			l.Expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
 			l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
 
-			l.Edit(sim, func() { sim.Spec.Suspend, sim.Spec.Duration = false, &metav1.Duration{Duration: time.Second} })
+			l.Edit(sim, func() { sim.Spec.Suspend, sim.Spec.Duration = false, v1alpha1.NewDuration(time.Second) })
 			l.Eventually("the simulation to complete", func() error {
 				l.Settle()
 				got, err := l.is(sim)
