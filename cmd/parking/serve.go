@@ -59,8 +59,8 @@ type service struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	ready    []httpserver.Check
-	// rest serves all paths that run does not serve itself. It may be nil.
-	rest http.Handler
+	// routes are the paths that only this service has.
+	routes []httpserver.Route
 	// work runs until ctx ends, and then has the grace period to return.
 	work func(ctx context.Context) error
 }
@@ -108,7 +108,7 @@ func (s service) run(ctx context.Context) error {
 		return nil
 	}}
 	handler := httpserver.Handler(httpserver.Options{
-		Metrics: s.registry, Ready: append([]httpserver.Check{stopping}, s.ready...), Rest: withProfiles(s.flags.pprof, s.rest), Log: s.log,
+		Metrics: s.registry, Ready: append([]httpserver.Check{stopping}, s.ready...), Routes: append(profiles(s.flags.pprof), s.routes...), Log: s.log,
 	})
 	server, err := httpserver.Listen(ctx, s.flags.http, handler, s.log)
 	if err != nil {
@@ -149,20 +149,17 @@ func withinGrace(ctx context.Context, grace time.Duration, work func(context.Con
 	}
 }
 
-// withProfiles adds the handlers of /debug/pprof/ to rest if enabled is true.
-func withProfiles(enabled bool, rest http.Handler) http.Handler {
+// profiles returns the routes of /debug/pprof/ if enabled is true.
+func profiles(enabled bool) []httpserver.Route {
 	if !enabled {
-		return rest
+		return nil
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	if rest != nil {
-		mux.Handle("/", rest)
+	return []httpserver.Route{
+		{Pattern: "/debug/pprof/", Handler: http.HandlerFunc(pprof.Index)},
+		{Pattern: "/debug/pprof/profile", Handler: http.HandlerFunc(pprof.Profile)},
+		{Pattern: "/debug/pprof/symbol", Handler: http.HandlerFunc(pprof.Symbol)},
+		{Pattern: "/debug/pprof/trace", Handler: http.HandlerFunc(pprof.Trace)},
 	}
-	return mux
 }
 
 // closeAndLog closes c at the end of a process, and logs a failure.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,7 +117,7 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 		return nil
 	}
 	handler := httpserver.Handler(httpserver.Options{
-		Metrics: registry, Ready: s.adapters.readyChecks(), Rest: withProfiles(s.flags.pprof, s.summaries.api), Log: log,
+		Metrics: registry, Ready: s.adapters.readyChecks(), Routes: append(profiles(s.flags.pprof), s.summaries.routes...), Log: log,
 	})
 	var err error
 	s.http, err = httpserver.Listen(ctx, s.flags.http, handler, log)
@@ -143,7 +142,7 @@ func (s *session) describe() [][2]string {
 		return lines
 	}
 	lines = append(lines, [2]string{"metrics", "http://" + s.http.Address() + "/metrics"})
-	if s.summaries.api != nil {
+	if len(s.summaries.routes) > 0 {
 		lines = append(lines, [2]string{"API", "http://" + s.http.Address() + "/v1/summaries"})
 	}
 	return lines
@@ -239,8 +238,8 @@ type summaries struct {
 	poster processor.Poster
 	// held counts the summaries that this invocation has stored. It is nil for an external API.
 	held func(context.Context) (int64, error)
-	// api serves the summaries over HTTP. It is nil for an external API.
-	api http.Handler
+	// routes serve the summaries over HTTP. There are none for an external API.
+	routes []httpserver.Route
 	// where describes the destination in the output.
 	where string
 	// discard removes temporary files. It may be called at any time.
@@ -310,7 +309,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 			now, err := service.Stats(ctx)
 			return now.Count - before.Count, err
 		},
-		api:     api,
+		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},
 		where:   where,
 		discard: func() { _ = remove() }, // the process ends, so the error has no use
 		close: func(log *slog.Logger) {

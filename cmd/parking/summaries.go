@@ -53,10 +53,11 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, database string
 		return errors.Join(err, db.Close())
 	}
 	defer func() { err = errors.Join(err, summaries.Close()) }()
-	s.rest, err = rest.New(rest.Options{Summaries: summaries, Registerer: s.registry, Logger: s.log})
+	api, err := rest.New(rest.Options{Summaries: summaries, Registerer: s.registry, Logger: s.log})
 	if err != nil {
 		return err
 	}
+	s.routes = []httpserver.Route{{Pattern: "/", Handler: api}}
 	s.ready = []httpserver.Check{{Name: "database", Check: summaries.Ready}}
 	s.work = func(ctx context.Context) error {
 		<-ctx.Done() // the HTTP server finishes current requests

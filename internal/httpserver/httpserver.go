@@ -34,20 +34,27 @@ type Check struct {
 	Check func(context.Context) error
 }
 
-// Options say what a process serves beside its being alive.
+// Options configure Handler.
 type Options struct {
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
 	// Ready are the checks behind /readyz, all of which have to pass.
 	Ready []Check
-	// Rest serves every other path. If it is nil, other paths answer 404.
-	Rest http.Handler
+	// Routes are what else the process serves. Paths without a route answer 404.
+	Routes []Route
 	// Log receives what a scrape could not gather.
 	Log *slog.Logger
 }
 
+// Route is a handler and the pattern of the requests that it answers, as http.ServeMux defines patterns.
+type Route struct {
+	Pattern string
+	Handler http.Handler
+}
+
 // Handler serves /metrics, /healthz, which answers 200 for as long as the process can answer at all, and
-// /readyz, which answers 503 and one line for each check that fails.
+// /readyz, which answers 503 and one line for each check that fails. It also serves the routes of the options, which
+// must not conflict.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
@@ -57,8 +64,8 @@ func Handler(o Options) http.Handler {
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, failing(r.Context(), o.Ready)) })
-	if o.Rest != nil {
-		mux.Handle("/", o.Rest)
+	for _, route := range o.Routes {
+		mux.Handle(route.Pattern, route.Handler)
 	}
 	return mux
 }

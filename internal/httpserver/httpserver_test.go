@@ -18,11 +18,14 @@ func TestHandler(t *testing.T) {
 	passes := Check{"store", func(context.Context) error { return nil }}
 	fails := Check{"broker", func(context.Context) error { return errors.New("not connected yet") }}
 	hangs := Check{"api", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
-	rest := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the rest") })
+	says := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+	}
+	routes := []Route{{"/{$}", says("the page")}, {"/v1/", says("the API")}}
 	tests := []struct {
 		name   string
 		ready  []Check
-		rest   http.Handler
+		routes []Route
 		method string
 		path   string
 		status int
@@ -34,8 +37,9 @@ func TestHandler(t *testing.T) {
 		{"a check that hangs does not hold the answer up", []Check{hangs}, nil, "GET", "/readyz", 503, "api: context deadline exceeded\n"},
 		{"a process that is not ready is alive", []Check{fails}, nil, "GET", "/healthz", 200, "ok\n"},
 		{"metrics are served", nil, nil, "GET", "/metrics", 200, "parking_test_total 1"},
-		{"another path goes to the rest", nil, rest, "GET", "/v1/stats", 200, "the rest"},
-		{"another path without a rest is not found", nil, nil, "GET", "/v1/stats", 404, ""},
+		{"a route answers its paths", nil, routes, "GET", "/v1/stats", 200, "the API"},
+		{"each of several routes answers its own paths", nil, routes, "GET", "/", 200, "the page"},
+		{"a path without a route is not found", nil, routes, "GET", "/v2/stats", 404, ""},
 		{"another method is refused", nil, nil, "POST", "/readyz", 405, ""},
 	}
 	for _, tt := range tests {
@@ -45,7 +49,7 @@ func TestHandler(t *testing.T) {
 			counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "parking_test_total"})
 			counter.Inc()
 			registry.MustRegister(counter)
-			h := Handler(Options{Metrics: registry, Ready: tt.ready, Rest: tt.rest, Log: slog.New(slog.DiscardHandler)})
+			h := Handler(Options{Metrics: registry, Ready: tt.ready, Routes: tt.routes, Log: slog.New(slog.DiscardHandler)})
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, http.NoBody))
 			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.body) {

@@ -59,7 +59,7 @@ func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	if service, ok := s.(interface{ Ready(context.Context) error }); ok {
 		checks = append(checks, httpserver.Check{Name: "database", Check: service.Ready})
 	}
-	return httpserver.Handler(httpserver.Options{Metrics: registry, Ready: checks, Rest: api, Log: log})
+	return httpserver.Handler(httpserver.Options{Metrics: registry, Ready: checks, Routes: []httpserver.Route{{Pattern: "/", Handler: api}}, Log: log})
 }
 
 // exchange is a request and what is expected of its answer.
