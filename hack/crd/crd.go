@@ -17,8 +17,11 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	metavalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 )
@@ -77,7 +80,7 @@ func (a *Admission) Update(ctx context.Context, object, old map[string]any) erro
 }
 
 func (a *Admission) admit(ctx context.Context, object, old map[string]any) error {
-	var errs []error
+	errs := admitMetadata(object)
 	unknown := pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
 		errs = append(errs, fmt.Errorf("unknown field %q", path))
@@ -103,6 +106,34 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// admitMetadata completes the metadata of an object as an API server does, and checks it.
+func admitMetadata(object map[string]any) []error {
+	meta, _, unknown, err := objectmeta.GetObjectMetaWithOptions(object, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
+	if err != nil {
+		return []error{err}
+	}
+	if meta == nil {
+		meta = &metav1.ObjectMeta{}
+	}
+	if meta.Name == "" && meta.GenerateName != "" {
+		meta.Name = meta.GenerateName + "x7k2p"
+	}
+	if meta.Namespace == "" {
+		meta.Namespace = metav1.NamespaceDefault
+	}
+	var errs []error
+	for _, path := range unknown {
+		errs = append(errs, fmt.Errorf("unknown field %q", path))
+	}
+	for _, err := range metavalidation.ValidateObjectMeta(meta, true, metavalidation.NameIsDNSSubdomain, field.NewPath("metadata")) {
+		errs = append(errs, err)
+	}
+	if err := objectmeta.SetObjectMeta(object, meta); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
 }
 
 // malformations are the faults that keep an API server from checking the rules of an object.

@@ -47,6 +47,13 @@ func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 	if meta.Namespace != "" && len(validation.IsDNS1123Label(meta.Namespace)) > 0 {
 		c.Invalid(path.Child("namespace"), meta.Namespace, "must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-'")
 	}
+	labels := path.Child("labels")
+	for _, key := range sortedKeys(meta.Labels) {
+		c.label(labels, key, meta.Labels[key])
+	}
+	for _, key := range sortedKeys(meta.Annotations) {
+		c.qualifiedName(path.Child("annotations"), key, strings.ToLower(key), "an annotation")
+	}
 }
 
 func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
@@ -319,10 +326,14 @@ func isResourceName(name string) bool {
 func (c *checks) labels(path field.Path, labels map[string]v1alpha1.LabelValue, limit int) {
 	c.entries(path, len(labels), limit)
 	for _, key := range sortedKeys(labels) {
-		c.qualifiedName(path, key, key, "a label")
-		if value := string(labels[key]); len(validation.IsValidLabelValue(value)) > 0 {
-			c.Invalid(path.Key(key), value, "must be a label's value: at most 63 letters, digits, dashes, underscores and dots")
-		}
+		c.label(path, key, string(labels[key]))
+	}
+}
+
+func (c *checks) label(path field.Path, key, value string) {
+	c.qualifiedName(path, key, key, "a label")
+	if len(validation.IsValidLabelValue(value)) > 0 {
+		c.Invalid(path.Key(key), value, "must be a label's value: at most 63 letters, digits, dashes, underscores and dots")
 	}
 }
 
