@@ -62,9 +62,9 @@ type pacer struct {
 	mu     sync.Mutex
 	pacing pacing
 	// epoch is the time 0 of the curve. Times are measured from it with the monotonic clock.
-	epoch    time.Time
-	stopped  time.Duration
-	curve curve
+	epoch   time.Time
+	stopped time.Duration
+	curve   curve
 	// target is the number of events at which the next event is due.
 	target float64
 	// interval draws an exponentially distributed number with mean 1.

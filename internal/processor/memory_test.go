@@ -13,6 +13,7 @@ import (
 	brokermemory "github.com/parking-operator/parking-operator/internal/broker/memory"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	storememory "github.com/parking-operator/parking-operator/internal/store/memory"
 )
@@ -142,24 +143,12 @@ func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	}
 }
 
-// waitFor polls done until it returns true. It fails the test after a minute.
-func waitFor(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited a minute for %s", what)
-		}
-		<-time.After(100 * time.Microsecond)
-	}
-}
-
 func TestRun_Stop_LeavesNoDeliveryUnsettled(t *testing.T) {
 	t.Parallel()
 	m := newInMemory(t, 2000)
 	for n := 0; m.left(t) > 0; n++ {
 		p, stop := m.start(t, 16)
-		waitFor(t, "some messages to be processed", func() bool { return p.Stats().Processed() > 700 || m.left(t) == 0 })
+		polltest.Until(t, "some messages to be processed", func() bool { return p.Stats().Processed() > 700 || m.left(t) == 0 })
 		if err := stop(); err != nil {
 			t.Fatalf("processor %d: %v", n, err)
 		}
@@ -175,7 +164,7 @@ func TestRun_LostSessions_LoseNoEvent(t *testing.T) {
 	m := newInMemory(t, 2000)
 	p, stop := m.start(t, 16)
 	for next := uint64(200); m.left(t) > 0; next += 200 {
-		waitFor(t, "some messages to be processed", func() bool { return p.Stats().Processed() > next || m.left(t) == 0 })
+		polltest.Until(t, "some messages to be processed", func() bool { return p.Stats().Processed() > next || m.left(t) == 0 })
 		m.broker.Interrupt()
 	}
 	if err := stop(); err != nil {
@@ -205,7 +194,7 @@ func BenchmarkMemory(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	_, stop := m.start(b, 256)
-	waitFor(b, "every event to take effect", func() bool {
+	polltest.Until(b, "every event to take effect", func() bool {
 		got, err := m.store.Counts(b.Context())
 		return err != nil || got.EntriesRecorded+got.SummariesStored+got.UnmatchedExpected == int64(b.N/2*2)
 	})

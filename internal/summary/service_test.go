@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
@@ -116,7 +117,7 @@ func TestService_GroupsPostsThatArriveDuringATransaction(t *testing.T) {
 	for range posts {
 		go post()
 	}
-	waitFor(t, "all posts to be queued", func() bool { return s.Queued() == posts })
+	polltest.Until(t, "all posts to be queued", func() bool { return s.Queued() == posts })
 	db.result <- nil
 	if rows := <-db.entered; rows != posts {
 		t.Errorf("the next transaction has %d summaries, want all %d that gathered", rows, posts)
@@ -130,19 +131,6 @@ func TestService_GroupsPostsThatArriveDuringATransaction(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-}
-
-// waitFor polls until a condition holds.
-func waitFor(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("waited in vain for %s", what)
 }
 
 func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
@@ -231,10 +219,10 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	go post()
 	<-db.entered
 	go post()
-	waitFor(t, "the second post to be queued", func() bool { return s.Queued() == 1 })
+	polltest.Until(t, "the second post to be queued", func() bool { return s.Queued() == 1 })
 	closed := make(chan error)
 	go func() { closed <- s.Close() }()
-	waitFor(t, "the service to refuse posts", func() bool {
+	polltest.Until(t, "the service to refuse posts", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		return errors.Is(s.Post(ctx, v.take()), summary.ErrClosed)

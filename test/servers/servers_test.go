@@ -17,6 +17,8 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -51,7 +53,7 @@ func TestRabbitMQ(t *testing.T) {
 		conn, _ := open(t, broker.URI())
 		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
 		// The node lists a connection, and so can close it, only some time after it was opened.
-		await(t, "the closed connection", func() bool {
+		polltest.Until(t, "the closed connection", func() bool {
 			if _, err := broker.Ctl("close_all_connections", "a test"); err != nil {
 				t.Fatal(err)
 			}
@@ -461,7 +463,7 @@ func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 func awaitEnd(t *testing.T, pids []int) {
 	t.Helper()
 	for _, pid := range pids {
-		await(t, fmt.Sprintf("process %d to end", pid), func() bool {
+		polltest.Until(t, fmt.Sprintf("process %d to end", pid), func() bool {
 			return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || isZombie(pid)
 		})
 	}
@@ -470,20 +472,6 @@ func awaitEnd(t *testing.T, pids []int) {
 func isZombie(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	return err == nil && strings.Contains(string(status), "\nState:\tZ")
-}
-
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-deadline:
-			t.Fatalf("timeout: waited a minute for %s", what)
-		case <-ticker.C:
-		}
-	}
 }
 
 func TestFolderErrors_ReturnsFirstErrors_CutToFirstLines(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 // account counts what happened to each message of a run.
@@ -89,7 +90,7 @@ func losesNothingWithSessions(t *testing.T, s *subject) {
 			}
 		}()
 	}
-	await(t, "the queues are empty", func() bool {
+	polltest.UntilState(t, "the queues are empty", func() bool {
 		depths := s.depths(t)
 		return depths.Ready == 0 && depths.Retry == 0
 	}, func() any { return s.depths(t) })
@@ -117,7 +118,7 @@ func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 		others.Go(func() { s.publishRange(t, a, p*messagesPublishers) })
 	}
 	for n := range 5 {
-		await(t, "more messages are settled", func() bool {
+		polltest.UntilState(t, "more messages are settled", func() bool {
 			return a.settled() >= publishers*messagesPublishers*n/5
 		}, func() any { return a.settled() })
 		interrupt()
@@ -126,7 +127,7 @@ func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 	if err := s.Broker.Flush(t.Context()); err != nil {
 		t.Errorf("flush: %v", err)
 	}
-	await(t, "every message is settled", func() bool {
+	polltest.UntilState(t, "every message is settled", func() bool {
 		return a.settled() == publishers*messagesPublishers
 	}, func() any { return a.settled() })
 	return a

@@ -11,13 +11,13 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 const (
 	// patience is how long a test waits for what has to happen. It is far more than a busy machine takes.
 	patience = 3 * time.Minute
 	// pollInterval is the interval of polling.
-	pollInterval = 5 * time.Millisecond
 )
 
 // subject adds the helpers of the tests to a Subject.
@@ -121,25 +121,10 @@ func (s *subject) depths(t *testing.T) broker.Depths {
 func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	t.Helper()
 	var got broker.Depths
-	await(t, fmt.Sprintf("the depths are %+v", want), func() bool {
+	polltest.UntilState(t, fmt.Sprintf("the depths are %+v", want), func() bool {
 		got = s.depths(t)
 		return got == want
 	}, func() any { return got })
-}
-
-// await polls until done returns true. If that takes too long, it fails with the state.
-func await(t *testing.T, what string, done func() bool, state func() any) {
-	t.Helper()
-	deadline := time.After(patience)
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("timed out waiting until %s: %+v", what, state())
-		}
-	}
 }
 
 // settlements returns the ways to settle a delivery.

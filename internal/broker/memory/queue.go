@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
@@ -145,7 +146,7 @@ func (q *queue) wakeOne() {
 		c := q.idle.popFront()
 		c.idle = false
 		if !c.ended {
-			signal(c.wake)
+			async.Notify(c.wake)
 			return
 		}
 	}
@@ -200,7 +201,7 @@ func (q *queue) loseSessions(err error) {
 	}
 	for c := range q.consumers {
 		c.session = q.newSession(c)
-		signal(c.wake)
+		async.Notify(c.wake)
 	}
 }
 
@@ -223,12 +224,4 @@ func (q *queue) close() {
 	defer q.mu.Unlock()
 	q.closed = true
 	q.drop(broker.ErrClosed)
-}
-
-// signal sends to a channel of capacity one unless it is full. The receiver is woken now, or when it receives next.
-func signal(wake chan<- struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
 }

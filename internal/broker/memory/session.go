@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
@@ -55,7 +56,7 @@ func (s *session) remove(d *delivery) {
 	}
 	d.previous, d.next = nil, nil
 	if s.unsettled == s.consumer.prefetch {
-		signal(s.consumer.wake) // the consumer may receive again
+		async.Notify(s.consumer.wake) // the consumer may receive again
 	}
 	s.unsettled--
 	s.removeIfDone()

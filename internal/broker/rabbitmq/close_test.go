@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -38,7 +39,7 @@ func TestClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see ab
 	for range unanswered {
 	}
 	var left string
-	await(t, "no goroutine of the broker is left", func() bool {
+	polltest.Until(t, "no goroutine of the broker is left", func() bool {
 		left = goroutines("amqp091-go", "broker/rabbitmq.(")
 		return left == ""
 	})

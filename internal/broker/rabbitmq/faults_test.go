@@ -19,6 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
@@ -141,7 +142,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 		if count++; count == 10_000 {
 			t.Fatal("the queue is never full")
 		}
-		await(t, "the message is confirmed or rejected", func() bool {
+		polltest.Until(t, "the message is confirmed or rejected", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(confirmed) == count || isRejected()
@@ -196,7 +197,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 	}
 	var published int64
 	// The server takes some before it tells of the alarm, and may be late for other reasons.
-	await(t, "publishers are blocked by the alarm, with a window of unconfirmed messages", func() bool {
+	polltest.Until(t, "publishers are blocked by the alarm, with a window of unconfirmed messages", func() bool {
 		err := put(b)
 		if err == nil {
 			published++
@@ -215,7 +216,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 
 	// A broker that is closed while it is blocked does not wait for the end of the alarm.
 	other := open(t, options)
-	await(t, "its publishers are blocked", func() bool { return put(other) != nil })
+	polltest.Until(t, "its publishers are blocked", func() bool { return put(other) != nil })
 	if err := other.Close(); err != nil {
 		t.Error(err)
 	}
@@ -256,7 +257,7 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "2"}, func() {}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the refused login is logged", func() bool {
+	polltest.Until(t, "the refused login is logged", func() bool {
 		return strings.Contains(log.String(), "correct the user name or password")
 	})
 	mu.Lock()
@@ -401,7 +402,7 @@ func (s *stream) awaitProgress(t *testing.T, when string) {
 	s.mu.Lock()
 	before := s.latest
 	s.mu.Unlock()
-	await(t, "messages flow, "+when, func() bool {
+	polltest.Until(t, "messages flow, "+when, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.latest >= before+500
@@ -418,7 +419,7 @@ func (s *stream) finish(t *testing.T) {
 	if err := s.broker.Flush(ctx); err != nil {
 		t.Errorf("wait for the confirms: %v", err)
 	}
-	await(t, "every message is acknowledged", func() bool {
+	polltest.Until(t, "every message is acknowledged", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.acknowledged) == s.published

@@ -9,6 +9,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 	"github.com/parking-operator/parking-operator/internal/outage"
@@ -59,7 +60,7 @@ func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) err
 	l.mu.Lock()
 	l.unsent = append(l.unsent, m)
 	l.mu.Unlock()
-	signal(l.wake)
+	async.Notify(l.wake)
 	return nil
 }
 
@@ -336,12 +337,4 @@ func lostOr(conn *connection, err error) error {
 		return errConnectionLost
 	}
 	return err
-}
-
-// signal sends to a channel of capacity one unless it is full. The receiver is woken now, or when it receives next.
-func signal(wake chan<- struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
 }

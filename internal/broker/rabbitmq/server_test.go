@@ -23,6 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/rabbitmq"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -325,7 +326,7 @@ func TestBroker_RetriesWhileAQueueHasOtherSettings(t *testing.T) {
 	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "1"}, func() { close(confirmed) }); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the fault is logged", func() bool {
+	polltest.Until(t, "the fault is logged", func() bool {
 		return strings.Contains(log.String(), "the broker is unavailable") && strings.Contains(log.String(), "other settings")
 	})
 	if err := deletionOf(queue)(channel); err != nil {
@@ -336,7 +337,7 @@ func TestBroker_RetriesWhileAQueueHasOtherSettings(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the message is not confirmed")
 	}
-	await(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "the broker is available again") })
+	polltest.Until(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "the broker is available again") })
 	if faults := strings.Count(log.String(), "the broker is unavailable"); faults != 1 {
 		t.Errorf("one fault is logged %d times:\n%s", faults, log)
 	}
@@ -369,7 +370,7 @@ func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
 	if err := b.Publish(t.Context(), entries(), broker.Message{ID: "0"}, func() { close(confirmed) }); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "there were several attempts", func() bool {
+	polltest.Until(t, "there were several attempts", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return reads >= 5
@@ -379,7 +380,7 @@ func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
 	mu.Unlock()
 	<-confirmed
 	receive(t, deliveries)
-	await(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "available again") })
+	polltest.Until(t, "the recovery is logged", func() bool { return strings.Contains(log.String(), "available again") })
 	if down, up := strings.Count(log.String(), "the broker is unavailable"), strings.Count(log.String(), "available again"); down != 1 || up != 1 {
 		t.Errorf("one fault is logged %d times and its end %d times:\n%s", down, up, log)
 	}
@@ -493,27 +494,13 @@ func receive(t testing.TB, deliveries <-chan broker.Delivery) broker.Delivery {
 
 func awaitDepths(t *testing.T, b broker.Broker, want broker.Depths) {
 	t.Helper()
-	await(t, fmt.Sprintf("the depths are %+v", want), func() bool {
+	polltest.Until(t, fmt.Sprintf("the depths are %+v", want), func() bool {
 		got, err := b.Depths(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return got == want
 	})
-}
-
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }
 
 // logBuffer collects a log.

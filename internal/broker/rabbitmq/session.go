@@ -8,6 +8,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
@@ -87,7 +88,7 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	d.verdict = to
 	if to == acknowledged || to == requeued {
 		s.settled = append(s.settled, d)
-		signal(s.wake)
+		async.Notify(s.wake)
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func (s *session) finish(err error) {
 	if s.err == nil {
 		s.err = err
 	}
-	signal(s.wake)
+	async.Notify(s.wake)
 }
 
 // retire cancels the consumer. The session lasts until all deliveries are settled.
@@ -107,7 +108,7 @@ func (s *session) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retiring = true
-	signal(s.wake)
+	async.Notify(s.wake)
 }
 
 // markDrained says that no more deliveries follow.
@@ -115,7 +116,7 @@ func (s *session) markDrained() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drained = true
-	signal(s.wake)
+	async.Notify(s.wake)
 }
 
 // run sends settlements until the session ends.

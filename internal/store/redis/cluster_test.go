@@ -16,6 +16,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/binding"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/store/storetest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
@@ -71,7 +72,7 @@ func TestPartitionThatMoves(t *testing.T) {
 	owner := slot / (clusterSlots / 2)
 	for range moves {
 		reached := next.Load() + 200
-		waitFor(t, "some steps", func() bool { return next.Load() > reached || t.Failed() })
+		polltest.Until(t, "some steps", func() bool { return next.Load() > reached || t.Failed() })
 		c.move(t, slot, owner, 1-owner)
 		owner = 1 - owner
 	}
@@ -84,7 +85,7 @@ func TestPartitionThatMoves(t *testing.T) {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, next.Load())
 	}
 	c.move(t, slot, owner, 1-owner) // an odd number of moves in all: it is not where it was
-	waitFor(t, "the mark of the node of then is not good any more", func() bool {
+	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
 		if err == nil {
 			t.Fatal("WaitDurable says that all is written, of a node that does not have the partition")
@@ -131,7 +132,7 @@ func newClusterWith(t *testing.T, size int, node func(i int) (address string, co
 			noError(t, admin.Do(t.Context(), "CLUSTER", "MEET", host, port, buses[0]).Err())
 		}
 	}
-	waitFor(t, "the cluster is complete", func() bool { return c.complete(t.Context()) })
+	polltest.Until(t, "the cluster is complete", func() bool { return c.complete(t.Context()) })
 	c.uri = withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword) + "?cluster=true"
 	return c
 }
@@ -215,13 +216,13 @@ func TestCluster_FailoverReloadsTheTopology(t *testing.T) {
 	s := open(t, withUser(t, c.nodes[other].URI(), clusterUser, clusterPassword)+"?cluster=true", "failover", 1)
 	record(t, s, 0, store.ResultRecorded)
 	// What the replica has not received is lost with the primary.
-	waitFor(t, "the replica has the entry", func() bool {
+	polltest.Until(t, "the replica has the entry", func() bool {
 		info, err := replica.Info(t.Context(), "keyspace").Result()
 		return err == nil && strings.Contains(info, "db0:")
 	})
 
 	noError(t, c.nodes[owner].Kill())
-	waitFor(t, "the replica is promoted", func() bool {
+	polltest.Until(t, "the replica is promoted", func() bool {
 		info, err := replica.Info(t.Context(), "replication").Result()
 		state, stateErr := c.admins[other].ClusterInfo(t.Context()).Result()
 		return err == nil && stateErr == nil && strings.Contains(info, "role:master") && strings.Contains(state, "cluster_state:ok")
@@ -250,12 +251,12 @@ func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 	noError(t, c.admins[of].Do(t.Context(), "CLUSTER", "MEET", host, port, bus).Err())
 	id, err := c.admins[of].ClusterMyID(t.Context()).Result()
 	noError(t, err)
-	waitFor(t, "the replica knows its primary", func() bool { return admin.ClusterReplicate(t.Context(), id).Err() == nil })
+	polltest.Until(t, "the replica knows its primary", func() bool { return admin.ClusterReplicate(t.Context(), id).Err() == nil })
 	c.nodes, c.admins = append(c.nodes, node), append(c.admins, admin)
 	for _, a := range c.admins {
 		noError(t, a.ConfigSet(t.Context(), "cluster-node-timeout", "1000").Err())
 	}
-	waitFor(t, "the replica is in sync", func() bool {
+	polltest.Until(t, "the replica is in sync", func() bool {
 		info, err := admin.Info(t.Context(), "replication").Result()
 		return err == nil && strings.Contains(info, "master_link_status:up") && c.complete(t.Context())
 	})

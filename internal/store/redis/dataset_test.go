@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -53,7 +54,7 @@ func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))
 	mark := markOf(t, s)
-	waitFor(t, "the mark of the data is durable", func() bool {
+	polltest.Until(t, "the mark of the data is durable", func() bool {
 		noError(t, s.WaitDurable(t.Context(), 0, mark))
 		d := s.observers[0].dataset
 		d.mu.Lock()
@@ -180,7 +181,7 @@ func TestSettingsThatMayLoseDataAreWarnedOfOnce(t *testing.T) {
 	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
 	markOf(t, s)
 	restart(t, server, s)
-	waitFor(t, "the restart is noticed", func() bool {
+	polltest.Until(t, "the restart is noticed", func() bool {
 		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // that the server is another one
 		return counterValue(t, s.observers[0].metrics.restarts) > 0
 	})
@@ -213,7 +214,7 @@ func TestStore_LogsAnOutageOnce(t *testing.T) {
 		}
 	}
 	noError(t, server.Start(t.Context()))
-	waitFor(t, "the outage is over", func() bool {
+	polltest.Until(t, "the outage is over", func() bool {
 		for range writingSteps(t.Context(), s) { // every kind of step that failed has to succeed
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
@@ -238,7 +239,7 @@ func TestStore_ObservationsDoNotEndAnOutageOfSteps(t *testing.T) {
 		noError(t, s.WaitDurable(t.Context(), 0, markOf(t, s)))
 	}
 	noError(t, admin.ReplicaOf(context.WithoutCancel(t.Context()), "NO", "ONE").Err())
-	waitFor(t, "the outage is over", func() bool {
+	polltest.Until(t, "the outage is over", func() bool {
 		for range writingSteps(t.Context(), s) {
 		}
 		return len(log.with("available again")) > 0

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -126,7 +127,7 @@ func surviveKills(t *testing.T, server *servers.Redis) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range kills {
 		reached := next.Load() + random.Int64N(3000)
-		waitFor(t, "more steps", func() bool { return next.Load() > reached || t.Failed() })
+		polltest.Until(t, "more steps", func() bool { return next.Load() > reached || t.Failed() })
 		restart(t, server, s)
 	}
 	stopping.Store(true)
@@ -348,7 +349,7 @@ func restart(t *testing.T, server *servers.Redis, s *Store) {
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the server has loaded its data", func() bool { return s.Ping(t.Context()) == nil })
+	polltest.Until(t, "the server has loaded its data", func() bool { return s.Ping(t.Context()) == nil })
 }
 
 const testRun = "00000000test0"
@@ -373,21 +374,6 @@ func seen(t *testing.T, s *Store, seq int64) bool {
 	}
 	bit := seq % store.ChunkBits
 	return int64(len(chunk.Seen)) > bit/8 && chunk.Seen[bit/8]&(0x80>>(bit%8)) != 0
-}
-
-// waitFor polls until a condition holds.
-func waitFor(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(60 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("still waiting after a minute: %s", what)
-		}
-	}
 }
 
 // markOf returns a mark of the server as it is observed last.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -82,7 +83,7 @@ func TestStepsWhileSomethingIsDoneToTheServer(t *testing.T) {
 				}
 				faults++
 				before := done.Load()
-				waitFor(t, "some steps", func() bool { return done.Load() > before+20 || done.Load() == workers*each })
+				polltest.Until(t, "some steps", func() bool { return done.Load() > before+20 || done.Load() == workers*each })
 			}
 			group.Wait()
 			t.Logf("%d faults, %d calls failed", faults, failed.Load())
@@ -257,7 +258,7 @@ func TestServerThatCannotBeUsed(t *testing.T) {
 			}
 
 			test.repair(t, server, admin)
-			waitFor(t, "the server can be used again", func() bool {
+			polltest.Until(t, "the server can be used again", func() bool {
 				_, err := s.RecordEntry(t.Context(), entryStep(1))
 				return err == nil
 			})
@@ -683,7 +684,7 @@ func together(t *testing.T, server *servers.Redis, s *Store, callers int, call f
 	for i := range callers {
 		group.Go(func() { errs[i] = call(int64(i)) })
 	}
-	waitFor(t, "every caller queues up or hangs in the server", func() bool {
+	polltest.Until(t, "every caller queues up or hangs in the server", func() bool {
 		b := s.batchers[0]
 		b.mu.Lock()
 		defer b.mu.Unlock()

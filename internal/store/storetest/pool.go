@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
@@ -294,7 +295,7 @@ func testExpiry(t *testing.T, factory Factory) {
 	}
 	untilGone := func(f fixture, plate string) {
 		f.t.Helper()
-		eventually(f.t, "the visit of "+plate+" expires", func() bool { return !parked(f, plate) })
+		polltest.Until(f.t, "the visit of "+plate+" expires", func() bool { return !parked(f, plate) })
 	}
 	t.Run("a visit expires after MaxStay unless it is claimed", func(t *testing.T) {
 		t.Parallel()
@@ -390,19 +391,4 @@ func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	}
 	f.t.Fatal("every visit expired before it was claimed")
 	return 0
-}
-
-// eventually polls until a condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("still not after 20 s: %s", what)
-		}
-	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/rest"
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
@@ -151,7 +152,7 @@ func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	var wg sync.WaitGroup
 	for i, id := range ids {
 		wg.Go(func() { results[i] = kind(c.Post(context.Background(), visit(id))) })
-		waitFor(t, "a post to be queued", func() bool { return len(c.queue) == i+1 })
+		polltest.Until(t, "a post to be queued", func() bool { return len(c.queue) == i+1 })
 	}
 	close(g.release)
 	wg.Wait()
@@ -296,7 +297,7 @@ func TestEmbedded_LimitsRequests(t *testing.T) {
 		})
 	}
 	<-g.entered
-	waitFor(t, "the queue to be full", func() bool { return len(c.queue) == maxBatch })
+	polltest.Until(t, "the queue to be full", func() bool { return len(c.queue) == maxBatch })
 	close(g.release)
 	wg.Wait()
 	if largest != maxBatch {
@@ -320,7 +321,7 @@ func TestEmbedded_OmitsPostsWhoseContextEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	given := make(chan error)
 	go func() { given <- c.Post(ctx, visit("given up")) }()
-	waitFor(t, "the post to be queued", func() bool { return len(c.queue) == 1 })
+	polltest.Until(t, "the post to be queued", func() bool { return len(c.queue) == 1 })
 	cancel()
 	if err := <-given; !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, want that of the context", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
 // answerWith answers every request alike.
@@ -304,7 +305,7 @@ func TestExternal_TrustsTheCAInTheSecret(t *testing.T) {
 	writeSecret(t, dir, map[string]string{
 		"ca.crt": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 	})
-	waitFor(t, "the certificate to be trusted", func() bool { return c.Post(t.Context(), visit("a")) == nil })
+	polltest.Until(t, "the certificate to be trusted", func() bool { return c.Post(t.Context(), visit("a")) == nil })
 }
 
 func TestExternal_ReusesAndLimitsConnections(t *testing.T) {

@@ -97,19 +97,6 @@ func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	return dir
 }
 
-// waitFor polls until a condition holds.
-func waitFor(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("waited in vain for %s", what)
-}
-
 // hijack takes the connection of a request away from its server.
 func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	t.Helper()
