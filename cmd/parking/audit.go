@@ -62,7 +62,6 @@ func (c *cli) auditCommand() *cobra.Command {
 		Long:                  auditHelp,
 		Example:               auditExamples,
 		GroupID:               groupSimulations,
-		Args:                  cobra.NoArgs,
 		RunE:                  runs(func(ctx context.Context) error { return c.audit(ctx, f) }),
 	}
 	f.manifest.register(cmd)

@@ -174,7 +174,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		&cobra.Group{ID: groupComponents, Title: "Components of a simulation, as they run in a cluster:"},
 	)
 	root.AddCommand(
-		c.simulateCommand(), c.auditCommand(), c.purgeCommand(),
+		c.simulateCommand(), c.auditCommand(), c.reportCommand(), c.purgeCommand(),
 		c.generateCommand(), c.processCommand(), c.summariesCommand(),
 		c.versionCommand(),
 	)

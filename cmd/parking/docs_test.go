@@ -24,7 +24,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
-	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/rest"
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
@@ -41,7 +41,8 @@ func TestDocs_ListEveryOutputField(t *testing.T) {
 	for _, match := range regexp.MustCompile("(?m)^\\| `([][a-zA-Z0-9.]+)` \\|").FindAllSubmatch(text, -1) {
 		documented = append(documented, string(match[1]))
 	}
-	fields := slices.Concat(jsonFields("", reflect.TypeFor[simulate.Result]()), jsonFields("", reflect.TypeFor[auditResult]()))
+	fields := slices.Concat([]string{"version"}, jsonFields("", reflect.TypeFor[report.Run]()),
+		jsonFields("environment", reflect.TypeFor[report.Environment]()), jsonFields("", reflect.TypeFor[auditResult]()))
 	slices.Sort(fields)
 	slices.Sort(documented)
 	if diff := cmp.Diff(slices.Compact(fields), documented); diff != "" {

@@ -16,13 +16,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"", "simulate", "audit", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "operator", "version"} {
+	for _, words := range []string{"", "simulate", "audit", "report", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -40,8 +41,8 @@ func TestHelp(t *testing.T) {
 }
 
 // passed returns the result of a simulation with verdict PASS.
-func passed() simulate.Result {
-	return simulate.Result{
+func passed() report.Run {
+	return report.Run{
 		Verdict: ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}, Checks: []ledger.Check{
 			{Name: "lost events", Kind: ledger.Objective, Outcome: ledger.Passed, Want: "at most 0", Got: "0"},
 		}},
@@ -53,19 +54,26 @@ func passed() simulate.Result {
 			ExitsMatchedConfirmed: 215_901, ExitsUnmatchedConfirmed: 864_001, Matched: 215_901, UnmatchedExpected: 864_001,
 			SummariesStored: 215_901, Runs: 2,
 		},
-		Rates: simulate.Rates{
-			Entry: simulate.Rate{Target: 2000, Achieved: 2000.6, MaxLagSeconds: .0123},
-			Exit:  simulate.Rate{Target: 1800, Achieved: 1799.8, MaxLagSeconds: .0031},
+		Rates: report.Rates{
+			Entry: report.Rate{Target: 2000, Achieved: 2000.6, MaxLagSeconds: .0123},
+			Exit:  report.Rate{Target: 1800, Achieved: 1799.8, MaxLagSeconds: .0031},
 		},
-		LatencySeconds: simulate.Latencies{
-			Processing: &simulate.Latency{P50: .0000113, P99: .00071, Mean: .0000412},
-			EndToEnd:   &simulate.Latency{P50: .00038, P99: .0142, Mean: .0011},
+		LatencySeconds: report.Latencies{
+			Processing: &report.Latency{P50: .0000113, P99: .00071, Mean: .0000412},
+			EndToEnd:   &report.Latency{P50: .00038, P99: .0142, Mean: .0011},
 		},
+		Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
 	}
 }
 
+// documentOf returns the report of a run.
+func documentOf(r report.Run) *report.Document {
+	d := report.New(r, report.Environment{}, nil)
+	return &d
+}
+
 // failed returns the result of a simulation with verdict FAIL.
-func failed() simulate.Result {
+func failed() report.Run {
 	r := passed()
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
 		"2 events were lost: confirmed by the broker, but never took effect (1 entry, 1 exit); at most 0 allowed",
@@ -82,13 +90,13 @@ func failed() simulate.Result {
 	l.DeadLettered, l.UnmatchedUnexpected = 3, 2
 	l.ExternalEntries, l.ExternalMatched, l.EntryNotFound = 5, 4, 1
 	l.LostEvents = []string{"0123456789abc-0-42"}
-	r.Rates.Exit = simulate.Rate{Target: 1800, Achieved: 1203.4, MaxLagSeconds: 12.3, Missed: 35_000}
+	r.Rates.Exit = report.Rate{Target: 1800, Achieved: 1203.4, MaxLagSeconds: 12.3, Missed: 35_000}
 	r.LatencySeconds.EndToEnd.P99 = 1.42
 	return r
 }
 
 // unread returns the result of a simulation whose ledger could not be read.
-func unread() simulate.Result {
+func unread() report.Run {
 	r := passed()
 	r.Ledger = nil
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
@@ -97,16 +105,15 @@ func unread() simulate.Result {
 	return r
 }
 
-func TestResultTable(t *testing.T) {
+func TestReportTable(t *testing.T) {
 	t.Parallel()
-	p := &plan.Plan{Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)}}
 	lost := failed()
 	lost.Ledger.DataLostAt, lost.Reasons = new(time.Unix(0, 0)), []string{"the store has lost data of the simulation"}
-	for name, r := range map[string]simulate.Result{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost} {
-		golden(t, "table-"+name+".txt", strings.Join(resultTable(p, r, &table{columns: unlimited}), "\n"))
-		golden(t, "table-"+name+"-narrow.txt", strings.Join(resultTable(p, r, &table{columns: 60}), "\n"))
+	for name, r := range map[string]report.Run{"pass": passed(), "fail": failed(), "unread": unread(), "lost": lost} {
+		golden(t, "table-"+name+".txt", strings.Join(reportTable(documentOf(r), &table{columns: unlimited}), "\n"))
+		golden(t, "table-"+name+"-narrow.txt", strings.Join(reportTable(documentOf(r), &table{columns: 60}), "\n"))
 		for _, columns := range []int{54, 60, 72, 79, 80, 100} {
-			for _, line := range resultTable(p, r, &table{columns: columns}) {
+			for _, line := range reportTable(documentOf(r), &table{columns: columns}) {
 				if width := terminal.Width(line); width > columns {
 					t.Errorf("%q is %d columns wide on a terminal of %d", line, width, columns)
 				}
@@ -126,13 +133,13 @@ func TestAuditTable(t *testing.T) {
 
 func TestResultJSON(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]simulate.Result{"result-pass.json": passed(), "result-fail.json": failed(), "result-unread.json": unread()} {
+	for name, r := range map[string]report.Run{"result-pass.json": passed(), "result-fail.json": failed(), "result-unread.json": unread()} {
 		var out bytes.Buffer
-		if err := printJSON(&out, r); err != nil {
+		if err := printJSON(&out, documentOf(r)); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, name, out.String())
-		var back simulate.Result
+		var back report.Run
 		if err := json.Unmarshal(out.Bytes(), &back); err != nil {
 			t.Error(err)
 		}

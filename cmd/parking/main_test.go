@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
@@ -130,9 +130,9 @@ func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscal
 }
 
 // result decodes the output of simulate --output json.
-func (e ended) result(t *testing.T) simulate.Result {
+func (e ended) result(t *testing.T) report.Document {
 	t.Helper()
-	var r simulate.Result
+	var r report.Document
 	decoder := json.NewDecoder(strings.NewReader(e.stdout))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {

@@ -72,7 +72,6 @@ func (c *cli) operatorCommands() []*cobra.Command {
 		Long:                  operatorHelp,
 		Example:               operatorExamples,
 		GroupID:               groupSimulations,
-		Args:                  cobra.NoArgs,
 		RunE:                  runs(func(ctx context.Context) error { return c.operator(ctx, f) }),
 	}
 	f.register(cmd, c.getenv)

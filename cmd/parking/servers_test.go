@@ -20,7 +20,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 	"github.com/parking-operator/parking-operator/test/servers"
 	"github.com/parking-operator/parking-operator/test/stack"
@@ -116,7 +116,7 @@ func TestAudit_AfterKeep_AgreesWithSimulate(t *testing.T) {
 }
 
 // simulateUntilBusy simulates until summaries are stored, however slow the machine is, and checks the result.
-func simulateUntilBusy(t *testing.T, args ...string) (ended, simulate.Result) {
+func simulateUntilBusy(t *testing.T, args ...string) (ended, report.Document) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

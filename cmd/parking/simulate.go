@@ -20,6 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
@@ -41,6 +42,9 @@ Ctrl-C, SIGTERM or SIGHUP stops the generators. The simulation then finishes its
 and prints the verdict. A second signal ends the process at once. It prints what is left on
 servers and how to remove it with 'parking purge'.
 
+With --report the run is also written to a file: .html has charts, .json can be rendered again with
+'parking report' and compared with 'parking compare', .md is Markdown, .xml is JUnit.
+
 With --output json, stdout is one JSON object, or empty if the simulation did not start or a
 second signal ended it. The field "ledger" is null if the ledger cannot be read. docs/cli.md
 lists all fields.
@@ -58,6 +62,9 @@ const simulateExamples = `  # Run the defaults in memory for 30 seconds
   export PARKING_RABBITMQ_URI=amqp://user:password@127.0.0.1:5672/
   export PARKING_REDIS_URI=redis://:password@127.0.0.1:6379/0
   parking simulate -f rush-hour.yaml --duration 5m
+
+  # Record the run, and a page with charts
+  parking simulate --duration 1m --report run.json --report run.html
 
   # Print the result as JSON; the exit code tells the verdict
   parking simulate -f rush-hour.yaml --duration 1m --output json | jq .ledger`
@@ -78,6 +85,7 @@ type simulateFlags struct {
 	summarySecret string
 	summariesDB   string
 	keep          bool
+	reports       reportFiles
 	level         logLevel
 	pprof         bool
 }
@@ -108,6 +116,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with files for --summary-url: token, or username and password; ca.crt, tls.crt, tls.key")
 	flags.StringVar(&f.summariesDB, "summaries-db", "", "store summaries in this SQLite `file` (default: a temporary file)")
 	flags.BoolVar(&f.keep, "keep", false, "keep queues and keys on the servers, for 'parking audit'")
+	flags.Var(&f.reports, "report", "write the report to this `file`, which ends in .html, .json, .md or .xml. May be repeated")
 	flags.Var(&f.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	flags.BoolVar(&f.pprof, "pprof", false, "also serve profiles of this process under /debug/pprof/")
 	return cmd
@@ -116,20 +125,20 @@ func (c *cli) simulateCommand() *cobra.Command {
 // defaultSimulateHTTP is the address for HTTP. If its port is in use, simulate takes a free one.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns notes for the user: where the flags replace
-// the manifest, and warnings about the manifest.
-func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, []string, error) {
+// plan derives the plan from the manifest and the flags. It also returns the manifest with the flags applied, and notes
+// for the user: where the flags replace the manifest, and warnings about the manifest.
+func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, *v1alpha1.ParkingSimulation, []string, error) {
 	if err := f.check(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	sim, err := f.manifest.read(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	notes := f.override(sim)
 	p, err := f.manifest.plan(ctx, sim)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	p.StartTime = time.Time{}
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
@@ -139,9 +148,9 @@ func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, []string, error) 
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
 	if err := p.Validate(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return p, append(notes, manifest.Warnings(sim)...), nil
+	return p, sim, append(notes, manifest.Warnings(sim)...), nil
 }
 
 // check rejects invalid flags and invalid combinations of flags.
@@ -160,7 +169,7 @@ func (f *simulateFlags) check() error {
 	case f.summarySecret != "" && f.summaryURL == "":
 		return errors.New("--summary-secret: the API is missing: name it with --summary-url")
 	}
-	if err := f.servers.check(); err != nil {
+	if err := errors.Join(f.servers.check(), f.reports.check()); err != nil {
 		return err
 	}
 	if err := f.checkSummaryURL(); err != nil {
@@ -224,7 +233,7 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 
 func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	f.servers.fromEnvironment(c.getenv)
-	p, notes, err := f.plan(ctx)
+	p, sim, notes, err := f.plan(ctx)
 	if err != nil {
 		return badInput(err)
 	}
@@ -244,25 +253,31 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 		return err
 	}
 	view.begin(session.describe(), notes)
-	result := session.run(ctx, view)
+	environment := session.adapters.environment(ctx, sim, log)
+	document := report.New(session.run(ctx, view), environment, nil)
 	view.end()
-	err = c.printResult(f.output, p, result)
+	err = c.printResult(f.output, &document)
+	if len(f.reports) > 0 {
+		document.Timeline = session.adapters.readTimeline(ctx, document.Run, log)
+		err = errors.Join(err, f.reports.write(&document))
+	}
 	if f.keep {
 		_, _ = fmt.Fprintln(c.stderr, session.kept()) // there is no other place to report it
 	} else if left := session.purge(ctx); left != nil {
 		return errors.Join(err, left)
 	}
-	if err == nil && result.Outcome != ledger.Pass {
+	if err == nil && document.Outcome != ledger.Pass {
 		err = errVerdict
 	}
 	return err
 }
 
-func (c *cli) printResult(format outputFormat, p *plan.Plan, r simulate.Result) error {
+// printResult prints a report without its timeline.
+func (c *cli) printResult(format outputFormat, r *report.Document) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
 	}
-	return c.print(resultTable(p, r, newTable(c.stdout)))
+	return c.print(reportTable(r, newTable(c.stdout)))
 }
 
 // print writes lines to stdout.

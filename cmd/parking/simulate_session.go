@@ -19,6 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/rest"
@@ -149,7 +150,7 @@ func (s *session) describe() [][2]string {
 }
 
 // run runs the simulation. Meanwhile it serves HTTP and shows the progress.
-func (s *session) run(ctx context.Context, v *view) simulate.Result {
+func (s *session) run(ctx context.Context, v *view) report.Run {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup
 	if s.http != nil {

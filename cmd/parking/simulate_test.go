@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/report"
 )
 
 // busy is a spec with high rates, for which all outcomes occur soon.
@@ -30,7 +30,7 @@ func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 }
 
 // checkPassed checks the verdict, and independently of it the equations of the ledger.
-func checkPassed(t *testing.T, got ended) simulate.Result {
+func checkPassed(t *testing.T, got ended) report.Document {
 	t.Helper()
 	r := got.result(t)
 	if got.code != exitOK || r.Outcome != ledger.Pass || len(r.Reasons) != 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
@@ -294,7 +295,7 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 // measured formats a figure of a latency, or says that nothing was measured.
 func measured(of latency.Snapshot, figure time.Duration) string {
 	if of.Count() == 0 {
-		return notMeasured
+		return report.Unmeasured
 	}
 	return terminal.Duration(figure)
 }

@@ -4,23 +4,22 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/plan"
-	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// resultTable renders the result of a simulation.
-func resultTable(p *plan.Plan, r simulate.Result, t *table) []string {
-	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(seconds(r.ElapsedSeconds))))
+// reportTable renders a report.
+func reportTable(r *report.Document, t *table) []string {
+	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(report.Seconds(r.ElapsedSeconds))))
 	if r.Ledger != nil {
 		t.ledger(*r.Ledger)
 	}
 	t.rates(r.Rates)
-	t.latencies(r.LatencySeconds, p.Objectives)
+	t.latencies(&r.Run)
 	return append(t.lines, "")
 }
 
@@ -108,44 +107,30 @@ func (t *table) ledger(r ledger.Report) {
 	if t.columns >= bothSides {
 		t.add(t.palette.Dim(pair("  published and confirmed", "", "took effect", "")))
 	}
-	t.equation("entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded)
-	t.equation("matched exits", r.ExitsMatchedConfirmed, r.IndeterminateMatched, "matched", r.Matched)
-	t.equation("unmatched exits", r.ExitsUnmatchedConfirmed, r.IndeterminateUnmatched, "unmatched as expected", r.UnmatchedExpected)
-	t.equation("finished visits", r.Matched+r.ExternalMatched, 0, "summaries stored", r.SummariesStored)
-	t.add("")
-	t.counts(false, count{"lost", r.Lost}, count{"counted twice", r.TakenTwice})
-	t.counts(false, count{"unexpectedly unmatched", r.UnmatchedUnexpected}, count{"dead letters", r.DeadLettered})
-	t.counts(true, count{"duplicates suppressed", r.DuplicatesSuppressed}, count{"indeterminate", r.Indeterminate})
-	t.counts(true, count{"starved draws", r.Starved}, count{"generator runs", r.Runs})
-	if r.External() > 0 {
-		t.counts(true, count{"external entries", r.ExternalEntries}, count{"external matched", r.ExternalMatched})
-		t.counts(true, count{"external unmatched", r.EntryNotFound})
+	for _, e := range report.Equations(&r) {
+		t.equation(e)
 	}
-	if !r.AtRest {
-		t.counts(false, count{"outstanding", r.Outstanding}, count{"pending summaries", r.Outbox})
+	t.add("")
+	for line := range slices.Chunk(report.Counts(&r), 2) {
+		t.counts(line)
 	}
 	t.lost(r)
 }
 
-// equation adds both sides of an equation, and marks whether they are equal. Indeterminate events took effect, so
-// they are added to the left side.
-func (t *table) equation(published string, confirmed, indeterminate int64, effect string, effects int64) {
-	left := terminal.Count(confirmed)
-	if indeterminate > 0 {
-		left += " + " + terminal.Count(indeterminate)
-	}
+// equation adds both sides of an equation, and marks whether they are equal.
+func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
 	case t.moving:
 		mark = ""
-	case confirmed+indeterminate != effects:
+	case !e.Holds():
 		mark = t.palette.Bad("✗")
 	}
 	if t.columns < bothSides {
-		t.add(single("  "+published, left), single("    "+effect, terminal.Count(effects))+"  "+mark)
+		t.add(single("  "+e.Published, e.Left()), single("    "+e.Effect, e.Right())+"  "+mark)
 		return
 	}
-	t.add(pair("  "+published, left, effect, terminal.Count(effects)) + "  " + mark)
+	t.add(pair("  "+e.Published, e.Left(), e.Effect, e.Right()) + "  " + mark)
 }
 
 // pair formats two names with their figures.
@@ -159,22 +144,17 @@ func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
 
-type count struct {
-	name string
-	n    int64
-}
-
-// counts adds a line of one or two counts. Unless they are harmless, counts other than 0 are highlighted.
-func (t *table) counts(harmless bool, counts ...count) {
+// counts adds a line of one or two counters.
+func (t *table) counts(counts []report.Count) {
 	cells := [4]string{}
 	for i, c := range counts {
-		text := terminal.Count(c.n)
-		if c.n != 0 && !harmless {
+		text := c.Text()
+		if c.Bad() {
 			text = t.palette.Bad(text)
 		}
-		cells[2*i], cells[2*i+1] = c.name, text
+		cells[2*i], cells[2*i+1] = c.Name, text
 		if t.columns < bothSides {
-			t.add(single("  "+c.name, text))
+			t.add(single("  "+c.Name, text))
 		}
 	}
 	if t.columns >= bothSides {
@@ -196,43 +176,23 @@ func (t *table) lost(r ledger.Report) {
 	}
 }
 
-func (t *table) rates(r simulate.Rates) {
+func (t *table) rates(r report.Rates) {
 	t.add("", t.palette.Dim(row(t.columns, "  events/s", "target", "achieved", "", "max lag")))
-	for _, line := range []struct {
-		name string
-		rate simulate.Rate
-	}{{"entries", r.Entry}, {"exits", r.Exit}} {
-		share := ""
-		if line.rate.Target > 0 {
-			share = fmt.Sprintf("%.1f %%", 100*line.rate.Achieved/line.rate.Target)
-		}
-		t.add(row(t.columns, "  "+line.name, terminal.Rate(line.rate.Target), terminal.Rate(line.rate.Achieved), share,
-			terminal.Duration(seconds(line.rate.MaxLagSeconds))))
-		if line.rate.Missed > 0 {
-			t.paragraph(" ", t.palette.Warn(terminal.Count(line.rate.Missed)+" "+line.name+" were overdue when the schedule ended and were never published"))
+	for _, line := range r.RateLines() {
+		t.add(row(t.columns, "  "+line.Name, line.Target, line.Achieved, line.Share, line.MaxLag))
+		if line.Missed > 0 {
+			t.paragraph(" ", t.palette.Warn(terminal.Count(line.Missed)+" "+line.Name+" were overdue when the schedule ended and were never published"))
 		}
 	}
 }
 
-// notMeasured is shown in place of a figure that was not measured.
-const notMeasured = "–"
-
-func (t *table) latencies(l simulate.Latencies, o plan.Objectives) {
+func (t *table) latencies(r *report.Run) {
 	t.add("", t.palette.Dim(row(t.columns, "  latency", "p50", "p99", "mean", "objective")))
-	for _, line := range []struct {
-		name      string
-		latency   *simulate.Latency
-		objective plan.Duration
-	}{{"processing", l.Processing, o.ProcessingP99}, {"end to end", l.EndToEnd, o.EndToEndP99}} {
-		objective := "–"
-		if line.objective > 0 {
-			objective = terminal.Duration(line.objective.D())
-		}
-		p50, p99, mean := notMeasured, notMeasured, notMeasured
-		if l := line.latency; l != nil {
-			p50, p99, mean = terminal.Duration(seconds(l.P50)), terminal.Duration(seconds(l.P99)), terminal.Duration(seconds(l.Mean))
-		}
-		t.add(row(t.columns, "  "+line.name, p50, p99, mean, objective))
+	for _, line := range r.LatencyLines() {
+		t.add(row(t.columns, "  "+line.Name, line.P50, line.P99, line.Mean, line.Objective))
+	}
+	if n := r.LatencySeconds.Unmeasured; n > 0 {
+		t.paragraph(" ", t.palette.Warn("the latencies of "+terminal.Count(n)+" events are unknown"))
 	}
 }
 
@@ -250,5 +210,3 @@ func row(columns int, name string, figures ...string) string {
 	}
 	return b.String()
 }
-
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -12,12 +12,14 @@ import (
 )
 
 // validateUsage makes root and all commands below it reject invalid command lines with messages of our own. The
-// messages name the flag or argument and what is expected. No command takes arguments.
+// messages name the flag or argument and what is expected. A command without Args takes no arguments.
 func validateUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
-		cmd.Args = onlyFlags
+		if cmd.Args == nil {
+			cmd.Args = onlyFlags
+		}
 		for _, sub := range cmd.Commands() {
 			visit(sub)
 		}
@@ -44,6 +46,19 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 		return errors.New(strings.Join(missing, "; "))
 	}
 	return nil
+}
+
+// arguments accepts one argument for each name.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) > len(names):
+			return fmt.Errorf("unexpected argument %s", quote(args[len(names)]))
+		case len(args) < len(names):
+			return fmt.Errorf("%s is missing", names[len(args)])
+		}
+		return nil
+	}
 }
 
 // quote quotes a value of the command line in a message, except one that may be a URI with a password.

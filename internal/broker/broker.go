@@ -205,6 +205,9 @@ type Broker interface {
 	Publisher
 	Consumer
 	Topology
+	// Version returns the name of the server and its version, such as "RabbitMQ 4.1.2". Without a server it
+	// returns "in memory".
+	Version(ctx context.Context) (string, error)
 	// Close closes every connection. Unsettled messages are delivered again, to other consumers.
 	Close() error
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/store"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -128,7 +129,7 @@ func newGenerator(
 // Run simulates until the duration of the plan is over or ctx ends. Then it waits until the simulation is at
 // rest, and audits the ledger. Errors are reasons in the result. The queues must have been declared. Run
 // must be called once.
-func (s *Simulation) Run(ctx context.Context) Result {
+func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
 	generating, over := s.schedule(ctx)
@@ -159,7 +160,7 @@ func (s *Simulation) Run(ctx context.Context) Result {
 	recording.stop()
 
 	s.enter(Auditing)
-	result := s.result(end.Sub(start), drainTime)
+	result := s.result(start, end.Sub(start), drainTime)
 	result.Ledger, result.Verdict = s.conclude(auditing, rest, failures)
 	return result
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -106,7 +107,7 @@ func inMemory(t *testing.T) *setup {
 	}
 }
 
-func run(t *testing.T, o *setup) Result {
+func run(t *testing.T, o *setup) report.Run {
 	t.Helper()
 	s, err := New(o.Config, o.Dependencies)
 	if err != nil {
@@ -139,7 +140,7 @@ func TestRun_WithoutFaults_Passes(t *testing.T) {
 			l.SummariesStored != l.Matched || l.Matched == 0 || l.UnmatchedExpected == 0 {
 			t.Errorf("the ledger is %+v", l)
 		}
-		if want := (Rate{Target: 500, Achieved: 500}); r.Rates.Entry != want || l.EntriesConfirmed != 1000 {
+		if want := (report.Rate{Target: 500, Achieved: 500}); r.Rates.Entry != want || l.EntriesConfirmed != 1000 {
 			t.Errorf("the rate of all replicas is %+v with %d entries, want %+v and 1000", r.Rates.Entry, l.EntriesConfirmed, want)
 		}
 		if r.ElapsedSeconds != 2 {
@@ -473,7 +474,7 @@ func TestRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
 		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
 			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
 		}
-		if r.LatencySeconds != (Latencies{}) {
+		if r.LatencySeconds != (report.Latencies{}) {
 			t.Errorf("latencies are %+v, want none", r.LatencySeconds)
 		}
 	})
@@ -492,7 +493,7 @@ func TestRun_ScheduleNotKept_Fails(t *testing.T) {
 		if diff := cmp.Diff(want, r.Reasons); r.Outcome != ledger.Fail || diff != "" {
 			t.Errorf("verdict is %s, reasons (-want +got):\n%s", r.Outcome, diff)
 		}
-		if r.Rates.Entry != (Rate{Target: 500, Missed: 1000, MaxLagSeconds: r.Rates.Entry.MaxLagSeconds}) {
+		if r.Rates.Entry != (report.Rate{Target: 500, Missed: 1000, MaxLagSeconds: r.Rates.Entry.MaxLagSeconds}) {
 			t.Errorf("the rate of the entries is %+v, want 0 achieved", r.Rates.Entry)
 		}
 	})

@@ -315,6 +315,9 @@ type Store interface {
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping reports whether the store answers.
 	Ping(ctx context.Context) error
+	// Version returns the name of the server and its version, such as "Redis 7.4.1". Without a server it returns
+	// "in memory".
+	Version(ctx context.Context) (string, error)
 	// Purge removes everything of the simulation from the store.
 	Purge(ctx context.Context) error
 	Close() error

@@ -19,6 +19,9 @@ func countsDepths(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1), message(2))
 	s.publish(t, exits, message(3))
 	s.awaitDepths(t, broker.Depths{Ready: 3})
+	if version, err := s.Broker.Version(t.Context()); err != nil || version == "" {
+		t.Errorf("Version: %q, %v", version, err)
+	}
 
 	deliveries, stop := s.consume(t, entries(), 1)
 	if err := receive(t, deliveries).Settler.DeadLetter(t.Context(), broker.Reason{}); err != nil {

@@ -158,6 +158,9 @@ func (b *Broker) Declare(context.Context) error {
 	return nil
 }
 
+// Version returns "in memory".
+func (b *Broker) Version(context.Context) (string, error) { return "in memory", nil }
+
 // Depths counts the messages. Unsettled deliveries count as ready.
 func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	if b.isClosed() {

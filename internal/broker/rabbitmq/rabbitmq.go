@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -208,6 +209,18 @@ func (b *Broker) Check(ctx context.Context) error {
 	}
 	conn.close(closeTimeout)
 	return nil
+}
+
+// Version returns the product and the version that the server reports when a connection is opened.
+func (b *Broker) Version(ctx context.Context) (string, error) {
+	conn, err := dial(ctx, b.options.Address, b.options.Component+" version")
+	if err != nil {
+		return "", err
+	}
+	defer conn.close(closeTimeout)
+	product, _ := conn.Properties["product"].(string)
+	version, _ := conn.Properties["version"].(string)
+	return strings.TrimSpace(product + " " + version), nil
 }
 
 // Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or were never

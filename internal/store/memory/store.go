@@ -236,6 +236,9 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 // Ping reports whether the store is open.
 func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx, "ping the store") }
 
+// Version returns "in memory".
+func (s *Store) Version(context.Context) (string, error) { return "in memory", nil }
+
 // Purge removes everything.
 func (s *Store) Purge(ctx context.Context) error {
 	if err := s.ready(ctx, "purge the store"); err != nil {

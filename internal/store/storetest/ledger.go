@@ -81,6 +81,9 @@ func testLedger(t *testing.T, factory Factory) {
 		if err := f.Ping(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if version, err := f.Version(t.Context()); err != nil || version == "" {
+			t.Errorf("Version: %q, %v", version, err)
+		}
 		f.wantCounts(store.Counts{})
 		f.wantPool(0)
 		f.wantOutbox(0)

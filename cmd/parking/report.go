@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/procfs"
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+const reportHelp = `Render a report that 'parking simulate --report FILE.json' recorded.
+
+The formats:
+  html   one self-contained page with charts. It needs no network
+  md     Markdown, for example to paste into a pull request
+  xml    JUnit, with one test case per check
+  json   the recorded report itself
+  table  the result as 'parking simulate' prints it
+
+docs/reports.md describes the reports and the JSON schema.`
+
+const reportExamples = `  # Record a report, then render it
+  parking simulate --duration 1m --report run.json
+  parking report run.json -o html --output-file run.html`
+
+// reportFormat is a format of a report.
+type reportFormat string
+
+// The formats of a report.
+const (
+	formatHTML     reportFormat = "html"
+	formatJSON     reportFormat = "json"
+	formatMarkdown reportFormat = "md"
+	formatJUnit    reportFormat = "xml"
+	formatTable    reportFormat = "table"
+)
+
+// render returns a report in a format. The table has no colors and any width.
+func render(d *report.Document, f reportFormat) ([]byte, error) {
+	switch f {
+	case formatHTML:
+		return d.HTML()
+	case formatMarkdown:
+		return d.Markdown(), nil
+	case formatJUnit:
+		return d.JUnit()
+	case formatTable:
+		return []byte(strings.Join(reportTable(d, &table{columns: unlimited}), "\n") + "\n"), nil
+	}
+	return d.JSON()
+}
+
+// formatFlag is a flag value: one of a set of report formats.
+type formatFlag struct {
+	format  reportFormat
+	allowed []reportFormat
+}
+
+// String implements pflag.Value.
+func (f *formatFlag) String() string { return string(f.format) }
+
+// Set implements pflag.Value.
+func (f *formatFlag) Set(s string) error {
+	if !slices.Contains(f.allowed, reportFormat(s)) {
+		return errors.New("must be " + f.choices())
+	}
+	f.format = reportFormat(s)
+	return nil
+}
+
+// Type implements pflag.Value. It is the placeholder in help texts.
+func (f *formatFlag) Type() string { return "format" }
+
+// choices lists the allowed formats.
+func (f *formatFlag) choices() string {
+	names := make([]string, len(f.allowed))
+	for i, format := range f.allowed {
+		names[i] = string(format)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+func (c *cli) reportCommand() *cobra.Command {
+	format := formatFlag{formatHTML, []reportFormat{formatHTML, formatMarkdown, formatJUnit, formatJSON, formatTable}}
+	var path string
+	cmd := &cobra.Command{
+		Use:                   "report FILE.json [-o FORMAT] [--output-file FILE]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Render a recorded report as HTML, Markdown, JUnit XML, JSON or a table",
+		Long:                  reportHelp,
+		Example:               reportExamples,
+		GroupID:               groupSimulations,
+		Args:                  arguments("FILE.json"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return runs(func(ctx context.Context) error { return c.report(ctx, args[0], format.format, path) })(cmd, args)
+	}
+	cmd.Flags().VarP(&format, "output", "o", "output format: "+format.choices())
+	registerOutputFile(cmd, &path)
+	return cmd
+}
+
+func registerOutputFile(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "output-file", "", "write to this `file` (default: stdout)")
+	_ = cmd.MarkFlagFilename("output-file") // fails only for a flag that does not exist
+}
+
+func (c *cli) report(ctx context.Context, from string, format reportFormat, to string) error {
+	d, err := readReport(ctx, from)
+	if err != nil {
+		return badInput(err)
+	}
+	text, err := render(d, format)
+	if err != nil {
+		return fmt.Errorf("render %s: %w", from, err)
+	}
+	return c.output(to, text)
+}
+
+// readReport reads a recorded report. "-" is stdin.
+func readReport(ctx context.Context, path string) (*report.Document, error) {
+	return interruptible(ctx, func() (*report.Document, error) {
+		if path == "-" {
+			d, err := report.Read(os.Stdin)
+			if err != nil {
+				return nil, fmt.Errorf("stdin: %w", err)
+			}
+			return d, nil
+		}
+		return report.ReadFile(path)
+	})
+}
+
+// output writes to a file, or to stdout if there is no path.
+func (c *cli) output(path string, text []byte) error {
+	if path == "" {
+		_, err := c.stdout.Write(text)
+		return err
+	}
+	return badInput(writeFile(path, text))
+}
+
+// reportFiles is a flag value: the files to write the report to. It may be set repeatedly.
+type reportFiles []string
+
+// String implements pflag.Value.
+func (r *reportFiles) String() string { return strings.Join(*r, ", ") }
+
+// Set implements pflag.Value.
+func (r *reportFiles) Set(path string) error {
+	switch _, err := formatOf(path); {
+	case err != nil:
+		return err
+	case slices.Contains(*r, path):
+		return errors.New("is given twice")
+	}
+	*r = append(*r, path)
+	return nil
+}
+
+// Type implements pflag.Value. It is the placeholder in help texts.
+func (r *reportFiles) Type() string { return "file" }
+
+// formatOf returns the format that the suffix of a path selects.
+func formatOf(path string) (reportFormat, error) {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".html", ".htm":
+		return formatHTML, nil
+	case ".json":
+		return formatJSON, nil
+	case ".md":
+		return formatMarkdown, nil
+	case ".xml":
+		return formatJUnit, nil
+	}
+	return "", errors.New("must end in .html, .json, .md or .xml")
+}
+
+// check returns an error if a file could not be written.
+func (r reportFiles) check() error {
+	for _, path := range r {
+		if err := checkWritable(path); err != nil {
+			return fmt.Errorf("--report: %w", err)
+		}
+	}
+	return nil
+}
+
+// write writes the report to all files. An error does not keep it from writing the other ones.
+func (r reportFiles) write(d *report.Document) error {
+	var errs []error
+	for _, path := range r {
+		format, _ := formatOf(path) // Set has checked it
+		text, err := render(d, format)
+		if err == nil {
+			err = writeFile(path, text)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("write the report: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkWritable returns an error if writeFile would fail now.
+func checkWritable(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder: name a file", path)
+	}
+	file, err := createNextTo(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
+// writeFile replaces a file with the text, or leaves it as it was.
+func writeFile(path string, text []byte) error {
+	file, err := createNextTo(path)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return nil
+}
+
+// createNextTo creates a temporary file in the folder of a path, with the permissions of a new file.
+func createNextTo(path string) (*os.File, error) {
+	const readWriteForAll = 0o666 // before the umask
+	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.tmp", filepath.Base(path), os.Getpid()))
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, readWriteForAll)
+}
+
+// environmentTimeout bounds the requests for versions. A run does not wait long for what only its report needs.
+const environmentTimeout = 5 * time.Second
+
+// environment describes this machine and the servers. It leaves out what it cannot find out.
+func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulation, log *slog.Logger) report.Environment {
+	ctx, cancel := context.WithTimeout(ctx, environmentTimeout)
+	defer cancel()
+	version := func(what string, get func(context.Context) (string, error)) string {
+		v, err := get(ctx)
+		if err != nil {
+			log.Warn("the report lacks the version of a server", "server", what, "error", err)
+		}
+		return v
+	}
+	return report.Environment{
+		Parking:  currentBuild().String(),
+		RabbitMQ: version("RabbitMQ", a.broker.Version),
+		Redis:    version("Redis", a.store.Version),
+		Nodes:    []report.Node{thisMachine()},
+		Manifest: report.ManifestOf(sim),
+	}
+}
+
+// thisMachine describes the machine that runs this process. The size of its memory is known on Linux only.
+func thisMachine() report.Node {
+	node := report.Node{CPUs: int64(runtime.NumCPU()), Architecture: runtime.GOARCH, System: runtime.GOOS}
+	proc, err := procfs.NewDefaultFS()
+	if err != nil {
+		return node
+	}
+	if memory, err := proc.Meminfo(); err == nil && memory.MemTotalBytes != nil {
+		node.MemoryBytes = int64(*memory.MemTotalBytes)
+	}
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		node.System += " " + string(bytes.TrimSpace(release))
+	}
+	return node
+}
+
+// timelineTimeout bounds the read of the timeline.
+const timelineTimeout = 30 * time.Second
+
+// readTimeline returns what was measured during a run. It returns nothing if the store does not answer.
+func (a adapters) readTimeline(ctx context.Context, r report.Run, log *slog.Logger) []timeline.Row {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timelineTimeout)
+	defer cancel()
+	rows, err := a.store.ReadTimeline(ctx, r.StartTime, r.EndTime.Add(time.Second))
+	if err != nil {
+		log.Warn("the report has no timeline", "error", excerpt.OneLine(err.Error()))
+	}
+	return rows
+}

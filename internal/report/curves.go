@@ -1,0 +1,266 @@
+package report
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// curves are the rows of a run, at a width that a chart can show.
+type curves struct {
+	rows []timeline.Row
+	// start is the Unix time of the start of the run, end the length of the run, both in seconds.
+	start, end float64
+}
+
+// curvesOf merges the rows of a document so that a chart shows at most maxColumns of them.
+func curvesOf(d *Document) curves {
+	rows := d.Timeline
+	if len(rows) == 0 {
+		return curves{}
+	}
+	first, last := rows[0].Second, rows[len(rows)-1].End().Unix()
+	width := max((last-first+maxColumns-1)/maxColumns, 1)
+	if width > 1 {
+		rows = timeline.Merge(width, rows...)
+	}
+	rows = fillGaps(rows, width)
+	start := float64(first)
+	if !d.StartTime.IsZero() {
+		start = float64(d.StartTime.UnixMilli()) / 1000
+	}
+	return curves{rows: rows, start: start, end: float64(rows[len(rows)-1].End().Unix()) - start}
+}
+
+// fillGaps returns the rows with additional ones of the given width in the intervals that have none. There nothing
+// happened, and the gauges did not change.
+func fillGaps(rows []timeline.Row, width int64) []timeline.Row {
+	filled := rows[:1:1]
+	for _, row := range rows[1:] {
+		before := &filled[len(filled)-1]
+		for second := before.End().Unix(); second < row.Second; second += width {
+			filled = append(filled, timeline.Row{Second: second, Width: min(width, row.Second-second), Gauges: before.Gauges})
+		}
+		filled = append(filled, row)
+	}
+	return filled
+}
+
+// series returns a line with a value for each row.
+func (c curves) series(name, class string, value func(*timeline.Row) float64) series {
+	s := series{name: name, class: class}
+	for i := range c.rows {
+		row := &c.rows[i]
+		middle := float64(row.Second) + width(row)/2 - c.start
+		s.points = append(s.points, point{x: max(middle, 0), y: value(row)})
+	}
+	return s
+}
+
+// width returns the length of a row in seconds.
+func width(r *timeline.Row) float64 { return float64(max(r.Width, 1)) }
+
+// rate returns the value function of a rate per second.
+func rate(count func(*timeline.Row) int64) func(*timeline.Row) float64 {
+	return func(r *timeline.Row) float64 { return float64(count(r)) / width(r) }
+}
+
+// gauge returns the value function of a gauge.
+func gauge(value func(*timeline.Row) *int64) func(*timeline.Row) float64 {
+	return func(r *timeline.Row) float64 {
+		if v := value(r); v != nil {
+			return float64(*v)
+		}
+		return math.NaN()
+	}
+}
+
+// quantile returns the value function of a quantile of the latencies of both event types, in seconds.
+func quantile(q float64, of func(*timeline.Events) histogram.Snapshot) func(*timeline.Row) float64 {
+	return func(r *timeline.Row) float64 {
+		both := histogram.Merge(of(&r.Entry), of(&r.Exit))
+		if both.Count() == 0 {
+			return math.NaN()
+		}
+		return both.Quantile(q).Seconds()
+	}
+}
+
+func processing(e *timeline.Events) histogram.Snapshot { return e.Processing }
+
+func endToEnd(e *timeline.Events) histogram.Snapshot { return e.EndToEnd }
+
+// percentiles returns the lines of a latency.
+func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []series {
+	return []series{
+		c.series("p99", "c3", quantile(.99, of)),
+		c.series("p90", "c2", quantile(.90, of)),
+		c.series("p50", "c1", quantile(.50, of)),
+	}
+}
+
+// charts returns the charts of a run.
+func (d *Document) charts() []Chart {
+	c := curvesOf(d)
+	if len(c.rows) == 0 {
+		return nil
+	}
+	marks := c.marks()
+	chart := func(title, help string, u unit, limit time.Duration, lines ...series) Chart {
+		return newChart(title, help, u, c.end, lines, marks, limit.Seconds())
+	}
+	published := func(e func(*timeline.Row) *timeline.Events) func(*timeline.Row) float64 {
+		return rate(func(r *timeline.Row) int64 { return e(r).Published })
+	}
+	due := func(e func(*timeline.Row) *timeline.Events) func(*timeline.Row) float64 {
+		return rate(func(r *timeline.Row) int64 { return e(r).Due })
+	}
+	lag := func(e func(*timeline.Row) *timeline.Events) func(*timeline.Row) float64 {
+		return func(r *timeline.Row) float64 { return e(r).Lag.Seconds() }
+	}
+	entry := func(r *timeline.Row) *timeline.Events { return &r.Entry }
+	exit := func(r *timeline.Row) *timeline.Events { return &r.Exit }
+	return []Chart{
+		chart("Published", "Events per second that the generators published, and what their schedule asked for", perSecond(), 0,
+			c.series("entries due", "c1 faint", due(entry)), c.series("exits due", "c2 faint", due(exit)),
+			c.series("entries", "c1", published(entry)), c.series("exits", "c2", published(exit))),
+		chart("End-to-end latency", "Time from the instant at which an event was due to its effect", latencyUnit(),
+			d.Objectives.EndToEndP99.D(), c.percentiles(endToEnd)...),
+		c.heatMap(),
+		chart("Processing latency", "Time to process an event, including failed attempts", latencyUnit(),
+			d.Objectives.ProcessingP99.D(), c.percentiles(processing)...),
+		chart("Backlog", "Messages in the queues, the most in each interval", events(), 0,
+			c.series("ready", "c1", gauge(func(r *timeline.Row) *int64 { return r.Ready })),
+			c.series("waiting for a retry", "c4", gauge(func(r *timeline.Row) *int64 { return r.Retrying })),
+			c.series("dead letters", "c3", gauge(func(r *timeline.Row) *int64 { return r.DeadLetters }))),
+		chart("Lag", "How late the generators publish, the longest in each interval", lagUnit(), 0,
+			c.series("entries", "c1", lag(entry)), c.series("exits", "c2", lag(exit))),
+		chart("Outcomes", "Processed events per second by outcome", perSecond(), 0,
+			c.counts(outcomeNames(), func(e *timeline.Events) map[string]int64 { return e.Outcomes })...),
+		chart("Errors", "Failed attempts per second by stage of the pipeline", perSecond(), 0,
+			c.counts(nil, func(e *timeline.Events) map[string]int64 { return e.Errors })...),
+	}
+}
+
+// outcomeNames are the names of outcomes for people.
+func outcomeNames() map[string]string {
+	return map[string]string{
+		string(processor.OutcomeUnmatchedExpected):   "unmatched as expected",
+		string(processor.OutcomeUnmatchedUnexpected): "unexpectedly unmatched",
+	}
+}
+
+// counts returns a line for each name in the counts of a row.
+func (c curves) counts(names map[string]string, of func(*timeline.Events) map[string]int64) []series {
+	totals := map[string]int64{}
+	for i := range c.rows {
+		for _, e := range []*timeline.Events{&c.rows[i].Entry, &c.rows[i].Exit} {
+			for name, n := range of(e) {
+				totals[name] += n
+			}
+		}
+	}
+	classes := []string{"c1", "c2", "c4", "c5", "c3", "c6"}
+	var lines []series
+	for i, key := range slices.Sorted(maps.Keys(totals)) {
+		lines = append(lines, c.series(cmp.Or(names[key], key), classes[i%len(classes)], rate(func(r *timeline.Row) int64 {
+			return of(&r.Entry)[key] + of(&r.Exit)[key]
+		})))
+	}
+	return lines
+}
+
+// marks returns the events of note.
+func (c curves) marks() []Mark {
+	x := timeAxis(c.end)
+	var all []Mark
+	for i := range c.rows {
+		for _, m := range c.rows[i].Marks {
+			label := string(m.Kind)
+			if m.Subject != "" {
+				label = m.Subject + " " + label
+			}
+			if m.Message != "" {
+				label += ": " + m.Message
+			}
+			class := "mark"
+			if m.Kind == timeline.MarkUnavailable {
+				class = "mark bad"
+			}
+			at := float64(m.At.UnixMilli())/1000 - c.start
+			all = append(all, Mark{At: coordinate(x.at(at)), Label: label, Class: class})
+		}
+	}
+	return all
+}
+
+const (
+	// maxHeatColumns bounds the columns of a heat map. perOctave is the number of its rows in each doubling of the
+	// latency, heatLevels the number of intensities.
+	maxHeatColumns = 120
+	perOctave      = 2
+	heatLevels     = 8
+)
+
+// heatMap returns how the end-to-end latencies are distributed over time.
+func (c curves) heatMap() Chart {
+	chart := frame("End-to-end latency, distribution", "Each column shows how the latencies of the events in its interval are distributed; a stronger color means more events", c.end)
+	counts, low, high := c.heat()
+	if len(counts) == 0 {
+		chart.Empty = true
+		return chart
+	}
+	x := timeAxis(c.end)
+	bound := func(row int) float64 { return math.Exp2(float64(row) / perOctave) }
+	y := axis{low: bound(low), high: bound(high + 1), from: areaBottom, to: areaTop, log: true}
+	for v := math.Pow(10, math.Ceil(math.Log10(y.low))); v <= y.high; v *= 10 {
+		chart.YTicks = append(chart.YTicks, Tick{coordinate(y.at(v)), shortDuration(v)})
+	}
+	most := uint64(0)
+	for _, n := range counts {
+		most = max(most, n)
+	}
+	paths := [heatLevels]string{}
+	columnWidth := x.high / float64(c.heatColumns())
+	keys := slices.SortedFunc(maps.Keys(counts), func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
+	for _, key := range keys {
+		// Square roots make rare latencies visible.
+		level := int(math.Ceil(math.Sqrt(float64(counts[key])/float64(most))*heatLevels)) - 1
+		left, top := x.at(float64(key[0])*columnWidth), y.at(bound(key[1]+1))
+		paths[level] += "M" + coordinate(left) + " " + coordinate(top) +
+			"h" + coordinate(x.at(float64(key[0]+1)*columnWidth)-left) + "V" + coordinate(y.at(bound(key[1]))) + "H" + coordinate(left) + "z"
+	}
+	for level, path := range paths {
+		if path != "" {
+			chart.Cells = append(chart.Cells, Cells{Class: "h" + string(rune('1'+level)), Path: path})
+		}
+	}
+	chart.Marks = c.marks()
+	return chart
+}
+
+// heatColumns returns the number of columns: at most one for each second.
+func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
+
+// heat counts the end-to-end latencies by column and row of a heat map, and returns the lowest and highest row.
+func (c curves) heat() (counts map[[2]int]uint64, low, high int) {
+	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
+	columns := c.heatColumns()
+	for i := range c.rows {
+		r := &c.rows[i]
+		column := int((float64(r.Second) + width(r)/2 - c.start) / max(c.end, 1) * float64(columns))
+		column = min(max(column, 0), columns-1)
+		for _, bucket := range histogram.Merge(r.Entry.EndToEnd, r.Exit.EndToEnd).Buckets() {
+			row := int(math.Ceil(math.Log2(bucket.Upper)*perOctave-1e-6)) - 1
+			counts[[2]int{column, row}] += bucket.Count
+			low, high = min(low, row), max(high, row)
+		}
+	}
+	return counts, low, high
+}

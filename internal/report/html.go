@@ -1,0 +1,113 @@
+package report
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"html/template"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+//go:embed report.html.tmpl
+var pageTemplate string
+
+//go:embed report.css
+var styleSheet string
+
+// page is what the template renders.
+type page struct {
+	*Document
+	// Style is the style sheet, and Policy the content security policy that admits only it: the page runs no script
+	// and loads nothing.
+	Style    template.CSS
+	Policy   string
+	Title    string
+	Equation []Equation
+	Counters []Count
+	Tiles    []Tile
+	Charts   []Chart
+	// Notes lists the events of note in words.
+	Notes []Note
+}
+
+// Tile is a figure at the top of the page.
+type Tile struct{ Name, Value, Help, Class string }
+
+// Note is an event of note.
+type Note struct{ At, Text string }
+
+// HTML returns the report as one self-contained page. It works offline and without scripts, so that it can be opened
+// from a mail attachment.
+func (d *Document) HTML() ([]byte, error) {
+	p := newPage(d, d.Simulation+": "+string(d.Outcome))
+	if d.Ledger != nil && d.Ledger.DataKept() {
+		p.Equation, p.Counters = Equations(d.Ledger), Counts(d.Ledger)
+	}
+	p.Tiles, p.Charts, p.Notes = d.tiles(), d.charts(), d.notes()
+	return p.render("report")
+}
+
+func newPage(d *Document, title string) *page {
+	sum := sha256.Sum256([]byte(styleSheet))
+	return &page{
+		Document: d, Title: title, Style: template.CSS(styleSheet), //nolint:gosec // a constant
+		Policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
+	}
+}
+
+func (p *page) render(name string) ([]byte, error) {
+	t, err := template.New("").Funcs(template.FuncMap{
+		"count":    terminal.Count,
+		"outcome":  outcomeText,
+		"duration": func(s float64) string { return terminal.Duration(Seconds(s)) },
+		"clock":    func(s float64) string { return terminal.Clock(Seconds(s)) },
+		"passed":   func(o ledger.Outcome) bool { return o == ledger.Pass },
+	}).Parse(pageTemplate)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.ExecuteTemplate(&b, name, p)
+	return b.Bytes(), err
+}
+
+// tiles returns the figures that matter most.
+func (d *Document) tiles() []Tile {
+	rates, latencies := d.Rates.RateLines(), d.LatencyLines()
+	tiles := []Tile{
+		{Name: "entries/s", Value: rates[0].Achieved, Help: "of " + rates[0].Target + " due"},
+		{Name: "exits/s", Value: rates[1].Achieved, Help: "of " + rates[1].Target + " due"},
+		{Name: "end-to-end p99", Value: latencies[1].P99, Help: "p50 " + latencies[1].P50},
+		{Name: "processing p99", Value: latencies[0].P99, Help: "p50 " + latencies[0].P50},
+	}
+	if l := d.Ledger; l != nil && l.DataKept() {
+		lost := Tile{Name: "lost", Value: terminal.Count(l.Lost), Help: terminal.Count(l.Processed()) + " events processed"}
+		if l.Lost > d.Objectives.MaxLost {
+			lost.Class = "bad"
+		}
+		tiles = append(tiles, lost)
+	}
+	return tiles
+}
+
+// notes lists the events of note in words.
+func (d *Document) notes() []Note {
+	var all []Note
+	for i := range d.Timeline {
+		for _, m := range d.Timeline[i].Marks {
+			at := m.At.UTC().Format("15:04:05")
+			if !d.StartTime.IsZero() && !m.At.Before(d.StartTime) {
+				at = terminal.Clock(m.At.Sub(d.StartTime))
+			}
+			text := m.Subject + " " + string(m.Kind)
+			if m.Message != "" {
+				text += ": " + m.Message
+			}
+			all = append(all, Note{At: at, Text: text})
+		}
+	}
+	return all
+}

@@ -1,0 +1,138 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+)
+
+type junitSuites struct {
+	XMLName  xml.Name     `xml:"testsuites"`
+	Name     string       `xml:"name,attr"`
+	Tests    int          `xml:"tests,attr"`
+	Failures int          `xml:"failures,attr"`
+	Errors   int          `xml:"errors,attr"`
+	Skipped  int          `xml:"skipped,attr"`
+	Time     string       `xml:"time,attr"`
+	Suites   []junitSuite `xml:"testsuite"`
+}
+
+type junitSuite struct {
+	Name       string          `xml:"name,attr"`
+	Tests      int             `xml:"tests,attr"`
+	Failures   int             `xml:"failures,attr"`
+	Errors     int             `xml:"errors,attr"`
+	Skipped    int             `xml:"skipped,attr"`
+	Time       string          `xml:"time,attr"`
+	Timestamp  string          `xml:"timestamp,attr,omitempty"`
+	Properties []junitProperty `xml:"properties>property"`
+	Cases      []junitCase     `xml:"testcase"`
+}
+
+type junitProperty struct {
+	Name  string `xml:"name,attr"`
+	Value string `xml:"value,attr"`
+}
+
+type junitCase struct {
+	Class   string        `xml:"classname,attr"`
+	Name    string        `xml:"name,attr"`
+	Time    string        `xml:"time,attr"`
+	Failure *junitProblem `xml:"failure"`
+	Error   *junitProblem `xml:"error"`
+	Skipped *junitProblem `xml:"skipped"`
+}
+
+type junitProblem struct {
+	Message string `xml:"message,attr"`
+	Type    string `xml:"type,attr,omitempty"`
+	Text    string `xml:",chardata"`
+}
+
+// JUnit returns the report as JUnit XML: one test case for each check, and the figures as properties. A check without
+// data is an error. A check that could not be made because another one did not pass is skipped.
+func (d *Document) JUnit() ([]byte, error) {
+	properties, err := d.properties()
+	if err != nil {
+		return nil, err
+	}
+	suite := junitSuite{
+		Name:       d.Simulation,
+		Time:       strconv.FormatFloat(d.ElapsedSeconds+d.DrainSeconds, 'f', 3, 64),
+		Properties: properties,
+	}
+	if !d.StartTime.IsZero() {
+		suite.Timestamp = d.StartTime.UTC().Format("2006-01-02T15:04:05")
+	}
+	for _, c := range d.Checks {
+		suite.add(c)
+	}
+	text, err := xml.MarshalIndent(junitSuites{
+		Name: "parking", Tests: suite.Tests, Failures: suite.Failures, Errors: suite.Errors, Skipped: suite.Skipped,
+		Time: suite.Time, Suites: []junitSuite{suite},
+	}, "", "  ")
+	return append([]byte(xml.Header), append(text, '\n')...), err
+}
+
+func (s *junitSuite) add(c ledger.Check) {
+	test := junitCase{Class: s.Name + "." + string(c.Kind), Name: c.Name, Time: "0"}
+	problem := &junitProblem{Message: c.Message, Type: string(c.Kind), Text: "want: " + c.Want + "\ngot: " + c.Got + "\n"}
+	s.Tests++
+	switch {
+	case c.Outcome == ledger.Passed:
+	case c.Outcome == ledger.Failed:
+		test.Failure = problem
+		s.Failures++
+	case c.Message == "":
+		test.Skipped = &junitProblem{Message: "not checked, because another check did not pass"}
+		s.Skipped++
+	default:
+		problem.Text = "want: " + c.Want + "\n"
+		test.Error = problem
+		s.Errors++
+	}
+	s.Cases = append(s.Cases, test)
+}
+
+// properties returns the values of the JSON form by their path, without the checks, the manifest and the timeline.
+func (d *Document) properties() ([]junitProperty, error) {
+	figures := *d
+	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil
+	text, err := encode(figures, "")
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber() // so that numbers keep their form
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return nil, err
+	}
+	return flatten("", value), nil
+}
+
+// flatten returns the leaves of a JSON value by their path, in the order of the paths.
+func flatten(path string, value any) (leaves []junitProperty) {
+	within := func(key string) string { return strings.TrimPrefix(path+"."+key, ".") }
+	switch v := value.(type) {
+	case nil:
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			leaves = append(leaves, flatten(within(key), v[key])...)
+		}
+	case []any:
+		for i, element := range v {
+			leaves = append(leaves, flatten(within(strconv.Itoa(i)), element)...)
+		}
+	default:
+		leaves = append(leaves, junitProperty{path, fmt.Sprint(v)})
+	}
+	return leaves
+}

@@ -1,0 +1,155 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+// Markdown returns the report in GitHub Flavored Markdown, to paste into a pull request. It has no timeline.
+func (d *Document) Markdown() []byte {
+	var b markdown
+	mark := "✅"
+	if d.Outcome != ledger.Pass {
+		mark = "❌"
+	}
+	b.line("## %s %s: %s", mark, d.Outcome, escapeMarkdown(d.Simulation))
+	if len(d.Reasons) > 0 {
+		b.line("")
+	}
+	for _, reason := range d.Reasons {
+		b.line("- %s", escapeMarkdown(reason))
+	}
+	b.table("latency|p50|p99|mean|objective", "-|-:|-:|-:|-:")
+	for _, l := range d.LatencyLines() {
+		b.row(l.Name, l.P50, l.P99, l.Mean, l.Objective)
+	}
+	if n := d.LatencySeconds.Unmeasured; n > 0 {
+		b.line("")
+		b.line("The latencies of %s events are unknown.", terminal.Count(n))
+	}
+	b.table("events per second|target|achieved|share|max lag|missed", "-|-:|-:|-:|-:|-:")
+	for _, r := range d.Rates.RateLines() {
+		b.row(r.Name, r.Target, r.Achieved, r.Share, r.MaxLag, terminal.Count(r.Missed))
+	}
+	b.ledger(d.Ledger)
+	b.line("")
+	b.line("<details><summary>%d checks</summary>", len(d.Checks))
+	b.table("outcome|check|kind|want|got", "-|-|-|-|-")
+	for _, c := range d.Checks {
+		b.row(outcomeText(c.Outcome), c.Name, string(c.Kind), c.Want, c.Got)
+	}
+	b.line("")
+	b.line("</details>")
+	b.line("<details><summary>Environment</summary>")
+	b.table("|", "-|-")
+	for _, f := range d.Facts() {
+		b.row(f.Name, f.Value)
+	}
+	if text := d.ManifestText(); text != "" {
+		b.line("")
+		b.fence(text)
+	}
+	b.line("")
+	b.line("</details>")
+	return b.Bytes()
+}
+
+// outcomeText returns the outcome of a check for people.
+func outcomeText(o ledger.CheckOutcome) string {
+	switch o {
+	case ledger.Passed:
+		return "✓ passed"
+	case ledger.Failed:
+		return "✗ failed"
+	}
+	return "? not measured"
+}
+
+// ManifestText returns the manifest as indented JSON. It returns "" if there is none.
+func (d *Document) ManifestText() string {
+	var b bytes.Buffer
+	if len(d.Environment.Manifest) == 0 || json.Indent(&b, d.Environment.Manifest, "", "  ") != nil {
+		return ""
+	}
+	return b.String() + "\n"
+}
+
+// markdown builds a Markdown document.
+type markdown struct{ bytes.Buffer }
+
+func (b *markdown) line(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
+
+// table begins a table. Both arguments have one part per column, separated by bars.
+func (b *markdown) table(heads, alignment string) {
+	b.line("")
+	b.line("|%s|", heads)
+	b.line("|%s|", alignment)
+}
+
+func (b *markdown) row(cells ...string) {
+	for i := range cells {
+		cells[i] = escapeMarkdown(cells[i])
+	}
+	b.line("|%s|", strings.Join(cells, "|"))
+}
+
+func (b *markdown) ledger(r *ledger.Report) {
+	switch {
+	case r == nil:
+		b.line("\nThe ledger could not be read.")
+		return
+	case !r.DataKept():
+		b.line("\nThe ledger is incomplete, because the store has lost data.")
+		return
+	}
+	b.table("published and confirmed||took effect||", "-|-:|-|-:|-")
+	for _, e := range Equations(r) {
+		mark := "✓"
+		if !e.Holds() {
+			mark = "✗"
+		}
+		b.row(e.Published, e.Left(), e.Effect, e.Right(), mark)
+	}
+	b.table("counter|events", "-|-:")
+	for _, c := range Counts(r) {
+		b.row(c.Name, c.Text())
+	}
+	if len(r.LostEvents) > 0 {
+		b.line("")
+		b.line("Lost events:")
+		b.line("")
+		b.fence(strings.Join(r.LostEvents, "\n") + "\n")
+	}
+}
+
+// fence adds text as a code block. The fence is longer than any run of backquotes in the text.
+func (b *markdown) fence(text string) {
+	longest, run := 2, 0
+	for _, c := range text {
+		if c != '`' {
+			run = 0
+			continue
+		}
+		run++
+		longest = max(longest, run)
+	}
+	fence := strings.Repeat("`", longest+1)
+	b.line("%s\n%s%s", fence, text, fence)
+}
+
+// escapeMarkdown returns text that Markdown shows literally, on one line.
+func escapeMarkdown(text string) string {
+	var b strings.Builder
+	for _, c := range strings.Join(strings.Fields(text), " ") {
+		if strings.ContainsRune("\\`*_[]<>|#&~", c) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}

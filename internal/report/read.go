@@ -1,0 +1,165 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+const (
+	// maxSize bounds the JSON form that Read accepts, in bytes. A week of a busy simulation has a fraction of it.
+	maxSize = 64 << 20
+	// maxYears bounds the times of rows, in years from 1970.
+	maxYears = 8000
+	// yearSeconds is the length of a year in seconds.
+	yearSeconds = 366 * 24 * 3600
+)
+
+// ReadFile reads a report from a JSON file.
+func ReadFile(path string) (*Document, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err // it names the file
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	d, err := Read(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return d, nil
+}
+
+// Read reads a report in its JSON form, of at most 64 MiB. It ignores unknown fields.
+func Read(r io.Reader) (*Document, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxSize:
+		return nil, fmt.Errorf("larger than %d MiB: this is not a report", maxSize>>20)
+	case len(bytes.TrimSpace(text)) == 0:
+		return nil, errors.New("the file is empty: this is not a report")
+	}
+	// The version comes first: a later version may have other types in other fields.
+	var head struct {
+		Version *int            `json:"version"`
+		Verdict *ledger.Outcome `json:"verdict"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return nil, fmt.Errorf("not a report in JSON: %s", excerpt.OneLine(err.Error()))
+	}
+	switch {
+	case head.Version == nil || head.Verdict == nil:
+		return nil, errors.New(`not a report: the field "version" or "verdict" is missing; make one with 'parking simulate --report FILE.json'`)
+	case *head.Version != Version:
+		return nil, fmt.Errorf("version %d of the report format is not supported: this program reads version %d", *head.Version, Version)
+	}
+	var d Document
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("not a valid report: %s", excerpt.OneLine(err.Error()))
+	}
+	if err := d.check(); err != nil {
+		return nil, fmt.Errorf("not a valid report: %w", err)
+	}
+	return &d, nil
+}
+
+// check returns an error if a renderer could not rely on the document.
+func (d *Document) check() error {
+	if d.Outcome != ledger.Pass && d.Outcome != ledger.Fail {
+		return fmt.Errorf("verdict is %.20q, must be %s or %s", string(d.Outcome), ledger.Pass, ledger.Fail)
+	}
+	var end int64
+	for i := range d.Timeline {
+		row := &d.Timeline[i]
+		switch {
+		case row.Second < 0 || row.Second > maxYears*yearSeconds || row.Width < 0 || row.Width > maxYears*yearSeconds:
+			return fmt.Errorf("timeline[%d] is out of range", i)
+		case row.Second < end:
+			return fmt.Errorf("timeline[%d] overlaps the row before it, or is not later", i)
+		}
+		end = row.Second + max(row.Width, 1)
+	}
+	return nil
+}
+
+// Write writes the JSON form, indented, with one line per row of the timeline.
+func (d *Document) Write(w io.Writer) error {
+	text, err := d.JSON()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+// JSON returns the JSON form, indented, with one line per row of the timeline.
+func (d *Document) JSON() ([]byte, error) {
+	rows := d.Timeline
+	head := *d
+	head.Timeline = nil
+	text, err := encode(head, "  ")
+	if err != nil || len(rows) == 0 {
+		return text, err
+	}
+	var b bytes.Buffer
+	b.Write(bytes.TrimSuffix(text, []byte("\n}\n")))
+	b.WriteString(",\n  \"timeline\": [")
+	for i := range rows {
+		row, err := encode(&rows[i], "")
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n    ")
+		b.Write(bytes.TrimSpace(row))
+	}
+	b.WriteString("\n  ]\n}\n")
+	return b.Bytes(), nil
+}
+
+// encode returns the JSON form of a value with a newline at the end.
+func encode(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetIndent("", indent)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return b.Bytes(), err
+}
+
+// mergedWidths are the widths of rows, in seconds, that Bounded tries one after the other.
+func mergedWidths() []int64 {
+	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
+}
+
+// Bounded returns the JSON form in at most limit bytes. If necessary, it merges seconds into wider rows, and as a last
+// resort leaves the timeline out.
+func (d *Document) Bounded(limit int) ([]byte, error) {
+	text, err := d.JSON()
+	bounded := *d
+	for _, width := range mergedWidths() {
+		if err != nil || len(text) <= limit {
+			return text, err
+		}
+		bounded.Timeline = timeline.Merge(width, d.Timeline...)
+		text, err = bounded.JSON()
+	}
+	if err == nil && len(text) > limit {
+		bounded.Timeline = nil
+		text, err = bounded.JSON()
+	}
+	if err == nil && len(text) > limit {
+		return nil, fmt.Errorf("the report has %d bytes without its timeline: only %d are allowed", len(text), limit)
+	}
+	return text, err
+}

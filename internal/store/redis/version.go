@@ -1,0 +1,22 @@
+package redis
+
+import "context"
+
+// Version returns the name and the version that the server reports in INFO.
+func (s *Store) Version(ctx context.Context) (string, error) {
+	info, err := s.client.Info(ctx, "server").Result()
+	if err != nil {
+		return "", s.explain(s.failure(ctx, "read the version of the server", err))
+	}
+	return versionIn(info), nil
+}
+
+// versionIn returns the version in the section server of INFO. Valkey reports the Redis version that it is compatible
+// with, and its own version in another field.
+func versionIn(info string) string {
+	if version, found := infoField(info, "valkey_version"); found {
+		return "Valkey " + version
+	}
+	version, _ := infoField(info, "redis_version")
+	return "Redis " + version
+}
