@@ -21,7 +21,7 @@ import (
 // build computes the desired objects of the simulation.
 func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	input := resources.Input{
-		Simulation: s.sim, Images: r.options.Images, Credentials: s.credentials,
+		Resolved: s.resolved, Images: r.options.Images, Credentials: s.credentials,
 		StartTime: s.sim.Status.StartTime, Complete: s.generatorsDone(), Served: s.served.input(),
 		Forming:       s.isForming() || s.isDenied(),
 		ClusterDomain: r.options.ClusterDomain, OperatorNamespace: r.options.OperatorNamespace,

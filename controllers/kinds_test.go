@@ -11,6 +11,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -23,8 +24,12 @@ func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	}
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "sim", UID: "uid"}}
 	sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+	resolved, faults := manifest.Resolve(sim)
+	if err := faults.Err(); err != nil {
+		t.Fatal(err)
+	}
 	objects, err := resources.Build(resources.Input{
-		Simulation:  sim,
+		Resolved:    resolved,
 		Images:      resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"},
 		Credentials: resources.Credentials{BrokerPassword: "a", ErlangCookie: "b", RedisPassword: "c"},
 		Served:      resources.Served{ServiceMonitors: true, PrometheusRules: true},

@@ -21,7 +21,9 @@ type scope struct {
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// Set before the first phase, too. The plan is nil if the spec is invalid, which invalid says.
+	// Set before the first phase, too. If the spec is invalid, invalid says why, and the others are nil. resolved
+	// holds sim, plan and warnings.
+	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
 	invalid  error
@@ -72,6 +74,7 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 		s.sim.Default()
 		return s
 	}
+	s.resolved = resolved
 	s.sim, s.plan, s.warnings = resolved.Simulation, resolved.Plan, resolved.Warnings
 	return s
 }

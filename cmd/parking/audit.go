@@ -98,10 +98,11 @@ func (c *cli) audit(ctx context.Context, f auditFlags) error {
 	if err != nil {
 		return badInput(err)
 	}
-	p, err := f.manifest.plan(ctx, sim)
+	resolved, err := f.manifest.resolve(ctx, sim)
 	if err != nil {
 		return badInput(err)
 	}
+	p := resolved.Plan
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	if err := p.Validate(); err != nil {
 		return badInput(err)

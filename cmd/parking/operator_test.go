@@ -331,10 +331,11 @@ func TestDeletionKeepsToItsPolicyAndEndsWithoutServers(t *testing.T) {
 // declareQueues makes the queues of a simulation, as its processes do.
 func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	t.Helper()
-	p, err := manifest.Plan(sim)
-	if err != nil {
+	resolved, faults := manifest.Resolve(sim)
+	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}
+	p := resolved.Plan
 	p.RabbitMQ = plan.BindingRef{URI: uri}
 	b, err := wiring.OpenBroker(p, wiring.Options{Component: "test"})
 	if err != nil {

@@ -69,10 +69,11 @@ func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := f.manifest.plan(ctx, sim)
+	resolved, err := f.manifest.resolve(ctx, sim)
 	if err != nil {
 		return nil, err
 	}
+	p := resolved.Plan
 	p.Partitions = plan.MaxPartitions
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	return p, p.Validate()

@@ -136,10 +136,11 @@ func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, *v1alpha1.Parking
 		return nil, nil, nil, err
 	}
 	notes := f.override(sim)
-	p, err := f.manifest.plan(ctx, sim)
+	resolved, err := f.manifest.resolve(ctx, sim)
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	p := resolved.Plan
 	p.StartTime = time.Time{}
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
@@ -150,7 +151,7 @@ func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, *v1alpha1.Parking
 	if err := p.Validate(); err != nil {
 		return nil, nil, nil, err
 	}
-	return p, sim, append(notes, manifest.Warnings(sim)...), nil
+	return p, sim, append(notes, resolved.Warnings...), nil
 }
 
 // check rejects invalid flags and invalid combinations of flags.
@@ -368,17 +369,20 @@ func (f *manifestFlags) read(ctx context.Context) (*v1alpha1.ParkingSimulation, 
 	})
 }
 
-// plan derives the plan from the manifest.
-func (f *manifestFlags) plan(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
-	p, err := interruptible(ctx, func() (*plan.Plan, error) { return manifest.Plan(sim) })
+// resolve derives the plan and the warnings from the manifest.
+func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*manifest.Resolved, error) {
+	resolved, err := interruptible(ctx, func() (*manifest.Resolved, error) {
+		resolved, faults := manifest.Resolve(sim)
+		return resolved, faults.Err()
+	})
 	if err != nil {
 		return nil, err
 	}
 	if f.simulation != "" {
-		p.Simulation = f.simulation
-		if err := p.Validate(); err != nil { // all other fields are valid
+		resolved.Plan.Simulation = f.simulation
+		if err := resolved.Plan.Validate(); err != nil { // all other fields are valid
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}
-	return p, nil
+	return resolved, nil
 }

@@ -139,6 +139,9 @@ func FuzzReadManifest(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
+	for _, faulty := range manifesttest.FaultyManifests() {
+		f.Add([]byte(faulty.Manifest()))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		sim, err := manifest.Read(strings.NewReader(string(text)))
 		if err != nil {
@@ -147,10 +150,11 @@ func FuzzReadManifest(f *testing.F) {
 			}
 			return
 		}
-		p, err := manifest.Plan(sim)
-		if err != nil {
+		resolved, faults := manifest.Resolve(sim)
+		if err := faults.Err(); err != nil {
 			t.Fatalf("a manifest that was read makes no plan: %v", err)
 		}
+		p := resolved.Plan
 		written, err := p.Marshal()
 		if err != nil {
 			t.Fatalf("its plan cannot be written: %v", err)
@@ -162,6 +166,5 @@ func FuzzReadManifest(f *testing.F) {
 		if diff := cmp.Diff(p, q); diff != "" {
 			t.Fatalf("its plan read back (-before +after):\n%s", diff)
 		}
-		manifest.Warnings(sim)
 	})
 }

@@ -29,10 +29,13 @@ func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
 			if sim.Name != name {
 				t.Errorf("the simulation is named %s, want what its file is named", sim.Name)
 			}
-			if warnings := manifest.Warnings(sim); len(warnings) > 0 {
-				t.Errorf("warnings: %q", warnings)
+			resolved, faults := manifest.Resolve(sim)
+			if err := faults.Err(); err != nil {
+				t.Fatal(err)
 			}
-			fromSimulation(t, sim)
+			if len(resolved.Warnings) > 0 {
+				t.Errorf("warnings: %q", resolved.Warnings)
+			}
 		})
 	}
 }

@@ -35,30 +35,6 @@ func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) {
 	return &Resolved{Simulation: sim, Plan: p, Warnings: warnings(sim, p)}, nil
 }
 
-// Plan returns the plan of a simulation, as Resolve does. The error is one line.
-func Plan(sim *v1alpha1.ParkingSimulation) (*plan.Plan, error) {
-	resolved, errs := Resolve(sim)
-	if err := errs.Err(); err != nil {
-		return nil, err
-	}
-	return resolved.Plan, nil
-}
-
-// Validate returns what is wrong with a simulation, as Resolve does.
-func Validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
-	_, errs := Resolve(sim)
-	return errs
-}
-
-// Warnings returns the warnings of a simulation, as Resolve does, and none if the simulation is not valid.
-func Warnings(sim *v1alpha1.ParkingSimulation) []string {
-	resolved, errs := Resolve(sim)
-	if len(errs) > 0 {
-		return nil
-	}
-	return resolved.Warnings
-}
-
 func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	spec := &sim.Spec
 	p := &plan.Plan{

@@ -24,11 +24,11 @@ func read(t *testing.T, text string) *v1alpha1.ParkingSimulation {
 
 func fromSimulation(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	t.Helper()
-	p, err := manifest.Plan(sim)
-	if err != nil {
+	resolved, faults := manifest.Resolve(sim)
+	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return resolved.Plan
 }
 
 func TestFromSimulationWithAnEmptySpec(t *testing.T) {
@@ -109,13 +109,13 @@ func TestFromSimulationRefusesWhatIsInvalid(t *testing.T) {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Spec.Entry.Rate = &rate
 	sim.Spec.Exit.Stages = make([]v1alpha1.Stage, 1)
-	p, err := manifest.Plan(sim)
+	resolved, faults := manifest.Resolve(sim)
 	want := "metadata.name: Required value: give the simulation a name; " +
 		"spec.entry.rate: Invalid value: -1: must be from 0 to 1000000 events per second; " +
 		`spec.exit.stages[0].duration: Required value: say how long the ramp takes, such as "5m"; for a jump take "1ms"; ` +
 		"spec.exit.stages[0].rate: Required value: say how many events a second are reached at the end of the stage"
-	if p != nil || err == nil || err.Error() != want {
-		t.Errorf("plan is %+v, error\n%v, want\n%s", p, err, want)
+	if resolved != nil || faults.String() != want {
+		t.Errorf("Resolve returns %+v and the errors\n%v, want\n%s", resolved, faults, want)
 	}
 }
 
@@ -157,13 +157,10 @@ func TestWarnings(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := manifest.Warnings(read(t, head+"spec: {"+tt.spec+"}\n"))
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			resolved, _ := manifest.Resolve(read(t, head+"spec: {"+tt.spec+"}\n"))
+			if diff := cmp.Diff(tt.want, resolved.Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
-	}
-	if got := manifest.Warnings(&v1alpha1.ParkingSimulation{}); got != nil {
-		t.Errorf("an invalid simulation has the warnings %q, want none beside its errors", got)
 	}
 }

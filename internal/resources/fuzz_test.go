@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -97,7 +96,7 @@ func FuzzBuild(f *testing.F) {
 		in := input(t, "base", "")
 		in.Simulation = sim
 		in.Served = resources.Served{ServiceMonitors: served, PrometheusRules: served}
-		objects, err := resources.Build(in)
+		objects, err := in.build()
 		if err != nil {
 			if strings.Contains(err.Error(), brokerPassword) {
 				t.Errorf("the error contains a password: %v", err)
@@ -119,9 +118,6 @@ func TestBuild_ValidSpecsGiveValidObjects(t *testing.T) {
 			},
 			Spec: drawSpec(r),
 		}
-		if faults := manifest.Validate(sim); len(faults) > 0 {
-			r.Fatalf("drew an invalid spec: %v", faults)
-		}
 		in := base
 		in.Simulation = sim
 		in.Complete = rapid.Bool().Draw(r, "complete")
@@ -129,7 +125,7 @@ func TestBuild_ValidSpecsGiveValidObjects(t *testing.T) {
 		if rapid.Bool().Draw(r, "not started") {
 			in.StartTime = nil
 		}
-		objects, err := resources.Build(in)
+		objects, err := in.build()
 		if err != nil {
 			r.Fatal(err)
 		}

@@ -44,8 +44,8 @@ type Served struct {
 
 // Input holds everything that the objects depend on.
 type Input struct {
-	// Simulation has a namespace, a name and a UID. Build does not modify it.
-	Simulation  *v1alpha1.ParkingSimulation
+	// Resolved is the simulation, with a namespace, a name and a UID, and its plan. Build does not modify them.
+	Resolved    *manifest.Resolved
 	Images      Images
 	Credentials Credentials
 	// BrokerAddress is the data of the Secret of a RabbitmqCluster. The simulation gets a copy, because pods cannot
@@ -96,7 +96,7 @@ func Build(in Input) ([]client.Object, error) {
 type builder struct {
 	Input
 
-	// sim is a copy of Simulation with defaults.
+	// sim and plan are those of Resolved.
 	sim  *v1alpha1.ParkingSimulation
 	plan *plan.Plan
 	// rabbitMQ, redis and summaries are nil if they are external.
@@ -106,20 +106,12 @@ type builder struct {
 }
 
 func newBuilder(in Input) (*builder, error) {
-	if in.Simulation == nil {
-		return nil, errors.New("build objects: Input.Simulation is nil")
-	}
-	sim := in.Simulation.DeepCopy()
-	sim.Default()
-	p, err := manifest.Plan(sim) // validates the spec
-	if err != nil {
-		return nil, err
-	}
+	sim := in.Resolved.Simulation
 	if in.ClusterDomain == "" {
 		in.ClusterDomain = "cluster.local"
 	}
 	b := &builder{
-		Input: in, sim: sim, plan: p,
+		Input: in, sim: sim, plan: in.Resolved.Plan,
 		rabbitMQ:  sim.Spec.RabbitMQ.ManagedOrDefault(),
 		redis:     sim.Spec.Redis.ManagedOrDefault(),
 		summaries: sim.Spec.SummaryAPI.ManagedOrDefault(),

@@ -51,10 +51,11 @@ func (n names) Unregister(prometheus.Collector) bool { return false }
 // dataPlaneMetrics returns the metrics that the commands register. It connects to nothing.
 func dataPlaneMetrics(t *testing.T) names {
 	t.Helper()
-	p, err := manifest.Plan(input(t, "sim", "").Simulation)
-	if err != nil {
+	resolved, faults := manifest.Resolve(input(t, "sim", "").Simulation)
+	if err := faults.Err(); err != nil {
 		t.Fatal(err)
 	}
+	p := resolved.Plan
 	p.RabbitMQ, p.Redis = plan.BindingRef{URI: "amqp://127.0.0.1:1"}, plan.BindingRef{URI: "redis://127.0.0.1:1"}
 	found, log := names{}, slog.New(slog.DiscardHandler)
 	options := wiring.Options{Component: "test", Logger: log, Registerer: found}

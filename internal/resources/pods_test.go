@@ -7,12 +7,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // container returns a container of a workload.
-func container(t *testing.T, in resources.Input, workload, name string) corev1.Container {
+func container(t *testing.T, in testInput, workload, name string) corev1.Container {
 	t.Helper()
 	template := templates(t, build(t, in))[workload]
 	for _, c := range append(template.Spec.InitContainers, template.Spec.Containers...) {
@@ -86,7 +84,7 @@ const quota = `entry: {resources: RESOURCES}, exit: {resources: RESOURCES}, proc
 	rabbitmq: {managed: {resources: RESOURCES}}, redis: {managed: {resources: RESOURCES, template: {spec: {containers: [{name: exporter, resources: RESOURCES}]}}}}`
 
 // withQuota returns a simulation each of whose containers can meet a quota.
-func withQuota(t *testing.T, name string) resources.Input {
+func withQuota(t *testing.T, name string) testInput {
 	t.Helper()
 	return input(t, name, strings.ReplaceAll(quota, "RESOURCES", "{requests: {cpu: 10m, memory: 64Mi}, limits: {cpu: 100m, memory: 64Mi}}"))
 }

@@ -97,7 +97,7 @@ func TestBuild_RejectsTemplateThatEscalates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := input(t, "sim", fmt.Sprintf("processor: {template: {%s}}", tt.template))
-			objects, err := resources.Build(in)
+			objects, err := in.build()
 			var notAllowed *resources.TemplateNotAllowedError
 			if !errors.As(err, &notAllowed) || objects != nil {
 				t.Fatalf("Build returns %d objects and error %v, want a *TemplateNotAllowedError", len(objects), err)
@@ -108,7 +108,7 @@ func TestBuild_RejectsTemplateThatEscalates(t *testing.T) {
 				}
 			}
 			in.AllowPrivilegedTemplates = true
-			if _, err := resources.Build(in); errors.As(err, &notAllowed) {
+			if _, err := in.build(); errors.As(err, &notAllowed) {
 				t.Errorf("with AllowPrivilegedTemplates the error is %v", err)
 			}
 		})
@@ -118,7 +118,7 @@ func TestBuild_RejectsTemplateThatEscalates(t *testing.T) {
 func TestBuild_ChecksEveryTemplate(t *testing.T) {
 	t.Parallel()
 	for path, spec := range templated() {
-		_, err := resources.Build(input(t, "sim", fmt.Sprintf(spec, "spec: {hostNetwork: true}")))
+		_, err := input(t, "sim", fmt.Sprintf(spec, "spec: {hostNetwork: true}")).build()
 		want, _, _ := strings.Cut(path, " ")
 		if err == nil || !strings.Contains(err.Error(), want+".spec.hostNetwork") {
 			t.Errorf("%s: error is %v, want one that names the field", path, err)
@@ -138,7 +138,7 @@ func TestBuild_AllowsTemplateWithinTheRights(t *testing.T) {
 		"spec: {containers: [{name: side, image: 'side:v1', volumeMounts: [{name: scratch, mountPath: /x}]}], volumes: [{name: scratch, emptyDir: {sizeLimit: 1Gi}}]}",
 		"spec: {initContainers: [{name: side, image: 'side:v1', restartPolicy: Always, securityContext: {readOnlyRootFilesystem: true}}]}",
 	} {
-		if _, err := resources.Build(input(t, "sim", fmt.Sprintf("processor: {template: {%s}}", template))); err != nil {
+		if _, err := input(t, "sim", fmt.Sprintf("processor: {template: {%s}}", template)).build(); err != nil {
 			t.Errorf("%s: %v", template, err)
 		}
 	}
@@ -170,7 +170,7 @@ func TestBuild_TemplateGivesNoRights(t *testing.T) {
 		in := base
 		in.Simulation = base.Simulation.DeepCopy()
 		in.Simulation.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: drawPatch(r)}}
-		objects, err := resources.Build(in)
+		objects, err := in.build()
 		if err != nil {
 			return
 		}

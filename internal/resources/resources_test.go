@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -38,18 +39,33 @@ const (
 	redisPassword  = "rEdIsPaSsWoRd0123456789"
 )
 
-// input returns an Input for a simulation whose spec is given in YAML's flow style.
-func input(t testing.TB, name, spec string) resources.Input {
+// testInput is an Input whose simulation can be edited before it is resolved.
+type testInput struct {
+	resources.Input
+	Simulation *v1alpha1.ParkingSimulation
+}
+
+// build resolves the simulation and builds its objects.
+func (in testInput) build() ([]client.Object, error) {
+	resolved, faults := manifest.Resolve(in.Simulation)
+	if err := faults.Err(); err != nil {
+		return nil, err
+	}
+	in.Resolved = resolved
+	return resources.Build(in.Input)
+}
+
+// input returns a testInput for a simulation whose spec is given in YAML's flow style.
+func input(t testing.TB, name, spec string) testInput {
 	t.Helper()
 	sim := &v1alpha1.ParkingSimulation{}
-	manifest := "metadata: {name: " + name + ", namespace: lot, uid: 0a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e}\nspec: {" + spec + "}\n"
-	if err := yaml.UnmarshalStrict([]byte(manifest), sim); err != nil {
+	text := "metadata: {name: " + name + ", namespace: lot, uid: 0a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e}\nspec: {" + spec + "}\n"
+	if err := yaml.UnmarshalStrict([]byte(text), sim); err != nil {
 		t.Fatal(err)
 	}
 	sim.Default()
 	start := metav1.NewTime(time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC))
-	return resources.Input{
-		Simulation: sim,
+	return testInput{Simulation: sim, Input: resources.Input{
 		Images: resources.Images{
 			Parking: "registry.example.com/parking:v1", RabbitMQ: "rabbitmq:4", Redis: "redis:8", RedisExporter: "redis-exporter:v1",
 			PullPolicy: corev1.PullIfNotPresent, PullSecrets: []string{"registry"},
@@ -60,12 +76,12 @@ func input(t testing.TB, name, spec string) resources.Input {
 		StartTime:         &start,
 		Served:            resources.Served{ServiceMonitors: true, PrometheusRules: true},
 		OperatorNamespace: "parking-system",
-	}
+	}}
 }
 
-func build(t testing.TB, in resources.Input) []client.Object {
+func build(t testing.TB, in testInput) []client.Object {
 	t.Helper()
-	objects, err := resources.Build(in)
+	objects, err := in.build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +123,7 @@ func groupVersionKind(t rapid.TB, object client.Object) schema.GroupVersionKind 
 }
 
 // simulations returns the simulations whose objects have golden files.
-func simulations(t testing.TB) map[string]resources.Input {
+func simulations(t testing.TB) map[string]testInput {
 	managed := input(t, "managed", `duration: 30m, rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}}, partitions: 2},
 		objectives: {processingP99: 5ms, endToEndP99: 1s}, monitoring: {labels: {release: prometheus}, interval: 1500ms},
 		processor: {template: {metadata: {labels: {team: parking}, annotations: {note: hello}},
@@ -126,7 +142,7 @@ func simulations(t testing.TB) map[string]resources.Input {
 		"type": []byte("rabbitmq"), "host": []byte("rabbit.messaging.svc"), "port": []byte("5672"),
 		"username": []byte("default_user"), "password": []byte(brokerPassword),
 	}
-	return map[string]resources.Input{"managed": managed, "external": external, "cluster": cluster}
+	return map[string]testInput{"managed": managed, "external": external, "cluster": cluster}
 }
 
 func TestBuild_MatchesGoldenFiles(t *testing.T) {
@@ -276,7 +292,7 @@ func TestBuild_RejectsInvalidInput(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		spec string
-		edit func(*resources.Input)
+		edit func(*testInput)
 		want string
 	}{
 		"an invalid spec":                {"exit: {matchPercent: 101}", nil, "spec.exit.matchPercent"},
@@ -285,10 +301,9 @@ func TestBuild_RejectsInvalidInput(t *testing.T) {
 		"a container without a name":     {"exit: {template: {spec: {containers: [{image: x}]}}}", nil, "spec.exit.template.spec.containers[0].name: Required value"},
 		"a container without an image":   {"summaryAPI: {managed: {template: {spec: {containers: [{name: x}]}}}}", nil, "spec.summaryAPI.managed.template.spec.containers[0].image: Required value"},
 		"a template without containers":  {"exit: {template: {spec: {containers: null}}}", nil, `spec.exit.template.spec: must keep the container named "parking"`},
-		"a password with a line end":     {"", func(in *resources.Input) { in.Credentials.BrokerPassword = "a\nb" }, "the password of RabbitMQ must be"},
-		"an empty password":              {"", func(in *resources.Input) { in.Credentials.RedisPassword = "" }, "the password of Redis must be"},
-		"a cookie with a quote":          {"", func(in *resources.Input) { in.Credentials.ErlangCookie = "a'b" }, "the Erlang cookie of RabbitMQ must be"},
-		"no simulation":                  {"", func(in *resources.Input) { in.Simulation = nil }, "Input.Simulation is nil"},
+		"a password with a line end":     {"", func(in *testInput) { in.Credentials.BrokerPassword = "a\nb" }, "the password of RabbitMQ must be"},
+		"an empty password":              {"", func(in *testInput) { in.Credentials.RedisPassword = "" }, "the password of Redis must be"},
+		"a cookie with a quote":          {"", func(in *testInput) { in.Credentials.ErlangCookie = "a'b" }, "the Erlang cookie of RabbitMQ must be"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -297,7 +312,7 @@ func TestBuild_RejectsInvalidInput(t *testing.T) {
 			if test.edit != nil {
 				test.edit(&in)
 			}
-			objects, err := resources.Build(in)
+			objects, err := in.build()
 			if err == nil || !strings.Contains(err.Error(), test.want) || objects != nil {
 				t.Fatalf("Build returns error %v and %d objects, want an error with %q and no objects", err, len(objects), test.want)
 			}
@@ -356,22 +371,22 @@ func TestBuild_RollsPodsWhenNeeded(t *testing.T) {
 	const base = "entry: {rate: 1}, rabbitmq: {managed: {replicas: 3}}"
 	tests := map[string]struct {
 		spec string
-		edit func(*resources.Input)
+		edit func(*testInput)
 		want []string
 	}{
 		"rates":                            {"entry: {rate: 2, arrivals: Poisson, stages: [{duration: 1s, rate: 5}]}, exit: {rate: 7, matchPercent: 3, minStay: 1s}, plates: {maxStay: 3h}, rabbitmq: {managed: {replicas: 3}}", nil, nil},
 		"suspend":                          {base + ", suspend: true", nil, nil},
-		"RabbitMQ has formed":              {base, func(in *resources.Input) { in.Forming = true }, nil},
-		"start":                            {base, func(in *resources.Input) { in.StartTime = nil }, nil},
+		"RabbitMQ has formed":              {base, func(in *testInput) { in.Forming = true }, nil},
+		"start":                            {base, func(in *testInput) { in.StartTime = nil }, nil},
 		"replicas":                         {base + ", processor: {replicas: 9}, exit: {replicas: 3}", nil, nil},
-		"Prometheus Operator is installed": {base, func(in *resources.Input) { in.Served = resources.Served{} }, nil},
-		"image of our programs":            {base, func(in *resources.Input) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
+		"Prometheus Operator is installed": {base, func(in *testInput) { in.Served = resources.Served{} }, nil},
+		"image of our programs":            {base, func(in *testInput) { in.Images.Parking = "parking:v2" }, []string{"sim-entry", "sim-exit", "sim-processor", "sim-summaries"}},
 		"concurrency":                      {base + ", processor: {concurrency: 7}", nil, []string{"sim-processor"}},
 		"template":                         {base + ", exit: {template: {metadata: {labels: {a: b}}}}", nil, []string{"sim-exit"}},
 		"resources of RabbitMQ":            {"rabbitmq: {managed: {replicas: 3, resources: {limits: {memory: 4Gi}}}}", nil, []string{"sim-rabbitmq"}},
-		"password of Redis":                {base, func(in *resources.Input) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},
-		"password of RabbitMQ":             {base, func(in *resources.Input) { in.Credentials.BrokerPassword = "other" }, []string{"sim-rabbitmq"}},
-		"Erlang cookie":                    {base, func(in *resources.Input) { in.Credentials.ErlangCookie = "other" }, nil},
+		"password of Redis":                {base, func(in *testInput) { in.Credentials.RedisPassword = "other" }, []string{"sim-redis"}},
+		"password of RabbitMQ":             {base, func(in *testInput) { in.Credentials.BrokerPassword = "other" }, []string{"sim-rabbitmq"}},
+		"Erlang cookie":                    {base, func(in *testInput) { in.Credentials.ErlangCookie = "other" }, nil},
 		"external summary API":             {base + `, summaryAPI: {url: "https://example.com/"}`, nil, []string{"sim-processor", "sim-summaries"}},
 	}
 	before := templates(t, build(t, input(t, "sim", base)))

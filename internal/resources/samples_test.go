@@ -11,7 +11,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // TestSamples_FitOnTwoCPUs adds up what the samples and the operator request, and leaves room for the pods of
@@ -62,7 +61,7 @@ func read(t *testing.T, path string, object any) {
 }
 
 // requestedCPU returns the CPU that all pods of a simulation request, in millicores.
-func requestedCPU(t *testing.T, in resources.Input) int64 {
+func requestedCPU(t *testing.T, in testInput) int64 {
 	t.Helper()
 	var sum int64
 	objects := build(t, in)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
 // A template may change each container of the operator without giving an image: the check of the manifest knows them.
@@ -44,7 +42,7 @@ func TestBuild_RejectsTemplateOfAbsentContainer(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "redis: {managed: {template: {spec: {containers: [{name: exporter, workingDir: /tmp}]}}}}")
 	in.Images.RedisExporter = ""
-	_, err := resources.Build(in)
+	_, err := in.build()
 	if want := `spec.redis.managed.template.spec: container "exporter" needs an image`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %v, want it to contain %q", err, want)
 	}
@@ -60,7 +58,7 @@ func TestBuild_ErrorsHideValuesOfTemplates(t *testing.T) {
 	} {
 		in := input(t, "sim", fmt.Sprintf("processor: {template: {spec: %s}}", spec))
 		in.AllowPrivilegedTemplates = true
-		if _, err := resources.Build(in); err == nil || strings.Contains(err.Error(), "hunter2") {
+		if _, err := in.build(); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: error is %v, want one that does not quote a value", spec, err)
 		}
 	}
