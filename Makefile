@@ -48,7 +48,7 @@ demo: ## Run a simulation in this terminal for DEMO_DURATION (20s), without a cl
 	bin/parking-demo simulate -f config/samples/demo.yaml --duration $(DEMO_DURATION)
 
 .PHONY: generate
-generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md.
+generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md, the live page's npm files.
 	@$(STEP) "Generate deep copies, CRD, roles and docs/api.md" "20 s" hack/generate.sh .
 
 .PHONY: fmt

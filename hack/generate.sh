@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Generates everything that is derived from the Go code, in the source tree at FOLDER: deep copies, the CRD, the
-# roles, the chart's copies of both, and the API reference.
+# Generates everything that is derived from other files, in the source tree at FOLDER: deep copies, the CRD, the
+# roles, the chart's copies of both, the API reference, and the copies of npm packages that the live page uses.
 #
 #   hack/generate.sh FOLDER
 set -euo pipefail
 tools=$(cd "$(dirname "$0")/.." && pwd)/.tools/bin
+"$(dirname "$0")/web.sh" "$1"
 cd "$1"
 
 "$tools/controller-gen" object paths=./api/...

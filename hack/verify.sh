@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-sources=(go.mod go.sum api config controllers/rbac.go charts hack/docs)
-generated=(api config charts docs/api.md)
+sources=(go.mod go.sum api config controllers/rbac.go charts hack/docs internal/view/assets)
+generated=(api config charts docs/api.md internal/view/assets)
 for path in "${sources[@]}"; do
   mkdir -p "$copy/$(dirname "$path")"
   cp -r "$path" "$copy/$path"

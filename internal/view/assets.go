@@ -1,0 +1,80 @@
+package view
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"net/http"
+	"path"
+	"sync"
+	"time"
+)
+
+//go:embed assets
+var files embed.FS
+
+// asset is a file of the page.
+type asset struct {
+	content     []byte
+	contentType string
+	etag        string
+}
+
+// page is the name of the file that is served at the root.
+const page = "index.html"
+
+// assets returns the files of the page by their names.
+var assets = sync.OnceValue(func() map[string]asset {
+	entries, err := files.ReadDir("assets")
+	if err != nil {
+		return nil // cannot happen: the folder is embedded
+	}
+	all := map[string]asset{}
+	for _, entry := range entries {
+		content, err := files.ReadFile("assets/" + entry.Name())
+		if err != nil {
+			continue // cannot happen: the file is embedded
+		}
+		sum := sha256.Sum256(content)
+		all[entry.Name()] = asset{
+			content:     content,
+			contentType: contentType(entry.Name()),
+			etag:        `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`,
+		}
+	}
+	return all
+})
+
+// contentType returns the media type of a file. The types of scripts must not depend on the machine's configuration.
+func contentType(name string) string {
+	switch path.Ext(name) {
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	}
+	return "text/plain; charset=utf-8"
+}
+
+func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, page) }
+
+func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
+
+// serve answers with a file. Browsers may keep it, but ask whether it has changed: the next version of the program
+// may listen at the same address.
+func serve(w http.ResponseWriter, r *http.Request, name string) {
+	file, ok := assets()[name]
+	if !ok {
+		refuse(w, http.StatusNotFound, "this file does not exist")
+		return
+	}
+	w.Header().Set("Content-Type", file.contentType)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("ETag", file.etag)
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(file.content))
+}

@@ -1,0 +1,252 @@
+// The charts: one uPlot each, drawn in place as data arrives.
+
+import {Heatmap} from './heatmap.js';
+import {rate, seconds, short} from './numbers.js';
+import {plugin} from './marks.js';
+import {term} from './tooltip.js';
+
+const uPlot = window.uPlot;
+
+// specs says what each chart shows. unit selects the axis: rates and counts are linear, latencies logarithmic.
+const specs = [
+  {
+    title: 'Rates', unit: 'rate',
+    meaning: 'Events per second that the generators published, and those that the schedule asked for.',
+    lines: [['entries', 'entryRate', '--blue'], ['entries target', 'entryTarget', '--blue', 'dash'],
+      ['exits', 'exitRate', '--orange'], ['exits target', 'exitTarget', '--orange', 'dash']],
+  },
+  {
+    title: 'End-to-end latency', unit: 'latency', objective: 'endToEndP99Seconds',
+    meaning: 'Time from when an event was due by the schedule to its effect in the store. ' +
+      'A waiting event counts in the second in which it takes effect.',
+    lines: [['p50', 'endToEnd50', '--teal'], ['p90', 'endToEnd90', '--orange'], ['p99', 'endToEnd99', '--purple']],
+  },
+  {
+    title: 'End-to-end latency, distribution', heatmap: 'endToEnd',
+    meaning: 'How many events had which end-to-end latency. A darker cell, or a brighter one in the dark theme, has more events.',
+  },
+  {
+    title: 'Backlog', unit: 'count',
+    meaning: 'Messages that wait in the queues: ready for a processor, waiting for a retry, or dead-lettered.',
+    lines: [['ready', 'ready', '--blue'], ['waiting for a retry', 'retrying', '--orange'], ['dead letters', 'deadLetters', '--red']],
+  },
+  {
+    title: 'Processing latency', unit: 'latency', objective: 'processingP99Seconds',
+    meaning: 'Time that a processor needs for one event, from its delivery to its effect.',
+    lines: [['p50', 'processing50', '--teal'], ['p90', 'processing90', '--orange'], ['p99', 'processing99', '--purple']],
+  },
+  {
+    title: 'Processing latency, distribution', heatmap: 'processing',
+    meaning: 'How many events had which processing latency. A darker cell, or a brighter one in the dark theme, has more events.',
+  },
+  {
+    title: 'Generator lag', unit: 'seconds',
+    meaning: 'How late the generators are: the delay of the next event that is due. It grows when the broker or the store holds them up.',
+    lines: [['entries', 'entryLag', '--blue'], ['exits', 'exitLag', '--orange']],
+  },
+  {
+    title: 'Outcomes', unit: 'rate',
+    meaning: 'Results of processing, per second. Unexpectedly unmatched exits and failed attempts are signs of a fault.',
+    lines: [['recorded', 'recorded', '--blue'], ['matched', 'matched', '--teal'], ['unmatched as expected', 'unmatchedExpected', '--orange'],
+      ['duplicates', 'duplicates', '--gray'], ['unexpectedly unmatched', 'unexpected', '--purple'], ['failed attempts', 'failures', '--red']],
+  },
+  {
+    title: 'Available plates', unit: 'count',
+    meaning: 'Vehicles that are parked and may leave. An exit that finds none is starved.',
+    lines: [['available', 'pool', '--blue'], ['starved draws per second', 'starved', '--red']],
+  },
+];
+
+const format = {rate, count: short, latency: seconds, seconds};
+
+const height = 180;
+
+export const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// cached returns color with a cache for one theme: computed styles are slow to ask for in each frame.
+function cached() {
+  const known = new Map();
+  return name => known.get(name) ?? known.set(name, color(name)).get(name);
+}
+
+// Charts draws all charts. options are history, marks() and objectives().
+export class Charts {
+  constructor(root, options) {
+    Object.assign(this, options, {root, window: Infinity, color: cached()});
+    this.charts = specs.map(spec => this.#frame(spec));
+    this.visible = new IntersectionObserver(entries => {
+      for (const {target, isIntersecting} of entries) {
+        const chart = this.charts.find(c => c.frame === target);
+        chart.inView = isIntersecting;
+        if (isIntersecting) this.changed();
+      }
+    }, {rootMargin: '100px'});
+    this.resized = new ResizeObserver(entries => {
+      for (const {target, contentRect} of entries) {
+        const chart = this.charts.find(c => c.body === target);
+        if (chart.plot && contentRect.width > 0) chart.plot.setSize({width: contentRect.width, height});
+      }
+    });
+    for (const chart of this.charts) {
+      this.visible.observe(chart.frame);
+      this.resized.observe(chart.body);
+    }
+    this.#create();
+  }
+
+  // show selects the period: the last seconds, or everything.
+  show(window) {
+    this.window = window;
+    this.changed();
+  }
+
+  // recolor creates the charts again in the colors of the current theme.
+  recolor() {
+    this.color = cached();
+    this.#create();
+    this.changed();
+  }
+
+  // changed marks all charts as out of date and draws them in the next frames.
+  changed() {
+    for (const chart of this.charts) chart.stale = true;
+    this.frame ??= requestAnimationFrame(() => this.#draw());
+  }
+
+  // #draw draws what is out of date and visible. A frame ends after a few milliseconds, so that the page stays
+  // responsive; the rest follows in the next frame.
+  #draw() {
+    this.frame = null;
+    const begin = performance.now();
+    const x = this.#range();
+    for (const chart of this.charts) {
+      if (!chart.stale || !chart.inView) continue;
+      if (performance.now() - begin > 6) {
+        this.frame = requestAnimationFrame(() => this.#draw());
+        return;
+      }
+      chart.stale = false;
+      chart.plot.batch(() => {
+        chart.plot.setData(this.#data(chart.spec), false);
+        chart.plot.setScale('x', x);
+      });
+    }
+    // The next round begins with the charts that come after those.
+  }
+
+  #range() {
+    const {x, end} = this.history;
+    const max = end || Date.now() / 1000;
+    const first = x.length ? x[0] : max - 30;
+    return {min: Math.max(first, max - this.window) - (max - first < 10 ? 10 : 0), max};
+  }
+
+  #data(spec) {
+    if (spec.heatmap) return [this.history.x, this.history.column('ready')]; // the values are not drawn
+    return [this.history.x, ...spec.lines.map(([, column]) => this.history.column(column))];
+  }
+
+  #frame(spec) {
+    const frame = document.createElement('figure'), head = document.createElement('figcaption'), title = document.createElement('h2');
+    title.append(term(spec.title, spec.meaning));
+    head.append(title);
+    const body = document.createElement('div');
+    body.className = 'plot';
+    frame.append(head, body);
+    this.root.append(frame);
+    return {spec, frame, body, head};
+  }
+
+  #create() {
+    for (const chart of this.charts) {
+      chart.plot?.destroy();
+      const width = Math.max(chart.body.clientWidth, 200);
+      const options = chart.spec.heatmap ? this.#heatmap(chart) : this.#lines(chart.spec);
+      chart.plot = new uPlot({...this.#common(), ...options, width, height}, this.#data(chart.spec), chart.body);
+      const canvas = chart.body.querySelector('canvas');
+      canvas.setAttribute('role', 'img');
+      canvas.setAttribute('aria-label', `${chart.spec.title}. ${chart.spec.meaning}`);
+      chart.stale = true;
+    }
+  }
+
+  #common() {
+    return {
+      cursor: {sync: {key: 'time', scales: ['x', null]}, drag: {x: false, y: false}, points: {size: 6}},
+      legend: {live: true},
+    };
+  }
+
+  #axis(more) {
+    return {
+      stroke: this.color('--quiet'), font: '11px system-ui, sans-serif',
+      grid: {stroke: this.color('--grid'), width: 1}, ticks: {stroke: this.color('--grid'), width: 1, size: 4}, ...more,
+    };
+  }
+
+  #lines(spec) {
+    const text = format[spec.unit], log = spec.unit === 'latency';
+    const value = (_, v) => text(v);
+    const series = spec.lines.map(([label, , stroke, dash]) => ({
+      label, value, stroke: this.color(stroke), width: dash ? 1 : 1.5, dash: dash ? [5, 4] : undefined,
+      points: {show: false}, spanGaps: true,
+    }));
+    return {
+      scales: {x: {time: true}, y: log ? {distr: 3, range: logRange} : {range: linearRange}},
+      axes: [this.#axis({space: 70, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : text(v)))})],
+      series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))}, ...series],
+      plugins: [plugin(this.marks, this.color), this.#objective(spec)],
+    };
+  }
+
+  // #objective draws a line at the objective of a latency.
+  #objective(spec) {
+    const draw = u => {
+      const value = spec.objective && this.objectives()?.[spec.objective];
+      if (!value || value > u.scales.y.max || value < u.scales.y.min) return;
+      const y = u.valToPos(value, 'y', true), {left, width} = u.bbox, {ctx} = u;
+      ctx.save();
+      ctx.strokeStyle = ctx.fillStyle = this.color('--bad');
+      ctx.lineWidth = devicePixelRatio;
+      ctx.setLineDash([8 * devicePixelRatio, 4 * devicePixelRatio]);
+      ctx.beginPath();
+      ctx.moveTo(left, y);
+      ctx.lineTo(left + width, y);
+      ctx.stroke();
+      ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+      ctx.fillText(`objective of p99: ${seconds(value)}`, left + 6 * devicePixelRatio, y - 4 * devicePixelRatio);
+      ctx.restore();
+    };
+    return {hooks: {draw}};
+  }
+
+  #heatmap(chart) {
+    const map = new Heatmap(this.history, chart.spec.heatmap, this.color);
+    const value = u => {
+      const {left, top} = u.cursor;
+      if (left == null || left < 0) return '–';
+      const cell = map.describe(u.posToVal(left, 'x'), u.posToVal(top, 'y'));
+      return cell ? `${seconds(cell.lower)} to ${seconds(cell.upper)}: ${short(cell.count)}` : '–';
+    };
+    return {
+      scales: {x: {time: true}, y: {distr: 3, range: u => map.range(u)}},
+      axes: [this.#axis({space: 70, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
+      series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))},
+        {label: 'events', stroke: this.color('--heat-high'), value, paths: () => null, points: {show: false}}],
+      plugins: [{hooks: {drawAxes: u => map.draw(u)}}, plugin(this.marks, this.color)],
+    };
+  }
+}
+
+// logRange spans whole decades, at least one.
+function logRange(_, min, max) {
+  if (!(min > 0)) return [1e-4, 1];
+  const low = 10 ** Math.floor(Math.log10(min) + 1e-9), high = 10 ** Math.ceil(Math.log10(max) - 1e-9);
+  return [low, Math.max(high, low * 10)];
+}
+
+// linearRange begins at 0.
+const linearRange = (_, __, max) => [0, max > 0 ? max * 1.08 : 1];
+
+const timeTicks = (_, ticks, __, ___, step) => ticks.map(t => new Date(t * 1000).toLocaleTimeString([], step < 60
+  ? {hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false} : {hour: '2-digit', minute: '2-digit', hour12: false}));

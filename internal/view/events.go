@@ -1,0 +1,188 @@
+package view
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+const (
+	// lookback is how old a row may be that a poll still sends when it has changed. The rows of a second arrive when
+	// each process hands its own over.
+	lookback = 2 * time.Minute
+	// rowsPerEvent bounds the rows of one event, so that a client that resumes often keeps what it has received.
+	rowsPerEvent = 200
+)
+
+// serveEvents sends server-sent events until the client leaves:
+//
+//	state      a State
+//	rows       an array of timeline.Row, each of which replaces the one of its second
+//	heartbeat  nothing
+//
+// It begins with the state and all rows, or with those since the event that Last-Event-ID or the parameter after
+// names.
+func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		w.Header().Set("Content-Type", "text/event-stream")
+		return
+	}
+	events, leave, ok := v.feed.join()
+	if !ok {
+		refuse(w, http.StatusServiceUnavailable, "too many clients receive events, or the simulation has ended")
+		return
+	}
+	defer leave()
+	stream := stream{w: w, control: http.NewResponseController(w), timeout: v.config.writeTimeout}
+	err := v.begin(r, &stream)
+	for err == nil {
+		select {
+		case <-r.Context().Done():
+			return
+		case update, ok := <-events:
+			if !ok {
+				return
+			}
+			err = stream.write(update)
+		case <-time.After(v.config.heartbeat):
+			err = stream.write([]byte("event: heartbeat\ndata: {}\n\n"))
+		}
+	}
+	v.log.Debug("A client of the live page has lost its connection", "error", err)
+}
+
+// begin sends the state and the rows that the client does not have.
+func (v *View) begin(r *http.Request, s *stream) error {
+	s.w.Header().Set("Content-Type", "text/event-stream")
+	s.w.Header().Set("Cache-Control", "no-store")
+	state, err := v.state.get(r.Context())
+	if err != nil {
+		v.unavailable(s.w, "the state", err)
+		return err
+	}
+	leave, err := v.enter(r.Context())
+	if err != nil {
+		v.unavailable(s.w, "the timeline", err)
+		return err
+	}
+	defer leave()
+	rows, err := v.rows(r.Context(), since(r, state.Run), time.Now().Add(time.Minute))
+	if err != nil {
+		v.unavailable(s.w, "the timeline", err)
+		return err
+	}
+	err = s.write(stateEvent(state))
+	for len(rows) > 0 && err == nil {
+		n := min(len(rows), rowsPerEvent)
+		err = s.write(rowsEvent(state.Run, rows[:n]))
+		rows = rows[n:]
+	}
+	return err
+}
+
+// since returns the time from which a client needs rows. A client of another run needs all.
+func since(r *http.Request, run string) time.Time {
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" {
+		last = r.URL.Query().Get("after")
+	}
+	of, second, ok := strings.Cut(last, "@")
+	unix, err := strconv.ParseInt(second, 10, 64)
+	if !ok || of != run || err != nil || unix < 0 {
+		return time.Unix(0, 0)
+	}
+	return time.Unix(unix, 0).Add(-lookback)
+}
+
+// stream writes events to one client.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+// write writes events and flushes them. A client that does not receive them in time loses its connection.
+func (s *stream) write(events []byte) error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout)) // tests have no connection
+	if _, err := s.w.Write(events); err != nil {
+		return err
+	}
+	if err := s.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// poller is what the polls remember.
+type poller struct {
+	run string
+	// sent has the recent rows as they were sent, by their seconds.
+	sent map[int64]timeline.Row
+}
+
+// poll returns the events of one update. It returns nothing if the source does not answer: clients then receive
+// heartbeats.
+func (v *View) poll(ctx context.Context) []byte {
+	state, err := v.state.get(ctx)
+	if err != nil {
+		v.log.Debug("The live page cannot read the state", "error", err)
+		return nil
+	}
+	events := stateEvent(state)
+	now := time.Now()
+	rows, err := v.rows(ctx, now.Add(-lookback), now.Add(time.Minute))
+	if err != nil {
+		v.log.Debug("The live page cannot read the timeline", "error", err)
+		return events
+	}
+	if changed := v.poller.changed(state.Run, rows); len(changed) > 0 {
+		events = append(events, rowsEvent(state.Run, changed)...)
+	}
+	return events
+}
+
+// changed returns the rows that were not sent yet, or differ from what was sent.
+func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
+	if p.run != run {
+		*p = poller{run: run}
+	}
+	sent := make(map[int64]timeline.Row, len(rows))
+	var changed []timeline.Row
+	for _, row := range rows {
+		if before, ok := p.sent[row.Second]; !ok || !reflect.DeepEqual(before, row) {
+			changed = append(changed, row)
+		}
+		sent[row.Second] = row
+	}
+	p.sent = sent
+	return changed
+}
+
+func stateEvent(s State) []byte { return event("state", "", s) }
+
+// rowsEvent returns an event whose identifier names the run and the second of the last row.
+func rowsEvent(run string, rows []timeline.Row) []byte {
+	return event("rows", fmt.Sprintf("%s@%d", run, rows[len(rows)-1].Second), rows)
+}
+
+func event(kind, id string, data any) []byte {
+	text, err := json.Marshal(data) // one line: JSON escapes line breaks in texts
+	if err != nil {
+		return nil // cannot happen: every field has a JSON form
+	}
+	var b bytes.Buffer
+	if id != "" {
+		fmt.Fprintf(&b, "id: %s\n", id)
+	}
+	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", kind, text)
+	return b.Bytes()
+}

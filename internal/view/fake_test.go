@@ -1,0 +1,148 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// fake is a simulation that makes up its numbers. A row is the same whenever it is read.
+type fake struct {
+	mu    sync.Mutex
+	state State
+	rows  []timeline.Row
+	err   error
+	calls int
+}
+
+// newFake returns a run with rows of the last seconds, up to now.
+func newFake(run string, seconds int) *fake {
+	now := time.Now()
+	f := &fake{state: State{
+		Run: run, Simulation: "default.rush-hour", Version: "v0.4.0", Phase: Running, At: now,
+		StartedAt: now.Add(-time.Duration(seconds) * time.Second), DurationSeconds: 4000,
+		Objectives: Objectives{EndToEndP99Seconds: 2, ProcessingP99Seconds: 0.1},
+		Queues:     Queues{Ready: new(int64(182)), Retrying: new(int64(12)), DeadLetters: new(int64(0)), InFlight: new(int64(37)), Pool: new(int64(61_300))},
+	}}
+	start := now.Unix() - int64(seconds)
+	for i := range seconds {
+		f.rows = append(f.rows, fakeRow(start+int64(i), i, seconds))
+	}
+	f.account()
+	return f
+}
+
+// fakeRow makes up the row of a second. There is an outage in the middle of the run.
+func fakeRow(second int64, i, length int) timeline.Row {
+	r := rand.New(rand.NewPCG(uint64(second), 1))
+	share := float64(i) / float64(max(length, 1))
+	due := int64(1500 + 1500*math.Sin(share*9))
+	outage := share > 0.5 && share < 0.55
+	recovering := share >= 0.55 && share < 0.6
+	published, slow := due-int64(r.IntN(20)), 1.0
+	if outage {
+		published, slow = due/10, 12
+	} else if recovering {
+		published, slow = due*3/2, 60
+	}
+	row := timeline.Row{Second: second, Entry: fakeEvents(r, due, published, slow), Exit: fakeEvents(r, 900, 880+int64(r.IntN(40)), slow)}
+	row.Entry.Outcomes = map[string]int64{"recorded": published}
+	row.Exit.Outcomes = map[string]int64{"matched": 450, "unmatched_expected": 430, "duplicate": int64(r.IntN(4))}
+	row.Exit.Matched = 450
+	row.Ready, row.Retrying, row.DeadLetters = new(int64(20*slow)+int64(r.IntN(200))), new(int64(slow)), new(int64(0))
+	row.Pool = new(int64(40_000 + 20_000*math.Sin(share*3)))
+	at := time.Unix(second, 0).UTC()
+	switch i {
+	case 1:
+		row.Marks = []timeline.Mark{{At: at, Kind: timeline.MarkStarted, Subject: "processor-0"}}
+	case length / 2:
+		row.Entry.Errors = map[string]int64{"store": 200}
+		row.Marks = []timeline.Mark{{At: at, Kind: timeline.MarkUnavailable, Subject: "redis", Message: "connection refused"}}
+	case length * 11 / 20:
+		row.Marks = []timeline.Mark{{At: at, Kind: timeline.MarkAvailable, Subject: "redis"}}
+	}
+	return row
+}
+
+func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Events {
+	var endToEnd, processing histogram.Histogram
+	for range 200 {
+		endToEnd.Observe(time.Duration(slow * math.Exp(r.NormFloat64()*0.6) * float64(12*time.Millisecond)))
+		processing.Observe(time.Duration(math.Sqrt(slow) * math.Exp(r.NormFloat64()*0.5) * float64(700*time.Microsecond)))
+	}
+	return timeline.Events{
+		Due: due, Published: published, Confirmed: published, Effects: published, Lag: time.Duration(slow * r.Float64() * float64(20*time.Millisecond)),
+		EndToEnd: endToEnd.Snapshot(), Processing: processing.Snapshot(),
+	}
+}
+
+// account sets the state to what the rows add up to.
+func (f *fake) account() {
+	total := timeline.Sum(f.rows...)
+	seconds := float64(max(len(f.rows), 1))
+	generator := func(e *timeline.Events) Generator {
+		return Generator{
+			Rate: float64(e.Due) / seconds, TargetRate: float64(e.Due) / seconds, AchievedRate: float64(e.Published) / seconds,
+			Due: e.Due, Published: e.Published, LagSeconds: 0.012,
+		}
+	}
+	f.state.Entry, f.state.Exit = generator(&total.Entry), generator(&total.Exit)
+	f.state.Ledger = &ledger.Report{
+		EntriesConfirmed: total.Entry.Confirmed, EntriesRecorded: total.Entry.Confirmed - 219,
+		ExitsMatchedConfirmed: total.Exit.Matched, Matched: total.Exit.Matched,
+		ExitsUnmatchedConfirmed: total.Exit.Confirmed - total.Exit.Matched, UnmatchedExpected: total.Exit.Confirmed - total.Exit.Matched,
+		SummariesStored: total.Exit.Matched, DuplicatesSuppressed: 5_310, Outstanding: 219, Runs: 2, Starved: 14,
+	}
+}
+
+// grow adds the row of the next second.
+func (f *fake) grow() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := time.Now().Unix()
+	if n := len(f.rows); n > 0 {
+		next = f.rows[n-1].Second + 1
+	}
+	f.rows = append(f.rows, fakeRow(next, len(f.rows), len(f.rows)*4))
+	f.state.At = time.Unix(next, 0)
+}
+
+// change changes the simulation.
+func (f *fake) change(change func(*fake)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// State implements Source.
+func (f *fake) State(context.Context) (State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	return f.state, f.err
+}
+
+// Timeline implements Source.
+func (f *fake) Timeline(_ context.Context, from, to time.Time) ([]timeline.Row, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	var rows []timeline.Row
+	for _, row := range f.rows {
+		if row.End().After(from) && row.Start().Before(to) {
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+var errSecret = errors.New("dial redis://:secret@10.0.0.1: connection refused")

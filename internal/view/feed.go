@@ -1,0 +1,98 @@
+package view
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/async"
+)
+
+// maxBehind is how many updates a client may be behind before it loses its connection.
+const maxBehind = 20
+
+// feed polls while there are clients, and sends each result to all of them.
+type feed struct {
+	// poll returns the events to send. It is not called concurrently.
+	poll       func(context.Context) []byte
+	interval   time.Duration
+	maxClients int
+
+	polling sync.Mutex // held during poll
+
+	mu      sync.Mutex
+	clients map[chan []byte]bool
+	stop    context.CancelFunc // stops the polls; nil if there are none
+	closed  bool
+}
+
+// join adds a client, unless there are too many or the feed is closed. The channel receives the events. It is closed
+// when the client is too slow, or when the feed is closed. The caller calls leave in any case.
+func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || len(f.clients) >= f.maxClients {
+		return nil, nil, false
+	}
+	if f.clients == nil {
+		f.clients = map[chan []byte]bool{}
+	}
+	client := make(chan []byte, maxBehind)
+	f.clients[client] = true
+	if f.stop == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		f.stop = cancel
+		go async.Every(ctx, f.interval, func() { f.update(ctx) })
+	}
+	return client, func() { f.leave(client) }, true
+}
+
+// leave removes a client. The last one stops the polls.
+func (f *feed) leave(client chan []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.clients, client)
+	if len(f.clients) == 0 && f.stop != nil {
+		f.stop()
+		f.stop = nil
+	}
+}
+
+// update polls, and sends the result to all clients.
+func (f *feed) update(ctx context.Context) {
+	f.polling.Lock()
+	defer f.polling.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	events := f.poll(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(events) == 0 || f.closed {
+		return
+	}
+	for client := range f.clients {
+		select {
+		case client <- events:
+		default:
+			close(client)
+			delete(f.clients, client)
+		}
+	}
+}
+
+// close sends the last update to all clients and closes their channels.
+func (f *feed) close(ctx context.Context) {
+	f.update(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.stop != nil {
+		f.stop()
+		f.stop = nil
+	}
+	for client := range f.clients {
+		close(client)
+	}
+	f.clients = nil
+}

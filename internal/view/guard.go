@@ -1,0 +1,125 @@
+package view
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// problem is an answer of type application/problem+json (RFC 9457).
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+// retryAfter is when a client should retry after status 503.
+const retryAfter = time.Second
+
+// refuse answers with a problem.
+func refuse(w http.ResponseWriter, status int, detail string) {
+	body, err := json.Marshal(problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail})
+	if err != nil {
+		body = nil // cannot happen: the fields are texts and a number
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/problem+json")
+	header.Set("Cache-Control", "no-store")
+	if status == http.StatusServiceUnavailable {
+		header.Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
+}
+
+// contentSecurityPolicy allows only the files of the page itself, and no inline script or style.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// maxQuery bounds the length of a query in bytes.
+const maxQuery = 512
+
+// origins says which requests an endpoint answers, by where they come from.
+type origins int
+
+const (
+	// sameOrigin answers requests of the page itself, and those of programs that are no browsers.
+	sameOrigin origins = iota
+	// navigation also answers a browser that follows a link of another site.
+	navigation
+)
+
+// guard rejects what the page never sends, before next answers. It bounds the time to send the answer.
+func (v *View) guard(allowed origins, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setHeaders(w.Header())
+		control := http.NewResponseController(w)
+		_ = control.SetWriteDeadline(time.Now().Add(v.config.writeTimeout)) // tests have no connection
+		defer func() {
+			_ = control.Flush()                       // before the deadline
+			_ = control.SetWriteDeadline(time.Time{}) // it would apply to the next request as well
+		}()
+		switch {
+		case !v.isOwnHost(r.Host):
+			refuse(w, http.StatusForbidden, "the page does not answer requests for this host name; use localhost or an IP address")
+		case !isOwnOrigin(allowed, r):
+			refuse(w, http.StatusForbidden, "the page does not answer requests of other sites")
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			refuse(w, http.StatusMethodNotAllowed, "this path does not support the method")
+		case len(r.URL.RawQuery) > maxQuery:
+			refuse(w, http.StatusRequestURITooLong, "the query is longer than "+strconv.Itoa(maxQuery)+" bytes")
+		default:
+			next(w, r)
+		}
+	})
+}
+
+func setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// isOwnHost reports whether a Host header names this machine. An IP address always does: only a name can be made to
+// resolve to another machine.
+func (v *View) isOwnHost(hostport string) bool {
+	host := strings.ToLower(hostname(hostport))
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || slices.Contains(v.config.Hosts, host)
+}
+
+// hostname returns the host of host, host:port, [address] or [address]:port.
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+}
+
+// isOwnOrigin reports whether a request comes from the page itself, from no web page at all, or, if that is allowed,
+// from a link.
+func isOwnOrigin(allowed origins, r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+	default:
+		return allowed == navigation && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}

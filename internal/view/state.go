@@ -1,0 +1,129 @@
+package view
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+)
+
+// Phase is a phase of a simulation.
+type Phase string
+
+// The phases, in their order.
+const (
+	// Running: the generators publish events. Draining: they have stopped, and the events on their way are processed.
+	// Auditing: the ledger is read for the verdict. Finished: there is a verdict.
+	Running  Phase = "running"
+	Draining Phase = "draining"
+	Auditing Phase = "auditing"
+	Finished Phase = "finished"
+)
+
+// State is what a simulation has done so far. Pointers are nil while a value is unknown.
+type State struct {
+	// Run identifies the run: another run of the same simulation has another identifier.
+	Run        string `json:"run"`
+	Simulation string `json:"simulation"`
+	// Version is the version of the program that made the state.
+	Version string `json:"version,omitempty"`
+	Phase   Phase  `json:"phase"`
+	// At is the time of the state, StartedAt when the schedules began.
+	At        time.Time `json:"at"`
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	// DurationSeconds is the length of the schedules; 0 means that they have no end.
+	DurationSeconds float64 `json:"durationSeconds"`
+
+	Verdict    Verdict    `json:"verdict"`
+	Objectives Objectives `json:"objectives"`
+	Entry      Generator  `json:"entry"`
+	Exit       Generator  `json:"exit"`
+	Queues     Queues     `json:"queues"`
+	// Ledger is the audit of the ledger so far.
+	Ledger *ledger.Report `json:"ledger"`
+}
+
+// Verdict is the verdict, or what is already certain of it.
+type Verdict struct {
+	// Outcome is PASS or FAIL. It is empty while both are possible.
+	Outcome ledger.Outcome `json:"outcome,omitempty"`
+	// Final says that the outcome was reached by the audit at the end.
+	Final bool `json:"final"`
+	// Reasons are sentences that say why the outcome is FAIL.
+	Reasons []string `json:"reasons"`
+}
+
+// Objectives are what the verdict holds the simulation to. 0 means that there is no objective for a latency.
+type Objectives struct {
+	ProcessingP99Seconds float64 `json:"processingP99Seconds"`
+	EndToEndP99Seconds   float64 `json:"endToEndP99Seconds"`
+	MaxLost              int64   `json:"maxLost"`
+	MaxUnexpected        int64   `json:"maxUnexpected"`
+}
+
+// Generator is what the generators of one event type have done.
+type Generator struct {
+	// TargetRate and AchievedRate are mean rates since the start, in events per second. Rate is the rate of the
+	// schedule now.
+	Rate         float64 `json:"rate"`
+	TargetRate   float64 `json:"targetRate"`
+	AchievedRate float64 `json:"achievedRate"`
+	// Due counts the events that the schedule asked for, Published those that were handed to the broker, Missed those
+	// that were never attempted, Starved the exits that found no available plate.
+	Due       int64 `json:"due"`
+	Published int64 `json:"published"`
+	Missed    int64 `json:"missed"`
+	Starved   int64 `json:"starved"`
+	// LagSeconds is how long the next event has been due.
+	LagSeconds float64 `json:"lagSeconds"`
+}
+
+// Queues count messages and plates.
+type Queues struct {
+	// Ready, Retrying and DeadLetters are numbers of messages in the event, retry and dead-letter queues.
+	Ready       *int64 `json:"ready"`
+	Retrying    *int64 `json:"retrying"`
+	DeadLetters *int64 `json:"deadLetters"`
+	// InFlight counts the messages that processors hold.
+	InFlight *int64 `json:"inFlight"`
+	// Pool is the number of plates that are available to exits.
+	Pool *int64 `json:"pool"`
+}
+
+// cachedState calls State of a source at most once per maxAge, however many callers there are.
+type cachedState struct {
+	source Source
+	maxAge time.Duration
+
+	mu      sync.Mutex
+	state   State
+	fetched time.Time
+}
+
+// get returns a state that is at most maxAge old.
+func (c *cachedState) get(ctx context.Context) (State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.fetched.IsZero() && time.Since(c.fetched) < c.maxAge {
+		return c.state, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	defer cancel()
+	state, err := c.source.State(ctx)
+	if err != nil {
+		return State{}, err
+	}
+	if state.Verdict.Reasons == nil {
+		state.Verdict.Reasons = []string{} // clients need not handle null
+	}
+	c.state, c.fetched = state, time.Now()
+	return state, nil
+}
+
+// expire makes the next get call the source.
+func (c *cachedState) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fetched = time.Time{}
+}
