@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -155,7 +157,11 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
 	config.QPS, config.Burst = f.qps, f.burst
-	mgr, err := controllers.NewManager(ctx, config, f.options(log))
+	options := f.options(log)
+	if options.Manager.LeaderElectionResourceLockInterface, err = f.podLock(config, c.getenv("POD_NAME")); err != nil {
+		return fmt.Errorf("prepare leader election: %w", err)
+	}
+	mgr, err := controllers.NewManager(ctx, config, options)
 	if err != nil {
 		return err
 	}
@@ -172,14 +178,29 @@ func (c *cli) saveMemory() {
 	}
 }
 
+// leaderElectionID is the name of the Lease.
+const leaderElectionID = "operator.simulation.parking.dev"
+
 // The times of leader election. A leader that cannot renew its Lease within renewDeadline exits, so the deadline is
-// long enough for an API server that is overloaded or restarts. An operator that is stopped releases its Lease at once;
-// leaseDuration is the wait only after a crash.
+// long enough for an API server that is overloaded or restarts. An operator that is stopped releases its Lease at once.
+// leaseDuration is the wait only after the node of a leader fails.
 const (
 	leaseDuration = 60 * time.Second
 	renewDeadline = 45 * time.Second
 	retryPeriod   = 5 * time.Second
 )
+
+// podLock returns the Lease of leader election with the name of the pod as the identity. The container of a pod restarts
+// only after its process has ended, so an operator that crashes leads again at once. Without the name of the pod podLock
+// returns nil: the manager then has a random identity, and waits until the Lease expires.
+func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
+	namespace := cmp.Or(f.leaderNamespace, f.namespace)
+	if !f.leaderElect || pod == "" || namespace == "" {
+		return nil, nil
+	}
+	return resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, leaderElectionID,
+		resourcelock.ResourceLockConfig{Identity: pod}, rest.AddUserAgent(config, "leader-election"), renewDeadline)
+}
 
 func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	host, _ := os.Hostname() // only for the log
@@ -201,7 +222,7 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 		Logger:  log.With("pod", host),
 		Metrics: ctrlmetrics.Registry,
 		Manager: manager.Options{
-			LeaderElection: f.leaderElect, LeaderElectionID: "operator.simulation.parking.dev",
+			LeaderElection: f.leaderElect, LeaderElectionID: leaderElectionID,
 			LeaderElectionNamespace:       f.leaderNamespace,
 			LeaderElectionReleaseOnCancel: true,
 			LeaseDuration:                 new(leaseDuration),

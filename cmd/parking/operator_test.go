@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -495,6 +497,38 @@ func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
 			got := wait(t, r)
 			if got.code != exitBadInput || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, test.says) {
 				t.Errorf("exit code %d, want %d and one line that says %q: %s", got.code, exitBadInput, test.says, got.stderr)
+			}
+		})
+	}
+}
+
+func TestPodLock_IdentityIsThePod(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		flags operatorFlags
+		pod   string
+		want  string // namespace/name of the Lease and the identity
+	}{
+		{"in a pod", operatorFlags{leaderElect: true, namespace: "system"}, "operator-0", "system/operator.simulation.parking.dev operator-0"},
+		{"another namespace", operatorFlags{leaderElect: true, namespace: "system", leaderNamespace: "leases"}, "operator-0", "leases/operator.simulation.parking.dev operator-0"},
+		{"outside a pod", operatorFlags{leaderElect: true, leaderNamespace: "leases"}, "", ""},
+		{"no namespace", operatorFlags{leaderElect: true}, "operator-0", ""},
+		{"no election", operatorFlags{namespace: "system"}, "operator-0", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			lock, err := tt.flags.podLock(&rest.Config{Host: "http://127.0.0.1:1"}, tt.pod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if lock != nil {
+				got = lock.Describe() + " " + lock.Identity()
+			}
+			if got != tt.want {
+				t.Errorf("the lock is %q, want %q", got, tt.want)
 			}
 		})
 	}

@@ -99,7 +99,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
-		ns.awaitReconciled(sim, time.Minute)
+		// An operator that is uninstalled loses its rights before it can release its Lease, which expires after a minute.
+		ns.awaitReconciled(sim, 2*time.Minute)
 		ns.checkSame(before)
 	})
 	ns.finish(sim)
