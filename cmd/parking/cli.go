@@ -74,7 +74,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &bySignal):
 		c.printError(bySignal)
 		return bySignal.exitCode()
-	case !errors.Is(err, errVerdict):
+	case !errors.Is(err, errVerdict) && !errors.Is(err, errRegression):
 		c.printError(err)
 	}
 	if failed.badInput {
@@ -174,7 +174,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		&cobra.Group{ID: groupComponents, Title: "Components of a simulation, as they run in a cluster:"},
 	)
 	root.AddCommand(
-		c.simulateCommand(), c.auditCommand(), c.reportCommand(), c.purgeCommand(),
+		c.simulateCommand(), c.auditCommand(), c.reportCommand(), c.compareCommand(), c.purgeCommand(),
 		c.generateCommand(), c.processCommand(), c.summariesCommand(),
 		c.versionCommand(),
 	)

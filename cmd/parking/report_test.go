@@ -290,3 +290,54 @@ func TestWriteFile_ReplacesOrLeavesAsItWas(t *testing.T) {
 		t.Errorf("temporary files are left: %v", files)
 	}
 }
+
+func TestCompareCommand(t *testing.T) {
+	t.Parallel()
+	before, err := report.ReadFile(sampleReport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Ledger.Lost = 0
+	text, err := before.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "before.json")
+	if err := writeFile(path, text); err != nil {
+		t.Fatal(err)
+	}
+	for format, want := range map[string]string{
+		"table": "regression: lost events", "json": `"regression": true`, "md": "## ❌ regression: lost events", "html": "REGRESSION",
+	} {
+		got := parking(t, "compare", path, sampleReport, "-o", format)
+		if got.code != exitFailed || !strings.Contains(got.stdout, want) || got.stderr != "" {
+			t.Errorf("%s: exit code %d, stderr %q, stdout without %q:\n%s", format, got.code, got.stderr, want, got.stdout)
+		}
+	}
+	if got := parking(t, "compare", sampleReport, sampleReport); got.code != exitOK || !strings.Contains(got.stdout, "no change beyond") {
+		t.Errorf("of equal reports: exit code %d, stdout %q", got.code, got.stdout)
+	}
+	for want, args := range map[string][]string{
+		"AFTER.json is missing":        {"compare", sampleReport},
+		"no such file":                 {"compare", sampleReport, "missing.json"},
+		"must begin with one of":       {"compare", sampleReport, sampleReport, "--threshold", "lost=5"},
+		"must be endToEnd.p99=PERCENT": {"compare", sampleReport, sampleReport, "--threshold", "endToEnd.p99=much"},
+		"only one of the reports":      {"compare", "-", "-"},
+	} {
+		if got := parking(t, args...); got.code != exitBadInput || !strings.Contains(got.stderr, want) {
+			t.Errorf("%v: exit code %d, stderr %q, want %q", args, got.code, got.stderr, want)
+		}
+	}
+}
+
+func TestComparisonTable(t *testing.T) {
+	t.Parallel()
+	before, err := report.ReadFile(sampleReport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := *before
+	after.LatencySeconds.EndToEnd = &report.Latency{P50: .00076, P99: 2.9, Mean: .002}
+	after.Environment.RabbitMQ = "RabbitMQ 4.2.0"
+	golden(t, "comparison.txt", strings.Join(comparisonTable(report.Compare(before, &after, nil)), "\n"))
+}

@@ -31,6 +31,8 @@ type page struct {
 	Charts   []Chart
 	// Notes lists the events of note in words.
 	Notes []Note
+	// Comparison is nil in the report of one run.
+	Comparison *Comparison
 }
 
 // Tile is a figure at the top of the page.

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+const compareHelp = `Compare two reports that 'parking simulate --report FILE.json' recorded.
+
+A metric has become worse if it changed by more than its threshold, and if the difference
+exceeds the noise within the runs. Lost events, events counted twice, unexpectedly unmatched
+exits and dead letters have no noise: any increase is a regression. So is a check that passed
+before and does not pass now. docs/reports.md says how noise is estimated.
+
+Exit codes:
+  0  no regression
+  1  a regression, or something failed
+  2  invalid input`
+
+const compareExamples = `  # Compare last week's run with today's, and tolerate 40 % in one metric
+  parking compare before.json after.json --threshold endToEnd.p99=40
+
+  # Write a page with the charts of both runs
+  parking compare before.json after.json -o html --output-file diff.html`
+
+// errRegression ends a command that has printed a comparison with a regression.
+var errRegression = errors.New("a metric or a check has become worse")
+
+func (c *cli) compareCommand() *cobra.Command {
+	format := formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatMarkdown, formatHTML}}
+	thresholds := thresholdFlags{}
+	var path string
+	cmd := &cobra.Command{
+		Use:                   "compare BEFORE.json AFTER.json [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Compare two recorded reports and find regressions",
+		Long:                  compareHelp,
+		Example:               compareExamples,
+		GroupID:               groupSimulations,
+		Args:                  arguments("BEFORE.json", "AFTER.json"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return runs(func(ctx context.Context) error {
+			return c.compare(ctx, args[0], args[1], thresholds, format.format, path)
+		})(cmd, args)
+	}
+	cmd.Flags().VarP(&format, "output", "o", "output format: "+format.choices())
+	cmd.Flags().Var(thresholds, "threshold", "tolerated change of a metric, as `METRIC=PERCENT`. May be repeated. Metrics: "+strings.Join(report.ThresholdKeys(), ", "))
+	registerOutputFile(cmd, &path)
+	return cmd
+}
+
+func (c *cli) compare(ctx context.Context, before, after string, thresholds thresholdFlags, format reportFormat, to string) error {
+	if before == "-" && after == "-" {
+		return badInput(errors.New("only one of the reports can be on stdin"))
+	}
+	var documents [2]*report.Document
+	for i, path := range []string{before, after} {
+		d, err := readReport(ctx, path)
+		if err != nil {
+			return badInput(err)
+		}
+		documents[i] = d
+	}
+	comparison := report.Compare(documents[0], documents[1], thresholds)
+	text, err := renderComparison(comparison, format)
+	if err == nil {
+		err = c.output(to, text)
+	}
+	if err == nil && comparison.Regression {
+		err = errRegression
+	}
+	return err
+}
+
+func renderComparison(r *report.Comparison, f reportFormat) ([]byte, error) {
+	switch f {
+	case formatHTML:
+		return r.HTML()
+	case formatMarkdown:
+		return r.Markdown(), nil
+	case formatJSON:
+		return r.JSON()
+	}
+	return []byte(strings.Join(comparisonTable(r), "\n") + "\n"), nil
+}
+
+// comparisonTable renders a comparison.
+func comparisonTable(r *report.Comparison) []string {
+	rows := [][]string{{"metric", "before", "after", "change", "threshold", "outcome", ""}}
+	for i := range r.Metrics {
+		m := &r.Metrics[i]
+		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.NoiseText()})
+	}
+	const numbers = 5 // the columns before this one are numbers, except for the first
+	lines := append([]string{"", "  " + r.Headline(), ""}, aligned(rows, numbers)...)
+	for _, part := range []struct {
+		name string
+		list []report.Differs
+	}{{"check", r.Checks}, {"setting", r.Settings}} {
+		if len(part.list) == 0 {
+			continue
+		}
+		rows := [][]string{{part.name, "before", "after"}}
+		for _, d := range part.list {
+			rows = append(rows, []string{d.Name, d.Before, d.After})
+		}
+		lines = append(append(lines, ""), aligned(rows, 0)...)
+	}
+	return append(lines, "")
+}
+
+// aligned renders rows as columns. The columns from the second one on are aligned to the right, up to the given number.
+func aligned(rows [][]string, numbers int) []string {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], terminal.Width(cell))
+		}
+	}
+	lines := make([]string, 0, len(rows))
+	for _, row := range rows {
+		line := ""
+		for i, cell := range row {
+			pad := terminal.PadRight
+			if i > 0 && i < numbers {
+				pad = terminal.PadLeft
+			}
+			line += "  " + pad(cell, widths[i])
+		}
+		lines = append(lines, strings.TrimRight(line, " "))
+	}
+	return lines
+}
+
+// thresholdFlags is a flag value: the tolerated relative change by metric. It may be set repeatedly.
+type thresholdFlags map[string]float64
+
+// String implements pflag.Value.
+func (t thresholdFlags) String() string { return "" }
+
+// Set implements pflag.Value.
+func (t thresholdFlags) Set(s string) error {
+	const percent = 100
+	key, value, _ := strings.Cut(s, "=")
+	if !slices.Contains(report.ThresholdKeys(), key) {
+		return errors.New("must begin with one of " + strings.Join(report.ThresholdKeys(), ", "))
+	}
+	limit, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
+	if err != nil || !(limit >= 0 && limit <= 1e6) {
+		return fmt.Errorf("must be %s=PERCENT with a number of at least 0, such as %s=25", key, key)
+	}
+	t[key] = limit / percent
+	return nil
+}
+
+// Type implements pflag.Value. It is the placeholder in help texts.
+func (t thresholdFlags) Type() string { return "METRIC=PERCENT" }
