@@ -178,6 +178,13 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 // probeTimeout is in seconds. It is longer than the timeout of our own readiness checks.
 const probeTimeout = 3
 
+// The period in seconds of startup probes, and how many may fail. A node that is busy or that pulls images may take
+// minutes to start a process. The other probes begin when the startup probe has succeeded.
+const (
+	startupPeriod   = 1
+	startupFailures = 120
+)
+
 func containerPort(name string, number int32) corev1.ContainerPort {
 	return corev1.ContainerPort{Name: name, ContainerPort: number, Protocol: corev1.ProtocolTCP}
 }

@@ -131,6 +131,7 @@ func (b *builder) redisContainer() corev1.Container {
 		Ports:        []corev1.ContainerPort{containerPort(portRedis, redisNumber)},
 		Resources:    b.redisResources(),
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, redisData), readOnly("config", redisConfDir)},
+		StartupProbe: startupTCP(portRedis),
 		// While Redis loads its append-only file, it does not answer PONG: it is alive and not ready.
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", ping}}},
@@ -181,6 +182,13 @@ func (b *builder) redisImage() string {
 
 // exportsRedis reports whether the metrics of a managed Redis are exported.
 func (b *builder) exportsRedis() bool { return b.redis != nil && b.Images.RedisExporter != "" }
+
+// startupTCP returns a probe that waits until a server accepts connections.
+func startupTCP(port string) *corev1.Probe {
+	probe := tcpProbe(port)
+	probe.PeriodSeconds, probe.FailureThreshold = startupPeriod, startupFailures
+	return probe
+}
 
 // livenessTCP returns a probe that restarts a server which accepts no connection for a minute.
 func livenessTCP(port string) *corev1.Probe {

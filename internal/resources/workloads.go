@@ -133,6 +133,7 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 		Args:           append(command, fmt.Sprintf("--http=:%d", HTTPPort), fmt.Sprintf("--grace-period=%ds", processGrace)),
 		Ports:          []corev1.ContainerPort{containerPort(portHTTP, HTTPPort)},
 		Resources:      r,
+		StartupProbe:   httpProbe("/healthz", startupPeriod, startupFailures),
 		ReadinessProbe: httpProbe("/readyz", 5, 2),
 		LivenessProbe:  httpProbe("/healthz", 20, 3),
 	}

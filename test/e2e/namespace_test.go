@@ -274,8 +274,10 @@ type warning struct{ reason, message string }
 // ahead of another, and retries. If such a state lasts, the test fails because its pods do not become ready.
 var alwaysExpected = []warning{
 	// A container is not ready at its start.
+	{"Unhealthy", "Startup probe failed"},
 	{"Unhealthy", "Readiness probe failed"},
 	// A container ends during a probe.
+	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
 	// A pod is created before the volume of its claim. The operator reports this too.
 	{"FailedScheduling", ""},
