@@ -81,6 +81,7 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 
 // applyFailed records why an object could not be applied. The returned error causes a retry with backoff.
 func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
+	err = redactedError{err}
 	var taken *apply.NameTakenError
 	var f finding
 	switch {

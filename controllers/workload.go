@@ -127,8 +127,9 @@ func isQuotaFailure(message string) bool {
 	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
 }
 
-// withRemedy adds a remedy to a failure in the words of Kubernetes.
+// withRemedy adds a remedy to a failure in the words of Kubernetes, of which it hides quoted values.
 func withRemedy(failure string) string {
+	failure = redact(failure)
 	for _, known := range []struct{ mark, remedy string }{
 		{"exceeded quota", "raise the namespace's quota, or reduce replicas or resources"},
 		{"failed quota", "set the resources that the namespace's quota requires"},

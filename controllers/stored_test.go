@@ -1,0 +1,115 @@
+package controllers_test
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// An earlier version of the CRD may have stored a simulation that the present version rejects. It must not keep the
+// operator from listing and watching the simulations of others.
+func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
+	t.Parallel()
+	c := newDedicatedCluster(t)
+	stored := map[string]struct {
+		spec map[string]any
+		path string
+	}{
+		"fraction": {map[string]any{"entry": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e1.5"}}}}, "spec.entry.resources.limits[memory]"},
+		"huge":     {map[string]any{"processor": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e2147483640"}}}}, "spec.processor.resources.limits[memory]"},
+		"storage":  {map[string]any{"redis": map[string]any{"managed": map[string]any{"storage": map[string]any{"size": "1e10000000"}}}}, "spec.redis.managed.storage.size"},
+		"soon":     {map[string]any{"duration": "soon"}, "spec.duration"},
+		"rate":     {map[string]any{"entry": map[string]any{"rate": int64(-5)}}, "spec.entry.rate"},
+		"url":      {map[string]any{"summaryAPI": map[string]any{"url": "https:/user:hunter2@h/v1"}}, "spec.summaryAPI.url"},
+		"empty":    {map[string]any{"rabbitmq": map[string]any{"secretRef": map[string]any{}}}, "spec.rabbitmq.secretRef.name"},
+	}
+	strict := c.replaceSchema(func(schema *apiextensionsv1.JSONSchemaProps) {
+		schema.XValidations = nil
+		spec := schema.Properties["spec"]
+		withoutRules(&spec)
+		schema.Properties["spec"] = spec
+	})
+	for _, name := range slices.Sorted(maps.Keys(stored)) {
+		c.Eventually("store "+name, func() error { return c.Client.Create(t.Context(), c.unchecked(name, stored[name].spec)) })
+	}
+	c.replaceSchema(func(schema *apiextensionsv1.JSONSchemaProps) { *schema = *strict })
+	c.Eventually("the API server to check again", func() error {
+		if err := c.Client.Create(t.Context(), c.unchecked("trial", stored["soon"].spec), client.DryRunAll); err == nil {
+			return errors.New("it accepts an invalid duration")
+		}
+		return nil
+	})
+
+	c.startOperator()
+	good := c.Simulate("good", nil)
+	c.Expect(good, "Ready", metav1.ConditionFalse, "Progressing")
+	c.Settle()
+	c.Expect(good, "Ready", metav1.ConditionTrue, "Running")
+	for name, tt := range stored {
+		sim := &v1alpha1.ParkingSimulation{}
+		c.Exists(sim, name)
+		if got := c.Expect(sim, "Stalled", metav1.ConditionTrue, "InvalidSpec"); !strings.Contains(got.Message, tt.path+": ") || strings.Contains(got.Message, "hunter2") {
+			t.Errorf("%s: the message is %q, want one about %s", name, got.Message, tt.path)
+		}
+	}
+	c.Edit(good, func() { good.Spec.Suspend = true })
+	c.Expect(good, "Ready", metav1.ConditionTrue, "Suspended")
+	c.Delete(good, "good")
+	c.Gone(good)
+	for name := range stored {
+		sim := &v1alpha1.ParkingSimulation{}
+		c.Delete(sim, name)
+		c.Gone(sim)
+	}
+}
+
+// unchecked returns a simulation with any spec.
+func (c *cluster) unchecked(name string, spec map[string]any) *unstructured.Unstructured {
+	sim := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	sim.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
+	sim.SetNamespace(c.Namespace)
+	sim.SetName(name)
+	return sim
+}
+
+// replaceSchema edits the schema of ParkingSimulations, and returns it as it was.
+func (c *cluster) replaceSchema(edit func(*apiextensionsv1.JSONSchemaProps)) (before *apiextensionsv1.JSONSchemaProps) {
+	c.T.Helper()
+	scheme := c.Client.Scheme()
+	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
+		c.T.Fatal(err)
+	}
+	definition := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "parkingsimulations." + v1alpha1.GroupVersion.Group}}
+	c.Edit(definition, func() {
+		schema := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
+		before = schema.DeepCopy()
+		edit(schema)
+	})
+	return before
+}
+
+// withoutRules removes every rule from a schema, except for the types.
+func withoutRules(schema *apiextensionsv1.JSONSchemaProps) {
+	schema.XValidations, schema.Enum, schema.Required, schema.Pattern = nil, nil, nil, ""
+	schema.Minimum, schema.Maximum, schema.MinLength, schema.MaxLength = nil, nil, nil, nil
+	schema.MinItems, schema.MaxItems, schema.MaxProperties = nil, nil, nil
+	for name, property := range schema.Properties {
+		withoutRules(&property)
+		schema.Properties[name] = property
+	}
+	if schema.Items != nil {
+		withoutRules(schema.Items.Schema)
+	}
+	if schema.AdditionalProperties != nil {
+		withoutRules(schema.AdditionalProperties.Schema)
+	}
+}
