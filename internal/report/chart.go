@@ -16,6 +16,7 @@ const (
 	areaLeft, areaTop, areaRight, areaBottom = 52.0, 10.0, 472.0, 184.0
 	maxColumns                               = 240
 	maxHits                                  = 80
+	labelHeight                              = 16.0
 	pathDigits                               = 1
 )
 
@@ -34,24 +35,25 @@ type series struct {
 type unit struct {
 	// tick formats a value at an axis, text one in a sentence.
 	tick, text func(float64) string
-	// log means a logarithmic axis.
-	log bool
+	// log means a logarithmic axis. A linear axis reaches at least to least.
+	log   bool
+	least float64
 }
 
 // The units of charts.
 func perSecond() unit {
-	return unit{tick: shortNumber, text: func(v float64) string { return terminal.Rate(v) + "/s" }}
+	return unit{least: 1, tick: shortNumber, text: func(v float64) string { return terminal.Rate(v) + "/s" }}
 }
 
 func events() unit {
-	return unit{tick: shortNumber, text: func(v float64) string { return terminal.Count(int64(math.Round(v))) }}
+	return unit{least: 1, tick: shortNumber, text: func(v float64) string { return terminal.Count(int64(math.Round(v))) }}
 }
 
 func latencyUnit() unit {
 	return unit{log: true, tick: shortDuration, text: func(v float64) string { return terminal.Duration(Seconds(v)) }}
 }
 
-func lagUnit() unit { u := latencyUnit(); u.log = false; return u }
+func lagUnit() unit { u := latencyUnit(); u.log, u.least = false, 1e-3; return u }
 
 // Chart is a chart, laid out for the template.
 type Chart struct {
@@ -62,10 +64,12 @@ type Chart struct {
 	Hits           []Hit
 	Cells          []Cells
 	Limit          *Tick
-	Empty          bool
-	Left, Right    string
-	Top, Bottom    string
-	Width, Height  string
+	// LimitShift is the vertical distance of the limit's label from its line.
+	LimitShift    string
+	Empty         bool
+	Left, Right   string
+	Top, Bottom   string
+	Width, Height string
 }
 
 // Line is a line with its entry in the legend.
@@ -122,6 +126,10 @@ func newChart(title, help string, u unit, end float64, lines []series, marks []M
 	c.Hits = hits(lines, x, u)
 	if limit > 0 {
 		c.Limit = &Tick{At: coordinate(y.at(limit)), Label: "objective " + u.text(limit)}
+		c.LimitShift = "-4"
+		if y.at(limit) < areaTop+labelHeight {
+			c.LimitShift = "12" // below the line
+		}
 	}
 	return c
 }
@@ -162,8 +170,9 @@ func valueAxis(u unit, lines []series, limit float64) (axis, bool) {
 		}
 		return a, true
 	}
-	step := niceStep(max(high, 1e-9) / 4)
-	a.high = step * math.Ceil(max(high, 1e-9)/step)
+	high = max(high, u.least)
+	step := niceStep(high / 4)
+	a.high = step * math.Ceil(high/step)
 	return a, true
 }
 

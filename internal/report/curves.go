@@ -1,14 +1,12 @@
 package report
 
 import (
-	"cmp"
 	"maps"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/histogram"
-	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -99,9 +97,9 @@ func endToEnd(e *timeline.Events) histogram.Snapshot { return e.EndToEnd }
 // percentiles returns the lines of a latency.
 func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []series {
 	return []series{
-		c.series("p99", "c3", quantile(.99, of)),
+		c.series("p99", "c4", quantile(.99, of)),
 		c.series("p90", "c2", quantile(.90, of)),
-		c.series("p50", "c1", quantile(.50, of)),
+		c.series("p50", "c5", quantile(.50, of)),
 	}
 }
 
@@ -126,51 +124,61 @@ func (d *Document) charts() []Chart {
 	}
 	entry := func(r *timeline.Row) *timeline.Events { return &r.Entry }
 	exit := func(r *timeline.Row) *timeline.Events { return &r.Exit }
+	starved := func(r *timeline.Row) int64 { return r.Exit.Starved }
 	return []Chart{
-		chart("Published", "Events per second that the generators published, and what their schedule asked for", perSecond(), 0,
-			c.series("entries due", "c1 faint", due(entry)), c.series("exits due", "c2 faint", due(exit)),
+		chart("Rates", "Events per second that the generators published, and those that the schedule asked for", perSecond(), 0,
+			c.series("entries target", "c1 faint", due(entry)), c.series("exits target", "c2 faint", due(exit)),
 			c.series("entries", "c1", published(entry)), c.series("exits", "c2", published(exit))),
-		chart("End-to-end latency", "Time from the instant at which an event was due to its effect", latencyUnit(),
+		chart("End-to-end latency", "Time from when an event was due by the schedule to its effect in the store", latencyUnit(),
 			d.Objectives.EndToEndP99.D(), c.percentiles(endToEnd)...),
-		c.heatMap(),
-		chart("Processing latency", "Time to process an event, including failed attempts", latencyUnit(),
-			d.Objectives.ProcessingP99.D(), c.percentiles(processing)...),
-		chart("Backlog", "Messages in the queues, the most in each interval", events(), 0,
+		c.heatMap("End-to-end latency, distribution", endToEnd),
+		chart("Backlog", "Messages that wait in the queues: the most in each interval", events(), 0,
 			c.series("ready", "c1", gauge(func(r *timeline.Row) *int64 { return r.Ready })),
-			c.series("waiting for a retry", "c4", gauge(func(r *timeline.Row) *int64 { return r.Retrying })),
+			c.series("waiting for a retry", "c2", gauge(func(r *timeline.Row) *int64 { return r.Retrying })),
 			c.series("dead letters", "c3", gauge(func(r *timeline.Row) *int64 { return r.DeadLetters }))),
-		chart("Lag", "How late the generators publish, the longest in each interval", lagUnit(), 0,
+		chart("Processing latency", "Time that a processor needs for one event, from its delivery to its effect", latencyUnit(),
+			d.Objectives.ProcessingP99.D(), c.percentiles(processing)...),
+		c.heatMap("Processing latency, distribution", processing),
+		chart("Generator lag", "How late the generators are: the longest delay in each interval", lagUnit(), 0,
 			c.series("entries", "c1", lag(entry)), c.series("exits", "c2", lag(exit))),
-		chart("Outcomes", "Processed events per second by outcome", perSecond(), 0,
-			c.counts(outcomeNames(), func(e *timeline.Events) map[string]int64 { return e.Outcomes })...),
-		chart("Errors", "Failed attempts per second by stage of the pipeline", perSecond(), 0,
-			c.counts(nil, func(e *timeline.Events) map[string]int64 { return e.Errors })...),
+		chart("Outcomes", "Results of processing, per second", perSecond(), 0, c.outcomes()...),
+		chart("Available plates", "Vehicles that are parked and may leave", events(), 0,
+			c.series("available", "c1", gauge(func(r *timeline.Row) *int64 { return r.Pool })),
+			c.series("starved draws per second", "c3", rate(starved))),
+		chart("Errors", "Failed attempts per second, by stage of the pipeline", perSecond(), 0, c.errors()...),
 	}
 }
 
-// outcomeNames are the names of outcomes for people.
-func outcomeNames() map[string]string {
-	return map[string]string{
-		string(processor.OutcomeUnmatchedExpected):   "unmatched as expected",
-		string(processor.OutcomeUnmatchedUnexpected): "unexpectedly unmatched",
-	}
-}
-
-// counts returns a line for each name in the counts of a row.
-func (c curves) counts(names map[string]string, of func(*timeline.Events) map[string]int64) []series {
-	totals := map[string]int64{}
-	for i := range c.rows {
-		for _, e := range []*timeline.Events{&c.rows[i].Entry, &c.rows[i].Exit} {
-			for name, n := range of(e) {
-				totals[name] += n
-			}
+// outcomes returns a line for each outcome that occurred.
+func (c curves) outcomes() []series {
+	total := timeline.Sum(c.rows...)
+	var lines []series
+	for _, outcome := range []struct{ key, name, class string }{
+		{"recorded", "recorded", "c1"}, {"matched", "matched", "c5"}, {"unmatched_expected", "unmatched as expected", "c2"},
+		{"duplicate", "duplicates", "c6"}, {"unmatched_unexpected", "unexpectedly unmatched", "c4"}, {"failed", "failed attempts", "c3"},
+	} {
+		if total.Entry.Outcomes[outcome.key]+total.Exit.Outcomes[outcome.key] > 0 {
+			lines = append(lines, c.series(outcome.name, outcome.class, rate(func(r *timeline.Row) int64 {
+				return r.Entry.Outcomes[outcome.key] + r.Exit.Outcomes[outcome.key]
+			})))
 		}
 	}
-	classes := []string{"c1", "c2", "c4", "c5", "c3", "c6"}
+	return lines
+}
+
+// errors returns a line for each stage in which attempts failed.
+func (c curves) errors() []series {
+	total := timeline.Sum(c.rows...)
+	stages := maps.Clone(total.Entry.Errors)
+	if stages == nil {
+		stages = map[string]int64{}
+	}
+	maps.Copy(stages, total.Exit.Errors)
+	classes := []string{"c3", "c2", "c4", "c1", "c5", "c6"}
 	var lines []series
-	for i, key := range slices.Sorted(maps.Keys(totals)) {
-		lines = append(lines, c.series(cmp.Or(names[key], key), classes[i%len(classes)], rate(func(r *timeline.Row) int64 {
-			return of(&r.Entry)[key] + of(&r.Exit)[key]
+	for i, stage := range slices.Sorted(maps.Keys(stages)) {
+		lines = append(lines, c.series(stage, classes[i%len(classes)], rate(func(r *timeline.Row) int64 {
+			return r.Entry.Errors[stage] + r.Exit.Errors[stage]
 		})))
 	}
 	return lines
@@ -208,10 +216,10 @@ const (
 	heatLevels     = 8
 )
 
-// heatMap returns how the end-to-end latencies are distributed over time.
-func (c curves) heatMap() Chart {
-	chart := frame("End-to-end latency, distribution", "Each column shows how the latencies of the events in its interval are distributed; a stronger color means more events", c.end)
-	counts, low, high := c.heat()
+// heatMap returns how latencies are distributed over time.
+func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapshot) Chart {
+	chart := frame(title, "How many events had which latency. A darker cell, or a brighter one in the dark theme, has more events", c.end)
+	counts, low, high := c.heat(of)
 	if len(counts) == 0 {
 		chart.Empty = true
 		return chart
@@ -248,15 +256,15 @@ func (c curves) heatMap() Chart {
 // heatColumns returns the number of columns: at most one for each second.
 func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
 
-// heat counts the end-to-end latencies by column and row of a heat map, and returns the lowest and highest row.
-func (c curves) heat() (counts map[[2]int]uint64, low, high int) {
+// heat counts latencies by column and row of a heat map, and returns the lowest and highest row.
+func (c curves) heat(of func(*timeline.Events) histogram.Snapshot) (counts map[[2]int]uint64, low, high int) {
 	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
 	columns := c.heatColumns()
 	for i := range c.rows {
 		r := &c.rows[i]
 		column := int((float64(r.Second) + width(r)/2 - c.start) / max(c.end, 1) * float64(columns))
 		column = min(max(column, 0), columns-1)
-		for _, bucket := range histogram.Merge(r.Entry.EndToEnd, r.Exit.EndToEnd).Buckets() {
+		for _, bucket := range histogram.Merge(of(&r.Entry), of(&r.Exit)).Buckets() {
 			row := int(math.Ceil(math.Log2(bucket.Upper)*perOctave-1e-6)) - 1
 			counts[[2]int{column, row}] += bucket.Count
 			low, high = min(low, row), max(high, row)
