@@ -213,6 +213,7 @@ func TestReconcile_RunsToCompletion(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(time.Second)
+		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the servers of the test have no events
 	})
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
 	c.Settle()

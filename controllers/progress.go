@@ -95,15 +95,20 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 // editIgnored is the end of the message about an edit that has no effect.
 const editIgnored = "has no effect: to run again, delete the simulation and create it again"
 
-// ignoredDuration says that spec.duration was raised or removed after completion, which has no effect; "" if not.
+// ignoredDuration says that spec.duration was changed after completion, which has no effect; "" if not.
 func (s *scope) ignoredDuration() string {
-	const rounding = time.Second // times in the status have whole seconds
-	end, ok := endOf(s.sim)
-	if s.isComplete() && (!ok || end.After(s.sim.Status.CompletionTime.Add(rounding))) {
-		return "the change of spec.duration after completion " + editIgnored
+	ended := s.sim.Status.EndTime
+	if !s.isComplete() || ended == nil { // completed before there was an end time
+		return ""
 	}
-	return ""
+	if end, ok := endOf(s.sim); ok && ended.Equal(wholeSeconds(end)) {
+		return ""
+	}
+	return "the change of spec.duration after completion " + editIgnored
 }
+
+// wholeSeconds returns a time as the API stores it.
+func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
 func (s *scope) completeFinding() finding {
 	message := "The duration is over and the queues are empty"
@@ -123,8 +128,7 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	if waitsFor.state != ready {
 		return nil
 	}
-	start := metav1.NewTime(s.now.Truncate(time.Second))
-	s.sim.Status.StartTime = &start
+	s.sim.Status.StartTime, s.sim.Status.StartGeneration = wholeSeconds(s.now), s.sim.Generation
 	s.wakeAfter(0) // the plan gets the start once it is in the status
 	return nil
 }

@@ -3,10 +3,9 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
@@ -21,10 +20,12 @@ func (r *Reconciler) complete(_ context.Context, s *scope) error {
 	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() {
 		return nil
 	}
-	verdict := evaluate(s.observation, s.plan.Objectives)
-	at := metav1.NewTime(s.now.Truncate(time.Second))
 	status := &s.sim.Status
-	status.CompletionTime, status.Verdict = &at, v1alpha1.Verdict(verdict.Outcome)
+	verdict := evaluate(s.observation, s.plan, status.StartGeneration == s.sim.Generation)
+	if end, ends := endOf(s.sim); ends {
+		status.EndTime = wholeSeconds(end)
+	}
+	status.CompletionTime, status.Verdict = wholeSeconds(s.now), v1alpha1.Verdict(verdict.Outcome)
 	status.Reasons = boundedReasons(verdict.Reasons)
 	status.Latency = latencyStatus(s.observation.Rest)
 	s.findings.complete = true
@@ -32,9 +33,10 @@ func (r *Reconciler) complete(_ context.Context, s *scope) error {
 	return nil
 }
 
-// evaluate returns the verdict of an observation at rest.
-func evaluate(now *observer.Observation, objectives plan.Objectives) ledger.Verdict {
-	e := evidence(now, objectives)
+// evaluate returns the verdict of an observation at rest. Whether the schedules were kept is known only if the plan is
+// the one that the simulation started with.
+func evaluate(now *observer.Observation, p *plan.Plan, unchanged bool) ledger.Verdict {
+	e := evidence(now, p.Objectives)
 	e.Report, e.Summaries = now.Rest.Report, now.Rest.Measurement.Summaries
 	e.Latencies = &ledger.Latencies{
 		Processing: now.Rest.Measurement.Processing,
@@ -42,7 +44,42 @@ func evaluate(now *observer.Observation, objectives plan.Objectives) ledger.Verd
 		Unmeasured: now.Rest.Unmeasured(),
 		Err:        now.Rest.MeasureErr,
 	}
+	if unchanged {
+		e.Entries, e.Exits = schedules(p, &e.Report)
+	}
 	return ledger.Evaluate(e)
+}
+
+// lateStart is how late after startTime generators may begin to publish: pods notice the start when the kubelet next
+// updates their plan.
+const lateStart = 30 * time.Second
+
+// schedules compares what was published with the plan. The generators are gone when a simulation is complete, so the
+// ledger says what they published. A starved exit was attempted.
+func schedules(p *plan.Plan, r *ledger.Report) (entries, exits *ledger.Schedule) {
+	entered := r.EntriesConfirmed + r.IndeterminateEntries
+	left := r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed + r.IndeterminateMatched + r.IndeterminateUnmatched + r.Starved
+	return kept(p.Entry.Schedule, p.Duration.D(), entered), kept(p.Exit.Schedule, p.Duration.D()-p.Exit.MinStay.D(), left)
+}
+
+// kept compares the number of attempts with those that were due within a length of time. It tolerates a late start,
+// and the spread of random arrivals. It returns nil if nothing was due beyond that.
+func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedule {
+	if s.Replicas == 0 || length <= 0 {
+		return nil
+	}
+	due := s.Events(length)
+	if attempted > 0 {
+		due -= s.Events(min(lateStart, length))
+	}
+	if s.Arrivals == plan.ArrivalsPoisson {
+		const deviations = 4
+		due -= deviations * int64(math.Sqrt(float64(due)))
+	}
+	if due <= 0 {
+		return nil
+	}
+	return &ledger.Schedule{Due: due, Missed: max(0, due-attempted)}
 }
 
 // evidence returns the part of the evidence that every observation contains.

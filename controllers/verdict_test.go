@@ -138,7 +138,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(r)
 			}
-			verdict := evaluate(&observer.Observation{Rest: r, DeadReasons: unparsable()}, tt.objectives)
+			verdict := evaluate(&observer.Observation{Rest: r, DeadReasons: unparsable()}, &plan.Plan{Objectives: tt.objectives}, true)
 			status := &v1alpha1.ParkingSimulationStatus{
 				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons, Latency: latencyStatus(r),
 			}
@@ -147,5 +147,79 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 				t.Errorf("ObjectivesMet is %s: %s\nwant %s: … %s", got, f.message, tt.want, tt.message)
 			}
 		})
+	}
+}
+
+func TestEvaluate_SaysWhetherTheSchedulesWereKept(t *testing.T) {
+	t.Parallel()
+	const minute = plan.Duration(time.Minute)
+	entries := func(rate int64, s plan.Schedule) *plan.Plan {
+		s.Rate, s.Replicas = rate, 1
+		return &plan.Plan{Duration: 2 * minute, Entry: plan.Entry{Schedule: s}}
+	}
+	exits := func(minStay plan.Duration) *plan.Plan {
+		return &plan.Plan{Duration: 2 * minute, Exit: plan.Exit{Schedule: plan.Schedule{Rate: 1, Replicas: 1}, MinStay: minStay}}
+	}
+	ramp := plan.Schedule{Stages: []plan.Stage{{Duration: minute, Rate: 2}}}
+	for name, tt := range map[string]struct {
+		plan    *plan.Plan
+		edit    func(*ledger.Report)
+		edited  bool
+		message string
+	}{
+		"nothing of it":                {entries(100, plan.Schedule{}), nothing, false, "the schedule of the entries was not kept: 12000 of 12000 due events were missed (100 %)"},
+		"half of it":                   {entries(2, plan.Schedule{}), nil, false, "the schedule of the entries was not kept: 80 of 180 due events were missed (44.4 %)"},
+		"all but a late start":         {entries(1, plan.Schedule{}), nil, false, ""},
+		"a ramp":                       {entries(0, ramp), nil, false, "the schedule of the entries was not kept: 65 of 165 due events were missed (39.4 %)"},
+		"nothing of a short one":       {&plan.Plan{Duration: plan.Duration(time.Second), Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5, Replicas: 1}}}, nothing, false, "the schedule of the entries was not kept: 5 of 5 due events were missed"},
+		"none was due":                 {entries(0, plan.Schedule{}), nothing, false, ""},
+		"no generators":                {&plan.Plan{Duration: minute, Entry: plan.Entry{Schedule: plan.Schedule{Rate: 5}}}, nothing, false, ""},
+		"an edit while it ran":         {entries(2, plan.Schedule{}), nil, true, ""},
+		"no exits":                     {exits(0), nothing, false, "the schedule of the exits was not kept: 120 of 120 due events were missed"},
+		"exits before minStay":         {exits(2 * minute), nothing, false, ""},
+		"starved exits were attempted": {exits(0), func(r *ledger.Report) { r.Starved = 100 }, false, ""},
+		"random arrivals":              {entries(1, plan.Schedule{Arrivals: plan.ArrivalsPoisson}), func(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 75, 75 }, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := measured(t)
+			if tt.edit != nil {
+				tt.edit(&r.Report)
+			}
+			verdict := evaluate(&observer.Observation{Rest: r}, tt.plan, !tt.edited)
+			reasons := strings.Join(verdict.Reasons, "; ")
+			if (tt.message == "") != (verdict.Outcome == ledger.Pass) || !strings.Contains(reasons, tt.message) {
+				t.Errorf("the verdict is %s: %s\nwant %q", verdict.Outcome, reasons, tt.message)
+			}
+		})
+	}
+}
+
+// nothing is the ledger of a simulation that published nothing.
+func nothing(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
+
+func TestCompleteFinding_SaysThatAnEditIsIgnored(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		duration *v1alpha1.Duration
+		ignored  bool
+	}{
+		"the same":                 {v1alpha1.NewDuration(90 * time.Second), false},
+		"the same in other words":  {new(v1alpha1.Duration("1.5m")), false},
+		"raised":                   {v1alpha1.NewDuration(time.Hour), true},
+		"raised by less than idle": {v1alpha1.NewDuration(95 * time.Second), true},
+		"lowered":                  {v1alpha1.NewDuration(time.Minute), true},
+		"removed":                  {nil, true},
+	} {
+		sim := &v1alpha1.ParkingSimulation{}
+		sim.Spec.Duration = tt.duration
+		sim.Status.StartTime = wholeSeconds(start)
+		sim.Status.EndTime = wholeSeconds(start.Add(90 * time.Second))
+		sim.Status.CompletionTime = wholeSeconds(start.Add(100 * time.Second))
+		f := (&scope{sim: sim}).completeFinding()
+		if got := strings.Contains(f.message, editIgnored); got != tt.ignored || f.state != ready {
+			t.Errorf("%s: the message is %q, want it to mention the edit: %t", name, f.message, tt.ignored)
+		}
 	}
 }

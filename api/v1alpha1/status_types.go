@@ -50,6 +50,16 @@ type ParkingSimulationStatus struct {
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
+	// startGeneration is the metadata.generation at startTime. The verdict says whether the schedules were kept only if
+	// the spec has not changed since.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	StartGeneration int64 `json:"startGeneration,omitempty"`
+
+	// endTime is when the duration of a complete simulation was over. Later changes of spec.duration have no effect.
+	// +optional
+	EndTime *metav1.Time `json:"endTime,omitempty"`
+
 	// completionTime is when the simulation became complete: its duration over and its queues empty.
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`

@@ -104,6 +104,18 @@ func (s Schedule) RateAt(t time.Duration) int64 {
 	return rate
 }
 
+// Events is how many events are due in the first t of the schedule.
+func (s Schedule) Events(t time.Duration) int64 {
+	events, rate := 0.0, float64(s.Rate)
+	for _, stage := range s.Stages {
+		length := min(stage.Duration.D(), t)
+		last := rate + (float64(stage.Rate)-rate)*float64(length)/float64(stage.Duration)
+		events += (rate + last) / 2 * length.Seconds()
+		rate, t = float64(stage.Rate), t-length
+	}
+	return int64(events + rate*t.Seconds())
+}
+
 // Length is how long the stages take.
 func (s Schedule) Length() time.Duration {
 	var sum time.Duration
