@@ -9,6 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // Phase is a phase of a simulation.
@@ -68,7 +69,10 @@ func (s *Simulation) Progress() Progress {
 	return p
 }
 
-func (s *Simulation) enter(p Phase) { s.phase.Store(int32(p)) }
+func (s *Simulation) enter(p Phase) {
+	s.phase.Store(int32(p))
+	s.recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkPhase, Message: p.String()})
+}
 
 const (
 	// lagPoll is the interval at which the lag of the generators is polled.
@@ -117,16 +121,28 @@ func (s *Simulation) observe(ctx context.Context) {
 	lags.Go(func() {
 		async.Every(ctx, lagPoll, func() { s.observed.recordLags(s.entries.Stats().Lag, s.exits.Stats().Lag) })
 	})
-	async.Every(ctx, serverPoll, func() { s.observeServers(ctx) })
+	lags.Go(func() {
+		marks := newMarker(&s.config.Plan, *s.started.Load(), s.recorder.Mark)
+		async.Every(ctx, markPoll, func() { marks.observe(time.Now(), s.processor.Totals()) })
+	})
+	var servers availability
+	async.Every(ctx, serverPoll, func() {
+		broker, store := s.observeServers(ctx)
+		if ctx.Err() == nil {
+			servers.observe("broker", broker, s.recorder.Mark)
+			servers.observe("store", store, s.recorder.Mark)
+		}
+	})
 }
 
-// observeServers polls the broker and the store.
-func (s *Simulation) observeServers(ctx context.Context) {
+// observeServers polls the broker and the store. It returns the error of each, or nil.
+func (s *Simulation) observeServers(ctx context.Context) (broker, store error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
 	depths, depthsErr := s.depths(ctx, s.processor.InFlight())
 	pool, poolErr := s.deps.Store.PoolSize(ctx)
 	s.observed.recordServers(unlessFailed(depths, depthsErr), unlessFailed(pool, poolErr))
+	return depthsErr, poolErr
 }
 
 // depths returns the number of messages in the queues, without those that the processor holds.

@@ -81,6 +81,7 @@ type Simulation struct {
 	started  atomic.Pointer[time.Time]
 	phase    atomic.Int32
 	observed observed
+	live     live
 }
 
 // New returns a simulation that has not started. It fails if metrics cannot be registered.
@@ -94,6 +95,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s.processor, errs[0] = newProcessor(c, d)
 	s.entries, errs[1] = newGenerator(generator.NewEntry, c, d)
 	s.exits, errs[2] = newGenerator(generator.NewExit, c, d)
+	s.live.auditor = ledger.NewAuditor(d.Store)
 	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
 	return s, errors.Join(errs[:]...)
 }
@@ -162,6 +164,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	s.enter(Auditing)
 	result := s.result(start, end.Sub(start), drainTime)
 	result.Ledger, result.Verdict = s.conclude(auditing, rest, failures)
+	s.live.finish(result)
 	return result
 }
 

@@ -89,6 +89,11 @@ const (
 	// MarkUnavailable and MarkAvailable: a server stopped answering a process, or answers again.
 	MarkUnavailable MarkKind = "unavailable"
 	MarkAvailable   MarkKind = "available"
+	// MarkStage: a schedule reached its next stage. MarkPhase: the simulation reached its next phase.
+	MarkStage MarkKind = "stage"
+	MarkPhase MarkKind = "phase"
+	// MarkObjective: an objective was missed for the first time, over all events so far.
+	MarkObjective MarkKind = "objective"
 )
 
 // maxMarks bounds the marks of one row: the first ones are kept.

@@ -1,0 +1,106 @@
+package simulate
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/internal/view"
+)
+
+// auditTimeout bounds an audit for the live page.
+const auditTimeout = 2 * time.Second
+
+// live is what the live page needs in addition to the progress.
+type live struct {
+	mu      sync.Mutex
+	auditor *ledger.Auditor
+	ledger  *ledger.Report // the latest one that could be read
+	final   *report.Run    // nil until the simulation has finished
+}
+
+func (l *live) finish(result report.Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.final = &result
+}
+
+// audit returns the ledger so far and the final result, or nil for what is not known. While the store does not answer,
+// the ledger is the latest that could be read.
+func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
+	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	defer cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.final != nil {
+		return l.final.Ledger, l.final
+	}
+	if r, err := l.auditor.Audit(ctx, ledger.Options{}); err == nil {
+		l.ledger = &r
+	}
+	return l.ledger, nil
+}
+
+// State returns what the live page shows. It may be called at any time.
+func (s *Simulation) State(ctx context.Context) (view.State, error) {
+	p, plan := s.Progress(), &s.config.Plan
+	state := view.State{
+		Run: p.Entries.Run, Simulation: plan.Simulation, Phase: p.Phase.view(), At: p.At, StartedAt: p.At.Add(-p.Elapsed),
+		DurationSeconds: plan.Duration.D().Seconds(),
+		Objectives:      objectivesOf(&plan.Objectives),
+		Entry:           generatorOf(&p.Entries),
+		Exit:            generatorOf(&p.Exits),
+		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
+	}
+	if d := p.Depths; d != nil {
+		state.Queues.Ready, state.Queues.Retrying, state.Queues.DeadLetters = &d.Ready, &d.Retry, &d.Dead
+	}
+	l, final := s.live.audit(ctx)
+	state.Ledger = l
+	switch {
+	case final != nil:
+		state.Phase = view.Finished
+		state.Verdict = view.Verdict{Outcome: final.Outcome, Final: true, Reasons: final.Reasons}
+	case l != nil:
+		state.Verdict.Reasons = ledger.CertainFailures(ledger.Evidence{Report: *l, Objectives: plan.Objectives, Running: true})
+		if len(state.Verdict.Reasons) > 0 {
+			state.Verdict.Outcome = ledger.Fail
+		}
+	}
+	return state, nil
+}
+
+// Timeline returns what was measured in the interval [from, to).
+func (s *Simulation) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	return s.deps.Store.ReadTimeline(ctx, from, to)
+}
+
+// view returns the name of the phase in the data of the live page.
+func (p Phase) view() view.Phase {
+	switch p {
+	case Draining:
+		return view.Draining
+	case Auditing:
+		return view.Auditing
+	}
+	return view.Running
+}
+
+func objectivesOf(o *plan.Objectives) view.Objectives {
+	return view.Objectives{
+		ProcessingP99Seconds: o.ProcessingP99.D().Seconds(), EndToEndP99Seconds: o.EndToEndP99.D().Seconds(),
+		MaxLost: o.MaxLost, MaxUnexpected: o.MaxUnexpected,
+	}
+}
+
+func generatorOf(s *generator.Stats) view.Generator {
+	return view.Generator{
+		Rate: s.Rate, TargetRate: s.TargetRate, AchievedRate: s.AchievedRate,
+		Due: s.Due, Published: s.Published, Missed: s.Missed, Starved: s.Starved, LagSeconds: s.Lag.Seconds(),
+	}
+}
