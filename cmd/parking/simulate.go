@@ -30,6 +30,8 @@ summary API and the audit. Show the progress, then the ledger and the verdict.
 
 The broker and the store are in memory, unless flags name real servers.
 
+While it runs, the --http address serves a live page with charts. --open opens it in a browser.
+
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
   - rabbitmq, redis and summaryAPI, except partitions and queueType: flags name the servers.
@@ -85,6 +87,7 @@ type simulateFlags struct {
 	summarySecret string
 	summariesDB   string
 	keep          bool
+	open          bool
 	reports       reportFiles
 	level         logLevel
 	pprof         bool
@@ -110,7 +113,8 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags.Var(&f.output, "output", "output format: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "maximum time after the end of the schedule to finish current work and audit it")
-	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
+	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for the live page, /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
+	flags.BoolVar(&f.open, "open", false, "open the live page in a browser")
 	flags.Int64Var(&f.seed, "seed", 0, "seed of plates and draws, instead of the manifest's")
 	flags.StringVar(&f.summaryURL, "summary-url", "", "`URL` of an external API to post summaries to, one JSON object per request. It must answer HEAD requests")
 	flags.StringVar(&f.summarySecret, "summary-secret", "", "`folder` with files for --summary-url: token, or username and password; ca.crt, tls.crt, tls.key")
@@ -163,6 +167,8 @@ func (f *simulateFlags) check() error {
 		return fmt.Errorf("--drain-timeout: must be greater than 0s, got %s", f.drainTimeout)
 	case f.seedChosen && f.seed < 0:
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
+	case f.open && f.http == "":
+		return errors.New("--open: there is no live page without an address: remove --http or give it an address")
 	case f.keep && !f.servers.any():
 		return errors.New("--keep: nothing can be kept in memory: name servers with --rabbitmq-uri and --redis-uri")
 	case f.summaryURL != "" && f.summariesDB != "":
@@ -238,25 +244,25 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	if err != nil {
 		return badInput(err)
 	}
-	view := newView(c.stderr, p)
-	log := c.loggerTo(view, f.level.Level)
+	progress := newProgressView(c.stderr, p)
+	log := c.loggerTo(progress, f.level.Level)
 	session, err := openSession(ctx, f, p, log)
 	if err != nil {
 		return err
 	}
 	defer session.close(log)
 	c.beforeExit.set(func() {
-		view.end()
+		progress.end()
 		c.printError(session.abandon())
 	})
 	defer c.beforeExit.set(nil)
 	if err := session.declare(ctx); err != nil {
 		return err
 	}
-	view.begin(session.describe(), notes)
+	progress.begin(session.describe(), notes)
 	environment := session.adapters.environment(ctx, sim, log)
-	document := report.New(session.run(ctx, view), environment, nil)
-	view.end()
+	document := report.New(session.run(ctx, progress), environment, nil)
+	progress.end()
 	err = c.printResult(f.output, &document)
 	if len(f.reports) > 0 {
 		document.Timeline = session.adapters.readTimeline(ctx, document.Run, log)

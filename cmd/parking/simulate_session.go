@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 	"github.com/parking-operator/parking-operator/internal/summary/rest"
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
+	"github.com/parking-operator/parking-operator/internal/view"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -34,6 +36,7 @@ type session struct {
 	adapters   adapters
 	summaries  *summaries
 	http       *httpserver.Server
+	page       *view.View
 	simulation *simulate.Simulation
 }
 
@@ -117,8 +120,10 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 	if s.flags.http == "" {
 		return nil
 	}
+	s.page = view.New(view.Config{Hosts: pageHosts(s.flags.http), Version: currentBuild().version}, view.Dependencies{Source: s.simulation, Logger: log})
 	handler := httpserver.Handler(httpserver.Options{
-		Metrics: registry, Ready: s.adapters.readyChecks(), Routes: append(profiles(s.flags.pprof), s.summaries.routes...), Log: log,
+		Metrics: registry, Ready: s.adapters.readyChecks(), Log: log,
+		Routes: slices.Concat(profiles(s.flags.pprof), s.page.Routes(), s.summaries.routes),
 	})
 	var err error
 	s.http, err = httpserver.Listen(ctx, s.flags.http, handler, log)
@@ -142,6 +147,7 @@ func (s *session) describe() [][2]string {
 	if s.http == nil {
 		return lines
 	}
+	lines = slices.Insert(lines, 0, [2]string{"live page", pageURL(s.http.Address())})
 	lines = append(lines, [2]string{"metrics", "http://" + s.http.Address() + "/metrics"})
 	if len(s.summaries.routes) > 0 {
 		lines = append(lines, [2]string{"API", "http://" + s.http.Address() + "/v1/summaries"})
@@ -150,7 +156,7 @@ func (s *session) describe() [][2]string {
 }
 
 // run runs the simulation. Meanwhile it serves HTTP and shows the progress.
-func (s *session) run(ctx context.Context, v *view) report.Run {
+func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup
 	if s.http != nil {
@@ -161,7 +167,13 @@ func (s *session) run(ctx context.Context, v *view) report.Run {
 		})
 	}
 	helpers.Go(func() { v.showProgress(background, s.simulation.Progress) })
+	if s.http != nil && s.flags.open {
+		helpers.Go(func() { openPage(background, v, pageURL(s.http.Address())) })
+	}
 	result := s.simulation.Run(ctx)
+	if s.page != nil {
+		s.page.Close(background) // the page shows the verdict, and keeps it when this process has ended
+	}
 	stop()
 	helpers.Wait()
 	return result

@@ -29,9 +29,9 @@ const (
 	rateWindow = 2 * time.Second
 )
 
-// view shows the progress of a simulation on stderr: a live view that is redrawn in place on a terminal, and a line
+// progressView shows the progress of a simulation on stderr: a live view that is redrawn in place on a terminal, and a line
 // every few seconds elsewhere. Logs must be written to the view: it prints them above the live view.
-type view struct {
+type progressView struct {
 	io.Writer
 
 	screen  *terminal.Screen // nil if stderr is not a terminal that can redraw
@@ -39,8 +39,8 @@ type view struct {
 	plan    *plan.Plan
 }
 
-func newView(stderr *os.File, p *plan.Plan) *view {
-	v := &view{Writer: stderr, palette: terminal.PaletteFor(stderr), plan: p}
+func newProgressView(stderr *os.File, p *plan.Plan) *progressView {
+	v := &progressView{Writer: stderr, palette: terminal.PaletteFor(stderr), plan: p}
 	if terminal.CanRedraw(stderr) {
 		v.screen = terminal.NewScreen(stderr, func() (int, int) { return terminal.Size(stderr) })
 		v.Writer = v.screen
@@ -49,7 +49,7 @@ func newView(stderr *os.File, p *plan.Plan) *view {
 }
 
 // begin prints the name of the simulation, a line for each pair of label and value, and the notes.
-func (v *view) begin(pairs [][2]string, notes []string) {
+func (v *progressView) begin(pairs [][2]string, notes []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), durationText(v.plan))
 	for _, line := range pairs {
@@ -70,7 +70,7 @@ func durationText(p *plan.Plan) string {
 }
 
 // showProgress polls progress and shows it until ctx ends.
-func (v *view) showProgress(ctx context.Context, progress func() simulate.Progress) {
+func (v *progressView) showProgress(ctx context.Context, progress func() simulate.Progress) {
 	interval := lineInterval
 	if v.screen != nil {
 		interval = refreshInterval
@@ -98,7 +98,7 @@ func (v *view) showProgress(ctx context.Context, progress func() simulate.Progre
 }
 
 // end clears the live view.
-func (v *view) end() {
+func (v *progressView) end() {
 	if v.screen != nil {
 		v.screen.Close()
 	}

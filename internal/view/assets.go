@@ -21,8 +21,8 @@ type asset struct {
 	etag        string
 }
 
-// page is the name of the file that is served at the root.
-const page = "index.html"
+// indexFile is the name of the file that is served at the root.
+const indexFile = "index.html"
 
 // assets returns the files of the page by their names.
 var assets = sync.OnceValue(func() map[string]asset {
@@ -61,7 +61,7 @@ func contentType(name string) string {
 	return "text/plain; charset=utf-8"
 }
 
-func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, page) }
+func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 

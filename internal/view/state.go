@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -93,8 +94,9 @@ type Queues struct {
 
 // cachedState calls State of a source at most once per maxAge, however many callers there are.
 type cachedState struct {
-	source Source
-	maxAge time.Duration
+	source  Source
+	version string
+	maxAge  time.Duration
 
 	mu      sync.Mutex
 	state   State
@@ -117,6 +119,7 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	if state.Verdict.Reasons == nil {
 		state.Verdict.Reasons = []string{} // clients need not handle null
 	}
+	state.Version = cmp.Or(state.Version, c.version)
 	c.state, c.fetched = state, time.Now()
 	return state, nil
 }

@@ -31,6 +31,8 @@ type Config struct {
 	// Hosts are the names under which the page may be requested, in addition to localhost and IP addresses. A request
 	// for another name is rejected: a web site may have made its name resolve to this machine (DNS rebinding).
 	Hosts []string
+	// Version is the version of the program, for states without one.
+	Version string
 	// Interval is the time between two updates of the page. The default is 500 ms.
 	Interval time.Duration
 	// MaxClients bounds the clients that receive events at a time. The default is 32.
@@ -78,7 +80,7 @@ func New(c Config, d Dependencies) *View {
 	c.heartbeat = cmp.Or(c.heartbeat, defaultHeartbeat)
 	c.writeTimeout = cmp.Or(c.writeTimeout, defaultWriteTimeout)
 	v := &View{config: c, source: d.Source, log: d.Logger, reads: semaphore.NewWeighted(maxReads), mux: http.NewServeMux()}
-	v.state = cachedState{source: d.Source, maxAge: c.Interval / 2}
+	v.state = cachedState{source: d.Source, version: c.Version, maxAge: c.Interval / 2}
 	v.feed = &feed{poll: v.poll, interval: c.Interval, maxClients: c.MaxClients}
 	for pattern, handler := range v.handlers() {
 		v.mux.Handle(pattern, handler)

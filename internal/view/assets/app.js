@@ -63,6 +63,7 @@ function show() {
   totals.show(state);
   latencies.show(state, history);
   list.show(notes.marks);
+  $('charts').dataset.rows = history.rows.length;
 }
 
 const phases = {running: 'running', draining: 'coming to rest', auditing: 'auditing', finished: 'finished'};

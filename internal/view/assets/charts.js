@@ -126,12 +126,18 @@ export class Charts {
         return;
       }
       chart.stale = false;
-      chart.plot.batch(() => {
-        chart.plot.setData(this.#data(chart.spec), false);
-        chart.plot.setScale('x', x);
-      });
+      this.#update(chart, x);
     }
-    // The next round begins with the charts that come after those.
+  }
+
+  #update({plot, spec, map}, x) {
+    plot.batch(() => {
+      plot.setData(this.#data(spec), false);
+      plot.setScale('x', x);
+      if (map) plot.setScale('y', map.range(x));
+    });
+    // Without a pointer on the chart, its legend has the latest values.
+    if (!map && plot.cursor.left < 0) plot.setLegend({idx: this.history.x.length - 1}, false);
   }
 
   #range() {
@@ -193,7 +199,7 @@ export class Charts {
     }));
     return {
       scales: {x: {time: true}, y: log ? {distr: 3, range: logRange} : {range: linearRange}},
-      axes: [this.#axis({space: 70, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : text(v)))})],
+      axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : text(v)))})],
       series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))}, ...series],
       plugins: [plugin(this.marks, this.color), this.#objective(spec)],
     };
@@ -214,14 +220,16 @@ export class Charts {
       ctx.lineTo(left + width, y);
       ctx.stroke();
       ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-      ctx.fillText(`objective of p99: ${seconds(value)}`, left + 6 * devicePixelRatio, y - 4 * devicePixelRatio);
+      ctx.textAlign = 'left';
+      ctx.textBaseline = y - u.bbox.top > 16 * devicePixelRatio ? 'bottom' : 'top';
+      ctx.fillText(`objective: p99 ≤ ${seconds(value)}`, left + 6 * devicePixelRatio, y + (ctx.textBaseline === 'top' ? 4 : -2) * devicePixelRatio);
       ctx.restore();
     };
     return {hooks: {draw}};
   }
 
   #heatmap(chart) {
-    const map = new Heatmap(this.history, chart.spec.heatmap, this.color);
+    const map = chart.map = new Heatmap(this.history, chart.spec.heatmap, this.color);
     const value = u => {
       const {left, top} = u.cursor;
       if (left == null || left < 0) return '–';
@@ -229,8 +237,8 @@ export class Charts {
       return cell ? `${seconds(cell.lower)} to ${seconds(cell.upper)}: ${short(cell.count)}` : '–';
     };
     return {
-      scales: {x: {time: true}, y: {distr: 3, range: u => map.range(u)}},
-      axes: [this.#axis({space: 70, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
+      scales: {x: {time: true}, y: {distr: 3, auto: false, range: (_, min, max) => (min > 0 ? [min, max] : [1e-3, 1])}},
+      axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
       series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))},
         {label: 'events', stroke: this.color('--heat-high'), value, paths: () => null, points: {show: false}}],
       plugins: [{hooks: {drawAxes: u => map.draw(u)}}, plugin(this.marks, this.color)],

@@ -20,19 +20,16 @@ export class Heatmap {
     return low > high ? [bucketOf(1e-3), bucketOf(1)] : [low - 1, Math.max(high, low + 8)];
   }
 
-  visible(u) {
-    const {min, max} = u.scales.x;
-    return [Math.max(0, this.history.indexOf(min) - 1), this.history.indexOf(max)];
-  }
+  visible({min, max}) { return [Math.max(0, this.history.indexOf(min) - 1), this.history.indexOf(max)]; }
 
-  // range is the range of the chart's y scale, in seconds.
-  range(u) {
-    const [low, high] = this.bounds(...this.visible(u));
-    return [upperBound(low), upperBound(high)];
+  // range returns the y scale for an x scale, in seconds.
+  range(x) {
+    const [low, high] = this.bounds(...this.visible(x));
+    return {min: upperBound(low), max: upperBound(high)};
   }
 
   draw(u) {
-    const [from, to] = this.visible(u), [low, high] = this.bounds(from, to);
+    const [from, to] = this.visible(u.scales.x), [low, high] = this.bounds(from, to);
     const {min, max} = u.scales.x, {left, top, width, height} = u.bbox;
     // One column per second, or as many seconds as fill 2 pixels.
     const step = Math.max(1, Math.ceil((max - min) / (width / 2)));

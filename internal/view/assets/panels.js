@@ -32,8 +32,8 @@ const tiles = [
     (s, h) => latencyTile(h, 'endToEnd', s.objectives.endToEndP99Seconds)],
   ['Processing p99', '99 % of the events of the last 10 seconds took a processor at most this long.',
     (s, h) => latencyTile(h, 'processing', s.objectives.processingP99Seconds)],
-  ['Backlog', 'Messages that wait in the event queues for a processor. The note counts those that wait for a retry.',
-    s => [short(s.queues.ready), `${short(s.queues.retrying)} waiting for a retry`, false]],
+  ['Backlog', 'Messages that wait in the event queues for a processor. The note counts those that wait to be retried.',
+    s => [short(s.queues.ready), `${short(s.queues.retrying)} to retry`, false]],
   ['Lag', 'How late the generators are: the delay of the next event that is due, for the later of entries and exits.',
     s => [seconds(Math.max(s.entry.lagSeconds, s.exit.lagSeconds)), `${count(s.entry.missed + s.exit.missed)} events missed`,
       s.entry.missed + s.exit.missed > 0]],
@@ -126,11 +126,12 @@ export class Ledger {
   }
 }
 
-// balance says what the difference between two columns means.
+// balance says what the difference between two columns means. While the run is not at rest, events are on their way,
+// and an effect may be counted before its confirm.
 function balance(difference, atRest) {
-  if (difference === 0) return ['✓ balanced', 'good'];
-  if (!atRest) return [difference > 0 ? `${short(difference)} on their way` : 'being counted', ''];
-  return [difference > 0 ? `✗ ${short(difference)} missing` : `✗ ${short(-difference)} too many`, 'bad'];
+  if (difference === 0) return ['✓ equal', 'good'];
+  if (!atRest) return [difference > 0 ? `${short(difference)} pending` : 'counting', ''];
+  return [difference > 0 ? `✗ ${short(difference)} less` : `✗ ${short(-difference)} more`, 'bad'];
 }
 
 const totalRows = [
