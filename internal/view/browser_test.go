@@ -1,0 +1,432 @@
+package view
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/polltest"
+)
+
+const (
+	// browserTimeout bounds each test in the browser.
+	browserTimeout = 3 * time.Minute
+	// screenshots is the folder of the images in the documentation. They are written with PARKING_SCREENSHOTS=1.
+	screenshots = "../../docs/images"
+	// axe checks the accessibility of a page. hack/web.sh fetches it.
+	axe = "../../.tools/web/node_modules/axe-core/axe.min.js"
+)
+
+// need returns the path of a program or file. If it is missing, the test is skipped, or fails with
+// PARKING_TEST_REQUIRE=1.
+func need(t *testing.T, path string, err error) string {
+	t.Helper()
+	switch {
+	case err == nil:
+	case os.Getenv("PARKING_TEST_REQUIRE") == "1":
+		t.Fatalf("%v; hack/install-servers.sh installs it", err)
+	default:
+		t.Skipf("%v; hack/install-servers.sh installs it", err)
+	}
+	return path
+}
+
+// site serves a source at an address that stays the same when the server is restarted.
+type site struct {
+	t       *testing.T
+	address string
+	view    *View
+	server  *http.Server
+}
+
+func newSite(t *testing.T, s Source) *site {
+	t.Helper()
+	w := &site{t: t, address: "127.0.0.1:0"}
+	w.start(s)
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *site) start(s Source) {
+	w.t.Helper()
+	var listener net.Listener
+	var err error
+	for range 100 {
+		if listener, err = net.Listen("tcp", w.address); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond) // the previous server still holds the port
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.address = listener.Addr().String()
+	w.view = New(Config{Interval: 100 * time.Millisecond}, Dependencies{Source: s, Logger: slog.New(slog.DiscardHandler)})
+	w.server = &http.Server{Handler: w.view}
+	go func() { _ = w.server.Serve(listener) }()
+}
+
+// stop ends the server as a crash does: without a last event.
+func (w *site) stop() { _ = w.server.Close() }
+
+// browser is a tab of Chromium.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+
+	console *console
+}
+
+// newBrowser starts Chromium.
+func newBrowser(t *testing.T) *browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	path = need(t, path, err)
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.DisableGPU,
+		chromedp.Flag("lang", "en-US"), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(browserTimeout))
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox)
+	}
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	b := &browser{t: t, console: &console{}}
+	var leave context.CancelFunc
+	b.ctx, leave = chromedp.NewContext(allocator, chromedp.WithListener(b.console.record))
+	t.Cleanup(leave)
+	if _, err := chromedp.Run(b.ctx, chromedp.Title()); err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	if _, err := chromedp.Call(b.ctx, cdplog.Enable, cdp.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(b.ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// console keeps what the console shows as errors and warnings.
+type console struct {
+	mu     sync.Mutex
+	errors []string
+}
+
+func (c *console) record(event any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		text := e.ExceptionDetails.Text
+		if x := e.ExceptionDetails.Exception; x != nil {
+			text += ": " + x.Description
+		}
+		c.errors = append(c.errors, text)
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
+			text, _ := json.Marshal(e.Args)
+			c.errors = append(c.errors, string(text))
+		}
+	case *cdplog.EventEntryAdded:
+		if e.Entry.Level == cdplog.EntryLevelError || e.Entry.Level == cdplog.EntryLevelWarning {
+			c.errors = append(c.errors, e.Entry.Text)
+		}
+	}
+}
+
+// take returns the errors and warnings since the last call, except those of connections that failed.
+func (c *console) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.DeleteFunc(c.errors, func(text string) bool { return strings.Contains(text, "net::ERR_") })
+	c.errors = nil
+	return all
+}
+
+// with returns the browser for a subtest.
+func (b *browser) with(t *testing.T) *browser {
+	t.Helper()
+	return &browser{t: t, ctx: b.ctx, console: b.console}
+}
+
+func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, browserTimeout)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// evaluate returns the value of an expression in the page. A promise is awaited.
+func evaluate[T any](b *browser, expression string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, browserTimeout)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return value
+}
+
+// until waits until an expression in the page is true.
+func (b *browser) until(what, expression string) {
+	b.t.Helper()
+	polltest.UntilState(b.t, what, func() bool { return evaluate[bool](b, "Boolean("+expression+")") }, func() any {
+		return evaluate[string](b, "document.body.innerText.slice(0, 1000)")
+	})
+}
+
+// open loads the page of a site and waits for its first rows.
+func (b *browser) open(w *site, rows int) {
+	b.t.Helper()
+	b.do(chromedp.Navigate("http://" + w.address + "/"))
+	b.until("all rows are there", fmt.Sprintf("document.getElementById('charts')?.dataset.rows >= %d", rows))
+}
+
+// resize sets the size of the window and the theme of the system.
+func (b *browser) resize(width, height int64, theme string) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(width, height))
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, media); err != nil {
+		b.t.Fatal(err)
+	}
+	// Charts are drawn in the frames after the change.
+	evaluate[bool](b, "new Promise(done => setTimeout(() => requestAnimationFrame(() => done(true)), 400))")
+}
+
+const text = "document.getElementById('%s').textContent"
+
+// TestPage uses one Chromium for all subtests: its start takes most of the time.
+func TestPage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	b := newBrowser(t)
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, *browser)
+	}{
+		{"Updates", testPageUpdates},
+		{"SurvivesReconnect", testPageSurvivesReconnect},
+		{"AnotherRunResets", testPageAnotherRunResets},
+		{"ShowsFailure", testPageShowsFailure},
+		{"ShowsEnd", testPageShowsEnd},
+		{"ExplainsTerms", testPageExplainsTerms},
+		{"IsAccessible", testPageIsAccessible},
+		{"KeepsUp", testPageKeepsUp},
+		{"Screenshots", testPageScreenshots},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.test(t, b.with(t))
+			for _, text := range b.console.take() {
+				t.Errorf("the console shows %s", text)
+			}
+		})
+	}
+}
+
+func testPageUpdates(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	b.open(w, 60)
+	if name := evaluate[string](b, fmt.Sprintf(text, "name")); name != "default.rush-hour" {
+		t.Errorf("the title is %q", name)
+	}
+	before := evaluate[string](b, "document.querySelector('#tiles .value').textContent")
+	for range 5 {
+		f.grow()
+	}
+	b.until("new rows arrive", "document.getElementById('charts').dataset.rows == 65")
+	b.until("a key number changes", fmt.Sprintf("document.querySelector('#tiles .value').textContent != %q", before))
+	if n := evaluate[int](b, "document.querySelectorAll('#charts canvas').length"); n != 9 {
+		t.Errorf("there are %d charts, want 9", n)
+	}
+	// The charts have lines: their canvas has more than a few colors.
+	colors := evaluate[int](b, `(() => {
+		const c = document.querySelector('#charts canvas'), data = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
+		return new Set(data).size;
+	})()`)
+	if colors < 20 {
+		t.Errorf("the first chart has %d colors", colors)
+	}
+}
+
+func testPageSurvivesReconnect(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	b.open(w, 60)
+	w.stop()
+	b.until("the page says that it reconnects", fmt.Sprintf(text+" == 'reconnecting…'", "connection"))
+	for range 7 {
+		f.grow()
+	}
+	w.start(f)
+	b.until("the page is connected again", fmt.Sprintf(text+" == ''", "connection"))
+	b.until("no row is missing", "document.getElementById('charts').dataset.rows == 67")
+}
+
+func testPageAnotherRunResets(t *testing.T, b *browser) {
+	w := newSite(t, newFake("first", 60))
+	b.open(w, 60)
+	w.stop()
+	w.start(newFake("second", 11))
+	b.until("only the rows of the second run are shown", "document.getElementById('charts').dataset.rows == 11")
+}
+
+func testPageShowsFailure(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	b.open(w, 60)
+	if shown := evaluate[bool](b, "!document.getElementById('verdict').hidden"); shown {
+		t.Error("there is a verdict already")
+	}
+	f.change(func(f *fake) {
+		f.state.Verdict = Verdict{Outcome: ledger.Fail, Reasons: []string{"3 events were dead-lettered", "2 exits were unexpectedly unmatched"}}
+	})
+	b.until("the badge says failing", fmt.Sprintf(text+" == 'failing'", "verdict"))
+	if reasons := evaluate[string](b, "document.getElementById('reasons').innerText"); !strings.Contains(reasons, "3 events were dead-lettered") {
+		t.Errorf("the reasons are %q", reasons)
+	}
+	f.change(func(f *fake) { f.state.Phase, f.state.Verdict.Final = Finished, true })
+	b.until("the badge says FAIL", fmt.Sprintf(text+" == 'FAIL'", "verdict"))
+	if title := evaluate[string](b, "document.title"); !strings.HasPrefix(title, "FAIL") {
+		t.Errorf("the title of the window is %q", title)
+	}
+}
+
+func testPageShowsEnd(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	b.open(w, 60)
+	f.change(func(f *fake) { f.state.Phase, f.state.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} })
+	w.view.Close(t.Context())
+	w.stop()
+	b.until("the page keeps the verdict", fmt.Sprintf(text+" == 'PASS'", "verdict"))
+	b.until("the page says that the run has ended", fmt.Sprintf(text+" == 'the run has ended'", "connection"))
+}
+
+func testPageExplainsTerms(t *testing.T, b *browser) {
+	w := newSite(t, newFake("run", 60))
+	b.open(w, 60)
+	evaluate[bool](b, "document.querySelector('#tiles .term').focus(), true")
+	b.until("the focus shows a meaning", "!document.getElementById('tip').hidden && document.getElementById('tip').textContent.length > 20")
+	b.do(chromedp.KeyEvent("\x1b"))
+	b.until("Escape hides it", "document.getElementById('tip').hidden")
+	// Every number has a term with a meaning.
+	missing := evaluate[[]string](b, `[...document.querySelectorAll('.tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tbody tr, figure')]
+		.filter(e => {
+			const id = e.querySelector('.term')?.getAttribute('aria-describedby');
+			return !(document.getElementById(id)?.textContent.length > 20);
+		}).map(e => e.textContent)`)
+	if len(missing) > 0 {
+		t.Errorf("these have no meaning: %q", missing)
+	}
+	b.do(chromedp.Click("#theme"), chromedp.Click("#theme"))
+	if theme := evaluate[string](b, "document.documentElement.dataset.theme"); theme != "dark" {
+		t.Errorf("after two clicks the theme is %q", theme)
+	}
+	b.do(chromedp.Click("#theme"))
+}
+
+func testPageIsAccessible(t *testing.T, b *browser) {
+	content, err := os.ReadFile(axe)
+	need(t, axe, err)
+	f := newFake("run", 60)
+	f.state.Verdict = Verdict{Outcome: ledger.Fail, Reasons: []string{"3 events were dead-lettered"}}
+	w := newSite(t, f)
+	for _, width := range []int64{1280, 400} {
+		for _, theme := range []string{"light", "dark"} {
+			b.resize(width, 900, theme)
+			b.open(w, 60)
+			evaluate[any](b, string(content)+"; 1")
+			violations := evaluate[[]string](b, `axe.run({resultTypes: ['violations']}).then(r => r.violations.flatMap(v =>
+				v.nodes.map(n => v.id + ': ' + n.html.slice(0, 150) + ' ' + n.failureSummary)))`)
+			for _, v := range violations {
+				t.Errorf("%d px, %s: %s", width, theme, v)
+			}
+			if wide := evaluate[int64](b, "document.documentElement.scrollWidth"); wide > width {
+				t.Errorf("the page is %d px wide in a window of %d px", wide, width)
+			}
+		}
+	}
+}
+
+// testPageKeepsUp measures 10 updates a second of an hour of history. It checks that all arrive; how long frames take
+// depends on the machine.
+func testPageKeepsUp(t *testing.T, b *browser) {
+	f := newFake("run", 3600)
+	w := newSite(t, f)
+	b.resize(1280, 900, "light")
+	b.open(w, 3600)
+	evaluate[int](b, `(() => {
+		window.frames_ = [];
+		window.work_ = [];
+		const request = window.requestAnimationFrame.bind(window);
+		window.requestAnimationFrame = f => request(now => {
+			const begin = performance.now();
+			f(now);
+			work_.push(performance.now() - begin);
+		});
+		let last = performance.now();
+		const frame = now => { frames_.push(now - last); last = now; request(frame); };
+		return request(frame);
+	})()`)
+	for range 50 {
+		f.grow()
+		time.Sleep(100 * time.Millisecond)
+	}
+	b.until("all updates arrive", "document.getElementById('charts').dataset.rows == 3650")
+	t.Log(evaluate[string](b, `(() => {
+		const describe = list => {
+			const all = list.sort((a, b) => a - b), at = q => all[Math.floor(q * (all.length - 1))].toFixed(1);
+			return all.length + ': p50 ' + at(0.5) + ' ms, p90 ' + at(0.9) + ' ms, p99 ' + at(0.99) + ' ms, max ' + at(1) + ' ms';
+		};
+		return 'time between frames, ' + describe(frames_.slice(1)) + '; work of the page in a frame, ' + describe(work_);
+	})()`))
+}
+
+// testPageScreenshots takes the images of the documentation.
+func testPageScreenshots(t *testing.T, b *browser) {
+	if os.Getenv("PARKING_SCREENSHOTS") != "1" {
+		t.Skip("PARKING_SCREENSHOTS=1 writes the images of the documentation")
+	}
+	w := newSite(t, newFake("run", 1500))
+	if err := os.MkdirAll(screenshots, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, width := range []int64{1280, 400} {
+		for _, theme := range []string{"light", "dark"} {
+			b.resize(width, 900, theme)
+			b.open(w, 1500)
+			height := evaluate[int64](b, "document.documentElement.scrollHeight")
+			b.resize(width, height, theme)
+			image, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(screenshots, fmt.Sprintf("live-%s-%d.png", theme, width)), image, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
