@@ -27,6 +27,32 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 	c.Exists(&appsv1.Deployment{}, "escalating-processor")
 }
 
+// A template that is refused after the start changes nothing: the pods keep their last template until it is corrected.
+func TestReconcile_TemplateNotAllowedAfterStart_KeepsPods(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.Simulate("refused", nil)
+	processor := &appsv1.Deployment{}
+	c.Exists(processor, "refused-processor")
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.Exists(processor, "refused-processor")
+	before := processor.DeepCopy()
+	c.Edit(sim, func() {
+		sim.Spec.Processor.Replicas = new(int32(5))
+		sim.Spec.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"hostNetwork":true}`)}
+	})
+	c.Expect(sim, "Stalled", metav1.ConditionTrue, "TemplateNotAllowed")
+	c.Exists(processor, "refused-processor")
+	if processor.Generation != before.Generation || processor.DeletionTimestamp != nil {
+		t.Errorf("the Deployment was changed to %+v", processor.Spec)
+	}
+	c.Edit(sim, func() { sim.Spec.Processor.Template = nil })
+	c.Eventually("the edit to be applied", func() error { return c.hasReplicas("refused-processor", 5) })
+	c.Settle()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+}
+
 func TestReconcile_UsesFeaturesOfTheCluster(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)

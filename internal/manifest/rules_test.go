@@ -1,0 +1,74 @@
+package manifest_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Markers cannot refer to constants, so that the rules of the CRD repeat the regular expressions.
+func TestRules_RepeatThePatterns(t *testing.T) {
+	t.Parallel()
+	patterns := map[string]string{
+		"v1alpha1.DurationPattern":      v1alpha1.DurationPattern,
+		"v1alpha1.QuantityPattern":      v1alpha1.QuantityPattern,
+		"v1alpha1.WholeQuantityPattern": v1alpha1.WholeQuantityPattern,
+		"v1alpha1.ImagePattern":         v1alpha1.ImagePattern,
+		"plan.URLPattern":               plan.URLPattern,
+		"plan.URLCredentialsPattern":    plan.URLCredentialsPattern,
+		"a simulation's name":           `^[a-z]([-a-z0-9]*[a-z0-9])?$`,
+		"a duration above 0s":           `[1-9]`,
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "simulation.parking.dev_parkingsimulations.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var definition any
+	if err := yaml.Unmarshal(text, &definition); err != nil {
+		t.Fatal(err)
+	}
+	unused := map[string]string{}
+	for name, pattern := range patterns {
+		unused[pattern] = name
+	}
+	known := map[string]bool{}
+	for _, pattern := range patterns {
+		known[pattern] = true
+	}
+	literal := regexp.MustCompile(`matches\('([^']*)'\)`)
+	for _, rule := range rulesIn(definition) {
+		for _, found := range literal.FindAllStringSubmatch(rule, -1) {
+			if !known[found[1]] {
+				t.Errorf("a rule has the pattern %s, which is no constant:\n%s", found[1], rule)
+			}
+			delete(unused, found[1])
+		}
+	}
+	for pattern, name := range unused {
+		t.Errorf("no rule has the pattern of %s, %s", name, pattern)
+	}
+}
+
+// rulesIn returns the CEL rules within a schema.
+func rulesIn(value any) (rules []string) {
+	switch value := value.(type) {
+	case map[string]any:
+		if rule, isText := value["rule"].(string); isText {
+			rules = append(rules, rule)
+		}
+		for _, member := range value {
+			rules = append(rules, rulesIn(member)...)
+		}
+	case []any:
+		for _, element := range value {
+			rules = append(rules, rulesIn(element)...)
+		}
+	}
+	return rules
+}
