@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// values are, by field of the spec, what specs are drawn from: values at and around each bound, and mistakes that
-// people make, in YAML.
+// values returns, for each field of the spec, the values to draw from in YAML: values at and around each bound, and
+// frequent mistakes.
 func values() map[string][]string {
 	durations := []string{
 		"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h0.000000001s", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs", "1μs",
@@ -97,7 +97,7 @@ func values() map[string][]string {
 	}
 }
 
-// drawn draws a spec of up to four fields.
+// drawn returns a random spec of up to four fields in YAML flow style, without braces.
 func drawn(random *rand.Rand, fields map[string][]string, names []string) string {
 	spec := make(tree)
 	for range random.IntN(5) {
@@ -107,7 +107,7 @@ func drawn(random *rand.Rand, fields map[string][]string, names []string) string
 	return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
 }
 
-// metadata is what the metadata of specs is drawn from.
+// metadata returns the values to draw the metadata from, in YAML.
 func metadata() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
@@ -147,7 +147,7 @@ func differences() []difference {
 }
 
 // The CRD and the CLI accept the same manifests, except for the differences that docs/manifests.md lists.
-func TestCreate_AgreesWithManifest(t *testing.T) {
+func TestCreate_AgreesWithManifestRead(t *testing.T) {
 	t.Parallel()
 	const moreGarbage = 800 // a third of the time would go into collecting it
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
@@ -225,7 +225,7 @@ func TestDifferences_AreDocumented(t *testing.T) {
 // tree is a YAML mapping of texts and trees.
 type tree map[string]any
 
-// set sets the text at a path, unless something stands in the way.
+// set sets the text at a path unless the path or a part of it is taken.
 func (m tree) set(path []string, text string) {
 	if len(path) == 1 {
 		if _, taken := m[path[0]]; !taken {
@@ -241,7 +241,7 @@ func (m tree) set(path []string, text string) {
 	}
 }
 
-// String writes the mapping in YAML's flow style.
+// String returns the mapping in YAML flow style.
 func (m tree) String() string {
 	members := make([]string, 0, len(m))
 	for _, name := range sorted(m) {

@@ -1,6 +1,6 @@
-// Package crd checks what is generated from the types of the API: that it is up to date, that API servers
-// accept it, and that it accepts, defaults and refuses what the types are documented to. It is a module of
-// its own, because that takes the API server's own code.
+// Package crd tests the CRD that is generated from the types of the API: that it is up to date, and that it accepts,
+// defaults and rejects objects as documented. It runs the code of the API server, and is a separate module because of
+// these dependencies.
 package crd
 
 import (
@@ -33,7 +33,7 @@ type Admission struct {
 	rules      *cel.Validator
 }
 
-// Load reads a CustomResourceDefinition of one version and checks it as an API server does when it is created.
+// Load reads a CustomResourceDefinition of one version, and validates it as an API server does on creation.
 func Load(ctx context.Context, path string) (*Admission, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -60,7 +60,7 @@ func Load(ctx context.Context, path string) (*Admission, error) {
 	}
 	validator, _, err := validation.NewSchemaValidator(properties)
 	if err != nil {
-		return nil, fmt.Errorf("make a validator of %s: %w", path, err)
+		return nil, fmt.Errorf("create a validator for %s: %w", path, err)
 	}
 	return &Admission{
 		structural: structural,
@@ -69,12 +69,12 @@ func Load(ctx context.Context, path string) (*Admission, error) {
 	}, nil
 }
 
-// Create fills in the defaults of an object, and returns why it may not be created.
+// Create fills in the defaults of an object. It returns an error if an API server would not create the object.
 func (a *Admission) Create(ctx context.Context, object map[string]any) error {
 	return a.admit(ctx, object, nil)
 }
 
-// Update fills in the defaults of an object, and returns why it may not take the place of another.
+// Update fills in the defaults of an object. It returns an error if an API server would not replace old by the object.
 func (a *Admission) Update(ctx context.Context, object, old map[string]any) error {
 	return a.admit(ctx, object, old)
 }
@@ -95,12 +95,12 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// A nil map in an interface is not nil.
+	// An interface that holds a nil map is not nil.
 	var before any
 	if old != nil {
 		before = old
 	}
-	const limit = 10_000_000 // what an API server spends on the rules of one object
+	const limit = 10_000_000 // the cost limit of an API server for the rules of one object
 	found, _ := a.rules.Validate(ctx, nil, a.structural, object, before, limit)
 	for _, err := range found {
 		errs = append(errs, err)
@@ -136,7 +136,7 @@ func admitMetadata(object map[string]any) []error {
 	return errs
 }
 
-// malformations are the faults that keep an API server from checking the rules of an object.
+// malformations returns the types of errors after which an API server does not evaluate the CEL rules of an object.
 func malformations() []field.ErrorType {
 	return []field.ErrorType{
 		field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid,

@@ -41,7 +41,7 @@ func parse(t *testing.T, text string) map[string]any {
 	return object
 }
 
-// parseManifest reads whole numbers as int64, as the API server does.
+// parseManifest decodes a YAML manifest. Whole numbers become int64, as in the API server.
 func parseManifest(text string) (map[string]any, error) {
 	converted, err := yaml.YAMLToJSONStrict([]byte(text))
 	if err != nil {
@@ -77,7 +77,7 @@ func wholeNumbers(value any) any {
 	return value
 }
 
-func TestGeneratedFilesAreUpToDate(t *testing.T) {
+func TestGeneratedFiles_AreUpToDate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	generate := exec.CommandContext(t.Context(), "go", "tool", "controller-gen",
@@ -98,28 +98,28 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s is out of date: generate it anew (-generated +committed):\n%s", committed, diff)
+			t.Errorf("%s is out of date: run make generate (-generated +committed):\n%s", committed, diff)
 		}
 	}
 }
 
-func TestDefaultsAreThoseOfTheTypes(t *testing.T) {
+func TestCreate_FillsInTheDefaultsOfTheTypes(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, spec := range map[string]string{
-		"no spec":               "",
-		"an empty spec":         "spec: {}",
-		"managed parts":         "spec: {rabbitmq: {managed: {}}, redis: {managed: {}}, summaryAPI: {managed: {}}}",
-		"named parts":           "spec: {rabbitmq: {clusterRef: {name: a}}, redis: {secretRef: {name: a}}, summaryAPI: {url: 'https://a.b'}}",
-		"zeros are kept":        "spec: {seed: 0, entry: {rate: 0, replicas: 0}, exit: {rate: 0, matchPercent: 0, minStay: 0s}, processor: {replicas: 0}}",
-		"nulls are filled in":   "spec: {seed: null, entry: null, exit: {rate: null}}",
-		"a stage keeps nothing": "spec: {entry: {stages: [{duration: 1s, rate: 0}]}}",
+		"no spec":          "",
+		"an empty spec":    "spec: {}",
+		"managed servers":  "spec: {rabbitmq: {managed: {}}, redis: {managed: {}}, summaryAPI: {managed: {}}}",
+		"external servers": "spec: {rabbitmq: {clusterRef: {name: a}}, redis: {secretRef: {name: a}}, summaryAPI: {url: 'https://a.b'}}",
+		"zeros":            "spec: {seed: 0, entry: {rate: 0, replicas: 0}, exit: {rate: 0, matchPercent: 0, minStay: 0s}, processor: {replicas: 0}}",
+		"nulls":            "spec: {seed: null, entry: null, exit: {rate: null}}",
+		"a stage":          "spec: {entry: {stages: [{duration: 1s, rate: 0}]}}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			object := parse(t, manifesttest.Head+spec)
 			if err := a.Create(t.Context(), object); err != nil {
-				t.Fatalf("refused: %v", err)
+				t.Fatalf("rejected: %v", err)
 			}
 			text, err := json.Marshal(object)
 			if err != nil {
@@ -132,20 +132,20 @@ func TestDefaultsAreThoseOfTheTypes(t *testing.T) {
 			before := atServer.DeepCopy()
 			atServer.Default()
 			if diff := cmp.Diff(before, &atServer); diff != "" {
-				t.Errorf("the API server leaves to Default (-server +Default):\n%s", diff)
+				t.Errorf("Default adds to the defaults of the API server (-server +Default):\n%s", diff)
 			}
 			local, err := manifest.Read(strings.NewReader(manifesttest.Head + spec))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(atServer.Spec, local.Spec); diff != "" {
-				t.Errorf("a manifest means another thing (-server +local):\n%s", diff)
+				t.Errorf("manifest.Read and the API server differ (-server +local):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestSamplesAreAdmitted(t *testing.T) {
+func TestCreate_AcceptsSamples(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	files, err := filepath.Glob(root + "/config/samples/*.yaml")
@@ -166,7 +166,7 @@ func TestSamplesAreAdmitted(t *testing.T) {
 	}
 }
 
-func TestFaultySpecsAreRefused(t *testing.T) {
+func TestCreate_RejectsFaultySpecs(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for _, faulty := range manifesttest.FaultyManifests() {
@@ -175,7 +175,7 @@ func TestFaultySpecsAreRefused(t *testing.T) {
 			err := a.Create(t.Context(), parse(t, faulty.Manifest()))
 			switch {
 			case faulty.Admission == "" && err != nil:
-				t.Errorf("is refused, though nothing is expected of admission: %v", err)
+				t.Errorf("is rejected, want it accepted: %v", err)
 			case faulty.Admission != "" && (err == nil || !strings.Contains(err.Error(), faulty.Admission)):
 				t.Errorf("error is\n%v, want it to contain\n%s", err, faulty.Admission)
 			}

@@ -8,36 +8,36 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-func TestUpdates(t *testing.T) {
+func TestUpdate_KeepsImmutableFields(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	tests := map[string]struct{ before, after, want string }{
-		"a rate may change":                      {"entry: {rate: 1}", "entry: {rate: 2}", ""},
-		"a ratio may change":                     {"", "exit: {matchPercent: 100}", ""},
-		"what was implied may be said":           {"", "rabbitmq: {managed: {}}, redis: {managed: {}}, summaryAPI: {managed: {}}", ""},
-		"a Secret may be another":                {"redis: {secretRef: {name: a}}", "redis: {secretRef: {name: b}}", ""},
-		"an API may be exchanged":                {"", "summaryAPI: {url: 'https://example.com'}", ""},
-		"an image may change":                    {"redis: {managed: {image: a}}", "redis: {managed: {image: b}}", ""},
-		"the same size said otherwise":           {"redis: {managed: {storage: {size: 2Gi}}}", "redis: {managed: {}}", ""},
-		"a seed may not change":                  {"", "seed: 2", "is immutable, because parked plates could be drawn again: create another simulation for another seed"},
-		"partitions may not change":              {"", "rabbitmq: {partitions: 2}", "is immutable, because parked cars would be looked up in another partition: create another simulation"},
-		"partitions may not be forgotten":        {"rabbitmq: {partitions: 2}", "", "is immutable, because parked cars would be looked up in another partition: create another simulation"},
-		"a queue type may not change":            {"", "rabbitmq: {queueType: Classic}", "is immutable, because RabbitMQ cannot change a queue's type: create another simulation"},
-		"a broker may not go":                    {"", "rabbitmq: {secretRef: {name: a}}", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
-		"a broker may not come":                  {"rabbitmq: {clusterRef: {name: a}}", "", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
-		"a broker may not be another kind's":     {"rabbitmq: {clusterRef: {name: a}}", "rabbitmq: {secretRef: {name: a}}", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
-		"a store may not go":                     {"", "redis: {secretRef: {name: a}}", "cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"},
-		"a store may not come":                   {"redis: {secretRef: {name: a}}", "redis: {managed: {}}", "cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"},
-		"the number of nodes may not change":     {"rabbitmq: {managed: {replicas: 1}}", "rabbitmq: {managed: {replicas: 3}}", "spec.rabbitmq.managed.replicas: Invalid value: is immutable, because queues keep the members that they were declared with: create another simulation"},
-		"a volume may not change":                {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 2Gi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable, because the volume exists: create another simulation"},
-		"a volume's storage class may not come":  {"redis: {managed: {}}", "redis: {managed: {storage: {storageClassName: ssd}}}", "spec.redis.managed.storage.storageClassName: Invalid value: is immutable, because the volume exists: create another simulation"},
-		"nodes may not come with their section":  {"", "rabbitmq: {managed: {replicas: 3}}", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
-		"nodes may not go with their section":    {"rabbitmq: {managed: {replicas: 3}}", "", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
-		"a volume may not come with its section": {"", "summaryAPI: {managed: {storage: {size: 1Gi}}}", "managed.storage.size: Invalid value: is immutable"},
-		"a volume may not go with its section":   {"rabbitmq: {managed: {storage: {size: 1Gi}}}", "", "managed.storage.size: Invalid value: is immutable"},
-		"the volume of another API is its own":   {"summaryAPI: {url: 'https://example.com'}", "summaryAPI: {managed: {storage: {size: 1Gi}}}", ""},
-		"the same size in other units":           {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 1024Mi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable"},
-		"an update may not break a rule of both": {"exit: {minStay: 10s}", "exit: {minStay: 10s}, plates: {maxStay: 10s}", "exit.minStay must be less than plates.maxStay"},
+		"a rate may change":                              {"entry: {rate: 1}", "entry: {rate: 2}", ""},
+		"a ratio may change":                             {"", "exit: {matchPercent: 100}", ""},
+		"a default may become explicit":                  {"", "rabbitmq: {managed: {}}, redis: {managed: {}}, summaryAPI: {managed: {}}", ""},
+		"another Secret":                                 {"redis: {secretRef: {name: a}}", "redis: {secretRef: {name: b}}", ""},
+		"another summary API":                            {"", "summaryAPI: {url: 'https://example.com'}", ""},
+		"an image may change":                            {"redis: {managed: {image: a}}", "redis: {managed: {image: b}}", ""},
+		"the default size becomes implicit":              {"redis: {managed: {storage: {size: 2Gi}}}", "redis: {managed: {}}", ""},
+		"a seed may not change":                          {"", "seed: 2", "is immutable, because parked plates could be drawn again: create another simulation for another seed"},
+		"partitions may not change":                      {"", "rabbitmq: {partitions: 2}", "is immutable, because parked cars would be looked up in another partition: create another simulation"},
+		"partitions may not be removed":                  {"rabbitmq: {partitions: 2}", "", "is immutable, because parked cars would be looked up in another partition: create another simulation"},
+		"a queue type may not change":                    {"", "rabbitmq: {queueType: Classic}", "is immutable, because RabbitMQ cannot change a queue's type: create another simulation"},
+		"managed RabbitMQ to a Secret":                   {"", "rabbitmq: {secretRef: {name: a}}", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
+		"a RabbitmqCluster to managed":                   {"rabbitmq: {clusterRef: {name: a}}", "", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
+		"a RabbitmqCluster to a Secret":                  {"rabbitmq: {clusterRef: {name: a}}", "rabbitmq: {secretRef: {name: a}}", "cannot change between managed, clusterRef and secretRef, as queued events would be left behind: create another simulation"},
+		"managed Redis to a Secret":                      {"", "redis: {secretRef: {name: a}}", "cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"},
+		"a Redis of a Secret to managed":                 {"redis: {secretRef: {name: a}}", "redis: {managed: {}}", "cannot change between managed and secretRef, as visits and ledger would be left behind: create another simulation"},
+		"the number of nodes may not change":             {"rabbitmq: {managed: {replicas: 1}}", "rabbitmq: {managed: {replicas: 3}}", "spec.rabbitmq.managed.replicas: Invalid value: is immutable, because queues keep the members that they were declared with: create another simulation"},
+		"a volume may not change":                        {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 2Gi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable, because the volume exists: create another simulation"},
+		"a storage class may not be added":               {"redis: {managed: {}}", "redis: {managed: {storage: {storageClassName: ssd}}}", "spec.redis.managed.storage.storageClassName: Invalid value: is immutable, because the volume exists: create another simulation"},
+		"nodes may not change with a new section":        {"", "rabbitmq: {managed: {replicas: 3}}", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
+		"nodes may not change with a removed section":    {"rabbitmq: {managed: {replicas: 3}}", "", "spec.rabbitmq.managed.replicas: Invalid value: is immutable"},
+		"a volume may not change with a new section":     {"", "summaryAPI: {managed: {storage: {size: 1Gi}}}", "managed.storage.size: Invalid value: is immutable"},
+		"a volume may not change with a removed section": {"rabbitmq: {managed: {storage: {size: 1Gi}}}", "", "managed.storage.size: Invalid value: is immutable"},
+		"an external API may become managed":             {"summaryAPI: {url: 'https://example.com'}", "summaryAPI: {managed: {storage: {size: 1Gi}}}", ""},
+		"the same size in other units":                   {"redis: {managed: {storage: {size: 1Gi}}}", "redis: {managed: {storage: {size: 1024Mi}}}", "spec.redis.managed.storage.size: Invalid value: is immutable"},
+		"an update may not break a rule of two fields":   {"exit: {minStay: 10s}", "exit: {minStay: 10s}, plates: {maxStay: 10s}", "exit.minStay must be less than plates.maxStay"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestUpdates(t *testing.T) {
 			err := a.Update(t.Context(), parse(t, manifesttest.Faulty{Spec: tt.after}.Manifest()), before)
 			switch {
 			case tt.want == "" && err != nil:
-				t.Errorf("is refused: %v", err)
+				t.Errorf("is rejected: %v", err)
 			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("error is\n%v, want it to contain\n%s", err, tt.want)
 			}
@@ -59,7 +59,7 @@ func TestUpdates(t *testing.T) {
 
 // A switch from a managed server to another one also drops the managed server's immutable fields. Only the switch is
 // reported.
-func TestUpdate_ReportsASwitchOnly(t *testing.T) {
+func TestUpdate_ReportsOnlyTheSwitch(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	const brokers = "rabbitmq: {managed: {replicas: 3, storage: {size: 5Gi, storageClassName: ssd}}}"
@@ -80,7 +80,7 @@ func TestUpdate_ReportsASwitchOnly(t *testing.T) {
 	}
 }
 
-func TestNamesAreChecked(t *testing.T) {
+func TestCreate_ChecksNames(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, valid := range map[string]bool{

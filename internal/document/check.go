@@ -12,7 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Check returns what of a valid JSON value cannot be decoded as type t, by its path.
+// Check returns an error for each part of a valid JSON value that cannot be decoded as type t. path is the path of the
+// value.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -39,7 +40,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	}
 }
 
-// expectedString says what to write for a value that is not a string.
+// expectedString returns the advice for a value that is not a string.
 func expectedString(value json.RawMessage) string {
 	if strings.ContainsAny(string(value[:1]), "{[") {
 		return "must be a string"
@@ -47,7 +48,7 @@ func expectedString(value json.RawMessage) string {
 	return fmt.Sprintf("must be a string: write %q", value)
 }
 
-// expectedNumber says what to write for a value that is not a number of type t.
+// expectedNumber returns the advice for a value that is not a number of type t.
 func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil && json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
@@ -56,7 +57,7 @@ func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
-// checkLeaf decodes a value as a whole. If expected is empty, an error has the text of the decoder's error.
+// checkLeaf checks a value by decoding it. expected completes the error; if it is empty, the decoder's error does.
 func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -83,7 +84,7 @@ func Written(value json.RawMessage) any {
 	return field.Raw(value)
 }
 
-// example returns what a value of type t must be, with an example if there is one.
+// example adds an example of type t to a description of the expected value, if there is one.
 func (f Format) example(expected string, t reflect.Type) string {
 	if example, known := f.Examples[t]; known {
 		return expected + " such as " + example
@@ -114,7 +115,7 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
-		return nil // another error says so
+		return nil // Check reports the type
 	}
 	var list field.ErrorList
 	for i, item := range items {
@@ -146,8 +147,8 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 	return list
 }
 
-// membersOf returns the members of an object. It reports names that occur twice, and a value that is not an
-// object as expected.
+// membersOf returns the members of an object. It returns errors for duplicate names, and for a value that is not an
+// object. expected describes the object.
 func membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -214,13 +215,13 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 }
 
 const (
-	// maxListed is up to how many known fields an error lists.
+	// maxListed is the largest number of known fields that an error lists.
 	maxListed = 20
-	// maxOwners is up to how many objects an error lists that have a field.
+	// maxOwners is the largest number of objects that an error lists as owners of a field.
 	maxOwners = 4
 )
 
-// unknownField says what to do about an unknown field. Only a pod template has too many fields to list.
+// unknownField returns the advice for an unknown field. Only objects of a pod template have too many fields to list.
 func (f Format) unknownField(name string, known map[string]reflect.StructField) string {
 	if owners := f.Owners[name]; len(owners) > 0 && len(owners) <= maxOwners {
 		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
@@ -235,7 +236,7 @@ func (f Format) unknownField(name string, known map[string]reflect.StructField) 
 	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
 }
 
-// closest returns the name that is at most two edits, and half of its length, away, or "".
+// closest returns the most similar name, or "". It differs in at most two characters and in at most half of them.
 func closest(name string, names []string) string {
 	best, bestDistance := "", 3
 	for _, candidate := range names {

@@ -23,11 +23,11 @@ func ReadFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // nothing was written
+	defer func() { _ = file.Close() }() // the file was only read
 	return ReadAll(file, strconv.Quote(path))
 }
 
-// ReadAll reads at most MaxBytes. Errors begin with name, which says what is read.
+// ReadAll reads at most MaxBytes. Errors begin with name, which describes the source.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
@@ -42,10 +42,10 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 	return text, nil
 }
 
-// Format says how documents of one kind are checked.
+// Format describes documents of one kind.
 type Format struct {
-	// Expected says what a value of a type must be. A type with an UnmarshalJSON method and without an entry has the
-	// text of its own error.
+	// Expected describes valid values of a type, such as "must be a duration". For a type that has an UnmarshalJSON
+	// method and no entry, errors contain the error of that method.
 	Expected map[reflect.Type]string
 	// Examples are valid values of structs, lists and maps in YAML, by their type. Errors show them.
 	Examples map[reflect.Type]string
@@ -57,7 +57,7 @@ type Format struct {
 }
 
 // Decode decodes one JSON object into the struct that into points to. Field names are case-sensitive. The error
-// is one line that names every field at fault, its value and what is expected.
+// is one line. It names each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
 	if err := checkSyntax(text); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package field describes what is wrong with a field of a document, in the words of the Kubernetes API server.
-// It is small so that the data plane can validate a plan without importing Kubernetes.
+// Package field provides validation errors that name a field of a document. Their wording is that of the Kubernetes API
+// server. Generators and processors validate their plan with it, without importing Kubernetes.
 package field
 
 import (
@@ -31,7 +31,7 @@ func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
 // Key returns the path of the value that the map at p holds for a key.
 func (p Path) Key(key string) Path { return p + Path("["+name(key)+"]") }
 
-// name hides a name that may hold a password.
+// name returns a name, or "…" if the name may hold a password.
 func name(text string) string {
 	if MayHoldPassword(text) {
 		return "…"
@@ -39,10 +39,10 @@ func name(text string) string {
 	return text
 }
 
-// Error says what is wrong with one field.
+// Error is a validation error of one field.
 type Error struct {
 	Path Path
-	// Problem is one line: the kind of error, the value unless it is secret or long, and what is expected.
+	// Problem is one line: the kind of error, the value unless it may be secret, and the expected value.
 	Problem string
 }
 
@@ -54,11 +54,11 @@ func (e Error) Error() string {
 	return string(e.Path) + ": " + e.Problem
 }
 
-// Raw is a value as it is written. Messages show it without quotes.
+// Raw is a value as it is written in the document. Errors show it without quotes.
 type Raw string
 
-// Invalid reports a value that is not as detail expects. The message quotes the value, unless it is a text that
-// looks like a URI or has an "@": it may hold a password.
+// Invalid returns an error for an invalid value. detail describes valid values. The error quotes the value unless
+// MayHoldPassword reports true for it.
 func Invalid(path Path, value any, detail string) Error {
 	text, isText := value.(string)
 	if !isText {
@@ -70,13 +70,13 @@ func Invalid(path Path, value any, detail string) Error {
 	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(text), withoutSurplus(text, detail))}
 }
 
-// InvalidSecret reports a text that is not as detail expects. The message does not quote the text, because it may
-// hold a password.
+// InvalidSecret returns an error for an invalid text that may hold a password. The error does not quote the text. detail
+// describes valid texts.
 func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withoutSurplus(text, detail)}
 }
 
-// withoutSurplus adds to detail the remedy for white space around a text, which is easily overlooked.
+// withoutSurplus adds advice to detail if a text begins or ends with white space, which is easy to overlook.
 func withoutSurplus(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + ": remove the white space around the value"
@@ -89,17 +89,17 @@ func MayHoldPassword(text string) bool {
 	return strings.ContainsAny(text, "@\\") || strings.Contains(text, ":/")
 }
 
-// Required reports that a field has no value.
+// Required returns an error for a missing field. detail says how to set it.
 func Required(path Path, detail string) Error {
 	return Error{path, "Required value: " + detail}
 }
 
-// Forbidden reports a field that must not be set.
+// Forbidden returns an error for a field that must not be set. detail says why, or what to do.
 func Forbidden(path Path, detail string) Error {
 	return Error{path, "Forbidden: " + detail}
 }
 
-// NotSupported reports a value that is not one of those allowed.
+// NotSupported returns an error for a value that is not in allowed.
 func NotSupported(path Path, value string, allowed []string) Error {
 	shown := value
 	if MayHoldPassword(value) {
@@ -112,17 +112,17 @@ func NotSupported(path Path, value string, allowed []string) Error {
 	return Error{path, fmt.Sprintf("Unsupported value: %s: %s", show(shown), withoutSurplus(value, "supported values: "+strings.Join(quoted, ", ")))}
 }
 
-// TooLong reports a text of more than limit bytes. The message does not quote the text.
+// TooLong returns an error for a text of more than limit bytes. The error does not quote the text.
 func TooLong(path Path, limit int) Error {
 	return Error{path, fmt.Sprintf("Too long: may not be more than %d bytes", limit)}
 }
 
-// TooMany reports a list or map of more than limit items.
+// TooMany returns an error for a list or map that has n items, which is more than limit.
 func TooMany(path Path, n, limit int) Error {
 	return Error{path, fmt.Sprintf("Too many: %d: must have at most %d items", n, limit)}
 }
 
-// maxShown is up to how many bytes of a value a message quotes.
+// maxShown is the largest number of bytes of a value that an error quotes.
 const maxShown = 64
 
 // show returns a value on one line, with strings in quotes.
@@ -137,7 +137,7 @@ func show(value any) string {
 	return text
 }
 
-// ErrorList is what is wrong with a document. The empty list means that it is valid.
+// ErrorList holds the validation errors of a document. A valid document has none.
 type ErrorList []Error
 
 // Err returns the list as one error of one line, or nil if the list is empty.

@@ -1,6 +1,6 @@
-// Package manifest turns the manifest of a ParkingSimulation into a plan: it reads the manifest strictly, fills in
-// defaults, validates it, derives the plan and warns of what is valid but probably not intended. It looks at
-// nothing but the manifest.
+// Package manifest turns the manifest of a ParkingSimulation into a plan. It reads the manifest strictly, fills in
+// defaults, validates it, derives the plan, and warns of valid settings that are probably mistakes. It depends only on
+// the manifest: it reads no cluster and no server.
 package manifest
 
 import (
@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	// format says how manifests are checked, patchFormat how pod templates are.
+	// format describes manifests, patchFormat describes the spec of a pod template.
 	format = document.Format{
 		Expected: expected,
 		Examples: examples,
@@ -37,7 +37,7 @@ var (
 		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
 	}
 
-	// examples are what errors show where an object or a list is expected.
+	// examples are valid values, which errors show where an object or a list is expected.
 	examples = map[reflect.Type]string{
 		reflect.TypeFor[v1alpha1.ParkingSimulationSpec](): "{duration: 30m}",
 		reflect.TypeFor[v1alpha1.EntrySpec]():             "{rate: 200}",
@@ -67,9 +67,8 @@ var (
 	}
 )
 
-// Read reads one ParkingSimulation, as YAML or JSON of at most 1 MiB, fills in its defaults and
-// checks it as the API server would on creation. The error is one line that names the field at fault, its
-// value, and what is expected.
+// Read reads one ParkingSimulation as YAML or JSON of at most 1 MiB, fills in its defaults, and checks it as the API
+// server does on creation. The error is one line. It names each invalid field, its value and the expected value.
 func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	text, err := document.ReadAll(r, "the manifest")
 	if err != nil {
@@ -105,9 +104,9 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 	return resolved.Simulation, nil
 }
 
-// ReadFile reads a manifest file as Read does, and names it in its error.
+// ReadFile reads a manifest file as Read does. Errors name the file.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
-	if strings.Contains(path, "://") { // it may hold a password
+	if strings.Contains(path, "://") { // the error does not show it, because it may hold a password
 		return nil, errors.New("read manifest: a URL is given: download the manifest and give its file, or - to read it from stdin")
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -124,7 +123,8 @@ func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	return sim, nil
 }
 
-// checkKind rejects a document that is not a ParkingSimulation before its fields are checked.
+// checkKind rejects documents of other kinds. It runs before the fields are checked, so that the error is about the kind
+// and not about each unknown field.
 func checkKind(text []byte) error {
 	if err := document.CheckObject(text); err != nil {
 		return fmt.Errorf("%w: %s", err, beginning())
@@ -159,7 +159,7 @@ func checkKind(text []byte) error {
 	return list.Err()
 }
 
-// beginning says how a manifest begins.
+// beginning returns the advice to give a manifest the fields that every manifest has.
 func beginning() string {
 	return fmt.Sprintf("give it apiVersion: %s, kind: %s and a metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
 }

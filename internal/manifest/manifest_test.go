@@ -13,25 +13,25 @@ import (
 
 const head = manifesttest.Head
 
-func TestReadManifestAccepts(t *testing.T) {
+func TestRead_AcceptsValidManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"no spec at all":                  head,
-		"an empty spec":                   head + "spec: {}\n",
-		"a spec that is null":             head + "spec:\n",
-		"comments and empty documents":    "# nothing\n---\n# still nothing\n---\n" + head + "---\n",
-		"JSON, even with tabs":            "{\n\t\"apiVersion\": \"simulation.parking.dev/v1alpha1\",\n\t\"kind\": \"ParkingSimulation\",\n\t\"metadata\": {\"name\": \"rush-hour\"}\n}\n",
-		"what kubectl get prints":         head + "spec: {seed: 1}\nstatus: {replicas: 2, conditions: []}\n",
-		"Windows line ends":               strings.ReplaceAll(head+"spec: {seed: 1}\n", "\n", "\r\n"),
-		"a template with a directive":     head + "spec: {processor: {template: {spec: {nodeSelector: {disk: ssd}, tolerations: [{$patch: replace}]}}}}\n",
-		"a rate of whole numbers as 2e2":  head + "spec: {entry: {rate: 2e2}}\n",
-		"the longest name":                strings.Replace(head, "rush-hour", strings.Repeat("a", 40), 1),
-		"as many cars as there are":       head + "spec: {entry: {rate: 8788}, plates: {maxStay: 10000s}}\n",
-		"replicas of zero":                head + "spec: {entry: {replicas: 0}, exit: {replicas: 0}, processor: {replicas: 0}}\n",
-		"no storage but the pods' own":    head + "spec: {redis: {managed: {storage: {size: 0}}}}\n",
-		"an API of the user's own":        head + "spec: {summaryAPI: {url: 'https://example.com/a@b', secretRef: {name: api}}}\n",
-		"aliases":                         head + "spec: {entry: {resources: &r {limits: {cpu: 1}}}, exit: {resources: *r}}\n",
-		"resources whose limit is enough": head + "spec: {processor: {resources: {requests: {cpu: 500m}, limits: {cpu: 1}}}}\n",
+		"no spec":                      head,
+		"an empty spec":                head + "spec: {}\n",
+		"spec is null":                 head + "spec:\n",
+		"comments and empty documents": "# nothing\n---\n# still nothing\n---\n" + head + "---\n",
+		"JSON with tabs":               "{\n\t\"apiVersion\": \"simulation.parking.dev/v1alpha1\",\n\t\"kind\": \"ParkingSimulation\",\n\t\"metadata\": {\"name\": \"rush-hour\"}\n}\n",
+		"output of kubectl get":        head + "spec: {seed: 1}\nstatus: {replicas: 2, conditions: []}\n",
+		"Windows line ends":            strings.ReplaceAll(head+"spec: {seed: 1}\n", "\n", "\r\n"),
+		"a template with a directive":  head + "spec: {processor: {template: {spec: {nodeSelector: {disk: ssd}, tolerations: [{$patch: replace}]}}}}\n",
+		"rate 2e2":                     head + "spec: {entry: {rate: 2e2}}\n",
+		"the longest name":             strings.Replace(head, "rush-hour", strings.Repeat("a", 40), 1),
+		"as many vehicles as plates":   head + "spec: {entry: {rate: 8788}, plates: {maxStay: 10000s}}\n",
+		"replicas of zero":             head + "spec: {entry: {replicas: 0}, exit: {replicas: 0}, processor: {replicas: 0}}\n",
+		"ephemeral storage":            head + "spec: {redis: {managed: {storage: {size: 0}}}}\n",
+		"external summary API":         head + "spec: {summaryAPI: {url: 'https://example.com/a@b', secretRef: {name: api}}}\n",
+		"aliases":                      head + "spec: {entry: {resources: &r {limits: {cpu: 1}}}, exit: {resources: *r}}\n",
+		"request below its limit":      head + "spec: {processor: {resources: {requests: {cpu: 500m}, limits: {cpu: 1}}}}\n",
 	}
 	for name, text := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -47,12 +47,12 @@ func TestReadManifestAccepts(t *testing.T) {
 	}
 }
 
-func TestReadManifestRefuses(t *testing.T) {
+func TestRead_RejectsFaultyManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
 		// The file.
 		"an empty file":               {"", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
-		"nothing but comments":        {"# nothing\n---\n# here\n", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
+		"only comments":               {"# nothing\n---\n# here\n", `the manifest is empty: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
 		"two simulations":             {head + "---\n" + head, `there is more than one document: leave one ParkingSimulation in the file`},
 		"more than 1 MiB":             {head + strings.Repeat("#", 1<<20), `the manifest is larger than 1 MiB`},
 		"a list":                      {"- a\n- b\n", `must be an object with fields, not a list: give it apiVersion: simulation.parking.dev/v1alpha1, kind: ParkingSimulation and a metadata.name`},
@@ -61,8 +61,8 @@ func TestReadManifestRefuses(t *testing.T) {
 		"a tab for indentation":       {head + "spec:\n\tseed: 1\n", `not valid YAML: line 5 is indented with a tab: use spaces`},
 		"a key twice":                 {head + "spec:\n  seed: 1\n  seed: 2\n", `not valid YAML: line 6: key "seed" already set in map`},
 		"a key twice in JSON":         {`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"a"},"spec":{"seed":1,"seed":2}}`, `spec.seed: Forbidden: duplicate field: give each field once`},
-		"aliases without end":         {head + "spec: {a: &a [x,x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e], g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]}\n", `not valid YAML: document contains excessive aliasing`},
-		"an unknown alias":            {head + "spec: *nobody\n", `not valid YAML: unknown anchor 'nobody' referenced`},
+		"exponential aliases":         {head + "spec: {a: &a [x,x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c], e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e], g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]}\n", `not valid YAML: document contains excessive aliasing`},
+		"an unknown alias":            {head + "spec: *missing\n", `not valid YAML: unknown anchor 'missing' referenced`},
 		"invalid UTF-8":               {head + "spec: {deletionPolicy: \"\xff\"}\n", `not valid YAML: invalid leading UTF-8 octet`},
 		"no apiVersion":               {"kind: ParkingSimulation\n", `apiVersion: Required value: must be simulation.parking.dev/v1alpha1`},
 		"another version":             {strings.Replace(head, "v1alpha1", "v1", 1), `apiVersion: Invalid value: "simulation.parking.dev/v1": must be simulation.parking.dev/v1alpha1`},
@@ -72,7 +72,7 @@ func TestReadManifestRefuses(t *testing.T) {
 		"a name with dots":            {strings.Replace(head, "rush-hour", "rush.hour", 1), `metadata.name: Invalid value: "rush.hour": must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-'`},
 		"a name too long":             {strings.Replace(head, "rush-hour", strings.Repeat("a", 41), 1), `metadata.name: Invalid value: "` + strings.Repeat("a", 41) + `": must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-'`},
 		"a namespace in capitals":     {strings.Replace(head, "{name: rush-hour}", "{name: a, namespace: Lot}", 1), `metadata.namespace: Invalid value: "Lot": must be the name of a namespace: at most 63 characters of a-z, 0-9 and '-'`},
-		"labels that are no texts":    {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a: 1}}", 1), `metadata.labels[a]: Invalid value: 1: must be a string: write "1"`},
+		"label that is a number":      {strings.Replace(head, "{name: rush-hour}", "{name: a, labels: {a: 1}}", 1), `metadata.labels[a]: Invalid value: 1: must be a string: write "1"`},
 		"a tab after blanks":          {head + "spec:\n  entry:\n  \trate: 5\n", `not valid YAML: line 6 is indented with a tab: use spaces`},
 		"a template expression":       {head + "spec:\n  duration: {{ .Values.duration }}\n", `not valid YAML: a key must be a text; line 5 has the template expression {{ }}: render the manifest first, for example with "helm template" or "envsubst"`},
 		"an infinite rate":            {head + "spec: {entry: {rate: .inf}}\n", `spec.entry.rate: Invalid value: .inf: must be a finite number, such as 10`},
@@ -84,7 +84,7 @@ func TestReadManifestRefuses(t *testing.T) {
 		"generateName":                {strings.Replace(head, "{name: rush-hour}", "{generateName: rush-}", 1), `metadata.name: Required value: give the simulation a name: generateName needs an API server`},
 		"a name with a blank":         {strings.Replace(head, "rush-hour", `"rush-hour "`, 1), `metadata.name: Invalid value: "rush-hour ": must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-': remove the white space around the value`},
 		"a key that is an object":     {head + "spec: {? {password: hunter2} : 1}\n", `not valid YAML: a key must be a text`},
-		"a field beside the spec":     {head + "sepc: {}\n", `sepc: Forbidden: unknown field: did you mean "spec"?`},
+		"misspelled spec":             {head + "sepc: {}\n", `sepc: Forbidden: unknown field: did you mean "spec"?`},
 		"a spec that is a list":       {head + "spec: []\n", `spec: Invalid value: []: must be an object such as {duration: 30m}`},
 	}
 	for name, tt := range tests {
@@ -95,13 +95,13 @@ func TestReadManifestRefuses(t *testing.T) {
 				t.Errorf("error is\n%v, want\n%s", err, tt.want)
 			}
 			if sim != nil {
-				t.Error("there is a simulation beside an error, want none")
+				t.Error("Read returns a simulation and an error, want no simulation")
 			}
 		})
 	}
 }
 
-func TestReadManifestRefusesFaultySpecs(t *testing.T) {
+func TestRead_RejectsFaultySpecs(t *testing.T) {
 	t.Parallel()
 	for _, faulty := range manifesttest.FaultyManifests() {
 		t.Run(faulty.Name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestReadManifestRefusesFaultySpecs(t *testing.T) {
 	}
 }
 
-func TestReadManifestFileNamesTheFile(t *testing.T) {
+func TestReadFile_NamesTheFile(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
 		"testdata/missing.yaml": "read manifest: open testdata/missing.yaml: no such file or directory",
@@ -127,7 +127,7 @@ func TestReadManifestFileNamesTheFile(t *testing.T) {
 	}
 }
 
-func FuzzReadManifest(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	for _, text := range []string{
 		"", "---\n", head, head + "spec: {}\n", head + "---\n" + head, head + "spec:\n  seed: 1\n  seed: 2\n",
 		head + "spec: {duration: 30m, entry: {rate: 200, stages: [{duration: 5m, rate: 2000}]}, exit: {minStay: 2s}}\n",
@@ -152,19 +152,19 @@ func FuzzReadManifest(f *testing.F) {
 		}
 		resolved, faults := manifest.Resolve(sim)
 		if err := faults.Err(); err != nil {
-			t.Fatalf("a manifest that was read makes no plan: %v", err)
+			t.Fatalf("Resolve rejects a manifest that Read accepts: %v", err)
 		}
 		p := resolved.Plan
 		written, err := p.Marshal()
 		if err != nil {
-			t.Fatalf("its plan cannot be written: %v", err)
+			t.Fatalf("marshal the plan: %v", err)
 		}
 		q, err := plan.Parse(written)
 		if err != nil {
-			t.Fatalf("its plan cannot be read: %v", err)
+			t.Fatalf("parse the marshalled plan: %v", err)
 		}
 		if diff := cmp.Diff(p, q); diff != "" {
-			t.Fatalf("its plan read back (-before +after):\n%s", diff)
+			t.Fatalf("the plan changes when it is marshalled and parsed (-before +after):\n%s", diff)
 		}
 	})
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// normalize checks the fields of a manifest, and treats null, empty texts and fractions in its spec as the API server
-// does: members that are null are absent, empty texts are invalid where a field has a default, and so are fractions.
+// normalize checks the names and types of a manifest's fields. It then treats null, empty strings and fractions in the
+// spec as the API server does. It removes members that are null, and rejects empty strings and numbers with a fraction
+// or exponent.
 func normalize(text []byte) ([]byte, error) {
 	if err := format.Check("", text, reflect.TypeFor[v1alpha1.ParkingSimulation]()).Err(); err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Markers cannot refer to constants, so that the rules of the CRD repeat the regular expressions.
+// The rules of the CRD repeat regular expressions of Go constants, because markers cannot refer to constants.
 func TestRules_RepeatThePatterns(t *testing.T) {
 	t.Parallel()
 	patterns := map[string]string{
@@ -45,7 +45,7 @@ func TestRules_RepeatThePatterns(t *testing.T) {
 	for _, rule := range rulesIn(definition) {
 		for _, found := range literal.FindAllStringSubmatch(rule, -1) {
 			if !known[found[1]] {
-				t.Errorf("a rule has the pattern %s, which is no constant:\n%s", found[1], rule)
+				t.Errorf("a rule has the pattern %s, which differs from all constants:\n%s", found[1], rule)
 			}
 			delete(unused, found[1])
 		}

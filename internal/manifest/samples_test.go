@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 )
 
-func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
+func TestSamples_HaveNoWarnings(t *testing.T) {
 	t.Parallel()
 	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo"}
 	folder := filepath.Join("..", "..", "config", "samples")
@@ -17,7 +17,7 @@ func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := len(samples) + len([]string{"kustomization"}); len(files) != want {
-		t.Errorf("%d samples lie in %s, %d are checked: %v", len(files), folder, want, files)
+		t.Errorf("%d files are in %s, want %d: %v", len(files), folder, want, files)
 	}
 	for _, name := range samples {
 		t.Run(name, func(t *testing.T) {
@@ -27,7 +27,7 @@ func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
 				t.Fatal(err)
 			}
 			if sim.Name != name {
-				t.Errorf("the simulation is named %s, want what its file is named", sim.Name)
+				t.Errorf("the simulation is named %s, want the name of its file", sim.Name)
 			}
 			resolved, faults := manifest.Resolve(sim)
 			if err := faults.Err(); err != nil {
@@ -40,15 +40,15 @@ func TestSamplesMakePlansWithoutWarnings(t *testing.T) {
 	}
 }
 
-func TestDemoShowsSomethingSoon(t *testing.T) {
+func TestDemoSample_ShowsExitsSoon(t *testing.T) {
 	t.Parallel()
 	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "demo.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := fromSimulation(t, sim)
+	p := planOf(t, sim)
 	if p.Entry.Rate < 1000 || p.Exit.MinStay.D() > time.Second || p.Duration.D() > time.Minute {
-		t.Errorf("the demo enters %d cars a second that stay %s, for %s; want 1000 or more that stay a second, for a minute at most",
+		t.Errorf("the demo has %d entries a second, minStay %s and duration %s, want at least 1000, at most 1s and at most 1m",
 			p.Entry.Rate, p.Exit.MinStay, p.Duration)
 	}
 }

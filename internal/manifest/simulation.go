@@ -10,19 +10,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Resolved is a valid simulation and everything that follows from its manifest.
+// Resolved is a valid simulation together with the values that are derived from its manifest.
 type Resolved struct {
-	// Simulation is a copy of the simulation with its defaults.
+	// Simulation is a copy of the simulation, with defaults filled in.
 	Simulation *v1alpha1.ParkingSimulation
-	// Plan is derived from the spec and status.startTime. Where the servers are depends on who runs the plan: of
-	// RabbitMQ, Redis and SummaryAPI, only the URL of an external summary API is set.
+	// Plan is derived from the spec and status.startTime. Callers set RabbitMQ and Redis, because the bindings depend
+	// on where the plan runs. Of SummaryAPI, only the URL of an external API is set.
 	Plan *plan.Plan
-	// Warnings say, one sentence each, what the simulation will probably not do as its author expects.
+	// Warnings describe, one sentence each, settings that are valid but probably mistakes.
 	Warnings []string
 }
 
-// Resolve fills in the defaults of a simulation, validates it and derives everything that follows from it. It does
-// not change the simulation. If the simulation is not valid, it returns what is wrong and no Resolved.
+// Resolve fills in the defaults of a copy of the simulation, validates it, and derives its plan and warnings. If the
+// simulation is invalid, Resolve returns the errors and a nil Resolved.
 //
 // Callers resolve a simulation once and pass the result on.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) {
@@ -67,8 +67,8 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return p
 }
 
-// ID returns what identifies a simulation on shared servers: <namespace>.<name>. Neither part
-// has a dot in it. Without a namespace the simulation is in "default".
+// ID returns the identifier of a simulation on shared servers, <namespace>.<name>. It is unique, because neither part
+// contains a dot. An empty namespace means "default".
 func ID(sim *v1alpha1.ParkingSimulation) string {
 	namespace := sim.Namespace
 	if namespace == "" {

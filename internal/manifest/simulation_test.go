@@ -22,7 +22,7 @@ func read(t *testing.T, text string) *v1alpha1.ParkingSimulation {
 	return sim
 }
 
-func fromSimulation(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
+func planOf(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	t.Helper()
 	resolved, faults := manifest.Resolve(sim)
 	if err := faults.Err(); err != nil {
@@ -31,7 +31,7 @@ func fromSimulation(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return resolved.Plan
 }
 
-func TestFromSimulationWithAnEmptySpec(t *testing.T) {
+func TestResolve_FillsInDefaults(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "rush-hour"}}
 	before := sim.DeepCopy()
@@ -49,7 +49,7 @@ func TestFromSimulationWithAnEmptySpec(t *testing.T) {
 		MaxStay:   plan.Duration(time.Hour),
 		Processor: plan.Processor{Concurrency: 256},
 	}
-	if diff := cmp.Diff(want, fromSimulation(t, sim)); diff != "" {
+	if diff := cmp.Diff(want, planOf(t, sim)); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(before, sim); diff != "" {
@@ -57,7 +57,7 @@ func TestFromSimulationWithAnEmptySpec(t *testing.T) {
 	}
 }
 
-func TestFromSimulationWithEveryField(t *testing.T) {
+func TestResolve_DerivesEveryFieldOfThePlan(t *testing.T) {
 	t.Parallel()
 	sim := read(t, `
 apiVersion: simulation.parking.dev/v1alpha1
@@ -98,12 +98,12 @@ status:
 		},
 		SummaryAPI: plan.SummaryAPI{URL: "https://example.com/v1/visits", External: true},
 	}
-	if diff := cmp.Diff(want, fromSimulation(t, sim)); diff != "" {
+	if diff := cmp.Diff(want, planOf(t, sim)); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
 }
 
-func TestFromSimulationRefusesWhatIsInvalid(t *testing.T) {
+func TestResolve_RejectsInvalidSimulation(t *testing.T) {
 	t.Parallel()
 	rate := int32(-1)
 	sim := &v1alpha1.ParkingSimulation{}
@@ -119,40 +119,40 @@ func TestFromSimulationRefusesWhatIsInvalid(t *testing.T) {
 	}
 }
 
-func TestWarnings(t *testing.T) {
+func TestResolve_Warns(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		spec string
 		want []string
 	}{
-		"an empty spec works":             {"", nil},
-		"as many match as enter":          {"entry: {rate: 20}, exit: {rate: 100, matchPercent: 20}", nil},
-		"more match than enter":           {"entry: {rate: 19}, exit: {rate: 100, matchPercent: 20}", []string{"20 % of 100 exits a second leave with a plate that entered, but only 19 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
-		"the stages make up for it":       {"entry: {rate: 1, stages: [{duration: 1m, rate: 20}]}, exit: {rate: 100}", nil},
-		"the stages end in a shortfall":   {"entry: {stages: [{duration: 1m, rate: 1}]}, exit: {rate: 100, matchPercent: 2}", []string{"2 % of 100 exits a second leave with a plate that entered, but only 1 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
-		"nobody may leave before the end": {"duration: 10s, exit: {minStay: 10s}", []string{"exits begin exit.minStay, 10s, after the entries, but the simulation ends after 10s: no exit will be published"}},
-		"there are no exits":              {"duration: 1s, exit: {rate: 0}", nil},
-		"no exit matches an entry":        {"duration: 3s, exit: {matchPercent: 0}", nil},
-		"no unmatched exit is due either": {"duration: 2s, exit: {matchPercent: 0}", []string{"exits begin exit.minStay, 2s, after the entries, but the simulation ends after 2s: no exit will be published"}},
-		"there are no events":             {"duration: 1s, entry: {rate: 0}, exit: {rate: 0}", []string{"entry.rate and exit.rate are 0: nothing will be published"}},
-		"entries begin later":             {"entry: {rate: 0, stages: [{duration: 1m, rate: 1}]}, exit: {rate: 0}", nil},
-		"stages beyond the end":           {"duration: 1m, entry: {stages: [{duration: 30s, rate: 400}, {duration: 31s, rate: 500}]}", []string{"entry.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
-		"exits' stages beyond the end":    {"duration: 1m, exit: {stages: [{duration: 61s, rate: 100}]}", []string{"exit.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
-		"durations as they are written":   {"duration: 61m, exit: {minStay: 90m, stages: [{duration: 121m, rate: 100}]}, plates: {maxStay: 2h}", []string{"exits begin exit.minStay, 90m, after the entries, but the simulation ends after 61m: no exit will be published", "exit.stages take 2h1m, but the simulation ends after 61m: the rest will not take place"}},
-		"stages of whole hours":           {"duration: 1h, exit: {stages: [{duration: 120m, rate: 100}]}", []string{"exit.stages take 2h, but the simulation ends after 1h: the rest will not take place"}},
-		"end to end below processing":     {"objectives: {endToEndP99: 1ms, processingP99: 5ms}", []string{"objectives.endToEndP99, 1ms, is below objectives.processingP99, 5ms: end to end includes processing, so that endToEndP99 alone decides"}},
-		"equal objectives":                {"objectives: {endToEndP99: 5ms, processingP99: 5ms}", nil},
-		"no entry generators":             {"entry: {replicas: 0}", []string{"entry.replicas is 0: no entries will be published", "exit.matchPercent is 20, but entry.replicas is 0: each matched exit will be counted as starved; set exit.matchPercent to 0, or entry.replicas to 1"}},
-		"no entries and no matched exits": {"entry: {replicas: 0}, exit: {matchPercent: 0}", []string{"entry.replicas is 0: no entries will be published"}},
-		"no exit generators":              {"exit: {replicas: 0}", []string{"exit.replicas is 0: no exits will be published"}},
-		"no generators and no rates":      {"entry: {rate: 0, replicas: 0}, exit: {rate: 0, replicas: 0}", []string{"entry.rate and exit.rate are 0: nothing will be published"}},
-		"Classic queues on several nodes": {"rabbitmq: {queueType: Classic, managed: {replicas: 3}}", []string{"rabbitmq.queueType is Classic: each queue is on one of the 3 nodes, and its events are unavailable while that node is; Quorum replicates them"}},
-		"a volume of 2 bytes":             {"redis: {managed: {storage: {size: 2}}}", []string{"redis.managed.storage.size is 2: the volume will soon be full; give it 100Mi or more, such as 2Gi"}},
-		"no volume":                       {"redis: {managed: {storage: {size: 0}}}", nil},
-		"tiny volumes":                    {"rabbitmq: {managed: {storage: {size: 99Mi}}}, summaryAPI: {managed: {storage: {size: 1k}}}", []string{"rabbitmq.managed.storage.size is 99Mi: the volume will soon be full; give it 100Mi or more, such as 2Gi", "summaryAPI.managed.storage.size is 1k: the volume will soon be full; give it 100Mi or more, such as 2Gi"}},
-		"tiny limits":                     {"entry: {resources: {limits: {memory: 16}}}, rabbitmq: {managed: {resources: {limits: {memory: 128Mi}}}}", []string{"entry.resources.limits.memory is 16: the container will be killed; give it 32Mi or more, such as 512Mi", "rabbitmq.managed.resources.limits.memory is 128Mi: the container will be killed; give it 256Mi or more, such as 512Mi"}},
-		"small limits":                    {"processor: {resources: {limits: {memory: 32Mi}, requests: {memory: 1}}}", nil},
-		"nobody processes":                {"processor: {replicas: 0}", []string{"processor.replicas is 0: events will stay in their queues"}},
+		"empty spec":                       {"", nil},
+		"as many matched exits as entries": {"entry: {rate: 20}, exit: {rate: 100, matchPercent: 20}", nil},
+		"more matched exits than entries":  {"entry: {rate: 19}, exit: {rate: 100, matchPercent: 20}", []string{"20 % of 100 exits a second leave with a plate that entered, but only 19 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
+		"entry stages reach enough":        {"entry: {rate: 1, stages: [{duration: 1m, rate: 20}]}, exit: {rate: 100}", nil},
+		"entry stages end too low":         {"entry: {stages: [{duration: 1m, rate: 1}]}, exit: {rate: 100, matchPercent: 2}", []string{"2 % of 100 exits a second leave with a plate that entered, but only 1 a second enter: the shortfall will be counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent"}},
+		"minStay as long as the duration":  {"duration: 10s, exit: {minStay: 10s}", []string{"exits begin exit.minStay, 10s, after the entries, but the simulation ends after 10s: no exit will be published"}},
+		"no exits":                         {"duration: 1s, exit: {rate: 0}", nil},
+		"no matched exits":                 {"duration: 3s, exit: {matchPercent: 0}", nil},
+		"only unmatched exits, too late":   {"duration: 2s, exit: {matchPercent: 0}", []string{"exits begin exit.minStay, 2s, after the entries, but the simulation ends after 2s: no exit will be published"}},
+		"no events":                        {"duration: 1s, entry: {rate: 0}, exit: {rate: 0}", []string{"entry.rate and exit.rate are 0: nothing will be published"}},
+		"entries only in a stage":          {"entry: {rate: 0, stages: [{duration: 1m, rate: 1}]}, exit: {rate: 0}", nil},
+		"entry stages beyond the end":      {"duration: 1m, entry: {stages: [{duration: 30s, rate: 400}, {duration: 31s, rate: 500}]}", []string{"entry.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
+		"exit stages beyond the end":       {"duration: 1m, exit: {stages: [{duration: 61s, rate: 100}]}", []string{"exit.stages take 1m1s, but the simulation ends after 1m: the rest will not take place"}},
+		"durations as they are written":    {"duration: 61m, exit: {minStay: 90m, stages: [{duration: 121m, rate: 100}]}, plates: {maxStay: 2h}", []string{"exits begin exit.minStay, 90m, after the entries, but the simulation ends after 61m: no exit will be published", "exit.stages take 2h1m, but the simulation ends after 61m: the rest will not take place"}},
+		"stages of whole hours":            {"duration: 1h, exit: {stages: [{duration: 120m, rate: 100}]}", []string{"exit.stages take 2h, but the simulation ends after 1h: the rest will not take place"}},
+		"end to end below processing":      {"objectives: {endToEndP99: 1ms, processingP99: 5ms}", []string{"objectives.endToEndP99, 1ms, is below objectives.processingP99, 5ms: end to end includes processing, so that endToEndP99 alone decides"}},
+		"equal objectives":                 {"objectives: {endToEndP99: 5ms, processingP99: 5ms}", nil},
+		"no entry generators":              {"entry: {replicas: 0}", []string{"entry.replicas is 0: no entries will be published", "exit.matchPercent is 20, but entry.replicas is 0: each matched exit will be counted as starved; set exit.matchPercent to 0, or entry.replicas to 1"}},
+		"no entries and no matched exits":  {"entry: {replicas: 0}, exit: {matchPercent: 0}", []string{"entry.replicas is 0: no entries will be published"}},
+		"no exit generators":               {"exit: {replicas: 0}", []string{"exit.replicas is 0: no exits will be published"}},
+		"no generators and no rates":       {"entry: {rate: 0, replicas: 0}, exit: {rate: 0, replicas: 0}", []string{"entry.rate and exit.rate are 0: nothing will be published"}},
+		"Classic queues on several nodes":  {"rabbitmq: {queueType: Classic, managed: {replicas: 3}}", []string{"rabbitmq.queueType is Classic: each queue is on one of the 3 nodes, and its events are unavailable while that node is; Quorum replicates them"}},
+		"a volume of 2 bytes":              {"redis: {managed: {storage: {size: 2}}}", []string{"redis.managed.storage.size is 2: the volume will soon be full; give it 100Mi or more, such as 2Gi"}},
+		"no volume":                        {"redis: {managed: {storage: {size: 0}}}", nil},
+		"tiny volumes":                     {"rabbitmq: {managed: {storage: {size: 99Mi}}}, summaryAPI: {managed: {storage: {size: 1k}}}", []string{"rabbitmq.managed.storage.size is 99Mi: the volume will soon be full; give it 100Mi or more, such as 2Gi", "summaryAPI.managed.storage.size is 1k: the volume will soon be full; give it 100Mi or more, such as 2Gi"}},
+		"tiny limits":                      {"entry: {resources: {limits: {memory: 16}}}, rabbitmq: {managed: {resources: {limits: {memory: 128Mi}}}}", []string{"entry.resources.limits.memory is 16: the container will be killed; give it 32Mi or more, such as 512Mi", "rabbitmq.managed.resources.limits.memory is 128Mi: the container will be killed; give it 256Mi or more, such as 512Mi"}},
+		"small limits":                     {"processor: {resources: {limits: {memory: 32Mi}, requests: {memory: 1}}}", nil},
+		"no processors":                    {"processor: {replicas: 0}", []string{"processor.replicas is 0: events will stay in their queues"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

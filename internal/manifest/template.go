@@ -14,17 +14,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// pod lists the containers that the operator puts into a pod. A template may change them without giving an image.
+// pod lists the names of the operator's containers in a pod. Only for these may a template omit the image.
 type pod struct{ containers, initContainers []string }
 
-// The pods to which a template applies.
+// The kinds of pods that have a template.
 var (
 	parkingPod  = pod{containers: []string{"parking"}}
 	rabbitMQPod = pod{containers: []string{"rabbitmq"}, initContainers: []string{"cookie"}}
 	redisPod    = pod{containers: []string{"redis", "exporter"}}
 )
 
-// podPatch holds the fields of a template's spec that are checked beyond their types.
+// podPatch holds the fields of a template's spec whose values are checked, in addition to their types.
 type podPatch struct {
 	RestartPolicy  string           `json:"restartPolicy"`
 	Containers     []containerPatch `json:"containers"`
@@ -39,14 +39,14 @@ type containerPatch struct {
 	Directive     string         `json:"$patch"`
 }
 
-// resourcesPatch has nil for a resource that the patch removes.
+// resourcesPatch maps names of resources to quantities. A nil quantity removes the resource.
 type resourcesPatch struct {
 	Limits   map[string]*v1alpha1.Quantity `json:"limits"`
 	Requests map[string]*v1alpha1.Quantity `json:"requests"`
 }
 
-// template checks a template of a pod: its metadata, that its spec consists of fields that a pod has, and the faults
-// with which an API server would accept the object that creates the pods, although the pods cannot start.
+// template checks a pod template: its metadata, the names and types of the fields of its spec, and values with which the
+// pods could not be created or started.
 func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
 	if t == nil {
 		return
@@ -81,8 +81,8 @@ func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 	c.containers(path.Child("initContainers"), p.InitContainers, of.initContainers, names)
 }
 
-// containers checks the containers of a template. own are the names of the operator's. names holds the path of each
-// container so far, because no two containers of a pod may have the same name.
+// containers checks the containers of a template. own holds the names of the operator's containers. names maps the names
+// that are in use to paths, and containers adds to it: names are unique within a pod.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)
@@ -107,7 +107,7 @@ func (c *checks) containers(path field.Path, containers []containerPatch, own []
 	}
 }
 
-// missingImage says what to do about a container without an image. own are the containers that need none.
+// missingImage returns the advice for a container without an image. own holds the names that need no image.
 func missingImage(name string, own []string) string {
 	text := fmt.Sprintf("%q is a new container: give it an image", name)
 	if len(own) > 0 {
@@ -116,7 +116,7 @@ func missingImage(name string, own []string) string {
 	return text
 }
 
-// alwaysRestarts checks a restart policy: the pods run until the simulation is deleted.
+// alwaysRestarts checks that a restart policy is Always, because the pods run until the simulation is deleted.
 func (c *checks) alwaysRestarts(path field.Path, policy, of string) {
 	if policy != "" && policy != string(corev1.RestartPolicyAlways) {
 		c.Invalid(path.Child("restartPolicy"), policy, `must be "Always" or absent: the operator's workloads restart %s that ends`, of)
@@ -127,7 +127,7 @@ func (r resourcesPatch) requirements() *v1alpha1.ResourceRequirements {
 	return &v1alpha1.ResourceRequirements{Limits: set(r.Limits), Requests: set(r.Requests)}
 }
 
-// set returns the resources that a patch sets.
+// set returns the quantities of a patch without those that it removes.
 func set(patch map[string]*v1alpha1.Quantity) v1alpha1.ResourceList {
 	list := make(v1alpha1.ResourceList, len(patch))
 	for name, quantity := range patch {

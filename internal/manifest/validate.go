@@ -18,9 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate checks everything that can be known of a simulation, with its defaults, from the manifest alone: what
-// the API server checks except for changes, and what the API server does not check, such as the fields of a pod
-// template.
+// validate checks a simulation that has its defaults. It makes the checks of the API server, except for those that
+// compare two versions of an object. It also checks the fields of pod templates, which the API server does not.
 func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	var c checks
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -28,10 +27,10 @@ func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	return c.Errors
 }
 
-// checks adds the checks of a manifest's objects to those that it has in common with a plan.
+// checks extends plan.Checks, which covers the values of a plan, with checks of Kubernetes objects.
 type checks struct{ plan.Checks }
 
-// maxNameLength leaves room for what the names of a simulation's objects append.
+// maxNameLength leaves room for the suffixes of the names of a simulation's objects.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -77,7 +76,7 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 		string(v1alpha1.DeletionPolicyDelete), string(v1alpha1.DeletionPolicyRetain))
 }
 
-// plates checks how long cars stay, and that there are plates enough for those that do.
+// plates checks how long vehicles stay, and that there are enough plates for all vehicles that are parked at a time.
 func (c *checks) plates(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	minStay, minStayValid := c.length(path.Child("exit", "minStay"), s.Exit.MinStay, true, "2s")
 	maxStay, maxStayValid := c.length(path.Child("plates", "maxStay"), s.Plates.MaxStay, false, "1h")
@@ -207,14 +206,14 @@ func (c *checks) objectivesSpec(path field.Path, o *v1alpha1.ObjectivesSpec) {
 	c.NotNegative(path.Child("maxUnexpected"), *o.MaxUnexpected)
 }
 
-// length checks a duration that may be absent, and returns it if it is valid.
+// length checks an optional duration. It returns the duration, and whether it is present and valid.
 func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
 	if d == nil {
 		return plan.Length{}, false
 	}
 	value, err := d.Parse()
 	if err != nil {
-		value = -1 // out of bounds
+		value = -1 // is out of bounds, so that Duration reports the text
 	}
 	length, before := plan.Length{Value: value, Text: string(*d)}, len(c.Errors)
 	c.Duration(path, length, zeroAllowed, example)
@@ -225,7 +224,7 @@ func (c *checks) required(path field.Path, remedy string) {
 	c.Add(field.Required(path, remedy))
 }
 
-// atMostOne checks the members of a union.
+// atMostOne checks that a union has at most one member. set maps the name of each member to whether it is set.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
 	for _, name := range sortedKeys(set) {
@@ -240,7 +239,7 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 
 var imageSyntax = regexp.MustCompile(v1alpha1.ImagePattern)
 
-// image checks an image reference. Errors do not quote it, because it may hold a password.
+// image checks an optional image reference. Errors do not quote it, because it may hold a password.
 func (c *checks) image(path field.Path, image string) {
 	switch {
 	case image == "":
@@ -257,7 +256,7 @@ func (c *checks) secretRef(path field.Path, ref *v1alpha1.SecretReference) {
 	}
 }
 
-// objectName checks the name of another object; kind says of which.
+// objectName checks the name of an object of a kind.
 func (c *checks) objectName(path field.Path, name, kind string) {
 	switch {
 	case name == "":
@@ -276,7 +275,7 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 	}
 }
 
-// resources checks what the API server will check of the containers.
+// resources makes the checks of compute resources that the API server makes when a pod is created.
 func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -292,7 +291,7 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// quantities checks a list of resources and returns those that are valid.
+// quantities checks a resource list and returns its valid quantities.
 func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[string]resource.Quantity {
 	c.entries(path, len(list), 16)
 	valid := make(map[string]resource.Quantity, len(list))
@@ -337,7 +336,8 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// qualifiedName checks a key. Unlike those of labels, keys of annotations are checked in lower case.
+// qualifiedName checks the key of a label or an annotation. checked is the text to check: the API server checks the key
+// of an annotation in lower case.
 func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
 	if len(validation.IsQualifiedName(checked)) > 0 {
 		c.Invalid(path.Key(key), key, `must be %s's key such as "team" or "example.com/team"`, kind)

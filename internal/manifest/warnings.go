@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// warnings returns what a valid simulation will probably not do as its author expects. Each warning names the fields
-// below spec, and shows durations and quantities as they are written.
+// warnings returns one sentence for each setting of a valid simulation that is probably a mistake. A warning names fields
+// without the leading "spec.", and shows durations and quantities as they are written.
 func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
@@ -32,21 +32,21 @@ func (w *warner) warn(format string, args ...any) {
 	w.list = append(w.list, fmt.Sprintf(format, args...))
 }
 
-// rates warns of exits for which too few cars enter, and of a simulation without events.
+// rates warns of simulations without events, and of more matched exits than entries.
 func (w *warner) rates() {
 	if !w.plan.Entry.Publishes() && !w.plan.Exit.Publishes() {
 		w.warn("entry.rate and exit.rate are 0: nothing will be published")
 		return
 	}
 	percent, entries, exits := int64(w.plan.Exit.MatchPercent), w.plan.Entry.FinalRate(), w.plan.Exit.FinalRate()
-	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // replicas warns of those
+	if w.plan.Entry.Replicas == 0 || w.plan.Exit.Replicas == 0 || exits*percent <= entries*100 { // the method replicas covers generators without pods
 		return
 	}
 	w.warn("%d %% of %d exits a second leave with a plate that entered, but only %d a second enter: the shortfall will be "+
 		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns of what a simulation that ends will not reach.
+// durations warns of exits and stages that would begin after the end of the simulation.
 func (w *warner) durations() {
 	end := w.plan.Duration.D()
 	if end == 0 {
@@ -67,7 +67,7 @@ func (w *warner) durations() {
 	}
 }
 
-// objectives warns of objectives that no run can meet.
+// objectives warns of an end-to-end objective that is stricter than the processing objective.
 func (w *warner) objectives() {
 	o := w.spec.Objectives
 	if o.EndToEndP99 != nil && o.ProcessingP99 != nil && o.EndToEndP99.Value() < o.ProcessingP99.Value() {
@@ -76,7 +76,7 @@ func (w *warner) objectives() {
 	}
 }
 
-// replicas warns of components without pods that have work to do, and of nodes that do not help.
+// replicas warns of components that have work but no pods, and of RabbitMQ nodes that add no redundancy.
 func (w *warner) replicas() {
 	if w.plan.Entry.Replicas == 0 && w.plan.Entry.Publishes() {
 		w.warn("entry.replicas is 0: no entries will be published")
@@ -97,14 +97,14 @@ func (w *warner) replicas() {
 	}
 }
 
-// Sizes below which servers and components usually fail.
+// Servers and components usually fail below these sizes.
 const (
 	leastStorage        = "100Mi"
 	leastMemory         = "32Mi"
 	leastRabbitMQMemory = "256Mi"
 )
 
-// sizes warns of volumes and memory limits that are too small to work with, such as a size without a unit.
+// sizes warns of volumes and memory limits that are too small. A frequent cause is a missing unit.
 func (w *warner) sizes() {
 	s := w.spec
 	w.memory("entry", s.Entry.Resources, leastMemory)

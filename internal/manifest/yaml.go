@@ -18,9 +18,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// toJSON returns the only document that is not empty, as JSON.
+// toJSON converts the only non-empty document of a YAML file to JSON. It returns JSON as it is.
 func toJSON(text []byte) ([]byte, error) {
-	if json.Valid(text) { // YAML does not allow the tabs that JSON does
+	if json.Valid(text) { // may be indented with tabs, which the YAML parser rejects
 		return text, nil
 	}
 	var found []byte
@@ -58,7 +58,7 @@ var (
 	templateExpression = regexp.MustCompile(`{{|\$\{\w+\}`)
 )
 
-// yamlError says on one line why a document is not valid YAML.
+// yamlError rewrites an error of the YAML parser: on one line, and with advice for frequent mistakes.
 func yamlError(err error, document []byte) error {
 	if at := tabIndent.FindIndex(document); at != nil {
 		return fmt.Errorf("not valid YAML: line %d is indented with a tab: use spaces", lineAt(document, at[0]))
@@ -68,7 +68,7 @@ func yamlError(err error, document []byte) error {
 	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	if strings.HasPrefix(text, "invalid map key: ") { // quotes the key's value, which may be secret
+	if strings.HasPrefix(text, "invalid map key: ") { // the error quotes the key, which may hold a password
 		text = "a key must be a text"
 	}
 	return fmt.Errorf("not valid YAML: %s", strings.Join(strings.Fields(text), " "))
@@ -103,8 +103,8 @@ func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) 
 	return "", ""
 }
 
-// withUnrendered adds to an error of a manifest that the manifest is a template, if it looks like one. Valid manifests
-// may hold such expressions, for example in annotations.
+// withUnrendered adds the advice to render the manifest to an error, if the manifest contains a template expression. A
+// valid manifest may contain such expressions, for example in annotations, so they are not errors themselves.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {

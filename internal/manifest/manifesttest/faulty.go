@@ -1,27 +1,27 @@
-// Package manifesttest holds manifests for the tests of whatever accepts manifests.
+// Package manifesttest provides manifests for tests of the CRD and of package manifest.
 package manifesttest
 
 import "strings"
 
-// Head is the beginning of a valid manifest in YAML, up to its spec.
+// Head is the start of a valid manifest in YAML. A spec may follow.
 const Head = "apiVersion: simulation.parking.dev/v1alpha1\nkind: ParkingSimulation\nmetadata: {name: rush-hour}\n"
 
-// Faulty is a manifest with a fault in its spec.
+// Faulty is a manifest with an invalid spec.
 type Faulty struct {
-	// Name says what is wrong, as a test's name.
+	// Name describes the fault. It is the name of a subtest.
 	Name string
-	// Spec is the inside of the spec in YAML's flow style.
+	// Spec holds the members of the spec in YAML flow style, without braces.
 	Spec string
-	// Error is what package plan says of it.
+	// Error is the whole error of manifest.Read.
 	Error string
-	// Admission is part of what the API server says of it; empty when it takes more to find out.
+	// Admission is a part of the API server's error. It is empty if the API server accepts the manifest.
 	Admission string
 }
 
-// Manifest is the whole manifest in YAML.
+// Manifest returns the whole manifest in YAML.
 func (f Faulty) Manifest() string { return Head + "spec: {" + f.Spec + "}\n" }
 
-// FaultyManifests are manifests that nothing may accept.
+// FaultyManifests returns manifests that manifest.Read rejects.
 func FaultyManifests() []Faulty {
 	return []Faulty{
 		// Names and types of fields.
@@ -38,13 +38,13 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.entry.stages[1].raet"`,
 		},
 		{
-			Name:      "a field that resembles none",
+			Name:      "an unknown field that resembles another one",
 			Spec:      "speed: 1",
 			Error:     `spec.speed: Forbidden: unknown field: did you mean "seed"?`,
 			Admission: `unknown field "spec.speed"`,
 		},
 		{
-			Name:      "a field unlike any other",
+			Name:      "an unknown field that resembles no other",
 			Spec:      "velocity: 1",
 			Error:     `spec.velocity: Forbidden: unknown field: remove it; known fields are deletionPolicy, duration, entry, exit, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
 			Admission: `unknown field "spec.velocity"`,
@@ -56,7 +56,7 @@ func FaultyManifests() []Faulty {
 			Admission: `unknown field "spec.entry.raet"`,
 		},
 		{
-			Name:      "a rate in words",
+			Name:      "a rate that is a word",
 			Spec:      "entry: {rate: fast}",
 			Error:     `spec.entry.rate: Invalid value: "fast": must be a whole number of at most 32 bits, such as 10`,
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
@@ -74,7 +74,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.entry.rate in body should be less than or equal to 1000000`,
 		},
 		{
-			Name:      "a suspend in words",
+			Name:      "suspend is a word",
 			Spec:      "suspend: maybe",
 			Error:     `spec.suspend: Invalid value: "maybe": must be true or false, without quotes`,
 			Admission: `spec.suspend in body must be of type boolean: "string"`,
@@ -92,7 +92,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.entry.stages in body must be of type array: "object"`,
 		},
 		{
-			Name:      "a duration of a number",
+			Name:      "a duration without a unit",
 			Spec:      "duration: 30",
 			Error:     `spec.duration: Invalid value: 30: must be a duration such as "30s" or "1h30m"`,
 			Admission: `spec.duration in body must be of type string: "integer"`,
@@ -104,7 +104,7 @@ func FaultyManifests() []Faulty {
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
-			Name:      "a size in words",
+			Name:      "a size that is a word",
 			Spec:      "redis: {managed: {storage: {size: big}}}",
 			Error:     `spec.redis.managed.storage.size: Invalid value: "big": must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
 			Admission: `must be a quantity of bytes such as "2Gi", or "0" for ephemeral storage`,
@@ -116,12 +116,12 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.monitoring.labels in body must be of type object: "array"`,
 		},
 		{
-			Name:  "a template with another field",
+			Name:  "a template with an unknown field",
 			Spec:  "entry: {template: {spec: {nodeSelecter: {}}}}",
 			Error: `spec.entry.template.spec.nodeSelecter: Forbidden: unknown field: did you mean "nodeSelector"?`,
 		},
 		{
-			Name:  "a container with another field",
+			Name:  "a container with an unknown field",
 			Spec:  "processor: {template: {spec: {containers: [{name: parking, imagePolicy: Always}]}}}",
 			Error: `spec.processor.template.spec.containers[0].imagePolicy: Forbidden: unknown field: remove it; "kubectl explain" lists the known fields`,
 		},
@@ -145,7 +145,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.entry.rate in body must be of type integer: "string"`,
 		},
 		{
-			Name:      "a suspend in quotes",
+			Name:      "suspend in quotes",
 			Spec:      `suspend: "true"`,
 			Error:     `spec.suspend: Invalid value: "true": must be true or false, without quotes`,
 			Admission: `spec.suspend in body must be of type boolean: "string"`,
@@ -321,19 +321,19 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.entry.rate in body should be greater than or equal to 0`,
 		},
 		{
-			Name:      "a rate beyond all",
+			Name:      "a rate above the maximum",
 			Spec:      "exit: {rate: 1000001}",
 			Error:     `spec.exit.rate: Invalid value: 1000001: must be from 0 to 1000000 events per second`,
 			Admission: `spec.exit.rate in body should be less than or equal to 1000000`,
 		},
 		{
-			Name:      "a ratio of 101",
+			Name:      "a match percentage of 101",
 			Spec:      "exit: {matchPercent: 101}",
 			Error:     `spec.exit.matchPercent: Invalid value: 101: must be from 0 to 100 percent`,
 			Admission: `spec.exit.matchPercent in body should be less than or equal to 100`,
 		},
 		{
-			Name:      "a negative ratio",
+			Name:      "a negative match percentage",
 			Spec:      "exit: {matchPercent: -1}",
 			Error:     `spec.exit.matchPercent: Invalid value: -1: must be from 0 to 100 percent`,
 			Admission: `spec.exit.matchPercent in body should be greater than or equal to 0`,
@@ -357,13 +357,13 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.exit.replicas in body should be less than or equal to 64`,
 		},
 		{
-			Name:      "no concurrency",
+			Name:      "a concurrency of 0",
 			Spec:      "processor: {concurrency: 0}",
 			Error:     `spec.processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`,
 			Admission: `spec.processor.concurrency in body should be greater than or equal to 1`,
 		},
 		{
-			Name:      "no partitions",
+			Name:      "0 partitions",
 			Spec:      "rabbitmq: {partitions: 0}",
 			Error:     `spec.rabbitmq.partitions: Invalid value: 0: must be from 1 to 64 partitions`,
 			Admission: `spec.rabbitmq.partitions in body should be greater than or equal to 1`,
@@ -375,7 +375,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.rabbitmq.partitions in body should be less than or equal to 64`,
 		},
 		{
-			Name:      "a duration of nothing",
+			Name:      "a duration of 0s",
 			Spec:      "duration: 0s",
 			Error:     `spec.duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "30m"`,
 			Admission: `must be above 0s`,
@@ -387,13 +387,13 @@ func FaultyManifests() []Faulty {
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
-			Name:      "a duration of years",
+			Name:      "a duration above a year",
 			Spec:      "duration: 9000h",
 			Error:     `spec.duration: Invalid value: "9000h": must be a duration above 0s and up to 8760h, such as "30m"`,
 			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
 		},
 		{
-			Name:      "no maxStay",
+			Name:      "maxStay of 0s",
 			Spec:      "exit: {minStay: 0s}, plates: {maxStay: 0s}",
 			Error:     `spec.plates.maxStay: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "1h"`,
 			Admission: `must be above 0s`,
@@ -405,13 +405,13 @@ func FaultyManifests() []Faulty {
 			Admission: `exit.minStay must be less than plates.maxStay, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay`,
 		},
 		{
-			Name:      "more cars than plates",
+			Name:      "more vehicles than plates",
 			Spec:      "entry: {rate: 8789}, plates: {maxStay: 10000s}",
 			Error:     `spec.entry.rate: Invalid value: 8789: times plates.maxStay, 10000s, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
 			Admission: `entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay`,
 		},
 		{
-			Name:      "a stage with too many cars",
+			Name:      "a stage with more vehicles than plates",
 			Spec:      "entry: {stages: [{duration: 1m, rate: 1000000}]}",
 			Error:     `spec.entry.stages[0].rate: Invalid value: 1000000: times plates.maxStay, 1h, must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
 			Admission: `the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay`,
@@ -423,7 +423,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.entry.arrivals: Unsupported value: "Bursty": supported values: "Uniform", "Poisson"`,
 		},
 		{
-			Name:      "no stages in stages",
+			Name:      "an empty list of stages",
 			Spec:      "entry: {stages: []}",
 			Error:     `spec.entry.stages: Invalid value: 0: must have from 1 to 100 items; leave it out for a constant rate`,
 			Admission: `spec.entry.stages in body should have at least 1 items`,
@@ -447,7 +447,7 @@ func FaultyManifests() []Faulty {
 			Admission: `spec.exit.stages[0].rate: Required value`,
 		},
 		{
-			Name:      "a stage of no time",
+			Name:      "a stage of 0s",
 			Spec:      "exit: {stages: [{duration: 0s, rate: 1}]}",
 			Error:     `spec.exit.stages[0].duration: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5m"`,
 			Admission: `must be above 0s`,
@@ -495,19 +495,19 @@ func FaultyManifests() []Faulty {
 			Admission: `must have keys such as "team" or "example.com/team"`,
 		},
 		{
-			Name:      "an annotation's key of nothing",
+			Name:      "an empty annotation key",
 			Spec:      "processor: {template: {metadata: {annotations: {'': c}}}}",
 			Error:     `spec.processor.template.metadata.annotations[]: Invalid value: "": must be an annotation's key such as "team" or "example.com/team"`,
 			Admission: `must have keys such as "team" or "example.com/team"`,
 		},
 		{
-			Name:      "an objective of no time",
+			Name:      "an objective of 0s",
 			Spec:      "objectives: {processingP99: 0s}",
 			Error:     `spec.objectives.processingP99: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5ms"`,
 			Admission: `must be above 0s`,
 		},
 		{
-			Name:      "fewer than no losses",
+			Name:      "a negative number of losses",
 			Spec:      "objectives: {maxLost: -1}",
 			Error:     `spec.objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`,
 			Admission: `spec.objectives.maxLost in body should be greater than or equal to 0`,
@@ -537,7 +537,7 @@ func FaultyManifests() []Faulty {
 			Admission: `at most one of managed and url may be set: remove the other`,
 		},
 		{
-			Name:      "a Secret for our own API",
+			Name:      "a Secret for the managed summary API",
 			Spec:      "summaryAPI: {secretRef: {name: a}}",
 			Error:     `spec.summaryAPI.secretRef: Forbidden: is for an external API: set url, or remove secretRef`,
 			Admission: `secretRef is for an external API: set url, or remove secretRef`,
@@ -579,13 +579,13 @@ func FaultyManifests() []Faulty {
 			Admission: `must be the name of a RabbitmqCluster, in lower case, without its namespace`,
 		},
 		{
-			Name:      "a cluster in no namespace",
+			Name:      "a cluster in an invalid namespace",
 			Spec:      "rabbitmq: {clusterRef: {name: rabbit, namespace: a.b}}",
 			Error:     `spec.rabbitmq.clusterRef.namespace: Invalid value: "a.b": must be the name of a namespace, in lower case`,
 			Admission: `must be the name of a namespace, in lower case`,
 		},
 		{
-			Name:      "two nodes",
+			Name:      "two RabbitMQ nodes",
 			Spec:      "rabbitmq: {managed: {replicas: 2}}",
 			Error:     `spec.rabbitmq.managed.replicas: Invalid value: 2: must be 1, 3 or 5, as quorum queues need a majority`,
 			Admission: `must be 1, 3 or 5, as quorum queues need a majority`,
@@ -603,13 +603,13 @@ func FaultyManifests() []Faulty {
 			Admission: `must be the name of a StorageClass, in lower case`,
 		},
 		{
-			Name:      "an image name too long",
+			Name:      "an image that is too long",
 			Spec:      "redis: {managed: {image: " + strings.Repeat("x", 513) + "}}",
 			Error:     `spec.redis.managed.image: Too long: may not be more than 512 bytes`,
 			Admission: `spec.redis.managed.image: Too long: may not be more than 512 bytes`,
 		},
 		{
-			Name:      "a request beyond its limit",
+			Name:      "a request above its limit",
 			Spec:      "entry: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}",
 			Error:     `spec.entry.resources.requests[cpu]: Invalid value: "2": must not exceed the limit of 1`,
 			Admission: `requests must not exceed limits`,
