@@ -19,7 +19,6 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
-	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
@@ -73,7 +72,7 @@ func (c *cluster) startOperator() (stop func()) {
 	counted := rest.CopyConfig(c.Config)
 	counted.Wrap(func(next http.RoundTripper) http.RoundTripper { return c.writes.wrap(next) })
 	return c.Operate(counted, controllers.ManagerOptions{
-		Namespaces: c.watched, Servers: c.servers, Meter: c.servers, Logger: slog.New(c.reconciles),
+		Namespaces: c.watched, Servers: c.servers, Summaries: c.servers, Logger: slog.New(c.reconciles),
 	})
 }
 
@@ -194,9 +193,7 @@ func (f *fakeServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, 
 	return fakeStore{Store: memorystore.New(p.Partitions), servers: f, plan: p, at: at}, nil
 }
 
-func (f *fakeServers) Measure(context.Context, observer.Pods) (observer.Measurement, error) {
-	return observer.Measurement{}, f.err()
-}
+func (f *fakeServers) CountSummaries(context.Context, string) (int64, error) { return 0, f.err() }
 
 type fakeBroker struct {
 	broker.Broker // nil: the operator uses only the methods below

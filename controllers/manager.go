@@ -34,9 +34,9 @@ type ManagerOptions struct {
 
 	// Namespaces are the namespaces to watch; none means all.
 	Namespaces []string
-	// Servers opens clients of the simulations' servers, and Meter reads the measurements of their pods.
-	Servers observer.Servers
-	Meter   observer.Meter
+	// Servers opens clients of the simulations' servers, and Summaries asks the summary APIs for their counts.
+	Servers   observer.Servers
+	Summaries observer.SummaryCounter
 	// Logger receives the operator's log.
 	Logger *slog.Logger
 	// Metrics receives the metrics of simulations; nil means that they are not exported.
@@ -78,7 +78,7 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	if err != nil {
 		return nil, fmt.Errorf("create the cache of referenced objects: %w", err)
 	}
-	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Meter: o.Meter}), NewCleaner(o.Servers)
+	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Summaries: o.Summaries}), NewCleaner(o.Servers)
 	for _, runnable := range []manager.Runnable{referenced, watcher, cleaner} {
 		if err := mgr.Add(runnable); err != nil {
 			return nil, fmt.Errorf("add %T to the manager: %w", runnable, err)

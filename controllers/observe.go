@@ -25,7 +25,7 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 		return nil
 	}
 	target := observer.Target{Plan: observedPlan(s.plan), Broker: *s.broker.binding, Store: *s.store.binding}
-	r.observer.Track(s.key, target, s.drainingPods())
+	r.observer.Track(s.key, target, s.draining())
 	if s.observation = r.observer.Latest(s.key); s.observation == nil {
 		return nil
 	}

@@ -42,16 +42,16 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// drainingPods returns the pods to measure once the simulation has come to rest; nil while generators may run.
-func (s *scope) drainingPods() *observer.Pods {
+// draining returns what the observer needs to conclude, or nil while generators may run.
+func (s *scope) draining() *observer.Draining {
 	if !s.isDraining() {
 		return nil
 	}
-	pods := &observer.Pods{Processors: s.addressesOf(resources.ComponentProcessor)}
+	d := &observer.Draining{}
 	if summaries := s.addressesOf(resources.ComponentSummaries); len(summaries) > 0 {
-		pods.Summaries = summaries[0]
+		d.SummariesPod = summaries[0]
 	}
-	return pods
+	return d
 }
 
 // observedPlan returns the part of a plan that matters to the observer. The rest may change while the simulation runs.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
-	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -27,7 +27,7 @@ func (r *Reconciler) complete(_ context.Context, s *scope) error {
 	}
 	status.CompletionTime, status.Verdict = wholeSeconds(s.now), v1alpha1.Verdict(verdict.Outcome)
 	status.Reasons = boundedReasons(verdict.Reasons)
-	status.Latency = latencyStatus(s.observation.Rest)
+	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
 	s.findings.complete = true
 	s.wakeAfter(0) // observing ends once the verdict is in the status
 	return nil
@@ -37,13 +37,7 @@ func (r *Reconciler) complete(_ context.Context, s *scope) error {
 // the one that the simulation started with.
 func evaluate(now *observer.Observation, p *plan.Plan, unchanged bool) ledger.Verdict {
 	e := evidence(now, p.Objectives)
-	e.Report, e.Summaries = now.Rest.Report, now.Rest.Measurement.Summaries
-	e.Latencies = &ledger.Latencies{
-		Processing: now.Rest.Measurement.Processing,
-		EndToEnd:   now.Rest.Measurement.EndToEnd,
-		Unmeasured: now.Rest.Unmeasured(),
-		Err:        now.Rest.MeasureErr,
-	}
+	e.Report, e.Summaries, e.Latencies = now.Rest.Report, now.Rest.Summaries, &now.Rest.Latencies
 	if unchanged {
 		e.Entries, e.Exits = schedules(p, &e.Report)
 	}
@@ -94,12 +88,12 @@ const (
 	p99 = 0.99
 )
 
-// latencyStatus converts measurements to the status. It returns nil if nothing was measured.
-func latencyStatus(r *observer.Rest) *v1alpha1.LatencyStatus {
+// latencyStatus converts latencies to the status. It returns nil if nothing was measured.
+func latencyStatus(l *ledger.Latencies) *v1alpha1.LatencyStatus {
 	status := &v1alpha1.LatencyStatus{
-		Processing: latencySummary(r.Measurement.Processing),
-		EndToEnd:   latencySummary(r.Measurement.EndToEnd),
-		Unmeasured: int64(r.Unmeasured()),
+		Processing: latencySummary(l.Processing),
+		EndToEnd:   latencySummary(l.EndToEnd),
+		Unmeasured: int64(l.Unmeasured),
 	}
 	if status.Processing == nil && status.EndToEnd == nil {
 		return nil
@@ -107,7 +101,7 @@ func latencyStatus(r *observer.Rest) *v1alpha1.LatencyStatus {
 	return status
 }
 
-func latencySummary(s latency.Snapshot) *v1alpha1.LatencySummary {
+func latencySummary(s histogram.Snapshot) *v1alpha1.LatencySummary {
 	if s.Count() == 0 {
 		return nil
 	}
@@ -141,7 +135,11 @@ func figures(l *v1alpha1.LatencyStatus) string {
 		}
 		words = append(words, fmt.Sprintf("%s p50 %s, p99 %s", part.name, part.summary.P50, part.summary.P99))
 	}
-	return ". Measured: " + strings.Join(words, "; ")
+	text := ". Measured: " + strings.Join(words, "; ")
+	if l.Unmeasured > 0 {
+		text += fmt.Sprintf("; not measured: %d of the events", l.Unmeasured)
+	}
+	return text
 }
 
 // boundedReasons limits reasons to what the status can hold.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/broker"
-	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -19,13 +19,13 @@ import (
 // measured returns the final audit of a simulation whose hundred events took 1 ms each.
 func measured(t *testing.T) *observer.Rest {
 	t.Helper()
-	var h latency.Histogram
+	var h histogram.Histogram
 	for range 100 {
 		h.Observe(time.Millisecond)
 	}
 	return &observer.Rest{
-		Report:      ledger.Report{AtRest: true, EntriesConfirmed: 100, EntriesRecorded: 100},
-		Measurement: observer.Measurement{Processing: h.Snapshot(), EndToEnd: h.Snapshot()},
+		Report:    ledger.Report{AtRest: true, EntriesConfirmed: 100, EntriesRecorded: 100},
+		Latencies: ledger.Latencies{Processing: h.Snapshot(), EndToEnd: h.Snapshot()},
 	}
 }
 
@@ -79,42 +79,47 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 	}{
 		"within the objectives": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)},
-			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 99",
+			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 1.02ms",
 		},
 		"beyond an objective": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(500 * time.Microsecond)},
 			want:       metav1.ConditionFalse, message: "beyond the objective of 500µs",
 		},
+		"some events not measured": {
+			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+			edit:       func(r *observer.Rest) { r.Latencies.Unmeasured = 1 },
+			want:       metav1.ConditionTrue, message: "not measured: 1 of the events",
+		},
 		"without objectives": {want: metav1.ConditionTrue, message: "p99"},
 		"without anything measured": {
-			edit: func(r *observer.Rest) { r.Measurement = observer.Measurement{} },
+			edit: func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
 			want: metav1.ConditionTrue, message: "Every check passed",
 		},
 		"an objective, and nothing measured": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
-			edit:       func(r *observer.Rest) { r.Measurement = observer.Measurement{} },
+			edit:       func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
 			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
 		},
 		"an objective, and too many unmeasured": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
-			edit:       func(r *observer.Rest) { r.Report.EntriesRecorded, r.Report.EntriesConfirmed = 200, 200 },
+			edit:       func(r *observer.Rest) { r.Latencies.Unmeasured = 100 },
 			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1s is not met: only 100 of 200 events were measured",
 		},
-		"an objective, and a processor that did not answer": {
+		"an objective, and a timeline that cannot be read": {
 			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
 			edit: func(r *observer.Rest) {
-				r.Measurement, r.MeasureErr = observer.Measurement{}, errors.New("measure pod 10.0.0.1: refused")
+				r.Latencies = ledger.Latencies{Err: errors.New("read the timeline: refused")}
 			},
-			want: metav1.ConditionFalse, message: "no event was measured: measure pod 10.0.0.1: refused",
+			want: metav1.ConditionFalse, message: "no event was measured: read the timeline: refused",
 		},
 		"a summary API that did not answer": {
 			edit: func(r *observer.Rest) {
-				r.Measurement.Summaries = &ledger.SummaryCount{Err: errors.New("measure pod 10.0.0.1: refused")}
+				r.Summaries = &ledger.SummaryCount{Err: errors.New("count the summaries in pod 10.0.0.1: refused")}
 			},
-			want: metav1.ConditionFalse, message: "it is unknown whether the summary API holds every summary: measure pod 10.0.0.1: refused",
+			want: metav1.ConditionFalse, message: "it is unknown whether the summary API holds every summary: count the summaries in pod 10.0.0.1: refused",
 		},
 		"another number of summaries than the ledger has": {
-			edit: func(r *observer.Rest) { r.Measurement.Summaries = &ledger.SummaryCount{Held: 3} },
+			edit: func(r *observer.Rest) { r.Summaries = &ledger.SummaryCount{Held: 3} },
 			want: metav1.ConditionFalse, message: "the summary API holds 3 summaries of this simulation but accepted 0",
 		},
 		"dead letters with their reasons": {
@@ -127,7 +132,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 		},
 		"a loss beside an objective that is open": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
-			edit:       func(r *observer.Rest) { r.Measurement, r.Report.Lost = observer.Measurement{}, 1 },
+			edit:       func(r *observer.Rest) { r.Latencies, r.Report.Lost = ledger.Latencies{}, 1 },
 			want:       metav1.ConditionFalse, message: "1 event was lost",
 		},
 	}
@@ -140,7 +145,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 			}
 			verdict := evaluate(&observer.Observation{Rest: r, DeadReasons: unparsable()}, &plan.Plan{Objectives: tt.objectives}, true)
 			status := &v1alpha1.ParkingSimulationStatus{
-				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons, Latency: latencyStatus(r),
+				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons, Latency: latencyStatus(&r.Latencies),
 			}
 			f := verdictFinding(status)
 			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {

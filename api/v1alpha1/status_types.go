@@ -79,8 +79,8 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
 
-	// latency is what the processors had measured when the simulation became complete. It is absent if
-	// none of them answered, or no latency was measured.
+	// latency is what the timeline held of the latencies when the simulation became complete. It is absent if
+	// no latency was measured.
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
 }
@@ -110,7 +110,7 @@ func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// LatencyStatus is what the processors measured of the events. A percentile is within 5 % of a measured
+// LatencyStatus is what the processors measured of the events. A percentile is within 9 % of a measured
 // duration.
 type LatencyStatus struct {
 	// processing is the time that processing an event took.
@@ -121,7 +121,8 @@ type LatencyStatus struct {
 	// +optional
 	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
 
-	// unmeasured counts the events that took effect in a processor that ended before it could be asked.
+	// unmeasured counts the events that took effect, but are missing from endToEnd: their processor was killed
+	// before it could store its latest measurements.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Unmeasured int64 `json:"unmeasured,omitempty"`

@@ -12,7 +12,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/generator"
-	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
@@ -91,7 +91,7 @@ func failed() report.Run {
 	l.ExternalEntries, l.ExternalMatched, l.EntryNotFound = 5, 4, 1
 	l.LostEvents = []string{"0123456789abc-0-42"}
 	r.Rates.Exit = report.Rate{Target: 1800, Achieved: 1203.4, MaxLagSeconds: 12.3, Missed: 35_000}
-	r.LatencySeconds.EndToEnd.P99 = 1.42
+	r.LatencySeconds.EndToEnd.P99, r.LatencySeconds.Unmeasured = 1.42, 1029
 	return r
 }
 
@@ -126,8 +126,9 @@ func TestAuditTable(t *testing.T) {
 	t.Parallel()
 	r := failed()
 	r.Ledger.AtRest, r.Ledger.Outstanding, r.Ledger.Outbox, r.Ledger.Lost, r.Ledger.LostEvents = false, 812, 3, 0, nil
-	golden(t, "table-audit.txt", strings.Join(auditTable(auditResult{
-		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: *r.Ledger, Notes: []string{"latency objectives were not checked: the ledger has no latencies"},
+	golden(t, "table-audit.txt", strings.Join(auditTable(&plan.Plan{}, auditResult{
+		Verdict: r.Verdict, Simulation: r.Simulation, Ledger: *r.Ledger, LatencySeconds: r.LatencySeconds,
+		Notes: []string{"the queues were not checked, because --rabbitmq-uri is missing: events that wait there count as lost"},
 	}, &table{columns: unlimited}), "\n"))
 }
 
@@ -148,7 +149,7 @@ func TestResultJSON(t *testing.T) {
 
 // testSnapshot returns a snapshot of a running simulation.
 func testSnapshot() snapshot {
-	var processing, endToEnd latency.Histogram
+	var processing, endToEnd histogram.Histogram
 	for i := range 1000 {
 		processing.Observe(time.Duration(i) * time.Microsecond)
 		endToEnd.Observe(time.Duration(i) * time.Millisecond)

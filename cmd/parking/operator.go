@@ -217,10 +217,10 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 		},
 		Namespaces: f.namespaces,
 		// The clients' own logs are discarded: conditions report the state of each simulation's connections.
-		Servers: wiring.Servers{Options: wiring.Options{Component: "parking operator", Logger: slog.New(slog.DiscardHandler)}},
-		Meter:   observer.NewHTTPMeter(resources.HTTPPort),
-		Logger:  log.With("pod", host),
-		Metrics: ctrlmetrics.Registry,
+		Servers:   wiring.Servers{Options: wiring.Options{Component: "parking operator", Logger: slog.New(slog.DiscardHandler)}},
+		Summaries: observer.NewHTTPCounter(resources.HTTPPort),
+		Logger:    log.With("pod", host),
+		Metrics:   ctrlmetrics.Registry,
 		Manager: manager.Options{
 			LeaderElection: f.leaderElect, LeaderElectionID: leaderElectionID,
 			LeaderElectionNamespace:       f.leaderNamespace,

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/generator"
-	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -282,7 +282,7 @@ func figures(columns int, all []figure) []string {
 }
 
 func (s snapshot) latencies(p terminal.Palette, columns int) []string {
-	line := func(name string, d latency.Snapshot, more ...string) string {
+	line := func(name string, d histogram.Snapshot, more ...string) string {
 		return row(columns, name, append([]string{measured(d, d.Quantile(.50)), measured(d, d.Quantile(.99)), measured(d, d.Mean())}, more...)...)
 	}
 	return []string{
@@ -293,14 +293,14 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 }
 
 // measured formats a figure of a latency, or says that nothing was measured.
-func measured(of latency.Snapshot, figure time.Duration) string {
+func measured(of histogram.Snapshot, figure time.Duration) string {
 	if of.Count() == 0 {
 		return report.Unmeasured
 	}
 	return terminal.Duration(figure)
 }
 
-func p99(of latency.Snapshot) string { return measured(of, of.Quantile(.99)) }
+func p99(of histogram.Snapshot) string { return measured(of, of.Quantile(.99)) }
 
 // line renders the snapshot as one line.
 func (s snapshot) line() string {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
@@ -24,10 +25,11 @@ func reportTable(r *report.Document, t *table) []string {
 }
 
 // auditTable renders the result of an audit.
-func auditTable(r auditResult, t *table) []string {
+func auditTable(p *plan.Plan, r auditResult, t *table) []string {
 	t.banner(r.Verdict, r.Simulation)
 	t.moving = r.Running
 	t.ledger(r.Ledger)
+	t.latencies(&report.Run{LatencySeconds: r.LatencySeconds, Objectives: p.Objectives})
 	for _, note := range r.Notes {
 		t.add("")
 		t.paragraph("  "+t.palette.Dim("note:"), note)

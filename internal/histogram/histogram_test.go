@@ -28,24 +28,17 @@ func TestHistogram_UsesThePrometheusNativeBuckets(t *testing.T) {
 	if err := reference.Write(&metric); err != nil {
 		t.Fatal(err)
 	}
-	if got := metric.GetHistogram().GetSchema(); got != 3 {
-		t.Fatalf("schema %d, want 3", got)
+	snapshot, want := h.Snapshot(), FromNative(metric.GetHistogram())
+	if snapshot.Count() != 20_000 || !slices.Equal(snapshot.Buckets(), want.Buckets()) || !near(snapshot.Mean(), want.Mean()) {
+		t.Errorf("the histogram is %+v, the one of Prometheus %+v", snapshot, want)
 	}
-	want := map[int]uint64{}
-	index, deltas, count := 0, metric.GetHistogram().GetPositiveDelta(), int64(0)
-	for _, span := range metric.GetHistogram().GetPositiveSpan() {
-		index += int(span.GetOffset())
-		for range span.GetLength() {
-			count += deltas[0]
-			deltas = deltas[1:]
-			want[index] = uint64(count)
-			index++
-		}
-	}
-	snapshot := h.Snapshot()
-	for i := first; i <= last; i++ {
-		if got := snapshot.at(i); got != want[i] {
-			t.Errorf("bucket %d has %d durations, want %d", i, got, want[i])
+}
+
+func TestFromNative_WithoutNativeBucketsIsEmpty(t *testing.T) {
+	classic := &dto.Histogram{SampleCount: new(uint64(1)), Bucket: []*dto.Bucket{{CumulativeCount: new(uint64(1)), UpperBound: new(1.0)}}}
+	for _, h := range []*dto.Histogram{nil, classic, {Schema: new(int32(3)), PositiveSpan: []*dto.BucketSpan{{Length: new(uint32(1 << 31))}}}} {
+		if s := FromNative(h); s.Count() != 0 || s.Quantile(0.99) != 0 {
+			t.Errorf("%v holds %d durations, want none", h, s.Count())
 		}
 	}
 }
@@ -96,6 +89,43 @@ func TestSnapshot_MergeAndSinceAreExact(t *testing.T) {
 	}
 }
 
+func TestSnapshot_RangeHoldsTheQuantileWhateverTheMissingWere(t *testing.T) {
+	var h Histogram
+	for i := range 10_000 { // 98 % take 1 ms, 2 % take 1 s
+		h.Observe([]time.Duration{time.Millisecond, time.Second}[max(i%50-48, 0)])
+	}
+	const fast, slow, unknown = time.Millisecond, time.Second, math.MaxInt64
+	tests := map[string]struct {
+		missing         uint64
+		lowest, highest time.Duration
+	}{
+		"nothing is missing":                            {0, slow, slow},
+		"50 more do not change it":                      {50, slow, slow},
+		"200 more may all be slower":                    {200, slow, unknown},
+		"20,000 more may all be faster":                 {20_000, fast, unknown},
+		"far more are missing than there are durations": {1_000_000, 0, unknown},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			lowest, highest := h.Snapshot().Range(0.99, tt.missing)
+			if !near(lowest, tt.lowest) || !near(highest, tt.highest) {
+				t.Errorf("the range is from %v to %v, want %v to %v", lowest, highest, tt.lowest, tt.highest)
+			}
+		})
+	}
+	if lowest, highest := (Snapshot{}).Range(0.99, 0); lowest != 0 || highest != unknown {
+		t.Errorf("the range of an empty snapshot is from %v to %v, want everything", lowest, highest)
+	}
+	if s := h.Snapshot(); func() time.Duration { _, high := s.Range(0.5, 0); return high }() != s.Quantile(0.5) {
+		t.Error("the range of a complete snapshot differs from its quantile")
+	}
+}
+
+// near reports whether two durations are at most one bucket apart.
+func near(got, want time.Duration) bool {
+	return math.Abs(float64(got)-float64(want)) <= 0.0906*float64(want)
+}
+
 func TestSnapshot_JSONRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	var h Histogram
@@ -130,7 +160,7 @@ func TestHistogram_BoundsExtremes(t *testing.T) {
 		h.Observe(d)
 	}
 	s := h.Snapshot()
-	if s.at(first) != 4 || s.at(last) != 1 || s.Count() != 5 {
+	if s.count(first) != 4 || s.count(last) != 1 || s.Count() != 5 {
 		t.Errorf("extremes are counted as %+v", s)
 	}
 	if (Snapshot{}).Quantile(0.5) != 0 || (Snapshot{}).Mean() != 0 {

@@ -54,15 +54,15 @@ func Merge(snapshots ...Snapshot) Snapshot {
 func (s Snapshot) Since(earlier Snapshot) Snapshot {
 	diff := Snapshot{sum: s.sum - earlier.sum}
 	for i, n := range s.counts {
-		if before := earlier.at(s.offset + i); n > before {
+		if before := earlier.count(s.offset + i); n > before {
 			diff.add(s.offset+i, n-before)
 		}
 	}
 	return diff
 }
 
-// at returns the count of a bucket.
-func (s Snapshot) at(index int) uint64 {
+// count returns the count of a bucket.
+func (s Snapshot) count(index int) uint64 {
 	if i := index - s.offset; i >= 0 && i < len(s.counts) {
 		return s.counts[i]
 	}
@@ -87,7 +87,26 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	if s.total == 0 {
 		return 0
 	}
-	rank := min(max(q, 0), 1) * float64(s.total)
+	return s.at(min(max(q, 0), 1) * float64(s.total))
+}
+
+// Range returns bounds of the q-quantile of more durations than were measured. The lower bound assumes that all
+// missing ones are 0. The upper bound assumes that they exceed every measured one, and is math.MaxInt64 if the
+// quantile is then among them. The bounds are 0 and math.MaxInt64 if nothing was measured.
+func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
+	highest = math.MaxInt64
+	rank := min(max(q, 0), 1) * float64(s.total+missing)
+	if below := rank - float64(missing); below > 0 {
+		lowest = s.at(below)
+	}
+	if s.total > 0 && rank <= float64(s.total) {
+		highest = s.at(rank)
+	}
+	return lowest, highest
+}
+
+// at returns the duration at a rank in (0, total]. The snapshot must not be empty.
+func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {
 		if n == 0 || below+float64(n) < rank {

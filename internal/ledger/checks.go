@@ -8,7 +8,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
-	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
@@ -312,25 +312,25 @@ func onSchedule(what string, s *Schedule) finding {
 }
 
 func processingP99(e Evidence) finding {
-	return withinObjective("processing p99", e.Objectives.ProcessingP99, e.Latencies, func(l *Latencies) latency.Snapshot { return l.Processing })
+	return withinObjective("processing p99", e.Objectives.ProcessingP99, e.Latencies, func(l *Latencies) histogram.Snapshot { return l.Processing })
 }
 
 func endToEndP99(e Evidence) finding {
-	return withinObjective("end-to-end p99", e.Objectives.EndToEndP99, e.Latencies, func(l *Latencies) latency.Snapshot { return l.EndToEnd })
+	return withinObjective("end-to-end p99", e.Objectives.EndToEndP99, e.Latencies, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
 }
 
 // withinObjective compares a 99th percentile with its objective. The comparison counts only if it holds
 // whatever the latencies of the unmeasured events were.
-func withinObjective(what string, objective plan.Duration, l *Latencies, of func(*Latencies) latency.Snapshot) finding {
+func withinObjective(what string, objective plan.Duration, l *Latencies, of func(*Latencies) histogram.Snapshot) finding {
 	if objective == 0 || l == nil {
 		return finding{}
 	}
 	want := "at most " + objective.String()
 	switch lowest, highest := of(l).Range(.99, l.Unmeasured); {
 	case highest <= objective.D():
-		return finding{outcome: Passed, want: want, got: rounded(highest, objective.D()).String()}
+		return finding{outcome: Passed, want: want, got: rounded(highest, objective.D()).String() + unmeasured(l)}
 	case lowest > objective.D():
-		got := rounded(lowest, objective.D()).String()
+		got := rounded(lowest, objective.D()).String() + unmeasured(l)
 		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective)}
 	}
 	reason := "no event was measured"
@@ -342,6 +342,14 @@ func withinObjective(what string, objective plan.Duration, l *Latencies, of func
 		message += ": " + excerpt.OneLine(l.Err.Error())
 	}
 	return finding{outcome: NotMeasured, want: want, message: message}
+}
+
+// unmeasured says how many events were not measured, for the end of a figure.
+func unmeasured(l *Latencies) string {
+	if l.Unmeasured == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s not measured)", count(int64(l.Unmeasured), "event", "events"))
 }
 
 // rounded returns d with three digits, or d itself if rounding would move it across the limit.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
-	"github.com/parking-operator/parking-operator/internal/latency"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
@@ -250,8 +250,8 @@ func TestAudit_ReportsLostData(t *testing.T) {
 }
 
 // latencyOf returns a snapshot of n equal durations.
-func latencyOf(n int, d time.Duration) latency.Snapshot {
-	var h latency.Histogram
+func latencyOf(n int, d time.Duration) histogram.Snapshot {
+	var h histogram.Histogram
 	for range n {
 		h.Observe(d)
 	}
@@ -312,10 +312,10 @@ func TestEvaluate(t *testing.T) {
 			[]string{"4 events were dead-lettered: 2 × parse: it is no JSON; 1 × post; others"}},
 		{"a dead letter of the broker itself fails", Evidence{Report: rest, Depths: broker.Depths{Dead: 2}}, []string{"2 events were dead-lettered"}},
 		{"latencies at their objectives pass", Evidence{Report: rest, Objectives: objectives,
-			Latencies: &Latencies{Processing: latencyOf(100, 4800*time.Microsecond), EndToEnd: latencyOf(100, 960*time.Millisecond)}}, nil},
+			Latencies: &Latencies{Processing: latencyOf(100, 4500*time.Microsecond), EndToEnd: latencyOf(100, 900*time.Millisecond)}}, nil},
 		{"latencies beyond their objectives fail", Evidence{Report: rest, Objectives: objectives,
 			Latencies: &Latencies{Processing: latencyOf(100, 6*time.Millisecond), EndToEnd: latencyOf(100, 1100*time.Millisecond)}},
-			[]string{"processing p99 is 5.9", "end-to-end p99 is 1.11s"}},
+			[]string{"processing p99 is 6.02ms", "end-to-end p99 is 1.19s"}},
 		{"latencies without an objective pass", Evidence{Report: rest, Latencies: &Latencies{Processing: latencyOf(1, time.Hour), EndToEnd: latencyOf(1, time.Hour)}}, nil},
 		{"objectives without any measurement fail", Evidence{Report: rest, Objectives: objectives, Latencies: &Latencies{}},
 			[]string{

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
-	"github.com/parking-operator/parking-operator/internal/latency"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
@@ -44,7 +43,7 @@ type Evidence struct {
 	// DeadReasons are the reasons of the dead letters that were read. They may be fewer than the dead
 	// letters.
 	DeadReasons []broker.ReasonCount
-	// Latencies are what the processors measured. They are nil in an audit of the ledger alone.
+	// Latencies are those of the timeline. They are nil if the timeline was not read.
 	Latencies *Latencies
 	// Entries and Exits compare the generators with their schedule.
 	Entries, Exits *Schedule
@@ -52,14 +51,6 @@ type Evidence struct {
 	Summaries *SummaryCount
 	// Failures are errors of the simulation itself. Each of them fails the verdict.
 	Failures []error
-}
-
-// Latencies are the latencies of the generated events that took effect.
-type Latencies struct {
-	Processing, EndToEnd latency.Snapshot
-	// Unmeasured counts the events whose latencies are unknown. Err says why they are.
-	Unmeasured uint64
-	Err        error
 }
 
 // Schedule counts events of one type.

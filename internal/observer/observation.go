@@ -17,9 +17,10 @@ const (
 	// missingObservations: a processor may hold them while it waits for a server.
 	restObservations    = 2
 	missingObservations = 5
-	// measureAttempts is how often the pods are asked for their measurements. After that the measurement is
-	// taken without the pods that do not answer.
-	measureAttempts = 5
+	// concludeAttempts is how often the timeline and the summary API are read until they are complete. Processors
+	// store their last measurements within a second, and an API may be restarting. After that the observation
+	// says what is missing.
+	concludeAttempts = 5
 )
 
 // Observation is the state of a simulation on its servers at one instant.
@@ -43,24 +44,24 @@ func (o *Observation) Err() error {
 	return o.BrokerErr
 }
 
-// Rest is the final audit of a simulation, with the measurements of its pods.
+// Rest is the final audit of a simulation.
 type Rest struct {
-	Report      ledger.Report
-	Measurement Measurement
-	// MeasureErr says which pods did not report their measurements.
-	MeasureErr error
+	Report    ledger.Report
+	Latencies ledger.Latencies
+	// Summaries is how many summaries the summary API holds. It is nil if the API is not managed.
+	Summaries *ledger.SummaryCount
 }
 
-// Unmeasured counts the events that took effect in processors whose measurements are missing.
-func (r *Rest) Unmeasured() uint64 {
-	return uint64(max(r.Report.Generated()-int64(r.Measurement.EndToEnd.Count()), 0))
+// isComplete reports whether nothing is missing.
+func (r *Rest) isComplete() bool {
+	return r.Latencies.Err == nil && r.Latencies.Unmeasured == 0 && (r.Summaries == nil || r.Summaries.Err == nil)
 }
 
 // simulation is a tracked simulation.
 type simulation struct {
 	target Target
 	// draining and latest are guarded by the Observer's mutex.
-	draining *Pods
+	draining *Draining
 	latest   *Observation
 
 	// The fields below belong to the worker that handles the simulation's key.
@@ -74,8 +75,8 @@ type simulation struct {
 	// unchanged counts the consecutive observations that found the queues empty and the same report, last.
 	unchanged int
 	last      ledger.Report
-	// measured counts how often the pods were asked for their measurements.
-	measured int
+	// attempts counts the attempts to conclude.
+	attempts int
 	letters  deadLetters
 }
 
@@ -117,8 +118,8 @@ func (s *simulation) close() error {
 	return errors.Join(errs...)
 }
 
-// observe reads the ledger and the queues, and measures the pods if the simulation has come to rest.
-func (o *Observer) observe(ctx context.Context, s *simulation, draining *Pods) *Observation {
+// observe reads the ledger and the queues, and concludes if the simulation has come to rest.
+func (o *Observer) observe(ctx context.Context, s *simulation, draining *Draining) *Observation {
 	now := &Observation{At: time.Now()}
 	defer func() { s.countFailure(now) }()
 	// Both servers are read even if one fails: each has a condition of its own.
@@ -192,12 +193,19 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude measures the pods, then reads the whole ledger once more: at rest, an event without effect is lost.
-// While a pod does not answer it leaves Rest unset, until measureAttempts are used up.
-func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, pods Pods) {
-	s.measured++
-	measurement, measureErr := o.meter.Measure(ctx, pods)
-	if measureErr != nil && s.measured < measureAttempts {
+// conclude reads the timeline and the summary API, and then the whole ledger once more: at rest, an event without
+// effect is lost. While something is missing it leaves Rest unset, until concludeAttempts are used up.
+func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
+	s.attempts++
+	rest := &Rest{}
+	rest.Latencies, _ = within(ctx, func(ctx context.Context) (ledger.Latencies, error) {
+		return *ledger.ReadLatencies(ctx, s.store, &now.Report), nil
+	})
+	if draining.SummariesPod != "" {
+		held, err := o.summaries.CountSummaries(ctx, draining.SummariesPod)
+		rest.Summaries = &ledger.SummaryCount{Held: held, Err: err}
+	}
+	if !rest.isComplete() && s.attempts < concludeAttempts {
 		return
 	}
 	report, err := ledger.Audit(ctx, s.store, ledger.Options{AtRest: true})
@@ -205,7 +213,8 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 		now.StoreErr = fmt.Errorf("read the ledger for the verdict: %w", err)
 		return
 	}
-	now.Report, now.Rest = report, &Rest{Report: report, Measurement: measurement, MeasureErr: measureErr}
+	rest.Report = report
+	now.Report, now.Rest = report, rest
 }
 
 func sameCounters(a, b *Observation) bool {

@@ -43,16 +43,10 @@ type Servers interface {
 	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
 }
 
-// Meter reads the measurements of a simulation's pods. When some pods do not answer, it returns an error along
-// with the measurements of the others.
-type Meter interface {
-	Measure(ctx context.Context, pods Pods) (Measurement, error)
-}
-
 // Dependencies are what an Observer works with.
 type Dependencies struct {
-	Servers Servers
-	Meter   Meter
+	Servers   Servers
+	Summaries SummaryCounter
 }
 
 // Target is a simulation on its servers.
@@ -63,12 +57,18 @@ type Target struct {
 	Broker, Store binding.Binding
 }
 
+// Draining describes a simulation that is to come to rest.
+type Draining struct {
+	// SummariesPod is the IP address of the pod of a managed summary API, "" if the summary API is not managed.
+	SummariesPod string
+}
+
 // Observer observes the tracked simulations. It is a manager.Runnable and safe for concurrent use.
 type Observer struct {
-	servers Servers
-	meter   Meter
-	queue   workqueue.TypedDelayingInterface[types.NamespacedName]
-	updates chan event.TypedGenericEvent[types.NamespacedName]
+	servers   Servers
+	summaries SummaryCounter
+	queue     workqueue.TypedDelayingInterface[types.NamespacedName]
+	updates   chan event.TypedGenericEvent[types.NamespacedName]
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
@@ -80,19 +80,18 @@ type Observer struct {
 // New returns an Observer. It observes nothing before Start and Track are called.
 func New(d Dependencies) *Observer {
 	return &Observer{
-		servers:  d.Servers,
-		meter:    d.Meter,
-		queue:    workqueue.NewTypedDelayingQueue[types.NamespacedName](),
-		updates:  make(chan event.TypedGenericEvent[types.NamespacedName]),
-		tracked:  map[types.NamespacedName]*simulation{},
-		replaced: map[types.NamespacedName][]*simulation{},
+		servers:   d.Servers,
+		summaries: d.Summaries,
+		queue:     workqueue.NewTypedDelayingQueue[types.NamespacedName](),
+		updates:   make(chan event.TypedGenericEvent[types.NamespacedName]),
+		tracked:   map[types.NamespacedName]*simulation{},
+		replaced:  map[types.NamespacedName][]*simulation{},
 	}
 }
 
-// Track observes a simulation from now on. Draining names its pods once the simulation is to come to rest: the
-// observer then watches for rest, and measures the pods when it is reached. A changed target opens new
-// connections.
-func (o *Observer) Track(key types.NamespacedName, target Target, draining *Pods) {
+// Track observes a simulation from now on. Draining is not nil once the simulation is to come to rest: the observer
+// then watches for rest, and concludes when it is reached. A changed target opens new connections.
+func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s, ok := o.tracked[key]
@@ -175,7 +174,7 @@ func (o *Observer) next(ctx context.Context) bool {
 }
 
 // current returns the simulation to observe, nil if it is no longer tracked, and those to close.
-func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Pods, replaced []*simulation) {
+func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	replaced = o.replaced[key]

@@ -23,8 +23,8 @@ type fakeServers struct {
 	brokerErr, storeErr error
 	depths              broker.Depths
 	opened, closed      int
-	pods                []Pods
-	measureErr          error
+	asked               []string
+	countErr            error
 }
 
 func (f *fakeServers) set(change func(*fakeServers)) {
@@ -43,11 +43,11 @@ func (f *fakeServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, e
 	return fakeStore{Store: memorystore.New(p.Partitions), servers: f}, nil
 }
 
-func (f *fakeServers) Measure(_ context.Context, pods Pods) (Measurement, error) {
+func (f *fakeServers) CountSummaries(_ context.Context, ip string) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.pods = append(f.pods, pods)
-	return Measurement{}, f.measureErr
+	f.asked = append(f.asked, ip)
+	return 0, f.countErr
 }
 
 type fakeBroker struct {
@@ -103,7 +103,7 @@ func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeServers{}
-		o := New(Dependencies{Servers: f, Meter: f})
+		o := New(Dependencies{Servers: f, Summaries: f})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- o.Start(ctx) }()
@@ -182,18 +182,17 @@ func TestObserver_ConcludesAtRest(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		f.set(func(f *fakeServers) { f.depths.Ready = 3 })
-		pods := &Pods{Processors: []string{"10.0.0.1"}}
-		o.Track(key, target(), pods)
+		o.Track(key, target(), &Draining{SummariesPod: "10.0.0.1"})
 		if now, _ := next(t, o); now.Rest != nil {
 			t.Error("there is rest while messages are queued")
 		}
-		f.set(func(f *fakeServers) { f.depths.Ready, f.measureErr = 0, errors.New("pod 10.0.0.1 does not answer") })
+		f.set(func(f *fakeServers) { f.depths.Ready, f.countErr = 0, errors.New("pod 10.0.0.1 does not answer") })
 		for o.Latest(key).Rest == nil {
 			next(t, o)
 		}
 		rest := o.Latest(key).Rest
-		if !rest.Report.AtRest || rest.MeasureErr == nil || len(f.pods) != measureAttempts {
-			t.Errorf("after %d measurements rest is %+v, want it after %d with the pod's error", len(f.pods), rest, measureAttempts)
+		if !rest.Report.AtRest || rest.Summaries.Err == nil || len(f.asked) != concludeAttempts {
+			t.Errorf("after %d attempts rest is %+v, want it after %d with the pod's error", len(f.asked), rest, concludeAttempts)
 		}
 	})
 }

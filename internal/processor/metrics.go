@@ -8,7 +8,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/histogram"
-	"github.com/parking-operator/parking-operator/internal/latency"
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -20,23 +19,22 @@ const (
 )
 
 // metrics are the metrics of one event type. The series are resolved once, so that an event costs no
-// lookup. The latency histograms are not exported; Stats reads its quantiles from them.
+// lookup. The histograms of this project are not exported: Stats and the timeline have them.
 type metrics struct {
 	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
 	failures map[Stage]*failureMetrics
 
-	endToEnd        prometheus.Observer
-	endToEndLatency latency.Histogram
+	endToEnd prometheus.Observer
 
-	// effects counts the events that took effect. measured holds the durations for the timeline.
-	effects  atomic.Int64
+	// effects counts the events that took effect.
+	effects  atomic.Uint64
 	measured struct{ processing, endToEnd histogram.Histogram }
 }
 
 type outcomeMetrics struct {
 	total   prometheus.Counter
 	seconds prometheus.Observer
-	latency latency.Histogram
+	count   atomic.Uint64
 }
 
 type failureMetrics struct {
@@ -97,7 +95,7 @@ func (m *metrics) recordCall(o Outcome, start, end, scheduled time.Time) {
 	out := m.outcomes[o]
 	out.total.Inc()
 	out.seconds.Observe(took.Seconds())
-	out.latency.Observe(took)
+	out.count.Add(1)
 	m.measured.processing.Observe(took)
 	if !o.isEffect() {
 		return
@@ -106,7 +104,6 @@ func (m *metrics) recordCall(o Outcome, start, end, scheduled time.Time) {
 	if !scheduled.IsZero() {
 		late := max(end.Sub(scheduled), 0) // the clocks of two machines may differ
 		m.endToEnd.Observe(late.Seconds())
-		m.endToEndLatency.Observe(late)
 		m.measured.endToEnd.Observe(late)
 	}
 }
@@ -131,54 +128,55 @@ type TypeStats struct {
 	// Outcomes counts the calls of ProcessMessage by outcome, Failures the failures by stage.
 	Outcomes map[Outcome]uint64
 	Failures map[Stage]uint64
+	// Effects counts the events that took effect.
+	Effects uint64
 	// Processing is the duration of the calls of ProcessMessage with any outcome. EndToEnd is the time from
 	// when an event was due to its effect.
-	Processing latency.Snapshot
-	EndToEnd   latency.Snapshot
+	Processing histogram.Snapshot
+	EndToEnd   histogram.Snapshot
 }
 
 // Processing returns the duration of the calls of ProcessMessage for both event types.
-func (s Stats) Processing() latency.Snapshot {
-	return latency.Merge(s.Entry.Processing, s.Exit.Processing)
+func (s Stats) Processing() histogram.Snapshot {
+	return histogram.Merge(s.Entry.Processing, s.Exit.Processing)
 }
 
 // EndToEnd returns the time from when an event was due to its effect for both event types.
-func (s Stats) EndToEnd() latency.Snapshot {
-	return latency.Merge(s.Entry.EndToEnd, s.Exit.EndToEnd)
+func (s Stats) EndToEnd() histogram.Snapshot {
+	return histogram.Merge(s.Entry.EndToEnd, s.Exit.EndToEnd)
 }
 
 // Processed returns the number of calls of ProcessMessage for both event types.
 func (s Stats) Processed() uint64 { return s.Entry.Processing.Count() + s.Exit.Processing.Count() }
 
 func (m *metrics) stats() TypeStats {
-	s := TypeStats{Outcomes: make(map[Outcome]uint64), Failures: make(map[Stage]uint64)}
-	var processing []latency.Snapshot
+	s := TypeStats{
+		Outcomes:   make(map[Outcome]uint64),
+		Failures:   make(map[Stage]uint64),
+		Effects:    m.effects.Load(),
+		Processing: m.measured.processing.Snapshot(),
+		EndToEnd:   m.measured.endToEnd.Snapshot(),
+	}
 	for o, out := range m.outcomes {
-		if out == nil {
-			continue
+		if out != nil {
+			s.Outcomes[Outcome(o)] = out.count.Load()
 		}
-		measured := out.latency.Snapshot()
-		s.Outcomes[Outcome(o)] = measured.Count()
-		processing = append(processing, measured)
 	}
 	for stage, f := range m.failures {
 		s.Failures[stage] = f.count.Load()
 	}
-	s.Processing = latency.Merge(processing...)
-	s.EndToEnd = m.endToEndLatency.Snapshot()
 	return s
 }
 
-// totals returns what was measured so far.
-func (m *metrics) totals() timeline.Events {
+// events returns the stats as the totals of a timeline.
+func (s *TypeStats) events() timeline.Events {
 	e := timeline.Events{
-		Effects:    m.effects.Load(),
-		Outcomes:   make(map[string]int64),
-		Errors:     make(map[string]int64),
-		Processing: m.measured.processing.Snapshot(),
-		EndToEnd:   m.measured.endToEnd.Snapshot(),
+		Effects:    int64(s.Effects),
+		Outcomes:   make(map[string]int64, len(s.Outcomes)),
+		Errors:     make(map[string]int64, len(s.Failures)),
+		Processing: s.Processing,
+		EndToEnd:   s.EndToEnd,
 	}
-	s := m.stats()
 	for o, n := range s.Outcomes {
 		e.Outcomes[o.String()] = int64(n)
 	}

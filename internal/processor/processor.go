@@ -123,10 +123,8 @@ func (p *Processor) Stats() Stats {
 
 // Totals returns what has been measured so far, for a timeline. It may be called at any time.
 func (p *Processor) Totals() timeline.Row {
-	return timeline.Row{
-		Entry: p.pipelines[event.TypeEntry].metrics.totals(),
-		Exit:  p.pipelines[event.TypeExit].metrics.totals(),
-	}
+	s := p.Stats()
+	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}
 }
 
 // InFlight returns the number of deliveries that the consumer has delivered and that are not settled. The

@@ -72,8 +72,13 @@ type Rate struct {
 type Latencies struct {
 	Processing *Latency `json:"processing"`
 	EndToEnd   *Latency `json:"endToEnd"`
-	// Unmeasured counts the events that took effect but whose latencies are unknown.
+	// Unmeasured counts the events that took effect but are missing from EndToEnd, because their processor was killed.
 	Unmeasured int64 `json:"unmeasured"`
+}
+
+// LatenciesOf returns the figures of latencies.
+func LatenciesOf(l *ledger.Latencies) Latencies {
+	return Latencies{Processing: LatencyOf(l.Processing), EndToEnd: LatencyOf(l.EndToEnd), Unmeasured: int64(l.Unmeasured)}
 }
 
 // Latency is a distribution, in seconds.

@@ -9,7 +9,6 @@ import (
 )
 
 func (s *Simulation) result(start time.Time, elapsed, drain time.Duration) report.Run {
-	done := s.processor.Stats()
 	entryLag, exitLag := s.observed.maxLags()
 	return report.Run{
 		Simulation:     s.config.Plan.Simulation,
@@ -18,7 +17,6 @@ func (s *Simulation) result(start time.Time, elapsed, drain time.Duration) repor
 		ElapsedSeconds: roundToThousandths(elapsed.Seconds()),
 		DrainSeconds:   roundToThousandths(drain.Seconds()),
 		Rates:          report.Rates{Entry: rateOf(s.entries.Stats(), entryLag), Exit: rateOf(s.exits.Stats(), exitLag)},
-		LatencySeconds: report.Latencies{Processing: report.LatencyOf(done.Processing()), EndToEnd: report.LatencyOf(done.EndToEnd())},
 		Objectives:     s.config.Plan.Objectives,
 	}
 }

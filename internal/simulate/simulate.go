@@ -36,6 +36,8 @@ const (
 	maxClosing = 5 * time.Second
 	// minAudit is the time that the audit has in any case. Without an audit there is no result.
 	minAudit = 5 * time.Second
+	// recordTimeout bounds how long the rest of the timeline may take to be stored.
+	recordTimeout = time.Second
 )
 
 // Config describes a simulation.
@@ -163,7 +165,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 
 	s.enter(Auditing)
 	result := s.result(start, end.Sub(start), drainTime)
-	result.Ledger, result.Verdict = s.conclude(auditing, rest, failures)
+	s.conclude(auditing, &result, rest, failures)
 	s.live.finish(result)
 	return result
 }
@@ -229,11 +231,13 @@ type recording struct {
 	stop func()
 }
 
-func (s *Simulation) startRecorder(closing context.Context) recording {
-	ctx, cancel := context.WithCancel(closing)
+func (s *Simulation) startRecorder(ctx context.Context) recording {
+	ctx, cancel := context.WithCancel(ctx)
+	closing, closed := async.Outlive(ctx, recordTimeout)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
+		defer closed()
 		if err := s.recorder.Run(ctx, closing); err != nil {
 			s.deps.Logger.Warn("the timeline is incomplete", "error", err)
 		}
@@ -271,15 +275,12 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// conclude audits the ledger and returns the report and the verdict. The report is nil if the ledger could
-// not be read.
-func (s *Simulation) conclude(ctx context.Context, r rest, failures []error) (*ledger.Report, ledger.Verdict) {
-	done := s.processor.Stats()
+// conclude audits the ledger, reads the latencies and adds both to the result, with the verdict.
+func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, failures []error) {
 	evidence := ledger.Evidence{
 		Objectives: s.config.Plan.Objectives,
 		Depths:     r.depths,
 		InFlight:   r.inFlight,
-		Latencies:  &ledger.Latencies{Processing: done.Processing(), EndToEnd: done.EndToEnd()},
 		Entries:    scheduleOf(s.entries.Stats()),
 		Exits:      scheduleOf(s.exits.Stats()),
 		Failures:   append(r.errs, failures...),
@@ -288,14 +289,16 @@ func (s *Simulation) conclude(ctx context.Context, r rest, failures []error) (*l
 	if ctx.Err() != nil {
 		evidence.ReportErr = errors.New("the store did not answer in time")
 	}
-	if evidence.ReportErr != nil {
-		return nil, ledger.Evaluate(evidence)
+	if evidence.ReportErr == nil {
+		result.Ledger = &evidence.Report
+		evidence.Summaries = s.summaries(ctx)
+		if max(evidence.Report.DeadLettered, r.depths.Dead) > 0 {
+			evidence.DeadReasons = s.deadReasons(ctx)
+		}
 	}
-	evidence.Summaries = s.summaries(ctx)
-	if max(evidence.Report.DeadLettered, r.depths.Dead) > 0 {
-		evidence.DeadReasons = s.deadReasons(ctx)
-	}
-	return &evidence.Report, ledger.Evaluate(evidence)
+	evidence.Latencies = ledger.ReadLatencies(ctx, s.deps.Store, &evidence.Report)
+	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
+	result.Verdict = ledger.Evaluate(evidence)
 }
 
 func scheduleOf(s generator.Stats) *ledger.Schedule {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/test/stack"
 )
@@ -42,8 +43,8 @@ type quantiles struct {
 	P99 float64 `json:"p99"`
 }
 
-func quantilesOf(d distribution) quantiles {
-	return quantiles{P50: d.quantile(.50).Seconds(), P99: d.quantile(.99).Seconds()}
+func quantilesOf(s histogram.Snapshot) quantiles {
+	return quantiles{P50: s.Quantile(.50).Seconds(), P99: s.Quantile(.99).Seconds()}
 }
 
 // pipeline is a running stack and its plan.
@@ -122,8 +123,8 @@ type state struct {
 	at         time.Time
 	published  int64
 	processed  int64
-	processing distribution
-	endToEnd   distribution
+	processing histogram.Snapshot
+	endToEnd   histogram.Snapshot
 	cpu        map[string]time.Duration
 }
 
@@ -162,8 +163,8 @@ func (s state) result(earlier state) pipelineResult {
 	r := pipelineResult{
 		ProcessedPerSecond: events / s.at.Sub(earlier.at).Seconds(),
 		CPUMicrosPerEvent:  map[string]float64{},
-		Processing:         quantilesOf(s.processing.since(earlier.processing)),
-		EndToEnd:           quantilesOf(s.endToEnd.since(earlier.endToEnd)),
+		Processing:         quantilesOf(s.processing.Since(earlier.processing)),
+		EndToEnd:           quantilesOf(s.endToEnd.Since(earlier.endToEnd)),
 	}
 	for name, cpu := range s.cpu {
 		r.CPUMicrosPerEvent[name] = float64((cpu - earlier.cpu[name]).Microseconds()) / events

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
 // families holds the metrics of one process, by name.
@@ -70,64 +71,13 @@ func labelOf(m *dto.Metric, name string) string {
 	return ""
 }
 
-// distribution is a native histogram of seconds: counts by bucket index of its schema.
-type distribution struct {
-	schema int32
-	zero   float64
-	counts map[int]float64
-}
-
 // distribution merges the native histograms of a family, whatever their labels.
-func (f families) distribution(name string) distribution {
-	d := distribution{counts: map[int]float64{}}
+func (f families) distribution(name string) histogram.Snapshot {
+	var merged histogram.Snapshot
 	for _, m := range f[name].GetMetric() {
-		h := m.GetHistogram()
-		d.schema = h.GetSchema()
-		d.zero += float64(h.GetZeroCount())
-		index, count := 0, int64(0)
-		delta := h.GetPositiveDelta()
-		for _, span := range h.GetPositiveSpan() {
-			index += int(span.GetOffset())
-			for range span.GetLength() {
-				count += delta[0]
-				delta = delta[1:]
-				d.counts[index] += float64(count)
-				index++
-			}
-		}
+		merged = histogram.Merge(merged, histogram.FromNative(m.GetHistogram()))
 	}
-	return d
-}
-
-// since returns what was observed after the earlier state.
-func (d distribution) since(earlier distribution) distribution {
-	diff := distribution{schema: d.schema, zero: d.zero - earlier.zero, counts: map[int]float64{}}
-	for index, n := range d.counts {
-		if rest := n - earlier.counts[index]; rest > 0 {
-			diff.counts[index] = rest
-		}
-	}
-	return diff
-}
-
-// quantile returns the upper bound of the bucket in which the quantile q in (0, 1] lies, which is at
-// most a bucket's factor (here 1.09) above it; 0 when nothing was observed.
-func (d distribution) quantile(q float64) time.Duration {
-	total := d.zero
-	indexes := make([]int, 0, len(d.counts))
-	for index, n := range d.counts {
-		total += n
-		indexes = append(indexes, index)
-	}
-	slices.Sort(indexes)
-	seen := d.zero
-	for _, index := range indexes {
-		if seen += d.counts[index]; seen >= q*total {
-			upper := math.Exp2(float64(index) * math.Exp2(-float64(d.schema)))
-			return time.Duration(upper * float64(time.Second))
-		}
-	}
-	return 0
+	return merged
 }
 
 // meanMicros is the mean of a histogram of seconds, in microseconds, over the metrics with the label.

@@ -21,7 +21,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
-	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
@@ -35,7 +34,7 @@ type lot struct{ *apiserver.Cluster }
 func (l lot) startOperator() (stop func()) {
 	l.T.Helper()
 	servers := memoryServers{}
-	return l.Operate(l.Config, controllers.ManagerOptions{Servers: servers, Meter: servers, Logger: slog.New(slog.DiscardHandler)})
+	return l.Operate(l.Config, controllers.ManagerOptions{Servers: servers, Summaries: servers, Logger: slog.New(slog.DiscardHandler)})
 }
 
 // memoryServers are servers in memory that always answer.
@@ -49,9 +48,7 @@ func (memoryServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, er
 	return memorystore.New(p.Partitions), nil
 }
 
-func (memoryServers) Measure(context.Context, observer.Pods) (observer.Measurement, error) {
-	return observer.Measurement{}, nil
-}
+func (memoryServers) CountSummaries(context.Context, string) (int64, error) { return 0, nil }
 
 // is returns the result of kstatus for a simulation.
 func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {

@@ -106,7 +106,7 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 		},
 		Namespaces: namespaces,
 		Servers:    wiring.Servers{Options: wiring.Options{Logger: slog.New(slog.DiscardHandler)}},
-		Meter:      observer.NewHTTPMeter(resources.HTTPPort),
+		Summaries:  observer.NewHTTPCounter(resources.HTTPPort),
 		Logger:     slog.New(slog.NewTextHandler(server.T.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Manager: manager.Options{
 			LeaderElection: true, LeaderElectionID: "operator.simulation.parking.dev", LeaderElectionNamespace: system,

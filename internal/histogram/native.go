@@ -1,0 +1,35 @@
+package histogram
+
+import (
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// schema is the native histogram schema of the buckets.
+const schema = 3
+
+// FromNative returns the durations that a Prometheus native histogram of seconds has counted. The snapshot is empty
+// if the histogram has another schema or no native buckets. The zero bucket counts as the shortest duration.
+func FromNative(h *dto.Histogram) Snapshot {
+	var s Snapshot
+	if h.GetSchema() != schema {
+		return s
+	}
+	s.add(first, h.GetZeroCount())
+	index, count := 0, int64(0)
+	deltas := h.GetPositiveDelta()
+	for _, span := range h.GetPositiveSpan() {
+		index += int(span.GetOffset())
+		for range min(int(span.GetLength()), len(deltas)) {
+			count += deltas[0]
+			deltas = deltas[1:]
+			s.add(min(max(index, first), last), uint64(max(count, 0)))
+			index++
+		}
+	}
+	if s.total > 0 {
+		s.sum = int64(h.GetSampleSum() * float64(time.Second))
+	}
+	return s
+}

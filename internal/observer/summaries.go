@@ -1,0 +1,75 @@
+package observer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// SummaryCounter asks the summary API in a pod how many summaries it holds.
+type SummaryCounter interface {
+	CountSummaries(ctx context.Context, ip string) (int64, error)
+}
+
+const (
+	// countTimeout bounds one call of CountSummaries.
+	countTimeout = 4 * time.Second
+	// maxAnswer is the number of bytes that are read of an answer.
+	maxAnswer = 1 << 20
+)
+
+// HTTPCounter is a SummaryCounter that uses HTTP.
+type HTTPCounter struct {
+	client *http.Client
+	port   int
+}
+
+// NewHTTPCounter returns a counter for pods that serve at the given port. It uses no proxy and follows no redirect.
+func NewHTTPCounter(port int) *HTTPCounter {
+	return &HTTPCounter{port: port, client: &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// CountSummaries implements SummaryCounter. It returns within 4 s.
+func (c *HTTPCounter) CountSummaries(ctx context.Context, ip string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	defer cancel()
+	held, err := c.count(ctx, "http://"+net.JoinHostPort(ip, strconv.Itoa(c.port))+"/v1/stats")
+	if err != nil {
+		return 0, fmt.Errorf("count the summaries in pod %s: %w", ip, err)
+	}
+	return held, nil
+}
+
+func (c *HTTPCounter) count(ctx context.Context, url string) (held int64, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	if response.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("GET %s returned %s", url, response.Status)
+	}
+	var stats struct {
+		Count *int64 `json:"count"`
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&stats); err != nil {
+		return 0, fmt.Errorf("decode the answer: %w", err)
+	}
+	if stats.Count == nil {
+		return 0, errors.New("the answer has no field count")
+	}
+	return *stats.Count, nil
+}

@@ -1,0 +1,87 @@
+package observer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// pod starts a server at an IP address of its own, as a pod has, and returns the address.
+func pod(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	for host := 2; host < 250; host++ {
+		ip := fmt.Sprintf("127.87.65.%d", host)
+		listener, err := net.Listen("tcp", ip+":8080")
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
+		server.Start()
+		t.Cleanup(server.Close)
+		return ip
+	}
+	t.Fatal("no address is free")
+	return ""
+}
+
+func answer(body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
+}
+
+func TestCountSummaries(t *testing.T) {
+	t.Parallel()
+	held, err := NewHTTPCounter(8080).CountSummaries(t.Context(), pod(t, answer(`{"count":12,"more":"x"}`)))
+	if err != nil || held != 12 {
+		t.Errorf("%d summaries (%v), want 12", held, err)
+	}
+}
+
+func TestCountSummaries_FaultyPod_SaysWhichAndWhy(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	tests := map[string]struct {
+		handler http.Handler
+		want    string
+	}{
+		"nothing listens":                  {nil, "connection refused"},
+		"the pod has no statistics":        {http.NotFoundHandler(), "404"},
+		"the answer is not JSON":           {answer("nonsense"), "decode the answer"},
+		"the answer is another JSON":       {answer("[]"), "decode the answer"},
+		"the answer is empty":              {answer(""), "EOF"},
+		"the answer has no count":          {answer("{}"), "no field count"},
+		"the answer has a count in quotes": {answer(`{"count":"7"}`), "decode the answer"},
+		"the answer is a redirect":         {http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound), "302"},
+		"the pod takes too long":           {http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { block(r.Context(), release) }), "deadline exceeded"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			faulty := "127.87.66.1"
+			if tt.handler != nil {
+				faulty = pod(t, tt.handler)
+			}
+			_, err := NewHTTPCounter(8080).CountSummaries(t.Context(), faulty)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), faulty) {
+				t.Errorf("the error is %v, want one of pod %s with %q", err, faulty, tt.want)
+			}
+		})
+	}
+}
+
+func block(ctx context.Context, release <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-release:
+	}
+}
