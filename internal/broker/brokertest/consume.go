@@ -111,6 +111,6 @@ func givesBackWhatWasNotReceived(t *testing.T, s *subject) {
 	ack(t, held)
 	s.awaitDepths(t, broker.Depths{})
 	for range deliveries {
-		t.Error("a message is delivered after it was given back")
+		t.Error("a message is delivered after it was requeued")
 	}
 }

@@ -55,7 +55,7 @@ func remedyOf(err error) string {
 	case errors.As(err, &server):
 		return serverRemedy(server)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "see that the port is RabbitMQ's, and whether it wants TLS (amqps)"
+		return "check that RabbitMQ listens on the port, and whether it requires TLS (amqps)"
 	default:
 		return ""
 	}
@@ -74,7 +74,7 @@ func serverRemedy(err *amqp.Error) string {
 	case err.Code == amqp.AccessRefused:
 		return "correct the user name or password"
 	case err.Code == amqp.FrameError, err.Code == amqp.ChannelError:
-		return "see that the port is RabbitMQ's, and whether it wants TLS (amqps)"
+		return "check that RabbitMQ listens on the port, and whether it requires TLS (amqps)"
 	default:
 		return "see the broker's log"
 	}

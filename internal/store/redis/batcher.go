@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	// maxCalls bounds a pipeline, so that one is short work for the server.
+	// maxCalls bounds the calls of one pipeline, so that the server executes it quickly.
 	maxCalls = 128
-	// maxPipelines are on the wire at a time: while the server works on one, the next travels.
+	// maxPipelines bounds the pipelines that are on the wire at the same time: the next one travels while the server
+	// executes the first.
 	maxPipelines = 2
 )
 
@@ -23,15 +24,15 @@ var (
 	errUnanswered = errors.New("the server left the command unanswered")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines, those of the same step in one command.
-// It never waits for company: a call goes at once when fewer than maxPipelines are on the wire; those that
-// come meanwhile go together in the next.
+// batcher sends the calls of concurrent callers in shared pipelines, and all calls of one step in one command. It
+// never delays a call to fill a pipeline: a call is sent at once if fewer than maxPipelines are on the wire. Calls
+// that arrive in the meantime share the next pipeline.
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// answered is called with the part of each step that the server has run.
+	// answered is called with the part of each step that the server has executed.
 	answered func(part string)
-	// stopped ends with Close.
+	// stopped is canceled by Close.
 	stopped context.Context
 	stop    context.CancelFunc
 	senders sync.WaitGroup
@@ -52,7 +53,7 @@ func newBatcher(client goredis.UniversalClient, m *metrics, answered func(part s
 	return b
 }
 
-// shut fails the calls that are not yet on the wire; drain then waits for those that are.
+// shut fails the calls that have not been sent. Afterwards drain waits for the ones that have.
 func (b *batcher) shut() {
 	b.mu.Lock()
 	b.closed = true
@@ -63,8 +64,8 @@ func (b *batcher) shut() {
 
 func (b *batcher) drain() { b.senders.Wait() }
 
-// do sends the call and returns its reply. It ends the call, sooner or later: the caller must not touch
-// it again. The error is the context's when that ends first; then the call may or may not be executed.
+// do sends the call and returns its reply. It returns the call to its pool, sooner or later: the caller must not use
+// it again. If the context ends first, the error is that of the context, and the call may or may not be executed.
 func (b *batcher) do(ctx context.Context, c *call) (string, error) {
 	if err := ctx.Err(); err != nil {
 		c.end()
@@ -104,7 +105,7 @@ func (b *batcher) send() {
 	s := sender{batcher: b}
 	for {
 		var open bool
-		if s.batch, open = b.take(s.batch[:0]); !open {
+		if s.batch, open = b.dequeue(s.batch[:0]); !open {
 			b.abort(s.batch)
 			return
 		}
@@ -121,13 +122,13 @@ func (b *batcher) send() {
 		for _, c := range s.batch {
 			c.finish()
 		}
-		s.forget()
+		s.reset()
 	}
 }
 
-// take waits for calls and moves them from the queue to batch, at most maxCalls. When the batcher is
-// closed it takes them all and reports false.
-func (b *batcher) take(batch []*call) ([]*call, bool) {
+// dequeue waits for calls and moves up to maxCalls of them from the queue to batch. If the batcher is closed, it
+// moves all of them and returns false.
+func (b *batcher) dequeue(batch []*call) ([]*call, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.queue) == 0 && !b.closed {
@@ -151,24 +152,24 @@ func (b *batcher) abort(batch []*call) {
 	}
 }
 
-// sender is the state of a goroutine that sends, with memory that it uses again.
+// sender is the state of a goroutine that sends. Its slices are reused.
 type sender struct {
 	*batcher
-	// batch are the calls of the pipeline under way, again those of them that are sent a second time.
+	// batch holds the calls of the current pipeline, again those of them that are sent a second time.
 	batch, again []*call
 	bundles      []bundle
-	// line is the memory of the bundles' command lines.
+	// line holds the command lines of the bundles.
 	line []any
 }
 
-// bundle is the calls of one step in a pipeline, which one command takes.
+// bundle holds the calls of one step in a pipeline. One command executes them.
 type bundle struct {
 	calls []*call
 	cmd   *goredis.StringSliceCmd
 }
 
-// execute sends the calls in one pipeline, with their scripts or with the hashes of these, and gives each its reply
-// or error. Those of the same step are next to each other.
+// execute sends the calls in one pipeline and sets the reply or error of each. It identifies scripts by their source
+// or by their hash. Calls of the same step must be adjacent.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]
@@ -181,7 +182,7 @@ func (s *sender) execute(calls []*call, bySource bool) {
 		s.line = calls[0].step.appendCommand(s.line, calls[:n], bySource)
 		cmd := goredis.NewStringSliceCmd(s.stopped, s.line[start:len(s.line):len(s.line)]...)
 		s.bundles = append(s.bundles, bundle{calls: calls[:n], cmd: cmd})
-		_ = pipeline.Process(s.stopped, cmd) // only queues the command: never an error
+		_ = pipeline.Process(s.stopped, cmd) // only queues the command, so it cannot fail
 		calls = calls[n:]
 	}
 	start := time.Now()
@@ -197,16 +198,16 @@ func (s *sender) execute(calls []*call, bySource bool) {
 	}
 }
 
-// forget lets go of what was sent, so that idleness keeps nothing alive.
-func (s *sender) forget() {
+// reset clears the references to the calls, so that an idle sender does not keep them in memory.
+func (s *sender) reset() {
 	clear(s.batch)
 	clear(s.again)
 	clear(s.bundles)
 	clear(s.line)
 }
 
-// answer gives each call its reply or error; pipeline is the error of the whole pipeline, which the client does not
-// always pass on to the commands when it cannot connect.
+// answer sets the reply or error of each call. pipeline is the error of the whole pipeline: if the client cannot
+// connect, it does not always set the errors of the commands.
 func (u *bundle) answer(pipeline error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {
@@ -221,7 +222,7 @@ func (u *bundle) answer(pipeline error) {
 	}
 }
 
-// answer takes what the script replied to this call.
+// answer sets the reply or error of a call from the script's reply.
 func (c *call) answer(reply string) {
 	failure, failed := strings.CutPrefix(reply, "!")
 	switch {
@@ -234,17 +235,18 @@ func (c *call) answer(reply string) {
 	}
 }
 
-// stepError is the server's error in one of several steps.
+// stepError is an error that the script replied to one of several calls.
 type stepError string
 
-// Error returns what the server said.
+// Error returns the text of the reply.
 func (e stepError) Error() string { return string(e) }
 
-// RedisError marks it as the server's.
+// RedisError marks the error as a reply of the server.
 func (stepError) RedisError() {}
 
-// unknownScripts appends to again the calls that failed because the server does not know their script, after a
-// restart or SCRIPT FLUSH. Sent with it they cannot fail for that again.
+// unknownScripts appends to again the calls that failed because the server does not know their script: it was
+// restarted, or somebody ran SCRIPT FLUSH. They are sent again with the source of the script, which cannot fail in
+// this way.
 func unknownScripts(batch, again []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {
@@ -254,7 +256,7 @@ func unknownScripts(batch, again []*call) []*call {
 	return again
 }
 
-// dropped ends a call whose caller has left, and reports whether it did.
+// dropped reports whether the caller of a call has left. If so, it returns the call to its pool.
 func (c *call) dropped() bool {
 	if c.state.Load() != stateAbandoned {
 		return false
@@ -263,7 +265,7 @@ func (c *call) dropped() bool {
 	return true
 }
 
-// finish hands the call back to its caller, or to its pool when the caller has left.
+// finish wakes the caller of a call. If the caller has left, it returns the call to its pool.
 func (c *call) finish() {
 	if c.state.CompareAndSwap(stateWaiting, stateAnswered) {
 		c.answered <- struct{}{}

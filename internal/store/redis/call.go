@@ -11,17 +11,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a hot script in one partition, with calls that wait to be used again. They are of one partition because
-// one execution of a script serves many calls, and must find their keys on one node of a cluster.
+// step is a frequent script in one partition, with a pool of calls. A step belongs to one partition because one
+// execution of the script serves many calls, and all their keys must be on one node of a cluster.
 type step struct {
 	partition *partition
-	// order tells the steps of a store apart.
+	// order is the number of the step within its store. Calls are sorted by it.
 	order int
 	// part names the step in the outage log: the kind of step and its partition.
 	part string
 	// hash and source identify the script. The source is sent if the server does not know the hash.
 	hash, source string
-	// keys are the number of keys of a call without the ledger; the other fields are arguments.
+	// keys is the number of keys of a call, without that of the ledger. The other fields of a call are arguments.
 	keys  int
 	calls sync.Pool
 }
@@ -29,18 +29,18 @@ type step struct {
 // maxFields is the largest number of keys and arguments of a call, without the ledger.
 const maxFields = 10
 
-// maxPooledText is the largest memory, in bytes, that a pooled call keeps.
+// maxPooledText is the largest capacity, in bytes, of the text of a pooled call.
 const maxPooledText = 4096
 
-// newStep describes a script with a number of keys for each call.
+// newStep returns the step of a script that uses a number of keys per call.
 func newStep(p *partition, kind string, order int, source string, keys int) *step {
 	s := &step{partition: p, order: order, part: p.part(kind), hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
 	s.calls.New = func() any { return &call{step: s, answered: make(chan struct{}, 1)} }
 	return s
 }
 
-// appendCommand appends the command line that takes the calls, which are of this step:
-// EVALSHA hash numkeys ledger key… argument…, or EVAL with the source in place of the hash.
+// appendCommand appends the command line that executes calls of this step: EVALSHA hash numkeys ledger key…
+// argument…, or EVAL with the source instead of the hash.
 func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	if bySource {
 		line = append(line, "eval", s.source)
@@ -61,37 +61,37 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	return line
 }
 
-// call is what one caller asks of a step.
+// call is one execution of a step for one caller.
 type call struct {
 	step *step
-	// fields are the keys and arguments, next the one to be filled next; text is their memory.
+	// fields are the keys and arguments, and next is the number of the next one to fill. text holds their bytes.
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// reply is the script's reply and never "". If err is set, there was no reply.
+	// reply is the reply of the script, which is never "". It is not set if err is.
 	reply string
 	err   error
-	// state says who puts the call back into its pool, and answered wakes the caller that waits.
+	// state says who returns the call to its pool. answered wakes the caller.
 	state    atomic.Int32
 	answered chan struct{}
 }
 
 // The states of a call.
 const (
-	stateWaiting   = iota // the caller waits, and puts it back
-	stateAnswered         // likewise, without waiting
-	stateAbandoned        // the caller has left; the pipeline puts it back
+	stateWaiting   = iota // the caller waits, and returns it to the pool
+	stateAnswered         // there is a reply; the caller returns it to the pool
+	stateAbandoned        // the caller has left; the sender returns it to the pool
 )
 
-// field is a key or an argument: bytes that a command line can point to without an allocation.
+// field is a key or an argument. A command line can refer to it without an allocation.
 type field []byte
 
-// MarshalBinary makes the client send the bytes as they are.
+// MarshalBinary returns the bytes unchanged.
 func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
-// begin takes a call of the step out of its pool.
+// begin gets a call from the pool of the step.
 func (s *step) begin() *call {
-	c := s.calls.Get().(*call) //nolint:forcetypeassert // nothing else is ever put there
+	c := s.calls.Get().(*call) //nolint:forcetypeassert // the pool contains only calls
 	c.next, c.text, c.reply, c.err = 0, c.text[:0], "", nil
 	c.state.Store(stateWaiting)
 	return c
@@ -104,9 +104,9 @@ func (c *call) end() {
 	}
 }
 
-// fill makes the text from start on the next field.
+// fill sets the next field to the text from start on.
 func (c *call) fill(start int) {
-	// Should text move to larger memory later, the field keeps the old one.
+	// If text grows and moves later, the field still refers to the old bytes.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }
@@ -117,7 +117,7 @@ func (c *call) key(kind, name string) {
 	c.fill(start)
 }
 
-// bitmap adds the key of the bitmap in which a generated event has its bit.
+// bitmap adds the key of the bitmap with the bit of a generated event.
 func (c *call) bitmap(kind string, o store.Origin) {
 	start := len(c.text)
 	c.text = append(append(append(c.text, c.step.partition.prefix...), kind...), o.Run...)
@@ -125,7 +125,7 @@ func (c *call) bitmap(kind string, o store.Origin) {
 	c.fill(start)
 }
 
-// origin adds the key that remembers the event.
+// origin adds the key that records whether the event has taken effect.
 func (c *call) origin(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keySeen, o)

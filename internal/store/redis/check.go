@@ -11,8 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Check connects, and tries whatever a simulation does there on keys of its own, which it removes. Its error
-// is one line that names the address, what the server refuses, and the remedy.
+// Check connects and tries every command that a simulation uses. The keys for this are removed again. The error is
+// one line that names the address, the reason and the remedy.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
@@ -25,16 +25,16 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// checkServer tries everything on the server that holds the partition.
+// checkServer tries every command on the server that holds the partition.
 func (s *Store) checkServer(ctx context.Context, p *partition) error {
-	const doing = "try what a simulation does"
+	const doing = "try the commands of a simulation"
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
 		return s.failure(ctx, doing, err)
 	}
 	trials := trialsOn(p.key("check:", rand.Text(), ":"), s.scripts.deadLetter)
 	commands := make([]*goredis.Cmd, len(trials))
-	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error { // each command has its error
+	_, _ = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error { // each command has its own error
 		for i, trial := range trials {
 			commands[i] = pipe.Do(ctx, trial...)
 		}
@@ -58,7 +58,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		doing, s.where(), strings.Join(slices.Compact(missing), " "))
 }
 
-// right names, as an ACL rule, what a reply says that the user may not do.
+// right returns the ACL rule that the user lacks, according to a reply.
 func right(command []any, reply string) string {
 	if strings.Contains(reply, " access ") {
 		return "~parking:*"
@@ -66,8 +66,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn are all the commands that the store and its scripts use, on keys with this prefix, with one of the
-// scripts. The last removes the keys.
+// trialsOn returns all commands that the store and its scripts use, with one of the scripts, on keys with the given
+// prefix. The last command removes the keys.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

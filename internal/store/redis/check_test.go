@@ -114,8 +114,8 @@ func TestThePingOfAServerThatCannotBeUsedSaysWhatToDo(t *testing.T) {
 	noError(t, client(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">x", "~*", "+@all", "-ping").Err())
 	for uri, want := range map[string]string{
 		withUser(t, server.URI(), "default", "wrong"):            "WRONGPASS invalid username-password pair or user is disabled.; correct the user name or password",
-		withUser(t, server.URI(), "", ""):                        "NOAUTH Authentication required.; put user and password into the URI",
-		strings.TrimSuffix(server.URI(), "/0") + "?cluster=true": "it is a single server: leave cluster=true and addr out",
+		withUser(t, server.URI(), "", ""):                        "NOAUTH Authentication required.; add the user and password to the URI",
+		strings.TrimSuffix(server.URI(), "/0") + "?cluster=true": "it is a single server: remove the parameters cluster=true and addr",
 		strings.TrimSuffix(server.URI(), "/0") + "/7":            "ERR DB index is out of range; the server has no such database: correct the number",
 		withUser(t, server.URI(), "mute", "x"):                   "; grant the user the command with ACL SETUSER",
 		"redis://127.0.0.1:1":                                    "connection refused; start Redis there, or correct the host or port",

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// What the client does by itself about a failure, unless the URI says otherwise. It is brief: every step
-// can be repeated, and callers do so with a backoff of their own.
+// How the client retries, unless the URI says otherwise. The times are short, because every step can be repeated, and
+// callers do so with their own backoff.
 const (
 	dialTimeout     = 3 * time.Second
 	answerTimeout   = 3 * time.Second
@@ -27,15 +27,15 @@ const (
 	maxRetryBackoff = 64 * time.Millisecond
 )
 
-// connector opens connections, each to where the address says at that moment, so that a changed Secret
-// is followed without a restart.
+// connector opens connections. It reads the binding for each of them, so that a changed Secret takes effect without a
+// restart.
 type connector struct {
 	address binding.Source
-	// cluster means that the server tells the addresses of its nodes.
+	// cluster means that the nodes of a cluster are dialled, whose addresses the server reports.
 	cluster bool
 }
 
-// newClient returns a client of the server, or of the cluster, that the address names.
+// newClient returns a client of the server, or of the cluster, of a binding.
 func newClient(address binding.Source) (goredis.UniversalClient, error) {
 	now, err := address()
 	if err != nil {
@@ -55,12 +55,12 @@ func newClient(address binding.Source) (goredis.UniversalClient, error) {
 	return c.newNodeClient(where)
 }
 
-// withoutClusterParameter returns the URI without user and password, which are read at each connect, and
-// without the parameter cluster, and whether the URI names a cluster: by cluster=true, or by further
-// nodes in parameters addr.
+// withoutClusterParameter returns the URI without the parameter cluster and without the credentials, which are read
+// for each connection. It also reports whether the URI names a cluster: by cluster=true, or by more nodes in
+// parameters addr.
 func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	if u == nil {
-		return nil, false, errors.New("the address of Redis has no URI")
+		return nil, false, errors.New("the binding of Redis has no URI")
 	}
 	where := *u
 	where.User = nil
@@ -69,7 +69,7 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	if text := query.Get("cluster"); text != "" {
 		said, err := strconv.ParseBool(text)
 		if err != nil {
-			return nil, false, errors.New("the parameter cluster of the URI of Redis is neither true nor false")
+			return nil, false, errors.New("the parameter cluster of the URI of Redis must be true or false")
 		}
 		cluster = said
 	}
@@ -78,15 +78,15 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
-// unreadable says what the client library made of the parameters of a URI.
+// unreadable wraps an error of the client library about the parameters of a URI.
 func unreadable(err error) error {
-	return fmt.Errorf("read the parameters of the URI of Redis: %w; correct what comes after its ?, or leave it out", err)
+	return fmt.Errorf("read the parameters of the URI of Redis: %w; correct or remove the text after the ?", err)
 }
 
 func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
 	if path := strings.Trim(where.Path, "/"); path != "" {
 		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
-			return nil, errors.New("the path of the URI of Redis is not the number of a database, such as /0")
+			return nil, errors.New("the path of the URI of Redis must be the number of a database, such as /0")
 		}
 	}
 	o, err := goredis.ParseURL(where.String())
@@ -102,7 +102,7 @@ func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
-	o.TLSConfig = nil // the dialer's
+	o.TLSConfig = nil // the dialer uses TLS itself
 	return goredis.NewClient(o), nil
 }
 
@@ -119,7 +119,7 @@ func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, er
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.CredentialsProviderContext = c.credentials
 	o.Dialer = c.dialer(o.DialTimeout, o.TLSConfig)
-	o.TLSConfig = nil // the dialer's
+	o.TLSConfig = nil // the dialer uses TLS itself
 	client := goredis.NewClusterClient(o)
 	client.OnNewNode(func(node *goredis.Client) {
 		node.AddHook(reloader{reload: func() { client.ReloadState(context.Background()) }})
@@ -154,7 +154,7 @@ func (r reloader) check(ctx context.Context, err error) error {
 	return err
 }
 
-// setTimes fills in the times that the URI does not give.
+// setTimes sets the defaults of times that the URI does not set.
 func setTimes(dial, read, write, minBackoff, maxBackoff *time.Duration) {
 	*dial = orDefault(*dial, dialTimeout)
 	*read = orDefault(*read, answerTimeout)
@@ -180,8 +180,8 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to the server that the address names now, or to the node of
-// the cluster that the client wants. base is the TLS configuration that the URI's parameters ask for.
+// dialer returns a function that connects to the server of the current binding or, in a cluster, to a node. base is
+// the TLS configuration of the URI's parameters.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.address()
@@ -193,7 +193,7 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 		}
 		host, _, err := net.SplitHostPort(node)
 		if err != nil {
-			return nil, fmt.Errorf("the address of a node of Redis: %w", err)
+			return nil, fmt.Errorf("read the address of a Redis node: %w", err)
 		}
 		config, err := tlsConfig(now, host, base)
 		if err != nil {
@@ -207,8 +207,8 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 	}
 }
 
-// tlsConfig returns the TLS configuration for a connection to the host, nil if the binding asks for no TLS. base
-// is the configuration that the parameters of the URI ask for.
+// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS. base
+// is the configuration of the URI's parameters.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

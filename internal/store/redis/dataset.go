@@ -15,18 +15,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// What the ledger says of the data, beside its counters.
+// The fields of the ledger that describe the data.
 const (
-	fieldDataset    = "dataset"    // the mark
-	fieldPartitions = "partitions" // with how many the simulation was begun
-	fieldLostAt     = "lost_at"    // Unix ms at which a loss of data was noticed
+	fieldDataset    = "dataset"    // the mark of the data
+	fieldPartitions = "partitions" // the number of partitions when the simulation started
+	fieldLostAt     = "lost_at"    // when a loss of data was noticed, in Unix milliseconds
 )
 
-// dataset follows the simulation's data on one server. It marks them when they begin and remembers the mark
-// once that is durable. From then on a server that does not have the mark has lost the data with it: what a
-// crash may take is only the latest, and an append-only file brings everything back up to there.
+// dataset detects the loss of a simulation's data on one server. It writes a random mark into the ledger, and
+// remembers the mark once it is durable. A server that later lacks the mark has lost data: a crash may lose the
+// latest writes, but the append-only file restores everything up to a durable write.
 type dataset struct {
-	// join marks the data, or finds the mark that they have.
+	// join marks the data unless they have a mark. It returns their mark.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
@@ -37,16 +37,17 @@ type dataset struct {
 	written waiter
 }
 
-// glimpse is what an observation shows of the data.
-type glimpse struct {
-	// mark is "" where there are no data.
+// dataState is the state of the data in an observation.
+type dataState struct {
+	// mark is "" if there are no data.
 	mark string
-	// effects counts the effects in one partition, which become more only.
+	// effects is the number of effects in one partition. It never decreases.
 	effects int64
 }
 
-// follow compares an observation with what is known from those before, of which the latest may be nil.
-func (d *dataset) follow(ctx context.Context, before *observation, now observation) error {
+// compare compares an observation with the state from earlier ones. before is the previous observation, which may be
+// nil.
+func (d *dataset) compare(ctx context.Context, before *observation, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -55,9 +56,9 @@ func (d *dataset) follow(ctx context.Context, before *observation, now observati
 			return err
 		}
 		d.metrics.losses.Inc()
-		d.logger.Error("the store has lost data of the simulation, whose verdict will be FAIL; keep them with " +
-			"appendonly yes and maxmemory-policy noeviction")
-	case d.mark == "" || now.data.mark != d.mark: // new here, or gone before it was durable
+		d.logger.Error("the store lost data of the simulation, so the verdict will be FAIL; set " +
+			"appendonly yes and maxmemory-policy noeviction for later runs")
+	case d.mark == "" || now.data.mark != d.mark: // a new server, or the mark was lost before it was durable
 		return d.begin(ctx, now, time.Time{})
 	case !d.durable:
 		return d.await(now)
@@ -65,17 +66,17 @@ func (d *dataset) follow(ctx context.Context, before *observation, now observati
 	return nil
 }
 
-// isLost reports whether data are gone that were durable.
+// isLost reports whether the server has lost durable data.
 func (d *dataset) isLost(before *observation, now observation) bool {
 	if !d.durable {
 		return false
 	}
-	// A server without a log may come back with an older snapshot, the mark in it.
+	// A server without an append-only file may restart with an older snapshot that contains the mark.
 	older := before != nil && !before.logging && now.data.effects < before.data.effects
 	return now.data.mark != d.mark || older
 }
 
-// begin adopts the mark that stands, or makes one.
+// begin adopts the mark of the data, or creates one.
 func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) error {
 	mark := d.mark
 	if mark == "" {
@@ -89,10 +90,10 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// await finds out whether the mark is durable.
+// await checks whether the mark is durable.
 func (d *dataset) await(now observation) error {
 	written, err := d.written.consider(now)
-	if errors.Is(err, store.ErrRolledBack) { // but the mark is there
+	if errors.Is(err, store.ErrRolledBack) { // the server restarted and still has the mark
 		d.written = waiter{epoch: now.epoch}
 		return nil
 	}
@@ -100,21 +101,21 @@ func (d *dataset) await(now observation) error {
 	return err
 }
 
-// forget makes the next observation begin anew: whoever removes the data does not lose them.
-func (d *dataset) forget() {
+// reset makes the next observation start with a new mark. Data that are purged are not lost.
+func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the data with this mark are not those that were durable.
+// misses reports whether the mark differs from that of the durable data.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.durable && mark != d.mark
 }
 
-// joiner returns what marks the data of a partition.
+// joiner returns the function that marks the data of a partition.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
@@ -128,16 +129,16 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 		case len(stands) != 2 || stands[0] == "":
 			return "", unexpected("mark the data", fmt.Sprint(stands))
 		case stands[1] != strconv.Itoa(len(s.partitions)):
-			return "", fmt.Errorf("%w: with %s, not %d; take %s, or give the simulation another name",
+			return "", fmt.Errorf("%w: %s, not %d; use %s, or give the simulation another name",
 				store.ErrOtherPartitions, stands[1], len(s.partitions), stands[1])
 		}
 		return stands[0], nil
 	}
 }
 
-// Dataset describes the simulation's data. What this process knows to be lost counts as well.
+// Dataset describes the simulation's data. It includes a loss that this process has noticed but not recorded.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
-	const doing = "describe the data"
+	const doing = "read the state of the data"
 	found, err := each(ctx, s, func(pipe goredis.Pipeliner, p *partition) *goredis.SliceCmd {
 		return pipe.HMGet(ctx, p.key(keyLedger), fieldDataset, fieldPartitions, fieldLostAt)
 	})
@@ -153,7 +154,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		}
 		lostAt, err := wholeNumber(fields[2])
 		if err != nil {
-			return store.Dataset{}, fmt.Errorf("%s: read when they were lost: %w", doing, err)
+			return store.Dataset{}, fmt.Errorf("%s: read the time of the loss: %w", doing, err)
 		}
 		if lostAt == 0 && s.observer(p).dataset.misses(text(fields[0])) {
 			lostAt = time.Now().UnixMilli()
@@ -166,13 +167,13 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	return d, nil
 }
 
-// text returns a field of a hash, "" when it is missing.
+// text returns a field of a hash, or "" if it is missing.
 func text(field any) string {
 	s, _ := field.(string)
 	return s
 }
 
-// wholeNumber reads a field of a hash, which is 0 when it is missing.
+// wholeNumber parses a field of a hash. A missing field is 0.
 func wholeNumber(field any) (int64, error) {
 	if field == nil {
 		return 0, nil

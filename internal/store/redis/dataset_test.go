@@ -114,7 +114,7 @@ func TestLostDataAreNoticedAndRemembered(t *testing.T) {
 			if d := datasetOf(t, auditor); d.Partitions != 2 || d.LostAt.IsZero() {
 				t.Errorf("Dataset of another process = %+v; want the loss in it", d)
 			}
-			if got := log.with("the store has lost data"); len(got) != 1 {
+			if got := log.with("the store lost data"); len(got) != 1 {
 				t.Errorf("logged %q, want one line of the loss", got)
 			}
 			if n := counterValue(t, s.observers[0].metrics.losses); n != 1 {
@@ -163,7 +163,7 @@ func TestOtherPartitionsThanTheSimulationBeganWithAreRefused(t *testing.T) {
 	settled(t, open(t, server.URI(), "partitions", 4))
 	for _, partitions := range []int{1, 2, 5} {
 		s := open(t, server.URI(), "partitions", partitions)
-		if _, err := s.Mark(t.Context(), 0); !errors.Is(err, store.ErrOtherPartitions) || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "take 4") {
+		if _, err := s.Mark(t.Context(), 0); !errors.Is(err, store.ErrOtherPartitions) || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "use 4") {
 			t.Errorf("Mark with %d partitions: %v; want %v", partitions, err, store.ErrOtherPartitions)
 		}
 		if d := datasetOf(t, s); d.Partitions != 4 {

@@ -2,6 +2,6 @@
 
 package redis
 
-// deduplicate makes a step whose event took effect before change nothing. Building with the tag
-// parking_nodedup switches that off, to show that the tests of the whole can see duplicates.
+// deduplicate makes a step change nothing if its event has taken effect before. The build tag parking_nodedup
+// disables this, to show that the end-to-end tests detect duplicates.
 const deduplicate = true

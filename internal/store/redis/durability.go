@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// observationGap is the least time between two observations of a server, which bounds what they cost it
-// however many callers wait.
+// observationGap is the shortest time between two observations of a server. It bounds their cost, however many
+// callers wait.
 const observationGap = 20 * time.Millisecond
 
 // Mark returns the latest observation of the partition's server.
@@ -36,9 +36,9 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable waits until what was answered before survives a crash of the partition's server.
+// WaitDurable waits until the effects of all earlier replies survive a crash of the partition's server.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
-	const doing = "wait until the store has written its log"
+	const doing = "wait until the store has written its append-only file"
 	p, err := s.partition(partition)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -54,40 +54,39 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is what a server says of its append-only file at one instant. Its commands are appended to
-// a buffer before they are answered, and the buffer is written to the file: usually before the answers
-// go out, but up to two seconds later while the disk is busy with an earlier fsync. What is written
-// survives the end of the process; what is only in the buffer does not.
+// observation is the state of a server's append-only file at one instant. The server appends each command to a buffer
+// before it replies, and then writes the buffer to the file: usually before the reply is sent, but up to two seconds
+// later while the disk is busy with an earlier fsync. What is written survives the end of the process. What is only
+// in the buffer does not.
 type observation struct {
-	// epoch identifies the process.
+	// epoch identifies the server process.
 	epoch string
-	// logging is false when the server keeps no log, so that there is nothing to wait for.
+	// logging is false if the server has no append-only file. Then there is nothing to wait for.
 	logging bool
-	// rewrites identifies the file: positions in it can be compared while it is the same.
+	// rewrites identifies the file. Positions can be compared only within one file.
 	rewrites rewrites
-	// written is the length of the file, and appended that of everything answered by now, in bytes.
+	// written is the length of the file in bytes. appended is the length that it has once the buffer is written.
 	written, appended int64
-	// data is what the server has of the simulation.
-	data glimpse
+	// data is the state of the simulation's data.
+	data dataState
 }
 
-// look asks a server what an observation consists of.
+// look reads an observation from a server.
 type look func(context.Context) (observation, error)
 
-// rewrites changes at least once whenever the file is rewritten, which makes it shorter.
+// rewrites changes whenever the file is rewritten. A rewrite makes the file shorter.
 type rewrites struct {
 	count, running, base int64
 }
 
-// observer tells the waiters of one server how far its log is written. One observation serves all that
-// wait when it begins. It observes only while someone waits: at once, but not more often than every
-// observationGap.
+// observer tells the waiters of one server when their effects are written. One observation serves everyone who waits
+// when it begins. The observer works only while someone waits: at once, but not more often than every observationGap.
 type observer struct {
 	look    look
 	dataset *dataset
-	// inspect is called with each process of the server that is observed, at first.
+	// inspect is called at the first observation of each server process.
 	inspect func(context.Context)
-	// outages logs the outages of the server, and part names the observation there.
+	// outages logs the outages of the server. part is the name of observations in that log.
 	outages *outage.Log
 	part    string
 	metrics *metrics
@@ -103,20 +102,20 @@ type observer struct {
 	arrived chan struct{}
 }
 
-// waiter waits for one answer of the observer.
+// waiter waits for one result of the observer.
 type waiter struct {
-	// epoch is the process that must still run; "" is satisfied by any observation.
+	// epoch is the server process that must still run. "" accepts any observation.
 	epoch string
-	// target is the position that must be written in the file that rewrites identifies, once observed.
+	// Once observed is true, target is the position that must be written in the file that rewrites identifies.
 	observed bool
 	rewrites rewrites
 	target   int64
-	// left says that the caller has gone.
+	// left is true if the caller no longer waits.
 	left   atomic.Bool
 	answer chan error
 }
 
-// start observes whenever someone waits, until shut.
+// start starts the goroutine of the observer, which runs until shut.
 func (o *observer) start() *observer {
 	o.arrived = make(chan struct{}, 1)
 	o.stopped, o.stop = context.WithCancel(context.Background())
@@ -124,12 +123,12 @@ func (o *observer) start() *observer {
 	return o
 }
 
-// shut fails those that wait; drain then waits for the observation that is under way.
+// shut fails all waiters. Afterwards drain waits for the current observation.
 func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the process that was observed last, observing it when none ever was.
+// epoch returns the server process of the latest observation. It waits for one if there is none yet.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -140,10 +139,10 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until everything answered before the call is written by the process of this epoch.
+// wait waits until the server process of this epoch has written the effects of all earlier replies.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
-		return store.ErrRolledBack // nothing is known of the server at the time of the step
+		return store.ErrRolledBack // the server process at the time of the step is unknown
 	}
 	return o.join(ctx, &waiter{epoch: epoch})
 }
@@ -155,7 +154,7 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	o.mu.Unlock()
 	select {
 	case o.arrived <- struct{}{}:
-	default: // it is awake already
+	default: // it has been woken already
 	}
 	select {
 	case err := <-w.answer:
@@ -176,7 +175,7 @@ func (o *observer) run() {
 			return
 		}
 		if waiters = o.joined(waiters); len(waiters) == 0 {
-			continue // they had joined in time for the observation before
+			continue // the previous observation has served them
 		}
 		began := time.Now()
 		seen, err := o.observe(o.stopped)
@@ -187,7 +186,7 @@ func (o *observer) run() {
 	}
 }
 
-// sleep waits until someone joins; it reports false when the observer is closed.
+// sleep waits until someone joins. It returns false if the observer is closed.
 func (o *observer) sleep() bool {
 	select {
 	case <-o.arrived:
@@ -197,7 +196,7 @@ func (o *observer) sleep() bool {
 	}
 }
 
-// pause waits for d; it reports false when the observer is closed.
+// pause waits for d. It returns false if the observer is closed.
 func (o *observer) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -209,7 +208,7 @@ func (o *observer) pause(d time.Duration) bool {
 	}
 }
 
-// joined appends those that joined since the last observation.
+// joined appends the waiters that joined since the last observation.
 func (o *observer) joined(waiters []*waiter) []*waiter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -219,8 +218,8 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer tells the waiters what came of an observation that began after they joined, and returns those
-// that have to wait for another.
+// answer sends the result of an observation that began after the waiters joined. It returns the waiters that need
+// another observation.
 func answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -239,8 +238,8 @@ func answer(waiters []*waiter, seen observation, err error) []*waiter {
 	})
 }
 
-// consider reports whether what the waiter waits for is written, or store.ErrRolledBack when the process
-// is another one.
+// consider reports whether the waiter's effects are written. The error is store.ErrRolledBack if another server
+// process runs.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -250,21 +249,21 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return true, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// The first observation since the waiter joined, or the first of a rewritten file: either shows a
-		// position behind everything that was answered before.
+		// This is the first observation since the waiter joined, or the first of a rewritten file. Its position is
+		// after the effects of all earlier replies.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return seen.written >= w.target, nil
 }
 
-// observe asks the server, and notices what changed since it did so last.
+// observe reads an observation and compares it with the previous one.
 func (o *observer) observe(ctx context.Context) (observation, error) {
 	seen, err := o.look(ctx)
 	if err != nil {
 		return observation{}, err
 	}
 	before := o.latest.Load()
-	if err := o.dataset.follow(ctx, before, seen); err != nil {
+	if err := o.dataset.compare(ctx, before, seen); err != nil {
 		return observation{}, err
 	}
 	o.latest.Store(&seen)
@@ -275,13 +274,13 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	}
 	if before != nil && before.epoch != seen.epoch {
 		o.metrics.restarts.Inc()
-		o.logger.Warn("the store restarted; steps since the last observation are taken again",
+		o.logger.Warn("the store restarted; steps since the last observation are repeated",
 			"before", before.epoch, "now", seen.epoch)
 	}
 	return seen, nil
 }
 
-// looker returns what looks at the server that holds the partition.
+// looker returns the function that observes the server of the partition.
 func (s *Store) looker(p *partition) look {
 	key := p.key(keyLedger)
 	return func(ctx context.Context) (observation, error) {
@@ -305,8 +304,8 @@ func (s *Store) nodeOf(ctx context.Context, key string) (goredis.Cmdable, error)
 	return s.client, nil
 }
 
-// lookAt asks the server for its state and, in the same round trip, for the ledger: a node of a cluster that
-// has given it away refuses to answer, and its log says nothing of the partition any more.
+// lookAt reads the state of the server and, in the same round trip, fields of the ledger. A cluster node that no
+// longer has the partition rejects the command, because its append-only file says nothing about the partition.
 func lookAt(ctx context.Context, node goredis.Cmdable, ledger string) (observation, error) {
 	var server, persistence *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -323,28 +322,28 @@ func lookAt(ctx context.Context, node goredis.Cmdable, ledger string) (observati
 	if err != nil {
 		return observation{}, err
 	}
-	seen.data, err = parseGlimpse(fields.Val())
+	seen.data, err = parseDataState(fields.Val())
 	return seen, err
 }
 
-// parseGlimpse reads the mark of the data and counts of effects.
-func parseGlimpse(fields []any) (glimpse, error) {
-	g := glimpse{mark: text(fields[0])}
+// parseDataState parses the mark of the data and the counts of effects.
+func parseDataState(fields []any) (dataState, error) {
+	g := dataState{mark: text(fields[0])}
 	for _, field := range fields[1:] {
 		n, err := wholeNumber(field)
 		if err != nil {
-			return glimpse{}, fmt.Errorf("read a count of the ledger: %w", err)
+			return dataState{}, fmt.Errorf("read a count of the ledger: %w", err)
 		}
 		g.effects += n
 	}
 	return g, nil
 }
 
-// parseObservation reads the sections server and persistence of INFO.
+// parseObservation parses the sections server and persistence of INFO.
 func parseObservation(server, persistence string) (observation, error) {
 	epoch, found := infoField(server, "run_id")
 	if !found || epoch == "" {
-		return observation{}, errors.New("the server's INFO has no run_id: Redis and Valkey have one, is this another server?")
+		return observation{}, errors.New("the server's INFO has no run_id, which Redis and Valkey have: check that the server is one of them")
 	}
 	seen := observation{epoch: epoch}
 	logging, err := infoNumber(persistence, "aof_enabled")
@@ -371,7 +370,7 @@ func parseObservation(server, persistence string) (observation, error) {
 func infoNumber(info, field string) (int64, error) {
 	text, found := infoField(info, field)
 	if !found {
-		return 0, fmt.Errorf("the server's INFO has no %s: is it Redis or Valkey 7.0 or later?", field)
+		return 0, fmt.Errorf("the server's INFO has no %s: check that the server is Redis or Valkey 7.0 or later", field)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {

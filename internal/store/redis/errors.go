@@ -45,21 +45,21 @@ func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	}
 }
 
-// refused reports whether the server answered with an error that the same command would meet again. The
-// others are states of the server, or of the network, that pass or that an administrator ends.
+// refused reports whether the server rejected a command for good: a retry would get the same error. The other errors
+// are states of the server or of the network that pass, or that an administrator ends.
 func refused(err error) bool {
 	reply := replyIn(err)
 	switch codeOf(reply) {
 	case "",
-		"OOM", "MISCONF", "READONLY", "NOREPLICAS", // it takes no writes
+		"OOM", "MISCONF", "READONLY", "NOREPLICAS", // it accepts no writes
 		"LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", // it is not ready
-		"NOAUTH", "WRONGPASS": // it does not let us in
+		"NOAUTH", "WRONGPASS": // it does not accept the credentials
 		return false
 	}
 	return !strings.HasPrefix(reply, "ERR max number of clients") && !isForbidden(reply)
 }
 
-// replyIn returns the error that the server answered with, "" when it was not the server who failed.
+// replyIn returns the error reply of the server, or "" if the error does not come from the server.
 func replyIn(err error) string {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
@@ -68,18 +68,18 @@ func replyIn(err error) string {
 	return reply.Error()
 }
 
-// codeOf returns the first word of a reply, which tells errors apart.
+// codeOf returns the first word of an error reply, which is its code.
 func codeOf(reply string) string {
 	code, _, _ := strings.Cut(reply, " ")
 	return code
 }
 
-// isForbidden reports whether a reply says that the user has not the right to do this, in a script or not.
+// isForbidden reports whether a reply says that the user lacks a right, in a script or outside.
 func isForbidden(reply string) bool {
 	return codeOf(reply) == "NOPERM" || strings.HasPrefix(reply, "ERR The user executing the script can't")
 }
 
-// explain adds the remedy to a failure to reach the server, on its line.
+// explain adds the remedy, if it is known, to an error.
 func (s *Store) explain(err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("%w; %s", err, remedy)
@@ -99,11 +99,11 @@ func remedyOf(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "start Redis there, or correct the host or port"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return "see that Redis runs there, with TLS just if the URI says rediss, and that no firewall or network policy is in between"
+		return "check that Redis runs there, that it uses TLS if and only if the URI begins with rediss, and that no firewall or network policy blocks the connection"
 	case binding.ExplainTLS(err) != "":
 		return binding.ExplainTLS(err)
 	case errors.Is(err, store.ErrUnavailable):
-		return "see that the port is Redis's, and whether it wants TLS (rediss)"
+		return "check that Redis listens on the port, and whether it requires TLS (rediss)"
 	}
 	return ""
 }
@@ -111,7 +111,7 @@ func remedyOf(err error) string {
 func replyRemedy(reply string) string {
 	switch codeOf(reply) {
 	case "NOAUTH":
-		return "put user and password into the URI, redis://user:password@host, or into the Secret"
+		return "add the user and password to the URI, redis://user:password@host, or to the Secret"
 	case "WRONGPASS":
 		return "correct the user name or password"
 	case "NOPERM":
@@ -121,26 +121,26 @@ func replyRemedy(reply string) string {
 	case "OOM":
 		return "its memory is full: raise maxmemory"
 	case "MISCONF":
-		return "it cannot save its data: see its log"
+		return "it cannot save its data: check its log"
 	case "LOADING":
-		return "it reads its data: try again when it has"
+		return "it is loading its data: wait until it has finished"
 	case "MOVED", "CLUSTERDOWN":
-		return "it is a node of a cluster: add cluster=true to the URI's parameters, and see CLUSTER INFO"
+		return "it is a node of a cluster: add the parameter cluster=true to the URI, and check CLUSTER INFO"
 	}
 	switch {
 	case strings.HasPrefix(reply, "ERR DB index is out of range"):
 		return "the server has no such database: correct the number in the path of the URI"
 	case strings.HasPrefix(reply, "ERR This instance has cluster support disabled"):
-		return "it is a single server: leave cluster=true and addr out of the URI's parameters"
+		return "it is a single server: remove the parameters cluster=true and addr from the URI"
 	}
 	return ""
 }
 
-// where names the server without user, password and parameters.
+// where returns the URI of the server without credentials and parameters.
 func (s *Store) where() string {
 	now, err := s.address()
 	if err != nil {
-		return "an unknown address"
+		return "an unknown server"
 	}
 	return now.Redacted()
 }

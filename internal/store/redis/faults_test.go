@@ -400,7 +400,7 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 		options Options
 		says    string
 	}{
-		{name: "no address", options: Options{Simulation: "a", Partitions: 1}, says: "no address"},
+		{name: "no address", options: Options{Simulation: "a", Partitions: 1}, says: "no binding"},
 		{
 			name:    "an address that cannot be read",
 			options: Options{Address: binding.Folder(binding.Redis(), "/nowhere"), Simulation: "a", Partitions: 1}, says: "/nowhere",
@@ -412,15 +412,15 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 			options: Options{Address: at("redis://localhost"), Simulation: "a}b", Partitions: 1},
 		},
 		{
-			name: "a parameter that is not known", says: "colour; correct what comes after its ?",
+			name: "a parameter that is not known", says: "colour; correct or remove the text after the ?",
 			options: Options{Address: at("redis://:hunter2@localhost/0?colour=red"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a database that is no number", says: "not the number of a database",
+			name: "a database that is no number", says: "must be the number of a database",
 			options: Options{Address: at("redis://:hunter2@localhost/first"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a database below zero", says: "not the number of a database",
+			name: "a database below zero", says: "must be the number of a database",
 			options: Options{Address: at("redis://:hunter2@localhost/-1"), Simulation: "a", Partitions: 1},
 		},
 		{

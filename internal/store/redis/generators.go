@@ -12,15 +12,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxConfirmed bounds the events that one run of the script confirms, which is short work for the server
-// and within what Lua can pass to a command.
+// maxConfirmed bounds the events that one execution of the script confirms. That keeps the execution short, and the
+// arguments within what Lua can pass to a command.
 const maxConfirmed = 1000
 
-// Lease reserves n positions of a counter. A lease whose answer is lost is skipped.
+// Lease reserves n positions of a counter. If the reply is lost, the positions stay unused.
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
 	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease is of 1 position or more", doing)
+		return 0, fmt.Errorf("%s: a lease needs at least 1 position", doing)
 	}
 	next, err := s.client.IncrBy(ctx, s.partitions[0].key(keyCounter, string(counter)), int64(n)).Result()
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Store) confirmSome(ctx context.Context, p *partition, c store.Confirmat
 	return s.scripts.confirm.Run(ctx, s.client, keys, args...).Int64()
 }
 
-// intents returns the events' intents, a letter each.
+// intents returns the intents of events, one letter each.
 func intents(events []store.Published) string {
 	letters := make([]byte, len(events))
 	for i, e := range events {
@@ -92,7 +92,7 @@ func newest(events []store.Published) time.Time {
 	return at
 }
 
-// Claim takes plates out of the pool.
+// Claim removes plates from the pool for a run.
 func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error) {
 	const doing = "claim plates"
 	p, err := s.partition(c.Partition)
@@ -130,7 +130,7 @@ func parsePlates(reply []string) ([]store.Plate, error) {
 	return plates, nil
 }
 
-// Release gives back plates of a claim.
+// Release returns plates of a claim to the pool.
 func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate) error {
 	const doing = "release plates"
 	p, err := s.partition(c.Partition)
@@ -157,7 +157,7 @@ func (s *Store) PoolSize(ctx context.Context) (int64, error) {
 	})
 }
 
-// CountStarved raises a run's count of draws that found the pool empty.
+// CountStarved raises a run's number of draws that found the pool empty.
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
 	keys := []string{s.partitions[0].key(keyStarved)}
 	if err := s.scripts.starved.Run(ctx, s.client, keys, run, total).Err(); err != nil {

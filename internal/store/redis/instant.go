@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// An instant is written as 12 digits of seconds since instantOrigin and 9 digits of nanoseconds: text of
-// fixed width that sorts as time does from long before the year 0 to long after 9999, which Unix
-// nanoseconds in 64 bits do not reach, and which Lua compares without turning it into an inexact number.
+// An instant is written as 12 digits of seconds since instantOrigin and 9 digits of nanoseconds. Texts of this fixed
+// width sort as their times do, and Lua can compare them without converting them to inexact numbers. The range is
+// from long before the year 0 to long after 9999, which 64 bits of Unix nanoseconds do not cover.
 const (
 	instantWidth  = 12 + 9
 	instantOrigin = -100_000_000_000 // Unix seconds, in the year -1199
 	instantEnd    = instantOrigin + 999_999_999_999
 )
 
-// appendInstant appends the text of t to b. Times outside the range become the nearest inside it.
+// appendInstant appends the text of t to b. Times outside the range are replaced by the nearest one inside.
 func appendInstant(b []byte, t time.Time) []byte {
 	sec, nano := t.Unix(), t.Nanosecond()
 	switch {

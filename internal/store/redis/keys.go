@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The keys of a partition, or how they begin, after its prefix parking:{<simulation>:<partition>}: whose
+// The keys of a partition, or their beginnings. They follow the prefix parking:{<simulation>:<partition>}:, whose
 // hash tag keeps them on one node of a cluster.
 const (
 	keyLedger     = "ledger"      // HASH counter -> count
@@ -14,7 +14,7 @@ const (
 	keyPool       = "pool"        // ZSET plate -> Unix ms of its entry
 	keyRuns       = "runs"        // SET of runs
 	keyStarved    = "starved"     // HASH run -> count, in partition 0
-	keyVisit      = "visit:"      // + plate: STRING instant of entry, "" when claimed ahead of it
+	keyVisit      = "visit:"      // + plate: STRING instant of entry, "" if claimed before the entry was recorded
 	keySeen       = "seen:"       // + run:chunk: bitmap
 	keyMatched    = "matched:"    // + run:chunk: bitmap
 	keyExternal   = "external:"   // + event id: present while remembered
@@ -29,10 +29,10 @@ const (
 	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows
 	keyTimelineMerged     = "timeline:merged"     // HASH process -> second of its latest merged row
 	keyTimelineGeneration = "timeline:generation" // number of replacements
-	keyOwner              = "owner"               // STRING the process that reserved the name, in partition 0
+	keyOwner              = "owner"               // STRING owner of the simulation's name, in partition 0
 )
 
-// partition names the keys of one partition and has its hot steps.
+// partition has the keys of one partition and its frequent steps.
 type partition struct {
 	index                           int
 	prefix                          string
@@ -59,19 +59,19 @@ func (p *partition) bitmap(kind, run string, chunk int64) string {
 	return p.key(kind, run, ":", strconv.FormatInt(chunk, 10))
 }
 
-// keyPrefix is how the keys of all partitions of a simulation begin.
+// keyPrefix returns the common beginning of all keys of a simulation.
 func keyPrefix(simulation string) string { return "parking:{" + simulation + ":" }
 
-// validateSimulation refuses names that would break the hash tag of the keys.
+// validateSimulation rejects names that would break the hash tag of the keys.
 func validateSimulation(name string) error {
 	if name == "" || strings.ContainsAny(name, "{}") {
-		return fmt.Errorf("the simulation's name %q is empty or has a brace: name it <namespace>.<name>", name)
+		return fmt.Errorf("the simulation's name %q is empty or contains a brace: use <namespace>.<name>", name)
 	}
 	return nil
 }
 
-// belongs reports whether a key is of the simulation whose keys begin with prefix: a partition number
-// and the end of the hash tag follow.
+// belongs reports whether a key belongs to the simulation with this key prefix: a partition number and the end of the
+// hash tag follow the prefix.
 func belongs(key, prefix string) bool {
 	rest, found := strings.CutPrefix(key, prefix)
 	if !found {
@@ -82,7 +82,7 @@ func belongs(key, prefix string) bool {
 	return found && err == nil
 }
 
-// escapeGlob quotes the characters that have a meaning in a glob-style pattern.
+// escapeGlob escapes the special characters of glob patterns.
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`).Replace(s)
 }

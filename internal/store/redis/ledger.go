@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// each runs one command per partition in one round trip.
+// each sends one command per partition in one round trip.
 func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.Pipeliner, *partition) C) ([]C, error) {
 	commands := make([]C, 0, len(s.partitions))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -26,7 +26,7 @@ func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.P
 	return commands, err
 }
 
-// sum adds up the answers of one command per partition.
+// sum returns the sum of the replies to one command per partition.
 func (s *Store) sum(ctx context.Context, doing string, command func(goredis.Pipeliner, *partition) *goredis.IntCmd) (int64, error) {
 	answers, err := each(ctx, s, command)
 	if err != nil {
@@ -91,7 +91,7 @@ func addCounts(counts *store.Counts, ledger map[string]string) error {
 	return nil
 }
 
-// number reads a whole number in a hash; a field that is missing is 0.
+// number parses a whole number in a hash. A missing field is 0.
 func number(hash map[string]string, field string) (int64, error) {
 	text, found := hash[field]
 	if !found {
@@ -124,7 +124,7 @@ func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	return runs, nil
 }
 
-// watermarks reads what is known of runs in a partition.
+// watermarks reads the watermarks of runs in a partition.
 func (s *Store) watermarks(ctx context.Context, p *partition, names []string) ([]store.Run, error) {
 	hashes := make([]*goredis.MapStringStringCmd, 0, len(names))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -176,7 +176,7 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return store.Chunk{Seen: []byte(seen.Val()), Matched: []byte(matched.Val())}, nil
 }
 
-// Outbox counts the summaries that wait to be accepted.
+// Outbox returns the number of summaries that the summary API has not accepted yet.
 func (s *Store) Outbox(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the summaries in the outbox", func(pipe goredis.Pipeliner, p *partition) *goredis.IntCmd {
 		return pipe.HLen(ctx, p.key(keyOutbox))

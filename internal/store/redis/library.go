@@ -8,12 +8,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// SetLibraryLogger sends what the client library has to say of its connections to l, at level debug: the
-// store's own errors say the same to whom it concerns. The library has one logger for the whole process,
-// and without this writes to stderr, so it is for main to call, once.
+// SetLibraryLogger sends the messages of the client library to l, at level debug: the errors of the store contain the
+// same information. The library has one logger for the whole process, and writes to stderr by default. Only main
+// calls SetLibraryLogger, once.
 func SetLibraryLogger(l *slog.Logger) { goredis.SetLogger(libraryLogger{logger: l}) }
 
-// libraryLogger is the library's idea of a logger.
+// libraryLogger implements the logger of the client library.
 type libraryLogger struct {
 	logger *slog.Logger
 }

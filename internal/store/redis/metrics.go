@@ -8,7 +8,7 @@ import (
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// metrics observes the traffic with the server.
+// metrics are the metrics of the traffic with the server.
 type metrics struct {
 	calls        prometheus.Histogram
 	roundTrip    prometheus.Histogram
@@ -28,11 +28,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets:   prometheus.ExponentialBuckets(1, 2, 8),
 		}),
 		roundTrip: prometheus.NewHistogram(shared.Latency("store_pipeline_seconds",
-			"Time from sending a pipeline to the store until its last answer, connecting and retrying included.")),
+			"Time from sending a pipeline to the store until its last reply, including connecting and retrying.")),
 		scriptLoads:  counter("store_script_loads_total", "Steps sent with their script because the server did not know it."),
-		observations: counter("store_durability_observations_total", "Observations of how much of the server's log is written."),
-		restarts:     counter("store_restarts_total", "Restarts of the server that were noticed."),
-		losses:       counter("store_data_losses_total", "Times that data of the simulation were found to be gone from the store."),
+		observations: counter("store_durability_observations_total", "Observations of how much of the server's append-only file is written."),
+		restarts:     counter("store_restarts_total", "Observed restarts of the server."),
+		losses:       counter("store_data_losses_total", "Detected losses of the simulation's data in the store."),
 	}
 	if r == nil {
 		return m, nil

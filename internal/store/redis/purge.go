@@ -6,10 +6,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// scanCount is the number of keys that the server looks at in one step of a scan.
+// scanCount is the number of keys that the server examines in one step of a scan.
 const scanCount = 1000
 
-// Purge removes every key of the simulation, of whatever partition.
+// Purge removes every key of the simulation, also of partitions that the store does not have.
 func (s *Store) Purge(ctx context.Context) error {
 	purge := func(ctx context.Context, node *goredis.Client) error { return purgeNode(ctx, node, s.prefix) }
 	var err error
@@ -23,7 +23,7 @@ func (s *Store) Purge(ctx context.Context) error {
 		return s.failure(ctx, "purge the store", err)
 	}
 	for _, o := range s.observers {
-		o.dataset.forget()
+		o.dataset.reset()
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func purgeNode(ctx context.Context, node *goredis.Client, prefix string) error {
 	}
 }
 
-// unlink removes keys one by one, since in a cluster a command takes keys of one hash tag only.
+// unlink removes keys one by one, because in a cluster the keys of a command must have the same hash tag.
 func unlink(ctx context.Context, node *goredis.Client, keys []string, prefix string) error {
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, key := range keys {

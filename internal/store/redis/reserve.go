@@ -7,10 +7,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Reserve takes the simulation's name for the owner, until Purge, and reports whether it is the owner's: of all
-// that ask for it, also at the same moment, one gets it.
+// Reserve reserves the simulation's name for an owner until Purge, and reports whether it succeeded. If several
+// owners try, even at the same moment, one of them succeeds.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
-	// The answer of a first attempt may have been lost, so that a second one finds the owner there already.
+	// The reply to a first attempt may be lost. Then the second attempt finds its own reservation.
 	before, err := s.client.SetArgs(ctx, s.partitions[0].key(keyOwner), owner, goredis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case errors.Is(err, goredis.Nil):

@@ -12,11 +12,11 @@ import (
 //go:embed lua/*.lua
 var luaFiles embed.FS
 
-// scripts are what runs inside the server.
+// scripts are the Lua scripts of the store.
 type scripts struct {
-	// The sources of the hot ones, each of which takes the steps of several callers at once.
+	// The sources of the frequent scripts. One execution performs the steps of several callers.
 	entry, exit, settle, deadLetter string
-	// The others, which are sent each by itself.
+	// The other scripts. One execution performs one call.
 	confirm, claim, release, starved, dataset *goredis.Script
 	timelineAppend, timelineReplace           *goredis.Script
 }
@@ -45,7 +45,8 @@ func newScripts() (*scripts, error) {
 	return &s, nil
 }
 
-// constants is the line of Lua that precedes every hot script: what they share with Go.
+// constants returns the line of Lua that precedes every frequent script. It defines the constants that Go and Lua
+// share.
 func constants() string {
 	return fmt.Sprintf("local deduplicate, external_id_ttl, dead_letter_ttl = %t, %d, %d\n",
 		deduplicate, int64(store.ExternalIDTTL.Seconds()), int64(store.DeadLetterTTL.Seconds()))

@@ -8,7 +8,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// settings warns of settings of the server that let it lose data, each once.
+// settings warns about settings of the server with which it may lose data. It warns once per setting.
 type settings struct {
 	logger *slog.Logger
 
@@ -16,12 +16,12 @@ type settings struct {
 	warned map[string]bool
 }
 
-// inspect looks at the settings of the server that holds the partition. It does so by INFO, since CONFIG is
-// not for everybody.
+// inspect checks the settings of the server that holds the partition. It reads INFO, because many users may not run
+// CONFIG.
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
-		return // what matters has just been read; it will be again
+		return // the next observation of a new process checks again
 	}
 	var persistence, memory *goredis.StringCmd
 	_, err = node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -29,14 +29,14 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 		return nil
 	})
 	if err == nil {
-		into.judge(persistence.Val(), memory.Val())
+		into.check(persistence.Val(), memory.Val())
 	}
 }
 
-// judge reads the sections persistence and memory of INFO.
-func (s *settings) judge(persistence, memory string) {
+// check checks the sections persistence and memory of INFO.
+func (s *settings) check(persistence, memory string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
-		s.warn("appendonly", "no", "yes", "the store keeps no append-only file: when it ends, everything since its last snapshot is lost, and with it the ledger")
+		s.warn("appendonly", "no", "yes", "the store has no append-only file: if it ends, everything since its last snapshot is lost, including the ledger")
 	}
 	if policy, found := infoField(memory, "maxmemory_policy"); found && policy != "noeviction" {
 		s.warn("maxmemory-policy", policy, "noeviction", "the store may evict keys when its memory is full: events and visits are then lost")

@@ -78,7 +78,7 @@ func intent(e store.ExitStep) string {
 	}
 }
 
-// parseExitReply reads the reply of the script exit for the exit event with this ID.
+// parseExitReply parses the reply of the script exit for the exit event with this ID.
 func parseExitReply(reply, id string) (store.ExitResult, error) {
 	name, row, hasRow := strings.Cut(reply, " ")
 	result := store.Result(name)
@@ -96,7 +96,7 @@ func parseExitReply(reply, id string) (store.ExitResult, error) {
 	return store.ExitResult{}, unexpected("read the result of an exit", reply)
 }
 
-// parseRow reads a row of the outbox: the instants of entry and exit, and the plate.
+// parseRow parses a row of the outbox: the instants of entry and exit, and the plate.
 func parseRow(id, row string) (event.Summary, error) {
 	if len(row) < 2*instantWidth {
 		return event.Summary{}, fmt.Errorf("the outbox row %q of the exit %q is too short", row, id)
@@ -151,13 +151,13 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	return nil
 }
 
-// duplicate is the reply to a step that was taken before.
+// duplicate is the reply to a step whose event has taken effect before.
 const duplicate = string(store.ResultDuplicate)
 
-// unexpected says that a script answered what it never should: another program's, or another version's.
+// unexpected returns the error for a reply that no script of this version gives.
 func unexpected(doing, reply string) error {
-	return fmt.Errorf("%s: the store answered %q, which no step does", doing, reply)
+	return fmt.Errorf("%s: the store replied %q, which is not a reply of this version: run one version of the program", doing, reply)
 }
 
-// milliseconds returns d in whole milliseconds, at least 1, as an expiry needs.
+// milliseconds returns d in whole milliseconds for an expiry. It returns at least 1, because Redis rejects 0.
 func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }

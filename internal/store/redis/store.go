@@ -1,5 +1,5 @@
-// Package redis keeps the state of a simulation in Redis or Valkey, from version 7.0 on: one server, or a
-// cluster. Lua scripts take the steps on keys of one hash tag; concurrent steps share executions and pipelines.
+// Package redis keeps the state of a simulation in Redis 7.0 or newer, or in Valkey: on one server or a cluster. Each
+// step is a Lua script on keys of one hash tag. Concurrent steps share executions and pipelines.
 package redis
 
 import (
@@ -18,19 +18,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Options say which simulation to keep, and where.
+// Options configure a store.
 type Options struct {
-	// Address of the server. A URI redis://… or rediss://… names one server; with the parameter
-	// cluster=true, or with further nodes in parameters addr, a cluster. Other parameters are those of
+	// Address returns the binding of the server. A URI redis://… or rediss://… names one server. With the parameter
+	// cluster=true, or with more nodes in parameters addr, it names a cluster. Other parameters are those of
 	// go-redis, such as read_timeout and pool_size.
 	Address binding.Source
 	// Simulation identifies the simulation: <namespace>.<name>.
 	Simulation string
 	// Partitions is the simulation's number of partitions.
 	Partitions int
-	// Logger takes what an administrator should know of the server; nil means nobody.
+	// Logger receives messages about the server for administrators. Nil discards them.
 	Logger *slog.Logger
-	// Registerer takes the metrics; nil means nobody. One store can be registered at a time.
+	// Registerer registers the metrics. Nil means no metrics. Only one store can be registered at a time.
 	Registerer prometheus.Registerer
 }
 
@@ -41,20 +41,19 @@ type Store struct {
 	scripts    *scripts
 	prefix     string
 	partitions []*partition
-	// batchers and observers are one for all partitions, or one for each when these may be on different
-	// nodes.
+	// There is one batcher and one observer for all partitions or, in a cluster, for each partition.
 	batchers  []*batcher
 	observers []*observer
 	outages   *outage.Log
 	closed    atomic.Bool
-	// visitMargin is store.VisitMargin, but in tests.
+	// visitMargin is store.VisitMargin. Tests set another one.
 	visitMargin time.Duration
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store without connecting to its server: Ping does. It fails when the options are not
-// valid or the address cannot be read.
+// New returns a store. It does not connect to the server: Ping does. It fails if the options are invalid or the
+// binding cannot be read.
 func New(o Options) (*Store, error) {
 	return newStore(o, store.VisitMargin)
 }
@@ -106,7 +105,7 @@ func newStore(o Options, visitMargin time.Duration) (*Store, error) {
 func validate(o Options) error {
 	switch {
 	case o.Address == nil:
-		return errors.New("the store has no address: set Options.Address")
+		return errors.New("the store has no binding: set Options.Address")
 	case o.Partitions < 1:
 		return fmt.Errorf("the store has %d partitions: it needs at least 1", o.Partitions)
 	default:
@@ -114,8 +113,7 @@ func validate(o Options) error {
 	}
 }
 
-// servers returns a partition for each server that may have to be told apart: the first stands for all
-// when there is only one server.
+// servers returns one partition per server. With a single server, that is the first partition.
 func (s *Store) servers() []*partition {
 	if _, cluster := s.client.(*goredis.ClusterClient); cluster {
 		return s.partitions
@@ -134,7 +132,7 @@ func (s *Store) partition(index int) (*partition, error) {
 func (s *Store) batcher(p *partition) *batcher   { return s.batchers[p.index%len(s.batchers)] }
 func (s *Store) observer(p *partition) *observer { return s.observers[p.index%len(s.observers)] }
 
-// Ping reports whether the store answers. Its error names the address and the remedy.
+// Ping reports whether the store answers. The error names the server and the remedy.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
 		return s.explain(s.failure(ctx, "ping the store", err))
@@ -142,7 +140,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close fails what is still under way and closes all connections.
+// Close fails the pending calls and closes all connections.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	for _, b := range s.batchers {
@@ -151,7 +149,7 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // ends what is on the wire
+	err := s.client.Close() // fails the commands that are on the wire
 	for _, b := range s.batchers {
 		b.drain()
 	}

@@ -2,7 +2,7 @@ package redis
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // tells versions apart, as EVALSHA does; nothing is secret
+	"crypto/sha1" //nolint:gosec // identifies versions, as EVALSHA does; not used for security
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -53,7 +53,7 @@ func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// timelineKeys is the timeline's backend in the keys of partition 0.
+// timelineKeys implements timeline.Backend with keys of partition 0.
 type timelineKeys struct {
 	client    goredis.UniversalClient
 	scripts   *scripts
@@ -166,7 +166,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	return found, nil
 }
 
-// digest is what the script calls the version of a block.
+// digest returns the version of a block, as the script computes it.
 func digest(text string) string {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see the import
 	return hex.EncodeToString(sum[:])
@@ -201,7 +201,7 @@ func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) erro
 	return k.scripts.timelineReplace.Run(ctx, k.client, keys, args...).Err()
 }
 
-// parseNumbers reads whole numbers.
+// parseNumbers parses whole numbers.
 func parseNumbers(texts []string) ([]int64, error) {
 	numbers := make([]int64, len(texts))
 	for i, text := range texts {
