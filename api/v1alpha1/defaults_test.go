@@ -22,7 +22,7 @@ const emptyWithDefaults = `{
 	"deletionPolicy": "Delete"
 }`
 
-func TestDefaultOfAnEmptySpec(t *testing.T) {
+func TestDefault_EmptySpec(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Default()
@@ -31,7 +31,7 @@ func TestDefaultOfAnEmptySpec(t *testing.T) {
 	checkSpec(t, sim, emptyWithDefaults)
 }
 
-func TestDefaultKeepsWhatIsSet(t *testing.T) {
+func TestDefault_KeepsSetFields(t *testing.T) {
 	t.Parallel()
 	const all = `{
 		"suspend": true, "duration": "30m0s", "seed": 0,
@@ -54,7 +54,7 @@ func TestDefaultKeepsWhatIsSet(t *testing.T) {
 	checkSpec(t, sim, all)
 }
 
-func TestDefaultFillsInWhatIsManaged(t *testing.T) {
+func TestDefault_CompletesManagedServers(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{}

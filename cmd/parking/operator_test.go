@@ -178,7 +178,7 @@ func address(t *testing.T, network int) string {
 	return ""
 }
 
-func TestTheOperatorRunsASimulationOnRealServers(t *testing.T) {
+func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	l := newLot(t)
@@ -292,7 +292,7 @@ func (l *lot) exports(want string) error {
 	return nil
 }
 
-func TestDeletionKeepsToItsPolicyAndEndsWithoutServers(t *testing.T) {
+func TestOperator_Deletion_FollowsThePolicy(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	l := newLot(t)
@@ -348,7 +348,7 @@ func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-func TestPasswordsAreInSecretsAlone(t *testing.T) {
+func TestOperator_PasswordsAppearInSecretsOnly(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	l := newLot(t)
@@ -471,7 +471,7 @@ func passwordOf(t *testing.T, uri string) string {
 	return password
 }
 
-func TestAnOperatorWithoutAClusterSaysSoInOneLine(t *testing.T) {
+func TestOperator_WithoutCluster_PrintsOneLine(t *testing.T) {
 	t.Parallel()
 	faulty := file(t, "kubeconfig", "{")
 	none := filepath.Join(t.TempDir(), "none")

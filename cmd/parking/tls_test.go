@@ -44,7 +44,7 @@ func overTLS(t *testing.T, a *tlstest.Authority, uri, scheme string) (string, ma
 	return u.String(), files
 }
 
-func TestServersWithClientCertificates(t *testing.T) {
+func TestSimulate_ServersWithClientCertificates(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")
 	amqp, amqpFiles := overTLS(t, ca, servers.VHostURI(t), "amqps")

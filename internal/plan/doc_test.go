@@ -14,7 +14,7 @@ import (
 )
 
 // The page that says what a plan file is lists every field, and its example is one.
-func TestThePageOfThePlanFileIsComplete(t *testing.T) {
+func TestPlanPage_ListsEveryField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
 	if err != nil {
@@ -59,7 +59,7 @@ func fieldsOf(path string, t reflect.Type) (fields []string) {
 }
 
 // What the page says of an edit is what happens.
-func TestAnEditOfEachFieldDoesWhatThePageSays(t *testing.T) {
+func TestPlanPage_EffectOfEachEdit_IsTrue(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
 	if err != nil {

@@ -44,7 +44,7 @@ func full() *plan.Plan {
 	}
 }
 
-func TestPlanFileRoundTrip(t *testing.T) {
+func TestPlanFile_RoundTrip(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	for range 2 { // the second time over the first
@@ -72,7 +72,7 @@ func TestPlanFileRoundTrip(t *testing.T) {
 	}
 }
 
-func TestWriteIntoMissingFolder(t *testing.T) {
+func TestWriteFile_MissingFolder(t *testing.T) {
 	t.Parallel()
 	err := full().Write(filepath.Join(t.TempDir(), "missing", "plan.json"))
 	if err == nil || !strings.HasPrefix(err.Error(), "write plan: ") {
@@ -103,7 +103,7 @@ func edited(t *testing.T, value any, path ...string) string {
 	return string(text)
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_RejectsInvalidPlans(t *testing.T) {
 	t.Parallel()
 	stage := func(duration any, rate any) []any {
 		return []any{map[string]any{"duration": duration, "rate": rate}}
@@ -159,7 +159,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestReadRefuses(t *testing.T) {
+func TestRead_RejectsInvalidManifests(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {

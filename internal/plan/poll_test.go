@@ -11,7 +11,7 @@ import (
 )
 
 // A file that is written in place is half of itself for a moment.
-func TestAFileIsComplainedOfWhenItIsFaultyTwice(t *testing.T) {
+func TestPoll_InvalidFile_IsReportedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{
 		Simulation: "a", Partitions: 1, QueueType: QueueTypeQuorum, MaxStay: Duration(time.Hour), Processor: Processor{Concurrency: 1},

@@ -111,7 +111,7 @@ func overwrite(t *testing.T, path, text string) {
 	}
 }
 
-func TestWatchAppliesEachEdit(t *testing.T) {
+func TestWatch_AppliesEachEdit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, withRate(100), path) // edited between reading and watching
@@ -124,7 +124,7 @@ func TestWatchAppliesEachEdit(t *testing.T) {
 	}
 }
 
-func TestWatchKeepsThePlanAtAFaultyEdit(t *testing.T) {
+func TestWatch_InvalidEdit_KeepsThePlan(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
@@ -152,7 +152,7 @@ func TestWatchKeepsThePlanAtAFaultyEdit(t *testing.T) {
 	}
 }
 
-func TestWatchPassesOverAnEditThatChangesNothing(t *testing.T) {
+func TestWatch_EditWithoutEffect_IsIgnored(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
@@ -165,7 +165,7 @@ func TestWatchPassesOverAnEditThatChangesNothing(t *testing.T) {
 }
 
 // A kubelet keeps the files of a ConfigMap in a folder of their own and exchanges the symbolic link to it.
-func TestWatchFollowsAConfigMapVolume(t *testing.T) {
+func TestWatch_ConfigMapVolume(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	publish := func(version string, p *plan.Plan) {
@@ -193,7 +193,7 @@ func TestWatchFollowsAConfigMapVolume(t *testing.T) {
 	}
 }
 
-func TestWatchSaysOfAnEditWhatWaitsForTheNextStart(t *testing.T) {
+func TestWatch_LogsWhatWaitsForTheNextStart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)
@@ -215,7 +215,7 @@ func TestWatchSaysOfAnEditWhatWaitsForTheNextStart(t *testing.T) {
 	}
 }
 
-func TestWatchAsksForNoStartThatWouldChangeNothing(t *testing.T) {
+func TestWatch_IneffectiveEdit_NeedsNoRestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)

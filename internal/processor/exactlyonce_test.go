@@ -36,7 +36,7 @@ type scenario struct {
 	restarts, crashes int
 }
 
-func TestEveryEventTakesEffectOnceWhateverFails(t *testing.T) {
+func TestRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		sc := scenario{

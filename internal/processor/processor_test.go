@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-func TestEachOutcomeIsSettledByThePolicy(t *testing.T) {
+func TestRun_SettlesEachOutcomeByThePolicy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -53,7 +53,7 @@ func TestEachOutcomeIsSettledByThePolicy(t *testing.T) {
 	}
 }
 
-func TestDeliveryIsAcknowledgedOnlyOnceItsEffectIsDurable(t *testing.T) {
+func TestSettle_AcknowledgesDurableEffectsOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
@@ -91,7 +91,7 @@ func TestDeliveryIsAcknowledgedOnlyOnceItsEffectIsDurable(t *testing.T) {
 	})
 }
 
-func TestWhatTheStoreMayHaveLostIsProcessedAgain(t *testing.T) {
+func TestSettle_RolledBackStore_ProcessesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var r *rig
@@ -134,7 +134,7 @@ func TestWhatTheStoreMayHaveLostIsProcessedAgain(t *testing.T) {
 	})
 }
 
-func TestFailureOfTheStoreWhileWaitingIsWaitedOut(t *testing.T) {
+func TestSettle_StoreFails_WaitsUntilDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
@@ -158,7 +158,7 @@ func TestFailureOfTheStoreWhileWaitingIsWaitedOut(t *testing.T) {
 	})
 }
 
-func TestTransientFailureIsRetriedInPlaceWhileOthersGoOn(t *testing.T) {
+func TestRun_TransientFailure_IsRetriedInPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const outage = 5 * time.Minute
@@ -197,7 +197,7 @@ func TestTransientFailureIsRetriedInPlaceWhileOthersGoOn(t *testing.T) {
 	})
 }
 
-func TestMessageThatCannotBeSettledDelaysNoOther(t *testing.T) {
+func TestSettle_FailingMessage_DelaysNoOther(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
@@ -264,7 +264,7 @@ type busy time.Duration
 func (b busy) Error() string             { return "busy" }
 func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
 
-func TestRequestToBeLeftAloneIsHonouredWithinBounds(t *testing.T) {
+func TestRun_RetryAfter_IsBounded(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
@@ -289,7 +289,7 @@ func TestRequestToBeLeftAloneIsHonouredWithinBounds(t *testing.T) {
 	}
 }
 
-func TestDeadLetterIsCountedDurablyBeforeItIsMoved(t *testing.T) {
+func TestSettle_DeadLetter_IsCountedDurablyFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
@@ -322,7 +322,7 @@ func TestDeadLetterIsCountedDurablyBeforeItIsMoved(t *testing.T) {
 	})
 }
 
-func TestEffectBeforeARejectionIsDurableBeforeTheDeadLetter(t *testing.T) {
+func TestSettle_EffectOfARejectedEvent_IsDurableFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var marks []store.Mark
@@ -350,7 +350,7 @@ func TestEffectBeforeARejectionIsDurableBeforeTheDeadLetter(t *testing.T) {
 	})
 }
 
-func TestFailuresToSettle(t *testing.T) {
+func TestSettle_Failures(t *testing.T) {
 	t.Parallel()
 	refused := Permanent(StageParse, "", errors.New("bad"))
 	tests := []struct {
@@ -407,7 +407,7 @@ func TestFailuresToSettle(t *testing.T) {
 	}
 }
 
-func TestPanicsAreLoggedOnceWithTheirStack(t *testing.T) {
+func TestRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 4, answer(OutcomeRecorded, nil), handlerFunc(func(context.Context, broker.Message) (Completion, error) {
 		panic("oops")
@@ -429,7 +429,7 @@ func TestPanicsAreLoggedOnceWithTheirStack(t *testing.T) {
 	}
 }
 
-func TestSenselessCompletionIsAFailure(t *testing.T) {
+func TestRun_InvalidCompletion_IsAFailure(t *testing.T) {
 	t.Parallel()
 	for name, done := range map[string]Completion{
 		"no outcome":                     {},
@@ -450,7 +450,7 @@ func TestSenselessCompletionIsAFailure(t *testing.T) {
 	}
 }
 
-func TestEndFinishesEverythingThatWasDelivered(t *testing.T) {
+func TestRun_End_FinishesDeliveredMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const took = time.Second
@@ -479,7 +479,7 @@ func TestEndFinishesEverythingThatWasDelivered(t *testing.T) {
 	})
 }
 
-func TestDrainTimeoutGivesBackWhatIsUnfinished(t *testing.T) {
+func TestRun_DrainTimeout_RequeuesTheRest(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	tests := []struct {
@@ -531,7 +531,7 @@ func TestDrainTimeoutGivesBackWhatIsUnfinished(t *testing.T) {
 	}
 }
 
-func TestTransferThatFailsUntilTheDrainTimeoutGivesBack(t *testing.T) {
+func TestRun_DrainTimeout_RequeuesFailingMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil, answer(OutcomeEarly, nil))
@@ -557,7 +557,7 @@ type brokenSettler struct {
 func (s *brokenSettler) Retry(context.Context) error { s.retries++; return errDown }
 func (s *brokenSettler) Requeue() error              { s.requeues++; return nil }
 
-func TestConsumerThatCannotConsumeEndsTheRun(t *testing.T) {
+func TestRun_ConsumeFails_Ends(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil, nil)
 	r.queues.err = errDown
@@ -566,7 +566,7 @@ func TestConsumerThatCannotConsumeEndsTheRun(t *testing.T) {
 	}
 }
 
-func TestDeliveriesThatEndByThemselvesEndTheRun(t *testing.T) {
+func TestRun_DeliveriesEnd_Ends(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	deliveries := make(chan broker.Delivery, 1)
@@ -591,7 +591,7 @@ func (f consumerFunc) Consume(ctx context.Context, q broker.Queue, prefetch int)
 	return f(ctx, q, prefetch)
 }
 
-func TestEveryQueueOfEveryPartitionIsConsumed(t *testing.T) {
+func TestRun_ConsumesEveryQueueOfEveryPartition(t *testing.T) {
 	t.Parallel()
 	var (
 		mu  sync.Mutex
@@ -625,7 +625,7 @@ func TestEveryQueueOfEveryPartitionIsConsumed(t *testing.T) {
 	}
 }
 
-func TestPrefetchIsBoundedAndCoversTheWorkers(t *testing.T) {
+func TestPrefetch_IsBoundedAndCoversTheWorkers(t *testing.T) {
 	t.Parallel()
 	for concurrency, want := range map[int]int{1: 8, 256: 2048, 5000: maxPrefetch, 10000: 10000} {
 		if got := prefetch(concurrency); got != want {
@@ -634,7 +634,7 @@ func TestPrefetchIsBoundedAndCoversTheWorkers(t *testing.T) {
 	}
 }
 
-func TestNewRefusesWhatCannotWork(t *testing.T) {
+func TestNew_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
 	for _, c := range []Config{{Partitions: 0, Concurrency: 1}, {Partitions: 1, Concurrency: 0}} {
 		if _, err := New(c, Dependencies{Registerer: prometheus.NewRegistry(), Logger: discard()}); err == nil {

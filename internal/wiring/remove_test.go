@@ -27,7 +27,7 @@ func (s server) Purge(context.Context) error {
 	return s.err
 }
 
-func TestQueuesGoBeforeKeysAndKeysWithoutThem(t *testing.T) {
+func TestRemove_QueuesBeforeKeys(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone for good")
 	for _, tt := range []struct {

@@ -37,7 +37,7 @@ const (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-func TestEveryEventCountsOnceWhateverCrashes(t *testing.T) {
+func TestFaults_EveryEventCountsOnce(t *testing.T) {
 	s := startSimulation(t, "-race")
 	s.injectFaults(t, s.faults(), leastFaults)
 	l := s.auditAtRest(t).Ledger
@@ -59,7 +59,7 @@ func TestEveryEventCountsOnceWhateverCrashes(t *testing.T) {
 	}
 }
 
-func TestTheFaultTestFailsWithoutDeduplication(t *testing.T) {
+func TestFaults_WithoutDeduplication_Fail(t *testing.T) {
 	s := startSimulation(t, "-tags=parking_nodedup")
 	redelivering := slices.DeleteFunc(s.faults(), func(f fault) bool {
 		return f.name != "kill -9 a processor" && f.name != "close all connections"

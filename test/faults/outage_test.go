@@ -16,7 +16,7 @@ const outage = 15 * time.Second
 // it has taken from its queues is bounded by the prefetch, and everything else waits in the broker.
 const maxProcessorMemory = 512 << 10
 
-func TestAnOutageOfTheSummaryAPICostsNothingButDelay(t *testing.T) {
+func TestRun_SummaryAPIOutage_DelaysOnly(t *testing.T) {
 	length := outage
 	if text := os.Getenv("PARKING_FAULTS_OUTAGE"); text != "" {
 		var err error

@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestServerInTrouble breaks a server of its own.
-func TestServerInTrouble(t *testing.T) {
+// TestFaults_ServerInTrouble breaks a server of its own.
+func TestFaults_ServerInTrouble(t *testing.T) {
 	t.Parallel()
 	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
 	t.Run("no message of a stream is lost", func(t *testing.T) { losesNothing(t, server) })

@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-func TestConformanceQuorum(t *testing.T)  { testConformance(t, plan.QueueTypeQuorum) }
-func TestConformanceClassic(t *testing.T) { testConformance(t, plan.QueueTypeClassic) }
+func TestConformance_QuorumQueues(t *testing.T)  { testConformance(t, plan.QueueTypeQuorum) }
+func TestConformance_ClassicQueues(t *testing.T) { testConformance(t, plan.QueueTypeClassic) }
 
 func testConformance(t *testing.T, queueType plan.QueueType) {
 	t.Parallel()

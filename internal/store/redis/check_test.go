@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestAServerThatAnswersButCannotBeUsedIsRefusedByName(t *testing.T) {
+func TestCheck_UnusableServer_IsNamed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
@@ -87,7 +87,7 @@ func TestAServerThatAnswersButCannotBeUsedIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestACheckTriesEveryCommandThatAScriptCalls(t *testing.T) {
+func TestCheck_TriesEveryCommandOfTheScripts(t *testing.T) {
 	t.Parallel()
 	var tried []string
 	for _, command := range trialsOn("", "") {
@@ -108,7 +108,7 @@ func TestACheckTriesEveryCommandThatAScriptCalls(t *testing.T) {
 	}))
 }
 
-func TestThePingOfAServerThatCannotBeUsedSaysWhatToDo(t *testing.T) {
+func TestPing_UnusableServer_HasRemedy(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{Config: []string{"databases 2"}})
 	noError(t, client(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">x", "~*", "+@all", "-ping").Err())

@@ -36,8 +36,8 @@ type cluster struct {
 	uri    string
 }
 
-// TestConformanceOnCluster runs the suite against three nodes, among which the partitions are spread.
-func TestConformanceOnCluster(t *testing.T) {
+// TestConformance_OnCluster runs the suite against three nodes, among which the partitions are spread.
+func TestConformance_OnCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
@@ -45,9 +45,9 @@ func TestConformanceOnCluster(t *testing.T) {
 	})
 }
 
-// TestPartitionThatMoves moves a partition to another node of its cluster while steps are taken in it.
+// TestCluster_PartitionMoves_StepsCountOnce moves a partition to another node of its cluster while steps are taken in it.
 // Every step that was reported durable must count exactly once, wherever it was taken.
-func TestPartitionThatMoves(t *testing.T) {
+func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
 	s := open(t, c.uri, "moving", 1)

@@ -22,7 +22,7 @@ func instants() *rapid.Generator[time.Time] {
 	})
 }
 
-func TestInstantsSortAsTimeDoes(t *testing.T) {
+func TestInstant_SortsAsTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a := instants().Draw(t, "a")
@@ -40,7 +40,7 @@ func TestInstantsSortAsTimeDoes(t *testing.T) {
 	})
 }
 
-func TestInstantsAreReadAsWritten(t *testing.T) {
+func TestInstant_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		want := instants().Draw(t, "instant")
@@ -50,7 +50,7 @@ func TestInstantsAreReadAsWritten(t *testing.T) {
 	})
 }
 
-func TestInstantsBeyondTheRangeAreCutToIt(t *testing.T) {
+func TestInstant_OutOfRange_IsLimited(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		at   time.Time
@@ -95,7 +95,7 @@ func FuzzExitReply(f *testing.F) {
 	})
 }
 
-func TestRepliesThatNoStepGives(t *testing.T) {
+func TestParseExitReply_UnexpectedReply_Fails(t *testing.T) {
 	t.Parallel()
 	digits := strings.Repeat("0", 2*instantWidth)
 	for _, reply := range []string{
@@ -117,7 +117,7 @@ func TestRepliesThatNoStepGives(t *testing.T) {
 	}
 }
 
-func TestPurgeSparesOthers(t *testing.T) {
+func TestPurge_KeepsOtherSimulations(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	redis := client(t, server.URI())
@@ -148,7 +148,7 @@ func TestPurgeSparesOthers(t *testing.T) {
 	}
 }
 
-func TestPurgeTakesPartitionsThatAreNoMore(t *testing.T) {
+func TestPurge_RemovesFormerPartitions(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	fillAll := open(t, server.URI(), "shrunk", 12)

@@ -70,7 +70,7 @@ func datasetOf(t *testing.T, s *Store) store.Dataset {
 	return d
 }
 
-func TestLostDataAreNoticedAndRemembered(t *testing.T) {
+func TestDataset_Loss_IsNoticedAndRecorded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
@@ -124,7 +124,7 @@ func TestLostDataAreNoticedAndRemembered(t *testing.T) {
 	}
 }
 
-func TestALossThatNobodyWaitedThroughIsKnownToWhoSawTheData(t *testing.T) {
+func TestDataset_LossBetweenObservations_IsNoticed(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "unseen", 1)
@@ -136,7 +136,7 @@ func TestALossThatNobodyWaitedThroughIsKnownToWhoSawTheData(t *testing.T) {
 }
 
 // The mark of the data is gone with the first steps when the server is killed before these are written.
-func TestWhatWasNeverDurableIsNotLost(t *testing.T) {
+func TestDataset_LossOfUndurableData_IsNoLoss(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)
@@ -157,7 +157,7 @@ func TestWhatWasNeverDurableIsNotLost(t *testing.T) {
 	}
 }
 
-func TestOtherPartitionsThanTheSimulationBeganWithAreRefused(t *testing.T) {
+func TestMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	settled(t, open(t, server.URI(), "partitions", 4))
@@ -173,7 +173,7 @@ func TestOtherPartitionsThanTheSimulationBeganWithAreRefused(t *testing.T) {
 	markOf(t, open(t, server.URI(), "partitions", 4))
 }
 
-func TestSettingsThatMayLoseDataAreWarnedOfOnce(t *testing.T) {
+func TestSettings_WarnOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
 		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // which managed services forbid

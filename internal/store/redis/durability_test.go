@@ -22,9 +22,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestServerThatPostponesItsLog shows that the trap is real, and that WaitDurable sees it: while an fsync
+// TestWaitDurable_ServerDelaysItsLog shows that the trap is real, and that WaitDurable sees it: while an fsync
 // is under way the server answers before it writes, and what it answered is gone when it is killed then.
-func TestServerThatPostponesItsLog(t *testing.T) {
+func TestWaitDurable_ServerDelaysItsLog(t *testing.T) {
 	t.Parallel()
 	server := slowServer(t, 1500)
 	s := open(t, server.URI(), "trap", 1)
@@ -78,10 +78,10 @@ func stepIntoBuffer(t *testing.T, s *Store) int64 {
 	return 0
 }
 
-// TestDurableStepsSurviveKills takes steps with concurrent callers as a processor does, while the server
+// TestWaitDurable_StepsSurviveKills takes steps with concurrent callers as a processor does, while the server
 // is killed again and again at random moments. Whatever was reported durable must be there afterwards, and
 // everything exactly once.
-func TestDurableStepsSurviveKills(t *testing.T) {
+func TestWaitDurable_StepsSurviveKills(t *testing.T) {
 	t.Parallel()
 	for _, disk := range []struct {
 		name  string
@@ -177,7 +177,7 @@ func recordDurably(ctx context.Context, s *Store, seq int64) error {
 	return s.WaitDurable(ctx, 0, mark)
 }
 
-func TestWaitWithoutLog(t *testing.T) {
+func TestWaitDurable_WithoutLog(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true})
 	s := open(t, server.URI(), "nolog", 1)
@@ -191,7 +191,7 @@ func TestWaitWithoutLog(t *testing.T) {
 	}
 }
 
-func TestWaitersShareObservations(t *testing.T) {
+func TestWaitDurable_WaitersShareObservations(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "shared", 1)
@@ -213,8 +213,8 @@ func TestWaitersShareObservations(t *testing.T) {
 	}
 }
 
-// TestConsider goes through what a waiter concludes from one observation after the other.
-func TestConsider(t *testing.T) {
+// TestWaiter_Consider goes through what a waiter concludes from one observation after the other.
+func TestWaiter_Consider(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
 		return observation{epoch: "e", logging: true, written: written, appended: appended, rewrites: r}

@@ -28,9 +28,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestStepsWhileSomethingIsDoneToTheServer takes steps with concurrent callers, each again until it is
+// TestFaults_StepsCountOnce takes steps with concurrent callers, each again until it is
 // answered, while something is done to the server all the time. Everything must count exactly once.
-func TestStepsWhileSomethingIsDoneToTheServer(t *testing.T) {
+func TestFaults_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
 		name string
@@ -154,7 +154,7 @@ func client(t *testing.T, uri string) *goredis.Client {
 	return c
 }
 
-func TestEverySeldomScriptSurvivesScriptFlush(t *testing.T) {
+func TestScripts_SurviveScriptFlush(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "flush", 1)
@@ -185,9 +185,9 @@ func TestEverySeldomScriptSurvivesScriptFlush(t *testing.T) {
 	}
 }
 
-// TestServerThatCannotBeUsed checks that each way in which a server cannot be used is ErrUnavailable, with
+// TestConnect_UnusableServer checks that each way in which a server cannot be used is ErrUnavailable, with
 // the address but without the password, and passes with its cause.
-func TestServerThatCannotBeUsed(t *testing.T) {
+func TestConnect_UnusableServer(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -298,7 +298,7 @@ func password(t *testing.T, uri string) string {
 	return secret
 }
 
-func TestCredentialsAreReadAtEachConnect(t *testing.T) {
+func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	admin := client(t, server.URI())
@@ -392,7 +392,7 @@ func relay(client net.Conn, to string) {
 	group.Wait()
 }
 
-func TestOptionsThatAreNotValid(t *testing.T) {
+func TestNew_InvalidOptions(t *testing.T) {
 	t.Parallel()
 	at := func(uri string) binding.Source { return source(t, uri) }
 	for _, test := range []struct {
@@ -497,7 +497,7 @@ func TestExpiries(t *testing.T) {
 	}
 }
 
-func TestRefusalIsNotUnavailability(t *testing.T) {
+func TestFailure_RejectedCommand_IsNotUnavailable(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
@@ -509,8 +509,8 @@ func TestRefusalIsNotUnavailability(t *testing.T) {
 	}
 }
 
-// TestPipelinesAreShared counts the pipelines that many callers take.
-func TestPipelinesAreShared(t *testing.T) {
+// TestBatcher_CallersSharePipelines counts the pipelines that many callers take.
+func TestBatcher_CallersSharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI()+"?read_timeout=1m", "shared", 1)
@@ -528,8 +528,8 @@ func TestPipelinesAreShared(t *testing.T) {
 	}
 }
 
-// TestFailedStepHarmsNoOther makes one of many steps fail that a single execution of a script takes.
-func TestFailedStepHarmsNoOther(t *testing.T) {
+// TestBatcher_FailedStep_AffectsNoOther makes one of many steps fail that a single execution of a script takes.
+func TestBatcher_FailedStep_AffectsNoOther(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI()+"?read_timeout=1m", "neighbours", 1)
@@ -554,9 +554,9 @@ func TestFailedStepHarmsNoOther(t *testing.T) {
 	}
 }
 
-// TestEachCallerGetsItsOwnAnswer mixes callers of several steps and partitions in pipelines that the server executes
+// TestBatcher_EachCallerGetsItsReply mixes callers of several steps and partitions in pipelines that the server executes
 // in part only.
-func TestEachCallerGetsItsOwnAnswer(t *testing.T) {
+func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
@@ -703,8 +703,8 @@ func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	return m.GetHistogram()
 }
 
-// TestCallerThatLeaves abandons a call that hangs in the server.
-func TestCallerThatLeaves(t *testing.T) {
+// TestBatcher_CallerLeaves abandons a call that hangs in the server.
+func TestBatcher_CallerLeaves(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "leaving", 1)
@@ -738,7 +738,7 @@ func TestCallerThatLeaves(t *testing.T) {
 	record(t, s, 1000, store.ResultDuplicate)
 }
 
-func TestCloseEndsWhatHangs(t *testing.T) {
+func TestClose_EndsHangingCalls(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "closing", 1)
