@@ -92,9 +92,17 @@ func (c *contract) pathOf(path string) string {
 	return ""
 }
 
+// paths returns the documented paths, without those of the live page, which package view serves.
 func (c *contract) paths() []string {
+	var own []string
 	paths, _ := c.document["paths"].(map[string]any)
-	return slices.Sorted(maps.Keys(paths))
+	for path := range paths {
+		if tags, _ := c.at("paths", path, "get", "tags").([]any); !slices.Contains(tags, any("live")) {
+			own = append(own, path)
+		}
+	}
+	slices.Sort(own)
+	return own
 }
 
 func (c *contract) checkAnswer(documented map[string]any, answer *http.Response, body []byte) error {

@@ -1,0 +1,115 @@
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// openAPI is the part of the OpenAPI document that describes the data of the page.
+type openAPI struct {
+	Paths map[string]struct {
+		Get struct{ Tags []string }
+	}
+	Components struct{ Schemas map[string]schema }
+}
+
+type schema struct {
+	Ref        string            `json:"$ref"`
+	Required   []string          `json:"required"`
+	Properties map[string]schema `json:"properties"`
+	Items      *schema           `json:"items"`
+}
+
+func readOpenAPI(t *testing.T) openAPI {
+	t.Helper()
+	text, err := os.ReadFile("../summary/rest/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d openAPI
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestOpenAPI_HasEveryPathOfTheData(t *testing.T) {
+	t.Parallel()
+	var documented []string
+	for path, operations := range readOpenAPI(t).Paths {
+		if slices.Contains(operations.Get.Tags, "live") {
+			documented = append(documented, path)
+		}
+	}
+	slices.Sort(documented)
+	want := []string{pathEvents, pathState, pathTimeline}
+	if diff := cmp.Diff(want, documented); diff != "" {
+		t.Errorf("paths differ (-handlers +document):\n%s", diff)
+	}
+}
+
+func TestOpenAPI_HasEveryField(t *testing.T) {
+	t.Parallel()
+	d := readOpenAPI(t)
+	row := fakeRow(1, 3, 6) // in the outage, with errors and a mark
+	row.Width = 10
+	e := &row.Exit
+	e.Due, e.Starved, e.Missed, e.Errors, e.Lag = 1, 1, 1, map[string]int64{"post": 1}, 1
+	row.Marks[0].Message = "down"
+	state := newFake("run", 3).state
+	state.Ledger, state.StartedAt = nil, time.Now()
+	state.Verdict = Verdict{Outcome: ledger.Fail, Reasons: []string{"lost"}}
+	row.Entry.Matched = 1
+	for name, value := range map[string]any{"State": state, "Row": timeline.Row(row)} {
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded any
+		if err := json.Unmarshal(text, &decoded); err != nil {
+			t.Fatal(err)
+		}
+		for _, fault := range d.compare(d.Components.Schemas[name], decoded, name) {
+			t.Error(fault)
+		}
+	}
+}
+
+// compare returns the members that a value has and its schema lacks, and the required ones that it lacks.
+func (d *openAPI) compare(s schema, value any, at string) (faults []string) {
+	if s.Ref != "" {
+		s = d.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")]
+	}
+	switch v := value.(type) {
+	case []any:
+		for i, item := range v {
+			if s.Items != nil {
+				faults = append(faults, d.compare(*s.Items, item, fmt.Sprintf("%s[%d]", at, i))...)
+			}
+		}
+	case map[string]any:
+		for _, name := range s.Required {
+			if _, ok := v[name]; !ok {
+				faults = append(faults, at+" lacks "+name)
+			}
+		}
+		for name, member := range v {
+			property, ok := s.Properties[name]
+			if !ok && s.Properties != nil {
+				faults = append(faults, at+" has the undocumented "+name)
+			}
+			faults = append(faults, d.compare(property, member, at+"."+name)...)
+		}
+	}
+	return faults
+}
