@@ -1,7 +1,7 @@
 package v1alpha1
 
-// Default fills in what the spec leaves out, exactly as the API server does from the +default markers of
-// the types, so that a manifest means the same with and without a cluster.
+// Default fills in the fields that the spec omits. It sets the same values as the API server, which reads them from the
+// +default markers of the types, so that a manifest means the same with and without a cluster.
 func (s *ParkingSimulation) Default() {
 	spec := &s.Spec
 	setDefault(&spec.Seed, 1)
@@ -65,8 +65,8 @@ func (m *MonitoringSpec) setDefaults() {
 	setDefaultText(&m.Dashboards, MonitoringAuto)
 }
 
-// ManagedOrDefault returns what the operator is to run: managed, or its defaults where nothing else is
-// named. It returns nil when the spec names a RabbitMQ that is not managed.
+// ManagedOrDefault returns the RabbitMQ that the operator runs, with its defaults. It returns nil if the spec refers to
+// another RabbitMQ.
 func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
 	if r.ClusterRef != nil || r.SecretRef != nil {
 		return nil
@@ -76,8 +76,8 @@ func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
 	return managed
 }
 
-// ManagedOrDefault returns what the operator is to run: managed, or its defaults where nothing else is
-// named. It returns nil when the spec names a Redis that is not managed.
+// ManagedOrDefault returns the Redis that the operator runs, with its defaults. It returns nil if the spec refers to
+// another Redis.
 func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
 	if r.SecretRef != nil {
 		return nil
@@ -87,8 +87,8 @@ func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
 	return managed
 }
 
-// ManagedOrDefault returns what the operator is to run: managed, or its defaults where nothing else is
-// named. It returns nil when the spec gives the URL of another API.
+// ManagedOrDefault returns the summary API that the operator runs, with its defaults. It returns nil if the spec has the
+// URL of another API.
 func (s *SummaryAPISpec) ManagedOrDefault() *ManagedSummaryAPI {
 	if s.URL != "" {
 		return nil

@@ -93,7 +93,7 @@ func TestManagedOrDefault(t *testing.T) {
 
 	spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Image: "rabbitmq:4"}
 	if got := spec.RabbitMQ.ManagedOrDefault(); got.Image != "rabbitmq:4" || *got.Replicas != 1 {
-		t.Errorf("managed RabbitMQ is %+v, want what is set and defaults for the rest", got)
+		t.Errorf("managed RabbitMQ is %+v, want the given fields and defaults for the others", got)
 	}
 
 	for name, named := range map[string]v1alpha1.RabbitMQSpec{
@@ -101,16 +101,16 @@ func TestManagedOrDefault(t *testing.T) {
 		"a RabbitmqCluster": {ClusterRef: &v1alpha1.ClusterReference{Name: "broker"}},
 	} {
 		if got := named.ManagedOrDefault(); got != nil {
-			t.Errorf("beside %s RabbitMQ %+v is managed, want none", name, got)
+			t.Errorf("with %s, the managed RabbitMQ is %+v, want nil", name, got)
 		}
 	}
 	redis := v1alpha1.RedisSpec{SecretRef: &v1alpha1.SecretReference{Name: "redis"}}
 	if got := redis.ManagedOrDefault(); got != nil {
-		t.Errorf("beside a Secret Redis %+v is managed, want none", got)
+		t.Errorf("with a Secret, the managed Redis is %+v, want nil", got)
 	}
 	api := v1alpha1.SummaryAPISpec{URL: "https://example.com"}
 	if got := api.ManagedOrDefault(); got != nil {
-		t.Errorf("beside a URL the summary API %+v is managed, want none", got)
+		t.Errorf("with a URL, the managed summary API is %+v, want nil", got)
 	}
 }
 

@@ -72,8 +72,8 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
-	// seed determines the order of the plates and the draws of the exits: two runs with the same seed and
-	// spec publish the same. It cannot be changed, because plates that are parked could be drawn again.
+	// seed determines the order of the plates, and which exits match an entry. Two runs with the same seed and spec
+	// publish the same events. It is immutable, because parked plates could be drawn again.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked plates could be drawn again: create another simulation for another seed"
 	// +default=1
@@ -193,7 +193,8 @@ type ExitSpec struct {
 	// +optional
 	MatchPercent *int32 `json:"matchPercent,omitempty"`
 
-	// minStay is the shortest time between the entry and the exit of a car, as a Go duration such as "2s". It must be less than plates.maxStay. "0s" lets a car leave at once.
+	// minStay is the shortest time between the entry and the exit of a car, as a Go duration such as "2s". It must be
+	// less than plates.maxStay. "0s" lets a car leave at once.
 	// +default="2s"
 	// +optional
 	MinStay *Duration `json:"minStay,omitempty"`
@@ -251,9 +252,9 @@ type Stage struct {
 
 // PlatesSpec configures how long parked cars are remembered.
 type PlatesSpec struct {
-	// maxStay is how long a car that does not leave is remembered, as a Go duration such as "1h". It
-	// bounds what Redis holds to entry.rate times maxStay visits of some 150 bytes each, which must not
-	// exceed the 87880000 plates there are.
+	// maxStay is how long a car that does not leave is remembered, as a Go duration such as "1h". Redis holds up to
+	// entry.rate times maxStay visits of some 150 bytes each. Their number must not exceed 87880000, the number of
+	// plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
 	// +optional
@@ -271,7 +272,7 @@ type ProcessorSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// concurrency is the number of messages that each pod has in progress at a time, per queue: its
-	// prefetch count. More hides more latency of Redis and of the summary API, and takes more memory.
+	// prefetch count. A higher number compensates for a slow Redis or summary API, and takes more memory.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +default=256
@@ -294,26 +295,26 @@ type PodTemplate struct {
 	// +optional
 	Metadata PodMetadata `json:"metadata,omitzero"`
 
-	// spec is a strategic merge patch for the PodSpec that the operator makes, so that a list such as
-	// containers is merged by name. The operator's container is named "parking". For example
+	// spec is a strategic merge patch for the PodSpec of the operator: lists such as containers are merged by name.
+	// The operator's container is named "parking". A container with another name is added, and needs an image. For example
 	// {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env": [...]}]}.
-	// A field that a PodSpec does not have makes the simulation Stalled, with a message that names it. So
-	// does a field that gives the pods more rights than the restricted Pod Security Standard or access to
-	// Secrets, unless the operator runs with --allow-privileged-templates.
+	// An unknown field or an invalid value makes the simulation Stalled, with a message that names the field. So does a
+	// field that gives the pods more rights than the restricted Pod Security Standard allows, or access to Secrets,
+	// unless the operator runs with --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
 }
 
-// PodMetadata is what a pod template's metadata may add.
+// PodMetadata is metadata to add to pods.
 type PodMetadata struct {
-	// labels are added to the pods'; those that the operator itself sets cannot be changed.
+	// labels are added to the labels of the pods. The operator's own labels cannot be changed.
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
-	// annotations are added to the pods'.
+	// annotations are added to the annotations of the pods.
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key.lowerAscii()).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
@@ -334,7 +335,7 @@ type LabelValue string
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RabbitMQSpec struct {
-	// managed runs a RabbitMQ for this simulation alone, with generated credentials. It is deleted with the
+	// managed runs a RabbitMQ for this simulation only, with generated credentials. It is deleted with the
 	// simulation. This is the default.
 	// +optional
 	Managed *ManagedRabbitMQ `json:"managed,omitempty"`
@@ -343,8 +344,8 @@ type RabbitMQSpec struct {
 	// +optional
 	ClusterRef *ClusterReference `json:"clusterRef,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that tells where a RabbitMQ is and how to log
-	// in: the keys uri, or host, port, username and password, by the Service Binding specification; and
+	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a
+	// RabbitMQ: the keys uri, or host, port, username and password, by the Service Binding specification; and
 	// vhost, and ca.crt for TLS, if need be. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
@@ -407,8 +408,8 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged over the nodes' pod template. The containers are named "rabbitmq" and, before it,
-	// "cookie". An edit rolls the nodes, one after the other.
+	// template is merged over the nodes' pod template. The container is named "rabbitmq", the init container
+	// "cookie". An edit restarts the nodes one after the other.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
@@ -420,13 +421,13 @@ type ManagedRabbitMQ struct {
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RedisSpec struct {
-	// managed runs a Redis for this simulation alone, with an append-only file and a generated password. It
+	// managed runs a Redis for this simulation only, with an append-only file and a generated password. It
 	// is deleted with the simulation. This is the default.
 	// +optional
 	Managed *ManagedRedis `json:"managed,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that tells where a Redis, Redis Cluster or
-	// Valkey is and how to log in: the keys uri, or host, port, username and password, by the Service
+	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a Redis,
+	// Redis Cluster or Valkey: the keys uri, or host, port, username and password, by the Service
 	// Binding specification; and ca.crt for TLS, if need be. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
@@ -503,13 +504,12 @@ type ManagedSummaryAPI struct {
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// StorageSpec is a volume of something that the operator runs. It cannot be changed, because the volume
-// exists already.
+// StorageSpec is the volume of a managed server. It is immutable, because the volume exists.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || !format.dns1123Subdomain().validate(self.storageClassName).hasValue()",message="must be the name of a StorageClass, in lower case",fieldPath=".storageClassName"
 type StorageSpec struct {
 	// size is the volume's size, such as 2Gi. "0" keeps the data in the pod's ephemeral storage: it is lost,
-	// and with it the simulation's account, when the pod is deleted or moves to another node.
+	// and with it the simulation's ledger, when the pod is deleted or moves to another node.
 	// +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
 	// +default="2Gi"
 	// +optional
@@ -543,7 +543,7 @@ type ClusterReference struct {
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace is the RabbitmqCluster's namespace. Without it the simulation's own is meant.
+	// namespace is the RabbitmqCluster's namespace. It defaults to the simulation's namespace.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace, in lower case"
@@ -616,7 +616,7 @@ type ObjectivesSpec struct {
 	// +optional
 	MaxLost *int64 `json:"maxLost,omitempty"`
 
-	// maxUnexpected is the number of matched exits that may have found no visit.
+	// maxUnexpected is the number of matched exits that may find no visit.
 	// +kubebuilder:validation:Minimum=0
 	// +default=0
 	// +optional

@@ -75,7 +75,7 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Reasons []string `json:"reasons,omitempty"`
 
-	// ledger is the account of the events, as of its observedTime.
+	// ledger is the account of the events at its observedTime.
 	// +optional
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
 
@@ -254,8 +254,8 @@ type LedgerStatus struct {
 	// +required
 	Starved int64 `json:"starved"`
 
-	// dataLostTime is when it was noticed that Redis had lost data of the simulation. From then on nobody can tell
-	// which events took effect, and the verdict is FAIL.
+	// dataLostTime is when a process noticed that Redis had lost data of the simulation. It is then unknown which events
+	// took effect, and the verdict is FAIL.
 	// +optional
 	DataLostTime *metav1.Time `json:"dataLostTime,omitempty"`
 
