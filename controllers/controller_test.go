@@ -18,6 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -244,6 +245,64 @@ func TestReconcile_RunsToCompletion(t *testing.T) {
 	if diff := cmp.Diff([]string{"Complete", "Running", "Started"}, recorded); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
+}
+
+func TestReconcile_WritesAReportAndKeepsIt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.Simulate("told", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration = v1alpha1.NewDuration(time.Second)
+		s.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containers":[{"name":"parking","env":[{"name":"TOKEN","value":"hush"}]}]}`)}
+	})
+	c.Exists(&appsv1.Deployment{}, "told-processor") // the last of its workloads
+	c.Settle()
+	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
+	c.Eventually("the generators to go", func() error { return c.hasReplicas("told-exit", 0) })
+	c.Settle()
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	if sim.Status.Report != "told-report" {
+		t.Fatalf("the status names the report %q, want told-report", sim.Status.Report)
+	}
+	config := &corev1.ConfigMap{}
+	c.Exists(config, sim.Status.Report)
+	if !metav1.IsControlledBy(config, sim) {
+		t.Errorf("the owners of the report are %+v, want the simulation", config.OwnerReferences)
+	}
+	text := config.Data[resources.ReportKey]
+	d, err := report.Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(d.Outcome) != string(sim.Status.Verdict) || d.StartTime.IsZero() || d.ElapsedSeconds != 1 || d.Ledger == nil || len(d.Checks) == 0 {
+		t.Errorf("the report is of %+v", d.Run)
+	}
+	if e := d.Environment; e.RabbitMQ != "RabbitMQ 4.1.2" || e.Redis != "in memory" || e.Kubernetes == "" {
+		t.Errorf("the environment is %+v", e)
+	}
+	if !strings.Contains(text, "TOKEN") || strings.Contains(text, "hush") {
+		t.Errorf("the report holds the value of an environment variable, or no manifest:\n%s", text)
+	}
+	// An edit of the spec brings another reconcile with its pruning.
+	c.Edit(sim, func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Hour) })
+	c.Tells(sim, "EditIgnored", "has no effect")
+	c.Exists(&corev1.ConfigMap{}, sim.Status.Report)
+}
+
+func TestReconcile_CompletesWithoutAReportIfItsNameIsTaken(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "used-report", Namespace: c.Namespace}})
+	sim := c.Simulate("used", func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(time.Second) })
+	c.Exists(&appsv1.Deployment{}, "used-processor") // the last of its workloads
+	c.Settle()
+	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
+	c.Eventually("the generators to go", func() error { return c.hasReplicas("used-exit", 0) })
+	c.Settle()
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	if sim.Status.Report != "" || sim.Status.Verdict == "" {
+		t.Errorf("the verdict is %q with report %q, want a verdict without a report", sim.Status.Verdict, sim.Status.Report)
+	}
+	c.Tells(sim, "ReportNotWritten", "used-report")
 }
 
 func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {

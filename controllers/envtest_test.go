@@ -217,6 +217,8 @@ func (b fakeBroker) DeadLetterReasons(context.Context, int) ([]broker.ReasonCoun
 	return b.servers.deadLetters(), b.servers.err()
 }
 
+func (fakeBroker) Version(context.Context) (string, error) { return "RabbitMQ 4.1.2", nil }
+
 func (fakeBroker) Close() error { return nil }
 
 func (b fakeBroker) Delete(context.Context) error {

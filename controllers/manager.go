@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -86,7 +87,7 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	}
 	r := NewReconciler(o.Options, Dependencies{
 		Client: mgr.GetClient(), Direct: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("parking-operator"),
-		Observer: watcher, Cleaner: cleaner,
+		Observer: watcher, Cleaner: cleaner, ClusterVersion: clusterVersion(mgr),
 	})
 	if err := r.SetupWithManager(ctx, mgr, referenced); err != nil {
 		return nil, err
@@ -97,6 +98,21 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 		}
 	}
 	return mgr, addProbes(mgr)
+}
+
+// clusterVersion returns a function that asks the API server for its version.
+func clusterVersion(mgr ctrl.Manager) func(context.Context) string {
+	return func(ctx context.Context) string {
+		client, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+		if err != nil {
+			return ""
+		}
+		version, err := client.ServerVersionWithContext(ctx)
+		if err != nil {
+			return ""
+		}
+		return version.GitVersion
+	}
 }
 
 // addProbes adds a liveness check, and a readiness check that waits for the caches.

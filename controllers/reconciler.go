@@ -24,6 +24,8 @@ type Options struct {
 	ClusterDomain string
 	// OperatorNamespace is the namespace of the operator's pods; "" means unknown.
 	OperatorNamespace string
+	// Version is the version of the operator, for reports.
+	Version string
 	// Workers is the number of simulations that are reconciled at the same time.
 	Workers int
 	// CleanupTimeout is how long the deletion of a simulation waits at most for the removal of its queues and
@@ -45,20 +47,23 @@ type Dependencies struct {
 	Observer *observer.Observer
 	// Cleaner removes the queues and keys of deleted simulations from external servers.
 	Cleaner *Cleaner
+	// ClusterVersion returns the version of the cluster, or "" if it is unknown.
+	ClusterVersion func(context.Context) string
 }
 
 // Reconciler reconciles ParkingSimulations.
 type Reconciler struct {
-	options    Options
-	client     client.Client
-	direct     client.Reader
-	applier    *apply.Applier
-	events     events.EventRecorder
-	observer   *observer.Observer
-	cleaner    *Cleaner
-	childKinds []childKind
-	kinds      *servedKinds
-	secrets    *secretReaders
+	options        Options
+	client         client.Client
+	direct         client.Reader
+	applier        *apply.Applier
+	events         events.EventRecorder
+	observer       *observer.Observer
+	cleaner        *Cleaner
+	childKinds     []childKind
+	kinds          *servedKinds
+	secrets        *secretReaders
+	clusterVersion func(context.Context) string
 	// features are those of the cluster.
 	features clusterFeatures
 	now      func() time.Time
@@ -70,17 +75,18 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 		o.CleanupTimeout = cleanupTimeout
 	}
 	return &Reconciler{
-		options:    o,
-		client:     d.Client,
-		direct:     d.Direct,
-		applier:    apply.New(d.Client, d.Direct, d.Client.Scheme()),
-		events:     d.Events,
-		observer:   d.Observer,
-		cleaner:    d.Cleaner,
-		childKinds: childKinds(),
-		kinds:      newServedKinds(),
-		secrets:    newSecretReaders(),
-		now:        time.Now,
+		options:        o,
+		client:         d.Client,
+		direct:         d.Direct,
+		applier:        apply.New(d.Client, d.Direct, d.Client.Scheme()),
+		events:         d.Events,
+		observer:       d.Observer,
+		cleaner:        d.Cleaner,
+		childKinds:     childKinds(),
+		kinds:          newServedKinds(),
+		secrets:        newSecretReaders(),
+		clusterVersion: d.ClusterVersion,
+		now:            time.Now,
 	}
 }
 

@@ -15,18 +15,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// complete writes the verdict once the simulation has come to rest.
-func (r *Reconciler) complete(_ context.Context, s *scope) error {
+// complete writes the verdict and the report once the simulation has come to rest.
+func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() {
 		return nil
 	}
 	status := &s.sim.Status
 	verdict := evaluate(s.observation, s.plan, status.StartGeneration == s.sim.Generation)
+	// The report precedes the status: after a crash in between, it is written again.
+	reportName, err := r.writeReport(ctx, s, verdict)
+	if err != nil {
+		return err
+	}
 	if end, ends := endOf(s.sim); ends {
 		status.EndTime = wholeSeconds(end)
 	}
 	status.CompletionTime, status.Verdict = wholeSeconds(s.now), v1alpha1.Verdict(verdict.Outcome)
-	status.Reasons = boundedReasons(verdict.Reasons)
+	status.Reasons, status.Report = boundedReasons(verdict.Reasons), reportName
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
 	s.findings.complete = true
 	s.wakeAfter(0) // observing ends once the verdict is in the status

@@ -83,6 +83,12 @@ type ParkingSimulationStatus struct {
 	// no latency was measured.
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
+
+	// report is the name of the ConfigMap that holds the report of the complete simulation under the key report.json.
+	// It is absent if there is no report.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Report string `json:"report,omitempty"`
 }
 
 // TargetRates are rates in events per second, over all replicas.

@@ -212,7 +212,7 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 	}
 	return controllers.ManagerOptions{
 		Options: controllers.Options{
-			Images: f.images, ClusterDomain: f.clusterDomain, OperatorNamespace: f.namespace, Workers: f.workers,
+			Version: currentBuild().String(), Images: f.images, ClusterDomain: f.clusterDomain, OperatorNamespace: f.namespace, Workers: f.workers,
 			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged,
 		},
 		Namespaces: f.namespaces,

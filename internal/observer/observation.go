@@ -10,6 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 const (
@@ -50,6 +51,10 @@ type Rest struct {
 	Latencies ledger.Latencies
 	// Summaries is how many summaries the summary API holds. It is nil if the API is not managed.
 	Summaries *ledger.SummaryCount
+	// Timeline is what was measured over time. It is empty if it could not be read.
+	Timeline []timeline.Row
+	// BrokerVersion and StoreVersion are the names and versions of the servers, "" if unknown.
+	BrokerVersion, StoreVersion string
 }
 
 // isComplete reports whether nothing is missing.
@@ -215,6 +220,16 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	}
 	rest.Report = report
 	now.Report, now.Rest = report, rest
+	o.describe(ctx, s, rest)
+}
+
+// describe adds what only the report needs. Errors leave it out.
+func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
+	rest.BrokerVersion, _ = within(ctx, s.broker.Version)
+	rest.StoreVersion, _ = within(ctx, s.store.Version)
+	rest.Timeline, _ = within(ctx, func(ctx context.Context) ([]timeline.Row, error) {
+		return s.store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
+	})
 }
 
 func sameCounters(a, b *Observation) bool {

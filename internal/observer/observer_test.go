@@ -66,6 +66,8 @@ func (b fakeBroker) DeadLetterReasons(context.Context, int) ([]broker.ReasonCoun
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse"}, Count: 1}}, nil
 }
 
+func (b fakeBroker) Version(context.Context) (string, error) { return "RabbitMQ 4.1.2", nil }
+
 func (b fakeBroker) Close() error {
 	b.servers.set(func(f *fakeServers) { f.closed++ })
 	return nil

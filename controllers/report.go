@@ -1,0 +1,74 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// writeReport writes the report of a simulation that becomes complete to a ConfigMap, and returns the name of that. The
+// verdict does not depend on it: if the API server rejects the report, an event says so, and the name is empty. Other
+// errors cause a retry.
+func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict) (name string, err error) {
+	document := r.report(ctx, s, verdict)
+	text, err := document.Bounded(resources.MaxReport)
+	if err == nil {
+		object := resources.ReportConfigMap(s.sim, text)
+		_, err = r.applier.Apply(ctx, object, s.children[reportKey(s)])
+	}
+	_, taken := errors.AsType[*apply.NameTakenError](err)
+	switch {
+	case err == nil:
+		return resources.ReportName(s.sim), nil
+	case taken, apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsRequestEntityTooLargeError(err):
+		r.event(s, corev1.EventTypeWarning, "ReportNotWritten", "Report", "The report is not written: %s", err)
+		return "", nil
+	}
+	return "", fmt.Errorf("write the report of %s: %w", s.key, err)
+}
+
+// reportKey returns the key of the ConfigMap with the report.
+func reportKey(s *scope) childKey { return childKey{"ConfigMap", resources.ReportName(s.sim)} }
+
+// report makes the report of a simulation at rest.
+func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict) report.Document {
+	rest := s.observation.Rest
+	run := report.Run{
+		Verdict:        verdict,
+		Simulation:     s.plan.Simulation,
+		Ledger:         &rest.Report,
+		Rates:          report.RatesOf(rest.Timeline),
+		LatencySeconds: report.LatenciesOf(&rest.Latencies),
+		Objectives:     s.plan.Objectives,
+		EndTime:        s.now.UTC().Truncate(time.Second),
+	}
+	if end, ends := endOf(s.sim); ends {
+		run.StartTime = s.sim.Status.StartTime.UTC()
+		run.ElapsedSeconds = end.Sub(run.StartTime).Seconds()
+		run.DrainSeconds = max(run.EndTime.Sub(end), 0).Seconds()
+	}
+	return report.New(run, r.environment(ctx, s), rest.Timeline)
+}
+
+// environment describes where the simulation ran. It leaves out what it cannot find out.
+func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environment {
+	e := report.Environment{
+		Parking:  r.options.Version,
+		RabbitMQ: s.observation.Rest.BrokerVersion,
+		Redis:    s.observation.Rest.StoreVersion,
+		Manifest: report.ManifestOf(s.before),
+	}
+	if r.clusterVersion != nil {
+		e.Kubernetes = r.clusterVersion(ctx)
+	}
+	return e
+}
