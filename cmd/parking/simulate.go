@@ -171,13 +171,20 @@ func (f *simulateFlags) check() error {
 		return errors.New("--open: there is no live page without an address: remove --http or give it an address")
 	case f.keep && !f.servers.any():
 		return errors.New("--keep: nothing can be kept in memory: name servers with --rabbitmq-uri and --redis-uri")
+	}
+	if err := errors.Join(f.servers.check(), f.reports.check()); err != nil {
+		return err
+	}
+	return f.checkSummaries()
+}
+
+// checkSummaries rejects invalid flags of the summary API.
+func (f *simulateFlags) checkSummaries() error {
+	switch {
 	case f.summaryURL != "" && f.summariesDB != "":
 		return errors.New("--summary-url and --summaries-db cannot be combined: remove one of them")
 	case f.summarySecret != "" && f.summaryURL == "":
 		return errors.New("--summary-secret: the API is missing: name it with --summary-url")
-	}
-	if err := errors.Join(f.servers.check(), f.reports.check()); err != nil {
-		return err
 	}
 	if err := f.checkSummaryURL(); err != nil {
 		return fmt.Errorf("--summary-url: %w", err)

@@ -48,11 +48,11 @@ func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 
 // State returns what the live page shows. It may be called at any time.
 func (s *Simulation) State(ctx context.Context) (view.State, error) {
-	p, plan := s.Progress(), &s.config.Plan
+	p, run := s.Progress(), &s.config.Plan
 	state := view.State{
-		Run: p.Entries.Run, Simulation: plan.Simulation, Phase: p.Phase.view(), At: p.At, StartedAt: p.At.Add(-p.Elapsed),
-		DurationSeconds: plan.Duration.D().Seconds(),
-		Objectives:      objectivesOf(&plan.Objectives),
+		Run: p.Entries.Run, Simulation: run.Simulation, Phase: p.Phase.view(), At: p.At, StartedAt: p.At.Add(-p.Elapsed),
+		DurationSeconds: run.Duration.D().Seconds(),
+		Objectives:      objectivesOf(&run.Objectives),
 		Entry:           generatorOf(&p.Entries),
 		Exit:            generatorOf(&p.Exits),
 		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
@@ -67,7 +67,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 		state.Phase = view.Finished
 		state.Verdict = view.Verdict{Outcome: final.Outcome, Final: true, Reasons: final.Reasons}
 	case l != nil:
-		state.Verdict.Reasons = ledger.CertainFailures(ledger.Evidence{Report: *l, Objectives: plan.Objectives, Running: true})
+		state.Verdict.Reasons = ledger.CertainFailures(ledger.Evidence{Report: *l, Objectives: run.Objectives, Running: true})
 		if len(state.Verdict.Reasons) > 0 {
 			state.Verdict.Outcome = ledger.Fail
 		}

@@ -127,16 +127,16 @@ func (s *Simulation) observe(ctx context.Context) {
 	})
 	var servers availability
 	async.Every(ctx, serverPoll, func() {
-		broker, store := s.observeServers(ctx)
+		brokerErr, storeErr := s.observeServers(ctx)
 		if ctx.Err() == nil {
-			servers.observe("broker", broker, s.recorder.Mark)
-			servers.observe("store", store, s.recorder.Mark)
+			servers.observe("broker", brokerErr, s.recorder.Mark)
+			servers.observe("store", storeErr, s.recorder.Mark)
 		}
 	})
 }
 
 // observeServers polls the broker and the store. It returns the error of each, or nil.
-func (s *Simulation) observeServers(ctx context.Context) (broker, store error) {
+func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
 	depths, depthsErr := s.depths(ctx, s.processor.InFlight())

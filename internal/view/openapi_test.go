@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // openAPI is the part of the OpenAPI document that describes the data of the page.
@@ -70,7 +69,7 @@ func TestOpenAPI_HasEveryField(t *testing.T) {
 	state.Ledger, state.StartedAt = nil, time.Now()
 	state.Verdict = Verdict{Outcome: ledger.Fail, Reasons: []string{"lost"}}
 	row.Entry.Matched = 1
-	for name, value := range map[string]any{"State": state, "Row": timeline.Row(row)} {
+	for name, value := range map[string]any{"State": state, "Row": row} {
 		text, err := json.Marshal(value)
 		if err != nil {
 			t.Fatal(err)

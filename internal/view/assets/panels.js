@@ -52,7 +52,7 @@ function latencyTile(h, kind, objective) {
 export class Tiles {
   constructor(root) {
     this.tiles = tiles.map(([label, meaning, of]) => {
-      const value = element('dd', 'value'), note = element('dd', 'note');
+      const value = element('dd', 'value', '–'), note = element('dd', 'note', '–');
       const tile = element('div', 'tile', element('dt', '', term(label, meaning)), value, note);
       root.append(tile);
       return {of, value, note, tile};
