@@ -88,21 +88,22 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 // has reports whether events of this type can have the outcome.
 func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
-// recordCall records a call of ProcessMessage that took from start to end. A zero scheduled time means that
-// the event does not carry its due time.
-func (m *metrics) recordCall(o Outcome, start, end, scheduled time.Time) {
-	took := end.Sub(start)
+// recordCall records a call of ProcessMessage.
+func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	out := m.outcomes[o]
 	out.total.Inc()
 	out.seconds.Observe(took.Seconds())
 	out.count.Add(1)
 	m.measured.processing.Observe(took)
-	if !o.isEffect() {
-		return
-	}
+}
+
+// recordEffect records an event that took effect at the given time. A zero scheduled time means that the event does
+// not carry its due time. Call it once per event, when its effect is durable: an effect that the store has lost is
+// taken again.
+func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() {
-		late := max(end.Sub(scheduled), 0) // the clocks of two machines may differ
+		late := max(at.Sub(scheduled), 0) // the clocks of two machines may differ
 		m.endToEnd.Observe(late.Seconds())
 		m.measured.endToEnd.Observe(late)
 	}

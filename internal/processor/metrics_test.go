@@ -78,14 +78,13 @@ func TestNew_CreatesEverySeries(t *testing.T) {
 func TestCall_IsCountedOnce(t *testing.T) {
 	t.Parallel()
 	answers := []struct {
-		outcome  Outcome
-		err      error
-		endToEnd bool
+		outcome Outcome
+		err     error
 	}{
-		{outcome: OutcomeMatched, endToEnd: true},
-		{outcome: OutcomeUnmatchedExpected, endToEnd: true},
-		{outcome: OutcomeUnmatchedUnexpected, endToEnd: true},
-		{outcome: OutcomeEntryNotFound, endToEnd: true},
+		{outcome: OutcomeMatched},
+		{outcome: OutcomeUnmatchedExpected},
+		{outcome: OutcomeUnmatchedUnexpected},
+		{outcome: OutcomeEntryNotFound},
 		{outcome: OutcomeEarly},
 		{outcome: OutcomeDuplicate},
 		{err: Transient(StagePost, "", errDown)},
@@ -99,12 +98,8 @@ func TestCall_IsCountedOnce(t *testing.T) {
 		return Completion{Outcome: a.outcome}, a.err
 	}))
 	exits := r.pipelines[event.TypeExit]
-	var endToEnd uint64
-	for _, a := range answers {
-		exits.call(t.Context(), &broker.Message{Scheduled: time.Now().Add(-time.Minute)})
-		if a.endToEnd {
-			endToEnd++
-		}
+	for range answers {
+		exits.call(t.Context(), &broker.Message{})
 	}
 
 	outcomes := map[string]uint64{
@@ -116,9 +111,6 @@ func TestCall_IsCountedOnce(t *testing.T) {
 		if diff := cmp.Diff(outcomes, series(t, r.registry, name)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-	}
-	if diff := cmp.Diff(map[string]uint64{"/entry": 0, "/exit": endToEnd}, series(t, r.registry, "parking_event_end_to_end_seconds")); diff != "" {
-		t.Errorf("end to end (-want +got):\n%s", diff)
 	}
 	failures := series(t, r.registry, "parking_event_errors_total")
 	for stage, want := range map[string]uint64{"post": 1, "summarize": 1, "store": 1, "parse": 0} {
@@ -136,20 +128,17 @@ func TestCall_IsCountedOnce(t *testing.T) {
 			t.Errorf("stats count %v %d times, want %d", o, got, want)
 		}
 	}
-	if got := stats.EndToEnd(); got.Count() != endToEnd || got.Mean() < time.Minute {
-		t.Errorf("end to end: %d observations of %v on average, want %d of a minute or more", got.Count(), got.Mean(), endToEnd)
-	}
 }
 
-func TestCall_EndToEndLatency_NeedsADueTimeAndIsNotNegative(t *testing.T) {
+func TestRecordEffect_NeedsADueTimeAndIsNotNegative(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
-	entries := r.pipelines[event.TypeEntry]
-	entries.call(t.Context(), &broker.Message{})
+	m := r.pipelines[event.TypeEntry].metrics
+	m.recordEffect(time.Now(), time.Time{})
 	if got := r.Stats().EndToEnd().Count(); got != 0 {
 		t.Errorf("%d observations of an event without a due time", got)
 	}
-	entries.call(t.Context(), &broker.Message{Scheduled: time.Now().Add(time.Hour)})
+	m.recordEffect(time.Now(), time.Now().Add(time.Hour))
 	if got := r.Stats().EndToEnd(); got.Count() != 1 || got.Mean() != 0 {
 		t.Errorf("%d observations of %v of an event that is due in the future, want 1 of 0", got.Count(), got.Mean())
 	}

@@ -67,7 +67,7 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 		workers.Go(func() {
 			for d := range deliveries {
 				p.flight.begin()
-				p.process(ctx, &d)
+				p.process(ctx, &work{delivery: d})
 			}
 		})
 	}
@@ -76,12 +76,12 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 
 // processAll starts processing deliveries that are in flight already. It does not wait for the end, and does
 // not use the workers of consume.
-func (p *pipeline) processAll(ctx context.Context, deliveries []broker.Delivery) {
+func (p *pipeline) processAll(ctx context.Context, all []work) {
 	var next atomic.Int64
-	for range min(p.concurrency, len(deliveries)) {
+	for range min(p.concurrency, len(all)) {
 		go func() {
-			for i := next.Add(1) - 1; i < int64(len(deliveries)); i = next.Add(1) - 1 {
-				p.process(ctx, &deliveries[i])
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				p.process(ctx, &all[i])
 			}
 		}()
 	}
@@ -89,13 +89,18 @@ func (p *pipeline) processAll(ctx context.Context, deliveries []broker.Delivery)
 
 // process processes the message of a delivery until it succeeds or fails permanently, and then settles the
 // delivery. If ctx ends first, it requeues the delivery.
-func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
+func (p *pipeline) process(ctx context.Context, w *work) {
+	d := &w.delivery
 	retry := newBackoff()
 	for ctx.Err() == nil {
 		done, failure := p.call(ctx, &d.Message)
+		if done.Outcome.isEffect() {
+			w.effectAt = time.Now()
+		}
 		switch decide(done.Outcome, failure) {
 		case acknowledge:
-			p.settlers[done.Partition].push(finished{delivery: *d, mark: done.Mark})
+			w.mark = done.Mark
+			p.settlers[done.Partition].push(*w)
 			return
 		case retryLater:
 			p.transfer(ctx, d, d.Settler.Retry)
@@ -115,7 +120,7 @@ func (p *pipeline) process(ctx context.Context, d *broker.Delivery) {
 func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *Failure) {
 	start := time.Now()
 	done, err := p.invoke(ctx, msg)
-	end := time.Now()
+	took := time.Since(start)
 
 	failure := asFailure(err)
 	if failure == nil {
@@ -125,7 +130,7 @@ func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *
 		done.Outcome = OutcomeFailed
 		p.fail(ctx, failure)
 	}
-	p.metrics.recordCall(done.Outcome, start, end, msg.Scheduled)
+	p.metrics.recordCall(done.Outcome, took)
 	p.reportOutcome(done.Outcome)
 	return done, failure
 }

@@ -100,9 +100,13 @@ func TestSettle_RolledBackStore_ProcessesAgain(t *testing.T) {
 		r = newRig(t, 4, handlerFunc(func(ctx context.Context, msg broker.Message) (Completion, error) {
 			mu.Lock()
 			calls[msg.ID]++
+			outcome := OutcomeRecorded
+			if msg.ID == "b" && calls["b"] == 2 {
+				outcome = OutcomeDuplicate // its effect was not lost
+			}
 			mu.Unlock()
 			mark, err := r.store.Mark(ctx, 0)
-			return Completion{Outcome: OutcomeRecorded, Mark: mark}, err
+			return Completion{Outcome: outcome, Mark: mark}, err
 		}), nil)
 		release := make(chan struct{})
 		r.store.wait = func(_ context.Context, mark store.Mark) error {
@@ -130,6 +134,9 @@ func TestSettle_RolledBackStore_ProcessesAgain(t *testing.T) {
 		}
 		if calls["a"] != 2 || calls["b"] != 2 || calls["c"] != 1 {
 			t.Errorf("calls %v; want two for those before the restart and one for that after it", calls)
+		}
+		if got := r.Totals().Entry.Effects; got != 3 {
+			t.Errorf("%d effects were measured, want one for each event", got)
 		}
 	})
 }

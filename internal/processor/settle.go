@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/store"
@@ -49,10 +51,14 @@ func deadLetterKey(f *Failure, body []byte) string {
 	return "sha256:" + hex.EncodeToString(digest[:])
 }
 
-// finished is a delivery whose message took effect after mark.
-type finished struct {
+// work is a delivery that is being processed.
+type work struct {
 	delivery broker.Delivery
-	mark     store.Mark
+	// mark is from before the latest effect. It is set when the delivery waits for durability.
+	mark store.Mark
+	// effectAt is when the event took effect, zero if it did not take effect in this process. It stays when the
+	// event is processed again and turns out to be a duplicate: the store has not lost the effect.
+	effectAt time.Time
 }
 
 // settler acknowledges the finished deliveries of one event type and partition of the store. While it waits
@@ -64,8 +70,8 @@ type settler struct {
 
 	mu        sync.Mutex
 	arrived   sync.Cond // signalled when collected is no longer empty, or closed is set
-	collected []finished
-	spare     []finished // the previous batch, whose memory is reused
+	collected []work
+	spare     []work // the previous batch, whose memory is reused
 	closed    bool
 }
 
@@ -76,9 +82,9 @@ func newSettler(p *pipeline, partition int) *settler {
 }
 
 // push adds a finished delivery. It does not block.
-func (s *settler) push(f finished) {
+func (s *settler) push(w work) {
 	s.mu.Lock()
-	s.collected = append(s.collected, f)
+	s.collected = append(s.collected, w)
 	first := len(s.collected) == 1
 	s.mu.Unlock()
 	if first {
@@ -107,7 +113,7 @@ func (s *settler) run(ctx context.Context) {
 }
 
 // nextBatch waits for finished deliveries and returns all that were collected. After close it returns none.
-func (s *settler) nextBatch() []finished {
+func (s *settler) nextBatch() []work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.collected) == 0 && !s.closed {
@@ -120,7 +126,7 @@ func (s *settler) nextBatch() []finished {
 
 // settle settles a batch. It handles deliveries with different marks separately. That is rare: their marks
 // differ if the store restarted between them.
-func (s *settler) settle(ctx context.Context, batch []finished) {
+func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
 		s.settleSince(ctx, batch[0].mark, batch[:n])
@@ -129,7 +135,7 @@ func (s *settler) settle(ctx context.Context, batch []finished) {
 }
 
 // groupByMark moves the deliveries with the mark of the first one to the front and returns their number.
-func groupByMark(batch []finished) int {
+func groupByMark(batch []work) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {
 		if batch[i].mark == batch[0].mark {
@@ -141,23 +147,23 @@ func groupByMark(batch []finished) int {
 }
 
 // settleSince settles deliveries that took effect after mark.
-func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []finished) {
+func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
 	})
 	switch {
 	case err == nil:
 		for i := range batch {
-			s.pipeline.recordSettled(ctx, &batch[i].delivery, batch[i].delivery.Settler.Ack())
+			w := &batch[i]
+			if !w.effectAt.IsZero() {
+				s.pipeline.metrics.recordEffect(w.effectAt, w.delivery.Message.Scheduled)
+			}
+			s.pipeline.recordSettled(ctx, &w.delivery, w.delivery.Settler.Ack())
 		}
 		s.pipeline.flight.end(len(batch))
 	case errors.Is(err, store.ErrRolledBack):
 		s.pipeline.reportRollback()
-		deliveries := make([]broker.Delivery, len(batch))
-		for i := range batch {
-			deliveries[i] = batch[i].delivery
-		}
-		s.pipeline.processAll(ctx, deliveries)
+		s.pipeline.processAll(ctx, slices.Clone(batch)) // run reuses the memory of the batch
 	default: // the drain timeout is over
 		for i := range batch {
 			s.pipeline.requeue(ctx, &batch[i].delivery)

@@ -82,9 +82,9 @@ func TestDeadLetterKey_IsStable(t *testing.T) {
 
 func TestGroupByMark_ReturnsDeliveriesWithOneMark(t *testing.T) {
 	t.Parallel()
-	var batch []finished
+	var batch []work
 	for _, epoch := range []string{"a", "b", "a", "c", "a", "b"} {
-		batch = append(batch, finished{mark: store.Mark{Epoch: epoch}})
+		batch = append(batch, work{mark: store.Mark{Epoch: epoch}})
 	}
 	var groups []string
 	for len(batch) > 0 {

@@ -326,9 +326,11 @@ type auditReport struct {
 	Reasons []string `json:"reasons"`
 	Ledger  struct {
 		EntriesConfirmed        int64 `json:"entriesConfirmed"`
+		EntriesRecorded         int64 `json:"entriesRecorded"`
 		ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
 		ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
 		Matched                 int64 `json:"matched"`
+		UnmatchedExpected       int64 `json:"unmatchedExpected"`
 		UnmatchedUnexpected     int64 `json:"unmatchedUnexpected"`
 		SummariesStored         int64 `json:"summariesStored"`
 		DuplicatesSuppressed    int64 `json:"duplicatesSuppressed"`
@@ -336,6 +338,10 @@ type auditReport struct {
 		Lost                    int64 `json:"lost"`
 		TakenTwice              int64 `json:"takenTwice"`
 	} `json:"ledger"`
+	LatencySeconds struct {
+		EndToEnd, Processing *struct{ P50, P99 float64 }
+		Unmeasured           int64
+	} `json:"latencySeconds"`
 	text string
 }
 
