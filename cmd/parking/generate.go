@@ -88,7 +88,8 @@ func (c *cli) generate(ctx context.Context, flags serviceFlags, planPath string,
 	}
 	s.work = func(ctx context.Context) error {
 		defer s.watch(ctx, plan.RoleGenerator, g.Update)()
-		defer s.record(ctx, string(t)+" generator", g.Totals)()
+		_, stop := s.record(ctx, string(t)+" generator", g.Totals)
+		defer stop()
 		err := g.Run(ctx)
 		done := g.Stats()
 		s.log.Info("generator stopped", "type", done.Type, "run", done.Run,

@@ -51,8 +51,9 @@ const recordTimeout = 2 * time.Second
 
 // record records the timeline of the component that totals measures, until the caller calls stop. Stop returns after
 // the last row is stored, or after recordTimeout.
-func (s *planned) record(ctx context.Context, component string, totals timeline.Totals) (stop func()) {
-	recorder := timeline.NewRecorder(component, totals, s.adapters.store, s.log)
+func (s *planned) record(ctx context.Context, component string, totals timeline.Totals) (recorder *timeline.Recorder, stop func()) {
+	recorder = timeline.NewRecorder(component, totals, s.adapters.store, s.log)
+	recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStarted, Subject: component})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	closing, closed := async.Outlive(ctx, recordTimeout)
 	done := make(chan struct{})
@@ -62,7 +63,8 @@ func (s *planned) record(ctx context.Context, component string, totals timeline.
 			s.log.Warn("the timeline is incomplete", "error", err)
 		}
 	}()
-	return func() {
+	return recorder, func() {
+		recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStopped, Subject: component})
 		cancel()
 		<-done
 		closed()

@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/backoff"
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -70,12 +74,57 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 	s.work = func(ctx context.Context) error {
 		go awaitStore(ctx, adapters.store, s.log)
 		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
-		defer s.record(ctx, "processor", work.Totals)()
+		var queues polledQueues
+		recorder, stop := s.record(ctx, "processor", func() timeline.Row {
+			row := work.Totals()
+			row.Gauges = queues.gauges()
+			return row
+		})
+		defer stop()
+		go queues.poll(ctx, adapters, recorder.Mark)
 		err := work.Run(ctx)
 		s.log.Info("processor stopped", "processed", work.Stats().Processed(), "in_flight", work.InFlight())
 		return err
 	}
 	return s.run(ctx)
+}
+
+// pollTimeout bounds one poll of the servers. It is less than the interval of the timeline, so that a row has the
+// result of the poll before.
+const pollTimeout = 900 * time.Millisecond
+
+// polledQueues are the depths of the queues when they were last polled, nil if that failed.
+type polledQueues struct{ depths atomic.Pointer[broker.Depths] }
+
+// poll asks RabbitMQ for the depths of the queues, and Redis whether it answers, once a second until ctx ends. It adds
+// a mark when a server stops answering or answers again.
+func (q *polledQueues) poll(ctx context.Context, a adapters, mark func(timeline.Mark)) {
+	var servers timeline.Availability
+	async.Every(ctx, time.Second, func() {
+		polling, cancel := context.WithTimeout(ctx, pollTimeout)
+		defer cancel()
+		depths, err := a.broker.Depths(polling)
+		if err == nil {
+			q.depths.Store(&depths)
+		} else {
+			q.depths.Store(nil)
+		}
+		storeErr := a.store.Ping(polling)
+		if ctx.Err() != nil {
+			return
+		}
+		servers.Observe("broker", err, mark)
+		servers.Observe("store", storeErr, mark)
+	})
+}
+
+// gauges returns the depths for the timeline.
+func (q *polledQueues) gauges() timeline.Gauges {
+	d := q.depths.Load()
+	if d == nil {
+		return timeline.Gauges{}
+	}
+	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
 // awaitStore pings the store until it answers. An idle processor does not use its store, so without this an

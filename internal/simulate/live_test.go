@@ -83,9 +83,9 @@ func TestMarker_MarksStagesAndMissedObjectives(t *testing.T) {
 func TestAvailability_MarksEachChangeOnce(t *testing.T) {
 	t.Parallel()
 	var got []timeline.MarkKind
-	var a availability
+	var a timeline.Availability
 	for _, err := range []error{nil, errors.New("down"), errors.New("down"), nil, nil} {
-		a.observe("store", err, func(m timeline.Mark) { got = append(got, m.Kind) })
+		a.Observe("store", err, func(m timeline.Mark) { got = append(got, m.Kind) })
 	}
 	if diff := cmp.Diff([]timeline.MarkKind{timeline.MarkUnavailable, timeline.MarkAvailable}, got); diff != "" {
 		t.Errorf("marks differ (-want +got):\n%s", diff)

@@ -65,26 +65,3 @@ func (m *marker) objective(now time.Time, name string, objective plan.Duration, 
 		})
 	}
 }
-
-// availability adds a mark when a server stops answering, and when it answers again.
-type availability struct {
-	down map[string]bool
-}
-
-// observe records whether a server answers: err is nil if it does. The mark does not contain err: it may name a server
-// or a user.
-func (a *availability) observe(server string, err error, mark func(timeline.Mark)) {
-	down := err != nil
-	if a.down[server] == down {
-		return
-	}
-	if a.down == nil {
-		a.down = map[string]bool{}
-	}
-	a.down[server] = down
-	m := timeline.Mark{At: time.Now(), Kind: timeline.MarkAvailable, Subject: server, Message: "answers again"}
-	if down {
-		m.Kind, m.Message = timeline.MarkUnavailable, "does not answer"
-	}
-	mark(m)
-}

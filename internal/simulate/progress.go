@@ -125,12 +125,12 @@ func (s *Simulation) observe(ctx context.Context) {
 		marks := newMarker(&s.config.Plan, *s.started.Load(), s.recorder.Mark)
 		async.Every(ctx, markPoll, func() { marks.observe(time.Now(), s.processor.Totals()) })
 	})
-	var servers availability
+	var servers timeline.Availability
 	async.Every(ctx, serverPoll, func() {
 		brokerErr, storeErr := s.observeServers(ctx)
 		if ctx.Err() == nil {
-			servers.observe("broker", brokerErr, s.recorder.Mark)
-			servers.observe("store", storeErr, s.recorder.Mark)
+			servers.Observe("broker", brokerErr, s.recorder.Mark)
+			servers.Observe("store", storeErr, s.recorder.Mark)
 		}
 	})
 }

@@ -131,9 +131,24 @@ func (r *Row) add(other *Row) {
 	r.Entry.add(&other.Entry)
 	r.Exit.add(&other.Exit)
 	r.Gauges.add(other.Gauges)
-	r.Marks = append(slices.Clip(r.Marks), other.Marks...)
-	slices.SortStableFunc(r.Marks, func(a, b Mark) int { return a.At.Compare(b.At) })
-	r.Marks = r.Marks[:min(len(r.Marks), maxMarks)]
+	if len(other.Marks) > 0 {
+		r.Marks = mergeMarks(r.Marks, other.Marks)
+	}
+}
+
+// mergeMarks returns the marks of two rows in the order of time. Every process that loses a server says so: of marks
+// that differ only in their time, it returns the first.
+func mergeMarks(a, b []Mark) []Mark {
+	all := slices.Concat(a, b)
+	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
+	seen := map[Mark]bool{}
+	all = slices.DeleteFunc(all, func(m Mark) bool {
+		m.At = time.Time{}
+		repeated := seen[m]
+		seen[m] = true
+		return repeated
+	})
+	return all[:min(len(all), maxMarks)]
 }
 
 func (e *Events) add(other *Events) {

@@ -157,6 +157,16 @@ func TestMerge_AlignsToTheWidth(t *testing.T) {
 	}
 }
 
+func TestSum_KeepsTheFirstOfEqualMarks(t *testing.T) {
+	at := func(ms int64, subject string) []Mark {
+		return []Mark{{At: time.UnixMilli(ms), Kind: MarkUnavailable, Subject: subject}}
+	}
+	total := Sum(Row{Marks: at(30, "store")}, Row{Marks: at(10, "store")}, Row{Marks: at(20, "broker")})
+	if m := total.Marks; len(m) != 2 || m[0].At.UnixMilli() != 10 || m[1].Subject != "broker" {
+		t.Errorf("the marks are %v", m)
+	}
+}
+
 func TestSum_ChangesNoRow(t *testing.T) {
 	rows := []Row{
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 1}}, Marks: []Mark{{Kind: MarkStarted}}},
