@@ -2,10 +2,8 @@ package histogram
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 )
 
@@ -143,33 +141,7 @@ type wire struct {
 	// Sum is the sum of all durations in nanoseconds.
 	Sum int64 `json:"sumNs"`
 	// Buckets holds the index and the count of each bucket that holds a duration, in ascending order.
-	Buckets []indexAndCount `json:"buckets"`
-}
-
-// indexAndCount is written as a JSON array of two numbers.
-type indexAndCount struct {
-	index int
-	count uint64
-}
-
-// MarshalJSON writes [index, count].
-func (b indexAndCount) MarshalJSON() ([]byte, error) {
-	return fmt.Appendf(nil, "[%d,%d]", b.index, b.count), nil
-}
-
-// UnmarshalJSON reads what MarshalJSON writes.
-func (b *indexAndCount) UnmarshalJSON(text []byte) error {
-	var pair []json.Number
-	if err := json.Unmarshal(text, &pair); err != nil {
-		return err
-	}
-	if len(pair) != 2 {
-		return fmt.Errorf("a bucket is an index and a count, but has %d elements", len(pair))
-	}
-	var errIndex, errCount error
-	b.index, errIndex = strconv.Atoi(pair[0].String())
-	b.count, errCount = strconv.ParseUint(pair[1].String(), 10, 64)
-	return errors.Join(errIndex, errCount)
+	Buckets [][]int64 `json:"buckets"`
 }
 
 // IsZero reports whether the snapshot is empty, for the JSON option omitzero.
@@ -178,10 +150,10 @@ func (s Snapshot) IsZero() bool { return s.total == 0 }
 // MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]} with the buckets that hold a duration.
 // The package says which durations the bucket of an index holds.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
-	w := wire{Sum: s.sum, Buckets: make([]indexAndCount, 0, len(s.counts))}
+	w := wire{Sum: s.sum, Buckets: make([][]int64, 0, len(s.counts))}
 	for i, n := range s.counts {
 		if n > 0 {
-			w.Buckets = append(w.Buckets, indexAndCount{index: s.offset + i, count: n})
+			w.Buckets = append(w.Buckets, []int64{int64(s.offset + i), int64(n)})
 		}
 	}
 	return json.Marshal(w)
@@ -195,10 +167,10 @@ func (s *Snapshot) UnmarshalJSON(text []byte) error {
 	}
 	*s = Snapshot{sum: w.Sum}
 	for _, b := range w.Buckets {
-		if b.index < first || b.index > last {
-			return fmt.Errorf("read a histogram: bucket %d is outside the range from %d to %d", b.index, first, last)
+		if len(b) != 2 || b[0] < first || b[0] > last || b[1] < 0 {
+			return fmt.Errorf("read a histogram: %v is not a bucket from %d to %d and its count", b, first, last)
 		}
-		s.add(b.index, b.count)
+		s.add(int(b[0]), uint64(b[1]))
 	}
 	return nil
 }
