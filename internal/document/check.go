@@ -32,6 +32,9 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	case reflect.Slice:
 		return f.checkList(path, value, t)
 	case reflect.String:
+		if f.Directives && value[0] != '"' { // a pod template: this may be the value of a variable, and secret
+			return field.ErrorList{field.InvalidSecret(path, "", "must be a string: put it in quotes")}
+		}
 		return checkLeaf(path, value, t, expectedString(value))
 	case reflect.Bool:
 		return checkLeaf(path, value, t, "must be true or false, without quotes")

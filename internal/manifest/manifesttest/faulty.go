@@ -303,6 +303,11 @@ func FaultyManifests() []Faulty {
 			Error: `spec.processor.template.spec.containers[0].env[0].name: Required value: the items of this list are merged by name`,
 		},
 		{
+			Name:  "a variable that is a number",
+			Spec:  `processor: {template: {spec: {containers: [{name: parking, env: [{name: PIN, value: 4711}]}]}}}`,
+			Error: `spec.processor.template.spec.containers[0].env[0].value: Invalid value: must be a string: put it in quotes`,
+		},
+		{
 			Name:  "a port without a number",
 			Spec:  `processor: {template: {spec: {containers: [{name: parking, ports: [{name: http}]}]}}}`,
 			Error: `spec.processor.template.spec.containers[0].ports[0].containerPort: Required value: the items of this list are merged by containerPort`,
