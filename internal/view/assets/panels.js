@@ -24,10 +24,10 @@ const missed = (value, objective) => objective > 0 && value > objective;
 
 // tiles are the key numbers: label, meaning, value, note, and whether it is bad.
 const tiles = [
-  ['Entries', 'Entry events that are published per second now, and the rate that the schedule asks for.',
-    (s, h) => [`${rate(h.recent('entryRate'))}/s`, `target ${rate(s.entry.rate)}/s`, h.recent('entryRate') < 0.9 * h.recent('entryTarget')]],
-  ['Exits', 'Exit events that are published per second now, and the rate that the schedule asks for.',
-    (s, h) => [`${rate(h.recent('exitRate'))}/s`, `target ${rate(s.exit.rate)}/s`, false]],
+  ['Entries', 'Entry events that are published per second, and the rate that the schedule asks for: now, or the mean of a run that is over.',
+    (s, h) => rateTile(s, s.entry, h.recent('entryRate'), h.recent('entryTarget'))],
+  ['Exits', 'Exit events that are published per second, and the rate that the schedule asks for: now, or the mean of a run that is over.',
+    (s, h) => rateTile(s, s.exit, h.recent('exitRate'), null)], // exits starve without a fault
   ['End-to-end p99', '99 % of the events of the last 10 seconds took effect at most this long after they were due.',
     (s, h) => latencyTile(h, 'endToEnd', s.objectives.endToEndP99Seconds)],
   ['Processing p99', '99 % of the events of the last 10 seconds took a processor at most this long.',
@@ -43,6 +43,11 @@ const tiles = [
     s => [s.ledger?.atRest ? count(s.ledger.lost) : '–', `${count(s.queues.deadLetters)} dead letters`,
       s.ledger?.lost > 0 || s.queues.deadLetters > 0]],
 ];
+
+function rateTile(state, generator, now, target) {
+  if (state.phase !== 'running') return [`${rate(generator.achievedRate)}/s`, `mean, target ${rate(generator.targetRate)}/s`, false];
+  return [`${rate(now)}/s`, `target ${rate(generator.rate)}/s`, target != null && now < 0.9 * target];
+}
 
 function latencyTile(h, kind, objective) {
   const p99 = quantile(h.distribution(kind, seconds10), 0.99);
