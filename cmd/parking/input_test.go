@@ -144,7 +144,7 @@ func TestProcess_PlanWithoutServers_IsBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := parking(t, "process", "--plan", path)
-	if want := "plan file " + path + ": the plan does not say where RabbitMQ is"; got.code != exitBadInput || !strings.Contains(got.stderr, want) {
+	if want := "plan file " + path + ": the plan has no binding for RabbitMQ"; got.code != exitBadInput || !strings.Contains(got.stderr, want) {
 		t.Errorf("exit code %d, want %d and %q: %s", got.code, exitBadInput, want, got.stderr)
 	}
 }

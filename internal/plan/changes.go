@@ -34,7 +34,7 @@ func (p *Plan) tree() (tree map[string]any, err error) {
 	return tree, nil
 }
 
-// differences compares objects field by field, and lists as a whole.
+// differences returns the paths of the fields that differ. It compares objects field by field, and lists as a whole.
 func differences(path string, before, after map[string]any) (paths []string) {
 	names := maps.Clone(before)
 	maps.Copy(names, after)
@@ -51,10 +51,10 @@ func differences(path string, before, after map[string]any) (paths []string) {
 	return paths
 }
 
-// Role is what a process does in a simulation, and so what of the plan concerns it.
+// Role is the kind of a process. It determines which fields of the plan the process reads.
 type Role int
 
-// The roles of the processes that follow a plan file.
+// The roles of the processes that watch a plan file.
 const (
 	RoleGenerator Role = iota + 1
 	RoleProcessor

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The page that says what a plan file is lists every field, and its example is one.
+// docs/plan.md lists every field of a plan file, and its example is valid.
 func TestPlanPage_ListsEveryField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
@@ -25,21 +25,21 @@ func TestPlanPage_ListsEveryField(t *testing.T) {
 		listed = append(listed, row[1])
 	}
 	if diff := cmp.Diff(fieldsOf("", reflect.TypeFor[plan.Plan]()), listed); diff != "" {
-		t.Errorf("docs/plan.md lists other fields than there are (-are +listed):\n%s", diff)
+		t.Errorf("docs/plan.md does not list the fields of the plan (-code +listed):\n%s", diff)
 	}
 	_, example, _ := strings.Cut(string(text), "```json\n")
 	example, _, _ = strings.Cut(example, "```")
 	if _, err := plan.Parse([]byte(example)); err != nil {
-		t.Errorf("the example is no plan: %v", err)
+		t.Errorf("the example is not a valid plan: %v", err)
 	}
 }
 
-// rows returns the fields of the page, each with what an edit does.
+// rows returns the fields that the page lists, each with the effect of an edit.
 func rows(page string) [][]string {
 	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (refused|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
 }
 
-// fieldsOf lists the paths of the values in the JSON form of a type, and of lists of objects.
+// fieldsOf returns the paths of all values and lists in the JSON form of a type.
 func fieldsOf(path string, t reflect.Type) (fields []string) {
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -58,7 +58,7 @@ func fieldsOf(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// What the page says of an edit is what happens.
+// docs/plan.md says correctly when an edit takes effect.
 func TestPlanPage_EffectOfEachEdit_IsTrue(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
@@ -67,7 +67,7 @@ func TestPlanPage_EffectOfEachEdit_IsTrue(t *testing.T) {
 	}
 	for _, row := range rows(string(text)) {
 		if got := plan.EffectOfEdit(row[1]); got != row[2] {
-			t.Errorf("an edit of %s is %s; the page says %s", row[1], got, row[2])
+			t.Errorf("an edit of %s has the effect %q; the page says %q", row[1], got, row[2])
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as a Go duration string in JSON.
+// Duration is a time.Duration whose JSON form is a Go duration string, such as "1h30m".
 type Duration time.Duration
 
 // D returns d as a time.Duration.

@@ -1,6 +1,6 @@
 package plan
 
-// EffectOfEdit says what an edit of a field does while processes run, in the words of docs/plan.md.
+// EffectOfEdit returns the effect of an edit of a field on running processes, in the words of docs/plan.md.
 func EffectOfEdit(path string) string {
 	p := new(Plan)
 	for _, fixed := range p.fixed(p) {

@@ -12,15 +12,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// format says how plan files are checked.
+// format describes the values that a plan file may contain, for error messages.
 var format = document.Format{Expected: map[reflect.Type]string{
 	reflect.TypeFor[Duration]():  `must be a duration such as "30s" or "1h30m"`,
 	reflect.TypeFor[time.Time](): `must be a date and time such as "2006-01-02T15:04:05Z"`,
 }}
 
-// Read reads and checks a plan file: one JSON object of the fields of Plan, at most 1 MiB. A field that is
-// unknown, given twice or out of its bounds is an error of one line that names the file, the field, its
-// value and what is expected.
+// Read reads and validates a plan file. The file holds one JSON object with the fields of Plan, and has at most 1
+// MiB. Read rejects fields that are unknown, given twice or out of bounds. The error is one line that names the file,
+// the field, its value and what is expected.
 func Read(path string) (*Plan, error) {
 	text, err := document.ReadFile(path)
 	if err != nil {
@@ -33,7 +33,7 @@ func Read(path string) (*Plan, error) {
 	return p, nil
 }
 
-// Parse reads and checks the text of a plan file, as Read does.
+// Parse validates the text of a plan file, as Read does.
 func Parse(text []byte) (*Plan, error) {
 	p := new(Plan)
 	if err := format.Decode(text, p); err != nil {
@@ -54,8 +54,8 @@ func (p *Plan) Marshal() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// Write writes a plan file that only its owner can read. A file that is there is replaced in one step, so
-// that whoever follows it sees the old plan or the new one.
+// Write writes a plan file that only its owner can read. It replaces an existing file atomically, so that a reader
+// never sees a part of the plan.
 func (p *Plan) Write(path string) (err error) {
 	text, err := p.Marshal()
 	if err != nil {

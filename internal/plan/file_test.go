@@ -68,11 +68,11 @@ func TestPlanFile_RoundTrip(t *testing.T) {
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 {
-		t.Errorf("beside the plan file there is %v (%v), want nothing", entries, err)
+		t.Errorf("the folder has %v (%v), want only the plan file", entries, err)
 	}
 }
 
-func TestWriteFile_MissingFolder(t *testing.T) {
+func TestWrite_MissingFolder(t *testing.T) {
 	t.Parallel()
 	err := full().Write(filepath.Join(t.TempDir(), "missing", "plan.json"))
 	if err == nil || !strings.HasPrefix(err.Error(), "write plan: ") {
@@ -153,13 +153,13 @@ func TestParse_RejectsInvalidPlans(t *testing.T) {
 				t.Errorf("error is\n%v, want\n%s", err, tt.want)
 			}
 			if got != nil {
-				t.Errorf("plan is %+v beside an error, want none", got)
+				t.Errorf("plan is %+v together with an error, want nil", got)
 			}
 		})
 	}
 }
 
-func TestRead_RejectsInvalidManifests(t *testing.T) {
+func TestRead_RejectsInvalidFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {

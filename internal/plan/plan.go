@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// Plan is everything that a generator, a processor or an audit needs to know of its simulation, but
-// for secrets, of which it names the files only.
+// Plan is everything that a generator, a processor or an audit needs to know about its simulation. It contains no
+// secrets of a cluster, only the folders that hold them.
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores: <namespace>.<name>.
 	Simulation string `json:"simulation"`
@@ -27,7 +27,7 @@ type Plan struct {
 	Duration Duration `json:"duration,omitzero"`
 	// Suspended stops the schedules.
 	Suspended bool `json:"suspended,omitempty"`
-	// Partitions is the number of entry queues, and of exit queues.
+	// Partitions is the number of entry queues and the number of exit queues.
 	Partitions int `json:"partitions"`
 	// QueueType is quorum or classic.
 	QueueType QueueType `json:"queueType"`
@@ -62,13 +62,13 @@ const (
 	ArrivalsPoisson Arrivals = "Poisson"
 )
 
-// Schedule says how many events a second are due when, over all replicas.
+// Schedule describes the rate of events over time. All replicas share it.
 type Schedule struct {
 	// Rate is in events per second.
 	Rate     int64    `json:"rate"`
 	Arrivals Arrivals `json:"arrivals"`
-	// Stages ramp the rate linearly, one after the other, from Rate at the schedule's origin; the last
-	// stage's rate then holds.
+	// Stages are linear ramps. The first starts at Rate, each other one where the previous one ends. After the last
+	// stage its rate stays.
 	Stages []Stage `json:"stages,omitempty"`
 	// Replicas is the number of processes that share the schedule.
 	Replicas int `json:"replicas"`
@@ -79,7 +79,7 @@ func (s Schedule) Publishes() bool {
 	return s.Rate > 0 || slices.ContainsFunc(s.Stages, func(stage Stage) bool { return stage.Rate > 0 })
 }
 
-// FinalRate is the rate after the last stage.
+// FinalRate returns the rate after the last stage, in events per second.
 func (s Schedule) FinalRate() int64 {
 	if n := len(s.Stages); n > 0 {
 		return s.Stages[n-1].Rate
@@ -87,7 +87,7 @@ func (s Schedule) FinalRate() int64 {
 	return s.Rate
 }
 
-// RateAt is the rate at an instant after the schedule's origin, and 0 before it.
+// RateAt returns the rate at time t after the start of the schedule, in events per second. It is 0 before the start.
 func (s Schedule) RateAt(t time.Duration) int64 {
 	if t < 0 {
 		return 0
@@ -104,7 +104,7 @@ func (s Schedule) RateAt(t time.Duration) int64 {
 	return rate
 }
 
-// Events is how many events are due in the first t of the schedule.
+// Events returns the number of events that are due in the first t of the schedule.
 func (s Schedule) Events(t time.Duration) int64 {
 	events, rate := 0.0, float64(s.Rate)
 	for _, stage := range s.Stages {
@@ -116,7 +116,7 @@ func (s Schedule) Events(t time.Duration) int64 {
 	return int64(events + rate*t.Seconds())
 }
 
-// Length is how long the stages take.
+// Length returns the total duration of the stages.
 func (s Schedule) Length() time.Duration {
 	var sum time.Duration
 	for _, stage := range s.Stages {
@@ -125,7 +125,7 @@ func (s Schedule) Length() time.Duration {
 	return sum
 }
 
-// Stage is a ramp to Rate events per second that takes Duration.
+// Stage is a ramp that reaches Rate, in events per second, after Duration.
 type Stage struct {
 	Duration Duration `json:"duration"`
 	Rate     int64    `json:"rate"`
@@ -139,19 +139,19 @@ type Entry struct {
 // Exit is the plan of the exit generators.
 type Exit struct {
 	Schedule
-	// MatchPercent of the exits, in [0, 100], are drawn to leave with a plate that entered.
+	// MatchPercent is the percentage of exits that use a plate that entered, from 0 to 100.
 	MatchPercent int `json:"matchPercent"`
-	// MinStay is how long a plate has to have been available before it may leave.
+	// MinStay is the shortest time from a plate's entry to its exit.
 	MinStay Duration `json:"minStay"`
 }
 
 // Processor is the plan of the processors.
 type Processor struct {
-	// Concurrency bounds the messages that are being processed at a time, per queue.
+	// Concurrency bounds the messages per queue that are processed concurrently.
 	Concurrency int `json:"concurrency"`
 }
 
-// Objectives are what the verdict holds the simulation to. Zero durations mean no objective.
+// Objectives are the bounds that the verdict checks. A duration of 0 means no objective.
 type Objectives struct {
 	ProcessingP99 Duration `json:"processingP99,omitzero"`
 	EndToEndP99   Duration `json:"endToEndP99,omitzero"`
@@ -171,18 +171,19 @@ type BindingRef struct {
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
-// SummaryAPI says where the summary API is.
+// SummaryAPI says how to reach the summary API.
 type SummaryAPI struct {
-	// URL is the base of the embedded API, or the whole address of the user's own when External.
+	// URL is the base URL of our own API, or the full URL of an external API.
 	URL string `json:"url,omitempty"`
-	// External means a REST API of the user's own: one JSON POST per summary.
+	// External means that the API is not ours. It receives one POST request with a JSON object per summary.
 	External bool `json:"external,omitempty"`
-	// SecretDir holds the credentials of an external API: token, or username and password; and ca.crt.
+	// SecretDir is a folder with the credentials of an external API: the file token, or the files username and
+	// password, and optionally ca.crt.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
-// Partition returns the partition in which both events of the plate meet.
+// Partition returns the partition, from 0, of both events of a plate.
 func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.Partitions) }
 
-// Exchange is the name of the simulation's direct exchange.
+// Exchange returns the name of the simulation's direct exchange.
 func (p *Plan) Exchange() string { return "parking." + p.Simulation }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A file that is written in place is half of itself for a moment.
+// A file that is written in place is incomplete for a moment.
 func TestPoll_InvalidFile_IsReportedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{

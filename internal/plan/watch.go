@@ -12,19 +12,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// pollInterval is how often a plan file is looked at. Reading a small file costs microseconds, works on
-// every file system, and sees through the symbolic links by which a kubelet updates a ConfigMap's volume.
+// pollInterval is the time between two reads of the plan file. Reading a small file costs microseconds and works on
+// every file system. It also works with the symbolic links by which the kubelet updates a ConfigMap volume.
 const pollInterval = 200 * time.Millisecond
 
-// Watch calls apply with each new plan that the file comes to hold, within a second of the edit, until ctx
-// ends. Running is the plan that is already followed; apply is called for plans that differ from it and
-// from each other, one at a time.
+// Watch polls the plan file until ctx ends, and calls apply with each new plan within a second of the edit. running is
+// the plan that the process uses already. apply is called sequentially, and only for a plan that differs from the one
+// before.
 //
-// An edit that is not a valid plan, or that changes what a simulation cannot follow, is logged with what is
-// wrong, and the plan before it stays. So it does while the file cannot be read. A file that is found so once
-// only was being written. Of an edit of where servers are, or of how many messages are processed at a time,
-// it is logged that it takes effect at the next start, if a process of this role looks at it and does not have
-// the value already.
+// Watch logs an error and keeps the previous plan if the file cannot be read, is invalid, or changes a field that
+// cannot change while the simulation runs. It ignores an error that occurs in one read only, because the file may be
+// incomplete while it is written in place.
+//
+// Some fields take effect only at the next start, such as the bindings of servers. If such an edit affects this role,
+// Watch logs a warning.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -42,12 +43,12 @@ func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog
 type watcher struct {
 	path    string
 	role    Role
-	started *Plan // whose values the process took at its start
+	started *Plan // the plan with which the process started
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is what was last read, fault the last complaint: neither is repeated. Suspicion is a fault that was
-	// found once.
+	// text is the content of the file at the last read. fault is the error that was last logged. suspicion is an error
+	// that occurred in the last read only and is not logged yet.
 	text             []byte
 	fault, suspicion string
 }
@@ -55,7 +56,7 @@ type watcher struct {
 func (w *watcher) poll() {
 	text, err := document.ReadFile(w.path)
 	if err != nil {
-		w.complain(err)
+		w.report(err)
 		return
 	}
 	if w.fault+w.suspicion == "" && bytes.Equal(text, w.text) {
@@ -64,17 +65,17 @@ func (w *watcher) poll() {
 	w.text = text
 	next, err := w.running.successor(text)
 	if err != nil {
-		w.complain(err)
+		w.report(err)
 		return
 	}
 	w.fault, w.suspicion = "", ""
-	if err := w.follow(next); err != nil {
-		w.complain(err)
+	if err := w.change(next); err != nil {
+		w.report(err)
 	}
 }
 
-// follow applies what of a plan can be followed, and says what of it cannot be yet.
-func (w *watcher) follow(next *Plan) error {
+// change applies the fields that take effect at once, and logs those that take effect at the next start.
+func (w *watcher) change(next *Plan) error {
 	changed, err := w.running.changes(next)
 	if err != nil {
 		return err
@@ -84,34 +85,34 @@ func (w *watcher) follow(next *Plan) error {
 		return err
 	}
 	w.running = next
-	followed := slices.DeleteFunc(slices.Clone(changed), waitsForStart)
+	applied := slices.DeleteFunc(slices.Clone(changed), waitsForStart)
 	waiting := slices.DeleteFunc(changed, func(path string) bool {
 		return !waitsForStart(path) || !w.role.needs(path) || !slices.Contains(differs, path)
 	})
 	if len(waiting) > 0 {
-		w.log.Warn("the plan changed in what takes effect at the next start only: restart the process for it",
+		w.log.Warn("some changes of the plan take effect at the next start: restart the process to apply them",
 			"plan", w.path, "fields", strings.Join(waiting, " "))
 	}
-	if len(followed) > 0 {
-		w.log.Info("the plan changed", "plan", w.path, "fields", strings.Join(followed, " "))
+	if len(applied) > 0 {
+		w.log.Info("the plan changed", "plan", w.path, "fields", strings.Join(applied, " "))
 		w.apply(next)
 	}
 	return nil
 }
 
-// complain logs a fault once, when it is found for the second time in succession.
-func (w *watcher) complain(err error) {
+// report logs an error once, when two successive reads return it.
+func (w *watcher) report(err error) {
 	switch fault := err.Error(); fault {
 	case w.fault:
 	case w.suspicion:
 		w.fault = fault
-		w.log.Error("the plan file cannot be used; the plan before stays in force", "plan", w.path, "error", err)
+		w.log.Error("the plan file is invalid or cannot be read; the previous plan remains in use", "plan", w.path, "error", err)
 	default:
 		w.suspicion = fault
 	}
 }
 
-// successor parses the plan that is to follow p.
+// successor parses the plan that replaces p. It returns an error if p cannot change to that plan.
 func (p *Plan) successor(text []byte) (*Plan, error) {
 	next, err := Parse(text)
 	if err != nil {
@@ -120,18 +121,19 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome refuses changes that would make events or visits of this simulation unfindable.
+// canBecome returns an error if next changes a field that must not change. With such a change, processes could no
+// longer find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {
-			return fmt.Errorf("%s: cannot change from %v to %v while the simulation runs: take %v again, or start another simulation",
+			return fmt.Errorf("%s: cannot change from %v to %v while the simulation runs: set it to %v again, or start another simulation",
 				fixed.field, fixed.before, fixed.after, fixed.before)
 		}
 	}
 	return nil
 }
 
-// fixedField is a field that cannot change, with its value in two plans.
+// fixedField is a field that must not change, with its values in two plans.
 type fixedField struct {
 	field         string
 	before, after any

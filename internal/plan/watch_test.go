@@ -67,7 +67,7 @@ func watchAs(t *testing.T, role plan.Role, path string, running *plan.Plan) watc
 	return watched{path: path, applied: applied, log: log}
 }
 
-// next waits for the next plan that is applied.
+// next returns the next plan that is applied.
 func (w watched) next(t *testing.T) *plan.Plan {
 	t.Helper()
 	select {
@@ -160,11 +160,11 @@ func TestWatch_EditWithoutEffect_IsIgnored(t *testing.T) {
 	overwrite(t, path, edited(t, 42, "seed")) // another layout, the same plan
 	write(t, withRate(7), path)
 	if got := w.next(t); got.Entry.Rate != 7 {
-		t.Errorf("a plan with rate %d was applied, want only the one with 7", got.Entry.Rate)
+		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)
 	}
 }
 
-// A kubelet keeps the files of a ConfigMap in a folder of their own and exchanges the symbolic link to it.
+// The kubelet writes each version of a ConfigMap to a new folder, and replaces the symbolic link to it.
 func TestWatch_ConfigMapVolume(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -201,12 +201,12 @@ func TestWatch_LogsWhatWaitsForTheNextStart(t *testing.T) {
 	moved := full()
 	moved.Redis.URI, moved.SummaryAPI.URL, moved.Processor.Concurrency = "redis://:hunter2@elsewhere", "https://example.com/v2", 1
 	write(t, moved, path)
-	w.waitLogged(t, `level=WARN msg="the plan changed in what takes effect at the next start only`)
+	w.waitLogged(t, `level=WARN msg="some changes of the plan take effect at the next start`)
 	w.waitLogged(t, `fields="processor.concurrency redis.uri summaryAPI.url"`)
 	moved.Entry.Rate, moved.Exit.Stages, moved.RabbitMQ.SecretDir = 7, []plan.Stage{{Duration: 1, Rate: 1}}, "/elsewhere"
 	write(t, moved, path)
 	if got := w.next(t); got.Entry.Rate != 7 {
-		t.Errorf("a plan with rate %d was applied, want only the one with 7", got.Entry.Rate)
+		t.Errorf("the plan with rate %d was applied, want only the plan with rate 7", got.Entry.Rate)
 	}
 	w.waitLogged(t, `fields=rabbitmq.secretDir`)
 	w.waitLogged(t, `level=INFO msg="the plan changed" plan=`+path+` fields="entry.rate exit.stages"`)
@@ -227,14 +227,14 @@ func TestWatch_IneffectiveEdit_NeedsNoRestart(t *testing.T) {
 		write(t, next, path)
 		w.next(t)
 	}
-	edit(1, full().Redis.URI) // what no generator looks at
+	edit(1, full().Redis.URI) // generators ignore the other changes
 	if strings.Contains(w.log.String(), "restart") {
-		t.Errorf("a generator is to be restarted for what it does not look at:\n%s", w.log)
+		t.Errorf("a generator asks for a restart after edits of fields that it ignores:\n%s", w.log)
 	}
 	edit(2, "redis://elsewhere")
 	w.waitLogged(t, `fields=redis.uri`)
 	edit(3, full().Redis.URI) // back
 	if n := strings.Count(w.log.String(), "restart"); n != 1 {
-		t.Errorf("a restart was asked for %d times, want once, not for the value that the process has:\n%s", n, w.log)
+		t.Errorf("a restart was requested %d times, want once: the last edit restores the value in use:\n%s", n, w.log)
 	}
 }

@@ -16,19 +16,19 @@ type Poster interface {
 	io.Closer
 }
 
-// OpenPoster returns a client of the summary API that a plan names. It does not connect, but fails when the
-// folder with an external API's credentials cannot serve.
+// OpenPoster returns a client of the summary API that a plan names. It does not connect. It returns an error if the
+// credentials of an external API are missing or invalid.
 func OpenPoster(p *plan.Plan) (Poster, error) {
 	switch {
 	case p.SummaryAPI.URL == "":
-		return nil, errors.New("the plan does not say where the summary API is: set summaryAPI.url")
+		return nil, errors.New("the plan has no summary API: set summaryAPI.url")
 	case p.SummaryAPI.External:
 		return OpenExternal(p)
 	}
 	return client.NewEmbedded(posterOptions(p))
 }
 
-// OpenExternal is OpenPoster for a plan whose summary API is the user's own.
+// OpenExternal returns a client of the external summary API that a plan names.
 func OpenExternal(p *plan.Plan) (*client.External, error) {
 	options := posterOptions(p)
 	if err := options.CheckSecret(); err != nil {

@@ -8,25 +8,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Queues are what a simulation has on a broker.
+// Queues deletes the queues of one simulation.
 type Queues interface {
-	// Delete removes them, and the exchange.
+	// Delete deletes the queues and the exchange.
 	Delete(ctx context.Context) error
 }
 
-// Keys are what a simulation has in a store.
+// Keys deletes the data of one simulation in a store.
 type Keys interface {
-	// Purge removes all of them.
+	// Purge deletes all keys.
 	Purge(ctx context.Context) error
 }
 
-// Remove removes a simulation from its servers; nil stands for one on which nothing is to be removed. Queues
-// go before keys, so that nothing that is delivered meanwhile makes keys anew, and keys go also when queues
-// cannot.
+// Remove deletes the queues and the keys of a simulation. Either may be nil. It deletes the queues first, because
+// processing a delivery would create keys again. It deletes the keys even if it cannot delete the queues.
 func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) error {
 	var errs []error
 	if queues != nil {
-		// Queues of another owner are not the simulation's.
+		// Queues of another owner belong to another simulation.
 		if err := queues.Delete(ctx); err != nil && !errors.Is(err, broker.ErrOtherOwner) {
 			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", simulation, err))
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// server notes what is removed from it.
+// server records what is deleted from it.
 type server struct {
 	removed *[]string
 	err     error

@@ -9,16 +9,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/redis"
 )
 
-// Servers opens the adapters of any number of simulations, each at a given binding. Nothing connects before it
-// is used.
+// Servers opens adapters for any number of simulations. The caller passes the binding of each server. Adapters
+// connect at their first use.
 type Servers struct{ Options Options }
 
-// OpenBroker returns a client of the RabbitMQ of a simulation.
+// OpenBroker returns a broker that uses the RabbitMQ server of a binding.
 func (s Servers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error) {
 	return openRabbitMQ(p, binding.Static(at), s.Options)
 }
 
-// OpenStore returns a client of the Redis of a simulation.
+// OpenStore returns a store that uses the Redis server of a binding.
 func (s Servers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error) {
 	return openRedis(p, binding.Static(at), s.Options)
 }

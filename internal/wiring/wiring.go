@@ -1,4 +1,4 @@
-// Package wiring connects the processes of a simulation to the servers that a plan names.
+// Package wiring opens the adapters that a plan asks for.
 package wiring
 
 import (
@@ -17,21 +17,21 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// InMemory is what stands for the address of a part that is inside this process.
+// InMemory is shown instead of an address when the broker or the store is in this process.
 const InMemory = "in memory"
 
-// Options say who connects.
+// Options describe the process that opens the adapters.
 type Options struct {
-	// Component names the process to the servers.
+	// Component is the client name that the servers show.
 	Component  string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Broker is a simulation's broker and where it is.
+// Broker is a broker and its address.
 type Broker struct {
 	broker.Broker
-	// Address may be printed: it holds no password.
+	// Address may be printed. It contains no password.
 	Address string
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
@@ -57,7 +57,7 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists}, nil
 }
 
-// Check connects once. Its error names the address and the remedy.
+// Check connects once. Its error names the address and says what to do.
 func (b *Broker) Check(ctx context.Context) error {
 	if b.check == nil {
 		return nil
@@ -68,7 +68,7 @@ func (b *Broker) Check(ctx context.Context) error {
 // InMemory reports whether the broker ends with this process.
 func (b *Broker) InMemory() bool { return b.Address == InMemory }
 
-// Exists reports whether the broker knows the simulation from before, by whatever settings.
+// Exists reports whether the simulation already has queues, whatever their settings.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	if b.exists == nil {
 		return false, nil
@@ -76,17 +76,17 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return b.exists(ctx)
 }
 
-// Store is a simulation's store and where it is.
+// Store is a store and its address.
 type Store struct {
 	store.Store
-	// Address may be printed: it holds no password.
+	// Address may be printed. It contains no password.
 	Address string
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
 	reserve func(ctx context.Context, owner string) (bool, error)
 }
 
-// Check tries on the store whatever a simulation does there. Its error names the address and the remedy.
+// Check tries every command that a simulation uses. Its error names the address and says what to do.
 func (s *Store) Check(ctx context.Context) error {
 	if s.check == nil {
 		return nil
@@ -97,7 +97,7 @@ func (s *Store) Check(ctx context.Context) error {
 // InMemory reports whether the store ends with this process.
 func (s *Store) InMemory() bool { return s.Address == InMemory }
 
-// Exists reports whether the store knows the simulation from before, with as many partitions or fewer.
+// Exists reports whether the store already has data of the simulation. It looks only at the partitions of the plan.
 func (s *Store) Exists(ctx context.Context) (bool, error) {
 	if s.exists == nil {
 		return false, nil
@@ -105,8 +105,8 @@ func (s *Store) Exists(ctx context.Context) (bool, error) {
 	return s.exists(ctx)
 }
 
-// Reserve takes the simulation's name for the owner, until the store is purged, and reports whether it is the
-// owner's. One in memory has no other process that could ask for it.
+// Reserve reserves the name of the simulation for the owner until the store is purged. It reports whether the owner
+// has the name. With a store in memory it always does, because no other process can ask.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	if s.reserve == nil {
 		return true, nil
@@ -130,8 +130,8 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists, reserve: s.Reserve}, nil
 }
 
-// Source returns the source of the binding that a reference names. See plan.BindingRef for a reference with both a URI
-// and a folder.
+// Source returns the source of the binding that a reference names. If the reference has a URI and a folder, the rules
+// of plan.BindingRef apply.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
 	case ref.URI != "" && ref.SecretDir != "":
@@ -141,26 +141,26 @@ func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	case ref.SecretDir != "":
 		return binding.Folder(s, ref.SecretDir), nil
 	}
-	return nil, fmt.Errorf("the plan does not say where %s is: set uri or secretDir", s.Name)
+	return nil, fmt.Errorf("the plan has no binding for %s: set uri or secretDir", s.Name)
 }
 
-// shown is what may be printed of the address of an endpoint.
-func shown(source binding.Source, e plan.BindingRef) string {
+// shown returns an address without password, for messages.
+func shown(source binding.Source, ref plan.BindingRef) string {
 	if address, err := source(); err == nil {
 		return address.Redacted()
 	}
-	return "the address in " + e.SecretDir
+	return "the address in " + ref.SecretDir
 }
 
-// RequireServers refuses a plan that leaves broker or store in memory, where another process cannot find
-// them.
+// RequireServers returns an error if a plan has no binding for RabbitMQ or Redis. Processes that run separately
+// cannot share a broker or a store in memory.
 func RequireServers(p *plan.Plan) error {
 	var errs []error
 	for _, part := range []struct {
-		service  binding.Service
-		endpoint plan.BindingRef
+		service binding.Service
+		ref     plan.BindingRef
 	}{{binding.RabbitMQ(), p.RabbitMQ}, {binding.Redis(), p.Redis}} {
-		_, err := Source(part.service, part.endpoint)
+		_, err := Source(part.service, part.ref)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
