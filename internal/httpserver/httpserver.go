@@ -1,5 +1,4 @@
-// Package httpserver serves what every long-running process of a simulation serves: its metrics, and
-// whether it is alive and ready.
+// Package httpserver serves the HTTP endpoints that all long-running processes have: metrics, liveness and readiness.
 package httpserver
 
 import (
@@ -17,44 +16,45 @@ import (
 )
 
 const (
-	// checkTimeout bounds each readiness check, below the timeout that probes usually have.
+	// checkTimeout bounds each readiness check. It is shorter than the usual timeout of a probe.
 	checkTimeout = 2 * time.Second
-	// shutdownTimeout bounds how long requests under way are waited for.
+	// shutdownTimeout bounds how long Serve waits for open requests when it ends.
 	shutdownTimeout = 3 * time.Second
-	// headerTimeout and idleTimeout keep clients from holding connections for nothing.
+	// headerTimeout and idleTimeout close connections that clients do not use.
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
 )
 
-// Check is one thing that has to be so before a process is ready.
+// Check is a condition that must hold before a process is ready.
 type Check struct {
-	// Name says what is checked.
+	// Name identifies the check in the response.
 	Name string
-	// Check returns why it is not so. It is called concurrently and honors its context.
+	// Check returns an error if the condition does not hold. It must be safe for concurrent use and honor its
+	// context.
 	Check func(context.Context) error
 }
 
 // Options configure Handler.
 type Options struct {
-	// Metrics are served at /metrics.
+	// Metrics provides the metrics at /metrics.
 	Metrics prometheus.Gatherer
-	// Ready are the checks behind /readyz, all of which have to pass.
+	// Ready are the checks of /readyz. All must pass.
 	Ready []Check
-	// Routes are what else the process serves. Paths without a route answer 404.
+	// Routes are additional handlers. Paths without a route return 404.
 	Routes []Route
-	// Log receives what a scrape could not gather.
+	// Log receives the errors of scrapes.
 	Log *slog.Logger
 }
 
-// Route is a handler and the pattern of the requests that it answers, as http.ServeMux defines patterns.
+// Route is a handler with a pattern of http.ServeMux.
 type Route struct {
 	Pattern string
 	Handler http.Handler
 }
 
-// Handler serves /metrics, /healthz, which answers 200 for as long as the process can answer at all, and
-// /readyz, which answers 503 and one line for each check that fails. It also serves the routes of the options, which
-// must not conflict.
+// Handler serves /metrics, /healthz, /readyz and the routes of the options. /healthz always returns 200. /readyz
+// returns 200 if all checks pass, and otherwise 503 with one line per failed check. Handler panics if routes
+// conflict.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
@@ -70,12 +70,12 @@ func Handler(o Options) http.Handler {
 	return mux
 }
 
-// answer writes 200 when nothing fails and 503 with the failures otherwise.
+// answer writes 200 if there are no failures, and otherwise 503 with one line per failure.
 func answer(w http.ResponseWriter, failures []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if len(failures) == 0 {
-		_, _ = fmt.Fprintln(w, "ok") // a client that has gone needs no answer
+		_, _ = fmt.Fprintln(w, "ok") // the client may have disconnected
 		return
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)
@@ -84,7 +84,7 @@ func answer(w http.ResponseWriter, failures []string) {
 	}
 }
 
-// failing runs all checks at once and returns a line for each that fails, in their order.
+// failing runs all checks concurrently. It returns one line per failed check, in the order of the checks.
 func failing(ctx context.Context, checks []Check) []string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -109,14 +109,14 @@ type Server struct {
 	server   *http.Server
 }
 
-// Listen takes the address, host:port or :port, so that a failure shows before anything else is started.
-// The server answers only once Serve is called.
+// Listen opens the address, host:port or :port. It is separate from Serve so that an address in use is reported
+// before the process starts other work. The server does not answer until Serve is called.
 func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		if refused, ok := errors.AsType[*net.OpError](err); ok {
-			err = refused.Err // the rest would say the address once more
+			err = refused.Err // the outer error repeats the address
 		}
 		return nil, fmt.Errorf("listen for HTTP at %s: %w", address, err)
 	}
@@ -128,10 +128,10 @@ func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	}}, nil
 }
 
-// Address is where the server listens, with the port that the system chose when none was given.
+// Address returns the address at which the server listens. For port 0 it contains the port that the system chose.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Serve answers requests until ctx ends. Then it finishes the requests under way, for a bounded time.
+// Serve answers requests until ctx ends. Then it waits up to 3 s for open requests to finish, and closes the others.
 func (s *Server) Serve(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
@@ -144,12 +144,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	err := s.server.Shutdown(grace)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.server.Close() // a client that does not end its request keeps nobody here
+		err = s.server.Close() // close requests that do not end
 	}
 	return errors.Join(err, unlessClosed(<-failed))
 }
 
-// unlessClosed is nil for the error with which a server ends that was asked to.
+// unlessClosed returns nil for http.ErrServerClosed, which http.Server returns after a shutdown.
 func unlessClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -157,5 +157,5 @@ func unlessClosed(err error) error {
 	return err
 }
 
-// Close gives up a server whose Serve is never called.
+// Close closes a server on which Serve was not called.
 func (s *Server) Close() error { return s.listener.Close() }

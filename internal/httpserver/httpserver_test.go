@@ -34,13 +34,13 @@ func TestHandler(t *testing.T) {
 		{"a process without checks is ready", nil, nil, "GET", "/readyz", 200, "ok\n"},
 		{"a process whose checks pass is ready", []Check{passes, passes}, nil, "GET", "/readyz", 200, "ok\n"},
 		{"a check that fails is named with its reason", []Check{passes, fails}, nil, "GET", "/readyz", 503, "broker: not connected yet\n"},
-		{"a check that hangs does not hold the answer up", []Check{hangs}, nil, "GET", "/readyz", 503, "api: context deadline exceeded\n"},
-		{"a process that is not ready is alive", []Check{fails}, nil, "GET", "/healthz", 200, "ok\n"},
+		{"a check that hangs does not delay the response", []Check{hangs}, nil, "GET", "/readyz", 503, "api: context deadline exceeded\n"},
+		{"a process that is not ready is live", []Check{fails}, nil, "GET", "/healthz", 200, "ok\n"},
 		{"metrics are served", nil, nil, "GET", "/metrics", 200, "parking_test_total 1"},
 		{"a route answers its paths", nil, routes, "GET", "/v1/stats", 200, "the API"},
 		{"each of several routes answers its own paths", nil, routes, "GET", "/", 200, "the page"},
 		{"a path without a route is not found", nil, routes, "GET", "/v2/stats", 404, ""},
-		{"another method is refused", nil, nil, "POST", "/readyz", 405, ""},
+		{"another method is rejected", nil, nil, "POST", "/readyz", 405, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package metrics holds what the metrics of every component share, so that all of them can be read,
-// aggregated and drawn in the same way.
+// Package metrics holds the conventions that the metrics of all components share: their prefix, their registration
+// and their buckets.
 package metrics
 
 import (
@@ -13,7 +13,7 @@ import (
 // Namespace prefixes the name of every metric of the simulation.
 const Namespace = "parking"
 
-// Register registers the collectors of a component, which the error names.
+// Register registers the collectors of a component. The error names the component.
 func Register(r prometheus.Registerer, component string, collectors ...prometheus.Collector) error {
 	var errs []error
 	for _, c := range collectors {
@@ -25,8 +25,8 @@ func Register(r prometheus.Registerer, component string, collectors ...prometheu
 	return nil
 }
 
-// Latency returns the options of a histogram of seconds: native with a growth factor of 1.1 per bucket,
-// and classic buckets from 50 µs to 30 s for servers that do not scrape native ones.
+// Latency returns the options of a histogram of seconds. It has native buckets with a growth factor of 1.1, and
+// classic buckets from 50 µs to 30 s for Prometheus servers that do not scrape native histograms.
 func Latency(name, help string) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Namespace: Namespace,
