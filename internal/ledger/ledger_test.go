@@ -122,7 +122,7 @@ func TestAudit_NotAtRest_ReportsOutstandingEventsAndNoLostOnes(t *testing.T) {
 	})
 }
 
-// longRun is a run of sound entries over more than three chunks.
+// longRun returns a run of correct entries in more than three chunks.
 func longRun() *model {
 	m := &model{runs: []modelRun{{
 		id: event.ID{Run: "0000000000000", Partition: 1}, typ: event.TypeExit, watermark: 3*store.ChunkBits + 10,
@@ -266,7 +266,7 @@ func TestEvaluate(t *testing.T) {
 	tests := []struct {
 		name string
 		in   Evidence
-		want []string // the beginnings of the reasons
+		want []string // prefixes of the reasons
 	}{
 		{"an empty report at rest passes", Evidence{Report: rest}, nil},
 		{"a report that is not at rest fails", Evidence{Report: Report{Outstanding: 2}},
@@ -357,7 +357,7 @@ func TestCertainFailures_IgnoresWhatMayStillChange(t *testing.T) {
 	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		in   Evidence
-		want []string // the beginnings of the reasons
+		want []string // prefixes of the reasons
 	}{
 		"an objective before the end": {Evidence{Objectives: plan.Objectives{EndToEndP99: 1}, Report: Report{Outstanding: 3, Outbox: 1, Matched: 2}}, nil},
 		"a dead letter":               {Evidence{Report: Report{DeadLettered: 1}}, []string{"1 event was dead-lettered"}},

@@ -11,9 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// modelEvent is what happened to one event.
+// modelEvent is the history of one event.
 type modelEvent struct {
-	// intent is the published intent, arrived the intent that the processor read.
+	// intent is the published intent. arrived is the intent that the processor read.
 	intent, arrived event.Intent
 	// taken is how often the event took effect, met whether it found its visit, posted how often its summary
 	// was counted as stored.
@@ -32,7 +32,7 @@ type modelRun struct {
 	events    []modelEvent
 }
 
-// model is a store that is computed from a known history.
+// model is a store whose data are computed from a known history.
 type model struct {
 	runs    []modelRun
 	skewed  store.Counts // added to the counters without a cause

@@ -47,7 +47,7 @@ func full() *plan.Plan {
 func TestPlanFile_RoundTrip(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
-	for range 2 { // the second time over the first
+	for range 2 { // the second write replaces the first
 		if err := full().Write(path); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestWrite_MissingFolder(t *testing.T) {
 	}
 }
 
-// edited returns the text of the full plan with one field set to a value, given by its path.
+// edited returns the text of the full plan with the field at a path set to a value.
 func edited(t *testing.T, value any, path ...string) string {
 	t.Helper()
 	text, err := full().Marshal()

@@ -30,12 +30,12 @@ func BenchmarkServicePost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
 			s, v := newService(b), newVisits()
-			concurrently(b, posters, 1, func(int) error { return s.Post(b.Context(), v.take()) })
+			concurrently(b, posters, 1, func(int) error { return s.Post(b.Context(), v.next()) })
 		})
 	}
 }
 
-// BenchmarkHTTPMany posts bodies of many lines, made beforehand.
+// BenchmarkHTTPMany posts prepared bodies of many lines.
 func BenchmarkHTTPMany(b *testing.B) {
 	for _, size := range []int{256, 4096} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
@@ -71,7 +71,7 @@ func BenchmarkEmbeddedPost(b *testing.B) {
 			}
 			defer func() { _ = c.Close() }()
 			v := newVisits()
-			concurrently(b, posters, 1, func(int) error { return c.Post(b.Context(), v.take()) })
+			concurrently(b, posters, 1, func(int) error { return c.Post(b.Context(), v.next()) })
 		})
 	}
 }
@@ -84,11 +84,11 @@ func BenchmarkExternalPost(b *testing.B) {
 	}
 	defer func() { _ = c.Close() }()
 	v := newVisits()
-	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.take()) })
+	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.next()) })
 }
 
-// concurrently does b.N rows of work in parts of at most size, in a number of goroutines, and reports the
-// rate and the processor time of a row.
+// concurrently splits b.N rows into parts of at most size, processes them in a number of goroutines, and reports the
+// rate and the CPU time per row.
 func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -116,8 +116,8 @@ func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/row")
 }
 
-// processorTime is what the process has used, client and server alike. On a machine that does other things
-// as well it says more than the rate.
+// processorTime returns the CPU time that the process has used, for client and server together. On a busy machine it
+// is more reliable than the rate.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage

@@ -26,7 +26,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// envDatabase makes the test binary a server on the database that it names.
+// envDatabase names a database. If it is set, the test binary runs a server on that database.
 const envDatabase = "PARKING_TEST_SUMMARY_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runServer serves a database, prints its address, and ends with its standard input, and so with the test.
+// runServer serves a database and prints its address. It ends when its standard input closes, and so with the test.
 func runServer(path string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -69,7 +69,7 @@ func runServer(path string) error {
 	return errors.Join(server.Serve(ctx), service.Close())
 }
 
-// process is a server in a process of its own.
+// process is a server in a child process.
 type process struct {
 	command *exec.Cmd
 	url     string
@@ -101,7 +101,7 @@ func startProcess(t *testing.T, path string) *process {
 	return &process{command: command, url: "http://" + strings.TrimSpace(address)}
 }
 
-// kill ends the process at once, by SIGKILL.
+// kill sends SIGKILL and waits for the end of the process.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	if err := p.command.Process.Kill(); err != nil {
@@ -110,20 +110,20 @@ func (p *process) kill(t *testing.T) {
 	_ = p.command.Wait() // says that it was killed
 }
 
-// load is a stream of summaries of which each is posted until it is accepted.
+// load posts summaries. It repeats each post until the server accepts it.
 type load struct {
 	mu sync.Mutex
-	// pending are to be posted, accepted were.
+	// pending are the summaries that the server has not accepted yet.
 	pending  []event.Summary
 	accepted map[string]event.Summary
-	// left is how many are to be accepted before the server is killed, which enough is then closed for.
+	// left is the number of further acceptances before enough is closed and the server is killed.
 	left   int
 	enough chan struct{}
-	// killed is closed when the server is dead.
+	// killed is closed when the server has ended.
 	killed chan struct{}
 }
 
-// round prepares for a server that lives for a number of acceptances.
+// round prepares for a server that is killed after a number of acceptances.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }
@@ -137,7 +137,7 @@ func (l *load) isKilled() bool {
 	}
 }
 
-func (l *load) take() (event.Summary, bool) {
+func (l *load) next() (event.Summary, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.pending) == 0 {
@@ -148,7 +148,7 @@ func (l *load) take() (event.Summary, bool) {
 	return s, true
 }
 
-// settle records what came of a post.
+// settle records the result of a post.
 func (l *load) settle(s event.Summary, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,12 +162,12 @@ func (l *load) settle(s event.Summary, err error) {
 	}
 }
 
-// post posts summaries until none is left or the server is dead.
+// post posts summaries until all are accepted or the server has been killed.
 func (l *load) post(t *testing.T, c interface {
 	Post(ctx context.Context, s event.Summary) error
 }) {
 	t.Helper()
-	for s, ok := l.take(); ok; s, ok = l.take() {
+	for s, ok := l.next(); ok; s, ok = l.next() {
 		err := c.Post(context.Background(), s)
 		l.settle(s, err)
 		if err != nil {
@@ -182,8 +182,8 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestServer_KeepsAcceptedSummariesWhenItIsKilled kills a server again and again in the middle of its work. What it
-// answered for is there, what it did not is posted again, and everything is there once.
+// TestServer_KeepsAcceptedSummariesWhenItIsKilled kills a server repeatedly while clients post. Every accepted
+// summary must be stored. The others are posted again, and in the end each is stored exactly once.
 func TestServer_KeepsAcceptedSummariesWhenItIsKilled(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
@@ -211,7 +211,7 @@ func TestServer_KeepsAcceptedSummariesWhenItIsKilled(t *testing.T) {
 	}
 }
 
-// start posts with both clients, and closes what it returns when they are done.
+// start posts with both clients. It returns a channel that is closed when they are done.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
 	embedded, err := client.NewEmbedded(client.Options{URL: url})
@@ -237,8 +237,8 @@ func (l *load) start(t *testing.T, url string, posters int) (finished chan struc
 	return finished
 }
 
-// checkDatabase opens the database as a server that is started again does, and returns how many summaries
-// it has: at least those that were accepted, and no more than were posted.
+// checkDatabase opens the database as a restarted server does. It returns the number of summaries
+// and checks that it is at least the number of accepted and at most the number of posted ones.
 func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})

@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// visits makes the summaries of a run, in the order of its exits, on plates in random order.
+// visits generates the summaries of a run in the order of their exits. The plates are in random order.
 type visits struct {
 	run  string
 	next atomic.Int64
@@ -25,8 +25,8 @@ type visits struct {
 
 func newVisits() *visits { return &visits{run: event.NewRun()} }
 
-// take returns the next summary.
-func (v *visits) take() event.Summary {
+// next returns the next summary.
+func (v *visits) next() event.Summary {
 	seq := v.next.Add(1) - 1
 	exitAt := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC).Add(time.Duration(seq) * 40 * time.Microsecond)
 	return event.Summary{
@@ -35,7 +35,7 @@ func (v *visits) take() event.Summary {
 	}
 }
 
-// plate returns the plate of a number: different for each of the first 26³·10⁴, in no order.
+// plate returns the plate with a number. The first 26³·10⁴ plates differ, and are not sorted.
 func plate(n int64) string {
 	const letters, digits = 26 * 26 * 26, 10_000
 	n = n * 7_368_787 % (letters * digits) // a prime
@@ -47,7 +47,7 @@ func plate(n int64) string {
 func (v *visits) batch(n int) []event.Summary {
 	summaries := make([]event.Summary, n)
 	for i := range summaries {
-		summaries[i] = v.take()
+		summaries[i] = v.next()
 	}
 	return summaries
 }

@@ -31,7 +31,7 @@ func TestValidate(t *testing.T) {
 	tests := []struct {
 		name    string
 		summary event.Summary
-		want    string // a part of the detail; empty for none
+		want    string // a substring of the detail; empty means valid
 	}{
 		{"a visit of an hour is valid", valid, ""},
 		{"a visit of no time is valid", with(func(s *event.Summary) { s.ExitAt = s.EntryAt }), ""},
@@ -64,11 +64,11 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// fakeDatabase stores nothing but counts.
+// fakeDatabase counts rows but does not store them.
 type fakeDatabase struct {
-	summary.Database // nil: what is not faked is not called
+	summary.Database // nil: the other methods are not called
 
-	// entered gets the number of rows of each transaction, which then waits for its result.
+	// entered receives the number of rows of each transaction. The transaction then waits for its result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}
@@ -91,7 +91,7 @@ func (d *fakeDatabase) Close() error {
 	return nil
 }
 
-// serve returns a service on a database.
+// serve returns a service that uses a database.
 func serve(t *testing.T, db summary.Database, log *slog.Logger) (*summary.Service, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -108,7 +108,7 @@ func TestService_GroupsPostsThatArriveDuringATransaction(t *testing.T) {
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 	results := make(chan error, posts+1)
-	post := func() { results <- s.Post(context.Background(), v.take()) }
+	post := func() { results <- s.Post(context.Background(), v.next()) }
 
 	go post()
 	if rows := <-db.entered; rows != 1 {
@@ -140,7 +140,7 @@ func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 	s, _ := serve(t, db, slog.New(slog.NewTextHandler(&log, nil)))
 	attempt := func(result error) error {
 		done := make(chan error)
-		go func() { done <- s.Post(context.Background(), v.take()) }()
+		go func() { done <- s.Post(context.Background(), v.next()) }()
 		<-db.entered
 		db.result <- result
 		return <-done
@@ -175,7 +175,7 @@ func TestPost_EndsWithItsContext(t *testing.T) {
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- s.Post(ctx, v.take()) }()
+	go func() { done <- s.Post(ctx, v.next()) }()
 	<-db.entered // and hang
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -189,12 +189,12 @@ func TestPost_EndsWithItsContext(t *testing.T) {
 
 func TestPost_EndsIfTheDatabaseHangs(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // in which time passes as soon as everybody waits
+	synctest.Test(t, func(t *testing.T) { // fake time: it advances when all goroutines wait
 		db, v := newFake(), newVisits()
 		s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 		start := time.Now()
 		done := make(chan error)
-		go func() { done <- s.Post(context.Background(), v.take()) }()
+		go func() { done <- s.Post(context.Background(), v.next()) }()
 		<-db.entered
 		err := <-done
 		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "does not answer") {
@@ -215,7 +215,7 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 	results := make(chan error, 2)
-	post := func() { results <- s.Post(context.Background(), v.take()) }
+	post := func() { results <- s.Post(context.Background(), v.next()) }
 	go post()
 	<-db.entered
 	go post()
@@ -225,7 +225,7 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	polltest.Until(t, "the service to refuse posts", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		return errors.Is(s.Post(ctx, v.take()), summary.ErrClosed)
+		return errors.Is(s.Post(ctx, v.next()), summary.ErrClosed)
 	})
 	for stored := false; !stored; {
 		select {
@@ -243,7 +243,7 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	if err := s.Post(t.Context(), v.take()); !errors.Is(err, summary.ErrClosed) {
+	if err := s.Post(t.Context(), v.next()); !errors.Is(err, summary.ErrClosed) {
 		t.Errorf("a post after the end has error %v, want ErrClosed", err)
 	}
 }
@@ -286,7 +286,7 @@ func TestService_StoresEachSummaryOnce(t *testing.T) {
 	}
 }
 
-// counters reads the counters that names has as keys.
+// counters returns the values of the counters whose names are keys of names.
 func counters(t *testing.T, registry *prometheus.Registry, names map[string]float64) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()

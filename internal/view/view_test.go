@@ -87,7 +87,7 @@ func TestView_Answers(t *testing.T) {
 		"a script of another site that loads the page": {page("no-cors", "script"), 403, "other sites"},
 		"a query that is too long":                     {to("/v1/timeline?from=" + strings.Repeat("1", 1000)), 414, "longer than 512 bytes"},
 		"a long query of a path without parameters":    {to("/v1/state?" + strings.Repeat("x", 1000)), 414, "longer"},
-		"a time that is none":                          {to("/v1/timeline?from=yesterday"), 400, "RFC 3339"},
+		"an invalid time":                              {to("/v1/timeline?from=yesterday"), 400, "RFC 3339"},
 		"an unknown parameter":                         {to("/v1/timeline?since=2026-01-01T00:00:00Z"), 400, "unknown parameter"},
 		"a parameter twice":                            {to("/v1/timeline?to=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"), 400, "more than once"},
 		"an interval that ends before it begins":       {to("/v1/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"), 400, "before"},

@@ -1,5 +1,5 @@
-// Package faults kills the parts of a running simulation, again and again, and then asks the ledger
-// whether every event counted exactly once.
+// Package faults kills the processes of a running simulation repeatedly. Then it audits the ledger to check
+// that every event counted exactly once.
 package faults
 
 import (
@@ -27,9 +27,9 @@ import (
 )
 
 const (
-	// leastFaults is how many faults a run injects at the least; each kind occurs at least once.
+	// leastFaults is the minimum number of faults of a run. Each kind occurs at least once.
 	leastFaults = 24
-	// matchPercent makes half of the exits end a visit, so that every path is busy.
+	// matchPercent makes half of the exits end a visit, so that all code paths are used.
 	matchPercent = 50
 	entryRate    = 650
 	exitRate     = 600
@@ -66,8 +66,8 @@ func TestFaults_WithoutDeduplication_Fail(t *testing.T) {
 	})
 	s.injectFaults(t, redelivering, 6)
 	s.stopGenerators(t)
-	// A matched exit that is delivered again finds its visit gone, and goes round the retry queue for
-	// minutes before it is given up: that is not waited for.
+	// A redelivered matched exit no longer finds its visit. It would be retried for
+	// minutes before it is dead-lettered, and the test does not wait for that.
 	s.waitEmpty(t, "entry", "exit")
 
 	report := s.audit(t)
@@ -78,7 +78,7 @@ func TestFaults_WithoutDeduplication_Fail(t *testing.T) {
 	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
 }
 
-// simulation is a stack of processes on private servers.
+// simulation is a set of parking processes on private servers.
 type simulation struct {
 	dir    string
 	plan   plan.Plan
@@ -157,7 +157,7 @@ func (s *simulation) newPlan() plan.Plan {
 	}
 }
 
-// fault is something that goes wrong. It returns when the part that it broke has been mended.
+// fault injects a fault, repairs it, and returns.
 type fault struct {
 	name   string
 	inject func(context.Context) error
@@ -195,7 +195,7 @@ func (s *simulation) faults() []fault {
 	}
 }
 
-// injectFaults injects each fault at least once and least of them in all, in random order, with traffic
+// injectFaults injects each fault at least once, and at least `least` in total, in random order, with traffic
 // in between.
 func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
 	t.Helper()
@@ -221,8 +221,8 @@ func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
 	}
 }
 
-// pause lets a random time up to two and a half seconds go by: the moment of a fault is random, and
-// traffic flows between faults.
+// pause sleeps for a random time of up to 2.5 s, so that faults occur at random moments
+// and traffic flows between them.
 func (s *simulation) pause(ctx context.Context) error {
 	select {
 	case <-time.After(time.Duration(200+s.random.IntN(2300)) * time.Millisecond):
@@ -259,7 +259,7 @@ func (s *simulation) flushScripts(ctx context.Context) error {
 	return client.ScriptFlush(ctx).Err()
 }
 
-// stopGenerators ends the generators in order, once every process works again.
+// stopGenerators waits until all processes work, then stops the generators one after the other.
 func (s *simulation) stopGenerators(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -274,7 +274,7 @@ func (s *simulation) stopGenerators(t *testing.T) {
 	}
 }
 
-// waitEmpty waits until nothing is in the queues of these kinds, delivered or not.
+// waitEmpty waits until the queues of these kinds have neither ready nor unacknowledged messages.
 func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -297,7 +297,7 @@ func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	}
 }
 
-// messages counts what is in the queues of these kinds, which their names tell:
+// messages counts the messages in the queues of these kinds. The name of a queue contains its kind:
 // parking.<simulation>.<kind>.…
 func (s *simulation) messages(kinds []string) (int64, error) {
 	output, err := s.rabbit.Ctl("list_queues", "--quiet", "--no-table-headers", "name", "messages")
@@ -320,7 +320,7 @@ func (s *simulation) messages(kinds []string) (int64, error) {
 	return sum, nil
 }
 
-// auditReport is what `parking audit --output json` prints, as far as the test reads it.
+// auditReport holds the fields of `parking audit --output json` that the test uses.
 type auditReport struct {
 	Verdict string   `json:"verdict"`
 	Reasons []string `json:"reasons"`
@@ -345,7 +345,7 @@ type auditReport struct {
 	text string
 }
 
-// auditAtRest ends the simulation, waits until it is at rest and returns its audit, which must find nothing wrong.
+// auditAtRest ends the simulation and waits until it is at rest. It returns the audit, and fails the test unless that passes.
 func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	t.Helper()
 	s.stopGenerators(t)
@@ -393,7 +393,7 @@ spec:
 	return report
 }
 
-// storedSummaries asks the API itself.
+// storedSummaries returns the number of summaries that the summary API reports.
 func (s *simulation) storedSummaries(t *testing.T) int64 {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.stack.Summaries.URL("/v1/stats"), http.NoBody)
@@ -414,7 +414,7 @@ func (s *simulation) storedSummaries(t *testing.T) int64 {
 	return stats.Count
 }
 
-// printLogs shows the end of each process's output.
+// printLogs logs the end of each process's output.
 func (s *simulation) printLogs(t *testing.T) {
 	t.Helper()
 	const tail = 4000

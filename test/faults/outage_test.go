@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// outage is how long the summary API is down; PARKING_FAULTS_OUTAGE names another length, such as 5m.
+// outage is how long the summary API is down. PARKING_FAULTS_OUTAGE overrides it, for example with 5m.
 const outage = 15 * time.Second
 
-// maxProcessorMemory is the most that a processor may hold in memory, in KiB, while the API is down: what
-// it has taken from its queues is bounded by the prefetch, and everything else waits in the broker.
+// maxProcessorMemory is the maximum resident memory of a processor, in KiB, while the API is down. The prefetch
+// bounds the messages that it holds. All others stay in the broker.
 const maxProcessorMemory = 512 << 10
 
 func TestRun_SummaryAPIOutage_DelaysOnly(t *testing.T) {
@@ -45,7 +45,7 @@ func TestRun_SummaryAPIOutage_DelaysOnly(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// residentMemory reads VmRSS, in KiB, from proc_pid_status(5).
+// residentMemory returns VmRSS in KiB. See proc_pid_status(5).
 func residentMemory(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

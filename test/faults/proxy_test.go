@@ -11,20 +11,20 @@ import (
 	"testing"
 )
 
-// misbehaviour is a way in which a REST API fails its clients.
+// misbehaviour is a kind of failure of a REST API.
 type misbehaviour int32
 
 const (
 	behaves misbehaviour = iota
-	// answers500 without storing anything.
+	// answers500 replies with status 500 and stores nothing.
 	answers500
-	// hangs until the client gives up.
+	// hangs waits until the client disconnects.
 	hangs
-	// dropsAfterStoring lets the API store the summaries and then cuts the connection without an answer.
+	// dropsAfterStoring lets the API store the summaries, then closes the connection without a response.
 	dropsAfterStoring
 )
 
-// apiProxy stands between the processors and the summary API and misbehaves on demand.
+// apiProxy is a proxy between the processors and the summary API that injects failures.
 type apiProxy struct {
 	server *httptest.Server
 	mode   atomic.Int32
@@ -46,7 +46,7 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 		case answers500:
 			w.WriteHeader(http.StatusInternalServerError)
 		case hangs:
-			// Only once the body is read does the server notice that the client has gone.
+			// The server detects that the client has disconnected only after the body is read.
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:
@@ -63,7 +63,7 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 	return p
 }
 
-// misbehave lets the API misbehave until ctx ends.
+// misbehave injects a kind of failure until ctx ends.
 func (p *apiProxy) misbehave(ctx context.Context, mode misbehaviour) {
 	p.mode.Store(int32(mode))
 	<-ctx.Done()

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// A message goes the whole way: published, confirmed, delivered and acknowledged.
+// BenchmarkPublishToAck publishes, confirms, delivers and acknowledges messages.
 func BenchmarkPublishToAck(b *testing.B) {
 	for _, workers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {

@@ -64,7 +64,7 @@ func consume(t *testing.T, b broker.Broker, prefetch int) <-chan broker.Delivery
 	return deliveries
 }
 
-// inBubble runs a test in fake time, in which every goroutine has to end.
+// inBubble runs a test in fake time. It fails if a goroutine does not end.
 func inBubble(t *testing.T, options memory.Options, test func(*testing.T, *memory.Broker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestConsume_DeliversToAnotherConsumerWhenOneEnds(t *testing.T) {
 			synctest.Wait()
 			cancel()
 			if n%2 == 0 {
-				synctest.Wait() // until it has ended; otherwise that and the message come together
+				synctest.Wait() // until it has ended, so that it does not coincide with the message
 			}
 			publish(t, b, strconv.Itoa(n))
 			if err := (<-staying).Settler.Ack(); err != nil {

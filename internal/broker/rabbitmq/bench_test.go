@@ -15,14 +15,14 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The benchmarks measure what a message costs this process; the server's part is in the time only.
+// The benchmarks measure the CPU time and memory of this process per message. The elapsed time includes the server.
 
 func BenchmarkPublishAndConfirm(b *testing.B) {
 	client := newBenchmarkBroker(b)
 	reportCPU(b, func() { publishAll(b, client, b.N) })
 }
 
-// The processor settles about in the order of delivery, from many goroutines.
+// Like the processor, it settles from many goroutines, roughly in the order of delivery.
 func BenchmarkConsumeAndAck(b *testing.B) {
 	for _, settlers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("settlers=%d", settlers), func(b *testing.B) {
@@ -87,7 +87,7 @@ func ackAll(b *testing.B, client broker.Broker, count, settlers int) {
 	settling.Wait()
 }
 
-// reportCPU runs f and reports what it used of the CPUs.
+// reportCPU runs f and reports the CPU time that it used.
 func reportCPU(b *testing.B, f func()) {
 	b.Helper()
 	b.ReportAllocs()

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// deadArguments are the arguments with which the dead-letter queue of a simulation is declared.
+// deadArguments returns the arguments of a simulation's dead-letter queue.
 func deadArguments(locator string) amqp.Table {
 	args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 	if locator != "" {
@@ -58,7 +58,7 @@ func TestBroker_UsesQueuesDeclaredWithoutLeaderLocator(t *testing.T) {
 	if err := b.Declare(t.Context()); err != nil {
 		t.Fatalf("declare queues of an earlier version: %v", err)
 	}
-	other := open(t, options) // which does not know yet that the queues have no locator
+	other := open(t, options) // it has not yet found that the queues have no locator
 	publish(t, other, entries(), broker.Message{ID: "1"})
 	d := receive(t, consume(t, other, entries(), 1))
 	if err := errors.Join(d.Settler.DeadLetter(t.Context(), broker.Reason{}), other.Close()); err != nil {
@@ -109,7 +109,7 @@ func TestBroker_TakesOverQueuesWithoutMark(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
-	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // as an earlier version, which marks nothing
+	publish(t, open(t, options), entries(), broker.Message{ID: "1"}) // earlier versions did not set the mark
 	options.Owner = "first"
 	first := newBroker(t, options)
 	if depths, err := first.Depths(t.Context()); err != nil || depths.Ready != 1 {
@@ -130,7 +130,7 @@ func TestDelete_WithoutOwnerRemovesTheMark(t *testing.T) {
 	if err := first.Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	options.Owner = "" // as purge, which is told the name only
+	options.Owner = "" // parking purge knows only the name
 	purge := open(t, options)
 	if err := purge.Delete(t.Context()); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestExists_FindsAMarkThatIsLeftAlone(t *testing.T) {
 	}
 }
 
-// stallingProxy passes on what a client and a server send. While it is stalled, the client receives nothing.
+// stallingProxy forwards data between a client and a server. While it is stalled, the client receives nothing.
 type stallingProxy struct {
 	listener net.Listener
 	to       string
@@ -244,7 +244,7 @@ func TestDepths_KeepsTheConnectionWhenItsContextEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.stall(true)
-	for range 20 { // more than may be under way
+	for range 20 { // more than the limit of concurrent requests
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		_, err := b.Depths(ctx)
 		cancel()

@@ -70,7 +70,7 @@ func TestReadTarget(t *testing.T) {
 		hostPort string
 		login    amqp.PlainAuth
 		vhost    string
-		tls      string // the server's name, empty for no TLS
+		tls      string // the server's name; empty means no TLS
 	}{
 		{"amqp://", "localhost:5672", amqp.PlainAuth{Username: "guest", Password: "guest"}, "/", ""},
 		{"amqp://h", "h:5672", amqp.PlainAuth{Username: "guest", Password: "guest"}, "/", ""},

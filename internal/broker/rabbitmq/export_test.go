@@ -1,9 +1,9 @@
 package rabbitmq
 
-// Decode is decode.
+// Decode exports decode to the tests.
 var Decode = decode
 
-// Interrupt cuts the connection over which b consumes.
+// Interrupt closes the consumer connection of b.
 func (b *Broker) Interrupt() {
 	b.consume.turn <- struct{}{}
 	defer b.consume.release()

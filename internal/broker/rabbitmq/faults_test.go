@@ -23,7 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_ServerInTrouble breaks a server of its own.
+// TestFaults_ServerInTrouble injects faults into a private server.
 func TestFaults_ServerInTrouble(t *testing.T) {
 	t.Parallel()
 	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
@@ -60,8 +60,8 @@ func (s *ownServer) setAlarm(t *testing.T, on bool) {
 	s.ctl(t, "set_vm_memory_high_watermark", watermark)
 }
 
-// losesNothing breaks the server in the middle of two streams of messages, in one way after the other, and
-// finds each message confirmed once and none lost.
+// losesNothing injects one fault after the other while two streams publish and consume. It checks that every
+// message is confirmed once and none is lost.
 func losesNothing(t *testing.T, server *ownServer) {
 	faults := []struct {
 		name   string
@@ -128,7 +128,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	confirmed := map[string]int{}
 	count := 0
 	isRejected := func() bool { return gathered(t, registry, "parking_broker_refused_messages_total") > 0 }
-	// A full quorum queue rejects messages a little late.
+	// A full quorum queue accepts a few more messages before it rejects.
 	for !isRejected() {
 		id := strconv.Itoa(count)
 		err := b.Publish(t.Context(), entries(), broker.Message{ID: id}, func() {
@@ -167,7 +167,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	}
 }
 
-// flushWithin reports whether everything was confirmed in time.
+// flushWithin reports whether all messages were confirmed within the timeout.
 func flushWithin(t *testing.T, b *rabbitmq.Broker, timeout time.Duration) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -196,7 +196,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 		return b.Publish(ctx, entries(), broker.Message{ID: "during"}, func() { confirmed.Add(1) })
 	}
 	var published int64
-	// The server takes some before it tells of the alarm, and may be late for other reasons.
+	// The server accepts some messages before it announces the alarm.
 	polltest.Until(t, "publishers are blocked by the alarm, with a window of unconfirmed messages", func() bool {
 		err := put(b)
 		if err == nil {
@@ -214,7 +214,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 		t.Error(err)
 	}
 
-	// A broker that is closed while it is blocked does not wait for the end of the alarm.
+	// Close does not wait for the end of the alarm.
 	other := open(t, options)
 	polltest.Until(t, "its publishers are blocked", func() bool { return put(other) != nil })
 	if err := other.Close(); err != nil {
@@ -266,14 +266,14 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	if err := b.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for receive(t, deliveries).Message.ID != "2" { // the first one may come again
+	for receive(t, deliveries).Message.ID != "2" { // message 1 may be redelivered
 	}
 	if strings.Contains(log.String(), "first password") || strings.Contains(log.String(), "second password") {
 		t.Error("a password is in the log")
 	}
 }
 
-// A server compares the user id of a message with the user who publishes it.
+// The server rejects a message whose user ID is not that of the publishing user.
 func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	server.ctl(t, "add_user", "another", "password")
 	defer server.ctl(t, "delete_user", "another")
@@ -299,7 +299,7 @@ func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	awaitDepths(t, b, broker.Depths{Dead: 1})
 }
 
-// stream publishes and consumes all the time.
+// stream publishes and consumes continuously.
 type stream struct {
 	broker    *rabbitmq.Broker
 	retries   bool
@@ -308,14 +308,14 @@ type stream struct {
 	consumers sync.WaitGroup
 
 	mu           sync.Mutex
-	moved        sync.Cond // something is acknowledged, or the stream is to stop
+	moved        sync.Cond // signaled when a message is acknowledged or the stream stops
 	published    int
 	confirmed    map[string]int
 	acknowledged map[string]int
-	latest       int // confirms and acknowledgements in all
+	latest       int // total number of confirms and acknowledgements
 }
 
-// backlog bounds the messages of a stream that are not acknowledged.
+// backlog is the maximum number of unacknowledged messages of a stream.
 const backlog = 1000
 
 func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuffer) *stream {
@@ -325,7 +325,7 @@ func startStream(t *testing.T, uri string, queueType plan.QueueType, log *logBuf
 	ctx, stop := context.WithCancel(t.Context())
 	s := &stream{
 		broker: newBroker(t, options), stop: stop,
-		retries:   queueType == plan.QueueTypeQuorum, // a classic queue may lose what it dead-letters while it dies
+		retries:   queueType == plan.QueueTypeQuorum, // a classic queue may lose messages that it dead-letters while its node crashes
 		confirmed: map[string]int{}, acknowledged: map[string]int{},
 	}
 	s.moved.L = &s.mu
@@ -364,7 +364,7 @@ func (s *stream) publish(ctx context.Context, t *testing.T) {
 	}
 }
 
-// mayPublish waits until the backlog is small enough. It reports false when ctx ends before.
+// mayPublish waits until the backlog allows another message. It returns false if ctx ends first.
 func (s *stream) mayPublish(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

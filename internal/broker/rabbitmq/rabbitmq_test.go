@@ -45,7 +45,7 @@ func testConformance(t *testing.T, queueType plan.QueueType) {
 	})
 }
 
-// optionsFor returns options for a simulation of the test's own.
+// optionsFor returns options for a simulation that only this test uses.
 func optionsFor(t testing.TB, uri string) rabbitmq.Options {
 	t.Helper()
 	return rabbitmq.Options{
@@ -65,7 +65,7 @@ func source(t testing.TB, uri string) binding.Source {
 	return func() (binding.Binding, error) { return binding.Binding{URI: parsed}, nil }
 }
 
-// newBroker returns a broker that is closed with the test, when its queues are deleted as well.
+// newBroker returns a broker. When the test ends, its queues are deleted and it is closed.
 func newBroker(t testing.TB, options rabbitmq.Options) *rabbitmq.Broker {
 	t.Helper()
 	b := open(t, options)
@@ -113,7 +113,7 @@ func deadLetters(t *testing.T, uri, exchange string) []brokertest.DeadLetter {
 	return letters
 }
 
-// dialServer connects as any program would.
+// dialServer opens a plain AMQP connection.
 func dialServer(t *testing.T, uri string) *amqp.Channel {
 	t.Helper()
 	conn, err := amqp.Dial(uri)
@@ -128,7 +128,7 @@ func dialServer(t *testing.T, uri string) *amqp.Channel {
 	return channel
 }
 
-// drain takes what is ready in a queue.
+// drain gets all ready messages of a queue.
 func drain(t *testing.T, channel *amqp.Channel, queue string) []amqp.Delivery {
 	t.Helper()
 	var all []amqp.Delivery

@@ -28,7 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// patience is how long a test waits for what has to happen. It is far more than a busy machine takes.
+// patience is the timeout of every wait, long enough for a busy machine.
 const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
@@ -187,7 +187,7 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	if diff := cmp.Diff(wantProperties, gotProperties); diff != "" {
 		t.Errorf("%s: the properties differ (-want +got):\n%s", name, diff)
 	}
-	delete(letter.Headers, "x-delivery-count") // of this very delivery
+	delete(letter.Headers, "x-delivery-count") // counts this delivery
 	want := amqp.Table{
 		event.HeaderAttempt: int64(1), event.HeaderStage: "parse", event.HeaderReason: "of an external publisher",
 	}
@@ -201,7 +201,7 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	}
 }
 
-// A copy that kept the header would come back to the queue that it has left, for ever.
+// If the copy kept the header, the server would route it back to its old queue in an endless loop.
 func TestDeadLetter_IgnoresFurtherRoutingKeys(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
@@ -263,7 +263,7 @@ func TestBroker_DeclaresDeletedQueuesAgain(t *testing.T) {
 		if err := d.delete(channel); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // at first something may be missing, then nothing may be
+		for range 2 { // the first pass may declare missing objects again, the second must find all
 			publish(t, b, entries(), broker.Message{ID: "after " + d.name})
 			settleEachWay(t, b, deliveries)
 		}
@@ -284,7 +284,7 @@ func TestPublish_RepeatsUnroutableMessages(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{Ready: 3})
 }
 
-// settleEachWay retries, requeues and dead-letters the next message.
+// settleEachWay retries, requeues and dead-letters the next messages.
 func settleEachWay(t *testing.T, b *rabbitmq.Broker, deliveries <-chan broker.Delivery) {
 	t.Helper()
 	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {
@@ -376,7 +376,7 @@ func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
 		return reads >= 5
 	})
 	mu.Lock()
-	current = uri // as when the credentials in the files are replaced
+	current = uri // a rotation of the credentials in the files
 	mu.Unlock()
 	<-confirmed
 	receive(t, deliveries)

@@ -12,12 +12,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// planned is a session whose deliveries a model of the server follows.
+// planned is a session with a model of the server, which tracks unsettled deliveries.
 type planned struct {
 	session   *session
 	now       time.Time
 	delivered uint64
-	held      map[uint64]*delivery // those that the server believes to be unsettled
+	held      map[uint64]*delivery // the deliveries that are unsettled on the server
 	out       outbox
 }
 
@@ -37,8 +37,8 @@ func (p *planned) deliver() *delivery {
 	return d
 }
 
-// flush plans, and settles in the model what the server would settle. It returns an error when that
-// contradicts the verdicts.
+// flush plans the acknowledgements and applies them to the model. It returns an error if they
+// contradict the verdicts.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {
@@ -73,7 +73,7 @@ func (p *planned) take(tag uint64, verdict verdict) error {
 	return nil
 }
 
-// settledButHeld counts the deliveries about which the server does not know yet.
+// settledButHeld counts the settled deliveries that the server still holds as unsettled.
 func (p *planned) settledButHeld() int {
 	count := 0
 	for _, d := range p.held {
@@ -84,7 +84,7 @@ func (p *planned) settledButHeld() int {
 	return count
 }
 
-// settleAtRandom settles a delivery, which is an error when it is settled already.
+// settleAtRandom settles a random delivery. Settling one twice must be an error.
 func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	d := p.held[tag]
 	from, wrong := d.verdict, false

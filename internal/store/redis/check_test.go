@@ -16,9 +16,9 @@ func TestCheck_UnusableServer_IsNamed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
-		user  []any // the rules of the user's rights, all if there are none
+		user  []any // the ACL rules of the user; empty grants every right
 		spoil func(*testing.T, *goredis.Client)
-		want  []string // what the error names
+		want  []string // substrings of the error
 		not   []string
 	}{
 		{name: "nothing is refused"},

@@ -36,7 +36,7 @@ type cluster struct {
 	uri    string
 }
 
-// TestConformance_OnCluster runs the suite against three nodes, among which the partitions are spread.
+// TestConformance_OnCluster runs the suite on a cluster of three nodes, over which the partitions are spread.
 func TestConformance_OnCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -45,8 +45,8 @@ func TestConformance_OnCluster(t *testing.T) {
 	})
 }
 
-// TestCluster_PartitionMoves_StepsCountOnce moves a partition to another node of its cluster while steps are taken in it.
-// Every step that was reported durable must count exactly once, wherever it was taken.
+// TestCluster_PartitionMoves_StepsCountOnce moves a partition to another node of the cluster while steps run in it.
+// Every step that was reported durable must count exactly once, on whichever node it ran.
 func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -59,7 +59,7 @@ func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	for range workers {
 		group.Go(func() {
 			for !stopping.Load() {
-				again, err := takeDurably(t.Context(), s, next.Add(1)-1)
+				again, err := performDurably(t.Context(), s, next.Add(1)-1)
 				rolledBack.Add(again)
 				if err != nil {
 					t.Error(err)
@@ -84,7 +84,7 @@ func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	if counts.EntriesRecorded != next.Load() {
 		t.Errorf("%d entries were recorded; want %d", counts.EntriesRecorded, next.Load())
 	}
-	c.move(t, slot, owner, 1-owner) // an odd number of moves in all: it is not where it was
+	c.move(t, slot, owner, 1-owner) // an odd number of moves, so the partition ends on the other node
 	polltest.Until(t, "the mark of the node of then is not good any more", func() bool {
 		err := s.WaitDurable(t.Context(), 0, before)
 		if err == nil {
@@ -95,14 +95,14 @@ func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	record(t, s, next.Load(), store.ResultRecorded)
 }
 
-// newCluster starts nodes, shares the slots among them and waits until they know each other.
+// newCluster starts nodes, assigns the slots, and waits until all nodes know each other.
 func newCluster(t *testing.T, size int) *cluster {
 	t.Helper()
 	return newClusterWith(t, size, func(int) (address string, config []string) { return "", nil })
 }
 
-// newClusterWith is newCluster with additional configuration. node returns that of a node, and the address at which the
-// other nodes reach it; "" is that of clients.
+// newClusterWith is newCluster with additional configuration. node returns the configuration of a node and the address
+// for the other nodes; "" means the address for clients.
 func newClusterWith(t *testing.T, size int, node func(i int) (address string, config []string)) *cluster {
 	t.Helper()
 	c := &cluster{}
@@ -112,7 +112,7 @@ func newClusterWith(t *testing.T, size int, node func(i int) (address string, co
 		address, config := node(i)
 		node := servers.NewRedis(t, servers.RedisOptions{Config: append(config,
 			"cluster-enabled yes",
-			// By default 10,000 above the server's own, where another server may be.
+			// The default is the server's port plus 10,000, which may be in use.
 			"cluster-port "+buses[i],
 			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
 		)})
@@ -149,7 +149,7 @@ func freePorts(t *testing.T, n int) []string {
 		_, ports[i], err = net.SplitHostPort(listeners[i].Addr().String())
 		noError(t, err)
 	}
-	for _, l := range listeners { // only now, so that the ports differ
+	for _, l := range listeners { // not earlier, so that the ports differ
 		noError(t, l.Close())
 	}
 	return ports
@@ -166,7 +166,7 @@ func (c *cluster) complete(ctx context.Context) bool {
 	return true
 }
 
-// move moves a slot with its keys as redis-cli --cluster reshard does.
+// move moves a slot with its keys, as redis-cli --cluster reshard does.
 func (c *cluster) move(t *testing.T, slot, from, to int) {
 	t.Helper()
 	ctx := t.Context()
@@ -215,7 +215,7 @@ func TestCluster_FailoverReloadsTheTopology(t *testing.T) {
 	replica := c.addReplica(t, owner)
 	s := open(t, withUser(t, c.nodes[other].URI(), clusterUser, clusterPassword)+"?cluster=true", "failover", 1)
 	record(t, s, 0, store.ResultRecorded)
-	// What the replica has not received is lost with the primary.
+	// Data that the replica has not received are lost with the primary.
 	polltest.Until(t, "the replica has the entry", func() bool {
 		info, err := replica.Info(t.Context(), "keyspace").Result()
 		return err == nil && strings.Contains(info, "db0:")
@@ -288,7 +288,7 @@ func TestCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	seed, err := url.Parse(withUser(t, c.nodes[0].URI(), clusterUser, clusterPassword) + "?cluster=true")
 	noError(t, err)
 	seed.Scheme, seed.Host = "rediss", net.JoinHostPort(host(0), ports[0])
-	const partitions = 12 // on all nodes
+	const partitions = 12 // enough to use every node
 	s := openWith(t, Options{
 		Address:    func() (binding.Binding, error) { return binding.Binding{URI: seed, CA: authority.PEM}, nil },
 		Simulation: servers.Name(t), Partitions: partitions,

@@ -29,7 +29,7 @@ func TestInstant_SortsAsTime(t *testing.T) {
 		b := rapid.OneOf(instants(), rapid.Custom(func(t *rapid.T) time.Time {
 			near := a.Add(time.Duration(rapid.Int64Range(-10, 10).Draw(t, "nanoseconds from a")))
 			if near.Unix() < instantOrigin || near.Unix() > instantEnd {
-				return a // what is beyond the range is cut to it
+				return a // times outside the range are replaced by the nearest one inside
 			}
 			return near
 		})).Draw(t, "b")

@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lines is what was logged.
+// lines collects log lines.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -28,7 +28,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// with returns the lines that contain a text.
+// with returns the lines that contain the text.
 func (l *lines) with(text string) (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,7 +40,7 @@ func (l *lines) with(text string) (found []string) {
 	return found
 }
 
-// openLogged returns a store that logs, beside its log.
+// openLogged returns a store and its log.
 func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	t.Helper()
 	log := &lines{}
@@ -49,7 +49,7 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled takes a step and waits until the mark of the data is durable.
+// settled performs a step and waits until the mark of the data is durable.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))
@@ -135,7 +135,7 @@ func TestDataset_LossBetweenObservations_IsNoticed(t *testing.T) {
 	}
 }
 
-// The mark of the data is gone with the first steps when the server is killed before these are written.
+// If the server is killed before it writes the first steps, the mark of the data is lost with them.
 func TestDataset_LossOfUndurableData_IsNoLoss(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -176,13 +176,13 @@ func TestMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 func TestSettings_WarnOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
-		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // which managed services forbid
+		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed services forbid CONFIG
 	}})
 	s, log := openLogged(t, withUser(t, server.URI(), "parking", "x"), 1)
 	markOf(t, s)
 	restart(t, server, s)
 	polltest.Until(t, "the restart is noticed", func() bool {
-		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // that the server is another one
+		_ = s.WaitDurable(t.Context(), 0, markOf(t, s)) // notices the new server process
 		return counterValue(t, s.observers[0].metrics.restarts) > 0
 	})
 	for _, want := range []string{"setting=appendonly is=no set_to=yes", "setting=maxmemory-policy is=allkeys-lru set_to=noeviction"} {
@@ -215,7 +215,7 @@ func TestStore_LogsAnOutageOnce(t *testing.T) {
 	}
 	noError(t, server.Start(t.Context()))
 	polltest.Until(t, "the outage is over", func() bool {
-		for range writingSteps(t.Context(), s) { // every kind of step that failed has to succeed
+		for range writingSteps(t.Context(), s) { // every kind of step that failed must succeed
 		}
 		_ = s.WaitDurable(t.Context(), 0, mark)
 		return len(log.with("available again")) > 0

@@ -22,8 +22,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestWaitDurable_ServerDelaysItsLog shows that the trap is real, and that WaitDurable sees it: while an fsync
-// is under way the server answers before it writes, and what it answered is gone when it is killed then.
+// TestWaitDurable_ServerDelaysItsLog checks that WaitDurable detects delayed writes. During a slow fsync the server
+// replies before it writes to its append-only file. If it is killed then, the effects of these replies are lost.
 func TestWaitDurable_ServerDelaysItsLog(t *testing.T) {
 	t.Parallel()
 	server := slowServer(t, 1500)
@@ -57,8 +57,8 @@ func TestWaitDurable_ServerDelaysItsLog(t *testing.T) {
 	}
 }
 
-// stepIntoBuffer records entries until one is answered while the server's log is not written, and returns
-// its sequence number.
+// stepIntoBuffer records entries until the server replies to one before writing it to its append-only file. It returns
+// the sequence number of that entry.
 func stepIntoBuffer(t *testing.T, s *Store) int64 {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -78,9 +78,9 @@ func stepIntoBuffer(t *testing.T, s *Store) int64 {
 	return 0
 }
 
-// TestWaitDurable_StepsSurviveKills takes steps with concurrent callers as a processor does, while the server
-// is killed again and again at random moments. Whatever was reported durable must be there afterwards, and
-// everything exactly once.
+// TestWaitDurable_StepsSurviveKills performs steps with concurrent callers, as a processor does, while the server
+// is killed at random moments. Afterwards every effect that was reported durable must exist, and every step must
+// count exactly once.
 func TestWaitDurable_StepsSurviveKills(t *testing.T) {
 	t.Parallel()
 	for _, disk := range []struct {
@@ -115,7 +115,7 @@ func surviveKills(t *testing.T, server *servers.Redis) {
 	for range workers {
 		group.Go(func() {
 			for !stopping.Load() {
-				again, err := takeDurably(ctx, s, next.Add(1)-1)
+				again, err := performDurably(ctx, s, next.Add(1)-1)
 				rolledBack.Add(again)
 				if err != nil {
 					t.Error(err)
@@ -151,8 +151,8 @@ func surviveKills(t *testing.T, server *servers.Redis) {
 	}
 }
 
-// takeDurably takes a step, again and again until it is durable, and returns how often it was rolled back.
-func takeDurably(ctx context.Context, s *Store, seq int64) (rolledBack int64, err error) {
+// performDurably repeats a step until it is durable. It returns how often it was rolled back.
+func performDurably(ctx context.Context, s *Store, seq int64) (rolledBack int64, err error) {
 	for {
 		err := recordDurably(ctx, s, seq)
 		switch {
@@ -213,7 +213,7 @@ func TestWaitDurable_WaitersShareObservations(t *testing.T) {
 	}
 }
 
-// TestWaiter_Consider goes through what a waiter concludes from one observation after the other.
+// TestWaiter_Consider checks the conclusions of a waiter from a sequence of observations.
 func TestWaiter_Consider(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
@@ -313,7 +313,7 @@ func TestParseObservation(t *testing.T) {
 	}
 }
 
-// slowServer starts a server whose fsync takes so many milliseconds longer.
+// slowServer starts a server and adds a number of milliseconds to each of its fsyncs.
 func slowServer(t *testing.T, ms int) *servers.Redis {
 	t.Helper()
 	compiler, err := exec.LookPath("cc")
@@ -340,7 +340,7 @@ func slowServer(t *testing.T, ms int) *servers.Redis {
 	return servers.NewRedis(t, servers.RedisOptions{Server: wrapper})
 }
 
-// restart kills the server as a crash would, starts it again, and waits until the store can use it.
+// restart kills the server, starts it again, and waits until the store can use it.
 func restart(t *testing.T, server *servers.Redis, s *Store) {
 	t.Helper()
 	if err := server.Kill(); err != nil {
@@ -365,7 +365,7 @@ func entryStep(seq int64) store.EntryStep {
 	}
 }
 
-// seen reports whether an event took effect.
+// seen reports whether the event has taken effect.
 func seen(t *testing.T, s *Store, seq int64) bool {
 	t.Helper()
 	chunk, err := s.Chunk(t.Context(), store.Run{Run: testRun}, seq/store.ChunkBits)
@@ -376,7 +376,7 @@ func seen(t *testing.T, s *Store, seq int64) bool {
 	return int64(len(chunk.Seen)) > bit/8 && chunk.Seen[bit/8]&(0x80>>(bit%8)) != 0
 }
 
-// markOf returns a mark of the server as it is observed last.
+// markOf returns a mark from the latest observation of the server.
 func markOf(t *testing.T, s *Store) store.Mark {
 	t.Helper()
 	mark, err := s.Mark(t.Context(), 0)

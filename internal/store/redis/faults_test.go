@@ -28,14 +28,14 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_StepsCountOnce takes steps with concurrent callers, each again until it is
-// answered, while something is done to the server all the time. Everything must count exactly once.
+// TestFaults_StepsCountOnce performs steps with concurrent callers, which repeat each step until it
+// succeeds, while faults are injected into the server. Every step must count exactly once.
 func TestFaults_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
 		name string
 		do   func(context.Context, *goredis.Client) error
-		// harmless means that no caller may see an error.
+		// harmless means that no caller gets an error.
 		harmless bool
 	}{
 		{
@@ -70,7 +70,7 @@ func TestFaults_StepsCountOnce(t *testing.T) {
 			for w := range int64(workers) {
 				group.Go(func() {
 					for i := range int64(each) {
-						failed.Add(takeVisit(t, s, w*each+i))
+						failed.Add(performVisit(t, s, w*each+i))
 						done.Add(1)
 					}
 				})
@@ -100,8 +100,8 @@ func TestFaults_StepsCountOnce(t *testing.T) {
 	}
 }
 
-// takeVisit takes the steps of a visit, each again until it is answered, and returns how often one failed.
-func takeVisit(t *testing.T, s *Store, seq int64) (failed int64) {
+// performVisit performs the steps of a visit and repeats each until it succeeds. It returns the number of failures.
+func performVisit(t *testing.T, s *Store, seq int64) (failed int64) {
 	exit := exitStep(seq)
 	for _, step := range []func() error{
 		func() error {
@@ -138,7 +138,7 @@ func exitStep(seq int64) store.ExitStep {
 	}
 }
 
-// client returns a connection of the tests' own.
+// client returns a client for use by a test.
 func client(t *testing.T, uri string) *goredis.Client {
 	t.Helper()
 	o, err := goredis.ParseURL(uri)
@@ -185,8 +185,8 @@ func TestScripts_SurviveScriptFlush(t *testing.T) {
 	}
 }
 
-// TestConnect_UnusableServer checks that each way in which a server cannot be used is ErrUnavailable, with
-// the address but without the password, and passes with its cause.
+// TestConnect_UnusableServer checks several reasons why a server is unusable. The error must be ErrUnavailable and
+// contain the address but not the password. Steps must succeed once the reason is removed.
 func TestConnect_UnusableServer(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -270,7 +270,7 @@ func TestConnect_UnusableServer(t *testing.T) {
 	}
 }
 
-// writingSteps tries steps that write and returns their errors.
+// writingSteps performs one step of each kind that writes, and returns their errors.
 func writingSteps(ctx context.Context, s *Store) map[string]error {
 	errs := map[string]error{}
 	_, errs["RecordEntry"] = s.RecordEntry(ctx, entryStep(1))
@@ -325,7 +325,7 @@ func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	// A TLS server of the test's own in front of the shared server, so that any server will do.
+	// A TLS proxy in front of the shared server works with any server.
 	secure := httptest.NewUnstartedServer(nil)
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
@@ -354,7 +354,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// tlsProxy listens with TLS, passes everything on to a plain address, and returns its own.
+// tlsProxy starts a TLS proxy for a plain address, and returns the address of the proxy.
 func tlsProxy(t *testing.T, config *tls.Config, to string) string {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
@@ -484,10 +484,10 @@ func TestExpiries(t *testing.T) {
 		p.key(keyDeadLetter, "letter"):  store.DeadLetterTTL,
 		p.key(keyClaims, exitTestRun):   time.Hour + store.ClaimedStay,
 		p.key(keyTokens, exitTestRun):   time.Hour + store.ClaimedStay,
-		p.key(keyLedger):                -1, // kept
+		p.key(keyLedger):                -1, // no expiry
 		p.bitmap(keySeen, testRun, 0):   -1,
 		p.key(keyConfirmed, testRun):    -1,
-		p.bitmap(keyMatched, "none", 0): -2, // not there
+		p.bitmap(keyMatched, "none", 0): -2, // does not exist
 	} {
 		got, err := redis.PTTL(ctx, key).Result()
 		noError(t, err)
@@ -509,7 +509,7 @@ func TestFailure_RejectedCommand_IsNotUnavailable(t *testing.T) {
 	}
 }
 
-// TestBatcher_CallersSharePipelines counts the pipelines that many callers take.
+// TestBatcher_CallersSharePipelines counts the pipelines that many callers need.
 func TestBatcher_CallersSharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -528,7 +528,7 @@ func TestBatcher_CallersSharePipelines(t *testing.T) {
 	}
 }
 
-// TestBatcher_FailedStep_AffectsNoOther makes one of many steps fail that a single execution of a script takes.
+// TestBatcher_FailedStep_AffectsNoOther executes many steps in one script execution. One of them fails.
 func TestBatcher_FailedStep_AffectsNoOther(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -539,7 +539,7 @@ func TestBatcher_FailedStep_AffectsNoOther(t *testing.T) {
 		step := exitStep(i)
 		step.Plate = "ABC-1234"
 		if i != broken {
-			step.Intent = event.IntentUnmatched // which does not look for a visit
+			step.Intent = event.IntentUnmatched // an unmatched exit does not look for a visit
 		}
 		_, err := s.RecordExit(t.Context(), step)
 		return err
@@ -554,14 +554,14 @@ func TestBatcher_FailedStep_AffectsNoOther(t *testing.T) {
 	}
 }
 
-// TestBatcher_EachCallerGetsItsReply mixes callers of several steps and partitions in pipelines that the server executes
-// in part only.
+// TestBatcher_EachCallerGetsItsReply mixes steps of several kinds and partitions in one pipeline, of which the server
+// executes only a part.
 func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		spoil, repair func(context.Context, *goredis.Client) error
-		// cause is in the errors of those who write, if any fail.
+		// cause is part of the errors of callers that write. "" means that none fails.
 		cause string
 	}{
 		{
@@ -613,8 +613,8 @@ func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	}
 }
 
-// mixedCallers are, in turns, one who records an entry, one who asks again for the summary of a matched exit, which
-// writes nothing, and in another partition one whose exit ends a visit.
+// mixedCallers returns callers of three kinds in turn. The first records an entry. The second repeats a matched exit,
+// which writes nothing. The third records an exit that ends a visit in another partition.
 type mixedCallers struct {
 	t       *testing.T
 	store   *Store
@@ -643,7 +643,7 @@ func newMixedCallers(t *testing.T, s *Store) *mixedCallers {
 // writes reports whether the caller changes the store.
 func (m *mixedCallers) writes(caller int) bool { return caller%3 != 1 }
 
-// call returns an error too when the result is not the caller's.
+// call performs the step. It returns an error also if the result belongs to another caller.
 func (m *mixedCallers) call(i int64) error {
 	exit := exitStep(i)
 	want := store.ResultPending
@@ -664,7 +664,7 @@ func (m *mixedCallers) call(i int64) error {
 	return err
 }
 
-// check expects that everything took effect once.
+// check verifies that every step has taken effect once.
 func (m *mixedCallers) check() {
 	m.t.Helper()
 	counts, each := countsOf(m.t, m.store), int64(m.callers/3)
@@ -673,7 +673,7 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together holds the server until all callers have gathered, and returns their errors.
+// together blocks the server until all callers wait, and returns their errors.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))
@@ -695,7 +695,7 @@ func together(t *testing.T, server *servers.Redis, s *Store, callers int, call f
 	return errs
 }
 
-// pipelines is how many pipelines were sent, and in sum how many calls in them.
+// pipelines returns the number of pipelines sent and the total number of calls in them.
 func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	t.Helper()
 	var m dto.Metric
@@ -703,7 +703,7 @@ func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	return m.GetHistogram()
 }
 
-// TestBatcher_CallerLeaves abandons a call that hangs in the server.
+// TestBatcher_CallerLeaves cancels a call while the server hangs.
 func TestBatcher_CallerLeaves(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})

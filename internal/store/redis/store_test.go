@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	SetLibraryLogger(slog.New(slog.DiscardHandler)) // which tells of every refused connection
+	SetLibraryLogger(slog.New(slog.DiscardHandler)) // the library logs every refused connection
 	servers.Main(m)
 }
 
@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// open returns a store whose visits outlive their MaxStay by no margin.
+// open returns a store whose visits expire exactly after MaxStay.
 func open(t testing.TB, uri, simulation string, partitions int) *Store {
 	t.Helper()
 	return openWith(t, Options{Address: source(t, uri), Simulation: simulation, Partitions: partitions})

@@ -27,7 +27,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// lines reads the summaries of a request.
+// lines decodes the summaries in a request.
 func lines(t *testing.T, r *http.Request) []event.Summary {
 	t.Helper()
 	var all []event.Summary
@@ -115,7 +115,7 @@ func TestEmbedded_Answers(t *testing.T) {
 	}
 }
 
-// gathered answers the first request only when the others have gathered behind it, so that these share one.
+// gathered delays the first response until all other posts are queued, so that they share one request.
 type gathered struct {
 	t       *testing.T
 	rest    http.HandlerFunc
@@ -139,7 +139,7 @@ func (g *gathered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// postTogether posts summaries that gather while another is on its way, and returns what came of each.
+// postTogether posts summaries while another request is pending, and returns the result of each.
 func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	t.Helper()
 	g := &gathered{t: t, rest: rest, entered: make(chan struct{}), release: make(chan struct{})}
@@ -182,7 +182,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 
 func TestGather_LingersOnlyIfItPays(t *testing.T) {
 	t.Parallel()
-	const late = linger / 2 // when one more post comes
+	const late = linger / 2 // when another post arrives
 	tests := []struct {
 		name     string
 		waiting  int
@@ -220,7 +220,7 @@ func TestGather_LingersOnlyIfItPays(t *testing.T) {
 				if took := time.Since(start); len(batch) != tt.want || took != tt.after {
 					t.Errorf("a request of %d summaries after %v; want %d after %v", len(batch), took, tt.want, tt.after)
 				}
-				time.Sleep(linger) // until the late post has come
+				time.Sleep(linger) // until the late post has arrived
 			})
 		})
 	}
@@ -372,8 +372,8 @@ func TestEmbedded_RepeatsRequestsOnClosedIdleConnections(t *testing.T) {
 	}
 }
 
-// TestClients_AgainstTheAPI posts summaries by both clients, many of them at a time and each of them
-// twice, and reads what was stored.
+// TestClients_AgainstTheAPI posts summaries with both clients, many concurrently and each one
+// twice, and checks what is stored.
 func TestClients_AgainstTheAPI(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})

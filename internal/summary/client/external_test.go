@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// answerWith answers every request alike.
+// answerWith returns a handler that sends the same response to every request.
 func answerWith(status int, contentType, body string, headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -39,7 +39,7 @@ func TestExternal_Answers(t *testing.T) {
 		name    string
 		handler http.HandlerFunc
 		want    string
-		// parts of the error.
+		// substrings of the error
 		parts []string
 	}{
 		{"200 accepts", answerWith(200, "application/json", "{}"), "accepted", nil},
@@ -89,7 +89,7 @@ func TestExternal_Answers(t *testing.T) {
 			server := serve(t, tt.handler)
 			o := Options{URL: server.URL + "/in?key=hidden"}
 			if strings.Contains(tt.name, "hangs") {
-				o.timeout = 5 * time.Second // enough for the half that is sent
+				o.timeout = 5 * time.Second // enough to send half of the body
 			}
 			c := newExternal(t, o)
 			err := c.Post(t.Context(), visit("a"))
@@ -207,7 +207,7 @@ func TestExternal_Credentials(t *testing.T) {
 		authorization.Store(r.Header.Get("Authorization"))
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, "refused: "+r.Header.Get("Authorization")) // as careless servers do
+		_, _ = io.WriteString(w, "refused: "+r.Header.Get("Authorization")) // some servers echo the credentials
 	})
 	withUser := strings.Replace(server.URL, "http://", "http://fred:from-the-url@", 1)
 	tests := []struct {
@@ -321,7 +321,7 @@ func TestExternal_ReusesAndLimitsConnections(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		under.Add(-1)
 		w.WriteHeader(500)
-		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // more than is quoted
+		_, _ = io.WriteString(w, strings.Repeat("x", 20_000)) // longer than the quoted excerpt
 	})
 	c := newExternal(t, Options{URL: server.URL, maxInFlight: inFlight, timeout: time.Minute})
 	var wg sync.WaitGroup

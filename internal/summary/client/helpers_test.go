@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// poster is what both clients are.
+// poster is the interface of both clients.
 type poster interface {
 	Post(ctx context.Context, s event.Summary) error
 	Close() error
@@ -57,7 +57,7 @@ func visit(id string) event.Summary {
 	return event.Summary{ID: id, Plate: "P-1", EntryAt: at, ExitAt: at.Add(time.Hour)}
 }
 
-// kind tells errors apart as a caller does.
+// kind classifies an error as callers do.
 func kind(err error) string {
 	rejected, isRejected := errors.AsType[*summary.RejectedError](err)
 	unavailable, isUnavailable := errors.AsType[*summary.UnavailableError](err)
@@ -74,7 +74,7 @@ func kind(err error) string {
 	return err.Error()
 }
 
-// postAll posts the summaries at once and returns what came of each.
+// postAll posts the summaries concurrently and returns the result of each.
 func postAll(t *testing.T, c poster, ids ...string) []string {
 	t.Helper()
 	results := make([]string, len(ids))
@@ -86,7 +86,7 @@ func postAll(t *testing.T, c poster, ids ...string) []string {
 	return results
 }
 
-// writeSecret makes a folder with the keys.
+// writeSecret returns a folder with one file per key.
 func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	t.Helper()
 	for key, value := range keys {
@@ -97,7 +97,7 @@ func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	return dir
 }
 
-// hijack takes the connection of a request away from its server.
+// hijack takes over the connection of a request from the HTTP server.
 func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	t.Helper()
 	conn, buffered, err := http.NewResponseController(w).Hijack()
@@ -110,16 +110,16 @@ func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	_ = conn.Close()
 }
 
-// hang answers nothing until the client has gone.
+// hang sends no response until the client disconnects.
 func hang(_ http.ResponseWriter, r *http.Request) { untilGone(r) }
 
-// untilGone returns when the client has gone, which package http sees once the body is read.
+// untilGone waits until the client disconnects. It reads the body first: only then does package http detect this.
 func untilGone(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
 }
 
-// writeForEver answers until the client has gone.
+// writeForEver writes a response until the client disconnects.
 func writeForEver(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	for r.Context().Err() == nil {

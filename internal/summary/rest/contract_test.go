@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// contract holds requests and answers against the document that the API serves.
+// contract checks requests and responses against the OpenAPI document that the API serves.
 type contract struct {
 	document map[string]any
 
 	mu sync.Mutex
-	// met are the answers that were given, as "GET /v1/stats 200".
+	// met holds the responses that were observed, such as "GET /v1/stats 200".
 	met map[string]bool
 }
 
@@ -35,7 +35,7 @@ func newContract(tb testing.TB) *contract {
 	return c
 }
 
-// wrap returns a handler that fails the test when an exchange is not as documented.
+// wrap returns a handler that fails the test if a request or response is not as documented.
 func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	tb.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -55,7 +55,7 @@ func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	})
 }
 
-// check compares an answer with what is documented for its path, method and status.
+// check compares a response with the documented one for its path, method and status.
 func (c *contract) check(r *http.Request, answer *http.Response, body []byte) error {
 	path := c.pathOf(r.URL.EscapedPath())
 	if path == "" {
@@ -81,7 +81,7 @@ func (c *contract) check(r *http.Request, answer *http.Response, body []byte) er
 	return c.checkAnswer(c.resolve(documented), answer, body)
 }
 
-// pathOf returns the documented path that a path is of.
+// pathOf returns the documented path template that matches a path.
 func (c *contract) pathOf(path string) string {
 	for _, template := range c.paths() {
 		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(template), `[^/]+`)
@@ -146,7 +146,7 @@ func (c *contract) checkJSON(schema map[string]any, body []byte) error {
 	return c.validate(schema, value, "$")
 }
 
-// validate checks a value against the keywords of JSON Schema that the document uses.
+// validate checks a value against a schema. It supports the JSON Schema keywords that the document uses.
 func (c *contract) validate(schema map[string]any, value any, at string) error {
 	schema = c.resolve(schema)
 	for keyword := range schema {
@@ -264,7 +264,7 @@ func (c *contract) validateObject(schema, value map[string]any, at string) error
 	return nil
 }
 
-// resolve follows a reference.
+// resolve returns the target of a reference.
 func (c *contract) resolve(node map[string]any) map[string]any {
 	reference, ok := node["$ref"].(string)
 	if !ok {
@@ -274,7 +274,7 @@ func (c *contract) resolve(node map[string]any) map[string]any {
 	return target
 }
 
-// at returns a part of the document, or nil.
+// at returns the part of the document at a path, or nil.
 func (c *contract) at(path ...string) any {
 	var node any = c.document
 	for _, name := range path {
@@ -287,7 +287,7 @@ func (c *contract) at(path ...string) any {
 	return node
 }
 
-// answers lists every answer of the paths under /v1 that is documented, as contract.met does.
+// answers lists every documented response of the paths under /v1, in the format of contract.met.
 func (c *contract) answers() []string {
 	var all []string
 	for _, path := range c.paths() {

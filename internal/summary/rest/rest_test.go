@@ -46,7 +46,7 @@ func newServiceOn(tb testing.TB, db summary.Database) *summary.Service {
 	return s
 }
 
-// newHandler returns the API over s, with the endpoints of package httpserver.
+// newHandler returns the API of s and the endpoints of package httpserver.
 func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -62,7 +62,7 @@ func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	return httpserver.Handler(httpserver.Options{Metrics: registry, Ready: checks, Routes: []httpserver.Route{{Pattern: "/", Handler: api}}, Log: log})
 }
 
-// exchange is a request and what is expected of its answer.
+// exchange is a request and its expected response.
 type exchange struct {
 	name        string
 	method      string
@@ -72,9 +72,9 @@ type exchange struct {
 	body        string
 
 	status int
-	// want are parts of the body.
+	// want holds substrings of the body.
 	want []string
-	// headers of the answer.
+	// headers are expected headers of the response.
 	headers map[string]string
 }
 
@@ -85,7 +85,7 @@ const (
 	otherA = `{"id":"a","vehicle_plate":"P-9","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T09:30:00.25Z"}`
 )
 
-// exchanges of a client with an API over an empty database, one after the other.
+// exchanges are the exchanges of a client with an API on an empty database, in order.
 func exchanges() []exchange {
 	long := strings.Repeat("x", event.MaxBodyBytes)
 	post := func(name, body string, status int, want ...string) exchange {
@@ -178,7 +178,7 @@ func exchanges() []exchange {
 	}
 }
 
-// do sends the request of an exchange and compares the answer.
+// do sends the request of an exchange and checks the response.
 func (e *exchange) do(t *testing.T, base string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), e.method, base+e.path, strings.NewReader(e.body))
@@ -215,7 +215,7 @@ func (e *exchange) do(t *testing.T, base string) {
 	}
 }
 
-// TestAPI_Exchanges goes through the API, and through every answer that its document has.
+// TestAPI_Exchanges uses the whole API and observes every documented response.
 func TestAPI_Exchanges(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
@@ -252,8 +252,8 @@ func TestAPI_Exchanges(t *testing.T) {
 	}
 }
 
-// sendHalfABody closes a connection in the middle of a request. No client receives the answer; the contract
-// remembers it.
+// sendHalfABody closes a connection in the middle of a request. No client receives the response, but the contract
+// records it.
 func sendHalfABody(t *testing.T, address string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -274,7 +274,7 @@ func sendHalfABody(t *testing.T, address string) {
 	}
 }
 
-// unavailable fails in everything.
+// unavailable fails every call.
 type unavailable struct{}
 
 func errUnavailable() error {
@@ -299,7 +299,7 @@ func (unavailable) Stats(context.Context) (summary.Stats, error) {
 
 func (unavailable) Ready(context.Context) error { return errUnavailable() }
 
-// The paths and methods of the document are those of the API and of package httpserver.
+// The document has exactly the paths and methods of the API and of package httpserver.
 func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	t.Parallel()
 	want := []string{"GET /healthz", "GET /metrics", "GET /readyz"}
@@ -323,7 +323,7 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	}
 }
 
-// TestOpenAPI_HasTheLimits compares the numbers that stand in both.
+// TestOpenAPI_HasTheLimits compares the limits in the document with those in the code.
 func TestOpenAPI_HasTheLimits(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
@@ -427,7 +427,7 @@ func TestPost_Limits(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) { e.do(t, server.URL) })
 	}
 	t.Run("more bytes than allowed are too many without a length beforehand", func(t *testing.T) {
-		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999))) // is sent in chunks
+		body := io.MultiReader(strings.NewReader(lines(1)), strings.NewReader(strings.Repeat(" ", 999))) // sent in chunks
 		response, err := http.Post(server.URL+"/v1/summaries", typeNDJSON, body)
 		if err != nil {
 			t.Fatal(err)
@@ -439,7 +439,7 @@ func TestPost_Limits(t *testing.T) {
 	})
 }
 
-// TestPost_UnavailableWhileTheDatabaseIsLocked has another process in the way.
+// TestPost_UnavailableWhileTheDatabaseIsLocked locks the database as another process would.
 func TestPost_UnavailableWhileTheDatabaseIsLocked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
@@ -476,9 +476,9 @@ func TestPost_UnavailableWhileTheDatabaseIsLocked(t *testing.T) {
 	stats.do(t, server.URL)
 }
 
-// hanging holds each request until it ends.
+// hanging blocks each call until its context ends.
 type hanging struct {
-	Summaries // nil: what does not hang is not called
+	Summaries // nil: the other methods are not called
 
 	entered chan struct{}
 }
@@ -541,7 +541,7 @@ func TestPost_UnavailableAfterATimeout(t *testing.T) {
 func TestPost_SlowClientLosesItsConnection(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
-	limits.maxTransfer = time.Second // enough for a busy server to send its answer
+	limits.maxTransfer = time.Second // enough for a busy server to send its response
 	server := httptest.NewServer(newHandler(t, newService(t), limits))
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())

@@ -68,7 +68,7 @@ func TestOpen_RejectsAFileThatItCannotUse(t *testing.T) {
 	}
 }
 
-// execute runs a statement on the file.
+// execute runs a statement on the database file.
 func execute(t *testing.T, path, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -138,7 +138,7 @@ func TestInsert_NamesTheRemedyAndRecovers(t *testing.T) {
 	}
 }
 
-// replaceWriter makes the next insert open a connection with a setting that makes it fail. It returns the URI
+// replaceWriter makes the next insert fail: it opens a connection with an invalid setting. It returns the URI
 // without that setting.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
@@ -151,7 +151,7 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// many is more summaries than fit into 16 pages.
+// many is a number of summaries that need more than 16 pages.
 const many = 1000
 
 // insertMany inserts many summaries in one transaction.
