@@ -117,8 +117,8 @@ func (c *Cleaner) remembered(key client.ObjectKey) bindings {
 	return c.known[key]
 }
 
-// forget drops what is known about a simulation.
-func (c *Cleaner) forget(key client.ObjectKey) {
+// evict removes the cached data of a simulation.
+func (c *Cleaner) evict(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.results, key)

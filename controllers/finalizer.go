@@ -139,7 +139,7 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) error {
 	if err := r.patchFinalizers(ctx, s); err != nil {
 		return err
 	}
-	r.forget(s.key)
+	r.evict(s.key)
 	return nil
 }
 

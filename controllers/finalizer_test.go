@@ -96,7 +96,7 @@ func TestCleaner_RemembersBindingsUntilConsentIsWithdrawn(t *testing.T) {
 		t.Errorf("remembered is %+v after the broker's consent was withdrawn", got)
 	}
 	c.remember(key, server{managed: true, binding: broker.binding}, server{})
-	c.forget(key)
+	c.evict(key)
 	if got := c.remembered(key); got != (bindings{}) {
 		t.Errorf("remembered is %+v after forget", got)
 	}

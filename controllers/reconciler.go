@@ -133,7 +133,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := r.client.Get(ctx, request.NamespacedName, sim); err != nil {
 		if client.IgnoreNotFound(err) == nil {
-			r.forget(request.NamespacedName)
+			r.evict(request.NamespacedName)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("read simulation %s: %w", request.NamespacedName, err)
@@ -158,10 +158,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{}, nil
 }
 
-// forget drops everything that is kept in memory about a simulation.
-func (r *Reconciler) forget(key client.ObjectKey) {
+// evict removes everything that is held in memory about a simulation.
+func (r *Reconciler) evict(key client.ObjectKey) {
 	r.observer.Untrack(key)
-	r.cleaner.forget(key)
+	r.cleaner.evict(key)
 	r.secrets.retain(key, nil)
 }
 

@@ -14,12 +14,12 @@ func (s *shape) scan(body []byte) (texts, bool) {
 		derived [2]bool
 		in      = scanner{rest: body}
 	)
-	if !in.take('{') {
+	if !in.accept('{') {
 		return texts{}, false
 	}
 	for next := 0; ; next++ {
 		name, ok := in.str()
-		if !ok || !in.take(':') {
+		if !ok || !in.accept(':') {
 			return texts{}, false
 		}
 		if i := index(s.fields, name, next); i >= 0 {
@@ -35,10 +35,10 @@ func (s *shape) scan(body []byte) (texts, bool) {
 			}
 			derived[i] = true
 		}
-		if in.take(',') {
+		if in.accept(',') {
 			continue
 		}
-		return t, in.take('}') && in.atEnd()
+		return t, in.accept('}') && in.atEnd()
 	}
 }
 
@@ -69,8 +69,8 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// take consumes the character c.
-func (in *scanner) take(c byte) bool {
+// accept consumes the character c and reports whether it was next.
+func (in *scanner) accept(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {
 			return false
@@ -82,7 +82,7 @@ func (in *scanner) take(c byte) bool {
 
 // str consumes a string without escapes and returns the bytes between its quotes, which are never nil.
 func (in *scanner) str() ([]byte, bool) {
-	if !in.take('"') {
+	if !in.accept('"') {
 		return nil, false
 	}
 	end := bytes.IndexByte(in.rest, '"')

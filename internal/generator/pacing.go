@@ -104,7 +104,7 @@ func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = now.Sub(p.epoch)
-	p.giveUp(p.curve.at(p.stopped).dueAt(p.stopped))
+	p.countMissed(p.curve.at(p.stopped).dueAt(p.stopped))
 }
 
 // update replaces the schedule from now on.
@@ -144,7 +144,7 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	defer p.mu.Unlock()
 	t := now.Sub(p.epoch)
 	if current := p.curve.at(t); current.idle() && t-current.start > patience {
-		p.giveUp(current.due)
+		p.countMissed(current.due)
 	}
 	at := p.curve.when(p.target)
 	switch {
@@ -156,8 +156,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end
 }
 
-// giveUp counts all events as missed that remain of the given number of due events.
-func (p *pacer) giveUp(due float64) {
+// countMissed counts all due events that have not been published as missed, and skips them.
+func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
 		p.missed += overdue

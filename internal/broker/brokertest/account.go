@@ -70,9 +70,9 @@ func accountsForEveryMessage(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: int64(len(a.dead))})
 }
 
-// losesNothingWithSessions does the same while sessions are lost. Then a message may be settled several times, but none
+// losesNothingWhenSessionsEnd does the same while sessions are lost. Then a message may be settled several times, but none
 // is lost.
-func losesNothingWithSessions(t *testing.T, s *subject) {
+func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, s.Interrupt)
 	for n := range publishers * messagesPublishers {
 		id := message(n).ID

@@ -48,7 +48,7 @@ func Run(t *testing.T, factory Factory) {
 		test func(*testing.T, *subject)
 	}{
 		{"a published message is confirmed, delivered as it was, and gone once it is acknowledged", deliversWhatIsPublished},
-		{"queues do not share messages", keepsQueuesApart},
+		{"queues do not share messages", separatesQueues},
 		{"a flush waits for the confirm of everything published before it", flushesConfirms},
 		{"a message is not taken when the context has ended", refusesWithEndedContext},
 		{"an invalid queue or prefetch is an error", refusesWhatCannotBe},
@@ -67,12 +67,12 @@ func Run(t *testing.T, factory Factory) {
 		{"a message that takes long does not stall the others", doesNotStall},
 		{"consumers of a queue share its messages", sharesMessages},
 		{"the end of consuming closes the channel and leaves what was received to be settled", endsConsuming},
-		{"deliveries that were not received when consuming ended are delivered to others", givesBackWhatWasNotReceived},
+		{"deliveries that were not received when consuming ended are delivered to others", requeuesUnreceivedDeliveries},
 		{"deletion removes every message, and the queues work again", deletes},
 		{"the queues of one owner are closed to another until they are deleted", excludesOtherOwners},
 		{"every operation on a closed broker fails", refusesAfterClose},
 		{"every message is accounted for whatever is done with its deliveries", accountsForEveryMessage},
-		{"lost sessions lose no message", losesNothingWithSessions},
+		{"lost sessions lose no message", losesNothingWhenSessionsEnd},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

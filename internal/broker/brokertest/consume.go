@@ -96,7 +96,7 @@ func awaitClosed(t *testing.T, deliveries <-chan broker.Delivery) {
 	}
 }
 
-func givesBackWhatWasNotReceived(t *testing.T, s *subject) {
+func requeuesUnreceivedDeliveries(t *testing.T, s *subject) {
 	const count = 50
 	for n := range count {
 		s.publish(t, entries(), message(n))

@@ -30,7 +30,7 @@ func deliversWhatIsPublished(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{})
 }
 
-func keepsQueuesApart(t *testing.T, s *subject) {
+func separatesQueues(t *testing.T, s *subject) {
 	var queues []broker.Queue
 	for partition := range Partitions {
 		for _, eventType := range event.Types() {

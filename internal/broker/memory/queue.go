@@ -108,7 +108,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 func (q *queue) confirm() {
 	var batch []confirm
 	for {
-		batch = q.takeConfirms(batch)
+		batch = q.nextConfirms(batch)
 		if len(batch) == 0 {
 			return
 		}
@@ -119,8 +119,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// takeConfirms returns the next batch, and frees the window slots of the previous one.
-func (q *queue) takeConfirms(before []confirm) []confirm {
+// nextConfirms returns the next batch, and frees the window slots of the previous one.
+func (q *queue) nextConfirms(before []confirm) []confirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.unconfirmed -= len(before)

@@ -42,26 +42,26 @@ func (p *planned) deliver() *delivery {
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {
-		if err := p.take(tag, requeued); err != nil {
+		if err := p.receive(tag, requeued); err != nil {
 			return err
 		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(p.held)) {
 		if tag <= p.out.prefix {
-			if err := p.take(tag, acknowledged); err != nil {
+			if err := p.receive(tag, acknowledged); err != nil {
 				return err
 			}
 		}
 	}
 	for _, tag := range p.out.singles {
-		if err := p.take(tag, acknowledged); err != nil {
+		if err := p.receive(tag, acknowledged); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *planned) take(tag uint64, verdict verdict) error {
+func (p *planned) receive(tag uint64, verdict verdict) error {
 	d := p.held[tag]
 	switch {
 	case d == nil:

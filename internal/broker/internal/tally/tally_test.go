@@ -44,13 +44,13 @@ func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var counts tally.Tally
-		before := takeSome(t, &counts, 1)
+		before := takeNumbers(t, &counts, 1)
 		result := make(chan error, 1)
 		go func() { result <- counts.Wait(context.Background(), nil) }()
 		for counts.Waiting() == 0 {
 			runtime.Gosched() // until the waiter has registered
 		}
-		after := takeSome(t, &counts, 0)
+		after := takeNumbers(t, &counts, 0)
 
 		for i, number := range rapid.Permutation(before).Draw(t, "order") {
 			for len(after) > 0 && rapid.Bool().Draw(t, "confirm a later one") {
@@ -71,7 +71,7 @@ func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	})
 }
 
-func takeSome(t *rapid.T, counts *tally.Tally, least int) []uint64 {
+func takeNumbers(t *rapid.T, counts *tally.Tally, least int) []uint64 {
 	numbers := make([]uint64, rapid.IntRange(least, 20).Draw(t, "taken"))
 	for i := range numbers {
 		numbers[i] = counts.Take()
