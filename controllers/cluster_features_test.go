@@ -34,7 +34,7 @@ func TestReconcile_TemplateNotAllowedAfterStart_KeepsPods(t *testing.T) {
 	sim := c.Simulate("refused", nil)
 	processor := &appsv1.Deployment{}
 	c.Exists(processor, "refused-processor")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Exists(processor, "refused-processor")
 	before := processor.DeepCopy()
@@ -49,7 +49,7 @@ func TestReconcile_TemplateNotAllowedAfterStart_KeepsPods(t *testing.T) {
 	}
 	c.Edit(sim, func() { sim.Spec.Processor.Template = nil })
 	c.Eventually("the edit to be applied", func() error { return c.hasReplicas("refused-processor", 5) })
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 

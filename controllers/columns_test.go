@@ -16,7 +16,7 @@ func TestColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("shown", nil)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Eventually("the ledger to be shown", func() error {
 		header, row := c.columns(sim.Name)

@@ -54,7 +54,7 @@ func TestConsent_OfSecrets(t *testing.T) {
 			}
 			allow("other, " + name)
 			c.Eventually("the processors to run", func() error { return c.hasReplicas(name+"-processor", 2) })
-			c.Settle()
+			c.MakeWorkloadsReady()
 			c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 
 			allow("other")

@@ -41,7 +41,7 @@ func TestReconcile_StartsASimulationAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the start time is %v before anything is ready", sim.Status.StartTime)
 	}
 
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.Eventually("the plan to have the start", func() error {
@@ -79,12 +79,12 @@ func TestReconcile_RestartedOperatorWritesNothing(t *testing.T) {
 	stop := c.startOperator()
 	sim := c.Simulate("steady", nil)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Expect(sim, "LedgerReadable", metav1.ConditionTrue, "Read")
 	c.quiet()
 	stop()
-	c.writes.take()
+	c.writes.drain()
 	c.startOperator()
 	// Its first reconcile is over when the object that is deleted now is restored.
 	c.Delete(&corev1.ConfigMap{}, "steady-plan")
@@ -128,7 +128,7 @@ func TestReconcile_StalledUntilTheSecretExists(t *testing.T) {
 	c.servers.fail(errors.New("connection refused"))
 	c.Edit(secret, func() { secret.StringData = map[string]string{"host": "broker.example", "username": "u"} })
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Connecting")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	unreachable := c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Unreachable")
 	if !strings.Contains(unreachable.Message, "connection refused") {
 		t.Errorf("the message is %q, want the cause", unreachable.Message)
@@ -194,15 +194,15 @@ func TestReconcile_SuspendAndResume(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("paused", nil)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	started := sim.Status.StartTime
 	c.Edit(sim, func() { sim.Spec.Suspend = true })
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Suspended")
-	c.Eventually("the generators to go", func() error { return c.hasReplicas("paused-entry", 0) })
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("paused-entry", 0) })
 	c.Edit(sim, func() { sim.Spec.Suspend = false })
 	c.Eventually("the generators to come back", func() error { return c.hasReplicas("paused-entry", 1) })
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !sim.Status.StartTime.Equal(started) {
 		t.Errorf("the start time was %v and is %v", started, sim.Status.StartTime)
@@ -217,17 +217,17 @@ func TestReconcile_RunsToCompletion(t *testing.T) {
 		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the servers of the test have no events
 	})
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
-	c.Eventually("the generators to go", func() error { return c.hasReplicas("short-exit", 0) })
-	c.Settle()
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("short-exit", 0) })
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	c.Expect(sim, "ObjectivesMet", metav1.ConditionTrue, "Met")
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Complete")
 	if sim.Status.Verdict != v1alpha1.VerdictPass || sim.Status.CompletionTime == nil || sim.Status.Ledger == nil || sim.Status.Ledger.Lost == nil {
 		t.Errorf("the status is %+v, want PASS with a final ledger", sim.Status)
 	}
-	c.Tells(sim, "Complete", "The verdict is PASS")
+	c.AwaitEvent(sim, "Complete", "The verdict is PASS")
 	list := &corev1.EventList{}
 	if err := c.Client.List(t.Context(), list, client.InNamespace(c.Namespace)); err != nil {
 		t.Fatal(err)
@@ -250,18 +250,18 @@ func TestReconcile_RunsToCompletion(t *testing.T) {
 func TestReconcile_WritesAReportAndKeepsIt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.Simulate("told", func(s *v1alpha1.ParkingSimulationSpec) {
+	sim := c.Simulate("done", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(time.Second)
 		s.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containers":[{"name":"parking","env":[{"name":"TOKEN","value":"hush"}]}]}`)}
 	})
-	c.Exists(&appsv1.Deployment{}, "told-processor") // the last of its workloads
-	c.Settle()
+	c.Exists(&appsv1.Deployment{}, "done-processor") // the last of its workloads
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
-	c.Eventually("the generators to go", func() error { return c.hasReplicas("told-exit", 0) })
-	c.Settle()
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("done-exit", 0) })
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
-	if sim.Status.Report != "told-report" {
-		t.Fatalf("the status names the report %q, want told-report", sim.Status.Report)
+	if sim.Status.Report != "done-report" {
+		t.Fatalf("the status names the report %q, want done-report", sim.Status.Report)
 	}
 	config := &corev1.ConfigMap{}
 	c.Exists(config, sim.Status.Report)
@@ -284,7 +284,7 @@ func TestReconcile_WritesAReportAndKeepsIt(t *testing.T) {
 	}
 	// An edit of the spec brings another reconcile with its pruning.
 	c.Edit(sim, func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Hour) })
-	c.Tells(sim, "EditIgnored", "has no effect")
+	c.AwaitEvent(sim, "EditIgnored", "has no effect")
 	c.Exists(&corev1.ConfigMap{}, sim.Status.Report)
 }
 
@@ -294,15 +294,15 @@ func TestReconcile_CompletesWithoutAReportIfItsNameIsTaken(t *testing.T) {
 	c.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "used-report", Namespace: c.Namespace}})
 	sim := c.Simulate("used", func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(time.Second) })
 	c.Exists(&appsv1.Deployment{}, "used-processor") // the last of its workloads
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
-	c.Eventually("the generators to go", func() error { return c.hasReplicas("used-exit", 0) })
-	c.Settle()
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("used-exit", 0) })
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	if sim.Status.Report != "" || sim.Status.Verdict == "" {
 		t.Errorf("the verdict is %q with report %q, want a verdict without a report", sim.Status.Verdict, sim.Status.Report)
 	}
-	c.Tells(sim, "ReportNotWritten", "used-report")
+	c.AwaitEvent(sim, "ReportNotWritten", "used-report")
 }
 
 func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {
@@ -312,7 +312,7 @@ func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {
 		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
 	})
 	c.Exists(&appsv1.Deployment{}, "nodes-processor") // the last of its workloads
-	c.Settle("nodes-rabbitmq")
+	c.MakeWorkloadsReady("nodes-rabbitmq")
 	c.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
 	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Progressing")
 	for _, name := range []string{"nodes-entry", "nodes-exit", "nodes-processor"} {
@@ -320,9 +320,9 @@ func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Eventually("the processors to be desired", func() error { return c.hasReplicas("nodes-processor", 2) })
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if err := c.hasReplicas("nodes-entry", 1); err != nil {
 		t.Error(err)
@@ -344,13 +344,13 @@ func TestReconcile_CompletesWhenQueuesAreEmpty(t *testing.T) {
 	})
 	c.Expect(sim, "SummaryAPIReady", metav1.ConditionTrue, "External")
 	c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Disabled")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	ready := c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	if !strings.Contains(ready.Message, "raise entry.rate, or lower exit.rate or exit.matchPercent") {
 		t.Errorf("the message is %q, want the warning that more cars leave than enter", ready.Message)
 	}
-	c.Eventually("the generators to go", func() error { return c.hasReplicas("draining-exit", 0) })
-	c.Settle()
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("draining-exit", 0) })
+	c.MakeWorkloadsReady()
 	draining := c.Expect(sim, "Complete", metav1.ConditionFalse, "Draining")
 	if !strings.Contains(draining.Message, "spec.processor.replicas is 0") {
 		t.Errorf("the message is %q, want the reason why the queues are not emptied", draining.Message)
@@ -364,7 +364,7 @@ func TestReconcile_ReportsDeadLettersOfARunningSimulation(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("dead", nil)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "ObjectivesMet", metav1.ConditionUnknown, "NotComplete")
 	c.servers.deadLetter(broker.ReasonCount{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 3})
 	unmet := c.Expect(sim, "ObjectivesMet", metav1.ConditionFalse, "NotMet")
@@ -372,7 +372,7 @@ func TestReconcile_ReportsDeadLettersOfARunningSimulation(t *testing.T) {
 	if !strings.Contains(unmet.Message, want) || sim.Status.Ledger.DeadLettered != 3 {
 		t.Errorf("the message is %q with %d dead letters, want %q", unmet.Message, sim.Status.Ledger.DeadLettered, want)
 	}
-	c.Tells(sim, "ObjectivesNotMet", want)
+	c.AwaitEvent(sim, "ObjectivesNotMet", want)
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
@@ -412,7 +412,7 @@ func (c *cluster) quiet() []string {
 	var all []string
 	last := time.Now()
 	c.Eventually("the operator to be quiet", func() error {
-		if writes := c.writes.take(); len(writes) > 0 {
+		if writes := c.writes.drain(); len(writes) > 0 {
 			all = append(all, writes...)
 			last = time.Now()
 		}

@@ -113,7 +113,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.Gone(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "watched-dashboard"}})
 		c.isCalm(2)
 	}
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
@@ -195,7 +195,7 @@ func TestClusterServer_InAnotherNamespace(t *testing.T) {
 	if _, ok := copied.Data["default_user.conf"]; ok || string(copied.Data["host"]) != "rabbit.messaging.svc" {
 		t.Errorf("the copy has the keys %v, want those of the binding", keysOf(copied.Data))
 	}
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	answers := c.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 	if !strings.Contains(answers.Message, "Secret messaging/rabbit-default-user of RabbitmqCluster messaging/rabbit") {

@@ -25,7 +25,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m).Run()) }
+func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
 // cluster is an API server with an operator that watches the namespace of one test.
 type cluster struct {
@@ -55,7 +55,7 @@ func newClusterWithoutOperator(t *testing.T) *cluster {
 // newDedicatedCluster starts an API server for this test alone, so that it can create and delete CRDs.
 func newDedicatedCluster(t *testing.T) *cluster {
 	t.Helper()
-	return newClusterOn(t, apiserver.Alone(t))
+	return newClusterOn(t, apiserver.NewPrivate(t))
 }
 
 func newClusterOn(t *testing.T, server *apiserver.Cluster) *cluster {
@@ -71,7 +71,7 @@ func (c *cluster) startOperator() (stop func()) {
 	c.T.Helper()
 	counted := rest.CopyConfig(c.Config)
 	counted.Wrap(func(next http.RoundTripper) http.RoundTripper { return c.writes.wrap(next) })
-	return c.Operate(counted, controllers.ManagerOptions{
+	return c.RunOperator(counted, controllers.ManagerOptions{
 		Namespaces: c.watched, Servers: c.servers, Summaries: c.servers, Logger: slog.New(c.reconciles),
 	})
 }
@@ -103,7 +103,7 @@ func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-func (w *writeCounter) take() []string {
+func (w *writeCounter) drain() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	calls := w.calls

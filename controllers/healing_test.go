@@ -311,7 +311,7 @@ func TestSyncMounts_AnnotatesRunningPods(t *testing.T) {
 		s.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 	})
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	pod := c.Pod(sim, resources.ComponentEntry, nil)
 	before := c.annotated(pod, "")

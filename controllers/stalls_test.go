@@ -29,7 +29,7 @@ func TestReconcile_ReportsImagePullFailure(t *testing.T) {
 			}},
 		}}
 	})
-	c.Settle("unpullable-processor")
+	c.MakeWorkloadsReady("unpullable-processor")
 	failing := c.Expect(sim, "WorkloadsReady", metav1.ConditionFalse, "PodsFailing")
 	for _, want := range []string{pod.Name, `Back-off pulling image "parking:test"`, "correct the image's name"} {
 		if !strings.Contains(failing.Message, want) {
@@ -38,7 +38,7 @@ func TestReconcile_ReportsImagePullFailure(t *testing.T) {
 	}
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "PodsFailing")
 	c.isCalm(1)
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
@@ -47,7 +47,7 @@ func TestReconcile_ReportsQuotaOfDeploymentPods(t *testing.T) {
 	c := newCluster(t)
 	sim := c.Simulate("deployed", nil)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle("deployed-exit")
+	c.MakeWorkloadsReady("deployed-exit")
 	d := &appsv1.Deployment{}
 	c.Exists(d, "deployed-exit")
 	d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Conditions: []appsv1.DeploymentCondition{{
@@ -62,7 +62,7 @@ func TestReconcile_ReportsQuotaOfDeploymentPods(t *testing.T) {
 		t.Errorf("the message is %q, want the quota and the remedy", over.Message)
 	}
 	c.isCalm(1)
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
@@ -72,7 +72,7 @@ func TestReconcile_ReportsQuotaOfStatefulSetPods(t *testing.T) {
 	sim := c.Simulate("stateful", nil)
 	set := &appsv1.StatefulSet{}
 	c.Exists(set, "stateful-redis")
-	c.Settle("stateful-redis")
+	c.MakeWorkloadsReady("stateful-redis")
 	c.Create(&corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, GenerateName: "quota-"},
 		InvolvedObject: corev1.ObjectReference{
@@ -91,7 +91,7 @@ func TestReconcile_ReportsQuotaOfStatefulSetPods(t *testing.T) {
 	}
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "QuotaExceeded")
 	c.isCalm(3)
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.isCalm(1)
 }
@@ -116,7 +116,7 @@ func TestReconcile_ReportsQuotaOfObjectsAndRecovers(t *testing.T) {
 	}
 	c.Delete(quota, name)
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
@@ -171,7 +171,7 @@ func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 			began := time.Now()
 			if tt.reason == "Unreachable" {
 				c.Exists(&appsv1.StatefulSet{}, "stuck-redis")
-				c.Settle()
+				c.MakeWorkloadsReady()
 			}
 			c.Expect(sim, tt.condition, metav1.ConditionFalse, tt.reason)
 			t.Logf("reported after %v", time.Since(began).Round(time.Millisecond))

@@ -52,7 +52,7 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 	c.startOperator()
 	good := c.Simulate("good", nil)
 	c.Expect(good, "Ready", metav1.ConditionFalse, "Progressing")
-	c.Settle()
+	c.MakeWorkloadsReady()
 	c.Expect(good, "Ready", metav1.ConditionTrue, "Running")
 	for name, tt := range stored {
 		sim := &v1alpha1.ParkingSimulation{}

@@ -130,7 +130,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 			edit: func(r *observer.Rest) { r.Report.DataLostAt = new(time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)) },
 			want: metav1.ConditionFalse, message: "the store has lost data of the simulation, noticed at 2026-05-04T08:00:00Z",
 		},
-		"a loss beside an objective that is open": {
+		"a loss while an objective is not measured": {
 			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
 			edit:       func(r *observer.Rest) { r.Latencies, r.Report.Lost = ledger.Latencies{}, 1 },
 			want:       metav1.ConditionFalse, message: "1 event was lost",

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	// Under nohup SIGHUP is ignored, and child processes inherit that. Catch it, so that they do not ignore it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	servers.Main(apiserver.Sharing(m))
+	servers.Main(apiserver.NewTests(m))
 }
 
 // binary returns the path of the program that acts as parking.

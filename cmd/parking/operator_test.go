@@ -40,7 +40,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is an API server without nodes, at which the operator works as a process of its own.
+// lot is an API server without nodes, and an operator that runs in a separate process.
 type lot struct {
 	*apiserver.Cluster
 
@@ -213,7 +213,7 @@ func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
 
 	l.Expect(sim, "BrokerReady", metav1.ConditionTrue, "Ready")
 	l.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
-	l.Settle()
+	l.MakeWorkloadsReady()
 	l.Expect(sim, "Complete", metav1.ConditionFalse, "Running")
 	l.Eventually("the ledger to move", func() error {
 		if err := l.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
@@ -229,7 +229,7 @@ func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
 		stop()
 	}
 	l.Eventually("the operator to stop the generators", func() error {
-		l.Settle()
+		l.MakeWorkloadsReady()
 		c := meta.FindStatusCondition(sim.Status.Conditions, "Complete")
 		if err := l.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil || c.Reason == "StoppingGenerators" {
 			return fmt.Errorf("it is %v: %w", c, err)
@@ -268,7 +268,7 @@ func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
 	if keys, queues := keysOf(t, redis, id), queuesOf(t, amqp, id, 1); len(keys) > 0 || len(queues) > 0 {
 		t.Errorf("the keys %q and the queues %q are left", keys, queues)
 	}
-	l.Tells(sim, "CleanedUp", id)
+	l.AwaitEvent(sim, "CleanedUp", id)
 }
 
 // exports checks that the operator exports a sample.
@@ -314,7 +314,7 @@ func TestOperator_Deletion_FollowsThePolicy(t *testing.T) {
 	l.Expect(kept, "BrokerReady", metav1.ConditionTrue, "Ready")
 	l.gone(kept)
 	if keys, queues := keysOf(t, redis, id), queuesOf(t, amqp, id, 1); !slices.Contains(keys, key) || len(queues) == 0 {
-		t.Errorf("of what is to be retained there are the keys %q and the queues %q", keys, queues)
+		t.Errorf("the keys are %q and the queues %q, want all of them retained", keys, queues)
 	}
 
 	orphan := l.simulate("orphan", v1alpha1.ParkingSimulationSpec{
@@ -325,7 +325,7 @@ func TestOperator_Deletion_FollowsThePolicy(t *testing.T) {
 		t.Errorf("the message is %q, want the Secret named", unreachable.Message)
 	}
 	l.gone(orphan)
-	if note := l.Tells(orphan, "CleanupAbandoned", "parking."+manifest.ID(orphan)); !strings.Contains(note, "/nowhere)") {
+	if note := l.AwaitEvent(orphan, "CleanupAbandoned", "parking."+manifest.ID(orphan)); !strings.Contains(note, "/nowhere)") {
 		t.Errorf("the event says %q, want where something may be left", note)
 	}
 }
@@ -372,10 +372,10 @@ func TestOperator_PasswordsAppearInSecretsOnly(t *testing.T) {
 	l.Expect(sims["refused"], "StoreReady", metav1.ConditionFalse, "Unreachable")
 	l.Expect(sims["faulty"], "BrokerReady", metav1.ConditionFalse, "SecretInvalid")
 	l.Expect(sims["far"], "StoreReady", metav1.ConditionFalse, "Unreachable")
-	l.Settle()
+	l.MakeWorkloadsReady()
 	l.Expect(sims["right"], "Ready", metav1.ConditionTrue, "Running")
 	l.gone(sims["far"])
-	l.Tells(sims["far"], "CleanupAbandoned", "")
+	l.AwaitEvent(sims["far"], "CleanupAbandoned", "")
 
 	for name, uri := range map[string]string{"the broker's": amqp, "the store's": redis} {
 		secrets[name] = passwordOf(t, uri)

@@ -33,7 +33,7 @@ func (n *node) startDNS() error {
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
-	// changed tells the name server to read the file again.
+	// changed makes the name server read the file again.
 	changed func() error
 
 	mu      sync.Mutex

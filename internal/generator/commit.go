@@ -17,7 +17,7 @@ const (
 	commitInterval = 25 * time.Millisecond
 )
 
-// committer tells the store which events of a partition the broker has confirmed.
+// committer records in the store which events of a partition the broker has confirmed.
 type committer struct {
 	steps     *steps
 	run       string

@@ -23,9 +23,9 @@ type draft struct {
 
 // source decides what to publish at each position.
 type source interface {
-	// draft returns the draft of a position. It reports false when nothing is to be published there.
+	// draft returns the draft of a position. It returns false if there is nothing to publish at that position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that the latest draft was not published.
+	// withdrawn is called if the latest draft was not published.
 	withdrawn(d draft)
 	// serve runs the background work of the source. It cleans up after stopping is closed, and returns when
 	// ctx ends at the latest.

@@ -28,7 +28,7 @@ type record struct {
 // watermarks divide the sequence numbers:
 //
 //	[0, durable)     the store has durably recorded that they are confirmed; their records are dropped
-//	[durable, ready) the broker has confirmed them without a gap; the store has to be told
+//	[durable, ready) the broker has confirmed them without a gap; the store has not recorded it yet
 //	[ready, next)    published; at least the first one is not confirmed
 //
 // One goroutine adds events, one reads them and advances durable, any goroutine may confirm.

@@ -76,7 +76,7 @@ func prometheusRuleSpec() apiextensionsv1.JSONSchemaProps {
 
 func TestBuild_ObjectsAndPodsAreAdmitted(t *testing.T) {
 	t.Parallel()
-	server := apiserver.Alone(t)
+	server := apiserver.NewPrivate(t)
 	server.Define(
 		definition(resources.ServiceMonitorKind(), "servicemonitors", serviceMonitorSpec()),
 		definition(resources.PrometheusRuleKind(), "prometheusrules", prometheusRuleSpec()),

@@ -30,7 +30,7 @@ func BenchmarkServicePost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
 			s, v := newService(b), newVisits()
-			concurrently(b, posters, 1, func(int) error { return s.Post(b.Context(), v.next()) })
+			concurrently(b, posters, 1, func(int) error { return s.Post(b.Context(), v.generate()) })
 		})
 	}
 }
@@ -71,7 +71,7 @@ func BenchmarkEmbeddedPost(b *testing.B) {
 			}
 			defer func() { _ = c.Close() }()
 			v := newVisits()
-			concurrently(b, posters, 1, func(int) error { return c.Post(b.Context(), v.next()) })
+			concurrently(b, posters, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 		})
 	}
 }
@@ -84,7 +84,7 @@ func BenchmarkExternalPost(b *testing.B) {
 	}
 	defer func() { _ = c.Close() }()
 	v := newVisits()
-	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.next()) })
+	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 }
 
 // concurrently splits b.N rows into parts of at most size, processes them in a number of goroutines, and reports the

@@ -137,7 +137,7 @@ func (l *load) isKilled() bool {
 	}
 }
 
-func (l *load) next() (event.Summary, bool) {
+func (l *load) pop() (event.Summary, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.pending) == 0 {
@@ -167,7 +167,7 @@ func (l *load) post(t *testing.T, c interface {
 	Post(ctx context.Context, s event.Summary) error
 }) {
 	t.Helper()
-	for s, ok := l.next(); ok; s, ok = l.next() {
+	for s, ok := l.pop(); ok; s, ok = l.pop() {
 		err := c.Post(context.Background(), s)
 		l.settle(s, err)
 		if err != nil {

@@ -25,8 +25,8 @@ type visits struct {
 
 func newVisits() *visits { return &visits{run: event.NewRun()} }
 
-// next returns the next summary.
-func (v *visits) next() event.Summary {
+// generate returns the next summary.
+func (v *visits) generate() event.Summary {
 	seq := v.next.Add(1) - 1
 	exitAt := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC).Add(time.Duration(seq) * 40 * time.Microsecond)
 	return event.Summary{
@@ -47,7 +47,7 @@ func plate(n int64) string {
 func (v *visits) batch(n int) []event.Summary {
 	summaries := make([]event.Summary, n)
 	for i := range summaries {
-		summaries[i] = v.next()
+		summaries[i] = v.generate()
 	}
 	return summaries
 }

@@ -108,7 +108,7 @@ func TestService_GroupsPostsThatArriveDuringATransaction(t *testing.T) {
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 	results := make(chan error, posts+1)
-	post := func() { results <- s.Post(context.Background(), v.next()) }
+	post := func() { results <- s.Post(context.Background(), v.generate()) }
 
 	go post()
 	if rows := <-db.entered; rows != 1 {
@@ -140,7 +140,7 @@ func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 	s, _ := serve(t, db, slog.New(slog.NewTextHandler(&log, nil)))
 	attempt := func(result error) error {
 		done := make(chan error)
-		go func() { done <- s.Post(context.Background(), v.next()) }()
+		go func() { done <- s.Post(context.Background(), v.generate()) }()
 		<-db.entered
 		db.result <- result
 		return <-done
@@ -175,7 +175,7 @@ func TestPost_EndsWithItsContext(t *testing.T) {
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- s.Post(ctx, v.next()) }()
+	go func() { done <- s.Post(ctx, v.generate()) }()
 	<-db.entered // and hang
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -194,7 +194,7 @@ func TestPost_EndsIfTheDatabaseHangs(t *testing.T) {
 		s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 		start := time.Now()
 		done := make(chan error)
-		go func() { done <- s.Post(context.Background(), v.next()) }()
+		go func() { done <- s.Post(context.Background(), v.generate()) }()
 		<-db.entered
 		err := <-done
 		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "does not answer") {
@@ -215,7 +215,7 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
 	results := make(chan error, 2)
-	post := func() { results <- s.Post(context.Background(), v.next()) }
+	post := func() { results <- s.Post(context.Background(), v.generate()) }
 	go post()
 	<-db.entered
 	go post()
@@ -225,7 +225,7 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	polltest.Until(t, "the service to refuse posts", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		return errors.Is(s.Post(ctx, v.next()), summary.ErrClosed)
+		return errors.Is(s.Post(ctx, v.generate()), summary.ErrClosed)
 	})
 	for stored := false; !stored; {
 		select {
@@ -243,7 +243,7 @@ func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	if err := s.Post(t.Context(), v.next()); !errors.Is(err, summary.ErrClosed) {
+	if err := s.Post(t.Context(), v.generate()); !errors.Is(err, summary.ErrClosed) {
 		t.Errorf("a post after the end has error %v, want ErrClosed", err)
 	}
 }

@@ -43,8 +43,8 @@ func New(t testing.TB) *Cluster {
 	return newCluster(t, sharedServer(t))
 }
 
-// Alone starts a server for this test alone, and stops it when the test ends.
-func Alone(t testing.TB) *Cluster {
+// NewPrivate starts a server for this test alone, and stops it when the test ends.
+func NewPrivate(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, serverFor(t))
 }
@@ -192,8 +192,8 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 	return got
 }
 
-// Tells waits for an event about an object with part in its message, and returns the message.
-func (c *Cluster) Tells(o client.Object, reason, part string) (note string) {
+// AwaitEvent waits for an event about an object with part in its message, and returns the message.
+func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
 		list := &corev1.EventList{}
@@ -212,9 +212,9 @@ func (c *Cluster) Tells(o client.Object, reason, part string) (note string) {
 	return note
 }
 
-// Settle does what the controllers of Deployments and StatefulSets do: it sets the status of every workload of the
+// MakeWorkloadsReady does what the controllers of Deployments and StatefulSets do: it sets the status of every workload of the
 // namespace, except the named ones, to all replicas updated and ready. It creates no pods.
-func (c *Cluster) Settle(but ...string) {
+func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()
 	c.Eventually("workloads to settle", func() error {
 		deployments, sets := &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}

@@ -3,15 +3,15 @@
 //
 // The tests of a package share one server, which the first test starts. Each test has its own namespace:
 //
-//	func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m).Run()) }
+//	func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 //
 //	c := apiserver.New(t)
 //	sim := c.Simulate("rush-hour", nil)
 //	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
-//	c.Settle()                        // every workload has all its pods
+//	c.MakeWorkloadsReady()             // every workload has all its pods
 //	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 //
-// A test that changes cluster-wide objects starts its own server with Alone.
+// A test that changes cluster-wide objects starts its own server with NewPrivate.
 //
 // KUBEBUILDER_ASSETS is the folder of kube-apiserver and etcd, which hack/envtest.sh prints. Without it the tests are
 // skipped, or fail with PARKING_TEST_REQUIRE=1. Under go test -short they are skipped.

@@ -11,9 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 )
 
-// Operate runs an operator as the user of a config, until the returned function is called or the test ends. It sets the
+// RunOperator runs an operator as the user of a config, until the returned function is called or the test ends. It sets the
 // options that no test depends on.
-func (c *Cluster) Operate(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
+func (c *Cluster) RunOperator(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
 	c.T.Helper()
 	if o.Images.Parking == "" {
 		o.Images.Parking, o.Images.RabbitMQ, o.Images.Redis = "parking:test", "rabbitmq:4", "redis:8"

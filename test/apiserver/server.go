@@ -15,12 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// Tests are the tests of a package that share a server.
+// Tests runs the tests of a package, which share a server.
 type Tests struct{ m *testing.M }
 
-// Sharing returns the tests of a package. Their shared server has the CRD of ParkingSimulations and those in the given
+// NewTests returns the tests of a package. Their shared server has the CRD of ParkingSimulations and those in the given
 // folders.
-func Sharing(m *testing.M, definitions ...string) Tests {
+func NewTests(m *testing.M, definitions ...string) Tests {
 	shared.definitions = definitions
 	return Tests{m}
 }

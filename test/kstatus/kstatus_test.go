@@ -34,7 +34,7 @@ type lot struct{ *apiserver.Cluster }
 func (l lot) startOperator() (stop func()) {
 	l.T.Helper()
 	servers := memoryServers{}
-	return l.Operate(l.Config, controllers.ManagerOptions{Servers: servers, Summaries: servers, Logger: slog.New(slog.DiscardHandler)})
+	return l.RunOperator(l.Config, controllers.ManagerOptions{Servers: servers, Summaries: servers, Logger: slog.New(slog.DiscardHandler)})
 }
 
 // memoryServers are servers in memory that always answer.
@@ -93,7 +93,7 @@ func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
 }
 
 func TestKstatus_AtEachStage(t *testing.T) {
-	l := lot{apiserver.Alone(t)}
+	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
 	// The operator has not observed it. Without the default of observedGeneration, an empty status would be Current.
 	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
@@ -102,7 +102,7 @@ func TestKstatus_AtEachStage(t *testing.T) {
 	l.sees(sim)
 	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
 	l.Exists(&appsv1.Deployment{}, "sim-processor") // the last of its workloads
-	l.Settle()
+	l.MakeWorkloadsReady()
 	l.becomes(sim, status.CurrentStatus, status.InProgressStatus)
 
 	l.Edit(sim, func() { sim.Spec.Suspend = true })
@@ -124,7 +124,7 @@ func TestKstatus_AtEachStage(t *testing.T) {
 
 // Every way of wiring goes through all phases of life.
 func TestKstatus_WiringAndPhases(t *testing.T) {
-	l := lot{apiserver.Alone(t)}
+	l := lot{apiserver.NewPrivate(t)}
 	l.startOperator()
 	_, broker := l.Secret("broker", map[string]string{"uri": "amqp://user:password@broker.example"})
 	_, store := l.Secret("store", map[string]string{"uri": "redis://:password@store.example:6379"})
@@ -146,7 +146,7 @@ func TestKstatus_WiringAndPhases(t *testing.T) {
 			sim := l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { wire(s) })
 			l.Exists(&appsv1.Deployment{}, name+"-processor")
 			l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
-			l.Settle()
+			l.MakeWorkloadsReady()
 			l.becomes(sim, status.CurrentStatus, status.InProgressStatus) // running
 
 			l.Edit(sim, func() { sim.Spec.Suspend = true })
@@ -155,7 +155,7 @@ func TestKstatus_WiringAndPhases(t *testing.T) {
 
 			l.Edit(sim, func() { sim.Spec.Suspend, sim.Spec.Duration = false, v1alpha1.NewDuration(time.Second) })
 			l.Eventually("the simulation to complete", func() error {
-				l.Settle()
+				l.MakeWorkloadsReady()
 				got, err := l.is(sim)
 				if err == nil && sim.Status.CompletionTime == nil {
 					err = fmt.Errorf("it is %s: %s", got.Status, got.Message)

@@ -55,7 +55,7 @@ func TestRoles_Suffice(t *testing.T) {
 				StringData: map[string]string{"uri": "redis://127.0.0.1:1"},
 			})
 			server.Create(sim)
-			server.Eventually("finalizer and status", func() error { return told(t.Context(), c, sim) })
+			server.Eventually("finalizer and status", func() error { return updated(t.Context(), c, sim) })
 			dashboard := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: sim.Name + "-dashboard"}}
 			server.Eventually("the last child", func() error { return c.Get(t.Context(), client.ObjectKeyFromObject(dashboard), dashboard) })
 			annotated(server, sim)
@@ -100,7 +100,7 @@ func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string) *refusals {
 	refused := &refusals{}
 	as.Wrap(refused.wrap)
-	server.Operate(as, controllers.ManagerOptions{
+	server.RunOperator(as, controllers.ManagerOptions{
 		Options: controllers.Options{
 			Images: resources.Images{Parking: "parking", RabbitMQ: "rabbitmq", Redis: "redis", RedisExporter: "exporter"},
 		},
@@ -116,8 +116,8 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 	return refused
 }
 
-// told checks that the operator has written status and finalizers.
-func told(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation) error {
+// updated checks that the operator has written status and finalizers.
+func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation) error {
 	if err := c.Get(ctx, client.ObjectKeyFromObject(sim), sim); err != nil {
 		return err
 	}

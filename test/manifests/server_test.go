@@ -31,7 +31,7 @@ const (
 	system = "parking-operator-system"
 )
 
-func TestMain(m *testing.M) { os.Exit(apiserver.Sharing(m, "testdata").Run()) }
+func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m, "testdata").Run()) }
 
 // tool runs a program that make builds, in the root folder of the project, and returns its output.
 func tool(t *testing.T, name string, args ...string) []byte {

@@ -77,7 +77,7 @@ func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 //
 // The mark is an exchange whose alternate exchange is named after the owner. Nothing is ever published to it.
 // A server compares the alternate exchange when an exchange is declared again, and no other argument of an
-// exchange, so declaring the mark tells in one atomic step whose it is. The metadata of an exchange is on every
+// exchange, so declaring the mark checks the owner in one atomic step. The metadata of an exchange is on every
 // node of a cluster, which that of a queue is not. The name of the alternate exchange begins with that of the
 // simulation's exchange, because users may have permissions for that prefix only; it does not exist.
 func (d *declarer) declareOwner(channel *amqp.Channel) error {

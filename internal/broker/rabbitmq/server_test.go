@@ -432,7 +432,7 @@ func TestNew_BrokersOfOneProcessShareMetrics(t *testing.T) {
 		}
 	}
 	if connected != 2 {
-		t.Errorf("the metrics tell of %g connections, want one that publishes and one that consumes", connected)
+		t.Errorf("the metrics report %g connections, want one publisher and one consumer connection", connected)
 	}
 }
 

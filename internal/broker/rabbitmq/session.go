@@ -34,7 +34,7 @@ type session struct {
 
 	mu        sync.Mutex
 	err       error // what settling returns because the session ends
-	retiring  bool  // the consumer is to be cancelled
+	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
 	// first and last are the ends of the list of deliveries that are unsettled on the server, in the order of

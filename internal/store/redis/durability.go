@@ -79,7 +79,7 @@ type rewrites struct {
 	count, running, base int64
 }
 
-// observer tells the waiters of one server when their effects are written. One observation serves everyone who waits
+// observer notifies the waiters of one server when their effects are written. One observation serves all who wait
 // when it begins. The observer works only while someone waits: at once, but not more often than every observationGap.
 type observer struct {
 	look    look
@@ -128,7 +128,7 @@ func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the server process of the latest observation. It waits for one if there is none yet.
+// epoch returns the server process of the latest observation. It waits for the first observation.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil

@@ -21,16 +21,16 @@ func TestReserve_OneOwnerUntilPurge(t *testing.T) {
 				reserved, err := s.Reserve(t.Context(), owner)
 				noError(t, err)
 				if reserved && !winner.CompareAndSwap(nil, &owner) {
-					t.Errorf("%s got the name as well", owner)
+					t.Errorf("%s reserved the name too", owner)
 				}
 			})
 		}
 		asking.Wait()
 		if winner.Load() == nil {
-			t.Fatal("nobody got the name")
+			t.Fatal("no owner reserved the name")
 		}
 		if again, err := s.Reserve(t.Context(), *winner.Load()); err != nil || !again {
-			t.Errorf("its owner does not get it again: %v", err)
+			t.Errorf("the owner cannot reserve the name again: %v", err)
 		}
 		if exists, err := s.Exists(t.Context()); err != nil || !exists {
 			t.Errorf("a name that is reserved passes for unused: %v", err)
