@@ -4,7 +4,8 @@
 // interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the one before. One schema for
 // everything has two benefits: histograms of different processes and seconds add up without error, and a
 // quantile from a report equals the one that PromQL computes from the same observations. The schema is
-// specified at https://prometheus.io/docs/specs/native_histograms/.
+// specified at https://prometheus.io/docs/specs/native_histograms/. HdrHistogram has buckets of equal relative width
+// as well, but other bounds: its counts could not be compared with those that Prometheus scrapes.
 package histogram
 
 import (

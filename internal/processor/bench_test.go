@@ -67,6 +67,16 @@ func benchmarkHandler(b *testing.B, h Handler, msg broker.Message) {
 // BenchmarkPipeline measures the cost of an event in the processor, from the channel of deliveries to the
 // acknowledgement, including metrics. Its adapters do nothing.
 func BenchmarkPipeline(b *testing.B) {
+	_, process := startPipeline(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		process(1)
+	}
+}
+
+// startPipeline starts a processor until the benchmark ends. process makes it process entries.
+func startPipeline(b *testing.B) (p *Processor, process func(events int)) {
+	b.Helper()
 	entries := NewEntryEventProcessor(nullStore{}, 1, maxStay, discard())
 	exits := NewExitEventProcessor(nullStore{}, nullPoster{}, 1, discard())
 	msg := entryMessage(event.ID{Run: run, Seq: 42}.String())
@@ -87,17 +97,19 @@ func BenchmarkPipeline(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan error)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
-
-	b.ReportAllocs()
-	for b.Loop() {
-		deliveries <- broker.Delivery{Message: msg, Queue: entryQueue, Settler: nullSettler{}}
-	}
-	cancel()
-	close(deliveries)
-	if err := <-ended; err != nil {
-		b.Fatal(err)
+	b.Cleanup(func() {
+		cancel()
+		close(deliveries)
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	})
+	return p, func(events int) {
+		for range events {
+			deliveries <- broker.Delivery{Message: msg, Queue: entryQueue, Settler: nullSettler{}}
+		}
 	}
 }
