@@ -103,11 +103,11 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 // clusterVersion returns a function that asks the API server for its version.
 func clusterVersion(mgr ctrl.Manager) func(context.Context) string {
 	return func(ctx context.Context) string {
-		client, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+		api, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 		if err != nil {
 			return ""
 		}
-		version, err := client.ServerVersionWithContext(ctx)
+		version, err := api.ServerVersionWithContext(ctx)
 		if err != nil {
 			return ""
 		}

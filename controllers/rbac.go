@@ -19,8 +19,9 @@ package controllers
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 //
-// Which optional kinds the cluster serves. CustomResourceDefinitions have no namespace.
+// Which optional kinds the cluster serves, and the sizes of the nodes for reports. Neither kind has a namespace.
 //
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get,roleName=definition-reader-role
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch,roleName=definition-reader-role
 //
 // Who may read the operator's metrics.

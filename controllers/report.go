@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -70,5 +74,36 @@ func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environme
 	if r.clusterVersion != nil {
 		e.Kubernetes = r.clusterVersion(ctx)
 	}
+	e.Nodes = r.nodes(ctx, s)
 	return e
+}
+
+// maxNodes bounds the nodes in a report.
+const maxNodes = 50
+
+// nodes describes the nodes on which pods of the simulation run. It leaves out those that cannot be read.
+func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
+	names := map[string]bool{}
+	for _, pod := range s.pods {
+		if pod.Spec.NodeName != "" {
+			names[pod.Spec.NodeName] = true
+		}
+	}
+	var nodes []report.Node
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		node := &corev1.Node{}
+		if len(nodes) < maxNodes && r.direct.Get(ctx, client.ObjectKey{Name: name}, node) == nil {
+			nodes = append(nodes, nodeOf(node))
+		}
+	}
+	return nodes
+}
+
+// nodeOf describes a node.
+func nodeOf(n *corev1.Node) report.Node {
+	info := n.Status.NodeInfo
+	return report.Node{
+		Name: n.Name, CPUs: n.Status.Capacity.Cpu().Value(), MemoryBytes: n.Status.Capacity.Memory().Value(),
+		Architecture: info.Architecture, System: strings.TrimSpace(info.OperatingSystem + " " + info.KernelVersion),
+	}
 }

@@ -129,15 +129,15 @@ func aligned(rows [][]string, numbers int) []string {
 	}
 	lines := make([]string, 0, len(rows))
 	for _, row := range rows {
-		line := ""
+		var line strings.Builder
 		for i, cell := range row {
 			pad := terminal.PadRight
 			if i > 0 && i < numbers {
 				pad = terminal.PadLeft
 			}
-			line += "  " + pad(cell, widths[i])
+			line.WriteString("  " + pad(cell, widths[i]))
 		}
-		lines = append(lines, strings.TrimRight(line, " "))
+		lines = append(lines, strings.TrimRight(line.String(), " "))
 	}
 	return lines
 }

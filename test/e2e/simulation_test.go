@@ -110,6 +110,9 @@ func (ns *namespace) awaitPass(sim *v1alpha1.ParkingSimulation) {
 	if err := balance(*status.Ledger); err != nil {
 		ns.t.Error(err)
 	}
+	if want := sim.Name + "-report"; status.Report != want {
+		ns.t.Errorf("status.report is %q, want %q", status.Report, want)
+	}
 	ns.t.Logf("%s: %d entries, %d matched exits, %d unmatched exits, %d suppressed duplicates, %d indeterminate events", status.Verdict,
 		status.Ledger.EntriesRecorded, status.Ledger.Matched, status.Ledger.UnmatchedExpected,
 		status.Ledger.DuplicatesSuppressed, status.Ledger.Indeterminate)
