@@ -123,7 +123,7 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	return nil
 }
 
-// setScale writes what the scale subresource and the columns show of the processors.
+// setScale sets the fields for the scale subresource and the columns about processors.
 func (s *scope) setScale() {
 	processors := s.workloads[resources.ComponentProcessor]
 	s.sim.Status.Replicas = &processors.pods

@@ -193,5 +193,5 @@ func (s server) reached(err error) finding {
 	return found(ready, reasonReady, "%s (%s) answers", s.name, s.origin)
 }
 
-// leftOn describes the server for a message about what was not removed from it.
+// leftOn describes the server in messages about data that was not removed from it.
 func (s server) leftOn() string { return fmt.Sprintf("%s (%s)", s.name, s.origin) }

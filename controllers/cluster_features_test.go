@@ -27,7 +27,7 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 	c.Exists(&appsv1.Deployment{}, "escalating-processor")
 }
 
-// A template that is refused after the start changes nothing: the pods keep their last template until it is corrected.
+// If a template is rejected after the start, the pods keep the previous template until it is corrected.
 func TestReconcile_TemplateNotAllowedAfterStart_KeepsPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

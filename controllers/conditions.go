@@ -12,7 +12,7 @@ import (
 // maxMessage is the longest condition message that the API server accepts, in bytes.
 const maxMessage = 32768
 
-// part is a part of a simulation with a condition of its own.
+// part is a part of a simulation that has its own condition.
 type part struct {
 	condition string
 	finding   finding

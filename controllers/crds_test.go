@@ -206,7 +206,7 @@ func TestClusterServer_InAnotherNamespace(t *testing.T) {
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
-	// While the kind is not served, the copy stays in use.
+	// While the kind is not served, the operator uses the copy.
 	c.undefine(rabbitmqCluster())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })

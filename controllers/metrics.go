@@ -33,7 +33,7 @@ func NewSimulationMetrics(simulations client.Reader, o *observer.Observer) *Simu
 		simulations:  simulations,
 		observer:     o,
 		condition:    describe("condition", "Conditions: 1 when True, 0 when False, absent when Unknown.", "type"),
-		processed:    describe("processed", "Events that took effect, whoever published them."),
+		processed:    describe("processed", "Events that took effect, including those of external publishers."),
 		lost:         describe("lost", "Confirmed events that never took effect; absent until an audit at rest."),
 		unexpected:   describe("unexpected", "Exits that should have matched an entry and found none."),
 		deadLettered: describe("dead_lettered", "Dead-lettered messages."),

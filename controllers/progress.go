@@ -42,7 +42,7 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// draining returns what the observer needs to conclude, or nil while generators may run.
+// draining returns the input for the observer's final audit, or nil while generators may run.
 func (s *scope) draining() *observer.Draining {
 	if !s.isDraining() {
 		return nil

@@ -35,7 +35,7 @@ type Options struct {
 	AllowPrivilegedTemplates bool
 }
 
-// Dependencies are what a Reconciler works with.
+// Dependencies are the clients and services that a Reconciler uses.
 type Dependencies struct {
 	// Client reads from a cache with the indexes of this package.
 	Client client.Client
@@ -111,7 +111,7 @@ func (r *Reconciler) phases() []phase {
 		r.ensureCredentials,
 		// The desired objects follow from the plan, the credentials, and the progress of the run.
 		r.build,
-		// Findings about the workloads and what depends on them.
+		// Findings about the workloads and the parts that depend on them.
 		r.assessWorkloads,
 		r.assessParts,
 		// The ledger shows whether external servers answer, and whether the run has come to rest.

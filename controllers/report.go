@@ -63,7 +63,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	return report.New(run, r.environment(ctx, s), rest.Timeline)
 }
 
-// environment describes where the simulation ran. It leaves out what it cannot find out.
+// environment describes the cluster and the servers. It omits unknown values.
 func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environment {
 	e := report.Environment{
 		Parking:  r.options.Version,

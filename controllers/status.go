@@ -113,7 +113,7 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// changedReason returns a condition whose reason has changed. That a new simulation is starting is not reported.
+// changedReason returns a condition whose reason has changed. It ignores the start of a new simulation.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {

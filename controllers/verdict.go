@@ -147,7 +147,7 @@ func figures(l *v1alpha1.LatencyStatus) string {
 	return text
 }
 
-// boundedReasons limits reasons to what the status can hold.
+// boundedReasons limits reasons to the number and length that the status allows.
 func boundedReasons(reasons []string) []string {
 	const maxReasons, maxReason = 32, 1024
 	if len(reasons) > maxReasons {

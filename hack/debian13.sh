@@ -30,7 +30,7 @@ if [[ -z $mirror ]]; then
   exit 1
 fi
 
-# Essential packages are nobody's dependency: these are the ones that the programs' scripts use.
+# No package depends on essential packages. These are the ones that the programs' scripts use.
 base=(base-files bash coreutils dash grep hostname libc-bin procps sed)
 packages=("${base[@]}" "$@")
 part=$root.part
@@ -39,7 +39,7 @@ mkdir -p "${root%/*}"
 hack/step.sh -q "Extract $* of Debian 13 into .tools/debian13, once" "1 min, 200 MB" \
   mmdebstrap --variant=extract --format=directory --include="$(IFS=,; echo "${packages[*]}")" trixie "$part" "$mirror" >&2
 
-# What only people read, and what the programs do not load.
+# Documentation, and files that the programs do not load.
 rm -rf "$part"/usr/share/{doc,fonts,info,javascript,locale,man,nodejs} "$part"/var/lib/{apt,rabbitmq,redis}
 # The user of the official images of RabbitMQ and Redis, and root for chroot.
 printf 'root:x:0:0:root:/root:/bin/sh\nserver:x:999:999:server:/tmp:/bin/sh\n' >"$part/etc/passwd"

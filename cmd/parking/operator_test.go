@@ -110,7 +110,7 @@ func (l *lot) simulate(name string, spec v1alpha1.ParkingSimulationSpec) *v1alph
 	return l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { *s = spec })
 }
 
-// gone deletes a simulation and waits until it is.
+// gone deletes a simulation and waits until it no longer exists.
 func (l *lot) gone(sim *v1alpha1.ParkingSimulation) {
 	l.T.Helper()
 	l.Delete(sim, sim.Name)

@@ -252,10 +252,10 @@ func createNextTo(path string) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, readWriteForAll)
 }
 
-// environmentTimeout bounds the requests for versions. A run does not wait long for what only its report needs.
+// environmentTimeout bounds the requests for versions, which only the report needs.
 const environmentTimeout = 5 * time.Second
 
-// environment describes this machine and the servers. It leaves out what it cannot find out.
+// environment describes this machine and the servers. It omits unknown values.
 func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulation, log *slog.Logger) report.Environment {
 	ctx, cancel := context.WithTimeout(ctx, environmentTimeout)
 	defer cancel()
@@ -294,7 +294,7 @@ func thisMachine() report.Node {
 // timelineTimeout bounds the read of the timeline.
 const timelineTimeout = 30 * time.Second
 
-// readTimeline returns what was measured during a run. It returns nothing if the store does not answer.
+// readTimeline returns the measurements of a run. It returns none if the store does not answer.
 func (a adapters) readTimeline(ctx context.Context, r report.Run, log *slog.Logger) []timeline.Row {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timelineTimeout)
 	defer cancel()

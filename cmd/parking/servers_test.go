@@ -411,7 +411,7 @@ func TestSimulate_SecondSignal_PrintsWhatIsLeftOnServers(t *testing.T) {
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
-	if err := store.Pause(); err != nil { // so that the simulation does not come to rest
+	if err := store.Pause(); err != nil { // keeps the simulation from coming to rest
 		t.Fatal(err)
 	}
 	signalUntilEnd(ctx, t, r, syscall.SIGTERM)

@@ -109,7 +109,7 @@ func (s *session) declare(ctx context.Context) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return left // the user knows about the signal, but not about what is left
+		return left // the user knows about the signal, but not about leftover data
 	}
 	return errors.Join(err, left)
 }
@@ -179,7 +179,7 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation from its servers, even if ctx has ended. Its error says what may be left.
+// purge removes the simulation from its servers, even if ctx has ended. The error names the data that may be left.
 func (s *session) purge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()

@@ -22,7 +22,7 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing: kind is chosen where Docker answers, and reports what else it needs itself.
+// check does nothing: kind is chosen if Docker answers, and reports other missing requirements itself.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {

@@ -30,7 +30,7 @@ type node struct {
 // apiListener is the file descriptor at which the node inherits the host's listener for the API server.
 const apiListener = 3
 
-// runNode runs a cluster until one of its processes ends or a signal comes.
+// runNode runs a cluster until one of its processes ends or it receives a signal.
 func runNode(ctx context.Context, l layout) error {
 	if err := enterNode(l); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (n *node) startAll(ctx context.Context) error {
 	return n.startControllers(ctx, config)
 }
 
-// startControllers starts what real clusters have outside of Kubernetes itself: storage and DNS.
+// startControllers starts the services that clusters need in addition to Kubernetes: storage and DNS.
 func (n *node) startControllers(ctx context.Context, config *rest.Config) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -202,7 +202,7 @@ func builtVersion(path string) string {
 	return info.Main.Version
 }
 
-// installPackages installs the Debian packages that are missing. On other systems it does nothing: what is missing
+// installPackages installs missing Debian packages. On other systems it does nothing: a missing program
 // there shows when it is used.
 func installPackages(ctx context.Context, s *steps, names ...string) error {
 	var missing []string

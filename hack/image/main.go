@@ -3,7 +3,7 @@
 //	image -binary bin/parking -version v1.2.3 -commit 0123abc -date 2026-01-02T03:04:05Z -output bin/parking.tar
 //
 // The image holds the static binary and the certificate authorities that browsers trust. The same binary, version,
-// commit and date give the same bytes.
+// commit and date produce the same bytes.
 package main
 
 import (

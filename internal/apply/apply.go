@@ -36,7 +36,7 @@ const (
 	HashAnnotation = "simulation.parking.dev/applied-hash"
 )
 
-// Result says what Apply did.
+// Result is the effect of a call of Apply.
 type Result string
 
 // The results.
@@ -56,7 +56,7 @@ type NameTakenError struct {
 	Key  client.ObjectKey
 }
 
-// Error names the object and says what to do.
+// Error names the object and the remedy.
 func (e *NameTakenError) Error() string {
 	return fmt.Sprintf("%s %s exists and belongs to something else: delete or rename it, or give the simulation another name", e.Kind, e.Key)
 }

@@ -58,7 +58,7 @@ func userOf(values map[string]string) *url.Userinfo {
 	return url.UserPassword(values[keyUsername], values[keyPassword])
 }
 
-// bind adds to the URI what else the keys say.
+// bind adds the values of the other keys to the URI.
 func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	b := Binding{
 		URI: u, Token: values[keyToken],
@@ -138,7 +138,7 @@ func serviceOfType(t string) string {
 	return ""
 }
 
-// locate returns the URI in the keys, without what username and password add.
+// locate returns the URI in the keys. It does not add the keys username and password.
 func (s Service) locate(values map[string]string) (*url.URL, error) {
 	if values[keyURI] != "" {
 		u, err := s.parse(values[keyURI])

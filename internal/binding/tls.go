@@ -14,7 +14,7 @@ import (
 //
 // serverName is the host that the server's certificate has to be valid for. A certificate for the host of the
 // URI is valid too: the nodes of a cluster announce names or addresses of their own, but often share one
-// certificate. If serverName is empty, whoever dials sets it.
+// certificate. If serverName is empty, the dialer sets it.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -104,7 +104,7 @@ func (b Binding) checkTLS() error {
 	return err
 }
 
-// ExplainTLS returns what to do about a failure of TLS, as part of a sentence without a full stop. It returns
+// ExplainTLS returns the remedy for a TLS failure, as part of a sentence without a full stop. It returns
 // "" if err is no failure of TLS.
 func ExplainTLS(err error) string {
 	if err == nil {

@@ -11,7 +11,7 @@ import (
 
 // Option adds credentials or TLS material to a URI.
 type Option struct {
-	// where says in errors what the option reads.
+	// where is the name of the option's source in errors.
 	where string
 	// open returns a reader of the current values.
 	open func() keyReader
@@ -56,7 +56,7 @@ func URI(s Service, raw string, options ...Option) (Source, error) {
 		return nil, err
 	}
 	return func() (Binding, error) {
-		// Parse again, so that callers can change what they get.
+		// Parse again, so that callers can change the result.
 		u, err := s.parse(raw)
 		if err != nil {
 			return Binding{}, err
@@ -88,7 +88,7 @@ func firstOf(options []Option) keyReader {
 	}
 }
 
-// unreadable names what could not be read.
+// unreadable wraps an error with the name of the option.
 func (s Service) unreadable(options []Option, err error) error {
 	where := make([]string, len(options))
 	for i, option := range options {

@@ -291,7 +291,7 @@ func (s *shape) instant(field string, text []byte) (time.Time, error) {
 	return t, nil
 }
 
-// parseInstant parses what package time can parse: upper-case T and Z, and seconds up to 59.
+// parseInstant parses instants that package time accepts: upper-case T and Z, and seconds up to 59.
 func parseInstant(text []byte) (time.Time, bool) {
 	var t time.Time
 	if err := t.UnmarshalText(text); err != nil || !isRFC3339(text) {
@@ -300,7 +300,7 @@ func parseInstant(text []byte) (time.Time, bool) {
 	return t.UTC(), true
 }
 
-// parseUnusualInstant parses what RFC 3339 permits and package time does not: t and z in lower case, and a
+// parseUnusualInstant parses instants that RFC 3339 permits and package time rejects: t and z in lower case, and a
 // leap second. As in Unix time, a leap second is the same instant as the second that follows it, so the
 // result is the first second of a month.
 func parseUnusualInstant(text []byte) (time.Time, bool) {

@@ -472,7 +472,7 @@ func BenchmarkAppendSummary(b *testing.B) {
 
 func BenchmarkParseEntry(b *testing.B) { benchmarkParse(b, entry, event.ParseEntry) }
 
-func BenchmarkParseEntryOfAnotherShape(b *testing.B) {
+func BenchmarkParseEntry_UnusualShape(b *testing.B) {
 	benchmarkParse(b, entry[:len(entry)-1]+`,"gate":"north"}`, event.ParseEntry)
 }
 

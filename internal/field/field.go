@@ -94,7 +94,7 @@ func Required(path Path, detail string) Error {
 	return Error{path, "Required value: " + detail}
 }
 
-// Forbidden returns an error for a field that must not be set. detail says why, or what to do.
+// Forbidden returns an error for a field that must not be set. detail is the reason or the remedy.
 func Forbidden(path Path, detail string) Error {
 	return Error{path, "Forbidden: " + detail}
 }

@@ -30,7 +30,7 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// The store ends up with each event once and in order, whatever faults it has and in whatever order the
+// The store records each event once and in order, regardless of its faults and of the order in which the
 // broker confirms.
 func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()

@@ -22,9 +22,9 @@ import (
 // DefaultShutdownTimeout leaves a part of the 30 seconds that Kubernetes grants a pod by default.
 const DefaultShutdownTimeout = 25 * time.Second
 
-// Config describes what a generator does.
+// Config is the configuration of a generator.
 type Config struct {
-	// Plan says what to generate. Update replaces it while the generator runs.
+	// Plan describes the events to generate. Update replaces it while the generator runs.
 	Plan *plan.Plan
 	// ExitAtEnd makes Run return when the schedule is over. Otherwise Run waits until its context ends,
 	// because an update may prolong the schedule.

@@ -21,7 +21,7 @@ type draft struct {
 	earliest time.Time
 }
 
-// source decides what to publish at each position.
+// source returns the event to publish at each position.
 type source interface {
 	// draft returns the draft of a position. It returns false if there is nothing to publish at that position.
 	draft(ctx context.Context, position int64) (draft, bool, error)

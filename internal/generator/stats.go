@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Stats describes what a generator has done so far.
+// Stats holds the counts of a generator so far.
 type Stats struct {
 	Run  string
 	Type event.Type
@@ -41,7 +41,7 @@ type Stats struct {
 	Done bool
 }
 
-// Stats returns what the generator has done so far. It may be called at any time.
+// Stats returns the counts so far. It may be called at any time.
 func (g *Generator) Stats() Stats {
 	now := time.Now()
 	made := g.pacer.progress(now)
@@ -67,7 +67,7 @@ func (g *Generator) Stats() Stats {
 	return s
 }
 
-// Totals returns what has been measured so far, for a timeline. It may be called at any time.
+// Totals returns the measurements so far, for a timeline. It may be called at any time.
 func (g *Generator) Totals() timeline.Row {
 	s := g.Stats()
 	var row timeline.Row

@@ -18,7 +18,7 @@ type Check struct {
 	Name    string       `json:"name"`
 	Kind    Kind         `json:"kind"`
 	Outcome CheckOutcome `json:"outcome"`
-	// Want is the condition and Got what was found, for people. Got is empty if nothing was measured.
+	// Want is the condition and Got the measured value, as text. Got is empty if nothing was measured.
 	Want string `json:"want"`
 	Got  string `json:"got,omitempty"`
 	// Message is one sentence that says why the check did not pass. It is empty if the check passed, or could
@@ -320,7 +320,7 @@ func endToEndP99(e Evidence) finding {
 }
 
 // withinObjective compares a 99th percentile with its objective. The comparison counts only if it holds
-// whatever the latencies of the unmeasured events were.
+// regardless of the latencies of the unmeasured events.
 func withinObjective(what string, objective plan.Duration, l *Latencies, of func(*Latencies) histogram.Snapshot) finding {
 	if objective == 0 || l == nil {
 		return finding{}

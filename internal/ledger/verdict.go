@@ -84,7 +84,7 @@ func Evaluate(e Evidence) Verdict {
 	return v
 }
 
-// CertainFailures returns the reasons why a running simulation will fail whatever happens from now on. It
+// CertainFailures returns the reasons why a running simulation is certain to fail. It
 // returns none while the simulation may still pass.
 func CertainFailures(e Evidence) []string {
 	e.Running = true

@@ -51,7 +51,7 @@ type Rest struct {
 	Latencies ledger.Latencies
 	// Summaries is how many summaries the summary API holds. It is nil if the API is not managed.
 	Summaries *ledger.SummaryCount
-	// Timeline is what was measured over time. It is empty if it could not be read.
+	// Timeline holds the measurements over time. It is empty if it could not be read.
 	Timeline []timeline.Row
 	// BrokerVersion and StoreVersion are the names and versions of the servers, "" if unknown.
 	BrokerVersion, StoreVersion string
@@ -223,7 +223,7 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
-// describe adds what only the report needs. Errors leave it out.
+// describe adds the data that only the report needs. It omits data that cannot be read.
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	rest.BrokerVersion, _ = within(ctx, s.broker.Version)
 	rest.StoreVersion, _ = within(ctx, s.store.Version)

@@ -57,7 +57,7 @@ type Target struct {
 	Broker, Store binding.Binding
 }
 
-// Draining describes a simulation that is to come to rest.
+// Draining describes a simulation that is coming to rest.
 type Draining struct {
 	// SummariesPod is the IP address of the pod of a managed summary API, "" if the summary API is not managed.
 	SummariesPod string
@@ -109,7 +109,7 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	o.queue.Add(key)
 }
 
-// Untrack ends the observation of a simulation and forgets what was observed.
+// Untrack ends the observation of a simulation and discards its observations.
 func (o *Observer) Untrack(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -160,7 +160,7 @@ func (o *Observer) next(ctx context.Context) bool {
 	defer o.queue.Done(key)
 	s, draining, replaced := o.current(key)
 	for _, old := range replaced {
-		_ = old.close() // its server may be gone
+		_ = old.close() // its server may no longer exist
 	}
 	if s == nil {
 		return true

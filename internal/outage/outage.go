@@ -47,7 +47,7 @@ func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
 
-// Fault records that a part failed. A part is what can fail while others work, such as one operation on one node.
+// Fault records that a part failed. Parts can fail independently of each other, such as one operation on one node.
 // Only a success of the same part, or a minute without another fault of it, ends its failure.
 func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()

@@ -31,7 +31,7 @@ func (c *chaos) calm() {
 	c.chance = 0
 }
 
-// strikes reports whether something goes wrong.
+// strikes reports whether to inject a fault.
 func (c *chaos) strikes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,7 +45,7 @@ func (c *chaos) below(n int) int {
 	return c.rng.IntN(n)
 }
 
-// linger lets others overtake.
+// linger sleeps for a random time, so that other goroutines overtake.
 func (c *chaos) linger(ctx context.Context) {
 	select {
 	case <-time.After(time.Duration(c.below(20)) * time.Millisecond):
@@ -130,7 +130,7 @@ func (b *chaoticBroker) loseSomeSession() {
 	}
 }
 
-// loseEverySession is what the death of the processor does.
+// loseEverySession ends all sessions, as a crash of the processor does.
 func (b *chaoticBroker) loseEverySession() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// scenario is what happens in one exactly-once test.
+// scenario is the input of one exactly-once test.
 type scenario struct {
 	seed        uint64
 	partitions  int
@@ -56,7 +56,7 @@ func TestRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 	})
 }
 
-// published is what a scenario publishes.
+// published is one event of a scenario.
 type published struct {
 	messages []delivered
 	entries  [][]store.Published // generated, by partition
@@ -79,7 +79,7 @@ type delivered struct {
 const (
 	entryRun = "enter00000000"
 	exitRun  = "leave00000000"
-	// rejectedPlate is what the summary API does not want.
+	// rejectedPlate is a plate whose summaries the summary API rejects.
 	rejectedPlate = "REJECTED"
 )
 
@@ -92,7 +92,7 @@ func newPublished(partitions int) *published {
 	}
 }
 
-// publications is what is published.
+// publications are the events to publish.
 func (sc scenario) publications() *published {
 	p := newPublished(sc.partitions)
 	for i := range sc.plates {
@@ -176,8 +176,8 @@ func (p *published) poison() {
 	}
 }
 
-// run publishes everything, some of it twice and all in a random order, lets things go wrong, and says
-// what does not add up once all is at rest.
+// run publishes all events in random order, some of them twice, while it injects faults. It returns the
+// inconsistencies that it finds after the system has come to rest.
 func (sc scenario) run(ctx context.Context) (problems []string) {
 	c := newChaos(sc.seed, sc.chance)
 	queues := newChaoticBroker(c, sc.partitions)
@@ -281,7 +281,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// audit says what of the ledger, the summaries and the dead letters is not as it should be.
+// audit returns the errors in the ledger, the summaries and the dead letters.
 func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI) (problems []string) {
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	if n := queues.left(); n != 0 {

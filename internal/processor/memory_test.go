@@ -28,7 +28,7 @@ type inMemory struct {
 	load   *published
 }
 
-// keeper is a summary API that keeps all summaries.
+// keeper is a fake summary API that stores all summaries in memory.
 type keeper struct {
 	mu   sync.Mutex
 	kept map[string]event.Summary

@@ -119,12 +119,12 @@ func (m *metrics) recordFailure(stage Stage) {
 	f.count.Add(1)
 }
 
-// Stats describes what a processor has done so far.
+// Stats holds the counts of a processor so far.
 type Stats struct {
 	Entry, Exit TypeStats
 }
 
-// TypeStats describes what a processor has done with events of one type.
+// TypeStats holds the counts for events of one type.
 type TypeStats struct {
 	// Outcomes counts the calls of ProcessMessage by outcome, Failures the failures by stage.
 	Outcomes map[Outcome]uint64

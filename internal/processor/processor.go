@@ -113,7 +113,7 @@ func prefetch(concurrency int) int {
 	return max(min(concurrency*prefetchFactor, maxPrefetch), concurrency)
 }
 
-// Stats returns what has been done so far. It may be called at any time.
+// Stats returns the counts so far. It may be called at any time.
 func (p *Processor) Stats() Stats {
 	return Stats{
 		Entry: p.pipelines[event.TypeEntry].metrics.stats(),
@@ -121,7 +121,7 @@ func (p *Processor) Stats() Stats {
 	}
 }
 
-// Totals returns what has been measured so far, for a timeline. It may be called at any time.
+// Totals returns the measurements so far, for a timeline. It may be called at any time.
 func (p *Processor) Totals() timeline.Row {
 	s := p.Stats()
 	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// action is what to do with a delivery after its message was processed.
+// action is the way to settle a delivery after its message was processed.
 type action uint8
 
 const (

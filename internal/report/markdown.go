@@ -70,7 +70,7 @@ func outcomeText(o ledger.CheckOutcome) string {
 	return "? not measured"
 }
 
-// ManifestText returns the manifest as indented JSON. It returns "" if there is none.
+// ManifestText returns the manifest as indented JSON. It returns "" if the manifest is unknown.
 func (d *Document) ManifestText() string {
 	var b bytes.Buffer
 	if len(d.Environment.Manifest) == 0 || json.Indent(&b, d.Environment.Manifest, "", "  ") != nil {

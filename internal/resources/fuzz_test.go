@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// checkObjects reports what the API server would reject in an object.
+// checkObjects reports the errors for which the API server would reject an object.
 func checkObjects(t rapid.TB, objects []client.Object) {
 	t.Helper()
 	seen := map[string]bool{}

@@ -92,7 +92,7 @@ func Build(in Input) ([]client.Object, error) {
 	return objects, nil
 }
 
-// builder holds what the builders of the objects share.
+// builder holds the values that the builders of the objects share.
 type builder struct {
 	Input
 

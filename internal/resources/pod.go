@@ -23,7 +23,7 @@ const (
 	redisUser    = 999
 )
 
-// pod holds what differs between the pod templates of components.
+// pod holds the differences between the pod templates of components.
 type pod struct {
 	component  Component
 	user       int64

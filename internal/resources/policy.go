@@ -27,7 +27,7 @@ type TemplateNotAllowedError struct {
 	Fields field.ErrorList
 }
 
-// Error names each field by its path and says what to do.
+// Error names each field by its path, and the remedy.
 func (e *TemplateNotAllowedError) Error() string {
 	lines := make([]string, len(e.Fields))
 	for i, fault := range e.Fields {

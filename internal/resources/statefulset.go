@@ -15,7 +15,7 @@ const dataVolume = "data"
 // revisions is the number of old revisions of a workload that are kept for a rollback.
 const revisions = 3
 
-// set holds what differs between the StatefulSets of components.
+// set holds the differences between the StatefulSets of components.
 type set struct {
 	component Component
 	// service is the name of the Service that gives the pods their host names.

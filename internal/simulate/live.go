@@ -16,7 +16,7 @@ import (
 // auditTimeout bounds an audit for the live page.
 const auditTimeout = 2 * time.Second
 
-// live is what the live page needs in addition to the progress.
+// live holds the data that the live page needs in addition to the progress.
 type live struct {
 	mu      sync.Mutex
 	auditor *ledger.Auditor
@@ -46,7 +46,7 @@ func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	return l.ledger, nil
 }
 
-// State returns what the live page shows. It may be called at any time.
+// State returns the state for the live page. It may be called at any time.
 func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	p, run := s.Progress(), &s.config.Plan
 	state := view.State{
@@ -75,7 +75,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// Timeline returns what was measured in the interval [from, to).
+// Timeline returns the measurements in the interval [from, to).
 func (s *Simulation) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }

@@ -35,7 +35,7 @@ func (p Phase) String() string {
 	return "unknown"
 }
 
-// Progress describes what a simulation has done so far.
+// Progress holds the counts and rates of a simulation so far.
 type Progress struct {
 	Phase Phase
 	// At is the time of this description. Elapsed is the time since the start.
@@ -52,7 +52,7 @@ type Progress struct {
 	Pool   *int64
 }
 
-// Progress returns what has been done so far. It may be called at any time.
+// Progress returns the progress so far. It may be called at any time.
 func (s *Simulation) Progress() Progress {
 	p := Progress{
 		Phase:    Phase(s.phase.Load()),

@@ -42,7 +42,7 @@ const (
 
 // Config describes a simulation.
 type Config struct {
-	// Plan says what to simulate. One generator of each type replaces all replicas of the plan.
+	// Plan describes the simulation. One generator of each type replaces all replicas of the plan.
 	Plan plan.Plan
 	// DepthsHoldInFlight means that the broker also counts the messages that processors hold as ready.
 	DepthsHoldInFlight bool
@@ -214,7 +214,7 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns what the generators, the processor and the polls have measured so far, for the timeline.
+// totals returns the measurements of the generators, the processor and the polls so far, for the timeline.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()

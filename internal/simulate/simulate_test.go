@@ -59,7 +59,7 @@ func (b *interceptor) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	return b.publish(ctx, b.Broker, q, msg, confirmed)
 }
 
-// setup is what New needs.
+// setup holds the arguments of New.
 type setup struct {
 	Config
 	Dependencies

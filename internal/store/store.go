@@ -299,7 +299,7 @@ type Timeline interface {
 	AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error
 	// CompactTimeline merges rows that are old enough at the given time.
 	CompactTimeline(ctx context.Context, now time.Time) error
-	// ReadTimeline returns what was measured in [from, to), merged over all processes, in the order of time.
+	// ReadTimeline returns the measurements in [from, to), merged over all processes, in the order of time.
 	// Rows that lie partly inside the interval are included.
 	ReadTimeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 }

@@ -68,7 +68,7 @@ func (b *Broker) Check(ctx context.Context) error {
 // InMemory reports whether the broker ends with this process.
 func (b *Broker) InMemory() bool { return b.Address == InMemory }
 
-// Exists reports whether the simulation already has queues, whatever their settings.
+// Exists reports whether the simulation already has queues with any settings.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	if b.exists == nil {
 		return false, nil

@@ -134,7 +134,7 @@ func (c *Cluster) Edit(o client.Object, change func()) {
 	})
 }
 
-// Delete deletes the object with that name. It does not wait until the object is gone.
+// Delete deletes the object with that name. It does not wait for the end of the deletion.
 func (c *Cluster) Delete(o client.Object, name string) {
 	c.T.Helper()
 	o.SetNamespace(c.Namespace)
@@ -212,7 +212,7 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 	return note
 }
 
-// MakeWorkloadsReady does what the controllers of Deployments and StatefulSets do: it sets the status of every workload of the
+// MakeWorkloadsReady acts as the controllers of Deployments and StatefulSets. It sets the status of every workload of the
 // namespace, except the named ones, to all replicas updated and ready. It creates no pods.
 func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()

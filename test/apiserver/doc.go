@@ -1,4 +1,4 @@
-// Package apiserver runs a real Kubernetes API server for tests. Its helpers take the place of what is missing: the
+// Package apiserver runs a real Kubernetes API server for tests. Its helpers act as the missing components: the
 // controllers of Deployments and StatefulSets, and the kubelet.
 //
 // The tests of a package share one server, which the first test starts. Each test has its own namespace:

@@ -75,7 +75,7 @@ func run(ctx context.Context, o options) (err error) {
 	return report.print(o.jsonPath)
 }
 
-// progress prints what is being measured.
+// progress prints the name of the current measurement.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench-operator: "+format+"\n", args...)
 }

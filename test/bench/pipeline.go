@@ -20,7 +20,7 @@ var finalOutcomes = []string{
 	"recorded", "matched", "unmatched_expected", "unmatched_unexpected", "entry_not_found",
 }
 
-// environment is what all measurements share.
+// environment holds the values that all measurements share.
 type environment struct {
 	binary   string
 	dir      string

@@ -1,5 +1,5 @@
 // Package oci builds container images from files and writes them as archives that docker, podman, containerd and
-// kind load. Equal input gives equal bytes.
+// kind load. Equal input produces equal bytes.
 package oci
 
 import (

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// account counts what happened to each message of a run.
+// account counts the confirms and deliveries of each message of a run.
 type account struct {
 	mu           sync.Mutex
 	confirmed    map[string]int

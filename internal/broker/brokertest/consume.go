@@ -19,7 +19,7 @@ func honoursPrefetch(t *testing.T, s *subject) {
 		if len(held) < prefetch && received < count-1 {
 			continue
 		}
-		s.depths(t) // gives a server that overdoes it the time to
+		s.depths(t) // a round trip, in which a server could exceed the prefetch
 		select {
 		case <-deliveries:
 			t.Fatalf("there are %d deliveries unsettled, with a prefetch of %d", len(held)+1, prefetch)

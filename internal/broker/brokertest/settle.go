@@ -39,7 +39,7 @@ func keepsAcksAfterLoss(t *testing.T, s *subject) {
 			acknowledged[d.Message.ID] = true
 		}
 	}
-	// Others come in place of those acknowledged, and only when the acknowledgements have arrived.
+	// The server delivers further messages only after it has received the acknowledgements.
 	for n := range len(acknowledged) {
 		s.publish(t, entries(), message(prefetch+n))
 		receive(t, deliveries)

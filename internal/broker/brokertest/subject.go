@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// patience is how long a test waits for what has to happen. It is far more than a busy machine takes.
+	// patience is the timeout of every wait, long enough for a busy machine.
 	patience = 3 * time.Minute
 	// pollInterval is the interval of polling.
 )

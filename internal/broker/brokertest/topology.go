@@ -59,7 +59,7 @@ func countsReasons(t *testing.T, s *subject) {
 		}
 	}
 	s.awaitDepths(t, broker.Depths{Dead: 3})
-	for range 2 { // they stay where they are
+	for range 2 { // the messages stay in their queues
 		reasons(10, broker.ReasonCount{Reason: parse, Count: 2}, broker.ReasonCount{Reason: post, Count: 1})
 		s.awaitDepths(t, broker.Depths{Dead: 3})
 	}

@@ -104,7 +104,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm makes the pending calls until there are none.
+// confirm calls the pending confirm functions until none are left.
 func (q *queue) confirm() {
 	var batch []confirm
 	for {

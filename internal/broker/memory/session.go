@@ -7,12 +7,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// session is what a connection to a server would be: the period in which a consumer receives deliveries. The mutex of
+// session is the period in which a consumer receives deliveries, like a connection to a server. The mutex of
 // the queue guards it.
 type session struct {
 	queue       *queue
 	consumer    *consumer
-	err         error // what settling returns, when the session is lost
+	err         error // the result of settling after the session is lost
 	unsettled   int
 	first, last *delivery // the unsettled ones, the oldest first
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// maxAdminRequests bounds the administrative requests under way, including those whose caller has gone.
+// maxAdminRequests bounds the pending administrative requests, including those whose callers have left.
 const maxAdminRequests = 8
 
-// Declare creates what is missing of the simulation's exchange and queues. It makes one attempt. Publishing and
-// consuming do not depend on it: they declare what they need.
+// Declare creates the missing exchange and queues of the simulation. It makes one attempt. Publishing and
+// consuming do not depend on it: they declare the queues that they need.
 func (b *Broker) Declare(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		channel, err := b.declarer.open(a.connection, b.topology.all())
@@ -143,7 +143,7 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 	}
 }
 
-// acquireAdmin waits until fewer than maxAdminRequests are under way, and returns what ends this one.
+// acquireAdmin waits until fewer than maxAdminRequests are under way. It returns a function that ends this one.
 func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	select {
 	case b.adminSlots <- struct{}{}:
@@ -155,7 +155,7 @@ func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// withChannel runs work with a channel of its own.
+// withChannel runs work with a new channel.
 func withChannel[T any](conn *connection, work func(*administration) (T, error)) (T, error) {
 	a := &administration{connection: conn}
 	if err := a.open(); err != nil {

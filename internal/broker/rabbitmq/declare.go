@@ -123,7 +123,7 @@ func (d *declarer) queueError(r route, err error) error {
 	return errOtherLocator
 }
 
-// declareError names what could not be declared, and the remedy.
+// declareError names the queue or exchange that could not be declared, and the remedy.
 func declareError(what string, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok {
@@ -137,7 +137,7 @@ func declareError(what string, err error) error {
 	return err
 }
 
-// declareRemedy returns what to do when a server rejects a declaration, and whether the configuration is at
+// declareRemedy returns the remedy when a server rejects a declaration, and whether the configuration is at
 // fault, of the simulation or of the server.
 func declareRemedy(refusal *amqp.Error) (remedy string, isConfig bool) {
 	switch {

@@ -102,7 +102,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	return &connection{Connection: conn, wire: w}, nil
 }
 
-// target is what a URI says about the server.
+// target holds the connection parameters in a URI.
 type target struct {
 	hostPort string
 	login    amqp.PlainAuth

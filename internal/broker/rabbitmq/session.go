@@ -33,7 +33,7 @@ type session struct {
 	reason   error         // why the server closed the channel, if it did; set before done is closed
 
 	mu        sync.Mutex
-	err       error // what settling returns because the session ends
+	err       error // the result of settling after the session has ended
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
@@ -137,7 +137,7 @@ func (s *session) run() {
 			}
 			return
 		}
-		runtime.Gosched() // lets others settle first, so that they share this batch
+		runtime.Gosched() // other goroutines can settle first and share this batch
 		s.plan(&out, time.Now())
 		if err := s.send(&out); err != nil {
 			return

@@ -55,7 +55,7 @@ func (o Options) CheckSecret() error {
 	return binding.HTTP().CheckFolder(o.SecretDir)
 }
 
-// shown returns what of an address may be printed.
+// shown returns the part of an address that may be printed.
 func shown(u *url.URL) string { return binding.Binding{URI: u}.Redacted() }
 
 // wrap names the address that a request failed at.

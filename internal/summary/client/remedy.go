@@ -14,7 +14,7 @@ const (
 	remedyFiles = "this process has too many open files: raise their limit (ulimit -n)"
 )
 
-// remedyFor returns what to do about a request without an answer, or "" if it does not know.
+// remedyFor returns the remedy for a request without a response, or "" if none is known.
 func (t *transport) remedyFor(request *http.Request, err error) string {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return remedyFiles
