@@ -320,7 +320,9 @@ func testPageShowsEnd(t *testing.T, b *browser) {
 	b.open(w, 60)
 	f.change(func(f *fake) { f.state.Phase, f.state.Verdict = Finished, Verdict{Outcome: ledger.Pass, Final: true} })
 	w.view.Close(t.Context())
-	w.stop()
+	if err := w.server.Shutdown(t.Context()); err != nil { // sends what Close has queued, as package httpserver does
+		t.Fatal(err)
+	}
 	b.until("the page keeps the verdict", fmt.Sprintf(text+" == 'PASS'", "verdict"))
 	b.until("the page says that the run has ended", fmt.Sprintf(text+" == 'the run has ended'", "connection"))
 }
