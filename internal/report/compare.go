@@ -67,7 +67,7 @@ const (
 	Unchanged ChangeOutcome = "unchanged"
 	// Noise: the change exceeds the threshold, but the windows of both runs overlap too much to call it a change.
 	Noise ChangeOutcome = "noise"
-	// Undecided: the change exceeds the threshold, but there are too few windows to tell it from noise.
+	// Undecided: the change exceeds the threshold, but there are too few windows to distinguish it from noise.
 	Undecided  ChangeOutcome = "undecided"
 	Regression ChangeOutcome = "regression"
 	Improved   ChangeOutcome = "improved"
@@ -402,7 +402,7 @@ func (c *Change) ThresholdText() string {
 	return fmt.Sprintf("%.3g %%", 100**c.Threshold)
 }
 
-// NoiseText says how the change was told from noise.
+// NoiseText says how the change was distinguished from noise.
 func (c *Change) NoiseText() string {
 	windows := fmt.Sprintf("%d and %d windows", c.Windows[0], c.Windows[1])
 	switch {
