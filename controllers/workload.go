@@ -18,8 +18,8 @@ type workload struct {
 	desired, pods, updated, ready int32
 	// observed means that its controller has acted on the latest change.
 	observed bool
-	// failure says why pods do not become ready; "" if no reason is known. stuck says that no progress was made for
-	// long: it is the reason of last resort.
+	// failure is the reason why pods do not become ready, or "" if it is unknown. stuck is the message that the rollout
+	// has exceeded its progress deadline. It is used only if failure is empty.
 	failure, stuck string
 }
 

@@ -69,7 +69,7 @@ func (l *lot) startOperator(args ...string) {
 	l.process(l.log, []string{"KUBECONFIG=" + file(l.T, "kubeconfig", string(l.KubeConfig))}, args...)
 }
 
-// process runs a command until the test ends or the returned function is called. It is to end well.
+// process runs a command until the test ends or the returned function is called. It expects exit code 0.
 func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	l.T.Helper()
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)

@@ -229,7 +229,8 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// Events that have not arrived yet make a share positive, so a negative share is certain at any time.
+	// A missing share is confirmed minus processed events of one intent. Events on their way only increase it, so a
+	// negative share proves a changed intent even while the simulation runs.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
 }

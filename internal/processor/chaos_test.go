@@ -264,7 +264,7 @@ func newChaoticStore(c *chaos, partitions int) *chaoticStore {
 	return &chaoticStore{chaos: c, partitions: partitions, state: memory.New(partitions)}
 }
 
-// crash takes the store back to some point of its history.
+// crash resets the store to a random earlier state.
 func (s *chaoticStore) crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

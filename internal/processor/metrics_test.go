@@ -130,7 +130,7 @@ func TestCall_IsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestRecordEffect_NeedsADueTimeAndIsNotNegative(t *testing.T) {
+func TestRecordEffect_SkipsEventsWithoutDueTimeAndClampsTo0(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	m := r.pipelines[event.TypeEntry].metrics

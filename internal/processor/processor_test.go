@@ -265,7 +265,7 @@ func TestSettle_FailingMessage_DelaysNoOther(t *testing.T) {
 	}
 }
 
-// busy is an error of a party that asks to be left alone.
+// busy is an error that asks the client to wait before it retries.
 type busy time.Duration
 
 func (b busy) Error() string             { return "busy" }

@@ -50,9 +50,9 @@ const maxQuery = 512
 type origins int
 
 const (
-	// sameOrigin answers requests of the page itself, and those of programs that are no browsers.
+	// sameOrigin allows requests from the page itself and from programs other than browsers.
 	sameOrigin origins = iota
-	// navigation also answers a browser that follows a link of another site.
+	// navigation also allows a browser to open the page from a link on another site.
 	navigation
 )
 

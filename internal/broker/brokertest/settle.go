@@ -127,7 +127,7 @@ func retries(t *testing.T, s *subject) {
 			t.Fatal(err)
 		}
 		again := receive(t, deliveries)
-		// A server counts in milliseconds.
+		// Servers measure the retry delay in whole milliseconds.
 		if waited := time.Since(retried).Round(time.Millisecond); waited < shortDelay {
 			t.Errorf("the message came back after %s, before %s", waited, shortDelay)
 		}

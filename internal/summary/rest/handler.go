@@ -63,7 +63,7 @@ type api struct {
 	seconds   *prometheus.HistogramVec
 }
 
-// endpoint answers a request, or returns an error for which dispatch answers a problem.
+// endpoint answers a request. If it returns an error, dispatch answers with a problem document (RFC 9457).
 type endpoint func(w http.ResponseWriter, r *http.Request) error
 
 // methods maps the methods of a path to their endpoints.

@@ -20,7 +20,7 @@ type writer struct {
 	db *sql.DB
 
 	begin, addTotals, find, commit *sql.Stmt
-	// inserts are statements that insert decreasing numbers of rows, the last one row.
+	// inserts are statements that insert several rows each, sorted by the number of rows from largest to 1.
 	inserts []insertion
 	// args are the arguments of the current statement.
 	args []any
