@@ -169,7 +169,7 @@ type shape struct {
 	derived []string
 }
 
-// The shapes. They are constant.
+// The shapes of the messages. They never change after initialization.
 var (
 	entryShape   = shape{kind: "entry event", fields: []string{fieldID, fieldPlate, fieldEntryAt}}
 	exitShape    = shape{kind: "exit event", fields: []string{fieldID, fieldPlate, fieldExitAt}}

@@ -102,7 +102,7 @@ func checks() []check {
 	}
 }
 
-// makeChecks makes those of the checks that apply.
+// makeChecks runs every check that applies to the evidence.
 func makeChecks(e Evidence, list []check) []Check {
 	made := []Check{}
 	for _, c := range list {

@@ -186,7 +186,7 @@ func TestView_LongTimelines_AreMerged(t *testing.T) {
 	}
 }
 
-func TestView_Timeline_IsTheTimelineOfTheSource(t *testing.T) {
+func TestView_Timeline_ReturnsRowsOfTheSource(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 20)
 	w := httptest.NewRecorder()
