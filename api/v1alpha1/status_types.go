@@ -87,6 +87,7 @@ type ParkingSimulationStatus struct {
 	// report is the name of the ConfigMap that holds the report of the complete simulation under the key report.json.
 	// It is absent if there is no report.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:MinLength=1
 	// +optional
 	Report string `json:"report,omitempty"`
 }
