@@ -28,7 +28,7 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 }
 
 // If a template is rejected after the start, the pods keep the previous template until it is corrected.
-func TestReconcile_TemplateNotAllowedAfterStart_KeepsPods(t *testing.T) {
+func TestReconcile_RunningSimulationWithForbiddenTemplate_KeepsPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("refused", nil)

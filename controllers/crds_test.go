@@ -202,7 +202,7 @@ func TestClusterServer_InAnotherNamespace(t *testing.T) {
 		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
 	}
 
-	// A new password reaches the copy.
+	// A new password in the Secret of the cluster reaches the simulation's copy of it.
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 

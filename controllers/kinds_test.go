@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// builtKinds returns the kinds that internal/resources builds for a simulation with everything.
+// builtKinds returns the kinds that internal/resources builds for a simulation with every optional part.
 func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	t.Helper()
 	scheme, err := NewScheme()

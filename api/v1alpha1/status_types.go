@@ -179,7 +179,7 @@ const (
 	ConditionLedgerReadable = "LedgerReadable"
 	// ConditionComplete is True once the duration is over and the queues are empty.
 	ConditionComplete = "Complete"
-	// ConditionObjectivesMet says, once complete, whether the verdict is PASS.
+	// ConditionObjectivesMet says whether the verdict of a complete simulation is PASS.
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 

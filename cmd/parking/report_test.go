@@ -167,7 +167,7 @@ func junitProperties(t *testing.T, text string) map[string]string {
 	return all
 }
 
-// htmlFigure returns the figure of an HTML report with a key.
+// htmlFigure finds the figure with the given label in an HTML report.
 func htmlFigure(t *testing.T, page, key string) string {
 	t.Helper()
 	found := regexp.MustCompile(`data-figure="` + regexp.QuoteMeta(key) + `">([^<]*)<`).FindStringSubmatch(page)

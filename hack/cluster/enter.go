@@ -30,7 +30,7 @@ func enterNode(l layout) error {
 	return nil
 }
 
-// mountNode mounts over every folder of the host that a component writes to.
+// mountNode hides every folder of the host that a component writes to: it mounts a private folder over it.
 func mountNode(l layout) error {
 	run := filepath.Join(l.state, "run")
 	state := filepath.Join(run, filepath.Base(nodeState))
@@ -66,7 +66,8 @@ func mountNode(l layout) error {
 	return nil
 }
 
-// coverKernelSettings mounts files over the kernel settings that the kubelet writes. They would change the whole machine.
+// coverKernelSettings mounts ordinary files over the kernel settings that the kubelet writes. Otherwise it would
+// change the settings of the whole machine.
 func coverKernelSettings() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",

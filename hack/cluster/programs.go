@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// build is one invocation of go build: programs of one module, built with the same flags. Its go.mod pins their
-// versions.
+// build is one invocation of go build. It builds programs of one module with the same flags. The go.mod of the module
+// pins the versions of the programs.
 type build struct {
 	what, usually string
 	// module is a folder below hack/cluster.

@@ -166,8 +166,8 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns the shared copy of fields. It removes the UIDs of owners, which are part of the keys of a list and
-// differ between otherwise equal objects.
+// share returns one shared copy of equal managed fields. It removes the UIDs of owners first: they are part of the
+// fields, and would make those of otherwise equal objects differ.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
 	const limit = 4096 // different sets of fields; beyond it, the table starts again and some are held twice
 	text := fields.GetRawString()

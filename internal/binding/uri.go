@@ -126,7 +126,7 @@ func validPort(u *url.URL) bool {
 }
 
 func (s Service) invalid(what string) error {
-	return fmt.Errorf("the URI of %s is invalid: %s; it looks like %s", s.Name, what, s.Example)
+	return fmt.Errorf("the URI of %s is invalid: %s; it must look like %s", s.Name, what, s.Example)
 }
 
 // describe explains an error of url.Parse without the part of the URI that it quotes: that part may be a

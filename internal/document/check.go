@@ -72,8 +72,8 @@ func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected 
 	return field.ErrorList{field.Invalid(path, Written(value), expected)}
 }
 
-// Written returns a JSON value for an error: a string without its quotes, and any other value as a field.Raw. It hides
-// the contents of objects and lists, because they may hold a password.
+// Written returns a JSON value in the form that error messages show: a string without its quotes, any other value as
+// a field.Raw. It hides the contents of objects and lists, because they may hold a password.
 func Written(value json.RawMessage) any {
 	var text string
 	switch {

@@ -73,7 +73,7 @@ type exits struct {
 	log        *slog.Logger
 	run        string
 	metrics    *metrics
-	// starvedDraws counts the matched draws that found no available plate.
+	// starvedDraws counts the draws for a matched exit that found no available plate.
 	starvedDraws atomic.Int64
 	// plates is the latest size of the pool.
 	plates atomic.Pointer[int64]

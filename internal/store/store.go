@@ -157,8 +157,8 @@ type ExitStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// Intent is the intent of a generated exit. A generated exit without an intent counts as matched. The store
-	// ignores the intent of an external exit.
+	// Intent is the intent of a generated exit. Without one, the intent is taken to be matched. The store ignores the
+	// intent of an external exit.
 	Intent event.Intent
 	// LastAttempt makes the result of an exit without a visit final. Otherwise it is ResultEarly.
 	LastAttempt bool

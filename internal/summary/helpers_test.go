@@ -35,7 +35,7 @@ func (v *visits) generate() event.Summary {
 	}
 }
 
-// plate returns the plate with a number. The first 26³·10⁴ plates differ, and are not sorted.
+// plate returns the n-th plate. The first 26³·10⁴ plates are all different. They are not in alphabetical order.
 func plate(n int64) string {
 	const letters, digits = 26 * 26 * 26, 10_000
 	n = n * 7_368_787 % (letters * digits) // a prime

@@ -135,7 +135,8 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 // maxReads bounds the attempts to read the timeline while it is being compacted.
 const maxReads = 10
 
-// read returns the rows of all tiers and of the minutes that have not been merged yet.
+// read returns the rows of all tiers, and those that the processes have appended and that are not merged into a tier
+// yet.
 func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	var all []Row
 	for tier := range Tiers() {

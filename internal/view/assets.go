@@ -65,8 +65,8 @@ func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) 
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 
-// serve answers with a file. Browsers may keep it, but ask whether it has changed: the next version of the program
-// may listen at the same address.
+// serve answers with a file. Browsers may cache it, but must check for a change before each use: the next version of
+// the program may listen at the same address.
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	file, ok := assets()[name]
 	if !ok {

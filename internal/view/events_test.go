@@ -195,7 +195,7 @@ func TestEvents_SlowClient_LosesItsConnection(t *testing.T) {
 	polltest.Until(t, "the client that reads nothing is gone, and nothing is polled", func() bool { return !polls() })
 }
 
-func TestClose_SendsTheLastStateAndEndsTheEvents(t *testing.T) {
+func TestClose_SendsTheLastStateAndEndsTheStreams(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3)
 	v := New(Config{Interval: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})

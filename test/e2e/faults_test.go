@@ -192,8 +192,8 @@ func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted or is no longer the one that is describes.
-func (ns *namespace) awaitGone(pod corev1.Pod, is func(corev1.Pod) bool) {
+// awaitGone waits until a pod is deleted or has been replaced: until same is false for it.
+func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {
 		var now corev1.Pod
@@ -201,7 +201,7 @@ func (ns *namespace) awaitGone(pod corev1.Pod, is func(corev1.Pod) bool) {
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}
-		if err == nil && is(now) {
+		if err == nil && same(now) {
 			return fmt.Errorf("it is %s", now.Status.Phase)
 		}
 		return nil

@@ -42,7 +42,7 @@ func TestTimeline_MeasuresAlmostEveryEventWhateverIsKilled(t *testing.T) {
 	}
 }
 
-// awaitEffects waits until so many events took effect.
+// awaitEffects waits until n events have taken effect.
 func (s *simulation) awaitEffects(ctx context.Context, t *testing.T, n int64) {
 	t.Helper()
 	ticker := time.NewTicker(5 * time.Second)

@@ -96,7 +96,7 @@ func refusesWhatCannotBe(t *testing.T, s *subject) {
 			t.Errorf("publish to queue %s succeeded", q)
 		}
 		if _, err := s.Broker.Consume(t.Context(), q, 1); err == nil {
-			t.Errorf("consume queue %s succeeded", q)
+			t.Errorf("consuming from queue %s succeeded, want an error", q)
 		}
 	}
 	for _, prefetch := range []int{0, -1} {

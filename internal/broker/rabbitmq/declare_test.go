@@ -144,7 +144,7 @@ func TestDelete_WithoutOwnerRemovesTheMark(t *testing.T) {
 	}
 }
 
-func TestExists_FindsAMarkThatIsLeftAlone(t *testing.T) {
+func TestExists_FindsAMarkWithoutQueues(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)

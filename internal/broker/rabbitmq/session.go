@@ -37,9 +37,9 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
-	// first and last are the ends of the list of deliveries that are unsettled on the server, in the order of
-	// their tags. The settled ones, which the server does not know about yet, are also in settled, in the
-	// order of settling.
+	// first and last are the ends of a list, in tag order, of the deliveries that the server still regards as
+	// unsettled. Those that the session has settled without telling the server yet are also in the list settled, in
+	// the order in which they were settled.
 	first, last *delivery
 	settled     []*delivery
 }

@@ -325,7 +325,7 @@ func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	// A TLS proxy in front of the shared server works with any server.
+	// A proxy adds TLS, so that the test also works on a shared server without TLS.
 	secure := httptest.NewUnstartedServer(nil)
 	secure.StartTLS()
 	t.Cleanup(secure.Close)

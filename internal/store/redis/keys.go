@@ -23,7 +23,7 @@ const (
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
 	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
-	// The timeline, in partition 0.
+	// The keys of the timeline. All of it is in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the starts of minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // + start: HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows

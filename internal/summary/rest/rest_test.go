@@ -81,7 +81,7 @@ type exchange struct {
 const (
 	visitA = `{"id":"a","vehicle_plate":"P-1","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T09:30:00.25Z","duration":"1h30m0.25s","duration_seconds":5400.25}`
 	visitB = `{"id":"b","vehicle_plate":"P-2","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T08:00:01Z"}`
-	// otherA conflicts with visitA.
+	// otherA has the id of visitA and other contents, so the two conflict.
 	otherA = `{"id":"a","vehicle_plate":"P-9","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T09:30:00.25Z"}`
 )
 
