@@ -192,7 +192,12 @@ func (c *cluster) createNamespace(ctx context.Context, name string) error {
 // is still the leader would create the pods of new simulations from the old image. E2E_VALUES is the file of chart values
 // with the images of the cluster.
 func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
-	arguments := []string{"upgrade", "--install", release, chart, "--namespace", operatorNamespace, "--wait", "--timeout", "2m"}
+	return c.installInto(ctx, operatorNamespace, chart, settings...)
+}
+
+// installInto is install for an operator in another namespace.
+func (c *cluster) installInto(ctx context.Context, namespace, chart string, settings ...string) error {
+	arguments := []string{"upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
 		arguments = append(arguments, "--values", filepath.Join(repository, values))
 	}
@@ -205,7 +210,7 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 	const timeout, interval = time.Minute, 200 * time.Millisecond
 	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
 		var pods corev1.PodList
-		if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
+		if err := c.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
 			return err
 		}
 		running := slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
@@ -220,8 +225,10 @@ func (c *cluster) install(ctx context.Context, chart string, settings ...string)
 	}
 }
 
-func uninstall(ctx context.Context) error {
-	return helm(ctx, "uninstall", release, "--namespace", operatorNamespace, "--wait")
+func uninstall(ctx context.Context) error { return uninstallFrom(ctx, operatorNamespace) }
+
+func uninstallFrom(ctx context.Context, namespace string) error {
+	return helm(ctx, "uninstall", release, "--namespace", namespace, "--wait")
 }
 
 func helm(ctx context.Context, arguments ...string) error {

@@ -1,0 +1,245 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func TestRollout_ThatHangs_IsNotReady(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	ns.expected = []warning{{"PodsFailing", ""}}
+	sim := ns.applySample("minimal.yaml", shareNode)
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+
+	// The old pod keeps running, because the new one cannot be scheduled.
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
+		spec.Processor.Template = &v1alpha1.PodTemplate{
+			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
+		}
+	})
+	ns.awaitNotReady(sim, "")
+	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) { spec.Processor.Template = nil })
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	ns.remove(sim)
+}
+
+func TestQuota_OnRequestsAndLimits_IsReportedAndMet(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	ns.expected = []warning{{"FailedCreate", "exceeded quota"}, {"QuotaExceeded", ""}, {"PodsFailing", ""}}
+	// Containers without limits get those of the LimitRange, as the quota requires.
+	ns.create(&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "defaults"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+		Type: corev1.LimitTypeContainer, Default: quantities("cpu", "500m", "memory", "512Mi"), DefaultRequest: quantities("cpu", "10m", "memory", "32Mi"),
+	}}}})
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "quota"}, Spec: corev1.ResourceQuotaSpec{
+		Hard: quantities("requests.cpu", "50m", "requests.memory", "4Gi", "limits.cpu", "8", "limits.memory", "8Gi"),
+	}}
+	ns.create(quota)
+	sim := ns.applySample("minimal.yaml", shareNode)
+	ns.awaitNotReady(sim, "quota")
+
+	base := client.MergeFrom(quota.DeepCopy())
+	quota.Spec.Hard[corev1.ResourceRequestsCPU] = resource.MustParse("2")
+	if err := ns.Patch(t.Context(), quota, base); err != nil {
+		t.Fatal(err)
+	}
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	if err := ns.Delete(t.Context(), quota); err != nil { // only the simulation may be left for remove
+		t.Fatal(err)
+	}
+	if err := ns.DeleteAllOf(t.Context(), &corev1.LimitRange{}, client.InNamespace(ns.name)); err != nil {
+		t.Fatal(err)
+	}
+	ns.remove(sim)
+}
+
+func TestEditorRole_GivesNoOtherRights(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	const user = "e2e-author"
+	ns.create(&rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "author"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ns.editorRole()},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+	})
+	ns.create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "of-others"},
+		StringData: map[string]string{"uri": "amqp://user:password@rabbitmq.example:5672/", "token": "secret"},
+	})
+	author := ns.as(user)
+	if err := author.Get(t.Context(), client.ObjectKey{Namespace: ns.name, Name: "of-others"}, &corev1.Secret{}); !apierrors.IsForbidden(err) {
+		t.Fatalf("the author reads Secrets: %v", err)
+	}
+	for name, edit := range map[string]func(*v1alpha1.ParkingSimulationSpec){
+		"privileged": func(spec *v1alpha1.ParkingSimulationSpec) {
+			spec.Processor.Template = &v1alpha1.PodTemplate{
+				Spec: &runtime.RawExtension{Raw: []byte(`{"containers":[{"name":"parking","securityContext":{"privileged":true}}]}`)},
+			}
+		},
+		"host": func(spec *v1alpha1.ParkingSimulationSpec) {
+			spec.Processor.Template = &v1alpha1.PodTemplate{Spec: &runtime.RawExtension{Raw: []byte(`{"hostNetwork":true}`)}}
+		},
+		"secret": func(spec *v1alpha1.ParkingSimulationSpec) {
+			spec.RabbitMQ.SecretRef = &v1alpha1.SecretReference{Name: "of-others"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ns := ns.in(t)
+			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: name}}
+			edit(&sim.Spec)
+			shareNodeBut(sim, name == "secret")
+			if err := author.Create(t.Context(), sim); err != nil {
+				t.Fatal(err)
+			}
+			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
+			if pods := ns.allPods(); len(pods) > 0 {
+				t.Errorf("the simulation has %d pods", len(pods))
+			}
+			if err := author.Delete(t.Context(), sim); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestNamespaceDeletion_WithExternalServers_Ends(t *testing.T) {
+	t.Parallel()
+	servers := newNamespace(t)
+	managed := servers.applySample("minimal.yaml", shareNode)
+	servers.awaitCondition(managed, v1alpha1.ConditionReady, readyTimeout)
+
+	ns := newNamespace(t)
+	// The Secrets go first, so that queues and keys cannot be deleted.
+	ns.expected = []warning{{"CleanupFailed", ""}, {"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
+	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
+	shareNode(external)
+	external.Spec.RabbitMQ = v1alpha1.RabbitMQSpec{SecretRef: ns.copyBinding(managed, resources.BrokerSecretName(managed))}
+	external.Spec.Redis = v1alpha1.RedisSpec{SecretRef: ns.copyBinding(managed, resources.StoreSecretName(managed))}
+	ns.create(external)
+	ns.awaitCondition(external, v1alpha1.ConditionReady, readyTimeout)
+
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.name}}
+	if err := ns.Delete(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	ns.eventually("the end of the namespace", 4*time.Minute, func() error {
+		err := ns.Get(t.Context(), client.ObjectKeyFromObject(namespace), namespace)
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil
+		case err != nil:
+			return err
+		}
+		return fmt.Errorf("it is %s: %v", namespace.Status.Phase, namespace.Status.Conditions)
+	})
+	servers.remove(managed)
+}
+
+// shareNodeBut is shareNode for a simulation that may have an external broker.
+func shareNodeBut(sim *v1alpha1.ParkingSimulation, externalBroker bool) {
+	ref := sim.Spec.RabbitMQ.SecretRef
+	template := sim.Spec.Processor.Template
+	shareNode(sim)
+	if sim.Spec.Processor.Template = template; externalBroker {
+		sim.Spec.RabbitMQ = v1alpha1.RabbitMQSpec{SecretRef: ref}
+	}
+}
+
+// create creates an object in the namespace.
+func (ns *namespace) create(o client.Object) {
+	ns.t.Helper()
+	o.SetNamespace(ns.name)
+	if err := ns.Create(ns.t.Context(), o); err != nil {
+		ns.t.Fatal(err)
+	}
+}
+
+// copyBinding copies a Secret of a simulation in another namespace, for every simulation in this one.
+func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v1alpha1.SecretReference {
+	ns.t.Helper()
+	var secret corev1.Secret
+	if err := ns.Get(ns.t.Context(), client.ObjectKey{Namespace: of.Namespace, Name: name}, &secret); err != nil {
+		ns.t.Fatal(err)
+	}
+	ns.create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{v1alpha1.AllowedSimulationsAnnotation: "*"}},
+		Data:       secret.Data,
+	})
+	return &v1alpha1.SecretReference{Name: name}
+}
+
+// awaitNotReady waits until a simulation is not ready at its current generation, for a reason with that text.
+func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string) {
+	ns.t.Helper()
+	ns.eventually(sim.Name+" is not Ready", readyTimeout, func() error {
+		current := ns.get(sim)
+		c := meta.FindStatusCondition(current.Status.Conditions, v1alpha1.ConditionReady)
+		switch {
+		case c == nil:
+			return errors.New("the simulation has no such condition")
+		case c.Status != metav1.ConditionFalse || c.ObservedGeneration != current.Generation || !strings.Contains(c.Message, text):
+			return fmt.Errorf("%s at generation %d of %d: %s: %s", c.Status, c.ObservedGeneration, current.Generation, c.Reason, c.Message)
+		}
+		return nil
+	})
+}
+
+// editorRole returns the name of the ClusterRole of the chart for authors of simulations.
+func (ns *namespace) editorRole() string {
+	ns.t.Helper()
+	var roles rbacv1.ClusterRoleList
+	if err := ns.List(ns.t.Context(), &roles); err != nil {
+		ns.t.Fatal(err)
+	}
+	for _, role := range roles.Items {
+		if strings.HasPrefix(role.Name, release) && strings.Contains(role.Name, "editor") {
+			return role.Name
+		}
+	}
+	ns.t.Fatalf("the release %s has no ClusterRole for editors", release)
+	return ""
+}
+
+// as returns a client that acts as a user.
+func (ns *namespace) as(user string) client.Client {
+	ns.t.Helper()
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	c, err := client.New(config, client.Options{Scheme: ns.Scheme()})
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	return c
+}
+
+// quantities returns a list of resources from pairs of names and quantities.
+func quantities(pairs ...string) corev1.ResourceList {
+	list := corev1.ResourceList{}
+	for i := 0; i < len(pairs); i += 2 {
+		list[corev1.ResourceName(pairs[i])] = resource.MustParse(pairs[i+1])
+	}
+	return list
+}
