@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -61,6 +62,7 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests and uninstalls it.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
+	ctrl.SetLogger(logr.Discard()) // the client library would print a warning and a stack
 	tools, err := filepath.Abs(repository + "/.tools/bin") // helm and kubectl
 	if err != nil {
 		return 1, err
