@@ -62,7 +62,7 @@ func TestMain(m *testing.M) {
 // runTests installs the operator, runs the tests and uninstalls it.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	ctrl.SetLogger(logr.Discard()) // the client library would print a warning and a stack
+	ctrl.SetLogger(logr.Discard())                         // the client library would print a warning and a stack
 	tools, err := filepath.Abs(repository + "/.tools/bin") // helm and kubectl
 	if err != nil {
 		return 1, err

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -88,7 +92,29 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	if !meta.IsStatusConditionTrue(ns.get(sim).Status.Conditions, v1alpha1.ConditionObjectivesMet) {
 		t.Errorf("ObjectivesMet is %+v, want True", meta.FindStatusCondition(ns.get(sim).Status.Conditions, v1alpha1.ConditionObjectivesMet))
 	}
+	ns.checkReport(sim)
 	ns.remove(sim)
+}
+
+// checkReport checks that the report of a complete simulation agrees with its status.
+func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
+	ns.t.Helper()
+	status := ns.get(sim).Status
+	var object corev1.ConfigMap
+	if err := ns.Get(ns.t.Context(), client.ObjectKey{Namespace: ns.name, Name: status.Report}, &object); err != nil {
+		ns.t.Fatal(err)
+	}
+	document, err := report.Read(strings.NewReader(object.Data[resources.ReportKey]))
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	if got, want := document.Ledger.EntriesRecorded, status.Ledger.EntriesRecorded; string(document.Outcome) != string(status.Verdict) || got != want {
+		ns.t.Errorf("the report has the verdict %s and %d entries, the status has %s and %d", document.Outcome, got, status.Verdict, want)
+	}
+	if len(document.Timeline) == 0 || document.LatencySeconds.EndToEnd == nil || document.Environment.RabbitMQ == "" || document.Environment.Redis == "" || document.Environment.Kubernetes == "" {
+		ns.t.Errorf("the report has %d rows of the timeline, the latencies %+v and the environment %+v", len(document.Timeline), document.LatencySeconds, document.Environment)
+	}
+	ns.t.Logf("the report has %d bytes and %d rows of the timeline", len(object.Data[resources.ReportKey]), len(document.Timeline))
 }
 
 // in returns the namespace with the T of a subtest.
