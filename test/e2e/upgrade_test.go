@@ -61,7 +61,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			ns := ns.in(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			fault.kill(operator, operator.allPods()...)
-			ns.awaitReconciled(sim, time.Minute)
+			// A pod that ends before it releases its Lease leaves it held for a minute.
+			ns.awaitReconciled(sim, 2*time.Minute)
 			ns.checkSame(before)
 		})
 	}
