@@ -60,7 +60,7 @@ func newNamespace(t *testing.T) *namespace {
 				return
 			}
 		}
-		if err := ns.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+		if err := ns.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); client.IgnoreNotFound(err) != nil {
 			t.Error(err)
 		}
 	})
