@@ -251,7 +251,7 @@ type summaries struct {
 	poster processor.Poster
 	// held counts the summaries that this invocation has stored. It is nil for an external API.
 	held func(context.Context) (int64, error)
-	// routes serve the summaries over HTTP. There are none for an external API.
+	// routes serve the summaries over HTTP. The slice is empty for an external API.
 	routes []httpserver.Route
 	// where describes the destination in the output.
 	where string

@@ -22,7 +22,7 @@ type feed struct {
 
 	mu      sync.Mutex
 	clients map[chan []byte]bool
-	stop    context.CancelFunc // stops the polls; nil if there are none
+	stop    context.CancelFunc // stops the polls; nil while no poll runs
 	closed  bool
 }
 

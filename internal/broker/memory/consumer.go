@@ -64,7 +64,7 @@ func (c *consumer) run(ctx context.Context, closed <-chan struct{}) {
 	}
 }
 
-// receive appends the ready messages, as many as the prefetch allows, to batch. If there are none, the queue wakes the
+// receive appends ready messages to batch, up to the prefetch. If no message is ready, the queue wakes the
 // consumer later.
 func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	q := c.queue
