@@ -37,6 +37,8 @@ type Plan struct {
 	MaxStay   Duration  `json:"maxStay"`
 	Processor Processor `json:"processor"`
 
+	// Faults are injected while the schedules run.
+	Faults     []Fault    `json:"faults,omitempty"`
 	Objectives Objectives `json:"objectives"`
 
 	RabbitMQ   BindingRef `json:"rabbitmq"`
