@@ -23,8 +23,10 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 const (
@@ -232,15 +234,19 @@ func TestPage(t *testing.T) {
 		{"ShowsFailure", testPageShowsFailure},
 		{"ShowsEnd", testPageShowsEnd},
 		{"ExplainsTerms", testPageExplainsTerms},
+		{"SplitsLogarithmicAxes", testPageSplitsLogarithmicAxes},
+		{"DrawsLatenciesBelowAPowerOfTen", testPageDrawsLatenciesBelowAPowerOfTen},
 		{"IsAccessible", testPageIsAccessible},
 		{"KeepsUp", testPageKeepsUp},
 		{"Screenshots", testPageScreenshots},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			defer func() { // also after t.Fatal, for an error in the page may be the cause
+				for _, text := range b.console.take() {
+					t.Errorf("the console shows %s", text)
+				}
+			}()
 			tt.test(t, b.with(t))
-			for _, text := range b.console.take() {
-				t.Errorf("the console shows %s", text)
-			}
 		})
 	}
 }
@@ -348,6 +354,38 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 		t.Errorf("after two clicks the theme is %q", theme)
 	}
 	run(b, chromedp.Click("#theme"))
+}
+
+func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
+	b.open(newSite(t, newFake("run", 60)), 60)
+	for _, tt := range []struct{ min, max, want string }{
+		{"0.0097", "0.031", "[0.01,0.02,0.03]"},
+		{"1e-3", "1e-2", "[0.001,0.002,0.003,0.004,0.005,0.006,0.007,0.008,0.009,0.01]"},
+		{"0.95", "0.99", "[]"},
+		{"0", "1", "[]"},
+		{"1", "Infinity", "[]"},
+		{"NaN", "NaN", "[]"},
+	} {
+		expression := fmt.Sprintf("import('/assets/numbers.js').then(m => JSON.stringify(m.logSplits(%s, %s)))", tt.min, tt.max)
+		if got := evaluate[string](b, expression); got != tt.want {
+			t.Errorf("the splits from %s to %s are %s, want %s", tt.min, tt.max, got, tt.want)
+		}
+	}
+}
+
+// testPageDrawsLatenciesBelowAPowerOfTen shows a heat map that begins at 96.4 ms. uPlot's own splits of such an axis
+// never end.
+func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
+	var latencies histogram.Histogram
+	latencies.Observe(98 * time.Millisecond)
+	f := newFake("run", 60)
+	for i := range f.rows {
+		for _, events := range []*timeline.Events{&f.rows[i].Entry, &f.rows[i].Exit} {
+			events.EndToEnd, events.Processing = latencies.Snapshot(), latencies.Snapshot()
+		}
+	}
+	b.open(newSite(t, f), 60)
+	b.resize(1280, 3000, "light") // a chart that is out of view is not drawn
 }
 
 func testPageIsAccessible(t *testing.T, b *browser) {

@@ -1,7 +1,7 @@
 // The charts: one uPlot each, drawn in place as data arrives.
 
 import {Heatmap} from './heatmap.js';
-import {rate, seconds, short} from './numbers.js';
+import {logSplits, rate, seconds, short} from './numbers.js';
 import {plugin} from './marks.js';
 import {term} from './tooltip.js';
 
@@ -199,7 +199,7 @@ export class Charts {
     }));
     return {
       scales: {x: {time: true}, y: log ? {distr: 3, range: logRange} : {range: linearRange}},
-      axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : text(v)))})],
+      axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, splits: log ? logAxis : undefined, values: (_, ticks) => ticks.map(v => (v == null ? '' : text(v)))})],
       series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))}, ...series],
       plugins: [plugin(this.marks, this.color), this.#objective(spec)],
     };
@@ -238,7 +238,7 @@ export class Charts {
     };
     return {
       scales: {x: {time: true}, y: {distr: 3, auto: false, range: (_, min, max) => (min > 0 ? [min, max] : [1e-3, 1])}},
-      axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
+      axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, splits: logAxis, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
       series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))},
         {label: 'events', stroke: this.color('--heat-high'), value, paths: () => null, points: {show: false}}],
       plugins: [{hooks: {drawAxes: u => map.draw(u)}}, plugin(this.marks, this.color)],
@@ -252,6 +252,9 @@ function logRange(_, min, max) {
   const low = 10 ** Math.floor(Math.log10(min) + 1e-9), high = 10 ** Math.ceil(Math.log10(max) - 1e-9);
   return [low, Math.max(high, low * 10)];
 }
+
+// logAxis replaces uPlot's own splits, which never end for some minimums that are not a power of 10, such as 0.0097.
+const logAxis = (_, __, min, max) => logSplits(min, max);
 
 // linearRange begins at 0.
 const linearRange = (_, __, max) => [0, max > 0 ? max * 1.08 : 1];

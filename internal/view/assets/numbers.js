@@ -29,3 +29,16 @@ export function clock(s) {
 }
 
 export const timeOfDay = date => date.toLocaleTimeString([], {hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false});
+
+// logSplits returns the multiples of powers of 10 (1, 2, … 9, 10, 20, …) from min to max.
+export function logSplits(min, max) {
+  const splits = [];
+  if (!(min > 0 && max < Infinity)) return splits;
+  for (let power = Math.floor(Math.log10(min)); power <= Math.log10(max); power++) {
+    for (let digit = 1; digit <= 9; digit++) {
+      const split = Number(`${digit}e${power}`);
+      if (split >= min && split <= max) splits.push(split);
+    }
+  }
+  return splits;
+}
