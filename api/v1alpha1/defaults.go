@@ -18,6 +18,9 @@ func (s *ParkingSimulation) Default() {
 	spec.Redis.Managed.setDefaults()
 	spec.SummaryAPI.Managed.setDefaults()
 	spec.Monitoring.setDefaults()
+	for i := range spec.Faults {
+		setDefaultText(&spec.Faults[i].Pods, "1")
+	}
 	setDefault(&spec.Objectives.MaxLost, 0)
 	setDefault(&spec.Objectives.MaxUnexpected, 0)
 	setDefaultText(&spec.DeletionPolicy, DeletionPolicyDelete)

@@ -59,6 +59,11 @@ type ParkingSimulationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.exit) || !has(self.exit.minStay) || !has(self.plates) || !has(self.plates.maxStay) || !self.exit.minStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.exit.minStay) < duration(self.plates.maxStay)",message="exit.minStay must be less than plates.maxStay, or every car is forgotten before it may leave: lower exit.minStay or raise plates.maxStay",fieldPath=".exit.minStay"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.rate) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.rate * duration(self.plates.maxStay).getSeconds() <= 87880000",message="entry.rate times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower entry.rate or plates.maxStay",fieldPath=".entry.rate"
 // +kubebuilder:validation:XValidation:rule="!has(self.entry) || !has(self.entry.stages) || !has(self.plates) || !has(self.plates.maxStay) || !self.plates.maxStay.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.entry.stages.all(stage, stage.rate * duration(self.plates.maxStay).getSeconds() <= 87880000)",message="the rate of each of entry.stages times plates.maxStay in seconds must not exceed 87880000, the number of plates: lower the rate or plates.maxStay",fieldPath=".entry.stages"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.duration) || !self.duration.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || self.faults.all(fault, ![fault.at, has(fault.__for__) ? fault.__for__ : '0s', has(fault.jitter) ? fault.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(fault.at) + duration(has(fault.__for__) ? fault.__for__ : '0s') + duration(has(fault.jitter) ? fault.jitter : '0s') < duration(self.duration))",message="at, for and jitter of each fault must together be less than duration, or the simulation ends before the fault does: raise duration or lower at",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.clusterRef) && !has(self.rabbitmq.secretRef) || self.faults.all(fault, !(fault.target in ['RabbitMQ', 'RabbitMQLeader']))",message="a fault on a server that is not ours is refused: remove the faults of RabbitMQ, or remove rabbitmq.clusterRef and rabbitmq.secretRef to run a managed RabbitMQ",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.redis) || !has(self.redis.secretRef) || self.faults.all(fault, fault.target != 'Redis')",message="a fault on a server that is not ours is refused: remove the faults of Redis, or remove redis.secretRef to run a managed Redis",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.summaryAPI) || !has(self.summaryAPI.url) || self.faults.all(fault, fault.target != 'SummaryAPI')",message="a fault on a server that is not ours is refused: remove the faults of SummaryAPI, or remove summaryAPI.url to run a managed summary API",fieldPath=".faults"
+// +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.queueType) || self.rabbitmq.queueType != 'Classic' || self.faults.all(fault, fault.target != 'RabbitMQLeader')",message="the target RabbitMQLeader requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum",fieldPath=".faults"
 type ParkingSimulationSpec struct {
 	// suspend stops the generators at once if it is true. The processors finish the queued events and keep running;
 	// queues, keys and summaries are kept. Set it to false to resume. The time in between counts towards duration.
@@ -122,6 +127,15 @@ type ParkingSimulationSpec struct {
 	// +default={}
 	// +optional
 	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
+
+	// faults are failures that are injected while events are published, such as a crash of Redis. The verdict says
+	// for each one whether it was injected, and when the simulation had recovered. An edit applies to occurrences that
+	// are still to come.
+	// +kubebuilder:validation:MaxItems=20
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Faults []Fault `json:"faults,omitempty"`
 
 	// objectives are the conditions for the verdict PASS.
 	// +default={}

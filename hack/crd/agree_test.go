@@ -86,6 +86,7 @@ func values() map[string][]string {
 		"monitoring.interval":                durations,
 		"monitoring.rules":                   {"Auto", "Disabled", "auto", "''", "null"},
 		"monitoring.labels":                  labels,
+		"faults":                             faults(durations),
 		"objectives.endToEndP99":             durations,
 		"objectives.maxLost":                 numbers,
 		"deletionPolicy":                     {"Delete", "Retain", "Keep", "''", "null"},
@@ -95,6 +96,33 @@ func values() map[string][]string {
 		"summaryAPI.managed.storage.unknown": {"1"},
 		"velocity":                           {"1", "null"},
 	}
+}
+
+// faults returns lists of faults in YAML: each field at and around its bounds, and lists with several faults.
+func faults(durations []string) []string {
+	const kill, pause = "name: a, target: Redis, action: Kill, at: 10s", "name: a, target: Processor, action: Pause, at: 10s, for: 5s"
+	texts := []string{
+		"name: a, target: Redis, action: Kill", "name: a, target: Redis, at: 1s", "name: a, action: Kill, at: 1s", "target: Redis, action: Kill, at: 1s",
+		"name: A, target: Redis, action: Kill, at: 1s", "name: '', target: Redis, action: Kill, at: 1s", "name: 0-a, target: SummaryAPI, action: Evict, at: 0s",
+		"name: " + strings.Repeat("a", 41) + ", target: Redis, action: Kill, at: 1s", "name: a, target: redis, action: Kill, at: 1s", "name: a, target: Redis, action: Crash, at: 1s",
+		"name: a, target: RabbitMQ, action: Restart, at: 1s", "name: a, target: RabbitMQLeader, action: Isolate, at: 1s, for: 1s", "name: a, target: ExitGenerator, action: Pause, at: 1s",
+		kill, kill + ", for: 5s", kill + ", for: null", pause, kill + ", unknown: 1",
+		pause + ", every: 5s", pause + ", every: 5001ms", pause + ", every: 7s, jitter: 1s", pause + ", every: 7001ms, jitter: 1s", kill + ", every: 999ms", kill + ", every: 1s", kill + ", jitter: 10s", kill + ", jitter: 10001ms",
+	}
+	for _, pods := range []string{"1", "'1'", "0", "999", "1000", "1%", "100%", "101%", "'50 %'", "-1", "1.0", "1.5", "null", "''", "all", "true", "{}", "01"} {
+		texts = append(texts, kill+", pods: "+pods)
+	}
+	for _, d := range durations {
+		texts = append(texts, "name: a, target: Redis, action: Kill, at: "+d, pause+", every: "+d, kill+", jitter: "+d, "name: a, target: EntryGenerator, action: Isolate, at: 1s, for: "+d)
+	}
+	lists := []string{
+		"[]", "null", "[null]", "{}", "[{" + kill + "}, {" + pause + "}]", "[{" + kill + "}, {name: b, target: Processor, action: Evict, at: 1h}]",
+		"[" + strings.Repeat("{"+kill+"}, ", 21) + "]",
+	}
+	for _, text := range texts {
+		lists = append(lists, "[{"+text+"}]")
+	}
+	return lists
 }
 
 // drawn returns a random spec of up to four fields in YAML flow style, without braces.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
@@ -87,6 +88,9 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
 	defaulting.Default(object, a.structural)
+	for _, err := range listtype.ValidateListSetsAndMaps(nil, a.structural, object) {
+		errs = append(errs, err)
+	}
 	malformed := false
 	for _, err := range validation.ValidateCustomResource(nil, object, a.schema) {
 		errs = append(errs, err)

@@ -60,6 +60,8 @@ var (
 		reflect.TypeFor[v1alpha1.PodTemplate]():           "{spec: {nodeSelector: {disk: ssd}}}",
 		reflect.TypeFor[v1alpha1.PodMetadata]():           "{labels: {team: a}}",
 		reflect.TypeFor[v1alpha1.MonitoringSpec]():        "{interval: 15s}",
+		reflect.TypeFor[[]v1alpha1.Fault]():               "[{name: redis-crash, target: Redis, action: Kill, at: 2m}]",
+		reflect.TypeFor[v1alpha1.Fault]():                 "{name: redis-crash, target: Redis, action: Kill, at: 2m}",
 		reflect.TypeFor[v1alpha1.ObjectivesSpec]():        "{endToEndP99: 1s}",
 		reflect.TypeFor[map[string]v1alpha1.LabelValue](): "{team: a}",
 		reflect.TypeFor[map[string]string]():              "{team: a}",

@@ -20,6 +20,7 @@ func TestRules_RepeatThePatterns(t *testing.T) {
 		"v1alpha1.QuantityPattern":      v1alpha1.QuantityPattern,
 		"v1alpha1.WholeQuantityPattern": v1alpha1.WholeQuantityPattern,
 		"v1alpha1.ImagePattern":         v1alpha1.ImagePattern,
+		"v1alpha1.FaultPodsPattern":     v1alpha1.FaultPodsPattern,
 		"plan.URLPattern":               plan.URLPattern,
 		"plan.URLCredentialsPattern":    plan.URLCredentialsPattern,
 		"a simulation's name":           `^[a-z]([-a-z0-9]*[a-z0-9])?$`,

@@ -53,6 +53,7 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 		},
 		MaxStay:   durationOf(spec.Plates.MaxStay),
 		Processor: plan.Processor{Concurrency: int(*spec.Processor.Concurrency)},
+		Faults:    faultsOf(spec),
 		Objectives: plan.Objectives{
 			ProcessingP99: durationOf(spec.Objectives.ProcessingP99),
 			EndToEndP99:   durationOf(spec.Objectives.EndToEndP99),

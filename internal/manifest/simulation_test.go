@@ -73,6 +73,9 @@ spec:
   processor: {replicas: 3, concurrency: 16}
   rabbitmq: {secretRef: {name: broker}, queueType: Classic, partitions: 4}
   summaryAPI: {url: "https://example.com/v1/visits"}
+  faults:
+  - {name: crash, target: Redis, action: Kill, at: 2m}
+  - {name: stall, target: Processor, action: Pause, pods: 50%, at: 1m, every: 5m, jitter: 30s, for: 20s}
   objectives: {processingP99: 5ms, endToEndP99: 1s, maxLost: 1, maxUnexpected: 2}
 status:
   startTime: "2026-05-17T08:00:00Z"
@@ -92,6 +95,13 @@ status:
 		Exit:      plan.Exit{Schedule: plan.Schedule{Arrivals: plan.ArrivalsUniform}},
 		MaxStay:   plan.Duration(10 * time.Minute),
 		Processor: plan.Processor{Concurrency: 16},
+		Faults: []plan.Fault{
+			{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(2 * time.Minute)},
+			{
+				Name: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, Percent: 50, At: plan.Duration(time.Minute),
+				Every: plan.Duration(5 * time.Minute), Jitter: plan.Duration(30 * time.Second), For: plan.Duration(20 * time.Second),
+			},
+		},
 		Objectives: plan.Objectives{
 			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
 			MaxLost: 1, MaxUnexpected: 2,
@@ -152,6 +162,9 @@ func TestResolve_Warns(t *testing.T) {
 		"tiny volumes":                     {"rabbitmq: {managed: {storage: {size: 99Mi}}}, summaryAPI: {managed: {storage: {size: 1k}}}", []string{"rabbitmq.managed.storage.size is 99Mi: the volume will soon be full; give it 100Mi or more, such as 2Gi", "summaryAPI.managed.storage.size is 1k: the volume will soon be full; give it 100Mi or more, such as 2Gi"}},
 		"tiny limits":                      {"entry: {resources: {limits: {memory: 16}}}, rabbitmq: {managed: {resources: {limits: {memory: 128Mi}}}}", []string{"entry.resources.limits.memory is 16: the container will be killed; give it 32Mi or more, such as 512Mi", "rabbitmq.managed.resources.limits.memory is 128Mi: the container will be killed; give it 256Mi or more, such as 512Mi"}},
 		"small limits":                     {"processor: {resources: {limits: {memory: 32Mi}, requests: {memory: 1}}}", nil},
+		"a fault without pods":             {"entry: {replicas: 0, rate: 0}, exit: {matchPercent: 0}, faults: [{name: a, target: EntryGenerator, action: Kill, at: 1m}]", []string{`the fault "a" will not be injected, and the verdict will be FAIL: EntryGenerator has no pods`}},
+		"a fault of more pods than exist":  {"rabbitmq: {managed: {replicas: 3}}, faults: [{name: a, target: RabbitMQ, action: Kill, at: 1m, pods: 4}]", []string{`the fault "a" is for 4 pods, but RabbitMQ has 3: it hits all of them`}},
+		"a fault of all pods":              {"faults: [{name: a, target: Processor, action: Kill, at: 1m, pods: 100%}]", nil},
 		"no processors":                    {"processor: {replicas: 0}", []string{"processor.replicas is 0: events will stay in their queues"}},
 	}
 	for name, tt := range tests {

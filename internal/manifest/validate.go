@@ -71,6 +71,7 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	c.redis(path.Child("redis"), &s.Redis)
 	c.summaryAPISpec(path.Child("summaryAPI"), &s.SummaryAPI)
 	c.monitoring(path.Child("monitoring"), &s.Monitoring)
+	c.faults(path.Child("faults"), s)
 	c.objectivesSpec(path.Child("objectives"), &s.Objectives)
 	c.OneOf(path.Child("deletionPolicy"), string(s.DeletionPolicy),
 		string(v1alpha1.DeletionPolicyDelete), string(v1alpha1.DeletionPolicyRetain))

@@ -16,6 +16,7 @@ func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
 	w.durations()
+	w.faults()
 	w.objectives()
 	w.replicas()
 	w.sizes()

@@ -23,6 +23,14 @@ const (
 	MaxPartitions = 64
 	// MaxConcurrency bounds the messages in progress per queue: the largest AMQP prefetch count.
 	MaxConcurrency = 1<<16 - 1
+	// MaxFaults bounds the faults of a simulation.
+	MaxFaults = 20
+	// MaxFaultName bounds the length of a fault's name.
+	MaxFaultName = 40
+	// MaxFaultInstances bounds the instances that one occurrence of a fault hits.
+	MaxFaultInstances = 999
+	// MinFaultInterval is the shortest interval between the occurrences of a fault.
+	MinFaultInterval = time.Second
 	// MaxDuration bounds every duration: a year.
 	MaxDuration = 365 * 24 * time.Hour
 )

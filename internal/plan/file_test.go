@@ -34,6 +34,10 @@ func full() *plan.Plan {
 		},
 		MaxStay:   plan.Duration(time.Hour),
 		Processor: plan.Processor{Concurrency: 256},
+		Faults: []plan.Fault{{
+			Name: "redis-pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, At: plan.Duration(2 * time.Minute),
+			Every: plan.Duration(4 * time.Minute), Jitter: plan.Duration(30 * time.Second), For: plan.Duration(20 * time.Second),
+		}},
 		Objectives: plan.Objectives{
 			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
 			MaxLost: 1, MaxUnexpected: 2,
@@ -108,6 +112,13 @@ func TestParse_RejectsInvalidPlans(t *testing.T) {
 	stage := func(duration any, rate any) []any {
 		return []any{map[string]any{"duration": duration, "rate": rate}}
 	}
+	fault := func(members ...any) []any {
+		f := map[string]any{"name": "a", "target": "Redis", "action": "Kill", "at": "1s"}
+		for i := 0; i < len(members); i += 2 {
+			f[members[i].(string)] = members[i+1]
+		}
+		return []any{f}
+	}
 	tests := map[string]struct{ text, want string }{
 		"an empty file":                  {"", `line 1: not valid JSON: unexpected end of JSON input`},
 		"truncated JSON":                 {"{\n\"seed\":1,\n", `line 3: not valid JSON: unexpected end of JSON input`},
@@ -140,6 +151,12 @@ func TestParse_RejectsInvalidPlans(t *testing.T) {
 		"a duration of more than a year": {edited(t, "8761h", "duration"), `duration: Invalid value: "8761h0m0s": must be a duration from 0s to 8760h, such as "30m"`},
 		"more cars than plates":          {edited(t, 24412, "entry", "rate"), `entry.rate: Invalid value: 24412: times maxStay, 1h0m0s, must not exceed 87880000, the number of plates: lower the rate or maxStay`},
 		"no concurrency":                 {edited(t, 0, "processor", "concurrency"), `processor.concurrency: Invalid value: 0: must be from 1 to 65535 messages`},
+		"21 faults":                      {edited(t, make([]struct{}, 21), "faults"), `faults: Too many: 21: must have at most 20 items`},
+		"a fault without anything":       {edited(t, []any{map[string]any{}}, "faults"), `faults[0].target: Unsupported value: "": supported values: "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"; faults[0].action: Unsupported value: "": supported values: "Kill", "Restart", "Evict", "Pause", "Isolate"; faults[0].instances: Invalid value: 0: must be from 1 to 999 instances; or set percent; faults[0].name: Required value: give the fault a name, such as "redis-crash"`},
+		"a fault of 101 percent":         {edited(t, fault("percent", 101), "faults"), `faults[0].percent: Invalid value: 101: must be from 1 to 100 percent`},
+		"a fault of 1 and 50 percent":    {edited(t, fault("percent", 50, "instances", 1), "faults"), `faults[0].percent: Invalid value: 50: instances and percent cannot be combined: remove one of them`},
+		"a kill that lasts":              {edited(t, fault("instances", 1, "for", "1s"), "faults"), `faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`},
+		"a fault too often":              {edited(t, fault("instances", 1, "every", "1ms"), "faults"), `faults[0].every: Invalid value: "1ms": must be at least 1s; remove it to inject the fault once`},
 		"a negative objective":           {edited(t, -1, "objectives", "maxLost"), `objectives.maxLost: Invalid value: -1: must not be negative; 0 allows none`},
 		"an external API without URL":    {edited(t, "", "summaryAPI", "url"), `summaryAPI.url: Required value: must be the URL of the external API`},
 		"an API that is no URL":          {edited(t, "example.com", "summaryAPI", "url"), `summaryAPI.url: Invalid value: must be an absolute http or https URL such as "https://example.com/v1/visits", without fragment`},

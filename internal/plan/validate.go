@@ -25,6 +25,7 @@ func (p *Plan) Validate() error {
 	c.Stay("exit.minStay", length(p.Exit.MinStay), length(p.MaxStay), "maxStay")
 	c.Capacity("entry.rate", p.Entry.Rate, length(p.MaxStay), "maxStay")
 	c.Number("processor.concurrency", int64(p.Processor.Concurrency), 1, MaxConcurrency, "messages")
+	c.faults("faults", p)
 	c.objectives("objectives", p.Objectives)
 	c.summaryAPI("summaryAPI", p.SummaryAPI)
 	return c.Errors.Err()

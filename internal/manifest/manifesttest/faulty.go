@@ -46,7 +46,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an unknown field that resembles no other",
 			Spec:      "velocity: 1",
-			Error:     `spec.velocity: Forbidden: unknown field: remove it; known fields are deletionPolicy, duration, entry, exit, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
+			Error:     `spec.velocity: Forbidden: unknown field: remove it; known fields are deletionPolicy, duration, entry, exit, faults, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
 			Admission: `unknown field "spec.velocity"`,
 		},
 		{
@@ -135,6 +135,116 @@ func FaultyManifests() []Faulty {
 			Spec:      "summaryAPI: {managed: {template: {spec: [a]}}}",
 			Error:     `spec.summaryAPI.managed.template.spec: Invalid value: […]: must be an object`,
 			Admission: `spec.summaryAPI.managed.template.spec in body must be of type object: "array"`,
+		},
+
+		// Faults.
+		{
+			Name:      "faults that are an object",
+			Spec:      `faults: {name: a, target: Redis, action: Kill, at: 10s}`,
+			Error:     `spec.faults: Invalid value: {…}: must be a list such as [{name: redis-crash, target: Redis, action: Kill, at: 2m}]`,
+			Admission: `spec.faults in body must be of type array: "object"`,
+		},
+		{
+			Name:      "a fault without fields",
+			Spec:      `faults: [{}]`,
+			Error:     `spec.faults[0].target: Required value: say what the fault hits, such as Redis or Processor; spec.faults[0].action: Required value: say what happens to the target: Kill, Restart, Evict, Pause or Isolate; spec.faults[0].at: Required value: say when the fault first occurs, such as "2m"; spec.faults[0].name: Required value: give the fault a name, such as "redis-crash"`,
+			Admission: `spec.faults[0].name: Required value`,
+		},
+		{
+			Name:      "two faults of one name",
+			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s}, {name: a, target: Processor, action: Pause, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[1].name: Invalid value: "a": must differ from the name of spec.faults[0]`,
+			Admission: `spec.faults[1]: Duplicate value: {"name":"a"}`,
+		},
+		{
+			Name:      "a fault with a name in capitals",
+			Spec:      `faults: [{name: A, target: Redis, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].name: Invalid value: "A": must have at most 40 characters of a-z, 0-9 and '-', and start and end with a letter or digit`,
+			Admission: `must have at most 40 characters of a-z, 0-9 and '-'`,
+		},
+		{
+			Name:      "a fault with an unknown target",
+			Spec:      `faults: [{name: a, target: Postgres, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Unsupported value: "Postgres": supported values: "RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"`,
+			Admission: `spec.faults[0].target: Unsupported value: "Postgres"`,
+		},
+		{
+			Name:      "a fault with an unknown action",
+			Spec:      `faults: [{name: a, target: Redis, action: Crash, at: 10s}]`,
+			Error:     `spec.faults[0].action: Unsupported value: "Crash": supported values: "Kill", "Restart", "Evict", "Pause", "Isolate"`,
+			Admission: `spec.faults[0].action: Unsupported value: "Crash"`,
+		},
+		{
+			Name:      "a pause without its length",
+			Spec:      `faults: [{name: a, target: Redis, action: Pause, at: 10s}]`,
+			Error:     `spec.faults[0].for: Required value: say how long Pause lasts, such as "20s"`,
+			Admission: `spec.faults[0].for: Required value: is required for Pause and Isolate: say how long the fault lasts, such as "20s"`,
+		},
+		{
+			Name:      "a kill that lasts",
+			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`,
+			Admission: `spec.faults[0].for: Forbidden: is only for Pause and Isolate, because the other actions do not last: remove it`,
+		},
+		{
+			Name:      "a fault of no pods",
+			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, pods: 0}]`,
+			Error:     `spec.faults[0].pods: Invalid value: "0": must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
+			Admission: `must be a number from 1 to 999, or a percentage from "1%" to "100%"`,
+		},
+		{
+			Name:      "a fault too often",
+			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, every: 500ms}]`,
+			Error:     `spec.faults[0].every: Invalid value: "500ms": must be at least 1s; remove it to inject the fault once`,
+			Admission: `must be at least 1s; remove it to inject the fault once`,
+		},
+		{
+			Name:      "a fault that overlaps with itself",
+			Spec:      `faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s, every: 7s, jitter: 1s}]`,
+			Error:     `spec.faults[0].every: Invalid value: "7s": must be longer than for plus twice jitter, which is 7s, or an occurrence begins before the previous one ends: raise every, or lower for or jitter`,
+			Admission: `must be longer than for plus twice jitter, or an occurrence begins before the previous one ends`,
+		},
+		{
+			Name:      "a fault before the start",
+			Spec:      `faults: [{name: a, target: Redis, action: Kill, at: 10s, jitter: 11s}]`,
+			Error:     `spec.faults[0].jitter: Invalid value: "11s": must not exceed at, which is 10s, or the fault begins before the simulation does: lower jitter or raise at`,
+			Admission: `must not exceed at, or the fault begins before the simulation does`,
+		},
+		{
+			Name:      "a fault that outlasts the simulation",
+			Spec:      `duration: 15s, faults: [{name: a, target: Processor, action: Pause, at: 10s, for: 5s}]`,
+			Error:     `spec.faults[0].at: Invalid value: "10s": at, for and jitter must together be less than duration, which is 15s, or the simulation ends before the fault does: raise duration or lower at`,
+			Admission: `at, for and jitter of each fault must together be less than duration`,
+		},
+		{
+			Name:      "a fault of an external RabbitMQ",
+			Spec:      `rabbitmq: {secretRef: {name: s}}, faults: [{name: a, target: RabbitMQLeader, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Invalid value: "RabbitMQLeader": a fault on a server that is not ours is refused: remove the fault, or remove rabbitmq.secretRef to run a managed server`,
+			Admission: `a fault on a server that is not ours is refused: remove the faults of RabbitMQ`,
+		},
+		{
+			Name:      "a fault of a RabbitmqCluster",
+			Spec:      `rabbitmq: {clusterRef: {name: s}}, faults: [{name: a, target: RabbitMQ, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Invalid value: "RabbitMQ": a fault on a server that is not ours is refused: remove the fault, or remove rabbitmq.clusterRef to run a managed server`,
+			Admission: `a fault on a server that is not ours is refused: remove the faults of RabbitMQ`,
+		},
+		{
+			Name:      "a fault of an external Redis",
+			Spec:      `redis: {secretRef: {name: s}}, faults: [{name: a, target: Redis, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Invalid value: "Redis": a fault on a server that is not ours is refused: remove the fault, or remove redis.secretRef to run a managed server`,
+			Admission: `a fault on a server that is not ours is refused: remove the faults of Redis`,
+		},
+		{
+			Name:      "a fault of an external API",
+			Spec:      `summaryAPI: {url: 'https://a.b'}, faults: [{name: a, target: SummaryAPI, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Invalid value: "SummaryAPI": a fault on a server that is not ours is refused: remove the fault, or remove summaryAPI.url to run a managed server`,
+			Admission: `a fault on a server that is not ours is refused: remove the faults of SummaryAPI`,
+		},
+		{
+			Name:      "a fault of the leader of classic queues",
+			Spec:      `rabbitmq: {queueType: Classic}, faults: [{name: a, target: RabbitMQLeader, action: Kill, at: 10s}]`,
+			Error:     `spec.faults[0].target: Invalid value: "RabbitMQLeader": requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum`,
+			Admission: `the target RabbitMQLeader requires quorum queues`,
 		},
 
 		// Values in the wrong form or place.

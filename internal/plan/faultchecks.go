@@ -1,0 +1,130 @@
+package plan
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/parking-operator/parking-operator/internal/field"
+)
+
+var faultName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+
+// FaultNames checks the names of the faults at path.
+func (c *Checks) FaultNames(path field.Path, names []string) {
+	first := make(map[string]int, len(names))
+	for i, name := range names {
+		at := path.Index(i).Child("name")
+		other, taken := first[name]
+		switch {
+		case name == "":
+			c.Add(field.Required(at, `give the fault a name, such as "redis-crash"`))
+		case len(name) > MaxFaultName || !faultName.MatchString(name):
+			c.Invalid(at, name, "must have at most %d characters of a-z, 0-9 and '-', and start and end with a letter or digit", MaxFaultName)
+		case taken:
+			c.Invalid(at, name, "must differ from the name of %s", path.Index(other))
+		default:
+			first[name] = i
+		}
+	}
+}
+
+// FaultTarget checks the target of a fault.
+func (c *Checks) FaultTarget(path field.Path, target FaultTarget) {
+	c.OneOf(path, string(target), string(TargetRabbitMQ), string(TargetRabbitMQLeader), string(TargetRedis), string(TargetSummaryAPI),
+		string(TargetProcessor), string(TargetEntryGenerator), string(TargetExitGenerator))
+}
+
+// FaultLeader checks that the queues have a leader if a fault targets it. The name of queueType's field is for the
+// message.
+func (c *Checks) FaultLeader(path field.Path, target FaultTarget, queueType QueueType, queueTypeName string) {
+	if target == TargetRabbitMQLeader && queueType == QueueTypeClassic {
+		c.Invalid(path, string(target), "requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or %s to Quorum", queueTypeName)
+	}
+}
+
+// FaultAction checks the action of a fault.
+func (c *Checks) FaultAction(path field.Path, action FaultAction) {
+	c.OneOf(path, string(action), string(ActionKill), string(ActionRestart), string(ActionEvict), string(ActionPause), string(ActionIsolate))
+}
+
+// FaultTimes are the durations of a fault, and the duration of the simulation. The Text of a duration that is not set
+// is empty.
+type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
+
+// FaultTimes checks valid durations of a fault against each other. path is the path of the fault.
+func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
+	if action.Lasts() && t.For.Text == "" {
+		c.Add(field.Required(path.Child("for"), fmt.Sprintf(`say how long %s lasts, such as "20s"`, action)))
+	}
+	if !action.Lasts() && t.For.Text != "" {
+		c.Add(field.Forbidden(path.Child("for"), "is only for Pause and Isolate, because the other actions do not last: remove it"))
+	}
+	if t.Jitter.Value > t.At.Value {
+		c.Invalid(path.Child("jitter"), t.Jitter.Text, "must not exceed at, which is %s, or the fault begins before the simulation does: lower jitter or raise at", t.At.Text)
+	}
+	if t.Every.Text != "" {
+		c.faultInterval(path.Child("every"), t)
+	}
+	if end := t.At.Value + t.For.Value + t.Jitter.Value; t.Simulation.Value > 0 && end >= t.Simulation.Value {
+		c.Invalid(path.Child("at"), t.At.Text, "at, for and jitter must together be less than duration, which is %s, or the simulation ends before the fault does: "+
+			"raise duration or lower at", t.Simulation.Text)
+	}
+}
+
+func (c *Checks) faultInterval(path field.Path, t FaultTimes) {
+	if t.Every.Value < MinFaultInterval {
+		c.Invalid(path, t.Every.Text, "must be at least %s; remove it to inject the fault once", MinFaultInterval)
+		return
+	}
+	if least := t.For.Value + 2*t.Jitter.Value; t.Every.Value <= least {
+		c.Invalid(path, t.Every.Text, "must be longer than for plus twice jitter, which is %s, or an occurrence begins before the previous one ends: "+
+			"raise every, or lower for or jitter", least)
+	}
+}
+
+// faults checks the faults of a plan.
+func (c *checks) faults(path field.Path, p *Plan) {
+	if len(p.Faults) > MaxFaults {
+		c.Add(field.TooMany(path, len(p.Faults), MaxFaults))
+		return
+	}
+	names := make([]string, len(p.Faults))
+	for i := range p.Faults {
+		f := &p.Faults[i]
+		names[i] = f.Name
+		c.fault(path.Index(i), f, p)
+	}
+	c.FaultNames(path, names)
+}
+
+func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
+	c.FaultTarget(path.Child("target"), f.Target)
+	c.FaultLeader(path.Child("target"), f.Target, p.QueueType, "queueType")
+	c.FaultAction(path.Child("action"), f.Action)
+	switch {
+	case f.Percent == 0:
+		c.Number(path.Child("instances"), int64(f.Instances), 1, MaxFaultInstances, "instances; or set percent")
+	case f.Instances == 0:
+		c.Number(path.Child("percent"), int64(f.Percent), 1, 100, "percent")
+	default:
+		c.Invalid(path.Child("percent"), f.Percent, "instances and percent cannot be combined: remove one of them")
+	}
+	before := len(c.Errors)
+	c.Duration(path.Child("at"), length(f.At), true, "2m")
+	c.Duration(path.Child("every"), length(f.Every), true, "5m")
+	c.Duration(path.Child("jitter"), length(f.Jitter), true, "30s")
+	c.Duration(path.Child("for"), length(f.For), true, "20s")
+	if len(c.Errors) == before {
+		c.FaultTimes(path, f.Action, FaultTimes{
+			At: length(f.At), Every: unlessZero(f.Every), Jitter: unlessZero(f.Jitter), For: unlessZero(f.For), Simulation: length(p.Duration),
+		})
+	}
+}
+
+// unlessZero returns a duration as a Length, or the zero Length for 0, which means that the duration is not set.
+func unlessZero(d Duration) Length {
+	if d == 0 {
+		return Length{}
+	}
+	return length(d)
+}
