@@ -84,7 +84,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 		return retry, nil
 	}
 	if !s.needsCleanup() {
-		return reconcile.Result{}, r.removeFinalizer(ctx, s)
+		return r.removeFinalizer(ctx, s)
 	}
 	result := r.cleanUp(ctx, s)
 	switch {
@@ -97,7 +97,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	default:
 		return retry, nil
 	}
-	return reconcile.Result{}, r.removeFinalizer(ctx, s)
+	return r.removeFinalizer(ctx, s)
 }
 
 // abandonCleanup reports what was left behind, as an event and in the log: a namespace that is being deleted accepts no
@@ -134,13 +134,17 @@ func (s *scope) leftBehind(result cleanupResult) string {
 }
 
 // removeFinalizer lets Kubernetes delete the simulation.
-func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) error {
+func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.Result, error) {
 	controllerutil.RemoveFinalizer(s.sim, Finalizer)
-	if err := r.patchFinalizers(ctx, s); err != nil {
-		return err
+	switch err := r.patchFinalizers(ctx, s); {
+	case s.isRejected(err):
+		r.reportRejected(ctx, s)
+		return reconcile.Result{RequeueAfter: rejectedRetry}, nil
+	case err != nil:
+		return reconcile.Result{}, err
 	}
 	r.evict(s.key)
-	return nil
+	return reconcile.Result{}, nil
 }
 
 // stopWorkloads deletes generators and processors, which would create again what is cleaned up, and reports whether

@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
@@ -41,6 +43,10 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 		const lag = 50 * time.Millisecond
 		s.wakeAfter(lag)
 		return nil
+	case s.isRejected(err):
+		r.reportRejected(ctx, s)
+		s.wakeAfter(rejectedRetry)
+		return nil
 	case err != nil:
 		return fmt.Errorf("write the status of %s: %w", s.key, err)
 	}
@@ -48,6 +54,23 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 		r.event(s, n.kind, n.reason, n.action, "%s", n.message)
 	}
 	return nil
+}
+
+// rejectedRetry is how long the operator waits after the API server has rejected a change because of an invalid spec. A
+// change of the simulation ends the wait.
+const rejectedRetry = 5 * time.Minute
+
+// isRejected reports whether the API server rejected a change of the simulation because of its invalid spec. It accepts
+// a change next to most values that were valid when they were stored. But a rule of the CRD that cannot be evaluated,
+// because a value has the wrong type, prevents every change.
+func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
+
+// reportRejected says what is wrong with a spec where no condition can say so: as an event and in the log.
+func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
+	message := fmt.Sprintf("The API server rejects every change of the simulation, and the operator cannot write its status or finalizers, "+
+		"until its spec is corrected: %s", s.invalid)
+	r.event(s, corev1.EventTypeWarning, reasonInvalidSpec, "Reconcile", "%s", message)
+	log.FromContext(ctx).Error(errors.New("invalid spec"), message)
 }
 
 // setConditions sets the new conditions, and removes Reconciling and Stalled if they are not among these. It sorts the

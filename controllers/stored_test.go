@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/controllers"
 )
 
 // An earlier version of the CRD may have stored a simulation that the present version rejects. It must not keep the
@@ -22,7 +23,7 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 	c := newDedicatedCluster(t)
 	stored := map[string]struct {
 		spec map[string]any
-		path string
+		path string // of the field at fault
 	}{
 		"fraction": {map[string]any{"entry": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e1.5"}}}}, "spec.entry.resources.limits[memory]"},
 		"huge":     {map[string]any{"processor": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e2147483640"}}}}, "spec.processor.resources.limits[memory]"},
@@ -31,15 +32,32 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 		"rate":     {map[string]any{"entry": map[string]any{"rate": int64(-5)}}, "spec.entry.rate"},
 		"url":      {map[string]any{"summaryAPI": map[string]any{"url": "https:/user:hunter2@h/v1"}}, "spec.summaryAPI.url"},
 		"empty":    {map[string]any{"rabbitmq": map[string]any{"secretRef": map[string]any{}}}, "spec.rabbitmq.secretRef.name"},
+		"replicas": {map[string]any{"entry": map[string]any{"replicas": "abc"}}, "spec.entry.replicas"},
+		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
+	}
+	// A rule of the CRD uses these values, and cannot be evaluated.
+	rejected := map[string]struct {
+		spec map[string]any
+		path string
+	}{
+		"text":   {map[string]any{"entry": map[string]any{"rate": "abc"}}, "spec.entry.rate"},
+		"object": {map[string]any{"entry": map[string]any{"stages": map[string]any{"duration": "5m"}}}, "spec.entry.stages"},
+		"number": {map[string]any{"redis": int64(5)}, "spec.redis"},
+		"list":   {map[string]any{"rabbitmq": map[string]any{"secretRef": []any{"broker"}}}, "spec.rabbitmq.secretRef"},
 	}
 	strict := c.replaceSchema(func(schema *apiextensionsv1.JSONSchemaProps) {
 		schema.XValidations = nil
-		spec := schema.Properties["spec"]
-		withoutRules(&spec)
-		schema.Properties["spec"] = spec
+		schema.Properties["spec"] = apiextensionsv1.JSONSchemaProps{XPreserveUnknownFields: new(true)}
 	})
 	for _, name := range slices.Sorted(maps.Keys(stored)) {
 		c.Eventually("store "+name, func() error { return c.Client.Create(t.Context(), c.unchecked(name, stored[name].spec)) })
+	}
+	for name, tt := range rejected {
+		sim := c.unchecked(name, tt.spec)
+		sim.SetFinalizers([]string{controllers.Finalizer}) // as if the spec had been valid
+		if err := c.Client.Create(t.Context(), sim); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c.replaceSchema(func(schema *apiextensionsv1.JSONSchemaProps) { *schema = *strict })
 	c.Eventually("the API server to check again", func() error {
@@ -61,6 +79,9 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 			t.Errorf("%s: the message is %q, want one about %s", name, got.Message, tt.path)
 		}
 	}
+	for name, tt := range rejected {
+		c.AwaitEvent(&v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: name}}, "InvalidSpec", "until its spec is corrected: "+tt.path+": ")
+	}
 	c.Edit(good, func() { good.Spec.Suspend = true })
 	c.Expect(good, "Ready", metav1.ConditionTrue, "Suspended")
 	c.Delete(good, "good")
@@ -70,6 +91,11 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 		c.Delete(sim, name)
 		c.Gone(sim)
 	}
+	// A deleted one goes once its spec is corrected.
+	text := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "text"}}
+	c.Delete(text, "text")
+	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })
+	c.Gone(text)
 }
 
 // unchecked returns a simulation with any spec.
@@ -95,21 +121,4 @@ func (c *cluster) replaceSchema(edit func(*apiextensionsv1.JSONSchemaProps)) (be
 		edit(schema)
 	})
 	return before
-}
-
-// withoutRules removes every rule from a schema, except for the types.
-func withoutRules(schema *apiextensionsv1.JSONSchemaProps) {
-	schema.XValidations, schema.Enum, schema.Required, schema.Pattern = nil, nil, nil, ""
-	schema.Minimum, schema.Maximum, schema.MinLength, schema.MaxLength = nil, nil, nil, nil
-	schema.MinItems, schema.MaxItems, schema.MaxProperties = nil, nil, nil
-	for name, property := range schema.Properties {
-		withoutRules(&property)
-		schema.Properties[name] = property
-	}
-	if schema.Items != nil {
-		withoutRules(schema.Items.Schema)
-	}
-	if schema.AdditionalProperties != nil {
-		withoutRules(schema.AdditionalProperties.Schema)
-	}
 }

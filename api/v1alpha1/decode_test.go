@@ -2,27 +2,73 @@ package v1alpha1_test
 
 import (
 	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator lists simulations of all namespaces. One that cannot be decoded would end every list and watch.
-func TestParkingSimulation_DecodesInvalidValues(t *testing.T) {
+// The operator lists simulations of all namespaces. One that cannot be decoded would end every list and watch. So every
+// field of spec and status is tried with values of every type.
+func TestParkingSimulation_DecodesValuesOfWrongTypes(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{
-		"quantity with a fraction as exponent": `{"spec":{"entry":{"resources":{"limits":{"memory":"1e1.5"}}}}}`,
-		"quantity with a huge exponent":        `{"spec":{"redis":{"managed":{"storage":{"size":"1e2147483640"}}}}}`,
-		"quantity that is a number":            `{"spec":{"redis":{"managed":{"storage":{"size":1.5}}}}}`,
-		"invalid duration":                     `{"spec":{"duration":"soon","plates":{"maxStay":"99999999999h"}}}`,
-		"invalid template":                     `{"spec":{"entry":{"template":{"spec":{"containers":5}}}}}`,
-		"time in lower case":                   `{"status":{"startTime":"2026-01-01t00:00:00z"}}`,
-		"condition with an invalid time":       `{"status":{"conditions":[{"type":"Ready","lastTransitionTime":"yesterday"}]}}`,
-		"number of replicas that overflows":    `{"status":{"replicas":3000000000}}`,
-	} {
-		if err := json.Unmarshal([]byte(text), new(v1alpha1.ParkingSimulation)); err != nil {
-			t.Errorf("%s: %v", name, err)
+	values := []string{
+		`null`, `true`, `5`, `-1.5`, `1e400`, `30000000000000000000`, `""`, `"abc"`, `"1e1.5"`, `"1e2147483640"`, `"99999999999h"`,
+		`"2026-01-01t00:00:00z"`, `[]`, `[5]`, `["abc"]`, `[null]`, `[[]]`, `[{}]`, `{}`, `{"a":5}`, `{"a":"b"}`, `{"a":{}}`, `{"name":[]}`,
+	}
+	tried := 0
+	var try func(t *testing.T, of reflect.Type, before, after string)
+	try = func(t *testing.T, of reflect.Type, before, after string) {
+		t.Helper()
+		for _, value := range values {
+			tried++
+			if err := json.Unmarshal([]byte(before+value+after), new(v1alpha1.ParkingSimulation)); err != nil {
+				t.Errorf("%s%s%s: %v", before, value, after, err)
+			}
 		}
+		switch of.Kind() {
+		case reflect.Pointer:
+			try(t, of.Elem(), before, after)
+		case reflect.Slice:
+			try(t, of.Elem(), before+"[", "]"+after)
+		case reflect.Map:
+			try(t, of.Elem(), before+`{"a":`, "}"+after)
+		case reflect.Struct:
+			for field := range of.Fields() {
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				switch {
+				case name == "-" || !field.IsExported():
+				case name == "":
+					try(t, field.Type, before, after)
+				default:
+					try(t, field.Type, before+`{"`+name+`":`, "}"+after)
+				}
+			}
+		}
+	}
+	try(t, reflect.TypeFor[v1alpha1.ParkingSimulationSpec](), `{"spec":`, "}")
+	try(t, reflect.TypeFor[v1alpha1.ParkingSimulationStatus](), `{"status":`, "}")
+	if least := 100 * len(values); tried < least {
+		t.Errorf("%d documents were tried, want at least %d", tried, least)
+	}
+}
+
+func TestParkingSimulationSpec_KeepsWhatHasTheRightType(t *testing.T) {
+	t.Parallel()
+	const text = `{"seed":"abc","entry":{"rate":[5],"replicas":3},"redis":{"secretRef":{"name":"shared"}}}`
+	var got v1alpha1.ParkingSimulationSpec
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Entry.Replicas == nil || *got.Entry.Replicas != 3 || got.Redis.SecretRef == nil || got.Redis.SecretRef.Name != "shared" {
+		t.Errorf("the spec is decoded as %+v, want the fields with the right type", got)
+	}
+	if string(got.Undecodable) != text {
+		t.Errorf("Undecodable is %q, want the text of the spec", got.Undecodable)
+	}
+	if err := json.Unmarshal([]byte(`{"seed":5}`), &got); err != nil || got.Undecodable != nil || *got.Seed != 5 {
+		t.Errorf("a valid spec is decoded as %+v (%v)", got, err)
 	}
 }
 

@@ -148,6 +148,10 @@ type ParkingSimulationSpec struct {
 	// +default="Delete"
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+
+	// Undecodable is the JSON text of a spec in which a value has the wrong type. It is nil for all other specs.
+	// UnmarshalJSON sets it.
+	Undecodable []byte `json:"-"`
 }
 
 // DeletionPolicy is what happens to the queues and keys on external servers when a simulation is deleted.

@@ -1,8 +1,6 @@
 package v1alpha1
 
 import (
-	"encoding/json"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -103,18 +101,6 @@ type TargetRates struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Exit int64 `json:"exit"`
-}
-
-// UnmarshalJSON decodes a status. A stored status that cannot be decoded, for example because of an invalid time, is
-// empty: one object must not prevent the operator from listing the others, and the operator rewrites the status.
-func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
-	type status ParkingSimulationStatus // without this method
-	var decoded status
-	if json.Unmarshal(text, &decoded) != nil {
-		decoded = status{}
-	}
-	*s = ParkingSimulationStatus(decoded)
-	return nil
 }
 
 // LatencyStatus is what the processors measured of the events. A percentile is within 9 % of a measured

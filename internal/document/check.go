@@ -21,7 +21,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	if string(bytes.TrimSpace(value)) == "null" {
 		return nil
 	}
-	if expected, known := f.Expected[t]; known || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+	if expected, known := f.Expected[t]; known || f.isLeaf(t) {
 		return checkLeaf(path, value, t, expected)
 	}
 	switch t.Kind() {
@@ -41,6 +41,17 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	default:
 		return checkLeaf(path, value, t, expectedNumber(value, t))
 	}
+}
+
+// isLeaf reports whether a type decodes itself. A type with an example does not count: its parts are checked, even if its
+// UnmarshalJSON method accepts anything.
+func (f Format) isLeaf(t reflect.Type) bool {
+	_, hasExample := f.Examples[t]
+	return !hasExample && decodesItself(t)
+}
+
+func decodesItself(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
 
 // expectedString returns the advice for a value that is not a string.
@@ -178,7 +189,7 @@ func membersOf(path field.Path, value json.RawMessage, expected string) (map[str
 }
 
 // Owners returns, for each name of a field in a struct of type t and in the structs within it, the paths of the
-// structs that have the field. It does not look into lists and maps.
+// structs that have the field. It does not look into lists, maps, and structs with an UnmarshalJSON method.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)
@@ -186,16 +197,16 @@ func Owners(path field.Path, t reflect.Type) map[string][]string {
 }
 
 func addOwners(owners map[string][]string, path field.Path, t reflect.Type) {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		return
-	}
 	fields := fieldsOf(t)
 	for _, name := range sortedKeys(fields) {
 		owners[name] = append(owners[name], string(path))
-		addOwners(owners, path.Child(name), fields[name].Type)
+		of := fields[name].Type
+		for of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		if of.Kind() == reflect.Struct && !decodesItself(of) {
+			addOwners(owners, path.Child(name), of)
+		}
 	}
 }
 

@@ -47,7 +47,8 @@ type Format struct {
 	// Expected describes valid values of a type, such as "must be a duration". For a type that has an UnmarshalJSON
 	// method and no entry, errors contain the error of that method.
 	Expected map[reflect.Type]string
-	// Examples are valid values of structs, lists and maps in YAML, by their type. Errors show them.
+	// Examples are valid values of structs, lists and maps in YAML, by their type. Errors show them. Values of these
+	// types are checked part by part, even if the type has an UnmarshalJSON method.
 	Examples map[reflect.Type]string
 	// Owners are the paths of the objects that have a field, by the field's name. Errors about a field in the wrong
 	// object name them.

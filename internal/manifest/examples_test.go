@@ -50,6 +50,9 @@ func collect(t reflect.Type, found map[reflect.Type]bool) {
 	case t.Kind() == reflect.Struct:
 		found[t] = true
 		for field := range t.Fields() {
+			if field.Tag.Get("json") == "-" {
+				continue
+			}
 			if strings.HasPrefix(field.Tag.Get("json"), ",inline") {
 				embedded := map[reflect.Type]bool{}
 				collect(field.Type, embedded)

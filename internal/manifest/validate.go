@@ -3,6 +3,7 @@ package manifest
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,12 +24,26 @@ import (
 func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	var c checks
 	c.metadata("metadata", &sim.ObjectMeta)
-	c.spec("spec", &sim.Spec)
+	if undecodable := sim.Spec.Undecodable; undecodable != nil {
+		c.types("spec", undecodable)
+	} else {
+		c.spec("spec", &sim.Spec)
+	}
 	return c.Errors
 }
 
 // checks extends plan.Checks, which covers the values of a plan, with checks of Kubernetes objects.
 type checks struct{ plan.Checks }
+
+// types reports the values of a spec that have the wrong type. The API server stores such values only while the CRD is
+// another one.
+func (c *checks) types(path field.Path, spec []byte) {
+	faults := format.Check(path, spec, reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
+	if len(faults) == 0 {
+		c.Invalid(path, field.Raw("{…}"), "cannot be decoded: write it again")
+	}
+	c.Errors = append(c.Errors, faults...)
+}
 
 // maxNameLength leaves room for the suffixes of the names of a simulation's objects.
 const maxNameLength = 40
