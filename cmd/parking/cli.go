@@ -175,7 +175,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	)
 	root.AddCommand(
 		c.simulateCommand(), c.auditCommand(), c.reportCommand(), c.compareCommand(), c.purgeCommand(),
-		c.generateCommand(), c.processCommand(), c.summariesCommand(),
+		c.generateCommand(), c.processCommand(), c.summariesCommand(), c.agentCommand(),
 		c.versionCommand(),
 	)
 	root.AddCommand(c.operatorCommands()...)

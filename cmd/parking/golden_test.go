@@ -23,7 +23,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "operator", "version"} {
+	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "agent", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package httpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -126,6 +127,12 @@ func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}, nil
+}
+
+// WithTLS makes the server answer TLS connections only, and returns it.
+func (s *Server) WithTLS(c *tls.Config) *Server {
+	s.listener = tls.NewListener(s.listener, c)
+	return s
 }
 
 // Address returns the address at which the server listens. For port 0 it contains the port that the system chose.

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+)
+
+const agentHelp = `Kill and pause the processes of another container in the same pod when the operator says
+so. The operator adds this command to the pods that the faults of a simulation hit.
+
+It signals the processes whose environment has the variable ` + agent.MarkerVariable + ` with
+the value of --target. They must have the same user, and the pod must have one process
+namespace (shareProcessNamespace).`
+
+// The files in the folder with the secrets of an agent.
+const (
+	agentTokenFile       = "token"
+	agentCertificateFile = "tls.crt"
+	agentKeyFile         = "tls.key"
+)
+
+// agentFlags are the flags of parking agent.
+type agentFlags struct {
+	target, http, secrets string
+	level                 logLevel
+}
+
+func (c *cli) agentCommand() *cobra.Command {
+	var flags agentFlags
+	cmd := &cobra.Command{
+		Use:                   "agent --target NAME --secret-dir DIR [flags]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Inject faults into another container of the same pod",
+		Long:                  agentHelp,
+		Example:               "  parking agent --target redis --secret-dir /run/secrets/agent",
+		GroupID:               groupComponents,
+		RunE:                  runs(func(ctx context.Context) error { return c.agent(ctx, flags) }),
+	}
+	cmd.Flags().StringVar(&flags.target, "target", "", "`value` of "+agent.MarkerVariable+" in the processes to signal (required)")
+	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
+	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`folder` with the files token, tls.crt and tls.key (required)")
+	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
+	for _, name := range []string{"target", "secret-dir"} {
+		_ = cmd.MarkFlagRequired(name) // fails only for a flag that does not exist
+	}
+	_ = cmd.MarkFlagDirname("secret-dir")
+	return cmd
+}
+
+func (c *cli) agent(ctx context.Context, flags agentFlags) error {
+	if flags.target == "" {
+		return badInput(errors.New("--target: a value is required"))
+	}
+	log := c.logger(flags.level.Level)
+	token := func() (string, error) {
+		text, err := os.ReadFile(filepath.Join(flags.secrets, agentTokenFile))
+		return strings.TrimSpace(string(text)), err
+	}
+	if _, err := token(); err != nil {
+		return badInput(fmt.Errorf("--secret-dir: %w", err))
+	}
+	// The certificate is read for each connection, because the operator renews it.
+	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(flags.secrets, agentCertificateFile), filepath.Join(flags.secrets, agentKeyFile))
+		return &pair, err
+	}
+	if _, err := certificate(nil); err != nil {
+		return badInput(fmt.Errorf("--secret-dir: %w", err))
+	}
+	a := agent.New(flags.target, log)
+	defer a.Close()
+	server, err := httpserver.Listen(ctx, flags.http, agent.Handler(a, token), log)
+	if err != nil {
+		return badInput(fmt.Errorf("%w; choose another address with --http", err))
+	}
+	server = server.WithTLS(&tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS13})
+	log.Info("serving commands", "address", server.Address(), "target", flags.target)
+	return server.Serve(ctx)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
+)
+
+// agentSecrets writes the folder that a pod mounts, and returns it with the certificate.
+func agentSecrets(t *testing.T) (folder string, certificate []byte) {
+	t.Helper()
+	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)
+	folder = t.TempDir()
+	for name, content := range map[string]string{
+		agentTokenFile: "the token\n", agentCertificateFile: string(certificate), agentKeyFile: string(key),
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder, certificate
+}
+
+func TestAgent_KillsItsTarget(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	folder, certificate := agentSecrets(t)
+	const name = "target-of-cmd-test"
+	target := exec.CommandContext(ctx, "sleep", "300")
+	target.Env = append(os.Environ(), agent.MarkerVariable+"="+name)
+	if err := target.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := &running{cmd: command(ctx, t, "agent", "--target", name, "--secret-dir", folder, "--http", "127.0.0.1:0")}
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }() // nothing is written here
+	r.cmd.Stderr = log
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	output := func() string {
+		text, err := os.ReadFile(log.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	listens := regexp.MustCompile(`"address":"(127\.0\.0\.1:\d+)"`)
+	polltest.UntilState(t, "the agent serves", func() bool { return listens.MatchString(output()) }, func() any { return output() })
+	c, err := agent.NewClient("the token", certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Inject(ctx, listens.FindStringSubmatch(output())[1], agent.Command{ID: "crash/0", Action: plan.ActionKill}); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the target ended with %v", err)
+	}
+	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, r); got.code != exitOK || strings.Contains(output(), "the token") {
+		t.Errorf("exit code %d: %s", got.code, output())
+	}
+}
+
+func TestAgent_RejectsItsInput(t *testing.T) {
+	t.Parallel()
+	folder, _ := agentSecrets(t)
+	for _, args := range [][]string{
+		{"agent"},
+		{"agent", "--target", "redis"},
+		{"agent", "--target", "", "--secret-dir", folder},
+		{"agent", "--target", "redis", "--secret-dir", t.TempDir()},
+		{"agent", "--target", "redis", "--secret-dir", folder, "--http", "no address"},
+	} {
+		if got := parking(t, args...); got.code != exitBadInput {
+			t.Errorf("%q: exit code %d: %s", args, got.code, got.stderr)
+		}
+	}
+}

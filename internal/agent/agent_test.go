@@ -1,0 +1,297 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
+)
+
+// target is a group of processes that an agent can hit: a shell and its child.
+type target struct {
+	name  string
+	shell *exec.Cmd
+	ended chan error
+}
+
+func startTarget(t *testing.T) *target {
+	t.Helper()
+	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), time.Now().UnixNano())
+	shell := exec.Command("sh", "-c", "sleep 300 & wait")
+	shell.Env = append(os.Environ(), MarkerVariable+"="+name)
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &target{name: name, shell: shell, ended: make(chan error, 1)}
+	go func() { s.ended <- shell.Wait() }()
+	t.Cleanup(func() {
+		if all, err := find(s.marker()); err == nil {
+			_ = all.signal(syscall.SIGKILL)
+			all.release()
+		}
+	})
+	polltest.Until(t, "the child runs", func() bool { return len(s.states(t)) == 2 })
+	return s
+}
+
+func (s *target) marker() string { return MarkerVariable + "=" + s.name }
+
+// states returns the state of each process, as /proc shows it: S for sleeping, T for stopped.
+func (s *target) states(t *testing.T) []string {
+	t.Helper()
+	all, err := find(s.marker())
+	if err != nil {
+		return nil
+	}
+	defer all.release()
+	var states []string
+	for _, p := range all {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+		if err != nil {
+			continue
+		}
+		_, rest, _ := bytes.Cut(stat, []byte(") "))
+		states = append(states, string(rest[:1]))
+	}
+	return states
+}
+
+func (s *target) allAre(t *testing.T, state string) bool {
+	t.Helper()
+	states := s.states(t)
+	return len(states) == 2 && states[0] == state && states[1] == state
+}
+
+func newAgent(t *testing.T, target string) *Agent {
+	t.Helper()
+	a := New(target, slog.New(slog.DiscardHandler))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func TestAgent_KillEndsAllProcessesOfTheTargetOnly(t *testing.T) {
+	s, other := startTarget(t), startTarget(t)
+	a := newAgent(t, s.name)
+	f, err := a.Inject(Command{ID: "crash/0", Action: plan.ActionKill})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.At.IsZero() {
+		t.Error("the fault has no time")
+	}
+	polltest.Until(t, "all processes have ended", func() bool { return len(s.states(t)) == 0 })
+	if !strings.Contains((<-s.ended).Error(), "killed") {
+		t.Error("the shell was not killed")
+	}
+	if len(other.states(t)) != 2 {
+		t.Error("another target was hit")
+	}
+}
+
+func TestAgent_PauseEndsByItself(t *testing.T) {
+	s := startTarget(t)
+	a := newAgent(t, s.name)
+	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: 300 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the target runs again", func() bool { return s.allAre(t, "S") })
+	f, ok := a.Fault("pause/0")
+	if !ok || f.Healed.Sub(f.At) < 300*time.Millisecond {
+		t.Errorf("the fault is %+v, %t", f, ok)
+	}
+}
+
+func TestAgent_PauseEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(t *testing.T, a *Agent, s *target)
+	}{
+		{"WhenItIsHealed", func(_ *testing.T, a *Agent, _ *target) { a.Heal("pause/0") }},
+		{"WhenTheAgentCloses", func(_ *testing.T, a *Agent, _ *target) { a.Close() }},
+		{"WhenTheNextAgentStarts", func(t *testing.T, _ *Agent, s *target) { newAgent(t, s.name) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startTarget(t)
+			a := newAgent(t, s.name)
+			if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+			polltest.Until(t, "the target is stopped", func() bool { return s.allAre(t, "T") })
+			tt.end(t, a, s)
+			polltest.Until(t, "the target runs again", func() bool { return s.allAre(t, "S") })
+		})
+	}
+}
+
+func TestAgent_RepeatedCommandHasNoEffect(t *testing.T) {
+	s := startTarget(t)
+	a := newAgent(t, s.name)
+	command := Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}
+	first, err := a.Inject(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Heal("pause/0")
+	second, err := a.Inject(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !second.At.Equal(first.At) || second.Healed.IsZero() {
+		t.Errorf("the second answer is %+v, the first was %+v", second, first)
+	}
+	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
+}
+
+func TestAgent_RejectsCommands(t *testing.T) {
+	a := newAgent(t, "no-such-target")
+	for _, c := range []Command{
+		{Action: plan.ActionKill},
+		{ID: strings.Repeat("x", 201), Action: plan.ActionKill},
+		{ID: "a/0", Action: plan.ActionEvict},
+		{ID: "a/0", Action: plan.ActionPause},
+		{ID: "a/0", Action: plan.ActionPause, For: -time.Second},
+		{ID: "a/0", Action: plan.ActionPause, For: MaxPause + 1},
+	} {
+		if _, err := a.Inject(c); !isRejected(err) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if _, err := a.Inject(Command{ID: "a/0", Action: plan.ActionKill}); err == nil || isRejected(err) {
+		t.Errorf("a target without processes: %v", err)
+	}
+	if _, ok := a.Fault("a/0"); ok {
+		t.Error("a fault that failed is remembered")
+	}
+}
+
+func isRejected(err error) bool {
+	_, ok := errors.AsType[*RejectedError](err)
+	return ok
+}
+
+// serve serves an agent with TLS, and returns its address and its certificate.
+func serve(t *testing.T, a *Agent) (address string, certificate []byte) {
+	t.Helper()
+	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, ServerName)
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(Handler(a, func() (string, error) { return "the token", nil }))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String(), certificate
+}
+
+func TestClient_InjectsAndHealsOverTLS(t *testing.T) {
+	s := startTarget(t)
+	address, certificate := serve(t, newAgent(t, s.name))
+	c, err := NewClient("the token", certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "pause of redis/0"
+	if _, err := c.Fault(t.Context(), address, id); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a fault that was not injected: %v", err)
+	}
+	injected, err := c.Inject(t.Context(), address, Command{ID: id, Action: plan.ActionPause, For: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the target is stopped", func() bool { return s.allAre(t, "T") })
+	if err := c.Heal(t.Context(), address, id); err != nil {
+		t.Fatal(err)
+	}
+	healed, err := c.Fault(t.Context(), address, id)
+	if err != nil || !healed.At.Equal(injected.At) || healed.Healed.IsZero() {
+		t.Errorf("the fault is %+v, %v", healed, err)
+	}
+	if _, err := c.Inject(t.Context(), address, Command{ID: "a/0", Action: plan.ActionEvict}); !isRejected(err) {
+		t.Errorf("an action that agents do not know: %v", err)
+	}
+}
+
+func TestClient_NeedsTokenAndCertificate(t *testing.T) {
+	address, certificate := serve(t, newAgent(t, "no-such-target"))
+	_, other := serve(t, newAgent(t, "no-such-target"))
+	for _, tt := range []struct {
+		name, token string
+		certificate []byte
+		want        string
+	}{
+		{"another token", "another token", certificate, "401"},
+		{"no token", "", certificate, "401"},
+		{"another certificate", "the token", other, "certificate"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := NewClient(tt.token, tt.certificate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.Inject(t.Context(), address, Command{ID: "a/0", Action: plan.ActionKill})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("the error is %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := NewClient("the token", []byte("no certificate")); err == nil {
+		t.Error("NewClient accepts a certificate that is not PEM")
+	}
+}
+
+func TestHandler_BoundsInput(t *testing.T) {
+	handler := Handler(newAgent(t, "no-such-target"), func() (string, error) { return "the token", nil })
+	for _, tt := range []struct {
+		name, method, path, body string
+		want                     int
+	}{
+		{"huge", http.MethodPut, Path + "/a/0", `{"action":"` + strings.Repeat("x", 1<<20) + `"}`, http.StatusBadRequest},
+		{"no JSON", http.MethodPut, Path + "/a/0", "kill", http.StatusBadRequest},
+		{"unknown field", http.MethodPut, Path + "/a/0", `{"pid":1}`, http.StatusBadRequest},
+		{"other method", http.MethodPost, Path + "/a/0", "", http.StatusMethodNotAllowed},
+		{"other path", http.MethodGet, "/metrics", "", http.StatusNotFound},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body))
+			r.Header.Set("Authorization", "Bearer the token")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if w.Code != tt.want {
+				t.Errorf("the answer is %d %s, want %d", w.Code, w.Body, tt.want)
+			}
+		})
+	}
+}
+
+func TestHandler_WithoutTokenRejectsEverything(t *testing.T) {
+	for name, token := range map[string]func() (string, error){
+		"an empty token":      func() (string, error) { return "", nil },
+		"no token to be read": func() (string, error) { return "", net.ErrClosed },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodGet, Path+"/a/0", nil)
+			r.Header.Set("Authorization", "Bearer ")
+			Handler(newAgent(t, "no-such-target"), token).ServeHTTP(w, r)
+			if w.Code != http.StatusUnauthorized && w.Code != http.StatusInternalServerError {
+				t.Errorf("the answer is %d", w.Code)
+			}
+		})
+	}
+}

@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// ServerName is the host name in the certificates of agents, whatever the address of their pods.
+const ServerName = "agent"
+
+// clientTimeout bounds one request.
+const clientTimeout = 5 * time.Second
+
+// ErrUnknown means that an agent has not injected a fault.
+var ErrUnknown = errors.New("the agent has not injected this fault")
+
+// Client sends commands to agents that share a token and a certificate.
+type Client struct {
+	token string
+	http  http.Client
+}
+
+// NewClient returns a client that trusts only a certificate in PEM.
+func NewClient(token string, certificate []byte) (*Client, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(certificate) {
+		return nil, errors.New("the certificate of the agents is not valid PEM")
+	}
+	return &Client{token: token, http: http.Client{
+		Timeout: clientTimeout,
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: ServerName, MinVersion: tls.VersionTLS13},
+			// Agents are asked rarely, and their pods change.
+			DisableKeepAlives: true,
+		},
+	}}, nil
+}
+
+// Inject sends a command to the agent at host:port and returns the fault, which is then in effect.
+func (c *Client) Inject(ctx context.Context, address string, command Command) (Fault, error) {
+	body, err := json.Marshal(command)
+	if err != nil {
+		return Fault{}, err
+	}
+	return c.do(ctx, http.MethodPut, address, command.ID, body)
+}
+
+// Fault asks the agent at host:port for a fault. It returns ErrUnknown if the agent has not injected it.
+func (c *Client) Fault(ctx context.Context, address, id string) (Fault, error) {
+	return c.do(ctx, http.MethodGet, address, id, nil)
+}
+
+// Heal ends a fault at once.
+func (c *Client) Heal(ctx context.Context, address, id string) error {
+	_, err := c.do(ctx, http.MethodDelete, address, id, nil)
+	return err
+}
+
+func (c *Client) do(ctx context.Context, method, address, id string, body []byte) (Fault, error) {
+	target := url.URL{Scheme: "https", Host: address, Path: Path + "/" + id}
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return Fault{}, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token)
+	response, err := c.http.Do(request)
+	if err != nil {
+		return Fault{}, fmt.Errorf("reach the agent: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }() // it has been read
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if err != nil {
+		return Fault{}, fmt.Errorf("read the answer of the agent: %w", err)
+	}
+	switch response.StatusCode {
+	case http.StatusOK:
+		var f Fault
+		if err := json.Unmarshal(text, &f); err != nil {
+			return Fault{}, fmt.Errorf("read the answer of the agent: %w", err)
+		}
+		return f, nil
+	case http.StatusNoContent:
+		return Fault{}, nil
+	case http.StatusNotFound:
+		return Fault{}, ErrUnknown
+	case http.StatusUnprocessableEntity:
+		return Fault{}, &RejectedError{strings.TrimSpace(string(text))}
+	}
+	return Fault{}, fmt.Errorf("the agent answers %d: %s", response.StatusCode, strings.TrimSpace(string(text)))
+}

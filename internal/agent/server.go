@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// Path is the path of all faults. The path of one fault adds a slash and its ID.
+const Path = "/v1/faults"
+
+// maxBody bounds the size of a command in bytes.
+const maxBody = 4 << 10
+
+// Handler serves an agent to callers that know the token:
+//
+//	PUT    /v1/faults/{id}  injects a fault; the body is a Command
+//	GET    /v1/faults/{id}  returns it
+//	DELETE /v1/faults/{id}  ends it
+//
+// PUT and GET answer with a Fault. A command that cannot be executed is answered with 422, one that failed with 503, and
+// the body is the reason.
+func Handler(a *Agent, token func() (string, error)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) { serveInject(a, w, r) })
+	mux.HandleFunc("GET "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) {
+		if f, ok := a.Fault(r.PathValue("id")); ok {
+			answer(w, f)
+			return
+		}
+		http.Error(w, "this agent has not injected that fault", http.StatusNotFound)
+	})
+	mux.HandleFunc("DELETE "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) {
+		a.Heal(r.PathValue("id"))
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return authenticated(mux, token)
+}
+
+func serveInject(a *Agent, w http.ResponseWriter, r *http.Request) {
+	var c Command
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&c); err != nil {
+		http.Error(w, "the command is not valid JSON: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.ID = r.PathValue("id")
+	f, err := a.Inject(c)
+	if err == nil {
+		answer(w, f)
+		return
+	}
+	code := http.StatusServiceUnavailable
+	if _, ok := errors.AsType[*RejectedError](err); ok {
+		code = http.StatusUnprocessableEntity
+	}
+	http.Error(w, err.Error(), code)
+}
+
+func answer(w http.ResponseWriter, f Fault) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(f) // the client may have disconnected
+}
+
+// authenticated passes on the requests that have the token. Hashes are compared, because the comparison reveals the
+// length.
+func authenticated(next http.Handler, token func() (string, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		want, err := token()
+		if err != nil {
+			http.Error(w, "the agent cannot read its token", http.StatusInternalServerError)
+			return
+		}
+		got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		gotSum, wantSum := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
+		if !ok || want == "" || subtle.ConstantTimeCompare(gotSum[:], wantSum[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "the token is missing or wrong", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
