@@ -3,11 +3,15 @@ package controllers
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/binding"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
@@ -75,22 +79,26 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 
 // managedServer reads the binding of a managed server. It does not exist before the first reconcile.
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
-	key := client.ObjectKey{Namespace: s.key.Namespace, Name: resources.Name(s.sim, c)}
-	own := server{name: service.Name, managed: true, origin: "Secret " + key.String()}
-	secret, ok := s.children[childKey{"Secret", key.Name}].(*corev1.Secret)
-	if !ok {
-		// The cache may lag. A new password would lock out everything that uses the old one.
-		var err error
-		secret, err = r.getSecret(ctx, key)
-		if err != nil || secret == nil {
-			return own, err
-		}
+	own := server{name: service.Name, managed: true, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, resources.Name(s.sim, c))}
+	secret, err := r.ownSecret(ctx, s, c)
+	if err != nil || secret == nil {
+		return own, err
 	}
 	own.data, own.version = secret.Data, secret.ResourceVersion
 	if address, err := binding.Data(service, secret.Data); err == nil {
 		own.binding = &address
 	}
 	return own, nil
+}
+
+// ownSecret returns the Secret that the operator has made for a component, or nil if there is none.
+func (r *Reconciler) ownSecret(ctx context.Context, s *scope, c resources.Component) (*corev1.Secret, error) {
+	name := resources.Name(s.sim, c)
+	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
+		return secret, nil
+	}
+	// The cache may lag. A new password would lock out everything that uses the old one.
+	return r.getSecret(ctx, client.ObjectKey{Namespace: s.key.Namespace, Name: name})
 }
 
 // referencedServer reads the binding in a Secret that the spec names.
@@ -153,9 +161,9 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 // generators and processors may then run, because they mount it.
 func (s *scope) isDenied() bool { return s.broker.denied || s.store.denied || s.summaryAPI.denied }
 
-// ensureCredentials generates the passwords of managed servers that have none. They are stored in the servers'
-// Secrets and read back from there.
-func (r *Reconciler) ensureCredentials(_ context.Context, s *scope) error {
+// ensureCredentials generates the passwords of managed servers that have none, and the credentials of agents. They are
+// stored in Secrets of the simulation and read back from there.
+func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {
 		broker = s.broker.data
@@ -171,7 +179,35 @@ func (r *Reconciler) ensureCredentials(_ context.Context, s *scope) error {
 	if s.store.managed {
 		setIfEmpty(&s.credentials.RedisPassword, rand.Text())
 	}
-	return nil
+	if !resources.HasAgents(s.plan) {
+		return nil
+	}
+	secret, err := r.ownSecret(ctx, s, resources.ComponentAgent)
+	if err != nil {
+		return err
+	}
+	s.credentials.Agent, err = agentCredentials(secret, s.now)
+	return err
+}
+
+// renewBefore is how long before its end the certificate of the agents is replaced. Agents read it again for each
+// connection.
+const renewBefore = 30 * 24 * time.Hour
+
+// agentCredentials returns the credentials in a Secret, or new ones if it has none that are valid for some time.
+func agentCredentials(secret *corev1.Secret, now time.Time) (resources.AgentCredentials, error) {
+	if secret != nil {
+		c := resources.ReadAgentCredentials(secret.Data)
+		pair, err := tls.X509KeyPair([]byte(c.Certificate), []byte(c.PrivateKey))
+		if c.Token != "" && err == nil && now.Add(renewBefore).Before(pair.Leaf.NotAfter) {
+			return c, nil
+		}
+	}
+	certificate, key, err := cert.GenerateSelfSignedCertKey(agent.ServerName, nil, nil)
+	if err != nil {
+		return resources.AgentCredentials{}, fmt.Errorf("generate the certificate of the agents: %w", err)
+	}
+	return resources.AgentCredentials{Token: rand.Text(), Certificate: string(certificate), PrivateKey: string(key)}, nil
 }
 
 func setIfEmpty(field *string, value string) {

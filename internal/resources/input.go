@@ -33,6 +33,8 @@ type Images struct {
 type Credentials struct {
 	BrokerPassword, ErlangCookie string
 	RedisPassword                string
+	// Agent are those of the agents. They are empty if no fault needs agents.
+	Agent AgentCredentials
 }
 
 // Served says which kinds of the Prometheus Operator the cluster serves.
@@ -81,7 +83,7 @@ func Build(in Input) ([]client.Object, error) {
 	}
 	var objects []client.Object
 	for _, build := range []func() ([]client.Object, error){
-		b.access, b.broker, b.store, b.summaryAPI, b.workloads, b.monitoring,
+		b.access, b.agents, b.broker, b.store, b.summaryAPI, b.workloads, b.monitoring,
 	} {
 		built, err := build()
 		if err != nil {

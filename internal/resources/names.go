@@ -47,7 +47,8 @@ const (
 	ComponentRedis     Component = "redis"
 	ComponentSummaries Component = "summaries"
 
-	// These components have no pods.
+	// These components have no pods of their own.
+	ComponentAgent   Component = "agent"
 	componentAll     Component = "simulation"
 	componentMonitor Component = "monitoring"
 )

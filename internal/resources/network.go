@@ -105,16 +105,18 @@ func (b *builder) policy(name string, c Component, spec networkingv1.NetworkPoli
 
 // clients returns the pods that connect to RabbitMQ and Redis. The operator is one of them: it reads the ledger.
 func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
+	return []networkingv1.NetworkPolicyPeer{b.peers(ComponentEntry, ComponentExit, ComponentProcessor), b.operator()}
+}
+
+// operator returns a selector for the pods of the operator.
+func (b *builder) operator() networkingv1.NetworkPolicyPeer {
 	namespace := &metav1.LabelSelector{}
 	if b.OperatorNamespace != "" {
 		namespace.MatchLabels = map[string]string{corev1.LabelMetadataName: b.OperatorNamespace}
 	}
-	return []networkingv1.NetworkPolicyPeer{
-		b.peers(ComponentEntry, ComponentExit, ComponentProcessor),
-		{
-			NamespaceSelector: namespace,
-			PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{nameLabel: OperatorName}},
-		},
+	return networkingv1.NetworkPolicyPeer{
+		NamespaceSelector: namespace,
+		PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{nameLabel: OperatorName}},
 	}
 }
 

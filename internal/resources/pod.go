@@ -57,6 +57,7 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	for _, name := range b.Images.PullSecrets {
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
 	}
+	b.addAgent(&spec, p)
 	template, err := b.merge(corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels(b.sim, p.component)},
 		Spec:       spec,
