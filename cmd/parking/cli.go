@@ -28,6 +28,8 @@ type cli struct {
 	stdout, stderr *os.File
 	getenv         func(string) string
 	beforeExit     exitHook
+
+	name string // the name of the binary in the command line, without folders
 }
 
 func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
@@ -56,9 +58,22 @@ func (h *exitHook) run() {
 	}
 }
 
+// pluginName is the name under which kubectl finds the plugin.
+const pluginName = "kubectl-parking"
+
+// rootFor returns the commands of the kubectl plugin if the binary is called by its name, and those of parking otherwise.
+func (c *cli) rootFor() *cobra.Command {
+	if c.name == pluginName {
+		if plugin := c.pluginCommand(); plugin != nil {
+			return plugin
+		}
+	}
+	return c.rootCommand()
+}
+
 // execute runs a command line and returns the exit code.
 func execute(ctx context.Context, c *cli, args []string) int {
-	root := c.rootCommand()
+	root := c.rootFor()
 	root.SetArgs(args)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -22,6 +24,7 @@ func main() {
 	// A closed pipe, as in "parking simulate 2>&1 | head", must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
 	c := newCLI(os.Stdout, os.Stderr, os.Getenv)
+	c.name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 	ctx, stop := untilSignal(context.Background(), c.beforeExit.run)
 	code := execute(ctx, c, os.Args[1:])
 	stop()

@@ -1,0 +1,96 @@
+package kubectl
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+func TestExplain_NamesTheMissingRule(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: v1alpha1.Group, Resource: simulations}, "rush-hour", errors.New("no"))
+	got := explain(forbidden, v1alpha1.Group, simulations, "get").Error()
+	want := `{apiGroups: ["simulation.parking.dev"], resources: ["parkingsimulations"], verbs: ["get"]}`
+	if !strings.HasSuffix(got, want) {
+		t.Errorf("the error is %q, which does not end in the rule %s", got, want)
+	}
+}
+
+func TestExplain_LeavesOtherErrorsUnchanged(t *testing.T) {
+	other := errors.New("connection refused")
+	if got := explain(other, "", "pods", "list"); !errors.Is(got, other) || got.Error() != other.Error() {
+		t.Errorf("the error is %q", got)
+	}
+}
+
+func TestSuspend_SendsOnlyTheField(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	var sent string
+	c := &connection{namespace: "parking", Client: fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
+		Patch: func(_ context.Context, _ client.WithWatch, o client.Object, p client.Patch, _ ...client.PatchOption) error {
+			data, err := p.Data(o)
+			sent = o.GetNamespace() + "/" + o.GetName() + " " + string(data)
+			if p.Type() != types.MergePatchType {
+				t.Errorf("the patch has type %s", p.Type())
+			}
+			return err
+		},
+	}).Build()}
+	if err := c.suspend(t.Context(), "rush-hour", true); err != nil {
+		t.Fatal(err)
+	}
+	if want := `parking/rush-hour {"spec":{"suspend":true}}`; sent != want {
+		t.Errorf("sent %s, want %s", sent, want)
+	}
+}
+
+func TestWriteStatus(t *testing.T) {
+	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "parking", Name: "rush-hour"}}
+	sim.Status.TargetRates = &v1alpha1.TargetRates{Entry: 200, Exit: 180}
+	sim.Status.Verdict = v1alpha1.VerdictFail
+	sim.Status.Reasons = []string{"1 event is lost."}
+	sim.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Complete", Message: "The simulation is complete."}}
+	sim.Status.Ledger = &v1alpha1.LedgerStatus{EntriesConfirmed: 10, EntriesRecorded: 9, Lost: new(int64(1))}
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "rush-hour-processor-1", Labels: map[string]string{resources.ComponentLabel: "processor"}}}
+	pod.Spec.Containers = make([]corev1.Container, 1)
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Ready: true, RestartCount: 3}}
+
+	var out strings.Builder
+	if err := writeStatus(&out, sim, []corev1.Pod{pod}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"parking/rush-hour", "200 entries/s, 180 exits/s", "FAIL", "- 1 event is lost.", "The simulation is complete.",
+		"rush-hour-processor-1  processor  Running  1/1    3",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the status lacks %q:\n%s", want, out.String())
+		}
+	}
+
+	out.Reset()
+	if err := writeStatus(&out, sim, nil, errors.New("forbidden")); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "The pods cannot be listed: forbidden") || !strings.Contains(out.String(), "LEDGER") {
+		t.Errorf("the status without pods is:\n%s", out.String())
+	}
+}
