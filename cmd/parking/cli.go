@@ -58,12 +58,17 @@ func (h *exitHook) run() {
 	}
 }
 
-// pluginName is the name under which kubectl finds the plugin.
-const pluginName = "kubectl-parking"
+// pluginName is the name under which kubectl finds the plugin, and completionName the one under which it finds the
+// program that completes the plugin's command lines in shells.
+const (
+	pluginName     = "kubectl-parking"
+	completionName = "kubectl_complete-parking"
+)
 
-// rootFor returns the commands of the kubectl plugin if the binary is called by its name, and those of parking otherwise.
+// rootFor returns the commands of the kubectl plugin if the binary is called by its name, and those of parking
+// otherwise.
 func (c *cli) rootFor() *cobra.Command {
-	if c.name == pluginName {
+	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
 			return plugin
 		}
@@ -71,9 +76,23 @@ func (c *cli) rootFor() *cobra.Command {
 	return c.rootCommand()
 }
 
+// isPlugin reports whether kubectl has called the binary.
+func (c *cli) isPlugin() bool { return c.name == pluginName || c.name == completionName }
+
+// program returns the beginning of messages: the name by which the user has called the binary.
+func (c *cli) program() string {
+	if c.isPlugin() {
+		return "kubectl parking"
+	}
+	return "parking"
+}
+
 // execute runs a command line and returns the exit code.
 func execute(ctx context.Context, c *cli, args []string) int {
 	root := c.rootFor()
+	if c.name == completionName {
+		args = append([]string{cobra.ShellCompRequestCmd}, args...)
+	}
 	root.SetArgs(args)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
@@ -100,7 +119,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 
 // printError writes one line to stderr.
 func (c *cli) printError(err error) {
-	_, _ = fmt.Fprintln(c.stderr, "parking: "+excerpt.OneLine(err.Error())) // there is no other place to report it
+	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+excerpt.OneLine(err.Error())) // there is no other place to report it
 }
 
 // runError is an error of a command that has started. All other errors concern the command line.

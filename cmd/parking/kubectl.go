@@ -3,6 +3,9 @@
 package main
 
 import (
+	"errors"
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/internal/kubectl"
@@ -11,9 +14,15 @@ import (
 const pluginHelp = `Watch and control the ParkingSimulations of a Kubernetes cluster, with your own rights.
 
 To install it as a kubectl plugin, link this binary into your PATH under the name
-kubectl-parking:
+kubectl-parking, and under a second name that completes command lines in shells:
 
-  ln -s "$(command -v parking)" ~/bin/kubectl-parking`
+  ln -s "$(command -v parking)" ~/bin/kubectl-parking
+  ln -s "$(command -v parking)" ~/bin/kubectl_complete-parking
+
+Exit codes:
+  0    success, or the verdict is PASS
+  1    something failed, or the verdict is not PASS
+  2    invalid input, an object that does not exist, or a missing right`
 
 // pluginCommand returns the root command of the kubectl plugin.
 func (c *cli) pluginCommand() *cobra.Command {
@@ -28,18 +37,29 @@ func (c *cli) pluginCommand() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	kubectl.AddTo(root, c.stdout)
+	plugin := kubectl.New(root, kubectl.Options{In: os.Stdin, Out: c.stdout, ErrOut: c.stderr})
+	root.AddCommand(plugin.Commands()...)
 	for _, cmd := range root.Commands() {
 		run := cmd.RunE
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := run(cmd, args); err != nil {
-				return &runError{err: err}
-			}
-			return nil
-		}
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return pluginError(run(cmd, args)) }
 	}
 	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
 	validateUsage(root)
 	return root
+}
+
+// pluginError marks an error of a command of the plugin: it concerns the user's input, or the work that has started.
+func pluginError(err error) error {
+	var input *kubectl.InputError
+	var marked *runError
+	switch {
+	case err == nil, errors.As(err, &marked):
+		return err
+	case errors.As(err, &input):
+		return badInput(err)
+	case errors.Is(err, kubectl.ErrVerdict):
+		err = errVerdict
+	}
+	return &runError{err: err}
 }

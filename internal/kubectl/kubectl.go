@@ -6,83 +6,112 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// plugin holds what all commands share.
-type plugin struct {
-	flags *genericclioptions.ConfigFlags
-	out   io.Writer
+// Options are what the commands work with.
+type Options struct {
+	In, Out, ErrOut *os.File
 }
 
-// AddTo adds the commands of the plugin to a command, and the flags of kubectl for the cluster, the user and the
-// namespace. The commands write to out.
-func AddTo(root *cobra.Command, out io.Writer) {
-	p := &plugin{flags: genericclioptions.NewConfigFlags(true), out: out}
+// Plugin holds what all commands share.
+type Plugin struct {
+	Options
+
+	flags *genericclioptions.ConfigFlags
+}
+
+// New returns a plugin. It adds the flags of kubectl for the cluster, the user and the namespace to the root command.
+func New(root *cobra.Command, o Options) *Plugin {
+	p := &Plugin{Options: o, flags: genericclioptions.NewConfigFlags(true)}
+	p.flags.CacheDir = nil // nothing is cached: the plugin does not discover resources
 	p.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(p.statusCommand(), p.suspendCommand(true), p.suspendCommand(false))
+	return p
+}
+
+// Commands returns the commands of the plugin. Their errors are described at InputError.
+func (p *Plugin) Commands() []*cobra.Command {
+	return []*cobra.Command{p.statusCommand(), p.suspendCommand(true), p.suspendCommand(false)}
 }
 
 // connection is an API server and a namespace in it.
 type connection struct {
-	client.Client
+	client.WithWatch
+
 	namespace string
+	config    *rest.Config
 }
 
 // connect returns a client with the rights of the user, and the namespace that the flags or the kubeconfig select. It
 // sends no requests.
-func (p *plugin) connect() (*connection, error) {
+func (p *Plugin) connect() (*connection, error) {
 	loader := p.flags.ToRawKubeConfigLoader()
 	namespace, _, err := loader.Namespace()
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+		return nil, kubeconfigError(err)
 	}
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+		return nil, kubeconfigError(err)
 	}
-	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	// Without a kubeconfig and outside of a cluster, the library assumes this server.
+	if raw, err := loader.RawConfig(); err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
+		return nil, kubeconfigError(clientcmd.ErrEmptyConfig)
+	}
+	config.WarningHandler = rest.NewWarningWriter(p.ErrOut, rest.WarningWriterOptions{Deduplicate: true})
+	scheme, err := newScheme()
+	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper()})
 	if err != nil {
-		return nil, fmt.Errorf("connect to the API server: %w", err)
+		return nil, &InputError{fmt.Errorf("kubeconfig: %w", err)}
 	}
-	return &connection{Client: c, namespace: namespace}, nil
+	return &connection{WithWatch: c, namespace: namespace, config: config}, nil
+}
+
+// newScheme returns the types that the plugin reads.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	return scheme, errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
+}
+
+// mapper maps the kinds that the plugin reads to their resources. It is fixed, so that no command has to discover the
+// resources of the cluster first.
+func mapper() meta.RESTMapper {
+	m := meta.NewDefaultRESTMapper(nil)
+	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
+	return m
 }
 
 // simulation returns a simulation by name.
 func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.ParkingSimulation, error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, sim); err != nil {
-		return nil, fmt.Errorf("get simulation %s/%s: %w", c.namespace, name, explain(err, v1alpha1.Group, simulations, "get"))
+		return nil, c.explain(err, "get simulation "+c.namespace+"/"+name, onSimulations("get"))
 	}
 	return sim, nil
 }
 
-// simulations is the resource of the ParkingSimulation kind.
-const simulations = "parkingsimulations"
-
-// explain adds to an error of the API server what the user can do about it. The other arguments are the rule that the
-// request needs. Other errors are unchanged.
-func explain(err error, group, resource, verb string) error {
-	switch {
-	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w; ask an administrator to add this rule to a role of yours: {apiGroups: [%q], resources: [%q], verbs: [%q]}",
-			err, group, resource, verb)
-	case meta.IsNoMatchError(err):
-		return fmt.Errorf("%w; install parking-operator in this cluster", err)
+// simulations returns the simulations of a namespace, or of all namespaces if it is "".
+func (c *connection) simulations(ctx context.Context, namespace string) (*v1alpha1.ParkingSimulationList, error) {
+	list := &v1alpha1.ParkingSimulationList{}
+	if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		return nil, c.explain(err, "list simulations", onSimulations("list"))
 	}
-	return err
+	return list, nil
 }

@@ -3,6 +3,8 @@ package kubectl
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -21,19 +23,35 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestExplain_NamesTheMissingRule(t *testing.T) {
-	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: v1alpha1.Group, Resource: simulations}, "rush-hour", errors.New("no"))
-	got := explain(forbidden, v1alpha1.Group, simulations, "get").Error()
-	want := `{apiGroups: ["simulation.parking.dev"], resources: ["parkingsimulations"], verbs: ["get"]}`
-	if !strings.HasSuffix(got, want) {
-		t.Errorf("the error is %q, which does not end in the rule %s", got, want)
-	}
-}
-
-func TestExplain_LeavesOtherErrorsUnchanged(t *testing.T) {
-	other := errors.New("connection refused")
-	if got := explain(other, "", "pods", "list"); !errors.Is(got, other) || got.Error() != other.Error() {
-		t.Errorf("the error is %q", got)
+func TestExplain(t *testing.T) {
+	resource := schema.GroupResource{Group: v1alpha1.Group, Resource: simulationsResource}
+	c := &connection{}
+	for name, test := range map[string]struct {
+		err   error
+		input bool
+		want  string
+	}{
+		"missing right": {
+			apierrors.NewForbidden(resource, "rush-hour", errors.New(`User "ann" cannot get resource`)), true,
+			`add this rule to a Role of yours: {apiGroups: ["simulation.parking.dev"], resources: ["parkingsimulations"], verbs: ["get"]}`,
+		},
+		"forbidden by admission": {apierrors.NewForbidden(resource, "rush-hour", errors.New("exceeded quota")), true, "exceeded quota"},
+		"rejected credentials":   {apierrors.NewUnauthorized("token expired"), true, "log in again"},
+		"missing simulation":     {apierrors.NewNotFound(resource, "rush-hour"), true, "kubectl parking status -A"},
+		"missing CRD":            {apierrors.NewGenericServerResponse(http.StatusNotFound, "get", resource, "rush-hour", "", 0, true), true, "install parking-operator"},
+		"unreachable":            {&url.Error{Op: "Get", URL: "https://127.0.0.1:1", Err: errors.New("connection refused")}, false, "check that the cluster runs"},
+		"other":                  {errors.New("out of memory"), false, "get simulation: out of memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := c.explain(test.err, "get simulation", onSimulations("get"))
+			var input *InputError
+			if !strings.Contains(got.Error(), test.want) || errors.As(got, &input) != test.input {
+				t.Errorf("the error is %q, of type %T", got, got)
+			}
+			if strings.Contains(got.Error(), "add this rule") != (name == "missing right") {
+				t.Errorf("the error is %q", got)
+			}
+		})
 	}
 }
 
@@ -43,7 +61,7 @@ func TestSuspend_SendsOnlyTheField(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sent string
-	c := &connection{namespace: "parking", Client: fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
+	c := &connection{namespace: "parking", WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
 		Patch: func(_ context.Context, _ client.WithWatch, o client.Object, p client.Patch, _ ...client.PatchOption) error {
 			data, err := p.Data(o)
 			sent = o.GetNamespace() + "/" + o.GetName() + " " + string(data)
@@ -79,7 +97,7 @@ func TestWriteStatus(t *testing.T) {
 	}
 	for _, want := range []string{
 		"parking/rush-hour", "200 entries/s, 180 exits/s", "FAIL", "- 1 event is lost.", "The simulation is complete.",
-		"rush-hour-processor-1  processor  Running  1/1    3",
+		"rush-hour-processor-1   processor   Running   1/1     3",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the status lacks %q:\n%s", want, out.String())
@@ -90,7 +108,7 @@ func TestWriteStatus(t *testing.T) {
 	if err := writeStatus(&out, sim, nil, errors.New("forbidden")); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "The pods cannot be listed: forbidden") || !strings.Contains(out.String(), "LEDGER") {
+	if !strings.Contains(out.String(), "The pods are not shown: forbidden") || !strings.Contains(out.String(), "LEDGER") {
 		t.Errorf("the status without pods is:\n%s", out.String())
 	}
 }

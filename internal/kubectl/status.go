@@ -2,46 +2,236 @@ package kubectl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func (p *plugin) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "status NAME",
-		Short: "Show the conditions, pods, ledger and verdict of a simulation",
-		Args:  cobra.ExactArgs(1),
+const statusExamples = `  # List the simulations of a namespace, or of all namespaces
+  kubectl parking status -n load-tests
+  kubectl parking status -A -o wide
+
+  # Show one simulation on one screen, and again after each change
+  kubectl parking status rush-hour --watch`
+
+// statusFlags are the flags of status.
+type statusFlags struct {
+	output        outputFlag
+	allNamespaces bool
+	watch         bool
+}
+
+func (p *Plugin) statusCommand() *cobra.Command {
+	f := statusFlags{output: outputFlag{allowed: []string{outputJSON, outputYAML, outputWide, outputName}}}
+	cmd := &cobra.Command{
+		Use:   "status [NAME]",
+		Short: "List simulations, or show the conditions, servers, pods, ledger and objectives of one",
+		Long: `List simulations, or show one on one screen: its conditions, servers, objectives, pods, ledger
+and verdict.`,
+		Example:           statusExamples,
+		Args:              names(0, 1),
+		ValidArgsFunction: p.completeNames(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case len(args) == 0:
+				return p.list(cmd.Context(), c, f)
+			case f.allNamespaces:
+				return inputErrorf("-A lists all simulations: leave out the name %q, or name its namespace with -n", args[0])
 			}
-			sim, err := c.simulation(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			pods, podsErr := c.pods(cmd.Context(), sim)
-			return writeStatus(p.out, sim, pods, podsErr)
+			return p.show(cmd.Context(), c, args[0], f)
 		},
 	}
+	f.output.register(cmd)
+	registerAllNamespaces(cmd, &f.allNamespaces)
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "print again after each change, until Ctrl-C")
+	return cmd
 }
+
+func registerAllNamespaces(cmd *cobra.Command, all *bool) {
+	cmd.Flags().BoolVarP(all, "all-namespaces", "A", false, "simulations of all namespaces")
+}
+
+// list prints all simulations of a namespace.
+func (p *Plugin) list(ctx context.Context, c *connection, f statusFlags) error {
+	namespace := c.namespace
+	if f.allNamespaces {
+		namespace = ""
+	}
+	if f.watch {
+		return p.watchList(ctx, c, namespace, f)
+	}
+	list, err := c.simulations(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	if !f.output.isText() {
+		return writeList(p.Out, f.output.format, list.Items)
+	}
+	if len(list.Items) == 0 {
+		_, err := fmt.Fprintln(p.ErrOut, noSimulations(namespace))
+		return err
+	}
+	w := newTable(p.Out)
+	fmt.Fprintln(w, strings.Join(columns(f), "\t"))
+	for i := range list.Items {
+		fmt.Fprintln(w, strings.Join(cells(&list.Items[i], f), "\t"))
+	}
+	return w.Flush()
+}
+
+// noSimulations says that a namespace has none.
+func noSimulations(namespace string) string {
+	if namespace == "" {
+		return "No simulations found."
+	}
+	return fmt.Sprintf("No simulations found in namespace %s; -A lists those of all namespaces.", namespace)
+}
+
+// watchList prints the simulations of a namespace, and a line for each change.
+func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string, f statusFlags) error {
+	const width = 14 // the rows come one by one, so that their columns cannot be aligned with later ones
+	line := func(cells []string) {
+		for i := range cells[:len(cells)-1] {
+			cells[i] = fmt.Sprintf("%-*s", width, cells[i])
+		}
+		fmt.Fprintln(p.Out, strings.Join(cells, " "))
+	}
+	if f.output.isText() {
+		line(columns(f))
+	}
+	return c.watchSimulations(ctx, namespace, "", func(sim *v1alpha1.ParkingSimulation, deleted bool) error {
+		switch {
+		case !f.output.isText():
+			return writeSimulation(p.Out, f.output.format, sim)
+		case deleted:
+			line([]string{sim.Namespace + "/" + sim.Name, "deleted"})
+		default:
+			line(cells(sim, f))
+		}
+		return nil
+	})
+}
+
+// columns returns the names of the columns of the list.
+func columns(f statusFlags) []string {
+	names := []string{"NAME", "STATUS", "ENTRY/S", "EXIT/S", "PROCESSORS", "PROCESSED", "LOST", "VERDICT", "AGE"}
+	if f.allNamespaces {
+		names = append([]string{"NAMESPACE"}, names...)
+	}
+	if f.output.format == outputWide {
+		names = append(names, "MATCH%", "RABBITMQ", "REDIS", "SUMMARY API", "REPORT")
+	}
+	return names
+}
+
+// cells returns the row of a simulation in the list.
+func cells(sim *v1alpha1.ParkingSimulation, f statusFlags) []string {
+	status := &sim.Status
+	entry, exit, processed, lost := none, none, none, none
+	if t := status.TargetRates; t != nil {
+		entry, exit = number(&t.Entry), number(&t.Exit)
+	}
+	if l := status.Ledger; l != nil {
+		processed, lost = number(&l.Processed), number(l.Lost)
+	}
+	row := []string{
+		sim.Name, orNone(summary(sim)), entry, exit, number(status.ReadyReplicas) + "/" + number(status.Replicas), processed, lost,
+		orNone(verdictSoFar(status)), age(sim.CreationTimestamp.Time),
+	}
+	if f.allNamespaces {
+		row = append([]string{sim.Namespace}, row...)
+	}
+	if f.output.format == outputWide {
+		row = append(row, number(sim.Spec.Exit.MatchPercent), rabbitMQOf(sim), redisOf(sim), summaryAPIOf(sim), orNone(status.Report))
+	}
+	return row
+}
+
+// summary returns the state of a simulation in one word.
+func summary(sim *v1alpha1.ParkingSimulation) string {
+	if sim.DeletionTimestamp != nil {
+		return "Terminating"
+	}
+	if c := meta.FindStatusCondition(sim.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+// verdictSoFar returns the verdict, or FAIL if that is already certain.
+func verdictSoFar(status *v1alpha1.ParkingSimulationStatus) string {
+	if status.Verdict == "" && len(certainFailures(status)) > 0 {
+		return string(v1alpha1.VerdictFail)
+	}
+	return string(status.Verdict)
+}
+
+// certainFailures returns why a simulation that is not complete will fail.
+func certainFailures(status *v1alpha1.ParkingSimulationStatus) []string {
+	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionObjectivesMet)
+	if status.Verdict != "" || c == nil || c.Status != metav1.ConditionFalse {
+		return nil
+	}
+	return strings.Split(c.Message, "; ")
+}
+
+// show prints one simulation.
+func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusFlags) error {
+	sim, err := c.simulation(ctx, name)
+	if err != nil {
+		return err
+	}
+	write := func(sim *v1alpha1.ParkingSimulation) error {
+		if !f.output.isText() {
+			return writeSimulation(p.Out, f.output.format, sim)
+		}
+		pods, podsErr := c.pods(ctx, sim)
+		return writeStatus(p.Out, sim, pods, podsErr)
+	}
+	if !f.watch {
+		return write(sim)
+	}
+	first := true
+	err = c.watchSimulations(ctx, c.namespace, name, func(sim *v1alpha1.ParkingSimulation, deleted bool) error {
+		if deleted {
+			fmt.Fprintf(p.ErrOut, "%s/%s was deleted.\n", sim.Namespace, sim.Name)
+			return errDeleted
+		}
+		if !first && f.output.isText() {
+			fmt.Fprint(p.Out, "\n────────\n\n")
+		}
+		first = false
+		return write(sim)
+	})
+	if errors.Is(err, errDeleted) {
+		return nil
+	}
+	return err
+}
+
+// errDeleted ends a watch of a simulation that was deleted.
+var errDeleted = errors.New("the simulation was deleted")
 
 // pods returns the pods of a simulation, sorted by name.
 func (c *connection) pods(ctx context.Context, sim *v1alpha1.ParkingSimulation) ([]corev1.Pod, error) {
 	var list corev1.PodList
 	err := c.List(ctx, &list, client.InNamespace(sim.Namespace), client.MatchingLabels{resources.SimulationLabel: sim.Name})
 	if err != nil {
-		return nil, explain(err, "", "pods", "list")
+		return nil, c.explain(err, "list the pods of "+sim.Namespace+"/"+sim.Name, onCore("pods", "list"))
 	}
 	slices.SortFunc(list.Items, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
 	return list.Items, nil
@@ -49,32 +239,90 @@ func (c *connection) pods(ctx context.Context, sim *v1alpha1.ParkingSimulation) 
 
 // writeStatus writes the state of a simulation. If its pods could not be listed, it writes podsErr in their place.
 func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, pods []corev1.Pod, podsErr error) error {
-	const padding = 2
-	w := tabwriter.NewWriter(out, 0, 0, padding, ' ', 0)
-	fmt.Fprintf(w, "Simulation:\t%s/%s\n", sim.Namespace, sim.Name)
-	fmt.Fprintf(w, "Suspended:\t%t\n", sim.Spec.Suspend)
-	if t := sim.Status.TargetRates; t != nil {
-		fmt.Fprintf(w, "Target rates:\t%d entries/s, %d exits/s\n", t.Entry, t.Exit)
-	}
-	if v := sim.Status.Verdict; v != "" {
-		fmt.Fprintf(w, "Verdict:\t%s\n", v)
-	}
-	for _, reason := range sim.Status.Reasons {
-		fmt.Fprintf(w, "\t- %s\n", reason)
-	}
+	w := newTable(out)
+	writeHead(w, sim)
 	fmt.Fprint(w, "\nCONDITION\tSTATUS\tREASON\tMESSAGE\n")
 	for i := range sim.Status.Conditions {
 		c := &sim.Status.Conditions[i]
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Type, c.Status, c.Reason, c.Message)
 	}
+	writeServers(w, sim)
 	writePods(w, pods, podsErr)
 	writeLedger(w, sim.Status.Ledger)
+	writeObjectives(w, sim)
 	return w.Flush()
+}
+
+func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
+	fmt.Fprintf(w, "Simulation:\t%s/%s\n", sim.Namespace, sim.Name)
+	fmt.Fprintf(w, "Suspended:\t%t\n", sim.Spec.Suspend)
+	if d := sim.Spec.Duration; d != nil {
+		fmt.Fprintf(w, "Duration:\t%s\n", *d)
+	}
+	if t := sim.Status.TargetRates; t != nil {
+		fmt.Fprintf(w, "Target rates:\t%d entries/s, %d exits/s\n", t.Entry, t.Exit)
+	}
+	if start := sim.Status.StartTime; start != nil {
+		fmt.Fprintf(w, "Started:\t%s (%s ago)\n", start.UTC().Format("2006-01-02 15:04:05Z"), age(start.Time))
+	}
+	verdict, reasons := string(sim.Status.Verdict), sim.Status.Reasons
+	if certain := certainFailures(&sim.Status); len(certain) > 0 {
+		verdict, reasons = "FAIL is certain", certain
+	}
+	fmt.Fprintf(w, "Verdict:\t%s\n", orNone(verdict))
+	for _, reason := range reasons {
+		fmt.Fprintf(w, "\t- %s\n", reason)
+	}
+	if sim.Status.Report != "" {
+		fmt.Fprintf(w, "Report:\tConfigMap %s ('kubectl parking report %s')\n", sim.Status.Report, sim.Name)
+	}
+}
+
+// writeServers writes the servers that the spec names. Their conditions say whether they work.
+func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
+	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
+	for _, server := range []struct{ name, source, condition string }{
+		{"RabbitMQ", rabbitMQOf(sim), v1alpha1.ConditionBrokerReady},
+		{"Redis", redisOf(sim), v1alpha1.ConditionStoreReady},
+		{"summary API", summaryAPIOf(sim), v1alpha1.ConditionSummaryAPIReady},
+	} {
+		state := "unknown"
+		if c := meta.FindStatusCondition(sim.Status.Conditions, server.condition); c != nil {
+			state = c.Reason
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", server.name, server.source, state)
+	}
+}
+
+const managed = "managed"
+
+func rabbitMQOf(sim *v1alpha1.ParkingSimulation) string {
+	switch spec := &sim.Spec.RabbitMQ; {
+	case spec.ClusterRef != nil:
+		return "RabbitmqCluster " + strings.TrimPrefix(spec.ClusterRef.Namespace+"/"+spec.ClusterRef.Name, "/")
+	case spec.SecretRef != nil:
+		return "Secret " + spec.SecretRef.Name
+	}
+	return managed
+}
+
+func redisOf(sim *v1alpha1.ParkingSimulation) string {
+	if ref := sim.Spec.Redis.SecretRef; ref != nil {
+		return "Secret " + ref.Name
+	}
+	return managed
+}
+
+func summaryAPIOf(sim *v1alpha1.ParkingSimulation) string {
+	if url := sim.Spec.SummaryAPI.URL; url != "" {
+		return url
+	}
+	return managed
 }
 
 func writePods(w io.Writer, pods []corev1.Pod, podsErr error) {
 	if podsErr != nil {
-		fmt.Fprintf(w, "\nThe pods cannot be listed: %s\n", podsErr)
+		fmt.Fprintf(w, "\nThe pods are not shown: %s\n", podsErr)
 		return
 	}
 	fmt.Fprint(w, "\nPOD\tCOMPONENT\tPHASE\tREADY\tRESTARTS\n")
@@ -100,15 +348,44 @@ func writeLedger(w io.Writer, l *v1alpha1.LedgerStatus) {
 	}
 	lost := "unknown until the simulation is complete"
 	if l.Lost != nil {
-		lost = fmt.Sprint(*l.Lost)
+		lost = number(l.Lost)
 	}
 	fmt.Fprint(w, "\nLEDGER\tCONFIRMED\tTOOK EFFECT\n")
 	fmt.Fprintf(w, "entries\t%d\t%d\n", l.EntriesConfirmed, l.EntriesRecorded)
 	fmt.Fprintf(w, "matched exits\t%d\t%d\n", l.ExitsMatchedConfirmed, l.Matched)
 	fmt.Fprintf(w, "unmatched exits\t%d\t%d\n", l.ExitsUnmatchedConfirmed, l.UnmatchedExpected)
-	fmt.Fprint(w, "\n")
-	fmt.Fprintf(w, "summaries stored\t%d\n", l.SummariesStored)
-	fmt.Fprintf(w, "unexpectedly unmatched\t%d\n", l.UnmatchedUnexpected)
-	fmt.Fprintf(w, "dead letters\t%d\n", l.DeadLettered)
-	fmt.Fprintf(w, "lost\t%s\n", lost)
+	fmt.Fprintf(w, "summaries stored\t\t%d\n", l.SummariesStored)
+	fmt.Fprintf(w, "unexpectedly unmatched\t\t%d\n", l.UnmatchedUnexpected)
+	fmt.Fprintf(w, "dead letters\t\t%d\n", l.DeadLettered)
+	fmt.Fprintf(w, "lost\t\t%s\n", lost)
+}
+
+// writeObjectives writes the objectives next to what was measured. Latencies are in the status once the simulation is
+// complete.
+func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation) {
+	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
+	objectives, latency := &sim.Spec.Objectives, sim.Status.Latency
+	if latency == nil {
+		latency = &v1alpha1.LatencyStatus{}
+	}
+	for _, line := range []struct {
+		name     string
+		bound    *v1alpha1.Duration
+		measured *v1alpha1.LatencySummary
+	}{{"processing p99", objectives.ProcessingP99, latency.Processing}, {"end-to-end p99", objectives.EndToEndP99, latency.EndToEnd}} {
+		bound, measured := none, none
+		if line.bound != nil {
+			bound = string(*line.bound)
+		}
+		if line.measured != nil {
+			measured = string(line.measured.P99)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", line.name, bound, measured)
+	}
+	lost, unexpected := none, none
+	if l := sim.Status.Ledger; l != nil {
+		lost, unexpected = number(l.Lost), number(&l.UnmatchedUnexpected)
+	}
+	fmt.Fprintf(w, "lost events\t%s\t%s\n", number(objectives.MaxLost), lost)
+	fmt.Fprintf(w, "unexpectedly unmatched exits\t%s\t%s\n", number(objectives.MaxUnexpected), unexpected)
 }

@@ -5,33 +5,50 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
+// fieldManager names the plugin as the owner of the fields that it changes.
+const fieldManager = "kubectl-parking"
+
 // suspendCommand returns the command "pause", or "resume" if suspend is false.
-func (p *plugin) suspendCommand(suspend bool) *cobra.Command {
+func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
+	output := outputFlag{allowed: []string{outputName}}
 	cmd := &cobra.Command{
-		Use:   "resume NAME",
-		Short: "Start the generators of a paused simulation again",
-		Args:  cobra.ExactArgs(1),
+		Use:               "resume NAME...",
+		Short:             "Start the generators of paused simulations again",
+		Long:              "Start the generators of paused simulations again. The time in between counts towards spec.duration.",
+		Args:              names(1, 0),
+		ValidArgsFunction: p.completeNames(0),
 	}
 	if suspend {
-		cmd.Use = "pause NAME"
-		cmd.Short = "Stop the generators of a simulation; processors finish their work and stay"
+		cmd.Use = "pause NAME..."
+		cmd.Short = "Stop the generators of simulations"
+		cmd.Long = "Stop the generators of simulations. The processors finish their work and stay. 'resume' starts the\ngenerators again."
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()
 		if err != nil {
 			return err
 		}
-		if err := c.suspend(cmd.Context(), args[0], suspend); err != nil {
-			return err
+		for _, name := range args {
+			if err := c.suspend(cmd.Context(), name, suspend); err != nil {
+				return err
+			}
+			message := fmt.Sprintf("%s/%s: spec.suspend is %t", c.namespace, name, suspend)
+			if output.format == outputName {
+				message = qualifiedName(name)
+			}
+			if _, err = fmt.Fprintln(p.Out, message); err != nil {
+				return err
+			}
 		}
-		_, err = fmt.Fprintf(p.out, "simulation %s/%s: spec.suspend is %t\n", c.namespace, args[0], suspend)
-		return err
+		return nil
 	}
+	output.register(cmd)
 	return cmd
 }
 
@@ -40,9 +57,9 @@ func (p *plugin) suspendCommand(suspend bool) *cobra.Command {
 func (c *connection) suspend(ctx context.Context, name string, suspend bool) error {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = c.namespace, name
-	patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspend))
-	if err := c.Patch(ctx, sim, patch, client.FieldOwner("kubectl-parking")); err != nil {
-		return fmt.Errorf("patch simulation %s/%s: %w", c.namespace, name, explain(err, v1alpha1.Group, simulations, "patch"))
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspend))
+	if err := c.Patch(ctx, sim, patch, client.FieldOwner(fieldManager)); err != nil {
+		return c.explain(err, "patch simulation "+c.namespace+"/"+name, onSimulations("patch"))
 	}
 	return nil
 }

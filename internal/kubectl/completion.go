@@ -1,0 +1,48 @@
+package kubectl
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+)
+
+// names accepts from least to most names of simulations. A most of 0 means any number.
+func names(least, most int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return errors.New("NAME is missing")
+		case most > 0 && len(args) > most:
+			return fmt.Errorf("unexpected argument %q", args[most])
+		}
+		return nil
+	}
+}
+
+// completeNames returns a function that completes the names of simulations in shells, for up to the given number of
+// arguments; 0 means any number. It offers nothing if the cluster does not answer.
+func (p *Plugin) completeNames(maxArgs int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		const directive = cobra.ShellCompDirectiveNoFileComp
+		if maxArgs > 0 && len(args) >= maxArgs {
+			return nil, directive
+		}
+		c, err := p.connect()
+		if err != nil {
+			return nil, directive
+		}
+		list, err := c.simulations(cmd.Context(), c.namespace)
+		if err != nil {
+			return nil, directive
+		}
+		var names []cobra.Completion
+		for i := range list.Items {
+			if name := list.Items[i].Name; !slices.Contains(args, name) {
+				names = append(names, name)
+			}
+		}
+		return names, directive
+	}
+}

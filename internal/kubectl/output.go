@@ -1,0 +1,153 @@
+package kubectl
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// The output formats. The empty format is text for people.
+const (
+	outputWide = "wide"
+	outputName = "name"
+	outputJSON = "json"
+	outputYAML = "yaml"
+)
+
+// outputFlag is a flag value: one of the allowed output formats.
+type outputFlag struct {
+	format  string
+	allowed []string
+}
+
+// String implements pflag.Value.
+func (f *outputFlag) String() string { return f.format }
+
+// Set implements pflag.Value.
+func (f *outputFlag) Set(s string) error {
+	if !slices.Contains(f.allowed, s) {
+		return errors.New("must be " + f.choices())
+	}
+	f.format = s
+	return nil
+}
+
+// Type implements pflag.Value. It is the placeholder in help texts.
+func (f *outputFlag) Type() string { return "format" }
+
+// choices lists the allowed formats.
+func (f *outputFlag) choices() string {
+	last := len(f.allowed) - 1
+	if last == 0 {
+		return f.allowed[0]
+	}
+	return strings.Join(f.allowed[:last], ", ") + " or " + f.allowed[last]
+}
+
+// register adds the flag --output to a command.
+func (f *outputFlag) register(cmd *cobra.Command) {
+	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choices()+" (default: text)")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.allowed, cobra.ShellCompDirectiveNoFileComp)) // fails only for an unknown flag
+}
+
+// isText reports whether the output is text for people.
+func (f *outputFlag) isText() bool { return f.format == "" || f.format == outputWide }
+
+// newTable returns a writer that aligns columns, which are separated by tabs.
+func newTable(out io.Writer) *tabwriter.Writer {
+	const padding = 3
+	return tabwriter.NewWriter(out, 0, 0, padding, ' ', 0)
+}
+
+// writeValue writes a value in the format json or yaml.
+func writeValue(out io.Writer, format string, value any) error {
+	if format == outputYAML {
+		text, err := yaml.Marshal(value)
+		if err == nil {
+			_, err = out.Write(text)
+		}
+		return err
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "    ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// writeSimulation writes a simulation in the format json, yaml or name.
+func writeSimulation(out io.Writer, format string, sim *v1alpha1.ParkingSimulation) error {
+	if format == outputName {
+		_, err := fmt.Fprintln(out, qualifiedName(sim.Name))
+		return err
+	}
+	return writeValue(out, format, complete(sim))
+}
+
+// qualifiedName returns the name of a simulation as other commands of kubectl accept it.
+func qualifiedName(name string) string {
+	return strings.ToLower(v1alpha1.Kind) + "." + v1alpha1.Group + "/" + name
+}
+
+// complete returns a simulation with its kind, which the client leaves out, and without the owners of its fields.
+func complete(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimulation {
+	c := sim.DeepCopy()
+	c.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
+	c.ManagedFields = nil
+	return c
+}
+
+// writeList writes simulations in the format json, yaml or name.
+func writeList(out io.Writer, format string, sims []v1alpha1.ParkingSimulation) error {
+	if format == outputName {
+		for i := range sims {
+			if err := writeSimulation(out, format, &sims[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	list := struct {
+		metav1.TypeMeta `json:",inline"`
+		metav1.ListMeta `json:"metadata"`
+
+		Items []*v1alpha1.ParkingSimulation `json:"items"`
+	}{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"}, Items: []*v1alpha1.ParkingSimulation{}}
+	for i := range sims {
+		list.Items = append(list.Items, complete(&sims[i]))
+	}
+	return writeValue(out, format, list)
+}
+
+// none replaces a value that does not exist or is not known.
+const none = "–"
+
+// age returns how long ago a time was.
+func age(at time.Time) string { return duration.HumanDuration(time.Since(at)) }
+
+// number formats a number, or says that there is none.
+func number[T int32 | int64](n *T) string {
+	if n == nil {
+		return none
+	}
+	return strconv.FormatInt(int64(*n), 10)
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return none
+	}
+	return text
+}

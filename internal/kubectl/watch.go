@@ -1,0 +1,65 @@
+package kubectl
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// rewatchInterval is the time before a watch that the API server has ended starts again.
+const rewatchInterval = time.Second
+
+// watchSimulations calls show with each simulation of a namespace, and again after each change, until ctx ends or show
+// returns an error. A namespace of "" means all namespaces, a name of "" all simulations.
+func (c *connection) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
+	options := []client.ListOption{client.InNamespace(namespace)}
+	if name != "" {
+		options = append(options, client.MatchingFields{"metadata.name": name})
+	}
+	shown := map[types.NamespacedName]string{} // resource versions: a new watch begins with objects that did not change
+	for {
+		events, err := c.Watch(ctx, &v1alpha1.ParkingSimulationList{}, options...)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // the end of ctx is the normal end
+		case err != nil:
+			return c.explain(err, "watch simulations", onSimulations("watch"))
+		}
+		err = forEach(events, func(e watch.Event) error {
+			sim, ok := e.Object.(*v1alpha1.ParkingSimulation)
+			if !ok {
+				return nil // the API server ends the watch with a status
+			}
+			key := client.ObjectKeyFromObject(sim)
+			if e.Type != watch.Deleted && shown[key] == sim.ResourceVersion {
+				return nil
+			}
+			shown[key] = sim.ResourceVersion
+			return show(sim, e.Type == watch.Deleted)
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rewatchInterval):
+		}
+	}
+}
+
+// forEach handles events until the watch ends, or until handle returns an error.
+func forEach(events watch.Interface, handle func(watch.Event) error) error {
+	defer events.Stop()
+	for e := range events.ResultChan() {
+		if err := handle(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
