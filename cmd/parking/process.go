@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -11,10 +12,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/backoff"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/live"
 	"github.com/parking-operator/parking-operator/internal/outage"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/internal/view"
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
@@ -25,11 +29,14 @@ Every event takes effect exactly once, however often it is delivered. Any number
 processors may share the queues.
 
 While Redis or the summary API is down, the processor keeps its deliveries and retries. On
-SIGTERM it stops consuming, finishes and settles the deliveries that it holds, and exits.`
+SIGTERM it stops consuming, finishes and settles the deliveries that it holds, and exits.
+
+With --page it also serves the live page of the whole simulation. 'kubectl parking ui' connects
+to that port of a processor pod. The page is read-only.`
 
 func (c *cli) processCommand() *cobra.Command {
 	var flags serviceFlags
-	var planPath string
+	var planPath, page string
 	cmd := &cobra.Command{
 		Use:                   "process --plan FILE [flags]",
 		DisableFlagsInUseLine: true,
@@ -37,14 +44,15 @@ func (c *cli) processCommand() *cobra.Command {
 		Long:                  processHelp,
 		Example:               "  parking process --plan /etc/parking/plan.json --http 127.0.0.1:8081",
 		GroupID:               groupComponents,
-		RunE:                  runs(func(ctx context.Context) error { return c.process(ctx, flags, planPath) }),
+		RunE:                  runs(func(ctx context.Context) error { return c.process(ctx, flags, planPath, page) }),
 	}
 	flags.register(cmd)
 	planFlag(cmd, &planPath)
+	cmd.Flags().StringVar(&page, "page", "", "`address` for the live page, such as 127.0.0.1:8085 (default: no page)")
 	return cmd
 }
 
-func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) error {
+func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page string) error {
 	s, err := c.openPlanned(ctx, "parking process", flags, planPath)
 	if err != nil {
 		return err
@@ -71,10 +79,20 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 	if err != nil {
 		return err
 	}
+	var current atomic.Pointer[plan.Plan]
+	current.Store(p)
+	var queues polledQueues
+	serve, err := s.livePage(ctx, page, live.Dependencies{Store: adapters.store, Plan: current.Load, Depths: queues.depths.Load})
+	if err != nil {
+		return err
+	}
 	s.work = func(ctx context.Context) error {
+		go serve(ctx)
 		go awaitStore(ctx, adapters.store, s.log)
-		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) { entries.SetMaxStay(next.MaxStay.D()) })()
-		var queues polledQueues
+		defer s.watch(ctx, plan.RoleProcessor, func(next *plan.Plan) {
+			current.Store(next)
+			entries.SetMaxStay(next.MaxStay.D())
+		})()
 		recorder, stop := s.record(ctx, "processor", func() timeline.Row {
 			row := work.Totals()
 			row.Gauges = queues.gauges()
@@ -87,6 +105,29 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath string) 
 		return err
 	}
 	return s.run(ctx)
+}
+
+// pageInterval is the time between two updates of the live page. The timeline has one row a second.
+const pageInterval = time.Second
+
+// livePage opens the address of the live page. The returned function serves the page until ctx ends. It does nothing if
+// the address is empty.
+func (s *planned) livePage(ctx context.Context, address string, d live.Dependencies) (serve func(context.Context), err error) {
+	if address == "" {
+		return func(context.Context) {}, nil
+	}
+	page := view.New(
+		view.Config{Version: currentBuild().version, Interval: pageInterval},
+		view.Dependencies{Source: live.New(d), Logger: s.log})
+	server, err := httpserver.Listen(ctx, address, page, s.log)
+	if err != nil {
+		return nil, badInput(fmt.Errorf("%w; choose another address with --page", err))
+	}
+	return func(ctx context.Context) {
+		if err := server.Serve(ctx); err != nil {
+			s.log.Warn("the live page is not served any more", "error", err)
+		}
+	}, nil
 }
 
 // pollTimeout bounds one poll of the servers. It is less than the interval of the timeline, so that a row has the

@@ -16,6 +16,12 @@ import (
 const HTTPPort = 8080
 
 const (
+	// PortPage is the name of the port at which processors serve the live page.
+	PortPage = "page"
+	// pageNumber is the number of that port. Processors listen on the loopback interface only: other pods cannot
+	// connect, but a port that the API server forwards can.
+	pageNumber = 8085
+
 	portHTTP = "http"
 
 	// processGrace is the time in seconds that a process has to finish its work. It needs up to 4 s more to close its
@@ -77,7 +83,8 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	if b.Forming {
 		replicas = 0
 	}
-	container := b.plannedContainer([]string{"process"}, spec.Resources.Core(), "40m")
+	container := b.plannedContainer([]string{"process", fmt.Sprintf("--page=127.0.0.1:%d", pageNumber)}, spec.Resources.Core(), "40m")
+	container.Ports = append(container.Ports, containerPort(PortPage, pageNumber))
 	volumes := b.planVolumes()
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/ledger"
-	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
@@ -52,7 +51,7 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	state := view.State{
 		Run: p.Entries.Run, Simulation: run.Simulation, Phase: p.Phase.view(), At: p.At, StartedAt: p.At.Add(-p.Elapsed),
 		DurationSeconds: run.Duration.D().Seconds(),
-		Objectives:      objectivesOf(&run.Objectives),
+		Objectives:      view.ObjectivesOf(&run.Objectives),
 		Entry:           generatorOf(&p.Entries),
 		Exit:            generatorOf(&p.Exits),
 		Queues:          view.Queues{InFlight: &p.InFlight, Pool: p.Pool},
@@ -89,13 +88,6 @@ func (p Phase) view() view.Phase {
 		return view.Auditing
 	}
 	return view.Running
-}
-
-func objectivesOf(o *plan.Objectives) view.Objectives {
-	return view.Objectives{
-		ProcessingP99Seconds: o.ProcessingP99.D().Seconds(), EndToEndP99Seconds: o.EndToEndP99.D().Seconds(),
-		MaxLost: o.MaxLost, MaxUnexpected: o.MaxUnexpected,
-	}
 }
 
 func generatorOf(s *generator.Stats) view.Generator {

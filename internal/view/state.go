@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // Phase is a phase of a simulation.
@@ -61,6 +62,14 @@ type Objectives struct {
 	EndToEndP99Seconds   float64 `json:"endToEndP99Seconds"`
 	MaxLost              int64   `json:"maxLost"`
 	MaxUnexpected        int64   `json:"maxUnexpected"`
+}
+
+// ObjectivesOf returns the objectives of a plan.
+func ObjectivesOf(o *plan.Objectives) Objectives {
+	return Objectives{
+		ProcessingP99Seconds: o.ProcessingP99.D().Seconds(), EndToEndP99Seconds: o.EndToEndP99.D().Seconds(),
+		MaxLost: o.MaxLost, MaxUnexpected: o.MaxUnexpected,
+	}
 }
 
 // Generator is what the generators of one event type have done.
