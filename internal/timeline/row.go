@@ -92,6 +92,9 @@ const (
 	// MarkStage: a schedule reached its next stage. MarkPhase: the simulation reached its next phase.
 	MarkStage MarkKind = "stage"
 	MarkPhase MarkKind = "phase"
+	// MarkInjected and MarkHealed: a fault took effect, or ended. The subject is the ID of the occurrence.
+	MarkInjected MarkKind = "injected"
+	MarkHealed   MarkKind = "healed"
 	// MarkObjective: an objective was missed for the first time, over all events so far.
 	MarkObjective MarkKind = "objective"
 )

@@ -1,0 +1,107 @@
+package fault
+
+import (
+	"cmp"
+	"hash/fnv"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Occurrences returns the planned occurrences of all faults in the order in which they are due. The sequence does not end
+// if a fault repeats and the plan has no duration.
+//
+// An occurrence depends only on the seed, on its fault, and on its number. An edit of one fault therefore changes no
+// occurrence of another one. An occurrence that would outlast the duration is not planned.
+func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
+	return func(yield func(Occurrence) bool) {
+		var upcoming []*series
+		for i := range p.Faults {
+			s := newSeries(p, &p.Faults[i])
+			if s.advance() {
+				upcoming = append(upcoming, s)
+			}
+		}
+		for len(upcoming) > 0 {
+			first := slices.MinFunc(upcoming, func(a, b *series) int {
+				return cmp.Or(cmp.Compare(a.next.At, b.next.At), cmp.Compare(a.next.Fault, b.next.Fault))
+			})
+			if !yield(first.next) {
+				return
+			}
+			if !first.advance() {
+				upcoming = slices.DeleteFunc(upcoming, func(s *series) bool { return s == first })
+			}
+		}
+	}
+}
+
+// series is the sequence of occurrences of one fault.
+type series struct {
+	fault *plan.Fault
+	seed  uint64
+	// end is the duration of the plan, or 0.
+	end time.Duration
+
+	// next is the latest occurrence that advance has computed. base is its instant without jitter.
+	next   Occurrence
+	base   time.Duration
+	number int
+}
+
+func newSeries(p *plan.Plan, f *plan.Fault) *series {
+	name := fnv.New64a()
+	_, _ = name.Write([]byte(f.Name)) // never fails
+	return &series{fault: f, seed: p.Seed ^ name.Sum64(), end: p.Duration.D()}
+}
+
+// advance computes the next occurrence. It reports whether there is one.
+func (s *series) advance() bool {
+	f := s.fault
+	if s.number == 0 {
+		s.base = f.At.D()
+	} else {
+		s.base += f.Every.D()
+	}
+	random := rand.New(rand.NewPCG(s.seed, uint64(s.number)))
+	at := s.base + jitter(random, f.Jitter.D())
+	s.next = Occurrence{
+		Fault: f.Name, Number: s.number, Target: f.Target, Action: f.Action,
+		At: max(at, 0), For: f.For.D(), Instances: f.Instances, Percent: f.Percent, Draw: random.Uint64(),
+	}
+	s.number++
+	again := s.number == 1 || f.Every > 0
+	overflow := s.base < 0
+	return again && !overflow && (s.end == 0 || s.next.At+s.next.For < s.end)
+}
+
+// jitter draws a duration in [-most, most].
+func jitter(random *rand.Rand, most time.Duration) time.Duration {
+	draw := random.Uint64() // always, so that the next draw does not depend on most
+	if most <= 0 {
+		return 0
+	}
+	return time.Duration(draw%(2*uint64(most)+1)) - most
+}
+
+// Pick returns the names of the instances that the occurrence hits, out of all instances of its target. The choice does
+// not depend on the order of the names. It is all of them if the occurrence asks for more than there are.
+func (o *Occurrence) Pick(instances []string) []string {
+	picked := slices.Sorted(slices.Values(instances))
+	random := rand.New(rand.NewPCG(o.Draw, 0))
+	random.Shuffle(len(picked), func(i, j int) { picked[i], picked[j] = picked[j], picked[i] })
+	picked = picked[:min(o.count(len(picked)), len(picked))]
+	slices.Sort(picked)
+	return picked
+}
+
+// count returns how many of n instances are hit.
+func (o *Occurrence) count(n int) int {
+	if o.Percent > 0 {
+		return (n*o.Percent + 99) / 100
+	}
+	return max(o.Instances, 1)
+}

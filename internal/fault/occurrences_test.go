@@ -1,0 +1,198 @@
+package fault_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// first returns the first n occurrences of a plan, or fewer if there are fewer.
+func first(p *plan.Plan, n int) []fault.Occurrence {
+	var list []fault.Occurrence
+	for o := range fault.Occurrences(p) {
+		if list = append(list, o); len(list) == n {
+			break
+		}
+	}
+	return list
+}
+
+func seconds(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Second) }
+
+// drawPlan draws a plan with valid faults.
+func drawPlan(t *rapid.T) *plan.Plan {
+	p := &plan.Plan{Seed: rapid.Uint64().Draw(t, "seed"), Duration: seconds(rapid.IntRange(0, 500).Draw(t, "duration"))}
+	for i := range rapid.IntRange(0, 6).Draw(t, "faults") {
+		f := plan.Fault{Name: fmt.Sprint("fault-", i), Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1}
+		at := rapid.IntRange(0, 300).Draw(t, "at")
+		spread := rapid.IntRange(0, min(at, 20)).Draw(t, "jitter")
+		f.At, f.Jitter = seconds(at), seconds(spread)
+		if rapid.Bool().Draw(t, "lasts") {
+			f.Action, f.For = plan.ActionPause, seconds(rapid.IntRange(1, 20).Draw(t, "for"))
+		}
+		if rapid.Bool().Draw(t, "repeats") {
+			f.Every = f.For + 2*f.Jitter + seconds(rapid.IntRange(1, 60).Draw(t, "every"))
+		}
+		p.Faults = append(p.Faults, f)
+	}
+	return p
+}
+
+func TestOccurrences_KeepToThePlan(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPlan(t)
+		list := first(p, 200)
+		last := map[string]fault.Occurrence{}
+		for i, o := range list {
+			f := p.Faults[slices.IndexFunc(p.Faults, func(f plan.Fault) bool { return f.Name == o.Fault })]
+			planned := f.At.D() + time.Duration(o.Number)*f.Every.D()
+			if off := (o.At - planned).Abs(); off > f.Jitter.D() {
+				t.Fatalf("%s is %s from its instant, more than the jitter of %s", o.ID(), off, f.Jitter)
+			}
+			if i > 0 && o.At < list[i-1].At {
+				t.Fatalf("%s at %s follows %s at %s", o.ID(), o.At, list[i-1].ID(), list[i-1].At)
+			}
+			if end := p.Duration.D(); end > 0 && o.At+o.For >= end {
+				t.Fatalf("%s ends at %s, after the duration of %s", o.ID(), o.At+o.For, end)
+			}
+			if before, ok := last[o.Fault]; ok && (o.Number != before.Number+1 || o.At <= before.At+before.For) {
+				t.Fatalf("%s at %s follows %s, which ends at %s", o.ID(), o.At, before.ID(), before.At+before.For)
+			}
+			last[o.Fault] = o
+		}
+		if diff := cmp.Diff(list, first(p, 200)); diff != "" {
+			t.Fatalf("the same plan has other occurrences (-first +second):\n%s", diff)
+		}
+	})
+}
+
+// An edit of one fault, or of the order of the faults, does not affect the occurrences of the others.
+func TestOccurrences_OfOneFault_DoNotDependOnOthers(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPlan(t)
+		if len(p.Faults) == 0 {
+			t.Skip("no faults")
+		}
+		edited := *p
+		edited.Faults = slices.Clone(p.Faults)
+		slices.Reverse(edited.Faults)
+		removed := edited.Faults[0].Name
+		edited.Faults = edited.Faults[1:]
+		until := 400 * time.Second
+		want := within(p, until, removed)
+		if diff := cmp.Diff(want, within(&edited, until, removed)); diff != "" {
+			t.Fatalf("without %s, the others differ (-before +after):\n%s", removed, diff)
+		}
+	})
+}
+
+// within returns the occurrences before an instant, without those of one fault.
+func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
+	var list []fault.Occurrence
+	for o := range fault.Occurrences(p) {
+		if o.At >= until {
+			break
+		}
+		if o.Fault != without {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+func TestOccurrences_DependOnTheSeed(t *testing.T) {
+	t.Parallel()
+	p := &plan.Plan{Seed: 1, Faults: []plan.Fault{{Name: "a", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20)}}}
+	other := *p
+	other.Seed = 2
+	if cmp.Equal(first(p, 10), first(&other, 10)) {
+		t.Error("two seeds have the same occurrences")
+	}
+}
+
+// The values are part of the contract of spec.seed. A new version must not change them.
+func TestOccurrences_OfASeed_NeverChange(t *testing.T) {
+	t.Parallel()
+	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}
+	var got []string
+	for _, o := range first(p, 3) {
+		got = append(got, fmt.Sprintf("%s %s %v", o.ID(), o.At, o.Pick([]string{"a", "b", "c", "d"})))
+	}
+	want := []string{"redis-crash/0 1m15.689395484s [d]", "redis-crash/1 2m11.984680414s [c]", "redis-crash/2 3m10.319296485s [c]"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("occurrences (-want +got):\n%s", diff)
+	}
+}
+
+func TestPick_ChoosesAsManyAsAsked(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 20).Draw(t, "instances")
+		names := make([]string, n)
+		for i := range names {
+			names[i] = fmt.Sprint("processor-", i)
+		}
+		o := fault.Occurrence{Draw: rapid.Uint64().Draw(t, "draw")}
+		var want int
+		if rapid.Bool().Draw(t, "percentage") {
+			o.Percent = rapid.IntRange(1, 100).Draw(t, "percent")
+			want = (n*o.Percent + 99) / 100
+		} else {
+			o.Instances = rapid.IntRange(1, 25).Draw(t, "number")
+			want = min(n, o.Instances)
+		}
+		got := o.Pick(names)
+		shuffled := rapid.Permutation(names).Draw(t, "order")
+		if diff := cmp.Diff(got, o.Pick(shuffled)); diff != "" {
+			t.Fatalf("the choice depends on the order of the names (-sorted +shuffled):\n%s", diff)
+		}
+		unique := map[string]bool{}
+		for _, name := range got {
+			unique[name] = slices.Contains(names, name)
+		}
+		if len(got) != want || len(unique) != want {
+			t.Fatalf("picked %v of %d instances, want %d", got, n, want)
+		}
+	})
+}
+
+func TestPick_ReachesEveryInstance(t *testing.T) {
+	t.Parallel()
+	hit := map[string]int{}
+	p := &plan.Plan{Seed: 7, Faults: []plan.Fault{{Name: "a", Instances: 1, Every: seconds(1)}}}
+	for _, o := range first(p, 300) {
+		for _, name := range o.Pick([]string{"a", "b", "c"}) {
+			hit[name]++
+		}
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		if hit[name] < 60 {
+			t.Errorf("%s was hit %d times of 300, want about 100", name, hit[name])
+		}
+	}
+}
+
+func FuzzOccurrences(f *testing.F) {
+	f.Add(uint64(1), int64(time.Minute), int64(time.Second), int64(0), int64(0), int64(0))
+	f.Add(uint64(9), int64(0), int64(1<<62), int64(1<<62), int64(1<<62), int64(1<<62))
+	f.Fuzz(func(t *testing.T, seed uint64, duration, at, every, spread, length int64) {
+		p := &plan.Plan{Seed: seed, Duration: plan.Duration(duration), Faults: []plan.Fault{
+			{Name: "a", At: plan.Duration(at), Every: plan.Duration(every), Jitter: plan.Duration(spread), For: plan.Duration(length)},
+			{Name: "b", At: plan.Duration(every), Every: plan.Duration(at)},
+		}}
+		for i, o := range first(p, 100) {
+			if o.At < 0 {
+				t.Fatalf("occurrence %d is %s, before the start", i, o.At)
+			}
+		}
+	})
+}

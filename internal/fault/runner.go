@@ -1,0 +1,397 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/async"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+const (
+	// MaxLate is how late an occurrence may be injected. A later one is NotInjected.
+	MaxLate = time.Minute
+	// saveRetry is the interval between attempts to save a record.
+	saveRetry = 500 * time.Millisecond
+	// lastSaveTimeout bounds a save after the end of the simulation.
+	lastSaveTimeout = 5 * time.Second
+)
+
+// The reasons of aborted occurrences.
+var (
+	errEnded     = errors.New("the simulation ended")
+	errSuspended = errors.New("the simulation was suspended")
+)
+
+// Progress says which occurrences a Runner has dealt with.
+type Progress struct {
+	// Through is the instant, from the start of the schedule, before which no further occurrence is injected.
+	Through time.Duration `json:"through"`
+	// Next is the number of the next occurrence of each fault that has occurred.
+	Next map[string]int `json:"next,omitempty"`
+}
+
+// covers reports whether an occurrence was dealt with.
+func (p *Progress) covers(o *Occurrence) bool { return o.At < p.Through || o.Number < p.Next[o.Fault] }
+
+// with returns the progress after an occurrence.
+func (p *Progress) with(o *Occurrence) Progress {
+	next := Progress{Through: max(p.Through, o.At), Next: maps.Clone(p.Next)}
+	if next.Next == nil {
+		next.Next = make(map[string]int)
+	}
+	next.Next[o.Fault] = o.Number + 1
+	return next
+}
+
+// Journal stores the progress and the records of a Runner.
+type Journal interface {
+	// Save stores the progress and, unless it is nil, the record, which replaces an earlier record of the same
+	// occurrence. It returns nil once both outlive this process.
+	Save(ctx context.Context, p Progress, r *Record) error
+}
+
+// Resumer is an Injector that can find the faults of a process that has ended.
+type Resumer interface {
+	// Resume returns the injection of a record in the state Injecting or Active. It fails if the fault was not injected.
+	Resume(context.Context, Record) (Injection, error)
+}
+
+// RunnerConfig configures a Runner.
+type RunnerConfig struct {
+	// Plan has the faults. Update replaces it.
+	Plan *plan.Plan
+	// Start is the start of the schedule.
+	Start time.Time
+	// ExitAtEnd makes Run return after the last planned occurrence has healed. Otherwise Run waits until its context
+	// ends, because an update may add faults.
+	ExitAtEnd bool
+	// Progress and Records are what a predecessor has saved. Only the records that are not final are needed.
+	Progress Progress
+	Records  []Record
+}
+
+// RunnerDependencies are what a Runner works with. Journal and Mark may be nil.
+type RunnerDependencies struct {
+	Injector Injector
+	Journal  Journal
+	// Mark adds a mark to the timeline.
+	Mark   func(timeline.Mark)
+	Logger *slog.Logger
+}
+
+// Runner injects the occurrences of a plan when they are due. It saves a record of each before it injects it, so that a
+// successor never injects an occurrence twice.
+type Runner struct {
+	start     time.Time
+	exitAtEnd bool
+	deps      RunnerDependencies
+	// updated is notified of a new plan.
+	updated chan struct{}
+
+	mu       sync.Mutex
+	plan     *plan.Plan
+	progress Progress
+	records  []*Record
+	// interrupts end the faults in effect.
+	interrupts map[*Record]context.CancelCauseFunc
+
+	saving sync.Mutex // so that an older record never replaces a newer one
+}
+
+// NewRunner returns a Runner that has not started.
+func NewRunner(c RunnerConfig, d RunnerDependencies) *Runner {
+	r := &Runner{
+		start: c.Start, exitAtEnd: c.ExitAtEnd, deps: d, updated: make(chan struct{}, 1),
+		plan: c.Plan, progress: c.Progress, interrupts: make(map[*Record]context.CancelCauseFunc),
+	}
+	for i := range c.Records {
+		record := c.Records[i]
+		r.records = append(r.records, &record)
+	}
+	return r
+}
+
+// Records returns the records so far, in the order in which the occurrences were due.
+func (r *Runner) Records() []Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	records := make([]Record, len(r.records))
+	for i, record := range r.records {
+		records[i] = *record
+		records[i].Hit = slices.Clone(record.Hit)
+	}
+	return records
+}
+
+// Update replaces the plan. It affects only occurrences that are still to come: faults in effect go on, and what the new
+// plan has in the past is not injected. A plan that is suspended ends the faults in effect.
+func (r *Runner) Update(p *plan.Plan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plan = p
+	if p.Suspended {
+		for _, interrupt := range r.interrupts {
+			interrupt(errSuspended)
+		}
+	}
+	async.Notify(r.updated)
+}
+
+// Run injects occurrences until ctx ends. Then it ends the faults in effect, waits for that, and returns. Run must be
+// called once.
+func (r *Runner) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnded)
+	var active sync.WaitGroup
+	defer active.Wait()
+	for _, record := range r.unfinished() {
+		active.Go(func() { r.inEffect(ctx, record, r.resume) })
+	}
+	for adopted := false; ctx.Err() == nil; adopted = true {
+		upcoming, stop := iter.Pull(Occurrences(r.adopt(adopted)))
+		if adopted {
+			r.save(ctx, nil)
+		}
+		ended := r.runPlan(ctx, upcoming, &active)
+		stop()
+		if ended && r.exitAtEnd {
+			return
+		}
+		if ended {
+			r.wait(ctx, nil)
+		}
+	}
+}
+
+// adopt returns the current plan. If it replaces another one, what it has in the past is not injected.
+func (r *Runner) adopt(replaces bool) *plan.Plan {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if replaces {
+		r.progress.Through = max(r.progress.Through, time.Since(r.start))
+	}
+	return r.plan
+}
+
+// unfinished returns the records of a predecessor that are not final.
+func (r *Runner) unfinished() []*Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []*Record
+	for _, record := range r.records {
+		if record.State == Injecting || record.State == Active {
+			list = append(list, record)
+		}
+	}
+	return list
+}
+
+// inEffect calls f with a context that ends with ctx, and when the simulation is suspended.
+func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	r.change(func() {
+		r.interrupts[record] = interrupt
+		if r.plan.Suspended {
+			interrupt(errSuspended)
+		}
+	})
+	defer r.change(func() { delete(r.interrupts, record) })
+	f(ctx, record)
+}
+
+// runPlan injects occurrences of one plan. It returns true when there are no more, and false when the plan was replaced
+// or ctx has ended.
+func (r *Runner) runPlan(ctx context.Context, upcoming func() (Occurrence, bool), active *sync.WaitGroup) (ended bool) {
+	for {
+		o, ok := upcoming()
+		switch {
+		case !ok:
+			return true
+		case r.covers(&o):
+			continue
+		}
+		timer := time.NewTimer(time.Until(r.start.Add(o.At)))
+		due := r.wait(ctx, timer.C)
+		timer.Stop()
+		if !due {
+			return false
+		}
+		record := r.open(o)
+		if !r.save(ctx, record) {
+			return false
+		}
+		if record.State == Injecting {
+			active.Go(func() { r.inEffect(ctx, record, r.inject) })
+		}
+	}
+}
+
+func (r *Runner) covers(o *Occurrence) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.progress.covers(o)
+}
+
+// wait waits for the timer. It returns false if the plan was replaced or ctx has ended before.
+func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
+	select {
+	case <-timer: // an occurrence that is due takes place, even if the plan has just been replaced
+		return ctx.Err() == nil
+	default:
+	}
+	select {
+	case <-timer:
+		return ctx.Err() == nil
+	case <-r.updated:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// open adds the record of an occurrence that is due. It is final if the occurrence is not to be injected.
+func (r *Runner) open(o Occurrence) *Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	record := &Record{Occurrence: o, State: Injecting}
+	late := time.Since(r.start.Add(o.At))
+	switch {
+	case r.plan.Suspended:
+		record.State, record.Reason = Aborted, errSuspended.Error()+" when the fault was due"
+	case late > MaxLate:
+		record.State = NotInjected
+		record.Reason = fmt.Sprintf("the injector was not running when the fault was due, and started %s later", late.Round(time.Second))
+	}
+	r.records = append(r.records, record)
+	r.progress = r.progress.with(&o)
+	return record
+}
+
+// inject injects the occurrence of a record, and keeps the record up to date until the fault has ended.
+func (r *Runner) inject(ctx context.Context, record *Record) {
+	injection, err := r.deps.Injector.Inject(ctx, record.Occurrence)
+	r.observe(ctx, record, injection, err)
+}
+
+// resume does the same for a fault of a predecessor.
+func (r *Runner) resume(ctx context.Context, record *Record) {
+	resumer, ok := r.deps.Injector.(Resumer)
+	if !ok {
+		r.finish(ctx, record, func() {
+			record.State, record.Reason = Aborted, "the process that injected the fault ended before the fault did"
+		})
+		return
+	}
+	injection, err := resumer.Resume(ctx, *record)
+	r.observe(ctx, record, injection, err)
+}
+
+// observe records an injection, waits until it has ended, and records that.
+func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
+	id := record.ID()
+	if err != nil {
+		r.finish(ctx, record, func() {
+			record.State, record.Reason = NotInjected, err.Error()
+			if ctx.Err() != nil {
+				record.State, record.Reason = Aborted, ended(ctx).Error()+" before the fault was injected"
+			}
+		})
+		r.deps.Logger.Warn("Fault not injected", "fault", id, "reason", record.Reason)
+		return
+	}
+	r.change(func() { record.State, record.Hit, record.InjectedAt = Active, injection.Hit, injection.At })
+	r.mark(injection.At, timeline.MarkInjected, id, fmt.Sprintf("%s of %s", record.Action, strings.Join(injection.Hit, ", ")))
+	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", injection.Hit)
+	r.save(ctx, record)
+	at, err := injection.Healed(ctx)
+	r.finish(ctx, record, func() {
+		record.State, record.HealedAt = Healed, at
+		switch {
+		case ctx.Err() != nil:
+			record.State, record.Reason = Aborted, ended(ctx).Error()+" before the fault did"
+		case err != nil:
+			record.State, record.Reason = Aborted, err.Error()
+		}
+	})
+	if !at.IsZero() {
+		r.mark(at, timeline.MarkHealed, id, string(record.State))
+	}
+	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
+}
+
+// ended returns why a context ended, in the words of a reason.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errSuspended) {
+		return cause
+	}
+	return errEnded
+}
+
+// finish makes the last change of a record and saves it, even if ctx has ended.
+func (r *Runner) finish(ctx context.Context, record *Record, change func()) {
+	r.change(change)
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastSaveTimeout)
+		defer cancel()
+	}
+	r.save(ctx, record)
+}
+
+func (r *Runner) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+func (r *Runner) mark(at time.Time, kind timeline.MarkKind, subject, message string) {
+	if r.deps.Mark != nil {
+		r.deps.Mark(timeline.Mark{At: at, Kind: kind, Subject: subject, Message: message})
+	}
+}
+
+// save saves the progress and a record. It retries until it succeeds, and returns false if ctx ends first.
+func (r *Runner) save(ctx context.Context, record *Record) bool {
+	if r.deps.Journal == nil {
+		return ctx.Err() == nil
+	}
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	for failed := false; ; failed = true {
+		progress, saved := r.snapshot(record)
+		err := r.deps.Journal.Save(ctx, progress, saved)
+		if err == nil {
+			return true
+		}
+		if !failed {
+			r.deps.Logger.Warn("Saving the state of the faults failed; retrying", "error", err)
+		}
+		select {
+		case <-time.After(saveRetry):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// snapshot returns copies of the progress and of a record, which may be nil.
+func (r *Runner) snapshot(record *Record) (Progress, *Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	progress := Progress{Through: r.progress.Through, Next: maps.Clone(r.progress.Next)}
+	if record == nil {
+		return progress, nil
+	}
+	saved := *record
+	return progress, &saved
+}
