@@ -78,15 +78,15 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 		message    string
 	}{
 		"within the objectives": {
-			objectives: plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}},
 			want:       metav1.ConditionTrue, message: "Every check passed. Measured: processing p50 1.02ms",
 		},
 		"beyond an objective": {
-			objectives: plan.Objectives{ProcessingP99: plan.Duration(500 * time.Microsecond)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(500 * time.Microsecond)}},
 			want:       metav1.ConditionFalse, message: "beyond the objective of 500µs",
 		},
 		"some events not measured": {
-			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies.Unmeasured = 1 },
 			want:       metav1.ConditionTrue, message: "not measured: 1 of the events",
 		},
@@ -96,17 +96,17 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 			want: metav1.ConditionTrue, message: "Every check passed",
 		},
 		"an objective, and nothing measured": {
-			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies = ledger.Latencies{} },
 			want:       metav1.ConditionFalse, message: "end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
 		},
 		"an objective, and too many unmeasured": {
-			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies.Unmeasured = 100 },
 			want:       metav1.ConditionFalse, message: "processing p99 is unknown, so the objective of 1s is not met: only 100 of 200 events were measured",
 		},
 		"an objective, and a timeline that cannot be read": {
-			objectives: plan.Objectives{ProcessingP99: plan.Duration(time.Second)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(time.Second)}},
 			edit: func(r *observer.Rest) {
 				r.Latencies = ledger.Latencies{Err: errors.New("read the timeline: refused")}
 			},
@@ -131,7 +131,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 			want: metav1.ConditionFalse, message: "the store has lost data of the simulation, noticed at 2026-05-04T08:00:00Z",
 		},
 		"a loss while an objective is not measured": {
-			objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+			objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
 			edit:       func(r *observer.Rest) { r.Latencies, r.Report.Lost = ledger.Latencies{}, 1 },
 			want:       metav1.ConditionFalse, message: "1 event was lost",
 		},

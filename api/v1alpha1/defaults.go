@@ -4,6 +4,7 @@ package v1alpha1
 // +default markers of the types, so that a manifest means the same with and without a cluster.
 func (s *ParkingSimulation) Default() {
 	spec := &s.Spec
+	setDefault(&spec.DrainTimeout, Duration("5m"))
 	setDefault(&spec.Seed, 1)
 	setDefault(&spec.Entry.Rate, 200)
 	spec.Entry.GeneratorSpec.setDefaults()

@@ -11,7 +11,7 @@ import (
 
 // emptyWithDefaults is what an empty spec means.
 const emptyWithDefaults = `{
-	"seed": 1,
+	"drainTimeout": "5m", "seed": 1,
 	"entry": {"rate": 200, "replicas": 1, "arrivals": "Uniform"},
 	"exit": {"rate": 180, "matchPercent": 20, "minStay": "2s", "replicas": 1, "arrivals": "Uniform"},
 	"plates": {"maxStay": "1h"},
@@ -34,7 +34,7 @@ func TestDefault_EmptySpec(t *testing.T) {
 func TestDefault_KeepsSetFields(t *testing.T) {
 	t.Parallel()
 	const all = `{
-		"suspend": true, "duration": "30m0s", "seed": 0,
+		"suspend": true, "duration": "30m0s", "drainTimeout": "1m", "seed": 0,
 		"entry": {"rate": 0, "replicas": 0, "arrivals": "Poisson", "stages": [{"duration": "5m0s", "rate": 0}]},
 		"exit": {"rate": 0, "matchPercent": 0, "minStay": "0s", "replicas": 0, "arrivals": "Poisson"},
 		"plates": {"maxStay": "1m0s"},
@@ -43,7 +43,10 @@ func TestDefault_KeepsSetFields(t *testing.T) {
 		"redis": {"secretRef": {"name": "redis"}},
 		"summaryAPI": {"url": "https://example.com", "secretRef": {"name": "api"}},
 		"monitoring": {"serviceMonitors": "Disabled", "interval": "1s", "labels": {"release": "prometheus"}, "rules": "Disabled", "dashboards": "Disabled"},
-		"objectives": {"processingP99": "5ms", "endToEndP99": "1s", "maxLost": 1, "maxUnexpected": 2},
+		"objectives": {
+			"processingP99": "5ms", "endToEndP99": "1s", "maxLag": "5s", "minAchievedPercent": 99, "maxRecovery": "30s",
+			"maxLost": 1, "maxUnexpected": 2, "abortOnFailure": true, "withoutFaults": {"maxLag": "1s"}, "underFaults": {"endToEndP99": "10s"}
+		},
 		"deletionPolicy": "Retain"
 	}`
 	sim := &v1alpha1.ParkingSimulation{}

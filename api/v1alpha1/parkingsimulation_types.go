@@ -77,6 +77,13 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
+	// drainTimeout is how long the simulation may take to come to rest after its duration, as a Go duration such as "5m".
+	// Once that time has passed, the verdict is FAIL and says what is left.
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
+	// +default="5m"
+	// +optional
+	DrainTimeout *Duration `json:"drainTimeout,omitempty"`
+
 	// seed determines the order of the plates, and which exits match an entry. Two runs with the same seed and spec
 	// publish the same events. It is immutable, because parked plates could be drawn again.
 	// +kubebuilder:validation:Minimum=0
@@ -614,19 +621,26 @@ const (
 	MonitoringDisabled MonitoringMode = "Disabled"
 )
 
-// ObjectivesSpec are the conditions for the verdict PASS.
+// ObjectivesSpec are the conditions for the verdict PASS. An objective for which nothing was measured is not met.
 type ObjectivesSpec struct {
-	// processingP99 is the longest that processing an event may take for 99 of 100 events, as a Go duration
-	// such as "5ms". Without it there is no such objective.
-	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
-	// +optional
-	ProcessingP99 *Duration `json:"processingP99,omitempty"`
+	// These objectives hold for the whole run.
+	PhaseObjectivesSpec `json:",inline"`
 
-	// endToEndP99 is the longest that may pass between the instant for which an event was scheduled and its
-	// effect for 99 of 100 events, as a Go duration such as "1s". Without it there is no such objective.
+	// withoutFaults are objectives for the time in which no fault disturbs the simulation.
+	// +optional
+	WithoutFaults PhaseObjectivesSpec `json:"withoutFaults,omitzero"`
+
+	// underFaults are objectives for the time in which faults disturb the simulation: from the injection of each fault
+	// until the simulation has recovered from it.
+	// +optional
+	UnderFaults PhaseObjectivesSpec `json:"underFaults,omitzero"`
+
+	// maxRecovery is the longest time that the simulation may need to recover from a fault, as a Go duration such as
+	// "30s". It counts from the end of the fault until latency and backlog are as before the fault, for 5 s. Without it
+	// there is no such objective.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
-	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
+	MaxRecovery *Duration `json:"maxRecovery,omitempty"`
 
 	// maxLost is the number of confirmed events that may be missing from the ledger at the end.
 	// +kubebuilder:validation:Minimum=0
@@ -639,4 +653,36 @@ type ObjectivesSpec struct {
 	// +default=0
 	// +optional
 	MaxUnexpected *int64 `json:"maxUnexpected,omitempty"`
+
+	// abortOnFailure ends the simulation early once the verdict can only be FAIL, for example because an event was
+	// dead-lettered or a fault could not be injected.
+	// +optional
+	AbortOnFailure bool `json:"abortOnFailure,omitempty"`
+}
+
+// PhaseObjectivesSpec are objectives that the whole run or a part of it may have. Those that are left out do not apply.
+type PhaseObjectivesSpec struct {
+	// processingP99 is the longest that processing an event may take for 99 of 100 events, as a Go duration
+	// such as "5ms".
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
+	// +optional
+	ProcessingP99 *Duration `json:"processingP99,omitempty"`
+
+	// endToEndP99 is the longest that may pass between the instant for which an event was scheduled and its
+	// effect for 99 of 100 events, as a Go duration such as "1s".
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
+	// +optional
+	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
+
+	// maxLag is the longest that a generator may be behind its schedule, as a Go duration such as "5s".
+	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
+	// +optional
+	MaxLag *Duration `json:"maxLag,omitempty"`
+
+	// minAchievedPercent is the percentage of the due events that have to be published. It applies to entries and exits
+	// separately. Exits that find no available plate are not published.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	MinAchievedPercent *int32 `json:"minAchievedPercent,omitempty"`
 }

@@ -63,10 +63,7 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	}
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if path != "" && name != "" {
-			name = path + "." + name
-		}
-		fields = append(fields, jsonFields(name, f.Type)...)
+		fields = append(fields, jsonFields(strings.Trim(path+"."+name, "."), f.Type)...) // an embedded struct has no name
 	}
 	return fields
 }

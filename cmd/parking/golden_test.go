@@ -62,7 +62,7 @@ func passed() report.Run {
 			Processing: &report.Latency{P50: .0000113, P99: .00071, Mean: .0000412},
 			EndToEnd:   &report.Latency{P50: .00038, P99: .0142, Mean: .0011},
 		},
-		Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second)},
+		Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second)}},
 	}
 }
 

@@ -189,9 +189,9 @@ func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
 		Exit:     v1alpha1.ExitSpec{Rate: new(int32(80)), MatchPercent: new(int32(50)), MinStay: v1alpha1.NewDuration(200 * time.Millisecond)},
 		RabbitMQ: v1alpha1.RabbitMQSpec{SecretRef: l.secret("broker", amqp)},
 		Redis:    v1alpha1.RedisSpec{SecretRef: l.secret("store", redis)},
-		Objectives: v1alpha1.ObjectivesSpec{
+		Objectives: v1alpha1.ObjectivesSpec{PhaseObjectivesSpec: v1alpha1.PhaseObjectivesSpec{
 			ProcessingP99: v1alpha1.NewDuration(time.Minute), EndToEndP99: v1alpha1.NewDuration(time.Minute),
-		},
+		}},
 	})
 	id := manifest.ID(sim)
 	servers.RemoveKeys(t, id)

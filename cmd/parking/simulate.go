@@ -21,7 +21,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
-	"github.com/parking-operator/parking-operator/internal/simulate"
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
@@ -79,6 +78,7 @@ type simulateFlags struct {
 	duration      time.Duration
 	endless       bool
 	drainTimeout  time.Duration
+	drainChosen   bool
 	http          string
 	httpChosen    bool
 	seed          int64
@@ -105,6 +105,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.httpChosen, f.seedChosen, f.endless = cmd.Flags().Changed("http"), cmd.Flags().Changed("seed"), !cmd.Flags().Changed("duration")
+		f.drainChosen = cmd.Flags().Changed("drain-timeout")
 		return runs(func(ctx context.Context) error { return c.simulate(ctx, f) })(cmd, args)
 	}
 	f.manifest.register(cmd)
@@ -112,7 +113,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "output format: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
-	flags.DurationVar(&f.drainTimeout, "drain-timeout", simulate.DefaultDrainTimeout, "maximum time after the end of the schedule to finish current work and audit it")
+	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "maximum time after the end of the schedule to finish current work and audit it (default: the drainTimeout of the manifest, 5m)")
 	flags.StringVar(&f.http, "http", defaultSimulateHTTP, "`address` for the live page, /metrics and the summary API; \"\" for none. If the default port is in use, a free one is used")
 	flags.BoolVar(&f.open, "open", false, "open the live page in a browser")
 	flags.Int64Var(&f.seed, "seed", 0, "seed of plates and draws, instead of the manifest's")
@@ -163,7 +164,7 @@ func (f *simulateFlags) check() error {
 	switch {
 	case f.duration <= 0 && !f.endless:
 		return fmt.Errorf("--duration: must be greater than 0s, got %s; omit it to run until Ctrl-C", f.duration)
-	case f.drainTimeout <= 0:
+	case f.drainTimeout <= 0 && f.drainChosen:
 		return fmt.Errorf("--drain-timeout: must be greater than 0s, got %s", f.drainTimeout)
 	case f.seedChosen && f.seed < 0:
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
@@ -219,6 +220,12 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 			notes = append(notes, fmt.Sprintf("--duration %s replaces %s of the manifest", *v1alpha1.NewDuration(f.duration), *before))
 		}
 		spec.Duration = v1alpha1.NewDuration(f.duration)
+	}
+	if f.drainChosen {
+		if before := spec.DrainTimeout; before != nil && before.Value() != f.drainTimeout {
+			notes = append(notes, fmt.Sprintf("--drain-timeout %s replaces %s of the manifest", *v1alpha1.NewDuration(f.drainTimeout), *before))
+		}
+		spec.DrainTimeout = v1alpha1.NewDuration(f.drainTimeout)
 	}
 	if f.seedChosen {
 		if before := spec.Seed; before != nil && *before != f.seed {

@@ -68,7 +68,7 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}
 	config := simulate.Config{
 		Plan:         *p,
-		DrainTimeout: f.drainTimeout,
+		DrainTimeout: p.DrainTimeout.D(),
 		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}

@@ -25,7 +25,7 @@ func TestEvaluate_ChecksSayWhatTheyWantedAndGot(t *testing.T) {
 	t.Parallel()
 	v := Evaluate(Evidence{
 		Report:     Report{AtRest: true, Lost: 3, MissingEntries: 3, Matched: 2, SummariesStored: 2},
-		Objectives: plan.Objectives{MaxLost: 2, ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)},
+		Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}, MaxLost: 2},
 		Latencies:  &Latencies{Processing: latencyOf(100, time.Millisecond)},
 		Entries:    &Schedule{Due: 100, Missed: 5},
 	})

@@ -262,7 +262,7 @@ func TestEvaluate(t *testing.T) {
 	t.Parallel()
 	rest, noon := Report{AtRest: true}, time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	with := func(change func(*Report)) Report { r := rest; change(&r); return r }
-	objectives := plan.Objectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}
+	objectives := plan.Objectives{PhaseObjectives: plan.PhaseObjectives{ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second)}}
 	tests := []struct {
 		name string
 		in   Evidence
@@ -322,10 +322,10 @@ func TestEvaluate(t *testing.T) {
 				"processing p99 is unknown, so the objective of 5ms is not met: no event was measured",
 				"end-to-end p99 is unknown, so the objective of 1s is not met: no event was measured",
 			}},
-		{"an objective with too few measurements fails", Evidence{Report: rest, Objectives: plan.Objectives{EndToEndP99: objectives.EndToEndP99},
+		{"an objective with too few measurements fails", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
 			Latencies: &Latencies{EndToEnd: latencyOf(100, time.Millisecond), Unmeasured: 5, Err: errors.New("a pod ended")}},
 			[]string{"end-to-end p99 is unknown, so the objective of 1s is not met: only 100 of 105 events were measured: a pod ended"}},
-		{"an objective that a few unmeasured events cannot change passes", Evidence{Report: rest, Objectives: plan.Objectives{EndToEndP99: objectives.EndToEndP99},
+		{"an objective that a few unmeasured events cannot change passes", Evidence{Report: rest, Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: objectives.EndToEndP99}},
 			Latencies: &Latencies{EndToEnd: latencyOf(1000, time.Millisecond), Unmeasured: 5}}, nil},
 		{"an audit of the ledger alone has no latencies to check", Evidence{Report: rest, Objectives: objectives}, nil},
 		{"a schedule that asked for nothing passes", Evidence{Report: rest, Entries: &Schedule{}, Exits: &Schedule{}}, nil},
@@ -359,7 +359,7 @@ func TestCertainFailures_IgnoresWhatMayStillChange(t *testing.T) {
 		in   Evidence
 		want []string // prefixes of the reasons
 	}{
-		"an objective before the end": {Evidence{Objectives: plan.Objectives{EndToEndP99: 1}, Report: Report{Outstanding: 3, Outbox: 1, Matched: 2}}, nil},
+		"an objective before the end": {Evidence{Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: 1}}, Report: Report{Outstanding: 3, Outbox: 1, Matched: 2}}, nil},
 		"a dead letter":               {Evidence{Report: Report{DeadLettered: 1}}, []string{"1 event was dead-lettered"}},
 		"lost data":                   {Evidence{Report: Report{DataLostAt: &noon, TakenTwice: 1}}, []string{"the store has lost data"}},
 	} {

@@ -63,6 +63,7 @@ var (
 		reflect.TypeFor[[]v1alpha1.Fault]():               "[{name: redis-crash, target: Redis, action: Kill, at: 2m}]",
 		reflect.TypeFor[v1alpha1.Fault]():                 "{name: redis-crash, target: Redis, action: Kill, at: 2m}",
 		reflect.TypeFor[v1alpha1.ObjectivesSpec]():        "{endToEndP99: 1s}",
+		reflect.TypeFor[v1alpha1.PhaseObjectivesSpec]():   "{endToEndP99: 1s}",
 		reflect.TypeFor[map[string]v1alpha1.LabelValue](): "{team: a}",
 		reflect.TypeFor[map[string]string]():              "{team: a}",
 		reflect.TypeFor[metav1.ObjectMeta]():              "{name: rush-hour}",

@@ -38,14 +38,15 @@ func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) {
 func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	spec := &sim.Spec
 	p := &plan.Plan{
-		Simulation: ID(sim),
-		Owner:      string(sim.UID),
-		Seed:       uint64(*spec.Seed),
-		Duration:   durationOf(spec.Duration),
-		Suspended:  spec.Suspend,
-		Partitions: int(*spec.RabbitMQ.Partitions),
-		QueueType:  plan.QueueType(strings.ToLower(string(spec.RabbitMQ.QueueType))),
-		Entry:      plan.Entry{Schedule: scheduleOf(*spec.Entry.Rate, &spec.Entry.GeneratorSpec)},
+		Simulation:   ID(sim),
+		Owner:        string(sim.UID),
+		Seed:         uint64(*spec.Seed),
+		Duration:     durationOf(spec.Duration),
+		DrainTimeout: durationOf(spec.DrainTimeout),
+		Suspended:    spec.Suspend,
+		Partitions:   int(*spec.RabbitMQ.Partitions),
+		QueueType:    plan.QueueType(strings.ToLower(string(spec.RabbitMQ.QueueType))),
+		Entry:        plan.Entry{Schedule: scheduleOf(*spec.Entry.Rate, &spec.Entry.GeneratorSpec)},
 		Exit: plan.Exit{
 			Schedule:     scheduleOf(*spec.Exit.Rate, &spec.Exit.GeneratorSpec),
 			MatchPercent: int(*spec.Exit.MatchPercent),
@@ -55,10 +56,13 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 		Processor: plan.Processor{Concurrency: int(*spec.Processor.Concurrency)},
 		Faults:    faultsOf(spec),
 		Objectives: plan.Objectives{
-			ProcessingP99: durationOf(spec.Objectives.ProcessingP99),
-			EndToEndP99:   durationOf(spec.Objectives.EndToEndP99),
-			MaxLost:       *spec.Objectives.MaxLost,
-			MaxUnexpected: *spec.Objectives.MaxUnexpected,
+			PhaseObjectives: phaseObjectivesOf(&spec.Objectives.PhaseObjectivesSpec),
+			WithoutFaults:   phaseObjectivesOf(&spec.Objectives.WithoutFaults),
+			UnderFaults:     phaseObjectivesOf(&spec.Objectives.UnderFaults),
+			MaxRecovery:     durationOf(spec.Objectives.MaxRecovery),
+			MaxLost:         *spec.Objectives.MaxLost,
+			MaxUnexpected:   *spec.Objectives.MaxUnexpected,
+			AbortOnFailure:  spec.Objectives.AbortOnFailure,
 		},
 		SummaryAPI: plan.SummaryAPI{URL: spec.SummaryAPI.URL, External: spec.SummaryAPI.URL != ""},
 	}
@@ -84,6 +88,17 @@ func scheduleOf(rate int32, g *v1alpha1.GeneratorSpec) plan.Schedule {
 		s.Stages = append(s.Stages, plan.Stage{Duration: durationOf(stage.Duration), Rate: int64(*stage.Rate)})
 	}
 	return s
+}
+
+func phaseObjectivesOf(o *v1alpha1.PhaseObjectivesSpec) plan.PhaseObjectives {
+	achieved := 0
+	if o.MinAchievedPercent != nil {
+		achieved = int(*o.MinAchievedPercent)
+	}
+	return plan.PhaseObjectives{
+		ProcessingP99: durationOf(o.ProcessingP99), EndToEndP99: durationOf(o.EndToEndP99),
+		MaxLag: durationOf(o.MaxLag), MinAchievedPercent: achieved,
+	}
 }
 
 func durationOf(d *v1alpha1.Duration) plan.Duration { return plan.Duration(d.Value()) }

@@ -36,11 +36,12 @@ func TestResolve_FillsInDefaults(t *testing.T) {
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "rush-hour"}}
 	before := sim.DeepCopy()
 	want := &plan.Plan{
-		Simulation: "default.rush-hour",
-		Seed:       1,
-		Partitions: 1,
-		QueueType:  plan.QueueTypeQuorum,
-		Entry:      plan.Entry{Schedule: plan.Schedule{Rate: 200, Arrivals: plan.ArrivalsUniform, Replicas: 1}},
+		Simulation:   "default.rush-hour",
+		DrainTimeout: plan.Duration(5 * time.Minute),
+		Seed:         1,
+		Partitions:   1,
+		QueueType:    plan.QueueTypeQuorum,
+		Entry:        plan.Entry{Schedule: plan.Schedule{Rate: 200, Arrivals: plan.ArrivalsUniform, Replicas: 1}},
 		Exit: plan.Exit{
 			Schedule:     plan.Schedule{Rate: 180, Arrivals: plan.ArrivalsUniform, Replicas: 1},
 			MatchPercent: 20,
@@ -66,6 +67,7 @@ metadata: {name: rush-hour, namespace: lot}
 spec:
   suspend: true
   duration: 30m
+  drainTimeout: 1m
   seed: 42
   entry: {rate: 200, replicas: 2, arrivals: Poisson, stages: [{duration: 5m, rate: 2000}, {duration: 1ms, rate: 0}]}
   exit: {rate: 0, replicas: 0, matchPercent: 0, minStay: 0s}
@@ -76,18 +78,29 @@ spec:
   faults:
   - {name: crash, target: Redis, action: Kill, at: 2m}
   - {name: stall, target: Processor, action: Pause, pods: 50%, at: 1m, every: 5m, jitter: 30s, for: 20s}
-  objectives: {processingP99: 5ms, endToEndP99: 1s, maxLost: 1, maxUnexpected: 2}
+  objectives:
+    processingP99: 5ms
+    endToEndP99: 1s
+    maxLag: 5s
+    minAchievedPercent: 99
+    withoutFaults: {maxLag: 1s}
+    underFaults: {minAchievedPercent: 50}
+    maxRecovery: 30s
+    maxLost: 1
+    maxUnexpected: 2
+    abortOnFailure: true
 status:
   startTime: "2026-05-17T08:00:00Z"
 `)
 	want := &plan.Plan{
-		Simulation: "lot.rush-hour",
-		Seed:       42,
-		StartTime:  time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC),
-		Duration:   plan.Duration(30 * time.Minute),
-		Suspended:  true,
-		Partitions: 4,
-		QueueType:  plan.QueueTypeClassic,
+		Simulation:   "lot.rush-hour",
+		Seed:         42,
+		StartTime:    time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC),
+		Duration:     plan.Duration(30 * time.Minute),
+		DrainTimeout: plan.Duration(time.Minute),
+		Suspended:    true,
+		Partitions:   4,
+		QueueType:    plan.QueueTypeClassic,
 		Entry: plan.Entry{Schedule: plan.Schedule{
 			Rate: 200, Arrivals: plan.ArrivalsPoisson, Replicas: 2,
 			Stages: []plan.Stage{{Duration: plan.Duration(5 * time.Minute), Rate: 2000}, {Duration: plan.Duration(time.Millisecond)}},
@@ -103,8 +116,14 @@ status:
 			},
 		},
 		Objectives: plan.Objectives{
-			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
-			MaxLost: 1, MaxUnexpected: 2,
+			PhaseObjectives: plan.PhaseObjectives{
+				ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
+				MaxLag: plan.Duration(5 * time.Second), MinAchievedPercent: 99,
+			},
+			WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)},
+			UnderFaults:   plan.PhaseObjectives{MinAchievedPercent: 50},
+			MaxRecovery:   plan.Duration(30 * time.Second),
+			MaxLost:       1, MaxUnexpected: 2, AbortOnFailure: true,
 		},
 		SummaryAPI: plan.SummaryAPI{URL: "https://example.com/v1/visits", External: true},
 	}

@@ -72,6 +72,7 @@ func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
 
 func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	c.length(path.Child("duration"), s.Duration, false, "30m")
+	c.length(path.Child("drainTimeout"), s.DrainTimeout, false, "5m")
 	if *s.Seed < 0 {
 		c.Invalid(path.Child("seed"), *s.Seed, "must not be negative")
 	}
@@ -216,10 +217,21 @@ func (c *checks) monitoringMode(path field.Path, mode v1alpha1.MonitoringMode) {
 }
 
 func (c *checks) objectivesSpec(path field.Path, o *v1alpha1.ObjectivesSpec) {
-	c.length(path.Child("processingP99"), o.ProcessingP99, false, "5ms")
-	c.length(path.Child("endToEndP99"), o.EndToEndP99, false, "1s")
+	c.phaseObjectivesSpec(path, &o.PhaseObjectivesSpec)
+	c.phaseObjectivesSpec(path.Child("withoutFaults"), &o.WithoutFaults)
+	c.phaseObjectivesSpec(path.Child("underFaults"), &o.UnderFaults)
+	c.length(path.Child("maxRecovery"), o.MaxRecovery, false, "30s")
 	c.NotNegative(path.Child("maxLost"), *o.MaxLost)
 	c.NotNegative(path.Child("maxUnexpected"), *o.MaxUnexpected)
+}
+
+func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjectivesSpec) {
+	c.length(path.Child("processingP99"), o.ProcessingP99, false, "5ms")
+	c.length(path.Child("endToEndP99"), o.EndToEndP99, false, "1s")
+	c.length(path.Child("maxLag"), o.MaxLag, false, "5s")
+	if n := o.MinAchievedPercent; n != nil {
+		c.Number(path.Child("minAchievedPercent"), int64(*n), 1, 100, "percent")
+	}
 }
 
 // length checks an optional duration. It returns the duration, and whether it is present and valid.

@@ -68,12 +68,18 @@ func (w *warner) durations() {
 	}
 }
 
-// objectives warns of an end-to-end objective that is stricter than the processing objective.
+// objectives warns of end-to-end objectives that are stricter than the processing objectives of the same phase.
 func (w *warner) objectives() {
-	o := w.spec.Objectives
+	o := &w.spec.Objectives
+	w.phaseObjectives("objectives", &o.PhaseObjectivesSpec)
+	w.phaseObjectives("objectives.withoutFaults", &o.WithoutFaults)
+	w.phaseObjectives("objectives.underFaults", &o.UnderFaults)
+}
+
+func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	if o.EndToEndP99 != nil && o.ProcessingP99 != nil && o.EndToEndP99.Value() < o.ProcessingP99.Value() {
-		w.warn("objectives.endToEndP99, %s, is below objectives.processingP99, %s: end to end includes processing, so that "+
-			"endToEndP99 alone decides", *o.EndToEndP99, *o.ProcessingP99)
+		w.warn("%[1]s.endToEndP99, %[2]s, is below %[1]s.processingP99, %[3]s: end to end includes processing, so that "+
+			"endToEndP99 alone decides", path, *o.EndToEndP99, *o.ProcessingP99)
 	}
 }
 

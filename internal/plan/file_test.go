@@ -16,13 +16,14 @@ import (
 // full is a plan with every field set.
 func full() *plan.Plan {
 	return &plan.Plan{
-		Simulation: "lot.rush-hour",
-		Seed:       42,
-		StartTime:  time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC),
-		Duration:   plan.Duration(30 * time.Minute),
-		Suspended:  true,
-		Partitions: 2,
-		QueueType:  plan.QueueTypeQuorum,
+		Simulation:   "lot.rush-hour",
+		Seed:         42,
+		StartTime:    time.Date(2026, 5, 17, 8, 0, 0, 0, time.UTC),
+		Duration:     plan.Duration(30 * time.Minute),
+		DrainTimeout: plan.Duration(5 * time.Minute),
+		Suspended:    true,
+		Partitions:   2,
+		QueueType:    plan.QueueTypeQuorum,
 		Entry: plan.Entry{Schedule: plan.Schedule{
 			Rate: 200, Arrivals: plan.ArrivalsPoisson, Replicas: 2,
 			Stages: []plan.Stage{{Duration: plan.Duration(5 * time.Minute), Rate: 2000}},
@@ -39,8 +40,14 @@ func full() *plan.Plan {
 			Every: plan.Duration(4 * time.Minute), Jitter: plan.Duration(30 * time.Second), For: plan.Duration(20 * time.Second),
 		}},
 		Objectives: plan.Objectives{
-			ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
-			MaxLost: 1, MaxUnexpected: 2,
+			PhaseObjectives: plan.PhaseObjectives{
+				ProcessingP99: plan.Duration(5 * time.Millisecond), EndToEndP99: plan.Duration(time.Second),
+				MaxLag: plan.Duration(5 * time.Second), MinAchievedPercent: 99,
+			},
+			WithoutFaults: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)},
+			UnderFaults:   plan.PhaseObjectives{MinAchievedPercent: 50},
+			MaxRecovery:   plan.Duration(30 * time.Second),
+			MaxLost:       1, MaxUnexpected: 2, AbortOnFailure: true,
 		},
 		RabbitMQ:   plan.BindingRef{SecretDir: "/etc/parking/rabbitmq"},
 		Redis:      plan.BindingRef{URI: "redis://127.0.0.1:6379"},

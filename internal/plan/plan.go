@@ -25,6 +25,8 @@ type Plan struct {
 	StartTime time.Time `json:"startTime,omitzero"`
 	// Duration ends the schedules; 0 means never.
 	Duration Duration `json:"duration,omitzero"`
+	// DrainTimeout bounds the time from the end of the schedules to the verdict; 0 means no bound.
+	DrainTimeout Duration `json:"drainTimeout,omitzero"`
 	// Suspended stops the schedules.
 	Suspended bool `json:"suspended,omitempty"`
 	// Partitions is the number of entry queues and the number of exit queues.
@@ -155,10 +157,27 @@ type Processor struct {
 
 // Objectives are the bounds that the verdict checks. A duration of 0 means no objective.
 type Objectives struct {
-	ProcessingP99 Duration `json:"processingP99,omitzero"`
-	EndToEndP99   Duration `json:"endToEndP99,omitzero"`
+	// PhaseObjectives apply to the whole run.
+	PhaseObjectives
+	// WithoutFaults applies to the time in which no fault disturbs the simulation, UnderFaults to the rest.
+	WithoutFaults PhaseObjectives `json:"withoutFaults,omitzero"`
+	UnderFaults   PhaseObjectives `json:"underFaults,omitzero"`
+	// MaxRecovery bounds the time from the end of a fault until the simulation has recovered from it.
+	MaxRecovery   Duration `json:"maxRecovery,omitzero"`
 	MaxLost       int64    `json:"maxLost"`
 	MaxUnexpected int64    `json:"maxUnexpected"`
+	// AbortOnFailure ends the run once the verdict can only be FAIL.
+	AbortOnFailure bool `json:"abortOnFailure,omitempty"`
+}
+
+// PhaseObjectives are objectives of the whole run or of a part of it. 0 means no objective.
+type PhaseObjectives struct {
+	ProcessingP99 Duration `json:"processingP99,omitzero"`
+	EndToEndP99   Duration `json:"endToEndP99,omitzero"`
+	// MaxLag bounds how late generators are.
+	MaxLag Duration `json:"maxLag,omitzero"`
+	// MinAchievedPercent is the least percentage of the due events that have to be published.
+	MinAchievedPercent int `json:"minAchievedPercent,omitempty"`
 }
 
 // BindingRef says where a process finds the binding of a server. The process reads files again at each connect, so a

@@ -17,6 +17,7 @@ func (p *Plan) Validate() error {
 	c.Number("partitions", int64(p.Partitions), 1, MaxPartitions, "partitions")
 	c.OneOf("queueType", string(p.QueueType), string(QueueTypeQuorum), string(QueueTypeClassic))
 	c.Duration("duration", length(p.Duration), true, "30m")
+	c.Duration("drainTimeout", length(p.DrainTimeout), true, "5m")
 	c.schedule("entry", p.Entry.Schedule)
 	c.schedule("exit", p.Exit.Schedule)
 	c.Percent("exit.matchPercent", int64(p.Exit.MatchPercent))
@@ -50,10 +51,19 @@ func (c *checks) schedule(path field.Path, s Schedule) {
 }
 
 func (c *checks) objectives(path field.Path, o Objectives) {
-	c.Duration(path.Child("processingP99"), length(o.ProcessingP99), true, "5ms")
-	c.Duration(path.Child("endToEndP99"), length(o.EndToEndP99), true, "1s")
+	c.phaseObjectives(path, o.PhaseObjectives)
+	c.phaseObjectives(path.Child("withoutFaults"), o.WithoutFaults)
+	c.phaseObjectives(path.Child("underFaults"), o.UnderFaults)
+	c.Duration(path.Child("maxRecovery"), length(o.MaxRecovery), true, "30s")
 	c.NotNegative(path.Child("maxLost"), o.MaxLost)
 	c.NotNegative(path.Child("maxUnexpected"), o.MaxUnexpected)
+}
+
+func (c *checks) phaseObjectives(path field.Path, o PhaseObjectives) {
+	c.Duration(path.Child("processingP99"), length(o.ProcessingP99), true, "5ms")
+	c.Duration(path.Child("endToEndP99"), length(o.EndToEndP99), true, "1s")
+	c.Duration(path.Child("maxLag"), length(o.MaxLag), true, "5s")
+	c.Percent(path.Child("minAchievedPercent"), int64(o.MinAchievedPercent))
 }
 
 func (c *checks) summaryAPI(path field.Path, a SummaryAPI) {

@@ -83,7 +83,7 @@ func sample() *Document {
 	run := Run{
 		Verdict: ledger.Evaluate(ledger.Evidence{
 			Report:     l,
-			Objectives: plan.Objectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)},
+			Objectives: plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)}},
 			Latencies:  &ledger.Latencies{},
 			Entries:    &ledger.Schedule{Due: 12_000}, Exits: &ledger.Schedule{Due: 10_800},
 			Failures: []error{fmt.Errorf("the entry generator failed: |no` <b>route</b>\n to *host*")},
@@ -95,7 +95,7 @@ func sample() *Document {
 			Exit:  Rate{Target: 180, Achieved: 120.4, MaxLagSeconds: 12.3, Missed: 35},
 		},
 		LatencySeconds: Latencies{Processing: &Latency{P50: .0000113, P99: .00071, Mean: .0000412}, EndToEnd: &Latency{P50: .00038, P99: 1.42, Mean: .0011}, Unmeasured: 17},
-		Objectives:     plan.Objectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)},
+		Objectives:     plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)}},
 	}
 	d := New(run, Environment{
 		Parking: "v1.2.3", RabbitMQ: "RabbitMQ 4.1.2", Redis: "Valkey 8.1.3", Kubernetes: "v1.37.2",

@@ -168,7 +168,13 @@ func drawSpec(r *rapid.T) v1alpha1.ParkingSimulationSpec {
 			Resources: drawResources(r), Template: drawTemplate(r),
 		},
 		Monitoring: v1alpha1.MonitoringSpec{Interval: duration("interval", time.Second, time.Hour), Labels: drawLabels(r)},
-		Objectives: v1alpha1.ObjectivesSpec{ProcessingP99: duration("processingP99", 1, time.Hour), EndToEndP99: duration("endToEndP99", 1, time.Hour)},
+		Objectives: v1alpha1.ObjectivesSpec{
+			PhaseObjectivesSpec: v1alpha1.PhaseObjectivesSpec{
+				ProcessingP99: duration("processingP99", 1, time.Hour), EndToEndP99: duration("endToEndP99", 1, time.Hour),
+			},
+			UnderFaults: v1alpha1.PhaseObjectivesSpec{MaxLag: duration("maxLag", 1, time.Hour)},
+			MaxRecovery: duration("maxRecovery", 1, time.Hour),
+		},
 	}
 	drawServers(r, &spec)
 	return spec

@@ -46,7 +46,7 @@ func FaultyManifests() []Faulty {
 		{
 			Name:      "an unknown field that resembles no other",
 			Spec:      "velocity: 1",
-			Error:     `spec.velocity: Forbidden: unknown field: remove it; known fields are deletionPolicy, duration, entry, exit, faults, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
+			Error:     `spec.velocity: Forbidden: unknown field: remove it; known fields are deletionPolicy, drainTimeout, duration, entry, exit, faults, monitoring, objectives, plates, processor, rabbitmq, redis, seed, summaryAPI, suspend`,
 			Admission: `unknown field "spec.velocity"`,
 		},
 		{
@@ -620,6 +620,48 @@ func FaultyManifests() []Faulty {
 			Spec:      "objectives: {processingP99: 0s}",
 			Error:     `spec.objectives.processingP99: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5ms"`,
 			Admission: `must be above 0s`,
+		},
+		{
+			Name:      "a drain timeout of 0s",
+			Spec:      "drainTimeout: 0s",
+			Error:     `spec.drainTimeout: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "5m"`,
+			Admission: `must be above 0s`,
+		},
+		{
+			Name:      "a recovery of 0s",
+			Spec:      "objectives: {maxRecovery: 0s}",
+			Error:     `spec.objectives.maxRecovery: Invalid value: "0s": must be a duration above 0s and up to 8760h, such as "30s"`,
+			Admission: `must be above 0s`,
+		},
+		{
+			Name:      "a negative lag of one phase",
+			Spec:      "objectives: {underFaults: {maxLag: -1s}}",
+			Error:     `spec.objectives.underFaults.maxLag: Invalid value: "-1s": must be a duration above 0s and up to 8760h, such as "5s"`,
+			Admission: `must be a duration from 0s to 8760h such as "30s" or "1h30m"`,
+		},
+		{
+			Name:      "an achieved rate above 100 percent",
+			Spec:      "objectives: {withoutFaults: {minAchievedPercent: 101}}",
+			Error:     `spec.objectives.withoutFaults.minAchievedPercent: Invalid value: 101: must be from 1 to 100 percent`,
+			Admission: `spec.objectives.withoutFaults.minAchievedPercent in body should be less than or equal to 100`,
+		},
+		{
+			Name:      "an objective of a whole run within a phase",
+			Spec:      "objectives: {underFaults: {maxLost: 1}}",
+			Error:     `spec.objectives.underFaults.maxLost: Forbidden: unknown field: maxLost is a field of spec.objectives`,
+			Admission: `unknown field "spec.objectives.underFaults.maxLost"`,
+		},
+		{
+			Name:      "an objective of a phase that is no object",
+			Spec:      "objectives: {underFaults: 1s}",
+			Error:     `spec.objectives.underFaults: Invalid value: "1s": must be an object such as {endToEndP99: 1s}`,
+			Admission: `spec.objectives.underFaults in body must be of type object: "string"`,
+		},
+		{
+			Name:      "an abort that is a word",
+			Spec:      "objectives: {abortOnFailure: maybe}",
+			Error:     `spec.objectives.abortOnFailure: Invalid value: "maybe": must be true or false, without quotes`,
+			Admission: `spec.objectives.abortOnFailure in body must be of type boolean: "string"`,
 		},
 		{
 			Name:      "a negative number of losses",
