@@ -1,0 +1,212 @@
+package fault
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// Account says what one occurrence of a fault did to the simulation.
+type Account struct {
+	// Fault is the name of the fault. Number counts its occurrences from 0.
+	Fault  string           `json:"fault"`
+	Number int              `json:"number"`
+	Target plan.FaultTarget `json:"target"`
+	Action plan.FaultAction `json:"action"`
+	// AtSeconds is when the occurrence was due, from the start of the schedule.
+	AtSeconds float64 `json:"atSeconds"`
+	// Hit names the instances that were hit.
+	Hit []string `json:"hit,omitempty"`
+
+	// InjectedAt is when the fault took effect, HealedAt when it ended, and RecoveredAt when latency and backlog were
+	// as before the fault. They are zero if that did not happen.
+	InjectedAt  time.Time `json:"injectedAt,omitzero"`
+	HealedAt    time.Time `json:"healedAt,omitzero"`
+	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
+	// RecoverySeconds is the time from HealedAt to RecoveredAt, without the time in which other faults were in effect.
+	// It is nil if the simulation has not recovered.
+	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
+
+	// The figures below cover the time from InjectedAt to RecoveredAt, or to the end of the run. Faults that overlap
+	// share them. PeakLagSeconds is the longest that a generator was behind its schedule, PeakBacklog the largest number
+	// of messages in the queues, and PeakP99Seconds the largest end-to-end p99 of one row of the timeline. A figure that
+	// was not measured is nil.
+	PeakLagSeconds float64  `json:"peakLagSeconds"`
+	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
+	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
+	// Redeliveries counts the deliveries that the broker had made before, DuplicatesSuppressed those of events that had
+	// taken effect before.
+	Redeliveries         int64 `json:"redeliveries"`
+	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
+	// Lost is 0 if the whole run lost no event. Otherwise it is nil: it is unknown which fault lost an event.
+	Lost *int64 `json:"lost,omitempty"`
+
+	Outcome Outcome `json:"outcome"`
+	// Message is one sentence that explains the outcome.
+	Message string `json:"message"`
+}
+
+// Outcome says how an occurrence ended.
+type Outcome string
+
+// The outcomes. The first three are for occurrences that have not ended yet.
+const (
+	// OutcomeInjecting: the fault is not in effect yet.
+	OutcomeInjecting Outcome = "Injecting"
+	// OutcomeActive: the fault is in effect.
+	OutcomeActive Outcome = "Active"
+	// OutcomeRecovering: the fault has ended, and the simulation has not recovered yet.
+	OutcomeRecovering Outcome = "Recovering"
+
+	// OutcomeRecovered: latency and backlog were as before the fault, for 5 s.
+	OutcomeRecovered Outcome = "Recovered"
+	// OutcomeNotRecovered: they were not, or it could not be measured.
+	OutcomeNotRecovered Outcome = "NotRecovered"
+	// OutcomeNotInjected: the fault could not be injected.
+	OutcomeNotInjected Outcome = "NotInjected"
+	// OutcomeAborted: the simulation ended before the occurrence did.
+	OutcomeAborted Outcome = "Aborted"
+)
+
+// IsFinal reports whether the occurrence has ended.
+func (o Outcome) IsFinal() bool {
+	return o != OutcomeInjecting && o != OutcomeActive && o != OutcomeRecovering
+}
+
+// Outcomes lists the final outcomes, from the best to the worst.
+func Outcomes() []Outcome {
+	return []Outcome{OutcomeRecovered, OutcomeAborted, OutcomeNotRecovered, OutcomeNotInjected}
+}
+
+// Run is what is known about the simulation in which faults were injected.
+type Run struct {
+	// Rows is the timeline, in the order of time.
+	Rows []timeline.Row
+	// End is when the generators stopped, or until when the rows are complete. Nothing can be said about recovery after
+	// End, because there is no load.
+	End time.Time
+	// Ended says that the run is over. Until then, occurrences may have outcomes that are not final.
+	Ended bool
+	// Lost is the number of events that the run lost; nil if that is unknown.
+	Lost *int64
+}
+
+// Accounts returns the account of each record, in the order in which the faults were injected. Those that were not
+// injected come last.
+func Accounts(records []Record, run Run) []Account {
+	records = slices.Clone(records)
+	slices.SortStableFunc(records, func(a, b Record) int {
+		if a.InjectedAt.IsZero() != b.InjectedAt.IsZero() {
+			if a.InjectedAt.IsZero() {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(a.InjectedAt.Compare(b.InjectedAt), cmp.Compare(a.At, b.At), cmp.Compare(a.Fault, b.Fault), cmp.Compare(a.Number, b.Number))
+	})
+	s := newSearch(run, records)
+	accounts := make([]Account, 0, len(records))
+	for i := range records {
+		accounts = append(accounts, s.account(&records[i]))
+	}
+	return accounts
+}
+
+// account returns the account of one record. The records have to be passed in the order of their injection.
+func (s *search) account(r *Record) Account {
+	a := Account{
+		Fault: r.Fault, Number: r.Number, Target: r.Target, Action: r.Action, AtSeconds: r.At.Seconds(), Hit: r.Hit,
+		InjectedAt: r.InjectedAt, HealedAt: r.HealedAt,
+	}
+	if s.run.Lost != nil && *s.run.Lost == 0 {
+		a.Lost = s.run.Lost
+	}
+	if r.InjectedAt.IsZero() {
+		a.Outcome, a.Message = s.notInjected(r)
+		return a
+	}
+	found := s.recovery(r)
+	if found.ok {
+		a.RecoveredAt = found.at
+		seconds := s.undisturbed(r, found.at).Seconds()
+		a.RecoverySeconds = &seconds
+	}
+	a.Outcome, a.Message = s.injected(r, found)
+	s.measure(&a)
+	s.disturb(interval{a.InjectedAt, a.RecoveredAt})
+	return a
+}
+
+// Disturbs reports whether the fault was in effect, or the simulation had not recovered from it, at any time in
+// [from, to).
+func (a *Account) Disturbs(from, to time.Time) bool {
+	return !a.InjectedAt.IsZero() && to.After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
+}
+
+// notInjected returns the outcome of an occurrence that did not take effect.
+func (s *search) notInjected(r *Record) (Outcome, string) {
+	switch {
+	case r.State == NotInjected:
+		return OutcomeNotInjected, "The fault was not injected: " + r.Reason
+	case r.State == Aborted:
+		return OutcomeAborted, "The fault was not injected: " + cmp.Or(r.Reason, "the simulation ended before")
+	case s.run.Ended:
+		return OutcomeNotInjected, "The fault was not injected: it is unknown whether the injector acted on it"
+	}
+	return OutcomeInjecting, "The fault is being injected"
+}
+
+// injected returns the outcome of an occurrence that took effect.
+func (s *search) injected(r *Record, found recovery) (Outcome, string) {
+	switch {
+	case r.State == Aborted:
+		return OutcomeAborted, "The fault was ended early: " + cmp.Or(r.Reason, "the simulation ended before")
+	case r.HealedAt.IsZero() && s.run.Ended:
+		return OutcomeNotRecovered, "The fault never ended"
+	case r.HealedAt.IsZero():
+		return OutcomeActive, "The fault is in effect"
+	case found.ok:
+		return OutcomeRecovered, "Latency and backlog were as before " + s.after(r, found.at)
+	case s.run.Ended:
+		return OutcomeNotRecovered, "Latency and backlog did not become as before: " + found.why
+	}
+	return OutcomeRecovering, "Latency and backlog are not as before yet: " + found.why
+}
+
+// after says how long after the end of its fault the simulation had recovered.
+func (s *search) after(r *Record, recovered time.Time) string {
+	took := s.undisturbed(r, recovered)
+	text := took.Round(10*time.Millisecond).String() + " after the end of the fault"
+	if took == 0 {
+		text = "at the end of the fault"
+	}
+	if took < recovered.Sub(r.HealedAt) {
+		text += ", without the time of other faults"
+	}
+	return text
+}
+
+// measure adds the figures of the time in which the fault disturbed the simulation.
+func (s *search) measure(a *Account) {
+	for i := range s.rows {
+		row := &s.rows[i]
+		if !row.overlaps(interval{a.InjectedAt, a.RecoveredAt}) {
+			continue
+		}
+		a.PeakLagSeconds = max(a.PeakLagSeconds, row.lag.Seconds())
+		if row.backlog != nil && (a.PeakBacklog == nil || *row.backlog > *a.PeakBacklog) {
+			a.PeakBacklog = row.backlog
+		}
+		if row.endToEnd.Count() > 0 {
+			p99 := row.endToEnd.Quantile(0.99).Seconds()
+			if a.PeakP99Seconds == nil || p99 > *a.PeakP99Seconds {
+				a.PeakP99Seconds = &p99
+			}
+		}
+		a.Redeliveries += row.redelivered
+		a.DuplicatesSuppressed += row.duplicates
+	}
+}

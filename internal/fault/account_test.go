@@ -1,0 +1,352 @@
+package fault
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// noon is the start of the made-up runs.
+func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC) }
+
+func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
+
+// story is a made-up run: a row for each second of length, in which rate entries and as many exits take effect. From
+// second from until second to of each outage, they take slow instead of 2 ms, or do not take effect if slow is 0.
+type story struct {
+	length, rate int
+	outages      []outage
+	width        int64 // of the rows, 1 if it is 0
+}
+
+type outage struct {
+	from, to int
+	slow     time.Duration
+	backlog  int64
+}
+
+func (s story) rows() []timeline.Row {
+	var rows []timeline.Row
+	for i := range s.length {
+		latency, ready := 2*time.Millisecond, int64(3)
+		stopped := false
+		for _, o := range s.outages {
+			if i >= o.from && i < o.to {
+				latency, ready, stopped = o.slow, ready+o.backlog, o.slow == 0
+			}
+		}
+		var h histogram.Histogram
+		for range s.rate {
+			if !stopped {
+				h.Observe(latency)
+			}
+		}
+		events := timeline.Events{Due: int64(s.rate), Confirmed: int64(s.rate), Effects: int64(h.Snapshot().Count()), EndToEnd: h.Snapshot()}
+		rows = append(rows, timeline.Row{Second: noon().Unix() + int64(i), Entry: events, Exit: events, Gauges: timeline.Gauges{Ready: &ready}})
+	}
+	if s.width > 1 {
+		rows = timeline.Merge(s.width, rows...)
+	}
+	return rows
+}
+
+func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
+
+// record returns a record of a fault that was in effect from second from until second to.
+func record(name string, from, to float64) Record {
+	return Record{Occurrence: Occurrence{Fault: name, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
+}
+
+func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
+	t.Parallel()
+	const slow = 500 * time.Millisecond
+	unmeasured := func(r Run, from int) Run {
+		r.Rows = r.Rows[from:]
+		return r
+	}
+	for name, tt := range map[string]struct {
+		run     Run
+		records []Record
+		// want holds the recovery of each record in seconds, or -1 if there is none.
+		want    []float64
+		message string // part of the message of the last account
+	}{
+		"a fault without effect": {story{length: 60, rate: 50}.run(), []Record{record("a", 20, 22)}, []float64{0}, "at the end of the fault"},
+		"latency is high for 7 s after the fault": {
+			story{length: 60, rate: 50, outages: []outage{{20, 29, slow, 0}}}.run(),
+			[]Record{record("a", 20.5, 22)},
+			[]float64{7},
+			"Latency and backlog were as before 7s after the end of the fault",
+		},
+		"the fault ends within a second": {
+			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}}}.run(), []Record{record("a", 20.5, 22.25)}, []float64{1.75}, "1.75s after",
+		},
+		"nothing takes effect until 4 s after the fault": {
+			story{length: 60, rate: 50, outages: []outage{{20, 26, 0, 400}}}.run(), []Record{record("a", 20, 22)}, []float64{4}, "4s after",
+		},
+		"the backlog remains longer than the latency": {
+			story{length: 60, rate: 50, outages: []outage{{20, 32, 2 * time.Millisecond, 300}}}.run(), []Record{record("a", 20, 22)}, []float64{10}, "10s after",
+		},
+		"recovery that lasts less than 5 s is none": {
+			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}, {27, 30, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{8}, "8s after",
+		},
+		"a few slow events do not matter": {
+			func() Run {
+				r := story{length: 60, rate: 500}.run()
+				var h histogram.Histogram
+				h.Observe(slow)
+				r.Rows[25].Entry.EndToEnd = histogram.Merge(r.Rows[25].Entry.EndToEnd, h.Snapshot())
+				return r
+			}(),
+			[]Record{record("a", 20, 22)},
+			[]float64{0}, "",
+		},
+		"two events per second": {
+			story{length: 60, rate: 1, outages: []outage{{20, 29, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{7}, "",
+		},
+		"one event in ten seconds": {
+			func() Run {
+				r := story{length: 600, rate: 1, outages: []outage{{200, 221, slow, 0}}}.run()
+				r.Rows = slices.DeleteFunc(r.Rows, func(row timeline.Row) bool { return row.Second%10 != 0 })
+				return r
+			}(),
+			[]Record{record("a", 200, 205)},
+			[]float64{16}, "",
+		},
+		"rows of 10 s": {
+			story{length: 300, rate: 50, outages: []outage{{100, 113, slow, 0}}, width: 10}.run(), []Record{record("a", 100, 102)}, []float64{18}, "",
+		},
+		"rows of a minute": {
+			story{length: 1200, rate: 50, outages: []outage{{310, 322, slow, 0}}, width: 60}.run(), []Record{record("a", 310, 320)}, []float64{40}, "",
+		},
+		"no recovery until the end": {
+			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
+			"did not become as before: p99 is 5",
+		},
+		"a backlog until the end": {
+			story{length: 60, rate: 50, outages: []outage{{20, 60, 2 * time.Millisecond, 700}}}.run(), []Record{record("a", 20, 22)}, []float64{-1},
+			"703 messages wait in queues, and at most 3 did before",
+		},
+		"nothing takes effect any more": {
+			story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{-1}, "no event took effect",
+		},
+		"only entries take effect": {
+			func() Run {
+				r := story{length: 60, rate: 50}.run()
+				for i := 20; i < 60; i++ {
+					r.Rows[i].Exit = timeline.Events{}
+				}
+				return r
+			}(),
+			[]Record{record("a", 20, 22)},
+			[]float64{-1}, "no exit took effect",
+		},
+		"a fault at the very end":   {story{length: 60, rate: 50}.run(), []Record{record("a", 56, 57)}, []float64{-1}, "the run ended less than 5 s after the fault"},
+		"a fault at the very start": {story{length: 60, rate: 50}.run(), []Record{record("a", 0, 2)}, []float64{-1}, "too little was measured before the fault"},
+		"nothing is measured before the fault": {
+			unmeasured(story{length: 60, rate: 50}.run(), 30), []Record{record("a", 29, 35)}, []float64{-1}, "too little was measured before the fault",
+		},
+		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "too little was measured"},
+		"a second fault before recovery from the first": {
+			// Both are over at 33. The second is in effect for 3 s of the 11 s since the end of the first.
+			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
+			[]Record{record("a", 20, 22), record("b", 25, 28)},
+			[]float64{8, 5}, "",
+		},
+		"a fault within another one": {
+			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
+			[]Record{record("a", 20, 30), record("b", 22, 23)},
+			[]float64{3, 3}, "without the time of other faults",
+		},
+		"a second fault does not compare with the first": {
+			story{length: 120, rate: 50, outages: []outage{{20, 40, slow, 0}, {60, 70, slow, 0}}}.run(),
+			[]Record{record("a", 20, 22), record("b", 60, 62)},
+			[]float64{18, 8}, "",
+		},
+		"a second fault without recovery from the first": {
+			story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(),
+			[]Record{record("a", 20, 22), record("b", 40, 41)},
+			[]float64{-1, -1}, "p99 is 5",
+		},
+	} {
+		accounts := Accounts(tt.records, tt.run)
+		var got []float64
+		for i := range accounts {
+			a := &accounts[i]
+			seconds := -1.0
+			if a.RecoverySeconds != nil {
+				seconds = *a.RecoverySeconds
+			}
+			got = append(got, seconds)
+			if (a.Outcome == OutcomeRecovered) != (seconds >= 0) || a.Outcome != OutcomeRecovered && a.Outcome != OutcomeNotRecovered {
+				t.Errorf("%s: the outcome is %s", name, a.Outcome)
+			}
+			if a.RecoveredAt.IsZero() == (seconds >= 0) {
+				t.Errorf("%s: recovered after %g s at %s", name, seconds, a.RecoveredAt)
+			}
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: recovered after %v s, want %v", name, got, tt.want)
+		}
+		if message := accounts[len(accounts)-1].Message; !strings.Contains(message, tt.message) {
+			t.Errorf("%s: the message is %q, want %q", name, message, tt.message)
+		}
+	}
+}
+
+func TestAccounts_OutcomesWithoutRecovery(t *testing.T) {
+	t.Parallel()
+	due := Occurrence{Fault: "a", Number: 3, At: 20 * time.Second}
+	for name, tt := range map[string]struct {
+		record  Record
+		ended   bool
+		want    Outcome
+		message string
+	}{
+		"not injected":             {Record{Occurrence: due, State: NotInjected, Reason: "no such pod"}, true, OutcomeNotInjected, "not injected: no such pod"},
+		"aborted before it is due": {Record{Occurrence: due, State: Aborted, Reason: "Ctrl-C"}, true, OutcomeAborted, "not injected: Ctrl-C"},
+		"ended early":              {Record{Occurrence: due, State: Aborted, InjectedAt: second(20), HealedAt: second(21)}, true, OutcomeAborted, "ended early: the simulation ended before"},
+		"injecting":                {Record{Occurrence: due, State: Injecting}, false, OutcomeInjecting, "is being injected"},
+		"injecting at the end":     {Record{Occurrence: due, State: Injecting}, true, OutcomeNotInjected, "unknown whether the injector acted"},
+		"in effect":                {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, false, OutcomeActive, "is in effect"},
+		"in effect at the end":     {Record{Occurrence: due, State: Active, InjectedAt: second(20)}, true, OutcomeNotRecovered, "never ended"},
+		"just ended":               {Record{Occurrence: due, State: Healed, InjectedAt: second(50), HealedAt: second(58)}, false, OutcomeRecovering, "less than 5 s ago"},
+	} {
+		run := story{length: 60, rate: 50}.run()
+		run.Ended = tt.ended
+		got := Accounts([]Record{tt.record}, run)[0]
+		if got.Outcome != tt.want || !strings.Contains(got.Message, tt.message) || got.Fault != "a" || got.Number != 3 || got.AtSeconds != 20 {
+			t.Errorf("%s: the account is %+v", name, got)
+		}
+		if got.Outcome.IsFinal() != tt.ended {
+			t.Errorf("%s: outcome %s is final: %t", name, got.Outcome, got.Outcome.IsFinal())
+		}
+	}
+}
+
+func TestAccounts_FiguresCoverTheTimeUntilRecovery(t *testing.T) {
+	t.Parallel()
+	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 500 * time.Millisecond, 400}}}.run()
+	run.Rows[10].Entry.Lag = time.Minute // before
+	run.Rows[21].Exit.Lag = 4 * time.Second
+	run.Rows[22].Entry.Outcomes = map[string]int64{"duplicate": 7}
+	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // after
+	run.Lost = new(int64(0))
+	a := Accounts([]Record{record("a", 20, 22)}, run)[0]
+	if a.PeakLagSeconds != 4 || a.PeakBacklog == nil || *a.PeakBacklog != 403 || a.DuplicatesSuppressed != 7 || a.Lost == nil || *a.Lost != 0 {
+		t.Errorf("the account is %+v", a)
+	}
+	if a.PeakP99Seconds == nil || *a.PeakP99Seconds < .45 || *a.PeakP99Seconds > .55 {
+		t.Errorf("the peak of p99 is %v", a.PeakP99Seconds)
+	}
+	run.Lost = new(int64(1))
+	if a = Accounts([]Record{record("a", 20, 22)}, run)[0]; a.Lost != nil {
+		t.Error("a loss is attributed to a fault")
+	}
+}
+
+func TestAccount_Disturbs(t *testing.T) {
+	t.Parallel()
+	recovered := Account{InjectedAt: second(20), RecoveredAt: second(25)}
+	for _, tt := range []struct {
+		account  Account
+		from, to float64
+		want     bool
+	}{
+		{recovered, 19, 20, false},
+		{recovered, 19, 20.1, true},
+		{recovered, 24, 25, true},
+		{recovered, 25, 26, false},
+		{recovered, 0, 60, true},
+		{Account{InjectedAt: second(20)}, 50, 51, true},
+		{Account{}, 0, 60, false},
+	} {
+		if got := tt.account.Disturbs(second(tt.from), second(tt.to)); got != tt.want {
+			t.Errorf("%+v disturbs [%g, %g): %t", tt.account, tt.from, tt.to, got)
+		}
+	}
+}
+
+// TestAccounts_RecoveryMatchesTheOutage draws runs in which everything is slow from each fault until some seconds after
+// it.
+func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := story{rate: rapid.IntRange(1, 40).Draw(t, "rate"), width: rapid.SampledFrom([]int64{1, 1, 10}).Draw(t, "width")}
+		var records []Record
+		var want []int
+		at := 60
+		for i := range rapid.IntRange(1, 5).Draw(t, "faults") {
+			lasts, recovery := rapid.IntRange(0, 20).Draw(t, "lasts"), rapid.IntRange(0, 40).Draw(t, "recovery")
+			if recovery > 0 {
+				s.outages = append(s.outages, outage{at, at + lasts + recovery, time.Second, 0})
+			}
+			r := record("a", float64(at), float64(at+lasts))
+			r.Number = i
+			records, want = append(records, r), append(want, recovery)
+			at += lasts + recovery + rapid.IntRange(60, 100).Draw(t, "quiet")
+		}
+		s.length = at
+		rand.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
+		accounts := Accounts(records, s.run())
+		for i, a := range accounts {
+			if a.Number != i {
+				t.Fatalf("account %d is that of occurrence %d", i, a.Number)
+			}
+			if a.RecoverySeconds == nil {
+				t.Fatalf("occurrence %d: %s", i, a.Message)
+			}
+			// A merged row is disturbed as a whole.
+			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
+				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
+			}
+		}
+	})
+}
+
+// TestAccounts_AnyRecords checks what is true whatever the records and the timeline are.
+func TestAccounts_AnyRecords(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := story{length: 100, rate: rapid.IntRange(0, 3).Draw(t, "rate")}
+		for range rapid.IntRange(0, 4).Draw(t, "outages") {
+			from := rapid.IntRange(0, 99).Draw(t, "from")
+			s.outages = append(s.outages, outage{from, from + rapid.IntRange(0, 50).Draw(t, "length"), rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "slow"), rapid.Int64Range(0, 99).Draw(t, "backlog")})
+		}
+		var records []Record
+		for i := range rapid.IntRange(0, 6).Draw(t, "records") {
+			from := rapid.Float64Range(-5, 105).Draw(t, "injected")
+			r := record("a", from, from+rapid.Float64Range(0, 30).Draw(t, "lasts"))
+			r.Number = i
+			r.State = rapid.SampledFrom([]State{Healed, Healed, Active, Aborted, NotInjected, Injecting}).Draw(t, "state")
+			if r.State == Active {
+				r.HealedAt = time.Time{}
+			}
+			if r.State == NotInjected || r.State == Injecting {
+				r.InjectedAt, r.HealedAt = time.Time{}, time.Time{}
+			}
+			records = append(records, r)
+		}
+		run := s.run()
+		run.Ended = rapid.Bool().Draw(t, "ended")
+		for _, a := range Accounts(records, run) {
+			switch {
+			case a.Message == "" || a.Outcome == "":
+				t.Errorf("no outcome or message: %+v", a)
+			case run.Ended && !a.Outcome.IsFinal():
+				t.Errorf("the run has ended, but not the occurrence: %+v", a)
+			case a.RecoverySeconds != nil && (*a.RecoverySeconds < 0 || a.RecoveredAt.Before(a.HealedAt) || *a.RecoverySeconds > a.RecoveredAt.Sub(a.HealedAt).Seconds()):
+				t.Errorf("impossible recovery: %+v", a)
+			case a.Outcome == OutcomeRecovered && a.RecoveredAt.After(run.End.Add(-steadyTime)):
+				t.Errorf("recovered without %s of normal operation: %+v", steadyTime, a)
+			}
+		}
+	})
+}

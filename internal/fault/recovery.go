@@ -1,0 +1,324 @@
+package fault
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// Recovery is defined on the timeline. A simulation has recovered from a fault at the earliest time t, at or after the
+// end of the fault, from which on for steadyTime
+//
+//   - the end-to-end p99 of all events is at most twice that of before the fault, or at most latencySlack above it,
+//   - the queues hold at most twice as many messages as before the fault, plus what arrives in a tenth of a second,
+//     plus backlogSlack,
+//   - events of each type that took effect at least once a second before the fault take effect.
+//
+// "Before the fault" is the latest baselineTime before its injection that no other fault disturbed. If fewer than
+// minEvents events were measured in that time or in steadyTime, more time is looked at, up to maxTime. The p99 is that
+// of all these events together, so one slow event among hundreds does not matter.
+//
+// t is the end of the fault or the beginning of a row, so that recovery is known to about the width of the rows.
+const (
+	steadyTime   = 5 * time.Second
+	baselineTime = 30 * time.Second
+	maxTime      = 10 * time.Minute
+	minEvents    = 5
+	latencySlack = 10 * time.Millisecond
+	backlogSlack = 10
+)
+
+// interval is the time [from, to). A zero to means that it has no end.
+type interval struct{ from, to time.Time }
+
+// measured is a row of the timeline, reduced to what matters for recovery.
+type measured struct {
+	start, end time.Time
+	// endToEnd holds the latencies of both event types. effects counts them by type.
+	endToEnd histogram.Snapshot
+	effects  [2]uint64
+	lag      time.Duration
+	// backlog is the number of messages in the queues, nil if it was never measured. A row without a measurement has
+	// the backlog of the row before.
+	backlog                 *int64
+	redelivered, duplicates int64
+}
+
+func (m *measured) overlaps(i interval) bool {
+	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
+}
+
+// search looks for the recovery from faults.
+type search struct {
+	run  Run
+	rows []measured
+	// active are the intervals in which faults were in effect, by occurrence.
+	active map[string]interval
+	// disturbed are the intervals from the injection to the recovery of the faults so far. They are disjoint and in the
+	// order of time.
+	disturbed []interval
+	// before is the latest baseline, latest the result of the latest search, and from where that began.
+	before *baseline
+	latest recovery
+	from   time.Time
+}
+
+// recovery is the result of a search.
+type recovery struct {
+	at time.Time
+	ok bool
+	// why says, if ok is false, what was not as before.
+	why string
+}
+
+// baseline is what is normal.
+type baseline struct {
+	// last is the index of the latest row of which it was made.
+	last int
+	p99  time.Duration
+	// backlog is nil if it was not measured.
+	backlog *int64
+	// rates are the numbers of effects per second by type.
+	rates [2]float64
+}
+
+func newSearch(run Run, records []Record) *search {
+	s := &search{run: run, active: map[string]interval{}}
+	for i := range records {
+		if r := &records[i]; !r.InjectedAt.IsZero() {
+			s.active[r.ID()] = interval{r.InjectedAt, r.HealedAt}
+		}
+	}
+	var backlog *int64
+	for i := range run.Rows {
+		row := &run.Rows[i]
+		if row.Ready != nil {
+			n := *row.Ready
+			if row.Retrying != nil {
+				n += *row.Retrying
+			}
+			backlog = &n
+		}
+		m := measured{start: row.Start(), end: row.End(), lag: max(row.Entry.Lag, row.Exit.Lag), backlog: backlog}
+		for t, events := range []*timeline.Events{row.Of(event.TypeEntry), row.Of(event.TypeExit)} {
+			m.endToEnd = histogram.Merge(m.endToEnd, events.EndToEnd)
+			m.effects[t] = events.EndToEnd.Count()
+			m.duplicates += events.Outcomes["duplicate"]
+		}
+		s.rows = append(s.rows, m)
+	}
+	return s
+}
+
+// undisturbed returns the time from the end of a fault to the recovery, without the time in which other faults were in
+// effect.
+func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
+	var others []interval
+	for id, i := range s.active {
+		if id == r.ID() {
+			continue
+		}
+		i.from = latest(i.from, r.HealedAt)
+		if i.to.IsZero() || i.to.After(recovered) {
+			i.to = recovered
+		}
+		if i.to.After(i.from) {
+			others = append(others, i)
+		}
+	}
+	slices.SortFunc(others, func(a, b interval) int { return a.from.Compare(b.from) })
+	length, covered := recovered.Sub(r.HealedAt), r.HealedAt
+	for _, i := range others {
+		if from := latest(i.from, covered); i.to.After(from) {
+			length -= i.to.Sub(from)
+			covered = i.to
+		}
+	}
+	return length
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// recovery returns when the simulation had recovered from a fault.
+func (s *search) recovery(r *Record) recovery {
+	if b := s.baseline(r.InjectedAt); b != nil && (s.before == nil || b.last != s.before.last) {
+		s.before, s.from = b, time.Time{}
+	}
+	switch {
+	case r.HealedAt.IsZero():
+		return recovery{}
+	case s.before == nil:
+		return recovery{why: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
+	}
+	// Faults that follow each other without recovery have the same baseline. The search for the first of them has
+	// answered those for the others.
+	known := !s.from.IsZero() && !r.HealedAt.Before(s.from) && (!s.latest.ok || !s.latest.at.Before(r.HealedAt))
+	if !known {
+		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
+	}
+	return s.latest
+}
+
+// baseline returns what was normal before an instant. It returns nil if too little was measured.
+func (s *search) baseline(before time.Time) *baseline {
+	b := &baseline{last: -1}
+	var all histogram.Snapshot
+	var effects [2]uint64
+	var length time.Duration
+	for i := len(s.rows) - 1; i >= 0; i-- {
+		row := &s.rows[i]
+		if row.end.After(before) || s.isDisturbed(row) {
+			continue
+		}
+		if enough := all.Count() >= minEvents; length >= baselineTime && enough || length >= maxTime {
+			break
+		}
+		b.last = max(b.last, i)
+		length += row.end.Sub(row.start)
+		if i > 0 && !s.isDisturbed(&s.rows[i-1]) {
+			length += row.start.Sub(s.rows[i-1].end) // nothing was measured in between
+		}
+		all = histogram.Merge(all, row.endToEnd)
+		for t, n := range row.effects {
+			effects[t] += n
+		}
+		if row.backlog != nil && (b.backlog == nil || *row.backlog > *b.backlog) {
+			b.backlog = row.backlog
+		}
+	}
+	if all.Count() < minEvents {
+		return nil
+	}
+	b.p99 = all.Quantile(0.99)
+	for t, n := range effects {
+		b.rates[t] = float64(n) / length.Seconds()
+	}
+	return b
+}
+
+// disturb adds the interval from the injection of a fault to the recovery from it. Each interval begins at or after the
+// one before.
+func (s *search) disturb(i interval) {
+	n := len(s.disturbed)
+	if n == 0 || !s.disturbed[n-1].to.IsZero() && s.disturbed[n-1].to.Before(i.from) {
+		s.disturbed = append(s.disturbed, i)
+		return
+	}
+	if last := &s.disturbed[n-1]; i.to.IsZero() || i.to.After(last.to) && !last.to.IsZero() {
+		last.to = i.to
+	}
+}
+
+func (s *search) isDisturbed(row *measured) bool {
+	for _, i := range slices.Backward(s.disturbed) {
+		if row.overlaps(i) {
+			return true
+		}
+		if row.start.After(i.from) {
+			return false // the earlier ones end before
+		}
+	}
+	return false
+}
+
+// find returns the earliest time, at or after from, from which on everything is normal.
+func (s *search) find(from time.Time, b *baseline) recovery {
+	found := recovery{why: "the fault ended less than 5 s ago"}
+	if s.run.Ended {
+		found.why = "the run ended less than 5 s after the fault"
+	}
+	at := from
+	for i := range s.rows {
+		if !s.rows[i].end.After(at) {
+			continue
+		}
+		complete, why := s.window(i, at, b)
+		switch {
+		case complete && why == "":
+			return recovery{at: at, ok: true}
+		case !complete:
+			return found
+		}
+		found.why = why
+		at = s.rows[i].end
+	}
+	return found
+}
+
+// window looks at the time from at on, in which row i is the first. It returns whether the timeline covers enough time
+// and, if so, what is not normal in it.
+func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
+	var all histogram.Snapshot
+	var effects [2]uint64
+	var backlog *int64
+	if i > 0 {
+		backlog = s.rows[i-1].backlog
+		if s.rows[i].start.Before(at) || s.rows[i].start.Equal(at) {
+			backlog = nil // that of the row before does not matter
+		}
+	}
+	end := at.Add(steadyTime)
+	for ; i < len(s.rows); i++ {
+		row := &s.rows[i]
+		if !row.start.Before(end) {
+			if all.Count() >= minEvents || row.start.Sub(at) > maxTime {
+				break
+			}
+		}
+		end = latest(end, row.end)
+		all = histogram.Merge(all, row.endToEnd)
+		for t, n := range row.effects {
+			effects[t] += n
+		}
+		if row.backlog != nil && (backlog == nil || *row.backlog > *backlog) {
+			backlog = row.backlog
+		}
+	}
+	if end.After(s.run.End) {
+		return false, ""
+	}
+	return true, b.violation(all, effects, backlog)
+}
+
+// violation says what is not normal, "" if everything is.
+func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog *int64) string {
+	if all.Count() == 0 {
+		return "no event took effect"
+	}
+	for t, name := range []string{"entry", "exit"} {
+		if b.rates[t] >= 1 && effects[t] == 0 {
+			return "no " + name + " took effect"
+		}
+	}
+	if all.Count() < minEvents {
+		return fmt.Sprintf("fewer than %d events took effect", minEvents)
+	}
+	if p99, limit := all.Quantile(0.99), max(2*b.p99, b.p99+latencySlack); p99 > limit {
+		return fmt.Sprintf("p99 is %s, and was %s before", rounded(p99), rounded(b.p99))
+	}
+	if b.backlog != nil && backlog != nil {
+		arriving := (b.rates[0] + b.rates[1]) / 10
+		if limit := 2**b.backlog + int64(arriving) + backlogSlack; *backlog > limit {
+			return fmt.Sprintf("%d messages wait in queues, and at most %d did before", *backlog, *b.backlog)
+		}
+	}
+	return ""
+}
+
+// rounded returns d with about three digits.
+func rounded(d time.Duration) time.Duration {
+	unit := time.Duration(1)
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit)
+}
