@@ -47,7 +47,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		case isForbidden(replyIn(err)):
 			missing = append(missing, right(trials[i], replyIn(err)))
 		default:
-			return s.explain(s.failure(ctx, doing, err))
+			return s.failure(ctx, doing, err)
 		}
 	}
 	if len(missing) == 0 {

@@ -27,9 +27,14 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 	return failure
 }
 
-// failure wraps an error with what the store was doing. If the caller's context has ended, the error is that of the
-// context. If the server will always reject the command, the error says so. Every other error is ErrUnavailable.
+// failure wraps an error with what the store was doing and, if it is known, with the remedy. If the caller's context has
+// ended, the error is that of the context. If the server will always reject the command, the error says so. Every other
+// error is ErrUnavailable.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
+	return s.explain(s.classify(ctx, doing, err))
+}
+
+func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	if s.closed.Load() && errors.Is(err, context.Canceled) {
 		err = errClosed // Close has ended the command
 	}
@@ -94,6 +99,8 @@ func remedyOf(err error) string {
 	var name *net.DNSError
 	var network net.Error
 	switch {
+	case errors.Is(err, errClosed):
+		return ""
 	case errors.As(err, &name):
 		return "correct the host name"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -117,7 +124,7 @@ func replyRemedy(reply string) string {
 	case "NOPERM":
 		return "grant the user the command with ACL SETUSER"
 	case "READONLY":
-		return "it is a replica: give the address of the primary"
+		return "it is a replica: give the address of the primary, or wait until a failover has ended"
 	case "OOM":
 		return "its memory is full: raise maxmemory"
 	case "MISCONF":

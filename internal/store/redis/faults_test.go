@@ -186,29 +186,30 @@ func TestScripts_SurviveScriptFlush(t *testing.T) {
 }
 
 // TestConnect_UnusableServer checks several reasons why a server is unusable. The error must be ErrUnavailable and
-// contain the address but not the password. Steps must succeed once the reason is removed.
+// contain the address and the remedy but not the password. Steps must succeed once the reason is removed.
 func TestConnect_UnusableServer(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		cause  string
+		remedy string
 		spoil  func(*testing.T, *servers.Redis, *goredis.Client)
 		repair func(*testing.T, *servers.Redis, *goredis.Client)
 	}{
 		{
-			name: "it is down", cause: "connection refused",
+			name: "it is down", cause: "connection refused", remedy: "start Redis there",
 			spoil: func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Kill()) },
 			repair: func(t *testing.T, r *servers.Redis, _ *goredis.Client) {
 				noError(t, r.Start(t.Context()))
 			},
 		},
 		{
-			name: "it hangs", cause: "timeout",
+			name: "it hangs", cause: "timeout", remedy: "check that Redis runs there",
 			spoil:  func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Pause()) },
 			repair: func(t *testing.T, r *servers.Redis, _ *goredis.Client) { noError(t, r.Resume()) },
 		},
 		{
-			name: "its memory is full", cause: "OOM",
+			name: "its memory is full", cause: "OOM", remedy: "raise maxmemory",
 			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
 				noError(t, c.ConfigSet(t.Context(), "maxmemory", "1").Err())
 			},
@@ -217,7 +218,7 @@ func TestConnect_UnusableServer(t *testing.T) {
 			},
 		},
 		{
-			name: "it is a replica", cause: "READONLY",
+			name: "it is a replica", cause: "READONLY", remedy: "give the address of the primary",
 			spoil: func(t *testing.T, _ *servers.Redis, c *goredis.Client) {
 				noError(t, c.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
 			},
@@ -226,7 +227,7 @@ func TestConnect_UnusableServer(t *testing.T) {
 			},
 		},
 		{
-			name: "its password is another", cause: "WRONGPASS",
+			name: "its password is another", cause: "WRONGPASS", remedy: "correct the user name or password",
 			spoil: func(t *testing.T, r *servers.Redis, c *goredis.Client) {
 				noError(t, c.ConfigSet(t.Context(), "requirepass", "another").Err())
 				noError(t, c.ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err())
@@ -249,8 +250,10 @@ func TestConnect_UnusableServer(t *testing.T) {
 					t.Errorf("%s: %v; want %v", name, err, store.ErrUnavailable)
 					continue
 				}
-				if !strings.Contains(err.Error(), test.cause) || !strings.Contains(err.Error(), server.String()) {
-					t.Errorf("%s: %v; want the cause %q and the address %s", name, err, test.cause, server)
+				for _, want := range []string{test.cause, test.remedy, server.String()} {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("%s: %v; want %q", name, err, want)
+					}
 				}
 				if strings.Contains(err.Error(), password(t, server.URI())) {
 					t.Errorf("%s: the error has the password in it", name)
@@ -321,6 +324,48 @@ func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
 	}
 	set("new")
 	record(t, s, 1, store.ResultRecorded)
+}
+
+func TestStore_OnAReplica_ErrorsHaveTheRemedy(t *testing.T) {
+	t.Parallel()
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	s := open(t, server.URI(), "replica", 1)
+	record(t, s, 0, store.ResultRecorded)
+	noError(t, client(t, server.URI()).ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+	_, reserveErr := s.Reserve(t.Context(), "owner")
+	for name, err := range map[string]error{"Reserve": reserveErr, "Purge": s.Purge(t.Context())} {
+		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "it is a replica: give the address of the primary") {
+			t.Errorf("%s: %v; want the remedy", name, err)
+		}
+	}
+}
+
+// A name, such as that of a Service, belongs to another server after a failover. Connections to the earlier primary, which
+// is a replica now, stay open.
+func TestStore_FindsThePrimaryAfterAFailover(t *testing.T) {
+	t.Parallel()
+	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
+	var primary atomic.Pointer[servers.Redis]
+	primary.Store(before)
+	s := openWith(t, Options{
+		Address:    func() (binding.Binding, error) { return source(t, primary.Load().URI())() },
+		Simulation: "failover", Partitions: 1,
+	})
+	for name, err := range writingSteps(t.Context(), s) {
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	primary.Store(after)
+	noError(t, client(t, before.URI()).ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+	polltest.UntilState(t, "every step succeeds on the new primary", func() bool {
+		for _, err := range writingSteps(t.Context(), s) {
+			if err != nil {
+				return false
+			}
+		}
+		return true
+	}, func() any { return writingSteps(t.Context(), s) })
 }
 
 func TestTLS(t *testing.T) {

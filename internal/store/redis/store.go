@@ -135,7 +135,7 @@ func (s *Store) observer(p *partition) *observer { return s.observers[p.index%le
 // Ping reports whether the store answers. The error names the server and the remedy.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
-		return s.explain(s.failure(ctx, "ping the store", err))
+		return s.failure(ctx, "ping the store", err)
 	}
 	return nil
 }

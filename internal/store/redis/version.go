@@ -6,7 +6,7 @@ import "context"
 func (s *Store) Version(ctx context.Context) (string, error) {
 	info, err := s.client.Info(ctx, "server").Result()
 	if err != nil {
-		return "", s.explain(s.failure(ctx, "read the version of the server", err))
+		return "", s.failure(ctx, "read the version of the server", err)
 	}
 	return versionIn(info), nil
 }
