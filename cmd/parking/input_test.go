@@ -45,7 +45,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"wrong scheme is rejected",
 			[]string{"audit", "-f", manifestFile(t, "{}"), "--redis-uri", "http://:s3cr3t@localhost"}, []string{"--redis-uri", "Redis", "redis://"}},
 		{"unknown URI parameter is rejected",
-			[]string{"simulate", "--redis-uri", "redis://:s3cr3t@localhost?foo=1"}, []string{"--redis-uri", "foo", "after the ?"}},
+			[]string{"simulate", "--redis-uri", "redis://:s3cr3t@localhost?foo=1"}, []string{"--redis-uri", "unknown parameter", "after the ?"}},
 		{"database that is not a number is rejected",
 			[]string{"simulate", "--redis-uri", "redis://:s3cr3t@localhost/x"}, []string{"--redis-uri", "/0"}},
 		{"summary URL with a wrong scheme is rejected",

@@ -15,6 +15,7 @@ func TestMessages_NeverQuotePasswords(t *testing.T) {
 	defer cancel()
 	for _, uri := range []string{
 		"https:/user:s3cr3t@h/v1", "http:user:s3cr3t@h", `https:\\user:s3cr3t@h`, "https://user:s3cr3t@h:99999", "user:s3cr3t@h", "http://user:s3cr3t@[::1",
+		"amqp://h?s3cr3t", "amqp://h/?s3cr3t=1", "redis://h?s3cr3t", "redis://h?pool_size=s3cr3t", "redis://h?skip_verify=s3cr3t", "redis://h?addr=s3cr3t",
 	} {
 		for _, args := range [][]string{
 			{"simulate", "--summary-url", uri},
@@ -24,6 +25,7 @@ func TestMessages_NeverQuotePasswords(t *testing.T) {
 			{"purge", "--simulation", "x"},
 			{"simulate", uri},
 			{uri},
+			{"simulate", "--redis-uri" + uri},
 			{"simulate", "--seed", uri},
 			{"simulate", "-f", "a.yaml", "-f", uri},
 		} {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/parking-operator/parking-operator/internal/field"
 )
 
 // validateUsage makes root and all commands below it reject invalid command lines with messages of our own. The
@@ -63,8 +65,8 @@ func arguments(names ...string) cobra.PositionalArgs {
 
 // quote quotes a value of the command line in a message, except one that may be a URI with a password.
 func quote(value string) string {
-	if strings.Contains(value, "@") {
-		return "a value with an @ (not shown, because it may contain a password)"
+	if field.MayHoldPassword(value) {
+		return "(hidden: it may contain a password)"
 	}
 	return strconv.Quote(value)
 }
@@ -85,6 +87,8 @@ func flagError(err error) error {
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
 		return fmt.Errorf("unknown flag -%s", unknown.GetSpecifiedName())
+	case errors.As(err, &unknown) && field.MayHoldPassword(unknown.GetSpecifiedName()):
+		return fmt.Errorf("unknown flag %s", quote(unknown.GetSpecifiedName()))
 	case errors.As(err, &unknown):
 		return fmt.Errorf("unknown flag --%s", unknown.GetSpecifiedName())
 	case errors.As(err, &valueless):

@@ -5,12 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -116,8 +113,8 @@ func readTarget(address binding.Binding) (target, error) {
 	if uri == nil {
 		return target{}, &configError{errors.New("the address has no URI")}
 	}
-	if parameters := slices.Sorted(maps.Keys(uri.Query())); len(parameters) > 0 {
-		return target{}, &configError{fmt.Errorf("its URI has parameters, of which none is known: remove %s", strings.Join(parameters, ", "))}
+	if uri.RawQuery != "" { // the error quotes nothing of it, because a name may be a misplaced password
+		return target{}, &configError{errors.New("its URI has parameters, and there are none that it may have: remove the text from the ? on")}
 	}
 	t := target{login: loginOf(uri), vhost: vhostOf(uri)}
 	port := 5672
@@ -131,12 +128,12 @@ func readTarget(address binding.Binding) (target, error) {
 		}
 		t.tls = secured
 	default:
-		return target{}, &configError{fmt.Errorf("its scheme is %q: it has to be amqp, or amqps for TLS", uri.Scheme)}
+		return target{}, &configError{errors.New("its scheme must be amqp, or amqps for TLS")}
 	}
 	if p := uri.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil {
-			return target{}, &configError{fmt.Errorf("its port is %q: it has to be a number up to 65535", p)}
+			return target{}, &configError{errors.New("its port must be a number from 1 to 65535")}
 		}
 		port = int(n)
 	}

@@ -27,6 +27,9 @@ const (
 	maxRetryBackoff = 64 * time.Millisecond
 )
 
+// errUnreadable replaces an error of the client library, which may quote a misplaced password.
+var errUnreadable = errors.New("the URI of Redis cannot be read: it must look like redis://user:password@localhost:6379/0")
+
 // connector opens connections. It reads the binding for each of them, so that a changed Secret takes effect without a
 // restart.
 type connector struct {
@@ -78,9 +81,20 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
-// unreadable wraps an error of the client library about the parameters of a URI.
-func unreadable(err error) error {
-	return fmt.Errorf("read the parameters of the URI of Redis: %w; correct or remove the text after the ?", err)
+// checkParameters returns which parameter of a URI the client library rejects. parse reads a URI. The error quotes neither
+// values nor unknown names: both may be misplaced passwords.
+func checkParameters(where *url.URL, parse func(string) error) error {
+	for name, values := range where.Query() {
+		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
+		switch err := parse(alone.String()); {
+		case err == nil:
+		case strings.Contains(err.Error(), "unexpected option"):
+			return errors.New("the URI of Redis has an unknown parameter: correct or remove the text after the ?")
+		default:
+			return fmt.Errorf("the parameter %s of the URI of Redis has an invalid value: correct or remove it", name)
+		}
+	}
+	return nil
 }
 
 func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
@@ -89,9 +103,12 @@ func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error
 			return nil, errors.New("the path of the URI of Redis must be the number of a database, such as /0")
 		}
 	}
+	if err := checkParameters(where, func(uri string) error { _, err := goredis.ParseURL(uri); return err }); err != nil {
+		return nil, err
+	}
 	o, err := goredis.ParseURL(where.String())
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, errUnreadable
 	}
 	o.Protocol = 2
 	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)
@@ -107,9 +124,12 @@ func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error
 }
 
 func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, error) {
+	if err := checkParameters(where, func(uri string) error { _, err := goredis.ParseClusterURL(uri); return err }); err != nil {
+		return nil, err
+	}
 	o, err := goredis.ParseClusterURL(where.String())
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, errUnreadable
 	}
 	o.Protocol = 2
 	setTimes(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.MinRetryBackoff, &o.MaxRetryBackoff)

@@ -457,8 +457,24 @@ func TestNew_InvalidOptions(t *testing.T) {
 			options: Options{Address: at("redis://localhost"), Simulation: "a}b", Partitions: 1},
 		},
 		{
-			name: "a parameter that is not known", says: "colour; correct or remove the text after the ?",
+			name: "an unknown parameter", says: "unknown parameter: correct or remove the text after the ?",
 			options: Options{Address: at("redis://:hunter2@localhost/0?colour=red"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a password in place of a parameter", says: "unknown parameter: correct or remove the text after the ?",
+			options: Options{Address: at("redis://localhost/0?hunter2"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a password in place of a number", says: "the parameter pool_size of the URI of Redis has an invalid value",
+			options: Options{Address: at("redis://localhost/0?pool_size=hunter2"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a password in place of a truth value", says: "the parameter skip_verify of the URI of Redis has an invalid value",
+			options: Options{Address: at("rediss://localhost/0?skip_verify=hunter2"), Simulation: "a", Partitions: 1},
+		},
+		{
+			name: "a password in place of a node", says: "the parameter addr of the URI of Redis has an invalid value",
+			options: Options{Address: at("redis://localhost/?addr=hunter2"), Simulation: "a", Partitions: 1},
 		},
 		{
 			name: "a database that is no number", says: "must be the number of a database",
