@@ -6,15 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/store"
 )
-
-// epoch is the epoch of every mark: the only process is the caller's own.
-const epoch = "memory"
 
 // errClosed is the cause of every error after Close.
 var errClosed = errors.New("the store is closed")
@@ -25,20 +24,45 @@ type Store struct {
 	partitions []*partition
 	timeline   *timelineBlocks
 	closed     atomic.Bool
+	// crashes counts the crashes. The epoch of a mark is the number of crashes before it.
+	crashes atomic.Int64
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New returns an empty store with the given number of partitions, at least 1.
-func New(partitions int) *Store { return newStore(partitions, store.VisitMargin) }
+// New returns an empty store with the given number of partitions, at least 1. Every effect is durable at once.
+func New(partitions int) *Store { return newStore(partitions, store.VisitMargin, false) }
 
-func newStore(partitions int, visitMargin time.Duration) *Store {
+// NewCrashable returns a store for Crash. Like a server, it makes effects durable only when a caller waits for that. It
+// needs twice the memory of New.
+func NewCrashable(partitions int) *Store { return newStore(partitions, store.VisitMargin, true) }
+
+func newStore(partitions int, visitMargin time.Duration, crashable bool) *Store {
 	s := &Store{timeline: newTimelineBlocks()}
 	for range max(1, partitions) {
-		s.partitions = append(s.partitions, newPartition(visitMargin))
+		s.partitions = append(s.partitions, newPartition(visitMargin, crashable))
 	}
 	return s
 }
+
+// Crash loses what a crash of a server may lose. The store continues with a prefix of its history that contains
+// every durable effect. draw determines how much else it contains. Marks from before the crash are rolled back.
+// Crash does nothing unless the store was created by NewCrashable.
+func (s *Store) Crash(draw uint64) {
+	for _, p := range s.partitions {
+		p.mu.Lock()
+	}
+	for i, p := range s.partitions {
+		p.crash(numberOf(draw, i))
+	}
+	s.crashes.Add(1)
+	for _, p := range s.partitions {
+		p.mu.Unlock()
+	}
+}
+
+// epoch identifies the simulated server process.
+func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
 // partition returns a partition. Its errors begin with doing.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
@@ -68,7 +92,8 @@ func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Resul
 	if err != nil {
 		return "", err
 	}
-	return p.recordEntry(e, time.Now()), nil
+	now := time.Now()
+	return do(p, func(s *state) store.Result { return s.recordEntry(e, now) }), nil
 }
 
 // RecordExit matches an exit with its visit.
@@ -77,7 +102,8 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	if err != nil {
 		return store.ExitResult{}, err
 	}
-	return p.recordExit(e, time.Now()), nil
+	now := time.Now()
+	return do(p, func(s *state) store.ExitResult { return s.recordExit(e, now) }), nil
 }
 
 // SettleSummary removes a summary from the outbox.
@@ -86,7 +112,7 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	if err != nil {
 		return err
 	}
-	p.settleSummary(exitID)
+	p.change(func(s *state) { s.settleSummary(exitID) })
 	return nil
 }
 
@@ -96,7 +122,8 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	if err != nil {
 		return err
 	}
-	p.recordDeadLetter(key, time.Now())
+	now := time.Now()
+	p.change(func(s *state) { s.recordDeadLetter(key, now) })
 	return nil
 }
 
@@ -109,7 +136,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 	if n < 1 {
 		return 0, fmt.Errorf("%s: a lease has at least 1 position", doing)
 	}
-	return s.partitions[0].lease(counter, n), nil
+	return do(s.partitions[0], func(s *state) int64 { return s.lease(counter, n) }), nil
 }
 
 // Confirm advances a watermark.
@@ -118,7 +145,10 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	return p.confirm(c), nil
+	if p.durable != nil {
+		c.Events = slices.Clone(c.Events) // the caller may change them, and the step may be repeated
+	}
+	return do(p, func(s *state) int64 { return s.confirm(c) }), nil
 }
 
 // Claim removes plates from the pool.
@@ -127,7 +157,8 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error)
 	if err != nil || c.Limit < 1 {
 		return nil, err
 	}
-	return p.claim(c, time.Now()), nil
+	now := time.Now()
+	return do(p, func(s *state) []store.Plate { return s.claim(c, now) }), nil
 }
 
 // Release returns plates of a claim to the pool.
@@ -136,29 +167,28 @@ func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate
 	if err != nil {
 		return err
 	}
-	p.release(c, plates, time.Now())
+	now, plates := time.Now(), slices.Clone(plates)
+	p.change(func(s *state) { s.release(c, plates, now) })
 	return nil
 }
 
 // PoolSize counts the plates in all pools.
 func (s *Store) PoolSize(ctx context.Context) (int64, error) {
-	return s.sum(ctx, "count the available plates", func(p *partition) int { return p.pool.len() })
+	return s.sum(ctx, "count the available plates", func(s *state) int { return s.pool.len() })
 }
 
 // Outbox counts the summaries that the summary API has not accepted yet.
 func (s *Store) Outbox(ctx context.Context) (int64, error) {
-	return s.sum(ctx, "count the summaries in the outbox", func(p *partition) int { return len(p.outbox) })
+	return s.sum(ctx, "count the summaries in the outbox", func(s *state) int { return len(s.outbox) })
 }
 
-func (s *Store) sum(ctx context.Context, doing string, count func(*partition) int) (int64, error) {
+func (s *Store) sum(ctx context.Context, doing string, count func(*state) int) (int64, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return 0, err
 	}
 	var total int64
 	for _, p := range s.partitions {
-		p.mu.Lock()
-		total += int64(count(p))
-		p.mu.Unlock()
+		total += int64(read(p, count))
 	}
 	return total, nil
 }
@@ -168,27 +198,31 @@ func (s *Store) CountStarved(ctx context.Context, run string, total int64) error
 	if err := s.ready(ctx, "count starved draws"); err != nil {
 		return err
 	}
-	s.partitions[0].countStarved(run, total)
+	s.partitions[0].change(func(s *state) { s.countStarved(run, total) })
 	return nil
 }
 
-// Mark returns the only mark of this store.
+// Mark identifies the simulated server process.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	if _, err := s.partition(ctx, "observe the store", partition); err != nil {
 		return store.Mark{}, err
 	}
-	return store.Mark{Epoch: epoch}, nil
+	return store.Mark{Epoch: s.epoch()}, nil
 }
 
-// WaitDurable returns at once, because every effect lives as long as the process.
+// WaitDurable makes the effects in the partition durable.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store is durable"
-	if _, err := s.partition(ctx, doing, partition); err != nil {
+	p, err := s.partition(ctx, doing, partition)
+	if err != nil {
 		return err
 	}
-	if mark.Epoch != epoch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if mark.Epoch != s.epoch() { // Crash holds all mutexes
 		return fmt.Errorf("%s: %w", doing, store.ErrRolledBack)
 	}
+	p.flush()
 	return nil
 }
 
@@ -199,7 +233,9 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	}
 	var total store.Counts
 	for _, p := range s.partitions {
-		p.addCounts(&total)
+		p.mu.Lock()
+		p.state.addCounts(&total)
+		p.mu.Unlock()
 	}
 	return total, nil
 }
@@ -211,7 +247,7 @@ func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	}
 	var runs []store.Run
 	for _, p := range s.partitions {
-		runs = append(runs, p.registered()...)
+		runs = append(runs, read(p, (*state).registered)...)
 	}
 	return runs, nil
 }
@@ -222,7 +258,7 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	if err != nil {
 		return store.Chunk{}, err
 	}
-	return p.chunk(r.Run, index), nil
+	return read(p, func(s *state) store.Chunk { return s.chunk(r.Run, index) }), nil
 }
 
 // Dataset describes the data, which live as long as the process.
@@ -245,7 +281,7 @@ func (s *Store) Purge(ctx context.Context) error {
 		return err
 	}
 	for _, p := range s.partitions {
-		p.purge()
+		p.change((*state).reset)
 	}
 	s.timeline.purge()
 	return nil

@@ -10,7 +10,7 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
-		s := newStore(partitions, 0)
+		s := newStore(partitions, 0, false)
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)

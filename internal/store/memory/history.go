@@ -1,0 +1,128 @@
+package memory
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxTail is the number of steps after which they become durable even if no caller waits for it.
+const maxTail = 1 << 14
+
+// partition holds the state of one partition. In a store that can crash it also holds what survives: durable, and a prefix
+// of tail, which are the steps since.
+type partition struct {
+	mu      sync.Mutex
+	state   *state
+	durable *state // nil in a store that cannot crash
+	tail    []func(*state)
+}
+
+func newPartition(visitMargin time.Duration, crashable bool) *partition {
+	p := &partition{state: newState(visitMargin)}
+	if crashable {
+		p.durable = newState(visitMargin)
+	}
+	return p
+}
+
+// do changes the state and returns the result. The step depends on nothing but the state, so that it can be repeated.
+func do[R any](p *partition, step func(*state) R) R {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.durable != nil {
+		if len(p.tail) == maxTail {
+			p.flush()
+		}
+		p.tail = append(p.tail, func(s *state) { _ = step(s) })
+	}
+	return step(p.state)
+}
+
+// change changes the state.
+func (p *partition) change(step func(*state)) {
+	do(p, func(s *state) struct{} {
+		step(s)
+		return struct{}{}
+	})
+}
+
+// read returns a part of the state, which is not changed.
+func read[R any](p *partition, part func(*state) R) R {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return part(p.state)
+}
+
+// flush makes all steps durable.
+func (p *partition) flush() { p.keep(len(p.tail)) }
+
+// keep makes the first n steps of the tail durable, and drops the others.
+func (p *partition) keep(n int) {
+	for _, step := range p.tail[:n] {
+		step(p.durable)
+	}
+	clear(p.tail)
+	p.tail = p.tail[:0]
+}
+
+// crash replaces the state by what survives. draw determines how much of the tail does.
+func (p *partition) crash(draw uint64) {
+	if p.durable == nil {
+		return
+	}
+	p.keep(int(draw % uint64(len(p.tail)+1)))
+	p.state, p.durable = p.durable, p.durable.clone()
+}
+
+// numberOf returns random number i of a draw.
+func numberOf(draw uint64, i int) uint64 { return rand.NewPCG(draw, uint64(i)).Uint64() }
+
+// clone returns a copy that shares nothing that a step changes.
+func (s *state) clone() *state {
+	c := *s
+	c.seen, c.matched = s.seen.clone(), s.matched.clone()
+	c.externalIDs, c.deadLetters = s.externalIDs.clone(), s.deadLetters.clone()
+	c.visits, c.pool = s.visits.clone(), s.pool.clone()
+	c.outbox, c.starved, c.counters = maps.Clone(s.outbox), maps.Clone(s.starved), maps.Clone(s.counters)
+	c.runs, c.claims = maps.Clone(s.runs), maps.Clone(s.claims)
+	for name, r := range s.runs {
+		copied := *r
+		c.runs[name] = &copied
+	}
+	for name, of := range s.claims {
+		c.claims[name] = of.clone()
+	}
+	return &c
+}
+
+func (b bitmaps) clone() bitmaps {
+	c := maps.Clone(b)
+	for key, chunk := range b {
+		copied := *chunk
+		c[key] = &copied
+	}
+	return c
+}
+
+func (e *expiring) clone() *expiring {
+	return &expiring{stay: e.stay, expires: maps.Clone(e.expires), order: e.order.clone()}
+}
+
+func (v *visits) clone() *visits {
+	return &visits{unclaimed: maps.Clone(v.unclaimed), expiry: v.expiry.clone(), claimed: maps.Clone(v.claimed), nextSweep: v.nextSweep}
+}
+
+func (p *pool) clone() *pool {
+	return &pool{entered: maps.Clone(p.entered), heap: slices.Clone(p.heap)}
+}
+
+func (c *claims) clone() *claims {
+	return &claims{byToken: maps.Clone(c.byToken), tokens: c.tokens.clone()}
+}
+
+func (q *queue[T]) clone() queue[T] {
+	return queue[T]{ring: slices.Clone(q.ring), first: q.first, count: q.count}
+}
