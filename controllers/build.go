@@ -120,7 +120,7 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		}
 		desired[key] = true
 	}
-	desired[reportKey(s)] = true // it is kept once it is written
+	desired[reportKey(s)], desired[faultsKey(s)] = true, true // they are kept once they are written
 	for key, object := range s.children {
 		if desired[key] || object.GetDeletionTimestamp() != nil {
 			continue

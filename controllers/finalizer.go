@@ -70,6 +70,7 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 // finalize stops the workloads of a deleted simulation, removes its queues and keys from external servers, and removes
 // the finalizer: at the latest when the cleanup timeout is over. Kubernetes then deletes the simulation's objects.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
+	r.rehearsals.Untrack(s.key)
 	if !controllerutil.ContainsFinalizer(s.sim, Finalizer) {
 		r.observer.Untrack(s.key)
 		return reconcile.Result{}, nil

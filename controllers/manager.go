@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -26,6 +27,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/rehearsal"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -80,14 +82,23 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 		return nil, fmt.Errorf("create the cache of referenced objects: %w", err)
 	}
 	watcher, cleaner := observer.New(observer.Dependencies{Servers: o.Servers, Summaries: o.Summaries}), NewCleaner(o.Servers)
-	for _, runnable := range []manager.Runnable{referenced, watcher, cleaner} {
+	core, err := corev1client.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("create the client of pods: %w", err)
+	}
+	recorder := mgr.GetEventRecorder("parking-operator")
+	rehearsals := rehearsal.New(rehearsal.Dependencies{
+		Client: mgr.GetClient(), Direct: mgr.GetAPIReader(), Core: core.RESTClient(),
+		Changed: faultEvents(recorder), Logger: o.Logger,
+	})
+	for _, runnable := range []manager.Runnable{referenced, watcher, cleaner, rehearsals} {
 		if err := mgr.Add(runnable); err != nil {
 			return nil, fmt.Errorf("add %T to the manager: %w", runnable, err)
 		}
 	}
 	r := NewReconciler(o.Options, Dependencies{
-		Client: mgr.GetClient(), Direct: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("parking-operator"),
-		Observer: watcher, Cleaner: cleaner, ClusterVersion: clusterVersion(mgr),
+		Client: mgr.GetClient(), Direct: mgr.GetAPIReader(), Events: recorder,
+		Observer: watcher, Rehearsals: rehearsals, Cleaner: cleaner, ClusterVersion: clusterVersion(mgr),
 	})
 	if err := r.SetupWithManager(ctx, mgr, referenced); err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
 package controllers
 
 // The permissions of the operator. The roles under config/rbac and in the chart are generated from this file alone. The
-// operator must not create or bind roles, and must not change objects that it did not create, except for annotations
-// of pods. Pods of simulations have no API token.
+// operator must not create or bind roles, and must not change objects that it did not create, except for pods of its
+// workloads: it annotates them, and deletes and evicts them to inject faults. Pods of simulations have no API token.
 //
 // Permissions in the namespaces of simulations: in all namespaces, or in those that the operator watches.
 //
@@ -10,7 +10,8 @@ package controllers
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/status,verbs=patch
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=serviceaccounts;configmaps;services;secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete

@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/observer"
+	"github.com/parking-operator/parking-operator/internal/rehearsal"
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
@@ -45,6 +46,8 @@ type Dependencies struct {
 	Events events.EventRecorder
 	// Observer reads the simulations' servers.
 	Observer *observer.Observer
+	// Rehearsals inject the simulations' faults.
+	Rehearsals *rehearsal.Rehearsals
 	// Cleaner removes the queues and keys of deleted simulations from external servers.
 	Cleaner *Cleaner
 	// ClusterVersion returns the version of the cluster, or "" if it is unknown.
@@ -59,6 +62,7 @@ type Reconciler struct {
 	applier        *apply.Applier
 	events         events.EventRecorder
 	observer       *observer.Observer
+	rehearsals     *rehearsal.Rehearsals
 	cleaner        *Cleaner
 	childKinds     []childKind
 	kinds          *servedKinds
@@ -81,6 +85,7 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 		applier:        apply.New(d.Client, d.Direct, d.Client.Scheme()),
 		events:         d.Events,
 		observer:       d.Observer,
+		rehearsals:     d.Rehearsals,
 		cleaner:        d.Cleaner,
 		childKinds:     childKinds(),
 		kinds:          newServedKinds(),
@@ -116,6 +121,7 @@ func (r *Reconciler) phases() []phase {
 		r.assessParts,
 		// The ledger shows whether external servers answer, and whether the run has come to rest.
 		r.observe,
+		r.rehearse,
 		r.complete,
 		r.assessProgress,
 		// The start is written to the status before the plan contains it.
@@ -161,6 +167,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 // evict removes everything that is held in memory about a simulation.
 func (r *Reconciler) evict(key client.ObjectKey) {
 	r.observer.Untrack(key)
+	r.rehearsals.Untrack(key)
 	r.cleaner.evict(key)
 	r.secrets.retain(key, nil)
 }

@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -51,6 +52,10 @@ type scope struct {
 
 	// Set by observe: the latest observation of the simulation's servers; nil before the first one.
 	observation *observer.Observation
+
+	// Set by rehearse: the records of the faults. They are not known before their journal is loaded.
+	faults      []fault.Record
+	faultsKnown bool
 
 	// Every phase may add findings and call wakeAfter. A wake of 0 means that nothing is due.
 	findings findings

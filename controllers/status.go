@@ -161,8 +161,10 @@ func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 	return was != nil && is != nil && was.Message != is.Message && strings.Contains(is.Message, editIgnored)
 }
 
-// event records an event about the simulation. The API server accepts notes of up to 1 KiB.
+// maxNote is the length in bytes of the note of an event that the API server accepts.
+const maxNote = 1024
+
+// event records an event about the simulation.
 func (r *Reconciler) event(s *scope, kind, reason, action, format string, args ...any) {
-	const maxNote = 1024
 	r.events.Eventf(s.sim, nil, kind, reason, action, "%s", excerpt.Of(fmt.Sprintf(format, args...), maxNote))
 }

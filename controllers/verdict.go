@@ -17,7 +17,7 @@ import (
 
 // complete writes the verdict and the report once the simulation has come to rest.
 func (r *Reconciler) complete(ctx context.Context, s *scope) error {
-	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() {
+	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() || !s.faultsEnded() {
 		return nil
 	}
 	status := &s.sim.Status

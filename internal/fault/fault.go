@@ -82,6 +82,6 @@ type Injection struct {
 	// At is when the fault took effect.
 	At time.Time
 	// Healed waits until the fault has ended, and returns when that was. If ctx ends first, it ends the fault at once,
-	// as far as it can.
+	// as far as it can, unless the cause is ErrHandedOver: then it returns an error.
 	Healed func(ctx context.Context) (time.Time, error)
 }

@@ -26,6 +26,10 @@ const (
 	lastSaveTimeout = 5 * time.Second
 )
 
+// ErrHandedOver is the cause of the end of a Runner whose successor continues. The Runner then leaves the faults in
+// effect, and their records, as they are.
+var ErrHandedOver = errors.New("a successor continues")
+
 // The reasons of aborted occurrences.
 var (
 	errEnded     = errors.New("the simulation ended")
@@ -147,8 +151,8 @@ func (r *Runner) Update(p *plan.Plan) {
 	async.Notify(r.updated)
 }
 
-// Run injects occurrences until ctx ends. Then it ends the faults in effect, waits for that, and returns. Run must be
-// called once.
+// Run injects occurrences until ctx ends. Then it ends the faults in effect, waits for that, and returns. If the cause of
+// the end is ErrHandedOver, it ends no fault. Run must be called once.
 func (r *Runner) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
@@ -299,6 +303,9 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 // observe records an injection, waits until it has ended, and records that.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
+	if err != nil && isHandedOver(ctx) {
+		return
+	}
 	if err != nil {
 		r.finish(ctx, record, func() {
 			record.State, record.Reason = NotInjected, err.Error()
@@ -314,6 +321,9 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", injection.Hit)
 	r.save(ctx, record)
 	at, err := injection.Healed(ctx)
+	if err != nil && isHandedOver(ctx) {
+		return
+	}
 	r.finish(ctx, record, func() {
 		record.State, record.HealedAt = Healed, at
 		switch {
@@ -328,6 +338,8 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 	}
 	r.deps.Logger.Info("Fault ended", "fault", id, "state", record.State, "reason", record.Reason)
 }
+
+func isHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
 // ended returns why a context ended, in the words of a reason.
 func ended(ctx context.Context) error {

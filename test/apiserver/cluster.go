@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -253,6 +254,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: sim.Namespace, GenerateName: resources.Name(sim, component) + "-", Labels: resources.Selector(sim, component),
+			OwnerReferences: []metav1.OwnerReference{ownerOfPods(sim, component)},
 		},
 		// Conforms to the restricted Pod Security Standard.
 		Spec: corev1.PodSpec{
@@ -264,6 +266,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 			}}},
 		},
 	}
+	pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = podTemplateHash
 	c.Create(pod)
 	c.Eventually("the pod to run", func() error {
 		if err := c.read(pod); err != nil {
@@ -276,4 +279,20 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 		return c.Client.Status().Update(c.T.Context(), pod)
 	})
 	return pod
+}
+
+// podTemplateHash distinguishes the ReplicaSets of a Deployment.
+const podTemplateHash = "5d8f"
+
+// ownerOfPods returns the owner of a component's pods: a StatefulSet, or a ReplicaSet of a Deployment.
+func ownerOfPods(sim *v1alpha1.ParkingSimulation, component resources.Component) metav1.OwnerReference {
+	owner := metav1.OwnerReference{
+		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: resources.Name(sim, component),
+		UID: types.UID("owner-" + string(component)), Controller: new(true),
+	}
+	switch component {
+	case resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor:
+		owner.Kind, owner.Name = "ReplicaSet", owner.Name+"-"+podTemplateHash
+	}
+	return owner
 }

@@ -1,0 +1,71 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/rehearsal"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// rehearse has the faults of a simulation injected while it runs, and reads their records. A simulation whose faults were
+// removed from the spec keeps its records.
+func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
+	_, hasRecords := s.children[faultsKey(s)]
+	start := s.sim.Status.StartTime
+	if start == nil || s.isComplete() || len(s.plan.Faults) == 0 && !hasRecords {
+		r.rehearsals.Untrack(s.key)
+		return nil
+	}
+	r.rehearsals.Track(s.key, rehearsal.Target{
+		Simulation: s.sim.DeepCopy(), Plan: s.plan, Start: start.Time, Agents: s.credentials.Agent,
+	})
+	s.faults, s.faultsKnown = r.rehearsals.Records(s.key)
+	return nil
+}
+
+// faultsEnded reports whether no fault is in effect any more, so that the account of the faults is complete.
+func (s *scope) faultsEnded() bool {
+	if len(s.plan.Faults) == 0 && !s.faultsKnown {
+		return true
+	}
+	unfinished := func(r fault.Record) bool { return r.State == fault.Injecting || r.State == fault.Active }
+	if !s.faultsKnown || slices.ContainsFunc(s.faults, unfinished) {
+		s.wakeAfter(time.Second)
+		return false
+	}
+	return true
+}
+
+// faultEvents returns a function that reports the progress of faults as events of their simulation.
+func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation, fault.Record) {
+	return func(sim *v1alpha1.ParkingSimulation, r fault.Record) {
+		kind, reason, message := corev1.EventTypeNormal, "", ""
+		what := fmt.Sprintf("Fault %s, %s of %s", r.ID(), r.Action, r.Target)
+		switch r.State {
+		case fault.Active:
+			reason, message = "FaultInjected", what+", hit "+strings.Join(r.Hit, ", ")
+		case fault.Healed:
+			reason, message = "FaultEnded", fmt.Sprintf("%s, ended after %s", what, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
+		case fault.NotInjected:
+			kind, reason, message = corev1.EventTypeWarning, "FaultNotInjected", what+", was not injected: "+r.Reason
+		case fault.Aborted:
+			kind, reason, message = corev1.EventTypeWarning, "FaultAborted", what+", was aborted: "+r.Reason
+		default:
+			return
+		}
+		recorder.Eventf(sim, nil, kind, reason, "Inject", "%s", excerpt.Of(message, maxNote))
+	}
+}
+
+// faultsKey returns the key of the ConfigMap with the records of the faults.
+func faultsKey(s *scope) childKey { return childKey{"ConfigMap", resources.FaultsName(s.sim)} }

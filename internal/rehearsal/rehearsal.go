@@ -1,0 +1,210 @@
+// Package rehearsal injects the faults of simulations into their pods, and keeps the records of them in the cluster.
+//
+// Each tracked simulation has a fault.Runner. Its injector deletes and evicts pods through the Kubernetes API, and kills
+// and pauses processes through the agents in the pods. Its journal is a ConfigMap that is written before each injection,
+// so that the next leader continues where the previous one ended.
+package rehearsal
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/backoff"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// Target is a simulation that has started.
+type Target struct {
+	// Simulation has its defaults. Plan is its plan.
+	Simulation *v1alpha1.ParkingSimulation
+	Plan       *plan.Plan
+	// Start is the start of the schedules.
+	Start time.Time
+	// Agents are the credentials of the agents. They are empty if no fault needs agents.
+	Agents resources.AgentCredentials
+}
+
+// replicas returns the number of pods that a component should have.
+func (t Target) replicas(c resources.Component) int {
+	spec := &t.Simulation.Spec
+	switch c {
+	case resources.ComponentEntry:
+		return int(*spec.Entry.Replicas)
+	case resources.ComponentExit:
+		return int(*spec.Exit.Replicas)
+	case resources.ComponentProcessor:
+		return int(*spec.Processor.Replicas)
+	case resources.ComponentRabbitMQ:
+		if managed := spec.RabbitMQ.ManagedOrDefault(); managed != nil {
+			return int(*managed.Replicas)
+		}
+	}
+	return 1
+}
+
+// Dependencies are what Rehearsals work with.
+type Dependencies struct {
+	// Client reads pods from a cache, and writes.
+	Client client.Client
+	// Direct reads from the API server.
+	Direct client.Reader
+	// Core is a client of the API group of pods.
+	Core rest.Interface
+	// Changed is called with each new version of a record, after it was saved. It may be nil.
+	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
+	Logger  *slog.Logger
+}
+
+// Rehearsals inject the faults of the tracked simulations. They are a manager.Runnable and safe for concurrent use.
+type Rehearsals struct {
+	deps Dependencies
+
+	mu      sync.Mutex
+	ctx     context.Context // nil before Start
+	tracked map[types.NamespacedName]*rehearsal
+	running sync.WaitGroup
+}
+
+// rehearsal is one tracked simulation.
+type rehearsal struct {
+	stop context.CancelFunc // nil before it is started
+
+	mu     sync.Mutex
+	target Target
+	runner *fault.Runner // nil until the journal is loaded
+}
+
+// New returns Rehearsals that inject nothing before Start and Track are called.
+func New(d Dependencies) *Rehearsals {
+	return &Rehearsals{deps: d, tracked: map[types.NamespacedName]*rehearsal{}}
+}
+
+// NeedLeaderElection is true: only the leader injects faults.
+func (r *Rehearsals) NeedLeaderElection() bool { return true }
+
+// Start injects faults until ctx ends. It leaves the faults in effect as they are: the next leader continues.
+func (r *Rehearsals) Start(ctx context.Context) error {
+	r.mu.Lock()
+	r.ctx = ctx
+	for key, tracked := range r.tracked {
+		r.run(key, tracked)
+	}
+	r.mu.Unlock()
+	<-ctx.Done()
+	r.running.Wait()
+	return nil
+}
+
+// Track injects the faults of a simulation from now on. A changed plan affects only occurrences that are still to come.
+func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if tracked, ok := r.tracked[key]; ok {
+		tracked.update(t)
+		return
+	}
+	tracked := &rehearsal{target: t}
+	r.tracked[key] = tracked
+	if r.ctx != nil {
+		r.run(key, tracked)
+	}
+}
+
+// run starts a rehearsal. r.mu is held.
+func (r *Rehearsals) run(key types.NamespacedName, t *rehearsal) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.ctx))
+	t.stop = func() { cancel(nil) }
+	handOver := context.AfterFunc(r.ctx, func() { cancel(fault.ErrHandedOver) })
+	r.running.Go(func() {
+		defer cancel(nil)
+		defer handOver()
+		r.rehearse(ctx, key, t)
+	})
+}
+
+// rehearse loads the journal and runs the runner until ctx ends.
+func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *rehearsal) {
+	log := r.deps.Logger.With("simulation", key.String())
+	j := &journal{client: r.deps.Client, direct: r.deps.Direct, target: t.get, saved: func(changed *fault.Record) {
+		if changed != nil && r.deps.Changed != nil {
+			r.deps.Changed(t.get().Simulation, *changed)
+		}
+	}}
+	retries := backoff.Backoff{First: time.Second, Last: 30 * time.Second}
+	for {
+		err := j.load(ctx)
+		if err == nil {
+			break
+		}
+		log.Warn("Faults are not injected", "error", err)
+		if retries.Wait(ctx, 0) != nil {
+			return
+		}
+	}
+	target := t.get()
+	runner := fault.NewRunner(
+		fault.RunnerConfig{Plan: target.Plan, Start: target.Start, Progress: j.content.Progress, Records: j.content.Records},
+		fault.RunnerDependencies{Injector: &injector{client: r.deps.Client, core: r.deps.Core, target: t.get}, Journal: j, Logger: log})
+	t.set(runner)
+	runner.Run(ctx)
+}
+
+// Untrack ends the faults of a simulation that are in effect, and injects no more. It does not wait.
+func (r *Rehearsals) Untrack(key types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if tracked, ok := r.tracked[key]; ok {
+		delete(r.tracked, key)
+		if tracked.stop != nil {
+			tracked.stop()
+		}
+	}
+}
+
+// Records returns the records of a tracked simulation. ok is false while they are not known.
+func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, ok bool) {
+	r.mu.Lock()
+	tracked := r.tracked[key]
+	r.mu.Unlock()
+	if tracked == nil {
+		return nil, false
+	}
+	tracked.mu.Lock()
+	runner := tracked.runner
+	tracked.mu.Unlock()
+	if runner == nil {
+		return nil, false
+	}
+	return runner.Records(), true
+}
+
+func (t *rehearsal) get() Target {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.target
+}
+
+func (t *rehearsal) set(r *fault.Runner) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.runner = r
+}
+
+func (t *rehearsal) update(target Target) {
+	t.mu.Lock()
+	before, runner := t.target.Plan, t.runner
+	t.target = target
+	t.mu.Unlock()
+	if runner != nil && !sameFaults(before, target.Plan) {
+		runner.Update(target.Plan)
+	}
+}

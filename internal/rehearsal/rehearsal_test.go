@@ -1,0 +1,400 @@
+package rehearsal_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/rehearsal"
+	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/tlstest"
+	"github.com/parking-operator/parking-operator/test/apiserver"
+)
+
+func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
+
+// world is an API server, a simulation on it, and the credentials of its agents.
+type world struct {
+	*apiserver.Cluster
+
+	sim    *v1alpha1.ParkingSimulation
+	plan   *plan.Plan
+	start  time.Time
+	agents resources.AgentCredentials
+}
+
+func newWorld(t *testing.T, faults ...plan.Fault) *world {
+	t.Helper()
+	c := apiserver.New(t)
+	sim := c.Simulate("run", nil)
+	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)
+	sim.Default()
+	return &world{
+		Cluster: c, sim: sim, plan: &plan.Plan{Simulation: "test.run", Seed: 1, Faults: faults}, start: time.Now(),
+		agents: resources.AgentCredentials{Token: "the token", Certificate: string(certificate), PrivateKey: string(key)},
+	}
+}
+
+func (w *world) key() types.NamespacedName { return client.ObjectKeyFromObject(w.sim) }
+
+func (w *world) target() rehearsal.Target {
+	return rehearsal.Target{Simulation: w.sim, Plan: w.plan, Start: w.start, Agents: w.agents}
+}
+
+// lead runs Rehearsals that track the simulation, until the returned function is called or the test ends.
+func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
+	core, err := corev1client.NewForConfig(w.Config)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	r = rehearsal.New(rehearsal.Dependencies{Client: w.Client, Direct: w.Client, Core: core.RESTClient(), Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Start(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.T.Error(err)
+		}
+	})
+	w.T.Cleanup(stop)
+	r.Track(w.key(), w.target())
+	return r, stop
+}
+
+// await waits until the first record is in a state, and returns it.
+func (w *world) await(r *rehearsal.Rehearsals, state fault.State) fault.Record {
+	w.T.Helper()
+	var first fault.Record
+	w.Eventually("the record to be "+string(state), func() error {
+		records, ok := r.Records(w.key())
+		if !ok || len(records) == 0 {
+			return errors.New("there is no record")
+		}
+		if first = records[0]; first.State != state {
+			return fmt.Errorf("the record is %+v", first)
+		}
+		return nil
+	})
+	return first
+}
+
+// journal returns the records in the ConfigMap.
+func (w *world) journal() []fault.Record {
+	w.T.Helper()
+	object := &corev1.ConfigMap{}
+	if err := w.Client.Get(w.T.Context(), client.ObjectKey{Namespace: w.Namespace, Name: resources.FaultsName(w.sim)}, object); err != nil {
+		w.T.Fatal(err)
+	}
+	var content struct{ Records []fault.Record }
+	if err := json.Unmarshal([]byte(object.Data["journal.json"]), &content); err != nil {
+		w.T.Fatal(err)
+	}
+	return content.Records
+}
+
+// ready makes a pod ready, with containers that run since a time.
+func ready(since time.Time) func(*corev1.PodStatus) {
+	return func(s *corev1.PodStatus) {
+		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		s.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: resources.ContainerParking, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(since)}},
+		}}
+	}
+}
+
+// serveAgent starts a process, and an agent for it at an address of its own. It returns them with the status of their pod.
+func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *exec.Cmd, status func(*corev1.PodStatus)) {
+	t.Helper()
+	name := fmt.Sprintf("%s-%d", t.Name(), time.Now().UnixNano())
+	process = exec.Command("sleep", "300")
+	process.Env = append(os.Environ(), agent.MarkerVariable+"="+name)
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = process.Process.Signal(syscall.SIGKILL) // it may have ended
+		_ = process.Wait()
+	})
+	a = w.agentFor(t, name, ip)
+	return a, process, func(s *corev1.PodStatus) {
+		ready(time.Now().Add(-time.Hour))(s)
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	}
+}
+
+// agentFor serves an agent until the test ends.
+func (w *world) agentFor(t *testing.T, name, ip string) *agent.Agent {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	a := agent.New(name, log)
+	pair, err := tls.X509KeyPair([]byte(w.agents.Certificate), []byte(w.agents.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	address := net.JoinHostPort(ip, strconv.Itoa(resources.AgentPort))
+	server, err := httpserver.Listen(ctx, address, agent.Handler(a, func() (string, error) { return w.agents.Token, nil }), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = server.WithTLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13})
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		a.Close()
+	})
+	return a
+}
+
+func (w *world) isStopped(process *exec.Cmd) bool {
+	w.T.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Process.Pid))
+	return err == nil && strings.Contains(string(stat), ") T ")
+}
+
+func TestRehearsals_EvictionEndsWhenTheSuccessorIsReady(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 1})
+	old := w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now().Add(-time.Hour)))
+	r, _ := w.lead()
+	injected := w.await(r, fault.Active)
+	w.Gone(old)
+	if len(injected.Hit) != 1 || injected.Hit[0] != old.Name {
+		t.Errorf("pods %v were hit, want %s", injected.Hit, old.Name)
+	}
+	w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now()))
+	w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now()))
+	healed := w.await(r, fault.Healed)
+	if healed.HealedAt.Before(healed.InjectedAt) {
+		t.Errorf("the record is %+v", healed)
+	}
+	w.Eventually("the journal to have the record", func() error {
+		if saved := w.journal(); len(saved) != 1 || saved[0].State != fault.Healed {
+			return fmt.Errorf("the journal has %+v", saved)
+		}
+		return nil
+	})
+}
+
+func TestRehearsals_DoNotInject(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		fault   plan.Fault
+		prepare func(w *world)
+		want    string
+	}{
+		{
+			name:  "an eviction that a budget forbids",
+			fault: plan.Fault{Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 1},
+			prepare: func(w *world) {
+				w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now()))
+				all := intstr.FromString("100%")
+				w.Create(&policyv1.PodDisruptionBudget{
+					ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "budget"},
+					Spec: policyv1.PodDisruptionBudgetSpec{
+						MinAvailable: &all, Selector: &metav1.LabelSelector{MatchLabels: resources.Selector(w.sim, resources.ComponentProcessor)},
+					},
+				})
+			},
+			want: "budget",
+		},
+		{
+			name:  "a target without pods",
+			fault: plan.Fault{Target: plan.TargetRedis, Action: plan.ActionRestart, Instances: 1},
+			want:  "no pod of Redis was running",
+		},
+		{
+			name:  "pods of another workload with the labels of the simulation",
+			fault: plan.Fault{Target: plan.TargetRedis, Action: plan.ActionRestart, Instances: 1},
+			prepare: func(w *world) {
+				pod := w.Pod(w.sim, resources.ComponentRedis, ready(time.Now()))
+				w.Edit(pod, func() { pod.OwnerReferences[0].Name = "another" })
+			},
+			want: "no pod of Redis was running",
+		},
+		{
+			name:  "an agent that does not answer",
+			fault: plan.Fault{Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1},
+			prepare: func(w *world) {
+				w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
+					ready(time.Now())(s)
+					s.PodIP, s.PodIPs = "127.77.0.9", []corev1.PodIP{{IP: "127.77.0.9"}}
+				})
+			},
+			want: "reach the agent",
+		},
+		{
+			name:    "an isolation",
+			fault:   plan.Fault{Target: plan.TargetRedis, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
+			prepare: func(w *world) { w.Pod(w.sim, resources.ComponentRedis, ready(time.Now())) },
+			want:    "cannot inject Isolate",
+		},
+		{
+			name:  "the unknown leader of several nodes",
+			fault: plan.Fault{Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1},
+			prepare: func(w *world) {
+				for range 3 {
+					w.Pod(w.sim, resources.ComponentRabbitMQ, ready(time.Now()))
+				}
+			},
+			want: "which RabbitMQ node leads",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.fault.Name = "fault"
+			w := newWorld(t, tt.fault)
+			if tt.prepare != nil {
+				tt.prepare(w)
+			}
+			r, _ := w.lead()
+			if got := w.await(r, fault.NotInjected); !strings.Contains(got.Reason, tt.want) {
+				t.Errorf("the reason is %q, want one with %q", got.Reason, tt.want)
+			}
+		})
+	}
+}
+
+func TestRehearsals_KillEndsWhenTheContainerRunsAgain(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
+	_, process, status := w.serveAgent(t, "127.77.0.1")
+	pod := w.Pod(w.sim, resources.ComponentRedis, status)
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	if err := process.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the process ended with %v", err)
+	}
+	w.Eventually("the kubelet to report the restart", func() error {
+		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+			return err
+		}
+		ready(time.Now())(&pod.Status)
+		return w.Client.Status().Update(t.Context(), pod)
+	})
+	w.await(r, fault.Healed)
+}
+
+func TestRehearsals_NextLeaderContinues(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(3 * time.Second)})
+	a, process, status := w.serveAgent(t, "127.77.0.2")
+	w.Pod(w.sim, resources.ComponentRedis, status)
+	first, stop := w.lead()
+	before := w.await(first, fault.Active)
+	stop()
+	if !w.isStopped(process) {
+		t.Error("the end of the leader ended the pause")
+	}
+	second, _ := w.lead()
+	after := w.await(second, fault.Healed)
+	injected, ok := a.Fault("pause/0")
+	if !ok || !injected.At.Equal(before.InjectedAt) || !after.InjectedAt.Equal(before.InjectedAt) || !after.HealedAt.Equal(injected.Healed) {
+		t.Errorf("the agent has %+v, the first leader %+v, the second %+v", injected, before, after)
+	}
+}
+
+// A leader may end after it has saved a record, and before or after it has injected the fault.
+func TestRehearsals_NextLeaderInjectsWhatWasNotInjected(t *testing.T) {
+	for _, injected := range []bool{false, true} {
+		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
+			w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Second)})
+			a, _, status := w.serveAgent(t, "127.77.0.3")
+			w.Pod(w.sim, resources.ComponentRedis, status)
+			var at time.Time
+			if injected {
+				f, err := a.Inject(agent.Command{ID: "pause/0", Action: plan.ActionPause, For: time.Second})
+				if err != nil {
+					t.Fatal(err)
+				}
+				at = f.At
+			}
+			var occurrence fault.Occurrence
+			for occurrence = range fault.Occurrences(w.plan) {
+				break
+			}
+			text, err := json.Marshal(map[string]any{
+				"progress": fault.Progress{Next: map[string]int{"pause": 1}},
+				"records":  []fault.Record{{Occurrence: occurrence, State: fault.Injecting}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Create(resources.FaultsConfigMap(w.sim, map[string]string{"journal.json": string(text)}))
+			r, _ := w.lead()
+			record := w.await(r, fault.Healed)
+			if injected && !record.InjectedAt.Equal(at) {
+				t.Errorf("the fault was injected at %s and at %s", at, record.InjectedAt)
+			}
+			if records, _ := r.Records(w.key()); len(records) != 1 {
+				t.Errorf("there are %d records", len(records))
+			}
+		})
+	}
+}
+
+func TestRehearsals_UntrackEndsAPause(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
+	_, process, status := w.serveAgent(t, "127.77.0.4")
+	w.Pod(w.sim, resources.ComponentRedis, status)
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	if !w.isStopped(process) {
+		t.Error("the process runs")
+	}
+	r.Untrack(w.key())
+	w.Eventually("the process to run again", func() error {
+		if w.isStopped(process) {
+			return errors.New("it is stopped")
+		}
+		return nil
+	})
+	w.Eventually("the journal to say so", func() error {
+		if saved := w.journal(); saved[0].State != fault.Aborted {
+			return fmt.Errorf("the journal has %+v", saved)
+		}
+		return nil
+	})
+}
+
+func TestRehearsals_SuspensionEndsAPause(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
+	_, process, status := w.serveAgent(t, "127.77.0.5")
+	w.Pod(w.sim, resources.ComponentRedis, status)
+	r, _ := w.lead()
+	w.await(r, fault.Active)
+	suspended := *w.plan
+	suspended.Suspended = true
+	w.plan = &suspended
+	r.Track(w.key(), w.target())
+	record := w.await(r, fault.Aborted)
+	if w.isStopped(process) || !strings.Contains(record.Reason, "suspended") {
+		t.Errorf("stopped: %t, record: %+v", w.isStopped(process), record)
+	}
+}

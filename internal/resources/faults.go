@@ -1,0 +1,22 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+)
+
+// FaultsName returns the name of the ConfigMap that holds the records of the faults of a simulation.
+func FaultsName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-faults" }
+
+// FaultsConfigMap returns the ConfigMap with the records of the faults of a simulation. Build does not return it: it is
+// written while faults are injected.
+func FaultsConfigMap(sim *v1alpha1.ParkingSimulation, data map[string]string) *corev1.ConfigMap {
+	b := builder{sim: sim}
+	return &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: b.object(FaultsName(sim), componentAll),
+		Data:       data,
+	}
+}
