@@ -37,6 +37,8 @@ const (
 	brokerPassword = "bRoKeRpAsSwOrD0123456789"
 	erlangCookie   = "eRlAnGcOoKiE0123456789"
 	redisPassword  = "rEdIsPaSsWoRd0123456789"
+	agentToken     = "aGeNtToKeN0123456789"
+	agentKey       = "aGeNtKeY0123456789"
 )
 
 // testInput is an Input whose simulation can be edited before it is resolved.
@@ -142,7 +144,10 @@ func simulations(t testing.TB) map[string]testInput {
 		"type": []byte("rabbitmq"), "host": []byte("rabbit.messaging.svc"), "port": []byte("5672"),
 		"username": []byte("default_user"), "password": []byte(brokerPassword),
 	}
-	return map[string]testInput{"managed": managed, "external": external, "cluster": cluster}
+	faults := input(t, "faults", `duration: 10m, faults: [{name: redis-crash, target: Redis, action: Kill, at: 2m}, {name: freeze, target: Processor, action: Pause, at: 3m, for: 10s},
+		{name: drain, target: RabbitMQ, action: Evict, at: 4m}]`)
+	faults.Credentials.Agent = resources.AgentCredentials{Token: agentToken, Certificate: "the certificate", PrivateKey: agentKey}
+	return map[string]testInput{"faults": faults, "managed": managed, "external": external, "cluster": cluster}
 }
 
 func TestBuild_MatchesGoldenFiles(t *testing.T) {
@@ -252,7 +257,7 @@ func TestBuild_KeepsPasswordsInSecrets(t *testing.T) {
 				continue
 			}
 			text := yamlOf(t, object)
-			for _, password := range []string{brokerPassword, erlangCookie, redisPassword} {
+			for _, password := range []string{brokerPassword, erlangCookie, redisPassword, agentToken, agentKey} {
 				if bytes.Contains(text, []byte(password)) {
 					t.Errorf("%s: %T %s contains a password", name, object, object.GetName())
 				}
