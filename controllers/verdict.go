@@ -42,7 +42,8 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 // the one that the simulation started with.
 func evaluate(now *observer.Observation, p *plan.Plan, unchanged bool) ledger.Verdict {
 	e := evidence(now, p.Objectives)
-	e.Report, e.Summaries, e.Latencies = now.Rest.Report, now.Rest.Summaries, &now.Rest.Latencies
+	e.Report, e.Summaries = now.Rest.Report, now.Rest.Summaries
+	e.Latencies, e.Timeline = &now.Rest.Latencies, now.Rest.Timeline
 	if unchanged {
 		e.Entries, e.Exits = schedules(p, &e.Report)
 	}

@@ -152,15 +152,16 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	if err := checkReport(p, a, account); err != nil {
 		return auditResult{}, badInput(err)
 	}
-	latencies := ledger.ReadLatencies(ctx, a.store, &account)
+	rows, err := ledger.ReadTimeline(ctx, a.store)
+	latencies := ledger.LatenciesOf(rows, err, &account)
 	result := auditResult{
 		Simulation: p.Simulation, Ledger: account, Running: seen.moved,
 		LatencySeconds: report.LatenciesOf(latencies),
 	}
 	input := ledger.Evidence{
-		Report: account, Objectives: p.Objectives, Depths: seen.depths,
+		Report: account, Objectives: auditable(p.Objectives), Depths: seen.depths,
 		Running: seen.moved, InFlight: ledger.Unknown, // only processors know it
-		Latencies: latencies,
+		Latencies: latencies, Timeline: rows,
 	}
 	if seen.depths.Dead > 0 {
 		if input.DeadReasons, err = a.broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons); err != nil {
@@ -169,7 +170,17 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	}
 	result.Verdict = ledger.Evaluate(input)
 	result.Notes = notes(a, seen)
+	if len(p.Faults) > 0 || input.Objectives != p.Objectives {
+		result.Notes = append(result.Notes, "faults, recovery and the objectives without and under faults were not checked, because the store does not know the faults")
+	}
 	return result, nil
+}
+
+// auditable returns the objectives that can be checked without the records of injected faults, which are not in the
+// store.
+func auditable(o plan.Objectives) plan.Objectives {
+	o.WithoutFaults, o.UnderFaults, o.MaxRecovery, o.AbortOnFailure = plan.PhaseObjectives{}, plan.PhaseObjectives{}, 0, false
+	return o
 }
 
 // checkReport returns an error if the store does not know the simulation, or has other partitions than the plan.

@@ -29,6 +29,9 @@ type Account struct {
 	// RecoverySeconds is the time from HealedAt to RecoveredAt, without the time in which other faults were in effect.
 	// It is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
+	// UnrecoveredSeconds is the time from HealedAt to the end of the run, without the time in which other faults were in
+	// effect, if the simulation has not recovered.
+	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The figures below cover the time from InjectedAt to RecoveredAt, or to the end of the run. Faults that overlap
 	// share them. PeakLagSeconds is the longest that a generator was behind its schedule, PeakBacklog the largest number
@@ -133,6 +136,8 @@ func (s *search) account(r *Record) Account {
 		a.RecoveredAt = found.at
 		seconds := s.undisturbed(r, found.at).Seconds()
 		a.RecoverySeconds = &seconds
+	} else if !r.HealedAt.IsZero() {
+		a.UnrecoveredSeconds = s.undisturbed(r, latest(s.run.End, r.HealedAt)).Seconds()
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
@@ -210,3 +215,6 @@ func (s *search) measure(a *Account) {
 		a.DuplicatesSuppressed += row.duplicates
 	}
 }
+
+// ID identifies the occurrence within its simulation, such as "redis-crash/3".
+func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }

@@ -31,7 +31,9 @@ type Occurrence struct {
 }
 
 // ID identifies the occurrence within its simulation, such as "redis-crash/3".
-func (o *Occurrence) ID() string { return o.Fault + "/" + strconv.Itoa(o.Number) }
+func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
+
+func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
 
 // Record is what happened with one occurrence.
 type Record struct {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
-	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
@@ -69,8 +68,8 @@ type finding struct {
 }
 
 // checks lists the conditions, causes before their consequences.
-func checks() []check {
-	return []check{
+func checks(faults []plan.Fault) []check {
+	list := []check{
 		{name: "ledger readable", kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: "data kept", kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
 		// An event that is still on its way may or may not take effect.
@@ -96,10 +95,22 @@ func checks() []check {
 		// The user's objectives hold only under the load that the user asked for.
 		{name: "entry schedule", kind: Invariant, find: entriesOnSchedule},
 		{name: "exit schedule", kind: Invariant, find: exitsOnSchedule},
-		{name: "processing p99", kind: Objective, find: processingP99},
-		{name: "end-to-end p99", kind: Objective, find: endToEndP99},
-		{name: "failures", kind: Invariant, find: nothingFailed, withoutLedger: true},
 	}
+	// A rehearsal that did not take place is not a success.
+	for _, f := range faults {
+		list = append(list, check{
+			name: "fault " + f.Name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
+			find: func(e Evidence) finding { return tookPlace(e, f.Name) },
+		})
+	}
+	list = append(list, check{name: "recovery", kind: Objective, find: recovery, certain: true, withoutLedger: true})
+	for _, p := range phases() {
+		list = append(list, p.checks()...)
+	}
+	return append(list,
+		check{name: "run length", kind: Invariant, find: notAborted, withoutLedger: true},
+		check{name: "failures", kind: Invariant, find: nothingFailed, withoutLedger: true},
+	)
 }
 
 // makeChecks runs every check that applies to the evidence.
@@ -310,39 +321,6 @@ func onSchedule(what string, s *Schedule) finding {
 	return unless(missed <= maxMissed, fmt.Sprintf("at most %.0f %% missed", 100*maxMissed), fmt.Sprintf("%.3g %%", 100*missed),
 		fmt.Sprintf("the schedule of the %s was not kept: %d of %s missed (%.3g %%)",
 			what, s.Missed, count(s.Due, "due event was", "due events were"), 100*missed))
-}
-
-func processingP99(e Evidence) finding {
-	return withinObjective("processing p99", e.Objectives.ProcessingP99, e.Latencies, func(l *Latencies) histogram.Snapshot { return l.Processing })
-}
-
-func endToEndP99(e Evidence) finding {
-	return withinObjective("end-to-end p99", e.Objectives.EndToEndP99, e.Latencies, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
-}
-
-// withinObjective compares a 99th percentile with its objective. The comparison counts only if it holds
-// regardless of the latencies of the unmeasured events.
-func withinObjective(what string, objective plan.Duration, l *Latencies, of func(*Latencies) histogram.Snapshot) finding {
-	if objective == 0 || l == nil {
-		return finding{}
-	}
-	want := "at most " + objective.String()
-	switch lowest, highest := of(l).Range(.99, l.Unmeasured); {
-	case highest <= objective.D():
-		return finding{outcome: Passed, want: want, got: rounded(highest, objective.D()).String() + unmeasured(l)}
-	case lowest > objective.D():
-		got := rounded(lowest, objective.D()).String() + unmeasured(l)
-		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective)}
-	}
-	reason := "no event was measured"
-	if measured := of(l).Count(); measured > 0 {
-		reason = fmt.Sprintf("only %d of %d events were measured", measured, measured+l.Unmeasured)
-	}
-	message := fmt.Sprintf("%s is unknown, so the objective of %s is not met: %s", what, objective, reason)
-	if l.Err != nil {
-		message += ": " + excerpt.OneLine(l.Err.Error())
-	}
-	return finding{outcome: NotMeasured, want: want, message: message}
 }
 
 // unmeasured says how many events were not measured, for the end of a figure.

@@ -25,10 +25,14 @@ type Timeline interface {
 	ReadTimeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 }
 
-// ReadLatencies returns the latencies of the whole simulation whose ledger is r. Read the ledger first: an event
-// that takes effect in between then counts as measured, not as unmeasured.
-func ReadLatencies(ctx context.Context, t Timeline, r *Report) *Latencies {
-	rows, err := t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
+// ReadTimeline returns the whole timeline.
+func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
+	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
+}
+
+// LatenciesOf returns the latencies of the whole simulation whose ledger is r, from its timeline or the error of reading
+// that. Read the ledger first: an event that takes effect in between then counts as measured, not as unmeasured.
+func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	return &Latencies{
 		Processing: histogram.Merge(total.Entry.Processing, total.Exit.Processing),

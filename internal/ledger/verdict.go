@@ -4,7 +4,9 @@ import (
 	"slices"
 
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // Outcome is the result of a verdict.
@@ -43,8 +45,15 @@ type Evidence struct {
 	// DeadReasons are the reasons of the dead letters that were read. They may be fewer than the dead
 	// letters.
 	DeadReasons []broker.ReasonCount
-	// Latencies are those of the timeline. They are nil if the timeline was not read.
+	// Latencies are those of the timeline. They are nil if the timeline was not read. Timeline has the rows of which they
+	// were made.
 	Latencies *Latencies
+	Timeline  []timeline.Row
+	// Planned are the faults of the plan, Faults the accounts of their occurrences.
+	Planned []plan.Fault
+	Faults  []fault.Account
+	// Aborted says why the run was ended early. It is empty if it was not.
+	Aborted string
 	// Entries and Exits compare the generators with their schedule.
 	Entries, Exits *Schedule
 	// Summaries is the summary API's own count. It is nil when the API has no count of this simulation.
@@ -74,7 +83,7 @@ const Unknown = -1
 
 // Evaluate makes every check that applies and returns the verdict.
 func Evaluate(e Evidence) Verdict {
-	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks())}
+	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(e.Planned))}
 	v.Reasons = messages(v.Checks)
 	for _, c := range v.Checks {
 		if c.Outcome != Passed {
@@ -88,7 +97,8 @@ func Evaluate(e Evidence) Verdict {
 // returns none while the simulation may still pass.
 func CertainFailures(e Evidence) []string {
 	e.Running = true
-	return messages(makeChecks(e, slices.DeleteFunc(checks(), func(c check) bool { return !c.certain })))
+	made := makeChecks(e, slices.DeleteFunc(checks(e.Planned), func(c check) bool { return !c.certain }))
+	return messages(slices.DeleteFunc(made, func(c Check) bool { return c.Outcome != Failed }))
 }
 
 // messages returns the messages of the checks that have one.

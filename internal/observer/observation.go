@@ -203,9 +203,9 @@ func needed(r ledger.Report) int {
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := &Rest{}
-	rest.Latencies, _ = within(ctx, func(ctx context.Context) (ledger.Latencies, error) {
-		return *ledger.ReadLatencies(ctx, s.store, &now.Report), nil
-	})
+	var err error
+	rest.Timeline, err = within(ctx, func(ctx context.Context) ([]timeline.Row, error) { return ledger.ReadTimeline(ctx, s.store) })
+	rest.Latencies = *ledger.LatenciesOf(rest.Timeline, err, &now.Report)
 	if draining.SummariesPod != "" {
 		held, err := o.summaries.CountSummaries(ctx, draining.SummariesPod)
 		rest.Summaries = &ledger.SummaryCount{Held: held, Err: err}
@@ -227,9 +227,6 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	rest.BrokerVersion, _ = within(ctx, s.broker.Version)
 	rest.StoreVersion, _ = within(ctx, s.store.Version)
-	rest.Timeline, _ = within(ctx, func(ctx context.Context) ([]timeline.Row, error) {
-		return s.store.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
-	})
 }
 
 func sameCounters(a, b *Observation) bool {

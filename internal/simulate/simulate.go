@@ -296,7 +296,8 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 			evidence.DeadReasons = s.deadReasons(ctx)
 		}
 	}
-	evidence.Latencies = ledger.ReadLatencies(ctx, s.deps.Store, &evidence.Report)
+	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
+	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)
 }

@@ -1,0 +1,311 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// phase is the whole run, or a part of it that has objectives of its own.
+type phase struct {
+	// suffix follows the names of the checks of this phase.
+	suffix     string
+	objectives func(*plan.Objectives) plan.PhaseObjectives
+	// covers reports whether a row belongs to the phase. A row belongs to the phase under faults if any part of it does.
+	covers func(e *Evidence, row *timeline.Row) bool
+	// unmeasured reports whether the phase has the events that were not measured. Processors lose measurements when they
+	// are killed, so those events belong to the phase under faults, if there is one.
+	unmeasured func(e *Evidence) bool
+	// absent says why no row belongs to the phase. It is empty for the whole run.
+	absent string
+}
+
+func phases() []phase {
+	return []phase{
+		{
+			objectives: func(o *plan.Objectives) plan.PhaseObjectives { return o.PhaseObjectives },
+			covers:     func(*Evidence, *timeline.Row) bool { return true },
+			unmeasured: func(*Evidence) bool { return true },
+		},
+		{
+			suffix:     " without faults",
+			objectives: func(o *plan.Objectives) plan.PhaseObjectives { return o.WithoutFaults },
+			covers:     func(e *Evidence, row *timeline.Row) bool { return !e.isDisturbed(row) },
+			unmeasured: func(e *Evidence) bool { return !e.hasFaults() },
+			absent:     "nothing was measured while there was no fault",
+		},
+		{
+			suffix:     " under faults",
+			objectives: func(o *plan.Objectives) plan.PhaseObjectives { return o.UnderFaults },
+			covers:     func(e *Evidence, row *timeline.Row) bool { return e.isDisturbed(row) },
+			unmeasured: func(e *Evidence) bool { return e.hasFaults() },
+			absent:     "no fault was injected",
+		},
+	}
+}
+
+// hasFaults reports whether a fault was injected.
+func (e *Evidence) hasFaults() bool {
+	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return !a.InjectedAt.IsZero() })
+}
+
+// isDisturbed reports whether faults disturbed the simulation in any part of a row.
+func (e *Evidence) isDisturbed(row *timeline.Row) bool {
+	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
+}
+
+// checks returns the checks of the phase.
+func (p phase) checks() []check {
+	measure := func(find func(plan.PhaseObjectives, measured) finding) func(Evidence) finding {
+		return func(e Evidence) finding { return find(p.objectives(&e.Objectives), p.measure(&e)) }
+	}
+	return []check{
+		{name: "processing p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
+			return m.latency("processing p99"+p.suffix, o.ProcessingP99, func(l *Latencies) histogram.Snapshot { return l.Processing })
+		})},
+		{name: "end-to-end p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
+			return m.latency("end-to-end p99"+p.suffix, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
+		})},
+		// The longest lag of the whole run can only grow. Recovery ends the phase under faults in retrospect.
+		{name: "generator lag" + p.suffix, kind: Objective, certain: p.suffix == "", find: measure(func(o plan.PhaseObjectives, m measured) finding {
+			return m.lag("generator lag"+p.suffix, o.MaxLag)
+		})},
+		{name: "achieved rate" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
+			return m.achieved("achieved rate"+p.suffix, o.MinAchievedPercent)
+		})},
+	}
+}
+
+// measured is what the timeline holds of a phase.
+type measured struct {
+	// latencies is nil if the timeline was not read.
+	latencies *Latencies
+	total     timeline.Row
+	// absent says why the phase has no row, "" if it has some.
+	absent string
+}
+
+// measure returns what was measured in the phase.
+func (p phase) measure(e *Evidence) measured {
+	if e.Latencies == nil || p.objectives(&e.Objectives) == (plan.PhaseObjectives{}) {
+		return measured{}
+	}
+	var rows []timeline.Row
+	for i := range e.Timeline {
+		if row := &e.Timeline[i]; p.covers(e, row) {
+			rows = append(rows, *row)
+		}
+	}
+	m := measured{total: timeline.Sum(rows...)}
+	if len(rows) == 0 && e.Latencies.Err == nil {
+		m.absent = p.absent
+	}
+	if p.suffix == "" {
+		m.latencies = e.Latencies
+		return m
+	}
+	m.latencies = &Latencies{
+		Processing: histogram.Merge(m.total.Entry.Processing, m.total.Exit.Processing),
+		EndToEnd:   histogram.Merge(m.total.Entry.EndToEnd, m.total.Exit.EndToEnd),
+		Err:        e.Latencies.Err,
+	}
+	if p.unmeasured(e) {
+		m.latencies.Unmeasured = e.Latencies.Unmeasured
+	}
+	return m
+}
+
+// unknown returns the finding of an objective that could not be checked.
+func (m measured) unknown(what, want, reason string) finding {
+	if m.absent != "" {
+		reason = m.absent
+	}
+	if err := m.latencies.Err; err != nil {
+		reason += ": " + excerpt.OneLine(err.Error())
+	}
+	return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("%s is unknown, so the objective of %s is not met: %s",
+		what, strings.TrimPrefix(want, "at most "), reason)}
+}
+
+// latency compares a 99th percentile with its objective. The comparison counts only if it holds regardless of the
+// latencies of the unmeasured events.
+func (m measured) latency(what string, objective plan.Duration, of func(*Latencies) histogram.Snapshot) finding {
+	if objective == 0 || m.latencies == nil {
+		return finding{}
+	}
+	l, want := m.latencies, "at most "+objective.String()
+	lowest, highest := of(l).Range(.99, l.Unmeasured)
+	switch {
+	case of(l).Count() == 0:
+		return m.unknown(what, want, "no event was measured")
+	case highest <= objective.D():
+		return finding{outcome: Passed, want: want, got: rounded(highest, objective.D()).String() + unmeasured(l)}
+	case lowest > objective.D():
+		got := rounded(lowest, objective.D()).String() + unmeasured(l)
+		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective)}
+	}
+	count := of(l).Count()
+	return m.unknown(what, want, fmt.Sprintf("only %d of %d events were measured", count, count+l.Unmeasured))
+}
+
+// lag compares the longest lag of a generator with its objective.
+func (m measured) lag(what string, objective plan.Duration) finding {
+	if objective == 0 || m.latencies == nil {
+		return finding{}
+	}
+	want := "at most " + objective.String()
+	lag := max(m.total.Entry.Lag, m.total.Exit.Lag)
+	if m.absent != "" || lag == 0 && m.total.Entry.Due+m.total.Exit.Due == 0 {
+		return m.unknown(what, want, "no event was due")
+	}
+	got := rounded(lag, objective.D()).String()
+	return unless(lag <= objective.D(), want, got, fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective))
+}
+
+// achieved compares the events that were published with those that were due. Each event type must meet the objective.
+func (m measured) achieved(what string, percent int) finding {
+	if percent == 0 || m.latencies == nil {
+		return finding{}
+	}
+	want := fmt.Sprintf("at least %d %%", percent)
+	var got, missed []string
+	for _, side := range []struct {
+		name   string
+		events *timeline.Events
+	}{{"entries", &m.total.Entry}, {"exits", &m.total.Exit}} {
+		if side.events.Due == 0 {
+			continue
+		}
+		share := 100 * float64(side.events.Published) / float64(side.events.Due)
+		got = append(got, fmt.Sprintf("%s %s %%", side.name, sharePercent(share, percent)))
+		if share < float64(percent) {
+			text := fmt.Sprintf("%d of %d due %s were published", side.events.Published, side.events.Due, side.name)
+			if n := side.events.Starved; n > 0 {
+				text += fmt.Sprintf(", %d found no available plate", n)
+			}
+			missed = append(missed, text)
+		}
+	}
+	if m.absent != "" || len(got) == 0 {
+		return m.unknown(what, want, "no event was due")
+	}
+	return unless(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
+}
+
+// sharePercent formats a percentage with one digit after the point, or with more if it would seem to meet a limit that
+// it does not meet.
+func sharePercent(share float64, limit int) string {
+	text := fmt.Sprintf("%.1f", share)
+	if share < float64(limit) && text == fmt.Sprintf("%.1f", float64(limit)) {
+		text = fmt.Sprintf("%.4f", share)
+	}
+	return text
+}
+
+// tookPlace checks that every occurrence of a fault was injected, and ended.
+func tookPlace(e Evidence, name string) finding {
+	const want = "every occurrence is injected and ends"
+	var all, failed []fault.Account
+	recovered := 0
+	for _, a := range e.Faults {
+		if a.Fault != name {
+			continue
+		}
+		all = append(all, a)
+		switch {
+		case a.Outcome == fault.OutcomeRecovered:
+			recovered++
+		case a.Outcome == fault.OutcomeNotInjected, a.Outcome == fault.OutcomeAborted,
+			a.Outcome == fault.OutcomeNotRecovered && a.HealedAt.IsZero():
+			failed = append(failed, a)
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		got := fmt.Sprintf("%d of %d did not", len(failed), len(all))
+		return finding{outcome: Failed, want: want, got: got, message: fmt.Sprintf("%s of fault %s did not take place as planned: %s: %s",
+			ofAll(len(failed), len(all)), name, failed[0].ID(), excerpt.OneLine(failed[0].Message))}
+	case len(all) == 0:
+		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
+			"fault %s did not take place: it was not due before the end of the run", name)}
+	}
+	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", len(all), recovered)}
+}
+
+// ofAll says how many occurrences of a fault something is true for.
+func ofAll(n, all int) string {
+	if n == all {
+		return count(int64(n), "occurrence", "occurrences")
+	}
+	return fmt.Sprintf("%d of %d occurrences", n, all)
+}
+
+// recovery checks that the simulation recovered from every fault within the objective.
+func recovery(e Evidence) finding {
+	objective := e.Objectives.MaxRecovery
+	if objective == 0 {
+		return finding{}
+	}
+	want := "at most " + objective.String()
+	var late, unmeasured []string
+	var slowest time.Duration
+	injected := 0
+	for i := range e.Faults {
+		a := &e.Faults[i]
+		if a.InjectedAt.IsZero() || a.Outcome == fault.OutcomeAborted {
+			continue
+		}
+		injected++
+		took := time.Duration(a.UnrecoveredSeconds * float64(time.Second))
+		if a.RecoverySeconds != nil {
+			took = time.Duration(*a.RecoverySeconds * float64(time.Second))
+		}
+		slowest = max(slowest, took)
+		switch {
+		case took > objective.D() && a.RecoverySeconds != nil:
+			late = append(late, fmt.Sprintf("%s took %s", a.ID(), rounded(took, objective.D())))
+		case took > objective.D():
+			late = append(late, fmt.Sprintf("%s had not recovered after %s", a.ID(), rounded(took, objective.D())))
+		case a.Outcome == fault.OutcomeNotRecovered:
+			unmeasured = append(unmeasured, a.ID()+": "+excerpt.OneLine(a.Message))
+		}
+	}
+	switch {
+	case len(late) > 0:
+		return finding{outcome: Failed, want: want, got: rounded(slowest, objective.D()).String(), message: fmt.Sprintf(
+			"recovery exceeded the objective of %s: %s", objective, some(late))}
+	case len(unmeasured) > 0:
+		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf(
+			"it is unknown whether recovery met the objective of %s: %s", objective, some(unmeasured))}
+	case injected == 0:
+		return finding{outcome: NotMeasured, want: want, message: fmt.Sprintf("recovery is unknown, so the objective of %s is not met: no fault was injected", objective)}
+	}
+	return finding{outcome: Passed, want: want, got: rounded(slowest, objective.D()).String()}
+}
+
+// some joins the first of many texts.
+func some(texts []string) string {
+	const named = 5
+	if more := len(texts) - named; more > 0 {
+		texts = append(slices.Clone(texts[:named]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, "; ")
+}
+
+func notAborted(e Evidence) finding {
+	if !e.Objectives.AbortOnFailure {
+		return finding{}
+	}
+	const want = "the run is not ended early"
+	if e.Aborted == "" {
+		return finding{outcome: Passed, want: want, got: "it was not"}
+	}
+	return unless(false, want, "ended early", "the run was ended early, because the verdict could only be FAIL: "+e.Aborted)
+}

@@ -1,0 +1,243 @@
+package ledger
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// at returns a time of the runs in these tests, in seconds after their start.
+func at(second int) time.Time {
+	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
+}
+
+// phaseRows returns a timeline of 100 s. From second 40 until second 60 latencies are 2 s instead of 10 ms, generators
+// are 3 s behind instead of 1 ms, and 60 of 100 events are published instead of 100.
+func phaseRows() []timeline.Row {
+	var rows []timeline.Row
+	for i := range 100 {
+		e := timeline.Events{Due: 100, Published: 100, Lag: time.Millisecond, EndToEnd: latencyOf(10, 10*time.Millisecond), Processing: latencyOf(10, time.Millisecond)}
+		if i >= 40 && i < 60 {
+			e = timeline.Events{Due: 100, Published: 60, Lag: 3 * time.Second, EndToEnd: latencyOf(10, 2*time.Second), Processing: latencyOf(10, 100*time.Millisecond)}
+		}
+		rows = append(rows, timeline.Row{Second: at(i).Unix(), Entry: e, Exit: e})
+	}
+	return rows
+}
+
+// disturbance is the account of a fault that disturbed the run from second 40 until second 60.
+func disturbance() fault.Account {
+	return fault.Account{
+		Fault: "crash", InjectedAt: at(40), HealedAt: at(45), RecoveredAt: at(60), RecoverySeconds: new(15.0), Outcome: fault.OutcomeRecovered,
+	}
+}
+
+func phaseEvidence(o plan.Objectives) Evidence {
+	rows := phaseRows()
+	return Evidence{
+		Report: Report{AtRest: true}, Objectives: o, Timeline: rows, Latencies: LatenciesOf(rows, nil, &Report{}),
+		Planned: []plan.Fault{{Name: "crash"}}, Faults: []fault.Account{disturbance()},
+	}
+}
+
+func TestEvaluate_ObjectivesOfPhases(t *testing.T) {
+	t.Parallel()
+	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }
+	with := func(change func(*Evidence)) func(*Evidence) { return change }
+	noFaults := with(func(e *Evidence) { e.Planned, e.Faults = nil, nil })
+	for name, tt := range map[string]struct {
+		objectives plan.Objectives
+		change     func(*Evidence)
+		want       []string // prefixes of the reasons
+	}{
+		"latencies of the phases": {
+			plan.Objectives{
+				WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20), ProcessingP99: ms(2)},
+				UnderFaults:   plan.PhaseObjectives{EndToEndP99: ms(3000), ProcessingP99: ms(200)},
+			}, nil, nil,
+		},
+		"the latency of the whole run includes faults": {
+			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1000)}}, nil, []string{"end-to-end p99 is 1.99s"},
+		},
+		"latencies under faults": {
+			plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(1000), ProcessingP99: ms(50)}}, nil,
+			[]string{"processing p99 under faults is 105ms", "end-to-end p99 under faults is 2"},
+		},
+		"latencies without faults": {
+			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(5)}}, nil, []string{"end-to-end p99 without faults is 1"},
+		},
+		"lag and rate of the phases": {
+			plan.Objectives{
+				WithoutFaults: plan.PhaseObjectives{MaxLag: ms(10), MinAchievedPercent: 100},
+				UnderFaults:   plan.PhaseObjectives{MaxLag: ms(5000), MinAchievedPercent: 60},
+			}, nil, nil,
+		},
+		"lag and rate are not met": {
+			plan.Objectives{
+				PhaseObjectives: plan.PhaseObjectives{MaxLag: ms(1000), MinAchievedPercent: 93},
+				UnderFaults:     plan.PhaseObjectives{MaxLag: ms(2999), MinAchievedPercent: 61},
+			}, nil,
+			[]string{
+				"generator lag is 3s, beyond the objective of 1s",
+				"achieved rate is below the objective of 93 %: 9200 of 10000 due entries were published; 9200 of 10000 due exits were published",
+				"generator lag under faults is 3s, beyond the objective of 2.999s",
+				"achieved rate under faults is below the objective of 61 %: 1200 of 2000 due entries were published",
+			},
+		},
+		"exits without a plate are not published": {
+			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{MinAchievedPercent: 92}},
+			func(e *Evidence) { e.Timeline[3].Exit.Published, e.Timeline[3].Exit.Starved = 99, 1 },
+			[]string{"achieved rate is below the objective of 92 %: 9199 of 10000 due exits were published, 1 found no available plate"},
+		},
+		"objectives of the phases need a timeline": {
+			plan.Objectives{
+				PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 1},
+				WithoutFaults:   plan.PhaseObjectives{ProcessingP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 1},
+			},
+			func(e *Evidence) { e.Timeline, e.Latencies = nil, LatenciesOf(nil, errors.New("no route"), &Report{}) },
+			[]string{
+				"end-to-end p99 is unknown, so the objective of 1ms is not met: no event was measured: no route",
+				"generator lag is unknown, so the objective of 1ms is not met: no event was due: no route",
+				"achieved rate is unknown, so the objective of at least 1 % is not met: no event was due: no route",
+				"processing p99 without faults is unknown, so the objective of 1ms is not met: no event was measured: no route",
+				"generator lag without faults is unknown", "achieved rate without faults is unknown",
+			},
+		},
+		"rates of 0": {
+			plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: ms(1), ProcessingP99: ms(1), MaxLag: ms(1), MinAchievedPercent: 99}},
+			func(e *Evidence) { e.Timeline, e.Latencies = nil, LatenciesOf(nil, nil, &Report{}) },
+			[]string{
+				"processing p99 is unknown, so the objective of 1ms is not met: no event was measured", "end-to-end p99 is unknown",
+				"generator lag is unknown, so the objective of 1ms is not met: no event was due", "achieved rate is unknown",
+			},
+		},
+		"no faults": {
+			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}}, noFaults, nil,
+		},
+		"objectives under faults without faults": {
+			plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000), MaxLag: ms(1)}, MaxRecovery: ms(1)}, noFaults,
+			[]string{
+				"recovery is unknown, so the objective of 1ms is not met: no fault was injected",
+				"end-to-end p99 under faults is unknown, so the objective of 3s is not met: no fault was injected",
+				"generator lag under faults is unknown, so the objective of 1ms is not met: no fault was injected",
+			},
+		},
+		"faults from the start to the end": {
+			plan.Objectives{WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)}},
+			func(e *Evidence) { e.Faults[0].InjectedAt, e.Faults[0].RecoveredAt = at(0), at(100) },
+			[]string{"end-to-end p99 without faults is unknown, so the objective of 3s is not met: nothing was measured while there was no fault"},
+		},
+		"events that were not measured belong to the phase under faults": {
+			plan.Objectives{
+				WithoutFaults: plan.PhaseObjectives{EndToEndP99: ms(20)}, UnderFaults: plan.PhaseObjectives{EndToEndP99: ms(3000)},
+			},
+			func(e *Evidence) { e.Latencies.Unmeasured = 100 },
+			[]string{"end-to-end p99 under faults is unknown, so the objective of 3s is not met: only 400 of 500 events were measured"},
+		},
+	} {
+		e := phaseEvidence(tt.objectives)
+		if tt.change != nil {
+			tt.change(&e)
+		}
+		checkReasons(t, name, Evaluate(e), tt.want)
+	}
+}
+
+// checkReasons compares the reasons of a verdict with prefixes.
+func checkReasons(t *testing.T, name string, got Verdict, want []string) {
+	t.Helper()
+	matches := len(got.Reasons) == len(want) && (got.Outcome == Pass) == (len(want) == 0)
+	for i := 0; matches && i < len(want); i++ {
+		matches = strings.HasPrefix(got.Reasons[i], want[i])
+	}
+	if !matches {
+		t.Errorf("%s: the verdict is %s %q, want reasons %q", name, got.Outcome, got.Reasons, want)
+	}
+}
+
+func TestEvaluate_Faults(t *testing.T) {
+	t.Parallel()
+	recovered := func(n int, seconds float64) fault.Account {
+		a := disturbance()
+		a.Number, a.RecoverySeconds = n, &seconds
+		return a
+	}
+	notRecovered := disturbance()
+	notRecovered.RecoverySeconds, notRecovered.UnrecoveredSeconds, notRecovered.RecoveredAt = nil, 20, time.Time{}
+	notRecovered.Outcome, notRecovered.Message = fault.OutcomeNotRecovered, "It did not"
+	notInjected := fault.Account{Fault: "crash", Number: 7, Outcome: fault.OutcomeNotInjected, Message: "The fault was not injected: no such pod"}
+	aborted := fault.Account{Fault: "crash", Number: 8, Outcome: fault.OutcomeAborted, Message: "The fault was not injected: Ctrl-C"}
+	objective := plan.Objectives{MaxRecovery: plan.Duration(30 * time.Second)}
+	many := make([]fault.Account, 9)
+	for i := range many {
+		many[i] = recovered(i, 31)
+	}
+	for name, tt := range map[string]struct {
+		objectives plan.Objectives
+		faults     []fault.Account
+		want       []string
+	}{
+		"recovered in time":       {objective, []fault.Account{recovered(0, 30), recovered(1, 2)}, nil},
+		"recovered too late":      {objective, []fault.Account{recovered(0, 2), recovered(1, 30.001)}, []string{"recovery exceeded the objective of 30s: crash/1 took 30.001s"}},
+		"many recovered too late": {objective, many, []string{"recovery exceeded the objective of 30s: crash/0 took 31s; crash/1 took 31s; crash/2 took 31s; crash/3 took 31s; crash/4 took 31s; and 4 more"}},
+		"not recovered too long": {
+			plan.Objectives{MaxRecovery: plan.Duration(10 * time.Second)}, []fault.Account{notRecovered},
+			[]string{"recovery exceeded the objective of 10s: crash/0 had not recovered after 20s"},
+		},
+		"the run ended before recovery":   {objective, []fault.Account{notRecovered}, []string{"it is unknown whether recovery met the objective of 30s: crash/0: It did not"}},
+		"not recovered, and no objective": {plan.Objectives{}, []fault.Account{notRecovered}, nil},
+		"one occurrence was not injected": {
+			objective, []fault.Account{recovered(0, 2), notInjected}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/7: The fault was not injected: no such pod"},
+		},
+		"no occurrence was injected": {
+			objective, []fault.Account{notInjected},
+			[]string{"1 occurrence of fault crash did not take place as planned", "recovery is unknown, so the objective of 30s is not met: no fault was injected"},
+		},
+		"one occurrence was aborted": {objective, []fault.Account{recovered(0, 2), aborted}, []string{"1 of 2 occurrences of fault crash did not take place as planned: crash/8: The fault was not injected: Ctrl-C"}},
+		"nothing took place":         {plan.Objectives{}, nil, []string{"fault crash did not take place: it was not due before the end of the run"}},
+	} {
+		e := Evidence{Report: Report{AtRest: true}, Objectives: tt.objectives, Planned: []plan.Fault{{Name: "crash"}}, Faults: tt.faults}
+		checkReasons(t, name, Evaluate(e), tt.want)
+	}
+}
+
+func TestCertainFailures_FaultsAndLag(t *testing.T) {
+	t.Parallel()
+	objectives := plan.Objectives{
+		PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second), EndToEndP99: plan.Duration(time.Second), MinAchievedPercent: 100},
+		UnderFaults:     plan.PhaseObjectives{MaxLag: plan.Duration(time.Second)},
+		MaxRecovery:     plan.Duration(10 * time.Second),
+	}
+	e := phaseEvidence(objectives)
+	got := CertainFailures(e)
+	want := []string{"recovery exceeded the objective of 10s: crash/0 took 15s", "generator lag is 3s, beyond the objective of 1s"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the reasons are %q, want %q", got, want)
+	}
+	e.Faults, e.Timeline = nil, nil
+	if got := CertainFailures(e); len(got) != 0 {
+		t.Errorf("before anything is measured the reasons are %q", got)
+	}
+	e.Faults = []fault.Account{{Fault: "crash", Outcome: fault.OutcomeRecovering, InjectedAt: at(40), HealedAt: at(45), UnrecoveredSeconds: 9}}
+	if got := CertainFailures(e); len(got) != 0 {
+		t.Errorf("before the time to recover is over the reasons are %q", got)
+	}
+	e.Faults[0].UnrecoveredSeconds = 11
+	if got := CertainFailures(e); !slices.Equal(got, []string{"recovery exceeded the objective of 10s: crash/0 had not recovered after 11s"}) {
+		t.Errorf("after the time to recover the reasons are %q", got)
+	}
+}
+
+func TestEvaluate_AbortedRun(t *testing.T) {
+	t.Parallel()
+	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: "1 event was dead-lettered"}
+	checkReasons(t, "aborted", Evaluate(e), []string{"1 event was dead-lettered", "the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})
+	e.Aborted, e.Report.DeadLettered = "", 0
+	checkReasons(t, "not aborted", Evaluate(e), nil)
+}
