@@ -76,8 +76,9 @@ func (i *injector) pick(ctx context.Context, o fault.Occurrence) ([]*corev1.Pod,
 	if len(pods) == 0 {
 		return nil, fmt.Errorf("no pod of %s was running", o.Target)
 	}
-	if o.Target == plan.TargetRabbitMQLeader && len(pods) > 1 {
-		return nil, errors.New("the operator cannot find out which RabbitMQ node leads the queues: use the target RabbitMQ, or one RabbitMQ node")
+	if o.Target == plan.TargetRabbitMQLeader {
+		leader, err := leaderOf(ctx, pods)
+		return []*corev1.Pod{leader}, err
 	}
 	byName := map[string]*corev1.Pod{}
 	var names []string

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
@@ -259,14 +260,13 @@ func TestRehearsals_DoNotInject(t *testing.T) {
 			want:    "cannot inject Isolate",
 		},
 		{
-			name:  "the unknown leader of several nodes",
+			name:  "a leader that no node knows",
 			fault: plan.Fault{Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1},
 			prepare: func(w *world) {
-				for range 3 {
-					w.Pod(w.sim, resources.ComponentRabbitMQ, ready(time.Now()))
-				}
+				w.rabbitMQ(t, "127.77.1.1", 0)
+				w.rabbitMQ(t, "127.77.1.2", 0)
 			},
-			want: "which RabbitMQ node leads",
+			want: "no RabbitMQ node leads a queue",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -280,6 +280,41 @@ func TestRehearsals_DoNotInject(t *testing.T) {
 				t.Errorf("the reason is %q, want one with %q", got.Reason, tt.want)
 			}
 		})
+	}
+}
+
+// rabbitMQ creates a pod with metrics as a RabbitMQ node has them that leads some queues.
+func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(resources.RabbitMQMetricsPort)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(response http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/metrics/detailed" || r.FormValue("family") != "queue_coarse_metrics" {
+			http.NotFound(response, r)
+		}
+		fmt.Fprintln(response, "# TYPE rabbitmq_detailed_queue_messages gauge")
+		for i := range leads {
+			fmt.Fprintf(response, "rabbitmq_detailed_queue_messages{vhost=\"/\",queue=\"parking.test.run.entry.%d\"} 0\n", i)
+		}
+	})}
+	go func() { _ = server.Serve(listener) }() // until it is closed
+	t.Cleanup(func() { _ = server.Close() })
+	return w.Pod(w.sim, resources.ComponentRabbitMQ, func(s *corev1.PodStatus) {
+		ready(time.Now().Add(-time.Hour))(s)
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	})
+}
+
+func TestRehearsals_HitTheLeaderOfMostQueues(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "leader", Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1})
+	w.rabbitMQ(t, "127.77.1.3", 1)
+	leader := w.rabbitMQ(t, "127.77.1.4", 3)
+	w.rabbitMQ(t, "127.77.1.5", 2)
+	r, _ := w.lead()
+	if got := w.await(r, fault.Active); len(got.Hit) != 1 || got.Hit[0] != leader.Name {
+		t.Errorf("pods %v were hit, want %s", got.Hit, leader.Name)
 	}
 }
 

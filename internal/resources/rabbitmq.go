@@ -11,12 +11,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// RabbitMQMetricsPort is the port at which a managed RabbitMQ node serves its metrics.
+const RabbitMQMetricsPort = 15692
+
 // Ports of RabbitMQ.
 const (
 	amqpNumber            = 5672
 	epmdNumber            = 4369
 	distributionNumber    = 25672
-	rabbitMQMetricsNumber = 15692
+	rabbitMQMetricsNumber = RabbitMQMetricsPort
 
 	portAMQP       = "amqp"
 	portPrometheus = "prometheus"

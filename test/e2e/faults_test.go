@@ -30,33 +30,33 @@ var (
 	hookCutShort = warning{"FailedPreStopHook", "PreStopHook failed"}
 )
 
-// faults are two ways to end a pod without a clean shutdown.
-var faults = []fault{
+// crashes are two ways to end a pod without a clean shutdown.
+var crashes = []crash{
 	{name: "deleted by force", kill: (*namespace).deleteByForce},
 	{name: "killed", kill: (*namespace).killProcess, onNode: true},
 }
 
-type fault struct {
+type crash struct {
 	name string
 	kill func(*namespace, ...corev1.Pod)
-	// onNode says that the fault runs a command on the node.
+	// onNode says that the crash needs a command on the node.
 	onNode bool
 }
 
-// skipIfImpossible skips the test if the fault runs a command on the node and E2E_NODE_SHELL is not set.
-func (f fault) skipIfImpossible(t *testing.T) {
+// skipIfImpossible skips the test if the crash needs a command on the node and E2E_NODE_SHELL is not set.
+func (c crash) skipIfImpossible(t *testing.T) {
 	t.Helper()
-	if f.onNode && len(nodeShell()) == 0 {
+	if c.onNode && len(nodeShell()) == 0 {
 		t.Skip("cannot kill processes: set E2E_NODE_SHELL to a command that runs others on a node with containerd's ctr, such as 'docker exec NODE'")
 	}
 }
 
 func TestFault_OfEachComponent_LosesNothing(t *testing.T) {
 	t.Parallel()
-	for _, fault := range faults {
-		t.Run(fault.name, func(t *testing.T) {
+	for _, crash := range crashes {
+		t.Run(crash.name, func(t *testing.T) {
 			t.Parallel()
-			fault.skipIfImpossible(t)
+			crash.skipIfImpossible(t)
 			ns := newNamespace(t)
 			ns.expected = []warning{killed, probedDead, redisKilledTwice, brokerKilledTwice}
 			sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
@@ -77,7 +77,7 @@ func TestFault_OfEachComponent_LosesNothing(t *testing.T) {
 					for _, component := range components {
 						victims = append(victims, ns.pods(sim, component)[0])
 					}
-					fault.kill(ns, victims...)
+					crash.kill(ns, victims...)
 					ns.awaitProgress(sim, count)
 					ns.checkSameBut(victims, before)
 				})
@@ -98,14 +98,14 @@ func TestFault_OfOneRabbitMQNodeInThree_LosesNothing(t *testing.T) {
 		shareNode(sim)
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
-	for _, fault := range faults {
-		t.Run("the leader of a queue is "+fault.name, func(t *testing.T) {
-			fault.skipIfImpossible(t)
+	for _, crash := range crashes {
+		t.Run("the leader of a queue is "+crash.name, func(t *testing.T) {
+			crash.skipIfImpossible(t)
 			ns := ns.in(t)
 			before := ns.incarnations()
 			leader := ns.awaitQueues(sim, 3)
 			count := len(ns.allPods())
-			fault.kill(ns, leader)
+			crash.kill(ns, leader)
 			ns.awaitProgress(sim, count)
 			ns.awaitQueues(sim, 3)
 			ns.checkSameBut([]corev1.Pod{leader}, before)

@@ -55,7 +55,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		ns.checkSame(before)
 	})
 
-	for _, fault := range faults {
+	for _, fault := range crashes {
 		t.Run("the operator is "+fault.name, func(t *testing.T) {
 			fault.skipIfImpossible(t)
 			ns := ns.in(t)

@@ -1,0 +1,79 @@
+package rehearsal
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+const (
+	// leaderTimeout bounds how long the nodes are asked.
+	leaderTimeout = 5 * time.Second
+	// maxMetrics bounds the size in bytes of what a node answers.
+	maxMetrics = 10 << 20
+	// leadsQueue is a series that a node has for each queue that it leads.
+	leadsQueue = "rabbitmq_detailed_queue_messages{"
+)
+
+// leaderOf returns the RabbitMQ node that leads most queues. The first of them wins a tie.
+func leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	var leader *corev1.Pod
+	most := 0
+	var errs []error
+	for _, pod := range pods {
+		led, err := queuesLedBy(ctx, pod)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if led > most {
+			leader, most = pod, led
+		}
+	}
+	if leader == nil {
+		return nil, errors.Join(append(errs, errors.New("no RabbitMQ node leads a queue"))...)
+	}
+	return leader, nil
+}
+
+// queuesLedBy asks a node for the queues that it leads. Its metrics of queues are those of leaders; see
+// https://www.rabbitmq.com/docs/prometheus#detailed-endpoint.
+func queuesLedBy(ctx context.Context, pod *corev1.Pod) (int, error) {
+	target := url.URL{
+		Scheme: "http", Host: net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.RabbitMQMetricsPort)),
+		Path: "/metrics/detailed", RawQuery: "family=queue_coarse_metrics",
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, fmt.Errorf("ask pod %s which queues it leads: %w", pod.Name, err)
+	}
+	defer func() { _ = response.Body.Close() }() // it has been read
+	led := 0
+	lines := bufio.NewScanner(io.LimitReader(response.Body, maxMetrics))
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), leadsQueue) {
+			led++
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return 0, fmt.Errorf("ask pod %s which queues it leads: %w", pod.Name, err)
+	}
+	return led, nil
+}

@@ -1,0 +1,63 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// Rehearsed are the faults of the test. They leave the kubelet time to start a container again: it waits 10 s before it
+// starts one for the second time.
+func rehearsed() []v1alpha1.Fault {
+	at := func(seconds time.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(seconds * time.Second) }
+	return []v1alpha1.Fault{
+		{Name: "redis-crash", Target: "Redis", Action: "Kill", At: at(10)},
+		{Name: "processor-freeze", Target: "Processor", Action: "Pause", At: at(15), For: at(5)},
+		{Name: "broker-freeze", Target: "RabbitMQ", Action: "Pause", At: at(25), For: at(5)},
+		{Name: "entry-restart", Target: "EntryGenerator", Action: "Restart", At: at(30)},
+		{Name: "processor-eviction", Target: "Processor", Action: "Evict", At: at(35)},
+		{Name: "broker-crash", Target: "RabbitMQLeader", Action: "Kill", At: at(40)},
+		{Name: "api-crash", Target: "SummaryAPI", Action: "Kill", At: at(45)},
+	}
+}
+
+func TestRehearsal_InjectsEachFault_LosesNothing(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	ns.expected = []warning{killed, probedDead}
+	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
+		sim.Spec.Duration = v1alpha1.NewDuration(90 * time.Second)
+		sim.Spec.Objectives = v1alpha1.ObjectivesSpec{}
+		sim.Spec.Faults = rehearsed()
+		shareNode(sim)
+	})
+	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	ns.awaitPass(sim)
+	var object corev1.ConfigMap
+	if err := ns.Get(t.Context(), client.ObjectKey{Namespace: ns.name, Name: resources.FaultsName(sim)}, &object); err != nil {
+		t.Fatal(err)
+	}
+	var journal struct{ Records []fault.Record }
+	if err := json.Unmarshal([]byte(object.Data["journal.json"]), &journal); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(journal.Records), len(rehearsed()); got != want {
+		t.Errorf("there are %d records, want %d", got, want)
+	}
+	for _, r := range journal.Records {
+		if r.State != fault.Healed || len(r.Hit) == 0 {
+			t.Errorf("fault %s is %s (%s) and hit %v", r.ID(), r.State, r.Reason, r.Hit)
+		}
+		t.Logf("%s hit %v, and ended after %s", r.ID(), r.Hit, r.HealedAt.Sub(r.InjectedAt).Round(time.Millisecond))
+	}
+	ns.remove(sim)
+}
