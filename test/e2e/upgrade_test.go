@@ -55,12 +55,12 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		ns.checkSame(before)
 	})
 
-	for _, fault := range crashes {
-		t.Run("the operator is "+fault.name, func(t *testing.T) {
-			fault.skipIfImpossible(t)
+	for _, crash := range crashes {
+		t.Run("the operator is "+crash.name, func(t *testing.T) {
+			crash.skipIfImpossible(t)
 			ns := ns.in(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
-			fault.kill(operator, operator.allPods()...)
+			crash.kill(operator, operator.allPods()...)
 			// A pod that ends before it releases its Lease leaves it held for a minute.
 			ns.awaitReconciled(sim, 2*time.Minute)
 			ns.checkSame(before)
