@@ -3,6 +3,7 @@ package async
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -15,10 +16,21 @@ func Notify(c chan<- struct{}) {
 	}
 }
 
-// Outlive returns a context with the values of ctx that ends d after ctx ends, or when cancel is called.
+// ErrKilled is the cause of a context that ends a part of this process as a crash would: nothing is finished or flushed.
+var ErrKilled = errors.New("killed")
+
+// Killed reports whether a context has ended with the cause ErrKilled.
+func Killed(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrKilled) }
+
+// Outlive returns a context with the values of ctx that ends d after ctx ends, or when cancel is called. It ends together
+// with a context that was killed.
 func Outlive(ctx context.Context, d time.Duration) (outliving context.Context, cancel context.CancelFunc) {
 	outliving, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {
+		if Killed(ctx) {
+			cancel()
+			return
+		}
 		timer := time.AfterFunc(d, cancel)
 		context.AfterFunc(outliving, func() { timer.Stop() })
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/event"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -171,7 +172,8 @@ func (g *Generator) Update(p *plan.Plan) {
 
 // Run generates events until ctx ends or, with ExitAtEnd, until the schedule is over. Then it waits until
 // the broker has confirmed every published event and the store has recorded that durably, and releases
-// claimed plates that were not used. It waits no longer than ShutdownTimeout.
+// claimed plates that were not used. It waits no longer than ShutdownTimeout, and not at all if ctx ends with the cause
+// async.ErrKilled.
 //
 // Run returns an error if that takes too long. An audit then counts the events in question as
 // indeterminate, neither lost nor taken twice. It also returns an error if the publisher was closed, or if
@@ -203,6 +205,9 @@ func (g *Generator) Run(ctx context.Context) error {
 	g.pacer.stop(time.Now())
 	fail(nil)
 	close(stopping)
+	if async.Killed(ctx) {
+		abandon()
+	}
 	timeout := time.AfterFunc(g.shutdown, abandon)
 	defer timeout.Stop()
 	return errors.Join(err, g.finish(finishing, &helpers))

@@ -40,7 +40,8 @@ type Config struct {
 	Partitions int
 	// Concurrency bounds the messages of each queue that are processed concurrently.
 	Concurrency int
-	// DrainTimeout bounds how long Run continues after its context has ended. 0 means DefaultDrainTimeout.
+	// DrainTimeout bounds how long Run continues after its context has ended, unless that has the cause
+	// async.ErrKilled. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 

@@ -1,0 +1,199 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/plan"
+)
+
+// Instance is a process, or a part of one, that faults can hit.
+type Instance interface {
+	// Name identifies the instance, such as "processor".
+	Name() string
+	// Stop ends the instance and starts it again. A crash flushes nothing; draw determines what it loses. Stop returns
+	// when the instance has ended. started waits until it runs again.
+	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
+	// Pause stops the instance from doing anything, and Isolate cuts it off from all others, until release is called.
+	Pause(context.Context) (release func() error, err error)
+	Isolate(context.Context) (release func() error, err error)
+}
+
+// startTimeout bounds how long an instance may take to run again.
+const startTimeout = time.Minute
+
+// Instances is an Injector for instances that this process controls.
+type Instances struct {
+	// ByTarget has the instances of each target.
+	ByTarget map[plan.FaultTarget][]Instance
+	// Refused says why a target without instances cannot be hit.
+	Refused map[plan.FaultTarget]string
+
+	mu   sync.Mutex
+	busy map[Instance]chan struct{} // closed when the instance is no longer in a fault
+}
+
+// Check returns an error if a plan has a fault that cannot be injected.
+func (i *Instances) Check(p *plan.Plan) error {
+	var errs []error
+	for _, f := range p.Faults {
+		if err := i.refuse(f.Target); err != nil {
+			errs = append(errs, fmt.Errorf("fault %q: %w", f.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i *Instances) refuse(target plan.FaultTarget) error {
+	switch reason := i.Refused[target]; {
+	case len(i.ByTarget[target]) > 0:
+		return nil
+	case reason != "":
+		return errors.New(reason)
+	}
+	return fmt.Errorf("the simulation has no %s", target)
+}
+
+// Inject hits the instances that the occurrence picks. It waits while one of them is in another fault.
+func (i *Instances) Inject(ctx context.Context, o Occurrence) (Injection, error) {
+	if err := i.refuse(o.Target); err != nil {
+		return Injection{}, err
+	}
+	hit := i.pick(&o)
+	for n, instance := range hit {
+		if err := i.acquire(ctx, instance); err != nil {
+			i.release(hit[:n])
+			return Injection{}, err
+		}
+	}
+	var faults []effect
+	for n, instance := range hit {
+		ends, err := inject(ctx, &o, instance, uint64(n))
+		if err != nil {
+			err = errors.Join(fmt.Errorf("%s %s: %w", o.Action, instance.Name(), err), end(faults))
+			i.release(hit)
+			return Injection{}, err
+		}
+		faults = append(faults, ends)
+	}
+	return i.injection(&o, hit, faults), nil
+}
+
+// pick returns the instances that the occurrence hits.
+func (i *Instances) pick(o *Occurrence) []Instance {
+	all := i.ByTarget[o.Target]
+	names := make([]string, len(all))
+	for n, instance := range all {
+		names[n] = instance.Name()
+	}
+	names = o.Pick(names)
+	return slices.DeleteFunc(slices.Clone(all), func(instance Instance) bool { return !slices.Contains(names, instance.Name()) })
+}
+
+// acquire waits until no other fault hits the instance.
+func (i *Instances) acquire(ctx context.Context, instance Instance) error {
+	timeout := time.NewTimer(MaxLate)
+	defer timeout.Stop()
+	for {
+		i.mu.Lock()
+		if i.busy == nil {
+			i.busy = make(map[Instance]chan struct{})
+		}
+		other, taken := i.busy[instance]
+		if !taken {
+			i.busy[instance] = make(chan struct{})
+			i.mu.Unlock()
+			return nil
+		}
+		i.mu.Unlock()
+		select {
+		case <-other:
+		case <-timeout.C:
+			return fmt.Errorf("%s is still in another fault", instance.Name())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (i *Instances) release(instances []Instance) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, instance := range instances {
+		close(i.busy[instance])
+		delete(i.busy, instance)
+	}
+}
+
+// effect is what a fault does to one instance. release ends it, and healed waits for its end. Either may be nil.
+type effect struct {
+	release func() error
+	healed  func(context.Context) error
+}
+
+func inject(ctx context.Context, o *Occurrence, instance Instance, number uint64) (e effect, err error) {
+	switch o.Action {
+	case plan.ActionKill, plan.ActionRestart, plan.ActionEvict:
+		e.healed, err = instance.Stop(ctx, o.Action == plan.ActionKill, o.Draw+number)
+	case plan.ActionPause:
+		e.release, err = instance.Pause(ctx)
+	case plan.ActionIsolate:
+		e.release, err = instance.Isolate(ctx)
+	default:
+		err = fmt.Errorf("unknown action %q", o.Action)
+	}
+	return e, err
+}
+
+// end releases all instances.
+func end(effects []effect) error {
+	var errs []error
+	for _, e := range effects {
+		if e.release != nil {
+			errs = append(errs, e.release())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// injection returns the injection of effects that begin now. A timer ends effects that last, whoever waits for them.
+func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) Injection {
+	injected := Injection{At: time.Now()}
+	for _, instance := range hit {
+		injected.Hit = append(injected.Hit, instance.Name())
+	}
+	released := make(chan struct{})
+	var releaseErr error
+	release := sync.OnceFunc(func() {
+		releaseErr = end(effects)
+		close(released)
+	})
+	timer := time.AfterFunc(o.For, release)
+	injected.Healed = func(ctx context.Context) (time.Time, error) {
+		defer i.release(hit)
+		select {
+		case <-released:
+		case <-ctx.Done():
+			timer.Stop()
+			release()
+		}
+		<-released
+		waiting, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		errs := []error{releaseErr}
+		for n, e := range effects {
+			if e.healed == nil {
+				continue
+			}
+			if err := e.healed(waiting); err != nil {
+				errs = append(errs, fmt.Errorf("%s does not run again: %w", hit[n].Name(), err))
+			}
+		}
+		return time.Now(), errors.Join(errs...)
+	}
+	return injected
+}

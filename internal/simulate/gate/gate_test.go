@@ -1,0 +1,205 @@
+package gate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/broker/brokertest"
+	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+	"github.com/parking-operator/parking-operator/internal/store"
+	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+)
+
+func newBroker(t *testing.T, partitions int, retryDelay time.Duration) *memorybroker.Broker {
+	t.Helper()
+	b, err := memorybroker.New(memorybroker.Options{Partitions: partitions, RetryDelay: retryDelay})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// isolate cuts the connections of a server for a moment.
+func isolate(s *gate.Server, length time.Duration) error {
+	release, err := s.Isolate(context.Background())
+	time.Sleep(length)
+	return errors.Join(err, release())
+}
+
+func TestBroker_ThroughAnOpenGate_Conforms(t *testing.T) {
+	t.Parallel()
+	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
+		inner, g := newBroker(t, brokertest.Partitions, retryDelay), gate.New()
+		t.Cleanup(func() { _ = inner.Close() }) // the test may have closed it
+		server := gate.NewServer("rabbitmq", g, nil)
+		return brokertest.Subject{
+			Broker:    gate.Broker(inner, g),
+			Interrupt: func() { _ = isolate(server, 10*time.Millisecond) },
+			DeadLetters: func() (letters []brokertest.DeadLetter) {
+				for _, letter := range inner.DeadLetters() {
+					letters = append(letters, brokertest.DeadLetter{Message: letter.Message, Reason: letter.Reason})
+				}
+				return letters
+			},
+			CountsUnsettled: true,
+		}
+	})
+}
+
+func TestServer_ThatIsIsolated_RejectsCalls(t *testing.T) {
+	t.Parallel()
+	g := gate.New()
+	s, server := gate.Store(memorystore.New(1), g), gate.NewServer("redis", g, nil)
+	release, err := server.Isolate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PoolSize(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("while the store is isolated, PoolSize returns %v, want ErrUnavailable", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PoolSize(t.Context()); err != nil {
+		t.Errorf("after that, PoolSize returns %v", err)
+	}
+}
+
+func TestServer_ThatIsPaused_HoldsCalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := gate.New()
+		s, server := gate.Store(memorystore.New(1), g), gate.NewServer("redis", g, nil)
+		release, err := server.Pause(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(5*time.Second, func() { _ = release() })
+		start := time.Now()
+		if _, err := s.PoolSize(t.Context()); err != nil || time.Since(start) != 5*time.Second {
+			t.Errorf("PoolSize returns %v after %s, want nil after 5s", err, time.Since(start))
+		}
+	})
+}
+
+// poster counts the summaries that it stores.
+type poster struct{ stored atomic.Int64 }
+
+func (p *poster) Post(context.Context, event.Summary) error {
+	p.stored.Add(1)
+	return nil
+}
+
+var _ processor.Poster = (*poster)(nil)
+
+func TestServer_ThatIsKilled_ExecutesCallsWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, inner := gate.New(), &poster{}
+		api, server := gate.Poster(inner, g), gate.NewServer("summary-api", g, nil)
+		go func() {
+			if _, err := server.Stop(t.Context(), true, 0); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait() // the server executes calls and does not answer
+		err := api.Post(t.Context(), event.Summary{})
+		if err == nil || inner.stored.Load() != 1 {
+			t.Errorf("Post returns %v, and %d summaries are stored; want an error and 1", err, inner.stored.Load())
+		}
+		time.Sleep(time.Second)
+		if err := api.Post(t.Context(), event.Summary{}); err != nil {
+			t.Errorf("once the server runs again, Post returns %v", err)
+		}
+	})
+}
+
+// Every message is confirmed once, and delivered until it is settled, whatever happens to the connections.
+func TestBroker_WithFaults_LosesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const messages = 500
+		inner, g := newBroker(t, 1, 0), gate.New()
+		b, server := gate.Broker(inner, g), gate.NewServer("rabbitmq", g, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		q := broker.Queue{Type: event.TypeEntry}
+		deliveries, err := b.Consume(ctx, q, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		settled, confirmed, redelivered := map[string]int{}, map[string]int{}, 0
+		var consuming sync.WaitGroup
+		for range 8 {
+			consuming.Go(func() {
+				for d := range deliveries {
+					time.Sleep(50 * time.Millisecond)
+					err := d.Settler.Ack()
+					mu.Lock()
+					if err == nil {
+						settled[d.Message.ID]++
+					} else {
+						redelivered++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		for i, fault := range []func() error{
+			func() error { return isolate(server, time.Second) },
+			func() error { _, err := server.Stop(ctx, true, 1); return err },
+			func() error { _, err := server.Stop(ctx, false, 1); return err },
+			func() error {
+				release, err := server.Pause(ctx)
+				time.Sleep(time.Second)
+				return errors.Join(err, release())
+			},
+		} {
+			time.AfterFunc(time.Duration(i)*2*time.Second+200*time.Millisecond, func() {
+				if err := fault(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for i := range messages {
+			id := fmt.Sprint(i)
+			err := b.Publish(ctx, q, broker.Message{ID: id}, func() {
+				mu.Lock()
+				defer mu.Unlock()
+				confirmed[id]++
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if err := b.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		cancel()
+		consuming.Wait()
+		for i := range messages {
+			id := fmt.Sprint(i)
+			if confirmed[id] != 1 || settled[id] == 0 {
+				t.Errorf("message %s was confirmed %d times and settled %d times, want 1 and at least 1", id, confirmed[id], settled[id])
+			}
+		}
+		if redelivered == 0 {
+			t.Error("no message was delivered again")
+		}
+		if err := inner.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

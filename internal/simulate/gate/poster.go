@@ -1,0 +1,31 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/processor"
+)
+
+// Poster passes the calls to a summary API through a gate.
+func Poster(inner processor.Poster, g *Gate) processor.Poster {
+	return &gatedPoster{inner: inner, gate: g}
+}
+
+type gatedPoster struct {
+	inner processor.Poster
+	gate  *Gate
+}
+
+// Post posts a summary. It fails with an error that is not permanent if the call does not pass.
+func (p *gatedPoster) Post(ctx context.Context, s event.Summary) error {
+	var posted error
+	if err := p.gate.call(ctx, func() error {
+		posted = p.inner.Post(ctx, s)
+		return nil
+	}); err != nil {
+		return fmt.Errorf("post a summary: %w", err)
+	}
+	return posted
+}
