@@ -236,11 +236,12 @@ func TestAccounts_FiguresCoverTheTimeUntilRecovery(t *testing.T) {
 	run := story{length: 60, rate: 50, outages: []outage{{20, 26, 500 * time.Millisecond, 400}}}.run()
 	run.Rows[10].Entry.Lag = time.Minute // before
 	run.Rows[21].Exit.Lag = 4 * time.Second
+	run.Rows[21].Exit.Redeliveries = 9
 	run.Rows[22].Entry.Outcomes = map[string]int64{"duplicate": 7}
 	run.Rows[40].Entry.Outcomes = map[string]int64{"duplicate": 1} // after
 	run.Lost = new(int64(0))
 	a := Accounts([]Record{record("a", 20, 22)}, run)[0]
-	if a.PeakLagSeconds != 4 || a.PeakBacklog == nil || *a.PeakBacklog != 403 || a.DuplicatesSuppressed != 7 || a.Lost == nil || *a.Lost != 0 {
+	if a.PeakLagSeconds != 4 || a.PeakBacklog == nil || *a.PeakBacklog != 403 || a.DuplicatesSuppressed != 7 || a.Redeliveries != 9 || a.Lost == nil || *a.Lost != 0 {
 		t.Errorf("the account is %+v", a)
 	}
 	if a.PeakP99Seconds == nil || *a.PeakP99Seconds < .45 || *a.PeakP99Seconds > .55 {

@@ -107,6 +107,7 @@ func newSearch(run Run, records []Record) *search {
 		for t, events := range []*timeline.Events{row.Of(event.TypeEntry), row.Of(event.TypeExit)} {
 			m.endToEnd = histogram.Merge(m.endToEnd, events.EndToEnd)
 			m.effects[t] = events.EndToEnd.Count()
+			m.redelivered += events.Redeliveries
 			m.duplicates += events.Outcomes["duplicate"]
 		}
 		s.rows = append(s.rows, m)

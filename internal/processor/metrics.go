@@ -26,9 +26,9 @@ type metrics struct {
 
 	endToEnd prometheus.Observer
 
-	// effects counts the events that took effect.
-	effects  atomic.Uint64
-	measured struct{ processing, endToEnd histogram.Histogram }
+	// redeliveries counts the deliveries of messages that had been delivered before, effects the events that took effect.
+	redeliveries, effects atomic.Uint64
+	measured              struct{ processing, endToEnd histogram.Histogram }
 }
 
 type outcomeMetrics struct {
@@ -129,8 +129,9 @@ type TypeStats struct {
 	// Outcomes counts the calls of ProcessMessage by outcome, Failures the failures by stage.
 	Outcomes map[Outcome]uint64
 	Failures map[Stage]uint64
-	// Effects counts the events that took effect.
-	Effects uint64
+	// Redeliveries counts the deliveries of messages that the broker had delivered before, Effects the events that took
+	// effect.
+	Redeliveries, Effects uint64
 	// Processing is the duration of the calls of ProcessMessage with any outcome. EndToEnd is the time from
 	// when an event was due to its effect.
 	Processing histogram.Snapshot
@@ -152,11 +153,12 @@ func (s Stats) Processed() uint64 { return s.Entry.Processing.Count() + s.Exit.P
 
 func (m *metrics) stats() TypeStats {
 	s := TypeStats{
-		Outcomes:   make(map[Outcome]uint64),
-		Failures:   make(map[Stage]uint64),
-		Effects:    m.effects.Load(),
-		Processing: m.measured.processing.Snapshot(),
-		EndToEnd:   m.measured.endToEnd.Snapshot(),
+		Outcomes:     make(map[Outcome]uint64),
+		Failures:     make(map[Stage]uint64),
+		Redeliveries: m.redeliveries.Load(),
+		Effects:      m.effects.Load(),
+		Processing:   m.measured.processing.Snapshot(),
+		EndToEnd:     m.measured.endToEnd.Snapshot(),
 	}
 	for o, out := range m.outcomes {
 		if out != nil {
@@ -172,11 +174,12 @@ func (m *metrics) stats() TypeStats {
 // events returns the stats as the totals of a timeline.
 func (s *TypeStats) events() timeline.Events {
 	e := timeline.Events{
-		Effects:    int64(s.Effects),
-		Outcomes:   make(map[string]int64, len(s.Outcomes)),
-		Errors:     make(map[string]int64, len(s.Failures)),
-		Processing: s.Processing,
-		EndToEnd:   s.EndToEnd,
+		Redeliveries: int64(s.Redeliveries),
+		Effects:      int64(s.Effects),
+		Outcomes:     make(map[string]int64, len(s.Outcomes)),
+		Errors:       make(map[string]int64, len(s.Failures)),
+		Processing:   s.Processing,
+		EndToEnd:     s.EndToEnd,
 	}
 	for o, n := range s.Outcomes {
 		e.Outcomes[o.String()] = int64(n)

@@ -91,6 +91,9 @@ func (p *pipeline) processAll(ctx context.Context, all []work) {
 // delivery. If ctx ends first, it requeues the delivery.
 func (p *pipeline) process(ctx context.Context, w *work) {
 	d := &w.delivery
+	if d.Redelivered {
+		p.metrics.redeliveries.Add(1)
+	}
 	retry := newBackoff()
 	for ctx.Err() == nil {
 		done, failure := p.call(ctx, &d.Message)

@@ -141,6 +141,24 @@ func TestSettle_RolledBackStore_ProcessesAgain(t *testing.T) {
 	})
 }
 
+func TestTotals_CountRedeliveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, answer(OutcomeRecorded, nil), answer(OutcomeMatched, nil))
+		r.start(t)
+		for _, redelivered := range []bool{true, false, true} {
+			r.queues.queue(exitQueue) <- broker.Delivery{Queue: exitQueue, Settler: &fakeSettler{}, Redelivered: redelivered}
+		}
+		synctest.Wait()
+		if err := r.finish(); err != nil {
+			t.Error(err)
+		}
+		if total := r.Totals(); total.Entry.Redeliveries != 0 || total.Exit.Redeliveries != 2 {
+			t.Errorf("%d and %d redeliveries, want 0 and 2", total.Entry.Redeliveries, total.Exit.Redeliveries)
+		}
+	})
+}
+
 func TestSettle_StoreFails_WaitsUntilDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

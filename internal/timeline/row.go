@@ -47,6 +47,8 @@ type Events struct {
 	// Lag is the longest delay of the next event to publish.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
+	// Redeliveries counts the deliveries of messages that the broker had delivered before.
+	Redeliveries int64 `json:"redeliveries,omitempty"`
 	// Effects counts the events that took effect. Each of them is in EndToEnd if its time of schedule is known.
 	Effects int64 `json:"effects,omitempty"`
 	// Outcomes counts the calls of ProcessMessage by outcome, Errors the failures by pipeline stage.
@@ -105,7 +107,7 @@ const maxMarks = 100
 // IsZero reports whether nothing was measured.
 func (e Events) IsZero() bool {
 	return e.Due == 0 && e.Published == 0 && e.Confirmed == 0 && e.Matched == 0 && e.Starved == 0 && e.Missed == 0 &&
-		e.Lag == 0 && e.Effects == 0 && len(e.Outcomes) == 0 && len(e.Errors) == 0 &&
+		e.Lag == 0 && e.Redeliveries == 0 && e.Effects == 0 && len(e.Outcomes) == 0 && len(e.Errors) == 0 &&
 		e.Processing.IsZero() && e.EndToEnd.IsZero()
 }
 
@@ -162,6 +164,7 @@ func (e *Events) add(other *Events) {
 	e.Starved += other.Starved
 	e.Missed += other.Missed
 	e.Lag = max(e.Lag, other.Lag)
+	e.Redeliveries += other.Redeliveries
 	e.Effects += other.Effects
 	e.Outcomes = sum(e.Outcomes, other.Outcomes)
 	e.Errors = sum(e.Errors, other.Errors)
@@ -173,18 +176,19 @@ func (e *Events) add(other *Events) {
 // result keeps it.
 func (e *Events) since(earlier *Events) Events {
 	return Events{
-		Due:        e.Due - earlier.Due,
-		Published:  e.Published - earlier.Published,
-		Confirmed:  e.Confirmed - earlier.Confirmed,
-		Matched:    e.Matched - earlier.Matched,
-		Starved:    e.Starved - earlier.Starved,
-		Missed:     e.Missed - earlier.Missed,
-		Lag:        e.Lag,
-		Effects:    e.Effects - earlier.Effects,
-		Outcomes:   difference(e.Outcomes, earlier.Outcomes),
-		Errors:     difference(e.Errors, earlier.Errors),
-		Processing: e.Processing.Since(earlier.Processing),
-		EndToEnd:   e.EndToEnd.Since(earlier.EndToEnd),
+		Due:          e.Due - earlier.Due,
+		Published:    e.Published - earlier.Published,
+		Confirmed:    e.Confirmed - earlier.Confirmed,
+		Matched:      e.Matched - earlier.Matched,
+		Starved:      e.Starved - earlier.Starved,
+		Missed:       e.Missed - earlier.Missed,
+		Lag:          e.Lag,
+		Redeliveries: e.Redeliveries - earlier.Redeliveries,
+		Effects:      e.Effects - earlier.Effects,
+		Outcomes:     difference(e.Outcomes, earlier.Outcomes),
+		Errors:       difference(e.Errors, earlier.Errors),
+		Processing:   e.Processing.Since(earlier.Processing),
+		EndToEnd:     e.EndToEnd.Since(earlier.EndToEnd),
 	}
 }
 
