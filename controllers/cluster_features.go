@@ -3,10 +3,9 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,68 +14,68 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// clusterFeatures remembers what the API server says about the cluster. It is safe for concurrent use.
+// clusterFeatures remembers what the API server says about the cluster. It is safe for concurrent use. No lock is held
+// while the API server is asked: a slow answer must not hold up the other reconciles, which then ask as well.
 type clusterFeatures struct {
-	mu sync.Mutex
-	// assignsUserIDs is valid once knowsUserIDs is true.
-	assignsUserIDs, knowsUserIDs bool
-	// nativeHistograms is valid until histogramsExpire.
-	nativeHistograms bool
-	histogramsExpire time.Time
+	// userIDs reports whether the cluster assigns user ids; nil means unknown.
+	userIDs atomic.Pointer[bool]
+	// histograms is nil if it is unknown.
+	histograms atomic.Pointer[nativeHistograms]
+}
+
+// nativeHistograms says whether ServiceMonitors can ask for native histograms.
+type nativeHistograms struct {
+	supported bool
+	// expires is when the definition of ServiceMonitors is read again: an upgrade of the Prometheus Operator changes it.
+	expires time.Time
 }
 
 // addClusterFeatures sets the fields of the input that depend on the cluster and on the operator's flags.
-func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.Input) error {
+func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.Input) (err error) {
 	input.AllowPrivilegedTemplates = r.options.AllowPrivilegedTemplates
-	r.features.mu.Lock()
-	defer r.features.mu.Unlock()
-	if err := r.readUserIDs(); err != nil {
+	if input.ClusterAssignsUserIDs, err = r.clusterAssignsUserIDs(); err != nil {
 		return err
 	}
-	input.ClusterAssignsUserIDs = r.features.assignsUserIDs
 	if !input.Served.ServiceMonitors {
-		r.features.histogramsExpire = time.Time{}
+		r.features.histograms.Store(nil)
 		return nil
 	}
-	if err := r.readNativeHistograms(ctx); err != nil {
-		return err
-	}
-	input.Served.NativeHistograms = r.features.nativeHistograms
-	return nil
+	input.Served.NativeHistograms, err = r.supportsNativeHistograms(ctx)
+	return err
 }
 
-// readUserIDs finds out whether the cluster assigns user ids to namespaces: OpenShift serves
+// clusterAssignsUserIDs reports whether the cluster assigns user ids to namespaces: OpenShift serves
 // SecurityContextConstraints, and does so.
-func (r *Reconciler) readUserIDs() error {
-	if r.features.knowsUserIDs {
-		return nil
+func (r *Reconciler) clusterAssignsUserIDs() (bool, error) {
+	if known := r.features.userIDs.Load(); known != nil {
+		return *known, nil
 	}
 	constraints := schema.GroupKind{Group: "security.openshift.io", Kind: "SecurityContextConstraints"}
 	_, err := r.client.RESTMapper().RESTMapping(constraints, "v1")
 	if err != nil && !meta.IsNoMatchError(err) {
-		return fmt.Errorf("find out whether the cluster serves %s: %w", constraints, err)
+		return false, fmt.Errorf("find out whether the cluster serves %s: %w", constraints, err)
 	}
-	r.features.assignsUserIDs, r.features.knowsUserIDs = err == nil, true
-	return nil
+	assigns := err == nil
+	r.features.userIDs.Store(&assigns)
+	return assigns, nil
 }
 
-// readNativeHistograms finds out whether ServiceMonitors have the field scrapeNativeHistograms. It reads their
-// definition again after a while, because an upgrade of the Prometheus Operator changes it.
-func (r *Reconciler) readNativeHistograms(ctx context.Context) error {
+// supportsNativeHistograms reports whether ServiceMonitors have the field scrapeNativeHistograms.
+func (r *Reconciler) supportsNativeHistograms(ctx context.Context) (bool, error) {
 	const valid = 10 * time.Minute
-	if now := r.now(); now.Before(r.features.histogramsExpire) {
-		return nil
+	if known := r.features.histograms.Load(); known != nil && r.now().Before(known.expires) {
+		return known.supported, nil
 	}
 	crd := &unstructured.Unstructured{}
 	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
 	kind := resources.ServiceMonitorKind()
 	err := r.direct.Get(ctx, client.ObjectKey{Name: "servicemonitors." + kind.Group}, crd)
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read the definition of %s: %w", kind.Kind, err)
+		return false, fmt.Errorf("read the definition of %s: %w", kind.Kind, err)
 	}
-	r.features.nativeHistograms = !apierrors.IsNotFound(err) && hasSpecField(crd, kind.Version, "scrapeNativeHistograms")
-	r.features.histogramsExpire = r.now().Add(valid)
-	return nil
+	supported := err == nil && hasSpecField(crd, kind.Version, "scrapeNativeHistograms")
+	r.features.histograms.Store(&nativeHistograms{supported: supported, expires: r.now().Add(valid)})
+	return supported, nil
 }
 
 // hasSpecField reports whether a version of a CustomResourceDefinition has a field below spec.
