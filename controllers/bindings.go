@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -230,4 +231,9 @@ func (s server) reached(err error) finding {
 }
 
 // leftOn describes the server in messages about data that was not removed from it.
-func (s server) leftOn() string { return fmt.Sprintf("%s (%s)", s.name, s.origin) }
+func (s server) leftOn() string {
+	if b := cmp.Or(s.binding, s.remembered); b != nil {
+		return fmt.Sprintf("%s at %s (%s)", s.name, b.Redacted(), s.origin)
+	}
+	return fmt.Sprintf("%s (%s)", s.name, s.origin)
+}

@@ -148,6 +148,34 @@ func TestReconcile_StalledUntilTheSecretExists(t *testing.T) {
 	}
 }
 
+// While the operator is down, Secrets and simulation are deleted. It does not know the servers when it starts again.
+func TestFinalize_SecretsGoneSinceTheOperatorStarted_SaysHowToCleanUp(t *testing.T) {
+	t.Parallel()
+	c := newClusterWithoutOperator(t)
+	stop := c.startOperator()
+	broker, brokerRef := c.Secret("broker", map[string]string{"uri": "amqp://u:p@far.example"})
+	redis, storeRef := c.Secret("store", map[string]string{"uri": "redis://u:p@far.example"})
+	sim := c.Simulate("forgotten", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.RabbitMQ.SecretRef, s.Redis.SecretRef = brokerRef, storeRef
+	})
+	c.Exists(&appsv1.Deployment{}, "forgotten-processor")
+	stop()
+	c.Delete(broker, broker.Name)
+	c.Delete(redis, redis.Name)
+	c.Delete(sim, sim.Name)
+	c.startOperator()
+	c.Gone(sim)
+	note := c.AwaitEvent(sim, "CleanupAbandoned", "'parking purge --simulation "+manifest.ID(sim)+" --rabbitmq-uri URI --redis-uri URI'")
+	for _, want := range []string{
+		"exchange and queues parking." + manifest.ID(sim) + "* on RabbitMQ (Secret " + c.Namespace + "/broker)",
+		"keys parking:{" + manifest.ID(sim) + ":* on Redis (Secret " + c.Namespace + "/store)", "the Secret no longer exists",
+	} {
+		if !strings.Contains(note, want) {
+			t.Errorf("the event is %q, want %q", note, want)
+		}
+	}
+}
+
 func TestFinalize_RetainKeepsQueues(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,18 +110,20 @@ func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanu
 	log.FromContext(ctx).Error(errors.New("cleanup abandoned"), message)
 }
 
-// leftBehind says what was not removed, and from where.
+// leftBehind says how to remove what was not removed, and then what it is and where. The command comes first, because
+// events have a limited length.
 func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
+	command := "parking purge --simulation " + id
 	var parts []string
 	for _, part := range []struct {
-		external bool
-		err      error
-		what     string
-		server   server
+		external     bool
+		err          error
+		what, option string
+		server       server
 	}{
-		{!s.managesBroker(), result.queues, "exchange and queues parking." + id + "*", s.broker},
-		{!s.managesStore(), result.keys, "keys parking:{" + id + ":*", s.store},
+		{!s.managesBroker(), result.queues, "exchange and queues parking." + id + "*", " --rabbitmq-uri URI", s.broker},
+		{!s.managesStore(), result.keys, "keys parking:{" + id + ":*", " --redis-uri URI", s.store},
 	} {
 		if !part.external || part.err == nil && !result.running {
 			continue
@@ -129,9 +132,10 @@ func (s *scope) leftBehind(result cleanupResult) string {
 		if part.err != nil {
 			why = strings.ReplaceAll(part.err.Error(), "\n", "; ")
 		}
-		parts = append(parts, fmt.Sprintf("%s may be left on %s: %s", part.what, part.server.leftOn(), why))
+		command += part.option
+		parts = append(parts, fmt.Sprintf("%s on %s: %s", part.what, part.server.leftOn(), why))
 	}
-	return fmt.Sprintf("The simulation is deleted, but %s. Remove them with 'parking purge --simulation %s'", strings.Join(parts, "; and "), id)
+	return fmt.Sprintf("The simulation is deleted, but the operator could not remove all of its data. Run '%s' to remove %s", command, strings.Join(parts, "; and "))
 }
 
 // removeFinalizer lets Kubernetes delete the simulation.
@@ -182,12 +186,14 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	}
 	job := cleanup{plan: s.plan}
 	remembered := r.cleaner.remembered(s.key)
+	s.broker.remembered = cmp.Or(remembered.broker, s.broker.remembered)
+	s.store.remembered = cmp.Or(remembered.store, s.store.remembered)
 	var missing cleanupResult
 	if !s.managesBroker() {
-		job.broker, missing.queues = s.broker.cleanupBinding(remembered.broker)
+		job.broker, missing.queues = s.broker.cleanupBinding()
 	}
 	if !s.managesStore() {
-		job.store, missing.keys = s.store.cleanupBinding(remembered.store)
+		job.store, missing.keys = s.store.cleanupBinding()
 	}
 	if job.broker == nil && job.store == nil {
 		missing.final = true
@@ -201,16 +207,16 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 
 // cleanupBinding returns the binding to clean up with: that in the Secret, or the last one that was in use if the Secret
 // is gone. Secrets are often deleted together with the simulation.
-func (s server) cleanupBinding(remembered *binding.Binding) (*binding.Binding, error) {
+func (s server) cleanupBinding() (*binding.Binding, error) {
 	switch {
-	case s.binding != nil:
-		return s.binding, nil
 	case s.denied:
 		return nil, errors.New(s.finding.message)
-	case remembered != nil:
-		return remembered, nil
+	case s.binding != nil:
+		return s.binding, nil
 	case s.remembered != nil:
 		return s.remembered, nil
+	case s.finding.reason == reasonSecretMissing:
+		return nil, errors.New("the Secret no longer exists, and the operator has not read it since the operator started")
 	}
 	return nil, errors.New(orElse(s.finding.message, "its binding is unknown"))
 }

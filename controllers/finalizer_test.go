@@ -21,18 +21,19 @@ func bindingOf(host string) *binding.Binding {
 
 func TestLeftBehind_NamesWhatWasNotRemoved(t *testing.T) {
 	t.Parallel()
-	const queues, keys = "exchange and queues parking.default.sim* may be left on RabbitMQ (Secret default/broker)", "keys parking:{default.sim:* may be left on Redis (Secret default/store)"
+	const queues, keys = "exchange and queues parking.default.sim* on RabbitMQ at amqp://h:5672 (Secret default/broker)", "keys parking:{default.sim:* on Redis (Secret default/store)"
 	gone := errors.New("Secret default/broker does not exist")
 	tests := map[string]struct {
 		brokerRef, storeRef bool
 		result              cleanupResult
+		command             string
 		want, unwanted      string
 	}{
-		"only the queues":             {true, true, cleanupResult{queues: gone}, queues + ": Secret default/broker does not exist", "keys"},
-		"only the keys":               {true, true, cleanupResult{keys: gone}, keys, "queues"},
-		"both":                        {true, true, cleanupResult{queues: gone, keys: gone}, "; and " + keys, "no answer"},
-		"an attempt is still running": {true, true, cleanupResult{running: true}, queues + ": no answer in time", "does not exist"},
-		"Redis is managed":            {true, false, cleanupResult{queues: gone, keys: gone}, queues, "keys"},
+		"only the queues":             {true, true, cleanupResult{queues: gone}, "--rabbitmq-uri URI", queues + ": Secret default/broker does not exist", "keys"},
+		"only the keys":               {true, true, cleanupResult{keys: gone}, "--redis-uri URI", keys, "queues"},
+		"both":                        {true, true, cleanupResult{queues: gone, keys: gone}, "--rabbitmq-uri URI --redis-uri URI", "; and " + keys, "no answer"},
+		"an attempt is still running": {true, true, cleanupResult{running: true}, "--rabbitmq-uri URI --redis-uri URI", queues + ": no answer in time", "does not exist"},
+		"Redis is managed":            {true, false, cleanupResult{queues: gone, keys: gone}, "--rabbitmq-uri URI", queues, "keys"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -45,10 +46,10 @@ func TestLeftBehind_NamesWhatWasNotRemoved(t *testing.T) {
 				sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			}
 			s := newScope(sim, time.Now())
-			s.broker = server{name: "RabbitMQ", origin: "Secret default/broker"}
+			s.broker = server{name: "RabbitMQ", origin: "Secret default/broker", remembered: bindingOf("h:5672")}
 			s.store = server{name: "Redis", origin: "Secret default/store"}
 			got := s.leftBehind(tt.result)
-			if !strings.Contains(got, tt.want) || strings.Contains(got, tt.unwanted) || !strings.Contains(got, "parking purge --simulation default.sim") {
+			if !strings.Contains(got, tt.want) || strings.Contains(got, tt.unwanted) || !strings.Contains(got, "'parking purge --simulation default.sim "+tt.command+"'") {
 				t.Errorf("the message is %q, want it to contain %q and not %q", got, tt.want, tt.unwanted)
 			}
 		})
@@ -57,25 +58,24 @@ func TestLeftBehind_NamesWhatWasNotRemoved(t *testing.T) {
 
 func TestCleanupBinding_FallsBackToRememberedOnes(t *testing.T) {
 	t.Parallel()
-	current, before, copied := bindingOf("current"), bindingOf("before"), bindingOf("copied")
-	missing := found(stalled, reasonSecretMissing, "Secret default/broker does not exist")
+	current, before := bindingOf("current"), bindingOf("before")
+	missing := found(stalled, reasonSecretMissing, "Secret default/broker does not exist: create it")
 	tests := map[string]struct {
-		server     server
-		remembered *binding.Binding
-		want       *binding.Binding
+		server server
+		want   *binding.Binding
+		err    string
 	}{
-		"the Secret exists":               {server{binding: current}, before, current},
-		"the Secret is gone":              {server{finding: missing}, before, before},
-		"the RabbitmqCluster is gone":     {server{finding: missing, remembered: copied}, nil, copied},
-		"consent has been withdrawn":      {server{denied: true, finding: missing, remembered: copied}, before, nil},
-		"the Secret has never been there": {server{finding: missing}, nil, nil},
+		"the Secret exists":               {server{binding: current, remembered: before}, current, ""},
+		"the Secret is gone":              {server{finding: missing, remembered: before}, before, ""},
+		"consent has been withdrawn":      {server{denied: true, finding: found(stalled, reasonSecretNotAllowed, "not allowed"), remembered: before}, nil, "not allowed"},
+		"the Secret has never been there": {server{finding: missing}, nil, "the Secret no longer exists"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := tt.server.cleanupBinding(tt.remembered)
-			if got != tt.want || (err == nil) != (tt.want != nil) {
-				t.Errorf("the binding is %v (%v), want %v", got, err, tt.want)
+			got, err := tt.server.cleanupBinding()
+			if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("the binding is %v (%v), want %v (%s)", got, err, tt.want, tt.err)
 			}
 		})
 	}
