@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -37,7 +38,10 @@ func (c *cli) pluginCommand() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	plugin := kubectl.New(root, kubectl.Options{In: os.Stdin, Out: c.stdout, ErrOut: c.stderr})
+	plugin := kubectl.New(root, kubectl.Options{
+		In: os.Stdin, Out: c.stdout, ErrOut: c.stderr, Version: currentBuild().version,
+		OpenPage: func(ctx context.Context, url string) { openPage(ctx, c.stderr, url) },
+	})
 	root.AddCommand(plugin.Commands()...)
 	for _, cmd := range root.Commands() {
 		run := cmd.RunE

@@ -39,7 +39,7 @@ func pageURL(address string) string {
 func openPage(ctx context.Context, w io.Writer, url string) {
 	command := browserCommand(runtime.GOOS, url)
 	if err := exec.CommandContext(ctx, command[0], command[1:]...).Run(); err != nil && ctx.Err() == nil {
-		_, _ = fmt.Fprintf(w, "parking: --open: %s failed: %s; open %s in a browser\n", command[0], excerpt.OneLine(err.Error()), url)
+		_, _ = fmt.Fprintf(w, "--open: %s failed: %s; open %s in a browser\n", command[0], excerpt.OneLine(err.Error()), url)
 	}
 }
 

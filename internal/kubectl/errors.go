@@ -64,7 +64,7 @@ func (c *connection) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
 	switch {
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot "): // not by admission, such as a quota
+	case isMissingRight(err):
 		return inputErrorf("%s: %w; ask an administrator to add this rule to a Role of yours: %s", doing, err, needed)
 	case apierrors.IsUnauthorized(err):
 		return inputErrorf("%s: the API server rejects the credentials: %w; log in again, or choose others with --context or --user", doing, err)
@@ -78,6 +78,13 @@ func (c *connection) explain(err error, doing string, needed rule) error {
 		return fmt.Errorf("%s: cannot reach the API server: %w; check that the cluster runs and that this machine can reach it, or choose another one with --context", doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// isMissingRight reports whether the user's roles do not allow the request. Admission, such as a quota, forbids requests
+// as well. The error of a request to forward a port has a text only.
+func isMissingRight(err error) bool {
+	text := err.Error()
+	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")
 }
 
 // isMissingResource reports whether the API server does not serve the resource at all.

@@ -23,6 +23,10 @@ import (
 // Options are what the commands work with.
 type Options struct {
 	In, Out, ErrOut *os.File
+	// Version is the version of the program.
+	Version string
+	// OpenPage opens a URL in a browser. It reports failures itself.
+	OpenPage func(ctx context.Context, url string)
 }
 
 // Plugin holds what all commands share.
@@ -42,7 +46,7 @@ func New(root *cobra.Command, o Options) *Plugin {
 
 // Commands returns the commands of the plugin. Their errors are described at InputError.
 func (p *Plugin) Commands() []*cobra.Command {
-	return []*cobra.Command{p.statusCommand(), p.suspendCommand(true), p.suspendCommand(false)}
+	return []*cobra.Command{p.statusCommand(), p.uiCommand(), p.suspendCommand(true), p.suspendCommand(false)}
 }
 
 // connection is an API server and a namespace in it.

@@ -199,7 +199,7 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 		if !f.output.isText() {
 			return writeSimulation(p.Out, f.output.format, sim)
 		}
-		pods, podsErr := c.pods(ctx, sim)
+		pods, podsErr := c.podsOf(ctx, sim.Namespace, sim.Name)
 		return writeStatus(p.Out, sim, pods, podsErr)
 	}
 	if !f.watch {
@@ -226,12 +226,12 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 // errDeleted ends a watch of a simulation that was deleted.
 var errDeleted = errors.New("the simulation was deleted")
 
-// pods returns the pods of a simulation, sorted by name.
-func (c *connection) pods(ctx context.Context, sim *v1alpha1.ParkingSimulation) ([]corev1.Pod, error) {
+// podsOf returns the pods of a simulation, sorted by name.
+func (c *connection) podsOf(ctx context.Context, namespace, name string) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	err := c.List(ctx, &list, client.InNamespace(sim.Namespace), client.MatchingLabels{resources.SimulationLabel: sim.Name})
+	err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{resources.SimulationLabel: name})
 	if err != nil {
-		return nil, c.explain(err, "list the pods of "+sim.Namespace+"/"+sim.Name, onCore("pods", "list"))
+		return nil, c.explain(err, "list the pods of "+namespace+"/"+name, onCore("pods", "list"))
 	}
 	slices.SortFunc(list.Items, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
 	return list.Items, nil

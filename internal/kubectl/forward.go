@@ -1,0 +1,186 @@
+package kubectl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	constants "k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
+)
+
+// tunnel is a connection to a pod through the API server. It carries any number of connections to ports of the pod.
+type tunnel interface {
+	// Dial connects to a port of the pod.
+	Dial(port int32) (net.Conn, error)
+	Close() error
+}
+
+// openTunnel connects to a pod with the rights of the user, which must include the rule forwardRule. It does not open a
+// port on this machine.
+func (c *connection) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, error) {
+	dialer, err := c.dialer(pod)
+	if err != nil {
+		return nil, fmt.Errorf("connect to pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	type result struct {
+		connection httpstream.Connection
+		err        error
+	}
+	done := make(chan result, 1)
+	go func() {
+		connection, _, err := dialer.Dial(constants.PortForwardV1Name)
+		done <- result{connection, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, c.explain(r.err, "connect to pod "+pod.Namespace+"/"+pod.Name, forwardRule())
+		}
+		return &podTunnel{connection: r.connection}, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				_ = r.connection.Close() // it came too late
+			}
+		}()
+		return nil, fmt.Errorf("connect to pod %s/%s: %w", pod.Namespace, pod.Name, ctx.Err())
+	}
+}
+
+// forwardRule is the rule that openTunnel needs. WebSockets need get, SPDY needs create.
+func forwardRule() rule { return onCore("pods/portforward", "get,create") }
+
+// dialer returns a dialer for a pod. It uses WebSockets, and SPDY if the API server or a proxy before it does not
+// support them.
+func (c *connection) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
+	config := rest.CopyConfig(c.config)
+	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(c.Scheme()).WithoutConversion()
+	requests, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	url := requests.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
+	transport, upgrader, err := spdy.RoundTripperFor(config)
+	if err != nil {
+		return nil, err
+	}
+	webSocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, config)
+	if err != nil {
+		return nil, err
+	}
+	overSPDY := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+	return portforward.NewFallbackDialerForStreaming(webSocket, overSPDY, func(err error) bool {
+		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	}), nil
+}
+
+// podTunnel implements tunnel. The protocol is that of kubectl port-forward: each connection is a pair of streams, one
+// for data and one for an error message.
+type podTunnel struct {
+	connection httpstream.Connection
+	requests   atomic.Int64
+}
+
+// Close implements tunnel.
+func (t *podTunnel) Close() error { return t.connection.Close() }
+
+// Dial implements tunnel. If nothing listens at the port, the connection fails at its first read.
+func (t *podTunnel) Dial(port int32) (net.Conn, error) {
+	headers := http.Header{}
+	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
+	headers.Set(corev1.PortForwardRequestIDHeader, strconv.FormatInt(t.requests.Add(1), 10))
+	headers.Set(corev1.StreamType, corev1.StreamTypeError)
+	failure, err := t.connection.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream to the pod: %w", err)
+	}
+	_ = failure.Close() // nothing is written to it
+	headers.Set(corev1.StreamType, corev1.StreamTypeData)
+	data, err := t.connection.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream to the pod: %w", err)
+	}
+	c := &podConn{Stream: data, tunnel: t.connection, failure: failure, failed: make(chan string, 1)}
+	go func() {
+		message, _ := io.ReadAll(io.LimitReader(failure, maxFailure)) // a broken tunnel also breaks the data stream
+		c.failed <- strings.TrimSpace(string(message))
+		if len(message) > 0 {
+			_ = data.Reset() // some servers keep it open
+		}
+	}()
+	return c, nil
+}
+
+const (
+	// maxFailure bounds the error message of a pod, in bytes.
+	maxFailure = 4 << 10
+	// failureTime is how long a read that has failed waits for the error message.
+	failureTime = time.Second
+)
+
+// podConn is a connection to a port of a pod. It has no deadlines.
+type podConn struct {
+	httpstream.Stream
+
+	tunnel  httpstream.Connection
+	failure httpstream.Stream
+	failed  chan string
+}
+
+// Read reads data. If the pod has reported why the connection failed, the error says so.
+func (c *podConn) Read(p []byte) (int, error) {
+	n, err := c.Stream.Read(p)
+	if err == nil || n > 0 {
+		return n, err
+	}
+	select {
+	case message := <-c.failed:
+		if message != "" {
+			err = errors.New(message)
+		}
+	case <-time.After(failureTime):
+	}
+	return n, err
+}
+
+// Close ends the connection.
+func (c *podConn) Close() error {
+	err := c.Stream.Reset()
+	c.tunnel.RemoveStreams(c.Stream, c.failure)
+	return err
+}
+
+// podAddr is the address of a pod. It is not known.
+type podAddr struct{}
+
+func (podAddr) Network() string { return "pod" }
+func (podAddr) String() string  { return "pod" }
+
+// LocalAddr implements net.Conn.
+func (c *podConn) LocalAddr() net.Addr { return podAddr{} }
+
+// RemoteAddr implements net.Conn.
+func (c *podConn) RemoteAddr() net.Addr { return podAddr{} }
+
+// SetDeadline implements net.Conn. It does nothing.
+func (c *podConn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements net.Conn. It does nothing.
+func (c *podConn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.Conn. It does nothing.
+func (c *podConn) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,262 @@
+package kubectl
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+const (
+	// podAttempts is how many pods one request tries. podTimeout bounds the request to one of them.
+	podAttempts = 3
+	podTimeout  = 4 * time.Second
+	// avoidTime is how long a pod that has failed is tried after the other ones.
+	avoidTime = 15 * time.Second
+	// maxAnswer bounds an answer in bytes. A timeline has at most a few megabytes.
+	maxAnswer = 64 << 20
+)
+
+// podAccess is how the pods of a simulation are reached.
+type podAccess struct {
+	// list returns the pods of the simulation, open connects to one of them.
+	list func(ctx context.Context) ([]corev1.Pod, error)
+	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
+	// connected is called with the name of each pod to which a tunnel was opened. It may be nil.
+	connected func(pod string)
+}
+
+// pages reads the live data of one simulation from the pods that serve its live page. It keeps a tunnel to one of them,
+// and changes to another pod when that fails. It is safe for concurrent use.
+type pages struct {
+	podAccess
+
+	client http.Client
+
+	mu     sync.Mutex // guards the fields below
+	tunnel tunnel     // nil if there is none
+	pod    string     // the pod at the end of the tunnel
+	port   int32
+	failed map[string]time.Time
+}
+
+// newPages returns the live data of a simulation. The caller closes it.
+func newPages(a podAccess) *pages {
+	p := &pages{podAccess: a, failed: map[string]time.Time{}}
+	p.client.Transport = &http.Transport{
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
+		IdleConnTimeout: time.Minute,
+	}
+	return p
+}
+
+// pagesOf returns the live data of a simulation in the cluster.
+func (c *connection) pagesOf(namespace, name string, connected func(string)) *pages {
+	return newPages(podAccess{
+		list:      func(ctx context.Context) ([]corev1.Pod, error) { return c.podsOf(ctx, namespace, name) },
+		open:      c.openTunnel,
+		connected: connected,
+	})
+}
+
+// get requests a path and decodes the answer, which is JSON. If a pod does not answer, it tries others.
+func (p *pages) get(ctx context.Context, path string, into any) error {
+	var err error
+	for range podAttempts {
+		var final bool
+		final, err = p.getOnce(ctx, path, into)
+		if err == nil || final || ctx.Err() != nil {
+			return err
+		}
+		p.drop()
+	}
+	return err
+}
+
+// getOnce requests a path from one pod. If final is true, no other pod would give a better answer.
+func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, podTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	if err != nil {
+		return true, err
+	}
+	response, err := p.client.Do(request)
+	if err != nil {
+		var input *InputError
+		var none *noPodError
+		return errors.As(err, &input) || errors.As(err, &none), p.describe(err)
+	}
+	defer func() { _ = response.Body.Close() }() // it was only read
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return false, p.describe(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		var problem struct{ Detail string }
+		_ = json.Unmarshal(text, &problem) // without a detail there is the status
+		return true, fmt.Errorf("pod %s: %s", p.current(), cmp.Or(problem.Detail, response.Status))
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return true, fmt.Errorf("pod %s: the answer cannot be read: %w", p.current(), err)
+	}
+	return true, nil
+}
+
+// describe removes what package http adds to an error, and adds the pod.
+func (p *pages) describe(err error) error {
+	var input *InputError
+	var none *noPodError
+	switch {
+	case errors.As(err, &input):
+		return input
+	case errors.As(err, &none):
+		return none
+	}
+	if cause := errors.Unwrap(err); cause != nil {
+		err = cause
+	}
+	return fmt.Errorf("pod %s does not answer: %w", p.current(), err)
+}
+
+// current returns the name of the pod that is in use.
+func (p *pages) current() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cmp.Or(p.pod, none)
+}
+
+// dial connects to the page of the current pod, or of another one if there is none.
+func (p *pages) dial(ctx context.Context) (net.Conn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tunnel == nil {
+		if err := p.choose(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.tunnel.Dial(p.port)
+}
+
+// choose opens a tunnel to the best pod. The caller holds the mutex.
+func (p *pages) choose(ctx context.Context) error {
+	pods, err := p.list(ctx)
+	if err != nil {
+		return err
+	}
+	candidates := p.candidates(pods)
+	if len(candidates) == 0 {
+		return &noPodError{pods}
+	}
+	best := candidates[0]
+	p.pod, p.port = best.pod.Name, best.port
+	if p.tunnel, err = p.open(ctx, best.pod); err != nil {
+		p.tunnel = nil
+		return err
+	}
+	if p.connected != nil {
+		p.connected(p.pod)
+	}
+	return nil
+}
+
+// candidate is a pod that serves the live page.
+type candidate struct {
+	pod  *corev1.Pod
+	port int32
+	rank int // the lowest is the best
+}
+
+// candidates returns the running pods that serve the page, the best first: those that are ready, then those that are
+// not. While a server is down no processor is ready, but the page may still show what happened before.
+func (p *pages) candidates(pods []corev1.Pod) []candidate {
+	var all []candidate
+	for i := range pods {
+		pod := &pods[i]
+		port, ok := pagePort(pod)
+		if !ok || pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil {
+			continue
+		}
+		c := candidate{pod: pod, port: port}
+		if !isReady(pod) {
+			c.rank++
+		}
+		if time.Since(p.failed[pod.Name]) < avoidTime {
+			c.rank += 2
+		}
+		all = append(all, c)
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(a.rank, b.rank) })
+	return all
+}
+
+// pagePort returns the port at which a pod serves the live page.
+func pagePort(pod *corev1.Pod) (number int32, ok bool) {
+	for i := range pod.Spec.Containers {
+		for _, port := range pod.Spec.Containers[i].Ports {
+			if port.Name == resources.PortPage {
+				return port.ContainerPort, true
+			}
+		}
+	}
+	return 0, false
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// drop closes the tunnel, so that the next request uses another pod if there is one.
+func (p *pages) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pod != "" {
+		p.failed[p.pod] = time.Now()
+	}
+	p.close()
+}
+
+// close closes the tunnel. The caller holds the mutex.
+func (p *pages) close() {
+	p.client.CloseIdleConnections()
+	if p.tunnel != nil {
+		_ = p.tunnel.Close() // it may be broken already
+		p.tunnel = nil
+	}
+}
+
+// Close closes the tunnel.
+func (p *pages) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.close()
+}
+
+// noPodError says that no pod serves the live page.
+type noPodError struct{ pods []corev1.Pod }
+
+func (e *noPodError) Error() string {
+	for i := range e.pods {
+		pod := &e.pods[i]
+		switch _, serves := pagePort(pod); {
+		case serves:
+			return fmt.Sprintf("pod %s does not run yet: its phase is %s", pod.Name, pod.Status.Phase)
+		case pod.Labels[resources.ComponentLabel] == string(resources.ComponentProcessor):
+			return fmt.Sprintf("pod %s does not serve the live page: update the operator", pod.Name)
+		}
+	}
+	return "no processor runs: live data is served by processors; check spec.processor.replicas"
+}

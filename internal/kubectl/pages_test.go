@@ -1,0 +1,267 @@
+package kubectl
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	constants "k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/client-go/rest"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// newPod returns a running pod that serves the live page.
+func newPod(name string, port int32, ready corev1.ConditionStatus) corev1.Pod {
+	pod := corev1.Pod{}
+	pod.Namespace, pod.Name = "parking", name
+	pod.Labels = map[string]string{resources.SimulationLabel: "rush-hour", resources.ComponentLabel: string(resources.ComponentProcessor)}
+	pod.Spec.Containers = []corev1.Container{{Name: "parking", Ports: []corev1.ContainerPort{{Name: resources.PortPage, ContainerPort: port}}}}
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}
+	return pod
+}
+
+// fakePods are pods that are HTTP servers of the test.
+type fakePods struct {
+	pods []corev1.Pod
+
+	mu      sync.Mutex
+	servers map[string]*httptest.Server
+	opened  []string
+}
+
+// serve makes pods of handlers. They are ready.
+func serve(t *testing.T, handlers map[string]http.Handler) *fakePods {
+	t.Helper()
+	f := &fakePods{servers: map[string]*httptest.Server{}}
+	for name, handler := range handlers {
+		f.servers[name] = httptest.NewServer(handler)
+		t.Cleanup(f.servers[name].Close)
+		f.pods = append(f.pods, newPod(name, portOf(t, f.servers[name]), corev1.ConditionTrue))
+	}
+	slices.SortFunc(f.pods, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return f
+}
+
+func portOf(t *testing.T, s *httptest.Server) int32 {
+	t.Helper()
+	_, text, err := net.SplitHostPort(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int32(port)
+}
+
+func (f *fakePods) pages() *pages {
+	return newPages(podAccess{
+		list: func(context.Context) ([]corev1.Pod, error) { return f.pods, nil },
+		open: func(_ context.Context, pod *corev1.Pod) (tunnel, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.opened = append(f.opened, pod.Name)
+			return localTunnel{}, nil
+		},
+	})
+}
+
+// localTunnel connects to ports of this machine.
+type localTunnel struct{}
+
+func (localTunnel) Dial(port int32) (net.Conn, error) {
+	return net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+}
+
+func (localTunnel) Close() error { return nil }
+
+// answers answers each request with a JSON text.
+func answers(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+}
+
+func TestPages_Get_ChangesToAnotherPodWhenOneGoesAway(t *testing.T) {
+	t.Parallel()
+	f := serve(t, map[string]http.Handler{"a": answers(`"a"`), "b": answers(`"b"`)})
+	p := f.pages()
+	defer p.Close()
+	var got string
+	for range 2 {
+		if err := p.get(t.Context(), "/v1/state", &got); err != nil || got != "a" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	f.servers["a"].CloseClientConnections()
+	f.servers["a"].Close()
+	if err := p.get(t.Context(), "/v1/state", &got); err != nil || got != "b" {
+		t.Fatalf("after the end of pod a: got %q, %v", got, err)
+	}
+	if !slices.Equal(f.opened, []string{"a", "a", "b"}) && !slices.Equal(f.opened, []string{"a", "b"}) {
+		t.Errorf("tunnels were opened to %q", f.opened)
+	}
+}
+
+func TestPages_Candidates_PreferReadyPods(t *testing.T) {
+	t.Parallel()
+	pending, other := newPod("a-pending", 1, corev1.ConditionFalse), newPod("a-redis", 1, corev1.ConditionTrue)
+	pending.Status.Phase = corev1.PodPending
+	other.Spec.Containers[0].Ports = nil
+	p := newPages(podAccess{})
+	var got []string
+	for _, c := range p.candidates([]corev1.Pod{pending, other, newPod("b-not-ready", 1, corev1.ConditionFalse), newPod("c-ready", 1, corev1.ConditionTrue)}) {
+		got = append(got, c.pod.Name)
+	}
+	if !slices.Equal(got, []string{"c-ready", "b-not-ready"}) {
+		t.Errorf("the candidates are %q", got)
+	}
+}
+
+func TestPages_Get_SaysWhyThereIsNoData(t *testing.T) {
+	t.Parallel()
+	old, pending := newPod("old", 1, corev1.ConditionTrue), newPod("pending", 1, corev1.ConditionFalse)
+	old.Spec.Containers[0].Ports = nil
+	pending.Status.Phase = corev1.PodPending
+	for name, test := range map[string]struct {
+		pods *fakePods
+		want string
+	}{
+		"no pods":       {&fakePods{}, "check spec.processor.replicas"},
+		"old operator":  {&fakePods{pods: []corev1.Pod{old}}, "update the operator"},
+		"pending":       {&fakePods{pods: []corev1.Pod{pending}}, "pod pending does not run yet: its phase is Pending"},
+		"a server down": {serve(t, map[string]http.Handler{"a": http.HandlerFunc(unavailable)}), "pod a: the state cannot be read now"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := test.pods.pages()
+			defer p.Close()
+			var got any
+			if err := p.get(t.Context(), "/v1/state", &got); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("the error is %v, not %q", err, test.want)
+			}
+		})
+	}
+}
+
+func unavailable(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w, `{"detail": "the state cannot be read now"}`)
+}
+
+// forwardingServer is an API server that forwards ports as the kubelet does, over SPDY only.
+func forwardingServer(t *testing.T) *connection {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/namespaces/parking/pods/a/portforward" {
+			http.Error(w, "not this one", http.StatusBadRequest)
+			return
+		}
+		if _, err := httpstream.Handshake(r, w, []string{constants.PortForwardV1Name}); err != nil {
+			return
+		}
+		streams := make(chan httpstream.Stream)
+		connection := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
+			go func() { streams <- s }()
+			return nil
+		})
+		if connection == nil {
+			return
+		}
+		var failure httpstream.Stream
+		for {
+			select {
+			case <-connection.CloseChan():
+				return
+			case s := <-streams:
+				if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
+					failure = s
+					continue
+				}
+				go forward(s, failure)
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &connection{
+		WithWatch: fake.NewClientBuilder().WithScheme(scheme).Build(), namespace: "parking", config: &rest.Config{Host: server.URL},
+	}
+}
+
+// forward copies the data of a stream to the port that its headers name, and back.
+func forward(s, failure httpstream.Stream) {
+	defer func() { _ = s.Close() }()
+	target, err := net.Dial("tcp", "127.0.0.1:"+s.Headers().Get(corev1.PortHeader))
+	if err != nil {
+		_, _ = io.WriteString(failure, "nothing listens at the port")
+		_ = failure.Close()
+		return
+	}
+	defer func() { _ = target.Close() }()
+	go func() { _, _ = io.Copy(target, s) }()
+	_, _ = io.Copy(s, target)
+}
+
+func TestOpenTunnel_CarriesRequestsToThePod(t *testing.T) {
+	t.Parallel()
+	c := forwardingServer(t)
+	page := httptest.NewServer(answers(`"from the pod"`))
+	defer page.Close()
+	pod := newPod("a", portOf(t, page), corev1.ConditionTrue)
+	p := newPages(podAccess{list: func(context.Context) ([]corev1.Pod, error) { return []corev1.Pod{pod}, nil }, open: c.openTunnel})
+	defer p.Close()
+	var got string
+	for range 3 {
+		if err := p.get(t.Context(), "/v1/state", &got); err != nil || got != "from the pod" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	page.CloseClientConnections()
+	page.Close()
+	err := p.get(t.Context(), "/v1/state", &got)
+	if err == nil || !strings.Contains(err.Error(), "pod a does not answer: nothing listens at the port") {
+		t.Errorf("without a listener the error is %v", err)
+	}
+}
+
+func TestOpenTunnel_NamesTheMissingRule(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,
+			"message":"pods \"a\" is forbidden: User \"ann\" cannot create resource \"pods/portforward\""}`)
+	}))
+	defer server.Close()
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &connection{WithWatch: fake.NewClientBuilder().WithScheme(scheme).Build(), config: &rest.Config{Host: server.URL}}
+	pod := newPod("a", 1, corev1.ConditionTrue)
+	p := newPages(podAccess{list: func(context.Context) ([]corev1.Pod, error) { return []corev1.Pod{pod}, nil }, open: c.openTunnel})
+	defer p.Close()
+	var got any
+	err = p.get(t.Context(), "/v1/state", &got)
+	var input *InputError
+	if !errors.As(err, &input) || !strings.Contains(err.Error(), `{apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}`) {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -1,0 +1,221 @@
+package kubectl
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/internal/view"
+)
+
+const (
+	// objectInterval is how often the ParkingSimulation is read: its status changes at most every few seconds.
+	objectInterval = 3 * time.Second
+	// recentTime is the longest interval that counts as an update of the page. newestTime is the part of it that most
+	// updates request from the pod; every fullUpdate-th one requests all of it, because rows may arrive late.
+	recentTime = 5 * time.Minute
+	newestTime = 10 * time.Second
+	fullUpdate = 15
+)
+
+// source implements view.Source for a simulation in the cluster. Its pods know what was measured, its status has the
+// verdict, and its report has both once it is complete.
+type source struct {
+	// get reads the simulation, read the report that its status names.
+	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
+	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
+	// pages has the live data.
+	pages *pages
+
+	mu       sync.Mutex // guards the fields below
+	sim      *v1alpha1.ParkingSimulation
+	seen     time.Time // when sim was read
+	document *report.Document
+	recent   map[int64]timeline.Row // by second
+	updates  int
+}
+
+// source returns the source of the live page of a simulation. The caller closes its pages.
+func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
+	return &source{
+		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
+			return c.simulation(ctx, sim.Name)
+		},
+		read: c.reportOf, pages: c.pagesOf(sim.Namespace, sim.Name, connected), sim: sim, seen: time.Now(),
+	}
+}
+
+// simulation returns the simulation as it was at most objectInterval ago, or the last one that could be read.
+func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.seen) > objectInterval {
+		if sim, err := s.get(ctx); err == nil {
+			s.sim = sim
+		}
+		s.seen = time.Now()
+	}
+	return s.sim
+}
+
+// report returns the report of a complete simulation, or nil if there is none.
+func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *report.Document {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.document == nil && sim.Status.Report != "" {
+		if d, err := s.read(ctx, sim); err == nil {
+			s.document = d
+		}
+	}
+	return s.document
+}
+
+// State implements view.Source.
+func (s *source) State(ctx context.Context) (view.State, error) {
+	sim := s.simulation(ctx)
+	document := s.report(ctx, sim)
+	var state view.State
+	if err := s.pages.get(ctx, "/v1/state", &state); err != nil {
+		if document == nil {
+			return view.State{}, err
+		}
+		state = reportedState(sim, document)
+	}
+	addVerdict(&state, sim)
+	if document != nil && document.Ledger != nil {
+		state.Ledger = document.Ledger // the audit at rest: only that knows what is lost
+	}
+	return state, nil
+}
+
+// reportedState returns the state of a complete simulation whose pods do not answer.
+func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
+	rate := func(r report.Rate) view.Generator {
+		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}
+	}
+	return view.State{
+		Run: string(sim.UID), Simulation: d.Simulation, Version: d.Environment.Parking, At: d.EndTime, StartedAt: d.StartTime,
+		DurationSeconds: d.ElapsedSeconds, Objectives: view.ObjectivesOf(&d.Objectives),
+		Entry: rate(d.Rates.Entry), Exit: rate(d.Rates.Exit), Ledger: d.Ledger,
+	}
+}
+
+// addVerdict adds what the operator knows of the verdict to a state.
+func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
+	status := &sim.Status
+	switch certain := certainFailures(status); {
+	case status.CompletionTime != nil:
+		state.Phase = view.Finished
+		state.Verdict = view.Verdict{Outcome: ledger.Outcome(status.Verdict), Final: true, Reasons: status.Reasons}
+	case len(certain) > 0 && state.Verdict.Outcome == "":
+		state.Verdict = view.Verdict{Outcome: ledger.Fail, Reasons: certain}
+	}
+}
+
+// Timeline implements view.Source.
+func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	var rows []timeline.Row
+	var err error
+	if time.Since(from) > recentTime {
+		rows, err = s.fetch(ctx, from, to)
+	} else {
+		rows, err = s.update(ctx, from, to)
+	}
+	if err != nil {
+		sim := s.simulation(ctx)
+		if d := s.report(ctx, sim); d != nil {
+			return within(d.Timeline, from, to), nil
+		}
+	}
+	return rows, err
+}
+
+// within returns the rows that lie at least partly in the interval [from, to).
+func within(rows []timeline.Row, from, to time.Time) []timeline.Row {
+	return slices.DeleteFunc(slices.Clone(rows), func(r timeline.Row) bool {
+		return !r.End().After(from) || !r.Start().Before(to)
+	})
+}
+
+// fetch requests rows from a pod.
+func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	query := url.Values{"from": {from.UTC().Format(time.RFC3339)}, "to": {to.UTC().Format(time.RFC3339)}}
+	var answer struct{ Rows []timeline.Row }
+	err := s.pages.get(ctx, "/v1/timeline?"+query.Encode(), &answer)
+	return answer.Rows, err
+}
+
+// update returns the rows of the last minutes. Of those it requests only the newest, so that an open page does not load
+// the API server with what it has seen.
+func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
+	s.mu.Lock()
+	since := from
+	if s.updates%fullUpdate != 0 {
+		since = time.Now().Add(-newestTime)
+	}
+	s.mu.Unlock()
+	rows, err := s.fetch(ctx, since, to)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.updates++
+	if s.recent == nil {
+		s.recent = map[int64]timeline.Row{}
+	}
+	for _, row := range rows {
+		s.recent[row.Second] = row
+	}
+	maps.DeleteFunc(s.recent, func(_ int64, r timeline.Row) bool { return !r.End().After(from) })
+	all := make([]timeline.Row, 0, len(s.recent))
+	for _, second := range slices.Sorted(maps.Keys(s.recent)) {
+		all = append(all, s.recent[second])
+	}
+	return within(all, from, to), nil
+}
+
+// reportOf reads the report that the status of a simulation names.
+func (c *connection) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*report.Document, error) {
+	name := sim.Status.Report
+	if name == "" {
+		return nil, missingReport(sim)
+	}
+	object := &corev1.ConfigMap{}
+	if err := c.Get(ctx, client.ObjectKey{Namespace: sim.Namespace, Name: name}, object); err != nil {
+		return nil, c.explain(err, "get the report in ConfigMap "+sim.Namespace+"/"+name, onCore("configmaps", "get"))
+	}
+	text, ok := object.Data[resources.ReportKey]
+	if !ok {
+		return nil, inputErrorf("ConfigMap %s/%s has no key %s", sim.Namespace, name, resources.ReportKey)
+	}
+	d, err := report.Read(strings.NewReader(text))
+	if err != nil {
+		return nil, inputErrorf("ConfigMap %s/%s: %s: %w", sim.Namespace, name, resources.ReportKey, err)
+	}
+	return d, nil
+}
+
+// missingReport says why a simulation has no report.
+func missingReport(sim *v1alpha1.ParkingSimulation) error {
+	name := sim.Namespace + "/" + sim.Name
+	switch {
+	case sim.Status.CompletionTime != nil:
+		return inputErrorf("simulation %s is complete, but has no report: 'kubectl describe parkingsimulation %s -n %s' shows an event with the reason", name, sim.Name, sim.Namespace)
+	case sim.Spec.Duration == nil:
+		return inputErrorf("simulation %s has no report, because it runs until it is deleted: only a simulation with spec.duration ends with a report", name)
+	}
+	return inputErrorf("simulation %s has no report yet: the operator writes it when the simulation is complete; 'kubectl wait psim/%s -n %s --for condition=Complete --timeout -1s' waits for that", name, sim.Name, sim.Namespace)
+}

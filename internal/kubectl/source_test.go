@@ -1,0 +1,154 @@
+package kubectl
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/internal/view"
+)
+
+// liveData is the handler of a pod that serves a state and a timeline.
+type liveData struct {
+	state view.State
+	rows  []timeline.Row
+	from  []time.Time // of the requests for rows
+}
+
+func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/v1/state" {
+		_ = json.NewEncoder(w).Encode(d.state)
+		return
+	}
+	from, _ := time.Parse(time.RFC3339, r.URL.Query().Get("from"))
+	d.from = append(d.from, from)
+	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
+}
+
+// newSource returns the source of a simulation that has a pod if data is not nil.
+func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
+	t.Helper()
+	pods := &fakePods{}
+	if data != nil {
+		pods = serve(t, map[string]http.Handler{"processor": data})
+	}
+	s := &source{
+		get:   func(context.Context) (*v1alpha1.ParkingSimulation, error) { return sim, nil },
+		read:  func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error) { return d, nil },
+		pages: pods.pages(), sim: sim,
+	}
+	t.Cleanup(s.pages.Close)
+	return s
+}
+
+// completed returns a simulation whose verdict is FAIL, and its report.
+func completed() (*v1alpha1.ParkingSimulation, *report.Document) {
+	sim := &v1alpha1.ParkingSimulation{}
+	sim.UID = "uid"
+	sim.Status.CompletionTime = new(metav1.Now())
+	sim.Status.Verdict, sim.Status.Reasons, sim.Status.Report = v1alpha1.VerdictFail, []string{"2 events were lost"}, "rush-hour-report"
+	d := report.New(report.Run{
+		Verdict: ledger.Verdict{Outcome: ledger.Fail}, Simulation: "parking.rush-hour", Ledger: &ledger.Report{AtRest: true, Lost: 2},
+		Rates: report.Rates{Entry: report.Rate{Target: 20, Achieved: 19}},
+	}, report.Environment{}, []timeline.Row{{Second: 100}, {Second: 200, Width: 10}})
+	return sim, &d
+}
+
+func TestSource_State_HasTheVerdictOfTheStatus(t *testing.T) {
+	t.Parallel()
+	sim, document := completed()
+	data := &liveData{state: view.State{Run: "uid", Phase: view.Draining, Ledger: &ledger.Report{}, Queues: view.Queues{Ready: new(int64(3))}}}
+	got, err := newSource(t, sim, data, document).State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Phase != view.Finished || !got.Verdict.Final || got.Verdict.Outcome != ledger.Fail || !slices.Equal(got.Verdict.Reasons, sim.Status.Reasons) {
+		t.Errorf("the state is %+v", got)
+	}
+	if got.Ledger.Lost != 2 || *got.Queues.Ready != 3 {
+		t.Errorf("the ledger is %+v, the queues are %+v", got.Ledger, got.Queues)
+	}
+}
+
+func TestSource_State_HasFailuresThatAreCertain(t *testing.T) {
+	t.Parallel()
+	sim := &v1alpha1.ParkingSimulation{}
+	sim.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionObjectivesMet, Status: metav1.ConditionFalse, Message: "one; two"}}
+	got, err := newSource(t, sim, &liveData{state: view.State{Phase: view.Running}}, nil).State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := got.Verdict; v.Outcome != ledger.Fail || v.Final || !slices.Equal(v.Reasons, []string{"one", "two"}) || got.Phase != view.Running {
+		t.Errorf("the state is %+v", got)
+	}
+}
+
+func TestSource_ShowsTheReportWithoutPods(t *testing.T) {
+	t.Parallel()
+	sim, document := completed()
+	s := newSource(t, sim, nil, document)
+	got, err := s.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Run != "uid" || got.Phase != view.Finished || got.Entry.AchievedRate != 19 || got.Ledger.Lost != 2 {
+		t.Errorf("the state is %+v", got)
+	}
+	rows, err := s.Timeline(t.Context(), time.Unix(150, 0), time.Unix(300, 0))
+	if err != nil || len(rows) != 1 || rows[0].Second != 200 {
+		t.Errorf("the timeline is %v, %v", rows, err)
+	}
+	sim.Status.Report, s.document = "", nil
+	if _, err := s.State(t.Context()); err == nil {
+		t.Error("there is a state without pods and report")
+	}
+}
+
+func TestSource_Timeline_RequestsOnlyTheNewestRows(t *testing.T) {
+	t.Parallel()
+	data := &liveData{}
+	s := newSource(t, &v1alpha1.ParkingSimulation{}, data, nil)
+	now := time.Now()
+	for ago := 60; ago > 0; ago-- {
+		data.rows = append(data.rows, timeline.Row{Second: now.Unix() - int64(ago)})
+	}
+	for i := range 3 {
+		rows, err := s.Timeline(t.Context(), now.Add(-2*time.Minute), now.Add(time.Minute))
+		if err != nil || len(rows) != 60 {
+			t.Fatalf("update %d has %d rows: %v", i, len(rows), err)
+		}
+	}
+	if first, second := now.Sub(data.from[0]), now.Sub(data.from[1]); first < time.Minute || second > 2*newestTime {
+		t.Errorf("the updates requested rows of the last %s and %s", first, second)
+	}
+	if _, err := s.Timeline(t.Context(), time.Unix(0, 0), now.Add(time.Minute)); err != nil || data.from[3].Unix() != 0 {
+		t.Errorf("all rows were requested from %s: %v", data.from[3], err)
+	}
+}
+
+func TestReportOf_SaysWhyThereIsNone(t *testing.T) {
+	t.Parallel()
+	c := &connection{}
+	sim := &v1alpha1.ParkingSimulation{}
+	for want, change := range map[string]func(){
+		"runs until it is deleted": func() {},
+		"has no report yet":        func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Minute) },
+		"an event with the reason": func() { sim.Status.CompletionTime = new(metav1.Now()) },
+	} {
+		sim = &v1alpha1.ParkingSimulation{}
+		change()
+		if _, err := c.reportOf(t.Context(), sim); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, not %q", err, want)
+		}
+	}
+}

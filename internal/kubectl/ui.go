@@ -1,0 +1,117 @@
+package kubectl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/view"
+)
+
+const uiHelp = `Serve the live page of a simulation on 127.0.0.1 until Ctrl-C.
+
+The data comes from a processor pod, through the API server and with your own rights: nothing is
+exposed in the cluster. If that pod goes away, another one takes its place. The verdict comes
+from the status of the simulation. A complete simulation without processors is shown from its
+report.
+
+This needs the rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]},
+which the role parkingsimulation-ui-role has.`
+
+// pageInterval is the time between two updates of the page. The timeline has one row a second.
+const pageInterval = time.Second
+
+// uiFlags are the flags of ui.
+type uiFlags struct {
+	port int
+	open bool
+}
+
+func (p *Plugin) uiCommand() *cobra.Command {
+	var f uiFlags
+	cmd := &cobra.Command{
+		Use:               "ui NAME",
+		Short:             "Serve the live page of a simulation on a local port",
+		Long:              uiHelp,
+		Example:           "  kubectl parking ui rush-hour --open",
+		Args:              names(1, 1),
+		ValidArgsFunction: p.completeNames(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.connect()
+			if err != nil {
+				return err
+			}
+			return p.ui(cmd.Context(), c, args[0], f)
+		},
+	}
+	cmd.Flags().IntVarP(&f.port, "port", "p", 0, "local `port` (default: any free port)")
+	cmd.Flags().BoolVar(&f.open, "open", false, "open the page in a browser")
+	return cmd
+}
+
+// ui serves the page until ctx ends.
+func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) error {
+	const maxPort = 65535
+	if f.port < 0 || f.port > maxPort {
+		return inputErrorf("--port: must be from 0 to %d, got %d", maxPort, f.port)
+	}
+	sim, err := c.simulation(ctx, name)
+	if err != nil {
+		return err
+	}
+	live := c.source(sim, func(pod string) { fmt.Fprintf(p.ErrOut, "connected to pod %s\n", pod) })
+	defer live.pages.Close()
+	if err := p.tryPage(ctx, live); err != nil {
+		return err
+	}
+	log := slog.New(slog.DiscardHandler) // the page itself says that its data is old
+	page := view.New(view.Config{Version: p.Version, Interval: pageInterval}, view.Dependencies{Source: live, Logger: log})
+	server, err := httpserver.Listen(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)), page, log)
+	if err != nil {
+		return inputErrorf("%w; choose another port with --port", err)
+	}
+	url := "http://" + server.Address() + "/"
+	fmt.Fprintf(p.Out, "Live page of %s/%s: %s (Ctrl-C ends it)\n", c.namespace, name, url)
+	if f.open {
+		go p.OpenPage(ctx, url)
+	}
+	context.AfterFunc(ctx, func() { page.Close(context.WithoutCancel(ctx)) }) // ends the streams of events
+	return server.Serve(ctx)
+}
+
+// tryPage reads the state once, so that a missing right or pod ends the command. A server of the simulation that does not
+// answer does not: it may be what the user wants to watch.
+func (p *Plugin) tryPage(ctx context.Context, live *source) error {
+	_, err := live.State(ctx)
+	var input *InputError
+	var none *noPodError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &input), errors.As(err, &none):
+		return err
+	}
+	_, err = fmt.Fprintf(p.ErrOut, "there is no data yet: %s\n", err)
+	return err
+}
+
+// Report returns the report of a complete simulation.
+func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, error) {
+	c, err := p.connect()
+	if err != nil {
+		return nil, err
+	}
+	sim, err := c.simulation(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.reportOf(ctx, sim)
+}
