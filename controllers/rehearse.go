@@ -46,6 +46,13 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
+// accounts returns the accounts of the faults of a simulation at rest.
+func (s *scope) accounts() []fault.Account {
+	rest := s.observation.Rest
+	end, _ := endOf(s.sim)
+	return fault.Accounts(s.faults, fault.Run{Rows: rest.Timeline, End: end, Ended: true, Lost: &rest.Report.Lost})
+}
+
 // faultEvents returns a function that reports the progress of faults as events of their simulation.
 func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation, fault.Record) {
 	return func(sim *v1alpha1.ParkingSimulation, r fault.Record) {

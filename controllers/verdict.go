@@ -9,6 +9,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
@@ -21,7 +22,7 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 		return nil
 	}
 	status := &s.sim.Status
-	verdict := evaluate(s.observation, s.plan, status.StartGeneration == s.sim.Generation)
+	verdict := evaluate(s.observation, s.plan, status.StartGeneration == s.sim.Generation, s.accounts())
 	// The report precedes the status: after a crash in between, it is written again.
 	reportName, err := r.writeReport(ctx, s, verdict)
 	if err != nil {
@@ -40,10 +41,11 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 
 // evaluate returns the verdict of an observation at rest. Whether the schedules were kept is known only if the plan is
 // the one that the simulation started with.
-func evaluate(now *observer.Observation, p *plan.Plan, unchanged bool) ledger.Verdict {
+func evaluate(now *observer.Observation, p *plan.Plan, unchanged bool, faults []fault.Account) ledger.Verdict {
 	e := evidence(now, p.Objectives)
 	e.Report, e.Summaries = now.Rest.Report, now.Rest.Summaries
 	e.Latencies, e.Timeline = &now.Rest.Latencies, now.Rest.Timeline
+	e.Planned, e.Faults = p.Faults, faults
 	if unchanged {
 		e.Entries, e.Exits = schedules(p, &e.Report)
 	}
