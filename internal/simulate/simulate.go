@@ -15,6 +15,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -69,40 +70,55 @@ type Dependencies struct {
 	SummariesHeld func(context.Context) (int64, error)
 	Registerer    prometheus.Registerer
 	Logger        *slog.Logger
+	// Targets are the servers that faults can hit.
+	Targets Targets
 }
 
 // Simulation is one simulation in this process.
 type Simulation struct {
 	config    Config
 	deps      Dependencies
-	processor *processor.Processor
-	entries   *generator.Generator
-	exits     *generator.Generator
+	processor *component[*processor.Processor, processor.Stats]
+	entries   *component[*generator.Generator, generator.Stats]
+	exits     *component[*generator.Generator, generator.Stats]
+	instances *fault.Instances
 	recorder  *timeline.Recorder
 
 	started  atomic.Pointer[time.Time]
+	faults   atomic.Pointer[fault.Runner]
 	phase    atomic.Int32
 	observed observed
 	live     live
 }
 
-// New returns a simulation that has not started. It fails if metrics cannot be registered.
+// New returns a simulation that has not started. It fails if metrics cannot be registered, or if the plan has a fault that
+// cannot be injected.
 func New(c Config, d Dependencies) (*Simulation, error) {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
 	c.Plan.Entry.Replicas, c.Plan.Exit.Replicas = 1, 1
 	s := &Simulation{config: c, deps: d}
-	var errs [3]error
-	s.processor, errs[0] = newProcessor(c, d)
-	s.entries, errs[1] = newGenerator(generator.NewEntry, c, d)
-	s.exits, errs[2] = newGenerator(generator.NewExit, c, d)
+	hasFaults := len(c.Plan.Faults) > 0
+	s.processor = &component[*processor.Processor, processor.Stats]{
+		name: processorName, create: s.newProcessor, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeProcessors,
+	}
+	newGenerators := func(name string, create createGenerator) *component[*generator.Generator, generator.Stats] {
+		return &component[*generator.Generator, generator.Stats]{
+			name: name, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeGenerators,
+			create: func(l *life) (*generator.Generator, error) { return s.newGenerator(create, l) },
+		}
+	}
+	s.entries, s.exits = newGenerators(entryGeneratorName, generator.NewEntry), newGenerators(exitGeneratorName, generator.NewExit)
 	s.live.auditor = ledger.NewAuditor(d.Store)
 	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
-	return s, errors.Join(errs[:]...)
+	var refused error
+	s.instances, refused = s.injector()
+	return s, errors.Join(refused, s.processor.begin(false), s.entries.begin(false), s.exits.begin(false))
 }
 
-func newProcessor(c Config, d Dependencies) (*processor.Processor, error) {
+func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
+	c, d := s.config, s.deps.behind(l)
 	p := c.Plan
 	config := processor.Config{
 		Partitions:  p.Partitions,
@@ -121,11 +137,17 @@ func newProcessor(c Config, d Dependencies) (*processor.Processor, error) {
 	})
 }
 
-func newGenerator(
-	create func(generator.Config, generator.Dependencies) (*generator.Generator, error), c Config, d Dependencies,
-) (*generator.Generator, error) {
+// createGenerator is generator.NewEntry or generator.NewExit.
+type createGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
+
+// newGenerator creates a generator. One that replaces another continues the schedule.
+func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.Generator, error) {
+	p, d := s.config.Plan, s.deps.behind(l)
+	if l.restarted {
+		p.StartTime = *s.started.Load()
+	}
 	return create(
-		generator.Config{Plan: &c.Plan, ExitAtEnd: true, ShutdownTimeout: c.restTime()},
+		generator.Config{Plan: &p, ExitAtEnd: true, ShutdownTimeout: s.config.restTime()},
 		generator.Dependencies{Publisher: d.Broker, Store: d.Store, Logger: d.Logger, Registerer: d.Registerer},
 	)
 }
@@ -153,7 +175,9 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	scheduled := make(chan time.Time, 1)
 	context.AfterFunc(generating, func() { scheduled <- time.Now() })
 	processing := s.startProcessor(working)
+	faults := s.rehearse(ctx, start)
 	failures := s.generate(generating, processing.stopped)
+	faults.finish(s.endedEarly(start))
 	over()
 	end := s.end(start, <-scheduled)
 
@@ -165,7 +189,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 
 	s.enter(Auditing)
 	result := s.result(start, end.Sub(start), drainTime)
-	s.conclude(auditing, &result, rest, failures)
+	s.conclude(auditing, &result, rest, failures, end)
 	s.live.finish(result)
 	return result
 }
@@ -177,6 +201,12 @@ func (s *Simulation) schedule(ctx context.Context) (context.Context, context.Can
 		return context.WithTimeout(ctx, d+overrun)
 	}
 	return context.WithCancel(ctx)
+}
+
+// endedEarly reports whether the schedule is not over.
+func (s *Simulation) endedEarly(start time.Time) bool {
+	d := s.config.Plan.Duration.D()
+	return d == 0 || time.Since(start) < d
 }
 
 // end returns when the schedule ended. The generators may have stopped later, to publish overdue events.
@@ -261,7 +291,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 		}
 	}()
 	var running sync.WaitGroup
-	generators := []*generator.Generator{s.entries, s.exits}
+	generators := []*component[*generator.Generator, generator.Stats]{s.entries, s.exits}
 	errs := make([]error, len(generators))
 	for i, g := range generators {
 		running.Go(func() {
@@ -276,7 +306,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 }
 
 // conclude audits the ledger, reads the latencies and adds both to the result, with the verdict.
-func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, failures []error) {
+func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, failures []error, end time.Time) {
 	evidence := ledger.Evidence{
 		Objectives: s.config.Plan.Objectives,
 		Depths:     r.depths,
@@ -298,6 +328,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
+	s.account(&evidence, end)
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)
 }

@@ -149,11 +149,19 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 const (
 	// muteTime is how long a server that is killed still executes calls without answering them.
 	muteTime = 20 * time.Millisecond
-	// downTime is how long a server or a component takes to start again.
-	downTime = 500 * time.Millisecond
+	// DownTime is how long a server or a component takes to start again.
+	DownTime = 500 * time.Millisecond
 )
 
-// hold changes the state of the gate until it is released.
+// Kill rejects all calls for good. Those in progress may take effect.
+func (g *Gate) Kill() { g.set(dead) }
+
+// Pause holds all calls and answers until it is released.
+func (g *Gate) Pause(context.Context) (release func() error, err error) { return g.hold(paused) }
+
+// Isolate cuts all connections, and rejects calls until it is released.
+func (g *Gate) Isolate(context.Context) (release func() error, err error) { return g.hold(cut) }
+
 func (g *Gate) hold(s state) (release func() error, err error) {
 	g.set(s)
 	return func() error {
@@ -164,14 +172,15 @@ func (g *Gate) hold(s state) (release func() error, err error) {
 
 // Server is a server that runs in this process: a broker, a store or an API, behind a gate.
 type Server struct {
+	*Gate
+
 	name  string
-	gate  *Gate
 	crash func(draw uint64)
 }
 
 // NewServer returns a server of a name. crash loses what a crash of the server loses, and may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
-	return &Server{name: name, gate: g, crash: crash}
+	return &Server{name: name, Gate: g, crash: crash}
 }
 
 // Name returns the name.
@@ -180,7 +189,7 @@ func (s *Server) Name() string { return s.name }
 // Stop restarts the server. When it crashes, the latest calls take effect and are not answered.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
-		s.gate.set(mute)
+		s.set(mute)
 		dying := time.NewTimer(muteTime)
 		defer dying.Stop()
 		select {
@@ -188,13 +197,13 @@ func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started fun
 		case <-ctx.Done():
 		}
 	}
-	s.gate.set(cut)
+	s.set(cut)
 	if crash && s.crash != nil {
 		s.crash(draw)
 	}
 	up := make(chan struct{})
-	time.AfterFunc(downTime, func() {
-		s.gate.set(open)
+	time.AfterFunc(DownTime, func() {
+		s.set(open)
 		close(up)
 	})
 	return func(ctx context.Context) error {
@@ -206,9 +215,3 @@ func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started fun
 		}
 	}, nil
 }
-
-// Pause holds all calls and answers.
-func (s *Server) Pause(context.Context) (release func() error, err error) { return s.gate.hold(paused) }
-
-// Isolate cuts all connections and rejects new ones.
-func (s *Server) Isolate(context.Context) (release func() error, err error) { return s.gate.hold(cut) }

@@ -1,0 +1,235 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/async"
+	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// process is what a component runs: a generator or a processor. S are its counts.
+type process[S any] interface {
+	Run(ctx context.Context) error
+	Stats() S
+	Totals() timeline.Row
+}
+
+// life is the time of one process of a component.
+type life struct {
+	// gate is passed by every call of the process. It is nil if the plan has no faults.
+	gate *gate.Gate
+	// metrics registers the metrics of the process, until its end.
+	metrics *metricsScope
+	// restarted is whether an earlier process was stopped by a fault.
+	restarted bool
+
+	// stop ends the process. ended is closed when it has ended, replaced when the next one runs.
+	stop            context.CancelCauseFunc
+	ended, replaced chan struct{}
+}
+
+// errRestart is the cause of a graceful stop, after which another process starts.
+var errRestart = errors.New("restart")
+
+// component runs a process. When a fault ends the process, it starts another one. It implements fault.Instance.
+type component[P process[S], S any] struct {
+	name       string
+	create     func(*life) (P, error)
+	registerer prometheus.Registerer
+	// hasFaults gives each life a gate.
+	hasFaults bool
+	// merge adds the counts of a process to those of the earlier ones.
+	merge func(before, last S) S
+
+	mu      sync.Mutex
+	current P
+	life    *life
+	// before and beforeTotals are the counts and measurements of the earlier processes.
+	before       *S
+	beforeTotals timeline.Row
+}
+
+// Name returns the name of the component.
+func (c *component[P, S]) Name() string { return c.name }
+
+// process returns the current process.
+func (c *component[P, S]) process() P {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
+}
+
+// Stats returns the counts of all processes so far.
+func (c *component[P, S]) Stats() S {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats()
+}
+
+func (c *component[P, S]) stats() S {
+	counts := c.current.Stats()
+	if c.before != nil {
+		counts = c.merge(*c.before, counts)
+	}
+	return counts
+}
+
+// Totals returns the measurements of all processes so far.
+func (c *component[P, S]) Totals() timeline.Row {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.totals()
+}
+
+func (c *component[P, S]) totals() timeline.Row {
+	if c.before == nil {
+		return c.current.Totals()
+	}
+	return timeline.Sum(c.beforeTotals, c.current.Totals())
+}
+
+// begin creates a process, which replaces the one before.
+func (c *component[P, S]) begin(restarted bool) error {
+	l := &life{
+		metrics: &metricsScope{Registerer: c.registerer}, restarted: restarted,
+		ended: make(chan struct{}), replaced: make(chan struct{}),
+	}
+	if c.hasFaults {
+		l.gate = gate.New()
+	}
+	if restarted {
+		c.life.metrics.unregister()
+	}
+	created, err := c.create(l)
+	if err != nil {
+		return fmt.Errorf("start the %s: %w", c.name, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if restarted {
+		counts, totals := c.stats(), c.totals()
+		totals.Gauges = timeline.Gauges{}
+		c.before, c.beforeTotals = &counts, totals
+	}
+	c.current, c.life = created, l
+	return nil
+}
+
+// Run runs the process, and another one whenever a fault has ended it, until ctx ends or the process ends by itself. It
+// returns the error of the last process.
+func (c *component[P, S]) Run(ctx context.Context) error {
+	for {
+		living, stop := context.WithCancelCause(ctx)
+		c.mu.Lock()
+		p, l := c.current, c.life
+		l.stop = stop
+		c.mu.Unlock()
+		err := p.Run(living)
+		cause := context.Cause(living)
+		stop(nil)
+		close(l.ended)
+		if !errors.Is(cause, errRestart) && !errors.Is(cause, async.ErrKilled) {
+			return err
+		}
+		start := time.NewTimer(gate.DownTime)
+		select {
+		case <-start.C:
+		case <-ctx.Done():
+			start.Stop()
+			return nil // what the process left undone is redelivered, or indeterminate
+		}
+		if err := c.begin(true); err != nil {
+			return err
+		}
+		close(l.replaced)
+	}
+}
+
+// alive returns the current life, or an error if its process is not running.
+func (c *component[P, S]) alive() (*life, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.life.ended:
+	default:
+		if c.life.stop != nil {
+			return c.life, nil
+		}
+	}
+	return nil, fmt.Errorf("the %s is not running", c.name)
+}
+
+// Stop ends the process. A crash loses what the process has not handed over: nothing that it does later has an effect.
+func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
+	l, err := c.alive()
+	if err != nil {
+		return nil, err
+	}
+	cause := errRestart
+	if crash {
+		cause = async.ErrKilled
+		l.gate.Kill()
+	}
+	l.stop(cause)
+	if err := closed(ctx, l.ended); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return closed(ctx, l.replaced) }, nil
+}
+
+// closed waits until a channel is closed.
+func closed(ctx context.Context, c <-chan struct{}) error {
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Pause holds everything that the process does with the broker, the store and the summary API.
+func (c *component[P, S]) Pause(ctx context.Context) (release func() error, err error) {
+	l, err := c.alive()
+	if err != nil {
+		return nil, err
+	}
+	return l.gate.Pause(ctx)
+}
+
+// Isolate cuts the connections of the process.
+func (c *component[P, S]) Isolate(ctx context.Context) (release func() error, err error) {
+	l, err := c.alive()
+	if err != nil {
+		return nil, err
+	}
+	return l.gate.Isolate(ctx)
+}
+
+// metricsScope remembers what is registered through it, so that it can be unregistered.
+type metricsScope struct {
+	prometheus.Registerer
+
+	registered []prometheus.Collector
+}
+
+// Register registers a collector.
+func (s *metricsScope) Register(c prometheus.Collector) error {
+	err := s.Registerer.Register(c)
+	if err == nil {
+		s.registered = append(s.registered, c)
+	}
+	return err
+}
+
+func (s *metricsScope) unregister() {
+	for _, c := range s.registered {
+		s.Unregister(c)
+	}
+}

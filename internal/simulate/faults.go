@@ -1,0 +1,163 @@
+package simulate
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/generator"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/processor"
+	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+)
+
+// Targets are the servers that faults can hit. The components of the simulation are targets in any case.
+type Targets struct {
+	// Servers are the instances of each target.
+	Servers map[plan.FaultTarget][]fault.Instance
+	// Refused says why a server that is not in Servers cannot be hit.
+	Refused map[plan.FaultTarget]string
+}
+
+// behind returns the dependencies as a process sees them that is behind a gate. The gate may be nil.
+func (d Dependencies) behind(l *life) Dependencies {
+	d.Registerer = l.metrics
+	if l.gate != nil {
+		d.Broker, d.Store, d.Poster = gate.Broker(d.Broker, l.gate), gate.Store(d.Store, l.gate), gate.Poster(d.Poster, l.gate)
+	}
+	return d
+}
+
+// injector returns the injector for the components and servers. It fails if the plan has a fault that cannot be injected.
+func (s *Simulation) injector() (*fault.Instances, error) {
+	targets := maps.Clone(s.deps.Targets.Servers)
+	if targets == nil {
+		targets = make(map[plan.FaultTarget][]fault.Instance)
+	}
+	targets[plan.TargetProcessor] = []fault.Instance{s.processor}
+	targets[plan.TargetEntryGenerator] = []fault.Instance{s.entries}
+	targets[plan.TargetExitGenerator] = []fault.Instance{s.exits}
+	if _, given := targets[plan.TargetRabbitMQLeader]; !given {
+		targets[plan.TargetRabbitMQLeader] = targets[plan.TargetRabbitMQ]
+	}
+	refused := maps.Clone(s.deps.Targets.Refused)
+	if reason := refused[plan.TargetRabbitMQ]; reason != "" {
+		refused[plan.TargetRabbitMQLeader] = reason
+	}
+	i := &fault.Instances{ByTarget: targets, Refused: refused}
+	return i, i.Check(&s.config.Plan)
+}
+
+// rehearsing are faults that are being injected.
+type rehearsing struct {
+	// finish waits until all faults have ended. If abort is true, it ends those in effect.
+	finish func(abort bool)
+}
+
+// rehearse injects the faults of the plan. When ctx ends, it ends those in effect.
+func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
+	if len(s.config.Plan.Faults) == 0 {
+		return rehearsing{finish: func(bool) {}}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	runner := fault.NewRunner(
+		fault.RunnerConfig{Plan: &s.config.Plan, Start: start, ExitAtEnd: true},
+		fault.RunnerDependencies{Injector: s.instances, Mark: s.recorder.Mark, Logger: s.deps.Logger},
+	)
+	s.faults.Store(runner)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runner.Run(ctx)
+	}()
+	return rehearsing{finish: func(abort bool) {
+		if abort {
+			cancel()
+		}
+		<-done
+		cancel()
+	}}
+}
+
+// Faults returns the records of the faults so far. It may be called at any time.
+func (s *Simulation) Faults() []fault.Record {
+	if runner := s.faults.Load(); runner != nil {
+		return runner.Records()
+	}
+	return nil
+}
+
+// account adds the faults to the evidence.
+func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
+	e.Planned = s.config.Plan.Faults
+	run := fault.Run{Rows: e.Timeline, End: end, Ended: true}
+	if e.ReportErr == nil {
+		run.Lost = &e.Report.Lost
+	}
+	e.Faults = fault.Accounts(s.Faults(), run)
+}
+
+// mergeGenerators adds the counts of a generator to those of its predecessors.
+func mergeGenerators(before, last generator.Stats) generator.Stats {
+	sum := last
+	sum.Run = before.Run // identifies the simulation on the live page
+	sum.Due += before.Due
+	sum.Published += before.Published
+	sum.Confirmed += before.Confirmed
+	sum.Matched += before.Matched
+	sum.Unmatched += before.Unmatched
+	sum.Starved += before.Starved
+	sum.Missed += before.Missed
+	sum.Active += before.Active
+	sum.TargetRate = rate(float64(sum.Due), sum.Active.Seconds())
+	sum.AchievedRate = rate(float64(sum.Published), publishing(before)+publishing(last))
+	return sum
+}
+
+// publishing returns the seconds that AchievedRate covers.
+func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
+
+// rate returns the quotient, or 0 if the divisor is not positive.
+func rate(dividend, divisor float64) float64 {
+	if divisor <= 0 {
+		return 0
+	}
+	return dividend / divisor
+}
+
+// mergeProcessors adds the counts of a processor to those of its predecessors.
+func mergeProcessors(before, last processor.Stats) processor.Stats {
+	return processor.Stats{Entry: mergeTypes(before.Entry, last.Entry), Exit: mergeTypes(before.Exit, last.Exit)}
+}
+
+func mergeTypes(before, last processor.TypeStats) processor.TypeStats {
+	return processor.TypeStats{
+		Outcomes:   addCounts(before.Outcomes, last.Outcomes),
+		Failures:   addCounts(before.Failures, last.Failures),
+		Effects:    before.Effects + last.Effects,
+		Processing: histogram.Merge(before.Processing, last.Processing),
+		EndToEnd:   histogram.Merge(before.EndToEnd, last.EndToEnd),
+	}
+}
+
+func addCounts[K comparable](before, last map[K]uint64) map[K]uint64 {
+	sum := maps.Clone(before)
+	if sum == nil {
+		sum = make(map[K]uint64, len(last))
+	}
+	for key, n := range last {
+		sum[key] += n
+	}
+	return sum
+}
+
+// names of the components in the records of faults.
+const (
+	processorName      = "processor"
+	entryGeneratorName = string(event.TypeEntry) + "-generator"
+	exitGeneratorName  = string(event.TypeExit) + "-generator"
+)

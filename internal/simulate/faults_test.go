@@ -1,0 +1,158 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	memorybroker "github.com/parking-operator/parking-operator/internal/broker/memory"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+)
+
+// rehearsal returns a simulation in memory whose servers can be hit.
+func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
+	t.Helper()
+	p := testPlan()
+	p.Duration = plan.Duration(30 * time.Second)
+	p.Entry.Rate, p.Exit.Rate = 200, 150
+	p.Faults = faults
+	b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := memorystore.NewCrashable(p.Partitions)
+	t.Cleanup(func() {
+		if err := errors.Join(b.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	api := &counter{seen: map[string]bool{}}
+	rabbitmq, redis, summaries := gate.New(), gate.New(), gate.New()
+	return &setup{
+		Config{Plan: p, DepthsHoldInFlight: true},
+		Dependencies{
+			Broker: gate.Broker(b, rabbitmq), Store: gate.Store(s, redis), Poster: gate.Poster(api, summaries), SummariesHeld: api.held,
+			Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+			Targets: Targets{Servers: map[plan.FaultTarget][]fault.Instance{
+				plan.TargetRabbitMQ:   {gate.NewServer("rabbitmq", rabbitmq, nil)},
+				plan.TargetRedis:      {gate.NewServer("redis", redis, s.Crash)},
+				plan.TargetSummaryAPI: {gate.NewServer("summary-api", summaries, nil)},
+			}},
+		},
+	}
+}
+
+func targets() []plan.FaultTarget {
+	return []plan.FaultTarget{
+		plan.TargetRabbitMQ, plan.TargetRabbitMQLeader, plan.TargetRedis, plan.TargetSummaryAPI,
+		plan.TargetProcessor, plan.TargetEntryGenerator, plan.TargetExitGenerator,
+	}
+}
+
+func actions() []plan.FaultAction {
+	return []plan.FaultAction{plan.ActionKill, plan.ActionRestart, plan.ActionEvict, plan.ActionPause, plan.ActionIsolate}
+}
+
+// repeated returns a fault that occurs every five seconds.
+func repeated(target plan.FaultTarget, action plan.FaultAction) plan.Fault {
+	f := plan.Fault{
+		Name: strings.ToLower(fmt.Sprint(target, "-", action)), Target: target, Action: action, Instances: 1,
+		At: plan.Duration(3 * time.Second), Every: plan.Duration(5 * time.Second), Jitter: plan.Duration(time.Second),
+	}
+	if action.Lasts() {
+		f.For = plan.Duration(1500 * time.Millisecond)
+	}
+	return f
+}
+
+// Whatever is injected, no event is lost and none takes effect twice.
+func TestRun_WithFaults_LosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, target := range targets() {
+		for _, action := range actions() {
+			t.Run(fmt.Sprint(target, " ", action), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					o := rehearsal(t, repeated(target, action))
+					s, err := New(o.Config, o.Dependencies)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r := s.Run(t.Context())
+					if r.Outcome != ledger.Pass {
+						t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
+					}
+					if l := r.Ledger; l == nil || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.EntriesRecorded == 0 || l.Matched == 0 {
+						t.Errorf("ledger is %+v", l)
+					}
+					records := s.Faults()
+					if len(records) < 5 {
+						t.Errorf("%d faults occurred, want at least 5", len(records))
+					}
+					for _, f := range records {
+						if f.State != fault.Healed || len(f.Hit) != 1 || f.HealedAt.Before(f.InjectedAt) {
+							t.Errorf("fault is %+v", f)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Faults of all parts at once, on the same instances.
+func TestRun_WithAllFaults_LosesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var all []plan.Fault
+		for i, target := range targets() {
+			all = append(all, repeated(target, actions()[i%5]), repeated(target, actions()[(i+1)%5]))
+		}
+		r := run(t, rehearsal(t, all...)) // the schedule need not be kept
+		if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.Matched == 0 {
+			t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
+		}
+	})
+}
+
+func TestNew_OfAServerThatIsNotOurs_Fails(t *testing.T) {
+	t.Parallel()
+	o := rehearsal(t, repeated(plan.TargetRabbitMQLeader, plan.ActionKill))
+	o.Targets.Servers = nil
+	o.Targets.Refused = map[plan.FaultTarget]string{plan.TargetRabbitMQ: "a fault on a server that is not ours is refused"}
+	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": a fault on a server that is not ours is refused` {
+		t.Errorf("New returns %v", err)
+	}
+}
+
+// inert is a server that ignores faults.
+type inert struct{ fault.Instance }
+
+func (inert) Name() string { return "redis" }
+
+func (inert) Stop(context.Context, bool, uint64) (func(context.Context) error, error) {
+	return nil, errors.New("the process does not end")
+}
+
+func TestRun_WithAFaultThatIsNotInjected_Fails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
+		o.Targets.Servers[plan.TargetRedis] = []fault.Instance{inert{}}
+		r := run(t, o)
+		if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, "Kill redis: the process does not end") {
+			t.Errorf("verdict is %s %q, want FAIL with the reason", r.Outcome, r.Reasons)
+		}
+	})
+}
