@@ -112,6 +112,25 @@ func TestReport_AllRenderingsAgree(t *testing.T) {
 			}
 		}
 	}
+	for i, f := range recorded.FaultLines() {
+		key := fmt.Sprintf("faults.%d.", i)
+		for figure, want := range map[string]string{
+			"outcome": string(f.Outcome), "recoverySeconds": f.Recovery, "peakP99Seconds": f.PeakP99, "peakBacklog": f.PeakBacklog,
+		} {
+			if got := htmlFigure(t, texts[formatHTML], key+figure); got != want {
+				t.Errorf("%s%s: HTML shows %q, want %q", key, figure, got, want)
+			}
+		}
+		if got := properties[key+"outcome"]; got != string(f.Outcome) {
+			t.Errorf("%soutcome: JUnit shows %q, want %q", key, got, f.Outcome)
+		}
+		if got := fields(t, texts[formatMarkdown], f.ID+"|"); got[0] != f.Recovery || got[1] != string(f.Outcome) {
+			t.Errorf("%s: Markdown shows %q", f.ID, got)
+		}
+		if got := fields(t, texts[formatTable], f.ID+" "); got[0] != f.Recovery || got[len(got)-1] != string(f.Outcome) {
+			t.Errorf("%s: the terminal shows %q", f.ID, got)
+		}
+	}
 	for _, c := range report.Counts(recorded.Ledger) {
 		number, err := strconv.ParseInt(properties["ledger."+c.Key], 10, 64)
 		if err != nil || number != c.N {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -21,6 +22,7 @@ func reportTable(r *report.Document, t *table) []string {
 	}
 	t.rates(r.Rates)
 	t.latencies(&r.Run)
+	t.faults(&r.Run)
 	return append(t.lines, "")
 }
 
@@ -195,6 +197,30 @@ func (t *table) latencies(r *report.Run) {
 	}
 	if n := r.LatencySeconds.Unmeasured; n > 0 {
 		t.paragraph(" ", t.palette.Warn("the latencies of "+terminal.Count(n)+" events are unknown"))
+	}
+}
+
+// maxFaultLines bounds the occurrences of faults in the table.
+const maxFaultLines = 20
+
+// faults adds the occurrences of faults, the worst ones if there are many.
+func (t *table) faults(r *report.Run) {
+	shown := *r
+	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
+	lines := shown.FaultLines()
+	if len(lines) == 0 {
+		return
+	}
+	t.add("", t.palette.Dim(row(t.columns, "  fault", "recovery", "peak p99", "peak backlog", "outcome")))
+	for _, line := range lines {
+		text := row(t.columns, "  "+line.ID, line.Recovery, line.PeakP99, line.PeakBacklog, string(line.Outcome))
+		if !line.IsGood() {
+			text = t.palette.Bad(text)
+		}
+		t.add(text)
+	}
+	if omitted := len(r.Faults) - len(lines) + r.FaultsOmitted; omitted > 0 {
+		t.add(fmt.Sprintf("    and %d more, which are not worse", omitted))
 	}
 }
 

@@ -218,3 +218,35 @@ func (s *search) measure(a *Account) {
 
 // ID identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
+
+// Worst returns the n worst accounts, in the order of accounts. An outcome is worse than another one in the order of
+// Outcomes; of equal outcomes, the longer recovery is worse.
+func Worst(accounts []Account, n int) []Account {
+	if len(accounts) <= n {
+		return accounts
+	}
+	order := make([]int, len(accounts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return compare(&accounts[j], &accounts[i]) })
+	order = order[:n]
+	slices.Sort(order)
+	worst := make([]Account, 0, n)
+	for _, i := range order {
+		worst = append(worst, accounts[i])
+	}
+	return worst
+}
+
+// compare returns a positive number if a is worse than b.
+func compare(a, b *Account) int {
+	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
+	recovery := func(a *Account) float64 {
+		if a.RecoverySeconds != nil {
+			return *a.RecoverySeconds
+		}
+		return a.UnrecoveredSeconds
+	}
+	return cmp.Or(cmp.Compare(severity(a.Outcome), severity(b.Outcome)), cmp.Compare(recovery(a), recovery(b)))
+}

@@ -351,3 +351,24 @@ func TestAccounts_AnyRecords(t *testing.T) {
 		}
 	})
 }
+
+func TestWorst_KeepsTheWorstInTheirOrder(t *testing.T) {
+	t.Parallel()
+	accounts := []Account{
+		{Number: 0, Outcome: OutcomeRecovered, RecoverySeconds: new(9.0)},
+		{Number: 1, Outcome: OutcomeNotInjected},
+		{Number: 2, Outcome: OutcomeRecovered, RecoverySeconds: new(1.0)},
+		{Number: 3, Outcome: OutcomeNotRecovered, UnrecoveredSeconds: 5},
+		{Number: 4, Outcome: OutcomeAborted},
+		{Number: 5, Outcome: OutcomeNotRecovered, UnrecoveredSeconds: 50},
+	}
+	for n, want := range map[int][]int{0: nil, 1: {1}, 2: {1, 5}, 3: {1, 3, 5}, 4: {1, 3, 4, 5}, 5: {0, 1, 3, 4, 5}, 9: {0, 1, 2, 3, 4, 5}} {
+		var got []int
+		for _, a := range Worst(accounts, n) {
+			got = append(got, a.Number)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("the worst %d are %v, want %v", n, got, want)
+		}
+	}
+}

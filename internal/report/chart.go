@@ -61,6 +61,7 @@ type Chart struct {
 	Lines          []Line
 	XTicks, YTicks []Tick
 	Marks          []Mark
+	Bands          []Band
 	Hits           []Hit
 	Cells          []Cells
 	Limit          *Tick

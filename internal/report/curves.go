@@ -125,7 +125,7 @@ func (d *Document) charts() []Chart {
 	entry := func(r *timeline.Row) *timeline.Events { return &r.Entry }
 	exit := func(r *timeline.Row) *timeline.Events { return &r.Exit }
 	starved := func(r *timeline.Row) int64 { return r.Exit.Starved }
-	return []Chart{
+	charts := []Chart{
 		chart("Rates", "Events per second that the generators published, and those that the schedule asked for", perSecond(), 0,
 			c.series("entries target", "c1 faint", due(entry)), c.series("exits target", "c2 faint", due(exit)),
 			c.series("entries", "c1", published(entry)), c.series("exits", "c2", published(exit))),
@@ -147,6 +147,10 @@ func (d *Document) charts() []Chart {
 			c.series("starved draws per second", "c3", rate(starved))),
 		chart("Errors", "Failed attempts per second, by stage of the pipeline", perSecond(), 0, c.errors()...),
 	}
+	for i := range charts {
+		charts[i].Bands = c.bands(d.Faults)
+	}
+	return charts
 }
 
 // outcomes returns a line for each outcome that occurred.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -48,6 +49,10 @@ type Run struct {
 	Rates          Rates           `json:"rates"`
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
+	// Faults are the occurrences of faults, in the order of their injection. FaultsOmitted counts those that were left out
+	// to bound the size of the report: the worst ones are kept.
+	Faults        []fault.Account `json:"faults,omitempty"`
+	FaultsOmitted int             `json:"faultsOmitted,omitempty"`
 }
 
 // Rates are the rates of both event types.

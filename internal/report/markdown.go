@@ -36,6 +36,7 @@ func (d *Document) Markdown() []byte {
 	for _, r := range d.Rates.RateLines() {
 		b.row(r.Name, r.Target, r.Achieved, r.Share, r.MaxLag, terminal.Count(r.Missed))
 	}
+	b.faults(&d.Run)
 	b.ledger(d.Ledger)
 	b.line("")
 	b.line("<details><summary>%d checks</summary>", len(d.Checks))
@@ -124,6 +125,22 @@ func (b *markdown) ledger(r *ledger.Report) {
 		b.line("Lost events:")
 		b.line("")
 		b.fence(strings.Join(r.LostEvents, "\n") + "\n")
+	}
+}
+
+// faults adds the occurrences of faults.
+func (b *markdown) faults(r *Run) {
+	lines := r.FaultLines()
+	if len(lines) == 0 {
+		return
+	}
+	b.table("fault|recovery|outcome|at|action|lasted|peak p99|peak lag|peak backlog|redelivered|duplicates|lost", "-|-:|-|-:|-|-:|-:|-:|-:|-:|-:|-:")
+	for _, l := range lines {
+		b.row(l.ID, l.Recovery, string(l.Outcome), l.At, l.Action, l.Lasted, l.PeakP99, l.PeakLag, l.PeakBacklog, l.Redeliveries, l.Duplicates, l.Lost)
+	}
+	if r.FaultsOmitted > 0 {
+		b.line("")
+		b.line("The report leaves out %d further occurrences. These are the worst.", r.FaultsOmitted)
 	}
 }
 

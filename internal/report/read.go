@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
@@ -142,11 +143,19 @@ func mergedWidths() []int64 {
 	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
 }
 
-// Bounded returns the JSON form in at most limit bytes. If necessary, it merges seconds into wider rows, and as a last
-// resort leaves the timeline out.
+// maxBoundedFaults bounds the occurrences of faults in a report of bounded size.
+const maxBoundedFaults = 200
+
+// Bounded returns the JSON form in at most limit bytes. If necessary, it leaves out faults, except for the worst ones,
+// merges seconds into wider rows, and as a last resort leaves the timeline out.
 func (d *Document) Bounded(limit int) ([]byte, error) {
 	text, err := d.JSON()
 	bounded := *d
+	if err == nil && len(text) > limit && len(d.Faults) > maxBoundedFaults {
+		bounded.Faults = fault.Worst(d.Faults, maxBoundedFaults)
+		bounded.FaultsOmitted += len(d.Faults) - maxBoundedFaults
+		text, err = bounded.JSON()
+	}
 	for _, width := range mergedWidths() {
 		if err != nil || len(text) <= limit {
 			return text, err

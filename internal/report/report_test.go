@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -97,12 +98,39 @@ func sample() *Document {
 		LatencySeconds: Latencies{Processing: &Latency{P50: .0000113, P99: .00071, Mean: .0000412}, EndToEnd: &Latency{P50: .00038, P99: 1.42, Mean: .0011}, Unmeasured: 17},
 		Objectives:     plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), ProcessingP99: plan.Duration(5 * time.Millisecond)}},
 	}
+	run.Faults = sampleFaults()
 	d := New(run, Environment{
 		Parking: "v1.2.3", RabbitMQ: "RabbitMQ 4.1.2", Redis: "Valkey 8.1.3", Kubernetes: "v1.37.2",
 		Nodes:    []Node{{Name: "worker-1", CPUs: 4, MemoryBytes: 16 << 30, Architecture: "arm64", System: "linux 6.12"}},
 		Manifest: json.RawMessage(`{"apiVersion":"simulation.parking.dev/v1alpha1","kind":"ParkingSimulation","metadata":{"name":"rush-hour"},"spec":{"entry":{"rate":200}}}`),
 	}, rows(60, 400*time.Millisecond))
 	return &d
+}
+
+// sampleFaults returns an occurrence with each outcome.
+func sampleFaults() []fault.Account {
+	at := func(seconds float64) time.Time { return start().Add(Seconds(seconds)) }
+	return []fault.Account{
+		{
+			Fault: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, AtSeconds: 20, Hit: []string{"redis-0"},
+			InjectedAt: at(20), HealedAt: at(22.5), RecoveredAt: at(29.75), RecoverySeconds: new(7.25),
+			PeakLagSeconds: 1.25, PeakBacklog: new(int64(5400)), PeakP99Seconds: new(1.3), Redeliveries: 1210, DuplicatesSuppressed: 1234,
+			Outcome: fault.OutcomeRecovered, Message: "Latency and backlog were as before 7.25s after the end of the fault",
+		},
+		{
+			Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 50, Hit: []string{"processor-0", "processor-1"},
+			InjectedAt: at(50), HealedAt: at(58), UnrecoveredSeconds: 2,
+			Outcome: fault.OutcomeNotRecovered, Message: "Latency and backlog did not become as before: the run ended less than 5 s after the fault",
+		},
+		{
+			Fault: "stall", Number: 1, Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 59.5, Hit: []string{"processor-0"},
+			InjectedAt: at(59.5), HealedAt: at(60), Lost: new(int64(0)), Outcome: fault.OutcomeAborted, Message: "The fault was ended early: the simulation ended",
+		},
+		{
+			Fault: "cut", Target: plan.TargetRabbitMQ, Action: plan.ActionIsolate, AtSeconds: 40,
+			Outcome: fault.OutcomeNotInjected, Message: "The fault was not injected: <no> such |pod",
+		},
+	}
 }
 
 func TestDocument_Renderings(t *testing.T) {
@@ -299,6 +327,31 @@ func TestDocument_Bounded_MergesSecondsOfALongRun(t *testing.T) {
 	}
 	if _, err = d.Bounded(100); err == nil {
 		t.Error("a report that cannot be bounded is not an error")
+	}
+}
+
+func TestDocument_Bounded_KeepsTheWorstFaults(t *testing.T) {
+	t.Parallel()
+	d := sample()
+	worst := d.Faults[3]
+	d.Faults = d.Faults[:1:1]
+	for i := range 5000 {
+		f := d.Faults[0]
+		f.Number = i + 1
+		d.Faults = append(d.Faults, f)
+	}
+	d.Faults = append(d.Faults, worst)
+	const limit = 900 << 10
+	text, err := d.Bounded(limit)
+	if err != nil || len(text) > limit {
+		t.Fatalf("bounded to %d bytes, %v", len(text), err)
+	}
+	got, err := Read(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(got.Faults); n != maxBoundedFaults || got.FaultsOmitted != 5002-n || got.Faults[n-1].Outcome != fault.OutcomeNotInjected || len(got.Timeline) == 0 {
+		t.Errorf("%d faults and %d omitted, the last of them %+v", n, got.FaultsOmitted, got.Faults[n-1])
 	}
 }
 

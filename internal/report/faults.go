@@ -1,0 +1,105 @@
+package report
+
+import (
+	"strings"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+// FaultLine is one occurrence of a fault, formatted.
+type FaultLine struct {
+	// ID identifies the occurrence, Action says what was done to what, such as "Kill Redis". Hit names the instances.
+	ID, Action, Hit string
+	// At is when the fault took effect, or was due, from the start of the run. Lasted is how long it was in effect.
+	At, Lasted string
+	Outcome    fault.Outcome
+	// Recovery is the time to recover. The others are the figures of the account.
+	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
+	// Message says why the outcome is not Recovered. It is empty if it is.
+	Message string
+}
+
+// IsGood reports whether the simulation recovered.
+func (l FaultLine) IsGood() bool { return l.Outcome == fault.OutcomeRecovered }
+
+// FaultLines formats the occurrences of faults.
+func (r *Run) FaultLines() []FaultLine {
+	var lines []FaultLine
+	for i := range r.Faults {
+		lines = append(lines, r.faultLine(&r.Faults[i]))
+	}
+	return lines
+}
+
+func (r *Run) faultLine(a *fault.Account) FaultLine {
+	line := FaultLine{
+		ID: a.ID(), Action: string(a.Action) + " " + string(a.Target), Hit: strings.Join(a.Hit, ", "),
+		At: terminal.Clock(Seconds(a.AtSeconds)), Lasted: Unmeasured, Outcome: a.Outcome,
+		Recovery: Unmeasured, PeakP99: Unmeasured, PeakLag: Unmeasured, PeakBacklog: Unmeasured,
+		Redeliveries: Unmeasured, Duplicates: Unmeasured, Lost: Unmeasured,
+	}
+	if a.Outcome != fault.OutcomeRecovered {
+		line.Message = a.Message
+	}
+	if a.InjectedAt.IsZero() {
+		return line
+	}
+	if !r.StartTime.IsZero() {
+		line.At = terminal.Clock(max(a.InjectedAt.Sub(r.StartTime), 0))
+	}
+	if !a.HealedAt.IsZero() {
+		line.Lasted = terminal.Duration(a.HealedAt.Sub(a.InjectedAt))
+	}
+	if a.RecoverySeconds != nil {
+		line.Recovery = terminal.Duration(Seconds(*a.RecoverySeconds))
+	}
+	if a.PeakP99Seconds != nil {
+		line.PeakP99 = terminal.Duration(Seconds(*a.PeakP99Seconds))
+	}
+	if a.PeakBacklog != nil {
+		line.PeakBacklog = terminal.Count(*a.PeakBacklog)
+	}
+	if a.Lost != nil {
+		line.Lost = terminal.Count(*a.Lost)
+	}
+	line.PeakLag = terminal.Duration(Seconds(a.PeakLagSeconds))
+	line.Redeliveries, line.Duplicates = terminal.Count(a.Redeliveries), terminal.Count(a.DuplicatesSuppressed)
+	return line
+}
+
+// Band is the time in which a fault disturbed the simulation, in a chart.
+type Band struct{ X, Width, Class, Label string }
+
+// bands returns a band for the time in which each fault was in effect, and one for the time until the simulation had
+// recovered.
+func (c curves) bands(faults []fault.Account) []Band {
+	x := timeAxis(c.end)
+	var all []Band
+	for i := range faults {
+		a := &faults[i]
+		if a.InjectedAt.IsZero() {
+			continue
+		}
+		seconds := func(of, otherwise float64, isZero bool) float64 {
+			if isZero {
+				return otherwise
+			}
+			return of
+		}
+		from := float64(a.InjectedAt.UnixMilli())/1000 - c.start
+		healed := seconds(float64(a.HealedAt.UnixMilli())/1000-c.start, c.end, a.HealedAt.IsZero())
+		recovered := seconds(float64(a.RecoveredAt.UnixMilli())/1000-c.start, c.end, a.RecoveredAt.IsZero())
+		label := a.ID() + ": " + string(a.Action) + " " + string(a.Target)
+		band := func(from, to float64, class string) {
+			left := x.at(from)
+			// A fault of an instant is visible, too.
+			all = append(all, Band{X: coordinate(left), Width: coordinate(max(x.at(to)-left, 1)), Class: class, Label: label})
+		}
+		if recovered > healed {
+			band(healed, recovered, "band recovering")
+		}
+		band(from, healed, "band")
+	}
+	return all
+}
