@@ -114,16 +114,15 @@ func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanu
 // events have a limited length.
 func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
-	command := "parking purge --simulation " + id
-	var parts []string
+	var options, parts []string
 	for _, part := range []struct {
 		external     bool
 		err          error
 		what, option string
 		server       server
 	}{
-		{!s.managesBroker(), result.queues, "exchange and queues parking." + id + "*", " --rabbitmq-uri URI", s.broker},
-		{!s.managesStore(), result.keys, "keys parking:{" + id + ":*", " --redis-uri URI", s.store},
+		{!s.managesBroker(), result.queues, "exchange and queues parking." + id + "*", "--rabbitmq-uri URI", s.broker},
+		{!s.managesStore(), result.keys, "keys parking:{" + id + ":*", "--redis-uri URI", s.store},
 	} {
 		if !part.external || part.err == nil && !result.running {
 			continue
@@ -132,10 +131,11 @@ func (s *scope) leftBehind(result cleanupResult) string {
 		if part.err != nil {
 			why = strings.ReplaceAll(part.err.Error(), "\n", "; ")
 		}
-		command += part.option
+		options = append(options, part.option)
 		parts = append(parts, fmt.Sprintf("%s on %s: %s", part.what, part.server.leftOn(), why))
 	}
-	return fmt.Sprintf("The simulation is deleted, but the operator could not remove all of its data. Run '%s' to remove %s", command, strings.Join(parts, "; and "))
+	return fmt.Sprintf("The simulation is deleted, but the operator could not remove all of its data. Run 'parking purge --simulation %s %s' to remove %s",
+		id, strings.Join(options, " "), strings.Join(parts, "; and "))
 }
 
 // removeFinalizer lets Kubernetes delete the simulation.

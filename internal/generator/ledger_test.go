@@ -143,7 +143,7 @@ func process(s store.Store, d broker.Delivery) error {
 	case taken.Result == store.ResultEarly:
 		return d.Settler.Retry(ctx)
 	case taken.Result == store.ResultMatched:
-		if err := s.SettleSummary(ctx, d.Queue.Partition, e.ID); err != nil {
+		if _, err := s.SettleSummary(ctx, d.Queue.Partition, e.ID); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,9 @@ func (nullStore) WaitDurable(context.Context, int, store.Mark) error {
 	return nil
 }
 func (nullStore) RecordDeadLetter(context.Context, int, string) error { return nil }
-func (nullStore) SettleSummary(context.Context, int, string) error    { return nil }
+func (nullStore) SettleSummary(context.Context, int, string) (store.Result, error) {
+	return store.ResultSettled, nil
+}
 func (nullStore) RecordEntry(context.Context, store.EntryStep) (store.Result, error) {
 	return store.ResultRecorded, nil
 }

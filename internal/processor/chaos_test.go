@@ -306,11 +306,10 @@ func (s *chaoticStore) RecordExit(ctx context.Context, e store.ExitStep) (store.
 	return take(ctx, s, func(ctx context.Context, m *memory.Store) (store.ExitResult, error) { return m.RecordExit(ctx, e) })
 }
 
-func (s *chaoticStore) SettleSummary(ctx context.Context, partition int, id string) error {
-	_, err := take(ctx, s, func(ctx context.Context, m *memory.Store) (struct{}, error) {
-		return struct{}{}, m.SettleSummary(ctx, partition, id)
+func (s *chaoticStore) SettleSummary(ctx context.Context, partition int, id string) (store.Result, error) {
+	return take(ctx, s, func(ctx context.Context, m *memory.Store) (store.Result, error) {
+		return m.SettleSummary(ctx, partition, id)
 	})
-	return err
 }
 
 func (s *chaoticStore) RecordDeadLetter(ctx context.Context, partition int, key string) error {

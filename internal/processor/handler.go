@@ -98,8 +98,8 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	done := Completion{Outcome: outcomeOf(exited.Result), Partition: partition, Mark: mark}
 	switch exited.Result {
 	case store.ResultMatched, store.ResultPending:
-		done.Outcome = OutcomeMatched
-		return done, p.postSummary(ctx, partition, exited.Summary)
+		done.Outcome, err = p.postSummary(ctx, partition, exited.Summary)
+		return done, err
 	case store.ResultPrecedesEntry:
 		return done, Permanent(StageSummarize, exit.ID,
 			fmt.Errorf("the exit is dated %s, which is before the entry of its visit", exit.At.Format(time.RFC3339Nano)))
@@ -107,18 +107,23 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes it from the outbox.
-func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) error {
+// postSummary posts a summary and removes it from the outbox. If two deliveries of an exit post it at the same time, the
+// one that removes it has matched, and the other one is a duplicate, as in the ledger.
+func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	if err := p.poster.Post(ctx, s); err != nil {
 		if isRejection(err) {
-			return Permanent(StagePost, s.ID, err)
+			return OutcomeMatched, Permanent(StagePost, s.ID, err)
 		}
-		return Transient(StagePost, s.ID, err)
+		return OutcomeMatched, Transient(StagePost, s.ID, err)
 	}
-	if err := p.store.SettleSummary(ctx, partition, s.ID); err != nil {
-		return Transient(StageStore, s.ID, err)
+	result, err := p.store.SettleSummary(ctx, partition, s.ID)
+	switch {
+	case err != nil:
+		return OutcomeMatched, Transient(StageStore, s.ID, err)
+	case result == store.ResultDuplicate:
+		return OutcomeDuplicate, nil
 	}
-	return nil
+	return OutcomeMatched, nil
 }
 
 // parse parses the event in the body of a message. The content type and other properties do not matter. Its

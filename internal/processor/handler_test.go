@@ -34,6 +34,8 @@ type stepStore struct {
 	err    error
 	// markErr and settleErr are returned by Mark and SettleSummary.
 	markErr, settleErr error
+	// settledBefore means that another delivery has settled the summary.
+	settledBefore bool
 
 	entries []store.EntryStep
 	exits   []store.ExitStep
@@ -56,9 +58,12 @@ func (s *stepStore) RecordExit(_ context.Context, step store.ExitStep) (store.Ex
 	return result, s.err
 }
 
-func (s *stepStore) SettleSummary(_ context.Context, partition int, id string) error {
+func (s *stepStore) SettleSummary(_ context.Context, partition int, id string) (store.Result, error) {
 	s.settled = append(s.settled, fmt.Sprintf("%d/%s", partition, id))
-	return s.settleErr
+	if s.settledBefore {
+		return store.ResultDuplicate, s.settleErr
+	}
+	return store.ResultSettled, s.settleErr
 }
 
 // posted records the posted summaries and returns err.
@@ -161,6 +166,8 @@ func TestExitEventProcessor(t *testing.T) {
 		permanent   bool
 	}{
 		{name: "an exit that ends a visit posts its summary and settles it", store: stepStore{result: store.ResultMatched}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
+		{name: "an exit whose summary another delivery has settled", store: stepStore{result: store.ResultMatched, settledBefore: true}, want: OutcomeDuplicate, wantPosted: true, wantSettled: true},
+		{name: "a pending exit whose summary another delivery has settled", store: stepStore{result: store.ResultPending, settledBefore: true}, want: OutcomeDuplicate, wantPosted: true, wantSettled: true},
 		{name: "an exit whose summary is pending posts it again", store: stepStore{result: store.ResultPending}, want: OutcomeMatched, wantPosted: true, wantSettled: true},
 		{name: "an expected unmatched exit posts nothing", store: stepStore{result: store.ResultUnmatchedExpected}, want: OutcomeUnmatchedExpected},
 		{name: "an unexpected unmatched exit posts nothing", store: stepStore{result: store.ResultUnmatchedUnexpected}, want: OutcomeUnmatchedUnexpected},

@@ -29,7 +29,8 @@ const (
 	OutcomeEntryNotFound
 	// OutcomeEarly means that the exit found no visit yet and will be retried.
 	OutcomeEarly
-	// OutcomeDuplicate means that the event had taken effect before. Nothing was changed.
+	// OutcomeDuplicate means that the event had taken effect before. Nothing was changed. If the summary of an exit is
+	// pending, the delivery that removes it from the outbox counts as matched, the others as duplicates.
 	OutcomeDuplicate
 	// OutcomeFailed means that the call returned an error, transient or permanent.
 	OutcomeFailed

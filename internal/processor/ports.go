@@ -43,7 +43,7 @@ type EntryStore interface {
 type ExitStore interface {
 	Marker
 	RecordExit(ctx context.Context, s store.ExitStep) (store.ExitResult, error)
-	SettleSummary(ctx context.Context, partition int, exitID string) error
+	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
 // Marker returns marks. A wait for durability that starts from a mark detects whether the store has

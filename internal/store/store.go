@@ -187,6 +187,8 @@ const (
 	ResultPrecedesEntry Result = "precedes_entry"
 	// ResultDuplicate: the event took effect before. The step only counted a duplicate.
 	ResultDuplicate Result = "duplicate"
+	// ResultSettled: the summary was removed from the outbox and counted as stored.
+	ResultSettled Result = "settled"
 )
 
 // ExitResult is the result of an exit step. Summary is set if Result is ResultMatched or ResultPending.
@@ -202,9 +204,9 @@ type Processors interface {
 	// RecordExit ends the visit of a plate and puts its summary into the outbox.
 	RecordExit(ctx context.Context, s ExitStep) (ExitResult, error)
 	// SettleSummary removes the summary of the exit event with this ID from the outbox of the partition and counts
-	// it as stored. If it is not there, another delivery of the same exit has settled it, and SettleSummary counts a
-	// duplicate. Call it after the summary API has accepted the summary.
-	SettleSummary(ctx context.Context, partition int, exitID string) error
+	// it as stored: ResultSettled. If it is not there, another delivery of the same exit has settled it, and
+	// SettleSummary counts a duplicate: ResultDuplicate. Call it after the summary API has accepted the summary.
+	SettleSummary(ctx context.Context, partition int, exitID string) (Result, error)
 	// RecordDeadLetter counts a dead letter once per key.
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 	Durability

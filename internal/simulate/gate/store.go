@@ -93,8 +93,8 @@ func (s *gatedStore) ReadTimeline(ctx context.Context, from, to time.Time) ([]ti
 	return ask(ctx, s, func() ([]timeline.Row, error) { return s.Store.ReadTimeline(ctx, from, to) })
 }
 
-func (s *gatedStore) SettleSummary(ctx context.Context, partition int, exitID string) error {
-	return s.tell(ctx, func() error { return s.Store.SettleSummary(ctx, partition, exitID) })
+func (s *gatedStore) SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error) {
+	return ask(ctx, s, func() (store.Result, error) { return s.Store.SettleSummary(ctx, partition, exitID) })
 }
 
 func (s *gatedStore) RecordDeadLetter(ctx context.Context, partition int, key string) error {

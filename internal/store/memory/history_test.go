@@ -50,7 +50,7 @@ func (h *history) step(n int) {
 	case 3:
 		_, err = h.store.RecordExit(ctx, store.ExitStep{Origin: origin("out"), Plate: plate, At: at.Add(time.Second), Intent: event.IntentMatched, LastAttempt: true})
 	case 4:
-		err = h.store.SettleSummary(ctx, 0, origin("out").ID)
+		_, err = h.store.SettleSummary(ctx, 0, origin("out").ID)
 	}
 	if err != nil {
 		h.t.Fatal(err)

@@ -149,13 +149,14 @@ func (s *state) count(r store.Result, kind exitKind) {
 	}
 }
 
-func (s *state) settleSummary(exitID string) {
+func (s *state) settleSummary(exitID string) store.Result {
 	if _, found := s.outbox[exitID]; !found {
 		s.counts.DuplicatesSuppressed++ // another delivery of the same exit has settled it
-		return
+		return store.ResultDuplicate
 	}
 	delete(s.outbox, exitID)
 	s.counts.SummariesStored++
+	return store.ResultSettled
 }
 
 func (s *state) recordDeadLetter(key string, at time.Time) {

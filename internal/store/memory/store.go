@@ -107,13 +107,13 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 }
 
 // SettleSummary removes a summary from the outbox.
-func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) error {
+func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) (result store.Result, err error) {
 	p, err := s.partition(ctx, "settle a summary", partition)
 	if err != nil {
-		return err
+		return "", err
 	}
-	p.change(func(s *state) { s.settleSummary(exitID) })
-	return nil
+	p.change(func(s *state) { result = s.settleSummary(exitID) })
+	return result, nil
 }
 
 // RecordDeadLetter counts a dead letter once per key.

@@ -115,7 +115,10 @@ func performVisit(t *testing.T, s *Store, seq int64) (failed int64) {
 			}
 			return err
 		},
-		func() error { return s.SettleSummary(t.Context(), 0, exit.Origin.ID) },
+		func() error {
+			_, err := s.SettleSummary(t.Context(), 0, exit.Origin.ID)
+			return err
+		},
 	} {
 		for err := step(); err != nil; err = step() {
 			failed++

@@ -113,23 +113,24 @@ func parseRow(id, row string) (event.Summary, error) {
 }
 
 // SettleSummary removes a summary from the outbox.
-func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) error {
+func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error) {
 	const doing = "settle a summary"
 	p, err := s.partition(partition)
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return "", fmt.Errorf("%s: %w", doing, err)
 	}
 	c := p.settle.begin()
 	c.key(keyOutbox, "")
 	c.string(exitID)
 	reply, err := s.batcher(p).do(ctx, c)
 	if err != nil {
-		return s.fault(ctx, p.settle.part, doing, err)
+		return "", s.fault(ctx, p.settle.part, doing, err)
 	}
-	if reply != "settled" && reply != duplicate {
-		return unexpected(doing, reply)
+	switch result := store.Result(reply); result {
+	case store.ResultSettled, store.ResultDuplicate:
+		return result, nil
 	}
-	return nil
+	return "", unexpected(doing, reply)
 }
 
 // RecordDeadLetter counts a dead letter once per key.

@@ -66,7 +66,8 @@ func benchVisit(ctx context.Context, s store.Store, seq int64) error {
 	if err != nil {
 		return err
 	}
-	return s.SettleSummary(ctx, 0, o.ID)
+	_, err = s.SettleSummary(ctx, 0, o.ID)
+	return err
 }
 
 // benchOrigin returns the origin of an event with as few allocations as a processor needs.

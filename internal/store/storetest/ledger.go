@@ -113,7 +113,7 @@ func fillPartition(f fixture, partition int) {
 	leave(origin(exitRun, 2), "AA-1", event.IntentMatched, store.ResultUnmatchedUnexpected)
 	leave(external("out"), "AA-3", event.IntentNone, store.ResultMatched)
 	leave(external("out too"), "AA-3", event.IntentNone, store.ResultEntryNotFound)
-	if err := f.SettleSummary(f.t.Context(), partition, "out"); err != nil {
+	if _, err := f.SettleSummary(f.t.Context(), partition, "out"); err != nil {
 		f.t.Fatal(err)
 	}
 	if err := f.RecordDeadLetter(f.t.Context(), partition, "letter"); err != nil {
@@ -212,7 +212,7 @@ func everyStep(ctx context.Context, s store.Store, partition int) map[string]err
 	enter.Partition, leave.Partition = partition, partition
 	_, errs["RecordEntry"] = s.RecordEntry(ctx, enter)
 	_, errs["RecordExit"] = s.RecordExit(ctx, leave)
-	errs["SettleSummary"] = s.SettleSummary(ctx, partition, "x")
+	_, errs["SettleSummary"] = s.SettleSummary(ctx, partition, "x")
 	errs["RecordDeadLetter"] = s.RecordDeadLetter(ctx, partition, "x")
 	confirmation := entered(0, "AA-1")
 	confirmation.Partition = partition

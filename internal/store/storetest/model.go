@@ -115,9 +115,8 @@ func (m *machine) exit(t *rapid.T) {
 
 func (m *machine) settle(t *rapid.T) {
 	id := someOrigins(exitRun).Draw(t, "exit").ID
-	err := m.real.SettleSummary(m.ctx, 0, id)
-	m.model.settle(id)
-	want(t, "settled", err, "settled")
+	got, err := m.real.SettleSummary(m.ctx, 0, id)
+	want(t, got, err, m.model.settle(id))
 }
 
 func (m *machine) deadLetter(t *rapid.T) {
@@ -321,13 +320,14 @@ func (m *model) recordExit(e store.ExitStep) store.ExitResult {
 	return store.ExitResult{Result: store.ResultMatched, Summary: m.outbox[id]}
 }
 
-func (m *model) settle(id string) {
+func (m *model) settle(id string) store.Result {
 	if _, found := m.outbox[id]; !found {
 		m.counts.DuplicatesSuppressed++
-		return
+		return store.ResultDuplicate
 	}
 	delete(m.outbox, id)
 	m.counts.SummariesStored++
+	return store.ResultSettled
 }
 
 func (m *model) confirm(c store.Confirmation) int64 {

@@ -143,7 +143,7 @@ func (f fixture) release(c store.Claim, plates []store.Plate) {
 
 func (f fixture) settle(exitID string) {
 	f.t.Helper()
-	if err := f.SettleSummary(f.t.Context(), 0, exitID); err != nil {
+	if _, err := f.SettleSummary(f.t.Context(), 0, exitID); err != nil {
 		f.t.Fatalf("SettleSummary(%s): %v", exitID, err)
 	}
 }
