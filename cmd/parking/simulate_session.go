@@ -72,16 +72,19 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}
-	s.simulation, err = simulate.New(config, simulate.Dependencies{
+	deps := simulate.Dependencies{
 		Broker:        s.adapters.broker,
 		Store:         s.adapters.store,
 		Poster:        s.summaries.poster,
 		SummariesHeld: s.summaries.held,
 		Registerer:    registry,
 		Logger:        log,
-	})
-	if err != nil {
-		return s, err
+	}
+	if len(p.Faults) > 0 {
+		s.exposeServers(&deps)
+	}
+	if s.simulation, err = simulate.New(config, deps); err != nil {
+		return s, badInput(err)
 	}
 	if err := s.listen(ctx, registry, log); err != nil {
 		return s, err

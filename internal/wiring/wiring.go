@@ -81,6 +81,9 @@ type Store struct {
 	store.Store
 	// Address may be printed. It contains no password.
 	Address string
+	// Crash loses what a crash of the server loses, as memory.Store documents. It is nil unless the store is in memory and
+	// the plan has faults.
+	Crash   func(draw uint64)
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
 	reserve func(ctx context.Context, owner string) (bool, error)
@@ -117,7 +120,7 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 // OpenStore returns the store of a plan, in memory if the plan names none. It does not connect.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if p.Redis == (plan.BindingRef{}) {
-		return &Store{Store: memorystore.New(p.Partitions), Address: InMemory}, nil
+		return openMemoryStore(p), nil
 	}
 	source, err := Source(binding.Redis(), p.Redis)
 	if err != nil {
@@ -128,6 +131,15 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 		return nil, err
 	}
 	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists, reserve: s.Reserve}, nil
+}
+
+// openMemoryStore opens a store in memory. It can crash if the plan has faults.
+func openMemoryStore(p *plan.Plan) *Store {
+	if len(p.Faults) == 0 {
+		return &Store{Store: memorystore.New(p.Partitions), Address: InMemory}
+	}
+	s := memorystore.NewCrashable(p.Partitions)
+	return &Store{Store: s, Address: InMemory, Crash: s.Crash}
 }
 
 // Source returns the source of the binding that a reference names. If the reference has a URI and a folder, the rules

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/simulate"
+	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+)
+
+// The names of the servers in the records of faults.
+const (
+	rabbitMQName   = "rabbitmq"
+	redisName      = "redis"
+	summaryAPIName = "summary-api"
+)
+
+// exposeServers makes the servers of this process targets of faults. Servers that flags name are not ours, so that faults
+// of them are refused.
+func (s *session) exposeServers(d *simulate.Dependencies) {
+	t := simulate.Targets{Servers: make(map[plan.FaultTarget][]fault.Instance), Refused: make(map[plan.FaultTarget]string)}
+	if s.adapters.broker.InMemory() {
+		g := gate.New()
+		d.Broker = gate.Broker(d.Broker, g)
+		t.Servers[plan.TargetRabbitMQ] = []fault.Instance{gate.NewServer(rabbitMQName, g, nil)}
+	} else {
+		t.Refused[plan.TargetRabbitMQ] = refusal(s.adapters.brokerFlag)
+	}
+	if s.adapters.store.InMemory() {
+		g := gate.New()
+		d.Store = gate.Store(d.Store, g)
+		t.Servers[plan.TargetRedis] = []fault.Instance{gate.NewServer(redisName, g, s.adapters.store.Crash)}
+	} else {
+		t.Refused[plan.TargetRedis] = refusal(s.adapters.storeFlag)
+	}
+	if s.plan.SummaryAPI.External {
+		t.Refused[plan.TargetSummaryAPI] = refusal("--summary-url")
+	} else {
+		g := gate.New()
+		d.Poster = gate.Poster(d.Poster, g)
+		t.Servers[plan.TargetSummaryAPI] = []fault.Instance{gate.NewServer(summaryAPIName, g, nil)}
+	}
+	d.Targets = t
+}
+
+// refusal says why a server cannot be hit that a flag names.
+func refusal(flag string) string {
+	return fmt.Sprintf("a fault on a server that is not ours is refused, and %s names one: remove the fault, or run with --servers private", flag)
+}
