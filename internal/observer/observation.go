@@ -22,6 +22,9 @@ const (
 	// store their last measurements within a second, and an API may be restarting. After that the observation
 	// says what is missing.
 	concludeAttempts = 5
+	// giveUpObservations is the least number of observations before the observer gives up waiting for rest. A simulation
+	// that has come to rest while the operator was not running is not late.
+	giveUpObservations = missingObservations + concludeAttempts
 )
 
 // Observation is the state of a simulation on its servers at one instant.
@@ -47,7 +50,11 @@ func (o *Observation) Err() error {
 
 // Rest is the final audit of a simulation.
 type Rest struct {
-	Report    ledger.Report
+	Report ledger.Report
+	// Err says why the ledger could not be read. Report is then unknown.
+	Err error
+	// TimedOut means that the simulation had not come to rest by the deadline.
+	TimedOut  bool
 	Latencies ledger.Latencies
 	// Summaries is how many summaries the summary API holds. It is nil if the API is not managed.
 	Summaries *ledger.SummaryCount
@@ -80,6 +87,8 @@ type simulation struct {
 	// unchanged counts the consecutive observations that found the queues empty and the same report, last.
 	unchanged int
 	last      ledger.Report
+	// drained counts the consecutive observations of the simulation that comes to rest.
+	drained int
 	// attempts counts the attempts to conclude.
 	attempts int
 	letters  deadLetters
@@ -137,9 +146,14 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)
 	}
+	s.drained++
+	if draining == nil {
+		s.drained = 0
+	}
 	before := s.unchanged
 	s.unchanged = 0
 	if now.Err() != nil {
+		o.giveUp(ctx, s, now, draining)
 		return now
 	}
 	if draining != nil && reflect.DeepEqual(s.last, now.Report) && isEmpty(now) {
@@ -148,6 +162,8 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 	s.last = now.Report
 	if s.unchanged >= needed(now.Report) {
 		o.conclude(ctx, s, now, *draining)
+	} else {
+		o.giveUp(ctx, s, now, draining)
 	}
 	now.DeadReasons = s.readDeadLetters(ctx, now)
 	return now
@@ -202,14 +218,7 @@ func needed(r ledger.Report) int {
 // effect is lost. While something is missing it leaves Rest unset, until concludeAttempts are used up.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
-	rest := &Rest{}
-	var err error
-	rest.Timeline, err = within(ctx, func(ctx context.Context) ([]timeline.Row, error) { return ledger.ReadTimeline(ctx, s.store) })
-	rest.Latencies = *ledger.LatenciesOf(rest.Timeline, err, &now.Report)
-	if draining.SummariesPod != "" {
-		held, err := o.summaries.CountSummaries(ctx, draining.SummariesPod)
-		rest.Summaries = &ledger.SummaryCount{Held: held, Err: err}
-	}
+	rest := o.measure(ctx, s, now, draining)
 	if !rest.isComplete() && s.attempts < concludeAttempts {
 		return
 	}
@@ -223,9 +232,40 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
+// giveUp concludes with what is known once the deadline has passed.
+func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, draining *Draining) {
+	if draining == nil || draining.Deadline.IsZero() || now.At.Before(draining.Deadline) || s.drained < giveUpObservations {
+		return
+	}
+	now.Rest = &Rest{Err: now.StoreErr}
+	if s.store != nil {
+		now.Rest = o.measure(ctx, s, now, *draining)
+		now.Rest.Report, now.Rest.Err = within(ctx, func(ctx context.Context) (ledger.Report, error) {
+			return ledger.Audit(ctx, s.store, ledger.Options{})
+		})
+		o.describe(ctx, s, now.Rest)
+	}
+	now.Rest.TimedOut = true
+}
+
+// measure reads the timeline and the count of the summary API.
+func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
+	rest := &Rest{}
+	var err error
+	rest.Timeline, err = within(ctx, func(ctx context.Context) ([]timeline.Row, error) { return ledger.ReadTimeline(ctx, s.store) })
+	rest.Latencies = *ledger.LatenciesOf(rest.Timeline, err, &now.Report)
+	if draining.SummariesPod != "" {
+		held, err := o.summaries.CountSummaries(ctx, draining.SummariesPod)
+		rest.Summaries = &ledger.SummaryCount{Held: held, Err: err}
+	}
+	return rest
+}
+
 // describe adds the data that only the report needs. It omits data that cannot be read.
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
-	rest.BrokerVersion, _ = within(ctx, s.broker.Version)
+	if s.broker != nil {
+		rest.BrokerVersion, _ = within(ctx, s.broker.Version)
+	}
 	rest.StoreVersion, _ = within(ctx, s.store.Version)
 }
 

@@ -61,6 +61,8 @@ type Target struct {
 type Draining struct {
 	// SummariesPod is the IP address of the pod of a managed summary API, "" if the summary API is not managed.
 	SummariesPod string
+	// Deadline is when the observer stops waiting for rest, and concludes with what it has found.
+	Deadline time.Time
 }
 
 // Observer observes the tracked simulations. It is a manager.Runnable and safe for concurrent use.

@@ -199,6 +199,50 @@ func TestObserver_ConcludesAtRest(t *testing.T) {
 	})
 }
 
+func TestObserver_GivesUpAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fail    func(*fakeServers)
+		ledgers bool // the ledger is read
+	}{
+		"a message that stays in its queue": {func(f *fakeServers) { f.depths.Ready = 1 }, true},
+		"a broker that does not answer":     {func(f *fakeServers) { f.brokerErr = errors.New("refused") }, true},
+		"a store that does not answer":      {func(f *fakeServers) { f.storeErr = errors.New("refused") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
+				f.set(tt.fail)
+				deadline := time.Now().Add(10 * time.Minute)
+				o.Track(key, target(), &Draining{SummariesPod: "10.0.0.1", Deadline: deadline})
+				for o.Latest(key) == nil || o.Latest(key).Rest == nil {
+					next(t, o)
+				}
+				now := o.Latest(key)
+				if late := now.At.Sub(deadline); late < 0 || late > 2*maxInterval {
+					t.Errorf("gave up %v after the deadline", late)
+				}
+				if rest := now.Rest; !rest.TimedOut || rest.Report.AtRest || (rest.Err == nil) != tt.ledgers {
+					t.Errorf("rest is %+v", rest)
+				}
+			})
+		})
+	}
+}
+
+func TestObserver_AfterTheDeadline_FindsRestFirst(t *testing.T) {
+	t.Parallel()
+	observed(t, func(t *testing.T, o *Observer, _ *fakeServers) {
+		o.Track(key, target(), &Draining{Deadline: time.Now().Add(-time.Hour)}) // the operator was not running
+		for o.Latest(key) == nil || o.Latest(key).Rest == nil {
+			next(t, o)
+		}
+		if rest := o.Latest(key).Rest; rest.TimedOut || !rest.Report.AtRest {
+			t.Errorf("rest is %+v, want that of a simulation at rest", rest)
+		}
+	})
+}
+
 func TestObserver_ReopensClientsForAnotherTarget(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
