@@ -20,7 +20,7 @@ func TestColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 	c.Eventually("the ledger to be shown", func() error {
 		header, row := c.columns(sim.Name)
-		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Ready 2", "Status Running", "Processed 0", "Lost <nil>"}
+		want := []string{"Name shown", "Entry/s 200", "Exit/s 180", "Match% 20", "Processors 2", "Ready 2", "Status Running", "Processed 0", "Lost <nil>", "Faults <nil>"}
 		var got []string
 		for i := range header {
 			if header[i] != "Age" {

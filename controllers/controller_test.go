@@ -461,3 +461,50 @@ func merge(m map[string]string, key, value string) map[string]string {
 	}
 	return merged
 }
+
+func TestReconcile_DrainTimeout_VerdictNamesWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.servers.queue(5)
+	sim := c.Simulate("stuck", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration, s.DrainTimeout = v1alpha1.NewDuration(time.Second), v1alpha1.NewDuration(2*time.Second)
+	})
+	c.Exists(&appsv1.Deployment{}, "stuck-processor")
+	c.MakeWorkloadsReady()
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("stuck-exit", 0) })
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	reasons := strings.Join(sim.Status.Reasons, "; ")
+	if sim.Status.Verdict != v1alpha1.VerdictFail || !strings.Contains(reasons, "5 messages wait in queues") ||
+		!strings.Contains(reasons, "did not come to rest within the drain timeout of 2s") {
+		t.Errorf("the verdict is %s: %s", sim.Status.Verdict, reasons)
+	}
+	if sim.Status.Ledger.Lost != nil {
+		t.Error("the status says how many events were lost, although some are on their way")
+	}
+}
+
+func TestReconcile_AbortOnFailure_EndsTheSimulation(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.Simulate("aborted", func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Objectives.AbortOnFailure = true // without a duration, it would run until it is deleted
+	})
+	c.Exists(&appsv1.Deployment{}, "aborted-processor")
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	c.servers.deadLetter(broker.ReasonCount{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 3})
+	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("aborted-exit", 0) })
+	c.MakeWorkloadsReady()
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	reasons := strings.Join(sim.Status.Reasons, "; ")
+	if sim.Status.Verdict != v1alpha1.VerdictFail || !strings.Contains(reasons, "the run was ended early, because the verdict could only be FAIL: 3 events were dead-lettered") {
+		t.Errorf("the verdict is %s: %s", sim.Status.Verdict, reasons)
+	}
+	if sim.Status.AbortTime == nil || sim.Status.EndTime == nil || !sim.Status.EndTime.Equal(sim.Status.AbortTime) {
+		t.Errorf("aborted at %v, ended at %v", sim.Status.AbortTime, sim.Status.EndTime)
+	}
+	if c.plan(sim).Duration == 0 {
+		t.Error("the plan of the generators has no end")
+	}
+}

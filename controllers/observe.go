@@ -33,8 +33,18 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	if s.observation.Err() == nil {
 		s.sim.Status.Ledger = ledgerStatus(s.observation)
 		s.findings.objectives = foreseen(s.observation, s.plan.Objectives)
+		s.abortIfFailed()
 	}
 	return nil
+}
+
+// abortIfFailed ends the simulation early if its verdict can only be FAIL, and its spec asks for that.
+func (s *scope) abortIfFailed() {
+	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
+	if running && s.plan.Objectives.AbortOnFailure && s.findings.objectives.state == stalled {
+		s.sim.Status.AbortTime = wholeSeconds(s.now)
+		s.wakeAfter(0) // the generators stop once it is in the status
+	}
 }
 
 // assessObservation makes findings of the observation. An external server works if it could be read.
@@ -92,7 +102,7 @@ func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
 	if l.DataLostAt != nil {
 		status.DataLostTime = new(metav1.NewTime(l.DataLostAt.Truncate(time.Second)))
 	}
-	if now.Rest != nil {
+	if now.Rest != nil && now.Rest.Report.AtRest {
 		status.Lost = &now.Rest.Report.Lost
 	}
 	return status

@@ -13,13 +13,33 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// endOf returns when the duration of a simulation ends. ok is false if the simulation has no duration or has not
-// started.
+// endOf returns when the duration of a simulation ends, or when the simulation was aborted. ok is false if it has not
+// started, or has no end.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
-	if sim.Spec.Duration.Value() == 0 || sim.Status.StartTime == nil {
+	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
+	if start == nil {
 		return time.Time{}, false
 	}
-	return sim.Status.StartTime.Add(sim.Spec.Duration.Value()), true
+	end = start.Add(duration)
+	if abort := sim.Status.AbortTime; abort != nil && (duration == 0 || abort.Time.Before(end)) {
+		return abort.Time, true
+	}
+	return end, duration > 0
+}
+
+// isAborted reports whether the simulation was ended early.
+func (s *scope) isAborted() bool { return s.sim.Status.AbortTime != nil }
+
+// drainDeadline returns when the simulation has to have come to rest. ok is false if it has no end yet.
+func (s *scope) drainDeadline() (deadline time.Time, ok bool) {
+	end, ok := endOf(s.sim)
+	return end.Add(s.sim.Spec.DrainTimeout.Value()), ok
+}
+
+// drainTimedOut reports whether the simulation should have come to rest by now.
+func (s *scope) drainTimedOut() bool {
+	deadline, ok := s.drainDeadline()
+	return ok && !s.now.Before(deadline) && !s.isComplete()
 }
 
 // generatorsDone reports whether the generators have to stop for good.
@@ -42,12 +62,14 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// draining returns the input for the observer's final audit, or nil while generators may run.
+// draining returns the input for the observer's final audit, or nil while generators may run. Once the drain timeout is
+// over, it does not wait for them.
 func (s *scope) draining() *observer.Draining {
-	if !s.isDraining() {
+	if !s.isDraining() && !s.drainTimedOut() {
 		return nil
 	}
 	d := &observer.Draining{}
+	d.Deadline, _ = s.drainDeadline()
 	if summaries := s.addressesOf(resources.ComponentSummaries); len(summaries) > 0 {
 		d.SummariesPod = summaries[0]
 	}
@@ -70,7 +92,7 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	case s.isComplete():
 		f = s.completeFinding()
 		s.findings.objectives = verdictFinding(&s.sim.Status)
-	case s.sim.Spec.Duration == nil:
+	case s.sim.Spec.Duration == nil && !s.isAborted():
 		f = found(progressing, reasonNoDuration, "The simulation runs until it is deleted: spec.duration is not set")
 	case s.sim.Status.StartTime == nil:
 		f = found(progressing, reasonNotStarted, "The simulation has not started")
@@ -78,18 +100,40 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 		f = found(progressing, reasonRunning, "The generators stop at %s", end.UTC().Format(time.RFC3339))
 		s.wakeAfter(end.Sub(s.now))
 	case !s.isDraining():
-		f = found(progressing, reasonStopping, "The duration is over; the generators are stopping")
+		f = found(progressing, reasonStopping, "%s; the generators are stopping", s.overMessage())
 	case *s.sim.Spec.Processor.Replicas == 0:
-		f = found(progressing, reasonDraining, "The duration is over, but no processor empties the queues: spec.processor.replicas is 0")
+		f = found(progressing, reasonDraining, "%s, but no processor empties the queues: spec.processor.replicas is 0", s.overMessage())
 	default:
 		f = found(progressing, reasonDraining, "The generators have stopped; the processors empty the queues")
 	}
+	s.wakeAtDeadline()
 	s.findings.completion = f
 	if s.findings.objectives.state == unchecked && !meta.IsStatusConditionFalse(s.before.Status.Conditions, v1alpha1.ConditionObjectivesMet) {
 		s.findings.objectives = verdictPending()
 	}
 	s.setTargetRates()
 	return nil
+}
+
+// overMessage says why the generators stop for good.
+func (s *scope) overMessage() string {
+	if s.isAborted() {
+		return "The simulation ends early, because the verdict can only be FAIL"
+	}
+	return "The duration is over"
+}
+
+// wakeAtDeadline requests a reconcile for the end of the drain timeout, and for when the observer has to have given up.
+func (s *scope) wakeAtDeadline() {
+	deadline, ok := s.drainDeadline()
+	if !ok || s.isComplete() {
+		return
+	}
+	for _, at := range []time.Time{deadline, deadline.Add(giveUpTime)} {
+		if left := at.Sub(s.now); left > 0 {
+			s.wakeAfter(left)
+		}
+	}
 }
 
 // editIgnored is the end of the message about an edit that has no effect.
@@ -111,7 +155,10 @@ func (s *scope) ignoredDuration() string {
 func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
 func (s *scope) completeFinding() finding {
-	message := "The duration is over and the queues are empty"
+	message := s.overMessage() + " and the queues are empty"
+	if s.isAborted() {
+		message = "The simulation was ended early, because the verdict could only be FAIL"
+	}
 	if ignored := s.ignoredDuration(); ignored != "" {
 		message += "; " + ignored
 	}

@@ -29,7 +29,9 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	r.rehearsals.Track(s.key, rehearsal.Target{
 		Simulation: s.sim.DeepCopy(), Plan: s.plan, Start: start.Time, Agents: s.credentials.Agent,
 	})
-	s.faults, s.faultsKnown = r.rehearsals.Records(s.key)
+	if s.faults, s.faultsKnown = r.rehearsals.Records(s.key); s.faultsKnown {
+		s.sim.Status.Faults = faultsStatus(fault.Accounts(s.faults, fault.Run{})) // recovery is measured at the end
+	}
 	return nil
 }
 
@@ -46,11 +48,15 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
-// accounts returns the accounts of the faults of a simulation at rest.
+// accounts returns the accounts of the faults of a simulation that becomes complete.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
-	end, _ := endOf(s.sim)
-	return fault.Accounts(s.faults, fault.Run{Rows: rest.Timeline, End: end, Ended: true, Lost: &rest.Report.Lost})
+	run := fault.Run{Rows: rest.Timeline, Ended: true}
+	run.End, _ = endOf(s.sim)
+	if rest.Err == nil && rest.Report.AtRest {
+		run.Lost = &rest.Report.Lost
+	}
+	return fault.Accounts(s.faults, run)
 }
 
 // faultEvents returns a function that reports the progress of faults as events of their simulation.

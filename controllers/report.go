@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/internal/apply"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/resources"
@@ -22,8 +23,8 @@ import (
 // writeReport writes the report of a simulation that becomes complete to a ConfigMap, and returns the name of that. The
 // verdict does not depend on it: if the API server rejects the report, an event says so, and the name is empty. Other
 // errors cause a retry.
-func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict) (name string, err error) {
-	document := r.report(ctx, s, verdict)
+func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
+	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)
 	if err == nil {
 		object := resources.ReportConfigMap(s.sim, text)
@@ -43,17 +44,20 @@ func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.V
 // reportKey returns the key of the ConfigMap with the report.
 func reportKey(s *scope) childKey { return childKey{"ConfigMap", resources.ReportName(s.sim)} }
 
-// report makes the report of a simulation at rest.
-func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict) report.Document {
+// report makes the report of a simulation that becomes complete.
+func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) report.Document {
 	rest := s.observation.Rest
 	run := report.Run{
 		Verdict:        verdict,
 		Simulation:     s.plan.Simulation,
-		Ledger:         &rest.Report,
 		Rates:          report.RatesOf(rest.Timeline),
 		LatencySeconds: report.LatenciesOf(&rest.Latencies),
 		Objectives:     s.plan.Objectives,
+		Faults:         faults,
 		EndTime:        s.now.UTC().Truncate(time.Second),
+	}
+	if rest.Err == nil {
+		run.Ledger = &rest.Report
 	}
 	if end, ends := endOf(s.sim); ends {
 		run.StartTime = s.sim.Status.StartTime.UTC()

@@ -81,6 +81,9 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	}
 	s.resolved = resolved
 	s.sim, s.plan, s.warnings = resolved.Simulation, resolved.Plan, resolved.Warnings
+	if end, ok := endOf(s.sim); ok && s.isAborted() {
+		s.plan.Duration = plan.Duration(end.Sub(s.sim.Status.StartTime.Time)) // generators and faults stop at once
+	}
 	return s
 }
 

@@ -2,12 +2,14 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
@@ -16,15 +18,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// complete writes the verdict and the report once the simulation has come to rest.
+// giveUpTime is how long after the drain timeout the observer may take to give up. After that the verdict does not wait
+// for it: the servers of the simulation may be unknown, or it may be busy.
+const giveUpTime = time.Minute
+
+// complete writes the verdict and the report once the simulation has come to rest, or the drain timeout is over.
 func (r *Reconciler) complete(ctx context.Context, s *scope) error {
-	if s.observation == nil || s.observation.Rest == nil || !s.isDraining() || !s.faultsEnded() {
+	if s.isComplete() || !s.conclude() {
 		return nil
 	}
 	status := &s.sim.Status
-	verdict := evaluate(s.observation, s.plan, status.StartGeneration == s.sim.Generation, s.accounts())
+	faults := s.accounts()
+	verdict := s.evaluate(faults)
 	// The report precedes the status: after a crash in between, it is written again.
-	reportName, err := r.writeReport(ctx, s, verdict)
+	reportName, err := r.writeReport(ctx, s, verdict, faults)
 	if err != nil {
 		return err
 	}
@@ -34,22 +41,72 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status.CompletionTime, status.Verdict = wholeSeconds(s.now), v1alpha1.Verdict(verdict.Outcome)
 	status.Reasons, status.Report = boundedReasons(verdict.Reasons), reportName
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
+	status.Faults = faultsStatus(faults)
 	s.findings.complete = true
 	s.wakeAfter(0) // observing ends once the verdict is in the status
 	return nil
 }
 
-// evaluate returns the verdict of an observation at rest. Whether the schedules were kept is known only if the plan is
+// conclude reports whether the verdict is due, and makes sure that there is an observation to base it on.
+func (s *scope) conclude() bool {
+	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
+		return true
+	}
+	deadline, _ := s.drainDeadline()
+	switch {
+	case !s.drainTimedOut():
+		return false
+	case s.observation != nil && s.observation.Rest != nil:
+		rest := *s.observation.Rest // it is shared
+		rest.TimedOut = true
+		now := *s.observation
+		now.Rest = &rest
+		s.observation = &now
+		return true
+	case s.now.Before(deadline.Add(giveUpTime)):
+		return false
+	}
+	err := errors.New("RabbitMQ or Redis could not be observed")
+	if s.observation != nil && s.observation.Err() != nil {
+		err = s.observation.Err()
+	}
+	s.observation = &observer.Observation{At: s.now, Rest: &observer.Rest{Err: err, TimedOut: true}}
+	return true
+}
+
+// evaluate returns the verdict of the simulation.
+func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
+	// An aborted simulation has another schedule than it started with.
+	unchanged := s.sim.Status.StartGeneration == s.sim.Generation && !s.isAborted()
+	var failures []error
+	if s.observation.Rest.TimedOut {
+		failures = append(failures, fmt.Errorf("the simulation did not come to rest within the drain timeout of %s", *s.sim.Spec.DrainTimeout))
+	}
+	e := finalEvidence(s.observation, s.plan, unchanged, faults)
+	e.Failures = failures
+	if s.isAborted() {
+		e.Aborted = "at least one check had failed for good"
+		if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
+			e.Aborted = reasons[0]
+		}
+	}
+	return ledger.Evaluate(e)
+}
+
+// finalEvidence returns the evidence of an observation at rest. Whether the schedules were kept is known only if the plan is
 // the one that the simulation started with.
-func evaluate(now *observer.Observation, p *plan.Plan, unchanged bool, faults []fault.Account) ledger.Verdict {
+func finalEvidence(now *observer.Observation, p *plan.Plan, unchanged bool, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
-	e.Report, e.Summaries = now.Rest.Report, now.Rest.Summaries
+	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
+	if now.BrokerErr != nil {
+		e.Depths = broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: ledger.Unknown}
+	}
 	e.Latencies, e.Timeline = &now.Rest.Latencies, now.Rest.Timeline
 	e.Planned, e.Faults = p.Faults, faults
 	if unchanged {
 		e.Entries, e.Exits = schedules(p, &e.Report)
 	}
-	return ledger.Evaluate(e)
+	return e
 }
 
 // lateStart is how late after startTime generators may begin to publish: pods notice the start when the kubelet next

@@ -143,7 +143,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(r)
 			}
-			verdict := evaluate(&observer.Observation{Rest: r, DeadReasons: unparsable()}, &plan.Plan{Objectives: tt.objectives}, true, nil)
+			verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r, DeadReasons: unparsable()}, &plan.Plan{Objectives: tt.objectives}, true, nil))
 			status := &v1alpha1.ParkingSimulationStatus{
 				Verdict: v1alpha1.Verdict(verdict.Outcome), Reasons: verdict.Reasons, Latency: latencyStatus(&r.Latencies),
 			}
@@ -191,7 +191,7 @@ func TestEvaluate_SaysWhetherTheSchedulesWereKept(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(&r.Report)
 			}
-			verdict := evaluate(&observer.Observation{Rest: r}, tt.plan, !tt.edited, nil)
+			verdict := ledger.Evaluate(finalEvidence(&observer.Observation{Rest: r}, tt.plan, !tt.edited, nil))
 			reasons := strings.Join(verdict.Reasons, "; ")
 			if (tt.message == "") != (verdict.Outcome == ledger.Pass) || !strings.Contains(reasons, tt.message) {
 				t.Errorf("the verdict is %s: %s\nwant %q", verdict.Outcome, reasons, tt.message)

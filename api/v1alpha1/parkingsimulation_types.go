@@ -21,6 +21,7 @@ import (
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Reason of the condition Ready"
 // +kubebuilder:printcolumn:name="Processed",type=integer,JSONPath=`.status.ledger.processed`,description="Events that took effect"
 // +kubebuilder:printcolumn:name="Lost",type=integer,JSONPath=`.status.ledger.lost`,description="Confirmed events that did not take effect"
+// +kubebuilder:printcolumn:name="Faults",type=string,JSONPath=`.status.faults.active`,description="Faults in effect"
 // +kubebuilder:printcolumn:name="Verdict",type=string,JSONPath=`.status.verdict`,description="PASS or FAIL, once the simulation is complete",priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must have at most 40 characters of a-z, 0-9 and '-', start with a letter and not end with '-': Services are named after it"

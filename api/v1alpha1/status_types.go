@@ -58,7 +58,13 @@ type ParkingSimulationStatus struct {
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
-	// completionTime is when the simulation became complete: its duration over and its queues empty.
+	// abortTime is when the simulation was ended early, because the verdict could only be FAIL and
+	// spec.objectives.abortOnFailure is true.
+	// +optional
+	AbortTime *metav1.Time `json:"abortTime,omitempty"`
+
+	// completionTime is when the simulation became complete: its duration over and its queues empty, or its drain timeout
+	// over.
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 
@@ -82,12 +88,98 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
+	// faults says what the faults did to the simulation. It is absent if there are none.
+	// +optional
+	Faults *FaultsStatus `json:"faults,omitempty"`
+
 	// report is the name of the ConfigMap that holds the report of the complete simulation under the key report.json.
 	// It is absent if there is no report.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:MinLength=1
 	// +optional
 	Report string `json:"report,omitempty"`
+}
+
+// FaultsStatus counts the occurrences of faults by their outcome, and describes some of them.
+type FaultsStatus struct {
+	// active names the occurrences in effect, such as "redis-crash/0", separated by commas.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Active string `json:"active,omitempty"`
+
+	// injected counts the occurrences that took effect.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Injected int32 `json:"injected"`
+
+	// recovered counts those from which the simulation recovered.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Recovered int32 `json:"recovered"`
+
+	// notRecovered counts those from which it did not recover, or after which recovery could not be measured.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	NotRecovered int32 `json:"notRecovered"`
+
+	// notInjected counts the occurrences that could not be injected.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	NotInjected int32 `json:"notInjected"`
+
+	// aborted counts the occurrences that the end of the simulation cut short.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Aborted int32 `json:"aborted"`
+
+	// worst is the occurrence with the worst outcome, and of those the one with the longest recovery.
+	// +optional
+	Worst *FaultStatus `json:"worst,omitempty"`
+
+	// latest are the latest 20 occurrences, in the order of their injection. The report has all of them.
+	// +kubebuilder:validation:MaxItems=20
+	// +listType=atomic
+	// +optional
+	Latest []FaultStatus `json:"latest,omitempty"`
+}
+
+// FaultStatus is one occurrence of a fault.
+type FaultStatus struct {
+	// name is that of the fault in spec.faults.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// number counts the occurrences of this fault from 0.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Number int32 `json:"number"`
+
+	// injectedTime is when the fault took effect. It is absent if it did not.
+	// +optional
+	InjectedTime *metav1.Time `json:"injectedTime,omitempty"`
+
+	// healedTime is when the fault ended. It is absent if it did not.
+	// +optional
+	HealedTime *metav1.Time `json:"healedTime,omitempty"`
+
+	// recovery is the time from healedTime until latency and backlog were as before the fault, as a Go duration. It does
+	// not include the time in which other faults were in effect. It is absent if the simulation did not recover.
+	// +optional
+	Recovery *Duration `json:"recovery,omitempty"`
+
+	// outcome is Recovered, NotRecovered, NotInjected or Aborted. Before the simulation is complete, it may also be
+	// Injecting, Active or Recovering.
+	// +kubebuilder:validation:Enum=Injecting;Active;Recovering;Recovered;NotRecovered;NotInjected;Aborted
+	// +required
+	Outcome string `json:"outcome,omitempty"`
+
+	// message explains the outcome.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // TargetRates are rates in events per second, over all replicas.

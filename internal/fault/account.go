@@ -177,6 +177,8 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 		return OutcomeRecovered, "Latency and backlog were as before " + s.after(r, found.at)
 	case s.run.Ended:
 		return OutcomeNotRecovered, "Latency and backlog did not become as before: " + found.why
+	case len(s.rows) == 0:
+		return OutcomeRecovering, "The fault has ended"
 	}
 	return OutcomeRecovering, "Latency and backlog are not as before yet: " + found.why
 }

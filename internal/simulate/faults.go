@@ -95,7 +95,7 @@ func (s *Simulation) Faults() []fault.Record {
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true}
-	if e.ReportErr == nil {
+	if e.ReportErr == nil && e.Report.AtRest {
 		run.Lost = &e.Report.Lost
 	}
 	e.Faults = fault.Accounts(s.Faults(), run)
@@ -136,11 +136,12 @@ func mergeProcessors(before, last processor.Stats) processor.Stats {
 
 func mergeTypes(before, last processor.TypeStats) processor.TypeStats {
 	return processor.TypeStats{
-		Outcomes:   addCounts(before.Outcomes, last.Outcomes),
-		Failures:   addCounts(before.Failures, last.Failures),
-		Effects:    before.Effects + last.Effects,
-		Processing: histogram.Merge(before.Processing, last.Processing),
-		EndToEnd:   histogram.Merge(before.EndToEnd, last.EndToEnd),
+		Outcomes:     addCounts(before.Outcomes, last.Outcomes),
+		Failures:     addCounts(before.Failures, last.Failures),
+		Redeliveries: before.Redeliveries + last.Redeliveries,
+		Effects:      before.Effects + last.Effects,
+		Processing:   histogram.Merge(before.Processing, last.Processing),
+		EndToEnd:     histogram.Merge(before.EndToEnd, last.EndToEnd),
 	}
 }
 

@@ -329,6 +329,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	s.account(&evidence, end)
+	result.Faults = evidence.Faults
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)
 }

@@ -1,0 +1,68 @@
+package controllers
+
+import (
+	"strings"
+	"time"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/fault"
+)
+
+// maxFaults and maxFaultMessage are bounds of the status.
+const (
+	maxFaults       = 20
+	maxFaultMessage = 1024
+)
+
+// faultsStatus converts accounts to the status. It returns nil if there are none.
+func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
+	if len(accounts) == 0 {
+		return nil
+	}
+	worst := faultStatus(&fault.Worst(accounts, 1)[0])
+	status := &v1alpha1.FaultsStatus{Worst: &worst}
+	var active []string
+	for i := range accounts {
+		a := &accounts[i]
+		if !a.InjectedAt.IsZero() {
+			status.Injected++
+		}
+		switch a.Outcome {
+		case fault.OutcomeActive:
+			active = append(active, a.ID())
+		case fault.OutcomeRecovered:
+			status.Recovered++
+		case fault.OutcomeNotRecovered:
+			status.NotRecovered++
+		case fault.OutcomeNotInjected:
+			status.NotInjected++
+		case fault.OutcomeAborted:
+			status.Aborted++
+		}
+		if i >= len(accounts)-maxFaults {
+			status.Latest = append(status.Latest, faultStatus(a))
+		}
+	}
+	status.Active = excerpt.Of(strings.Join(active, ", "), maxFaultMessage)
+	return status
+}
+
+// faultStatus converts one account.
+func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
+	status := v1alpha1.FaultStatus{
+		Name: a.Fault, Number: int32(min(a.Number, 1<<31-1)),
+		Outcome: string(a.Outcome), Message: excerpt.Of(a.Message, maxFaultMessage),
+	}
+	if !a.InjectedAt.IsZero() {
+		status.InjectedTime = wholeSeconds(a.InjectedAt)
+	}
+	if !a.HealedAt.IsZero() {
+		status.HealedTime = wholeSeconds(a.HealedAt)
+	}
+	if a.RecoverySeconds != nil {
+		took := time.Duration(*a.RecoverySeconds * float64(time.Second))
+		status.Recovery = v1alpha1.NewDuration(took.Round(10 * time.Millisecond))
+	}
+	return status
+}
