@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,9 +17,9 @@ import (
 const agentHelp = `Kill and pause the processes of another container in the same pod when the operator says
 so. The operator adds this command to the pods that the faults of a simulation hit.
 
-It signals the processes whose environment has the variable ` + agent.MarkerVariable + ` with
-the value of --target. They must have the same user, and the pod must have one process
-namespace (shareProcessNamespace).`
+It signals the processes that see a mount at --target: those of the container that mounts a
+volume there. They must have the same user, and the pod must have one process namespace
+(shareProcessNamespace).`
 
 // The files in the folder with the secrets of an agent.
 const (
@@ -38,28 +37,26 @@ type agentFlags struct {
 func (c *cli) agentCommand() *cobra.Command {
 	var flags agentFlags
 	cmd := &cobra.Command{
-		Use:                   "agent --target NAME --secret-dir DIR [flags]",
+		Use:                   "agent --secret-dir DIR [flags]",
 		DisableFlagsInUseLine: true,
 		Short:                 "Inject faults into another container of the same pod",
 		Long:                  agentHelp,
-		Example:               "  parking agent --target redis --secret-dir /run/secrets/agent",
+		Example:               "  parking agent --secret-dir /run/secrets/agent",
 		GroupID:               groupComponents,
 		RunE:                  runs(func(ctx context.Context) error { return c.agent(ctx, flags) }),
 	}
-	cmd.Flags().StringVar(&flags.target, "target", "", "`value` of "+agent.MarkerVariable+" in the processes to signal (required)")
+	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "`path` of a mount in the container whose processes to signal")
 	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
 	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`folder` with the files token, tls.crt and tls.key (required)")
 	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
-	for _, name := range []string{"target", "secret-dir"} {
-		_ = cmd.MarkFlagRequired(name) // fails only for a flag that does not exist
-	}
+	_ = cmd.MarkFlagRequired("secret-dir") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagDirname("secret-dir")
 	return cmd
 }
 
 func (c *cli) agent(ctx context.Context, flags agentFlags) error {
-	if flags.target == "" {
-		return badInput(errors.New("--target: a value is required"))
+	if !filepath.IsAbs(flags.target) {
+		return badInput(fmt.Errorf("--target: must be an absolute path such as %s", agent.Marker))
 	}
 	log := c.logger(flags.level.Level)
 	token := func() (string, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
@@ -36,13 +36,8 @@ func TestAgent_KillsItsTarget(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	folder, certificate := agentSecrets(t)
-	const name = "target-of-cmd-test"
-	target := exec.CommandContext(ctx, "sleep", "300")
-	target.Env = append(os.Environ(), agent.MarkerVariable+"="+name)
-	if err := target.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r := &running{cmd: command(ctx, t, "agent", "--target", name, "--secret-dir", folder, "--http", "127.0.0.1:0")}
+	target := agenttest.Start(t, "sleep", "300")
+	r := &running{cmd: command(ctx, t, "agent", "--target", target.Path, "--secret-dir", folder, "--http", "127.0.0.1:0")}
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -68,9 +63,7 @@ func TestAgent_KillsItsTarget(t *testing.T) {
 	if _, err := c.Inject(ctx, listens.FindStringSubmatch(output())[1], agent.Command{ID: "crash/0", Action: plan.ActionKill}); err != nil {
 		t.Fatal(err)
 	}
-	if err := target.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("the target ended with %v", err)
-	}
+	target.AwaitKilled(t)
 	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -84,10 +77,9 @@ func TestAgent_RejectsItsInput(t *testing.T) {
 	folder, _ := agentSecrets(t)
 	for _, args := range [][]string{
 		{"agent"},
-		{"agent", "--target", "redis"},
-		{"agent", "--target", "", "--secret-dir", folder},
-		{"agent", "--target", "redis", "--secret-dir", t.TempDir()},
-		{"agent", "--target", "redis", "--secret-dir", folder, "--http", "no address"},
+		{"agent", "--target", "relative", "--secret-dir", folder},
+		{"agent", "--secret-dir", t.TempDir()},
+		{"agent", "--secret-dir", folder, "--http", "no address"},
 	} {
 		if got := parking(t, args...); got.code != exitBadInput {
 			t.Errorf("%q: exit code %d: %s", args, got.code, got.stderr)

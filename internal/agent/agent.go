@@ -16,8 +16,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// MarkerVariable is the environment variable that marks the containers whose processes an agent may signal.
-const MarkerVariable = "PARKING_FAULT_TARGET"
+// Marker is the path of a mount that marks the container whose processes an agent may signal. Its environment would not
+// do: some programs, such as Redis, overwrite theirs with their title.
+const Marker = "/run/parking/fault-target"
 
 const (
 	// MaxPause bounds how long a target may be paused.
@@ -52,7 +53,7 @@ func (e *RejectedError) Error() string { return e.Reason }
 
 // Agent executes commands, one at a time. It is safe for concurrent use.
 type Agent struct {
-	marker string
+	target string
 	log    *slog.Logger
 
 	mu     sync.Mutex
@@ -67,12 +68,11 @@ type pause struct {
 	timer   *time.Timer
 }
 
-// New returns an agent for the processes whose environment has MarkerVariable with a value. It resumes what a
-// predecessor that crashed has stopped.
+// New returns an agent for the processes that see a mount at a path, such as Marker. It resumes what a predecessor that
+// crashed has stopped.
 func New(target string, log *slog.Logger) *Agent {
-	a := &Agent{marker: MarkerVariable + "=" + target, log: log, faults: map[string]*Fault{}}
-	Resume(a.marker)
-	return a
+	Resume(target)
+	return &Agent{target: target, log: log, faults: map[string]*Fault{}}
 }
 
 // Inject executes a command and returns the fault, which is then in effect.
@@ -115,10 +115,10 @@ func (c *Command) validate() error {
 // execute injects a fault. a.mu is held.
 func (a *Agent) execute(c Command) (*Fault, error) {
 	if c.Action == plan.ActionKill {
-		at, err := kill(a.marker)
+		at, err := kill(a.target)
 		return &Fault{At: at}, err
 	}
-	targets, err := stop(a.marker)
+	targets, err := stop(a.target)
 	if err != nil {
 		return nil, err
 	}

@@ -10,50 +10,30 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
 // target is a group of processes that an agent can hit: a shell and its child.
-type target struct {
-	name  string
-	shell *exec.Cmd
-	ended chan error
-}
+type target struct{ *agenttest.Target }
 
 func startTarget(t *testing.T) *target {
 	t.Helper()
-	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), time.Now().UnixNano())
-	shell := exec.Command("sh", "-c", "sleep 300 & wait")
-	shell.Env = append(os.Environ(), MarkerVariable+"="+name)
-	if err := shell.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s := &target{name: name, shell: shell, ended: make(chan error, 1)}
-	go func() { s.ended <- shell.Wait() }()
-	t.Cleanup(func() {
-		if all, err := find(s.marker()); err == nil {
-			_ = all.signal(syscall.SIGKILL)
-			all.release()
-		}
-	})
+	s := &target{agenttest.Start(t, "sh", "-c", "sleep 300 & wait")}
 	polltest.Until(t, "the child runs", func() bool { return len(s.states(t)) == 2 })
 	return s
 }
 
-func (s *target) marker() string { return MarkerVariable + "=" + s.name }
-
 // states returns the state of each process, as /proc shows it: S for sleeping, T for stopped.
 func (s *target) states(t *testing.T) []string {
 	t.Helper()
-	all, err := find(s.marker())
+	all, err := find(s.Path)
 	if err != nil {
 		return nil
 	}
@@ -85,7 +65,7 @@ func newAgent(t *testing.T, target string) *Agent {
 
 func TestAgent_KillEndsAllProcessesOfTheTargetOnly(t *testing.T) {
 	s, other := startTarget(t), startTarget(t)
-	a := newAgent(t, s.name)
+	a := newAgent(t, s.Path)
 	f, err := a.Inject(Command{ID: "crash/0", Action: plan.ActionKill})
 	if err != nil {
 		t.Fatal(err)
@@ -94,9 +74,7 @@ func TestAgent_KillEndsAllProcessesOfTheTargetOnly(t *testing.T) {
 		t.Error("the fault has no time")
 	}
 	polltest.Until(t, "all processes have ended", func() bool { return len(s.states(t)) == 0 })
-	if !strings.Contains((<-s.ended).Error(), "killed") {
-		t.Error("the shell was not killed")
-	}
+	s.AwaitKilled(t)
 	if len(other.states(t)) != 2 {
 		t.Error("another target was hit")
 	}
@@ -104,7 +82,7 @@ func TestAgent_KillEndsAllProcessesOfTheTargetOnly(t *testing.T) {
 
 func TestAgent_PauseEndsByItself(t *testing.T) {
 	s := startTarget(t)
-	a := newAgent(t, s.name)
+	a := newAgent(t, s.Path)
 	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: 300 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
@@ -122,11 +100,11 @@ func TestAgent_PauseEnds(t *testing.T) {
 	}{
 		{"WhenItIsHealed", func(_ *testing.T, a *Agent, _ *target) { a.Heal("pause/0") }},
 		{"WhenTheAgentCloses", func(_ *testing.T, a *Agent, _ *target) { a.Close() }},
-		{"WhenTheNextAgentStarts", func(t *testing.T, _ *Agent, s *target) { newAgent(t, s.name) }},
+		{"WhenTheNextAgentStarts", func(t *testing.T, _ *Agent, s *target) { newAgent(t, s.Path) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := startTarget(t)
-			a := newAgent(t, s.name)
+			a := newAgent(t, s.Path)
 			if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +117,7 @@ func TestAgent_PauseEnds(t *testing.T) {
 
 func TestAgent_RepeatedCommandHasNoEffect(t *testing.T) {
 	s := startTarget(t)
-	a := newAgent(t, s.name)
+	a := newAgent(t, s.Path)
 	command := Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}
 	first, err := a.Inject(command)
 	if err != nil {
@@ -201,7 +179,7 @@ func serve(t *testing.T, a *Agent) (address string, certificate []byte) {
 
 func TestClient_InjectsAndHealsOverTLS(t *testing.T) {
 	s := startTarget(t)
-	address, certificate := serve(t, newAgent(t, s.name))
+	address, certificate := serve(t, newAgent(t, s.Path))
 	c, err := NewClient("the token", certificate)
 	if err != nil {
 		t.Fatal(err)

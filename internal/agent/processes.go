@@ -1,12 +1,12 @@
 package agent
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,26 +18,25 @@ const maxRounds = 100
 // reaches another process that has got the same number since.
 type processes []*os.Process
 
-// find returns the processes whose environment has the marker, such as "PARKING_FAULT_TARGET=redis". Children inherit
-// it, so these are all processes of the container that was started with it, unless one of them has changed its
-// environment. An empty result is an error.
-func find(marker string) (processes, error) {
-	paths, err := filepath.Glob("/proc/[0-9]*/environ")
+// find returns the processes that see a mount at a path. All processes of a container see the same mounts. An empty
+// result is an error.
+func find(path string) (processes, error) {
+	paths, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	var found processes
 	denied := 0
-	for _, path := range paths {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+	for _, mounts := range paths {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(mounts)))
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		p, err := os.FindProcess(pid) // before its environment is read, so that the handle belongs to what was read
+		p, err := os.FindProcess(pid) // before its mounts are read, so that the handle belongs to what was read
 		if err != nil {
 			continue // it has ended
 		}
-		switch marked, err := hasVariable(path, marker); {
+		switch marked, err := hasMount(mounts, path); {
 		case errors.Is(err, os.ErrPermission):
 			denied++
 		case marked:
@@ -53,14 +52,15 @@ func find(marker string) (processes, error) {
 	return found, nil
 }
 
-// hasVariable reports whether an environment, as /proc shows it, has a variable with its value.
-func hasVariable(path, variable string) (bool, error) {
-	environment, err := os.ReadFile(path)
+// hasMount reports whether a list of mounts, as described in proc_pid_mountinfo(5), has one at a path without blanks.
+func hasMount(mounts, path string) (bool, error) {
+	text, err := os.ReadFile(mounts)
 	if err != nil {
 		return false, err
 	}
-	for entry := range bytes.SplitSeq(environment, []byte{0}) {
-		if string(entry) == variable {
+	for line := range strings.Lines(string(text)) {
+		const mountPoint = 4
+		if fields := strings.Fields(line); len(fields) > mountPoint && fields[mountPoint] == path {
 			return true, nil
 		}
 	}
@@ -68,10 +68,10 @@ func hasVariable(path, variable string) (bool, error) {
 }
 
 // stop stops all processes of the target, including those that they start meanwhile, and returns them.
-func stop(marker string) (processes, error) {
+func stop(path string) (processes, error) {
 	stopped := processes{}
 	for range maxRounds {
-		found, err := find(marker)
+		found, err := find(path)
 		if err != nil {
 			stopped.resume()
 			return nil, err
@@ -131,8 +131,8 @@ func (p processes) release() {
 
 // kill ends all processes of the target at once. They are stopped before, so that none of them notices the end of
 // another one, and flushes something.
-func kill(marker string) (time.Time, error) {
-	stopped, err := stop(marker)
+func kill(path string) (time.Time, error) {
+	stopped, err := stop(path)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -146,8 +146,8 @@ func kill(marker string) (time.Time, error) {
 }
 
 // Resume lets all processes of the target run again that a predecessor of this agent may have stopped.
-func Resume(marker string) {
-	found, err := find(marker)
+func Resume(path string) {
+	found, err := find(path)
 	if err != nil {
 		return // the target does not run
 	}

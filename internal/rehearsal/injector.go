@@ -273,38 +273,47 @@ func (i *injector) untilResumed(ctx context.Context, o fault.Occurrence, hit []s
 }
 
 func (i *injector) untilPodResumed(ctx context.Context, agents *agent.Client, o fault.Occurrence, name string) (time.Time, error) {
-	pod := &corev1.Pod{}
+	key := client.ObjectKey{Namespace: i.target().Simulation.Namespace, Name: name}
 	for {
-		if errors.Is(context.Cause(ctx), fault.ErrHandedOver) {
-			return time.Time{}, fault.ErrHandedOver
-		}
-		asking := ctx
-		if ctx.Err() != nil { // the simulation ends: the target must not stay paused
-			var cancel context.CancelFunc
-			asking, cancel = context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
-			defer cancel()
-		}
-		err := i.client.Get(asking, client.ObjectKey{Namespace: i.target().Simulation.Namespace, Name: name}, pod)
-		if apierrors.IsNotFound(err) {
-			return time.Now(), nil // a pod that is gone is not paused
-		}
-		if ctx.Err() != nil {
-			return time.Now(), errors.Join(err, agents.Heal(asking, agentOf(pod), o.ID()))
-		}
-		if err == nil {
-			f, err := agents.Fault(asking, agentOf(pod), o.ID())
-			switch {
-			case errors.Is(err, agent.ErrUnknown): // a new agent resumes its target when it starts
-				return time.Now(), nil
-			case err == nil && !f.Healed.IsZero():
-				return f.Healed, nil
-			}
+		if at, resumed := i.isResumed(ctx, agents, o, key); resumed {
+			return at, nil
 		}
 		select {
 		case <-time.After(healPoll):
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), fault.ErrHandedOver) {
+				return time.Time{}, fault.ErrHandedOver
+			}
+			return i.resume(ctx, agents, o, key)
 		}
 	}
+}
+
+// isResumed reports whether a pod is not paused any more, and since when.
+func (i *injector) isResumed(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, bool) {
+	pod := &corev1.Pod{}
+	switch err := i.client.Get(ctx, key, pod); {
+	case apierrors.IsNotFound(err):
+		return time.Now(), true
+	case err != nil:
+		return time.Time{}, false
+	}
+	f, err := agents.Fault(ctx, agentOf(pod), o.ID())
+	if errors.Is(err, agent.ErrUnknown) { // a new agent has resumed its target when it started
+		return time.Now(), true
+	}
+	return f.Healed, err == nil && !f.Healed.IsZero()
+}
+
+// resume ends a pause early, although ctx has ended.
+func (i *injector) resume(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
+	defer cancel()
+	pod := &corev1.Pod{}
+	if err := i.client.Get(ctx, key, pod); err != nil {
+		return time.Now(), client.IgnoreNotFound(err)
+	}
+	return time.Now(), agents.Heal(ctx, agentOf(pod), o.ID())
 }
 
 // healTimeout bounds how long the end of a pause may take when a simulation ends.

@@ -10,11 +10,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +26,7 @@ import (
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/agent"
+	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
@@ -130,20 +129,10 @@ func ready(since time.Time) func(*corev1.PodStatus) {
 }
 
 // serveAgent starts a process, and an agent for it at an address of its own. It returns them with the status of their pod.
-func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *exec.Cmd, status func(*corev1.PodStatus)) {
+func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *agenttest.Target, status func(*corev1.PodStatus)) {
 	t.Helper()
-	name := fmt.Sprintf("%s-%d", t.Name(), time.Now().UnixNano())
-	process = exec.Command("sleep", "300")
-	process.Env = append(os.Environ(), agent.MarkerVariable+"="+name)
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = process.Process.Signal(syscall.SIGKILL) // it may have ended
-		_ = process.Wait()
-	})
-	a = w.agentFor(t, name, ip)
-	return a, process, func(s *corev1.PodStatus) {
+	process = agenttest.Start(t, "sleep", "300")
+	return w.agentFor(t, process.Path, ip), process, func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
 		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
 	}
@@ -175,12 +164,6 @@ func (w *world) agentFor(t *testing.T, name, ip string) *agent.Agent {
 		a.Close()
 	})
 	return a
-}
-
-func (w *world) isStopped(process *exec.Cmd) bool {
-	w.T.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Process.Pid))
-	return err == nil && strings.Contains(string(stat), ") T ")
 }
 
 func TestRehearsals_EvictionEndsWhenTheSuccessorIsReady(t *testing.T) {
@@ -324,9 +307,7 @@ func TestRehearsals_KillEndsWhenTheContainerRunsAgain(t *testing.T) {
 	pod := w.Pod(w.sim, resources.ComponentRedis, status)
 	r, _ := w.lead()
 	w.await(r, fault.Active)
-	if err := process.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("the process ended with %v", err)
-	}
+	process.AwaitKilled(t)
 	w.Eventually("the kubelet to report the restart", func() error {
 		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err
@@ -344,7 +325,7 @@ func TestRehearsals_NextLeaderContinues(t *testing.T) {
 	first, stop := w.lead()
 	before := w.await(first, fault.Active)
 	stop()
-	if !w.isStopped(process) {
+	if !process.IsStopped() {
 		t.Error("the end of the leader ended the pause")
 	}
 	second, _ := w.lead()
@@ -400,12 +381,12 @@ func TestRehearsals_UntrackEndsAPause(t *testing.T) {
 	w.Pod(w.sim, resources.ComponentRedis, status)
 	r, _ := w.lead()
 	w.await(r, fault.Active)
-	if !w.isStopped(process) {
+	if !process.IsStopped() {
 		t.Error("the process runs")
 	}
 	r.Untrack(w.key())
 	w.Eventually("the process to run again", func() error {
-		if w.isStopped(process) {
+		if process.IsStopped() {
 			return errors.New("it is stopped")
 		}
 		return nil
@@ -429,7 +410,7 @@ func TestRehearsals_SuspensionEndsAPause(t *testing.T) {
 	w.plan = &suspended
 	r.Track(w.key(), w.target())
 	record := w.await(r, fault.Aborted)
-	if w.isStopped(process) || !strings.Contains(record.Reason, "suspended") {
-		t.Errorf("stopped: %t, record: %+v", w.isStopped(process), record)
+	if process.IsStopped() || !strings.Contains(record.Reason, "suspended") {
+		t.Errorf("stopped: %t, record: %+v", process.IsStopped(), record)
 	}
 }

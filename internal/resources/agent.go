@@ -22,6 +22,9 @@ const (
 	portAgent      = "agent"
 	agentDir       = "/run/secrets/agent"
 
+	// volumeFaultTarget is the name of the empty volume that marks the target.
+	volumeFaultTarget = "fault-target"
+
 	// The keys of the Secret of the agents. The names of the certificate and its key are those of a TLS Secret.
 	keyToken       = "token"
 	keyCertificate = corev1.TLSCertKey
@@ -91,8 +94,8 @@ func (b *builder) agents() ([]client.Object, error) {
 	}, nil
 }
 
-// addAgent adds the agent to the pod of a component that faults hit. It marks the main container, so that the agent
-// signals its processes and no others, and gives all containers one process namespace.
+// addAgent adds the agent to the pod of a component that faults hit. It marks the main container by a mount, so that the
+// agent signals its processes and no others, and gives all containers one process namespace.
 func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 	if !HasAgent(b.plan, p.component) {
 		return
@@ -100,18 +103,18 @@ func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 	spec.ShareProcessNamespace = new(true)
 	for i := range spec.Containers {
 		if spec.Containers[i].Name == p.main {
-			spec.Containers[i].Env = append(spec.Containers[i].Env, corev1.EnvVar{Name: agent.MarkerVariable, Value: string(p.component)})
+			spec.Containers[i].VolumeMounts = append(spec.Containers[i].VolumeMounts, readOnly(volumeFaultTarget, agent.Marker))
 		}
 	}
-	spec.Containers = append(spec.Containers, b.hardened([]corev1.Container{b.agentContainer(p.component)})...)
-	spec.Volumes = append(spec.Volumes, secretVolume(containerAgent, b.name(ComponentAgent)))
+	spec.Containers = append(spec.Containers, b.hardened([]corev1.Container{b.agentContainer()})...)
+	spec.Volumes = append(spec.Volumes, secretVolume(containerAgent, b.name(ComponentAgent)), emptyDir(volumeFaultTarget))
 }
 
-func (b *builder) agentContainer(target Component) corev1.Container {
+func (b *builder) agentContainer() corev1.Container {
 	return corev1.Container{
 		Name:         containerAgent,
 		Image:        b.Images.Parking,
-		Args:         []string{"agent", "--target=" + string(target), "--secret-dir=" + agentDir},
+		Args:         []string{"agent", "--secret-dir=" + agentDir},
 		Ports:        []corev1.ContainerPort{containerPort(portAgent, AgentPort)},
 		Resources:    requirements("10m", "32Mi", "128Mi"),
 		VolumeMounts: []corev1.VolumeMount{readOnly(containerAgent, agentDir)},

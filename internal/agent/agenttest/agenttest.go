@@ -1,0 +1,86 @@
+// Package agenttest starts processes that an agent can hit.
+package agenttest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/parking-operator/parking-operator/internal/polltest"
+)
+
+// Target is a process in a mount namespace of its own, as a container has one.
+type Target struct {
+	// Path is a mount that only the process and its children see.
+	Path string
+	// PID is the number of the process.
+	PID int
+
+	ended chan struct{}
+	err   error
+}
+
+// Start starts a command, and ends it when the test ends. Where no mount namespace can be created, it skips the test, or
+// fails it with PARKING_TEST_REQUIRE=1.
+func Start(t testing.TB, command ...string) *Target {
+	t.Helper()
+	s := &Target{Path: t.TempDir(), ended: make(chan struct{})}
+	namespace := "--mount"
+	if os.Geteuid() != 0 {
+		namespace = "-rm"
+	}
+	cmd := exec.Command("unshare", append([]string{namespace, "sh", "-ec", `mount --bind "$0" "$0"; exec "$@"`, s.Path}, command...)...) //nolint:gosec // of the test
+	// A group of their own, so that the clean-up ends children too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		missing(t, err)
+	}
+	s.PID = cmd.Process.Pid
+	go func() {
+		s.err = cmd.Wait()
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		_ = syscall.Kill(-s.PID, syscall.SIGKILL) // it may have ended
+		<-s.ended
+	})
+	polltest.Until(t, "the process has its mount", func() bool {
+		select {
+		case <-s.ended:
+			missing(t, fmt.Errorf("unshare ended: %w", s.err))
+		default:
+		}
+		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", s.PID))
+		return err == nil && strings.Contains(string(mounts), " "+s.Path+" ")
+	})
+	return s
+}
+
+// missing ends a test that needs a mount namespace.
+func missing(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
+		t.Fatalf("create a mount namespace: %v; run the tests as root, or allow user namespaces", err)
+	}
+	t.Skipf("create a mount namespace: %v", err)
+}
+
+// AwaitKilled waits until the process has ended, and fails the test unless SIGKILL was the cause.
+func (s *Target) AwaitKilled(t testing.TB) {
+	t.Helper()
+	<-s.ended
+	exit, ok := errors.AsType[*exec.ExitError](s.err)
+	if status, isStatus := exit.Sys().(syscall.WaitStatus); !ok || !isStatus || status.Signal() != syscall.SIGKILL {
+		t.Errorf("the process ended with %v, want SIGKILL", s.err)
+	}
+}
+
+// IsStopped reports whether SIGSTOP has stopped the process.
+func (s *Target) IsStopped() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID))
+	return err == nil && strings.Contains(string(stat), ") T ")
+}
