@@ -280,10 +280,17 @@ var alwaysExpected = []warning{
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
 	// A pod is created before the volume of its claim. The operator reports this too.
-	{"FailedScheduling", ""},
+	{"FailedScheduling", `persistentvolumeclaim "`},
+	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
+	// A pod is deleted before it is scheduled.
+	{"FailedScheduling", "skip schedule deleting pod"},
 	// The kubelet has not read the Secrets and ConfigMaps of a pod yet, or they were deleted before the pod.
-	{"FailedMount", ""},
+	{"FailedMount", "failed to sync secret cache: timed out waiting for the condition"},
+	{"FailedMount", "failed to sync configmap cache: timed out waiting for the condition"},
+	{"FailedMount", " not registered"},
+	{"FailedMount", `secret "`},
+	{"FailedMount", `configmap "`},
 	// A pod is deleted while its network is set up or removed.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},

@@ -27,7 +27,7 @@ import (
 func TestRollout_ThatHangs_IsNotReady(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	ns.expected = []warning{{"PodsFailing", ""}}
+	ns.expected = []warning{{"PodsFailing", ""}, {"FailedScheduling", "node affinity/selector"}}
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
@@ -134,7 +134,7 @@ func TestNamespaceDeletion_WithExternalServers_Ends(t *testing.T) {
 
 	ns := newNamespace(t)
 	// The Secrets go first, so that queues and keys cannot be deleted.
-	ns.expected = []warning{{"CleanupFailed", ""}, {"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
+	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
 	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
 	shareNode(external)
 	external.Spec.RabbitMQ = v1alpha1.RabbitMQSpec{SecretRef: ns.copyBinding(managed, resources.BrokerSecretName(managed))}
