@@ -107,7 +107,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanupResult) {
 	message := s.leftBehind(result)
 	r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", message)
-	log.FromContext(ctx).Error(errors.New("cleanup abandoned"), message)
+	log.FromContext(ctx).Error(errors.New(message), "Cleanup abandoned")
 }
 
 // leftBehind says how to remove what was not removed, and then what it is and where. The command comes first, because

@@ -70,7 +70,7 @@ func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	message := fmt.Sprintf("The API server rejects every change of the simulation, and the operator cannot write its status or finalizers, "+
 		"until its spec is corrected: %s", s.invalid)
 	r.event(s, corev1.EventTypeWarning, reasonInvalidSpec, "Reconcile", "%s", message)
-	log.FromContext(ctx).Error(errors.New("invalid spec"), message)
+	log.FromContext(ctx).Error(errors.New(message), "The status cannot be written")
 }
 
 // setConditions sets the new conditions, and removes Reconciling and Stalled if they are not among these. It sorts the

@@ -42,57 +42,114 @@ func TestTroubleshooting_ListsEveryWarningAndError(t *testing.T) {
 	for _, dir := range []string{"../../cmd", "../../controllers", "../../internal"} {
 		for _, file := range sourceFiles(t, dir) {
 			ast.Inspect(file, func(n ast.Node) bool {
-				if call, ok := n.(*ast.CallExpr); ok {
-					messages = append(messages, loggedProblem(call)...)
-				}
+				messages = append(messages, loggedProblem(n))
 				return true
 			})
 		}
 	}
-	compareRows(t, "## Log messages", messages)
+	compareRows(t, "## Log messages", slices.DeleteFunc(messages, func(message string) bool { return message == "" }))
 }
 
-// loggedProblem returns the messages of a call that logs a warning or an error. A log of outages is created with the
-// message of the outage.
-func loggedProblem(call *ast.CallExpr) []string {
-	method, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok {
-		return nil
+// Events have the reasons of conditions, or their own.
+func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
+	t.Parallel()
+	var reasons []string
+	for _, file := range sourceFiles(t, "../../controllers") {
+		ast.Inspect(file, func(n ast.Node) bool {
+			reasons = append(reasons, eventReason(n))
+			return true
+		})
 	}
-	receiver := ""
-	switch x := method.X.(type) {
-	case *ast.Ident:
-		receiver = x.Name
-	case *ast.SelectorExpr:
-		receiver = x.Sel.Name
-	}
-	argument := -1
-	switch method.Sel.Name {
-	case "Warn", "Error":
-		if regexp.MustCompile(`(?i)log(ger)?$`).MatchString(receiver) {
-			argument = 0
+	compareRows(t, "## Events", slices.DeleteFunc(reasons, func(reason string) bool { return reason == "" }))
+}
+
+// eventReason returns the reason of an event: the argument of a call that records events, or the value of a variable
+// named reason. It returns "" for other nodes and for reasons of conditions, which are constants.
+func eventReason(n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		switch name := lastName(n.Fun); {
+		case name == "event" && len(n.Args) > 3:
+			return literal(n.Args[2])
+		case name == "note" && len(n.Args) == 4:
+			return literal(n.Args[1])
 		}
-	case "New":
-		if receiver == "outage" {
-			argument = 1
+	case *ast.AssignStmt:
+		for i, variable := range n.Lhs {
+			if name, ok := variable.(*ast.Ident); ok && name.Name == "reason" && len(n.Rhs) == len(n.Lhs) {
+				return literal(n.Rhs[i])
+			}
 		}
 	}
-	if argument < 0 || len(call.Args) <= argument {
-		return nil
+	return ""
+}
+
+// loggedProblem returns the message of a node that logs a warning or an error: a call of a logger of slog or logr, or a
+// problem of package processor. A log of outages is created with the message of the outage.
+func loggedProblem(n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		method, ok := n.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return ""
+		}
+		receiver := lastName(method.X)
+		isLogger := regexp.MustCompile(`(?i)log(ger)?$|^FromContext$`).MatchString(receiver)
+		switch name := method.Sel.Name; {
+		case name == "New" && receiver == "outage", name == "Error" && isLogger && len(n.Args) > 1 && literal(n.Args[0]) == "":
+			return literal(n.Args[1])
+		case (name == "Warn" || name == "Error") && isLogger:
+			return literal(n.Args[0])
+		}
+	case *ast.CompositeLit:
+		if name, ok := n.Type.(*ast.Ident); ok && name.Name == "problem" && !isInfo(n) {
+			return literal(valueOf(n, "message"))
+		}
+	case *ast.AssignStmt:
+		if field, ok := n.Lhs[0].(*ast.SelectorExpr); ok && field.Sel.Name == "message" && len(n.Rhs) == 1 {
+			return literal(n.Rhs[0])
+		}
 	}
-	if text := literal(call.Args[argument]); text != "" {
-		return []string{text}
+	return ""
+}
+
+// isInfo reports whether a problem is logged at level Info.
+func isInfo(problem *ast.CompositeLit) bool { return lastName(valueOf(problem, "level")) == "LevelInfo" }
+
+// valueOf returns the value of a key of a composite literal, or nil.
+func valueOf(l *ast.CompositeLit, key string) ast.Expr {
+	for _, element := range l.Elts {
+		if pair, ok := element.(*ast.KeyValueExpr); ok && lastName(pair.Key) == key {
+			return pair.Value
+		}
 	}
 	return nil
 }
 
-// literal returns the value of a string literal, or of several that are concatenated, and "" for other expressions.
+// lastName returns the last name in an expression such as a, a.b or a.b(c).
+func lastName(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	case *ast.CallExpr:
+		return lastName(e.Fun)
+	}
+	return ""
+}
+
+// literal returns the value of a string literal, or of several that are concatenated, and "" for other expressions. In a
+// concatenation, "…" replaces a constant.
 func literal(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		text, _ := strconv.Unquote(e.Value)
 		return text
 	case *ast.BinaryExpr:
+		if _, isConstant := e.Y.(*ast.SelectorExpr); isConstant {
+			return literal(e.X) + "…"
+		}
 		return literal(e.X) + literal(e.Y)
 	}
 	return ""
@@ -133,8 +190,10 @@ func compareRows(t *testing.T, heading string, want []string) {
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(section, -1) {
-		listed = append(listed, row[1])
+	for _, cell := range regexp.MustCompile("(?m)^\\| (`[^|]+`) \\|").FindAllStringSubmatch(section, -1) {
+		for item := range strings.SplitSeq(cell[1], "`, `") {
+			listed = append(listed, strings.Trim(item, "`"))
+		}
 	}
 	slices.Sort(want)
 	slices.Sort(listed)
