@@ -53,10 +53,14 @@ func (c *cli) compareCommand() *cobra.Command {
 			return c.compare(ctx, args[0], args[1], thresholds, format.format, path)
 		})(cmd, args)
 	}
-	cmd.Flags().VarP(&format, "output", "o", "output format: "+format.choices())
-	cmd.Flags().Var(thresholds, "threshold", "tolerated change of a metric, as `METRIC=PERCENT`. May be repeated. Metrics: "+strings.Join(report.ThresholdKeys(), ", "))
-	registerOutputFile(cmd, &path)
+	registerCompareFlags(cmd, &format, thresholds, &path)
 	return cmd
+}
+
+func registerCompareFlags(cmd *cobra.Command, format *formatFlag, thresholds thresholdFlags, path *string) {
+	cmd.Flags().VarP(format, "output", "o", "output format: "+format.choices())
+	cmd.Flags().Var(thresholds, "threshold", "tolerated change of a metric, as `METRIC=PERCENT`. May be repeated. Metrics: "+strings.Join(report.ThresholdKeys(), ", "))
+	registerOutputFile(cmd, path)
 }
 
 func (c *cli) compare(ctx context.Context, before, after string, thresholds thresholdFlags, format reportFormat, to string) error {
@@ -71,6 +75,11 @@ func (c *cli) compare(ctx context.Context, before, after string, thresholds thre
 		}
 		documents[i] = d
 	}
+	return c.compareDocuments(documents, thresholds, format, to)
+}
+
+// compareDocuments writes the comparison of two reports. It returns errRegression if the second one is worse.
+func (c *cli) compareDocuments(documents [2]*report.Document, thresholds thresholdFlags, format reportFormat, to string) error {
 	comparison := report.Compare(documents[0], documents[1], thresholds)
 	text, err := renderComparison(comparison, format)
 	if err == nil {

@@ -43,6 +43,7 @@ func (c *cli) pluginCommand() *cobra.Command {
 		OpenPage: func(ctx context.Context, url string) { openPage(ctx, c.stderr, url) },
 	})
 	root.AddCommand(plugin.Commands()...)
+	root.AddCommand(c.pluginReportCommand(plugin), c.pluginCompareCommand(plugin))
 	for _, cmd := range root.Commands() {
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return pluginError(run(cmd, args)) }

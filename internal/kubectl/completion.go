@@ -21,9 +21,9 @@ func names(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// completeNames returns a function that completes the names of simulations in shells, for up to the given number of
+// CompleteNames returns a function that completes the names of simulations in shells, for up to the given number of
 // arguments; 0 means any number. It offers nothing if the cluster does not answer.
-func (p *Plugin) completeNames(maxArgs int) cobra.CompletionFunc {
+func (p *Plugin) CompleteNames(maxArgs int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp
 		if maxArgs > 0 && len(args) >= maxArgs {

@@ -41,7 +41,7 @@ func (p *Plugin) statusCommand() *cobra.Command {
 and verdict.`,
 		Example:           statusExamples,
 		Args:              names(0, 1),
-		ValidArgsFunction: p.completeNames(1),
+		ValidArgsFunction: p.CompleteNames(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
 			switch {

@@ -22,7 +22,7 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 		Short:             "Start the generators of paused simulations again",
 		Long:              "Start the generators of paused simulations again. The time in between counts towards spec.duration.",
 		Args:              names(1, 0),
-		ValidArgsFunction: p.completeNames(0),
+		ValidArgsFunction: p.CompleteNames(0),
 	}
 	if suspend {
 		cmd.Use = "pause NAME..."

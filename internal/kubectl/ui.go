@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/parking-operator/parking-operator/internal/httpserver"
-	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
@@ -43,7 +42,7 @@ func (p *Plugin) uiCommand() *cobra.Command {
 		Long:              uiHelp,
 		Example:           "  kubectl parking ui rush-hour --open",
 		Args:              names(1, 1),
-		ValidArgsFunction: p.completeNames(1),
+		ValidArgsFunction: p.CompleteNames(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
 			if err != nil {
@@ -101,17 +100,4 @@ func (p *Plugin) tryPage(ctx context.Context, live *source) error {
 	}
 	_, err = fmt.Fprintf(p.ErrOut, "there is no data yet: %s\n", err)
 	return err
-}
-
-// Report returns the report of a complete simulation.
-func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, error) {
-	c, err := p.connect()
-	if err != nil {
-		return nil, err
-	}
-	sim, err := c.simulation(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return c.reportOf(ctx, sim)
 }

@@ -1,0 +1,127 @@
+//go:build !nooperator
+
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/parking-operator/parking-operator/internal/kubectl"
+	"github.com/parking-operator/parking-operator/internal/report"
+)
+
+const pluginReportHelp = `Render the report of a complete simulation, which the operator has written to the ConfigMap
+NAME-report.
+
+The formats:
+  html   one self-contained page with charts. It needs no network
+  md     Markdown, for example to paste into a pull request
+  xml    JUnit, with one test case per check
+  json   the recorded report itself
+  table  the result as text
+
+A simulation without spec.duration has no report.`
+
+const pluginReportExamples = `  # Print the result
+  kubectl parking report nightly
+
+  # Save a page with charts
+  kubectl parking report nightly -o html --output-file nightly.html`
+
+// pluginReportCommand returns the command that renders the report of a simulation in the cluster.
+func (c *cli) pluginReportCommand(plugin *kubectl.Plugin) *cobra.Command {
+	format := formatFlag{formatTable, []reportFormat{formatHTML, formatMarkdown, formatJUnit, formatJSON, formatTable}}
+	var path string
+	cmd := &cobra.Command{
+		Use:               "report NAME",
+		Short:             "Render the report of a complete simulation as HTML, Markdown, JUnit XML, JSON or a table",
+		Long:              pluginReportHelp,
+		Example:           pluginReportExamples,
+		Args:              arguments("NAME"),
+		ValidArgsFunction: plugin.CompleteNames(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := plugin.Report(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			text, err := c.renderReport(d, format.format, path == "")
+			if err != nil {
+				return err
+			}
+			return c.output(path, text)
+		},
+	}
+	cmd.Flags().VarP(&format, "output", "o", "output format: "+format.choices())
+	registerOutputFile(cmd, &path)
+	return cmd
+}
+
+// renderReport is render. A table that goes to a terminal fits it, and has colors.
+func (c *cli) renderReport(d *report.Document, format reportFormat, toStdout bool) ([]byte, error) {
+	if format == formatTable && toStdout {
+		return []byte(strings.Join(reportTable(d, newTable(c.stdout)), "\n") + "\n"), nil
+	}
+	return render(d, format)
+}
+
+const pluginCompareHelp = `Compare two runs. Each is the name of a complete simulation in the cluster, or a file that
+ends in .json with a recorded report.
+
+A metric has become worse if it changed by more than its threshold, and if the difference
+exceeds the noise within the runs. 'parking compare --help' says more.
+
+Exit codes:
+  0  no regression
+  1  a regression, or something failed
+  2  invalid input`
+
+const pluginCompareExamples = `  # Compare two simulations
+  kubectl parking compare nightly-1 nightly-2
+
+  # Compare a simulation with a report that was saved last week
+  kubectl parking report nightly -o json --output-file before.json
+  kubectl parking compare before.json nightly -o html --output-file diff.html`
+
+// pluginCompareCommand returns the command that compares the reports of simulations in the cluster.
+func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
+	format := formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatMarkdown, formatHTML}}
+	thresholds := thresholdFlags{}
+	var path string
+	cmd := &cobra.Command{
+		Use:               "compare BEFORE AFTER",
+		Short:             "Compare the reports of two simulations and find regressions",
+		Long:              pluginCompareHelp,
+		Example:           pluginCompareExamples,
+		Args:              arguments("BEFORE", "AFTER"),
+		ValidArgsFunction: plugin.CompleteNames(2), //nolint:mnd // two arguments
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var documents [2]*report.Document
+			for i, name := range args {
+				d, err := anyReport(cmd.Context(), plugin, name)
+				if err != nil {
+					return err
+				}
+				documents[i] = d
+			}
+			return c.compareDocuments(documents, thresholds, format.format, path)
+		},
+	}
+	registerCompareFlags(cmd, &format, thresholds, &path)
+	return cmd
+}
+
+// anyReport reads a report from a file, or from the cluster.
+func anyReport(ctx context.Context, plugin *kubectl.Plugin, name string) (*report.Document, error) {
+	if !strings.EqualFold(filepath.Ext(name), ".json") {
+		if strings.ContainsAny(name, `/\`) {
+			return nil, badInput(errors.New(name + " is neither the name of a simulation nor a file that ends in .json"))
+		}
+		return plugin.Report(ctx, name)
+	}
+	d, err := readReport(ctx, name)
+	return d, badInput(err)
+}
