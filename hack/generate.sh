@@ -20,7 +20,7 @@ mv "$markers/role.yaml" config/rbac/role.yaml
 
 chart=charts/parking-operator
 cp config/crd/bases/simulation.parking.dev_parkingsimulations.yaml "$chart/files/crd.yaml"
-cp config/rbac/{role,parkingsimulation_editor_role,parkingsimulation_viewer_role}.yaml "$chart/files"
+cp config/rbac/{role,parkingsimulation_editor_role,parkingsimulation_viewer_role,parkingsimulation_ui_role}.yaml "$chart/files"
 "$tools/helm-docs" --log-level=error --chart-search-root="$chart" --skip-version-footer
 
 "$tools/crd-ref-docs" --log-level=ERROR --source-path=api --config=hack/docs/crd-ref-docs.yaml --templates-dir=hack/docs/api \

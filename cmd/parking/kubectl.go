@@ -43,7 +43,7 @@ func (c *cli) pluginCommand() *cobra.Command {
 		OpenPage: func(ctx context.Context, url string) { openPage(ctx, c.stderr, url) },
 	})
 	root.AddCommand(plugin.Commands()...)
-	root.AddCommand(c.pluginReportCommand(plugin), c.pluginCompareCommand(plugin))
+	root.AddCommand(c.pluginAuditCommand(plugin), c.pluginReportCommand(plugin), c.pluginCompareCommand(plugin))
 	for _, cmd := range root.Commands() {
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return pluginError(run(cmd, args)) }
@@ -63,8 +63,6 @@ func pluginError(err error) error {
 		return err
 	case errors.As(err, &input):
 		return badInput(err)
-	case errors.Is(err, kubectl.ErrVerdict):
-		err = errVerdict
 	}
 	return &runError{err: err}
 }

@@ -9,6 +9,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
 // kubectlParking runs a command line of the kubectl plugin, and returns when it has ended.
@@ -62,5 +71,215 @@ func TestKubectl_CompletesCommands(t *testing.T) {
 	got := kubectlParking(t, completionName, "", "pau")
 	if got.code != exitOK || !strings.HasPrefix(got.stdout, "pause\t") {
 		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
+	}
+}
+
+// users is an API server with a complete simulation and one that runs, and users with different rights. The user ann is
+// a viewer, ben may also forward ports, and eve has no rights.
+type users struct {
+	*apiserver.Cluster
+
+	kubeconfig string
+}
+
+func newUsers(t *testing.T) *users {
+	t.Helper()
+	u := &users{Cluster: apiserver.New(t)}
+	u.kubeconfig = file(t, "kubeconfig", string(u.KubeConfig))
+	for _, role := range []string{"viewer", "ui"} {
+		text, err := os.ReadFile("../../config/rbac/parkingsimulation_" + role + "_role.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := &rbacv1.ClusterRole{}
+		if err := yaml.UnmarshalStrict(text, rules); err != nil {
+			t.Fatal(err)
+		}
+		u.Create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: role}, Rules: rules.Rules})
+	}
+	u.bind("viewer", "ann", "ben")
+	u.bind("ui", "ben")
+	return u
+}
+
+// bind gives users a role in the namespace.
+func (u *users) bind(role string, users ...string) {
+	u.T.Helper()
+	b := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: role}}
+	b.RoleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role}
+	for _, user := range users {
+		b.Subjects = append(b.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user})
+	}
+	u.Create(b)
+}
+
+// complete creates a simulation whose report a test of package report has recorded.
+func (u *users) complete(t *testing.T, name string) {
+	t.Helper()
+	text, err := os.ReadFile("../../internal/report/testdata/report.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim := u.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(time.Minute) })
+	u.Create(resources.ReportConfigMap(sim, text))
+	u.setStatus(sim, func(s *v1alpha1.ParkingSimulationStatus) {
+		s.CompletionTime, s.Verdict, s.Report = new(metav1.Now()), v1alpha1.VerdictFail, resources.ReportName(sim)
+		s.Reasons = []string{"2 events were lost"}
+	})
+}
+
+// running creates a simulation whose operator has read its ledger once, and a processor pod.
+func (u *users) running(name string) {
+	u.T.Helper()
+	sim := u.Simulate(name, nil)
+	start := metav1.NewTime(time.Now().Add(-100 * time.Second))
+	u.setStatus(sim, func(s *v1alpha1.ParkingSimulationStatus) {
+		s.StartTime, s.TargetRates = &start, &v1alpha1.TargetRates{Entry: 20, Exit: 10}
+		s.Ledger = &v1alpha1.LedgerStatus{ObservedTime: new(metav1.Now()), EntriesConfirmed: 2000, EntriesRecorded: 1990, Processed: 1990}
+	})
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: u.Namespace, Name: name + "-processor-0", Labels: resources.Selector(sim, resources.ComponentProcessor),
+	}}
+	pod.Spec.Containers = []corev1.Container{{
+		Name: resources.ContainerParking, Image: "parking:test", Ports: []corev1.ContainerPort{{Name: resources.PortPage, ContainerPort: 8085}},
+	}}
+	u.Create(pod)
+	pod.Status.Phase = corev1.PodRunning
+	if err := u.Client.Status().Update(u.T.Context(), pod); err != nil {
+		u.T.Fatal(err)
+	}
+}
+
+func (u *users) setStatus(sim *v1alpha1.ParkingSimulation, edit func(*v1alpha1.ParkingSimulationStatus)) {
+	u.T.Helper()
+	edit(&sim.Status)
+	if err := u.Client.Status().Update(u.T.Context(), sim); err != nil {
+		u.T.Fatal(err)
+	}
+}
+
+// run runs a command line of the plugin as a user.
+func (u *users) run(t *testing.T, user, line string) ended {
+	t.Helper()
+	return kubectlParking(t, pluginName, u.kubeconfig, append(strings.Fields(line), "--as", user, "-n", u.Namespace)...)
+}
+
+func TestKubectl_ViewerReadsEverything(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	u.complete(t, "nightly")
+	u.running("rush-hour")
+	for line, test := range map[string]struct {
+		code int
+		want string
+	}{
+		"status":                        {exitOK, "rush-hour"},
+		"status nightly":                {exitOK, "2 events were lost"},
+		"status rush-hour":              {exitOK, "1990"},
+		"status rush-hour -o name":      {exitOK, "parkingsimulation.simulation.parking.dev/rush-hour\n"},
+		"status -o yaml":                {exitOK, "kind: ParkingSimulation"},
+		"top --no-watch":                {exitOK, "nightly"},
+		"top rush-hour":                 {exitOK, "of 20.0"},
+		"top rush-hour -o json":         {exitOK, `"live": false`},
+		"report nightly":                {exitOK, " FAIL "},
+		"report nightly -o html":        {exitOK, "<!doctype html>"},
+		"report nightly -o md":          {exitOK, "FAIL"},
+		"report nightly -o json":        {exitOK, `"verdict": "FAIL"`},
+		"report nightly -o xml":         {exitOK, "<testsuite"},
+		"compare nightly nightly":       {exitOK, "end-to-end p99"},
+		"audit nightly":                 {exitFailed, " FAIL "},
+		"audit nightly -o json":         {exitFailed, `"ledger"`},
+		"audit rush-hour":               {exitFailed, "no live data"},
+		"status nothing":                {exitBadInput, ""},
+		"report rush-hour":              {exitBadInput, ""},
+		"status rush-hour -A":           {exitBadInput, ""},
+		"compare nightly a/b":           {exitBadInput, ""},
+		"purge nightly":                 {exitBadInput, ""},
+		"purge nightly --yes":           {exitBadInput, ""},
+		"pause rush-hour":               {exitBadInput, ""},
+		"ui rush-hour":                  {exitBadInput, ""},
+		"status -A":                     {exitBadInput, ""},
+		"audit nightly --output=potato": {exitBadInput, ""},
+	} {
+		got := u.run(t, "ann", line)
+		if got.code != test.code || !strings.Contains(got.stdout, test.want) {
+			t.Errorf("%s: exit code %d\nstdout: %s\nstderr: %s", line, got.code, got.stdout, got.stderr)
+		}
+	}
+}
+
+func TestKubectl_NamesTheRuleThatAUserLacks(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	u.complete(t, "nightly")
+	u.running("rush-hour")
+	rule := func(group, resource, verbs string) string {
+		return `{apiGroups: ["` + group + `"], resources: ["` + resource + `"], verbs: [` + verbs + `]}`
+	}
+	for line, want := range map[string]string{
+		"status":           rule(v1alpha1.Group, "parkingsimulations", `"list"`),
+		"status rush-hour": rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+		"top":              rule(v1alpha1.Group, "parkingsimulations", `"list"`),
+		"ui rush-hour":     rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+		"report nightly":   rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+		"audit nightly":    rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+		"pause rush-hour":  rule(v1alpha1.Group, "parkingsimulations", `"patch"`),
+		"purge nightly -y": rule(v1alpha1.Group, "parkingsimulations", `"get"`),
+	} {
+		got := u.run(t, "eve", line)
+		if got.code != exitBadInput || got.stdout != "" || !strings.HasPrefix(got.stderr, "kubectl parking: ") || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: exit code %d\nstdout: %s\nstderr: %s", line, got.code, got.stdout, got.stderr)
+		}
+	}
+}
+
+func TestKubectl_LiveDataNeedsTheUIRole(t *testing.T) {
+	t.Parallel()
+	const rule = `{apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}`
+	u := newUsers(t)
+	u.running("rush-hour")
+	got := u.run(t, "ann", "ui rush-hour")
+	if got.code != exitBadInput || !strings.Contains(got.stderr, rule) {
+		t.Errorf("as a viewer: %+v", got)
+	}
+	for _, line := range []string{"top rush-hour", "audit rush-hour"} {
+		if got := u.run(t, "ann", line); !strings.Contains(strings.Join(strings.Fields(got.stdout), " "), rule) {
+			t.Errorf("%s as a viewer: %+v", line, got)
+		}
+	}
+	// The API server has no kubelet, so the connection fails. The right to make it does not.
+	got = u.run(t, "ben", "ui rush-hour")
+	if strings.Contains(got.stderr, "forbidden") || !strings.Contains(got.stderr, "pod rush-hour-processor-0 does not answer") {
+		t.Errorf("with the role: %+v", got)
+	}
+}
+
+func TestKubectl_PauseAndPurge(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	sim := u.Simulate("rush-hour", func(s *v1alpha1.ParkingSimulationSpec) { s.DeletionPolicy = v1alpha1.DeletionPolicyRetain })
+	run := func(line string) ended {
+		return kubectlParking(t, pluginName, u.kubeconfig, append(strings.Fields(line), "-n", u.Namespace)...)
+	}
+	for _, test := range []struct {
+		line      string
+		suspended bool
+	}{{"pause rush-hour", true}, {"resume rush-hour -o name", false}} {
+		if got := run(test.line); got.code != exitOK {
+			t.Fatalf("%s: %+v", test.line, got)
+		}
+		u.Exists(sim, sim.Name)
+		if sim.Spec.Suspend != test.suspended {
+			t.Errorf("after %s spec.suspend is %t", test.line, sim.Spec.Suspend)
+		}
+	}
+	if got := run("purge rush-hour"); got.code != exitBadInput || !strings.Contains(got.stderr, "--yes") {
+		t.Errorf("without confirmation: %+v", got)
+	}
+	if got := run("purge rush-hour --yes"); got.code != exitOK || !strings.Contains(got.stdout, "is purged") {
+		t.Errorf("with confirmation: %+v", got)
+	}
+	if err := u.Absent(sim); err != nil {
+		t.Error(err)
 	}
 }

@@ -27,9 +27,6 @@ func (e *InputError) Unwrap() error { return e.err }
 
 func inputErrorf(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
 
-// ErrVerdict is returned by commands that have printed a verdict other than PASS.
-var ErrVerdict = errors.New("the verdict is not PASS")
-
 // kubeconfigError explains an error of the kubeconfig or of a flag that replaces one of its fields.
 func kubeconfigError(err error) error {
 	if clientcmd.IsEmptyConfig(err) {

@@ -46,7 +46,9 @@ func New(root *cobra.Command, o Options) *Plugin {
 
 // Commands returns the commands of the plugin. Their errors are described at InputError.
 func (p *Plugin) Commands() []*cobra.Command {
-	return []*cobra.Command{p.statusCommand(), p.uiCommand(), p.suspendCommand(true), p.suspendCommand(false)}
+	return []*cobra.Command{
+		p.statusCommand(), p.topCommand(), p.uiCommand(), p.suspendCommand(true), p.suspendCommand(false), p.purgeCommand(),
+	}
 }
 
 // connection is an API server and a namespace in it.
@@ -98,7 +100,7 @@ func mapper() meta.RESTMapper {
 	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
-	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
 	return m
 }
 

@@ -106,7 +106,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	if response.StatusCode != http.StatusOK {
 		var problem struct{ Detail string }
 		_ = json.Unmarshal(text, &problem) // without a detail there is the status
-		return true, fmt.Errorf("pod %s: %s", p.current(), cmp.Or(problem.Detail, response.Status))
+		return true, &answerError{pod: p.current(), detail: cmp.Or(problem.Detail, response.Status)}
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return true, fmt.Errorf("pod %s: the answer cannot be read: %w", p.current(), err)
@@ -244,6 +244,11 @@ func (p *pages) Close() {
 	defer p.mu.Unlock()
 	p.close()
 }
+
+// answerError is the answer of a pod that cannot read the simulation's servers.
+type answerError struct{ pod, detail string }
+
+func (e *answerError) Error() string { return "pod " + e.pod + ": " + e.detail }
 
 // noPodError says that no pod serves the live page.
 type noPodError struct{ pods []corev1.Pod }

@@ -90,14 +90,8 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 // answer does not: it may be what the user wants to watch.
 func (p *Plugin) tryPage(ctx context.Context, live *source) error {
 	_, err := live.State(ctx)
-	var input *InputError
-	var none *noPodError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &input), errors.As(err, &none):
-		return err
+	if answer, ok := errors.AsType[*answerError](err); ok {
+		_, err = fmt.Fprintf(p.ErrOut, "there is no data yet: %s\n", answer)
 	}
-	_, err = fmt.Fprintf(p.ErrOut, "there is no data yet: %s\n", err)
 	return err
 }

@@ -1,0 +1,152 @@
+package kubectl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/manifest"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/view"
+)
+
+// Audit is the ledger of a simulation and what follows from it.
+type Audit struct {
+	ledger.Verdict
+
+	Simulation string
+	Ledger     ledger.Report
+	Latencies  report.Latencies
+	Objectives plan.Objectives
+	// Running means that the simulation is not complete, so that its numbers may not add up.
+	Running bool
+	// Notes say what the audit does not know.
+	Notes []string
+}
+
+// Audit reads the ledger of a simulation: from the report of a complete one, and from a pod of one that runs. If no pod
+// can be read, the ledger is that of the status.
+func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
+	c, err := p.connect()
+	if err != nil {
+		return nil, err
+	}
+	return c.audit(ctx, name)
+}
+
+func (c *connection) audit(ctx context.Context, name string) (*Audit, error) {
+	sim, err := c.simulation(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if sim.Status.Report != "" {
+		d, err := c.reportOf(ctx, sim)
+		if err != nil {
+			return nil, err
+		}
+		return auditOfReport(sim, d)
+	}
+	s := c.source(sim, nil)
+	defer s.pages.Close()
+	a, err := s.audit(ctx, sim)
+	if err == nil {
+		return a, nil
+	}
+	return auditOfStatus(sim, err)
+}
+
+// auditOfReport returns the audit of a complete simulation.
+func auditOfReport(sim *v1alpha1.ParkingSimulation, d *report.Document) (*Audit, error) {
+	if d.Ledger == nil {
+		return nil, fmt.Errorf("the report of %s/%s has no ledger: it could not be read when the simulation was complete", sim.Namespace, sim.Name)
+	}
+	return &Audit{Verdict: d.Verdict, Simulation: d.Simulation, Ledger: *d.Ledger, Latencies: d.LatencySeconds, Objectives: d.Objectives}, nil
+}
+
+// audit reads the ledger and the timeline of a simulation that runs.
+func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*Audit, error) {
+	state, err := s.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if state.Ledger == nil {
+		return nil, errors.New("the ledger has not been read yet")
+	}
+	a := &Audit{Simulation: manifest.ID(sim), Ledger: *state.Ledger, Objectives: objectivesOf(sim), Running: true}
+	rows, err := s.fetch(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
+	latencies := ledger.LatenciesOf(rows, err, &a.Ledger)
+	a.Latencies = report.LatenciesOf(latencies)
+	a.evaluate(depthsOf(&state.Queues), latencies)
+	return a, nil
+}
+
+// evaluate adds the verdict of a simulation that runs. It is never PASS, because nothing is proved yet.
+func (a *Audit) evaluate(depths broker.Depths, latencies *ledger.Latencies) {
+	a.Verdict = ledger.Evaluate(ledger.Evidence{
+		Report: a.Ledger, Objectives: a.Objectives, Running: true, Depths: depths, InFlight: ledger.Unknown, Latencies: latencies,
+	})
+	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
+}
+
+// objectivesOf returns the objectives that can be checked before the end. The others need the records of faults, which
+// the operator has.
+func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
+	resolved, errs := manifest.Resolve(sim)
+	if len(errs) > 0 {
+		return plan.Objectives{} // the condition Stalled says what is invalid
+	}
+	o := resolved.Plan.Objectives
+	return plan.Objectives{
+		PhaseObjectives: plan.PhaseObjectives{ProcessingP99: o.ProcessingP99, EndToEndP99: o.EndToEndP99},
+		MaxLost:         o.MaxLost, MaxUnexpected: o.MaxUnexpected,
+	}
+}
+
+func depthsOf(q *view.Queues) broker.Depths {
+	known := func(n *int64) int64 {
+		if n == nil {
+			return ledger.Unknown
+		}
+		return *n
+	}
+	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
+}
+
+// auditOfStatus returns the audit of what the status has. The reason says why there is no live data.
+func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error) {
+	l := sim.Status.Ledger
+	if l == nil {
+		return nil, fmt.Errorf("audit %s/%s: the operator has not read the ledger yet, and there is no live data: %w", sim.Namespace, sim.Name, reason)
+	}
+	a := &Audit{Simulation: manifest.ID(sim), Objectives: objectivesOf(sim), Running: true, Ledger: ledger.Report{
+		EntriesConfirmed: l.EntriesConfirmed, EntriesRecorded: l.EntriesRecorded,
+		ExitsMatchedConfirmed: l.ExitsMatchedConfirmed, ExitsUnmatchedConfirmed: l.ExitsUnmatchedConfirmed,
+		Matched: l.Matched, UnmatchedExpected: l.UnmatchedExpected, UnmatchedUnexpected: l.UnmatchedUnexpected,
+		SummariesStored: l.SummariesStored, DuplicatesSuppressed: l.DuplicatesSuppressed, DeadLettered: l.DeadLettered,
+		Indeterminate: l.Indeterminate, Starved: l.Starved,
+		ExternalEntries: l.ExternalEntries, ExternalMatched: l.ExternalMatched, EntryNotFound: l.EntryNotFound,
+	}}
+	if l.Lost != nil {
+		a.Ledger.Lost = *l.Lost
+	}
+	if l.DataLostTime != nil {
+		a.Ledger.DataLostAt = &l.DataLostTime.Time
+	}
+	at := "an unknown time"
+	if l.ObservedTime != nil {
+		at = l.ObservedTime.UTC().Format(time.RFC3339)
+	}
+	a.Notes = []string{"there is no live data: " + reason.Error(), "the numbers are those of the status, read at " + at}
+	if sim.Status.Verdict != "" { // complete, but without a report
+		a.Running = false
+		a.Verdict = ledger.Verdict{Outcome: ledger.Outcome(sim.Status.Verdict), Reasons: sim.Status.Reasons, Checks: []ledger.Check{}}
+		return a, nil
+	}
+	a.evaluate(broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: l.DeadLettered}, nil)
+	return a, nil
+}

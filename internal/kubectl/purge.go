@@ -1,0 +1,146 @@
+package kubectl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+)
+
+const purgeHelp = `Delete a simulation and everything of it: its pods, its managed servers with their data, its report,
+and its queues and keys on external servers, even if spec.deletionPolicy is Retain.
+
+The operator removes the queues and keys. The command waits until it has done so, and fails if
+something may be left.`
+
+// purgeFlags are the flags of purge.
+type purgeFlags struct {
+	yes     bool
+	timeout time.Duration
+}
+
+func (p *Plugin) purgeCommand() *cobra.Command {
+	var f purgeFlags
+	cmd := &cobra.Command{
+		Use:               "purge NAME",
+		Short:             "Delete a simulation with its queues, keys and report",
+		Long:              purgeHelp,
+		Example:           "  kubectl parking purge rush-hour --yes",
+		Args:              names(1, 1),
+		ValidArgsFunction: p.CompleteNames(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.connect()
+			if err != nil {
+				return err
+			}
+			return p.purge(cmd.Context(), c, args[0], f)
+		},
+	}
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Minute, "time to wait for the end of the deletion")
+	return cmd
+}
+
+func (p *Plugin) purge(ctx context.Context, c *connection, name string, f purgeFlags) error {
+	if f.timeout <= 0 {
+		return inputErrorf("--timeout: must be greater than 0s, got %s", f.timeout)
+	}
+	sim, err := c.simulation(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !f.yes {
+		if err := p.confirm(sim); err != nil {
+			return err
+		}
+	}
+	if err := c.deleteWithData(ctx, sim); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	if err := c.awaitGone(ctx, sim); err != nil {
+		return err
+	}
+	if message := c.leftBehind(ctx, sim); message != "" {
+		return errors.New(message)
+	}
+	_, err = fmt.Fprintf(p.Out, "%s/%s is purged\n", sim.Namespace, sim.Name)
+	return err
+}
+
+// confirm asks the user on a terminal.
+func (p *Plugin) confirm(sim *v1alpha1.ParkingSimulation) error {
+	if !terminal.Is(p.In) {
+		return inputErrorf("purge deletes %s/%s with its data for good: confirm that with --yes", sim.Namespace, sim.Name)
+	}
+	fmt.Fprintf(p.ErrOut, "Delete %s/%s with its queues, keys and report for good? [y/N] ", sim.Namespace, sim.Name)
+	answer, err := bufio.NewReader(p.In).ReadString('\n')
+	if err != nil {
+		return inputErrorf("read the confirmation: %w", err)
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return inputErrorf("nothing was deleted")
+	}
+	return nil
+}
+
+// deleteWithData deletes a simulation. It first makes sure that the operator removes what is on external servers.
+func (c *connection) deleteWithData(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
+	doing := sim.Namespace + "/" + sim.Name
+	if sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyRetain {
+		patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"deletionPolicy":%q}}`, v1alpha1.DeletionPolicyDelete))
+		if err := c.Patch(ctx, sim.DeepCopy(), patch, client.FieldOwner(fieldManager)); err != nil {
+			return c.explain(err, "patch simulation "+doing, onSimulations("patch"))
+		}
+	}
+	if err := client.IgnoreNotFound(c.Delete(ctx, sim, client.Preconditions{UID: &sim.UID})); err != nil {
+		return c.explain(err, "delete simulation "+doing, onSimulations("delete"))
+	}
+	return nil
+}
+
+// awaitGone waits until a simulation does not exist any more, or another one has its name.
+func (c *connection) awaitGone(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
+	for {
+		now := &v1alpha1.ParkingSimulation{}
+		err := c.Get(ctx, client.ObjectKeyFromObject(sim), now)
+		switch {
+		case apierrors.IsNotFound(err), err == nil && now.UID != sim.UID:
+			return nil
+		case err != nil && ctx.Err() == nil:
+			return c.explain(err, "wait for the deletion of "+sim.Namespace+"/"+sim.Name, onSimulations("get"))
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the deletion of %s/%s: %w; the operator continues it if it runs", sim.Namespace, sim.Name, context.Cause(ctx))
+		}
+	}
+}
+
+// leftBehind returns what the operator could not remove, according to its events. It returns "" if it has removed
+// everything, or if the user has no right to read events.
+func (c *connection) leftBehind(ctx context.Context, sim *v1alpha1.ParkingSimulation) string {
+	list := &corev1.EventList{}
+	if err := c.List(ctx, list, client.InNamespace(sim.Namespace), client.MatchingFields{"involvedObject.uid": string(sim.UID)}); err != nil {
+		return ""
+	}
+	for i := range list.Items {
+		if e := &list.Items[i]; e.Reason == "CleanupAbandoned" {
+			return e.Message
+		}
+	}
+	return ""
+}

@@ -1,0 +1,367 @@
+package kubectl
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/terminal"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+const topHelp = `Show the current rates, latencies and backlog of simulations. On a terminal the table is redrawn every
+two seconds until Ctrl-C.
+
+  ENTRY/S, EXIT/S   published per second in the last 10 s, of what the schedule calls for
+  P99               99th percentile from when an event was due to its effect, in the last 10 s
+  BACKLOG           events that wait in queues, or that were confirmed but have not taken effect
+  LOST              confirmed events that never took effect. It is known once a simulation is complete
+  VERDICT           PASS or FAIL. FAIL before the end means that it is certain already
+
+The numbers come from a processor pod of each simulation, through the API server. That needs the
+rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}. Without it, they
+come from the status: rates are then means since the start, and P99 is known at the end only.`
+
+const (
+	// topInterval is the time between two updates on a terminal. topTimeout bounds how long one simulation may take.
+	topInterval = 2 * time.Second
+	topTimeout  = 5 * time.Second
+	// topWindow is the period over which rates and latencies are measured. Its last second may still be incomplete.
+	topWindow = 10 * time.Second
+	// topConcurrency bounds the simulations that are read at a time.
+	topConcurrency = 8
+)
+
+// topFlags are the flags of top.
+type topFlags struct {
+	output        outputFlag
+	allNamespaces bool
+	noWatch       bool
+}
+
+func (p *Plugin) topCommand() *cobra.Command {
+	f := topFlags{output: outputFlag{allowed: []string{outputJSON, outputYAML}}}
+	cmd := &cobra.Command{
+		Use:               "top [NAME]",
+		Short:             "Show the current rates, latencies and backlog of simulations",
+		Long:              topHelp,
+		Example:           "  kubectl parking top -A\n  kubectl parking top rush-hour --no-watch",
+		Args:              names(0, 1),
+		ValidArgsFunction: p.CompleteNames(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.connect()
+			switch {
+			case err != nil:
+				return err
+			case f.allNamespaces && len(args) > 0:
+				return inputErrorf("-A shows all simulations: leave out the name %q, or name its namespace with -n", args[0])
+			}
+			return p.top(cmd.Context(), newMeter(c, strings.Join(args, ""), f.allNamespaces), f)
+		},
+	}
+	f.output.register(cmd)
+	registerAllNamespaces(cmd, &f.allNamespaces)
+	cmd.Flags().BoolVar(&f.noWatch, "no-watch", false, "print the table once, as always if stdout is not a terminal")
+	return cmd
+}
+
+// top prints the table once, or redraws it on a terminal until ctx ends.
+func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
+	defer m.close()
+	if !f.output.isText() {
+		rows, err := m.measure(ctx)
+		if err != nil {
+			return err
+		}
+		return writeValue(p.Out, f.output.format, rows)
+	}
+	if f.noWatch || !terminal.CanRedraw(p.Out) {
+		rows, err := m.measure(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(p.Out, strings.Join(topLines(rows, f.allNamespaces), "\n"))
+		return err
+	}
+	screen := terminal.NewScreen(p.Out, func() (int, int) { return terminal.Size(p.Out) })
+	defer screen.Close()
+	for {
+		rows, err := m.measure(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		screen.Show(topLines(rows, f.allNamespaces))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(topInterval):
+		}
+	}
+}
+
+// TopRow is what top shows of one simulation. A pointer is nil while its value is unknown.
+type TopRow struct {
+	Namespace  string `json:"namespace"`
+	Simulation string `json:"simulation"`
+	Status     string `json:"status"`
+	Entry      Rates  `json:"entry"`
+	Exit       Rates  `json:"exit"`
+	// EndToEndP99Seconds and ProcessingP99Seconds are those of the last seconds, or of the whole run if that is complete.
+	EndToEndP99Seconds   *float64 `json:"endToEndP99Seconds"`
+	ProcessingP99Seconds *float64 `json:"processingP99Seconds"`
+	Backlog              *int64   `json:"backlog"`
+	Lost                 *int64   `json:"lost"`
+	// Verdict is PASS or FAIL, or empty while both are possible.
+	Verdict string `json:"verdict"`
+	// Live says that the values come from a pod, and not from the status.
+	Live bool `json:"live"`
+	// Note says why there is no live data, although the simulation runs.
+	Note string `json:"note,omitempty"`
+}
+
+// Rates are rates in events per second: what was published, and what the schedule calls for.
+type Rates struct {
+	Achieved *float64 `json:"achieved"`
+	Target   *float64 `json:"target"`
+}
+
+// String formats the rates for the table.
+func (r Rates) String() string {
+	if r.Achieved == nil && r.Target == nil {
+		return none
+	}
+	shown := func(v *float64) string {
+		if v == nil {
+			return none
+		}
+		return terminal.Rate(*v)
+	}
+	return shown(r.Achieved) + " of " + shown(r.Target)
+}
+
+// meter measures simulations. It keeps a tunnel to a pod of each between measurements.
+type meter struct {
+	c         *connection
+	name      string // of the only simulation, or "" for all
+	namespace string // "" means all
+
+	mu      sync.Mutex
+	sources map[types.UID]*source
+}
+
+func newMeter(c *connection, name string, allNamespaces bool) *meter {
+	m := &meter{c: c, name: name, namespace: c.namespace, sources: map[types.UID]*source{}}
+	if allNamespaces {
+		m.namespace = ""
+	}
+	return m
+}
+
+func (m *meter) close() {
+	for _, s := range m.sources {
+		s.pages.Close()
+	}
+}
+
+// measure returns a row for each simulation, sorted by namespace and name.
+func (m *meter) measure(ctx context.Context) ([]TopRow, error) {
+	sims, err := m.simulations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]TopRow, len(sims))
+	var work errgroup.Group
+	work.SetLimit(topConcurrency)
+	for i := range sims {
+		work.Go(func() error {
+			rows[i] = m.measureOne(ctx, &sims[i])
+			return nil
+		})
+	}
+	_ = work.Wait() // no function returns an error
+	return rows, nil
+}
+
+func (m *meter) simulations(ctx context.Context) ([]v1alpha1.ParkingSimulation, error) {
+	if m.name != "" {
+		sim, err := m.c.simulation(ctx, m.name)
+		if err != nil {
+			return nil, err
+		}
+		return []v1alpha1.ParkingSimulation{*sim}, nil
+	}
+	list, err := m.c.simulations(ctx, m.namespace)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.ParkingSimulation) int {
+		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+	})
+	return list.Items, nil
+}
+
+// measureOne measures one simulation: with the data of a pod while it runs, and with its status otherwise.
+func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation) TopRow {
+	row := rowOfStatus(sim)
+	if sim.Status.CompletionTime != nil || sim.Status.StartTime == nil || sim.DeletionTimestamp != nil {
+		return row
+	}
+	ctx, cancel := context.WithTimeout(ctx, topTimeout)
+	defer cancel()
+	if err := m.sourceOf(sim).measure(ctx, &row); err != nil {
+		row = rowOfStatus(sim)
+		row.Note = err.Error()
+	}
+	return row
+}
+
+// sourceOf returns the source of a simulation that is read repeatedly.
+func (m *meter) sourceOf(sim *v1alpha1.ParkingSimulation) *source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.sources[sim.UID]
+	if !ok {
+		s = m.c.source(sim, nil)
+		m.sources[sim.UID] = s
+	}
+	return s
+}
+
+// measure fills in what a pod knows of a running simulation.
+func (s *source) measure(ctx context.Context, row *TopRow) error {
+	state, err := s.State(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	rows, err := s.fetch(ctx, now.Add(-topWindow), now.Add(time.Second))
+	if err != nil {
+		return err
+	}
+	total := timeline.Sum(rows...)
+	row.Live = true
+	row.Verdict = string(state.Verdict.Outcome)
+	row.Entry = Rates{perSecond(total.Entry.Published, rows), &state.Entry.Rate}
+	row.Exit = Rates{perSecond(total.Exit.Published, rows), &state.Exit.Rate}
+	row.EndToEndP99Seconds = p99(total.Entry.EndToEnd, total.Exit.EndToEnd)
+	row.ProcessingP99Seconds = p99(total.Entry.Processing, total.Exit.Processing)
+	if l := state.Ledger; l != nil {
+		row.Backlog = &l.Outstanding
+	}
+	if q := state.Queues; q.Ready != nil && q.Retrying != nil {
+		row.Backlog = new(max(*q.Ready+*q.Retrying, *row.Backlog))
+	}
+	return nil
+}
+
+// perSecond returns the mean rate of events that rows count. A simulation without rows publishes nothing.
+func perSecond(n int64, rows []timeline.Row) *float64 {
+	if len(rows) == 0 {
+		return new(0.0)
+	}
+	seconds := rows[len(rows)-1].End().Sub(rows[0].Start()).Seconds()
+	return new(float64(n) / max(seconds, 1))
+}
+
+func p99(of ...histogram.Snapshot) *float64 {
+	const percentile = 0.99
+	all := histogram.Merge(of...)
+	if all.Count() == 0 {
+		return nil
+	}
+	return new(all.Quantile(percentile).Seconds())
+}
+
+// rowOfStatus returns what the status says.
+func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
+	status := &sim.Status
+	row := TopRow{Namespace: sim.Namespace, Simulation: sim.Name, Status: summary(sim), Verdict: verdictSoFar(status)}
+	if t := status.TargetRates; t != nil && status.CompletionTime == nil {
+		row.Entry.Target, row.Exit.Target = new(float64(t.Entry)), new(float64(t.Exit))
+	}
+	if l := status.Latency; l != nil {
+		row.EndToEndP99Seconds, row.ProcessingP99Seconds = p99Of(l.EndToEnd), p99Of(l.Processing)
+	}
+	l := status.Ledger
+	if l == nil {
+		return row
+	}
+	row.Lost = l.Lost
+	missing := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed -
+		l.EntriesRecorded - l.Matched - l.UnmatchedExpected - l.UnmatchedUnexpected
+	row.Backlog = new(max(missing, 0))
+	if status.CompletionTime != nil {
+		row.Backlog = new(int64(0))
+	}
+	if status.StartTime != nil && l.ObservedTime != nil {
+		end := l.ObservedTime.Time
+		if status.EndTime != nil {
+			end = status.EndTime.Time
+		}
+		if seconds := end.Sub(status.StartTime.Time).Seconds(); seconds > 0 {
+			row.Entry.Achieved = new(float64(l.EntriesConfirmed) / seconds)
+			row.Exit.Achieved = new(float64(l.ExitsMatchedConfirmed+l.ExitsUnmatchedConfirmed) / seconds)
+		}
+	}
+	return row
+}
+
+func p99Of(l *v1alpha1.LatencySummary) *float64 {
+	if l == nil {
+		return nil
+	}
+	d, err := l.P99.Parse()
+	if err != nil {
+		return nil
+	}
+	return new(d.Seconds())
+}
+
+// topLines renders rows as a table, with the notes below it.
+func topLines(rows []TopRow, withNamespace bool) []string {
+	if len(rows) == 0 {
+		return []string{"No simulations found."}
+	}
+	var b strings.Builder
+	w := newTable(&b)
+	head := "NAME\tSTATUS\tENTRY/S\tEXIT/S\tP99\tBACKLOG\tLOST\tVERDICT"
+	if withNamespace {
+		head = "NAMESPACE\t" + head
+	}
+	fmt.Fprintln(w, head)
+	notes := map[string]bool{}
+	for i := range rows {
+		r := &rows[i]
+		latency := none
+		if r.EndToEndP99Seconds != nil {
+			latency = terminal.Duration(time.Duration(*r.EndToEndP99Seconds * float64(time.Second)))
+		}
+		if withNamespace {
+			fmt.Fprintf(w, "%s\t", r.Namespace)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Simulation, orNone(r.Status), r.Entry, r.Exit, latency,
+			number(r.Backlog), number(r.Lost), orNone(r.Verdict))
+		if r.Note != "" {
+			notes[fmt.Sprintf("%s/%s: no live data: %s", r.Namespace, r.Simulation, r.Note)] = true
+		}
+	}
+	_ = w.Flush() // a strings.Builder does not fail
+	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
+	if len(notes) > 0 {
+		lines = append(lines, "")
+	}
+	return append(lines, slices.Sorted(maps.Keys(notes))...)
+}

@@ -1,0 +1,105 @@
+package kubectl
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+	"github.com/parking-operator/parking-operator/internal/view"
+)
+
+// started returns a simulation that runs.
+func started() *v1alpha1.ParkingSimulation {
+	sim := &v1alpha1.ParkingSimulation{}
+	sim.Namespace, sim.Name = "parking", "rush-hour"
+	sim.Status.StartTime = new(metav1.NewTime(time.Now().Add(-100 * time.Second)))
+	sim.Status.TargetRates = &v1alpha1.TargetRates{Entry: 20, Exit: 10}
+	sim.Status.Ledger = &v1alpha1.LedgerStatus{
+		ObservedTime: new(metav1.NewTime(sim.Status.StartTime.Add(100 * time.Second))), EntriesConfirmed: 2000, EntriesRecorded: 1990,
+	}
+	return sim
+}
+
+func TestMeasure_UsesTheLastSecondsOfTheTimeline(t *testing.T) {
+	t.Parallel()
+	var latency histogram.Histogram
+	latency.Observe(100 * time.Millisecond)
+	data := &liveData{state: view.State{Entry: view.Generator{Rate: 40}, Ledger: &ledger.Report{Outstanding: 7}, Queues: view.Queues{Ready: new(int64(3)), Retrying: new(int64(1))}}}
+	now := time.Now().Unix()
+	for ago := int64(60); ago > 0; ago-- {
+		published := int64(1000) // long ago
+		if ago <= 10 {
+			published = 40
+		}
+		data.rows = append(data.rows, timeline.Row{Second: now - ago, Entry: timeline.Events{Published: published, EndToEnd: latency.Snapshot()}})
+	}
+	sim := started()
+	row := rowOfStatus(sim)
+	if err := newSource(t, sim, data, nil).measure(t.Context(), &row); err != nil {
+		t.Fatal(err)
+	}
+	if !row.Live || *row.Entry.Target != 40 || *row.Backlog != 7 || row.Verdict != "" {
+		t.Errorf("the row is %+v", row)
+	}
+	if rate := *row.Entry.Achieved; rate < 40 || rate > 140 { // the first second may be one of long ago
+		t.Errorf("the rate of the entries is %v", rate)
+	}
+	if p99 := *row.EndToEndP99Seconds; p99 < 0.08 || p99 > 0.12 {
+		t.Errorf("the p99 is %v s", p99)
+	}
+}
+
+func TestRowOfStatus(t *testing.T) {
+	t.Parallel()
+	sim := started()
+	row := rowOfStatus(sim)
+	if *row.Entry.Achieved != 20 || *row.Entry.Target != 20 || *row.Backlog != 10 || row.Lost != nil || row.EndToEndP99Seconds != nil || row.Verdict != "" {
+		t.Errorf("the row of a running simulation is %+v", row)
+	}
+	sim.Status.CompletionTime, sim.Status.Verdict = new(metav1.Now()), v1alpha1.VerdictPass
+	sim.Status.Ledger.Lost = new(int64(0))
+	sim.Status.Latency = &v1alpha1.LatencyStatus{EndToEnd: &v1alpha1.LatencySummary{P99: *v1alpha1.NewDuration(time.Second)}}
+	row = rowOfStatus(sim)
+	if row.Entry.Target != nil || *row.Backlog != 0 || *row.Lost != 0 || *row.EndToEndP99Seconds != 1 || row.Verdict != "PASS" {
+		t.Errorf("the row of a complete simulation is %+v", row)
+	}
+}
+
+func TestTopLines(t *testing.T) {
+	t.Parallel()
+	row := rowOfStatus(started())
+	row.Note = "no processor runs"
+	got := strings.Join(topLines([]TopRow{row}, true), "\n")
+	want := strings.TrimSpace(`
+NAMESPACE   NAME        STATUS   ENTRY/S        EXIT/S        P99   BACKLOG   LOST   VERDICT
+parking     rush-hour   –        20.0 of 20.0   0.0 of 10.0   –     10        –      –
+
+parking/rush-hour: no live data: no processor runs`)
+	if got != want {
+		t.Errorf("the table is\n%s\nnot\n%s", got, want)
+	}
+}
+
+func TestAudit_OfARunningSimulation(t *testing.T) {
+	t.Parallel()
+	var latency histogram.Histogram
+	latency.Observe(100 * time.Millisecond)
+	data := &liveData{
+		state: view.State{Ledger: &ledger.Report{EntriesConfirmed: 2, EntriesRecorded: 1, Outstanding: 1}},
+		rows:  []timeline.Row{{Second: 100, Entry: timeline.Events{EndToEnd: latency.Snapshot()}}},
+	}
+	sim := started()
+	a, err := newSource(t, sim, data, nil).audit(t.Context(), sim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Outcome != ledger.Fail || !a.Running || a.Ledger.Outstanding != 1 || a.Latencies.EndToEnd == nil || a.Simulation != "parking.rush-hour" {
+		t.Errorf("the audit is %+v", a)
+	}
+}
