@@ -8,9 +8,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
-	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // observe tracks the simulation's servers, and makes findings of their latest observation. A complete simulation is
@@ -32,13 +32,25 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	s.assessObservation()
 	if s.observation.Err() == nil {
 		s.sim.Status.Ledger = ledgerStatus(s.observation)
-		s.findings.objectives = foreseen(s.observation, s.plan.Objectives)
-		s.abortIfFailed()
 	}
 	return nil
 }
 
-// abortIfFailed ends the simulation early if its verdict can only be FAIL, and its spec asks for that.
+// foresee makes the finding about the objectives of a simulation that is not complete, and ends the simulation early if
+// its verdict can only be FAIL and its spec asks for that.
+func (r *Reconciler) foresee(_ context.Context, s *scope) error {
+	if s.isComplete() || s.observation == nil || s.observation.Err() != nil {
+		return nil
+	}
+	e := evidence(s.observation, s.plan.Objectives)
+	e.Planned, e.Faults = s.plan.Faults, fault.Accounts(s.faults, fault.Run{})
+	s.findings.objectives = foreseen(e)
+	s.abortIfFailed()
+	return nil
+}
+
+// abortIfFailed ends the simulation early if its verdict can only be FAIL, and its spec asks for that. The status tells
+// later reconciles.
 func (s *scope) abortIfFailed() {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && s.findings.objectives.state == stalled {
@@ -64,8 +76,8 @@ func (s *scope) assessObservation() {
 
 // foreseen returns the finding about the objectives of a simulation that is not complete: whether its verdict can
 // still be PASS.
-func foreseen(now *observer.Observation, objectives plan.Objectives) finding {
-	if reasons := ledger.CertainFailures(evidence(now, objectives)); len(reasons) > 0 {
+func foreseen(e ledger.Evidence) finding {
+	if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
 	}
 	return verdictPending()

@@ -122,6 +122,7 @@ func (r *Reconciler) phases() []phase {
 		// The ledger shows whether external servers answer, and whether the run has come to rest.
 		r.observe,
 		r.rehearse,
+		r.foresee,
 		r.complete,
 		r.assessProgress,
 		// The start is written to the status before the plan contains it.

@@ -61,7 +61,7 @@ func TestForeseen_ReportsAVerdictOfFailAsSoonAsItIsCertain(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := foreseen(&tt.now, plan.Objectives{MaxUnexpected: 8})
+			f := foreseen(evidence(&tt.now, plan.Objectives{MaxUnexpected: 8}))
 			if got := statusOf(v1alpha1.ConditionObjectivesMet, f); got != tt.want || !strings.Contains(f.message, tt.message) {
 				t.Errorf("ObjectivesMet is %s: %s\nwant %s: … %s", got, f.message, tt.want, tt.message)
 			}

@@ -65,8 +65,11 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	case final != nil:
 		state.Phase = view.Finished
 		state.Verdict = view.Verdict{Outcome: final.Outcome, Final: true, Reasons: final.Reasons}
+		state.Faults = final.Faults
 	case l != nil:
-		state.Verdict.Reasons = ledger.CertainFailures(ledger.Evidence{Report: *l, Objectives: run.Objectives, Running: true})
+		e := s.evidence(ctx, l)
+		state.Faults = e.Faults
+		state.Verdict.Reasons = ledger.CertainFailures(e)
 		if len(state.Verdict.Reasons) > 0 {
 			state.Verdict.Outcome = ledger.Fail
 		}

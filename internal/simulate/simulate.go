@@ -89,6 +89,8 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
+	// aborted says why the run was ended early. It is nil if it was not.
+	aborted atomic.Pointer[string]
 }
 
 // New returns a simulation that has not started. It fails if metrics cannot be registered, or if the plan has a fault that
@@ -170,6 +172,7 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	defer background.Wait()
 	defer finish()
 	background.Go(func() { s.observe(working) })
+	background.Go(func() { s.abortOnFailure(generating, over) })
 	recording := s.startRecorder(auditing)
 
 	scheduled := make(chan time.Time, 1)
@@ -329,6 +332,9 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
 	evidence.Latencies, evidence.Timeline = ledger.LatenciesOf(rows, err, &evidence.Report), rows
 	s.account(&evidence, end)
+	if reason := s.aborted.Load(); reason != nil {
+		evidence.Aborted = *reason
+	}
 	result.Faults = evidence.Faults
 	result.LatencySeconds = report.LatenciesOf(evidence.Latencies)
 	result.Verdict = ledger.Evaluate(evidence)

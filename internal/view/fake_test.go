@@ -8,8 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -36,7 +38,31 @@ func newFake(run string, seconds int) *fake {
 		f.rows = append(f.rows, fakeRow(start+int64(i), i, seconds))
 	}
 	f.account()
+	f.state.Faults = fakeFaults(now.Add(-time.Duration(seconds)*time.Second), seconds)
 	return f
+}
+
+// fakeFaults makes up a fault that causes the outage, one in effect, and one that was not injected.
+func fakeFaults(start time.Time, length int) []fault.Account {
+	at := func(share float64) time.Time {
+		return start.Add(time.Duration(share * float64(length) * float64(time.Second)))
+	}
+	return []fault.Account{
+		{
+			Fault: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, AtSeconds: 0.5 * float64(length), Hit: []string{"redis-0"},
+			InjectedAt: at(0.5), HealedAt: at(0.55), RecoveredAt: at(0.6), RecoverySeconds: new(0.05 * float64(length)),
+			PeakLagSeconds: 1.2, PeakBacklog: new(int64(1240)), PeakP99Seconds: new(3.4), Redeliveries: 812, DuplicatesSuppressed: 97,
+			Outcome: fault.OutcomeRecovered, Message: "Latency and backlog were as before 20s after the end of the fault",
+		},
+		{
+			Fault: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, AtSeconds: 0.9 * float64(length),
+			InjectedAt: at(0.9), Outcome: fault.OutcomeActive, Message: "The fault is in effect",
+		},
+		{
+			Fault: "<cut>", Number: 3, Target: plan.TargetRabbitMQ, Action: plan.ActionIsolate,
+			Outcome: fault.OutcomeNotInjected, Message: "The fault was not injected: no such pod",
+		},
+	}
 }
 
 // fakeRow makes up the row of a second. There is an outage in the middle of the run.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
@@ -42,6 +43,8 @@ type State struct {
 	Entry      Generator  `json:"entry"`
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
+	// Faults are the occurrences of faults so far, in the order of their injection.
+	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
 }
@@ -127,6 +130,9 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	}
 	if state.Verdict.Reasons == nil {
 		state.Verdict.Reasons = []string{} // clients need not handle null
+	}
+	if state.Faults == nil {
+		state.Faults = []fault.Account{}
 	}
 	state.Version = cmp.Or(state.Version, c.version)
 	c.state, c.fetched = state, time.Now()

@@ -1,0 +1,50 @@
+package simulate
+
+import (
+	"context"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/async"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+)
+
+// abortPoll is the interval at which a run is checked for failures that are certain.
+const abortPoll = time.Second
+
+// abortOnFailure calls stop once the verdict can only be FAIL, if the plan asks for that. It returns when ctx ends.
+func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
+	if !s.config.Plan.Objectives.AbortOnFailure {
+		return
+	}
+	auditor := ledger.NewAuditor(s.deps.Store)
+	async.Every(ctx, abortPoll, func() {
+		polling, cancel := context.WithTimeout(ctx, auditTimeout)
+		defer cancel()
+		report, err := auditor.Audit(polling, ledger.Options{})
+		if err != nil {
+			return
+		}
+		if reasons := ledger.CertainFailures(s.evidence(polling, &report)); len(reasons) > 0 && ctx.Err() == nil {
+			s.aborted.CompareAndSwap(nil, &reasons[0])
+			stop()
+		}
+	})
+}
+
+// evidence returns what is known of a simulation that runs. r is the audit of its ledger so far.
+func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
+	p := &s.config.Plan
+	e := ledger.Evidence{Report: *r, Objectives: p.Objectives, Planned: p.Faults, Running: true}
+	if len(p.Faults) == 0 && p.Objectives.MaxLag == 0 {
+		return e // nothing in the timeline is certain before the end
+	}
+	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
+	e.Latencies, e.Timeline = ledger.LatenciesOf(rows, err, r), rows
+	run := fault.Run{Rows: rows}
+	if n := len(rows); n > 0 {
+		run.End = rows[n-1].End()
+	}
+	e.Faults = fault.Accounts(s.Faults(), run)
+	return e
+}

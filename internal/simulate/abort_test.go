@@ -1,0 +1,103 @@
+package simulate
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/parking-operator/parking-operator/internal/broker"
+	"github.com/parking-operator/parking-operator/internal/event"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/report"
+)
+
+func TestRun_AbortOnFailure_EndsEarly(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, o *setup) {
+		o.Plan.Duration = plan.Duration(time.Hour)
+		o.Plan.Objectives.AbortOnFailure = true
+		invalid := broker.Message{ID: "invalid", Type: event.TypeEntry, Body: []byte(`{"id":""}`)}
+		if err := o.Broker.Publish(t.Context(), broker.Queue{Type: event.TypeEntry}, invalid, func() {}); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, o)
+		const want = "the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"
+		if r.Outcome != ledger.Fail || r.ElapsedSeconds > 60 || !slices.ContainsFunc(r.Reasons, func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("after %g s the verdict is %s %q", r.ElapsedSeconds, r.Outcome, r.Reasons)
+		}
+	})
+}
+
+func TestRun_AbortOnFailure_SoundRunIsNotAborted(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, o *setup) {
+		o.Plan.Objectives.AbortOnFailure = true
+		if r := run(t, o); r.Outcome != ledger.Pass {
+			t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
+		}
+	})
+}
+
+// pausedRedis runs a simulation whose Redis is paused from second 12 until second 15.
+func pausedRedis(t *testing.T, o plan.Objectives) (r report.Run) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := rehearsal(t, plan.Fault{
+			Name: "stall", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1,
+			At: plan.Duration(12 * time.Second), For: plan.Duration(3 * time.Second),
+		})
+		s.Plan.Objectives = o
+		r = run(t, s)
+	})
+	return r
+}
+
+func TestRun_WithFaults_AccountsForRecovery(t *testing.T) {
+	t.Parallel()
+	r := pausedRedis(t, plan.Objectives{
+		MaxRecovery:   plan.Duration(10 * time.Second),
+		WithoutFaults: plan.PhaseObjectives{EndToEndP99: plan.Duration(time.Second), MinAchievedPercent: 90},
+		UnderFaults:   plan.PhaseObjectives{EndToEndP99: plan.Duration(5 * time.Second)},
+	})
+	if r.Outcome != ledger.Pass || len(r.Faults) != 1 {
+		t.Fatalf("verdict is %s %q with faults %+v", r.Outcome, r.Reasons, r.Faults)
+	}
+	a := r.Faults[0]
+	if a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds > 5 || a.Lost == nil || *a.Lost != 0 {
+		t.Errorf("the account is %+v", a)
+	}
+	if a.PeakP99Seconds == nil || *a.PeakP99Seconds < 2 || *a.PeakP99Seconds > 4 {
+		t.Errorf("the peak of p99 is %v, want about the length of the pause", a.PeakP99Seconds)
+	}
+}
+
+func TestRun_WithFaults_ObjectivesFail(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		objectives plan.Objectives
+		want       string
+	}{
+		"latency under faults": {plan.Objectives{UnderFaults: plan.PhaseObjectives{EndToEndP99: plan.Duration(100 * time.Millisecond)}}, "end-to-end p99 under faults is "},
+		"latency of the run":   {plan.Objectives{PhaseObjectives: plan.PhaseObjectives{EndToEndP99: plan.Duration(100 * time.Millisecond)}}, "end-to-end p99 is "},
+	} {
+		r := pausedRedis(t, tt.objectives)
+		if r.Outcome != ledger.Fail || len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], tt.want) {
+			t.Errorf("%s: verdict is %s %q", name, r.Outcome, r.Reasons)
+		}
+	}
+}
+
+func TestRun_FaultNotDue_Fails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, plan.Fault{Name: "late", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(time.Hour)})
+		r := run(t, o)
+		if want := "fault late did not take place"; r.Outcome != ledger.Fail || len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], want) {
+			t.Errorf("verdict is %s %q", r.Outcome, r.Reasons)
+		}
+	})
+}
