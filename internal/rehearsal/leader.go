@@ -20,7 +20,7 @@ import (
 
 const (
 	// leaderTimeout bounds how long the nodes are asked.
-	leaderTimeout = 5 * time.Second
+	leaderTimeout = 15 * time.Second
 	// maxMetrics bounds the size in bytes of what a node answers.
 	maxMetrics = 10 << 20
 	// leadsQueue is a series that a node has for each queue that it leads.
@@ -29,6 +29,9 @@ const (
 
 // leaderOf returns the RabbitMQ node that leads most queues. The first of them wins a tie.
 func leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
+	if len(pods) == 1 {
+		return pods[0], nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
 	var leader *corev1.Pod
