@@ -7,7 +7,6 @@ DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 
 FUZZTIME      ?= 20s
-DEMO_DURATION ?= 20s
 SIMULATIONS   ?= 1000
 
 TOOLS          := .tools/bin
@@ -41,11 +40,11 @@ build: ## Build bin/parking, a static binary that knows its version.
 		go build -v -trimpath -ldflags '$(LDFLAGS)' -o bin/parking ./cmd/parking
 
 .PHONY: demo
-demo: ## Run a simulation in this terminal for DEMO_DURATION (20s), without a cluster or servers.
+demo: ## Run a simulation with five faults in this terminal for 30 s, without a cluster or servers.
 	@# Without the operator, whose libraries double the time of a first build.
 	@CGO_ENABLED=0 $(STEP) -q "Build bin/parking-demo" "1 min the first time, then 5 s" \
 		go build -v -trimpath -tags nooperator -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
-	bin/parking-demo simulate -f config/samples/demo.yaml --duration $(DEMO_DURATION)
+	bin/parking-demo simulate -f config/samples/rehearsal.yaml
 
 .PHONY: generate
 generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md, the live page's npm files.

@@ -27,7 +27,11 @@ import (
 const simulateHelp = `Run a whole simulation in this process, without a cluster: generators, a processor, the
 summary API and the audit. Show the progress, then the ledger and the verdict.
 
-The broker and the store are in memory, unless flags name real servers.
+The broker and the store are in memory, unless flags name real servers. With --servers private,
+a RabbitMQ and a Redis are started from installed packages for this run alone.
+
+Faults of the manifest are injected as in a cluster, see docs/rehearsals.md. A fault on a server
+that a flag names is rejected, because that server is not ours.
 
 While it runs, the --http address serves a live page with charts. --open opens it in a browser.
 
@@ -64,6 +68,9 @@ const simulateExamples = `  # Run the defaults in memory for 30 seconds
   export PARKING_REDIS_URI=redis://:password@127.0.0.1:6379/0
   parking simulate -f rush-hour.yaml --duration 5m
 
+  # Rehearse crashes of a real RabbitMQ and a real Redis, which are started for this run
+  parking simulate -f rehearsal.yaml --servers private
+
   # Record the run, and a page with charts
   parking simulate --duration 1m --report run.json --report run.html
 
@@ -74,6 +81,7 @@ const simulateExamples = `  # Run the defaults in memory for 30 seconds
 type simulateFlags struct {
 	manifest      manifestFlags
 	servers       serverFlags
+	private       privateFlag
 	output        outputFormat
 	duration      time.Duration
 	endless       bool
@@ -110,6 +118,7 @@ func (c *cli) simulateCommand() *cobra.Command {
 	}
 	f.manifest.register(cmd)
 	f.servers.register(cmd)
+	cmd.Flags().Var(&f.private, flagServers, "start servers for this run: private starts a RabbitMQ and a Redis from installed packages")
 	flags := cmd.Flags()
 	flags.Var(&f.output, "output", "output format: table or json")
 	flags.DurationVar(&f.duration, "duration", 0, "how long to publish events (default: the duration of the manifest, otherwise until Ctrl-C)")
@@ -147,7 +156,7 @@ func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, *v1alpha1.Parking
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // empty with --servers private, until these run
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
 		// A unique name, so that leftovers of an earlier run do not count in this one's ledger.
@@ -170,6 +179,8 @@ func (f *simulateFlags) check() error {
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
 	case f.open && f.http == "":
 		return errors.New("--open: there is no live page without an address: remove --http or give it an address")
+	case f.private != "" && f.servers.any():
+		return errors.New("--servers: private servers and servers that flags name cannot be combined: remove one of them")
 	case f.keep && !f.servers.any():
 		return errors.New("--keep: nothing can be kept in memory: name servers with --rabbitmq-uri and --redis-uri")
 	}
@@ -253,7 +264,9 @@ func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []strin
 }
 
 func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
-	f.servers.fromEnvironment(c.getenv)
+	if f.private == "" {
+		f.servers.fromEnvironment(c.getenv)
+	}
 	p, sim, notes, err := f.plan(ctx)
 	if err != nil {
 		return badInput(err)

@@ -20,6 +20,23 @@ const (
 // of them are refused.
 func (s *session) exposeServers(d *simulate.Dependencies) {
 	t := simulate.Targets{Servers: make(map[plan.FaultTarget][]fault.Instance), Refused: make(map[plan.FaultTarget]string)}
+	if s.private != nil {
+		s.private.targets(t.Servers)
+	} else {
+		s.exposeAdapters(d, &t)
+	}
+	if s.plan.SummaryAPI.External {
+		t.Refused[plan.TargetSummaryAPI] = refusal("--summary-url")
+	} else {
+		g := gate.New()
+		d.Poster = gate.Poster(d.Poster, g)
+		t.Servers[plan.TargetSummaryAPI] = []fault.Instance{gate.NewServer(summaryAPIName, g, nil)}
+	}
+	d.Targets = t
+}
+
+// exposeAdapters makes the broker and the store targets if they are in memory.
+func (s *session) exposeAdapters(d *simulate.Dependencies, t *simulate.Targets) {
 	if s.adapters.broker.InMemory() {
 		g := gate.New()
 		d.Broker = gate.Broker(d.Broker, g)
@@ -34,14 +51,6 @@ func (s *session) exposeServers(d *simulate.Dependencies) {
 	} else {
 		t.Refused[plan.TargetRedis] = refusal(s.adapters.storeFlag)
 	}
-	if s.plan.SummaryAPI.External {
-		t.Refused[plan.TargetSummaryAPI] = refusal("--summary-url")
-	} else {
-		g := gate.New()
-		d.Poster = gate.Poster(d.Poster, g)
-		t.Servers[plan.TargetSummaryAPI] = []fault.Instance{gate.NewServer(summaryAPIName, g, nil)}
-	}
-	d.Targets = t
 }
 
 // refusal says why a server cannot be hit that a flag names.

@@ -34,6 +34,7 @@ type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
 	adapters   adapters
+	private    *privateServers // nil unless --servers private is given
 	summaries  *summaries
 	http       *httpserver.Server
 	page       *view.View
@@ -51,6 +52,11 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}()
 	registry := newRegistry()
 	options := wiring.Options{Component: "parking simulate", Logger: log, Registerer: registry}
+	if f.private != "" {
+		if s.private, err = startPrivateServers(ctx, p); err != nil {
+			return s, err
+		}
+	}
 	if s.adapters, err = openAdapters(p, options); err != nil {
 		return s, err
 	}
@@ -100,7 +106,7 @@ func (s *session) declare(ctx context.Context) error {
 	defer cancel()
 	err := s.adapters.broker.Declare(declaring)
 	if err == nil {
-		return nil
+		return s.private.sync()
 	}
 	err = fmt.Errorf("%s: declare the queues: %w", s.adapters.brokerFlag, err)
 	if errors.Is(err, broker.ErrConfig) {
@@ -184,6 +190,9 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 
 // purge removes the simulation from its servers, even if ctx has ended. The error names the data that may be left.
 func (s *session) purge(ctx context.Context) error {
+	if s.private != nil {
+		return nil // the servers end with this run
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
 	if err := s.adapters.connect(ctx); err != nil {
@@ -208,7 +217,7 @@ func (s *session) abandon() error {
 // leftBehind says what may be left on servers and how to remove it. It returns nil if there are no servers.
 func (s *session) leftBehind() error {
 	what, flags := s.onServers()
-	if what == "" {
+	if what == "" || s.private != nil {
 		return nil
 	}
 	return fmt.Errorf("%s of %s may be left; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
@@ -246,6 +255,9 @@ func (s *session) close(log *slog.Logger) {
 	}
 	if s.summaries != nil {
 		s.summaries.close(log)
+	}
+	if s.private != nil {
+		closeAndLog(log, "private servers", s.private)
 	}
 }
 

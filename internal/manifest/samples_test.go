@@ -10,7 +10,7 @@ import (
 
 func TestSamples_HaveNoWarnings(t *testing.T) {
 	t.Parallel()
-	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo", "rehearsal"}
+	samples := []string{"minimal", "rush-hour", "run-to-completion", "external-broker", "rabbitmq-cluster", "demo", "rehearsal", "node-loss", "soak"}
 	folder := filepath.Join("..", "..", "config", "samples")
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/privateserver"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -33,7 +34,7 @@ func TestRabbitMQ(t *testing.T) {
 			t.Fatal(err)
 		}
 		pid := broker.PID()
-		tree := descendants(pid)
+		tree := privateserver.Descendants(pid)
 		if err := broker.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +117,7 @@ func TestRabbitMQ(t *testing.T) {
 	})
 
 	t.Run("the password needs escaping and is not printed", func(t *testing.T) {
-		assertSecret(t, broker, broker.URI(), broker.password)
+		assertSecret(t, broker, broker.URI(), passwordOf(t, broker.URI()))
 	})
 }
 
@@ -138,7 +139,7 @@ func TestRedis(t *testing.T) {
 			if err := server.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			if err := dial(t.Context(), server.ports[0]); err == nil {
+			if _, _, err := privateserver.RedisVersion(t.Context(), server.URI()); err == nil {
 				t.Fatal("the killed server accepts connections")
 			}
 			if err := server.Start(t.Context()); err != nil {
@@ -147,7 +148,7 @@ func TestRedis(t *testing.T) {
 			if got := lookup(t, server.URI(), "survivor"); got != tt.want {
 				t.Fatalf("the value after the restart is %q, want %q", got, tt.want)
 			}
-			assertSecret(t, server, server.URI(), server.password)
+			assertSecret(t, server, server.URI(), passwordOf(t, server.URI()))
 		})
 	}
 }
@@ -194,7 +195,7 @@ func TestHelper_IsKilled(t *testing.T) {
 	}
 	broker := NewRabbitMQ(t, RabbitMQOptions{})
 	cache := NewRedis(t, RedisOptions{})
-	fmt.Printf("pids %d %d %d\n", broker.PID(), broker.epmd.pid, cache.PID())
+	fmt.Printf("pids %d %d %d\n", broker.PID(), broker.PortMapperPID(), cache.PID())
 	select {}
 }
 
@@ -213,64 +214,13 @@ func TestServers_EndWithKilledTestBinary(t *testing.T) {
 	}
 	pids := readPIDs(t, bufio.NewScanner(output))
 	for _, pid := range pids {
-		pids = append(pids, descendants(pid)...)
+		pids = append(pids, privateserver.Descendants(pid)...)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // always an error: the process was killed
 	awaitEnd(t, pids)
-}
-
-func TestRemoveAbandoned_KeepsFoldersInUse(t *testing.T) {
-	t.Parallel()
-	base := t.TempDir()
-	long := time.Now().Add(-time.Hour)
-	abandoned := filepath.Join(base, folderPrefix+"abandoned")
-	used := filepath.Join(base, folderPrefix+"used")
-	for _, dir := range []string{abandoned, used} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lock, err := tryLock(filepath.Join(used, lockName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	for _, dir := range []string{abandoned, used} {
-		if err := os.Chtimes(dir, long, long); err != nil {
-			t.Fatal(err)
-		}
-	}
-	removeAbandoned(base)
-	if _, err := os.Stat(abandoned); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the abandoned folder still exists (%v)", err)
-	}
-	if _, err := os.Stat(used); err != nil {
-		t.Errorf("the folder in use is gone: %v", err)
-	}
-}
-
-func TestReservePorts_ReturnsEachPortOnce(t *testing.T) {
-	t.Parallel()
-	first, err := reservePorts(50)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer releasePorts(first)
-	second, err := reservePorts(50)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer releasePorts(second)
-	owners := map[int]bool{}
-	for _, p := range append(first, second...) {
-		if owners[p.number] {
-			t.Fatalf("port %d was reserved twice", p.number)
-		}
-		owners[p.number] = true
-	}
 }
 
 func TestStart_NotInstalled_NamesPackage(t *testing.T) {
@@ -319,7 +269,7 @@ func TestReport_ListsEachServerOnce_WithoutPassword(t *testing.T) {
 	t.Setenv(reportVariable, path)
 	uri := "amqp://user:secret@127.0.0.1:1/" + Name(t)
 	for range 2 {
-		reportServer("RabbitMQ", "3.10.8", redacted(uri))
+		reportServer("RabbitMQ", "3.10.8", privateserver.Redacted(uri))
 	}
 	reportSkip("TestThatNeedsAServer", "not installed")
 	got, err := os.ReadFile(path)
@@ -389,7 +339,7 @@ func declare(t *testing.T, channel *amqp.Channel, queue string) {
 
 func set(t *testing.T, uri, key, value string) {
 	t.Helper()
-	client, err := redisClient(uri)
+	client, err := privateserver.NewRedisClient(uri)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +352,7 @@ func set(t *testing.T, uri, key, value string) {
 // lookup returns the value of a key, or "" when the key does not exist.
 func lookup(t *testing.T, uri, key string) string {
 	t.Helper()
-	client, err := redisClient(uri)
+	client, err := privateserver.NewRedisClient(uri)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,22 +424,13 @@ func isZombie(pid int) bool {
 	return err == nil && strings.Contains(string(status), "\nState:\tZ")
 }
 
-func TestFolderErrors_ReturnsFirstErrors_CutToFirstLines(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	var log []string
-	for i := range 40 {
-		for line := range 9 {
-			log = append(log, fmt.Sprintf("%02d [error] <0.1> line %d of the error", i, line))
-		}
-		log = append(log, fmt.Sprintf("%02d [info] <0.1> a message", i))
-	}
-	if err := os.WriteFile(filepath.Join(dir, "node.log"), []byte(strings.Join(log, "\n")), 0o600); err != nil {
+// passwordOf returns the password of a URI.
+func passwordOf(t *testing.T, uri string) string {
+	t.Helper()
+	u, err := url.Parse(uri)
+	if err != nil {
 		t.Fatal(err)
 	}
-	got := strings.Split((&folder{host: dir}).errors("*.log"), "\n")
-	first, last := "00 [error] <0.1> line 0 of the error", "29 [error] <0.1> line 2 of the error"
-	if len(got) != 30*3 || got[0] != first || got[len(got)-1] != last {
-		t.Errorf("%d lines from %q to %q, want 90 lines from %q to %q", len(got), got[0], got[len(got)-1], first, last)
-	}
+	password, _ := u.User.Password()
+	return password
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/parking-operator/parking-operator/internal/privateserver"
 )
 
 const (
@@ -27,7 +29,7 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	need(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(r.diagnosis())
+			t.Log(r.Diagnosis())
 		}
 		closeOrFail(t, r.Close)
 	})
@@ -56,7 +58,7 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if r.process.running() {
+		if r.Running() {
 			closeOrFail(t, func() error { return r.DeleteVHost(name) })
 		}
 	})
@@ -67,7 +69,7 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 // PARKING_TEST_REQUIRE=1. remedy is how to install it.
 func Program(t testing.TB, name, remedy string) string {
 	t.Helper()
-	path, err := findProgram("", name, remedy)
+	path, err := privateserver.FindProgram("", name, remedy)
 	need(t, err)
 	return path
 }
@@ -139,7 +141,7 @@ func (s *sharedServer[S]) close() error {
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
-		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.diagnosis())
+		fmt.Fprintln(os.Stderr, shared.rabbitMQ.server.Diagnosis())
 	}
 	if err := errors.Join(shared.rabbitMQ.close(), shared.redis.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "close the shared servers:", err)
@@ -156,9 +158,9 @@ func AMQPURI(t testing.TB) string {
 	if uri := os.Getenv(amqpVariable); uri != "" {
 		version, err := amqpVersion(uri)
 		if err != nil {
-			t.Fatalf("connect to the broker in %s, %s: %v", amqpVariable, redacted(uri), err)
+			t.Fatalf("connect to the broker in %s, %s: %v", amqpVariable, privateserver.Redacted(uri), err)
 		}
-		reportServer("RabbitMQ", version, redacted(uri))
+		reportServer("RabbitMQ", version, privateserver.Redacted(uri))
 		return uri
 	}
 	return sharedRabbitMQ(t).URI()
@@ -193,11 +195,11 @@ func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
 	if uri := os.Getenv(redisVariable); uri != "" {
-		product, version, err := redisVersion(t.Context(), uri)
+		product, version, err := privateserver.RedisVersion(t.Context(), uri)
 		if err != nil {
-			t.Fatalf("connect to the server in %s, %s: %v", redisVariable, redacted(uri), err)
+			t.Fatalf("connect to the server in %s, %s: %v", redisVariable, privateserver.Redacted(uri), err)
 		}
-		reportServer(product, version, redacted(uri))
+		reportServer(product, version, privateserver.Redacted(uri))
 		return uri
 	}
 	r, err := shared.redis.get(func() (*Redis, error) {
@@ -222,7 +224,7 @@ func Name(t testing.TB) string {
 		}
 	}, t.Name())
 	const maxLength = 24
-	return test[:min(len(test), maxLength)] + "-" + randomHex(5)
+	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
 // RemoveKeys deletes the keys of the shared Redis that contain name when the test ends.
@@ -235,7 +237,7 @@ func RemoveKeys(t testing.TB, name string) {
 }
 
 func removeKeys(ctx context.Context, uri, name string) (err error) {
-	client, err := redisClient(uri)
+	client, err := privateserver.NewRedisClient(uri)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package servers
+package privateserver
 
 import (
 	"bytes"
@@ -61,7 +61,7 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	var found rabbitMQPrograms
 	var err error
 	find := func(name string, folders ...string) string {
-		path, findErr := findProgram(root, name, rabbitMQRemedy, folders...)
+		path, findErr := FindProgram(root, name, rabbitMQRemedy, folders...)
 		err = errors.Join(err, findErr)
 		return path
 	}
@@ -89,7 +89,7 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 	}
 	r := &RabbitMQ{
 		folder: folder, programs: programs, options: opts,
-		user: "parking-" + randomHex(4), password: newPassword(),
+		user: "parking-" + RandomHex(4), password: newPassword(),
 	}
 	r.launch = r.start
 	if err := r.open(ctx); err != nil {
@@ -140,7 +140,7 @@ func (r *RabbitMQ) configure() error {
 	files := map[string]string{
 		"advanced.config":     advanced,
 		"enabled_plugins":     "[].\n",
-		"home/.erlang.cookie": randomHex(16),
+		"home/.erlang.cookie": RandomHex(16),
 	}
 	for name, content := range files {
 		if err := r.folder.write(name, content); err != nil {
@@ -230,8 +230,8 @@ func (r *RabbitMQ) logTail() string {
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// diagnosis returns the first errors and the end of the node's log, for the output of a failed test.
-func (r *RabbitMQ) diagnosis() string {
+// Diagnosis returns the first errors and the end of the node's log, for the output of a failed test.
+func (r *RabbitMQ) Diagnosis() string {
 	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
 	return fmt.Sprintf("the first errors in the log of %v:\n%s\nthe end of the log:\n%s", r, first, r.logTail())
 }
@@ -332,7 +332,7 @@ func (r *RabbitMQ) Version() string { return r.version }
 func (r *RabbitMQ) Folder() string { return r.folder.host }
 
 // String returns the URI without user and password.
-func (r *RabbitMQ) String() string { return redacted(r.URI()) }
+func (r *RabbitMQ) String() string { return Redacted(r.URI()) }
 
 // poll calls ready until it succeeds, p ends or the timeout expires. The error includes the last error of ready.
 func poll(ctx context.Context, timeout time.Duration, p *process, ready func(context.Context) error) error {
@@ -361,3 +361,6 @@ func endOf(p *process) error {
 	}
 	return p.err
 }
+
+// PortMapperPID returns the process id of the node's Erlang port mapper, which is another child of this process.
+func (r *RabbitMQ) PortMapperPID() int { return r.epmd.pid }

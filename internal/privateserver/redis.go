@@ -1,4 +1,4 @@
-package servers
+package privateserver
 
 import (
 	"context"
@@ -54,7 +54,7 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 		opts.Server = "redis-server"
 	}
 	remedy := "run hack/install-servers.sh, or on Debian: apt-get install " + opts.Server
-	program, err := findProgram(opts.Root, opts.Server, remedy, "/usr/bin")
+	program, err := FindProgram(opts.Root, opts.Server, remedy, "/usr/bin")
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (r *Redis) connect(ctx context.Context) error {
 	if err := dial(ctx, r.ports[0]); err != nil {
 		return err
 	}
-	product, version, err := redisVersion(ctx, r.URI())
+	product, version, err := RedisVersion(ctx, r.URI())
 	if err == nil {
 		r.product, r.version = product, version
 	}
@@ -162,12 +162,12 @@ func (r *Redis) Version() string { return r.version }
 func (r *Redis) Folder() string { return r.folder.host }
 
 // String returns the URI without user and password.
-func (r *Redis) String() string { return redacted(r.URI()) }
+func (r *Redis) String() string { return Redacted(r.URI()) }
 
-// redisVersion returns the product and version of the server at uri. Valkey also reports a redis_version, so
+// RedisVersion returns the product and version of the server at uri. Valkey also reports a redis_version, so
 // valkey_version is checked first.
-func redisVersion(ctx context.Context, uri string) (product, version string, err error) {
-	client, err := redisClient(uri)
+func RedisVersion(ctx context.Context, uri string) (product, version string, err error) {
+	client, err := NewRedisClient(uri)
 	if err != nil {
 		return "", "", err
 	}
@@ -190,7 +190,8 @@ func redisVersion(ctx context.Context, uri string) (product, version string, err
 	return "Redis", fields["redis_version"], nil
 }
 
-func redisClient(uri string) (*redis.Client, error) {
+// NewRedisClient returns a client that does not retry. Its error does not quote the URI.
+func NewRedisClient(uri string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(uri)
 	if err != nil {
 		// The parser's error quotes the URI with its password.

@@ -1,4 +1,4 @@
-package servers
+package privateserver
 
 import (
 	"crypto/rand"
@@ -21,8 +21,8 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// findProgram returns the absolute path of a program below root. It searches the folders and then, without a root, PATH.
-func findProgram(root, name, remedy string, folders ...string) (string, error) {
+// FindProgram returns the absolute path of a program below root. It searches the folders and then, without a root, PATH.
+func FindProgram(root, name, remedy string, folders ...string) (string, error) {
 	for _, dir := range folders {
 		path := filepath.Join(dir, name)
 		if info, err := os.Stat(filepath.Join(root, path)); err == nil && !info.IsDir() {
@@ -41,18 +41,18 @@ func findProgram(root, name, remedy string, folders ...string) (string, error) {
 
 // newPassword returns a random password that must be escaped in a URI. Code that does not escape it fails its tests.
 func newPassword() string {
-	return "p@ss:/?#%&+ " + randomHex(12)
+	return "p@ss:/?#%&+ " + RandomHex(12)
 }
 
-// randomHex returns n random bytes as 2n hexadecimal digits.
-func randomHex(n int) string {
+// RandomHex returns n random bytes as 2n hexadecimal digits.
+func RandomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // documented never to return an error
 	return hex.EncodeToString(b)
 }
 
-// redacted returns the URI without user and password.
-func redacted(uri string) string {
+// Redacted returns the URI without user and password.
+func Redacted(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil {
 		return "(not a URI)"

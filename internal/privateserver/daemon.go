@@ -1,4 +1,4 @@
-package servers
+package privateserver
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// daemon is a server that tests stop, kill, pause and start again. Its methods are not safe for concurrent use.
+// daemon is a server that is stopped, killed, paused and started again. Its methods are not safe for concurrent use.
 type daemon struct {
 	// launch starts the program and returns when clients can connect.
 	launch  func(context.Context) error
@@ -64,3 +64,6 @@ func (d *daemon) Resume() error { return d.process.signal(syscall.SIGCONT) }
 
 // PID returns the process id of the current server process, or of the last one.
 func (d *daemon) PID() int { return d.process.pid }
+
+// Running reports whether the server process has not ended.
+func (d *daemon) Running() bool { return d.process.running() }

@@ -1,4 +1,4 @@
-package servers
+package privateserver
 
 import (
 	"errors"
@@ -92,7 +92,7 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
 	}
-	tree := descendants(p.pid)
+	tree := Descendants(p.pid)
 	err := ignoreGone(syscall.Kill(-p.pid, sig))
 	for _, pid := range tree {
 		err = errors.Join(err, ignoreGone(syscall.Kill(pid, sig)))
@@ -119,8 +119,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// descendants returns the descendants of pid. It reads /proc; on systems without it, it returns none.
-func descendants(pid int) []int {
+// Descendants returns the descendants of pid. It reads /proc; on systems without it, it returns none.
+func Descendants(pid int) []int {
 	children := map[int][]int{}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {

@@ -1,0 +1,115 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+)
+
+// Daemon is a server process of package privateserver.
+type Daemon interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	Kill() error
+	Pause() error
+	Resume() error
+	URI() string
+	Close() error
+}
+
+// Server is a server process behind a proxy. It implements fault.Instance.
+type Server struct {
+	name   string
+	daemon Daemon
+	proxy  *Proxy
+	uri    string
+	// closing ends with Close.
+	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
+	close   context.CancelFunc
+
+	mu sync.Mutex // the methods of Daemon are not safe for concurrent use
+}
+
+// NewServer puts a proxy before a running server. The Server owns the daemon.
+func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
+	u, err := url.Parse(d.URI())
+	if err != nil {
+		return nil, fmt.Errorf("the URI of the %s is invalid", name) // the error would quote the password
+	}
+	proxy, err := NewProxy(ctx, u.Host)
+	if err != nil {
+		return nil, err
+	}
+	u.Host = proxy.Address()
+	s := &Server{name: name, daemon: d, proxy: proxy, uri: u.String()}
+	s.closing, s.close = context.WithCancel(context.WithoutCancel(ctx))
+	return s, nil
+}
+
+// Name returns the name.
+func (s *Server) Name() string { return s.name }
+
+// URI returns the URI of the server through the proxy, with user and password.
+func (s *Server) URI() string { return s.uri }
+
+// Stop ends the process, by SIGKILL if it crashes and otherwise by SIGTERM, and starts it again with the same data.
+func (s *Server) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
+	if err := s.end(ctx, crash); err != nil {
+		return nil, err
+	}
+	result := make(chan error, 1)
+	go func() { result <- s.start() }()
+	return func(ctx context.Context) error {
+		select {
+		case err := <-result:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil
+}
+
+func (s *Server) end(ctx context.Context, crash bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if crash {
+		return s.daemon.Kill()
+	}
+	return s.daemon.Stop(ctx)
+}
+
+func (s *Server) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.daemon.Start(s.closing)
+}
+
+// Pause stops the process by SIGSTOP until it is released.
+func (s *Server) Pause(context.Context) (release func() error, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.daemon.Resume()
+	}, s.daemon.Pause()
+}
+
+// Isolate cuts all connections of the server, and rejects others until it is released.
+func (s *Server) Isolate(context.Context) (release func() error, err error) {
+	s.proxy.Cut()
+	return func() error {
+		s.proxy.Heal()
+		return nil
+	}, nil
+}
+
+// Close kills the process and removes its data.
+func (s *Server) Close() error {
+	s.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.proxy.Close(), s.daemon.Close())
+}
