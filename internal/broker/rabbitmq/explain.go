@@ -46,12 +46,12 @@ func remedyOf(err error) string {
 		return cmp.Or(binding.ExplainTLS(err), "check that the port speaks TLS, and that the server's certificate is valid")
 	case errors.As(err, &name):
 		return "correct the host name"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return "this process has too many open files: raise their limit (ulimit -n)"
+	case binding.ExplainFiles(err) != "":
+		return binding.ExplainFiles(err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "start RabbitMQ there, or correct the host or port"
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return "see that RabbitMQ runs there and that no firewall or network policy is in between"
+		return "check that RabbitMQ runs there, and that no firewall or network policy blocks the connection"
 	case errors.As(err, &server):
 		return serverRemedy(server)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):

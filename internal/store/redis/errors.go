@@ -101,6 +101,8 @@ func remedyOf(err error) string {
 	switch {
 	case errors.Is(err, errClosed):
 		return ""
+	case binding.ExplainFiles(err) != "":
+		return binding.ExplainFiles(err)
 	case errors.As(err, &name):
 		return "correct the host name"
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -327,6 +329,13 @@ func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
 	}
 	set("new")
 	record(t, s, 1, store.ResultRecorded)
+}
+
+func TestRemedyOf_TooManyOpenFiles(t *testing.T) {
+	t.Parallel()
+	if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, os.NewSyscallError("socket", syscall.EMFILE))); !strings.Contains(got, "ulimit -n") {
+		t.Errorf("the remedy is %q", got)
+	}
 }
 
 func TestStore_OnAReplica_ErrorsHaveTheRemedy(t *testing.T) {

@@ -6,18 +6,16 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
+
+	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-const (
-	remedyHTTPS = "the port speaks TLS: begin the URL with https://"
-	remedyFiles = "this process has too many open files: raise their limit (ulimit -n)"
-)
+const remedyHTTPS = "the port speaks TLS: begin the URL with https://"
 
 // remedyFor returns the remedy for a request without a response, or "" if none is known.
 func (t *transport) remedyFor(request *http.Request, err error) string {
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return remedyFiles
+	if remedy := binding.ExplainFiles(err); remedy != "" {
+		return remedy
 	}
 	if strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`) { // an alert of TLS
 		return remedyHTTPS

@@ -1,0 +1,41 @@
+package binding
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestExplainFiles(t *testing.T) {
+	t.Parallel()
+	err := fmt.Errorf("dial: %w", os.NewSyscallError("socket", syscall.EMFILE))
+	if got := ExplainFiles(err); !strings.Contains(got, "ulimit -n") {
+		t.Errorf("the remedy for %v is %q", err, got)
+	}
+	if got := ExplainFiles(errors.New("socket")); got != "" {
+		t.Errorf("the remedy for another error is %q", got)
+	}
+}
+
+func TestExplainTLS_PortThatDoesNotAnswerTheHandshake(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	client := http.Client{Transport: &http.Transport{TLSHandshakeTimeout: time.Millisecond}}
+	response, err := client.Get("https://" + silent.Addr().String())
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	if got := ExplainTLS(err); !strings.Contains(got, "check that it speaks TLS") {
+		t.Errorf("the remedy for %v is %q", err, got)
+	}
+}
