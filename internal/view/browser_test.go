@@ -232,6 +232,7 @@ func TestPage(t *testing.T) {
 		{"SurvivesReconnect", testPageSurvivesReconnect},
 		{"AnotherRunResets", testPageAnotherRunResets},
 		{"ShowsFailure", testPageShowsFailure},
+		{"ShowsFaults", testPageShowsFaults},
 		{"ShowsEnd", testPageShowsEnd},
 		{"ExplainsTerms", testPageExplainsTerms},
 		{"SplitsLogarithmicAxes", testPageSplitsLogarithmicAxes},
@@ -318,6 +319,21 @@ func testPageShowsFailure(t *testing.T, b *browser) {
 	if title := evaluate[string](b, "document.title"); !strings.HasPrefix(title, "FAIL") {
 		t.Errorf("the title of the window is %q", title)
 	}
+}
+
+func testPageShowsFaults(t *testing.T, b *browser) {
+	f := newFake("run", 60)
+	w := newSite(t, f)
+	b.open(w, 60)
+	b.until("the table has the faults", "document.getElementById('faults').tBodies[0].rows.length == 3")
+	const row = "document.getElementById('faults').tBodies[0].rows[%d].innerText"
+	for i, want := range []string{"not injected: no such pod", "in effect", "redis-crash/0\t0:30\tKill Redis redis-0\tRecovered\t3 s\t3.4 s\t1,240\t812\t97"} {
+		if got := evaluate[string](b, fmt.Sprintf(row, i)); !strings.Contains(got, want) {
+			t.Errorf("row %d is %q, want %q", i, got, want)
+		}
+	}
+	f.change(func(f *fake) { f.state.Faults = nil })
+	b.until("the table is hidden", "document.getElementById('faults-panel').hidden")
 }
 
 func testPageShowsEnd(t *testing.T, b *browser) {

@@ -43,7 +43,7 @@ type State struct {
 	Entry      Generator  `json:"entry"`
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
-	// Faults are the occurrences of faults so far, in the order of their injection.
+	// Faults are the latest occurrences of faults, at most 100, in the order of their injection.
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
@@ -104,6 +104,9 @@ type Queues struct {
 	Pool *int64 `json:"pool"`
 }
 
+// maxFaults bounds the faults of a state, which all clients receive at each update.
+const maxFaults = 100
+
 // cachedState calls State of a source at most once per maxAge, however many callers there are.
 type cachedState struct {
 	source  Source
@@ -131,9 +134,7 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	if state.Verdict.Reasons == nil {
 		state.Verdict.Reasons = []string{} // clients need not handle null
 	}
-	if state.Faults == nil {
-		state.Faults = []fault.Account{}
-	}
+	state.Faults = append([]fault.Account{}, state.Faults[max(0, len(state.Faults)-maxFaults):]...)
 	state.Version = cmp.Or(state.Version, c.version)
 	c.state, c.fetched = state, time.Now()
 	return state, nil

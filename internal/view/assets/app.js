@@ -1,6 +1,7 @@
 // The live page: receives the events of the server and shows them.
 
 import {Charts} from './charts.js';
+import {bandsOf, FaultTable} from './faults.js';
 import {Feed} from './feed.js';
 import {History} from './history.js';
 import {List, outages} from './marks.js';
@@ -10,13 +11,14 @@ import {Latencies, Ledger, set, Tiles, Totals} from './panels.js';
 const $ = id => document.getElementById(id);
 
 const history = new History();
-let state = null, connected = false, notes = {marks: [], outages: [], selected: null}, pending = null;
+let state = null, connected = false, notes = {marks: [], bands: [], selected: null}, pending = null;
 
 const tiles = new Tiles($('tiles'));
 const ledger = new Ledger($('ledger').tBodies[0], $('facts'));
 const totals = new Totals($('totals').tBodies[0]);
 const latencies = new Latencies($('latencies').tBodies[0]);
 const charts = new Charts($('charts'), {history, marks: () => notes, objectives: () => state?.objectives});
+const faults = new FaultTable($('faults-panel'), $('faults').tBodies[0]);
 const list = new List($('marks'), $('no-marks'), mark => {
   notes.selected = mark;
   charts.changed();
@@ -29,13 +31,14 @@ const feed = new Feed('/v1/events', {
       feed.reset();
     }
     state = next;
+    shade();
     schedule();
   },
   rows(rows) {
     history.add(rows);
     const marks = history.marks();
-    notes = {marks, outages: outages(marks), selected: marks.includes(notes.selected) ? notes.selected : null};
-    charts.changed();
+    notes = {...notes, marks, selected: marks.includes(notes.selected) ? notes.selected : null};
+    shade();
     schedule();
   },
   connection(now) {
@@ -44,6 +47,12 @@ const feed = new Feed('/v1/events', {
     showConnection();
   },
 });
+
+// shade shades the outages and faults in the charts.
+function shade() {
+  notes.bands = [...outages(notes.marks), ...bandsOf(state?.faults ?? [])];
+  charts.changed();
+}
 
 // schedule shows everything in the next frame, however many events arrive until then.
 function schedule() {
@@ -62,6 +71,7 @@ function show() {
   ledger.show(state.ledger);
   totals.show(state);
   latencies.show(state, history);
+  faults.show(state.faults ?? [], state.startedAt);
   list.show(notes.marks);
   $('charts').dataset.rows = history.rows.length;
 }

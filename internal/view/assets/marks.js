@@ -4,10 +4,10 @@ import {timeOfDay} from './numbers.js';
 
 const names = {
   started: 'started', stopped: 'stopped', unavailable: 'unavailable', available: 'available again',
-  stage: 'stage', phase: 'phase', fault: 'fault', objective: 'objective missed',
+  stage: 'stage', phase: 'phase', injected: 'fault injected', healed: 'fault ended', objective: 'objective missed',
 };
 
-const bad = new Set(['unavailable', 'fault', 'objective']);
+const bad = new Set(['unavailable', 'injected', 'objective']);
 
 export const isBad = mark => bad.has(mark.kind);
 
@@ -20,7 +20,7 @@ export function outages(marks) {
   const open = new Map(), all = [];
   for (const mark of marks) {
     if (mark.kind === 'unavailable' && !open.has(mark.subject)) {
-      const outage = {from: secondsOf(mark), to: null};
+      const outage = {from: secondsOf(mark), to: null, color: '--outage'};
       open.set(mark.subject, outage);
       all.push(outage);
     } else if (mark.kind === 'available' && open.has(mark.subject)) {
@@ -31,20 +31,21 @@ export function outages(marks) {
   return all;
 }
 
-// plugin returns a uPlot plugin that draws the marks that current returns: {marks, outages, selected}.
+// plugin returns a uPlot plugin that draws the marks and bands that current returns: {marks, bands, selected}.
 export function plugin(current, color) {
   const draw = u => {
     const {ctx, bbox: {left, top, width, height}} = u;
-    const {marks, outages, selected} = current();
+    const {marks, bands, selected} = current();
     const x = t => u.valToPos(t, 'x', true);
     ctx.save();
     ctx.beginPath();
     ctx.rect(left, top, width, height);
     ctx.clip();
-    ctx.fillStyle = color('--outage');
-    for (const {from, to} of outages) {
+    for (const {from, to, color: name} of bands) {
       const start = x(from);
-      ctx.fillRect(start, top, (to == null ? left + width : x(to)) - start, height);
+      ctx.fillStyle = color(name);
+      // A fault of an instant is visible, too.
+      ctx.fillRect(start, top, Math.max((to == null ? left + width : x(to)) - start, devicePixelRatio), height);
     }
     for (const mark of marks) {
       const at = Math.round(x(secondsOf(mark))) + 0.5;
