@@ -1,0 +1,62 @@
+package redis
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/test/servers"
+)
+
+// The rights that docs/ledger.md lists suffice, and each of the additional ones is needed where it says so.
+func TestRights_ThatAreDocumentedSuffice(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../docs/ledger.md")
+	noError(t, err)
+	documented := regexp.MustCompile("ACL rules\\s`([^`]+)`, for a database other than 0 also `([^`]+)`, and for a cluster also\\s`([^`]+)`").FindStringSubmatch(string(text))
+	if documented == nil {
+		t.Fatal("docs/ledger.md lists no ACL rules")
+	}
+	basic, database, cluster := documented[1], documented[2], documented[3]
+
+	server := servers.NewRedis(t, servers.RedisOptions{})
+	admin := client(t, server.URI())
+	own := strings.TrimSuffix(withUser(t, server.URI(), "parking", "s3cr3t"), "/0")
+	t.Run("database 0", func(t *testing.T) { checkRights(t, own+"/0", basic, "", admin) })
+	t.Run("database 1", func(t *testing.T) { checkRights(t, own+"/1", basic, database, admin) })
+	t.Run("cluster", func(t *testing.T) {
+		c := newCluster(t, 2)
+		checkRights(t, withUser(t, c.nodes[0].URI(), "narrow", "s3cr3t")+"?cluster=true", basic, cluster, c.admins...)
+	})
+}
+
+// checkRights checks that a user with the basic and the additional rights can do everything that a simulation does, and
+// that one without the additional rights cannot.
+func checkRights(t *testing.T, uri, basic, additional string, admins ...*goredis.Client) {
+	t.Helper()
+	grant := func(rules string) {
+		user, _, _ := strings.Cut(strings.TrimPrefix(uri, "redis://"), ":")
+		for _, admin := range admins {
+			args := []any{"ACL", "SETUSER", user, "reset", "on", ">s3cr3t"}
+			for _, rule := range strings.Fields(rules) {
+				args = append(args, rule)
+			}
+			noError(t, admin.Do(t.Context(), args...).Err())
+		}
+	}
+	if additional != "" {
+		grant(basic)
+		if err := open(t, uri, "rights", 2).Check(t.Context()); err == nil {
+			t.Errorf("the check passes without %s", additional)
+		}
+	}
+	grant(basic + " " + additional)
+	s := open(t, uri, "rights", 2)
+	noError(t, s.Check(t.Context()))
+	record(t, s, 0, store.ResultRecorded)
+	noError(t, s.Purge(t.Context()))
+}
