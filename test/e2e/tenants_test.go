@@ -80,7 +80,7 @@ func TestEditorRole_GivesNoOtherRights(t *testing.T) {
 	const user = "e2e-author"
 	ns.create(&rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "author"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ns.editorRole()},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ns.clusterRole("editor")},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
 	})
 	ns.create(&corev1.Secret{
@@ -208,19 +208,19 @@ func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string)
 	})
 }
 
-// editorRole returns the name of the ClusterRole of the chart for authors of simulations.
-func (ns *namespace) editorRole() string {
+// clusterRole returns the name of the ClusterRole for people that has the part in its name.
+func (ns *namespace) clusterRole(part string) string {
 	ns.t.Helper()
 	var roles rbacv1.ClusterRoleList
 	if err := ns.List(ns.t.Context(), &roles); err != nil {
 		ns.t.Fatal(err)
 	}
 	for _, role := range roles.Items {
-		if strings.HasPrefix(role.Name, release) && strings.Contains(role.Name, "editor") {
+		if strings.HasPrefix(role.Name, release) && strings.Contains(role.Name, part) {
 			return role.Name
 		}
 	}
-	ns.t.Fatalf("the release %s has no ClusterRole for editors", release)
+	ns.t.Fatalf("the release %s has no ClusterRole %s", release, part)
 	return ""
 }
 
