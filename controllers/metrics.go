@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/metrics"
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
@@ -21,6 +22,8 @@ type SimulationMetrics struct {
 	observer    *observer.Observer
 
 	condition, processed, lost, unexpected, deadLettered, outstanding, messages *prometheus.Desc
+
+	faultsInjected, faults *prometheus.Desc
 }
 
 // NewSimulationMetrics returns the metrics of the simulations in a cache, and of their latest observations.
@@ -39,13 +42,17 @@ func NewSimulationMetrics(simulations client.Reader, o *observer.Observer) *Simu
 		deadLettered: describe("dead_lettered", "Dead-lettered messages."),
 		outstanding:  describe("outstanding", "Confirmed events that have not taken effect yet."),
 		messages:     describe("queue_messages", "Messages in the simulation's queues: ready, retry or dead.", "queue"),
+
+		faultsInjected: describe("faults_injected", "Occurrences of faults that took effect."),
+		faults: describe("faults", "Occurrences of faults by outcome: Recovered, NotRecovered, NotInjected or Aborted. Recovery is known "+
+			"when the simulation is complete.", "outcome"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.condition, m.processed, m.lost, m.unexpected, m.deadLettered, m.outstanding, m.messages,
+		m.condition, m.processed, m.lost, m.unexpected, m.deadLettered, m.outstanding, m.messages, m.faultsInjected, m.faults,
 	} {
 		descriptions <- d
 	}
@@ -86,6 +93,13 @@ func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge
 			gauge(m.condition, 0, c.Type)
 		case metav1.ConditionUnknown:
 		}
+	}
+	if f := sim.Status.Faults; f != nil {
+		gauge(m.faultsInjected, float64(f.Injected))
+		gauge(m.faults, float64(f.Recovered), string(fault.OutcomeRecovered))
+		gauge(m.faults, float64(f.NotRecovered), string(fault.OutcomeNotRecovered))
+		gauge(m.faults, float64(f.NotInjected), string(fault.OutcomeNotInjected))
+		gauge(m.faults, float64(f.Aborted), string(fault.OutcomeAborted))
 	}
 	l := sim.Status.Ledger
 	if l == nil {
