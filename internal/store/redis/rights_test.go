@@ -42,7 +42,7 @@ func checkRights(t *testing.T, uri, basic, additional string, admins ...*goredis
 		user, _, _ := strings.Cut(strings.TrimPrefix(uri, "redis://"), ":")
 		for _, admin := range admins {
 			args := []any{"ACL", "SETUSER", user, "reset", "on", ">s3cr3t"}
-			for _, rule := range strings.Fields(rules) {
+			for rule := range strings.FieldsSeq(rules) {
 				args = append(args, rule)
 			}
 			noError(t, admin.Do(t.Context(), args...).Err())
