@@ -1,6 +1,5 @@
-// Package v1alpha1 holds the types of the API group simulation.parking.dev, version v1alpha1. It does no
-// I/O; what a simulation's processes make of a spec is the business of package plan, what the operator
-// makes of it that of the controllers.
+// Package v1alpha1 holds the types of the API group simulation.parking.dev, version v1alpha1, and their defaults. It does
+// no I/O. Package manifest validates a spec and derives the plan of its processes.
 //
 // +kubebuilder:object:generate=true
 // +groupName=simulation.parking.dev
@@ -23,7 +22,7 @@ var (
 	// GroupVersion is the group and version of every type of this package.
 	GroupVersion = schema.GroupVersion{Group: Group, Version: Version}
 
-	// SchemeBuilder collects what adds the types of this package to a scheme.
+	// SchemeBuilder collects the functions that add the types of this package to a scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 
 	// AddToScheme adds the types of this package to a scheme.

@@ -370,9 +370,9 @@ type RabbitMQSpec struct {
 	// +optional
 	ClusterRef *ClusterReference `json:"clusterRef,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a
-	// RabbitMQ: the keys uri, or host, port, username and password, by the Service Binding specification; and
-	// vhost, and ca.crt for TLS, if need be. The operator applies changes of the Secret.
+	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a RabbitMQ. Its
+	// keys are those of the Service Binding specification: uri, or host, port, username and password. vhost, and ca.crt
+	// for TLS, are optional. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
@@ -452,9 +452,9 @@ type RedisSpec struct {
 	// +optional
 	Managed *ManagedRedis `json:"managed,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a Redis,
-	// Redis Cluster or Valkey: the keys uri, or host, port, username and password, by the Service
-	// Binding specification; and ca.crt for TLS, if need be. The operator applies changes of the Secret.
+	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a Redis, Redis
+	// Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username and
+	// password. ca.crt for TLS is optional. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }

@@ -4,10 +4,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ParkingSimulationStatus says what became of a simulation.
+// ParkingSimulationStatus is the observed state of a simulation.
 type ParkingSimulationStatus struct {
-	// observedGeneration is the metadata.generation of the spec that this status speaks of; -1 until the
-	// operator has seen one.
+	// observedGeneration is the metadata.generation of the spec that this status describes. It is -1 until the operator
+	// has observed a spec.
 	// +kubebuilder:validation:Minimum=-1
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -224,7 +224,7 @@ type LatencySummary struct {
 	P99 Duration `json:"p99"`
 }
 
-// Verdict is what a simulation came to.
+// Verdict is the result of a complete simulation.
 //
 // +kubebuilder:validation:Enum=PASS;FAIL
 type Verdict string
@@ -239,9 +239,9 @@ const (
 const (
 	// ConditionReady is True when everything that the spec asks for runs, or has run to completion.
 	ConditionReady = "Ready"
-	// ConditionReconciling is True while the operator works towards that.
+	// ConditionReconciling is True while the operator works towards Ready without the help of a person.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is True when that takes somebody to do something, which the message says.
+	// ConditionStalled is True when a person has to act. The message says how.
 	ConditionStalled = "Stalled"
 	// ConditionBrokerReady says whether RabbitMQ can be used.
 	ConditionBrokerReady = "BrokerReady"
@@ -354,7 +354,7 @@ type LedgerStatus struct {
 	// +required
 	ExternalMatched int64 `json:"externalMatched"`
 
-	// entryNotFound counts another program's exits that found no entry.
+	// entryNotFound counts the exits of external publishers that found no entry.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	EntryNotFound int64 `json:"entryNotFound"`

@@ -27,7 +27,7 @@ type TemplateNotAllowedError struct {
 	Fields field.ErrorList
 }
 
-// Error names each field by its path, and the remedy.
+// Error lists the fields by their paths, each with the reason and the remedy.
 func (e *TemplateNotAllowedError) Error() string {
 	lines := make([]string, len(e.Fields))
 	for i, fault := range e.Fields {
@@ -91,9 +91,9 @@ func containerFields() fieldSet {
 	}
 }
 
-// checkTemplate returns what a template sets but may not: every field outside templateFields, the priority
-// classes of Kubernetes itself, and annotations for other software. Directives of a strategic merge patch, such
-// as $patch, are fields as well, and are not allowed: they could remove what protects the pods.
+// checkTemplate returns the settings of a template that are not allowed: fields outside of templateFields, the priority
+// classes of Kubernetes itself, and annotations for other software. Directives of a strategic merge patch, such as $patch,
+// are such fields too: they could remove the settings that protect the pods.
 func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
 	var faults field.ErrorList
 	annotations := path.Child("metadata", "annotations")
@@ -136,8 +136,7 @@ func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// checkPriority reserves the priority classes of Kubernetes for pods that a node or a cluster cannot do
-// without.
+// checkPriority rejects the priority classes of Kubernetes, which are for pods that a node or a cluster needs to work.
 func checkPriority(path *field.Path, spec any) field.ErrorList {
 	fields, _ := spec.(map[string]any)
 	if class, _ := fields["priorityClassName"].(string); strings.HasPrefix(class, "system-") {
