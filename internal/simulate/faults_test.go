@@ -17,6 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
+	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
@@ -153,6 +154,43 @@ func TestRun_WithAFaultThatIsNotInjected_Fails(t *testing.T) {
 		r := run(t, o)
 		if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, "Kill redis: the process does not end") {
 			t.Errorf("verdict is %s %q, want FAIL with the reason", r.Outcome, r.Reasons)
+		}
+	})
+}
+
+// hasty is a store that reports effects as durable at once.
+type hasty struct{ store.Store }
+
+func (hasty) WaitDurable(context.Context, int, store.Mark) error { return nil }
+
+func TestRun_WithAcknowledgementBeforeDurability_Fails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
+		o.Store = hasty{o.Store}
+		r := run(t, o)
+		reasons := strings.Join(r.Reasons, "\n")
+		if r.Outcome != ledger.Fail || !strings.Contains(reasons, "lost") {
+			t.Errorf("verdict is %s %q, want FAIL because of lost events", r.Outcome, r.Reasons)
+		}
+	})
+}
+
+func TestRun_WithAStoreWithoutItsLog_Fails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
+		s, g := memorystore.NewCrashable(o.Plan.Partitions), gate.New()
+		o.Store = gate.Store(s, g)
+		o.Targets.Servers[plan.TargetRedis] = []fault.Instance{gate.NewServer("redis", g, func(draw uint64) {
+			if err := s.Purge(context.Background()); err != nil {
+				t.Error(err)
+			}
+			s.Crash(draw)
+		})}
+		r := run(t, o)
+		if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, "the store has lost durable data") {
+			t.Errorf("verdict is %s %q, want FAIL because of lost data", r.Outcome, r.Reasons)
 		}
 	})
 }
