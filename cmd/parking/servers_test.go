@@ -68,6 +68,42 @@ func TestSimulate_OnServers_PassesAndRemovesEverything(t *testing.T) {
 	}
 }
 
+// The faults of the manifest hit the processes of private servers, and no event is lost.
+func TestSimulate_PrivateServers_SurviveFaults(t *testing.T) {
+	t.Parallel()
+	servers.Program(t, "redis-server", "run hack/install-servers.sh")
+	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
+	faults := []string{
+		"{name: a-redis-crash, target: Redis, action: Kill, at: 1s}", "{name: b-redis-restart, target: Redis, action: Restart, at: 3s}",
+		"{name: c-redis-stall, target: Redis, action: Pause, for: 500ms, at: 5s}", "{name: d-redis-cut, target: Redis, action: Isolate, for: 500ms, at: 6s}",
+		"{name: e-rabbitmq-stall, target: RabbitMQ, action: Pause, for: 500ms, at: 7s}", "{name: f-rabbitmq-cut, target: RabbitMQ, action: Isolate, for: 500ms, at: 8s}",
+		"{name: g-rabbitmq-crash, target: RabbitMQLeader, action: Kill, at: 9s}", "{name: h-processor-crash, target: Processor, action: Kill, at: 10s}",
+	}
+	manifest := manifestFile(t, "{duration: 12s, entry: {rate: 200}, exit: {rate: 150, matchPercent: 50, minStay: 100ms}, faults: ["+strings.Join(faults, ", ")+"]}")
+	got := parking(t, "simulate", "-f", manifest, "--servers", "private", "--output", "json", "--http", "")
+	r := got.result(t)
+	if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 || l.EntriesRecorded == 0 {
+		t.Errorf("ledger is %+v, verdict %q, stderr:\n%s", l, r.Reasons, got.stderr)
+	}
+	if len(r.Faults) != len(faults) {
+		t.Fatalf("%d faults occurred, want %d", len(r.Faults), len(faults))
+	}
+	for i, f := range r.Faults {
+		if f.InjectedAt.IsZero() || f.HealedAt.IsZero() || len(f.Hit) != 1 || !strings.Contains(faults[i], "name: "+f.Fault+",") {
+			t.Errorf("fault %d is %+v, want %s", i, f, faults[i])
+		}
+	}
+}
+
+func TestSimulate_FaultOfAServerThatIsNotOurs_IsRejected(t *testing.T) {
+	t.Parallel()
+	manifest := manifestFile(t, "{faults: [{name: crash, target: Redis, action: Kill, at: 1s}]}")
+	got := parking(t, "simulate", "-f", manifest, "--duration", "5s", "--http", "", "--redis-uri", servers.RedisURI(t))
+	if got.code != exitBadInput || !strings.Contains(got.stderr, `fault "crash": a fault on a server that is not ours is refused, and --redis-uri names one`) {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
 func TestSimulate_WrongPassword_IsReportedButNotPrinted(t *testing.T) {
 	t.Parallel()
 	for flag, uri := range map[string]string{"--rabbitmq-uri": servers.AMQPURI(t), "--redis-uri": servers.RedisURI(t)} {
