@@ -141,14 +141,14 @@ func (s *search) account(r *Record) Account {
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
-	s.disturb(interval{a.InjectedAt, a.RecoveredAt})
+	s.disturb(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt})
 	return a
 }
 
-// Disturbs reports whether the fault was in effect, or the simulation had not recovered from it, at any time in
-// [from, to).
+// Disturbs reports whether the fault was in effect, or the simulation had not recovered from it, at any time that a row of
+// the timeline for [from, to) may show.
 func (a *Account) Disturbs(from, to time.Time) bool {
-	return !a.InjectedAt.IsZero() && to.After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
+	return !a.InjectedAt.IsZero() && to.Add(rowShift).After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
 }
 
 // notInjected returns the outcome of an occurrence that did not take effect.
@@ -200,7 +200,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
-		if !row.overlaps(interval{a.InjectedAt, a.RecoveredAt}) {
+		if !row.overlaps(interval{a.InjectedAt.Add(-rowShift), a.RecoveredAt}) {
 			continue
 		}
 		a.PeakLagSeconds = max(a.PeakLagSeconds, row.lag.Seconds())

@@ -108,6 +108,23 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 			[]Record{record("a", 20, 22)},
 			[]float64{0}, "",
 		},
+		"the first second after the fault is slow for a few percent of the events": {
+			func() Run {
+				r := story{length: 60, rate: 1000, outages: []outage{{20, 22, slow, 0}}}.run()
+				var h histogram.Histogram
+				for range 60 {
+					h.Observe(slow)
+				}
+				r.Rows[22].Entry.EndToEnd = histogram.Merge(r.Rows[22].Entry.EndToEnd, h.Snapshot())
+				return r
+			}(),
+			[]Record{record("a", 20, 22)},
+			[]float64{1}, "",
+		},
+		"rows that show the fault up to a second later": {
+			// The process measures the second from 20.9 on as second 20.
+			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
+		},
 		"two events per second": {
 			story{length: 60, rate: 1, outages: []outage{{20, 29, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{7}, "",
 		},
@@ -261,8 +278,9 @@ func TestAccount_Disturbs(t *testing.T) {
 		from, to float64
 		want     bool
 	}{
-		{recovered, 19, 20, false},
-		{recovered, 19, 20.1, true},
+		{recovered, 18, 19, false},
+		{recovered, 18, 19.1, true}, // the row may show what happened up to a second later
+		{recovered, 19, 20, true},
 		{recovered, 24, 25, true},
 		{recovered, 25, 26, false},
 		{recovered, 0, 60, true},

@@ -20,10 +20,13 @@ import (
 //
 // "Before the fault" is the latest baselineTime before its injection that no other fault disturbed. If fewer than
 // minEvents events were measured in that time or in steadyTime, more time is looked at, up to maxTime. The p99 is that
-// of all these events together, so one slow event among hundreds does not matter.
+// of all these events together, so one slow event among hundreds does not matter. In addition, the p99 of the first row
+// is not above the limit.
 //
-// t is the end of the fault or the beginning of a row, so that recovery is known to about the width of the rows.
+// t is the end of the fault or the beginning of a row, so that recovery is known to about the width of the rows. A process
+// measures a row up to rowShift later than the row says, so the row that ends before a fault may already show it.
 const (
+	rowShift     = time.Second
 	steadyTime   = 5 * time.Second
 	baselineTime = 30 * time.Second
 	maxTime      = 10 * time.Minute
@@ -177,7 +180,7 @@ func (s *search) baseline(before time.Time) *baseline {
 	var length time.Duration
 	for i := len(s.rows) - 1; i >= 0; i-- {
 		row := &s.rows[i]
-		if row.end.After(before) || s.isDisturbed(row) {
+		if row.end.Add(rowShift).After(before) || s.isDisturbed(row) {
 			continue
 		}
 		if enough := all.Count() >= minEvents; length >= baselineTime && enough || length >= maxTime {
@@ -239,7 +242,12 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 	}
 	at := from
 	for i := range s.rows {
-		if !s.rows[i].end.After(at) {
+		row := &s.rows[i]
+		if !row.end.Add(rowShift).After(at) {
+			continue
+		}
+		if why := b.latencyViolation(row.endToEnd); why != "" && row.endToEnd.Count() >= minEvents {
+			found.why, at = why, latest(at, row.end)
 			continue
 		}
 		complete, why := s.window(i, at, b)
@@ -249,8 +257,7 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 		case !complete:
 			return found
 		}
-		found.why = why
-		at = s.rows[i].end
+		found.why, at = why, latest(at, row.end)
 	}
 	return found
 }
@@ -303,14 +310,22 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	if all.Count() < minEvents {
 		return fmt.Sprintf("fewer than %d events took effect", minEvents)
 	}
-	if p99, limit := all.Quantile(0.99), max(2*b.p99, b.p99+latencySlack); p99 > limit {
-		return fmt.Sprintf("p99 is %s, and was %s before", rounded(p99), rounded(b.p99))
+	if why := b.latencyViolation(all); why != "" {
+		return why
 	}
 	if b.backlog != nil && backlog != nil {
 		arriving := (b.rates[0] + b.rates[1]) / 10
 		if limit := 2**b.backlog + int64(arriving) + backlogSlack; *backlog > limit {
 			return fmt.Sprintf("%d messages wait in queues, and at most %d did before", *backlog, *b.backlog)
 		}
+	}
+	return ""
+}
+
+// latencyViolation says that latencies are not normal, "" if they are.
+func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
+	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.p99, b.p99+latencySlack) {
+		return fmt.Sprintf("p99 is %s, and was %s before", rounded(p99), rounded(b.p99))
 	}
 	return ""
 }
