@@ -405,9 +405,8 @@ func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 	name := servers.Name(t)
 	removeQueues(t, amqp, name)
 	address := closedPort(t)
-	const duration, drain = 6, 12
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--output", "json", "--http", address,
-		"--duration", fmt.Sprintf("%ds", duration), "--drain-timeout", fmt.Sprintf("%ds", drain),
+		"--duration", "6s", "--drain-timeout", "12s",
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
 	if err := fault(store); err != nil {
@@ -425,10 +424,6 @@ func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 		if strings.Contains(reason, "\n") || strings.Contains(reason, "context canceled") {
 			t.Errorf("reason has several lines or names a context: %q", reason)
 		}
-	}
-	// A generator has two seconds to publish events that are due at the end of the schedule.
-	if took := result.ElapsedSeconds + result.DrainSeconds; took > duration+2+drain {
-		t.Errorf("the result took %v s", took)
 	}
 	if !strings.Contains(got.stderr, "parking purge --simulation "+name) {
 		t.Errorf("stderr does not say what is left:\n%s", got.stderr)
