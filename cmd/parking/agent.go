@@ -12,14 +12,15 @@ import (
 
 	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-const agentHelp = `Kill and pause the processes of another container in the same pod when the operator says
-so. The operator adds this command to the pods that the faults of a simulation hit.
+const agentHelp = `Kill, pause and isolate another container in the same pod when the operator says so. The
+operator adds this command to the pods that the faults of a simulation hit.
 
 It signals the processes that see a mount at --target: those of the container that mounts a
 volume there. They must have the same user, and the pod must have one process namespace
-(shareProcessNamespace).`
+(shareProcessNamespace). It isolates a server by cutting the connections that --relay forwards.`
 
 // The files in the folder with the secrets of an agent.
 const (
@@ -30,8 +31,24 @@ const (
 
 // agentFlags are the flags of parking agent.
 type agentFlags struct {
-	target, http, secrets string
-	level                 logLevel
+	target, http, secrets, relay string
+	level                        logLevel
+}
+
+// listen starts the relay that the flags ask for, if any.
+func (f *agentFlags) listen(ctx context.Context) (*relay.Relay, error) {
+	if f.relay == "" {
+		return nil, nil //nolint:nilnil // an agent works without a relay
+	}
+	address, server, ok := strings.Cut(f.relay, "=")
+	if !ok {
+		return nil, fmt.Errorf("--relay: must have the form ADDRESS=SERVER, such as :8091=127.0.0.1:6379, got %q", f.relay)
+	}
+	forwarding, err := relay.Listen(ctx, address, server)
+	if err != nil {
+		return nil, fmt.Errorf("--relay: %w", err)
+	}
+	return forwarding, nil
 }
 
 func (c *cli) agentCommand() *cobra.Command {
@@ -48,6 +65,7 @@ func (c *cli) agentCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.target, "target", agent.Marker, "`path` of a mount in the container whose processes to signal")
 	cmd.Flags().StringVar(&flags.http, "http", ":8090", "`address` for commands; TLS only")
 	cmd.Flags().StringVar(&flags.secrets, "secret-dir", "", "`folder` with the files token, tls.crt and tls.key (required)")
+	cmd.Flags().StringVar(&flags.relay, "relay", "", "forward connections as `ADDRESS=SERVER` says, to isolate the server; for example :8091=127.0.0.1:6379")
 	cmd.Flags().Var(&flags.level, "log-level", "minimum level of log messages: debug, info, warn or error")
 	_ = cmd.MarkFlagRequired("secret-dir") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagDirname("secret-dir")
@@ -74,7 +92,14 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	if _, err := certificate(nil); err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}
-	a := agent.New(flags.target, log)
+	forwarding, err := flags.listen(ctx)
+	if err != nil {
+		return badInput(err)
+	}
+	if forwarding != nil {
+		defer closeAndLog(log, "relay", forwarding)
+	}
+	a := agent.New(agent.Config{Target: flags.target, Relay: forwarding}, log)
 	defer a.Close()
 	server, err := httpserver.Listen(ctx, flags.http, agent.Handler(a, token), log)
 	if err != nil {

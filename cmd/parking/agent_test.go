@@ -79,6 +79,8 @@ func TestAgent_RejectsItsInput(t *testing.T) {
 		{"agent"},
 		{"agent", "--target", "relative", "--secret-dir", folder},
 		{"agent", "--secret-dir", t.TempDir()},
+		{"agent", "--secret-dir", folder, "--relay", ":8091"},
+		{"agent", "--secret-dir", folder, "--relay", "no address=127.0.0.1:6379"},
 		{"agent", "--secret-dir", folder, "--http", "no address"},
 	} {
 		if got := parking(t, args...); got.code != exitBadInput {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/polltest"
+	"github.com/parking-operator/parking-operator/internal/relay"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
@@ -58,7 +60,7 @@ func (s *target) allAre(t *testing.T, state string) bool {
 
 func newAgent(t *testing.T, target string) *Agent {
 	t.Helper()
-	a := New(target, slog.New(slog.DiscardHandler))
+	a := New(Config{Target: target}, slog.New(slog.DiscardHandler))
 	t.Cleanup(a.Close)
 	return a
 }
@@ -142,7 +144,8 @@ func TestAgent_RejectsCommands(t *testing.T) {
 		{ID: "a/0", Action: plan.ActionEvict},
 		{ID: "a/0", Action: plan.ActionPause},
 		{ID: "a/0", Action: plan.ActionPause, For: -time.Second},
-		{ID: "a/0", Action: plan.ActionPause, For: MaxPause + 1},
+		{ID: "a/0", Action: plan.ActionPause, For: MaxLength + 1},
+		{ID: "a/0", Action: plan.ActionIsolate, For: time.Second}, // there is no relay
 	} {
 		if _, err := a.Inject(c); !isRejected(err) {
 			t.Errorf("%+v: %v", c, err)
@@ -154,6 +157,68 @@ func TestAgent_RejectsCommands(t *testing.T) {
 	if _, ok := a.Fault("a/0"); ok {
 		t.Error("a fault that failed is remembered")
 	}
+}
+
+func TestAgent_SecondPauseHasToWait(t *testing.T) {
+	s := startTarget(t)
+	a := newAgent(t, s.Path)
+	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	second := Command{ID: "pause/1", Action: plan.ActionPause, For: time.Minute}
+	if _, err := a.Inject(second); !errors.Is(err, ErrBusy) {
+		t.Errorf("the second pause: %v", err)
+	}
+	a.Heal("pause/0")
+	if _, err := a.Inject(second); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAgent_IsolatesItsServer(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	forwarding, err := relay.Listen(t.Context(), "127.0.0.1:0", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = forwarding.Close() }()
+	a := New(Config{Target: "no-such-target", Relay: forwarding}, slog.New(slog.DiscardHandler))
+	defer a.Close()
+	get := func() error {
+		response, err := http.Get("http://" + forwarding.Address())
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
+	}
+	for _, tt := range []struct {
+		id   string
+		from []netip.Addr
+		cut  bool
+	}{
+		{"all/0", nil, true},
+		{"me/0", []netip.Addr{netip.MustParseAddr("127.0.0.1")}, true},
+		{"others/0", []netip.Addr{netip.MustParseAddr("192.0.2.1")}, false},
+	} {
+		if err := get(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Inject(Command{ID: tt.id, Action: plan.ActionIsolate, For: time.Minute, From: tt.from}); err != nil {
+			t.Fatal(err)
+		}
+		if err := get(); (err != nil) != tt.cut {
+			t.Errorf("%s: a request during the isolation: %v", tt.id, err)
+		}
+		a.Heal(tt.id)
+		if f, ok := a.Fault(tt.id); !ok || f.Healed.IsZero() {
+			t.Errorf("%s: the fault is %+v", tt.id, f)
+		}
+	}
+	if _, err := a.Inject(Command{ID: "short/0", Action: plan.ActionIsolate, For: 10 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	polltest.Until(t, "the isolation ends by itself", func() bool { return get() == nil })
 }
 
 func isRejected(err error) bool {

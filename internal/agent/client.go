@@ -93,6 +93,8 @@ func (c *Client) do(ctx context.Context, method, address, id string, body []byte
 		return Fault{}, nil
 	case http.StatusNotFound:
 		return Fault{}, ErrUnknown
+	case http.StatusConflict:
+		return Fault{}, ErrBusy
 	case http.StatusUnprocessableEntity:
 		return Fault{}, &RejectedError{strings.TrimSpace(string(text))}
 	}

@@ -21,8 +21,8 @@ const maxBody = 4 << 10
 //	GET    /v1/faults/{id}  returns it
 //	DELETE /v1/faults/{id}  ends it
 //
-// PUT and GET answer with a Fault. A command that cannot be executed is answered with 422, one that failed with 503, and
-// the body is the reason.
+// PUT and GET answer with a Fault. A command that cannot be executed is answered with 422, one that failed with 503,
+// one that has to wait for another fault with 409, and the body is the reason.
 func Handler(a *Agent, token func() (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) { serveInject(a, w, r) })
@@ -54,11 +54,18 @@ func serveInject(a *Agent, w http.ResponseWriter, r *http.Request) {
 		answer(w, f)
 		return
 	}
-	code := http.StatusServiceUnavailable
-	if _, ok := errors.AsType[*RejectedError](err); ok {
-		code = http.StatusUnprocessableEntity
+	http.Error(w, err.Error(), codeOf(err))
+}
+
+func codeOf(err error) int {
+	_, isRejected := errors.AsType[*RejectedError](err)
+	switch {
+	case isRejected:
+		return http.StatusUnprocessableEntity
+	case errors.Is(err, ErrBusy):
+		return http.StatusConflict
 	}
-	http.Error(w, err.Error(), code)
+	return http.StatusServiceUnavailable
 }
 
 func answer(w http.ResponseWriter, f Fault) {

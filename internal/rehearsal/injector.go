@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -41,27 +42,35 @@ func (i *injector) Inject(ctx context.Context, o fault.Occurrence) (fault.Inject
 	if err != nil {
 		return fault.Injection{}, err
 	}
-	inject, err := i.action(o)
+	var at time.Time
+	switch o.Action {
+	case plan.ActionKill, plan.ActionPause, plan.ActionIsolate:
+		at, err = i.command(ctx, o, pods)
+	case plan.ActionRestart:
+		at, err = each(ctx, pods, i.delete)
+	case plan.ActionEvict:
+		at, err = each(ctx, pods, i.evict)
+	default:
+		err = fmt.Errorf("the operator cannot inject %s", o.Action)
+	}
 	if err != nil {
 		return fault.Injection{}, err
 	}
-	at := time.Now()
-	for n, pod := range pods {
-		hitAt, err := inject(ctx, pod)
-		if err != nil {
-			return fault.Injection{}, fmt.Errorf("%s%w", alreadyHit(pods[:n]), err)
-		}
-		at = hitAt
-	}
-	return i.injection(o, namesOf(pods), at), nil
+	return i.injection(ctx, o, namesOf(pods), at)
 }
 
-// alreadyHit begins the message about a fault that was injected in part.
-func alreadyHit(pods []*corev1.Pod) string {
-	if len(pods) == 0 {
-		return ""
+// each hits pods one after the other. It returns when the last one was hit.
+func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *corev1.Pod) (time.Time, error)) (at time.Time, err error) {
+	for n, pod := range pods {
+		if at, err = hit(ctx, pod); err == nil {
+			continue
+		}
+		if n > 0 {
+			err = fmt.Errorf("only %v was hit: %w", namesOf(pods[:n]), err)
+		}
+		return time.Time{}, err
 	}
-	return fmt.Sprintf("only %v was hit: ", namesOf(pods))
+	return at, nil
 }
 
 // pick returns the running pods that an occurrence hits. Instances are numbered by the age of their pods, because the
@@ -129,28 +138,87 @@ func isMade(pod *corev1.Pod, workload string) bool {
 	return false
 }
 
-// action returns the function that hits one pod. It returns when the fault took effect.
-func (i *injector) action(o fault.Occurrence) (func(context.Context, *corev1.Pod) (time.Time, error), error) {
-	switch o.Action {
-	case plan.ActionKill, plan.ActionPause:
-		agents, err := i.agents()
+// command has agents inject an occurrence.
+func (i *injector) command(ctx context.Context, o fault.Occurrence, pods []*corev1.Pod) (time.Time, error) {
+	agents, err := i.agents()
+	if err != nil {
+		return time.Time{}, err
+	}
+	command := agent.Command{ID: o.ID(), Action: o.Action, For: o.For}
+	if o.Action == plan.ActionIsolate {
+		if command.From, err = i.isolated(o, pods); err != nil {
+			return time.Time{}, err
+		}
+	}
+	commanded, err := i.commanded(ctx, o, namesOf(pods))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return each(ctx, commanded, func(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
+		for {
+			f, err := agents.Inject(ctx, agentOf(pod), command)
+			switch {
+			case err == nil:
+				return f.At, nil
+			case !errors.Is(err, agent.ErrBusy) || wait(ctx) != nil:
+				return time.Time{}, fmt.Errorf("pod %s: %w", pod.Name, err)
+			}
+		}
+	})
+}
+
+// isolated returns the addresses of clients that an isolation cuts off from all servers; none if it cuts off servers from
+// all clients.
+func (i *injector) isolated(o fault.Occurrence, pods []*corev1.Pod) ([]netip.Addr, error) {
+	spec := &i.target().Simulation.Spec
+	component := resources.ComponentOf(o.Target)
+	if slices.Contains(resources.Servers(), component) {
+		if component == resources.ComponentRabbitMQ && i.target().replicas(component) > 1 {
+			return nil, errors.New("the operator cannot cut the connections between RabbitMQ nodes: use one node, or Pause")
+		}
+		return nil, nil
+	}
+	if spec.RabbitMQ.ManagedOrDefault() == nil || spec.Redis.ManagedOrDefault() == nil || spec.SummaryAPI.ManagedOrDefault() == nil {
+		return nil, fmt.Errorf("%s cannot be isolated from a server that the operator does not run", o.Target)
+	}
+	var addresses []netip.Addr
+	for _, pod := range pods {
+		address, err := netip.ParseAddr(pod.Status.PodIP)
+		if err != nil {
+			return nil, fmt.Errorf("the address of pod %s: %w", pod.Name, err)
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
+}
+
+// commanded returns the pods whose agents inject an occurrence that hits the named pods: those pods, or all servers if
+// clients are isolated.
+func (i *injector) commanded(ctx context.Context, o fault.Occurrence, hit []string) ([]*corev1.Pod, error) {
+	component := resources.ComponentOf(o.Target)
+	components, all := []resources.Component{component}, false
+	if o.Action == plan.ActionIsolate && !slices.Contains(resources.Servers(), component) {
+		components, all = resources.Servers(), true
+	}
+	var commanded []*corev1.Pod
+	for _, c := range components {
+		pods, err := i.podsOf(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		command := agent.Command{ID: o.ID(), Action: o.Action, For: o.For}
-		return func(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
-			f, err := agents.Inject(ctx, agentOf(pod), command)
-			if err != nil {
-				return time.Time{}, fmt.Errorf("pod %s: %w", pod.Name, err)
-			}
-			return f.At, nil
-		}, nil
-	case plan.ActionRestart:
-		return i.delete, nil
-	case plan.ActionEvict:
-		return i.evict, nil
+		commanded = append(commanded, slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !all && !slices.Contains(hit, p.Name) })...)
 	}
-	return nil, fmt.Errorf("the operator cannot inject %s into pods", o.Action)
+	return commanded, nil
+}
+
+// wait waits until it is time to ask again, or until ctx ends.
+func wait(ctx context.Context) error {
+	select {
+	case <-time.After(healPoll):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // delete deletes a pod, which stops its processes gracefully.
@@ -200,12 +268,18 @@ func namesOf(pods []*corev1.Pod) []string {
 }
 
 // injection returns a fault in effect in the named pods.
-func (i *injector) injection(o fault.Occurrence, hit []string, at time.Time) fault.Injection {
-	healed := func(ctx context.Context) (time.Time, error) { return i.untilReady(ctx, o, hit, at) }
-	if o.Action == plan.ActionPause {
-		healed = func(ctx context.Context) (time.Time, error) { return i.untilResumed(ctx, o, hit) }
+func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []string, at time.Time) (fault.Injection, error) {
+	injection := fault.Injection{Hit: hit, At: at}
+	if !o.Action.Lasts() {
+		injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilReady(ctx, o, hit, at) }
+		return injection, nil
 	}
-	return fault.Injection{Hit: hit, At: at, Healed: healed}
+	commanded, err := i.commanded(ctx, o, hit)
+	if err != nil {
+		return injection, err
+	}
+	injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilEnded(ctx, o, commanded) }
+	return injection, nil
 }
 
 // untilReady waits until all pods that were hit have been replaced or started again, and the component has as many ready
@@ -217,10 +291,8 @@ func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []str
 		if err == nil && isHealed(pods, hit, at, i.target().replicas(component)) {
 			return time.Now(), nil
 		}
-		select {
-		case <-time.After(healPoll):
-		case <-ctx.Done():
-			return time.Time{}, ctx.Err()
+		if err := wait(ctx); err != nil {
+			return time.Time{}, err
 		}
 	}
 }
@@ -233,7 +305,7 @@ func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 		switch {
 		case pod.DeletionTimestamp != nil:
 			continue
-		case slices.Contains(hit, pod.Name) && pod.CreationTimestamp.Time.Before(at) && !restarted(pod, at):
+		case slices.Contains(hit, pod.Name) && !restarted(pod, at):
 			return false
 		case isReady(pod):
 			ready++
@@ -255,15 +327,14 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// untilResumed waits until the agents have ended a pause. If ctx ends first, it tells them to end it.
-func (i *injector) untilResumed(ctx context.Context, o fault.Occurrence, hit []string) (time.Time, error) {
+// untilEnded waits until the agents have ended a fault. If ctx ends first, it tells them to end it.
+func (i *injector) untilEnded(ctx context.Context, o fault.Occurrence, commanded []*corev1.Pod) (last time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
 		return time.Time{}, err
 	}
-	var last time.Time
-	for _, name := range hit {
-		at, err := i.untilPodResumed(ctx, agents, o, name)
+	for _, pod := range commanded {
+		at, err := i.untilEndedIn(ctx, agents, o, client.ObjectKeyFromObject(pod))
 		if err != nil {
 			return time.Time{}, err
 		}
@@ -272,25 +343,23 @@ func (i *injector) untilResumed(ctx context.Context, o fault.Occurrence, hit []s
 	return last, nil
 }
 
-func (i *injector) untilPodResumed(ctx context.Context, agents *agent.Client, o fault.Occurrence, name string) (time.Time, error) {
-	key := client.ObjectKey{Namespace: i.target().Simulation.Namespace, Name: name}
+func (i *injector) untilEndedIn(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
 	for {
-		if at, resumed := i.isResumed(ctx, agents, o, key); resumed {
+		if at, ended := i.hasEnded(ctx, agents, o, key); ended {
 			return at, nil
 		}
-		select {
-		case <-time.After(healPoll):
-		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), fault.ErrHandedOver) {
-				return time.Time{}, fault.ErrHandedOver
-			}
-			return i.resume(ctx, agents, o, key)
+		if wait(ctx) == nil {
+			continue
 		}
+		if errors.Is(context.Cause(ctx), fault.ErrHandedOver) {
+			return time.Time{}, fault.ErrHandedOver
+		}
+		return i.end(ctx, agents, o, key)
 	}
 }
 
-// isResumed reports whether a pod is not paused any more, and since when.
-func (i *injector) isResumed(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, bool) {
+// hasEnded reports whether a fault is not in effect any more in a pod, and since when.
+func (i *injector) hasEnded(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, bool) {
 	pod := &corev1.Pod{}
 	switch err := i.client.Get(ctx, key, pod); {
 	case apierrors.IsNotFound(err):
@@ -299,14 +368,14 @@ func (i *injector) isResumed(ctx context.Context, agents *agent.Client, o fault.
 		return time.Time{}, false
 	}
 	f, err := agents.Fault(ctx, agentOf(pod), o.ID())
-	if errors.Is(err, agent.ErrUnknown) { // a new agent has resumed its target when it started
+	if errors.Is(err, agent.ErrUnknown) { // faults end with their agent
 		return time.Now(), true
 	}
 	return f.Healed, err == nil && !f.Healed.IsZero()
 }
 
-// resume ends a pause early, although ctx has ended.
-func (i *injector) resume(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
+// end ends a fault early, although ctx has ended.
+func (i *injector) end(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()
 	pod := &corev1.Pod{}
@@ -316,7 +385,7 @@ func (i *injector) resume(ctx context.Context, agents *agent.Client, o fault.Occ
 	return time.Now(), agents.Heal(ctx, agentOf(pod), o.ID())
 }
 
-// healTimeout bounds how long the end of a pause may take when a simulation ends.
+// healTimeout bounds how long the early end of a fault may take.
 const healTimeout = 5 * time.Second
 
 func latest(a, b time.Time) time.Time {
@@ -329,7 +398,7 @@ func latest(a, b time.Time) time.Time {
 // Resume implements fault.Resumer. A fault that may not have been injected is injected now, unless a trace of it shows.
 func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection, error) {
 	if r.State == fault.Active {
-		return i.injection(r.Occurrence, r.Hit, r.InjectedAt), nil
+		return i.injection(ctx, r.Occurrence, r.Hit, r.InjectedAt)
 	}
 	hit, at, err := i.traces(ctx, r.Occurrence)
 	switch {
@@ -338,7 +407,7 @@ func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection,
 	case len(hit) == 0:
 		return i.Inject(ctx, r.Occurrence)
 	}
-	return i.injection(r.Occurrence, hit, at), nil
+	return i.injection(ctx, r.Occurrence, hit, at)
 }
 
 // traces returns the pods that an occurrence has hit, as far as that can be seen: agents know what they have injected,
@@ -348,24 +417,38 @@ func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	due := i.target().Start.Add(o.At)
-	if !resources.NeedsAgent(o.Action) {
-		for _, pod := range pods {
-			if pod.DeletionTimestamp != nil || pod.CreationTimestamp.After(due) {
-				hit = append(hit, pod.Name)
-			}
-		}
-		return hit, due, nil
+	if resources.NeedsAgent(o.Action) {
+		return i.injectedByAgents(ctx, o, pods)
 	}
+	due := i.target().Start.Add(o.At)
+	for _, pod := range pods {
+		if pod.DeletionTimestamp != nil || pod.CreationTimestamp.After(due) {
+			hit = append(hit, pod.Name)
+		}
+	}
+	return hit, due, nil
+}
+
+// injectedByAgents asks the agents that would inject an occurrence whether they have. If clients are isolated, it is
+// assumed that those clients are hit that would be hit now.
+func (i *injector) injectedByAgents(ctx context.Context, o fault.Occurrence, pods []*corev1.Pod) (hit []string, at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	for _, pod := range pods {
+	commanded, err := i.commanded(ctx, o, namesOf(pods))
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	for _, pod := range commanded {
 		f, err := agents.Fault(ctx, agentOf(pod), o.ID())
 		if err == nil {
 			hit, at = append(hit, pod.Name), latest(at, f.At)
 		}
 	}
-	return hit, at, nil
+	if len(hit) == 0 || slices.Contains(namesOf(pods), hit[0]) {
+		return hit, at, nil
+	}
+	picked, err := i.pick(ctx, o)
+	return namesOf(picked), at, err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/httpserver"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/rehearsal"
+	"github.com/parking-operator/parking-operator/internal/relay"
 	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 	"github.com/parking-operator/parking-operator/test/apiserver"
@@ -139,10 +141,16 @@ func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *ag
 }
 
 // agentFor serves an agent until the test ends.
-func (w *world) agentFor(t *testing.T, name, ip string) *agent.Agent {
+func (w *world) agentFor(t *testing.T, target, ip string) *agent.Agent {
+	t.Helper()
+	return w.serve(t, agent.Config{Target: target}, ip)
+}
+
+// serve serves an agent at an address until the test ends.
+func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	a := agent.New(name, log)
+	a := agent.New(config, log)
 	pair, err := tls.X509KeyPair([]byte(w.agents.Certificate), []byte(w.agents.PrivateKey))
 	if err != nil {
 		t.Fatal(err)
@@ -237,10 +245,22 @@ func TestRehearsals_DoNotInject(t *testing.T) {
 			want: "reach the agent",
 		},
 		{
-			name:    "an isolation",
-			fault:   plan.Fault{Target: plan.TargetRedis, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
-			prepare: func(w *world) { w.Pod(w.sim, resources.ComponentRedis, ready(time.Now())) },
-			want:    "cannot inject Isolate",
+			name:  "the isolation of one RabbitMQ node of several",
+			fault: plan.Fault{Target: plan.TargetRabbitMQ, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
+			prepare: func(w *world) {
+				w.sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
+				w.Pod(w.sim, resources.ComponentRabbitMQ, ready(time.Now()))
+			},
+			want: "between RabbitMQ nodes",
+		},
+		{
+			name:  "the isolation from a server of others",
+			fault: plan.Fault{Target: plan.TargetProcessor, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(time.Second)},
+			prepare: func(w *world) {
+				w.sim.Spec.Redis = v1alpha1.RedisSpec{SecretRef: &v1alpha1.SecretReference{Name: "store"}}
+				w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now()))
+			},
+			want: "a server that the operator does not run",
 		},
 		{
 			name:  "a leader that no node knows",
@@ -319,7 +339,7 @@ func TestRehearsals_KillEndsWhenTheContainerRunsAgain(t *testing.T) {
 }
 
 func TestRehearsals_NextLeaderContinues(t *testing.T) {
-	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(3 * time.Second)})
+	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, process, status := w.serveAgent(t, "127.77.0.2")
 	w.Pod(w.sim, resources.ComponentRedis, status)
 	first, stop := w.lead()
@@ -329,6 +349,8 @@ func TestRehearsals_NextLeaderContinues(t *testing.T) {
 		t.Error("the end of the leader ended the pause")
 	}
 	second, _ := w.lead()
+	w.await(second, fault.Active)
+	a.Heal("pause/0")
 	after := w.await(second, fault.Healed)
 	injected, ok := a.Fault("pause/0")
 	if !ok || !injected.At.Equal(before.InjectedAt) || !after.InjectedAt.Equal(before.InjectedAt) || !after.HealedAt.Equal(injected.Healed) {
@@ -412,5 +434,77 @@ func TestRehearsals_SuspensionEndsAPause(t *testing.T) {
 	record := w.await(r, fault.Aborted)
 	if process.IsStopped() || !strings.Contains(record.Reason, "suspended") {
 		t.Errorf("stopped: %t, record: %+v", process.IsStopped(), record)
+	}
+}
+
+// relayed creates a pod of a server whose agent forwards connections to it, and returns the address for clients.
+func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address string) {
+	t.Helper()
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	forwarding, err := relay.Listen(t.Context(), net.JoinHostPort(ip, "0"), server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = forwarding.Close() })
+	w.serve(t, agent.Config{Target: "no-such-target", Relay: forwarding}, ip)
+	w.Pod(w.sim, c, func(s *corev1.PodStatus) {
+		ready(time.Now().Add(-time.Hour))(s)
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	})
+	return forwarding.Address()
+}
+
+// connects reports whether a client at an address reaches a server.
+func connects(t *testing.T, from, server string) bool {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	response, err := c.Get("http://" + server)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close() // it was not read
+	return true
+}
+
+func TestRehearsals_Isolate(t *testing.T) {
+	const processor, other = "127.77.3.1", "127.77.3.2"
+	for i, tt := range []struct {
+		target plan.FaultTarget
+		// reaches says which servers each client reaches during the isolation: RabbitMQ, Redis, summary API.
+		processor, other [3]bool
+	}{
+		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},
+		{plan.TargetRedis, [3]bool{true, false, true}, [3]bool{true, false, true}},
+		{plan.TargetSummaryAPI, [3]bool{true, true, false}, [3]bool{true, true, false}},
+	} {
+		t.Run(string(tt.target), func(t *testing.T) {
+			w := newWorld(t, plan.Fault{Name: "cut", Target: tt.target, Action: plan.ActionIsolate, Instances: 1, For: plan.Duration(10 * time.Second)})
+			var servers [3]string
+			for n, c := range resources.Servers() {
+				servers[n] = w.relayed(t, c, fmt.Sprintf("127.77.2.%d", 10*i+n+1))
+			}
+			w.Pod(w.sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+				ready(time.Now().Add(-time.Hour))(s)
+				s.PodIP, s.PodIPs = processor, []corev1.PodIP{{IP: processor}}
+			})
+			r, _ := w.lead()
+			w.await(r, fault.Active)
+			for n, server := range servers {
+				if got := connects(t, processor, server); got != tt.processor[n] {
+					t.Errorf("the processor reaches %s: %t", resources.Servers()[n], got)
+				}
+				if got := connects(t, other, server); got != tt.other[n] {
+					t.Errorf("another client reaches %s: %t", resources.Servers()[n], got)
+				}
+			}
+			w.await(r, fault.Healed)
+			for n, server := range servers {
+				if !connects(t, processor, server) {
+					t.Errorf("the processor does not reach %s after the isolation", resources.Servers()[n])
+				}
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,8 @@ const (
 	// containerAgent is the name of the container of an agent.
 	containerAgent = "agent"
 	portAgent      = "agent"
+	portRelay      = "relay"
+	relayNumber    = 8091
 	agentDir       = "/run/secrets/agent"
 
 	// volumeFaultTarget is the name of the empty volume that marks the target.
@@ -63,12 +66,45 @@ func ComponentOf(t plan.FaultTarget) Component {
 	return ""
 }
 
-// NeedsAgent reports whether an agent injects an action. The operator injects the others through the Kubernetes API.
-func NeedsAgent(a plan.FaultAction) bool { return a == plan.ActionKill || a == plan.ActionPause }
+// NeedsAgent reports whether agents inject an action. The operator injects the others through the Kubernetes API.
+func NeedsAgent(a plan.FaultAction) bool {
+	return a == plan.ActionKill || a == plan.ActionPause || a == plan.ActionIsolate
+}
+
+// Servers are the components to which the others connect.
+func Servers() []Component { return []Component{ComponentRabbitMQ, ComponentRedis, ComponentSummaries} }
+
+// isolates reports whether a plan has isolations. The connections of all clients to all servers then go through the
+// agents of the servers, so that those of one server or of one client can be cut.
+func isolates(p *plan.Plan) bool {
+	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Action == plan.ActionIsolate })
+}
+
+// isRelayed reports whether the agents of a component forward connections to it.
+func isRelayed(p *plan.Plan, c Component) bool { return isolates(p) && slices.Contains(Servers(), c) }
 
 // HasAgent reports whether the pods of a component have an agent.
 func HasAgent(p *plan.Plan, c Component) bool {
-	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return ComponentOf(f.Target) == c && NeedsAgent(f.Action) })
+	return isRelayed(p, c) || slices.ContainsFunc(p.Faults, func(f plan.Fault) bool {
+		return ComponentOf(f.Target) == c && (f.Action == plan.ActionKill || f.Action == plan.ActionPause)
+	})
+}
+
+// clientPort returns the port of a Service through which clients reach a server, at the server itself or at its agent.
+func (b *builder) clientPort(c Component, name string, number int32) corev1.ServicePort {
+	p := servicePort(name, number)
+	if isRelayed(b.plan, c) {
+		p.TargetPort = intstr.FromString(portRelay)
+	}
+	return p
+}
+
+// clientNumber returns the port of the pods at which clients reach a server.
+func (b *builder) clientNumber(c Component, number int32) int32 {
+	if isRelayed(b.plan, c) {
+		return relayNumber
+	}
+	return number
 }
 
 // HasAgents reports whether any pods have an agent.
@@ -106,12 +142,12 @@ func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 			spec.Containers[i].VolumeMounts = append(spec.Containers[i].VolumeMounts, readOnly(volumeFaultTarget, agent.Marker))
 		}
 	}
-	spec.Containers = append(spec.Containers, b.hardened([]corev1.Container{b.agentContainer()})...)
+	spec.Containers = append(spec.Containers, b.hardened([]corev1.Container{b.agentContainer(p.component)})...)
 	spec.Volumes = append(spec.Volumes, secretVolume(containerAgent, b.name(ComponentAgent)), emptyDir(volumeFaultTarget))
 }
 
-func (b *builder) agentContainer() corev1.Container {
-	return corev1.Container{
+func (b *builder) agentContainer(target Component) corev1.Container {
+	c := corev1.Container{
 		Name:         containerAgent,
 		Image:        b.Images.Parking,
 		Args:         []string{"agent", "--secret-dir=" + agentDir},
@@ -123,4 +159,10 @@ func (b *builder) agentContainer() corev1.Container {
 			PeriodSeconds: 5, TimeoutSeconds: probeTimeout, FailureThreshold: 3,
 		},
 	}
+	if isRelayed(b.plan, target) {
+		servers := map[Component]int32{ComponentRabbitMQ: amqpNumber, ComponentRedis: redisNumber, ComponentSummaries: HTTPPort}
+		c.Args = append(c.Args, fmt.Sprintf("--relay=:%d=127.0.0.1:%d", relayNumber, servers[target]))
+		c.Ports = append(c.Ports, containerPort(portRelay, relayNumber))
+	}
+	return c
 }

@@ -51,7 +51,7 @@ func (b *builder) parkingPolicy() client.Object {
 			{ComponentRabbitMQ, amqpNumber}, {ComponentRedis, redisNumber}, {ComponentSummaries, HTTPPort},
 		} {
 			egress = append(egress, networkingv1.NetworkPolicyEgressRule{
-				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(to.port),
+				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(b.clientNumber(to.component, to.port)),
 			})
 		}
 	}
@@ -70,7 +70,7 @@ func (b *builder) rabbitMQPolicy() client.Object {
 		PodSelector: *b.selector(ComponentRabbitMQ),
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{
-			{From: b.clients(), Ports: tcp(amqpNumber)},
+			{From: b.clients(), Ports: tcp(b.clientNumber(ComponentRabbitMQ, amqpNumber))},
 			{From: nodes, Ports: clustering},
 			{Ports: tcp(rabbitMQMetricsNumber)},
 		},
@@ -79,7 +79,7 @@ func (b *builder) rabbitMQPolicy() client.Object {
 }
 
 func (b *builder) redisPolicy() client.Object {
-	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(redisNumber)}}
+	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(b.clientNumber(ComponentRedis, redisNumber))}}
 	if b.exportsRedis() {
 		ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{Ports: tcp(redisMetricsNumber)})
 	}
@@ -92,10 +92,14 @@ func (b *builder) redisPolicy() client.Object {
 
 // summariesPolicy allows connections from everywhere, because metrics and API share a port.
 func (b *builder) summariesPolicy() client.Object {
+	ports := []int32{HTTPPort}
+	if isRelayed(b.plan, ComponentSummaries) {
+		ports = append(ports, relayNumber)
+	}
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(HTTPPort)}},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(ports...)}},
 	})
 }
 

@@ -152,7 +152,7 @@ func (b *builder) rabbitMQService() client.Object {
 		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			Selector: Selector(b.sim, ComponentRabbitMQ),
-			Ports:    []corev1.ServicePort{servicePort(portAMQP, amqpNumber), servicePort(portPrometheus, rabbitMQMetricsNumber)},
+			Ports:    []corev1.ServicePort{b.clientPort(ComponentRabbitMQ, portAMQP, amqpNumber), servicePort(portPrometheus, rabbitMQMetricsNumber)},
 		},
 	}
 }

@@ -85,7 +85,7 @@ func (b *builder) redisResources() corev1.ResourceRequirements {
 
 func (b *builder) redisService() client.Object {
 	meta := b.object(b.name(ComponentRedis), ComponentRedis)
-	ports := []corev1.ServicePort{servicePort(portRedis, redisNumber)}
+	ports := []corev1.ServicePort{b.clientPort(ComponentRedis, portRedis, redisNumber)}
 	if b.exportsRedis() {
 		meta.Labels[ScrapeLabel] = scrape
 		ports = append(ports, servicePort(portMetrics, redisMetricsNumber))

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -455,5 +458,35 @@ func TestBuild_DashboardSelectsItsSimulation(t *testing.T) {
 	want := map[string]string{"datasource": "prometheus", "namespace": "lot", "simulation": "rush-hour"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+}
+
+// The connections to all servers go through their agents if anything is isolated, and to none otherwise.
+func TestBuild_RelaysConnectionsForIsolations(t *testing.T) {
+	t.Parallel()
+	for action, want := range map[string]bool{"Isolate": true, "Pause": false} {
+		in := input(t, "sim", "duration: 1m, faults: [{name: cut, target: Processor, action: "+action+", at: 10s, for: 5s}]")
+		in.Credentials.Agent = resources.AgentCredentials{Token: agentToken, Certificate: "the certificate", PrivateKey: agentKey}
+		objects := build(t, in)
+		for component, port := range map[string]string{"rabbitmq": "amqp", "redis": "redis", "summaries": "http"} {
+			service := find[*corev1.Service](t, objects, "sim-"+component)
+			if got := service.Spec.Ports[0]; got.Name != port || (got.TargetPort.StrVal == "relay") != want {
+				t.Errorf("%s: port %s of %s leads to %s", action, got.Name, service.Name, got.TargetPort.StrVal)
+			}
+			set := find[*appsv1.StatefulSet](t, objects, "sim-"+component)
+			relays := slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
+				return c.Name == "agent" && slices.ContainsFunc(c.Args, func(arg string) bool { return strings.HasPrefix(arg, "--relay=") })
+			})
+			if relays != want {
+				t.Errorf("%s: the agent of %s relays: %t", action, set.Name, relays)
+			}
+			policy := find[*networkingv1.NetworkPolicy](t, objects, "sim-"+component)
+			allowed := slices.ContainsFunc(policy.Spec.Ingress, func(r networkingv1.NetworkPolicyIngressRule) bool {
+				return slices.ContainsFunc(r.Ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port.IntVal == 8091 })
+			})
+			if allowed != want {
+				t.Errorf("%s: policy %s allows the relay: %t", action, policy.Name, allowed)
+			}
+		}
 	}
 }

@@ -27,7 +27,7 @@ func (b *builder) summariesService() client.Object {
 		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			Selector: Selector(b.sim, ComponentSummaries),
-			Ports:    []corev1.ServicePort{servicePort(portHTTP, HTTPPort)},
+			Ports:    []corev1.ServicePort{b.clientPort(ComponentSummaries, portHTTP, HTTPPort)},
 		},
 	}
 }

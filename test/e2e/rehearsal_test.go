@@ -27,6 +27,8 @@ func rehearsed() []v1alpha1.Fault {
 		{Name: "processor-eviction", Target: "Processor", Action: "Evict", At: at(35)},
 		{Name: "broker-crash", Target: "RabbitMQLeader", Action: "Kill", At: at(40)},
 		{Name: "api-crash", Target: "SummaryAPI", Action: "Kill", At: at(45)},
+		{Name: "redis-isolation", Target: "Redis", Action: "Isolate", At: at(55), For: at(5)},
+		{Name: "processor-isolation", Target: "Processor", Action: "Isolate", At: at(65), For: at(5)},
 	}
 }
 

@@ -1,0 +1,149 @@
+// Package relay forwards TCP connections to a server, and cuts them off when it is told to. A fault that isolates a server
+// or its clients uses it: a firewall rule would not end the connections that exist.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// dialTimeout bounds how long the relay waits for the server to accept a connection.
+const dialTimeout = 5 * time.Second
+
+// Relay forwards the connections that it accepts to one server. It is safe for concurrent use.
+type Relay struct {
+	listener net.Listener
+	server   string
+	running  sync.WaitGroup
+
+	mu sync.Mutex
+	// cuts are the cuts in effect, connections those that are forwarded with the addresses of their clients.
+	cuts        []*cut
+	connections map[net.Conn]netip.Addr
+	closed      bool
+}
+
+// cut rejects clients: those from some addresses, or all if there are none.
+type cut struct{ from []netip.Addr }
+
+func (c *cut) rejects(client netip.Addr) bool {
+	return len(c.from) == 0 || slices.Contains(c.from, client)
+}
+
+// Listen returns a relay that accepts connections at an address and forwards them to a server. Both are host:port.
+func Listen(ctx context.Context, address, server string) (*Relay, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for connections to %s: %w", server, err)
+	}
+	r := &Relay{listener: listener, server: server, connections: map[net.Conn]netip.Addr{}}
+	r.running.Go(r.accept)
+	return r, nil
+}
+
+// Address returns the address at which the relay listens.
+func (r *Relay) Address() string { return r.listener.Addr().String() }
+
+// Cut ends all connections of clients with the given addresses, or of all clients if there are none, and rejects others
+// of them until restore is called.
+func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
+	c := &cut{from: from}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cuts = append(r.cuts, c)
+	for connection, client := range r.connections {
+		if c.rejects(client) {
+			_ = connection.Close() // it may be closed already
+		}
+	}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.cuts = slices.DeleteFunc(r.cuts, func(other *cut) bool { return other == c })
+	}
+}
+
+// Close ends the relay and all connections.
+func (r *Relay) Close() error {
+	err := r.listener.Close()
+	r.mu.Lock()
+	r.closed = true
+	for connection := range r.connections {
+		_ = connection.Close() // it may be closed already
+	}
+	r.mu.Unlock()
+	r.running.Wait()
+	return err
+}
+
+func (r *Relay) accept() {
+	for {
+		client, err := r.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			time.Sleep(10 * time.Millisecond) // too many open files: some may be closed soon
+		default:
+			r.running.Go(func() { r.forward(client) })
+		}
+	}
+}
+
+// forward forwards a connection until one of its sides ends it.
+func (r *Relay) forward(client net.Conn) {
+	from := addressOf(client)
+	defer r.remove(client)
+	if !r.add(client, from) {
+		return
+	}
+	server, err := net.DialTimeout("tcp", r.server, dialTimeout)
+	if err != nil {
+		return
+	}
+	defer r.remove(server)
+	if !r.add(server, from) {
+		return
+	}
+	var copying sync.WaitGroup
+	for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
+		copying.Go(func() {
+			_, _ = io.Copy(way[0], way[1]) // fails when the connection is cut
+			// The other direction of a connection that one side has ended is of no use to AMQP, Redis or HTTP.
+			_ = client.Close()
+			_ = server.Close()
+		})
+	}
+	copying.Wait()
+}
+
+// add registers a connection of a client. It returns false if the client is rejected.
+func (r *Relay) add(c net.Conn, client netip.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || slices.ContainsFunc(r.cuts, func(c *cut) bool { return c.rejects(client) }) {
+		return false
+	}
+	r.connections[c] = client
+	return true
+}
+
+func (r *Relay) remove(c net.Conn) {
+	_ = c.Close() // it may be closed already
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.connections, c)
+}
+
+func addressOf(c net.Conn) netip.Addr {
+	address, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // a TCP address
+	return address.Addr().Unmap()
+}
