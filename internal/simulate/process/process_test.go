@@ -2,8 +2,6 @@ package process_test
 
 import (
 	"context"
-	"io"
-	"net"
 	"testing"
 	"time"
 
@@ -12,72 +10,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/process"
 	"github.com/parking-operator/parking-operator/test/servers"
 )
-
-// echo returns the address of a server that sends back what it receives.
-func echo(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	}()
-	return listener.Addr().String()
-}
-
-// exchange sends a byte and receives it again.
-func exchange(conn net.Conn) error {
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := conn.Write([]byte("x")); err != nil {
-		return err
-	}
-	_, err := io.ReadFull(conn, make([]byte, 1))
-	return err
-}
-
-func TestProxy_Cut_ClosesEstablishedConnectionsAndRejectsOthers(t *testing.T) {
-	t.Parallel()
-	p, err := process.NewProxy(t.Context(), echo(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", p.Address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	established := dial()
-	if err := exchange(established); err != nil {
-		t.Fatal(err)
-	}
-	p.Cut()
-	for name, conn := range map[string]net.Conn{"an established": established, "another": dial()} {
-		if err := exchange(conn); err == nil {
-			t.Errorf("%s connection works while the server is isolated", name)
-		}
-	}
-	p.Heal()
-	if err := exchange(dial()); err != nil {
-		t.Errorf("after that, a connection fails: %v", err)
-	}
-}
 
 func TestServer_KeepsItsAddress(t *testing.T) {
 	t.Parallel()

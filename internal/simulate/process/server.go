@@ -1,3 +1,5 @@
+// Package process injects faults into servers that are child processes: by signals, and by a relay that cuts their
+// connections.
 package process
 
 import (
@@ -6,6 +8,8 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
+
+	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
 // Daemon is a server process of package privateserver.
@@ -19,11 +23,11 @@ type Daemon interface {
 	Close() error
 }
 
-// Server is a server process behind a proxy. It implements fault.Instance.
+// Server is a server process behind a relay. It implements fault.Instance.
 type Server struct {
 	name   string
 	daemon Daemon
-	proxy  *Proxy
+	relay  *relay.Relay
 	uri    string
 	// closing ends with Close.
 	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
@@ -32,18 +36,18 @@ type Server struct {
 	mu sync.Mutex // the methods of Daemon are not safe for concurrent use
 }
 
-// NewServer puts a proxy before a running server. The Server owns the daemon.
+// NewServer puts a relay before a running server. The Server owns the daemon.
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {
 		return nil, fmt.Errorf("the URI of the %s is invalid", name) // the error would quote the password
 	}
-	proxy, err := NewProxy(ctx, u.Host)
+	forwarding, err := relay.Listen(ctx, "127.0.0.1:0", u.Host)
 	if err != nil {
 		return nil, err
 	}
-	u.Host = proxy.Address()
-	s := &Server{name: name, daemon: d, proxy: proxy, uri: u.String()}
+	u.Host = forwarding.Address()
+	s := &Server{name: name, daemon: d, relay: forwarding, uri: u.String()}
 	s.closing, s.close = context.WithCancel(context.WithoutCancel(ctx))
 	return s, nil
 }
@@ -51,7 +55,7 @@ func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 // Name returns the name.
 func (s *Server) Name() string { return s.name }
 
-// URI returns the URI of the server through the proxy, with user and password.
+// URI returns the URI of the server through the relay, with user and password.
 func (s *Server) URI() string { return s.uri }
 
 // Stop ends the process, by SIGKILL if it crashes and otherwise by SIGTERM, and starts it again with the same data.
@@ -99,9 +103,9 @@ func (s *Server) Pause(context.Context) (release func() error, err error) {
 
 // Isolate cuts all connections of the server, and rejects others until it is released.
 func (s *Server) Isolate(context.Context) (release func() error, err error) {
-	s.proxy.Cut()
+	restore := s.relay.Cut()
 	return func() error {
-		s.proxy.Heal()
+		restore()
 		return nil
 	}, nil
 }
@@ -111,5 +115,5 @@ func (s *Server) Close() error {
 	s.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.proxy.Close(), s.daemon.Close())
+	return errors.Join(s.relay.Close(), s.daemon.Close())
 }
