@@ -133,6 +133,8 @@ func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error
 	}}
 	if l.Lost != nil {
 		a.Ledger.Lost = *l.Lost
+	} else {
+		a.Ledger.Outstanding = missingEvents(l)
 	}
 	if l.DataLostTime != nil {
 		a.Ledger.DataLostAt = &l.DataLostTime.Time

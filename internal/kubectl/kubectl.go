@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,14 +32,24 @@ type Options struct {
 type Plugin struct {
 	Options
 
-	flags *genericclioptions.ConfigFlags
+	// rules and overrides are the flags of kubectl for the cluster, the user and the namespace.
+	rules     *clientcmd.ClientConfigLoadingRules
+	overrides clientcmd.ConfigOverrides
 }
 
 // New returns a plugin. It adds the flags of kubectl for the cluster, the user and the namespace to the root command.
+//
+// The flags are those of package clientcmd. Package genericclioptions has the same ones, but also needs kustomize, which
+// makes the binary 30 MB larger.
 func New(root *cobra.Command, o Options) *Plugin {
-	p := &Plugin{Options: o, flags: genericclioptions.NewConfigFlags(true)}
-	p.flags.CacheDir = nil // nothing is cached: the plugin does not discover resources
-	p.flags.AddFlags(root.PersistentFlags())
+	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
+	flags := root.PersistentFlags()
+	flags.StringVar(&p.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `file`")
+	_ = root.MarkPersistentFlagFilename(clientcmd.RecommendedConfigPathFlag) // fails only for a flag that does not exist
+	names := clientcmd.RecommendedConfigOverrideFlags("")
+	names.ClusterOverrideFlags.APIServer.ShortName = "s"
+	names.AuthOverrideFlags.Username.LongName, names.AuthOverrideFlags.Password.LongName = "", "" // kubectl has none either
+	clientcmd.BindOverrideFlags(&p.overrides, flags, names)
 	return p
 }
 
@@ -62,7 +71,7 @@ type connection struct {
 // connect returns a client with the rights of the user, and the namespace that the flags or the kubeconfig select. It
 // sends no requests.
 func (p *Plugin) connect() (*connection, error) {
-	loader := p.flags.ToRawKubeConfigLoader()
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(p.rules, &p.overrides)
 	namespace, _, err := loader.Namespace()
 	if err != nil {
 		return nil, kubeconfigError(err)
@@ -70,10 +79,6 @@ func (p *Plugin) connect() (*connection, error) {
 	config, err := loader.ClientConfig()
 	if err != nil {
 		return nil, kubeconfigError(err)
-	}
-	// Without a kubeconfig and outside of a cluster, the library assumes this server.
-	if raw, err := loader.RawConfig(); err == nil && len(raw.Clusters) == 0 && config.Host == clientcmd.ClusterDefaults.Server {
-		return nil, kubeconfigError(clientcmd.ErrEmptyConfig)
 	}
 	config.WarningHandler = rest.NewWarningWriter(p.ErrOut, rest.WarningWriterOptions{Deduplicate: true})
 	scheme, err := newScheme()

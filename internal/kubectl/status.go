@@ -325,6 +325,10 @@ func writePods(w io.Writer, pods []corev1.Pod, podsErr error) {
 		fmt.Fprintf(w, "\nThe pods are not shown: %s\n", podsErr)
 		return
 	}
+	if len(pods) == 0 {
+		fmt.Fprint(w, "\nThere are no pods.\n")
+		return
+	}
 	fmt.Fprint(w, "\nPOD\tCOMPONENT\tPHASE\tREADY\tRESTARTS\n")
 	for i := range pods {
 		pod := &pods[i]

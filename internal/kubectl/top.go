@@ -140,16 +140,14 @@ type Rates struct {
 
 // String formats the rates for the table.
 func (r Rates) String() string {
-	if r.Achieved == nil && r.Target == nil {
-		return none
+	achieved := none
+	if r.Achieved != nil {
+		achieved = terminal.Rate(*r.Achieved)
 	}
-	shown := func(v *float64) string {
-		if v == nil {
-			return none
-		}
-		return terminal.Rate(*v)
+	if r.Target == nil { // nothing is due any more
+		return achieved
 	}
-	return shown(r.Achieved) + " of " + shown(r.Target)
+	return achieved + " of " + terminal.Rate(*r.Target)
 }
 
 // meter measures simulations. It keeps a tunnel to a pod of each between measurements.
@@ -300,9 +298,7 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 		return row
 	}
 	row.Lost = l.Lost
-	missing := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed -
-		l.EntriesRecorded - l.Matched - l.UnmatchedExpected - l.UnmatchedUnexpected
-	row.Backlog = new(max(missing, 0))
+	row.Backlog = new(missingEvents(l))
 	if status.CompletionTime != nil {
 		row.Backlog = new(int64(0))
 	}
@@ -317,6 +313,13 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 		}
 	}
 	return row
+}
+
+// missingEvents returns how many confirmed events have not taken effect. Indeterminate events took effect without a
+// confirmation.
+func missingEvents(l *v1alpha1.LedgerStatus) int64 {
+	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
+	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)
 }
 
 func p99Of(l *v1alpha1.LatencySummary) *float64 {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -263,6 +264,29 @@ func TestBuild_KeepsPasswordsInSecrets(t *testing.T) {
 			for _, password := range []string{brokerPassword, erlangCookie, redisPassword, agentToken, agentKey} {
 				if bytes.Contains(text, []byte(password)) {
 					t.Errorf("%s: %T %s contains a password", name, object, object.GetName())
+				}
+			}
+		}
+	}
+}
+
+func TestBuild_ServesTheLivePageOnLoopbackOnly(t *testing.T) {
+	t.Parallel()
+	for name, in := range simulations(t) {
+		objects := build(t, in)
+		processor := find[*appsv1.Deployment](t, objects, resources.Name(in.Simulation, resources.ComponentProcessor))
+		container := processor.Spec.Template.Spec.Containers[0]
+		at := slices.IndexFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == resources.PortPage })
+		if at < 0 || !slices.Contains(container.Args, fmt.Sprintf("--page=127.0.0.1:%d", container.Ports[at].ContainerPort)) {
+			t.Errorf("%s: the processor has the arguments %q and the ports %v", name, container.Args, container.Ports)
+			continue
+		}
+		number := strconv.Itoa(int(container.Ports[at].ContainerPort))
+		for _, object := range objects {
+			switch object.(type) {
+			case *networkingv1.NetworkPolicy, *corev1.Service:
+				if bytes.Contains(yamlOf(t, object), []byte(number)) {
+					t.Errorf("%s: %T %s has the port of the live page", name, object, object.GetName())
 				}
 			}
 		}
