@@ -196,7 +196,8 @@ func reservePorts(n int) ([]port, error) {
 }
 
 func isFree(address string) bool {
-	listener, err := net.Listen("tcp", address)
+	var config net.ListenConfig
+	listener, err := config.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return false
 	}

@@ -25,7 +25,7 @@ func (e *NotInstalledError) Error() string {
 func FindProgram(root, name, remedy string, folders ...string) (string, error) {
 	for _, dir := range folders {
 		path := filepath.Join(dir, name)
-		if info, err := os.Stat(filepath.Join(root, path)); err == nil && !info.IsDir() {
+		if info, err := os.Stat(filepath.Join(root, path)); err == nil && !info.IsDir() { //nolint:gosec // the caller names the folders
 			return path, nil
 		}
 	}

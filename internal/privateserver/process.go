@@ -25,7 +25,7 @@ type command struct {
 }
 
 func (c command) build() *exec.Cmd {
-	cmd := exec.Command(c.path, c.args...)
+	cmd := exec.Command(c.path, c.args...) //nolint:noctx // the process outlives the context of its start
 	cmd.Env = c.env
 	cmd.Dir = c.dir
 	cmd.Stdout = c.output

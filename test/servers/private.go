@@ -6,12 +6,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/privateserver"
 )
 
-// The servers are those of package privateserver.
 type (
-	Redis             = privateserver.Redis
-	RedisOptions      = privateserver.RedisOptions
-	RabbitMQOptions   = privateserver.RabbitMQOptions
-	Address           = privateserver.Address
+	// Redis is a private Redis or Valkey server.
+	Redis = privateserver.Redis
+	// RedisOptions configures a Redis.
+	RedisOptions = privateserver.RedisOptions
+	// RabbitMQOptions configures a RabbitMQ.
+	RabbitMQOptions = privateserver.RabbitMQOptions
+	// Address is a reserved loopback address.
+	Address = privateserver.Address
+	// NotInstalledError reports that a program is not installed.
 	NotInstalledError = privateserver.NotInstalledError
 )
 
