@@ -63,6 +63,20 @@ func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
 	compareRows(t, "## Events", slices.DeleteFunc(reasons, func(reason string) bool { return reason == "" }))
 }
 
+func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, file := range sourceFiles(t, "../../internal/ledger") {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if pair, ok := n.(*ast.KeyValueExpr); ok && lastName(pair.Key) == "name" {
+				names = append(names, strings.TrimRight(literal(pair.Value), " …")) // without the name of a phase or fault
+			}
+			return true
+		})
+	}
+	compareRows(t, "## The verdict is FAIL", names)
+}
+
 // eventReason returns the reason of an event: the argument of a call that records events, or the value of a variable
 // named reason. It returns "" for other nodes and for reasons of conditions, which are constants.
 func eventReason(n ast.Node) string {
@@ -114,7 +128,9 @@ func loggedProblem(n ast.Node) string {
 }
 
 // isInfo reports whether a problem is logged at level Info.
-func isInfo(problem *ast.CompositeLit) bool { return lastName(valueOf(problem, "level")) == "LevelInfo" }
+func isInfo(problem *ast.CompositeLit) bool {
+	return lastName(valueOf(problem, "level")) == "LevelInfo"
+}
 
 // valueOf returns the value of a key of a composite literal, or nil.
 func valueOf(l *ast.CompositeLit, key string) ast.Expr {
