@@ -8,6 +8,7 @@ package rehearsal
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -207,4 +208,9 @@ func (t *rehearsal) update(target Target) {
 	if runner != nil && !sameFaults(before, target.Plan) {
 		runner.Update(target.Plan)
 	}
+}
+
+// sameFaults reports whether two plans have the same occurrences of faults, and both or none of them is suspended.
+func sameFaults(a, b *plan.Plan) bool {
+	return a.Suspended == b.Suspended && a.Seed == b.Seed && a.Duration == b.Duration && slices.Equal(a.Faults, b.Faults)
 }

@@ -1,0 +1,180 @@
+package rehearsal
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+// each hits pods one after the other. It returns when the last one was hit.
+func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *corev1.Pod) (time.Time, error)) (at time.Time, err error) {
+	for n, pod := range pods {
+		if at, err = hit(ctx, pod); err == nil {
+			continue
+		}
+		if n > 0 {
+			err = fmt.Errorf("only %v was hit: %w", namesOf(pods[:n]), err)
+		}
+		return time.Time{}, err
+	}
+	return at, nil
+}
+
+// pick returns the running pods that an occurrence hits. Instances are numbered by the age of their pods, because the
+// names of pods of a Deployment are random.
+func (i *injector) pick(ctx context.Context, o fault.Occurrence) ([]*corev1.Pod, error) {
+	component := resources.ComponentOf(o.Target)
+	pods, err := i.podsOf(ctx, component)
+	if err != nil {
+		return nil, err
+	}
+	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil })
+	if len(pods) == 0 {
+		return nil, fmt.Errorf("no pod of %s was running", o.Target)
+	}
+	if o.Target == plan.TargetRabbitMQLeader {
+		leader, err := leaderOf(ctx, pods)
+		return []*corev1.Pod{leader}, err
+	}
+	byName := map[string]*corev1.Pod{}
+	var names []string
+	for n, pod := range pods {
+		name := fmt.Sprintf("%s-%d", component, n)
+		byName[name] = pod
+		names = append(names, name)
+	}
+	var picked []*corev1.Pod
+	for _, name := range o.Pick(names) {
+		picked = append(picked, byName[name])
+	}
+	return picked, nil
+}
+
+// podsOf returns the pods of a component, the oldest first.
+func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1.Pod, error) {
+	sim := i.target().Simulation
+	list := &corev1.PodList{}
+	if err := i.client.List(ctx, list, client.InNamespace(sim.Namespace), client.MatchingLabels(resources.Selector(sim, c))); err != nil {
+		return nil, fmt.Errorf("list the pods of %s: %w", c, err)
+	}
+	var pods []*corev1.Pod
+	for n := range list.Items {
+		if isMade(&list.Items[n], resources.Name(sim, c)) {
+			pods = append(pods, &list.Items[n])
+		}
+	}
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	return pods, nil
+}
+
+// isMade reports whether a pod belongs to the workload with a name. Anyone who may create pods can give them the labels
+// of a simulation.
+func isMade(pod *corev1.Pod, workload string) bool {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return false
+	}
+	switch owner.Kind {
+	case "StatefulSet":
+		return owner.Name == workload
+	case "ReplicaSet":
+		return owner.Name == workload+"-"+pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+	}
+	return false
+}
+
+// delete deletes a pod, which stops its processes gracefully.
+func (i *injector) delete(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
+	uid := pod.UID
+	if err := i.client.Delete(ctx, pod, client.Preconditions{UID: &uid}); err != nil {
+		return time.Time{}, fmt.Errorf("delete pod %s: %w", pod.Name, err)
+	}
+	return time.Now(), nil
+}
+
+// evict deletes a pod if no disruption budget forbids it.
+func (i *injector) evict(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
+	uid := pod.UID
+	eviction := &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
+		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
+	}
+	// A client would otherwise repeat what a budget forbids for minutes.
+	err := i.core.Post().MaxRetries(0).Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
+		Body(eviction).Do(ctx).Error()
+	switch {
+	case apierrors.IsTooManyRequests(err):
+		return time.Time{}, fmt.Errorf("a disruption budget forbids the eviction of pod %s: %w", pod.Name, err)
+	case err != nil:
+		return time.Time{}, fmt.Errorf("evict pod %s: %w", pod.Name, err)
+	}
+	return time.Now(), nil
+}
+
+func namesOf(pods []*corev1.Pod) []string {
+	names := make([]string, len(pods))
+	for n, pod := range pods {
+		names[n] = pod.Name
+	}
+	return names
+}
+
+// untilReady waits until all pods that were hit have been replaced or started again, and the component has as many ready
+// pods as it should.
+func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []string, at time.Time) (time.Time, error) {
+	component := resources.ComponentOf(o.Target)
+	for {
+		pods, err := i.podsOf(ctx, component)
+		if err == nil && isHealed(pods, hit, at, i.target().replicas(component)) {
+			return time.Now(), nil
+		}
+		if err := wait(ctx); err != nil {
+			return time.Time{}, err
+		}
+	}
+}
+
+// isHealed reports whether at least want pods are ready, and none of them is as it was before a fault.
+func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
+	at = at.Truncate(time.Second) // as the times in a status
+	ready := 0
+	for _, pod := range pods {
+		switch {
+		case pod.DeletionTimestamp != nil:
+			continue
+		case slices.Contains(hit, pod.Name) && !restarted(pod, at):
+			return false
+		case isReady(pod):
+			ready++
+		}
+	}
+	return ready >= want
+}
+
+// restarted reports whether a container of a pod has started since.
+func restarted(pod *corev1.Pod, since time.Time) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil && !s.State.Running.StartedAt.Time.Before(since)
+	})
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
