@@ -28,7 +28,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do changes the state and returns the result. The step depends on nothing but the state, so that it can be repeated.
+// do changes the state and returns the result. The step depends on nothing but the state, and changes nothing else: it is
+// repeated later, by another goroutine.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()

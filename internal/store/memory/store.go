@@ -107,13 +107,12 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 }
 
 // SettleSummary removes a summary from the outbox.
-func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) (result store.Result, err error) {
+func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error) {
 	p, err := s.partition(ctx, "settle a summary", partition)
 	if err != nil {
 		return "", err
 	}
-	p.change(func(s *state) { result = s.settleSummary(exitID) })
-	return result, nil
+	return do(p, func(s *state) store.Result { return s.settleSummary(exitID) }), nil
 }
 
 // RecordDeadLetter counts a dead letter once per key.
