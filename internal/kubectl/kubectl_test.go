@@ -83,6 +83,7 @@ func TestWriteStatus(t *testing.T) {
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: "parking", Name: "rush-hour"}}
 	sim.Status.TargetRates = &v1alpha1.TargetRates{Entry: 200, Exit: 180}
 	sim.Status.Verdict = v1alpha1.VerdictFail
+	sim.Status.Faults = &v1alpha1.FaultsStatus{Injected: 3, Recovered: 2, Active: "redis-outage"}
 	sim.Status.Reasons = []string{"1 event is lost."}
 	sim.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Complete", Message: "The simulation is complete."}}
 	sim.Status.Ledger = &v1alpha1.LedgerStatus{EntriesConfirmed: 10, EntriesRecorded: 9, Lost: new(int64(1))}
@@ -96,7 +97,7 @@ func TestWriteStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"parking/rush-hour", "200 entries/s, 180 exits/s", "FAIL", "- 1 event is lost.", "The simulation is complete.",
+		"parking/rush-hour", "200 entries/s, 180 exits/s", "FAIL", "- 1 event is lost.", "3 injected, 2 recovered", "- redis-outage is active", "The simulation is complete.",
 		"rush-hour-processor-1   processor   Running   1/1     3",
 	} {
 		if !strings.Contains(out.String(), want) {

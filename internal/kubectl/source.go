@@ -89,8 +89,11 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 		state = reportedState(sim, document)
 	}
 	addVerdict(&state, sim)
-	if document != nil && document.Ledger != nil {
-		state.Ledger = document.Ledger // the audit at rest: only that knows what is lost
+	if document != nil {
+		state.Faults = document.Faults
+		if document.Ledger != nil {
+			state.Ledger = document.Ledger // the audit at rest: only that knows what is lost
+		}
 	}
 	return state, nil
 }

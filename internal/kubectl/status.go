@@ -265,6 +265,12 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	if start := sim.Status.StartTime; start != nil {
 		fmt.Fprintf(w, "Started:\t%s (%s ago)\n", start.UTC().Format("2006-01-02 15:04:05Z"), age(start.Time))
 	}
+	if f := sim.Status.Faults; f != nil {
+		fmt.Fprintf(w, "Faults:\t%d injected, %d recovered, %d not recovered, %d not injected\n", f.Injected, f.Recovered, f.NotRecovered, f.NotInjected)
+		if f.Active != "" {
+			fmt.Fprintf(w, "\t- %s is active\n", f.Active)
+		}
+	}
 	verdict, reasons := string(sim.Status.Verdict), sim.Status.Reasons
 	if certain := certainFailures(&sim.Status); len(certain) > 0 {
 		verdict, reasons = "FAIL is certain", certain
