@@ -137,7 +137,7 @@ const none = "–"
 // age returns how long ago a time was.
 func age(at time.Time) string { return duration.HumanDuration(time.Since(at)) }
 
-// number formats a number, or says that there is none.
+// number formats a number, or the placeholder for an unknown one.
 func number[T int32 | int64](n *T) string {
 	if n == nil {
 		return none

@@ -45,7 +45,7 @@ type pages struct {
 	client http.Client
 
 	mu     sync.Mutex // guards the fields below
-	tunnel tunnel     // nil if there is none
+	tunnel tunnel     // nil while there is no tunnel
 	pod    string     // the pod at the end of the tunnel
 	port   int32
 	failed map[string]time.Time
@@ -137,7 +137,7 @@ func (p *pages) current() string {
 	return cmp.Or(p.pod, none)
 }
 
-// dial connects to the page of the current pod, or of another one if there is none.
+// dial connects to the page of the current pod. Without a tunnel it chooses a pod first.
 func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -65,7 +65,7 @@ func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	return s.sim
 }
 
-// report returns the report of a complete simulation, or nil if there is none.
+// report returns the report of a complete simulation, or nil if it has no report or the report cannot be read.
 func (s *source) report(ctx context.Context, sim *v1alpha1.ParkingSimulation) *report.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -92,12 +92,18 @@ func TestPlugin_WorksWithTheRightsOfTheUser(t *testing.T) {
 	ns := newNamespace(t)
 	p := ns.buildPlugin()
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
-		sim.Spec.Duration = v1alpha1.NewDuration(90 * time.Second)
+		sim.Spec.Duration = v1alpha1.NewDuration(2 * time.Minute)
 		sim.Spec.Objectives.ProcessingP99 = v1alpha1.NewDuration(10 * time.Second)
 		sim.Spec.Objectives.EndToEndP99 = v1alpha1.NewDuration(20 * time.Second)
 		shareNode(sim)
 	})
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
+	ns.eventually("processed events", time.Minute, func() error {
+		if ns.processed(sim) == 0 {
+			return errors.New("no event is processed")
+		}
+		return nil
+	})
 	const forward, simulations = `resources: ["pods/portforward"], verbs: ["get", "create"]`, `resources: ["parkingsimulations"]`
 
 	p.run(pluginWatcher, "top "+sim.Name+" --output json", 0, `"live": true`)
