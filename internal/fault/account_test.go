@@ -74,7 +74,7 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		run     Run
 		records []Record
-		// want holds the recovery of each record in seconds, or -1 if there is none.
+		// want holds the recovery of each record in seconds; -1 means that it did not recover.
 		want    []float64
 		message string // part of the message of the last account
 	}{
@@ -94,7 +94,7 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 		"the backlog remains longer than the latency": {
 			story{length: 60, rate: 50, outages: []outage{{20, 32, 2 * time.Millisecond, 300}}}.run(), []Record{record("a", 20, 22)}, []float64{10}, "10s after",
 		},
-		"recovery that lasts less than 5 s is none": {
+		"normal operation for less than 5 s is not enough": {
 			story{length: 60, rate: 50, outages: []outage{{20, 24, slow, 0}, {27, 30, slow, 0}}}.run(), []Record{record("a", 20, 22)}, []float64{8}, "8s after",
 		},
 		"a few slow events do not matter": {
