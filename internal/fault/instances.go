@@ -160,7 +160,7 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns the injection of effects that begin now. A timer ends effects that last, whoever waits for them.
+// injection returns the injection of effects that begin now. A timer ends effects that last, even if no one waits for them.
 func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) Injection {
 	injected := Injection{At: time.Now()}
 	for _, instance := range hit {
