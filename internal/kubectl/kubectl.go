@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
@@ -42,6 +45,9 @@ type Plugin struct {
 // The flags are those of package clientcmd. Package genericclioptions has the same ones, but also needs kustomize, which
 // makes the binary 30 MB larger.
 func New(root *cobra.Command, o Options) *Plugin {
+	// The libraries log to stderr on their own. The commands report what matters.
+	klog.SetLogger(logr.Discard())
+	log.SetLogger(logr.Discard())
 	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "kubeconfig `file`")
