@@ -39,7 +39,8 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 // foresee makes the finding about the objectives of a simulation that is not complete, and ends the simulation early if
 // its verdict can only be FAIL and its spec asks for that.
 func (r *Reconciler) foresee(_ context.Context, s *scope) error {
-	if s.isComplete() || s.observation == nil || s.observation.Err() != nil {
+	isRead := s.observation != nil && s.observation.Err() == nil
+	if s.isComplete() || !isRead {
 		return nil
 	}
 	e := evidence(s.observation, s.plan.Objectives)

@@ -62,7 +62,8 @@ func (s *scope) accounts() []fault.Account {
 // faultEvents returns a function that reports the progress of faults as events of their simulation.
 func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation, fault.Record) {
 	return func(sim *v1alpha1.ParkingSimulation, r fault.Record) {
-		kind, reason, message := corev1.EventTypeNormal, "", ""
+		kind := corev1.EventTypeNormal
+		var reason, message string
 		what := fmt.Sprintf("Fault %s, %s of %s", r.ID(), r.Action, r.Target)
 		switch r.State {
 		case fault.Active:

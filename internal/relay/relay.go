@@ -14,13 +14,18 @@ import (
 	"time"
 )
 
-// dialTimeout bounds how long the relay waits for the server to accept a connection.
-const dialTimeout = 5 * time.Second
+const (
+	// dialTimeout bounds how long the relay waits for the server to accept a connection.
+	dialTimeout = 5 * time.Second
+	// acceptRetry is the time after which a relay that cannot accept a connection tries again.
+	acceptRetry = 10 * time.Millisecond
+)
 
 // Relay forwards the connections that it accepts to one server. It is safe for concurrent use.
 type Relay struct {
 	listener net.Listener
 	server   string
+	stop     context.CancelFunc
 	running  sync.WaitGroup
 
 	mu sync.Mutex
@@ -44,8 +49,9 @@ func Listen(ctx context.Context, address, server string) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for connections to %s: %w", server, err)
 	}
-	r := &Relay{listener: listener, server: server, connections: map[net.Conn]netip.Addr{}}
-	r.running.Go(r.accept)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r := &Relay{listener: listener, server: server, stop: stop, connections: map[net.Conn]netip.Addr{}}
+	r.running.Go(func() { r.accept(running) })
 	return r, nil
 }
 
@@ -73,6 +79,7 @@ func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
 
 // Close ends the relay and all connections.
 func (r *Relay) Close() error {
+	r.stop()
 	err := r.listener.Close()
 	r.mu.Lock()
 	r.closed = true
@@ -84,28 +91,33 @@ func (r *Relay) Close() error {
 	return err
 }
 
-func (r *Relay) accept() {
+func (r *Relay) accept(ctx context.Context) {
 	for {
 		client, err := r.listener.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			time.Sleep(10 * time.Millisecond) // too many open files: some may be closed soon
+			// Too many files are open: some may be closed soon.
+			select {
+			case <-time.After(acceptRetry):
+			case <-ctx.Done():
+			}
 		default:
-			r.running.Go(func() { r.forward(client) })
+			r.running.Go(func() { r.forward(ctx, client) })
 		}
 	}
 }
 
 // forward forwards a connection until one of its sides ends it.
-func (r *Relay) forward(client net.Conn) {
+func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	from := addressOf(client)
 	defer r.remove(client)
 	if !r.add(client, from) {
 		return
 	}
-	server, err := net.DialTimeout("tcp", r.server, dialTimeout)
+	dialer := net.Dialer{Timeout: dialTimeout}
+	server, err := dialer.DialContext(ctx, "tcp", r.server)
 	if err != nil {
 		return
 	}

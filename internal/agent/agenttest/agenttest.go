@@ -33,7 +33,7 @@ func Start(t testing.TB, command ...string) *Target {
 	if os.Geteuid() != 0 {
 		namespace = "-rm"
 	}
-	cmd := exec.Command("unshare", append([]string{namespace, "sh", "-ec", `mount --bind "$0" "$0"; exec "$@"`, s.Path}, command...)...) //nolint:gosec // of the test
+	cmd := exec.Command("unshare", append([]string{namespace, "sh", "-ec", `mount --bind "$0" "$0"; exec "$@"`, s.Path}, command...)...)
 	// A group of their own, so that the clean-up ends children too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
