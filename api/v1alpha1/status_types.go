@@ -177,6 +177,7 @@ type FaultStatus struct {
 	Outcome string `json:"outcome,omitempty"`
 
 	// message explains the outcome.
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
