@@ -50,6 +50,13 @@ func (f *target) Inject(_ context.Context, o fault.Occurrence) (fault.Injection,
 	}}, nil
 }
 
+// inEffect returns the number of faults in effect.
+func (f *target) inEffect() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.active
+}
+
 // journal keeps what is saved, and fails while err is set.
 type journal struct {
 	mu       sync.Mutex
@@ -193,7 +200,7 @@ func TestRunner_EndsActiveFaults_WhenTheSimulationEnds(t *testing.T) {
 		same(t, "states", []string{"a/0 Aborted: the simulation ended before the fault did"}, states(r.Records()))
 		same(t, "saved", states(r.Records()), states(b.journal.saved()))
 		same(t, "healedAt", start.Add(12*time.Second), r.Records()[0].HealedAt)
-		same(t, "active faults", 0, b.target.active)
+		same(t, "active faults", 0, b.target.inEffect())
 	})
 }
 
@@ -206,7 +213,7 @@ func TestRunner_InjectsNothing_WhileSuspended(t *testing.T) {
 		suspended.Suspended = true
 		r := b.runner(&p, fault.RunnerConfig{})
 		time.AfterFunc(12*time.Second, func() { r.Update(&suspended) })
-		time.AfterFunc(12*time.Second+time.Millisecond, func() { same(t, "active faults while suspended", 0, b.target.active) })
+		time.AfterFunc(12*time.Second+time.Millisecond, func() { same(t, "active faults while suspended", 0, b.target.inEffect()) })
 		time.AfterFunc(20*time.Second, func() { r.Update(&p) })
 		r.Run(ctx)
 		same(t, "states", []string{
@@ -263,7 +270,7 @@ func TestRunner_Successor_ContinuesWhereThePredecessorEnded(t *testing.T) {
 				}
 			}
 			if b.target.active != 0 {
-				t.Errorf("%d faults are still active", b.target.active)
+				t.Errorf("%d faults are still active", b.target.inEffect())
 			}
 		})
 	})
