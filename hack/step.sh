@@ -20,10 +20,11 @@ shift 2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# show prints the output of the command, or writes it to the log, until the command ends.
+# show prints the output of the command, or writes it to the log, until the command ends. It also ends when this script
+# was killed: the next line of output then ends the command.
 show() {
   local line last="" status alive=10
-  while true; do
+  while kill -0 $$ 2>/dev/null; do
     if ((SECONDS >= alive)); then
       printf '    … %s: %d s%s\n' "$what" "$SECONDS" "${last:+ (${last:0:90})}"
       alive=$((SECONDS + 10))
