@@ -84,13 +84,13 @@ test-matrix: ## Run the conformance suites against RabbitMQ 3.10 and 4.0, Redis 
 fuzz: ## Run each fuzz target for FUZZTIME (20s).
 	@hack/fuzz.sh $(FUZZTIME)
 
-# Each piece takes 8 minutes. The reports are kept in .soak, and a soak that was interrupted continues.
+# The reports of the pieces are kept in .soak, and a soak that was interrupted continues.
 FAULTS ?= 1000
+JOBS ?= 1
 
 .PHONY: soak
-soak: build ## Rehearse FAULTS (1000) faults on private servers, in pieces of 8 minutes; continues what was interrupted.
-	@hack/install-servers.sh
-	@$(STEP) "Rehearse $(FAULTS) faults" "8 min for each 18 faults" go run ./test/soak -faults $(FAULTS)
+soak: build ## Rehearse FAULTS (1000) faults on the servers of the matrix, JOBS (1) pieces of 8 minutes at a time.
+	@hack/soak.sh -faults $(FAULTS) -jobs $(JOBS)
 
 .PHONY: bench
 bench: ## Compare the whole pipeline with the bare broker, then run the Go benchmarks. Installs missing servers.

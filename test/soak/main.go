@@ -1,6 +1,6 @@
-// Command soak rehearses every action on every target, again and again, on a private RabbitMQ and a private Redis. It
-// runs in pieces of some minutes, each with a seed of its own. A piece that has a report is not run again, so that a soak
-// which was interrupted continues where it ended.
+// Command soak rehearses every action on every target, again and again, on private servers. It runs in pieces of some
+// minutes, and each piece has its own seed. A piece that has a report is not run again. A soak that was interrupted
+// therefore continues with the next piece.
 package main
 
 import (
@@ -17,8 +17,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
@@ -36,12 +39,19 @@ const (
 )
 
 func main() {
-	faults := flag.Int("faults", 1000, "number of occurrences of faults, over all pieces")
-	program := flag.String("parking", "bin/parking", "the program to rehearse with")
-	folder := flag.String("folder", ".soak", "folder for the reports of the pieces")
+	faults := flag.Int("faults", 1000, "minimum number of faults, over all pieces")
+	jobs := flag.Int("jobs", 1, "number of pieces that run at the same time")
+	root := flag.String("root", "", "root folder of another system, whose RabbitMQ, Redis and Valkey the pieces use in turn")
+	s := settings{systems: []system{{}}}
+	flag.StringVar(&s.program, "parking", "bin/parking", "the program to rehearse with")
+	flag.StringVar(&s.folder, "folder", ".soak", "folder for the reports of the pieces")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := soak(ctx, *program, *folder, *faults)
+	if *root != "" {
+		rabbitMQ, redis := "PARKING_RABBITMQ_ROOT="+*root, "PARKING_REDIS_ROOT="+*root
+		s.systems = append(s.systems, system{rabbitMQ, redis}, system{rabbitMQ, redis, "PARKING_REDIS_SERVER=valkey-server"})
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := s.soak(ctx, *faults, *jobs)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
@@ -49,34 +59,67 @@ func main() {
 	}
 }
 
-// soak runs pieces until their reports have enough occurrences, and prints a summary of all reports.
-func soak(ctx context.Context, program, folder string, faults int) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	s := summary{pairs: map[string]*pair{}}
-	for seed := 1; s.occurrences < faults && ctx.Err() == nil; seed++ {
-		d, err := piece(ctx, program, folder, seed)
-		if err != nil {
-			return errors.Join(err, s.print(os.Stdout))
-		}
-		s.add(seed, d)
-		fmt.Printf("seed %d: %s, %d of %d faults so far\n", seed, d.Outcome, s.occurrences, faults)
-	}
-	if err := s.print(os.Stdout); err != nil {
-		return err
-	}
-	if len(s.failed) > 0 {
-		return fmt.Errorf("the verdict of the seeds %v is FAIL", s.failed)
-	}
-	return ctx.Err()
+// settings are the same for all pieces.
+type settings struct {
+	program, folder string
+	systems         []system
 }
 
-// piece returns the report of a piece, which it runs if there is none.
-func piece(ctx context.Context, program, folder string, seed int) (*report.Document, error) {
+// system is the environment variables that choose the private servers.
+type system []string
+
+// soak runs the missing pieces, and prints a summary of all pieces.
+func (s *settings) soak(ctx context.Context, faults, jobs int) error {
+	if err := os.MkdirAll(s.folder, 0o755); err != nil {
+		return err
+	}
+	pieces := piecesFor(faults)
+	reports := make([]*report.Document, pieces)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(jobs)
+	for i := range pieces {
+		group.Go(func() (err error) {
+			reports[i], err = s.piece(ctx, i+1)
+			if err == nil {
+				fmt.Printf("piece %d of %d: %s\n", i+1, pieces, reports[i].Outcome)
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	total := summary{pairs: map[string]map[string]*pair{}}
+	for i, d := range reports {
+		if d != nil {
+			total.add(i+1, d)
+		}
+	}
+	if printErr := total.print(os.Stdout); printErr != nil || err != nil {
+		return errors.Join(err, printErr)
+	}
+	if len(total.reasons) > 0 {
+		return fmt.Errorf("%d of %d pieces failed", len(total.reasons), pieces)
+	}
+	return nil
+}
+
+// piecesFor returns how many pieces have at least this number of faults.
+func piecesFor(faults int) int {
+	pieces := 0
+	for planned := 0; planned < faults; planned += len(faultsOf(pieces)) {
+		pieces++
+	}
+	return pieces
+}
+
+// piece returns the report of a piece. It runs the piece if there is none.
+func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error) {
+	folder := s.folder
 	path := filepath.Join(folder, fmt.Sprintf("seed-%04d.json", seed))
 	if d, err := report.ReadFile(path); err == nil {
 		return d, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	manifest := filepath.Join(folder, fmt.Sprintf("seed-%04d.yaml", seed))
 	if err := os.WriteFile(manifest, []byte(manifestOf(seed)), 0o644); err != nil {
@@ -84,7 +127,8 @@ func piece(ctx context.Context, program, folder string, seed int) (*report.Docum
 	}
 	// The report gets its name when it is complete.
 	partial := strings.TrimSuffix(path, ".json") + ".partial.json"
-	cmd := exec.CommandContext(ctx, program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", partial)
+	cmd := exec.CommandContext(ctx, s.program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", partial)
+	cmd.Env = append(os.Environ(), s.systems[(seed-1)/2%len(s.systems)]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	output, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
@@ -97,8 +141,9 @@ func piece(ctx context.Context, program, folder string, seed int) (*report.Docum
 	return d, os.Rename(partial, path)
 }
 
-// manifestOf returns the manifest of a piece. Two pieces together have every action on every target.
-func manifestOf(seed int) string {
+// faultsOf returns the faults of a piece, such as "Redis Kill". An odd seed and the next even seed together have every
+// action on every target.
+func faultsOf(seed int) []string {
 	var all []string
 	for _, target := range []string{"RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"} {
 		for _, action := range []string{"Kill", "Restart", "Evict", "Pause", "Isolate"} {
@@ -107,13 +152,17 @@ func manifestOf(seed int) string {
 	}
 	random := rand.New(rand.NewPCG(uint64((seed+1)/2), 0))
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	half := all[:perPiece]
 	if seed%2 == 0 {
-		half = all[perPiece:]
+		return all[perPiece:]
 	}
+	return all[:perPiece]
+}
+
+// manifestOf returns the manifest of a piece.
+func manifestOf(seed int) string {
 	b := &strings.Builder{}
 	at := first
-	for i, pair := range half {
+	for i, pair := range faultsOf(seed) {
 		target, action, _ := strings.Cut(pair, " ")
 		fmt.Fprintf(b, "  - {name: fault-%d, target: %s, action: %s, at: %s", i, target, action, at)
 		if action == "Pause" || action == "Isolate" {
@@ -128,8 +177,8 @@ metadata: {name: soak-%d}
 spec:
   duration: %s
   seed: %d
-  entry: {rate: 200, arrivals: Poisson}
-  exit: {rate: 180, arrivals: Poisson, matchPercent: 80}
+  entry: {rate: 50, arrivals: Poisson}
+  exit: {rate: 45, arrivals: Poisson, matchPercent: 80}
   rabbitmq: {partitions: 2}
   faults:
 %s`, seed, at-spacing+rest, seed, b)
@@ -139,72 +188,69 @@ spec:
 type summary struct {
 	occurrences int
 	seeds       []int
-	failed      []int
-	reasons     []string
+	reasons     []string // why pieces failed
 	lost, twice int64
-	versions    map[string]bool
-	pairs       map[string]*pair
+	pairs       map[string]map[string]*pair // by servers, then by target and action
 }
 
-// pair sums up the occurrences of one action on one target.
+// pair sums up the faults with one action on one target.
 type pair struct {
-	outcomes   map[fault.Outcome]int
-	recoveries []float64
-	duplicates int64
+	occurrences, recovered int
+	recoveries             []float64 // s
+	duplicates             int64
 }
 
 func (s *summary) add(seed int, d *report.Document) {
 	s.seeds = append(s.seeds, seed)
 	if d.Outcome != ledger.Pass {
-		s.failed = append(s.failed, seed)
 		s.reasons = append(s.reasons, fmt.Sprintf("seed %d: %s", seed, strings.Join(d.Reasons, "; ")))
 	}
 	if d.Ledger != nil {
 		s.lost += d.Ledger.Lost
 		s.twice += d.Ledger.TakenTwice
 	}
-	if s.versions == nil {
-		s.versions = map[string]bool{}
+	servers := d.Environment.RabbitMQ + ", " + d.Environment.Redis
+	if s.pairs[servers] == nil {
+		s.pairs[servers] = map[string]*pair{}
 	}
-	s.versions[d.Environment.RabbitMQ+", "+d.Environment.Redis] = true
 	for i := range d.Faults {
 		s.occurrences++
 		a := &d.Faults[i]
 		name := string(a.Target) + " " + string(a.Action)
-		if s.pairs[name] == nil {
-			s.pairs[name] = &pair{outcomes: map[fault.Outcome]int{}}
+		p := s.pairs[servers][name]
+		if p == nil {
+			p = new(pair)
+			s.pairs[servers][name] = p
 		}
-		p := s.pairs[name]
-		p.outcomes[a.Outcome]++
+		p.occurrences++
 		p.duplicates += a.DuplicatesSuppressed
+		if a.Outcome == fault.OutcomeRecovered {
+			p.recovered++
+		}
 		if a.RecoverySeconds != nil {
 			p.recoveries = append(p.recoveries, *a.RecoverySeconds)
 		}
 	}
 }
 
-// print prints a table in Markdown, and what failed.
+// print prints a table in Markdown for the servers of each system, and why pieces failed.
 func (s *summary) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintf(t, "\n%d faults with the seeds %v on %s: lost %d, counted twice %d\n\n", s.occurrences, s.seeds,
-		strings.Join(slices.Sorted(maps.Keys(s.versions)), "; "), s.lost, s.twice)
-	fmt.Fprintln(t, "| fault\t| occurrences\t| recovered\t| median recovery\t| longest\t| duplicates suppressed\t|")
-	fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|")
-	for _, name := range slices.Sorted(maps.Keys(s.pairs)) {
-		p := s.pairs[name]
-		total := 0
-		for _, n := range p.outcomes {
-			total += n
+	fmt.Fprintf(t, "\n%d faults with the seeds %v: lost %d, counted twice %d\n", s.occurrences, s.seeds, s.lost, s.twice)
+	for _, servers := range slices.Sorted(maps.Keys(s.pairs)) {
+		fmt.Fprintf(t, "\n%s\n\n", servers)
+		fmt.Fprintln(t, "| fault\t| occurrences\t| recovered\t| median recovery\t| longest\t| duplicates suppressed\t|")
+		fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|")
+		for _, name := range slices.Sorted(maps.Keys(s.pairs[servers])) {
+			p := s.pairs[servers][name]
+			slices.Sort(p.recoveries)
+			median, longest := "–", "–"
+			if n := len(p.recoveries); n > 0 {
+				median, longest = fmt.Sprintf("%.1f s", p.recoveries[n/2]), fmt.Sprintf("%.1f s", p.recoveries[n-1])
+			}
+			fmt.Fprintf(t, "| %s\t| %d\t| %d\t| %s\t| %s\t| %d\t|\n", name, p.occurrences, p.recovered, median, longest, p.duplicates)
 		}
-		slices.Sort(p.recoveries)
-		median, longest := "–", "–"
-		if n := len(p.recoveries); n > 0 {
-			median, longest = fmt.Sprintf("%.1f s", p.recoveries[n/2]), fmt.Sprintf("%.1f s", p.recoveries[n-1])
-		}
-		fmt.Fprintf(t, "| %s\t| %d\t| %d\t| %s\t| %s\t| %d\t|\n", name, total, p.outcomes[fault.OutcomeRecovered], median, longest, p.duplicates)
 	}
-	for _, reason := range s.reasons {
-		fmt.Fprintln(t, reason)
-	}
+	fmt.Fprintln(t, strings.Join(s.reasons, "\n"))
 	return t.Flush()
 }
