@@ -28,7 +28,7 @@ var (
 	// ErrSessionLost is returned when a delivery is settled after its session has ended. The broker delivers the
 	// message again, so the caller has nothing to do.
 	ErrSessionLost = errors.New("the session that delivered the message is gone; it will be delivered again")
-	// ErrOtherOwner is returned when the simulation's queues are marked as those of another owner.
+	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
 	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the
 	// server: invalid settings, missing permissions, exceeded limits, queues with other settings or another
@@ -47,7 +47,7 @@ type Queue struct {
 // String returns <type>.<partition>, such as entry.0.
 func (q Queue) String() string { return string(q.Type) + "." + strconv.Itoa(q.Partition) }
 
-// Check returns an error if a simulation with that many partitions has no such queue.
+// Check returns an error if q is not a queue of a simulation with the given number of partitions.
 func (q Queue) Check(partitions int) error {
 	if !slices.Contains(event.Types(), q.Type) || q.Partition < 0 || q.Partition >= partitions {
 		return fmt.Errorf("queue %s does not exist: there are entry and exit queues for partitions 0 to %d", q, partitions-1)
@@ -87,7 +87,7 @@ type Publisher interface {
 	// returns an error, that of ctx or ErrClosed, msg is not accepted and confirmed is never called. The caller
 	// must not change msg.Body after the call.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
-	// Flush waits until every message accepted before is confirmed, or ctx ends.
+	// Flush waits until every message that Publish has accepted so far is confirmed, or ctx ends.
 	Flush(ctx context.Context) error
 }
 
@@ -155,7 +155,8 @@ type ReasonCount struct {
 // MaxDetail is the maximum length of Reason.Detail, in bytes.
 const MaxDetail = 1024
 
-// Bounded returns the reason with its texts truncated, between characters, to the maximum lengths.
+// Bounded returns the reason with Stage and Detail truncated to their maximum lengths. It never splits a
+// character.
 func (r Reason) Bounded() Reason {
 	const maxStage = 255
 	return Reason{Stage: excerpt.Of(r.Stage, maxStage), Detail: excerpt.Of(r.Detail, MaxDetail)}
@@ -200,7 +201,7 @@ type Topology interface {
 	Delete(ctx context.Context) error
 }
 
-// Broker is the whole port.
+// Broker combines the interfaces of this package: it publishes and consumes events, and manages the queues.
 type Broker interface {
 	Publisher
 	Consumer

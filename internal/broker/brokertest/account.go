@@ -57,7 +57,8 @@ func accountQueues() []broker.Queue {
 	return []broker.Queue{{Type: event.TypeEntry, Partition: 0}, {Type: event.TypeExit, Partition: 1}}
 }
 
-// accountsForEveryMessage publishes and settles concurrently. Without lost sessions, each message is settled once.
+// accountsForEveryMessage publishes and settles concurrently. No session is lost, so each message must be
+// settled exactly once.
 func accountsForEveryMessage(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, func() {})
 	for n := range publishers * messagesPublishers {
@@ -70,8 +71,8 @@ func accountsForEveryMessage(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: int64(len(a.dead))})
 }
 
-// losesNothingWhenSessionsEnd does the same while sessions are lost. Then a message may be settled several times, but none
-// is lost.
+// losesNothingWhenSessionsEnd publishes and settles concurrently while sessions are lost. A message may then be
+// settled several times, but none may be lost.
 func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, s.Interrupt)
 	for n := range publishers * messagesPublishers {
@@ -96,8 +97,8 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	}, func() any { return s.depths(t) })
 }
 
-// publishAndSettle publishes from several goroutines, settles at random in several others, and calls interrupt a few
-// times, until every message is acknowledged or dead-lettered.
+// publishAndSettle publishes from several goroutines and settles at random in several others, until every
+// message is acknowledged or dead-lettered. Meanwhile it calls interrupt a few times.
 func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 	t.Helper()
 	a := newAccount()

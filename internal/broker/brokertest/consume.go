@@ -22,7 +22,7 @@ func honoursPrefetch(t *testing.T, s *subject) {
 		s.depths(t) // a round trip, in which a server could exceed the prefetch
 		select {
 		case <-deliveries:
-			t.Fatalf("there are %d deliveries unsettled, with a prefetch of %d", len(held)+1, prefetch)
+			t.Fatalf("%d deliveries are unsettled, more than the prefetch of %d", len(held)+1, prefetch)
 		default:
 		}
 		ack(t, held[0])
@@ -71,7 +71,7 @@ func endsConsuming(t *testing.T, s *subject) {
 		stop()
 		awaitClosed(t, deliveries)
 		if err := settle(d.Settler); err != nil {
-			t.Errorf("%s after the end of consuming: %v", name, err)
+			t.Errorf("%s a delivery after its consumer ended: %v", name, err)
 		}
 		if name == "requeue" || name == "retry" {
 			again, stop := s.consume(t, entries(), 1)
@@ -83,16 +83,16 @@ func endsConsuming(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: 1})
 }
 
-// awaitClosed waits for the end of the deliveries, of which there are no more.
+// awaitClosed waits until the channel of deliveries is closed. It fails if another delivery arrives.
 func awaitClosed(t *testing.T, deliveries <-chan broker.Delivery) {
 	t.Helper()
 	select {
 	case d, open := <-deliveries:
 		if open {
-			t.Fatalf("%s is delivered after the end of consuming", d.Message.ID)
+			t.Fatalf("a stopped consumer got message %s", d.Message.ID)
 		}
 	case <-time.After(patience):
-		t.Fatal("the channel of deliveries is not closed")
+		t.Fatal("the channel of a stopped consumer is not closed")
 	}
 }
 
@@ -111,6 +111,6 @@ func requeuesUnreceivedDeliveries(t *testing.T, s *subject) {
 	ack(t, held)
 	s.awaitDepths(t, broker.Depths{})
 	for range deliveries {
-		t.Error("a message is delivered after it was requeued")
+		t.Error("a stopped consumer got a message that had been requeued")
 	}
 }

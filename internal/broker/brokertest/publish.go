@@ -23,7 +23,7 @@ func deliversWhatIsPublished(t *testing.T, s *subject) {
 		d := receive(t, deliveries)
 		assertMessage(t, d.Message, tt.delivered)
 		if d.Queue != entries() || d.Redelivered {
-			t.Errorf("delivered from queue %s with redelivered %t", d.Queue, d.Redelivered)
+			t.Errorf("the delivery has queue %s and redelivered=%t", d.Queue, d.Redelivered)
 		}
 		ack(t, d)
 	}
@@ -44,7 +44,7 @@ func separatesQueues(t *testing.T, s *subject) {
 		deliveries, _ := s.consume(t, q, 10)
 		d := receive(t, deliveries)
 		if d.Queue != q || d.Message.ID != message(n).ID {
-			t.Errorf("queue %s delivered %s of queue %s", q, d.Message.ID, d.Queue)
+			t.Errorf("the consumer of queue %s got message %s of queue %s", q, d.Message.ID, d.Queue)
 		}
 		ack(t, d)
 	}
@@ -53,7 +53,7 @@ func separatesQueues(t *testing.T, s *subject) {
 
 func flushesConfirms(t *testing.T, s *subject) {
 	if err := s.Broker.Flush(t.Context()); err != nil {
-		t.Fatalf("flush with nothing published: %v", err)
+		t.Fatalf("flush before the first message: %v", err)
 	}
 	const count = 3000 // more than a window
 	var confirmed atomic.Int64
@@ -67,7 +67,7 @@ func flushesConfirms(t *testing.T, s *subject) {
 		t.Fatal(err)
 	}
 	if got := confirmed.Load(); got != count {
-		t.Errorf("after the flush %d of %d messages are confirmed", got, count)
+		t.Errorf("Flush returned when %d of %d messages were confirmed", got, count)
 	}
 	s.awaitDepths(t, broker.Depths{Ready: count})
 }
@@ -75,13 +75,13 @@ func flushesConfirms(t *testing.T, s *subject) {
 func refusesWithEndedContext(t *testing.T, s *subject) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	confirmed := func() { t.Error("a message that was not taken is confirmed") }
+	confirmed := func() { t.Error("a message that Publish did not accept was confirmed") }
 	assertError(t, "publish", s.Broker.Publish(ended, entries(), message(1), confirmed), context.Canceled)
 
 	s.publish(t, entries(), message(2))
 	deliveries, _ := s.consume(t, entries(), 10)
 	if d := receive(t, deliveries); d.Message.ID != message(2).ID {
-		t.Errorf("%s was delivered, which was not taken", d.Message.ID)
+		t.Errorf("message %s was delivered, although Publish did not accept it", d.Message.ID)
 	}
 }
 
@@ -93,7 +93,7 @@ func refusesWhatCannotBe(t *testing.T, s *subject) {
 		{},
 	} {
 		if err := s.Broker.Publish(t.Context(), q, message(1), func() {}); err == nil {
-			t.Errorf("publish to queue %s succeeded", q)
+			t.Errorf("publishing to queue %s succeeded, want an error", q)
 		}
 		if _, err := s.Broker.Consume(t.Context(), q, 1); err == nil {
 			t.Errorf("consuming from queue %s succeeded, want an error", q)
@@ -101,10 +101,10 @@ func refusesWhatCannotBe(t *testing.T, s *subject) {
 	}
 	for _, prefetch := range []int{0, -1} {
 		if _, err := s.Broker.Consume(t.Context(), entries(), prefetch); err == nil {
-			t.Errorf("consume with a prefetch of %d succeeded", prefetch)
+			t.Errorf("consuming with a prefetch of %d succeeded, want an error", prefetch)
 		}
 	}
 	if err := s.Broker.Publish(t.Context(), entries(), message(1), nil); err == nil {
-		t.Error("publish without a function to call at the confirm succeeded")
+		t.Error("publishing without a confirm callback succeeded, want an error")
 	}
 }

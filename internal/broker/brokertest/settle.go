@@ -20,7 +20,7 @@ func redeliversAfterLoss(t *testing.T, s *subject) {
 	d := receive(t, deliveries)
 	assertMessage(t, d.Message, message(1))
 	if !d.Redelivered {
-		t.Error("the second delivery does not say that it is one")
+		t.Error("the second delivery is not marked as redelivered")
 	}
 	ack(t, d)
 	s.awaitDepths(t, broker.Depths{})
@@ -69,7 +69,7 @@ func refusesToSettleAfterLoss(t *testing.T, s *subject) {
 	}
 }
 
-// The first deliveries of two sessions have the same delivery tag on a server.
+// On a server, the first deliveries of two sessions have the same delivery tag.
 func keepsAcksInTheirSession(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1))
 	deliveries, _ := s.consume(t, entries(), 1)
@@ -108,7 +108,7 @@ func requeues(t *testing.T, s *subject) {
 	d := receive(t, deliveries)
 	assertMessage(t, d.Message, message(1))
 	if !d.Redelivered {
-		t.Error("the second delivery does not say that it is one")
+		t.Error("the second delivery is not marked as redelivered")
 	}
 	ack(t, d)
 	s.awaitDepths(t, broker.Depths{})
@@ -129,7 +129,7 @@ func retries(t *testing.T, s *subject) {
 		again := receive(t, deliveries)
 		// Servers measure the retry delay in whole milliseconds.
 		if waited := time.Since(retried).Round(time.Millisecond); waited < shortDelay {
-			t.Errorf("the message came back after %s, before %s", waited, shortDelay)
+			t.Errorf("a retried message returned after %s, before the retry delay of %s", waited, shortDelay)
 		}
 		if err := again.Settler.Requeue(); err != nil {
 			t.Fatal(err)

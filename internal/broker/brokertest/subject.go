@@ -17,7 +17,6 @@ import (
 const (
 	// patience is the timeout of every wait, long enough for a busy machine.
 	patience = 3 * time.Minute
-	// pollInterval is the interval of polling.
 )
 
 // subject adds the helpers of the tests to a Subject.

@@ -20,7 +20,7 @@ func countsDepths(t *testing.T, s *subject) {
 	s.publish(t, exits, message(3))
 	s.awaitDepths(t, broker.Depths{Ready: 3})
 	if version, err := s.Broker.Version(t.Context()); err != nil || version == "" {
-		t.Errorf("Version: %q, %v", version, err)
+		t.Errorf("Version returned %q, %v", version, err)
 	}
 
 	deliveries, stop := s.consume(t, entries(), 1)
@@ -46,7 +46,7 @@ func countsReasons(t *testing.T, s *subject) {
 		t.Helper()
 		got, err := s.Broker.DeadLetterReasons(t.Context(), limit)
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
-			t.Errorf("the reasons of dead letters: %v (-want +got):\n%s", err, diff)
+			t.Errorf("DeadLetterReasons returned error %v (-want +got):\n%s", err, diff)
 		}
 	}
 	reasons(10)
@@ -127,9 +127,9 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 		t.Fatalf("delete: %v", err)
 	}
 	assertMessage(t, receive(t, rivals).Message, message(2))
-	assertError(t, "declare by the former owner", s.Broker.Declare(t.Context()), broker.ErrOtherOwner)
+	assertError(t, "declare, by the owner whose queues another simulation uses now,", s.Broker.Declare(t.Context()), broker.ErrOtherOwner)
 	if err := errors.Join(rival.Delete(t.Context()), rival.Close()); err != nil {
-		t.Fatalf("end the rival: %v", err)
+		t.Fatalf("delete the queues of the rival and close it: %v", err)
 	}
 }
 
@@ -151,7 +151,7 @@ func refusesAfterClose(t *testing.T, s *subject) {
 	_, err = s.Broker.Depths(t.Context())
 	assertError(t, "depths", err, broker.ErrClosed)
 	_, err = s.Broker.DeadLetterReasons(t.Context(), 1)
-	assertError(t, "the reasons of dead letters", err, broker.ErrClosed)
+	assertError(t, "count the reasons of dead letters", err, broker.ErrClosed)
 	assertError(t, "declare", s.Broker.Declare(t.Context()), broker.ErrClosed)
 	assertError(t, "delete", s.Broker.Delete(t.Context()), broker.ErrClosed)
 	assertError(t, "close", s.Broker.Close(), broker.ErrClosed)

@@ -21,11 +21,11 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is enough for some seconds at the highest rate, and takes about 100 MB.
+	// DefaultLimit messages fill a queue in a few seconds at the highest supported rate, and take about 100 MB.
 	DefaultLimit = 1 << 18
 )
 
-// keptLetters is the number of dead letters that are kept. All are counted.
+// keptLetters is the maximum number of dead letters that are kept. Older ones are dropped but remain counted.
 const keptLetters = 1000
 
 // Options configure New.

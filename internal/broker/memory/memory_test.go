@@ -64,7 +64,7 @@ func consume(t *testing.T, b broker.Broker, prefetch int) <-chan broker.Delivery
 	return deliveries
 }
 
-// inBubble runs a test in fake time. It fails if a goroutine does not end.
+// inBubble runs a test in the fake time of package synctest. It fails if a goroutine of the test does not end.
 func inBubble(t *testing.T, options memory.Options, test func(*testing.T, *memory.Broker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestPublish_BlocksWhileTheWindowIsFull(t *testing.T) {
 	})
 }
 
-func TestConsume_DeliversToAnotherConsumerWhenOneEnds(t *testing.T) {
+func TestConsume_OneConsumerEnds_AnotherGetsItsMessages(t *testing.T) {
 	t.Parallel()
 	inBubble(t, memory.Options{Partitions: 1}, func(t *testing.T, b *memory.Broker) {
 		for n := range 100 {

@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-// message is a message in a queue. It contains the settler of its first delivery, which is nearly always the only
-// one, to save an allocation.
+// message is a message in a queue. Nearly every message is delivered once, so it contains the settler of its
+// first delivery to save an allocation.
 type message struct {
 	content   broker.Message
 	delivered bool
@@ -34,14 +34,14 @@ type queue struct {
 	idle      ring[*consumer] // consumers that wait for a message, the longest waiting first; some may have ended
 	sessions  map[*session]struct{}
 
-	confirms    []confirm // pending calls
+	confirms    []pendingConfirm // pending calls
 	unconfirmed int
 	confirming  bool          // a goroutine makes the calls
 	room        chan struct{} // closed when there may be room again; nil if no publisher waits
 }
 
-// confirm is the pending call of a confirmed function.
-type confirm struct {
+// pendingConfirm is a call that Publish owes for a confirmed message.
+type pendingConfirm struct {
 	call   func()
 	number uint64 // in the tally
 }
@@ -96,7 +96,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	q.ready.pushBack(m)
 	q.wakeOne()
 	q.unconfirmed++
-	q.confirms = append(q.confirms, confirm{call: confirmed, number: q.tally.Take()})
+	q.confirms = append(q.confirms, pendingConfirm{call: confirmed, number: q.tally.Accept()})
 	if !q.confirming {
 		q.confirming = true
 		go q.confirm()
@@ -104,9 +104,9 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm calls the pending confirm functions until none are left.
+// confirm makes the pending confirm calls until none are left.
 func (q *queue) confirm() {
-	var batch []confirm
+	var batch []pendingConfirm
 	for {
 		batch = q.nextConfirms(batch)
 		if len(batch) == 0 {
@@ -119,8 +119,9 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the next batch, and frees the window slots of the previous one.
-func (q *queue) nextConfirms(before []confirm) []confirm {
+// nextConfirms returns the next batch of pending confirm calls, and frees the window slots of the previous
+// batch.
+func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.unconfirmed -= len(before)
@@ -152,7 +153,6 @@ func (q *queue) wakeOne() {
 	}
 }
 
-// leave records that a message has left the queue.
 func (q *queue) leave() {
 	q.messages--
 	q.signalRoom()

@@ -42,7 +42,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	return broker.Delivery{Message: m.content, Queue: s.queue.name, Redelivered: redelivered, Settler: d}
 }
 
-// remove removes a settled delivery from the list.
+// remove removes a settled delivery from the session's list of unsettled ones.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next

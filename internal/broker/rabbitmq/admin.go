@@ -9,14 +9,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// maxAdminRequests bounds the pending administrative requests, including those whose callers have left.
+// maxAdminRequests is the maximum number of pending administrative requests. A request stays pending until the
+// server answers, even if its caller no longer waits.
 const maxAdminRequests = 8
 
 // Declare creates the missing exchange and queues of the simulation. It makes one attempt. Publishing and
 // consuming do not depend on it: they declare the queues that they need.
 func (b *Broker) Declare(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
-		channel, err := b.declarer.open(a.connection, b.topology.all())
+		channel, err := b.declarer.open(a.connection, b.topology.allRoutes())
 		if err != nil {
 			return err
 		}
@@ -96,7 +97,6 @@ type administration struct {
 	channel    *amqp.Channel
 }
 
-// administer runs work without a result; see the function administer.
 func (b *Broker) administer(ctx context.Context, work func(*administration) error) error {
 	_, err := administer(ctx, b, func(a *administration) (struct{}, error) { return struct{}{}, work(a) })
 	return err
@@ -143,7 +143,8 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 	}
 }
 
-// acquireAdmin waits until fewer than maxAdminRequests are under way. It returns a function that ends this one.
+// acquireAdmin waits until fewer than maxAdminRequests are pending. The caller calls the returned function when
+// its request is complete.
 func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	select {
 	case b.adminSlots <- struct{}{}:
@@ -155,7 +156,7 @@ func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// withChannel runs work with a new channel.
+// withChannel runs work with a new channel, which it closes afterwards.
 func withChannel[T any](conn *connection, work func(*administration) (T, error)) (T, error) {
 	a := &administration{connection: conn}
 	if err := a.open(); err != nil {
@@ -170,7 +171,7 @@ func withChannel[T any](conn *connection, work func(*administration) (T, error))
 	return value, err
 }
 
-// open opens a channel in place of one that the server has closed.
+// open opens a channel. It replaces one that the server has closed.
 func (a *administration) open() error {
 	channel, err := a.connection.Channel()
 	if err != nil {
@@ -180,7 +181,7 @@ func (a *administration) open() error {
 	return nil
 }
 
-// verify returns broker.ErrOtherOwner if the simulation is marked as another owner's. It creates no mark.
+// verify returns broker.ErrOtherOwner if the simulation is marked as another owner's. It never creates a mark.
 func (a *administration) verify(d *declarer) error {
 	if d.owner == "" {
 		return nil
@@ -204,7 +205,7 @@ func (a *administration) hasQueue(name string) (bool, error) {
 	return a.found("queue "+name, err)
 }
 
-// found interprets the result of a passive declaration.
+// found derives from the error of a passive declaration whether the declared object exists.
 func (a *administration) found(what string, err error) (bool, error) {
 	switch {
 	case err == nil:

@@ -23,7 +23,7 @@ var errQueueGone = errors.New("the queue was deleted")
 
 func newBackoff() backoff.Backoff { return backoff.Backoff{First: minDelay, Last: maxDelay} }
 
-// minDelayAfter returns the minimum delay after a failure.
+// minDelayAfter returns the minimum delay before the attempt that follows a failure.
 func minDelayAfter(failure error) time.Duration {
 	if errors.Is(failure, errQueueGone) {
 		return deletedDelay

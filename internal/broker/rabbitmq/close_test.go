@@ -48,7 +48,7 @@ func TestClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see ab
 	}
 }
 
-// goroutines returns the stacks that contain one of the texts.
+// goroutines returns the stack traces, of all running goroutines, that contain at least one of the texts.
 func goroutines(texts ...string) string {
 	buffer := make([]byte, 1<<20)
 	buffer = buffer[:runtime.Stack(buffer, true)]
@@ -64,7 +64,7 @@ func goroutines(texts ...string) string {
 	return found.String()
 }
 
-func TestClose_SendsAcknowledgementsAndRequeuesTheOthers(t *testing.T) {
+func TestClose_SendsAcknowledgementsAndRequeuesUnsettledDeliveries(t *testing.T) {
 	t.Parallel()
 	const count = 300
 	options := optionsFor(t, servers.AMQPURI(t))

@@ -98,9 +98,9 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	}
 }
 
-// open starts to consume.
+// open opens a channel and starts to consume on it.
 func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error) {
-	channel, err := c.broker.declarer.open(conn, c.broker.topology.around(c.queue))
+	channel, err := c.broker.declarer.open(conn, c.broker.topology.routesAround(c.queue))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -171,8 +171,8 @@ func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
 	return d
 }
 
-// end waits for the end of a session that delivers no more, and returns the cause. When a queue is deleted or moved,
-// the server cancels the consumer and leaves the channel open.
+// end waits until a session without further deliveries has ended, and returns why it ended. When a queue is
+// deleted or moved, the server cancels the consumer and leaves the channel open.
 func (c *consumer) end(s *session) error {
 	s.finish(broker.ErrSessionLost)
 	<-s.done

@@ -21,7 +21,7 @@ type declarer struct {
 	marked atomic.Bool
 
 	mu sync.Mutex
-	// unlocated are the queues that exist without a leader locator, because an earlier version declared them.
+	// unlocated holds the queues that an earlier version declared without the argument x-queue-leader-locator.
 	unlocated map[string]bool
 }
 
@@ -98,8 +98,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	return nil
 }
 
-// argumentsOf returns the arguments of a route. A queue that exists without a leader locator keeps working: the
-// server would reject a declaration with one.
+// argumentsOf returns the arguments with which to declare a route's queue. For a queue that exists without a
+// leader locator it omits that argument, because the server would reject the declaration.
 func (d *declarer) argumentsOf(r route) amqp.Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,8 +137,8 @@ func declareError(what string, err error) error {
 	return err
 }
 
-// declareRemedy returns the remedy when a server rejects a declaration, and whether the configuration is at
-// fault, of the simulation or of the server.
+// declareRemedy returns the remedy for a rejected declaration. isConfig reports whether the cause is the
+// configuration of the simulation or of the server.
 func declareRemedy(refusal *amqp.Error) (remedy string, isConfig bool) {
 	switch {
 	case refusal.Code == amqp.PreconditionFailed && strings.Contains(refusal.Reason, "limit"):

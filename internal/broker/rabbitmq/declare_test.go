@@ -105,7 +105,7 @@ func declareAsEarlierVersion(t *testing.T, channel *amqp.Channel, options rabbit
 	}
 }
 
-func TestBroker_TakesOverQueuesWithoutMark(t *testing.T) {
+func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -122,7 +122,7 @@ func TestBroker_TakesOverQueuesWithoutMark(t *testing.T) {
 	}
 }
 
-func TestDelete_WithoutOwnerRemovesTheMark(t *testing.T) {
+func TestDelete_WithoutOwner_RemovesTheMark(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	options.Owner = "first"
@@ -144,7 +144,7 @@ func TestDelete_WithoutOwnerRemovesTheMark(t *testing.T) {
 	}
 }
 
-func TestExists_FindsAMarkWithoutQueues(t *testing.T) {
+func TestExists_OnlyTheMarkIsLeft_ReturnsTrue(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -214,7 +214,7 @@ func (p *stallingProxy) passOn(near net.Conn) {
 	_, _ = io.Copy(far, near)
 }
 
-// gate returns a writer to w that blocks while the proxy is stalled.
+// gate returns a writer that forwards to w and blocks while the proxy is stalled.
 func (p *stallingProxy) gate(w io.Writer) io.Writer {
 	return writerFunc(func(b []byte) (int, error) {
 		p.mu.Lock()

@@ -19,7 +19,7 @@ type delivery struct {
 	tag      uint64
 	original amqp.Delivery
 
-	// Used by the session, guarded by its mutex.
+	// The session uses the following fields, and guards them with its mutex.
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
@@ -52,9 +52,10 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	return nil
 }
 
-// move publishes a copy and acknowledges the delivery once the copy is confirmed. Meanwhile the delivery cannot be
-// settled in another way. After an error it can, but the copy may have been published, or may still be. Then
-// the message exists twice, as it does if the session is lost before the acknowledgement.
+// move publishes a copy and acknowledges the delivery once the copy is confirmed. Until then the delivery
+// cannot be settled in another way. If move fails, the delivery is unsettled again, although the copy may
+// already be published or be published later. Then the message exists twice. The same happens if the session is
+// lost before the acknowledgement.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
 	if err := d.session.settle(d, unsettled, reserved); err != nil {
 		return err

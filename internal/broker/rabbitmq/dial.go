@@ -24,7 +24,7 @@ const (
 	silence   = 2 * heartbeat
 )
 
-// connection is an AMQP connection with its wire.
+// connection is an AMQP connection and the transport below it.
 type connection struct {
 	*amqp.Connection
 
@@ -45,7 +45,7 @@ func (c *connection) close(timeout time.Duration) {
 func dial(ctx context.Context, source binding.Source, name string) (*connection, error) {
 	address, err := source()
 	if err != nil {
-		return nil, fmt.Errorf("find the broker: %w", err)
+		return nil, fmt.Errorf("read the binding of the broker: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -111,10 +111,10 @@ type target struct {
 func readTarget(address binding.Binding) (target, error) {
 	uri := address.URI
 	if uri == nil {
-		return target{}, &configError{errors.New("the address has no URI")}
+		return target{}, &configError{errors.New("the binding has no URI")}
 	}
 	if uri.RawQuery != "" { // the error quotes nothing of it, because a name may be a misplaced password
-		return target{}, &configError{errors.New("its URI has parameters, and there are none that it may have: remove the text from the ? on")}
+		return target{}, &configError{errors.New("its URI has query parameters, which are not supported: remove the ? and everything after it")}
 	}
 	t := target{login: loginOf(uri), vhost: vhostOf(uri)}
 	port := 5672
@@ -154,7 +154,7 @@ func loginOf(uri *url.URL) amqp.PlainAuth {
 	return login
 }
 
-// vhostOf returns the virtual host: the path without its first slash, or "/" when nothing is left of it.
+// vhostOf returns the virtual host: the path of the URI without its leading slash, or "/" if that is empty.
 func vhostOf(uri *url.URL) string {
 	if len(uri.Path) <= 1 {
 		return "/"

@@ -61,8 +61,8 @@ func remedyOf(err error) string {
 	}
 }
 
-// serverRemedy returns the remedy for a failed login. While a connection is being opened, the client library reports
-// every failure as an amqp.Error.
+// serverRemedy returns the remedy for a login that the server rejected. Until a connection is open, the client
+// library reports every failure as an amqp.Error.
 func serverRemedy(err *amqp.Error) string {
 	switch {
 	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "not found"):

@@ -55,7 +55,7 @@ func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) err
 	if err := l.acquireSlot(ctx, closed); err != nil {
 		return err
 	}
-	m.number = l.tally.Take()
+	m.number = l.tally.Accept()
 	l.metrics.unconfirmed.Inc()
 	l.mu.Lock()
 	l.unsent = append(l.unsent, m)
@@ -187,7 +187,8 @@ func (l *lane) open(conn *connection) (*sending, error) {
 	}, nil
 }
 
-// sending is a session of a lane. One goroutine, the sender, publishes; another, the collector, receives answers.
+// sending is one session of a lane. A goroutine, the sender, publishes messages; another, the collector,
+// receives the confirms.
 type sending struct {
 	lane    *lane
 	channel *amqp.Channel
@@ -197,15 +198,15 @@ type sending struct {
 	inFlight chan flight   // from the sender to the collector
 	refused  chan struct{} // closed by the collector when a message stays unconfirmed
 
-	// Used by the collector only, until it ends.
+	// Only the collector uses the following fields, until it ends.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int
 }
 
-// flight is a published message without an answer. It uses the client library's confirmation per message. The
-// library's shared listener for confirms would cost less, but can report a rejected message as confirmed: when a
-// confirm for several messages arrives before the rejection is processed.
+// flight is a published message that the server has not answered. It uses the client library's confirmation per
+// message. The library's shared listener for confirms would cost less, but it can report a rejected message as
+// confirmed if a confirm for several messages arrives before the rejection is processed.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation
@@ -267,8 +268,8 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits for the answer to f. A server returns an unroutable message before it confirms it. So when the confirm
-// has arrived, the return has been recorded or is in the channel.
+// await waits for the answer to f. A server returns an unroutable message before it confirms it. Therefore,
+// when the confirm has arrived, the return is already recorded or waits in the channel s.returns.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -283,7 +284,7 @@ func (s *sending) await(f flight) {
 		s.noteReturn(r, open)
 	}
 	if _, returned := s.returned[f.message.publishing.MessageId]; returned || !f.answer.Acked() {
-		s.refuse(f.message)
+		s.keepUnconfirmed(f.message)
 		return
 	}
 	s.confirmed++
@@ -291,8 +292,8 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn records a return by message id. If several messages have the same id, or none, all of them count as
-// returned: a duplicate is better than a loss.
+// noteReturn records the id of a returned message. If several messages have the same id, or none, all of them
+// count as returned: a duplicate is better than a loss.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the channel is closed
@@ -301,9 +302,9 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 	s.returned[r.MessageId] = struct{}{}
 }
 
-// refuse keeps a message for the next session and ends this one. When the channel is lost, the client library
-// reports all messages as rejected.
-func (s *sending) refuse(m *outgoing) {
+// keepUnconfirmed keeps a message for the next session and ends this one. When the channel is lost, the client
+// library reports all unanswered messages as rejected.
+func (s *sending) keepUnconfirmed(m *outgoing) {
 	if !s.channel.IsClosed() {
 		s.lane.metrics.refused.Inc()
 	}
@@ -313,7 +314,8 @@ func (s *sending) refuse(m *outgoing) {
 	s.unconfirmed = append(s.unconfirmed, m)
 }
 
-// reason returns why the server closed the channel or did not route a message. It returns err if it did neither.
+// reason returns why the session ended: the server closed the channel, or a message was unroutable. Otherwise
+// it returns err.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:

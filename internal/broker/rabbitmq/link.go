@@ -13,7 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// partConnection is the connection as a part of the outage log. The other parts are lanes and consumers.
+// partConnection names the connection in the outage log. The log also has a part for each lane and each
+// consumer.
 const partConnection = "connection"
 
 // link holds at most one connection to the server. It opens a new one when it is needed after a loss.
@@ -82,7 +83,7 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// attempt returns the connection or makes one attempt to connect. The caller holds the turn.
+// attempt returns the open connection, or makes one attempt to connect. The caller must have acquired the link.
 func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
@@ -105,8 +106,8 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// watch reports state changes of a connection until it is closed. A connection that the broker closes itself is no
-// fault, whatever error the socket returns.
+// watch reports state changes of a connection until it is closed. It does not report a connection that the
+// program closes itself, whatever error the socket returns.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
@@ -137,8 +138,8 @@ func (l *link) reportBlocked(blocking amqp.Blocking) {
 	l.log.Info("the broker accepts messages again")
 }
 
-// close closes the connection, forcibly after the timeout. The caller has closed the channel closed, so no other
-// connection is opened.
+// close closes the connection, forcibly after the timeout. The caller must close l.closed first, so that no
+// other connection is opened.
 func (l *link) close(timeout time.Duration) {
 	l.turn <- struct{}{}
 	defer l.release()

@@ -15,7 +15,7 @@ import (
 const (
 	// maxBody is the largest message that RabbitMQ 4 accepts by default. Older versions accept larger ones.
 	maxBody = 16 << 20
-	// maxShort is the maximum length of a property.
+	// maxShort is the maximum length, in bytes, of a property of type short string.
 	maxShort = 255
 	// maxHeaders is the maximum size of the headers that a copy keeps. All properties must fit into one frame,
 	// 128 KiB by default; otherwise the server closes the connection.
@@ -106,8 +106,8 @@ func scheduledIn(headers amqp.Table) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// attemptIn returns the number of attempts. Clients write integers of different widths. The result is at most
-// MaxInt32-1, so that it can be incremented.
+// attemptIn returns the number of attempts in the headers. Clients write integers of different widths. The
+// result is at most MaxInt32-1, so that it can be incremented.
 func attemptIn(headers amqp.Table) int {
 	var n int64
 	switch v := headers[event.HeaderAttempt].(type) {

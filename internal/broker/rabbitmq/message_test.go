@@ -60,7 +60,7 @@ func TestDecode_IgnoresInvalidHeaders(t *testing.T) {
 	}
 }
 
-func TestCopyOf_KeepsPropertiesOfAnExternalPublisher(t *testing.T) {
+func TestCopyOf_ExternalPublisher_KeepsItsProperties(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	original := amqp.Delivery{
@@ -135,7 +135,7 @@ func TestCopyOf_KeepsOnlyKnownHeadersIfAllAreTooLarge(t *testing.T) {
 	})
 }
 
-func TestEncode_RejectsWhatNoServerAccepts(t *testing.T) {
+func TestEncode_RejectsMessagesThatNoServerAccepts(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", maxShort+1)
 	for name, msg := range map[string]broker.Message{

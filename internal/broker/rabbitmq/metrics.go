@@ -18,7 +18,7 @@ type collectors struct {
 	repeated    prometheus.Counter
 }
 
-// linkGauges are the metrics of one link.
+// linkGauges are the metrics of one connection.
 type linkGauges struct {
 	connected   prometheus.Gauge
 	connections prometheus.Counter

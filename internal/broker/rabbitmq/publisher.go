@@ -53,7 +53,7 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.unconfirmed.Wait(ctx, b.running.Done())
 }
 
-// lane returns a lane. It starts the lane at the first call.
+// lane returns the lane with an id. The first call starts it.
 func (b *Broker) lane(id laneID) (*lane, error) {
 	b.mu.RLock()
 	l, closed := b.lanes[id], b.isClosed
@@ -104,10 +104,10 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:
-		return b.topology.retry(id.of).key, b.topology.around(id.of)
+		return b.topology.retry(id.of).key, b.topology.routesAround(id.of)
 	case toDead:
 		return keyDead, []route{b.topology.dead()}
 	default:
-		return b.topology.main(id.of).key, b.topology.around(id.of)
+		return b.topology.main(id.of).key, b.topology.routesAround(id.of)
 	}
 }

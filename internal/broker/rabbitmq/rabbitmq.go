@@ -45,7 +45,7 @@ const (
 
 // Options configure New.
 type Options struct {
-	// Address returns the binding of the server for each connection.
+	// Address returns the current binding of the server. It is called before each attempt to connect.
 	Address binding.Source
 	// Exchange is the name of the simulation's exchange, with which the names of its queues begin.
 	Exchange string

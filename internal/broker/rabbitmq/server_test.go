@@ -95,7 +95,7 @@ func TestCheck_EndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestBroker_OverTLSTrustsOnlyTheGivenCA(t *testing.T) {
+func TestBroker_OverTLS_TrustsOnlyTheGivenCA(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	host, ca := proxyTLS(t, uri.Host)
@@ -118,7 +118,7 @@ func TestBroker_OverTLSTrustsOnlyTheGivenCA(t *testing.T) {
 	}
 }
 
-func TestDelivery_OfAnExternalPublisherWithAnyHeaders(t *testing.T) {
+func TestDelivery_FromExternalPublisher_KeepsBodyAndProperties(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -201,8 +201,9 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	}
 }
 
-// If the copy kept the header, the server would route it back to its old queue in an endless loop.
-func TestDeadLetter_IgnoresFurtherRoutingKeys(t *testing.T) {
+// A CC header makes the server route a message to additional queues. If the dead letter kept it, the server
+// would also route the copy back to its old queue, in an endless loop.
+func TestDeadLetter_DropsTheCCHeader(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -387,11 +388,11 @@ func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
 	assertNoPassword(t, log, uri)
 }
 
-func TestCheck_BindingThatCannotBeRead(t *testing.T) {
+func TestCheck_UnreadableBinding_Fails(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://127.0.0.1")
 	options.Address = func() (binding.Binding, error) { return binding.Binding{}, io.ErrUnexpectedEOF }
-	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "find the broker") {
+	if err := open(t, options).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "read the binding of the broker") {
 		t.Errorf("check returned %v", err)
 	}
 }

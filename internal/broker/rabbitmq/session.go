@@ -38,13 +38,13 @@ type session struct {
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
 	// first and last are the ends of a list, in tag order, of the deliveries that the server still regards as
-	// unsettled. Those that the session has settled without telling the server yet are also in the list settled, in
-	// the order in which they were settled.
+	// unsettled. If the session has settled such a delivery but has not yet informed the server, the delivery
+	// is also in settled, in the order of settling.
 	first, last *delivery
 	settled     []*delivery
 }
 
-// verdict is the state of a delivery.
+// verdict is how a delivery was settled, if it was.
 type verdict uint8
 
 const (
@@ -111,7 +111,7 @@ func (s *session) retire() {
 	async.Notify(s.wake)
 }
 
-// markDrained says that no more deliveries follow.
+// markDrained records that no more deliveries follow.
 func (s *session) markDrained() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +158,7 @@ type outbox struct {
 	last     bool          // this is the last batch of the session
 }
 
-// plan fills the outbox and removes its deliveries from the list.
+// plan fills the outbox with the settlements that are due, and removes their deliveries from the list.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +201,6 @@ func (s *session) planSingles(out *outbox, now time.Time) {
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
 }
 
-// remove removes a delivery from the list.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next

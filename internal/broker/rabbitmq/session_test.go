@@ -12,7 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// planned is a session with a model of the server, which tracks unsettled deliveries.
+// planned is a session together with a model of the server, which records the deliveries that are unsettled
+// there.
 type planned struct {
 	session   *session
 	now       time.Time
@@ -174,7 +175,7 @@ func TestSession_AcknowledgesThePrefixAndWaitsForAGap(t *testing.T) {
 	}
 }
 
-func TestSession_RetiredCancelsOnce(t *testing.T) {
+func TestSession_Retired_CancelsTheConsumerOnce(t *testing.T) {
 	t.Parallel()
 	p := newPlanned(2)
 	d := p.deliver()

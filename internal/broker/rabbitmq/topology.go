@@ -55,7 +55,6 @@ func (t topology) retry(q broker.Queue) route {
 	return route{queue: t.exchange + "." + key, key: key, args: args}
 }
 
-// dead returns the route of the dead-letter queue.
 func (t topology) dead() route {
 	return route{queue: t.exchange + "." + keyDead, key: keyDead, args: t.arguments(deadDeliveryLimit, "")}
 }
@@ -72,8 +71,8 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 		return args
 	}
 	args[argLimit] = deliveryLimit
-	// Without it the leader is on the node that the client is connected to: one client that declares every
-	// queue would put all leaders on one node.
+	// Without a leader locator, the leader is on the node that the client is connected to. One client that
+	// declares every queue would put all leaders on one node.
 	args[argLocator] = "balanced"
 	if deadKey != "" {
 		// At-least-once dead-lettering requires the overflow behaviour reject-publish.
@@ -94,14 +93,15 @@ func (t topology) queues() []broker.Queue {
 	return queues
 }
 
-// around lists the routes that messages of q may take. Each queue follows the one that it dead-letters to, so
-// that declaring them in this order never loses a dead letter.
-func (t topology) around(q broker.Queue) []route {
+// routesAround lists the routes that messages of q may take: its own, those to its retry queue and to the
+// dead-letter queue. Each queue follows the one that it dead-letters to, so that declaring them in this order
+// never loses a dead letter.
+func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }
 
-// all lists every route of the simulation, in the order of around.
-func (t topology) all() []route {
+// allRoutes lists every route of the simulation. Each queue follows the one that it dead-letters to.
+func (t topology) allRoutes() []route {
 	routes := []route{t.dead()}
 	for _, q := range t.queues() {
 		routes = append(routes, t.main(q), t.retry(q))

@@ -14,7 +14,7 @@ const (
 	// maxUnwritten is the maximum number of buffered bytes. Beyond it a write blocks, as on a socket whose peer
 	// does not read.
 	maxUnwritten = 256 << 10
-	// lastWrite is how long a closed wire tries to write the buffered bytes.
+	// lastWrite bounds how long a closed wire tries to write the bytes that are still buffered.
 	lastWrite = time.Second
 )
 

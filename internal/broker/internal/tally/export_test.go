@@ -1,6 +1,6 @@
 package tally
 
-// Waiting is the number of waits under way.
+// Waiting returns the number of calls of Wait that have not returned.
 func (t *Tally) Waiting() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 // Tally counts messages. The zero value is ready to use. It is safe for concurrent use.
 type Tally struct {
 	mu          sync.Mutex
-	taken       uint64
+	accepted    uint64
 	unconfirmed int
 	waiters     []*waiter
 }
@@ -25,13 +25,13 @@ type waiter struct {
 	done      chan struct{}
 }
 
-// Take counts an accepted message and returns its number.
-func (t *Tally) Take() uint64 {
+// Accept counts an accepted message and returns its number.
+func (t *Tally) Accept() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.taken++
+	t.accepted++
 	t.unconfirmed++
-	return t.taken
+	return t.accepted
 }
 
 // Confirm counts the message with that number as confirmed. Callers call it once per number.
@@ -83,14 +83,14 @@ func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// register returns nil if there is nothing to wait for.
+// register adds a waiter for the messages accepted so far. It returns nil if all of them are confirmed.
 func (t *Tally) register() *waiter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.unconfirmed == 0 {
 		return nil
 	}
-	w := &waiter{upTo: t.taken, remaining: t.unconfirmed, done: make(chan struct{})}
+	w := &waiter{upTo: t.accepted, remaining: t.unconfirmed, done: make(chan struct{})}
 	t.waiters = append(t.waiters, w)
 	return w
 }

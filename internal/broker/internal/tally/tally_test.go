@@ -12,19 +12,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-func TestWait_ReturnsAtOnceIfNothingIsUnconfirmed(t *testing.T) {
+func TestWait_NothingUnconfirmed_ReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
-	counts.Confirm(counts.Take())
+	counts.Confirm(counts.Accept())
 	if err := counts.Wait(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestWait_EndsWithItsContextOrTheBroker(t *testing.T) {
+func TestWait_ContextOrBrokerEnds_ReturnsTheError(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
-	counts.Take()
+	counts.Accept()
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -38,8 +38,8 @@ func TestWait_EndsWithItsContextOrTheBroker(t *testing.T) {
 	}
 }
 
-// Whatever the order of confirmation, a wait ends exactly when all that was taken before it is
-// confirmed, however much is taken after it.
+// In whatever order messages are confirmed, a wait ends exactly when all messages accepted before it are
+// confirmed. Messages accepted later do not prolong it.
 func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -74,7 +74,7 @@ func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 func takeNumbers(t *rapid.T, counts *tally.Tally, least int) []uint64 {
 	numbers := make([]uint64, rapid.IntRange(least, 20).Draw(t, "taken"))
 	for i := range numbers {
-		numbers[i] = counts.Take()
+		numbers[i] = counts.Accept()
 	}
 	return numbers
 }
