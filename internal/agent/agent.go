@@ -1,10 +1,12 @@
 // Package agent injects faults into the other containers of its pod.
 //
-// The operator may neither execute commands in a pod nor signal a process on a node. A pod of a simulation with faults
-// therefore has an agent: a container of the same user that shares the pod's process namespace. It signals the processes
-// of the target when the operator tells it to. To isolate a server or its clients, it forwards the connections to the
-// server, and cuts them. A pause and an isolation end by the agent's own timer, whatever happens to the operator; if the
-// agent crashes, they end when the next one starts.
+// The operator may neither execute commands in a pod nor signal a process on a node. Therefore each pod of a
+// simulation with faults runs an agent: a container that shares the process namespace of the pod and runs as the same
+// user. The target is the container into which the agent injects faults. The agent signals its processes when the
+// operator asks for it. To isolate a server, the agent forwards all connections to it, and closes them on demand.
+//
+// A timer in the agent ends each pause and each isolation, even if the operator is down. If the agent crashes, they
+// end when the next agent starts.
 package agent
 
 import (
@@ -19,41 +21,44 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// Marker is the path of a mount that marks the container whose processes an agent may signal. Its environment would not
-// do: some programs, such as Redis, overwrite theirs with their title.
+// Marker is the path of a volume mount that marks the target container. The agent signals only processes that see
+// this mount. An environment variable cannot mark them: some programs, such as Redis, overwrite their environment in
+// /proc with a process title.
 const Marker = "/run/parking/fault-target"
 
 const (
-	// MaxLength bounds how long a pause or an isolation may last.
+	// MaxLength is the maximum length of a pause or an isolation.
 	MaxLength = 24 * time.Hour
-	// maxRemembered bounds the faults that an agent remembers.
+	// maxRemembered is the maximum number of faults that one agent can inject, because it remembers each.
 	maxRemembered = 1000
 )
 
-// Command asks for a fault. A command with an ID that the agent knows has no effect, so that a caller may repeat it.
+// Command asks an agent for a fault. The agent ignores a command whose ID it has seen before, so callers can safely
+// retry.
 type Command struct {
-	// ID identifies the occurrence within the simulation. It is not in the body of a request, but in its path.
+	// ID identifies the fault within the simulation. A request has it in the path, not in the body.
 	ID string `json:"-"`
 	// Action is Kill, Pause or Isolate.
 	Action plan.FaultAction `json:"action"`
-	// For is how long a pause or an isolation lasts.
+	// For is the length of a pause or an isolation. Kill ignores it.
 	For time.Duration `json:"forNs,omitempty"`
-	// From are the addresses of the clients from which Isolate cuts the target off. It is empty for all clients.
+	// From lists the addresses of the clients from which Isolate cuts the target off. If it is empty, Isolate cuts
+	// off all clients.
 	From []netip.Addr `json:"from,omitempty"`
 }
 
 // Fault is a fault that the agent has injected.
 type Fault struct {
-	// At is when it took effect, Healed when a pause or an isolation ended; the zero time means not yet. A kill has no
-	// end here: the kubelet starts the container again.
+	// At is the time at which the fault took effect. Healed is the time at which a pause or an isolation ended; it is
+	// zero until then. For Kill, Healed stays zero: the kubelet restarts the container.
 	At     time.Time `json:"at"`
 	Healed time.Time `json:"healed,omitzero"`
 }
 
-// ErrBusy means that the target is paused by another fault. The command may be repeated later.
-var ErrBusy = errors.New("the target is paused by another fault")
+// ErrBusy means that another fault has paused the target. The caller can retry later.
+var ErrBusy = errors.New("another fault has paused the target")
 
-// RejectedError means that a command cannot be executed, whatever the state of the target.
+// RejectedError means that the agent can never execute the command, so a retry does not help.
 type RejectedError struct{ Reason string }
 
 // Error implements error.
@@ -67,33 +72,33 @@ type Agent struct {
 
 	mu     sync.Mutex
 	faults map[string]*Fault
-	// active are the pauses and isolations in effect, by the ID of their command.
+	// active holds the pauses and isolations in effect, by the ID of their command.
 	active map[string]*effect
 }
 
-// effect is a fault that lasts.
+// effect is a pause or an isolation that has not ended.
 type effect struct {
 	action plan.FaultAction
-	// end ends the fault in the target.
+	// end resumes the target, or lets clients connect to it again.
 	end   func()
 	timer *time.Timer
 }
 
 // Config configures an Agent.
 type Config struct {
-	// Target is the path of a mount that the processes of the target see, such as Marker.
+	// Target is the path of a mount that only the processes of the target see, such as Marker.
 	Target string
-	// Relay forwards connections to the target. Without it, the agent cannot isolate the target.
+	// Relay forwards connections to the target. If it is nil, the agent rejects Isolate.
 	Relay *relay.Relay
 }
 
-// New returns an agent. It resumes what a predecessor that crashed has stopped.
+// New returns an agent. It first resumes processes that an agent that crashed has left stopped.
 func New(c Config, log *slog.Logger) *Agent {
 	Resume(c.Target)
 	return &Agent{target: c.Target, relay: c.Relay, log: log, faults: map[string]*Fault{}, active: map[string]*effect{}}
 }
 
-// Inject executes a command and returns the fault, which is then in effect.
+// Inject executes a command and returns the fault, which is in effect by then.
 func (a *Agent) Inject(c Command) (Fault, error) {
 	if err := c.validate(); err != nil {
 		return Fault{}, err
@@ -128,7 +133,7 @@ func (c *Command) validate() error {
 	return nil
 }
 
-// execute injects a fault. a.mu is held.
+// execute injects a fault. The caller holds a.mu.
 func (a *Agent) execute(c Command) (*Fault, error) {
 	switch c.Action {
 	case plan.ActionPause:
@@ -143,7 +148,7 @@ func (a *Agent) execute(c Command) (*Fault, error) {
 	return &Fault{At: at}, err
 }
 
-// pause stops the target. a.mu is held.
+// pause stops the processes of the target with SIGSTOP. The caller holds a.mu.
 func (a *Agent) pause(c Command) (*Fault, error) {
 	for _, e := range a.active {
 		if e.action == plan.ActionPause {
@@ -160,13 +165,13 @@ func (a *Agent) pause(c Command) (*Fault, error) {
 	}), nil
 }
 
-// begin registers a fault that lasts, and ends it after its time. a.mu is held.
+// begin records that a pause or an isolation is in effect, and starts the timer that ends it. The caller holds a.mu.
 func (a *Agent) begin(c Command, end func()) *Fault {
 	a.active[c.ID] = &effect{action: c.Action, end: end, timer: time.AfterFunc(c.For, func() { a.Heal(c.ID) })}
 	return &Fault{At: time.Now()}
 }
 
-// Heal ends the fault with an ID, if it is in effect.
+// Heal ends a pause or an isolation. It does nothing if the fault is not in effect.
 func (a *Agent) Heal(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -175,7 +180,7 @@ func (a *Agent) Heal(id string) {
 	}
 }
 
-// end ends a fault. a.mu is held.
+// end ends a pause or an isolation. The caller holds a.mu.
 func (a *Agent) end(id string, e *effect) {
 	e.timer.Stop()
 	e.end()
@@ -185,7 +190,7 @@ func (a *Agent) end(id string, e *effect) {
 	a.log.Info("fault ended", "id", id, "action", e.action, "after", f.Healed.Sub(f.At))
 }
 
-// Fault returns the fault with an ID. It returns false if this agent has not injected it.
+// Fault returns a fault by its ID, or false if this agent has not injected it.
 func (a *Agent) Fault(id string) (Fault, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -196,7 +201,7 @@ func (a *Agent) Fault(id string) (Fault, bool) {
 	return *f, true
 }
 
-// Close ends the faults in effect.
+// Close ends all pauses and isolations in effect.
 func (a *Agent) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

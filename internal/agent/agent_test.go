@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// target is a group of processes that an agent can hit: a shell and its child.
+// target is a shell with one child process, into which an agent injects faults.
 type target struct{ *agenttest.Target }
 
 func startTarget(t *testing.T) *target {
@@ -32,7 +32,7 @@ func startTarget(t *testing.T) *target {
 	return s
 }
 
-// states returns the state of each process, as /proc shows it: S for sleeping, T for stopped.
+// states returns the state of each process from /proc/PID/stat: S means sleeping, T means stopped.
 func (s *target) states(t *testing.T) []string {
 	t.Helper()
 	all, err := find(s.Path)
@@ -65,7 +65,7 @@ func newAgent(t *testing.T, target string) *Agent {
 	return a
 }
 
-func TestAgent_KillEndsAllProcessesOfTheTargetOnly(t *testing.T) {
+func TestAgent_Kill_EndsOnlyProcessesOfTheTarget(t *testing.T) {
 	s, other := startTarget(t), startTarget(t)
 	a := newAgent(t, s.Path)
 	f, err := a.Inject(Command{ID: "crash/0", Action: plan.ActionKill})
@@ -82,7 +82,7 @@ func TestAgent_KillEndsAllProcessesOfTheTargetOnly(t *testing.T) {
 	}
 }
 
-func TestAgent_PauseEndsByItself(t *testing.T) {
+func TestAgent_Pause_EndsAfterItsLength(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: 300 * time.Millisecond}); err != nil {
@@ -95,7 +95,7 @@ func TestAgent_PauseEndsByItself(t *testing.T) {
 	}
 }
 
-func TestAgent_PauseEnds(t *testing.T) {
+func TestAgent_Pause_EndsEarly(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		end  func(t *testing.T, a *Agent, s *target)
@@ -117,7 +117,7 @@ func TestAgent_PauseEnds(t *testing.T) {
 	}
 }
 
-func TestAgent_RepeatedCommandHasNoEffect(t *testing.T) {
+func TestAgent_RepeatedCommand_HasNoEffect(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	command := Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}
@@ -136,7 +136,7 @@ func TestAgent_RepeatedCommandHasNoEffect(t *testing.T) {
 	polltest.Until(t, "the target runs", func() bool { return s.allAre(t, "S") })
 }
 
-func TestAgent_RejectsCommands(t *testing.T) {
+func TestAgent_InvalidCommand_IsRejected(t *testing.T) {
 	a := newAgent(t, "no-such-target")
 	for _, c := range []Command{
 		{Action: plan.ActionKill},
@@ -159,7 +159,7 @@ func TestAgent_RejectsCommands(t *testing.T) {
 	}
 }
 
-func TestAgent_SecondPauseHasToWait(t *testing.T) {
+func TestAgent_SecondPause_IsBusyUntilTheFirstEnds(t *testing.T) {
 	s := startTarget(t)
 	a := newAgent(t, s.Path)
 	if _, err := a.Inject(Command{ID: "pause/0", Action: plan.ActionPause, For: time.Minute}); err != nil {
@@ -175,7 +175,7 @@ func TestAgent_SecondPauseHasToWait(t *testing.T) {
 	}
 }
 
-func TestAgent_IsolatesItsServer(t *testing.T) {
+func TestAgent_Isolate_CutsConnectionsToItsServer(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	forwarding, err := relay.Listen(t.Context(), "127.0.0.1:0", server.Listener.Addr().String())
@@ -226,7 +226,7 @@ func isRejected(err error) bool {
 	return ok
 }
 
-// serve serves an agent with TLS, and returns its address and its certificate.
+// serve serves an agent over TLS and returns its address and its certificate.
 func serve(t *testing.T, a *Agent) (address string, certificate []byte) {
 	t.Helper()
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, ServerName)
@@ -242,7 +242,7 @@ func serve(t *testing.T, a *Agent) (address string, certificate []byte) {
 	return server.Listener.Addr().String(), certificate
 }
 
-func TestClient_InjectsAndHealsOverTLS(t *testing.T) {
+func TestClient_OverTLS_InjectsAndHeals(t *testing.T) {
 	s := startTarget(t)
 	address, certificate := serve(t, newAgent(t, s.Path))
 	c, err := NewClient("the token", certificate)
@@ -270,7 +270,7 @@ func TestClient_InjectsAndHealsOverTLS(t *testing.T) {
 	}
 }
 
-func TestClient_NeedsTokenAndCertificate(t *testing.T) {
+func TestClient_WithoutTokenOrCertificate_Fails(t *testing.T) {
 	address, certificate := serve(t, newAgent(t, "no-such-target"))
 	_, other := serve(t, newAgent(t, "no-such-target"))
 	for _, tt := range []struct {
@@ -298,7 +298,7 @@ func TestClient_NeedsTokenAndCertificate(t *testing.T) {
 	}
 }
 
-func TestHandler_BoundsInput(t *testing.T) {
+func TestHandler_LimitsSizeOfInput(t *testing.T) {
 	handler := Handler(newAgent(t, "no-such-target"), func() (string, error) { return "the token", nil })
 	for _, tt := range []struct {
 		name, method, path, body string
@@ -322,7 +322,7 @@ func TestHandler_BoundsInput(t *testing.T) {
 	}
 }
 
-func TestHandler_WithoutTokenRejectsEverything(t *testing.T) {
+func TestHandler_EmptyToken_RejectsAllRequests(t *testing.T) {
 	for name, token := range map[string]func() (string, error){
 		"an empty token":      func() (string, error) { return "", nil },
 		"no token to be read": func() (string, error) { return "", net.ErrClosed },

@@ -15,22 +15,21 @@ import (
 	"time"
 )
 
-// ServerName is the host name in the certificates of agents, whatever the address of their pods.
+// ServerName is the host name in the certificates of agents. It does not depend on the address of a pod.
 const ServerName = "agent"
 
-// clientTimeout bounds one request.
 const clientTimeout = 5 * time.Second
 
-// ErrUnknown means that an agent has not injected a fault.
+// ErrUnknown means that the agent has not injected the fault that a caller asks about or wants to end.
 var ErrUnknown = errors.New("the agent has not injected this fault")
 
-// Client sends commands to agents that share a token and a certificate.
+// Client sends commands to agents. All of them have the same token and the same certificate.
 type Client struct {
 	token string
 	http  http.Client
 }
 
-// NewClient returns a client that trusts only a certificate in PEM.
+// NewClient returns a client that trusts only the given certificate, in PEM.
 func NewClient(token string, certificate []byte) (*Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(certificate) {
@@ -40,13 +39,13 @@ func NewClient(token string, certificate []byte) (*Client, error) {
 		Timeout: clientTimeout,
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: ServerName, MinVersion: tls.VersionTLS13},
-			// Agents are asked rarely, and their pods change.
+			// Requests to agents are rare, and pods come and go, so connections are not reused.
 			DisableKeepAlives: true,
 		},
 	}}, nil
 }
 
-// Inject sends a command to the agent at host:port and returns the fault, which is then in effect.
+// Inject sends a command to the agent at address (host:port) and returns the fault, which is in effect by then.
 func (c *Client) Inject(ctx context.Context, address string, command Command) (Fault, error) {
 	body, err := json.Marshal(command)
 	if err != nil {
@@ -55,12 +54,12 @@ func (c *Client) Inject(ctx context.Context, address string, command Command) (F
 	return c.do(ctx, http.MethodPut, address, command.ID, body)
 }
 
-// Fault asks the agent at host:port for a fault. It returns ErrUnknown if the agent has not injected it.
+// Fault returns a fault of the agent at address (host:port), or ErrUnknown if the agent has not injected it.
 func (c *Client) Fault(ctx context.Context, address, id string) (Fault, error) {
 	return c.do(ctx, http.MethodGet, address, id, nil)
 }
 
-// Heal ends a fault at once.
+// Heal ends a pause or an isolation early.
 func (c *Client) Heal(ctx context.Context, address, id string) error {
 	_, err := c.do(ctx, http.MethodDelete, address, id, nil)
 	return err
@@ -98,5 +97,5 @@ func (c *Client) do(ctx context.Context, method, address, id string, body []byte
 	case http.StatusUnprocessableEntity:
 		return Fault{}, &RejectedError{strings.TrimSpace(string(text))}
 	}
-	return Fault{}, fmt.Errorf("the agent answers %d: %s", response.StatusCode, strings.TrimSpace(string(text)))
+	return Fault{}, fmt.Errorf("the agent answered %d: %s", response.StatusCode, strings.TrimSpace(string(text)))
 }

@@ -11,15 +11,14 @@ import (
 	"time"
 )
 
-// maxRounds bounds how often a group of processes is searched for processes that it started meanwhile.
+// maxRounds limits how often stop searches for processes that the target has started in the meantime.
 const maxRounds = 100
 
-// processes are the processes of the target that ran at one moment. They are held by their pidfd, so that a signal never
-// reaches another process that has got the same number since.
+// processes are the processes of the target that ran when they were listed. Each has a pidfd, so that a signal cannot
+// reach an unrelated process that has reused the PID.
 type processes []*os.Process
 
-// find returns the processes that see a mount at a path. All processes of a container see the same mounts. An empty
-// result is an error.
+// find returns all processes that see a mount at the path. It returns an error if there are none.
 func find(path string) (processes, error) {
 	paths, err := filepath.Glob("/proc/[0-9]*/mountinfo")
 	if err != nil {
@@ -52,7 +51,8 @@ func find(path string) (processes, error) {
 	return found, nil
 }
 
-// hasMount reports whether a list of mounts, as described in proc_pid_mountinfo(5), has one at a path without blanks.
+// hasMount reports whether the file mounts, in the format of proc_pid_mountinfo(5), lists a mount at path. The path
+// must not contain blanks.
 func hasMount(mounts, path string) (bool, error) {
 	text, err := os.ReadFile(mounts)
 	if err != nil {
@@ -67,7 +67,8 @@ func hasMount(mounts, path string) (bool, error) {
 	return false, nil
 }
 
-// stop stops all processes of the target, including those that they start meanwhile, and returns them.
+// stop sends SIGSTOP to all processes of the target and returns them. It includes processes that the target starts in
+// the meantime.
 func stop(path string) (processes, error) {
 	stopped := processes{}
 	for range maxRounds {
@@ -91,7 +92,7 @@ func stop(path string) (processes, error) {
 	return nil, errors.New("stop the processes of the target: it starts processes faster than they can be stopped")
 }
 
-// without returns the processes that others does not have. It releases the rest.
+// without returns the processes in p that are not in others. It closes the pidfds of the other ones in p.
 func (p processes) without(others processes) processes {
 	known := map[int]bool{}
 	for _, other := range others {
@@ -108,7 +109,7 @@ func (p processes) without(others processes) processes {
 	return rest
 }
 
-// signal sends a signal to all processes. A process that has ended is not an error.
+// signal sends a signal to all processes. It ignores processes that have ended.
 func (p processes) signal(s syscall.Signal) error {
 	var errs []error
 	for _, process := range p {
@@ -119,18 +120,18 @@ func (p processes) signal(s syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
-// resume lets stopped processes run again, as far as they still exist.
+// resume sends SIGCONT to the processes that still exist.
 func (p processes) resume() { _ = p.signal(syscall.SIGCONT) }
 
-// release closes the handles.
+// release closes the pidfds.
 func (p processes) release() {
 	for _, process := range p {
 		_ = process.Release() // closes the handle
 	}
 }
 
-// kill ends all processes of the target at once. They are stopped before, so that none of them notices the end of
-// another one, and flushes something.
+// kill kills all processes of the target. It stops them first, so that none can react to the end of another one, for
+// example by flushing data.
 func kill(path string) (time.Time, error) {
 	stopped, err := stop(path)
 	if err != nil {
@@ -145,7 +146,7 @@ func kill(path string) (time.Time, error) {
 	return at, nil
 }
 
-// Resume lets all processes of the target run again that a predecessor of this agent may have stopped.
+// Resume sends SIGCONT to all processes of the target, in case an agent that crashed has left them stopped.
 func Resume(path string) {
 	found, err := find(path)
 	if err != nil {

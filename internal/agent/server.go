@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// Path is the path of all faults. The path of one fault adds a slash and its ID.
+// Path is the path of the collection of faults. Path + "/" + ID is the path of one fault.
 const Path = "/v1/faults"
 
-// maxBody bounds the size of a command in bytes.
+// maxBody limits the size of a command and of an answer, in bytes.
 const maxBody = 4 << 10
 
-// Handler serves an agent to callers that know the token:
+// Handler serves the HTTP API of an agent. Every request needs the token as a bearer token:
 //
 //	PUT    /v1/faults/{id}  injects a fault; the body is a Command
-//	GET    /v1/faults/{id}  returns it
-//	DELETE /v1/faults/{id}  ends it
+//	GET    /v1/faults/{id}  returns a fault
+//	DELETE /v1/faults/{id}  ends a fault
 //
-// PUT and GET answer with a Fault. A command that cannot be executed is answered with 422, one that failed with 503,
-// one that has to wait for another fault with 409, and the body is the reason.
+// PUT and GET answer with a Fault. PUT answers with 422 if the agent rejects the command, with 409 if another fault
+// has to end first, and with 503 if the injection failed. The body is then the reason.
 func Handler(a *Agent, token func() (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+Path+"/{id...}", func(w http.ResponseWriter, r *http.Request) { serveInject(a, w, r) })
@@ -73,8 +73,8 @@ func answer(w http.ResponseWriter, f Fault) {
 	_ = json.NewEncoder(w).Encode(f) // the client may have disconnected
 }
 
-// authenticated passes on the requests that have the token. Hashes are compared, because the comparison reveals the
-// length.
+// authenticated passes on requests that have the token. It compares hashes, because the time of a plain comparison
+// would reveal the length of the token.
 func authenticated(next http.Handler, token func() (string, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want, err := token()

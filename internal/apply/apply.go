@@ -1,10 +1,10 @@
-// Package apply applies objects by server-side apply, and sends nothing if nothing would change.
+// Package apply applies objects by server-side apply. It sends no request for an object that would not change.
 //
-// Each applied object carries an annotation with a hash of the desired object. Apply compares that hash, and
-// then checks in the managed fields, in which the API server records owners, that the operator still owns every
-// desired field. Together they distinguish a change of the desired object from a change by someone else. Both are
-// metadata of the live object, so the package keeps no state: a restarted operator sends no request for an object
-// that is as desired.
+// Each applied object carries an annotation with a hash of the desired object. Apply first compares that hash, which
+// shows whether the desired object has changed. It then checks the managed fields, in which the API server records
+// who owns each field. If the operator no longer owns a desired field, someone else has changed the object. Hash and
+// managed fields are metadata of the live object, so the package keeps no state, and a restarted operator does not
+// apply unchanged objects again.
 package apply
 
 import (
@@ -30,13 +30,13 @@ import (
 )
 
 const (
-	// FieldManager owns every field that the operator applies.
+	// FieldManager is the operator's name in the managed fields of the objects that it applies.
 	FieldManager = "parking-operator"
-	// HashAnnotation holds the hash of the desired object that was last applied.
+	// HashAnnotation is the annotation with the hash of the desired object that was last applied.
 	HashAnnotation = "simulation.parking.dev/applied-hash"
 )
 
-// Result is the effect of a call of Apply.
+// Result is what Apply did.
 type Result string
 
 // The results.
@@ -48,15 +48,13 @@ const (
 	Healed Result = "healed"
 )
 
-// NameTakenError says that an object was not applied because an object of that name has another controller, or
-// none.
+// NameTakenError says that Apply left an existing object alone because it has another controller or no controller.
 type NameTakenError struct {
-	// Kind and Key identify the object.
 	Kind string
 	Key  client.ObjectKey
 }
 
-// Error names the object and the remedy.
+// Error names the object and says how to resolve the conflict.
 func (e *NameTakenError) Error() string {
 	return fmt.Sprintf("%s %s exists and belongs to something else: delete or rename it, or give the simulation another name", e.Kind, e.Key)
 }
@@ -68,18 +66,22 @@ type Applier struct {
 	scheme *runtime.Scheme
 }
 
-// New returns an applier. Before it creates an object, it looks for an existing one of that name with direct,
-// which must not be a cache.
+// New returns an applier. To find an object that the cache lacks, the applier reads with direct, which must not be a
+// cache.
 func New(writer client.Writer, direct client.Reader, scheme *runtime.Scheme) *Applier {
 	return &Applier{writer: writer, direct: direct, scheme: scheme}
 }
 
-// Apply sets every field of desired in the live object, and takes over fields that other managers own.
+// Apply sets every field of desired in the live object, and takes over the ownership of fields that other managers
+// own.
 //
-// desired is an object of a type in the applier's scheme, or unstructured, and has a controller reference. Apply
-// ignores its status and does not modify it. live is the object from a cache, with at least the metadata that a
-// Slimmer keeps, or nil if the cache does not have it. If the object exists and has another controller or none, the
-// error is a *NameTakenError.
+// desired is unstructured or has a type of the applier's scheme. It must have a controller reference. Apply ignores
+// its status and does not modify it.
+//
+// live is the object from a cache, or nil if the cache does not have it. It needs only the metadata that Slimmer
+// retains.
+//
+// If an object of that name exists and has another controller or no controller, the error is a *NameTakenError.
 func (a *Applier) Apply(ctx context.Context, desired, live client.Object) (Result, error) {
 	patch, err := a.patchFor(desired)
 	if err != nil {
@@ -127,8 +129,9 @@ func escapeForYAML(text []byte) []byte {
 	return escaped
 }
 
-// forceReplace removes list items that other field managers added and that make the desired object invalid, such
-// as a second port with the same name. Then it applies the desired object again.
+// forceReplace replaces whole lists of the live object with a merge patch, then applies the desired object again. This
+// removes list items of other field managers that make the desired object invalid, such as a second port with the same
+// name.
 func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstructured) error {
 	content := maps.Clone(patch.Object)
 	delete(content, "metadata")
@@ -136,7 +139,6 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	if err != nil {
 		return err
 	}
-	// A JSON merge patch replaces lists as a whole.
 	replaced := patch.DeepCopy()
 	if err := a.writer.Patch(ctx, replaced, client.RawPatch(types.MergePatchType, text), client.FieldOwner(FieldManager)); err != nil {
 		return err
@@ -155,11 +157,11 @@ func (a *Applier) forceReplace(ctx context.Context, patch *unstructured.Unstruct
 	return a.send(ctx, patch)
 }
 
-// findUncached looks for an object that is missing in the cache. Either it does not exist, or the cache lags, or the
-// object lacks the labels that the cache selects by. It returns nil if the object does not exist.
+// findUncached reads an object that the cache lacks, and returns nil if it does not exist. The cache can lack an
+// existing object because it lags, or because the object does not have the labels that the cache selects by.
 //
-// Usually it does not exist. A read from the API server's watch cache (resource version 0) confirms that without a
-// request to etcd. Only if the object exists is a consistent read needed.
+// Usually the object does not exist. A read with resource version 0 confirms that from the watch cache of the API
+// server, without a request to etcd. A consistent read is needed only if the object exists.
 func (a *Applier) findUncached(ctx context.Context, desired client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(desired, a.scheme)
 	if err != nil {
@@ -181,7 +183,7 @@ func (a *Applier) findUncached(ctx context.Context, desired client.Object) (clie
 	return live, nil
 }
 
-// compare returns the result that applying the patch to the live object would have.
+// compare returns the result of applying the patch to the live object, without applying it.
 func compare(live, desired client.Object, patch *unstructured.Unstructured) (Result, error) {
 	if live == nil {
 		return Created, nil
@@ -207,8 +209,7 @@ func sameController(live, desired client.Object) bool {
 	return is != nil && want != nil && is.UID == want.UID
 }
 
-// patchFor returns the patch to send: the desired object with its hash, and without fields that only the API
-// server sets.
+// patchFor returns the desired object as a patch: with its hash, and without fields that only the API server sets.
 func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, error) {
 	content, err := a.content(desired)
 	if err != nil {
@@ -232,8 +233,8 @@ func (a *Applier) patchFor(desired client.Object) (*unstructured.Unstructured, e
 	return patch, nil
 }
 
-// addEmptyRules sets absent rules of a NetworkPolicy to an empty list. Rules that someone else added would
-// otherwise remain, because an apply does not change fields that it does not contain.
+// addEmptyRules sets absent rules of a NetworkPolicy to an empty list. An apply does not change absent fields, so
+// rules that someone else has added would remain.
 func addEmptyRules(patch *unstructured.Unstructured) {
 	spec, ok := patch.Object["spec"].(map[string]any)
 	if !ok || patch.GetKind() != "NetworkPolicy" {
@@ -246,8 +247,8 @@ func addEmptyRules(patch *unstructured.Unstructured) {
 	}
 }
 
-// content returns the JSON form of an object. Values such as quantities are canonical, because they were decoded
-// into their types.
+// content returns the JSON form of an object. Quantities and similar values are in canonical form, because they have
+// been decoded into their Go types.
 func (a *Applier) content(object client.Object) (map[string]any, error) {
 	kind, err := apiutil.GVKForObject(object, a.scheme)
 	if err != nil {

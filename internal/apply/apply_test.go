@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-// server is a fake API server that counts patches.
+// server is a fake API server that counts patch requests.
 type server struct {
 	client.WithWatch
 
@@ -35,7 +35,7 @@ func (s *server) Patch(ctx context.Context, o client.Object, patch client.Patch,
 
 func (s *server) applier() *apply.Applier { return apply.New(s, s, clientgoscheme.Scheme) }
 
-// cached returns an object with the metadata that a cache keeps.
+// cached returns the live object reduced to the metadata that a cache with a Slimmer retains.
 func (s *server) cached(t *testing.T, like client.Object) client.Object {
 	t.Helper()
 	live := s.read(t, like)
@@ -76,11 +76,12 @@ func deployment() *appsv1.Deployment {
 	}
 }
 
-func TestApply_Result(t *testing.T) {
+func TestApply_Returns_WhatChanged(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		desired client.Object
-		// change modifies the live object after it was applied, edit the desired object.
+		// change modifies the live object after it was applied. edit modifies the desired object before it is applied
+		// again.
 		change func(client.Object)
 		edit   func(client.Object)
 		want   apply.Result
@@ -191,7 +192,7 @@ func TestApply_Result(t *testing.T) {
 	}
 }
 
-func TestApply_LaggingCacheCausesNoWrite(t *testing.T) {
+func TestApply_LaggingCache_CausesNoWrite(t *testing.T) {
 	t.Parallel()
 	s := newServer()
 	for _, want := range []apply.Result{apply.Created, apply.Unchanged} {
@@ -204,7 +205,7 @@ func TestApply_LaggingCacheCausesNoWrite(t *testing.T) {
 	}
 }
 
-func TestApply_RejectsObjectOfAnotherOwner(t *testing.T) {
+func TestApply_ObjectOfAnotherOwner_ReturnsNameTakenError(t *testing.T) {
 	t.Parallel()
 	other := deployment()
 	other.OwnerReferences[0].UID = "2"
@@ -225,7 +226,7 @@ func TestApply_RejectsObjectOfAnotherOwner(t *testing.T) {
 	}
 }
 
-func TestSlimmer_SharesFieldsOfSimilarObjects(t *testing.T) {
+func TestSlimmer_SimilarObjects_ShareFields(t *testing.T) {
 	t.Parallel()
 	s, slimmer := newServer(), apply.NewSlimmer()
 	var all []metav1.ObjectMeta

@@ -11,8 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ownedFields returns the fields of an object that FieldManager owns according to the API server, or nil if it
-// owns none.
+// ownedFields returns the part of the managed fields that FieldManager owns, or nil if it owns no field.
 func ownedFields(o client.Object) *metav1.FieldsV1 {
 	for i, entry := range o.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
@@ -24,10 +23,9 @@ func ownedFields(o client.Object) *metav1.FieldsV1 {
 
 // ownsAll reports whether the operator still owns every field of the desired object.
 //
-// If so, every field has the value that was applied: someone else who changes a field becomes its owner, and a
-// removed field has no owner. The API server knows which lists and maps are merged, so that others may add items,
-// and which are replaced as a whole. No value needs to be compared, because the hash of the desired object is among
-// the owned fields.
+// If it does, every field still has the applied value: someone else who changes a field becomes its owner, and a
+// removed field has no owner. The API server knows which lists and maps are atomic, and which are merged so that
+// others may add items. ownsAll does not compare values: the hash of the desired object is one of the owned fields.
 func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	fields := ownedFields(live)
 	if fields == nil {
@@ -53,7 +51,8 @@ func ownsAll(live client.Object, desired map[string]any) (bool, error) {
 	return true, nil
 }
 
-// ownsMetadata checks labels and annotations. Names have no owner, and compare checks the owner reference.
+// ownsMetadata checks the ownership of labels and annotations. It ignores names, which have no owner, and the owner
+// references, which compare checks.
 func ownsMetadata(owned map[string]any, desired any) bool {
 	metadata, _ := desired.(map[string]any)
 	below, _ := owned["f:metadata"].(map[string]any)
@@ -73,7 +72,8 @@ func ownsField(owned map[string]any, name string, desired any) bool {
 	return ok && owns(below, desired)
 }
 
-// owns reports whether every part of a value is owned. A field without parts in owned is owned as a whole.
+// owns reports whether every part of the desired value is owned. An empty owned means that the value is owned as a
+// whole.
 func owns(owned map[string]any, desired any) bool {
 	if len(owned) == 0 {
 		return true
@@ -95,8 +95,8 @@ func owns(owned map[string]any, desired any) bool {
 	return true
 }
 
-// ownsElement reports whether an element of a list is owned. The key of an element is its value, or the values of
-// some of its fields.
+// ownsElement reports whether an element of a list is owned. Managed fields identify an element by its value, or by
+// the values of its key fields.
 func ownsElement(owned map[string]any, element any) bool {
 	for name, below := range owned {
 		kind, text, _ := strings.Cut(name, ":")
@@ -114,8 +114,8 @@ func ownsElement(owned map[string]any, element any) bool {
 	return false
 }
 
-// isKeyOf reports whether an element has the given key. Fields that the element lacks match, because the API server
-// fills in their defaults.
+// isKeyOf reports whether an element has the given values in its key fields. A key field that the element lacks
+// matches any value, because the API server fills in a default.
 func isKeyOf(key, element any) bool {
 	fields, _ := key.(map[string]any)
 	values, _ := element.(map[string]any)
@@ -127,7 +127,8 @@ func isKeyOf(key, element any) bool {
 	return len(fields) > 0
 }
 
-// equalJSON compares a decoded JSON value, in which every number is a float64, with another value.
+// equalJSON compares a decoded JSON value, in which every number is a float64, with a value that may contain
+// integers.
 func equalJSON(decoded, value any) bool {
 	switch value := value.(type) {
 	case int64:
@@ -137,11 +138,11 @@ func equalJSON(decoded, value any) bool {
 	}
 }
 
-// Slimmer reduces the metadata of objects to what an Applier reads, to save memory in a cache of thousands of
-// objects. It keeps names, owner references, the hash and the owned fields. It is safe for concurrent use.
+// Slimmer reduces the metadata of objects to the part that an Applier reads: names, owner references, the hash and
+// the owned fields. This saves memory in a cache of thousands of objects. It is safe for concurrent use.
 type Slimmer struct {
 	mu sync.Mutex
-	// shared holds one copy of the owned fields that similar objects have in common.
+	// shared holds one copy of each distinct set of owned fields, by its JSON text.
 	shared map[string]*metav1.FieldsV1
 }
 
@@ -166,8 +167,8 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 	return slim
 }
 
-// share returns one shared copy of equal managed fields. It removes the UIDs of owners first: they are part of the
-// fields, and would make those of otherwise equal objects differ.
+// share returns one shared copy of equal managed fields. It removes the UIDs of the owners, because they would make
+// the fields of otherwise equal objects differ.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
 	const limit = 4096 // different sets of fields; beyond it, the table starts again and some are held twice
 	text := fields.GetRawString()

@@ -1,4 +1,4 @@
-// Package async holds small helpers for goroutines.
+// Package async has small helpers for goroutines, channels and contexts.
 package async
 
 import (
@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Notify signals a channel of capacity 1 without blocking. The receiver wakes up now or at its next receive.
-// Signals that are not received yet count as one.
+// Notify sends to a channel of capacity 1 without blocking. If the receiver has not received an earlier signal yet,
+// both count as one.
 func Notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -16,14 +16,15 @@ func Notify(c chan<- struct{}) {
 	}
 }
 
-// ErrKilled is the cause of a context that ends a part of this process as a crash would: nothing is finished or flushed.
+// ErrKilled is the cause of a context that simulates a crash. Code that runs under such a context returns at once,
+// without finishing work or flushing data.
 var ErrKilled = errors.New("killed")
 
-// Killed reports whether a context has ended with the cause ErrKilled.
+// Killed reports whether ctx has ended with the cause ErrKilled.
 func Killed(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrKilled) }
 
-// Outlive returns a context with the values of ctx that ends d after ctx ends, or when cancel is called. It ends together
-// with a context that was killed.
+// Outlive returns a context that has the values of ctx and ends d later than ctx, or when cancel is called. If ctx is
+// killed (see Killed), the returned context ends at the same time.
 func Outlive(ctx context.Context, d time.Duration) (outliving context.Context, cancel context.CancelFunc) {
 	outliving, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 )
 
-func TestNotify_CountsSignalsBeforeAReceiveAsOne(t *testing.T) {
+func TestNotify_SeveralSignalsBeforeAReceive_CountAsOne(t *testing.T) {
 	t.Parallel()
 	c := make(chan struct{}, 1)
 	async.Notify(c)
@@ -22,7 +22,7 @@ func TestNotify_CountsSignalsBeforeAReceiveAsOne(t *testing.T) {
 	}
 }
 
-func TestOutlive_EndsAfterTheDelay(t *testing.T) {
+func TestOutlive_ParentEnds_EndsAfterTheDelay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
@@ -42,7 +42,7 @@ func TestOutlive_EndsAfterTheDelay(t *testing.T) {
 	})
 }
 
-func TestOutlive_EndsWithCancel(t *testing.T) {
+func TestOutlive_Cancel_EndsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		outliving, cancel := async.Outlive(t.Context(), time.Minute)
@@ -53,7 +53,7 @@ func TestOutlive_EndsWithCancel(t *testing.T) {
 	})
 }
 
-func TestEvery_CallsAtOnceAndThenAtEachInterval(t *testing.T) {
+func TestEvery_CallsAtOnceThenAtEachInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)

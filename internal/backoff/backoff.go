@@ -1,4 +1,4 @@
-// Package backoff computes the delays between attempts of one operation.
+// Package backoff computes the delays between retries of one operation.
 package backoff
 
 import (
@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Backoff is an exponential backoff with jitter: the first delay is First, each further one twice the previous,
-// at most Last. Both must be positive.
+// Backoff is an exponential backoff with jitter. The full delay starts at First and doubles with each call of Next,
+// up to Last. First and Last must be positive.
 type Backoff struct {
 	First, Last time.Duration
 
 	delay time.Duration
 }
 
-// Next returns the next delay. It is between half of the full delay and all of it, at random, so that callers
-// that failed together do not retry together.
+// Next returns the next delay: a random duration between half of the full delay and the full delay. The jitter
+// spreads the retries of callers that failed at the same time.
 func (b *Backoff) Next() time.Duration {
 	b.delay = min(max(2*b.delay, b.First), b.Last)
 	return b.delay/2 + rand.N(b.delay/2+1)
 }
 
-// Wait waits for the next delay, but at least for atLeast. If ctx ends first, it returns the error of ctx.
+// Wait sleeps for the next delay, but at least for atLeast. If ctx ends first, Wait returns the error of ctx.
 func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	timer := time.NewTimer(max(b.Next(), atLeast))
 	defer timer.Stop()
@@ -34,5 +34,5 @@ func (b *Backoff) Wait(ctx context.Context, atLeast time.Duration) error {
 	}
 }
 
-// Reset makes the next delay the first one again. Call it after a success.
+// Reset makes First the next delay again. Call it after a success.
 func (b *Backoff) Reset() { b.delay = 0 }

@@ -24,7 +24,7 @@ func TestNext_DoublesUpToLast(t *testing.T) {
 	}
 }
 
-func TestWait_WaitsAtLeastAsLongAsTold(t *testing.T) {
+func TestWait_MinimumAboveTheDelay_WaitsForTheMinimum(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.Backoff{First: time.Millisecond, Last: time.Millisecond}
@@ -38,7 +38,7 @@ func TestWait_WaitsAtLeastAsLongAsTold(t *testing.T) {
 	})
 }
 
-func TestWait_EndsWithItsContext(t *testing.T) {
+func TestWait_ContextEnds_ReturnsItsError(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

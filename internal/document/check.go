@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Check returns an error for each part of a valid JSON value that cannot be decoded as type t. path is the path of the
-// value.
+// Check returns an error for each part of a JSON value that cannot be decoded into type t. The value must be valid
+// JSON. path is the path of the value in the document, for error messages.
 func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) field.ErrorList {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -43,8 +43,8 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	}
 }
 
-// isLeaf reports whether a type decodes itself. A type with an example does not count: its parts are checked, even if its
-// UnmarshalJSON method accepts anything.
+// isLeaf reports whether a type decodes itself with an UnmarshalJSON method, so that its parts are not checked. A
+// type with an entry in Examples is never a leaf.
 func (f Format) isLeaf(t reflect.Type) bool {
 	_, hasExample := f.Examples[t]
 	return !hasExample && decodesItself(t)
@@ -54,7 +54,7 @@ func decodesItself(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
 
-// expectedString returns the advice for a value that is not a string.
+// expectedString returns the advice in the error for a value that should be a string.
 func expectedString(value json.RawMessage) string {
 	if strings.ContainsAny(string(value[:1]), "{[") {
 		return "must be a string"
@@ -62,7 +62,7 @@ func expectedString(value json.RawMessage) string {
 	return fmt.Sprintf("must be a string: write %q", value)
 }
 
-// expectedNumber returns the advice for a value that is not a number of type t.
+// expectedNumber returns the advice in the error for a value that should be a number of type t.
 func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil && json.Unmarshal([]byte(text), reflect.New(t).Interface()) == nil {
@@ -71,7 +71,7 @@ func expectedNumber(value json.RawMessage, t reflect.Type) string {
 	return fmt.Sprintf("must be a whole number of at most %d bits, such as 10", t.Bits())
 }
 
-// checkLeaf checks a value by decoding it. expected completes the error; if it is empty, the decoder's error does.
+// checkLeaf checks a value by decoding it. The error says expected, or the decoder's error if expected is empty.
 func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected string) field.ErrorList {
 	err := json.Unmarshal(value, reflect.New(t).Interface())
 	switch {
@@ -83,8 +83,8 @@ func checkLeaf(path field.Path, value json.RawMessage, t reflect.Type, expected 
 	return field.ErrorList{field.Invalid(path, Written(value), expected)}
 }
 
-// Written returns a JSON value in the form that error messages show: a string without its quotes, any other value as
-// a field.Raw. It hides the contents of objects and lists, because they may hold a password.
+// Written returns a JSON value as error messages show it: a string without its quotes, or any other value as a
+// field.Raw. It hides the contents of objects and lists, because they may contain a password.
 func Written(value json.RawMessage) any {
 	var text string
 	switch {
@@ -98,7 +98,7 @@ func Written(value json.RawMessage) any {
 	return field.Raw(value)
 }
 
-// example adds an example of type t to a description of the expected value, if there is one.
+// example appends the example for type t to a description of the expected value, if the format has one.
 func (f Format) example(expected string, t reflect.Type) string {
 	if example, known := f.Examples[t]; known {
 		return expected + " such as " + example
@@ -125,7 +125,8 @@ func (f Format) checkObject(path field.Path, value json.RawMessage, t reflect.Ty
 	return list
 }
 
-// checkMergeKey returns the items of a list that lack the field by which a strategic merge patch merges them.
+// checkMergeKey returns an error for each item of a list that lacks its merge key. A strategic merge patch identifies
+// the items of a list by that field.
 func checkMergeKey(path field.Path, value json.RawMessage, key string) field.ErrorList {
 	var items []map[string]json.RawMessage
 	if json.Unmarshal(value, &items) != nil {
@@ -161,8 +162,8 @@ func (f Format) checkList(path field.Path, value json.RawMessage, t reflect.Type
 	return list
 }
 
-// membersOf returns the members of an object. It returns errors for duplicate names, and for a value that is not an
-// object. expected describes the object.
+// membersOf returns the members of a JSON object. It returns errors for duplicate names, and an error with the text
+// expected if the value is not an object.
 func membersOf(path field.Path, value json.RawMessage, expected string) (map[string]json.RawMessage, field.ErrorList) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -188,8 +189,8 @@ func membersOf(path field.Path, value json.RawMessage, expected string) (map[str
 	return members, list
 }
 
-// Owners returns, for each name of a field in a struct of type t and in the structs within it, the paths of the
-// structs that have the field. It does not look into lists, maps, and structs with an UnmarshalJSON method.
+// Owners maps each field name in a struct of type t, or in the structs within it, to the paths of the structs that
+// have a field of that name. It does not look into lists, maps, or structs with an UnmarshalJSON method.
 func Owners(path field.Path, t reflect.Type) map[string][]string {
 	owners := make(map[string][]string)
 	addOwners(owners, path, t)
@@ -210,7 +211,7 @@ func addOwners(owners map[string][]string, path field.Path, t reflect.Type) {
 	}
 }
 
-// fieldsOf returns the fields of a struct by their names in JSON.
+// fieldsOf returns the fields of a struct by their JSON names.
 func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := make(map[string]reflect.StructField)
 	for f := range t.Fields() {
@@ -229,13 +230,14 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 }
 
 const (
-	// maxListed is the largest number of known fields that an error lists.
+	// maxListed is the maximum number of known fields that an error lists.
 	maxListed = 20
-	// maxOwners is the largest number of objects that an error lists as owners of a field.
+	// maxOwners is the maximum number of objects that an error lists as owners of a field.
 	maxOwners = 4
 )
 
-// unknownField returns the advice for an unknown field. Only objects of a pod template have too many fields to list.
+// unknownField returns the advice in the error for an unknown field. It lists the known fields only if they are few:
+// the objects of a pod template have too many.
 func (f Format) unknownField(name string, known map[string]reflect.StructField) string {
 	if owners := f.Owners[name]; len(owners) > 0 && len(owners) <= maxOwners {
 		return fmt.Sprintf("unknown field: %s is a field of %s", name, strings.Join(owners, ", "))
@@ -250,7 +252,8 @@ func (f Format) unknownField(name string, known map[string]reflect.StructField) 
 	return "unknown field: remove it; \"kubectl explain\" lists the known fields"
 }
 
-// closest returns the most similar name, or "". It differs in at most two characters and in at most half of them.
+// closest returns the name most similar to an unknown name, or "" if none is similar. A similar name differs in at
+// most two characters, and in at most half of its characters.
 func closest(name string, names []string) string {
 	best, bestDistance := "", 3
 	for _, candidate := range names {
@@ -261,7 +264,7 @@ func closest(name string, names []string) string {
 	return best
 }
 
-// distance returns the Levenshtein distance of two names, or 3 if their lengths differ by more than 2.
+// distance returns the Levenshtein distance of two names. It returns 3 if their lengths differ by more than 2.
 func distance(a, b string) int {
 	if diff := len(a) - len(b); diff > 2 || diff < -2 {
 		return 3

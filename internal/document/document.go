@@ -1,5 +1,5 @@
-// Package document reads small JSON documents strictly: unknown and duplicate fields are errors, and every error
-// names the field at fault. It is used for plan files and for manifests.
+// Package document reads small JSON documents, such as plan files and manifests, strictly: it rejects unknown and
+// duplicate fields, and each error names the invalid field.
 package document
 
 import (
@@ -14,7 +14,7 @@ import (
 	"strconv"
 )
 
-// MaxBytes bounds the documents that are read.
+// MaxBytes is the maximum size of a document.
 const MaxBytes = 1 << 20
 
 // ReadFile reads a file of at most MaxBytes.
@@ -27,7 +27,7 @@ func ReadFile(path string) ([]byte, error) {
 	return ReadAll(file, strconv.Quote(path))
 }
 
-// ReadAll reads at most MaxBytes. Errors begin with name, which describes the source.
+// ReadAll reads at most MaxBytes from r. Errors begin with name, which describes the source.
 func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
@@ -42,23 +42,23 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 	return text, nil
 }
 
-// Format describes documents of one kind.
+// Format configures how documents of one kind are checked, and what errors about them say.
 type Format struct {
-	// Expected describes valid values of a type, such as "must be a duration". For a type that has an UnmarshalJSON
-	// method and no entry, errors contain the error of that method.
+	// Expected describes the valid values of a type in errors, for example "must be a duration". If a type with an
+	// UnmarshalJSON method has no entry, errors contain the error of that method.
 	Expected map[reflect.Type]string
-	// Examples are valid values of structs, lists and maps in YAML, by their type. Errors show them. Values of these
-	// types are checked part by part, even if the type has an UnmarshalJSON method.
+	// Examples holds a valid YAML value for each struct, list or map type. Errors show it. Values of these types are
+	// checked part by part, even if the type has an UnmarshalJSON method.
 	Examples map[reflect.Type]string
-	// Owners are the paths of the objects that have a field, by the field's name. Errors about a field in the wrong
-	// object name them.
+	// Owners maps the name of a field to the paths of the objects that have it. An error about a field in the wrong
+	// object names these paths.
 	Owners map[string][]string
-	// Directives allows unknown fields whose names begin with "$": the directives of a strategic merge patch.
+	// Directives allows the directives of a strategic merge patch: unknown fields whose names begin with "$".
 	Directives bool
 }
 
-// Decode decodes one JSON object into the struct that into points to. Field names are case-sensitive. The error
-// is one line. It names each invalid field, its value and the expected value.
+// Decode decodes one JSON object into the struct that into points to. Field names are case-sensitive. An error is one
+// line that names each invalid field, its value and the expected value.
 func (f Format) Decode(text []byte, into any) error {
 	if err := checkSyntax(text); err != nil {
 		return err
@@ -81,7 +81,8 @@ func checkSyntax(text []byte) error {
 	return err
 }
 
-// CheckObject returns an error if a valid JSON value is not an object. The error does not quote the value.
+// CheckObject returns an error if a valid JSON value is not an object. The error does not quote the value, which may
+// contain a password.
 func CheckObject(value []byte) error {
 	kinds := map[byte]string{'[': "a list", '"': "a text", 't': "a boolean", 'f': "a boolean", 'n': "null"}
 	start := bytes.TrimSpace(value)[0]

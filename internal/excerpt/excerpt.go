@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Of returns the longest prefix of s that has at most limit bytes and ends with a whole character.
+// Of returns the longest prefix of s that has at most limit bytes and does not split a character.
 func Of(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -17,6 +17,6 @@ func Of(s string, limit int) string {
 	return s[:limit]
 }
 
-// OneLine returns the text on one line: its lines joined by "; ", without white space at either end. Joined
-// errors have one line each.
+// OneLine joins the lines of a text with "; " and trims white space at both ends. It makes joined errors, which have
+// one line each, fit on one line.
 func OneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-func TestOf_CutsBetweenCharacters(t *testing.T) {
+func TestOf_DoesNotSplitCharacters(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s, limit := rapid.String().Draw(t, "text"), rapid.IntRange(0, 40).Draw(t, "limit")
@@ -27,7 +27,7 @@ func TestOf_CutsBetweenCharacters(t *testing.T) {
 	})
 }
 
-func TestOneLine(t *testing.T) {
+func TestOneLine_JoinsLines(t *testing.T) {
 	t.Parallel()
 	if got := excerpt.OneLine(errors.Join(errors.New("a"), errors.New("b c")).Error() + "\n"); got != "a; b c" {
 		t.Errorf("got %q", got)

@@ -1,4 +1,4 @@
-// Package agenttest starts processes that an agent can hit.
+// Package agenttest starts processes into which tests of agents inject faults.
 package agenttest
 
 import (
@@ -13,19 +13,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// Target is a process in a mount namespace of its own, as a container has one.
+// Target is a process in its own mount namespace, like a process of a container.
 type Target struct {
 	// Path is a mount that only the process and its children see.
 	Path string
-	// PID is the number of the process.
-	PID int
+	PID  int
 
 	ended chan struct{}
 	err   error
 }
 
-// Start starts a command, and ends it when the test ends. Where no mount namespace can be created, it skips the test, or
-// fails it with PARKING_TEST_REQUIRE=1.
+// Start starts a command, and kills it when the test ends. If the machine does not allow mount namespaces, Start
+// skips the test, or fails it if PARKING_TEST_REQUIRE is 1.
 func Start(t testing.TB, command ...string) *Target {
 	t.Helper()
 	s := &Target{Path: t.TempDir(), ended: make(chan struct{})}
@@ -34,7 +33,7 @@ func Start(t testing.TB, command ...string) *Target {
 		namespace = "-rm"
 	}
 	cmd := exec.Command("unshare", append([]string{namespace, "sh", "-ec", `mount --bind "$0" "$0"; exec "$@"`, s.Path}, command...)...)
-	// A group of their own, so that the clean-up ends children too.
+	// A separate process group lets the cleanup kill the children too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		missing(t, err)
@@ -60,7 +59,7 @@ func Start(t testing.TB, command ...string) *Target {
 	return s
 }
 
-// missing ends a test that needs a mount namespace.
+// missing skips or fails a test because it cannot create a mount namespace.
 func missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
