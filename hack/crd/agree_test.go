@@ -20,8 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-// values returns, for each field of the spec, the values to draw from in YAML: values at and around each bound, and
-// frequent mistakes.
+// values returns YAML values to test, by field of the spec: values at and around each bound, and frequent mistakes.
 func values() map[string][]string {
 	durations := []string{
 		"0s", "1ns", "1ms", "1.5s", "999ms", "1s", "1h0m0s", "1h", "1h0.000000001s", "10000s", "8760h", "8761h", "-1s", "1d", "5", "''", "1µs", "1μs",
@@ -105,7 +104,7 @@ func values() map[string][]string {
 	}
 }
 
-// faults returns lists of faults in YAML: each field at and around its bounds, and lists with several faults.
+// faults returns YAML lists of faults to test. Some have one field at or around a bound; some contain several faults.
 func faults(durations []string) []string {
 	const kill, pause = "name: a, target: Redis, action: Kill, at: 10s", "name: a, target: Processor, action: Pause, at: 10s, for: 5s"
 	texts := []string{
@@ -132,7 +131,7 @@ func faults(durations []string) []string {
 	return lists
 }
 
-// drawn returns a random spec of up to four fields in YAML flow style, without braces.
+// drawn returns a random spec with at most four fields, in YAML flow style and without braces.
 func drawn(random *rand.Rand, fields map[string][]string, names []string) string {
 	spec := make(tree)
 	for range random.IntN(5) {
@@ -142,7 +141,7 @@ func drawn(random *rand.Rand, fields map[string][]string, names []string) string
 	return strings.TrimSuffix(strings.TrimPrefix(spec.String(), "{"), "}")
 }
 
-// metadata returns the values to draw the metadata from, in YAML.
+// metadata returns YAML values to test for the fields of the metadata.
 func metadata() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
@@ -154,13 +153,13 @@ func metadata() []string {
 	}
 }
 
-// difference is a kind of manifest about which the CLI and the API server disagree.
+// difference is a kind of manifest that either only the CLI or only the API server accepts.
 type difference struct {
-	// doc is how the table in docs/manifests.md names it.
+	// doc is the text of the difference in the table of docs/manifests.md.
 	doc string
-	// admits and reads say what the API server and the CLI do.
+	// admits says whether the API server accepts such a manifest, reads whether the CLI does.
 	admits, reads bool
-	// explains reports whether an error of the side that rejects the manifest is of this kind.
+	// explains reports whether an error, from the side that rejects the manifest, is due to this difference.
 	explains func(message string) bool
 }
 
@@ -229,7 +228,8 @@ func TestCreate_AgreesWithManifestRead(t *testing.T) {
 	}
 }
 
-// explanation returns the index of the difference that explains why one side rejects what the other accepts, or -1.
+// explanation returns the index of the difference that explains why only one side rejects the manifest, or -1 if none
+// does.
 func explanation(admitted, read error) int {
 	return slices.IndexFunc(differences(), func(d difference) bool {
 		return (admitted == nil) == d.admits && (read == nil) == d.reads && d.explains(errors.Join(admitted, read).Error())
@@ -257,10 +257,11 @@ func TestDifferences_AreDocumented(t *testing.T) {
 	}
 }
 
-// tree is a YAML mapping of texts and trees.
+// tree is a YAML mapping. Its values are YAML texts or other trees.
 type tree map[string]any
 
-// set sets the text at a path unless the path or a part of it is taken.
+// set sets the value at a path. It does nothing if the path already has a value, or if a part of the path is not a
+// mapping.
 func (m tree) set(path []string, text string) {
 	if len(path) == 1 {
 		if _, taken := m[path[0]]; !taken {

@@ -1,6 +1,6 @@
-// Package crd tests the CRD that is generated from the types of the API: that it is up to date, and that it accepts,
-// defaults and rejects objects as documented. It runs the code of the API server, and is a separate module because of
-// these dependencies.
+// Package crd tests the generated CRD: that it is up to date, and that it accepts, defaults and rejects objects as
+// documented. It runs the code of the API server. It is a separate module, so that the operator's module does not
+// depend on that code.
 package crd
 
 import (
@@ -27,14 +27,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Admission decides about custom resources as an API server does.
+// Admission applies defaults to custom resources and validates them, as an API server does.
 type Admission struct {
 	structural *schema.Structural
 	schema     validation.SchemaValidator
 	rules      *cel.Validator
 }
 
-// Load reads a CustomResourceDefinition of one version, and validates it as an API server does on creation.
+// Load reads the manifest of a CustomResourceDefinition and validates it as an API server does. The
+// CustomResourceDefinition must have exactly one version.
 func Load(ctx context.Context, path string) (*Admission, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -57,7 +58,7 @@ func Load(ctx context.Context, path string) (*Admission, error) {
 	properties := definition.Spec.Validation.OpenAPIV3Schema
 	structural, err := schema.NewStructural(properties)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not structural: %w", path, err)
+		return nil, fmt.Errorf("the schema of %s is not structural: %w", path, err)
 	}
 	validator, _, err := validation.NewSchemaValidator(properties)
 	if err != nil {
@@ -70,12 +71,14 @@ func Load(ctx context.Context, path string) (*Admission, error) {
 	}, nil
 }
 
-// Create fills in the defaults of an object. It returns an error if an API server would not create the object.
+// Create sets the defaults of an object. It returns an error if an API server would reject the creation of the
+// object.
 func (a *Admission) Create(ctx context.Context, object map[string]any) error {
 	return a.admit(ctx, object, nil)
 }
 
-// Update fills in the defaults of an object. It returns an error if an API server would not replace old by the object.
+// Update sets the defaults of an object. It returns an error if an API server would reject the update from old to the
+// object.
 func (a *Admission) Update(ctx context.Context, object, old map[string]any) error {
 	return a.admit(ctx, object, old)
 }
@@ -99,7 +102,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// An interface that holds a nil map is not nil.
+	// Without this check, the interface would hold a nil map and not be nil itself.
 	var before any
 	if old != nil {
 		before = old
@@ -112,7 +115,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	return errors.Join(errs...)
 }
 
-// admitMetadata completes the metadata of an object as an API server does, and checks it.
+// admitMetadata sets the metadata that an API server sets on creation, then validates the metadata.
 func admitMetadata(object map[string]any) []error {
 	meta, _, unknown, err := objectmeta.GetObjectMetaWithOptions(object, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
 	if err != nil {
@@ -140,7 +143,8 @@ func admitMetadata(object map[string]any) []error {
 	return errs
 }
 
-// malformations returns the types of errors after which an API server does not evaluate the CEL rules of an object.
+// malformations returns the types of validation errors that prevent an API server from evaluating the CEL rules of an
+// object.
 func malformations() []field.ErrorType {
 	return []field.ErrorType{
 		field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid,

@@ -41,7 +41,7 @@ func parse(t *testing.T, text string) map[string]any {
 	return object
 }
 
-// parseManifest decodes a YAML manifest. Whole numbers become int64, as in the API server.
+// parseManifest decodes a YAML manifest. It decodes integers as int64, as an API server does.
 func parseManifest(text string) (map[string]any, error) {
 	converted, err := yaml.YAMLToJSONStrict([]byte(text))
 	if err != nil {
@@ -103,7 +103,7 @@ func TestGeneratedFiles_AreUpToDate(t *testing.T) {
 	}
 }
 
-func TestCreate_FillsInTheDefaultsOfTheTypes(t *testing.T) {
+func TestCreate_SetsDefaults(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, spec := range map[string]string{
@@ -145,7 +145,7 @@ func TestCreate_FillsInTheDefaultsOfTheTypes(t *testing.T) {
 	}
 }
 
-func TestCreate_AcceptsSamples(t *testing.T) {
+func TestCreate_Samples_AreAccepted(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	files, err := filepath.Glob(root + "/config/samples/*.yaml")
@@ -166,7 +166,7 @@ func TestCreate_AcceptsSamples(t *testing.T) {
 	}
 }
 
-func TestCreate_RejectsFaultySpecs(t *testing.T) {
+func TestCreate_InvalidSpecs_AreRejected(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for _, faulty := range manifesttest.FaultyManifests() {

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/manifest/manifesttest"
 )
 
-func TestUpdate_KeepsImmutableFields(t *testing.T) {
+func TestUpdate_ImmutableFields_CannotChange(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	tests := map[string]struct{ before, after, want string }{
@@ -57,9 +57,9 @@ func TestUpdate_KeepsImmutableFields(t *testing.T) {
 	}
 }
 
-// A switch from a managed server to another one also drops the managed server's immutable fields. Only the switch is
-// reported.
-func TestUpdate_ReportsOnlyTheSwitch(t *testing.T) {
+// Switching from a managed server to an external one also removes immutable fields of the managed server. The error
+// must mention only the switch.
+func TestUpdate_SwitchFromManagedServer_ReportsOneError(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	const brokers = "rabbitmq: {managed: {replicas: 3, storage: {size: 5Gi, storageClassName: ssd}}}"
@@ -80,7 +80,7 @@ func TestUpdate_ReportsOnlyTheSwitch(t *testing.T) {
 	}
 }
 
-func TestCreate_ChecksNames(t *testing.T) {
+func TestCreate_InvalidNames_AreRejected(t *testing.T) {
 	t.Parallel()
 	a := load(t)
 	for name, valid := range map[string]bool{

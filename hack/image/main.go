@@ -1,9 +1,9 @@
-// Command image writes the container image of the parking command as an archive, without a container engine:
+// Command image writes the container image of the parking command to an archive, without a container engine:
 //
 //	image -binary bin/parking -version v1.2.3 -commit 0123abc -date 2026-01-02T03:04:05Z -output bin/parking.tar
 //
-// The image holds the static binary and the certificate authorities that browsers trust. The same binary, version,
-// commit and date produce the same bytes.
+// The image contains the static binary and Mozilla's CA certificates. The same binary, version, commit and date
+// always produce the same bytes.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// user is the user id of the pods of the operator and of simulations.
+// user is the numeric user ID under which the containers run.
 const user = "65532"
 
 type options struct {
@@ -95,8 +95,8 @@ func parkingImage(o options) (oci.Image, error) {
 	}, nil
 }
 
-// architectureOf returns the architecture of a binary. It returns an error for one that is not static or not for
-// Linux.
+// architectureOf returns the CPU architecture of a binary. It returns an error unless the binary is static and built
+// for Linux.
 func architectureOf(binary string) (string, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
@@ -112,7 +112,7 @@ func architectureOf(binary string) (string, error) {
 	return settings["GOARCH"], nil
 }
 
-// baseLayer adds the files that any Go program may look for.
+// baseLayer adds the files that Go programs expect in an image, such as the CA certificates.
 func baseLayer(f *oci.Files) {
 	f.Text("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:"+user+":"+user+":nonroot:/:/sbin/nologin\n")
 	f.Text("etc/group", "root:x:0:\nnonroot:x:"+user+":\n")
@@ -120,7 +120,7 @@ func baseLayer(f *oci.Files) {
 	f.Folder("tmp", 0o1777)
 }
 
-// authorities returns Mozilla's certificate authorities in PEM, without those that are trusted with constraints.
+// authorities returns Mozilla's CA certificates in PEM, without those that Mozilla trusts only under constraints.
 func authorities() string {
 	var text strings.Builder
 	for root := range bundle.Roots() {

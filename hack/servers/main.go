@@ -1,11 +1,11 @@
-// Command servers runs a private RabbitMQ and a private Redis until it is interrupted. It writes their URIs to a file
-// for a shell:
+// Command servers starts RabbitMQ and Redis for tests, and stops them when it is interrupted. It writes their URIs to
+// a file of shell variables:
 //
 //	go run ./hack/servers -env /tmp/servers.env &
 //	. /tmp/servers.env
 //	go test ./internal/broker/... ./internal/store/...
 //
-// The file contains passwords: only its owner can read it, and the command removes it at the end.
+// The file contains passwords. Only its owner can read it, and the command deletes it when it ends.
 package main
 
 import (
@@ -58,7 +58,8 @@ func run(ctx context.Context, out io.Writer, env string) (err error) {
 	return nil
 }
 
-// writeEnv writes the URIs as shell variables in single quotes. A URI contains no quotes, because they are escaped.
+// writeEnv writes the URIs as shell variables in single quotes. The URIs contain no single quotes, because URIs
+// escape them.
 func writeEnv(path, amqpURI, redisURI string) error {
 	text := fmt.Sprintf("export PARKING_TEST_AMQP_URI='%s'\nexport PARKING_TEST_REDIS_URI='%s'\n", amqpURI, redisURI)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -14,7 +14,7 @@ func TestRun_WithoutEnvFlag_Fails(t *testing.T) {
 	}
 }
 
-func TestWriteEnv_OnlyOwnerCanRead(t *testing.T) {
+func TestWriteEnv_FileIsReadableOnlyByItsOwner(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "servers.env")
 	if err := writeEnv(path, "amqp://u:p%20q@127.0.0.1:1/", "redis://default:p@127.0.0.1:2/0"); err != nil {

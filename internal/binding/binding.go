@@ -1,21 +1,22 @@
-// Package binding describes how to reach a server: its address, its credentials and its TLS material. It
-// reads them from a URI, from the files of a mounted Secret, or from the data of a Secret. The keys of a
-// Secret are those of the Service Binding specification for Kubernetes
-// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries) and a few more: see keyTable.
+// Package binding describes how to reach a server: its address, its credentials and its TLS material. It reads them
+// from a URI, from a folder at which a Secret is mounted, or from the data of a Secret.
 //
-// No error of this package quotes a URI or the value of a key, because either may hold a password.
+// The keys of a Secret are those of the Service Binding specification for Kubernetes
+// (https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries) and a few more, which Folder documents.
+//
+// No error of this package quotes a URI or the value of a key, because either may contain a password.
 package binding
 
 import "net/url"
 
-// Binding is everything that is needed to reach one server.
+// Binding is everything that a client needs to reach one server.
 type Binding struct {
-	// URI is the address of the server, with the user name and password if there are any. Never print it:
-	// print Redacted.
+	// URI is the address of the server, including the user name and password if there are any. Never print it; print
+	// Redacted instead.
 	URI *url.URL
-	// Token is a bearer token. Only HTTP servers have one.
+	// Token is a bearer token. Only bindings of HTTP servers have one.
 	Token string
-	// CA holds the PEM certificates that the client trusts. If it is nil, the client trusts those of the
+	// CA holds the CA certificates that the client trusts, in PEM. If it is nil, the client trusts the CAs of the
 	// system.
 	CA []byte
 	// Certificate and Key are the client's certificate chain and private key in PEM. Both are nil if the
@@ -23,11 +24,11 @@ type Binding struct {
 	Certificate, Key []byte
 }
 
-// Source returns the current binding. Call it before each connect, so that rotated credentials take effect
-// without a restart. The caller may change what it returns.
+// Source returns the current binding. Call it before each connection attempt, so that rotated credentials take effect
+// without a restart. The caller may modify the binding that it returns.
 type Source func() (Binding, error)
 
-// Static returns a source of a binding that does not change.
+// Static returns a source that always returns the same binding.
 func Static(b Binding) Source {
 	return func() (Binding, error) {
 		if b.URI == nil {
@@ -39,8 +40,8 @@ func Static(b Binding) Source {
 	}
 }
 
-// Redacted returns the part of the URI that logs and errors may print: scheme, host and path. It omits the
-// user name too, because people put passwords in its place.
+// Redacted returns the part of the URI that logs and errors may contain: scheme, host and path. It omits the user
+// name too, because users sometimes put a password there.
 func (b Binding) Redacted() string {
 	if b.URI == nil {
 		return ""
@@ -49,13 +50,13 @@ func (b Binding) Redacted() string {
 	return shown.String()
 }
 
-// Service describes the bindings of one kind of server.
+// Service describes the bindings of one kind of server, such as RabbitMQ.
 type Service struct {
-	// Name is the name of the server in errors.
+	// Name is the name of the server in error messages.
 	Name string
-	// Scheme and TLSScheme are the two schemes of its URIs.
+	// Scheme and TLSScheme are the URI schemes without and with TLS.
 	Scheme, TLSScheme string
-	// Example is a valid URI, shown to a person whose own is invalid.
+	// Example is a valid URI, which the error for an invalid URI shows.
 	Example string
 }
 
@@ -83,5 +84,5 @@ func HTTP() Service {
 	}
 }
 
-// example puts placeholders for the credentials into a URI.
+// example inserts placeholders for the user name and password into a URI.
 func example(scheme, rest string) string { return scheme + "://user:password@" + rest }

@@ -9,19 +9,20 @@ import (
 	"path/filepath"
 )
 
-// maxFile is the maximum size of a file, in bytes: what Kubernetes allows a whole Secret.
+// maxFile is the maximum size of a file in bytes. It equals the maximum size of a Secret.
 const maxFile = 1 << 20
 
-// Folder returns the source of a binding that is mounted at dir. One file per key:
+// Folder returns a source that reads the binding from the folder at which a Secret is mounted. Each file is one key:
 //
-//   - uri, or host with port: the address.
+//   - uri, or host and port: the address.
 //   - username and password: the credentials, if uri has none.
-//   - vhost (RabbitMQ) or database (Redis): the path, if uri has none.
-//   - ca.crt, tls.crt, tls.key: the CA to trust, and the client's certificate and key. Each means TLS.
-//   - type: the kind of server. If it names another kind, the binding is invalid.
+//   - vhost (RabbitMQ) or database (Redis): the path of the URI, if uri has none.
+//   - ca.crt, tls.crt and tls.key: the CA to trust, and the client's certificate and private key. Any of them enables
+//     TLS.
+//   - type: the kind of server. A binding for another kind of server is invalid.
 //
-// The source reads every file again at each call and removes one trailing line end. Errors name the folder
-// and the key.
+// The source reads all files at each call, and removes one trailing newline from each. Errors name the folder and the
+// key.
 func Folder(s Service, dir string) Source {
 	option := WithFolder(dir)
 	return func() (Binding, error) {
@@ -33,11 +34,11 @@ func Folder(s Service, dir string) Source {
 	}
 }
 
-// folderReader reads the keys of a mounted Secret, all of the same version.
+// folderReader reads the keys of a mounted Secret. All keys that it returns belong to the same version of the Secret.
 func folderReader(dir string) keyReader { return secretFiles{dir: snapshot(dir)}.read }
 
-// snapshot resolves the symbolic link that a kubelet replaces when a mounted Secret changes, so that all
-// files of one reading belong to one version of the Secret.
+// snapshot returns the folder with the current version of a mounted Secret. It resolves the symbolic link that the
+// kubelet replaces when the Secret changes, so that all files read later belong to one version.
 func snapshot(dir string) string {
 	if version, err := filepath.EvalSymlinks(filepath.Join(dir, "..data")); err == nil {
 		return version
@@ -45,7 +46,6 @@ func snapshot(dir string) string {
 	return dir
 }
 
-// secretFiles are the files of one version of a mounted Secret.
 type secretFiles struct {
 	dir string
 }
@@ -61,7 +61,8 @@ func (f secretFiles) read(key string) (string, error) {
 	return value, nil
 }
 
-// exists returns an error if the folder itself is missing, so that only a key can be missing.
+// exists returns an error if dir is not a readable folder. Otherwise, a folder that is not mounted would look like
+// one without keys.
 func (f secretFiles) exists() error {
 	info, err := os.Stat(f.dir)
 	switch {
@@ -73,7 +74,7 @@ func (f secretFiles) exists() error {
 	return nil
 }
 
-// readFile returns the content of a file without one trailing line end.
+// readFile returns the content of a file without one trailing newline.
 func readFile(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {

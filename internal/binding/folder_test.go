@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestFolder(t *testing.T) {
+func TestFolder_ReadsKeysOfAMountedSecret(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
@@ -63,7 +63,7 @@ func TestFolder(t *testing.T) {
 	}
 }
 
-func TestFolder_NamesAMissingFolder(t *testing.T) {
+func TestFolder_MissingFolder_IsNamedInTheError(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing")
 	if _, err := Folder(Redis(), missing)(); err == nil || !strings.Contains(err.Error(), "is the Secret mounted there?") {
@@ -78,8 +78,9 @@ func TestFolder_NamesAMissingFolder(t *testing.T) {
 	}
 }
 
-// A kubelet changes a mounted Secret by swapping the link ..data, through which every key is a link.
-func TestFolder_ReturnsTheRotatedSecretAtTheNextCall(t *testing.T) {
+// This test swaps the symbolic link ..data, as a kubelet does when a mounted Secret changes. Each key is a link
+// through ..data.
+func TestFolder_RotatedSecret_IsReturnedByTheNextCall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	version := func(name, password string) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The keys of a binding: entries of a Secret, or files of the folder at which it is mounted.
+// The keys of a binding. Each is an entry of a Secret, or a file in the folder at which the Secret is mounted.
 const (
 	keyType        = "type"
 	keyURI         = "uri"
@@ -22,18 +22,17 @@ const (
 	keyKey         = "tls.key"
 )
 
-// keySpec describes one key.
 type keySpec struct {
 	name string
-	// synonyms are further names of the key.
+	// synonyms are other names of the same key.
 	synonyms []string
-	// pem is true for PEM blocks: white space around them does no harm.
+	// pem marks keys whose values are PEM blocks. White space around PEM blocks is allowed.
 	pem bool
-	// services read the key. The others reject it.
+	// services are the kinds of server to which the key applies. Bindings of other servers must not have it.
 	services []Service
 }
 
-// keyTable lists all keys. A Secret may hold other entries too: they are ignored.
+// keyTable lists all keys of a binding. Other entries of a Secret are ignored.
 func keyTable() []keySpec {
 	servers := []Service{RabbitMQ(), Redis()}
 	all := append(slices.Clone(servers), HTTP())
@@ -53,7 +52,7 @@ func keyTable() []keySpec {
 	}
 }
 
-// Keys returns the names of all keys that the service reads, synonyms included.
+// Keys returns the names of all keys that apply to the service, including synonyms.
 func (s Service) Keys() []string {
 	var names []string
 	for _, key := range keyTable() {
@@ -64,10 +63,10 @@ func (s Service) Keys() []string {
 	return names
 }
 
-// keyReader returns the value of a key without one trailing line end, or "" if there is no such key.
+// keyReader returns the value of a key without one trailing newline, or "" if the key is missing.
 type keyReader func(key string) (string, error)
 
-// values reads all keys of the table. A synonym counts as the key itself. Missing keys have the value "".
+// values reads the values of all keys, by the key's main name. A missing key has the value "".
 func (s Service) values(read keyReader) (map[string]string, error) {
 	values := map[string]string{}
 	for _, key := range keyTable() {
@@ -101,7 +100,7 @@ func (s Service) value(key keySpec, read keyReader) (string, error) {
 	return found, nil
 }
 
-// withoutLineEnd removes one trailing line end.
+// withoutLineEnd removes one trailing newline.
 func withoutLineEnd(value string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r")
 }

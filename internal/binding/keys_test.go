@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// describeBinding renders a binding so that each key shows.
+// describeBinding renders every field of a binding as text, so that tests can compare bindings.
 func describeBinding(b Binding) string {
 	parts := []string{b.URI.String()}
 	for name, value := range map[string]string{"token": b.Token, "CA": string(b.CA), "certificate": string(b.Certificate), "key": string(b.Key)} {
@@ -21,9 +21,9 @@ func describeBinding(b Binding) string {
 	return strings.Join(parts, " ")
 }
 
-// Each key of the table appears here with a binding that it changes, so that the test fails if nothing reads
-// the key.
-func TestKeys_EachIsRead(t *testing.T) {
+// Each key has a test case in which it changes the binding. The test fails if a key of the table has no case, or if
+// no code reads the key.
+func TestKeys_EachKey_ChangesTheBinding(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	certificate, key := keyPair(t)
@@ -94,7 +94,7 @@ func TestKeys_EachIsRead(t *testing.T) {
 	}
 }
 
-func TestKeys_Invalid(t *testing.T) {
+func TestKeys_InvalidValues_AreRejected(t *testing.T) {
 	t.Parallel()
 	certificate, key := keyPair(t)
 	_, otherKey := keyPair(t)
@@ -131,7 +131,7 @@ func TestKeys_Invalid(t *testing.T) {
 	}
 }
 
-func TestURI_WithFolder(t *testing.T) {
+func TestURI_WithFolder_AddsItsKeys(t *testing.T) {
 	t.Parallel()
 	ca := certificate(t)
 	tests := []struct {
@@ -168,7 +168,7 @@ func TestURI_WithFolder(t *testing.T) {
 	}
 }
 
-func TestURI_WithTLSFiles(t *testing.T) {
+func TestURI_WithTLSFiles_AddsTLSMaterial(t *testing.T) {
 	t.Parallel()
 	certificate, key := keyPair(t)
 	dir := folderOf(t, map[string]string{"authority": certificate, "mine": certificate, "mine.key": key})
@@ -194,7 +194,7 @@ func TestURI_WithTLSFiles(t *testing.T) {
 	}
 }
 
-func TestCheckFolder(t *testing.T) {
+func TestCheckFolder_ReportsInvalidFolders(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
@@ -217,7 +217,7 @@ func TestCheckFolder(t *testing.T) {
 	}
 }
 
-// certificate returns a certificate of an authority in PEM.
+// certificate returns a CA certificate in PEM.
 func certificate(t *testing.T) string {
 	t.Helper()
 	return string(tlstest.NewAuthority(t, "test CA").PEM)

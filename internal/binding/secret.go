@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Data returns the binding in the data of a Secret. See Folder for the keys. Errors name the key and quote
-// no value.
+// Data returns the binding in the data of a Secret. Folder documents the keys. Errors name the key and never quote a
+// value.
 func Data(s Service, data map[string][]byte) (Binding, error) {
 	return s.read(func(key string) (string, error) { return withoutLineEnd(string(data[key])), nil })
 }
 
-// read makes a binding from the keys of a Secret that has to say where the server is.
+// read builds a binding from the keys of a Secret, which must contain the address of the server.
 func (s Service) read(read keyReader) (Binding, error) {
 	values, err := s.values(read)
 	if err != nil {
@@ -34,8 +34,8 @@ func (s Service) read(read keyReader) (Binding, error) {
 	return s.bind(u, values)
 }
 
-// complete makes a binding from a URI and the keys of a Secret that adds credentials and TLS material. Its
-// user name and password replace those of the URI.
+// complete builds a binding from a URI and the keys of a Secret that adds credentials and TLS material. The user name
+// and password of the Secret override those of the URI.
 func (s Service) complete(u *url.URL, read keyReader) (Binding, error) {
 	values, err := s.values(read)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s Service) complete(u *url.URL, read keyReader) (Binding, error) {
 	return s.bind(u, values)
 }
 
-// userOf returns the user name and password of a Secret, nil if it has neither.
+// userOf returns the user name and password in the keys, or nil if both are missing.
 func userOf(values map[string]string) *url.Userinfo {
 	if values[keyUsername] == "" && values[keyPassword] == "" {
 		return nil
@@ -58,7 +58,8 @@ func userOf(values map[string]string) *url.Userinfo {
 	return url.UserPassword(values[keyUsername], values[keyPassword])
 }
 
-// bind adds the values of the other keys to the URI.
+// bind builds a binding from a URI, which already contains the user name and password, and the values of the other
+// keys.
 func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	b := Binding{
 		URI: u, Token: values[keyToken],
@@ -84,7 +85,7 @@ func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	return b, s.secure(b)
 }
 
-// pemBlocks returns the value of a key with PEM blocks. It returns nil if the key is missing.
+// pemBlocks returns nil for an empty value, because a nil field of Binding means that there is none.
 func pemBlocks(value string) []byte {
 	if value == "" {
 		return nil
@@ -92,8 +93,8 @@ func pemBlocks(value string) []byte {
 	return []byte(value)
 }
 
-// addPath makes the value of a key the path of a URI that has none. A different path is an error: it would
-// lead to another virtual host or database than one of the two says.
+// addPath sets the path of a URI to the virtual host or database in a Secret. If the URI already has a different
+// path, it returns an error, because the two contradict each other.
 func addPath(u *url.URL, key, value string) error {
 	if value == "" {
 		return nil
@@ -105,8 +106,8 @@ func addPath(u *url.URL, key, value string) error {
 	return nil
 }
 
-// secure makes the URI one for TLS if there is TLS material. A URL of an HTTP server is left as it is, as it
-// says itself whether the server speaks TLS.
+// secure changes the scheme of the URI to the one with TLS if the binding has TLS material. It does not change the
+// scheme of a summary API: a user who writes http:// with TLS material gets an error.
 func (s Service) secure(b Binding) error {
 	if b.CA == nil && b.Certificate == nil || b.URI.Scheme == s.TLSScheme {
 		return nil
@@ -119,7 +120,7 @@ func (s Service) secure(b Binding) error {
 	return nil
 }
 
-// checkType rejects the Secret of another kind of server. Unknown types are accepted.
+// checkType returns an error if a Secret belongs to another kind of server. It accepts unknown types.
 func (s Service) checkType(name string) error {
 	if other := serviceOfType(name); other != "" && other != s.Name {
 		return fmt.Errorf("key %q says that this is the Secret of a %s server", keyType, other)
@@ -127,7 +128,7 @@ func (s Service) checkType(name string) error {
 	return nil
 }
 
-// serviceOfType names the service of a value of the key type, "" for an unknown value.
+// serviceOfType returns the name of the server for a value of the key "type", or "" if the value is unknown.
 func serviceOfType(t string) string {
 	switch strings.ToLower(t) {
 	case "rabbitmq":
@@ -138,7 +139,8 @@ func serviceOfType(t string) string {
 	return ""
 }
 
-// locate returns the URI in the keys. It does not add the keys username and password.
+// locate returns the URI from the key "uri", or from the keys "host" and "port". It ignores the keys "username" and
+// "password".
 func (s Service) locate(values map[string]string) (*url.URL, error) {
 	if values[keyURI] != "" {
 		u, err := s.parse(values[keyURI])
@@ -164,8 +166,8 @@ func (s Service) locate(values map[string]string) (*url.URL, error) {
 	return u, nil
 }
 
-// CheckFolder returns why a Secret mounted at dir cannot complete a URI of the service: it cannot be read, a
-// key is invalid, or it has no key that the service reads.
+// CheckFolder returns an error if the Secret mounted at dir cannot complete a URI of the service: because the folder
+// is unreadable, a key is invalid, or no key applies to the service.
 func (s Service) CheckFolder(dir string) error {
 	option := WithFolder(dir)
 	b, err := s.complete(&url.URL{Scheme: s.TLSScheme}, option.open())

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// TLSConfig returns the client's TLS configuration, or nil if the scheme of the URI is not one for TLS.
+// TLSConfig returns the client's TLS configuration, or nil if the scheme of the URI does not use TLS.
 //
-// serverName is the host that the server's certificate has to be valid for. A certificate for the host of the
-// URI is valid too: the nodes of a cluster announce names or addresses of their own, but often share one
-// certificate. If serverName is empty, the dialer sets it.
+// The certificate of the server must be valid for serverName or for the host of the URI. The second is needed for
+// clusters, whose nodes announce their own addresses but often share one certificate. If serverName is empty, the
+// dialer sets it to the host that it connects to.
 func (b Binding) TLSConfig(serverName string) (*tls.Config, error) {
 	if b.URI == nil || !isTLSScheme(b.URI.Scheme) {
 		return nil, nil //nolint:nilnil // no configuration means no TLS
@@ -44,7 +44,7 @@ func isTLSScheme(scheme string) bool {
 	return false
 }
 
-// verify does what package tls does by itself for one name, and accepts a certificate for either name.
+// verify checks a server's certificate chain as package tls does, but accepts a certificate for either of two names.
 func verify(state tls.ConnectionState, roots *x509.CertPool, name, other string) error {
 	certificate, intermediates := state.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
@@ -60,7 +60,7 @@ func verify(state tls.ConnectionState, roots *x509.CertPool, name, other string)
 	return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
 }
 
-// roots returns the CAs to trust, nil for those of the system.
+// roots returns the CAs to trust, or nil to trust those of the system.
 func (b Binding) roots() (*x509.CertPool, error) {
 	if b.CA == nil {
 		return nil, nil //nolint:nilnil // package tls takes nil for those of the system
@@ -72,7 +72,7 @@ func (b Binding) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificates returns the certificate of the client, if it has one.
+// certificates returns the client certificate, or an empty list if the binding has none.
 func (b Binding) certificates() ([]tls.Certificate, error) {
 	switch {
 	case b.Certificate == nil && b.Key == nil:
@@ -89,7 +89,7 @@ func (b Binding) certificates() ([]tls.Certificate, error) {
 	return []tls.Certificate{pair}, nil
 }
 
-// SameTLS reports whether two bindings have the same TLS material.
+// SameTLS reports whether two bindings have equal TLS material.
 func (b Binding) SameTLS(other Binding) bool {
 	return bytes.Equal(b.CA, other.CA) && bytes.Equal(b.Certificate, other.Certificate) && bytes.Equal(b.Key, other.Key)
 }
@@ -104,8 +104,8 @@ func (b Binding) checkTLS() error {
 	return err
 }
 
-// ExplainTLS returns the remedy for a TLS failure, as part of a sentence without a full stop. It returns
-// "" if err is no failure of TLS.
+// ExplainTLS returns the remedy for a TLS failure, as part of a sentence without a full stop. It returns "" for other
+// errors.
 func ExplainTLS(err error) string {
 	if err == nil {
 		return ""
@@ -122,7 +122,7 @@ func ExplainTLS(err error) string {
 	return ""
 }
 
-// explainOwn explains a handshake that the client ended.
+// explainOwn explains a handshake that the client aborted.
 func explainOwn(err error) string {
 	var plain tls.RecordHeaderError
 	var authority x509.UnknownAuthorityError
@@ -143,9 +143,9 @@ func explainOwn(err error) string {
 	return ""
 }
 
-// explainAlert explains a handshake that the server ended. Package tls does not export the type of alerts, and
-// the client of RabbitMQ passes on their text alone. A server that uses TLS 1.3 sends its alert after the
-// client's handshake has succeeded.
+// explainAlert explains a handshake that the server aborted with an alert. It matches the text of the alert, because
+// package tls does not export the type, and the RabbitMQ client passes on only the text. With TLS 1.3, the alert can
+// arrive after the client's handshake has succeeded.
 func explainAlert(text string) string {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")
 	if !found {

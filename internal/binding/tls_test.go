@@ -15,16 +15,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// peer is one side of a handshake.
+// peer has the TLS material of one side of a handshake.
 type peer struct {
 	certificate, key, authority []byte
 }
 
-// newPeer returns a peer with an authority and a certificate for a host that is valid until the given time.
+// newPeer returns a peer with its own CA and a certificate for host that is valid until the given time.
 func newPeer(t *testing.T, host string, until time.Time) peer {
 	t.Helper()
-	// All authorities have one name. A client does not send a certificate that is not from an authority that the server
-	// names.
+	// All CAs have the same name. Otherwise the client would send no certificate, because the server names the CAs
+	// that it accepts.
 	authority := tlstest.NewAuthority(t, "test CA")
 	certificate, key := authority.IssueUntil(t, until, host)
 	return peer{certificate, key, authority.PEM}
@@ -45,8 +45,7 @@ func (p peer) pool() *x509.CertPool {
 	return pool
 }
 
-// exchange does a handshake over a connection, and reads a byte that the server sends after it. It returns the
-// client's error.
+// exchange performs a TLS handshake, then reads one byte from the server. It returns the client's error.
 func exchange(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -78,7 +77,7 @@ func exchange(t *testing.T, server, client *tls.Config) error {
 	return err
 }
 
-func TestExplainTLS_EachFailureHasItsRemedy(t *testing.T) {
+func TestExplainTLS_EachFailure_HasItsRemedy(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
 	server, client := newPeer(t, "good.example", later), newPeer(t, "client", later)
@@ -144,7 +143,7 @@ func TestExplainTLS_EachFailureHasItsRemedy(t *testing.T) {
 	}
 }
 
-func TestExplainTLS_OtherErrorsHaveNone(t *testing.T) {
+func TestExplainTLS_OtherErrors_HaveNoRemedy(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{nil, io.EOF, net.ErrClosed, errors.New("connection refused")} {
 		if got := ExplainTLS(err); got != "" {
@@ -153,8 +152,8 @@ func TestExplainTLS_OtherErrorsHaveNone(t *testing.T) {
 	}
 }
 
-// The nodes of a Redis Cluster have one certificate each, or share one for the name in the URI.
-func TestTLSConfig_AcceptsTheDialledHostOrTheHostOfTheURI(t *testing.T) {
+// The nodes of a Redis Cluster either have one certificate each or share one for the host in the URI.
+func TestTLSConfig_AcceptsTheDialedHostAndTheHostOfTheURI(t *testing.T) {
 	t.Parallel()
 	later := time.Now().Add(time.Hour)
 	for _, tt := range []struct {
@@ -188,7 +187,7 @@ func TestTLSConfig_AcceptsTheDialledHostOrTheHostOfTheURI(t *testing.T) {
 	}
 }
 
-func TestTLSConfig_NoTLS(t *testing.T) {
+func TestTLSConfig_SchemeWithoutTLS_IsNil(t *testing.T) {
 	t.Parallel()
 	for _, b := range []Binding{{}, {URI: &url.URL{Scheme: "amqp", Host: "h"}}} {
 		if config, err := b.TLSConfig("h"); config != nil || err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestURI(t *testing.T) {
+func TestURI_ParsesAndRejectsURIs(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name     string
@@ -48,7 +48,7 @@ func TestURI(t *testing.T) {
 				if !strings.Contains(err.Error(), tt.service.Example) {
 					t.Errorf("error %q shows no example", err)
 				}
-				refuseSecret(t, err.Error(), "s3cr3t")
+				assertNoSecret(t, err.Error(), "s3cr3t")
 				return
 			}
 			if err != nil {
@@ -68,7 +68,7 @@ func TestURI(t *testing.T) {
 	}
 }
 
-func TestURI_ReturnsABindingThatCallersMayChange(t *testing.T) {
+func TestURI_Result_MayBeModifiedByCallers(t *testing.T) {
 	t.Parallel()
 	source, err := URI(Redis(), "redis://localhost:6379")
 	if err != nil {
@@ -81,14 +81,14 @@ func TestURI_ReturnsABindingThatCallersMayChange(t *testing.T) {
 	}
 }
 
-func TestRedacted_ZeroBinding(t *testing.T) {
+func TestRedacted_ZeroBinding_IsEmpty(t *testing.T) {
 	t.Parallel()
 	if got := (Binding{}).Redacted(); got != "" {
 		t.Errorf("redacted is %q", got)
 	}
 }
 
-func refuseSecret(t *testing.T, text, secret string) {
+func assertNoSecret(t *testing.T, text, secret string) {
 	t.Helper()
 	if strings.Contains(text, secret) {
 		t.Errorf("%q holds the password", text)
@@ -97,7 +97,7 @@ func refuseSecret(t *testing.T, text, secret string) {
 
 const fuzzedSecret = "s3cr3tPassw0rd"
 
-// FuzzURI puts a known password into URIs of any shape and looks for it in all that may be printed.
+// FuzzURI puts a known password into URIs of any form, and checks that neither errors nor redacted URIs contain it.
 func FuzzURI(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
@@ -111,7 +111,8 @@ func FuzzURI(f *testing.F) {
 	})
 }
 
-// FuzzFolder does the same with the files of a folder.
+// FuzzFolder puts a known password into the files of a mounted Secret, and checks that neither errors nor redacted
+// URIs contain it.
 func FuzzFolder(f *testing.F) {
 	addSecretShapes(f)
 	f.Fuzz(func(t *testing.T, scheme, before, after, rest string) {
@@ -151,9 +152,9 @@ func showNoSecret(t *testing.T, source Source, err error) {
 	if err == nil {
 		var a Binding
 		a, err = source()
-		refuseSecret(t, a.Redacted(), fuzzedSecret)
+		assertNoSecret(t, a.Redacted(), fuzzedSecret)
 	}
 	if err != nil {
-		refuseSecret(t, err.Error(), fuzzedSecret)
+		assertNoSecret(t, err.Error(), fuzzedSecret)
 	}
 }

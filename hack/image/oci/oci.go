@@ -1,5 +1,5 @@
-// Package oci builds container images from files and writes them as archives that docker, podman, containerd and
-// kind load. Equal input produces equal bytes.
+// Package oci builds container images from files and writes them as archives that docker, podman, containerd and kind
+// can load. Equal input produces equal bytes.
 package oci
 
 import (
@@ -24,20 +24,20 @@ import (
 
 // Image is a container image for Linux.
 type Image struct {
-	// Name is the full reference, with registry and tag: docker.io/local/pause:1.
+	// Name is the full reference with registry and tag, such as docker.io/local/pause:1.
 	Name string
-	// Architecture is named as Go names it: amd64.
+	// Architecture is the GOARCH value, such as amd64.
 	Architecture string
-	// Created is the time of the image and of every file in it.
+	// Created is the creation time of the image and the modification time of every file in it.
 	Created time.Time
 	Config  v1.Config
 	Layers  []Layer
 }
 
-// Layer adds the files of one layer.
+// Layer writes the files of one layer.
 type Layer func(*Files)
 
-// WriteFile writes the archive of the image to a file. The file appears when it is complete.
+// WriteFile writes the image as an archive to a file. The file appears only after all of it is written.
 func (i Image) WriteFile(path string) error {
 	if err := i.writeFile(path); err != nil {
 		return fmt.Errorf("write image %s to %s: %w", i.Name, path, err)
@@ -64,7 +64,8 @@ func (i Image) writeFile(path string) error {
 	return os.Rename(part, path)
 }
 
-// build assembles the image. Layers are not compressed: compressing costs more time than it saves locally.
+// build assembles the image. It does not compress layers, because compression takes longer than it saves on a local
+// machine.
 func (i Image) build() (v1.Image, error) {
 	image, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), &v1.ConfigFile{
 		Created: v1.Time{Time: i.Created.UTC()}, Architecture: i.Architecture, OS: "linux",
@@ -93,14 +94,14 @@ func (i Image) files(layer Layer) ([]byte, error) {
 	return text.Bytes(), errors.Join(files.err, files.tar.Close())
 }
 
-// Files writes the files of a layer. Paths have no leading slash. After an error its methods do nothing.
+// Files writes the files of a layer. Paths have no leading slash. After the first error, further calls do nothing.
 type Files struct {
 	tar     *tar.Writer
 	created time.Time
 	err     error
 }
 
-// Text writes a file that everyone may read.
+// Text writes a file that every user can read.
 func (f *Files) Text(path, content string) {
 	f.header(tar.Header{Name: path, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg})
 	if f.err == nil {
@@ -108,12 +109,12 @@ func (f *Files) Text(path, content string) {
 	}
 }
 
-// Folder writes an empty folder. The mode may have the sticky bit, as in tar: 01777.
+// Folder writes an empty folder. mode can include the sticky bit in tar notation: 01777.
 func (f *Files) Folder(path string, mode int64) {
 	f.header(tar.Header{Name: path + "/", Mode: mode, Typeflag: tar.TypeDir})
 }
 
-// Program copies a file that everyone may run.
+// Program copies a file that every user can execute.
 func (f *Files) Program(path, source string) {
 	info, err := os.Stat(source)
 	if err != nil {
@@ -124,7 +125,8 @@ func (f *Files) Program(path, source string) {
 	f.content(source)
 }
 
-// Tree copies everything below root, with owners and modes. It leaves out devices, sockets, and what skip names.
+// Tree copies all files below root, with owners and modes. It omits devices, sockets and the paths for which skip
+// returns true.
 func (f *Files) Tree(root string, skip ...string) {
 	err := filepath.WalkDir(root, func(source string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -180,7 +182,7 @@ func (f *Files) entry(path, source string, entry fs.DirEntry) {
 	}
 }
 
-// content writes the content of the file whose header was written last.
+// content writes the content of a file. Its header must have been written just before.
 func (f *Files) content(source string) {
 	if f.err != nil {
 		return
