@@ -14,7 +14,8 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// cgroupHierarchies returns the roots of the control groups: one in version 2, one per controller in version 1.
+// cgroupHierarchies returns the mount points of the control group hierarchies. Version 2 has one; version 1 has one
+// per controller.
 func cgroupHierarchies() ([]string, error) {
 	if isCgroup(cgroupRoot) {
 		return []string{cgroupRoot}, nil
@@ -25,13 +26,13 @@ func cgroupHierarchies() ([]string, error) {
 	}
 	var roots []string
 	for _, entry := range entries {
-		// Controllers that share a hierarchy are links to it.
+		// Symbolic links are controllers that share the hierarchy of another one.
 		if path := filepath.Join(cgroupRoot, entry.Name()); entry.IsDir() && isCgroup(path) {
 			roots = append(roots, path)
 		}
 	}
 	if len(roots) == 0 {
-		return nil, errors.New("no control groups are mounted")
+		return nil, errors.New("no control group hierarchies are mounted")
 	}
 	return roots, nil
 }
@@ -44,7 +45,7 @@ func isCgroup(path string) bool {
 	return stat.Type == unix.CGROUP2_SUPER_MAGIC || stat.Type == unix.CGROUP_SUPER_MAGIC
 }
 
-// makeCgroups creates the control group below which the kubelet creates those of pods.
+// makeCgroups creates the control group in which the kubelet creates those of pods.
 func makeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -58,8 +59,8 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// removeCgroups removes a control group and those below it. It retries, because the kernel removes killed processes from
-// their groups with a delay.
+// removeCgroups removes a control group and those below it from all hierarchies. It retries, because the kernel
+// removes killed processes from their groups with a delay.
 func removeCgroups(name string) error {
 	roots, err := cgroupHierarchies()
 	if err != nil {
@@ -79,7 +80,7 @@ func removeCgroups(name string) error {
 	return fmt.Errorf("remove control groups: %w", err)
 }
 
-// removeCgroup removes a control group of one hierarchy, the innermost first.
+// removeCgroup removes a control group from one hierarchy. It removes the groups below it first.
 func removeCgroup(path string) error {
 	var groups []string
 	err := filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// cluster is a kind of Kubernetes cluster to work with.
+// cluster is a Kubernetes cluster for tests. Each implementation runs one kind of cluster.
 type cluster interface {
-	// check returns an error that names what the machine lacks to run the cluster.
+	// check returns an error if the machine cannot run the cluster. The error names the missing requirement.
 	check(ctx context.Context) error
-	// up starts the cluster with the images that tests use, and prints how to reach it.
+	// up starts the cluster, imports the images that tests use, and prints how to reach the cluster.
 	up(ctx context.Context) error
 	// load imports image archives.
 	load(ctx context.Context, archives []string) error
-	// monitoring imports the images of Prometheus and its operator.
+	// monitoring imports the images of Prometheus and the Prometheus Operator.
 	monitoring(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
@@ -26,8 +26,8 @@ type cluster interface {
 	down(ctx context.Context) error
 }
 
-// chooseCluster returns the kind of cluster with that name. Without a name it returns kind if Docker answers, and
-// native otherwise.
+// chooseCluster returns the cluster of the given kind. If kind is empty, it returns a kind cluster if Docker is
+// running, and a native cluster otherwise.
 func chooseCluster(ctx context.Context, l layout, kind string) (cluster, error) {
 	if kind == "" {
 		kind = "native"
@@ -56,12 +56,12 @@ func dockerAnswers(ctx context.Context) bool {
 	return exec.CommandContext(ctx, "docker", "info").Run() == nil
 }
 
-// existingCluster is the cluster that KUBECONFIG names. It is not changed.
+// existingCluster is the cluster to which KUBECONFIG points. The command never changes it.
 type existingCluster struct{}
 
 func (existingCluster) check(ctx context.Context) error {
 	if _, err := output(ctx, "kubectl", "get", "--raw", "/readyz"); err != nil {
-		return fmt.Errorf("the cluster that KUBECONFIG=%s names does not answer: %w", os.Getenv("KUBECONFIG"), err)
+		return fmt.Errorf("the cluster that KUBECONFIG=%s names does not respond: %w", os.Getenv("KUBECONFIG"), err)
 	}
 	return nil
 }
@@ -75,10 +75,10 @@ func (c existingCluster) up(ctx context.Context) error {
 }
 
 func (existingCluster) load(context.Context, []string) error {
-	return errors.New("images are not loaded into an existing cluster: push them to a registry that it pulls from")
+	return errors.New("cannot load images into an existing cluster: push them to a registry that its nodes pull from")
 }
 
-// monitoring does nothing: an existing cluster pulls the images.
+// monitoring does nothing, because an existing cluster pulls its images from a registry.
 func (existingCluster) monitoring(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {
@@ -90,7 +90,7 @@ func (existingCluster) down(context.Context) error {
 	return nil
 }
 
-// output runs a command and returns its output. An error includes what the command wrote to stderr.
+// output runs a command and returns its output. The error of a failed command includes its stderr.
 func output(ctx context.Context, name string, arguments ...string) (string, error) {
 	return outputOf(exec.CommandContext(ctx, name, arguments...))
 }

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Configuration files cannot refer to the constants of layout.go, so they repeat them.
+// The configuration files repeat some constants of layout.go, because they cannot refer to them.
 func TestConfigFiles_AgreeWithLayout(t *testing.T) {
 	t.Parallel()
 	var cni struct {
@@ -50,10 +50,10 @@ func TestConfigFiles_AgreeWithLayout(t *testing.T) {
 	}
 }
 
-// images are the images of cluster monitoring.
+// images holds the references of the monitoring images in the chart values.
 type images struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-func TestConfigFiles_NameBuiltImages(t *testing.T) {
+func TestConfigFiles_NameImagesThatTheClusterHas(t *testing.T) {
 	t.Parallel()
 	var values struct {
 		Simulations struct {
@@ -98,7 +98,7 @@ func read(t *testing.T, name string, unmarshal func([]byte, any) error, into any
 	}
 }
 
-func TestPKI_CertificatesVerify(t *testing.T) {
+func TestPKI_Certificates_AreValid(t *testing.T) {
 	t.Parallel()
 	p, err := newPKI(t.TempDir())
 	if err != nil {
@@ -138,7 +138,7 @@ func parse(t *testing.T, p *pki, name string) *x509.Certificate {
 	return certificate
 }
 
-func TestPKI_KubeconfigLoads(t *testing.T) {
+func TestPKI_Kubeconfig_CanBeLoaded(t *testing.T) {
 	t.Parallel()
 	p, err := newPKI(t.TempDir())
 	if err != nil {
@@ -160,7 +160,7 @@ func TestPKI_KubeconfigLoads(t *testing.T) {
 	}
 }
 
-func TestStartTime_IsStable_FailsWithoutProcess(t *testing.T) {
+func TestStartTime_SameProcess_SameTime(t *testing.T) {
 	t.Parallel()
 	first, err := startTime(os.Getpid())
 	if err != nil || first == 0 {
@@ -175,7 +175,7 @@ func TestStartTime_IsStable_FailsWithoutProcess(t *testing.T) {
 	}
 }
 
-func TestLayout_CgroupDiffersByCheckout(t *testing.T) {
+func TestLayout_Cgroup_DiffersBetweenCheckouts(t *testing.T) {
 	t.Parallel()
 	if a, b := newLayout("/a", "v1"), newLayout("/b", "v1"); a.cgroup() == b.cgroup() {
 		t.Errorf("both have %s", a.cgroup())

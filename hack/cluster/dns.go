@@ -16,10 +16,10 @@ import (
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 )
 
-// hostsFile holds the names of the cluster in the form of /etc/hosts. dnsmasq serves them.
+// hostsFile maps the DNS names of the cluster to addresses, in the format of /etc/hosts. dnsmasq serves these names.
 const hostsFile = nodeState + "/hosts"
 
-// startDNS starts the only name server of the pods. Names that are not in the hosts file do not exist.
+// startDNS starts dnsmasq, the only name server of the pods. It resolves only the names in the hosts file.
 func (n *node) startDNS() error {
 	if err := os.WriteFile(hostsFile, nil, 0o644); err != nil {
 		return err
@@ -29,18 +29,19 @@ func (n *node) startDNS() error {
 		"--listen-address="+nodeAddress, "--bind-interfaces")
 }
 
-// names keeps the hosts file up to date with the Services of the cluster.
+// names writes the hosts file whenever the Services of the cluster change.
 type names struct {
 	services corelisters.ServiceLister
 	slices   discoverylisters.EndpointSliceLister
-	// changed makes the name server read the file again.
+	// changed makes dnsmasq read the hosts file again.
 	changed func() error
 
 	mu      sync.Mutex
 	written string
 }
 
-// publishNames updates the hosts file on each change of a Service or its endpoints, once the factory is started.
+// publishNames registers event handlers that update the hosts file when a Service or its endpoints change. They run
+// after the caller has started the factory.
 func (n *node) publishNames(factory informers.SharedInformerFactory) error {
 	services, endpoints := factory.Core().V1().Services(), factory.Discovery().V1().EndpointSlices()
 	all := &names{
@@ -53,7 +54,7 @@ func (n *node) publishNames(factory informers.SharedInformerFactory) error {
 	return handle(endpoints.Informer(), func(*discoveryv1.EndpointSlice) error { return all.write() })
 }
 
-// write writes the hosts file if it changes.
+// write rewrites the hosts file if its content has changed.
 func (n *names) write() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -79,8 +80,8 @@ func (n *names) write() error {
 	return n.changed()
 }
 
-// hosts returns the lines of the hosts file. A Service with an address has its name there. A headless Service has a
-// line for each ready endpoint, which also names the pod if that has a host name.
+// hosts returns the content of the hosts file. A Service with a cluster IP has one line. A headless Service has one
+// line per ready endpoint; if a pod has a host name, its line has the pod's own DNS name too.
 func hosts(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) string {
 	var lines []string
 	headless := map[string]bool{}

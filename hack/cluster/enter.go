@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterNode sets up the namespaces of this process as those of a node. The kernel discards them when the process ends.
+// enterNode makes this process the node: it sets up mounts and network in the namespaces of the process. The kernel
+// discards them when the process ends.
 func enterNode(l layout) error {
 	for _, part := range []struct {
 		name string
@@ -30,7 +31,8 @@ func enterNode(l layout) error {
 	return nil
 }
 
-// mountNode hides every folder of the host that a component writes to: it mounts a private folder over it.
+// mountNode mounts a private folder over every host folder to which a component writes, so that the host does not
+// change.
 func mountNode(l layout) error {
 	run := filepath.Join(l.state, "run")
 	state := filepath.Join(run, filepath.Base(nodeState))
@@ -66,8 +68,8 @@ func mountNode(l layout) error {
 	return nil
 }
 
-// coverKernelSettings mounts ordinary files over the kernel settings that the kubelet writes. Otherwise it would
-// change the settings of the whole machine.
+// coverKernelSettings mounts ordinary files over the kernel settings in /proc/sys that the kubelet writes. Otherwise
+// the kubelet would change the settings of the whole machine.
 func coverKernelSettings() error {
 	for name, value := range map[string]string{
 		"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
@@ -81,14 +83,14 @@ func coverKernelSettings() error {
 			return err
 		}
 		if err := unix.Mount(cover, "/proc/sys/"+name, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("cover /proc/sys/%s: %w", name, err)
+			return fmt.Errorf("mount a file over /proc/sys/%s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// connectNode gives the node an address and a default route. Without a route, connections to the addresses of Services
-// fail before kube-proxy's rules see them.
+// connectNode creates a network interface with the node's address, and a default route. Without a default route,
+// connections to the cluster IPs of Services fail before kube-proxy can redirect them.
 func connectNode() error {
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -96,11 +98,11 @@ func connectNode() error {
 	}
 	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // never has a port
 	if err := netlink.LinkAdd(link); err != nil {
-		return fmt.Errorf("add node0: %w", err)
+		return fmt.Errorf("add the network interface node0: %w", err)
 	}
 	address := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(nodeAddress), Mask: net.CIDRMask(24, 32)}}
 	if err := netlink.AddrAdd(link, address); err != nil {
-		return fmt.Errorf("give node0 %s: %w", nodeAddress, err)
+		return fmt.Errorf("add the address %s to node0: %w", nodeAddress, err)
 	}
 	for _, l := range []netlink.Link{loopback, link} {
 		if err := netlink.LinkSetUp(l); err != nil {

@@ -14,12 +14,12 @@ import (
 	"github.com/parking-operator/parking-operator/hack/image/oci"
 )
 
-// Images that the native cluster has, other than the operator's. It cannot pull any.
+// The images of the native cluster, in addition to the operator's image. The cluster cannot pull images.
 const (
 	pauseImage = "docker.io/local/pause:1"
-	// serversImage has RabbitMQ and Redis of Debian 13.
+	// serversImage contains RabbitMQ and Redis from Debian 13.
 	serversImage = "docker.io/local/debian-servers:13"
-	// exporterImage has the exporter for Redis of Debian 13.
+	// exporterImage contains the Prometheus exporter for Redis from Debian 13.
 	exporterImage = "docker.io/local/prometheus-redis-exporter:13"
 	// The images of cluster monitoring.
 	prometheusImage         = "docker.io/local/prometheus:13"
@@ -27,7 +27,7 @@ const (
 	configReloaderImage     = "docker.io/local/prometheus-config-reloader:1"
 )
 
-// loadNodeImages imports the image that every pod needs.
+// loadNodeImages imports the pause image, which every pod needs.
 func (c *nativeCluster) loadNodeImages(ctx context.Context) error {
 	if err := c.until(ctx, func() error {
 		cmd, err := c.inNode(ctx, "ctr", "version")
@@ -42,7 +42,7 @@ func (c *nativeCluster) loadNodeImages(ctx context.Context) error {
 	return c.importImage(ctx, programImage(pauseImage, c.layout.program("pause")))
 }
 
-// writeServers writes the archives of the images that simulations run besides the operator's, unless they exist.
+// writeServers writes the archives of the server images and the exporter image. It skips archives that exist.
 func (c *nativeCluster) writeServers(ctx context.Context) error {
 	root, err := c.debian13(ctx, "rabbitmq-server", "redis-server", "valkey-server", "prometheus-redis-exporter")
 	if err != nil {
@@ -65,12 +65,12 @@ func (c *nativeCluster) writeServers(ctx context.Context) error {
 	})
 }
 
-// loadServers imports the images that writeServers wrote.
+// loadServers imports the server images and the exporter image.
 func (c *nativeCluster) loadServers(ctx context.Context) error {
 	return c.load(ctx, []string{c.archive(oci.Image{Name: serversImage}), c.archive(oci.Image{Name: exporterImage})})
 }
 
-// monitoring builds the Prometheus Operator, and imports its images and Prometheus.
+// monitoring builds the Prometheus Operator, then imports the images of the Prometheus Operator and Prometheus.
 func (c *nativeCluster) monitoring(ctx context.Context) error {
 	if err := c.buildAll(ctx, monitoringBuilds()); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (c *nativeCluster) load(ctx context.Context, archives []string) error {
 	return nil
 }
 
-// archive returns the path of an image's archive.
+// archive returns the path of the archive of an image.
 func (c *nativeCluster) archive(image oci.Image) string {
 	name, _, _ := strings.Cut(image.Name[strings.LastIndexByte(image.Name, '/')+1:], ":")
 	return filepath.Join(c.layout.images, name+".tar")
@@ -135,7 +135,7 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	return err
 }
 
-// programImage returns an image of one static program. It is in /bin, as in the images of upstream.
+// programImage returns an image that contains one static program in /bin, the folder that the upstream images use.
 func programImage(name, program string) oci.Image {
 	path := "bin/" + filepath.Base(program)
 	return oci.Image{
@@ -145,14 +145,16 @@ func programImage(name, program string) oci.Image {
 	}
 }
 
-// debian13 extracts packages of Debian 13, unless that was done, and returns the folder.
+// debian13 downloads and extracts packages of Debian 13, and returns the folder with the extracted files. It does
+// nothing if they are already extracted.
 func (c *nativeCluster) debian13(ctx context.Context, packages ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.layout.repository, "hack", "debian13.sh"), packages...)
 	cmd.Stderr = c.steps
 	return outputOf(cmd)
 }
 
-// linkedImage returns an image of a program of an extracted Debian, with the shared libraries that it needs.
+// linkedImage returns an image that contains one dynamically linked program and its shared libraries. root is the
+// folder with extracted Debian packages.
 func linkedImage(ctx context.Context, name, root, program string) (oci.Image, error) {
 	path := filepath.Join("usr", "bin", program)
 	linked, err := output(ctx, "chroot", root, "ldd", "/"+path)
@@ -170,13 +172,15 @@ func linkedImage(ctx context.Context, name, root, program string) (oci.Image, er
 	return image, nil
 }
 
-// serversImageOf returns an image of the extracted Debian with RabbitMQ and Redis, without the exporter.
+// serversImageOf returns an image that contains RabbitMQ and Redis. root is the folder with extracted Debian
+// packages.
 func serversImageOf(root string) oci.Image {
 	return oci.Image{
 		Name: serversImage, Architecture: runtime.GOARCH, Created: time.Unix(0, 0),
 		Config: v1.Config{
 			User: "999", // as in the official images of both
-			// RabbitMQ's own scripts come before Debian's, which accept only the user rabbitmq.
+			// The upstream scripts of RabbitMQ come first in PATH, because Debian's scripts work only for the user
+			// rabbitmq.
 			Env: []string{"PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		},
 		Layers: []oci.Layer{func(f *oci.Files) {

@@ -7,10 +7,10 @@ import (
 	"os/exec"
 )
 
-// kindName is the name of the cluster in kind.
+// kindName is the name that kind has for the cluster.
 const kindName = "parking"
 
-// kindCluster is a cluster that kind runs in Docker.
+// kindCluster is a cluster that runs in Docker and that kind manages.
 type kindCluster struct {
 	layout layout
 	steps  *steps
@@ -22,7 +22,7 @@ func (k *kindCluster) kind(ctx context.Context, arguments ...string) error {
 	return err
 }
 
-// check does nothing: kind is chosen if Docker answers, and reports other missing requirements itself.
+// check does nothing. Docker runs if kind was chosen, and the kind program reports other missing requirements.
 func (k *kindCluster) check(context.Context) error { return nil }
 
 func (k *kindCluster) up(ctx context.Context) error {
@@ -35,7 +35,7 @@ func (k *kindCluster) up(ctx context.Context) error {
 	if err := os.MkdirAll(k.layout.state, 0o755); err != nil {
 		return err
 	}
-	// kind has no kubeconfig for a cluster that does not exist.
+	// kind returns no kubeconfig if the cluster does not exist.
 	if k.kind(ctx, "export", "kubeconfig", "--kubeconfig", k.layout.kubeconfig()) != nil {
 		if err := k.steps.do("Create the kind cluster", "2 min", func() error {
 			return k.kind(ctx, "create", "cluster", "--wait", "5m", "--kubeconfig", k.layout.kubeconfig())
@@ -59,7 +59,7 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 	return nil
 }
 
-// monitoring does nothing: a kind cluster pulls the images.
+// monitoring does nothing, because a kind cluster pulls its images from a registry.
 func (k *kindCluster) monitoring(context.Context) error { return nil }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {
@@ -73,7 +73,7 @@ func (k *kindCluster) down(ctx context.Context) error {
 	return os.RemoveAll(k.layout.state)
 }
 
-// interactive runs a command on this terminal.
+// interactive runs a command that uses this process's terminal.
 func interactive(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()

@@ -6,11 +6,12 @@ import (
 	"path/filepath"
 )
 
-// layout holds the paths on the host.
+// layout has the paths of the cluster's files on the host.
 type layout struct {
 	// repository is the root of the source tree.
 	repository string
-	// programs is the folder of built programs, images that of their image archives. Both outlive the cluster.
+	// programs is the folder of built programs, images is the folder of image archives. Both remain when the cluster
+	// is removed.
 	programs, images string
 	// state is the folder of the cluster's data, logs and kubeconfig.
 	state string
@@ -25,7 +26,7 @@ func newLayout(repository, kubernetesVersion string) layout {
 	}
 }
 
-// source returns the folder of this module.
+// source returns the folder of the Go module hack/cluster.
 func (l layout) source() string     { return filepath.Join(l.repository, "hack", "cluster") }
 func (l layout) kubeconfig() string { return filepath.Join(l.state, "kubeconfig") }
 func (l layout) logs() string       { return filepath.Join(l.state, "log") }
@@ -35,14 +36,15 @@ func (l layout) program(name string) string {
 	return filepath.Join(l.programs, name)
 }
 
-// cgroup returns the name of the control group of all pods. It differs between checkouts: control groups are the one
-// thing that the clusters of a machine share.
+// cgroup returns the name of the control group of all pods. The name differs between checkouts, because the clusters
+// on one machine share the control group hierarchy.
 func (l layout) cgroup() string {
 	sum := sha256.Sum256([]byte(l.state))
 	return "parking-" + hex.EncodeToString(sum[:4])
 }
 
-// Paths inside the node. They do not depend on the path of the checkout, because paths of sockets must be short.
+// Paths in the mount namespace of the node. They do not contain the path of the checkout, because socket paths must
+// be short.
 const (
 	nodeState = "/run/node"
 	nodeBin   = "/run/bin"
@@ -50,8 +52,8 @@ const (
 	containerdSocket = "/run/containerd/containerd.sock"
 )
 
-// Addresses inside the node's network namespace. The host reaches none of them; it reaches the API server through the
-// node's forwarder.
+// Addresses in the network namespace of the node. The host cannot reach them; the node forwards one port of the host
+// to the API server.
 const (
 	nodeName     = "parking"
 	nodeAddress  = "10.243.0.1"

@@ -1,15 +1,15 @@
-// Command cluster runs a single-node Kubernetes for development and tests.
+// Command cluster runs a single-node Kubernetes cluster for development and tests.
 //
-//	cluster check          check that this machine can run it
-//	cluster up             start it, unless it runs (CLUSTER=native|kind|existing)
+//	cluster check          check whether this machine can run the cluster
+//	cluster up             start the cluster if it is not running (CLUSTER=native|kind|existing)
 //	cluster load FILE...   import image archives
-//	cluster monitoring     import the images of Prometheus and its operator
+//	cluster monitoring     import the images of Prometheus and the Prometheus Operator
 //	cluster shell [CMD]    run a command on the node
-//	cluster down           remove it
+//	cluster down           remove the cluster
 //
-// The native cluster runs upstream Kubernetes, etcd, containerd and runc, which it builds at the versions that go.mod
-// pins. It has its own mount, PID and network namespaces: on the host there are only its processes, a listener on
-// loopback, and the folder .cluster.
+// The native cluster consists of upstream Kubernetes, etcd, containerd and runc. The command builds them from source,
+// in the versions that go.mod pins. The cluster runs in its own mount, PID and network namespaces. On the host, only
+// its processes, one listener on loopback, and the folder .cluster are visible.
 package main
 
 import (
@@ -72,7 +72,7 @@ func run(ctx context.Context, arguments []string) error {
 	}
 }
 
-// findLayout returns the layout of the source tree whose root is the working folder.
+// findLayout returns the layout of the source tree. The working folder must be the root of the tree.
 func findLayout(ctx context.Context) (layout, error) {
 	root, err := os.Getwd()
 	if err != nil {

@@ -20,21 +20,21 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nodeCommand is the subcommand that runs the node. The user does not call it.
+// nodeCommand is the subcommand that runs the node. The command calls itself with it; users do not.
 const nodeCommand = "node"
 
-// nativeCluster is a cluster of one node that runs in processes of this machine.
+// nativeCluster is a single-node cluster that runs directly on this machine, without a container engine.
 type nativeCluster struct {
 	layout layout
 	steps  *steps
 }
 
-// nodeProcess identifies the process of the node. The start time, in ticks of the kernel, distinguishes it from a later
-// process with the same id.
+// nodeProcess identifies the running process of the node. Its start time, in clock ticks since boot, distinguishes it
+// from a later process with the same PID.
 type nodeProcess struct {
 	PID     int    `json:"pid"`
 	Started uint64 `json:"started"`
-	// API is the address of the API server on the host.
+	// API is the host and port at which the host reaches the API server.
 	API string `json:"api"`
 }
 
@@ -42,7 +42,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	if err := c.check(ctx); err != nil { // before the minutes of building
 		return err
 	}
-	// kube-proxy calls nft, and dnsmasq is the name server of the pods.
+	// kube-proxy runs nft, and dnsmasq is the name server of the pods.
 	if err := installPackages(ctx, c.steps, "nftables", "dnsmasq-base"); err != nil {
 		return err
 	}
@@ -64,7 +64,8 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// buildAll builds programs and does other work at the same time: a build does not always keep all processors busy.
+// buildAll builds programs, and runs the functions in others at the same time, because a build does not always use
+// all CPUs.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {
 	b := &builder{c.layout.source(), c.layout.programs, c.steps}
 	if slices.ContainsFunc(builds, func(b build) bool { return b.cgo }) {
@@ -84,7 +85,7 @@ func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...
 	return group.Wait()
 }
 
-// nodeNamespaces are the namespaces that a node does not share with the host.
+// nodeNamespaces are the kinds of namespaces that the node does not share with the host.
 const nodeNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
 func (c *nativeCluster) check(ctx context.Context) error {
@@ -97,15 +98,15 @@ func (c *nativeCluster) check(ctx context.Context) error {
 	if _, err := outputOf(isolated); err != nil {
 		return fmt.Errorf("create the mount, PID and network namespaces of a node (%s): %w", remedy, err)
 	}
-	// This also removes the control groups of a node that crashed.
+	// removeCgroups also removes the control groups of a node that crashed.
 	if err := errors.Join(makeCgroups(c.layout.cgroup()), removeCgroups(c.layout.cgroup())); err != nil {
 		return fmt.Errorf("create control groups below %s for the pods (%s): %w", cgroupRoot, remedy, err)
 	}
 	return nil
 }
 
-// equip links kubectl into .tools/bin. It writes the chart values for this kind of cluster, and the images of its
-// monitoring, to the folder of the kubeconfig.
+// equip prepares the use of the cluster. It links kubectl into .tools/bin, and writes the chart values for this kind
+// of cluster next to the kubeconfig.
 func equip(l layout, kind string) error {
 	for _, name := range []string{"values", "monitoring"} {
 		text, err := configs.ReadFile("config/" + name + "-" + kind + ".yaml")
@@ -123,9 +124,9 @@ func equip(l layout, kind string) error {
 	return os.Symlink(l.program("kubectl"), link)
 }
 
-// startNode starts a new cluster.
+// startNode starts a new, empty cluster.
 func (c *nativeCluster) startNode(ctx context.Context) error {
-	// Remove the rest of a cluster that crashed, and the logs of the last one.
+	// Remove the files of a cluster that crashed, and the logs of the previous cluster.
 	if err := errors.Join(c.remove(), os.RemoveAll(c.layout.logs())); err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func (c *nativeCluster) startNode(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the node's process and waits for its API server.
+// launch starts the process of the node and waits until its API server is ready.
 func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := os.MkdirAll(c.layout.logs(), 0o755); err != nil {
 		return err
@@ -172,7 +173,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 		Cloneflags: nodeNamespaces,
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start a process in new namespaces: %w", err)
+		return fmt.Errorf("start the node in new namespaces: %w", err)
 	}
 	go func() { _ = cmd.Wait() }() // reaps it, so that it does not look alive after its end
 	started, err := startTime(cmd.Process.Pid)
@@ -195,7 +196,8 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	})
 }
 
-// writeKubeconfig writes the kubeconfig for the host. It fails until the node has created its certificates.
+// writeKubeconfig writes the kubeconfig for users on the host. It returns an error if the node has not created its
+// certificates yet.
 func (c *nativeCluster) writeKubeconfig(api string) error {
 	p := &pki{folder: filepath.Join(c.layout.state, "pki")}
 	var err error
@@ -209,7 +211,7 @@ func (c *nativeCluster) writeKubeconfig(api string) error {
 	return os.WriteFile(c.layout.kubeconfig(), text, 0o600)
 }
 
-// awaitNode creates the storage class and waits until the kubelet reports the node as ready.
+// awaitNode creates the storage class and waits until the node is ready.
 func (c *nativeCluster) awaitNode(ctx context.Context) error {
 	manifest, err := configs.ReadFile("config/storage.yaml")
 	if err != nil {
@@ -231,7 +233,7 @@ func (c *nativeCluster) kubectl(ctx context.Context, input []byte, arguments ...
 	return outputOf(cmd)
 }
 
-// until polls a check until it passes or the node ends.
+// until polls check until it succeeds, the node ends, or a timeout expires.
 func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	const timeout, interval = 2 * time.Minute, 200 * time.Millisecond
 	deadline := time.Now().Add(timeout)
@@ -241,10 +243,10 @@ func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 			return nil
 		}
 		if _, running := c.node(); !running {
-			return errors.New("the node ended")
+			return errors.New("the process of the node ended")
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not ready after %s: %w", timeout, err)
+			return fmt.Errorf("the cluster is not ready after %s: %w", timeout, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -254,7 +256,7 @@ func (c *nativeCluster) until(ctx context.Context, check func() error) error {
 	}
 }
 
-// explain adds the last lines of the node's log to an error.
+// explain adds the end of the node's log to an error.
 func (c *nativeCluster) explain(err error) error {
 	text, readErr := os.ReadFile(c.layout.nodeLog())
 	if readErr != nil || len(text) == 0 {
@@ -292,11 +294,11 @@ func (c *nativeCluster) down(context.Context) error {
 	return c.steps.do("Remove the cluster", "3 s", c.remove)
 }
 
-// remove kills the node, then removes its control groups and files. The logs stay.
+// remove kills the node, then removes its control groups and its files except the logs.
 func (c *nativeCluster) remove() error {
 	if node, running := c.node(); running {
 		if err := syscall.Kill(node.PID, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("kill the node, process %d: %w", node.PID, err)
+			return fmt.Errorf("kill the node (PID %d): %w", node.PID, err)
 		}
 		if err := c.awaitEnd(); err != nil {
 			return err
@@ -322,7 +324,7 @@ func (c *nativeCluster) remove() error {
 	return nil
 }
 
-// awaitEnd waits until the kernel has ended every process of the node.
+// awaitEnd waits until all processes of the node have ended.
 func (c *nativeCluster) awaitEnd() error {
 	const timeout, interval = 30 * time.Second, 50 * time.Millisecond
 	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); <-time.After(interval) {
@@ -333,7 +335,7 @@ func (c *nativeCluster) awaitEnd() error {
 	return fmt.Errorf("the node did not end within %s", timeout)
 }
 
-// node returns the process of the node, if it is running.
+// node returns the process of the node, and whether it is running.
 func (c *nativeCluster) node() (node nodeProcess, running bool) {
 	text, err := os.ReadFile(c.layout.nodeFile())
 	if err != nil || json.Unmarshal(text, &node) != nil {
@@ -343,13 +345,15 @@ func (c *nativeCluster) node() (node nodeProcess, running bool) {
 	return node, err == nil && started == node.Started
 }
 
-// startTime returns when a process started, in ticks since the boot. It returns fs.ErrNotExist for a zombie.
+// startTime returns the start time of a process in clock ticks since boot. It returns fs.ErrNotExist if the process
+// does not exist or is a zombie.
 func startTime(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	// The name, in parentheses, may contain any character. The state is the first field after it.
+	// The process name, in parentheses, may contain any character. Parse the fields after the last parenthesis; the
+	// first is the state.
 	const state, start = 0, 19
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) <= start || fields[state] == "Z" {

@@ -19,18 +19,18 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// node runs a whole cluster. It is the first process of its own PID, mount and network namespaces: when it ends, the
-// kernel ends the cluster with it.
+// node runs all processes of a cluster. It is PID 1 of its own PID namespace: when it ends, the kernel kills the
+// other processes.
 type node struct {
 	layout layout
 	pki    *pki
 	*supervisor
 }
 
-// apiListener is the file descriptor at which the node inherits the host's listener for the API server.
+// apiListener is the file descriptor of the listener on the host's loopback address. The node inherits it.
 const apiListener = 3
 
-// runNode runs a cluster until one of its processes ends or it receives a signal.
+// runNode runs the cluster until one of its processes ends or the node receives a signal.
 func runNode(ctx context.Context, l layout) error {
 	if err := enterNode(l); err != nil {
 		return err
@@ -52,7 +52,7 @@ func runNode(ctx context.Context, l layout) error {
 	return n.wait(ctx)
 }
 
-// startAll starts the components in the order of their dependencies.
+// startAll starts the components in dependency order.
 func (n *node) startAll(ctx context.Context) error {
 	for _, component := range []struct {
 		start func() error
@@ -65,7 +65,7 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
 		{nil, accepts("unix", containerdSocket)},
-		// Until dnsmasq listens, SIGHUP would end it.
+		// SIGHUP would kill dnsmasq if it arrived before dnsmasq listens.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
 		{n.startKubelet, nil},
 	} {
@@ -88,7 +88,7 @@ func (n *node) startAll(ctx context.Context) error {
 	return n.startControllers(ctx, config)
 }
 
-// startControllers starts the services that clusters need in addition to Kubernetes: storage and DNS.
+// startControllers starts what a cluster needs but Kubernetes does not include: a volume provisioner and DNS.
 func (n *node) startControllers(ctx context.Context, config *rest.Config) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -103,7 +103,7 @@ func (n *node) startControllers(ctx context.Context, config *rest.Config) error 
 	return nil
 }
 
-// writeConfig writes the configuration of the components.
+// writeConfig writes the configuration files of the components.
 func (n *node) writeConfig() error {
 	if err := n.pki.certificates(); err != nil {
 		return err
@@ -117,7 +117,7 @@ func (n *node) writeConfig() error {
 			return err
 		}
 	}
-	// The cluster has the only name server.
+	// The node has no upstream name server: dnsmasq resolves all names.
 	if err := os.WriteFile(nodeState+"/resolv.conf", nil, 0o644); err != nil {
 		return err
 	}
@@ -193,12 +193,12 @@ func (n *node) startKubelet() error {
 		"--cgroup-root=/"+n.layout.cgroup(), "--hostname-override="+nodeName, "--node-ip="+nodeAddress)
 }
 
-// forwardAPI lets the host reach the API server on loopback: the listener is in the host's network namespace, and the
-// connections to the server start in this one.
+// forwardAPI forwards connections from the host's loopback address to the API server. The listener belongs to the
+// host's network namespace, and the forwarded connections belong to the node's.
 func (n *node) forwardAPI(ctx context.Context) error {
 	listener, err := net.FileListener(os.NewFile(apiListener, "api"))
 	if err != nil {
-		return fmt.Errorf("inherit the listener of the API server: %w", err)
+		return fmt.Errorf("use the inherited listener for the API server: %w", err)
 	}
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	go func() {
@@ -213,7 +213,7 @@ func (n *node) forwardAPI(ctx context.Context) error {
 	return nil
 }
 
-// forward copies in both directions until either side ends.
+// forward copies data in both directions until either side closes its connection.
 func forward(outer net.Conn, address string) {
 	defer func() { _ = outer.Close() }()
 	inner, err := net.Dial("tcp", address)
@@ -237,7 +237,7 @@ func (n *node) apiServerAnswers(ctx context.Context) error {
 	return answers("https://"+nodeAPI+"/readyz", &tls.Config{RootCAs: roots})(ctx)
 }
 
-// answers returns a check that a URL answers with status 200.
+// answers returns a check that succeeds if a GET request for the URL returns status 200.
 func answers(url string, config *tls.Config) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	return func(ctx context.Context) error {
@@ -257,7 +257,7 @@ func answers(url string, config *tls.Config) func(context.Context) error {
 	}
 }
 
-// accepts returns a check that a process accepts connections at an address.
+// accepts returns a check that succeeds if a connection to the address can be opened.
 func accepts(network, address string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		connection, err := new(net.Dialer).DialContext(ctx, network, address)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// validity is how long certificates are valid: a cluster lives for some hours.
+// validity is the lifetime of certificates. It is short, because a cluster runs for a few hours.
 const validity = 30 * 24 * time.Hour
 
 // pki signs certificates and writes them to a folder.
@@ -28,7 +28,7 @@ type pki struct {
 	authorityPEM []byte
 }
 
-// newPKI creates a certificate authority: ca.crt and ca.key.
+// newPKI creates a certificate authority and writes it to ca.crt and ca.key.
 func newPKI(folder string) (*pki, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func newPKI(folder string) (*pki, error) {
 	return p, nil
 }
 
-// server creates a certificate for a server with these names and addresses.
+// server creates a server certificate for the given host names and IP addresses.
 func (p *pki) server(name string, hosts ...string) error {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
@@ -70,7 +70,7 @@ func (p *pki) server(name string, hosts ...string) error {
 	return err
 }
 
-// client creates a certificate for a user of the API server who is in these groups.
+// client creates a client certificate. The API server reads the user and the groups from it.
 func (p *pki) client(name, user string, groups ...string) error {
 	_, _, err := p.create(name, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: user, Organization: groups},
@@ -80,7 +80,7 @@ func (p *pki) client(name, user string, groups ...string) error {
 	return err
 }
 
-// create creates a key and a certificate, and writes them to NAME.crt and NAME.key.
+// create creates a private key and a certificate, and writes them to NAME.key and NAME.crt.
 func (p *pki) create(name string, template *x509.Certificate) (certificate []byte, key crypto.Signer, err error) {
 	defer func() {
 		if err != nil {
@@ -122,7 +122,7 @@ func (p *pki) write(name string, content []byte) error {
 
 func (p *pki) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(p.folder, name)) }
 
-// certificates creates the certificates of all components.
+// certificates creates the certificates of all components of the cluster.
 func (p *pki) certificates() error {
 	for _, create := range []func() error{
 		func() error {
@@ -145,7 +145,7 @@ func (p *pki) certificates() error {
 	return nil
 }
 
-// kubeconfig returns the kubeconfig of a client, by the name of its certificate.
+// kubeconfig returns a kubeconfig with the client certificate of the given name.
 func (p *pki) kubeconfig(name, server string) ([]byte, error) {
 	certificate, err := p.read(name + ".crt")
 	if err != nil {

@@ -15,22 +15,23 @@ import (
 	"strings"
 )
 
-// build is one invocation of go build. It builds programs of one module with the same flags. The go.mod of the module
-// pins the versions of the programs.
+// build describes one run of go build. It builds programs of one Go module with the same flags. The go.mod file of
+// the module pins the versions of the programs.
 type build struct {
 	what, usually string
-	// module is a folder below hack/cluster.
+	// module is the folder of the Go module, relative to hack/cluster.
 	module string
-	// programs are the packages to build, by the names of the programs.
+	// programs maps the name of each program to its Go package.
 	programs map[string]string
-	// flags are flags of go build. VERSION and MINOR in them are replaced by the version of the module of stamped.
+	// flags are the flags of go build. In them, VERSION and MINOR are replaced by the version of the Go module that
+	// contains the package stamped.
 	flags   []string
 	stamped string
-	// cgo says that the programs need a C compiler.
+	// cgo reports whether the build needs a C compiler.
 	cgo bool
 }
 
-// kubernetesBuild builds programs of Kubernetes, and others of this module that may have its flags.
+// kubernetesBuild returns a build of Kubernetes programs. Its flags set the version that the programs report.
 func kubernetesBuild(what, usually string, programs map[string]string) build {
 	return build{
 		what: what, usually: usually, module: ".", programs: programs, stamped: "k8s.io/kubernetes/cmd/kubectl",
@@ -39,7 +40,7 @@ func kubernetesBuild(what, usually string, programs map[string]string) build {
 	}
 }
 
-// commands returns the packages of commands below a folder, by name.
+// commands maps program names to their packages, which are subfolders of one folder.
 func commands(folder string, names ...string) map[string]string {
 	all := map[string]string{}
 	for _, name := range names {
@@ -48,7 +49,7 @@ func commands(folder string, names ...string) map[string]string {
 	return all
 }
 
-// nodeBuilds are all programs that a node runs, and kubectl.
+// nodeBuilds returns the builds of kubectl and of all programs that a node runs.
 func nodeBuilds() []build {
 	kubernetes := commands("k8s.io/kubernetes/cmd",
 		"kubectl", "kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver")
@@ -77,7 +78,7 @@ func nodeBuilds() []build {
 	}
 }
 
-// kindBuilds are the programs to use a node that Docker runs.
+// kindBuilds returns the builds of the programs that a kind cluster needs: its node runs in Docker and has the rest.
 func kindBuilds() []build {
 	return []build{
 		{what: "Build kind from source, once", usually: "30 s", module: "modules/kind", programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
@@ -87,7 +88,7 @@ func kindBuilds() []build {
 
 const prometheusOperatorCommands = "github.com/prometheus-operator/prometheus-operator/cmd/"
 
-// monitoringBuilds are the programs of the Prometheus Operator.
+// monitoringBuilds returns the builds of the programs of the Prometheus Operator.
 func monitoringBuilds() []build {
 	return []build{{
 		what: "Build the Prometheus Operator from source, once", usually: "2 min", module: "modules/prometheus-operator",
@@ -100,7 +101,7 @@ func monitoringBuilds() []build {
 	}}
 }
 
-// kubernetesVersion returns the version that go.mod pins.
+// kubernetesVersion returns the Kubernetes version that the go.mod file pins.
 func kubernetesVersion(ctx context.Context, repository string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
 	cmd.Dir = filepath.Join(repository, "hack", "cluster")
@@ -113,7 +114,7 @@ type builder struct {
 	steps          *steps
 }
 
-// build builds the programs that the folder does not have in the pinned version.
+// build builds each program that is missing from the folder or has another version there.
 func (b *builder) build(ctx context.Context, build build) error {
 	if err := os.MkdirAll(b.folder, 0o755); err != nil {
 		return err
@@ -130,7 +131,7 @@ func (b *builder) build(ctx context.Context, build build) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	// Programs are moved into the folder when they are complete: an interrupted build leaves none.
+	// Build into a temporary folder, so that an interrupted build leaves no incomplete program.
 	part, err := os.MkdirTemp(b.folder, "part-")
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (b *builder) build(ctx context.Context, build build) error {
 
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// binaryName returns the name that go build gives the binary of a package.
+// binaryName returns the file name that go build chooses for a package.
 func binaryName(pkg string) string {
 	if majorVersion.MatchString(path.Base(pkg)) {
 		pkg = path.Dir(pkg)
@@ -162,7 +163,7 @@ func binaryName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// versions returns the versions of the modules of a build's packages, by package. It is empty for packages of this
+// versions returns the module version of each package in a build. The version is empty for packages of this
 // repository.
 func (b *builder) versions(ctx context.Context, build build) (map[string]string, error) {
 	arguments := append([]string{"list", "-f", "{{.ImportPath}} {{.Module.Version}}"}, slices.Sorted(maps.Values(build.programs))...)
@@ -181,7 +182,7 @@ func (b *builder) versions(ctx context.Context, build build) (map[string]string,
 	return versions, nil
 }
 
-// goCommand returns a go command to run in the module of a build.
+// goCommand returns a go command that runs in the module of a build.
 func (b *builder) goCommand(ctx context.Context, build build, arguments ...string) *exec.Cmd {
 	cgo := "CGO_ENABLED=0"
 	if build.cgo {
@@ -193,7 +194,7 @@ func (b *builder) goCommand(ctx context.Context, build build, arguments ...strin
 	return cmd
 }
 
-// builtVersion returns the version of a binary's module, or "" without a binary.
+// builtVersion returns the module version of an existing binary, or "" if there is no binary.
 func builtVersion(path string) string {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -202,8 +203,8 @@ func builtVersion(path string) string {
 	return info.Main.Version
 }
 
-// installPackages installs missing Debian packages. On other systems it does nothing: a missing program
-// there shows when it is used.
+// installPackages installs missing Debian packages. On other systems it does nothing, and a missing program causes an
+// error when it is used.
 func installPackages(ctx context.Context, s *steps, names ...string) error {
 	var missing []string
 	for _, name := range names {
@@ -221,7 +222,7 @@ func installPackages(ctx context.Context, s *steps, names ...string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "apt-install.sh"), missing...)
 	cmd.Stdout, cmd.Stderr = s, s
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("install %s: %w", strings.Join(missing, " "), err)
+		return fmt.Errorf("install the packages %s: %w", strings.Join(missing, " "), err)
 	}
 	return nil
 }

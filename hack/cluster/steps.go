@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// steps reports long steps, in the form of hack/step.sh: what a step does, how long it usually takes, a sign of life
-// every 10 s, and how long it took. Steps may run at the same time.
+// steps prints the progress of long steps, in the format of hack/step.sh: the name and the usual duration of a step,
+// a line every 10 s while the step runs, and its actual duration. Several steps can run at the same time.
 type steps struct {
 	repository string
 	out        io.Writer
@@ -23,7 +23,7 @@ func newSteps(repository string, out io.Writer) *steps {
 	return &steps{repository: repository, out: out, start: time.Now()}
 }
 
-// do runs a step that is a function.
+// do runs a function as a step.
 func (s *steps) do(what, usually string, step func() error) error {
 	s.printf("==> %s (usually %s)\n", what, usually)
 	start := time.Now()
@@ -50,7 +50,7 @@ func (s *steps) do(what, usually string, step func() error) error {
 	return nil
 }
 
-// run runs a step that is a command. It shows the output of a command that fails.
+// run runs a command as a step. If the command fails, run prints its output.
 func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) error {
 	step := exec.CommandContext(ctx, filepath.Join(s.repository, "hack", "step.sh"), append([]string{"-q", what, usually}, cmd.Args...)...)
 	step.Dir, step.Env, step.Stdin = cmd.Dir, cmd.Env, cmd.Stdin
@@ -61,7 +61,7 @@ func (s *steps) run(ctx context.Context, what, usually string, cmd *exec.Cmd) er
 	return nil
 }
 
-// Write writes the output of a step.
+// Write prints output of a step. It can be called by several steps at the same time.
 func (s *steps) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

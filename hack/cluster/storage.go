@@ -22,14 +22,15 @@ const (
 	provisionedBy = "pv.kubernetes.io/provisioned-by"
 )
 
-// provisioner creates a local volume, which is a folder, for each claim of the class local, and deletes it with the
-// claim.
+// provisioner manages the volumes of the storage class "local". It creates a folder as the volume of each claim, and
+// deletes the folder when the claim is deleted.
 type provisioner struct {
 	client kubernetes.Interface
 	folder string
 }
 
-// provisionVolumes creates and deletes volumes once the factory is started. Each resync retries what failed.
+// provisionVolumes registers event handlers that create and delete volumes. They run after the caller has started the
+// factory. A failed operation is retried at the next resync.
 func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, folder string) error {
 	p := &provisioner{client: client, folder: folder}
 	if err := handle(factory.Core().V1().PersistentVolumeClaims().Informer(), func(c *corev1.PersistentVolumeClaim) error {
@@ -42,7 +43,7 @@ func provisionVolumes(ctx context.Context, client kubernetes.Interface, factory 
 	})
 }
 
-// handle calls a function with each object that is added, changed or deleted.
+// handle registers an event handler that calls do with each added, updated or deleted object.
 func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
 	observe := func(object any) {
 		if typed, ok := object.(T); ok {
@@ -57,7 +58,7 @@ func handle[T any](informer cache.SharedIndexInformer, do func(T) error) error {
 	return err
 }
 
-// provision creates the volume of a claim that has none.
+// provision creates a volume for a claim that has no volume yet.
 func (p *provisioner) provision(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	class := claim.Spec.StorageClassName
 	if class == nil || *class != localClass || claim.Spec.VolumeName != "" || claim.DeletionTimestamp != nil {
@@ -96,7 +97,7 @@ func volume(name, path string, claim *corev1.PersistentVolumeClaim) *corev1.Pers
 	}
 }
 
-// release deletes a volume whose claim was deleted.
+// release deletes a volume after its claim was deleted.
 func (p *provisioner) release(ctx context.Context, v *corev1.PersistentVolume) error {
 	if v.Annotations[provisionedBy] != localProvisioner || v.Status.Phase != corev1.VolumeReleased || v.Spec.Local == nil {
 		return nil

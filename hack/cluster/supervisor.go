@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// supervisor starts the processes of a node, each with its own log, and reaps every process that ends.
+// supervisor starts the processes of a node and reaps every process that ends. Each process has its own log file.
 type supervisor struct {
 	logs string
-	// failed receives the first end of a started process.
+	// failed receives an error when the first of the started processes ends.
 	failed chan error
 
 	mu    sync.Mutex
@@ -34,7 +34,7 @@ func newSupervisor(logs string) *supervisor {
 	return s
 }
 
-// start starts a program of the node, or else one of the host.
+// start starts a program. It prefers the program in the node's folder to the one in the host's PATH.
 func (s *supervisor) start(name string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(s.logs, name+".log"))
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *supervisor) start(name string, arguments ...string) error {
 	return nil
 }
 
-// signal sends a signal to a started process.
+// signal sends a signal to a process that start has started, by its name.
 func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,8 +69,8 @@ func (s *supervisor) signal(name string, signal syscall.Signal) error {
 	return fmt.Errorf("%s is not running", name)
 }
 
-// reap reaps every process that has ended. The first process of a PID namespace becomes the parent of orphaned
-// processes, so there are more than the started ones.
+// reap reaps all processes that have ended. They include orphaned processes, because PID 1 of a PID namespace becomes
+// their parent.
 func (s *supervisor) reap() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +102,7 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("code %d", status.ExitStatus())
 }
 
-// until polls a check until it passes or a process ends.
+// until polls check until it succeeds, a started process ends, or a timeout expires.
 func (s *supervisor) until(ctx context.Context, check func(context.Context) error) error {
 	const timeout, interval = 2 * time.Minute, 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -119,12 +119,12 @@ func (s *supervisor) until(ctx context.Context, check func(context.Context) erro
 		case failure := <-s.failed:
 			return failure
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %s: %w", timeout, err)
+			return fmt.Errorf("the component is not ready after %s: %w", timeout, err)
 		}
 	}
 }
 
-// wait returns when a process ends or the context is done.
+// wait blocks until a started process ends or ctx is done.
 func (s *supervisor) wait(ctx context.Context) error {
 	select {
 	case err := <-s.failed:

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package main pins the programs of Kubernetes and etcd that this module builds.
+// Package main imports the programs of Kubernetes and etcd, so that go.mod pins their versions.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command pause holds the namespaces of a pod. It reaps orphaned processes until it receives SIGINT or SIGTERM.
+// Command pause keeps the namespaces of a pod alive. It reaps orphaned processes until it receives SIGINT or SIGTERM.
 package main
 
 import (
