@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
@@ -150,6 +152,14 @@ type fakeServers struct {
 	removed []string
 	dead    []broker.ReasonCount
 	queued  int64
+	rows    []timeline.Row
+}
+
+// measure sets the timeline of all simulations.
+func (f *fakeServers) measure(rows []timeline.Row) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rows = rows
 }
 
 // fail makes every request fail, or succeed again if err is nil.
@@ -243,6 +253,12 @@ func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
 
 func (s fakeStore) Purge(context.Context) error {
 	return s.servers.remove("keys of " + s.plan.Simulation + " on " + s.at.Redacted())
+}
+
+func (s fakeStore) ReadTimeline(_ context.Context, from, to time.Time) ([]timeline.Row, error) {
+	s.servers.mu.Lock()
+	defer s.servers.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.servers.rows), func(r timeline.Row) bool { return !r.End().After(from) || !r.Start().Before(to) }), nil
 }
 
 func (fakeStore) Close() error { return nil }

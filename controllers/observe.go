@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
-	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
@@ -24,8 +23,11 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	if s.broker.binding == nil || s.store.binding == nil || s.store.managed && s.findings.store.state != ready {
 		return nil
 	}
-	target := observer.Target{Plan: observedPlan(s.plan), Broker: *s.broker.binding, Store: *s.store.binding}
+	target := observer.Target{
+		Plan: observedPlan(s.plan), Broker: *s.broker.binding, Store: *s.store.binding, Timeline: ledger.ForeseesFromTimeline(s.plan),
+	}
 	r.observer.Track(s.key, target, s.draining())
+	s.timeline = r.observer.Timeline(s.key)
 	if s.observation = r.observer.Latest(s.key); s.observation == nil {
 		return nil
 	}
@@ -43,8 +45,8 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	if s.isComplete() || !isRead {
 		return nil
 	}
-	e := evidence(s.observation, s.plan.Objectives)
-	e.Planned, e.Faults = s.plan.Faults, fault.Accounts(s.faults, fault.Run{})
+	e := ledger.EvidenceSoFar(s.plan, &s.observation.Report, s.timeline, nil, s.accountsSoFar())
+	e.Depths, e.DeadReasons = s.observation.Depths, s.observation.DeadReasons
 	s.findings.objectives = foreseen(e)
 	s.abortIfFailed()
 	return nil

@@ -30,9 +30,25 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 		Simulation: s.sim.DeepCopy(), Plan: s.plan, Start: start.Time, Agents: s.credentials.Agent,
 	})
 	if s.faults, s.faultsKnown = r.rehearsals.Records(s.key); s.faultsKnown {
-		s.sim.Status.Faults = faultsStatus(fault.Accounts(s.faults, fault.Run{})) // recovery is measured at the end
+		accounts := s.accountsSoFar()
+		s.sim.Status.Faults = faultsStatus(accounts)
+		if slices.ContainsFunc(accounts, func(a fault.Account) bool { return !a.Outcome.IsFinal() }) {
+			s.wakeAfter(accountInterval)
+		}
 	}
 	return nil
+}
+
+// accountInterval is how often a simulation is reconciled until it has recovered from its faults.
+const accountInterval = 5 * time.Second
+
+// accountsSoFar returns the accounts of the faults of a simulation that is not complete.
+func (s *scope) accountsSoFar() []fault.Account {
+	end, ends := endOf(s.sim)
+	if !ends {
+		end = time.Time{}
+	}
+	return fault.Accounts(s.faults, fault.RunSoFar(s.timeline, end))
 }
 
 // faultsEnded reports whether no fault is in effect any more, so that the account of the faults is complete.

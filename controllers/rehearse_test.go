@@ -1,6 +1,7 @@
 package controllers_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,9 +9,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // rehearse runs a simulation with one fault until its generators have stopped.
@@ -78,4 +82,97 @@ func TestRehearse_ASuspendedSimulationInjectsNothing(t *testing.T) {
 	c.Edit(sim, func() { sim.Spec.Suspend = true })
 	c.AwaitEvent(sim, "FaultAborted", "suspended")
 	c.Exists(pod, pod.Name)
+}
+
+// measured returns a timeline from 30 s before an instant until 5 min after it. A fault at the instant makes everything
+// slow for a time, and delays the generators by lag.
+func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
+	var rows []timeline.Row
+	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
+		latency := time.Millisecond
+		if second >= 0 && second < slow {
+			latency = time.Second
+		}
+		var h histogram.Histogram
+		for range 50 {
+			h.Observe(latency)
+		}
+		events := timeline.Events{Due: 50, Published: 50, Effects: 50, EndToEnd: h.Snapshot()}
+		if second >= 0 {
+			events.Lag = lag
+		}
+		rows = append(rows, timeline.Row{Second: at.Add(second).Unix(), Entry: events, Exit: events})
+	}
+	return rows
+}
+
+// runs starts a simulation of an hour with one fault and a processor that it hits.
+func (c *cluster) runs(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
+	c.T.Helper()
+	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
+		s.Duration = v1alpha1.NewDuration(time.Hour)
+		s.Processor.Replicas = new(int32(1))
+		s.Objectives, s.Faults = objectives, []v1alpha1.Fault{f}
+	})
+	pod := c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	})
+	c.Exists(&appsv1.Deployment{}, name+"-processor")
+	c.MakeWorkloadsReady()
+	return sim, pod
+}
+
+func restart(at time.Duration) v1alpha1.Fault {
+	return v1alpha1.Fault{Name: "restart", Target: "Processor", Action: "Restart", At: v1alpha1.NewDuration(at)}
+}
+
+func TestRehearse_RecoveryShowsWhileTheRunGoesOn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.servers.measure(measured(time.Now(), 20*time.Second, 0))
+	sim, hit := c.runs("live", v1alpha1.ObjectivesSpec{}, restart(time.Second))
+	c.AwaitEvent(sim, "FaultInjected", hit.Name)
+	c.Pod(sim, resources.ComponentProcessor, func(s *corev1.PodStatus) {
+		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	})
+	c.Eventually("the status to show the recovery", func() error {
+		if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
+			return err
+		}
+		f := sim.Status.Faults
+		if f == nil || f.Recovered != 1 || f.Latest[0].Recovery.Value() <= 0 || sim.Status.CompletionTime != nil {
+			return fmt.Errorf("the faults are %+v", f)
+		}
+		return nil
+	})
+	c.AwaitEvent(sim, "FaultRecovered", "restart/0: Latency and backlog were as before")
+}
+
+func TestRehearse_AbortOnFailure(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		objectives v1alpha1.ObjectivesSpec
+		want       string
+	}{
+		"recovery": {v1alpha1.ObjectivesSpec{MaxRecovery: v1alpha1.NewDuration(20 * time.Second)}, "restart/0 had not recovered after"},
+		"lag":      {v1alpha1.ObjectivesSpec{PhaseObjectivesSpec: v1alpha1.PhaseObjectivesSpec{MaxLag: v1alpha1.NewDuration(time.Second)}}, "generator lag is 9s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.servers.measure(measured(time.Now(), time.Hour, 9*time.Second))
+			tt.objectives.AbortOnFailure = true
+			sim, _ := c.runs(name, tt.objectives, restart(time.Second))
+			c.Eventually("the simulation to be aborted", func() error {
+				if err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(sim), sim); err != nil {
+					return err
+				}
+				if sim.Status.AbortTime == nil {
+					return fmt.Errorf("the conditions are %+v", sim.Status.Conditions)
+				}
+				return nil
+			})
+			c.AwaitEvent(sim, "ObjectivesNotMet", tt.want)
+		})
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/resources"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // scope is the state of one reconcile of one simulation. The comments name the phase that sets a field.
@@ -52,6 +53,8 @@ type scope struct {
 
 	// Set by observe: the latest observation of the simulation's servers; nil before the first one.
 	observation *observer.Observation
+	// timeline is as new as possible, and nil if it is not needed before the end.
+	timeline []timeline.Row
 
 	// Set by rehearse: the records of the faults. They are not known before their journal is loaded.
 	faults      []fault.Record

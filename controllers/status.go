@@ -20,6 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/apply"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
+	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
 // patchStatus writes the status if this reconcile has changed it, and records transitions as events. It overwrites only
@@ -126,6 +127,9 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	if c := changedReason(before, now, v1alpha1.ConditionObjectivesMet); c != nil && c.Status == metav1.ConditionFalse && !completed {
 		note(false, "ObjectivesNotMet", "Audit", "The verdict will be FAIL: "+c.Message)
 	}
+	for _, f := range measuredFaults(before.Faults, now.Faults) {
+		note(f.Outcome == string(fault.OutcomeRecovered), "Fault"+f.Outcome, "Measure", fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message))
+	}
 	if before.CompletionTime == nil && completed {
 		verdict := strings.Join(append([]string{"The verdict is " + string(now.Verdict)}, now.Reasons...), "; ")
 		note(now.Verdict == v1alpha1.VerdictPass, reasonComplete, "Complete", verdict)
@@ -134,6 +138,27 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 		note(false, "EditIgnored", "Reconcile", meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete).Message)
 	}
 	return notices
+}
+
+// measuredFaults returns the occurrences of faults of which it has become known whether the simulation recovered.
+func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
+	if now == nil {
+		return nil
+	}
+	known := map[string]string{}
+	if before != nil {
+		for _, f := range before.Latest {
+			known[fmt.Sprint(f.Name, "/", f.Number)] = f.Outcome
+		}
+	}
+	var changed []v1alpha1.FaultStatus
+	for _, f := range now.Latest {
+		measured := f.Outcome == string(fault.OutcomeRecovered) || f.Outcome == string(fault.OutcomeNotRecovered)
+		if measured && known[fmt.Sprint(f.Name, "/", f.Number)] != f.Outcome {
+			changed = append(changed, f)
+		}
+	}
+	return changed
 }
 
 // changedReason returns a condition whose reason has changed. It ignores the start of a new simulation.

@@ -26,11 +26,11 @@ type Account struct {
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is the time from HealedAt to RecoveredAt, without the time in which other faults were in effect.
-	// It is nil if the simulation has not recovered.
+	// RecoverySeconds is the time that the simulation needed to recover, until RecoveredAt. It counts from HealedAt if the
+	// action lasts. Otherwise it counts from InjectedAt, because the time to start again is part of the recovery. The time
+	// in which other faults were in effect does not count. It is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is the time from HealedAt to the end of the run, without the time in which other faults were in
-	// effect, if the simulation has not recovered.
+	// UnrecoveredSeconds is the same time until the end of the run, if the simulation has not recovered.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The figures below cover the time from InjectedAt to RecoveredAt, or to the end of the run. Faults that overlap
@@ -86,7 +86,7 @@ func Outcomes() []Outcome {
 
 // Run is what is known about the simulation in which faults were injected.
 type Run struct {
-	// Rows is the timeline, in the order of time.
+	// Rows is the timeline, in the order of time. Without it, nothing is known about recovery.
 	Rows []timeline.Row
 	// End is when the generators stopped, or until when the rows are complete. Nothing can be said about recovery after
 	// End, because there is no load.
@@ -95,6 +95,23 @@ type Run struct {
 	Ended bool
 	// Lost is the number of events that the run lost; nil if that is unknown.
 	Lost *int64
+}
+
+// incompleteTime is the age at which a row of a running simulation is complete: processes hand over their rows at
+// different moments.
+const incompleteTime = 2 * time.Second
+
+// RunSoFar returns the run of a simulation that goes on, with its timeline so far. end is when its generators stop, or
+// zero if that is unknown.
+func RunSoFar(rows []timeline.Row, end time.Time) Run {
+	run := Run{Rows: rows}
+	if n := len(rows); n > 0 {
+		run.End = rows[n-1].End().Add(-incompleteTime)
+	}
+	if !end.IsZero() && end.Before(run.End) {
+		run.End = end
+	}
+	return run
 }
 
 // Accounts returns the account of each record, in the order in which the faults were injected. Those that were not
@@ -136,8 +153,8 @@ func (s *search) account(r *Record) Account {
 		a.RecoveredAt = found.at
 		seconds := s.undisturbed(r, found.at).Seconds()
 		a.RecoverySeconds = &seconds
-	} else if !r.HealedAt.IsZero() {
-		a.UnrecoveredSeconds = s.undisturbed(r, latest(s.run.End, r.HealedAt)).Seconds()
+	} else if from := r.recoversFrom(); !from.IsZero() {
+		a.UnrecoveredSeconds = s.undisturbed(r, latest(s.run.End, from)).Seconds()
 	}
 	a.Outcome, a.Message = s.injected(r, found)
 	s.measure(&a)
@@ -183,14 +200,19 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	return OutcomeRecovering, "Latency and backlog are not as before yet: " + found.why
 }
 
-// after says how long after the end of its fault the simulation had recovered.
+// after says how long the simulation needed to recover.
 func (s *search) after(r *Record, recovered time.Time) string {
 	took := s.undisturbed(r, recovered)
-	text := took.Round(10*time.Millisecond).String() + " after the end of the fault"
-	if took == 0 {
+	text := took.Round(10*time.Millisecond).String() + " after the "
+	switch {
+	case !r.Action.Lasts():
+		text += "fault"
+	case took == 0:
 		text = "at the end of the fault"
+	default:
+		text += "end of the fault"
 	}
-	if took < recovered.Sub(r.HealedAt) {
+	if took < recovered.Sub(r.recoversFrom()) {
 		text += ", without the time of other faults"
 	}
 	return text

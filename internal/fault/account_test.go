@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/parking-operator/parking-operator/internal/histogram"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
@@ -59,9 +60,9 @@ func (s story) rows() []timeline.Row {
 
 func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
 
-// record returns a record of a fault that was in effect from second from until second to.
+// record returns a record of a pause that was in effect from second from until second to.
 func record(name string, from, to float64) Record {
-	return Record{Occurrence: Occurrence{Fault: name, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
+	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
 
 func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
@@ -214,6 +215,41 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 		}
 		if message := accounts[len(accounts)-1].Message; !strings.Contains(message, tt.message) {
 			t.Errorf("%s: the message is %q, want %q", name, message, tt.message)
+		}
+	}
+}
+
+// The time to start again is part of the recovery from a kill, and not from a pause.
+func TestAccounts_RecoveryFromAKillCountsFromTheKill(t *testing.T) {
+	t.Parallel()
+	const slow = 500 * time.Millisecond
+	kill := func(from, to float64) Record {
+		r := record("a", from, to)
+		r.Action = plan.ActionKill
+		return r
+	}
+	down := kill(20, 0)
+	down.State, down.HealedAt = Active, time.Time{}
+	recovers := story{length: 60, rate: 50, outages: []outage{{20, 35, slow, 0}}}.run()
+	for name, tt := range map[string]struct {
+		records     []Record
+		run         Run
+		recovered   float64 // -1: not
+		unrecovered float64
+		message     string
+	}{
+		"recovered":                        {[]Record{kill(20, 30)}, recovers, 15, 0, "15s after the fault"},
+		"without the time of other faults": {[]Record{kill(20, 30), record("b", 22, 26)}, recovers, 11, 0, "11s after the fault, without"},
+		"not recovered":                    {[]Record{kill(20, 30)}, story{length: 60, rate: 50, outages: []outage{{20, 60, slow, 0}}}.run(), -1, 40, "p99 is"},
+		"not running again":                {[]Record{down}, RunSoFar(story{length: 60, rate: 50, outages: []outage{{20, 60, 0, 0}}}.rows(), time.Time{}), -1, 38, "in effect"},
+	} {
+		a := Accounts(tt.records, tt.run)[0]
+		recovered := -1.0
+		if a.RecoverySeconds != nil {
+			recovered = *a.RecoverySeconds
+		}
+		if recovered != tt.recovered || a.UnrecoveredSeconds != tt.unrecovered || !strings.Contains(a.Message, tt.message) {
+			t.Errorf("%s: the account is %+v, recovered after %g s", name, a, recovered)
 		}
 	}
 }

@@ -50,6 +50,15 @@ type Record struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// recoversFrom returns when the recovery from the fault begins: when a fault that lasts ends, and when another one takes
+// effect. It is zero before that.
+func (r *Record) recoversFrom() time.Time {
+	if r.Action.Lasts() {
+		return r.HealedAt
+	}
+	return r.InjectedAt
+}
+
 // State is how far an occurrence has come.
 type State string
 

@@ -121,15 +121,16 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns the time from the end of a fault to the recovery, without the time in which other faults were in
-// effect.
+// undisturbed returns the time from when the recovery from a fault begins until an instant, without the time in which
+// other faults were in effect.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
+	begin := r.recoversFrom()
 	var others []interval
 	for id, i := range s.active {
 		if id == r.ID() {
 			continue
 		}
-		i.from = latest(i.from, r.HealedAt)
+		i.from = latest(i.from, begin)
 		if i.to.IsZero() || i.to.After(recovered) {
 			i.to = recovered
 		}
@@ -138,7 +139,7 @@ func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 		}
 	}
 	slices.SortFunc(others, func(a, b interval) int { return a.from.Compare(b.from) })
-	length, covered := recovered.Sub(r.HealedAt), r.HealedAt
+	length, covered := recovered.Sub(begin), begin
 	for _, i := range others {
 		if from := latest(i.from, covered); i.to.After(from) {
 			length -= i.to.Sub(from)

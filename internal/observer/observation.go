@@ -36,6 +36,8 @@ type Observation struct {
 	DeadReasons []broker.ReasonCount
 	// StoreErr and BrokerErr say why a server could not be read. The fields above are then incomplete.
 	StoreErr, BrokerErr error
+	// Timeline holds the measurements so far. It is nil if the target does not ask for it, or if it could not be read.
+	Timeline []timeline.Row
 	// Rest is the final audit. It is nil until the simulation has come to rest.
 	Rest *Rest
 }
@@ -72,16 +74,18 @@ func (r *Rest) isComplete() bool {
 // simulation is a tracked simulation.
 type simulation struct {
 	target Target
-	// draining and latest are guarded by the Observer's mutex.
+	// draining, latest and timeline are guarded by the Observer's mutex.
 	draining *Draining
 	latest   *Observation
+	timeline []timeline.Row
 
 	// The fields below belong to the worker that handles the simulation's key.
 
-	// broker and store are nil until they have been opened; auditor is nil as long as store is.
+	// broker and store are nil until they have been opened; auditor and reader are nil as long as store is.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
+	reader  *ledger.TimelineReader
 	// failures counts the consecutive observations with an error.
 	failures int
 	// unchanged counts the consecutive observations that found the queues empty and the same report, last.
@@ -116,7 +120,7 @@ func (s *simulation) open(servers Servers) (brokerErr, storeErr error) {
 		if err != nil {
 			return brokerErr, err
 		}
-		s.store, s.auditor = opened, ledger.NewAuditor(opened)
+		s.store, s.auditor, s.reader = opened, ledger.NewAuditor(opened), ledger.NewTimelineReader(opened)
 	}
 	return brokerErr, nil
 }
@@ -142,6 +146,9 @@ func (o *Observer) observe(ctx context.Context, s *simulation, draining *Drainin
 		now.Report, now.StoreErr = within(ctx, func(ctx context.Context) (ledger.Report, error) {
 			return s.auditor.Audit(ctx, ledger.Options{})
 		})
+	}
+	if s.store != nil && now.StoreErr == nil && s.target.Timeline {
+		now.Timeline, _ = within(ctx, s.reader.Read) // without it, the accounts of faults stay as they were
 	}
 	if s.broker != nil {
 		now.Depths, now.BrokerErr = within(ctx, s.broker.Depths)

@@ -16,6 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/store"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 const (
@@ -55,6 +56,8 @@ type Target struct {
 	Plan *plan.Plan
 	// Broker and Store are the bindings of RabbitMQ and Redis.
 	Broker, Store binding.Binding
+	// Timeline says that the timeline is read with each observation.
+	Timeline bool
 }
 
 // Draining describes a simulation that is coming to rest.
@@ -102,7 +105,7 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 		o.tracked[key] = &simulation{target: target, draining: draining}
 	case !reflect.DeepEqual(s.target, target):
 		o.replaced[key] = append(o.replaced[key], s)
-		o.tracked[key] = &simulation{target: target, draining: draining, latest: s.latest}
+		o.tracked[key] = &simulation{target: target, draining: draining, latest: s.latest, timeline: s.timeline}
 	case !reflect.DeepEqual(s.draining, draining):
 		s.draining = draining
 	default:
@@ -128,6 +131,17 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	defer o.mu.Unlock()
 	if s, ok := o.tracked[key]; ok {
 		return s.latest
+	}
+	return nil
+}
+
+// Timeline returns the timeline so far, as it was last read. It is newer than the latest observation, and brings no update.
+// It is nil if the target does not ask for it.
+func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s, ok := o.tracked[key]; ok {
+		return s.timeline
 	}
 	return nil
 }
@@ -203,6 +217,9 @@ func interval(draining bool, failures int) time.Duration {
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if now.Timeline != nil {
+		s.timeline = now.Timeline
+	}
 	if before := s.latest; before != nil {
 		sameState := sameErrors(before, now) && (before.Rest == nil) == (now.Rest == nil)
 		if sameState && (sameCounters(before, now) || now.At.Sub(before.At) < updateInterval) {

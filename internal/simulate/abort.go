@@ -7,6 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
 // abortPoll is the interval at which a run is checked for failures that are certain.
@@ -35,16 +36,14 @@ func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 // evidence returns what is known of a simulation that runs. r is the audit of its ledger so far.
 func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
 	p := &s.config.Plan
-	e := ledger.Evidence{Report: *r, Objectives: p.Objectives, Planned: p.Faults, Running: true}
-	if len(p.Faults) == 0 && p.Objectives.MaxLag == 0 {
-		return e // nothing in the timeline is certain before the end
+	var rows []timeline.Row
+	var err error
+	if ledger.ForeseesFromTimeline(p) {
+		rows, err = s.live.timeline(ctx)
 	}
-	rows, err := ledger.ReadTimeline(ctx, s.deps.Store)
-	e.Latencies, e.Timeline = ledger.LatenciesOf(rows, err, r), rows
-	run := fault.Run{Rows: rows}
-	if n := len(rows); n > 0 {
-		run.End = rows[n-1].End()
+	var end time.Time
+	if start := s.started.Load(); start != nil && p.Duration > 0 {
+		end = start.Add(p.Duration.D())
 	}
-	e.Faults = fault.Accounts(s.Faults(), run)
-	return e
+	return ledger.EvidenceSoFar(p, r, rows, err, fault.Accounts(s.Faults(), fault.RunSoFar(rows, end)))
 }

@@ -21,6 +21,16 @@ type live struct {
 	auditor *ledger.Auditor
 	ledger  *ledger.Report // the latest one that could be read
 	final   *report.Run    // nil until the simulation has finished
+
+	reading sync.Mutex
+	reader  *ledger.TimelineReader
+}
+
+// timeline returns the timeline so far.
+func (l *live) timeline(ctx context.Context) ([]timeline.Row, error) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	return l.reader.Read(ctx)
 }
 
 func (l *live) finish(result report.Run) {

@@ -112,7 +112,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 		}
 	}
 	s.entries, s.exits = newGenerators(entryGeneratorName, generator.NewEntry), newGenerators(exitGeneratorName, generator.NewExit)
-	s.live.auditor = ledger.NewAuditor(d.Store)
+	s.live.auditor, s.live.reader = ledger.NewAuditor(d.Store), ledger.NewTimelineReader(d.Store)
 	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
 	var refused error
 	s.instances, refused = s.injector()
