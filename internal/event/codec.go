@@ -30,7 +30,7 @@ type SyntaxError struct {
 	Kind string
 	// Field is the invalid JSON field. It is empty if the body as a whole is invalid.
 	Field string
-	// Detail is the reason.
+	// Detail says why the field or the body is invalid.
 	Detail string
 }
 
@@ -160,16 +160,16 @@ func ParseSummary(body []byte) (Summary, error) {
 	return Summary{ID: v.id, Plate: v.plate, EntryAt: v.entryAt, ExitAt: v.exitAt}, nil
 }
 
-// shape describes one kind of body to the parser.
+// shape describes the fields of one kind of body: an entry event, an exit event or a summary.
 type shape struct {
 	kind string
 	// fields are the required fields, in the order in which they are written. All are strings.
 	fields []string
-	// derived are fields that are written but ignored when they are parsed.
+	// derived are the fields that the encoder computes from the others and writes, and that the parser ignores.
 	derived []string
 }
 
-// The shapes of the messages. They never change after initialization.
+// The shapes of the bodies. They never change after initialization.
 var (
 	entryShape   = shape{kind: "entry event", fields: []string{fieldID, fieldPlate, fieldEntryAt}}
 	exitShape    = shape{kind: "exit event", fields: []string{fieldID, fieldPlate, fieldExitAt}}
@@ -180,7 +180,7 @@ var (
 	}
 )
 
-// maxFields is the maximum number of required fields of a shape.
+// maxFields is the largest number of required fields that a shape has.
 const maxFields = 4
 
 // values are the parsed fields of a body.
@@ -189,7 +189,8 @@ type values struct {
 	entryAt, exitAt time.Time
 }
 
-// texts are the raw values of the required fields, in the order of shape.fields. A missing field is nil.
+// texts are the raw values of the required fields, in the order of the fields in the shape. A missing field is
+// nil.
 type texts [maxFields][]byte
 
 // parse parses a body. It first tries scan, which is fast and understands nearly all bodies. If scan does not
@@ -237,7 +238,7 @@ func (s *shape) interpret(t texts) (values, error) {
 	return v, nil
 }
 
-// name validates an identifier or a plate.
+// name checks that an identifier or a plate is valid, and returns it.
 func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	switch {
 	case len(text) == 0:
@@ -263,7 +264,8 @@ func unprintable(text []byte) int {
 	return -1
 }
 
-// faultyRune says why a text is not a valid name. It returns "" if all characters are valid.
+// faultyRune describes the first character that a name must not contain. It returns "" if all characters are
+// valid.
 func faultyRune(text []byte) string {
 	for _, r := range string(text) {
 		switch {
@@ -333,7 +335,7 @@ func (s *shape) errorf(field, format string, args ...any) *SyntaxError {
 	return &SyntaxError{Kind: s.kind, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
-// excerpt returns the beginning of a text, quoted, for an error.
+// excerpt quotes the beginning of a text for an error message.
 func excerpt(text []byte) string {
 	const limit = 48
 	if len(text) > limit {
@@ -342,7 +344,8 @@ func excerpt(text []byte) string {
 	return strconv.QuoteToASCII(string(text))
 }
 
-// decode finds the required fields of a body with encoding/json.
+// decode finds the required fields of a body with encoding/json. It is slower than scan and accepts every valid
+// body.
 func (s *shape) decode(body []byte) (texts, error) {
 	if !utf8.Valid(body) { // encoding/json would silently replace invalid bytes
 		return texts{}, s.errorf("", "not valid UTF-8")
@@ -380,7 +383,7 @@ func (s *shape) decodeString(field string, raw json.RawMessage) (string, error) 
 	return text, nil
 }
 
-// describe returns the text of an error of encoding/json for a SyntaxError.
+// describe converts an error of encoding/json to the detail of a SyntaxError.
 func describe(err error) string {
 	var (
 		syntax *json.SyntaxError
@@ -395,7 +398,7 @@ func describe(err error) string {
 	return fmt.Sprintf("not valid JSON: %v", err)
 }
 
-// typeName returns the type of the JSON value that begins with c.
+// typeName returns the type of the JSON value whose first character is c.
 func typeName(c byte) string {
 	switch c {
 	case '{':

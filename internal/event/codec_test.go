@@ -227,7 +227,8 @@ func TestParseEntry_CopiesItsBody(t *testing.T) {
 	checkParsed(t, got, event.Entry{ID: "0123456789abc-0-7", Plate: "ABC1234", At: noon}, nil)
 }
 
-// The types that encoding/json marshals for comparison.
+// The structs have the fields of the wire formats. Tests compare what encoding/json writes for them with the
+// output of the encoder.
 type (
 	entryJSON struct {
 		ID    string    `json:"id"`
@@ -260,8 +261,8 @@ func anyInstant() *rapid.Generator[time.Time] {
 	})
 }
 
-// anyVisit generates summaries with arbitrary strings.
-func anyVisit() *rapid.Generator[event.Summary] {
+// anySummary generates summaries with arbitrary strings.
+func anySummary() *rapid.Generator[event.Summary] {
 	return rapid.Custom(func(t *rapid.T) event.Summary {
 		a, b := anyInstant().Draw(t, "a"), anyInstant().Draw(t, "b")
 		if rapid.Bool().Draw(t, "short stay") {
@@ -281,7 +282,7 @@ func anyVisit() *rapid.Generator[event.Summary] {
 func TestAppend_WritesLikeEncodingJSON(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := anyVisit().Draw(t, "visit")
+		s := anySummary().Draw(t, "visit")
 		check := func(got []byte, same any) {
 			want, err := json.Marshal(same)
 			if err != nil {
@@ -320,7 +321,7 @@ func acceptable(name string, limit int) bool {
 func TestParse_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := anyVisit().Draw(t, "visit")
+		s := anySummary().Draw(t, "visit")
 		valid := acceptable(s.ID, event.MaxIDBytes) && acceptable(s.Plate, event.MaxPlateBytes)
 		check := func(got, want any, err error) {
 			if (err == nil) != valid {
@@ -339,7 +340,7 @@ func TestParse_RoundTrip(t *testing.T) {
 	})
 }
 
-// reference parses a body with encoding/json alone. The named fields must be strings.
+// reference parses a body with encoding/json alone. The fields with the given names must be strings.
 func reference(body []byte, fields ...string) (map[string]string, bool) {
 	var members map[string]any
 	if len(body) > event.MaxBodyBytes || !utf8.Valid(body) || json.Unmarshal(body, &members) != nil {
@@ -356,11 +357,11 @@ func reference(body []byte, fields ...string) (map[string]string, bool) {
 	return texts, true
 }
 
-// rfc3339 is the syntax of the RFC, without the bounds of days.
+// rfc3339 matches the syntax of RFC 3339. It does not check that a month has the day.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// referenceInstant parses an instant of RFC 3339 by way of encoding/json: a leap second is the last second
-// of a month in UTC, and equals the second after it.
+// referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only as the last
+// second of a month in UTC, and returns the second after it.
 func referenceInstant(text string) (time.Time, bool) {
 	if !rfc3339.MatchString(text) {
 		return time.Time{}, false
@@ -437,7 +438,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestParse_AllocatesTwiceForASimpleBody(t *testing.T) {
+func TestParse_SimpleBody_AllocatesTwice(t *testing.T) {
 	for name, parse := range map[string]func() error{
 		"entry":   func() error { _, err := event.ParseEntry([]byte(entry)); return err },
 		"exit":    func() error { _, err := event.ParseExit([]byte(exit)); return err },

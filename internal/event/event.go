@@ -1,5 +1,6 @@
 // Package event defines the messages of a parking simulation: entry events, exit events and the summaries of
-// finished visits. It has their wire format and the identifiers by which each of them is counted.
+// finished visits. It encodes and parses them, and generates their identifiers, by which each event is counted
+// exactly once.
 package event
 
 import (
@@ -22,7 +23,7 @@ func Types() []Type { return []Type{TypeEntry, TypeExit} }
 // Intent is the outcome that the generator of an exit event expects.
 type Intent string
 
-// The intents. Only generated exits have one.
+// The intents. Only generated exits have one other than IntentNone.
 const (
 	// IntentNone is the intent of entries, and of exits without the intent header.
 	IntentNone Intent = ""
@@ -76,13 +77,15 @@ const ContentType = "application/json"
 
 // Header names of the AMQP messages.
 const (
-	// HeaderIntent carries the Intent of a generated exit.
+	// HeaderIntent is the header with the Intent of a generated exit.
 	HeaderIntent = "x-parking-intent"
-	// HeaderScheduled carries the scheduled instant as Unix time in nanoseconds, a 64-bit integer.
+	// HeaderScheduled is the header with the instant at which the event was due: Unix time in nanoseconds, a
+	// 64-bit integer.
 	HeaderScheduled = "x-parking-scheduled"
-	// HeaderAttempt counts how often the message was retried, an integer.
+	// HeaderAttempt is the header that counts the retries of a message, an integer.
 	HeaderAttempt = "x-parking-attempt"
-	// HeaderStage and HeaderReason carry the stage that dead-lettered a message, and the reason.
+	// HeaderStage and HeaderReason are the headers of a dead letter that say which stage of the processor
+	// rejected the message, and why.
 	HeaderStage  = "x-parking-stage"
 	HeaderReason = "x-parking-reason"
 )

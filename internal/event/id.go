@@ -76,8 +76,8 @@ func isRun(s string) bool {
 	return true
 }
 
-// parseCanonical parses a decimal number from 0 to limit without sign and leading zeros, so that each identifier
-// has exactly one text.
+// parseCanonical parses a decimal number from 0 to limit. It rejects signs and leading zeros, so that each
+// identifier has exactly one text.
 func parseCanonical(s string, limit int64) (int64, bool) {
 	if s == "" || len(s) > 13 || (s[0] == '0' && len(s) > 1) {
 		return 0, false

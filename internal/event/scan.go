@@ -2,9 +2,9 @@ package event
 
 import "bytes"
 
-// scan finds the required fields of a simple body: one object of known fields, each at most once, without escapes.
-// It reports false for any other body, valid or not. The texts are slices of body. Their characters are not
-// validated.
+// scan finds the required fields of a body quickly. It understands only simple bodies: one object with known
+// fields, each at most once, and without escapes. It reports false for any other body, valid or not. The texts
+// that it returns are slices of body. It does not validate their characters.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -55,8 +55,8 @@ func index(fields []string, name []byte, expected int) int {
 	return -1
 }
 
-// scanner reads tokens from the beginning of rest. Each method skips white space first. After a method reports
-// false, rest is undefined.
+// scanner reads JSON tokens from the beginning of rest. Each method first skips white space. After a method has
+// reported false, rest is undefined.
 type scanner struct{ rest []byte }
 
 func (in *scanner) skipSpace() {
@@ -69,7 +69,7 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// accept consumes the character c and reports whether it was next.
+// accept consumes the character c if it is next. It reports whether it was.
 func (in *scanner) accept(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {
@@ -94,7 +94,7 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar consumes a string of printable ASCII, or a number without exponent.
+// scalar consumes a string of printable ASCII without escapes, or a number without an exponent.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
@@ -110,7 +110,8 @@ func (in *scanner) atEnd() bool {
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number without exponent at the beginning of b, or 0.
+// numberLength returns the length of the number, without an exponent, at the beginning of b. It returns 0 if
+// there is none.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {

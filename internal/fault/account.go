@@ -9,14 +9,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Account says what one occurrence of a fault did to the simulation.
+// Account describes the effect of one occurrence of a fault on the simulation.
 type Account struct {
 	// Fault is the name of the fault. Number counts its occurrences from 0.
 	Fault  string           `json:"fault"`
 	Number int              `json:"number"`
 	Target plan.FaultTarget `json:"target"`
 	Action plan.FaultAction `json:"action"`
-	// AtSeconds is when the occurrence was due, from the start of the schedule.
+	// AtSeconds is when the occurrence was due, in seconds since the start of the schedule.
 	AtSeconds float64 `json:"atSeconds"`
 	// Hit names the instances that were hit.
 	Hit []string `json:"hit,omitempty"`
@@ -26,11 +26,13 @@ type Account struct {
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is the time that the simulation needed to recover, until RecoveredAt. It counts from HealedAt if the
-	// action lasts. Otherwise it counts from InjectedAt, because the time to start again is part of the recovery. The time
-	// in which other faults were in effect does not count. It is nil if the simulation has not recovered.
+	// RecoverySeconds is how long the simulation needed to recover, until RecoveredAt. It counts from HealedAt
+	// for an action with a duration. For other actions it counts from InjectedAt, because starting again is
+	// part of the recovery. It does not include the time in which other faults were in effect. It is nil if the
+	// simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is the same time until the end of the run, if the simulation has not recovered.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is measured like RecoverySeconds, until
+	// the end of the run.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The figures below cover the time from InjectedAt to RecoveredAt, or to the end of the run. Faults that overlap
@@ -40,11 +42,12 @@ type Account struct {
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
-	// Redeliveries counts the deliveries that the broker had made before, DuplicatesSuppressed those of events that had
-	// taken effect before.
+	// Redeliveries counts messages that the broker delivered again. DuplicatesSuppressed counts those whose
+	// event had already taken effect.
 	Redeliveries         int64 `json:"redeliveries"`
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
-	// Lost is 0 if the whole run lost no event. Otherwise it is nil: it is unknown which fault lost an event.
+	// Lost is 0 if the whole run lost no event. Otherwise it is nil, because it is unknown which fault lost an
+	// event.
 	Lost *int64 `json:"lost,omitempty"`
 
 	Outcome Outcome `json:"outcome"`
@@ -52,29 +55,30 @@ type Account struct {
 	Message string `json:"message"`
 }
 
-// Outcome says how an occurrence ended.
+// Outcome is how an occurrence ended, or how far it has come.
 type Outcome string
 
-// The outcomes. The first three are for occurrences that have not ended yet.
+// The outcomes. The first three are those of occurrences that have not ended.
 const (
-	// OutcomeInjecting: the fault is not in effect yet.
+	// OutcomeInjecting means that the fault is being injected and is not in effect yet.
 	OutcomeInjecting Outcome = "Injecting"
-	// OutcomeActive: the fault is in effect.
+	// OutcomeActive means that the fault is in effect.
 	OutcomeActive Outcome = "Active"
-	// OutcomeRecovering: the fault has ended, and the simulation has not recovered yet.
+	// OutcomeRecovering means that the fault has ended, and that the simulation has not recovered yet.
 	OutcomeRecovering Outcome = "Recovering"
 
-	// OutcomeRecovered: latency and backlog were as before the fault, for 5 s.
+	// OutcomeRecovered means that latency and backlog were as before the fault, for 5 s.
 	OutcomeRecovered Outcome = "Recovered"
-	// OutcomeNotRecovered: they were not, or it could not be measured.
+	// OutcomeNotRecovered means that latency or backlog did not return to the level before the fault, or that
+	// this could not be measured.
 	OutcomeNotRecovered Outcome = "NotRecovered"
-	// OutcomeNotInjected: the fault could not be injected.
+	// OutcomeNotInjected means that the fault could not be injected.
 	OutcomeNotInjected Outcome = "NotInjected"
-	// OutcomeAborted: the simulation ended before the occurrence did.
+	// OutcomeAborted means that the simulation ended before the occurrence did.
 	OutcomeAborted Outcome = "Aborted"
 )
 
-// IsFinal reports whether the occurrence has ended.
+// IsFinal reports whether the outcome is that of an occurrence that has ended.
 func (o Outcome) IsFinal() bool {
 	return o != OutcomeInjecting && o != OutcomeActive && o != OutcomeRecovering
 }
@@ -84,25 +88,25 @@ func Outcomes() []Outcome {
 	return []Outcome{OutcomeRecovered, OutcomeAborted, OutcomeNotRecovered, OutcomeNotInjected}
 }
 
-// Run is what is known about the simulation in which faults were injected.
+// Run holds the measurements of the simulation in which faults were injected.
 type Run struct {
-	// Rows is the timeline, in the order of time. Without it, nothing is known about recovery.
+	// Rows are the rows of the timeline, the earliest first. Without rows, recovery cannot be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped, or until when the rows are complete. Nothing can be said about recovery after
-	// End, because there is no load.
+	// End is when the generators stopped. In a running simulation, it is the time until which the rows are
+	// complete. Recovery cannot be measured after End, because there is no load.
 	End time.Time
-	// Ended says that the run is over. Until then, occurrences may have outcomes that are not final.
+	// Ended is true if the run is over. Until then, occurrences may have outcomes that are not final.
 	Ended bool
-	// Lost is the number of events that the run lost; nil if that is unknown.
+	// Lost is the number of events that the run lost, or nil if that is unknown.
 	Lost *int64
 }
 
-// incompleteTime is the age at which a row of a running simulation is complete: processes hand over their rows at
-// different moments.
+// incompleteTime is the age at which a row of a running simulation is complete. Processes write their parts of
+// a row at different moments.
 const incompleteTime = 2 * time.Second
 
-// RunSoFar returns the run of a simulation that goes on, with its timeline so far. end is when its generators stop, or
-// zero if that is unknown.
+// RunSoFar returns the measurements of a running simulation, with its timeline so far. end is when its
+// generators stop, or zero if that is unknown.
 func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	run := Run{Rows: rows}
 	if n := len(rows); n > 0 {
@@ -114,8 +118,8 @@ func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	return run
 }
 
-// Accounts returns the account of each record, in the order in which the faults were injected. Those that were not
-// injected come last.
+// Accounts returns the account of each record, in the order in which the faults were injected. The accounts of
+// faults that were not injected come last.
 func Accounts(records []Record, run Run) []Account {
 	records = slices.Clone(records)
 	slices.SortStableFunc(records, func(a, b Record) int {
@@ -135,7 +139,7 @@ func Accounts(records []Record, run Run) []Account {
 	return accounts
 }
 
-// account returns the account of one record. The records have to be passed in the order of their injection.
+// account returns the account of one record. Records must be passed in the order of their injection.
 func (s *search) account(r *Record) Account {
 	a := Account{
 		Fault: r.Fault, Number: r.Number, Target: r.Target, Action: r.Action, AtSeconds: r.At.Seconds(), Hit: r.Hit,
@@ -162,8 +166,8 @@ func (s *search) account(r *Record) Account {
 	return a
 }
 
-// Disturbs reports whether the fault was in effect, or the simulation had not recovered from it, at any time that a row of
-// the timeline for [from, to) may show.
+// Disturbs reports whether a row of the timeline for [from, to) may show effects of the fault: it was in
+// effect, or the simulation had not recovered from it.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	return !a.InjectedAt.IsZero() && to.Add(rowShift).After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
 }
@@ -200,7 +204,7 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	return OutcomeRecovering, "Latency and backlog are not as before yet: " + found.why
 }
 
-// after says how long the simulation needed to recover.
+// after returns a text that says how long the simulation needed to recover.
 func (s *search) after(r *Record, recovered time.Time) string {
 	took := s.undisturbed(r, recovered)
 	text := took.Round(10*time.Millisecond).String() + " after the "
@@ -218,7 +222,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 	return text
 }
 
-// measure adds the figures of the time in which the fault disturbed the simulation.
+// measure adds the figures that cover the time in which the fault disturbed the simulation.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -243,8 +247,8 @@ func (s *search) measure(a *Account) {
 // ID identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n worst accounts, in the order of accounts. An outcome is worse than another one in the order of
-// Outcomes; of equal outcomes, the longer recovery is worse.
+// Worst returns the n worst of the accounts, in their original order. A later outcome in the list of Outcomes
+// is worse than an earlier one. Of accounts with equal outcomes, the one with the longer recovery is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts
@@ -263,7 +267,7 @@ func Worst(accounts []Account, n int) []Account {
 	return worst
 }
 
-// compare returns a positive number if a is worse than b.
+// compare returns a positive number if a has the worse outcome or, if outcomes are equal, the longer recovery.
 func compare(a, b *Account) int {
 	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
 	recovery := func(a *Account) float64 {

@@ -14,13 +14,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// noon is the start of the made-up runs.
+// noon is when the invented runs start.
 func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC) }
 
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
-// story is a made-up run: a row for each second of length, in which rate entries and as many exits take effect. From
-// second from until second to of each outage, they take slow instead of 2 ms, or do not take effect if slow is 0.
+// story describes an invented run of length seconds. In each second, rate entries and as many exits take
+// effect, with a latency of 2 ms. During an outage they have the latency slow, or do not take effect if slow is
+// 0.
 type story struct {
 	length, rate int
 	outages      []outage
@@ -60,7 +61,7 @@ func (s story) rows() []timeline.Row {
 
 func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
 
-// record returns a record of a pause that was in effect from second from until second to.
+// record returns a record of a pause that was in effect between two seconds of the run.
 func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
@@ -75,7 +76,7 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		run     Run
 		records []Record
-		// want holds the recovery of each record in seconds; -1 means that it did not recover.
+		// want is the recovery time of each record in seconds. -1 means that the simulation did not recover.
 		want    []float64
 		message string // part of the message of the last account
 	}{
@@ -123,7 +124,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that show the fault up to a second later": {
-			// The process measures the second from 20.9 on as second 20.
+			// The row of second 20 covers the time from 20.9 to 21.9, because a process may measure up to a
+			// second late.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -173,7 +175,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 		},
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "too little was measured"},
 		"a second fault before recovery from the first": {
-			// Both are over at 33. The second is in effect for 3 s of the 11 s since the end of the first.
+			// The simulation recovers from both faults in second 33. The recovery from the first takes 11 s,
+			// during 3 s of which the second fault is in effect.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "",
@@ -219,8 +222,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 	}
 }
 
-// The time to start again is part of the recovery from a kill, and not from a pause.
-func TestAccounts_RecoveryFromAKillCountsFromTheKill(t *testing.T) {
+// Starting again is part of the recovery from a kill. The recovery from a pause begins at its end.
+func TestAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	kill := func(from, to float64) Record {
@@ -254,7 +257,7 @@ func TestAccounts_RecoveryFromAKillCountsFromTheKill(t *testing.T) {
 	}
 }
 
-func TestAccounts_OutcomesWithoutRecovery(t *testing.T) {
+func TestAccounts_WithoutRecovery_StateOutcomeAndReason(t *testing.T) {
 	t.Parallel()
 	due := Occurrence{Fault: "a", Number: 3, At: 20 * time.Second}
 	for name, tt := range map[string]struct {
@@ -306,7 +309,7 @@ func TestAccounts_FiguresCoverTheTimeUntilRecovery(t *testing.T) {
 	}
 }
 
-func TestAccount_Disturbs(t *testing.T) {
+func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 	t.Parallel()
 	recovered := Account{InjectedAt: second(20), RecoveredAt: second(25)}
 	for _, tt := range []struct {
@@ -329,8 +332,8 @@ func TestAccount_Disturbs(t *testing.T) {
 	}
 }
 
-// TestAccounts_RecoveryMatchesTheOutage draws runs in which everything is slow from each fault until some seconds after
-// it.
+// TestAccounts_RecoveryMatchesTheOutage generates runs in which all events are slow from the injection of each
+// fault until some seconds after its end.
 func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -358,7 +361,8 @@ func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 			if a.RecoverySeconds == nil {
 				t.Fatalf("occurrence %d: %s", i, a.Message)
 			}
-			// A merged row is disturbed as a whole.
+			// Rows of several seconds are either disturbed or not, so the measured recovery may be up to one
+			// row longer.
 			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
 				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
 			}
@@ -366,7 +370,7 @@ func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	})
 }
 
-// TestAccounts_AnyRecords checks what is true whatever the records and the timeline are.
+// TestAccounts_AnyRecords checks invariants that hold for all records and timelines.
 func TestAccounts_AnyRecords(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -406,7 +410,7 @@ func TestAccounts_AnyRecords(t *testing.T) {
 	})
 }
 
-func TestWorst_KeepsTheWorstInTheirOrder(t *testing.T) {
+func TestWorst_ReturnsTheWorstInOriginalOrder(t *testing.T) {
 	t.Parallel()
 	accounts := []Account{
 		{Number: 0, Outcome: OutcomeRecovered, RecoverySeconds: new(9.0)},

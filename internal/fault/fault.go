@@ -21,10 +21,12 @@ type Occurrence struct {
 	Number int              `json:"number"`
 	Target plan.FaultTarget `json:"target"`
 	Action plan.FaultAction `json:"action"`
-	// At is when it is due, from the start of the schedule. For is how long it lasts; 0 if its action does not last.
+	// At is when the occurrence is due, from the start of the schedule. For is how long the fault lasts, or 0
+	// for an action without a duration, such as a kill.
 	At  time.Duration `json:"at"`
 	For time.Duration `json:"for,omitempty"`
-	// Instances is how many instances of the target are hit, or Percent which share of them. Draw decides which ones.
+	// Instances is the number of instances to hit. If Percent is set, it is the percentage of the target's
+	// instances to hit. Draw determines which ones.
 	Instances int    `json:"instances,omitempty"`
 	Percent   int    `json:"percent,omitempty"`
 	Draw      uint64 `json:"draw"`
@@ -35,14 +37,14 @@ func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
 
 func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
 
-// Record is what happened with one occurrence.
+// Record says what has happened with one occurrence.
 type Record struct {
 	Occurrence
 
 	// Hit names the instances that were hit, such as "processor-1".
 	Hit []string `json:"hit,omitempty"`
-	// InjectedAt is when the fault took effect, and HealedAt when it ended: when a paused or isolated target was
-	// released, or a killed one was running again. They are zero until then.
+	// InjectedAt is when the fault took effect. HealedAt is when it ended: a paused or isolated target was
+	// released, or a killed one was running again. Both are zero until then.
 	InjectedAt time.Time `json:"injectedAt,omitzero"`
 	HealedAt   time.Time `json:"healedAt,omitzero"`
 	State      State     `json:"state"`
@@ -50,8 +52,8 @@ type Record struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// recoversFrom returns when the recovery from the fault begins: when a fault that lasts ends, and when another one takes
-// effect. It is zero before that.
+// recoversFrom returns when the recovery from the fault begins. For an action with a duration, that is when the
+// fault ends; for any other, when it takes effect. It is zero before that.
 func (r *Record) recoversFrom() time.Time {
 	if r.Action.Lasts() {
 		return r.HealedAt
@@ -59,30 +61,32 @@ func (r *Record) recoversFrom() time.Time {
 	return r.InjectedAt
 }
 
-// State is how far an occurrence has come.
+// State is the stage that an occurrence has reached.
 type State string
 
 // The states.
 const (
-	// Injecting: the injector was asked. The record is stored in this state before that, so that a successor of a
-	// crashed process never injects an occurrence twice.
+	// Injecting means that the injector is about to be called, or has been called. The record is stored in this
+	// state before the call. Therefore, a process that takes over from a crashed one never injects the
+	// occurrence a second time.
 	Injecting State = "Injecting"
-	// Active: the fault is in effect.
+	// Active means that the fault is in effect.
 	Active State = "Active"
-	// Healed: the fault has ended.
+	// Healed means that the fault has ended.
 	Healed State = "Healed"
-	// NotInjected: the fault could not be injected, for the reason of the record.
+	// NotInjected means that the fault could not be injected. Reason says why.
 	NotInjected State = "NotInjected"
-	// Aborted: the simulation ended before the fault healed by itself, or the occurrence was due.
+	// Aborted means that the simulation ended before the occurrence was due, or before the fault had healed by
+	// itself.
 	Aborted State = "Aborted"
 )
 
 // Injector injects faults into the parts of one simulation.
 type Injector interface {
-	// Inject injects an occurrence, and returns when it is in effect. It fails if the fault could not be injected; the
-	// error says why, in terms of the manifest.
+	// Inject injects an occurrence, and returns when the fault is in effect. It returns an error if the fault
+	// could not be injected. The error says why, in the words of the manifest.
 	//
-	// A fault that lasts ends by itself after its time, whatever happens to the caller.
+	// A fault with a duration ends by itself after that time, even if this process crashes.
 	Inject(context.Context, Occurrence) (Injection, error)
 }
 
@@ -92,7 +96,8 @@ type Injection struct {
 	Hit []string
 	// At is when the fault took effect.
 	At time.Time
-	// Healed waits until the fault has ended, and returns when that was. If ctx ends first, it ends the fault at once,
-	// as far as it can, unless the cause is ErrHandedOver: then it returns an error.
+	// Healed waits until the fault has ended, and returns when that was. If ctx ends first, Healed tries to end
+	// the fault at once. If the cause of the end is ErrHandedOver, it leaves the fault in effect and returns an
+	// error.
 	Healed func(ctx context.Context) (time.Time, error)
 }

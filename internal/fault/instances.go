@@ -15,29 +15,31 @@ import (
 type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
-	// Stop ends the instance and starts it again. A crash flushes nothing; draw determines what it loses. Stop returns
-	// when the instance has ended. started waits until it runs again.
+	// Stop ends the instance and starts it again, and returns when it has ended. The caller then calls started
+	// to wait until it runs again. If crash is true, the instance writes nothing to disk as it ends; draw
+	// determines which unwritten data it loses.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
-	// Pause stops the instance from doing anything, and Isolate cuts it off from all others, until release is called.
+	// Pause stops all activity of the instance, and Isolate cuts it off from all others, until the caller calls
+	// release.
 	Pause(context.Context) (release func() error, err error)
 	Isolate(context.Context) (release func() error, err error)
 }
 
-// startTimeout bounds how long an instance may take to run again.
+// startTimeout bounds how long a stopped instance may take until it runs again.
 const startTimeout = time.Minute
 
 // Instances is an Injector for instances that this process controls.
 type Instances struct {
-	// ByTarget has the instances of each target.
+	// ByTarget holds the instances of each target.
 	ByTarget map[plan.FaultTarget][]Instance
-	// Refused says why a target without instances cannot be hit.
+	// Refused holds, for targets without instances, the reason why faults cannot hit them.
 	Refused map[plan.FaultTarget]string
 
 	mu   sync.Mutex
 	busy map[Instance]chan struct{} // closed when the instance is no longer in a fault
 }
 
-// Check returns an error if a plan has a fault that cannot be injected.
+// Check returns an error if the plan has a fault that cannot be injected.
 func (i *Instances) Check(p *plan.Plan) error {
 	var errs []error
 	for _, f := range p.Faults {
@@ -58,7 +60,8 @@ func (i *Instances) refuse(target plan.FaultTarget) error {
 	return fmt.Errorf("the simulation has no %s", target)
 }
 
-// Inject hits the instances that the occurrence picks. It waits while one of them is in another fault.
+// Inject hits the instances that Pick chooses for the occurrence. It first waits until no other fault affects
+// them.
 func (i *Instances) Inject(ctx context.Context, o Occurrence) (Injection, error) {
 	if err := i.refuse(o.Target); err != nil {
 		return Injection{}, err
@@ -83,7 +86,6 @@ func (i *Instances) Inject(ctx context.Context, o Occurrence) (Injection, error)
 	return i.injection(&o, hit, faults), nil
 }
 
-// pick returns the instances that the occurrence hits.
 func (i *Instances) pick(o *Occurrence) []Instance {
 	all := i.ByTarget[o.Target]
 	names := make([]string, len(all))
@@ -94,7 +96,7 @@ func (i *Instances) pick(o *Occurrence) []Instance {
 	return slices.DeleteFunc(slices.Clone(all), func(instance Instance) bool { return !slices.Contains(names, instance.Name()) })
 }
 
-// acquire waits until no other fault hits the instance.
+// acquire waits until no other fault affects the instance, and reserves it for this one.
 func (i *Instances) acquire(ctx context.Context, instance Instance) error {
 	timeout := time.NewTimer(MaxLate)
 	defer timeout.Stop()
@@ -113,7 +115,7 @@ func (i *Instances) acquire(ctx context.Context, instance Instance) error {
 		select {
 		case <-other:
 		case <-timeout.C:
-			return fmt.Errorf("%s is still in another fault", instance.Name())
+			return fmt.Errorf("%s is still affected by another fault", instance.Name())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -129,7 +131,8 @@ func (i *Instances) release(instances []Instance) {
 	}
 }
 
-// effect is what a fault does to one instance. release ends it, and healed waits for its end. Either may be nil.
+// effect is the effect of a fault on one instance. release ends it, and healed waits until it has ended. Either
+// may be nil.
 type effect struct {
 	release func() error
 	healed  func(context.Context) error
@@ -160,7 +163,8 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns the injection of effects that begin now. A timer ends effects that last, even if no one waits for them.
+// injection returns an Injection for effects that begin now. A timer ends effects that have a duration, even if
+// no one waits for them.
 func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) Injection {
 	injected := Injection{At: time.Now()}
 	for _, instance := range hit {
@@ -190,7 +194,7 @@ func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) I
 				continue
 			}
 			if err := e.healed(waiting); err != nil {
-				errs = append(errs, fmt.Errorf("%s does not run again: %w", hit[n].Name(), err))
+				errs = append(errs, fmt.Errorf("%s did not start again: %w", hit[n].Name(), err))
 			}
 		}
 		return time.Now(), errors.Join(errs...)

@@ -11,11 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Occurrences returns the planned occurrences of all faults in the order in which they are due. The sequence does not end
-// if a fault repeats and the plan has no duration.
+// Occurrences returns the planned occurrences of all faults in the order in which they are due. The sequence is
+// infinite if a fault repeats and the plan has no duration.
 //
-// An occurrence depends only on the seed, on its fault, and on its number. An edit of one fault therefore changes no
-// occurrence of another one. An occurrence that would outlast the duration is not planned.
+// An occurrence depends only on the seed, on its fault, and on its number. An edit of one fault therefore does
+// not change the occurrences of the others. An occurrence that would outlast the duration of the plan is
+// omitted.
 func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	return func(yield func(Occurrence) bool) {
 		var upcoming []*series
@@ -46,7 +47,8 @@ type series struct {
 	// end is the duration of the plan, or 0.
 	end time.Duration
 
-	// next is the latest occurrence that advance has computed. base is its instant without jitter.
+	// next is the occurrence that advance computed last. base is the instant at which it would be due without
+	// jitter.
 	next   Occurrence
 	base   time.Duration
 	number int
@@ -58,7 +60,7 @@ func newSeries(p *plan.Plan, f *plan.Fault) *series {
 	return &series{fault: f, seed: p.Seed ^ name.Sum64(), end: p.Duration.D()}
 }
 
-// advance computes the next occurrence. It reports whether there is one.
+// advance computes the next occurrence. It reports false if there are no more.
 func (s *series) advance() bool {
 	f := s.fault
 	if s.number == 0 {
@@ -78,7 +80,6 @@ func (s *series) advance() bool {
 	return again && !overflow && (s.end == 0 || s.next.At+s.next.For < s.end)
 }
 
-// jitter draws a duration in [-most, most].
 func jitter(random *rand.Rand, most time.Duration) time.Duration {
 	draw := random.Uint64() // always, so that the next draw does not depend on most
 	if most <= 0 {
@@ -87,8 +88,9 @@ func jitter(random *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(draw%(2*uint64(most)+1)) - most
 }
 
-// Pick returns the names of the instances that the occurrence hits, out of all instances of its target. The choice does
-// not depend on the order of the names. It is all of them if the occurrence asks for more than there are.
+// Pick chooses the instances that the occurrence hits from the names of all instances of its target. It chooses
+// all of them if there are fewer than the occurrence asks for. The order of the names does not affect the
+// choice.
 func (o *Occurrence) Pick(instances []string) []string {
 	picked := slices.Sorted(slices.Values(instances))
 	random := rand.New(rand.NewPCG(o.Draw, 0))
@@ -98,7 +100,7 @@ func (o *Occurrence) Pick(instances []string) []string {
 	return picked
 }
 
-// count returns how many of n instances are hit.
+// count returns how many of the n instances of the target the occurrence hits.
 func (o *Occurrence) count(n int) int {
 	if o.Percent > 0 {
 		return (n*o.Percent + 99) / 100

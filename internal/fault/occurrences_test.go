@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// first returns the first n occurrences of a plan, or fewer if there are fewer.
+// first returns the first n occurrences of a plan, or all of them if there are fewer.
 func first(p *plan.Plan, n int) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
@@ -26,7 +26,7 @@ func first(p *plan.Plan, n int) []fault.Occurrence {
 
 func seconds(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Second) }
 
-// drawPlan draws a plan with valid faults.
+// drawPlan generates a plan with valid faults.
 func drawPlan(t *rapid.T) *plan.Plan {
 	p := &plan.Plan{Seed: rapid.Uint64().Draw(t, "seed"), Duration: seconds(rapid.IntRange(0, 500).Draw(t, "duration"))}
 	for i := range rapid.IntRange(0, 6).Draw(t, "faults") {
@@ -45,7 +45,7 @@ func drawPlan(t *rapid.T) *plan.Plan {
 	return p
 }
 
-func TestOccurrences_KeepToThePlan(t *testing.T) {
+func TestOccurrences_FollowThePlan(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
@@ -74,8 +74,8 @@ func TestOccurrences_KeepToThePlan(t *testing.T) {
 	})
 }
 
-// An edit of one fault, or of the order of the faults, does not affect the occurrences of the others.
-func TestOccurrences_OfOneFault_DoNotDependOnOthers(t *testing.T) {
+// The edits change one fault, or the order of the faults.
+func TestOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
@@ -95,7 +95,7 @@ func TestOccurrences_OfOneFault_DoNotDependOnOthers(t *testing.T) {
 	})
 }
 
-// within returns the occurrences before an instant, without those of one fault.
+// within returns the occurrences before an instant, omitting those of one fault.
 func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
@@ -119,8 +119,8 @@ func TestOccurrences_DependOnTheSeed(t *testing.T) {
 	}
 }
 
-// The values are part of the contract of spec.seed. A new version must not change them.
-func TestOccurrences_OfASeed_NeverChange(t *testing.T) {
+// Users rely on a seed to repeat a run, so a new version must not change the values.
+func TestOccurrences_OfAFixedSeed_NeverChange(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}
 	var got []string
@@ -133,7 +133,7 @@ func TestOccurrences_OfASeed_NeverChange(t *testing.T) {
 	}
 }
 
-func TestPick_ChoosesAsManyAsAsked(t *testing.T) {
+func TestPick_ChoosesTheRequestedNumberOfInstances(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 20).Draw(t, "instances")
@@ -165,7 +165,7 @@ func TestPick_ChoosesAsManyAsAsked(t *testing.T) {
 	})
 }
 
-func TestPick_ReachesEveryInstance(t *testing.T) {
+func TestPick_ChoosesEveryInstanceSometimes(t *testing.T) {
 	t.Parallel()
 	hit := map[string]int{}
 	p := &plan.Plan{Seed: 7, Faults: []plan.Fault{{Name: "a", Instances: 1, Every: seconds(1)}}}

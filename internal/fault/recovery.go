@@ -11,23 +11,23 @@ import (
 )
 
 // Recovery is defined on the timeline. A simulation has recovered from a fault at the earliest time t, at or after the
-// end of the fault, from which on for steadyTime
+// end of the fault, from which all of the following hold for steadyTime:
 //
-//   - the end-to-end p99 of all events is at most twice that of before the fault, or at most latencySlack above it,
-//   - the queues hold at most twice as many messages as before the fault, plus what arrives in a tenth of a second,
-//     plus backlogSlack,
-//   - events of each type that took effect at least once a second before the fault take effect.
+//   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
+//   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
+//     plus backlogSlack.
+//   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
-// "Before the fault" is the latest baselineTime before its injection that no other fault disturbed. If fewer than
-// minEvents events were measured in that time or in steadyTime, more time is looked at, up to maxTime. The p99 is that
-// of all these events together, so one slow event among hundreds does not matter. In addition, the p99 of the first row
-// is not above the limit.
+// "Before the fault" means the latest period of length baselineTime, before the injection, that no other fault disturbed.
+// If fewer than minEvents events were measured in it, the period is extended up to maxTime. The period of steadyTime is
+// extended in the same way. The p99 is that of all events in the period, so one slow event among hundreds does not
+// matter. In addition, the p99 of the first row must not exceed the limit.
 //
-// latencySlack is above the noise of a busy machine, and below what a fault does. Latencies after the recovery count for
-// the objectives without faults, which may be stricter.
+// latencySlack is more than the noise of a busy machine and less than the effect of a fault. The latencies after the
+// recovery count for the objectives that exclude faults, which may be stricter.
 //
-// t is the end of the fault or the beginning of a row, so that recovery is known to about the width of the rows. A process
-// measures a row up to rowShift later than the row says, so the row that ends before a fault may already show it.
+// t is the end of the fault or the beginning of a row, so the accuracy of t is about the width of a row. A process may
+// measure a row up to rowShift later than the row says, so the row that ends before a fault may already show it.
 const (
 	rowShift     = time.Second
 	steadyTime   = 5 * time.Second
@@ -38,18 +38,19 @@ const (
 	backlogSlack = 10
 )
 
-// interval is the time [from, to). A zero to means that it has no end.
+// interval is the time [from, to). If to is zero, the interval has no end.
 type interval struct{ from, to time.Time }
 
-// measured is a row of the timeline, reduced to what matters for recovery.
+// measured holds what a row of the timeline says that matters for recovery.
 type measured struct {
 	start, end time.Time
-	// endToEnd holds the latencies of both event types. effects counts them by type.
+	// endToEnd holds the latencies of entries and exits together. effects counts the events that took effect,
+	// by type.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
 	lag      time.Duration
-	// backlog is the number of messages in the queues, nil if it was never measured. A row without a measurement has
-	// the backlog of the row before.
+	// backlog is the number of messages in the queues. If the row did not measure it, it is that of the row
+	// before; nil means that it was never measured.
 	backlog                 *int64
 	redelivered, duplicates int64
 }
@@ -58,16 +59,17 @@ func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
 }
 
-// search looks for the recovery from faults.
+// search finds the recovery from each fault of a run.
 type search struct {
 	run  Run
 	rows []measured
-	// active are the intervals in which faults were in effect, by occurrence.
+	// active holds the interval in which each fault was in effect, by the ID of the occurrence.
 	active map[string]interval
-	// disturbed are the intervals from the injection to the recovery of the faults so far. They are disjoint and in the
-	// order of time.
+	// disturbed holds the intervals from the injection of a fault to the recovery from it, for the faults
+	// handled so far. They are disjoint, the earliest first.
 	disturbed []interval
-	// before is the latest baseline, latest the result of the latest search, and from where that began.
+	// before is the baseline in use. latest is the result of the latest search, and from is the instant at
+	// which that search began.
 	before *baseline
 	latest recovery
 	from   time.Time
@@ -77,18 +79,18 @@ type search struct {
 type recovery struct {
 	at time.Time
 	ok bool
-	// why says, if ok is false, what was not as before.
+	// why says which measurement was not as before the fault. It is empty if ok is true.
 	why string
 }
 
-// baseline is what is normal.
+// baseline holds the normal measurements before a fault.
 type baseline struct {
-	// last is the index of the latest row of which it was made.
+	// last is the index of the latest row that the baseline includes.
 	last int
 	p99  time.Duration
 	// backlog is nil if it was not measured.
 	backlog *int64
-	// rates are the numbers of effects per second by type.
+	// rates are the numbers of events per second that took effect, by type.
 	rates [2]float64
 }
 
@@ -121,8 +123,8 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns the time from when the recovery from a fault begins until an instant, without the time in which
-// other faults were in effect.
+// undisturbed returns the time from the beginning of the recovery from a fault until an instant, not counting
+// the time in which other faults were in effect.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -156,7 +158,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// recovery returns when the simulation had recovered from a fault.
+// recovery returns whether the simulation recovered from a fault, and when.
 func (s *search) recovery(r *Record) recovery {
 	if b := s.baseline(r.InjectedAt); b != nil && (s.before == nil || b.last != s.before.last) {
 		s.before, s.from = b, time.Time{}
@@ -167,8 +169,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.before == nil:
 		return recovery{why: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
 	}
-	// Faults that follow each other without recovery have the same baseline. The search for the first of them has
-	// answered those for the others.
+	// Consecutive faults without recovery between them have the same baseline. A search from the end of the
+	// first one then also gives the recovery from the others.
 	known := !s.from.IsZero() && !r.HealedAt.Before(s.from) && (!s.latest.ok || !s.latest.at.Before(r.HealedAt))
 	if !known {
 		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
@@ -176,7 +178,7 @@ func (s *search) recovery(r *Record) recovery {
 	return s.latest
 }
 
-// baseline returns what was normal before an instant. It returns nil if too little was measured.
+// baseline returns the normal measurements before an instant. It returns nil if too few events were measured.
 func (s *search) baseline(before time.Time) *baseline {
 	b := &baseline{last: -1}
 	var all histogram.Snapshot
@@ -213,8 +215,8 @@ func (s *search) baseline(before time.Time) *baseline {
 	return b
 }
 
-// disturb adds the interval from the injection of a fault to the recovery from it. Each interval begins at or after the
-// one before.
+// disturb adds the interval from the injection of a fault to the recovery from it. Callers add intervals in the
+// order of their beginning.
 func (s *search) disturb(i interval) {
 	n := len(s.disturbed)
 	if n == 0 || !s.disturbed[n-1].to.IsZero() && s.disturbed[n-1].to.Before(i.from) {
@@ -238,7 +240,8 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the earliest time, at or after from, from which on everything is normal.
+// find returns the earliest time, at or after from, at which the simulation has recovered: its measurements are
+// as in the baseline for steadyTime.
 func (s *search) find(from time.Time, b *baseline) recovery {
 	found := recovery{why: "the fault ended less than 5 s ago"}
 	if s.run.Ended {
@@ -266,8 +269,9 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 	return found
 }
 
-// window looks at the time from at on, in which row i is the first. It returns whether the timeline covers enough time
-// and, if so, what is not normal in it.
+// window compares the measurements from at on with the baseline. Row i is the first row that it uses. complete
+// reports whether the timeline covers enough time. If it does, why says which measurement is not normal; it is
+// empty if all are.
 func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -301,7 +305,7 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 	return true, b.violation(all, effects, backlog)
 }
 
-// violation says what is not normal, "" if everything is.
+// violation says which measurement is not normal. It returns "" if all are.
 func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog *int64) string {
 	if all.Count() == 0 {
 		return "no event took effect"
@@ -326,7 +330,7 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	return ""
 }
 
-// latencyViolation says that latencies are not normal, "" if they are.
+// latencyViolation says by how much the p99 exceeds the normal one. It returns "" if the p99 is normal.
 func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.p99, b.p99+latencySlack) {
 		return fmt.Sprintf("p99 is %s, and was %s before", rounded(p99), rounded(b.p99))
@@ -334,7 +338,7 @@ func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	return ""
 }
 
-// rounded returns d with about three digits.
+// rounded returns d rounded to three digits.
 func rounded(d time.Duration) time.Duration {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

@@ -18,36 +18,38 @@ import (
 )
 
 const (
-	// MaxLate is how late an occurrence may be injected. A later one is NotInjected.
+	// MaxLate is how long after its due time an occurrence may still be injected. If the delay is longer, its
+	// state is NotInjected.
 	MaxLate = time.Minute
 	// saveRetry is the interval between attempts to save a record.
 	saveRetry = 500 * time.Millisecond
-	// lastSaveTimeout bounds a save after the end of the simulation.
+	// lastSaveTimeout bounds how long a Runner tries to save a record after the simulation has ended.
 	lastSaveTimeout = 5 * time.Second
 )
 
-// ErrHandedOver is the cause of the end of a Runner whose successor continues. The Runner then leaves the faults in
-// effect, and their records, as they are.
-var ErrHandedOver = errors.New("a successor continues")
+// ErrHandedOver is the cause with which the context of a Runner ends when another process takes over. The
+// Runner then leaves the faults in effect, and their records, as they are.
+var ErrHandedOver = errors.New("another process takes over")
 
-// The reasons of aborted occurrences.
+// The reasons in the records of aborted occurrences.
 var (
 	errEnded     = errors.New("the simulation ended")
 	errSuspended = errors.New("the simulation was suspended")
 )
 
-// Progress says which occurrences a Runner has dealt with.
+// Progress says which occurrences a Runner has handled, so that the next process does not inject them again.
 type Progress struct {
-	// Through is the instant, from the start of the schedule, before which no further occurrence is injected.
+	// Through is the end of the time in which all occurrences are handled, from the start of the schedule. No
+	// occurrence that was due before it is injected any more.
 	Through time.Duration `json:"through"`
-	// Next is the number of the next occurrence of each fault that has occurred.
+	// Next holds, by the name of the fault, the number of the first occurrence that is not handled.
 	Next map[string]int `json:"next,omitempty"`
 }
 
-// covers reports whether an occurrence was dealt with.
+// covers reports whether an occurrence has been handled.
 func (p *Progress) covers(o *Occurrence) bool { return o.At < p.Through || o.Number < p.Next[o.Fault] }
 
-// with returns the progress after an occurrence.
+// with returns the progress after an occurrence has been handled.
 func (p *Progress) with(o *Occurrence) Progress {
 	next := Progress{Through: max(p.Through, o.At), Next: maps.Clone(p.Next)}
 	if next.Next == nil {
@@ -57,62 +59,64 @@ func (p *Progress) with(o *Occurrence) Progress {
 	return next
 }
 
-// Journal stores the progress and the records of a Runner.
+// Journal stores the progress and the records of a Runner, so that another process can take over.
 type Journal interface {
-	// Save stores the progress and, unless it is nil, the record, which replaces an earlier record of the same
-	// occurrence. It returns nil once both outlive this process.
+	// Save stores the progress and the record. A record replaces the earlier record of the same occurrence; a
+	// nil record is not stored. Save returns nil once both are durable.
 	Save(ctx context.Context, p Progress, r *Record) error
 }
 
-// Resumer is an Injector that can find the faults of a process that has ended.
+// Resumer is an Injector that can find the faults that an earlier process has injected.
 type Resumer interface {
-	// Resume returns the injection of a record in the state Injecting or Active. It fails if the fault was not injected.
+	// Resume returns the injection of a record whose state is Injecting or Active. It returns an error if the
+	// fault was not injected.
 	Resume(context.Context, Record) (Injection, error)
 }
 
 // RunnerConfig configures a Runner.
 type RunnerConfig struct {
-	// Plan has the faults. Update replaces it.
-	Plan *plan.Plan
-	// Start is the start of the schedule.
+	// Plan contains the faults. Runner.Update replaces it.
+	Plan  *plan.Plan
 	Start time.Time
 	// ExitAtEnd makes Run return after the last planned occurrence has healed. Otherwise Run waits until its context
 	// ends, because an update may add faults.
 	ExitAtEnd bool
-	// Progress and Records are what a predecessor has saved. Only the records that are not final are needed.
+	// Progress and Records are those that the previous process saved. Records need not include records in a
+	// final state.
 	Progress Progress
 	Records  []Record
 }
 
-// RunnerDependencies are what a Runner works with. Journal and Mark may be nil.
+// RunnerDependencies holds the dependencies of a Runner. Journal and Mark may be nil.
 type RunnerDependencies struct {
 	Injector Injector
 	Journal  Journal
-	// Mark adds a mark to the timeline.
+	// Mark adds a mark, such as the injection of a fault, to the timeline.
 	Mark   func(timeline.Mark)
 	Logger *slog.Logger
 }
 
-// Runner injects the occurrences of a plan when they are due. It saves a record of each before it injects it, so that a
-// successor never injects an occurrence twice.
+// Runner injects the occurrences of a plan when they are due. It saves a record of each occurrence before it
+// injects it. Therefore, a process that takes over from a crashed one never injects an occurrence a second
+// time.
 type Runner struct {
 	start     time.Time
 	exitAtEnd bool
 	deps      RunnerDependencies
-	// updated is notified of a new plan.
+	// updated receives a value when the plan has been replaced.
 	updated chan struct{}
 
 	mu       sync.Mutex
 	plan     *plan.Plan
 	progress Progress
 	records  []*Record
-	// interrupts end the faults in effect.
+	// interrupts holds, for each fault in effect, the function that ends it.
 	interrupts map[*Record]context.CancelCauseFunc
 
 	saving sync.Mutex // so that an older record never replaces a newer one
 }
 
-// NewRunner returns a Runner that has not started.
+// NewRunner returns a Runner. Call Run to start it.
 func NewRunner(c RunnerConfig, d RunnerDependencies) *Runner {
 	r := &Runner{
 		start: c.Start, exitAtEnd: c.ExitAtEnd, deps: d, updated: make(chan struct{}, 1),
@@ -137,8 +141,8 @@ func (r *Runner) Records() []Record {
 	return records
 }
 
-// Update replaces the plan. It affects only occurrences that are still to come: faults in effect go on, and what the new
-// plan has in the past is not injected. A plan that is suspended ends the faults in effect.
+// Update replaces the plan. Faults in effect continue, and occurrences that were due before the update are not
+// injected. If the new plan is suspended, the faults in effect end.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,8 +155,8 @@ func (r *Runner) Update(p *plan.Plan) {
 	async.Notify(r.updated)
 }
 
-// Run injects occurrences until ctx ends. Then it ends the faults in effect, waits for that, and returns. If the cause of
-// the end is ErrHandedOver, it ends no fault. Run must be called once.
+// Run injects occurrences until ctx ends. Then it ends the faults in effect and waits until they have ended. If
+// the cause of the end is ErrHandedOver, it leaves them in effect. Run must be called once.
 func (r *Runner) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
@@ -177,7 +181,8 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt returns the current plan. If it replaces another one, what it has in the past is not injected.
+// adopt returns the current plan. If it replaces another plan, adopt records that occurrences which were due
+// before now are handled.
 func (r *Runner) adopt(replaces bool) *plan.Plan {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,7 +192,7 @@ func (r *Runner) adopt(replaces bool) *plan.Plan {
 	return r.plan
 }
 
-// unfinished returns the records of a predecessor that are not final.
+// unfinished returns the records of the previous process whose faults may still be in effect.
 func (r *Runner) unfinished() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -200,7 +205,7 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f with a context that ends with ctx, and when the simulation is suspended.
+// inEffect calls f with a context that ends when ctx ends or the simulation is suspended.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
@@ -214,8 +219,8 @@ func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Co
 	f(ctx, record)
 }
 
-// runPlan injects occurrences of one plan. It returns true when there are no more, and false when the plan was replaced
-// or ctx has ended.
+// runPlan injects the occurrences of one plan. It returns true when no occurrences are left. It returns false
+// when the plan was replaced or ctx has ended.
 func (r *Runner) runPlan(ctx context.Context, upcoming func() (Occurrence, bool), active *sync.WaitGroup) (ended bool) {
 	for {
 		o, ok := upcoming()
@@ -247,7 +252,7 @@ func (r *Runner) covers(o *Occurrence) bool {
 	return r.progress.covers(o)
 }
 
-// wait waits for the timer. It returns false if the plan was replaced or ctx has ended before.
+// wait waits for the timer. It returns false if the plan is replaced or ctx ends first.
 func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	select {
 	case <-timer: // an occurrence that is due takes place, even if the plan has just been replaced
@@ -263,7 +268,8 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	return false
 }
 
-// open adds the record of an occurrence that is due. It is final if the occurrence is not to be injected.
+// open adds the record of an occurrence that is due. The record is final if the occurrence must not be
+// injected, because the simulation is suspended or the occurrence is overdue.
 func (r *Runner) open(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -281,13 +287,13 @@ func (r *Runner) open(o Occurrence) *Record {
 	return record
 }
 
-// inject injects the occurrence of a record, and keeps the record up to date until the fault has ended.
+// inject injects the occurrence of a record, and updates the record until the fault has ended.
 func (r *Runner) inject(ctx context.Context, record *Record) {
 	injection, err := r.deps.Injector.Inject(ctx, record.Occurrence)
 	r.observe(ctx, record, injection, err)
 }
 
-// resume does the same for a fault of a predecessor.
+// resume finds a fault that the previous process injected, and updates its record until it has ended.
 func (r *Runner) resume(ctx context.Context, record *Record) {
 	resumer, ok := r.deps.Injector.(Resumer)
 	if !ok {
@@ -300,7 +306,8 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 	r.observe(ctx, record, injection, err)
 }
 
-// observe records an injection, waits until it has ended, and records that.
+// observe records that the fault is in effect, waits until it has ended, and records that. If err is set, it
+// records why the fault was not injected.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
 	if err != nil && isHandedOver(ctx) {
@@ -341,7 +348,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 
 func isHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
-// ended returns why a context ended, in the words of a reason.
+// ended returns the reason that a record states when ctx has ended.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSuspended) {
 		return cause
@@ -349,7 +356,7 @@ func ended(ctx context.Context) error {
 	return errEnded
 }
 
-// finish makes the last change of a record and saves it, even if ctx has ended.
+// finish changes a record for the last time and saves it, even if ctx has ended.
 func (r *Runner) finish(ctx context.Context, record *Record, change func()) {
 	r.change(change)
 	if ctx.Err() != nil {
@@ -396,7 +403,7 @@ func (r *Runner) save(ctx context.Context, record *Record) bool {
 	}
 }
 
-// snapshot returns copies of the progress and of a record, which may be nil.
+// snapshot returns copies of the progress and of a record. The record may be nil.
 func (r *Runner) snapshot(record *Record) (Progress, *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,12 +19,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// target is an injector that records what it is asked to do.
+// target is an injector that records the occurrences that it is asked to inject.
 type target struct {
 	mu       sync.Mutex
 	injected []string
 	active   int
-	// err is the error of Inject. recovery is how long a fault that does not last takes to heal.
+	// Inject returns err. recovery is how long a fault without a duration, such as a kill, takes to heal.
 	err      error
 	recovery time.Duration
 }
@@ -57,7 +57,7 @@ func (f *target) inEffect() int {
 	return f.active
 }
 
-// journal keeps what is saved, and fails while err is set.
+// journal stores progress and records in memory. While err is set, Save fails.
 type journal struct {
 	mu       sync.Mutex
 	err      error
@@ -93,7 +93,7 @@ func (j *journal) saved() []fault.Record {
 	return list
 }
 
-// bench is what a test of Runner works with.
+// bench holds a Runner under test and its dependencies.
 type bench struct {
 	target  target
 	journal journal
@@ -136,7 +136,7 @@ func same(t *testing.T, what string, want, got any) {
 	}
 }
 
-// inBubble runs a test in fake time.
+// inBubble runs a test in the fake time of package synctest.
 func inBubble(t *testing.T, test func(*testing.T, *bench)) {
 	t.Helper()
 	t.Parallel()
@@ -147,7 +147,7 @@ func pause(name string, at, length int) plan.Fault {
 	return plan.Fault{Name: name, Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, At: seconds(at), For: seconds(length)}
 }
 
-func TestRunner_InjectsWhenDue_AndReturnsAtTheEnd(t *testing.T) {
+func TestRunner_InjectsDueOccurrences_ThenReturns(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		start := time.Now()
 		p := &plan.Plan{Duration: seconds(100), Faults: []plan.Fault{pause("b", 10, 5), pause("a", 10, 8)}}
@@ -165,7 +165,7 @@ func TestRunner_InjectsWhenDue_AndReturnsAtTheEnd(t *testing.T) {
 	})
 }
 
-func TestRunner_SavesTheRecord_BeforeItInjects(t *testing.T) {
+func TestRunner_SavesTheRecordBeforeInjecting(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.journal.err = errors.New("the store is down")
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 10, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -181,7 +181,7 @@ func TestRunner_SavesTheRecord_BeforeItInjects(t *testing.T) {
 	})
 }
 
-func TestRunner_OfAFaultThatCannotBeInjected_RecordsTheReason(t *testing.T) {
+func TestRunner_InjectionFails_RecordsTheReason(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.target.err = errors.New("there is no pod of Redis")
 		r := b.runner(&plan.Plan{Faults: []plan.Fault{pause("a", 1, 5)}}, fault.RunnerConfig{ExitAtEnd: true})
@@ -190,7 +190,7 @@ func TestRunner_OfAFaultThatCannotBeInjected_RecordsTheReason(t *testing.T) {
 	})
 }
 
-func TestRunner_EndsActiveFaults_WhenTheSimulationEnds(t *testing.T) {
+func TestRunner_SimulationEnds_EndsActiveFaults(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 		defer cancel()
@@ -204,7 +204,7 @@ func TestRunner_EndsActiveFaults_WhenTheSimulationEnds(t *testing.T) {
 	})
 }
 
-func TestRunner_InjectsNothing_WhileSuspended(t *testing.T) {
+func TestRunner_Suspended_InjectsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -224,8 +224,7 @@ func TestRunner_InjectsNothing_WhileSuspended(t *testing.T) {
 	})
 }
 
-// An edit affects only what is still to come.
-func TestRunner_Update_AffectsOccurrencesToCome(t *testing.T) {
+func TestUpdate_AffectsOnlyFutureOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
@@ -238,8 +237,9 @@ func TestRunner_Update_AffectsOccurrencesToCome(t *testing.T) {
 	})
 }
 
-// A successor injects no occurrence twice, whenever its predecessor ends, and misses none that is not long overdue.
-func TestRunner_Successor_ContinuesWhereThePredecessorEnded(t *testing.T) {
+// The first process ends at a random time. The next process must inject no occurrence a second time, and may
+// skip only those that are overdue by more than MaxLate.
+func TestRunner_ProcessIsReplaced_NextOneContinues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)
@@ -276,7 +276,7 @@ func TestRunner_Successor_ContinuesWhereThePredecessorEnded(t *testing.T) {
 	})
 }
 
-func TestRunner_OfALateSuccessor_DoesNotInjectWhatIsLongOverdue(t *testing.T) {
+func TestRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := &plan.Plan{Faults: []plan.Fault{pause("a", 10, 5), pause("b", 100, 5)}}
 		r := b.runner(p, fault.RunnerConfig{Start: time.Now().Add(-2 * time.Minute), ExitAtEnd: true})
@@ -288,7 +288,7 @@ func TestRunner_OfALateSuccessor_DoesNotInjectWhatIsLongOverdue(t *testing.T) {
 	})
 }
 
-func TestRunner_OfAnUnfinishedRecord_EndsIt(t *testing.T) {
+func TestRunner_FaultOfPreviousProcess_IsEnded(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		o := fault.Occurrence{Fault: "a", Action: plan.ActionKill}
 		r := b.runner(&plan.Plan{}, fault.RunnerConfig{ExitAtEnd: true, Records: []fault.Record{{Occurrence: o, State: fault.Active}}})

@@ -31,7 +31,7 @@ func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
 // Key returns the path of the value that the map at p holds for a key.
 func (p Path) Key(key string) Path { return p + Path("["+name(key)+"]") }
 
-// name returns a name, or "…" if the name may hold a password.
+// name returns the key of a map for use in a path. It returns "…" for a key that may hold a password.
 func name(text string) string {
 	if MayHoldPassword(text) {
 		return "…"
@@ -39,14 +39,15 @@ func name(text string) string {
 	return text
 }
 
-// Error is a validation error of one field.
+// Error says what is wrong with one field.
 type Error struct {
 	Path Path
-	// Problem is one line: the kind of error, the value unless it may be secret, and the expected value.
+	// Problem is one line that has the kind of error, the value unless it may be secret, and a description of
+	// valid values.
 	Problem string
 }
 
-// Error returns the path and the problem.
+// Error returns the path of the field and the problem.
 func (e Error) Error() string {
 	if e.Path == "" {
 		return e.Problem
@@ -54,7 +55,7 @@ func (e Error) Error() string {
 	return string(e.Path) + ": " + e.Problem
 }
 
-// Raw is a value as it is written in the document. Errors show it without quotes.
+// Raw is a value as the document contains it. Errors show it without adding quotes.
 type Raw string
 
 // Invalid returns an error for an invalid value. detail describes valid values. The error quotes the value unless
@@ -70,13 +71,12 @@ func Invalid(path Path, value any, detail string) Error {
 	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(text), withoutSurplus(text, detail))}
 }
 
-// InvalidSecret returns an error for an invalid text that may hold a password. The error does not quote the text. detail
-// describes valid texts.
+// InvalidSecret is like Invalid, for a text that may hold a password: the error does not quote the text.
 func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withoutSurplus(text, detail)}
 }
 
-// withoutSurplus adds advice to detail if a text begins or ends with white space, which is easy to overlook.
+// withoutSurplus adds advice to detail if text begins or ends with white space, which users easily overlook.
 func withoutSurplus(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + ": remove the white space around the value"
@@ -89,12 +89,12 @@ func MayHoldPassword(text string) bool {
 	return strings.ContainsAny(text, "@\\") || strings.Contains(text, ":/")
 }
 
-// Required returns an error for a missing field. detail says how to set it.
+// Required returns an error for a missing field. detail says how to set the field.
 func Required(path Path, detail string) Error {
 	return Error{path, "Required value: " + detail}
 }
 
-// Forbidden returns an error for a field that must not be set. detail is the reason or the remedy.
+// Forbidden returns an error for a field that must not be set. detail says why, or what to set in its place.
 func Forbidden(path Path, detail string) Error {
 	return Error{path, "Forbidden: " + detail}
 }

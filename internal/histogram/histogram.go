@@ -17,16 +17,15 @@ import (
 const (
 	// perOctave is the number of buckets in each power of two: 2 to the power of the schema.
 	perOctave = 8
-	// first and last are the indexes of the outermost buckets: up to 2^-30 s (0.93 ns), and above 2^24 s
-	// (194 days). Durations outside this range count in the bucket at its end.
-	first = -30 * perOctave
-	last  = 25 * perOctave
-	// buckets is the number of buckets.
+	// first and last are the indexes of the outermost buckets. Bucket first holds durations up to 2^-30 s (0.93
+	// ns), and bucket last those above 2^24 s (194 days).
+	first   = -30 * perOctave
+	last    = 25 * perOctave
 	buckets = last - first + 1
 )
 
-// fractions are the bucket bounds in the interval [0.5, 1), which are the same in each power of two once
-// scaled.
+// fractions are the bucket bounds in the interval [0.5, 1). Multiplied by a power of two, they are the bounds
+// in every other interval.
 var fractions = [perOctave]float64{
 	0.5, 0.5452538663326288, 0.5946035575013605, 0.6484197773255048,
 	0.7071067811865475, 0.7711054127039704, 0.8408964152537144, 0.9170040432046711,

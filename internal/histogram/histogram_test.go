@@ -12,10 +12,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// random draws durations from nanoseconds to hours, evenly over their orders of magnitude.
+// random generates durations from nanoseconds to hours, evenly over their orders of magnitude.
 func random(r *rand.Rand) time.Duration { return time.Duration(math.Exp(r.Float64() * 31)) }
 
-func TestHistogram_UsesThePrometheusNativeBuckets(t *testing.T) {
+func TestHistogram_HasTheBucketsOfPrometheus(t *testing.T) {
 	reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "d", NativeHistogramBucketFactor: 1.1})
 	var h Histogram
 	r := rand.New(rand.NewPCG(1, 2))
@@ -34,7 +34,7 @@ func TestHistogram_UsesThePrometheusNativeBuckets(t *testing.T) {
 	}
 }
 
-func TestFromNative_WithoutNativeBucketsIsEmpty(t *testing.T) {
+func TestFromNative_NoNativeBuckets_ReturnsAnEmptySnapshot(t *testing.T) {
 	classic := &dto.Histogram{SampleCount: new(uint64(1)), Bucket: []*dto.Bucket{{CumulativeCount: new(uint64(1)), UpperBound: new(1.0)}}}
 	for _, h := range []*dto.Histogram{nil, classic, {Schema: new(int32(3)), PositiveSpan: []*dto.BucketSpan{{Length: new(uint32(1 << 31))}}}} {
 		if s := FromNative(h); s.Count() != 0 || s.Quantile(0.99) != 0 {
@@ -89,7 +89,7 @@ func TestSnapshot_MergeAndSinceAreExact(t *testing.T) {
 	}
 }
 
-func TestSnapshot_RangeHoldsTheQuantileWhateverTheMissingWere(t *testing.T) {
+func TestRange_BoundsTheQuantileForAnyMissingDurations(t *testing.T) {
 	var h Histogram
 	for i := range 10_000 { // 98 % take 1 ms, 2 % take 1 s
 		h.Observe([]time.Duration{time.Millisecond, time.Second}[max(i%50-48, 0)])
@@ -145,7 +145,7 @@ func TestSnapshot_JSONRoundTrip(t *testing.T) {
 	}
 }
 
-func TestSnapshot_UnmarshalRejectsWhatIsOutOfRange(t *testing.T) {
+func TestUnmarshalJSON_RejectsInvalidBuckets(t *testing.T) {
 	for _, text := range []string{`{"buckets":[[-1000,1]]}`, `{"buckets":[[201,1]]}`, `{"buckets":[[1]]}`, `{"buckets":[[1,-1]]}`, `{"buckets":"no"}`, `[]`} {
 		var s Snapshot
 		if err := json.Unmarshal([]byte(text), &s); err == nil {
@@ -154,7 +154,7 @@ func TestSnapshot_UnmarshalRejectsWhatIsOutOfRange(t *testing.T) {
 	}
 }
 
-func TestHistogram_BoundsExtremes(t *testing.T) {
+func TestObserve_ExtremeDurations_CountInTheOutermostBuckets(t *testing.T) {
 	var h Histogram
 	for _, d := range []time.Duration{math.MinInt64, -1, 0, 1, math.MaxInt64} {
 		h.Observe(d)

@@ -10,14 +10,16 @@ import (
 // Snapshot holds the counts of a histogram at one instant, or the difference between two instants. The zero
 // value is empty. A Snapshot is immutable: methods return new values.
 type Snapshot struct {
-	// counts are those of the buckets from offset on. The first and last element are never 0.
+	// counts are the counts of consecutive buckets, of which the first has index offset. The first and the last
+	// count are never 0.
 	offset int
 	counts []uint64
 	total  uint64
 	sum    int64 // nanoseconds
 }
 
-// add counts n more durations in a bucket. It is for snapshots that have not been handed out yet.
+// add counts n more durations in a bucket. It must only be called before the snapshot is returned to a caller,
+// because snapshots are immutable.
 func (s *Snapshot) add(index int, n uint64) {
 	switch {
 	case n == 0:
@@ -47,8 +49,8 @@ func Merge(snapshots ...Snapshot) Snapshot {
 	return merged
 }
 
-// Since returns what was observed after earlier, a snapshot of the same histogram. A bucket that has shrunk,
-// which cannot happen to one histogram, counts as unchanged.
+// Since returns the durations observed after earlier, which must be a snapshot of the same histogram. If the
+// count of a bucket has decreased, which cannot happen in one histogram, Since treats it as unchanged.
 func (s Snapshot) Since(earlier Snapshot) Snapshot {
 	diff := Snapshot{sum: s.sum - earlier.sum}
 	for i, n := range s.counts {
@@ -70,7 +72,7 @@ func (s Snapshot) count(index int) uint64 {
 // Count returns the number of durations.
 func (s Snapshot) Count() uint64 { return s.total }
 
-// Mean returns the arithmetic mean of the durations, exactly. It is 0 for an empty snapshot.
+// Mean returns the exact arithmetic mean of the durations. It is 0 for an empty snapshot.
 func (s Snapshot) Mean() time.Duration {
 	if s.total == 0 {
 		return 0
@@ -88,9 +90,10 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return s.at(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range returns bounds of the q-quantile of more durations than were measured. The lower bound assumes that all
-// missing ones are 0. The upper bound assumes that they exceed every measured one, and is math.MaxInt64 if the
-// quantile is then among them. The bounds are 0 and math.MaxInt64 if nothing was measured.
+// Range bounds the q-quantile of a set of durations of which the snapshot has only a part: missing durations
+// were not measured. The lower bound assumes that the missing ones are all 0. The upper bound assumes that they
+// exceed every measured duration, and is math.MaxInt64 if the quantile is then one of them. If nothing was
+// measured, the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
@@ -103,7 +106,8 @@ func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duratio
 	return lowest, highest
 }
 
-// at returns the duration at a rank in (0, total]. The snapshot must not be empty.
+// at returns the duration with the given rank, in (0, total], in ascending order. The snapshot must not be
+// empty.
 func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {
@@ -136,8 +140,8 @@ func (s Snapshot) Buckets() []Bucket {
 	return all
 }
 
-// wire is the JSON form of a snapshot.
-type wire struct {
+// snapshotJSON is the JSON form of a snapshot.
+type snapshotJSON struct {
 	// Sum is the sum of all durations in nanoseconds.
 	Sum int64 `json:"sumNs"`
 	// Buckets holds the index and the count of each bucket that holds a duration, in ascending order.
@@ -147,10 +151,10 @@ type wire struct {
 // IsZero reports whether the snapshot is empty, for the JSON option omitzero.
 func (s Snapshot) IsZero() bool { return s.total == 0 }
 
-// MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]} with the buckets that hold a duration.
-// The package says which durations the bucket of an index holds.
+// MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]}. It omits empty buckets. The
+// package comment defines the bounds of the bucket with an index.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
-	w := wire{Sum: s.sum, Buckets: make([][]int64, 0, len(s.counts))}
+	w := snapshotJSON{Sum: s.sum, Buckets: make([][]int64, 0, len(s.counts))}
 	for i, n := range s.counts {
 		if n > 0 {
 			w.Buckets = append(w.Buckets, []int64{int64(s.offset + i), int64(n)})
@@ -161,14 +165,14 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON writes. It rejects indexes outside the range of the schema.
 func (s *Snapshot) UnmarshalJSON(text []byte) error {
-	var w wire
+	var w snapshotJSON
 	if err := json.Unmarshal(text, &w); err != nil {
 		return fmt.Errorf("read a histogram: %w", err)
 	}
 	*s = Snapshot{sum: w.Sum}
 	for _, b := range w.Buckets {
 		if len(b) != 2 || b[0] < first || b[0] > last || b[1] < 0 {
-			return fmt.Errorf("read a histogram: %v is not a bucket from %d to %d and its count", b, first, last)
+			return fmt.Errorf("read a histogram: %v is not a pair of a bucket index from %d to %d and a count", b, first, last)
 		}
 		s.add(int(b[0]), uint64(b[1]))
 	}

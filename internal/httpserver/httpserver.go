@@ -17,16 +17,17 @@ import (
 )
 
 const (
-	// checkTimeout bounds each readiness check. It is shorter than the usual timeout of a probe.
+	// checkTimeout bounds each readiness check. It is shorter than the default timeout of a Kubernetes probe.
 	checkTimeout = 2 * time.Second
-	// shutdownTimeout bounds how long Serve waits for open requests when it ends.
+	// shutdownTimeout is how long Serve waits for open requests after its context has ended.
 	shutdownTimeout = 3 * time.Second
-	// headerTimeout and idleTimeout close connections that clients do not use.
+	// headerTimeout bounds how long a client may take to send the headers of a request. idleTimeout bounds how
+	// long a connection may stay unused between requests.
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
 )
 
-// Check is a condition that must hold before a process is ready.
+// Check is a readiness check: a condition that must hold before a process is ready.
 type Check struct {
 	// Name identifies the check in the response.
 	Name string
@@ -43,11 +44,11 @@ type Options struct {
 	Ready []Check
 	// Routes are additional handlers. Paths without a route return 404.
 	Routes []Route
-	// Log receives the errors of scrapes.
+	// Log receives the errors of gathering metrics.
 	Log *slog.Logger
 }
 
-// Route is a handler with a pattern of http.ServeMux.
+// Route is a handler and the http.ServeMux pattern of the requests that it serves.
 type Route struct {
 	Pattern string
 	Handler http.Handler
@@ -129,7 +130,7 @@ func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	}}, nil
 }
 
-// WithTLS makes the server answer TLS connections only, and returns it.
+// WithTLS makes the server accept only TLS connections. It returns the server.
 func (s *Server) WithTLS(c *tls.Config) *Server {
 	s.listener = tls.NewListener(s.listener, c)
 	return s
@@ -156,7 +157,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(err, unlessClosed(<-failed))
 }
 
-// unlessClosed returns nil for http.ErrServerClosed, which http.Server returns after a shutdown.
+// unlessClosed returns err, or nil for http.ErrServerClosed, which http.Server returns after a shutdown.
 func unlessClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -164,5 +165,5 @@ func unlessClosed(err error) error {
 	return err
 }
 
-// Close closes a server on which Serve was not called.
+// Close closes the listener of a server whose Serve method is never called.
 func (s *Server) Close() error { return s.listener.Close() }

@@ -100,7 +100,7 @@ func TestServe_EndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestServe_UnfinishedRequest_DoesNotDelayTheEnd(t *testing.T) {
+func TestServe_UnfinishedRequest_DoesNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
@@ -126,7 +126,7 @@ func TestServe_UnfinishedRequest_DoesNotDelayTheEnd(t *testing.T) {
 	}
 }
 
-func TestListen_AddressInUse_IsNamed(t *testing.T) {
+func TestListen_AddressInUse_ErrorNamesTheAddress(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
 	first, err := Listen(t.Context(), "127.0.0.1:0", http.NotFoundHandler(), log)

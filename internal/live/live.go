@@ -1,6 +1,7 @@
-// Package live reads how far a simulation is whose components run as separate processes. It is the source of the live
-// page in a cluster: any process that can read the store may serve it. It has no verdict, because only the operator
-// knows when a simulation is complete; it reports failures that are already certain.
+// Package live reports the state of a running simulation whose components are separate processes. It reads
+// everything from the store, so any process that can reach the store can serve the live page with it. It
+// reports no final verdict, because only the operator knows when a simulation is complete. It reports failures
+// that are already certain.
 package live
 
 import (
@@ -19,17 +20,18 @@ import (
 )
 
 const (
-	// settleTime is the age at which rows of the timeline are expected to change no more. totalsAge is how long their
-	// sum is used before all of them are read again: a process that could not reach the store hands over its rows later.
+	// settleTime is the age from which a row of the timeline is expected not to change any more. totalsAge is
+	// how long the sum of those rows is reused before all rows are read again: a process that could not reach
+	// the store writes its rows later.
 	settleTime = 2 * time.Minute
 	totalsAge  = time.Minute
-	// lagTime is the length of the interval whose longest lag is reported.
+	// lagTime is the length of the latest interval in which the longest lag of the generators is looked for.
 	lagTime = 5 * time.Second
-	// farFuture is added to the current time to read all rows: the clocks of two machines may differ.
+	// farFuture is added to the current time to read all rows, because the clocks of machines may differ.
 	farFuture = time.Hour
 )
 
-// Store is what a Source reads.
+// Store is the part of the store that a Source reads.
 type Store interface {
 	store.Ledger
 	ledger.Timeline
@@ -54,10 +56,10 @@ type Source struct {
 	totals  totals
 }
 
-// totals are the sum of the rows of a timeline that are settled.
+// totals caches the sum of the rows that are older than settleTime.
 type totals struct {
 	settled timeline.Row
-	// until is the Unix time at which the sum ends. readAt is when the rows were read.
+	// until is the Unix time at which the last summed row ends. readAt is when the rows were read.
 	until  int64
 	readAt time.Time
 }
@@ -72,7 +74,8 @@ func (s *Source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// State implements view.Source. It audits the ledger, which is read completely only the first time.
+// State implements view.Source. It audits the ledger. The first audit reads the whole ledger, and later ones
+// only what has changed.
 func (s *Source) State(ctx context.Context) (view.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +119,7 @@ func (s *Source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// verdictSoFar returns FAIL with the reasons if that is already certain.
+// verdictSoFar returns FAIL with the reasons if the simulation is already certain to fail.
 func verdictSoFar(account ledger.Report, p *plan.Plan, depths *broker.Depths) view.Verdict {
 	e := ledger.Evidence{Report: account, Objectives: p.Objectives, Running: true, InFlight: ledger.Unknown}
 	if depths != nil {
@@ -129,7 +132,8 @@ func verdictSoFar(account ledger.Report, p *plan.Plan, depths *broker.Depths) vi
 	return v
 }
 
-// readTimeline returns the rows that are not settled. It reads the others only if their sum is too old.
+// readTimeline returns the rows younger than settleTime. It reads the older ones only if their cached sum is
+// too old.
 func (s *Source) readTimeline(ctx context.Context, now time.Time) (recent []timeline.Row, err error) {
 	if now.Sub(s.totals.readAt) < totalsAge {
 		rows, err := s.deps.Store.ReadTimeline(ctx, time.Unix(s.totals.until, 0), now.Add(farFuture))
@@ -145,7 +149,7 @@ func (s *Source) readTimeline(ctx context.Context, now time.Time) (recent []time
 	return recent, nil
 }
 
-// rowsSince returns the rows that begin at a Unix time or later.
+// rowsSince returns the rows that begin at or after a Unix time.
 func rowsSince(second int64, rows []timeline.Row) []timeline.Row {
 	for i := range rows {
 		if rows[i].Second >= second {
@@ -155,7 +159,7 @@ func rowsSince(second int64, rows []timeline.Row) []timeline.Row {
 	return nil
 }
 
-// clock is the position of a simulation in its schedules.
+// clock says how far a simulation is in its schedules.
 type clock struct {
 	elapsed time.Duration // since the start, at most the duration; 0 before the start
 	runs    bool          // events are due
@@ -174,7 +178,7 @@ func clockOf(p *plan.Plan, now time.Time) clock {
 	return c
 }
 
-// rate returns the rate of a schedule that begins the given time after the start, in events per second.
+// rate returns the rate of a schedule at a time since the start, in events per second.
 func (c clock) rate(s plan.Schedule, after time.Duration) float64 {
 	if !c.runs {
 		return 0

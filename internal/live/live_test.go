@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// site is a simulation in a memory store.
+// site is a simulation whose state is in a memory store.
 type site struct {
 	store  *memory.Store
 	plan   *plan.Plan
@@ -78,7 +78,7 @@ func TestState_SumsTheTimelineOfAllProcesses(t *testing.T) {
 	}
 }
 
-func TestState_PhaseAndRates(t *testing.T) {
+func TestState_ReportsPhaseAndTargetRates(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		change func(*plan.Plan)
