@@ -1,7 +1,7 @@
 package v1alpha1
 
-// AllowedSimulationsAnnotation is the annotation by which the owner of a Secret, or of a RabbitmqCluster in the
-// namespace of the simulation, consents to its use. Its value is a comma-separated list of the names of
-// simulations, or "*" for every simulation in the namespace. Without it a simulation that refers to the object is
-// stalled.
+// AllowedSimulationsAnnotation is an annotation with which the owner of a Secret or RabbitmqCluster permits
+// simulations to use it. Its value is a comma-separated list of names of simulations, or "*" for all simulations in
+// the namespace. A simulation that refers to an object without this permission is stalled. The permission is required
+// for Secrets, and for a RabbitmqCluster in the namespace of the simulation.
 const AllowedSimulationsAnnotation = Group + "/allowed-simulations"

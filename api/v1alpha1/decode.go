@@ -2,11 +2,12 @@ package v1alpha1
 
 import "encoding/json"
 
-// The schema may have changed since an object was stored. One object that cannot be decoded would end every list and
-// watch of the operator, and so stop the simulations of everyone. Therefore a value of a wrong type is no error here.
+// Decoding a stored object never fails because of a value of the wrong type. The schema of the CRD may have changed
+// since an object was stored, and one object that cannot be decoded would break the operator's lists and watches, and
+// so all simulations of the cluster.
 
-// UnmarshalJSON decodes a spec. It skips values whose type is wrong. If there are any, it keeps the whole text in
-// Undecodable, so that the simulation can be reported as invalid.
+// UnmarshalJSON decodes a spec and skips values of the wrong type. If it skips any, it stores the JSON text of the
+// whole spec in Undecodable, so that the operator can report the simulation as invalid.
 func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
 	type spec ParkingSimulationSpec // without this method
 	var decoded spec
@@ -17,8 +18,8 @@ func (s *ParkingSimulationSpec) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// UnmarshalJSON decodes a status. A stored status that cannot be decoded, for example because of an invalid time, is
-// empty: the operator rewrites it.
+// UnmarshalJSON decodes a status. A status that cannot be decoded, for example because of an invalid time, becomes
+// empty, and the operator writes it again.
 func (s *ParkingSimulationStatus) UnmarshalJSON(text []byte) error {
 	type status ParkingSimulationStatus // without this method
 	var decoded status

@@ -9,9 +9,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator lists simulations of all namespaces. One that cannot be decoded would end every list and watch. So every
-// field of spec and status is tried with values of every type.
-func TestParkingSimulation_DecodesValuesOfWrongTypes(t *testing.T) {
+// One object that cannot be decoded would break the operator's list of all simulations. So this test decodes every
+// field of spec and status from JSON values of every type.
+func TestParkingSimulation_ValuesOfWrongTypes_AreDecoded(t *testing.T) {
 	t.Parallel()
 	values := []string{
 		`null`, `true`, `5`, `-1.5`, `1e400`, `30000000000000000000`, `""`, `"abc"`, `"1e1.5"`, `"1e2147483640"`, `"99999999999h"`,
@@ -54,7 +54,7 @@ func TestParkingSimulation_DecodesValuesOfWrongTypes(t *testing.T) {
 	}
 }
 
-func TestParkingSimulationSpec_KeepsWhatHasTheRightType(t *testing.T) {
+func TestParkingSimulationSpec_ValuesOfWrongTypes_AreSkipped(t *testing.T) {
 	t.Parallel()
 	const text = `{"seed":"abc","entry":{"rate":[5],"replicas":3},"redis":{"secretRef":{"name":"shared"}}}`
 	var got v1alpha1.ParkingSimulationSpec
@@ -72,7 +72,7 @@ func TestParkingSimulationSpec_KeepsWhatHasTheRightType(t *testing.T) {
 	}
 }
 
-func TestQuantity_KeepsItsText(t *testing.T) {
+func TestQuantity_AnyJSONValue_KeepsItsText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]v1alpha1.Quantity{
 		`"2Gi"`: "2Gi", `"1024Mi"`: "1024Mi", `2`: "2", `1e3`: "1000", `2.0`: "2", `1.5`: "1.5", `"1e2147483640"`: "1e2147483640", `true`: "true",

@@ -69,8 +69,8 @@ func (m *MonitoringSpec) setDefaults() {
 	setDefaultText(&m.Dashboards, MonitoringAuto)
 }
 
-// ManagedOrDefault returns the RabbitMQ that the operator runs, with its defaults. It returns nil if the spec refers to
-// another RabbitMQ.
+// ManagedOrDefault returns the settings of the managed RabbitMQ, with defaults for omitted fields. It returns nil if
+// the spec refers to another RabbitMQ.
 func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
 	if r.ClusterRef != nil || r.SecretRef != nil {
 		return nil
@@ -80,8 +80,8 @@ func (r *RabbitMQSpec) ManagedOrDefault() *ManagedRabbitMQ {
 	return managed
 }
 
-// ManagedOrDefault returns the Redis that the operator runs, with its defaults. It returns nil if the spec refers to
-// another Redis.
+// ManagedOrDefault returns the settings of the managed Redis, with defaults for omitted fields. It returns nil if the
+// spec refers to another Redis.
 func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
 	if r.SecretRef != nil {
 		return nil
@@ -91,8 +91,8 @@ func (r *RedisSpec) ManagedOrDefault() *ManagedRedis {
 	return managed
 }
 
-// ManagedOrDefault returns the summary API that the operator runs, with its defaults. It returns nil if the spec has the
-// URL of another API.
+// ManagedOrDefault returns the settings of the managed summary API, with defaults for omitted fields. It returns nil
+// if the spec has the URL of another API.
 func (s *SummaryAPISpec) ManagedOrDefault() *ManagedSummaryAPI {
 	if s.URL != "" {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// emptyWithDefaults is what an empty spec means.
+// emptyWithDefaults returns an empty spec after defaulting.
 const emptyWithDefaults = `{
 	"drainTimeout": "5m", "seed": 1,
 	"entry": {"rate": 200, "replicas": 1, "arrivals": "Uniform"},
@@ -22,7 +22,7 @@ const emptyWithDefaults = `{
 	"deletionPolicy": "Delete"
 }`
 
-func TestDefault_EmptySpec(t *testing.T) {
+func TestDefault_EmptySpec_SetsAllDefaults(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Default()
@@ -31,7 +31,7 @@ func TestDefault_EmptySpec(t *testing.T) {
 	checkSpec(t, sim, emptyWithDefaults)
 }
 
-func TestDefault_KeepsSetFields(t *testing.T) {
+func TestDefault_SetFields_AreKept(t *testing.T) {
 	t.Parallel()
 	const all = `{
 		"suspend": true, "duration": "30m0s", "drainTimeout": "1m", "seed": 0,
@@ -57,7 +57,7 @@ func TestDefault_KeepsSetFields(t *testing.T) {
 	checkSpec(t, sim, all)
 }
 
-func TestDefault_CompletesManagedServers(t *testing.T) {
+func TestDefault_PartlySetManagedServers_AreCompleted(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Spec.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{}
@@ -78,7 +78,7 @@ func TestDefault_CompletesManagedServers(t *testing.T) {
 	}
 }
 
-func TestManagedOrDefault(t *testing.T) {
+func TestManagedOrDefault_OtherServer_IsNil(t *testing.T) {
 	t.Parallel()
 	spec := &v1alpha1.ParkingSimulationSpec{}
 	if got := spec.RabbitMQ.ManagedOrDefault(); got == nil || *got.Replicas != 1 || *got.Storage.Size != "2Gi" {

@@ -7,24 +7,23 @@ import (
 	"time"
 )
 
-// Duration is a length of time from 0s to 8760h as a Go duration, such as "90s", "1.5h" or "1h30m". It has no sign,
-// and each number has a unit: h, m, s, ms, us or ns.
-//
+// Duration is a length of time from 0s to 8760h, written as a Go duration such as "90s", "1.5h" or "1h30m". It has no
+// sign, and each number has a unit: h, m, s, ms, us or ns.
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') && duration(self) <= duration('8760h')",message="must be a duration from 0s to 8760h such as \"30s\" or \"1h30m\""
 type Duration string
 
-// DurationPattern is the syntax of a Duration. The validation rules of the CRD repeat it. It bounds the numbers so
-// that a sum cannot overflow, and does not allow fractions of a nanosecond.
+// DurationPattern is the regular expression for a Duration. The validation rules of the CRD repeat it. It limits the
+// number of digits so that a sum of units cannot overflow, and does not allow fractions of a nanosecond.
 const DurationPattern = `^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$`
 
-// maxDurationLength is the length of the longest Duration, in characters.
+// maxDurationLength is the maximum length of a Duration in characters.
 const maxDurationLength = 32
 
 var durationSyntax = regexp.MustCompile(DurationPattern)
 
-// NewDuration returns d as text, without units of zero: "1h1m" rather than "1h1m0s".
+// NewDuration returns the shortest text of d, without units of zero: "1h1m" instead of "1h1m0s".
 func NewDuration(d time.Duration) *Duration {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -36,7 +35,7 @@ func NewDuration(d time.Duration) *Duration {
 	return new(Duration(text))
 }
 
-// Parse returns the length of time. The error does not quote the text.
+// Parse returns the value as a time.Duration. The error does not quote the text.
 func (d Duration) Parse() (time.Duration, error) {
 	if len([]rune(d)) > maxDurationLength || !durationSyntax.MatchString(string(d)) {
 		return 0, errors.New(`must be a duration such as "30s" or "1h30m"`)
@@ -44,7 +43,7 @@ func (d Duration) Parse() (time.Duration, error) {
 	return time.ParseDuration(string(d))
 }
 
-// Value returns the length of time, or 0 if d is nil or invalid.
+// Value returns the value as a time.Duration, or 0 if d is nil or invalid.
 func (d *Duration) Value() time.Duration {
 	if d == nil {
 		return 0

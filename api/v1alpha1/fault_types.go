@@ -8,67 +8,66 @@ import (
 	"strings"
 )
 
-// Fault is a failure that is injected while events are published, once or periodically.
-//
+// Fault is a failure to inject while events are published, once or periodically.
 // +kubebuilder:validation:XValidation:rule="!(self.action in ['Pause', 'Isolate']) || has(self.__for__)",message="is required for Pause and Isolate: say how long the fault lasts, such as \"20s\"",fieldPath=".for",reason="FieldValueRequired"
 // +kubebuilder:validation:XValidation:rule="self.action in ['Pause', 'Isolate'] || !has(self.__for__)",message="is only for Pause and Isolate, because the other actions do not last: remove it",fieldPath=".for",reason="FieldValueForbidden"
 // +kubebuilder:validation:XValidation:rule="!has(self.every) || !self.every.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.every) >= duration('1s')",message="must be at least 1s; remove it to inject the fault once",fieldPath=".every"
 // +kubebuilder:validation:XValidation:rule="!has(self.every) || ![self.every, has(self.__for__) ? self.__for__ : '0s', has(self.jitter) ? self.jitter : '0s'].all(d, d.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$')) || duration(self.every) < duration('1s') || duration(self.every) > duration(has(self.__for__) ? self.__for__ : '0s') + duration(has(self.jitter) ? self.jitter : '0s') + duration(has(self.jitter) ? self.jitter : '0s')",message="must be longer than for plus twice jitter, or an occurrence begins before the previous one ends: raise every, or lower for or jitter",fieldPath=".every"
 // +kubebuilder:validation:XValidation:rule="!has(self.jitter) || !self.jitter.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || !self.at.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self.jitter) <= duration(self.at)",message="must not exceed at, or the fault begins before the simulation does: lower jitter or raise at",fieldPath=".jitter"
 type Fault struct {
-	// name identifies the fault in the status, in reports and in metrics. It has at most 40 characters of a-z, 0-9 and '-'.
-	// A fault that is renamed is another fault: its occurrences are counted from 0.
+	// name identifies the fault in the status, in reports and in metrics. It has at most 40 characters of a-z, 0-9
+	// and '-'. Renaming a fault makes it a new fault, whose occurrences are counted from 0.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=40
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must have at most 40 characters of a-z, 0-9 and '-', and start and end with a letter or digit"
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// target is what the fault hits: RabbitMQ, Redis or the SummaryAPI that the operator runs, or a Processor,
-	// EntryGenerator or ExitGenerator. RabbitMQLeader is the RabbitMQ node that leads most of the simulation's queues.
-	// A server that the operator does not run cannot be hit.
+	// target is the kind of process that fails. RabbitMQ, Redis and SummaryAPI are servers that the operator runs.
+	// RabbitMQLeader is the RabbitMQ node that leads most of the simulation's queues. Processor, EntryGenerator and
+	// ExitGenerator are the simulation's own pods. A server that the operator does not run cannot be a target.
 	// +required
 	Target FaultTarget `json:"target,omitempty"`
 
-	// pods is how many pods of the target are hit, as a number such as 1 or a percentage such as "50%", which is rounded up.
-	// The seed determines which ones.
+	// pods is how many pods of the target fail at the same time: a number such as 1, or a percentage such as "50%",
+	// which is rounded up. The seed determines which pods.
 	// +default=1
 	// +optional
 	Pods FaultPods `json:"pods,omitempty"`
 
-	// action is what happens to the pods. Kill is a crash: SIGKILL, nothing is flushed. Restart is a graceful stop and
-	// a start. Evict deletes the pods through the eviction API, which respects disruption budgets. Pause stops the
-	// process with SIGSTOP, and Isolate cuts it off from all other parts of the simulation; both last for the time in
-	// for.
+	// action is what happens to the pods. Kill sends SIGKILL, so that the process crashes without flushing data.
+	// Restart stops and starts the process gracefully. Evict deletes the pods through the eviction API, which
+	// respects disruption budgets. Pause stops the process with SIGSTOP. Isolate cuts the pods off from all other
+	// parts of the simulation. Pause and Isolate end after the time in for.
 	// +required
 	Action FaultAction `json:"action,omitempty"`
 
-	// at is when the fault first occurs, as a Go duration such as "2m" since the start of the simulation.
+	// at is the time of the first occurrence after the start of the simulation, as a Go duration such as "2m".
 	// +required
 	At *Duration `json:"at,omitempty"`
 
-	// every repeats the fault at this interval, as a Go duration such as "5m", until the simulation ends. It is at least
-	// 1s and longer than for plus twice jitter. Without it the fault occurs once.
+	// every is the interval at which the fault is repeated until the simulation ends, as a Go duration such as "5m".
+	// It must be at least 1s, and longer than for plus twice jitter. If it is omitted, the fault occurs once.
 	// +optional
 	Every *Duration `json:"every,omitempty"`
 
-	// jitter moves each occurrence by at most this much in either direction, as a Go duration such as "30s". The seed
-	// determines by how much. It must not exceed at.
+	// jitter is the maximum random shift of each occurrence, earlier or later, as a Go duration such as "30s". The
+	// seed determines the shifts. jitter must not exceed at.
 	// +optional
 	Jitter *Duration `json:"jitter,omitempty"`
 
-	// for is how long Pause and Isolate last, as a Go duration such as "20s". The other actions must not have it.
+	// for is how long Pause and Isolate last, as a Go duration such as "20s". It is required for these actions, and
+	// not allowed for the others.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	For *Duration `json:"for,omitempty"`
 }
 
-// FaultTarget is what a fault hits.
-//
+// FaultTarget is the kind of process into which a fault is injected.
 // +kubebuilder:validation:Enum=RabbitMQ;RabbitMQLeader;Redis;SummaryAPI;Processor;EntryGenerator;ExitGenerator
 type FaultTarget string
 
-// The targets of faults.
+// Targets of faults.
 const (
 	FaultTargetRabbitMQ       FaultTarget = "RabbitMQ"
 	FaultTargetRabbitMQLeader FaultTarget = "RabbitMQLeader"
@@ -79,12 +78,11 @@ const (
 	FaultTargetExitGenerator  FaultTarget = "ExitGenerator"
 )
 
-// FaultAction is what a fault does to its target.
-//
+// FaultAction is what a fault does to the pods of its target.
 // +kubebuilder:validation:Enum=Kill;Restart;Evict;Pause;Isolate
 type FaultAction string
 
-// The actions of faults.
+// Actions of faults.
 const (
 	FaultActionKill    FaultAction = "Kill"
 	FaultActionRestart FaultAction = "Restart"
@@ -101,12 +99,12 @@ const (
 // +kubebuilder:validation:XValidation:rule="string(self).matches('^([1-9][0-9]{0,2}|[1-9][0-9]?%|100%)$')",message="must be a number from 1 to 999, or a percentage from \"1%\" to \"100%\""
 type FaultPods string
 
-// FaultPodsPattern is the syntax of FaultPods. The validation rules of the CRD repeat it.
+// FaultPodsPattern is the regular expression for a FaultPods. The validation rules of the CRD repeat it.
 const FaultPodsPattern = `^([1-9][0-9]{0,2}|[1-9][0-9]?%|100%)$`
 
 var faultPodsSyntax = regexp.MustCompile(FaultPodsPattern) //nolint:gocritic // the CRD repeats the pattern, where \d would need escapes
 
-// UnmarshalJSON keeps the text of any JSON value, like Quantity.
+// UnmarshalJSON accepts any JSON value and stores its text, like Quantity.UnmarshalJSON.
 func (p *FaultPods) UnmarshalJSON(value []byte) error {
 	var text string
 	if json.Unmarshal(value, &text) != nil {
@@ -116,7 +114,7 @@ func (p *FaultPods) UnmarshalJSON(value []byte) error {
 	return nil
 }
 
-// Parse returns the number of pods, or the percentage. The other one is 0.
+// Parse returns a number of pods and 0, or 0 and a percentage.
 func (p FaultPods) Parse() (number, percent int, err error) {
 	if !faultPodsSyntax.MatchString(string(p)) {
 		return 0, 0, errors.New(`must be a number from 1 to 999, or a percentage from "1%" to "100%"`)

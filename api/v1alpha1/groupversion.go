@@ -1,6 +1,5 @@
-// Package v1alpha1 holds the types of the API group simulation.parking.dev, version v1alpha1, and their defaults. It does
-// no I/O. Package manifest validates a spec and derives the plan of its processes.
-//
+// Package v1alpha1 defines the types of version v1alpha1 of the API group simulation.parking.dev, and their defaults.
+// Package manifest validates a spec and derives the configuration of its processes from it.
 // +kubebuilder:object:generate=true
 // +groupName=simulation.parking.dev
 package v1alpha1
@@ -11,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Group and Version name this version of the API; Kind is the kind it defines.
+// Group, Version and Kind identify the API.
 const (
 	Group   = "simulation.parking.dev"
 	Version = "v1alpha1"
@@ -22,14 +21,14 @@ var (
 	// GroupVersion is the group and version of every type of this package.
 	GroupVersion = schema.GroupVersion{Group: Group, Version: Version}
 
-	// SchemeBuilder collects the functions that add the types of this package to a scheme.
+	// SchemeBuilder collects functions that add types of this package to a scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 
 	// AddToScheme adds the types of this package to a scheme.
 	AddToScheme = SchemeBuilder.AddToScheme
 )
 
-// Resource returns the qualified name of one of the group's resources.
+// Resource adds the API group to the name of a resource.
 func Resource(resource string) schema.GroupResource {
 	return GroupVersion.WithResource(resource).GroupResource()
 }

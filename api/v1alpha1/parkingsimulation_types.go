@@ -5,10 +5,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// ParkingSimulation is an event-driven parking simulation that runs on RabbitMQ and Redis, and accounts
-// for every event. Generators publish cars that enter and leave a car park. Processors match each exit with its
-// entry and post a summary of the visit to a REST API. The ledger shows whether any event was lost or counted twice.
-//
+// ParkingSimulation is an event-driven parking simulation on RabbitMQ and Redis that accounts for every event.
+// Generators publish the entries and exits of cars. Processors match each exit with its entry and post a summary of
+// the visit to a REST API. A ledger shows whether any event was lost or counted twice.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:shortName=psim,categories=parking,scope=Namespaced
 // +kubebuilder:subresource:status
@@ -28,13 +27,13 @@ import (
 type ParkingSimulation struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// metadata is the standard object metadata. The name has at most 40 characters of a-z, 0-9 and '-' and
-	// starts with a letter: Services and pods are named after it.
+	// metadata is the standard object metadata. The name has at most 40 characters of a-z, 0-9 and '-' and starts
+	// with a letter, because Services and pods derive their names from it.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the desired simulation. Every field is optional: an empty spec runs 200 entries and 180 exits per
-	// second through a RabbitMQ, a Redis and a summary API that the operator creates.
+	// spec is the desired simulation. All fields are optional: an empty spec publishes 200 entries and 180 exits per
+	// second, and the operator runs RabbitMQ, Redis and a summary API for it.
 	// +default={}
 	// +optional
 	Spec ParkingSimulationSpec `json:"spec,omitzero"`
@@ -66,44 +65,44 @@ type ParkingSimulationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.summaryAPI) || !has(self.summaryAPI.url) || self.faults.all(fault, fault.target != 'SummaryAPI')",message="a fault on a server that is not ours is refused: remove the faults of SummaryAPI, or remove summaryAPI.url to run a managed summary API",fieldPath=".faults"
 // +kubebuilder:validation:XValidation:rule="!has(self.faults) || !has(self.rabbitmq) || !has(self.rabbitmq.queueType) || self.rabbitmq.queueType != 'Classic' || self.faults.all(fault, fault.target != 'RabbitMQLeader')",message="the target RabbitMQLeader requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or rabbitmq.queueType to Quorum",fieldPath=".faults"
 type ParkingSimulationSpec struct {
-	// suspend stops the generators at once if it is true. The processors finish the queued events and keep running;
-	// queues, keys and summaries are kept. Set it to false to resume. The time in between counts towards duration.
+	// suspend stops the generators when it is true. The processors finish the queued events and keep running; queues,
+	// keys and summaries are kept. Set it to false to resume. The time of a suspension counts towards duration.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
-	// duration is how long events are published, as a Go duration such as "90s", "30m" or "1h30m", at most 8760h.
-	// Then the queues drain, the verdict is written to the status, and the simulation is Complete. Without a
-	// duration the simulation runs until it is deleted.
+	// duration is how long the generators publish events, as a Go duration such as "90s", "30m" or "1h30m", at most
+	// 8760h. After that, the operator waits until the queues are empty, writes the verdict to the status, and sets
+	// the condition Complete. If duration is omitted, the simulation runs until it is deleted.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	Duration *Duration `json:"duration,omitempty"`
 
-	// drainTimeout is how long the simulation may take to come to rest after its duration, as a Go duration such as "5m".
-	// Once that time has passed, the verdict is FAIL and says what is left.
+	// drainTimeout is the maximum time to wait for empty queues after the duration, as a Go duration such as "5m".
+	// When it expires, the verdict is FAIL, and its reasons say what was not processed.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="5m"
 	// +optional
 	DrainTimeout *Duration `json:"drainTimeout,omitempty"`
 
 	// seed determines the order of the plates, and which exits match an entry. Two runs with the same seed and spec
-	// publish the same events. It is immutable, because parked plates could be drawn again.
+	// publish the same events. It is immutable, because another order could contain plates that are still parked.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked plates could be drawn again: create another simulation for another seed"
 	// +default=1
 	// +optional
 	Seed *int64 `json:"seed,omitempty"`
 
-	// entry configures the entries.
+	// entry configures the entries that are published.
 	// +default={}
 	// +optional
 	Entry EntrySpec `json:"entry,omitzero"`
 
-	// exit configures the exits.
+	// exit configures the exits that are published.
 	// +default={}
 	// +optional
 	Exit ExitSpec `json:"exit,omitzero"`
 
-	// plates configures how long parked cars are remembered.
+	// plates configures how long the simulation remembers parked cars.
 	// +default={}
 	// +optional
 	Plates PlatesSpec `json:"plates,omitzero"`
@@ -113,32 +112,32 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Processor ProcessorSpec `json:"processor,omitzero"`
 
-	// rabbitmq configures the RabbitMQ that carries the events. At most one of managed, clusterRef and
-	// secretRef may be set; without any, a RabbitMQ is managed with its defaults.
+	// rabbitmq configures the RabbitMQ that carries the events. At most one of managed, clusterRef and secretRef may
+	// be set. If none is set, the operator runs a RabbitMQ with default settings.
 	// +default={}
 	// +optional
 	RabbitMQ RabbitMQSpec `json:"rabbitmq,omitzero"`
 
 	// redis configures the Redis or Valkey that stores visits and ledger. At most one of managed and secretRef may be
-	// set; without any, a Redis is managed with its defaults.
+	// set. If neither is set, the operator runs a Redis with default settings.
 	// +default={}
 	// +optional
 	Redis RedisSpec `json:"redis,omitzero"`
 
 	// summaryAPI configures the REST API that receives the summaries of finished visits. At most one of managed and
-	// url may be set; without any, the API that comes with the operator is run with its defaults.
+	// url may be set. If neither is set, the operator runs its own summary API with default settings.
 	// +default={}
 	// +optional
 	SummaryAPI SummaryAPISpec `json:"summaryAPI,omitzero"`
 
-	// monitoring configures the objects for the Prometheus Operator and for Grafana.
+	// monitoring configures the objects for the Prometheus Operator and Grafana.
 	// +default={}
 	// +optional
 	Monitoring MonitoringSpec `json:"monitoring,omitzero"`
 
-	// faults are failures that are injected while events are published, such as a crash of Redis. The verdict says
-	// for each one whether it was injected, and when the simulation had recovered. An edit applies to occurrences that
-	// are still to come.
+	// faults are failures to inject while events are published, such as a crash of Redis. The verdict says for each
+	// fault whether it was injected, and when the simulation recovered from it. An edit affects future occurrences
+	// only.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=map
 	// +listMapKey=name
@@ -150,20 +149,19 @@ type ParkingSimulationSpec struct {
 	// +optional
 	Objectives ObjectivesSpec `json:"objectives,omitzero"`
 
-	// deletionPolicy is what happens to the queues and keys of the simulation on an external RabbitMQ or Redis when
-	// the simulation is deleted. Delete deletes them. Retain keeps them for inspection; delete them yourself with
+	// deletionPolicy is what happens to the simulation's queues and keys on an external RabbitMQ or Redis when the
+	// simulation is deleted. Delete deletes them. Retain keeps them for inspection, until you delete them with
 	// `parking purge`. Managed servers are always deleted.
 	// +default="Delete"
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 
-	// Undecodable is the JSON text of a spec in which a value has the wrong type. It is nil for all other specs.
+	// Undecodable is the JSON text of the spec if a value in it has the wrong type. Otherwise it is nil.
 	// UnmarshalJSON sets it.
 	Undecodable []byte `json:"-"`
 }
 
-// DeletionPolicy is what happens to the queues and keys on external servers when a simulation is deleted.
-//
+// DeletionPolicy is what happens to queues and keys on external servers when a simulation is deleted.
 // +kubebuilder:validation:Enum=Delete;Retain
 type DeletionPolicy string
 
@@ -173,8 +171,7 @@ const (
 	DeletionPolicyRetain DeletionPolicy = "Retain"
 )
 
-// Arrivals is an arrival process.
-//
+// Arrivals is an arrival process: how the events of a rate are spaced in time.
 // +kubebuilder:validation:Enum=Uniform;Poisson
 type Arrivals string
 
@@ -186,10 +183,10 @@ const (
 	ArrivalsPoisson Arrivals = "Poisson"
 )
 
-// EntrySpec configures the entries.
+// EntrySpec configures the entries that are published.
 type EntrySpec struct {
-	// rate is the number of entries per second, over all replicas together. Running generators apply an edit within
-	// seconds, without a restart. 0 publishes no entries. With stages, rate is where the first stage starts.
+	// rate is the total number of entries per second of all replicas. 0 publishes no entries. With stages, it is the
+	// rate at the start of the first stage. Running generators apply an edit within seconds, without a restart.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=200
@@ -199,28 +196,28 @@ type EntrySpec struct {
 	GeneratorSpec `json:",inline"`
 }
 
-// ExitSpec configures the exits.
+// ExitSpec configures the exits that are published.
 type ExitSpec struct {
-	// rate is the number of exits per second, matched and unmatched, over all replicas together. Running generators
-	// apply an edit within seconds, without a restart. 0 publishes no exits. With stages, rate is where the first
-	// stage starts.
+	// rate is the total number of exits per second of all replicas, matched and unmatched. 0 publishes no exits. With
+	// stages, it is the rate at the start of the first stage. Running generators apply an edit within seconds,
+	// without a restart.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +default=180
 	// +optional
 	Rate *int32 `json:"rate,omitempty"`
 
-	// matchPercent is the percentage of exits, a whole number from 0 to 100, that have a plate that
-	// entered. The others have a plate that never entered, which the processor must detect. If there are more
-	// matched exits than entries, the shortfall is counted as starved.
+	// matchPercent is the percentage of exits, a whole number from 0 to 100, that have the plate of a parked car. The
+	// other exits have a plate that never entered, which the processor must detect. If no parked car is available for
+	// a matched exit, the exit is not published and counts as starved.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	// +default=20
 	// +optional
 	MatchPercent *int32 `json:"matchPercent,omitempty"`
 
-	// minStay is the shortest time between the entry and the exit of a car, as a Go duration such as "2s". It must be
-	// less than plates.maxStay. "0s" lets a car leave at once.
+	// minStay is the minimum time between the entry and the exit of a car, as a Go duration such as "2s". It must be
+	// less than plates.maxStay. With "0s", a car can leave at once.
 	// +default="2s"
 	// +optional
 	MinStay *Duration `json:"minStay,omitempty"`
@@ -228,43 +225,43 @@ type ExitSpec struct {
 	GeneratorSpec `json:",inline"`
 }
 
-// GeneratorSpec are the fields that entry and exit generators have in common.
+// GeneratorSpec has the fields that entry and exit generators have in common.
 type GeneratorSpec struct {
-	// replicas is the number of generator pods that share the rate; 1 is
-	// enough for some ten thousand events per second. 0 publishes nothing.
+	// replicas is the number of generator pods that share the rate. One pod publishes some ten thousand events per
+	// second. 0 publishes no events.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=64
 	// +default=1
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// arrivals is how events are spaced: Uniform evenly, Poisson at random as independent cars would be.
-	// Either way the number of events follows the rate.
+	// arrivals is how events are spaced in time. Uniform spaces them evenly; Poisson spaces them at random, like
+	// independent cars. Both publish the same number of events.
 	// +default="Uniform"
 	// +optional
 	Arrivals Arrivals `json:"arrivals,omitempty"`
 
-	// stages ramp the rate linearly, one after the other, starting from rate when the simulation starts;
-	// the last stage's rate then holds. At most 100.
+	// stages change the rate linearly, one after the other. The first stage starts with rate when the simulation
+	// starts. After the last stage, its rate stays in effect. At most 100 stages are allowed.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=atomic
 	// +optional
 	Stages []Stage `json:"stages,omitempty"`
 
-	// resources are the compute resources of each generator's container. Without them the operator's
+	// resources are the compute resources of the container of each generator. If they are omitted, the operator's
 	// defaults apply.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged into the operator's template of the generator pods. An edit restarts the pods.
+	// template is a patch for the pod template of the generators. An edit restarts the pods.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// Stage is a linear ramp of a rate.
+// Stage is a linear change of a rate.
 type Stage struct {
-	// duration is how long the ramp takes, as a Go duration such as "5m". Use "1ms" for a jump.
+	// duration is the length of the stage, as a Go duration such as "5m". Use "1ms" to change the rate at once.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +required
 	Duration *Duration `json:"duration,omitempty"`
@@ -276,11 +273,11 @@ type Stage struct {
 	Rate *int32 `json:"rate,omitempty"`
 }
 
-// PlatesSpec configures how long parked cars are remembered.
+// PlatesSpec configures how long the simulation remembers parked cars.
 type PlatesSpec struct {
-	// maxStay is how long a car that does not leave is remembered, as a Go duration such as "1h". Redis holds up to
-	// entry.rate times maxStay visits of some 150 bytes each. Their number must not exceed 87880000, the number of
-	// plates.
+	// maxStay is how long the simulation remembers a car that does not leave, as a Go duration such as "1h". Redis
+	// stores up to entry.rate times maxStay visits of some 150 bytes each. Their number must not exceed 87880000, the
+	// number of possible plates.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +default="1h"
 	// +optional
@@ -289,50 +286,50 @@ type PlatesSpec struct {
 
 // ProcessorSpec configures the pods that process the events.
 type ProcessorSpec struct {
-	// replicas is the number of processor pods. All of them consume all queues. It is what
-	// `kubectl scale psim` and a HorizontalPodAutoscaler set. 0 leaves the events in their queues.
+	// replicas is the number of processor pods. Each of them consumes all queues. `kubectl scale psim` and a
+	// HorizontalPodAutoscaler set this field. With 0, the events stay in their queues.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	// +default=2
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// concurrency is the number of messages that each pod has in progress at a time, per queue: its
-	// prefetch count. A higher number compensates for a slow Redis or summary API, and takes more memory.
+	// concurrency is the number of messages of each queue that a pod processes at the same time. It is the prefetch
+	// count of the consumers. A higher number compensates for a slow Redis or summary API, but needs more memory.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +default=256
 	// +optional
 	Concurrency *int32 `json:"concurrency,omitempty"`
 
-	// resources are the compute resources of each processor's container. Without them the operator's
+	// resources are the compute resources of the container of each processor. If they are omitted, the operator's
 	// defaults apply.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged into the operator's template of the processor pods. An edit restarts the pods.
+	// template is a patch for the pod template of the processors. An edit restarts the pods.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
 // PodTemplate is a strategic merge patch for a pod template.
 type PodTemplate struct {
-	// metadata adds labels and annotations to the pods.
+	// metadata has labels and annotations to add to the pods.
 	// +optional
 	Metadata PodMetadata `json:"metadata,omitzero"`
 
-	// spec is a strategic merge patch for the PodSpec of the operator: lists such as containers are merged by name.
-	// The operator's container is named "parking". A container with another name is added, and needs an image. For example
-	// {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env": [...]}]}.
-	// An unknown field or an invalid value makes the simulation Stalled, with a message that names the field. So does a
-	// field that gives the pods more rights than the restricted Pod Security Standard allows, or access to Secrets,
-	// unless the operator runs with --allow-privileged-templates.
+	// spec is a strategic merge patch for the PodSpec of the operator. Lists such as containers are merged by name.
+	// The operator's container is named "parking"; a container with another name is added, and needs an image. For
+	// example {"nodeSelector": {"disk": "ssd"}}, or {"containers": [{"name": "parking", "env": [...]}]}. An unknown
+	// field or an invalid value makes the simulation Stalled, with a message that names the field. So does a field
+	// that gives the pods access to Secrets, or more rights than the restricted Pod Security Standard allows, unless
+	// the operator runs with --allow-privileged-templates.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Spec *runtime.RawExtension `json:"spec,omitempty"`
 }
 
-// PodMetadata is metadata to add to pods.
+// PodMetadata has labels and annotations to add to pods.
 type PodMetadata struct {
 	// labels are added to the labels of the pods. The operator's own labels cannot be changed.
 	// +kubebuilder:validation:MaxProperties=64
@@ -361,32 +358,33 @@ type LabelValue string
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || has(self.clusterRef) != has(oldSelf.clusterRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RabbitMQSpec struct {
-	// managed runs a RabbitMQ for this simulation only, with generated credentials. It is deleted with the
-	// simulation. This is the default.
+	// managed makes the operator run a RabbitMQ for this simulation only, with generated credentials. It is deleted
+	// with the simulation. This is the default.
 	// +optional
 	Managed *ManagedRabbitMQ `json:"managed,omitempty"`
 
-	// clusterRef names a RabbitmqCluster of the RabbitMQ Cluster Operator; its default user is used.
+	// clusterRef names a RabbitmqCluster of the RabbitMQ Cluster Operator. The simulation connects as the default
+	// user of the cluster.
 	// +optional
 	ClusterRef *ClusterReference `json:"clusterRef,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a RabbitMQ. Its
-	// keys are those of the Service Binding specification: uri, or host, port, username and password. vhost, and ca.crt
-	// for TLS, are optional. The operator applies changes of the Secret.
+	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a RabbitMQ.
+	// Its keys are those of the Service Binding specification: uri, or host, port, username and password. The keys
+	// vhost and ca.crt (for TLS) are optional. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
-	// queueType is the type of the event queues: Quorum queues are replicated and safe, Classic queues live
-	// on one node. It cannot be changed.
+	// queueType is the type of the event queues. Quorum queues are replicated; Classic queues exist on one node only.
+	// It is immutable.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because RabbitMQ cannot change a queue's type: create another simulation"
 	// +default="Quorum"
 	// +optional
 	QueueType QueueType `json:"queueType,omitempty"`
 
-	// partitions is the number of entry queues, and of exit queues, from 1 to 64. Both events of a plate go
-	// to the same partition. More than one spreads load over a RabbitMQ cluster's nodes and over the slots
-	// of a Redis Cluster. It is immutable, because parked cars would be
-	// looked up in another partition.
+	// partitions is the number of entry queues, and the number of exit queues, from 1 to 64. The entry and the exit
+	// of a plate go to the same partition. Several partitions spread the load over the nodes of a RabbitMQ cluster
+	// and the slots of a Redis Cluster. It is immutable, because exits of parked cars would go to another partition
+	// than their entries.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=64
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable, because parked cars would be looked up in another partition: create another simulation"
@@ -395,8 +393,7 @@ type RabbitMQSpec struct {
 	Partitions *int32 `json:"partitions,omitempty"`
 }
 
-// QueueType is a type of RabbitMQ queue.
-//
+// QueueType is the type of the queues in RabbitMQ.
 // +kubebuilder:validation:Enum=Quorum;Classic
 type QueueType string
 
@@ -410,15 +407,15 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
 type ManagedRabbitMQ struct {
-	// image is the container image, RabbitMQ 3.10 or later with the management and prometheus plugins.
-	// Without it the operator's default image is used.
+	// image is the container image. It must contain RabbitMQ 3.10 or later with the management and prometheus
+	// plugins. If it is omitted, the operator's default image is used.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// replicas is the number of nodes, 1, 3 or 5: quorum queues need a majority of them. It cannot be
-	// changed, because queues keep the members that they were declared with.
+	// replicas is the number of nodes: 1, 3 or 5. Quorum queues need a majority of them. It is immutable, because a
+	// queue keeps the members with which it was declared.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="must be 1, 3 or 5, as quorum queues need a majority"
 	// +default=1
 	// +optional
@@ -429,12 +426,12 @@ type ManagedRabbitMQ struct {
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
 
-	// resources are the compute resources of each node's container. Without them the operator's defaults
+	// resources are the compute resources of the container of each node. If they are omitted, the operator's defaults
 	// apply.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged over the nodes' pod template. The container is named "rabbitmq", the init container
+	// template is a patch for the pod template of the nodes. The container is named "rabbitmq", the init container
 	// "cookie". An edit restarts the nodes one after the other.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
@@ -447,14 +444,14 @@ type ManagedRabbitMQ struct {
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(oldSelf.secretRef) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type RedisSpec struct {
-	// managed runs a Redis for this simulation only, with an append-only file and a generated password. It
-	// is deleted with the simulation. This is the default.
+	// managed makes the operator run a Redis for this simulation only, with an append-only file and a generated
+	// password. It is deleted with the simulation. This is the default.
 	// +optional
 	Managed *ManagedRedis `json:"managed,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace that holds the address and credentials of a Redis, Redis
-	// Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username and
-	// password. ca.crt for TLS is optional. The operator applies changes of the Secret.
+	// secretRef names a Secret in the simulation's namespace that contains the address and credentials of a Redis,
+	// Redis Cluster or Valkey. Its keys are those of the Service Binding specification: uri, or host, port, username
+	// and password. The key ca.crt (for TLS) is optional. The operator applies changes of the Secret.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
@@ -463,8 +460,8 @@ type RedisSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.image) || self.image.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128})?$')",message="must be an image reference such as \"redis:8\" or \"registry.example.com/team/redis:8\"",fieldPath=".image"
 type ManagedRedis struct {
-	// image is the container image, Redis 7 or later or Valkey. Without it the operator's default image is
-	// used.
+	// image is the container image. It must contain Redis 7 or later, or Valkey. If it is omitted, the operator's
+	// default image is used.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
@@ -475,13 +472,13 @@ type ManagedRedis struct {
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
 
-	// resources are the compute resources of the container. Without them the operator's defaults apply. The
-	// memory limit should cover entry.rate times plates.maxStay visits of some 150 bytes each.
+	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply. The
+	// memory limit should be enough for entry.rate times plates.maxStay visits of some 150 bytes each.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged over the pod template. The containers are named "redis" and "exporter". An edit
-	// restarts the server.
+	// template is a patch for the pod template of the server. The containers are named "redis" and "exporter". An
+	// edit restarts the server.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
@@ -495,53 +492,55 @@ type ManagedRedis struct {
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) ? string(self.managed.storage.size) : '2Gi') == (has(oldSelf.managed) ? string(oldSelf.managed.storage.size) : '2Gi')",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.size"
 // +kubebuilder:validation:XValidation:rule="has(self.url) || has(oldSelf.url) || (has(self.managed) && has(self.managed.storage.storageClassName) ? [self.managed.storage.storageClassName] : []) == (has(oldSelf.managed) && has(oldSelf.managed.storage.storageClassName) ? [oldSelf.managed.storage.storageClassName] : [])",message="is immutable, because the volume exists: create another simulation",fieldPath=".managed.storage.storageClassName"
 type SummaryAPISpec struct {
-	// managed runs the API that comes with the operator, which keeps the summaries in SQLite. It is deleted
-	// with the simulation. This is the default.
+	// managed makes the operator run its own summary API, which stores the summaries in SQLite. It is deleted with
+	// the simulation. This is the default.
 	// +optional
 	Managed *ManagedSummaryAPI `json:"managed,omitempty"`
 
-	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is
-	// sent as one JSON POST with the exit event's id as Idempotency-Key, and retried until the API answers 2xx.
-	// It must not hold credentials: these go into the Secret that secretRef names.
+	// url is the URL of an external REST API, such as "https://example.com/v1/visits". Each summary is sent as a POST
+	// request with a JSON body and the exit event's id as Idempotency-Key. The request is retried until the API
+	// answers 2xx. The URL must not contain credentials; store them in the Secret that secretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// secretRef names a Secret in the simulation's namespace with the credentials for url: the key token for
-	// a bearer token, or username and password; and ca.crt to trust instead of the system's certificates.
+	// secretRef names a Secret in the simulation's namespace with the credentials for url: the key token for a bearer
+	// token, or the keys username and password. The optional key ca.crt contains the CA certificates to trust instead
+	// of those of the system.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 }
 
 // ManagedSummaryAPI is a summary API that the operator runs.
 type ManagedSummaryAPI struct {
-	// storage is the volume of the database, which grows by some 250 bytes a matched exit.
+	// storage is the volume of the database. The database grows by some 250 bytes per matched exit.
 	// +default={}
 	// +optional
 	Storage StorageSpec `json:"storage,omitzero"`
 
-	// resources are the compute resources of the container. Without them the operator's defaults apply.
+	// resources are the compute resources of the container. If they are omitted, the operator's defaults apply.
 	// +optional
 	Resources *ResourceRequirements `json:"resources,omitempty"`
 
-	// template is merged into the operator's template of the pod. An edit restarts the pod.
+	// template is a patch for the pod template of the summary API. An edit restarts the pod.
 	// +optional
 	Template *PodTemplate `json:"template,omitempty"`
 }
 
-// StorageSpec is the volume of a managed server. It is immutable, because the volume exists.
-//
+// StorageSpec is the volume of a managed server. It is immutable, because an existing volume cannot be replaced
+// without data loss.
 // +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || !format.dns1123Subdomain().validate(self.storageClassName).hasValue()",message="must be the name of a StorageClass, in lower case",fieldPath=".storageClassName"
 type StorageSpec struct {
-	// size is the volume's size, such as 2Gi. "0" keeps the data in the pod's ephemeral storage: it is lost,
-	// and with it the simulation's ledger, when the pod is deleted or moves to another node.
+	// size is the size of the volume, such as 2Gi. With "0", the data is in the pod's ephemeral storage. It is lost,
+	// including the simulation's ledger, when the pod is deleted or moves to another node.
 	// +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$')",message="must be a quantity of bytes such as \"2Gi\", or \"0\" for ephemeral storage"
 	// +default="2Gi"
 	// +optional
 	Size *Quantity `json:"size,omitempty"`
 
-	// storageClassName is the volume's storage class. Without it the cluster's default class is used.
+	// storageClassName is the storage class of the volume. If it is omitted, the default class of the cluster is
+	// used.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
@@ -552,7 +551,7 @@ type StorageSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a Secret, in lower case, without its namespace",fieldPath=".name"
 type SecretReference struct {
-	// name is the Secret's name. It need not exist yet: the simulation waits for it.
+	// name is the name of the Secret. The Secret need not exist yet: the simulation waits for it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
@@ -563,13 +562,13 @@ type SecretReference struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.name) || !format.dns1123Subdomain().validate(self.name).hasValue()",message="must be the name of a RabbitmqCluster, in lower case, without its namespace",fieldPath=".name"
 type ClusterReference struct {
-	// name is the RabbitmqCluster's name. It need not exist yet: the simulation waits for it.
+	// name is the name of the RabbitmqCluster. The RabbitmqCluster need not exist yet: the simulation waits for it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace is the RabbitmqCluster's namespace. It defaults to the simulation's namespace.
+	// namespace is the namespace of the RabbitmqCluster. It defaults to the simulation's namespace.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace, in lower case"
@@ -577,42 +576,41 @@ type ClusterReference struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// MonitoringSpec configures the objects for the Prometheus Operator and for Grafana.
+// MonitoringSpec configures the objects for the Prometheus Operator and Grafana.
 type MonitoringSpec struct {
-	// serviceMonitors Auto creates a ServiceMonitor for every component as soon as the cluster serves that
-	// kind; Disabled creates none.
+	// serviceMonitors says whether to create ServiceMonitors. With Auto, the operator creates one for each component
+	// as soon as the ServiceMonitor CRD is installed. With Disabled, it creates none.
 	// +default="Auto"
 	// +optional
 	ServiceMonitors MonitoringMode `json:"serviceMonitors,omitempty"`
 
-	// interval is how often the components are scraped, as a Go duration such as "15s", from 1s to 1h.
+	// interval is the scrape interval of the components, as a Go duration such as "15s", from 1s to 1h.
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,5}h|[0-9]{1,6}m|[0-9]{1,9}[nuµμm]?s|[0-9]{0,5}[.]([0-9]{1,9}[hms]|[0-9]{1,6}ms|[0-9]{1,3}[uµμ]s))+$') || duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be from 1s to 1h"
 	// +default="15s"
 	// +optional
 	Interval *Duration `json:"interval,omitempty"`
 
-	// labels are added to ServiceMonitors and PrometheusRules, for a Prometheus that selects them by label:
-	// for example {"release": "prometheus"}.
+	// labels are added to ServiceMonitors and PrometheusRules. Use them if your Prometheus selects these objects by
+	// label, for example {"release": "prometheus"}.
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(key, !format.qualifiedName().validate(key).hasValue())",message="must have keys such as \"team\" or \"example.com/team\""
 	// +optional
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
-	// rules Auto creates a PrometheusRule with recording rules and alerts as soon as the cluster serves that
-	// kind; Disabled creates none.
+	// rules says whether to create a PrometheusRule with recording rules and alerts. With Auto, the operator creates
+	// it as soon as the PrometheusRule CRD is installed. With Disabled, it creates none.
 	// +default="Auto"
 	// +optional
 	Rules MonitoringMode `json:"rules,omitempty"`
 
-	// dashboards Auto creates a ConfigMap with a Grafana dashboard, labelled for Grafana's sidecar, where the
-	// Prometheus Operator is present; Disabled creates none.
+	// dashboards says whether to create a ConfigMap with a Grafana dashboard, labelled for Grafana's sidecar. With
+	// Auto, the operator creates it if the Prometheus Operator is installed. With Disabled, it creates none.
 	// +default="Auto"
 	// +optional
 	Dashboards MonitoringMode `json:"dashboards,omitempty"`
 }
 
-// MonitoringMode says whether a kind of monitoring object is created.
-//
+// MonitoringMode says whether the operator creates monitoring objects of one kind.
 // +kubebuilder:validation:Enum=Auto;Disabled
 type MonitoringMode string
 
@@ -622,34 +620,34 @@ const (
 	MonitoringDisabled MonitoringMode = "Disabled"
 )
 
-// ObjectivesSpec are the conditions for the verdict PASS. An objective for which nothing was measured is not met.
+// ObjectivesSpec are the conditions for the verdict PASS. An objective is not met if there is no measurement for it.
 type ObjectivesSpec struct {
-	// These objectives hold for the whole run.
+	// The following objectives apply to the whole run.
 	PhaseObjectivesSpec `json:",inline"`
 
-	// withoutFaults are objectives for the time in which no fault disturbs the simulation.
+	// withoutFaults are objectives for the time in which no fault affects the simulation.
 	// +optional
 	WithoutFaults PhaseObjectivesSpec `json:"withoutFaults,omitzero"`
 
-	// underFaults are objectives for the time in which faults disturb the simulation: from the injection of each fault
+	// underFaults are objectives for the time in which faults affect the simulation: from the injection of each fault
 	// until the simulation has recovered from it.
 	// +optional
 	UnderFaults PhaseObjectivesSpec `json:"underFaults,omitzero"`
 
-	// maxRecovery is the longest time that the simulation may need to recover from a fault, as a Go duration such as
-	// "30s". It counts from the end of the fault until latency and backlog are as before the fault, for 5 s. Without it
-	// there is no such objective.
+	// maxRecovery is the maximum time in which the simulation must recover from a fault, as a Go duration such as
+	// "30s". Recovery starts when the fault ends. It is complete when latency and backlog have been as before the
+	// fault for 5 s. If maxRecovery is omitted, recovery may take any time.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxRecovery *Duration `json:"maxRecovery,omitempty"`
 
-	// maxLost is the number of confirmed events that may be missing from the ledger at the end.
+	// maxLost is the maximum number of confirmed events that may be missing from the ledger at the end.
 	// +kubebuilder:validation:Minimum=0
 	// +default=0
 	// +optional
 	MaxLost *int64 `json:"maxLost,omitempty"`
 
-	// maxUnexpected is the number of matched exits that may find no visit.
+	// maxUnexpected is the maximum number of matched exits for which the processors find no visit.
 	// +kubebuilder:validation:Minimum=0
 	// +default=0
 	// +optional
@@ -661,27 +659,27 @@ type ObjectivesSpec struct {
 	AbortOnFailure bool `json:"abortOnFailure,omitempty"`
 }
 
-// PhaseObjectivesSpec are objectives that the whole run or a part of it may have. Those that are left out do not apply.
+// PhaseObjectivesSpec are objectives for the whole run or for a part of it. Omitted objectives do not apply.
 type PhaseObjectivesSpec struct {
-	// processingP99 is the longest that processing an event may take for 99 of 100 events, as a Go duration
-	// such as "5ms".
+	// processingP99 is the maximum for the 99th percentile of the time that processing an event takes, as a Go
+	// duration such as "5ms".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	ProcessingP99 *Duration `json:"processingP99,omitempty"`
 
-	// endToEndP99 is the longest that may pass between the instant for which an event was scheduled and its
-	// effect for 99 of 100 events, as a Go duration such as "1s".
+	// endToEndP99 is the maximum for the 99th percentile of the time between the scheduled time of an event and its
+	// effect, as a Go duration such as "1s".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	EndToEndP99 *Duration `json:"endToEndP99,omitempty"`
 
-	// maxLag is the longest that a generator may be behind its schedule, as a Go duration such as "5s".
+	// maxLag is the maximum time that a generator may be behind its schedule, as a Go duration such as "5s".
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxLag *Duration `json:"maxLag,omitempty"`
 
-	// minAchievedPercent is the percentage of the due events that have to be published. It applies to entries and exits
-	// separately. Exits that find no available plate are not published.
+	// minAchievedPercent is the minimum percentage of the due events that must be published. It applies to entries
+	// and exits separately. Exits without an available plate are not published.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// A Quantity keeps its text, unlike a resource.Quantity: every JSON value can be decoded. One stored object with an
-// invalid quantity must not prevent the operator from listing the other objects.
+// A Quantity stores its text instead of a resource.Quantity, so that every JSON value can be decoded. One stored
+// object with an invalid quantity must not prevent the operator from listing the other objects.
 
 // Quantity is a number with an optional unit, such as 2, "500m" or "2Gi". It has no sign.
 //
@@ -22,16 +22,17 @@ import (
 // +kubebuilder:validation:XValidation:rule="string(self).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')",message="must be a quantity such as \"500m\" or \"2Gi\""
 type Quantity string
 
-// The syntax of quantities. The validation rules of the CRD repeat the patterns. They bound exponents: to compare
-// 1e1000000 takes seconds.
+// Patterns of quantities. The validation rules of the CRD repeat them. They limit exponents, because comparing
+// numbers such as 1e1000000 takes seconds.
 const (
-	// QuantityPattern is the syntax of a Quantity.
+	// QuantityPattern is the regular expression for a Quantity.
 	QuantityPattern = `^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$`
-	// WholeQuantityPattern is the syntax of a Quantity of something that cannot be divided, such as bytes.
+	// WholeQuantityPattern is the regular expression for a Quantity that must be an integer, such as a number of
+	// bytes.
 	WholeQuantityPattern = `^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$`
 )
 
-// maxQuantityLength is the length of the longest Quantity.
+// maxQuantityLength is the maximum length of a Quantity in characters.
 const maxQuantityLength = 32
 
 var (
@@ -39,7 +40,7 @@ var (
 	wholeQuantitySyntax = regexp.MustCompile(WholeQuantityPattern)
 )
 
-// UnmarshalJSON keeps the text of any JSON value.
+// UnmarshalJSON accepts any JSON value and stores its text. Parse reports invalid values.
 func (q *Quantity) UnmarshalJSON(value []byte) error {
 	var text string
 	if json.Unmarshal(value, &text) != nil {
@@ -49,8 +50,8 @@ func (q *Quantity) UnmarshalJSON(value []byte) error {
 	return nil
 }
 
-// numberText returns a whole number without exponent and fraction, as the API server stores it, and the text of
-// any other value.
+// numberText returns an integer without exponent and fraction, as the API server stores it. It returns the text of
+// any other value unchanged.
 func numberText(value []byte) string {
 	if f, err := strconv.ParseFloat(string(value), 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		return strconv.FormatFloat(f, 'f', -1, 64)
@@ -58,7 +59,7 @@ func numberText(value []byte) string {
 	return string(value)
 }
 
-// Parse returns the number. The error does not quote the text.
+// Parse returns the quantity as a number. The error does not quote the text.
 func (q Quantity) Parse() (resource.Quantity, error) {
 	if len(q) > maxQuantityLength || !quantitySyntax.MatchString(string(q)) {
 		return resource.Quantity{}, errors.New(`must be a quantity such as "500m" or "2Gi"`)
@@ -66,7 +67,7 @@ func (q Quantity) Parse() (resource.Quantity, error) {
 	return resource.ParseQuantity(string(q))
 }
 
-// ParseWhole returns the number of something that cannot be divided, such as bytes. The error does not quote the
+// ParseWhole returns a quantity that must be an integer, such as a number of bytes. The error does not quote the
 // text.
 func (q Quantity) ParseWhole() (resource.Quantity, error) {
 	if len(q) > maxQuantityLength || !wholeQuantitySyntax.MatchString(string(q)) {
@@ -75,7 +76,7 @@ func (q Quantity) ParseWhole() (resource.Quantity, error) {
 	return resource.ParseQuantity(string(q))
 }
 
-// Value returns the number, or 0 if q is nil or invalid.
+// Value returns the quantity as a number, or 0 if q is nil or invalid.
 func (q *Quantity) Value() resource.Quantity {
 	if q == nil {
 		return resource.Quantity{}
@@ -87,8 +88,7 @@ func (q *Quantity) Value() resource.Quantity {
 	return value
 }
 
-// ResourceList is the amount of each compute resource, by the name of the resource.
-//
+// ResourceList maps the name of each compute resource to its amount.
 // +kubebuilder:validation:MaxProperties=16
 // +kubebuilder:validation:XValidation:rule="self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/') && !format.qualifiedName().validate(name).hasValue())",message="must have keys such as \"cpu\", \"memory\" or \"example.com/gpu\""
 // +kubebuilder:validation:XValidation:rule="self.all(name, name == 'cpu' || string(self[name]).matches('^[0-9]{1,15}(([.][0-9]{1,3})?([kMGTPE]|[KMGTPE]i)|[eE][0-9]{1,2})?$'))",message="must be whole quantities such as \"512Mi\", except for cpu"
@@ -98,17 +98,18 @@ type ResourceList map[string]Quantity
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.requests) || self.requests.all(name, !(name in self.limits) || ![self.requests[name], self.limits[name]].all(q, string(q).matches('^[0-9]{1,15}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$')) || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",message="requests must not exceed limits"
 type ResourceRequirements struct {
-	// limits are the most that the container may use, such as {"memory": "512Mi"}.
+	// limits are the maximum amounts that the container may use, such as {"memory": "512Mi"}.
 	// +optional
 	Limits ResourceList `json:"limits,omitempty"`
 
-	// requests are what the scheduler reserves for the container, such as {"cpu": "500m"}. A resource with a limit
-	// and no request requests its limit.
+	// requests are the amounts that the scheduler reserves for the container, such as {"cpu": "500m"}. If a resource
+	// has a limit but no request, the request equals the limit.
 	// +optional
 	Requests ResourceList `json:"requests,omitempty"`
 }
 
-// Core returns the requirements in the form of a container, or nil if r is nil. Invalid quantities are 0.
+// Core converts the requirements to the type of the core API. It returns nil if r is nil, and converts invalid
+// quantities to 0.
 func (r *ResourceRequirements) Core() *corev1.ResourceRequirements {
 	if r == nil {
 		return nil

@@ -6,15 +6,15 @@ import (
 
 // ParkingSimulationStatus is the observed state of a simulation.
 type ParkingSimulationStatus struct {
-	// observedGeneration is the metadata.generation of the spec that this status describes. It is -1 until the operator
-	// has observed a spec.
+	// observedGeneration is the metadata.generation of the spec that this status describes. It is -1 until the
+	// operator has observed the simulation for the first time.
 	// +kubebuilder:validation:Minimum=-1
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are the simulation's conditions. Ready, Reconciling and Stalled sum up the others:
+	// conditions are the conditions of the simulation. Ready, Reconciling and Stalled summarize the others:
 	// BrokerReady, StoreReady, SummaryAPIReady, WorkloadsReady, MonitoringReady, LedgerReadable, Complete and
-	// ObjectivesMet. A message says what to do when something is wrong.
+	// ObjectivesMet. If something is wrong, the message says what to do.
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=map
 	// +listMapKey=type
@@ -23,7 +23,7 @@ type ParkingSimulationStatus struct {
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
 
-	// replicas is the number of processor pods, ready or not. The scale subresource reports it.
+	// replicas is the number of processor pods, whether ready or not. The scale subresource returns it.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
@@ -33,111 +33,112 @@ type ParkingSimulationStatus struct {
 	// +optional
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 
-	// selector selects the processor pods, for the scale subresource.
+	// selector is the label selector of the processor pods, for the scale subresource.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// targetRates are the rates that the schedules call for at present. They are 0 while no generator publishes: before
-	// the start, while the simulation is suspended, and after its end.
+	// targetRates are the rates at which the generators should publish now. They are 0 while no generator publishes:
+	// before the start, while the simulation is suspended, and after its end.
 	// +optional
 	TargetRates *TargetRates `json:"targetRates,omitempty"`
 
-	// startTime is the origin of the schedules: when the generators were first started.
+	// startTime is when the generators started for the first time. Rates and faults are scheduled relative to it.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// startGeneration is the metadata.generation at startTime. The verdict says whether the schedules were kept only if
-	// the spec has not changed since.
+	// startGeneration is the metadata.generation at startTime. If the spec has changed since, the verdict does not
+	// say whether the generators kept to their schedule.
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	StartGeneration int64 `json:"startGeneration,omitempty"`
 
-	// endTime is when the duration of a complete simulation was over. Later changes of spec.duration have no effect.
+	// endTime is when the duration of a complete simulation ended. Later changes of spec.duration have no effect.
 	// +optional
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
-	// abortTime is when the simulation was ended early, because the verdict could only be FAIL and
+	// abortTime is when the operator ended the simulation early, because the verdict could only be FAIL and
 	// spec.objectives.abortOnFailure is true.
 	// +optional
 	AbortTime *metav1.Time `json:"abortTime,omitempty"`
 
-	// completionTime is when the simulation became complete: its duration over and its queues empty, or its drain timeout
-	// over.
+	// completionTime is when the simulation became complete: after its duration, when the queues were empty or the
+	// drain timeout had expired.
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 
-	// verdict is PASS or FAIL, once the simulation is complete.
+	// verdict is PASS or FAIL. It is absent until the simulation is complete.
 	// +optional
 	Verdict Verdict `json:"verdict,omitempty"`
 
-	// reasons say why the verdict is FAIL, and what could not be checked, one sentence each.
+	// reasons say why the verdict is FAIL, and what could not be checked. Each is one sentence.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=1024
 	// +listType=atomic
 	// +optional
 	Reasons []string `json:"reasons,omitempty"`
 
-	// ledger is the account of the events at its observedTime.
+	// ledger has the counters of the events, at the time observedTime.
 	// +optional
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
 
-	// latency is what the timeline held of the latencies when the simulation became complete. It is absent if
-	// no latency was measured.
+	// latency has the latencies that were measured until the simulation became complete. It is absent if no latency
+	// was measured.
 	// +optional
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
-	// faults says what the faults did to the simulation. It is absent if there are none.
+	// faults describes the injected faults and their effects. It is absent if the simulation has no faults.
 	// +optional
 	Faults *FaultsStatus `json:"faults,omitempty"`
 
-	// report is the name of the ConfigMap that holds the report of the complete simulation under the key report.json.
-	// It is absent if there is no report.
+	// report is the name of the ConfigMap with the report of the complete simulation, under the key report.json. It
+	// is absent if there is no report.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:MinLength=1
 	// +optional
 	Report string `json:"report,omitempty"`
 }
 
-// FaultsStatus counts the occurrences of faults by their outcome, and describes some of them.
+// FaultsStatus counts the occurrences of faults by their outcome, and describes the latest and the worst of them.
 type FaultsStatus struct {
-	// active names the occurrences in effect, such as "redis-crash/0", separated by commas.
+	// active lists the names of the occurrences in effect, such as "redis-crash/0", separated by commas.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Active string `json:"active,omitempty"`
 
-	// injected counts the occurrences that took effect.
+	// injected is the number of occurrences that took effect.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Injected int32 `json:"injected"`
 
-	// recovered counts those from which the simulation recovered.
+	// recovered is the number of occurrences from which the simulation recovered.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Recovered int32 `json:"recovered"`
 
-	// notRecovered counts those from which it did not recover, or after which recovery could not be measured.
+	// notRecovered is the number of occurrences from which the simulation did not recover, or for which recovery
+	// could not be measured.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	NotRecovered int32 `json:"notRecovered"`
 
-	// notInjected counts the occurrences that could not be injected.
+	// notInjected is the number of occurrences that could not be injected.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	NotInjected int32 `json:"notInjected"`
 
-	// aborted counts the occurrences that the end of the simulation cut short.
+	// aborted is the number of occurrences that the end of the simulation interrupted.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Aborted int32 `json:"aborted"`
 
-	// worst is the occurrence with the worst outcome, and of those the one with the longest recovery.
+	// worst is the occurrence with the worst outcome. Among several, it is the one with the longest recovery.
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
 
-	// latest are the latest 20 occurrences, in the order of their injection. The report has all of them.
+	// latest has the latest 20 occurrences, in the order of their injection. The report has all occurrences.
 	// +kubebuilder:validation:MaxItems=20
 	// +listType=atomic
 	// +optional
@@ -146,27 +147,27 @@ type FaultsStatus struct {
 
 // FaultStatus is one occurrence of a fault.
 type FaultStatus struct {
-	// name is that of the fault in spec.faults.
+	// name is the name of the fault in spec.faults.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// number counts the occurrences of this fault from 0.
+	// number is the index of the occurrence among those of its fault, from 0.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Number int32 `json:"number"`
 
-	// injectedTime is when the fault took effect. It is absent if it did not.
+	// injectedTime is when the fault took effect. It is absent if the fault did not take effect.
 	// +optional
 	InjectedTime *metav1.Time `json:"injectedTime,omitempty"`
 
-	// healedTime is when the fault ended. It is absent if it did not.
+	// healedTime is when the fault ended. It is absent until then.
 	// +optional
 	HealedTime *metav1.Time `json:"healedTime,omitempty"`
 
-	// recovery is the time from healedTime until latency and backlog were as before the fault, as a Go duration. It does
-	// not include the time in which other faults were in effect. It is absent if the simulation did not recover.
+	// recovery is the time from healedTime until latency and backlog were as before the fault, as a Go duration. It
+	// does not include the time in which other faults were in effect. It is absent if the simulation did not recover.
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
 
@@ -183,7 +184,7 @@ type FaultStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// TargetRates are rates in events per second, over all replicas.
+// TargetRates are rates in events per second, summed over all replicas.
 type TargetRates struct {
 	// entry is the number of entries per second.
 	// +kubebuilder:validation:Minimum=0
@@ -196,31 +197,30 @@ type TargetRates struct {
 	Exit int64 `json:"exit"`
 }
 
-// LatencyStatus is what the processors measured of the events. A percentile is within 9 % of a measured
-// duration.
+// LatencyStatus has the latencies that the processors measured. Percentiles have an error of at most 9 %.
 type LatencyStatus struct {
-	// processing is the time that processing an event took.
+	// processing is the time that processing an event takes.
 	// +optional
 	Processing *LatencySummary `json:"processing,omitempty"`
 
-	// endToEnd is the time between the instant for which an event was scheduled and its effect.
+	// endToEnd is the time between the scheduled time of an event and its effect.
 	// +optional
 	EndToEnd *LatencySummary `json:"endToEnd,omitempty"`
 
-	// unmeasured counts the events that took effect, but are missing from endToEnd: their processor was killed
-	// before it could store its latest measurements.
+	// unmeasured is the number of events that took effect but are missing from endToEnd, because their processor was
+	// killed before it stored its latest measurements.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Unmeasured int64 `json:"unmeasured,omitempty"`
 }
 
-// LatencySummary sums up measured durations.
+// LatencySummary has two percentiles of measured durations.
 type LatencySummary struct {
-	// p50 is the duration that half of the events took at most, as a Go duration.
+	// p50 is the 50th percentile, as a Go duration.
 	// +required
 	P50 Duration `json:"p50"`
 
-	// p99 is the duration that 99 of 100 events took at most, as a Go duration.
+	// p99 is the 99th percentile, as a Go duration.
 	// +required
 	P99 Duration `json:"p99"`
 }
@@ -236,19 +236,19 @@ const (
 	VerdictFail Verdict = "FAIL"
 )
 
-// The types of a simulation's conditions. The first three are those that kstatus understands.
+// Types of the conditions of a simulation. Tools that evaluate kstatus, such as Helm and Argo CD, read the first three.
 const (
-	// ConditionReady is True when everything that the spec asks for runs, or has run to completion.
+	// ConditionReady is True when all desired components run, or when the simulation is complete.
 	ConditionReady = "Ready"
-	// ConditionReconciling is True while the operator works towards Ready without the help of a person.
+	// ConditionReconciling is True while the operator is working and expects to reach Ready without user action.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is True when a person has to act. The message says how.
+	// ConditionStalled is True when a user has to act. The message says how.
 	ConditionStalled = "Stalled"
-	// ConditionBrokerReady says whether RabbitMQ can be used.
+	// ConditionBrokerReady says whether the simulation can use RabbitMQ.
 	ConditionBrokerReady = "BrokerReady"
-	// ConditionStoreReady says whether Redis can be used.
+	// ConditionStoreReady says whether the simulation can use Redis.
 	ConditionStoreReady = "StoreReady"
-	// ConditionSummaryAPIReady says whether the summary API can be used.
+	// ConditionSummaryAPIReady says whether the simulation can use the summary API.
 	ConditionSummaryAPIReady = "SummaryAPIReady"
 	// ConditionWorkloadsReady says whether generators and processors run.
 	ConditionWorkloadsReady = "WorkloadsReady"
@@ -256,106 +256,107 @@ const (
 	ConditionMonitoringReady = "MonitoringReady"
 	// ConditionLedgerReadable says whether the ledger in the status is up to date.
 	ConditionLedgerReadable = "LedgerReadable"
-	// ConditionComplete is True once the duration is over and the queues are empty.
+	// ConditionComplete is True once the duration has ended and the queues are empty.
 	ConditionComplete = "Complete"
 	// ConditionObjectivesMet says whether the verdict of a complete simulation is PASS.
 	ConditionObjectivesMet = "ObjectivesMet"
 )
 
-// LedgerStatus is the account of a simulation's events. Each counter is counted where its effect happens;
-// none is inferred from another.
+// LedgerStatus has the counters of a simulation's events. Each counter is counted independently where the event has
+// its effect.
 type LedgerStatus struct {
-	// observedTime is when the ledger was read.
+	// observedTime is when the operator read the ledger.
 	// +optional
 	ObservedTime *metav1.Time `json:"observedTime,omitempty"`
 
-	// processed counts the events, of whichever origin, that took effect.
+	// processed is the number of events that took effect, including those of external publishers.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Processed int64 `json:"processed"`
 
-	// entriesConfirmed counts the entries that RabbitMQ has confirmed.
+	// entriesConfirmed is the number of entries that RabbitMQ has confirmed.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	EntriesConfirmed int64 `json:"entriesConfirmed"`
 
-	// entriesRecorded counts the entries that took effect.
+	// entriesRecorded is the number of entries that took effect.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	EntriesRecorded int64 `json:"entriesRecorded"`
 
-	// exitsMatchedConfirmed counts the exits, meant to find their entry, that RabbitMQ has confirmed.
+	// exitsMatchedConfirmed is the number of exits with a parked car's plate that RabbitMQ has confirmed.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ExitsMatchedConfirmed int64 `json:"exitsMatchedConfirmed"`
 
-	// exitsUnmatchedConfirmed counts the exits, meant to find no entry, that RabbitMQ has confirmed.
+	// exitsUnmatchedConfirmed is the number of exits with a plate that never entered that RabbitMQ has confirmed.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
 
-	// matched counts the exits that ended a visit.
+	// matched is the number of exits that ended a visit.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Matched int64 `json:"matched"`
 
-	// unmatchedExpected counts the exits that were meant to find no entry, and found none.
+	// unmatchedExpected is the number of exits for which no visit was expected, and none was found.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	UnmatchedExpected int64 `json:"unmatchedExpected"`
 
-	// unmatchedUnexpected counts the exits that were meant to find their entry, and found none.
+	// unmatchedUnexpected is the number of exits for which a visit was expected, but none was found.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
 
-	// summariesStored counts the summaries that the summary API has accepted.
+	// summariesStored is the number of summaries that the summary API has accepted.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	SummariesStored int64 `json:"summariesStored"`
 
-	// duplicatesSuppressed counts deliveries of events that had taken effect before.
+	// duplicatesSuppressed is the number of deliveries of events that had taken effect before.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 
-	// deadLettered counts messages that were moved to the dead-letter queue.
+	// deadLettered is the number of messages that were moved to the dead-letter queue.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	DeadLettered int64 `json:"deadLettered"`
 
-	// indeterminate counts events beyond the last confirmed one of a generator that died, which took effect.
+	// indeterminate is the number of events that took effect, although the generator that published them died before
+	// it stored their confirmation.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Indeterminate int64 `json:"indeterminate"`
 
-	// lost counts confirmed events that had not taken effect when the queues were empty. It is absent until the
-	// simulation is complete.
+	// lost is the number of confirmed events that had not taken effect when the queues were empty. It is absent until
+	// the simulation is complete.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Lost *int64 `json:"lost,omitempty"`
 
-	// starved counts exits that were drawn to match while no plate was available.
+	// starved is the number of matched exits that were not published, because no plate was available.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Starved int64 `json:"starved"`
 
-	// dataLostTime is when a process noticed that Redis had lost data of the simulation. It is then unknown which events
-	// took effect, and the verdict is FAIL.
+	// dataLostTime is when a process detected that Redis had lost data of the simulation. It is unknown which events
+	// took effect, so the verdict is FAIL.
 	// +optional
 	DataLostTime *metav1.Time `json:"dataLostTime,omitempty"`
 
-	// externalEntries counts the entries that external publishers published.
+	// externalEntries is the number of entries from external publishers.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ExternalEntries int64 `json:"externalEntries"`
 
-	// externalMatched counts the exits of external publishers that ended a visit.
+	// externalMatched is the number of exits from external publishers that ended a visit.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ExternalMatched int64 `json:"externalMatched"`
 
-	// entryNotFound counts the exits of external publishers that found no entry.
+	// entryNotFound is the number of exits from external publishers for which no visit was found.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	EntryNotFound int64 `json:"entryNotFound"`
