@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// nullStore answers every call at once, so that a benchmark measures the processor alone.
+// nullStore is a store that returns success at once, so that a benchmark measures the processor alone.
 type nullStore struct{}
 
 func (nullStore) Mark(context.Context, int) (store.Mark, error) { return mark, nil }
@@ -34,7 +34,7 @@ func (nullStore) RecordExit(_ context.Context, s store.ExitStep) (store.ExitResu
 	}, nil
 }
 
-// nullPoster accepts every summary.
+// nullPoster is a summary API client that accepts every summary.
 type nullPoster struct{}
 
 func (nullPoster) Post(context.Context, event.Summary) error { return nil }
@@ -66,8 +66,8 @@ func benchmarkHandler(b *testing.B, h Handler, msg broker.Message) {
 	}
 }
 
-// BenchmarkPipeline measures the cost of an event in the processor, from the channel of deliveries to the
-// acknowledgement, including metrics. Its adapters do nothing.
+// BenchmarkPipeline measures the cost of one event in the processor, from the receipt of the delivery to its
+// acknowledgement, including metrics. The broker and the store are fakes that do nothing.
 func BenchmarkPipeline(b *testing.B) {
 	_, process := startPipeline(b)
 	b.ReportAllocs()
@@ -76,7 +76,8 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
-// startPipeline starts a processor until the benchmark ends. process makes it process entries.
+// startPipeline starts a processor that runs until the benchmark ends. The processor handles entries with the
+// function process.
 func startPipeline(b *testing.B) (p *Processor, process func(events int)) {
 	b.Helper()
 	entries := NewEntryEventProcessor(nullStore{}, 1, maxStay, discard())

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// chaos decides when things go wrong, until it is calmed.
+// chaos decides at random when the fake servers of a test inject a fault. It injects no more faults after calm.
 type chaos struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -31,21 +31,21 @@ func (c *chaos) calm() {
 	c.chance = 0
 }
 
-// strikes reports whether to inject a fault.
+// strikes draws whether to inject a fault now.
 func (c *chaos) strikes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rng.IntN(100) < c.chance
 }
 
-// below draws a number in [0, n).
+// below draws a random number in [0, n).
 func (c *chaos) below(n int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rng.IntN(n)
 }
 
-// linger sleeps for a random time, so that other goroutines overtake.
+// linger sleeps for a short random time, so that concurrent calls run in a random order.
 func (c *chaos) linger(ctx context.Context) {
 	select {
 	case <-time.After(time.Duration(c.below(20)) * time.Millisecond):
@@ -53,22 +53,22 @@ func (c *chaos) linger(ctx context.Context) {
 	}
 }
 
-// chaoticBroker has queues whose sessions are lost at any time: everything unsettled is then delivered
-// again, while those who hold the first deliveries do not know.
+// chaoticBroker is a fake broker that can lose a session at any time. It then delivers all unsettled messages
+// again, while the processor may still be processing their first deliveries.
 type chaoticBroker struct {
 	*chaos
 	mu     sync.Mutex
 	queues map[broker.Queue]*chaoticQueue
 	dead   []broker.Message
 	reason map[string]broker.Reason // by body
-	// waiting counts the messages in retry queues.
+	// waiting is the number of messages in the retry queues.
 	waiting int
 }
 
 type chaoticQueue struct {
 	ready   []broker.Message
 	session int
-	// unsettled are the messages delivered in this session, by the number of their delivery.
+	// unsettled contains the messages delivered in the current session, by delivery number.
 	unsettled map[int]broker.Message
 	delivered int
 	wake      chan struct{}
@@ -94,13 +94,13 @@ func (b *chaoticBroker) publish(q broker.Queue, msg broker.Message) {
 	b.queues[q].add(msg)
 }
 
-// add makes a message ready. The broker is locked.
+// add appends a message to the queue. The caller holds the lock of the broker.
 func (q *chaoticQueue) add(msg broker.Message) {
 	q.ready = append(q.ready, msg)
 	q.signal()
 }
 
-// signal says that there is a message, or room in the prefetch.
+// signal wakes the delivery loop, because a message is ready or the prefetch limit allows another delivery.
 func (q *chaoticQueue) signal() {
 	select {
 	case q.wake <- struct{}{}:
@@ -108,7 +108,7 @@ func (q *chaoticQueue) signal() {
 	}
 }
 
-// loseSession makes everything unsettled ready again. The broker is locked.
+// loseSession requeues all unsettled messages. The caller holds the lock of the broker.
 func (q *chaoticQueue) loseSession() {
 	q.session++
 	for _, msg := range q.unsettled {
@@ -117,7 +117,6 @@ func (q *chaoticQueue) loseSession() {
 	clear(q.unsettled)
 }
 
-// loseSomeSession loses the session of a random queue.
 func (b *chaoticBroker) loseSomeSession() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -130,7 +129,7 @@ func (b *chaoticBroker) loseSomeSession() {
 	}
 }
 
-// loseEverySession ends all sessions, as a crash of the processor does.
+// loseEverySession ends the sessions of all queues, as a crash of the processor does.
 func (b *chaoticBroker) loseEverySession() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,7 +138,7 @@ func (b *chaoticBroker) loseEverySession() {
 	}
 }
 
-// left counts the messages that are not settled.
+// left returns the number of messages that are not settled, including those in the retry queues.
 func (b *chaoticBroker) left() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -194,7 +193,8 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle takes the message out of its queue after then has put it elsewhere.
+// settle runs then, which may copy the message to another queue, and removes the message from this queue. It
+// sometimes loses the session between the two.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()
@@ -245,9 +245,8 @@ func (s *chaoticSettler) DeadLetter(ctx context.Context, r broker.Reason) error 
 	})
 }
 
-// chaoticStore is a memory store whose server crashes at any time and then comes back with a prefix of its
-// history that holds everything durable; whose commands fail, with and without effect; and whose answers
-// take their time. It is Durability itself.
+// chaoticStore is an in-memory store that injects faults. A crash resets it to an earlier state that includes every
+// durable step. Calls are slow and can fail before or after they take effect. It also implements Durability.
 type chaoticStore struct {
 	*chaos
 	partitions int
@@ -264,7 +263,7 @@ func newChaoticStore(c *chaos, partitions int) *chaoticStore {
 	return &chaoticStore{chaos: c, partitions: partitions, state: memory.New(partitions)}
 }
 
-// crash resets the store to a random earlier state.
+// crash resets the store to a random earlier state that includes every durable step.
 func (s *chaoticStore) crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,7 +277,7 @@ func (s *chaoticStore) crash() {
 	s.crashes++
 }
 
-// take takes a step, unless the server cannot be reached, and remembers it.
+// take runs a step in the store and adds it to the history. It may fail instead, as if the server were unreachable.
 func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context, *memory.Store) (R, error)) (R, error) {
 	var none R
 	s.linger(ctx)
@@ -344,7 +343,8 @@ func (s *chaoticStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) 
 	return ctx.Err()
 }
 
-// chaoticAPI stores summaries, but does not always say so. It rejects plates for good on request.
+// chaoticAPI is a fake summary API. It sometimes stores a summary and still returns an error. It permanently
+// rejects the plates that rejects selects.
 type chaoticAPI struct {
 	*chaos
 	rejects func(plate string) bool

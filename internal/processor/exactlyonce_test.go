@@ -21,18 +21,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// scenario is the input of one exactly-once test.
+// scenario is the randomly drawn input of one run of the exactly-once test.
 type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates enter, and every second one leaves. The same number of exits have plates that never entered.
-	// External publishers publish a few events.
+	// plates is the number of plates that enter. Every second one exits. The same number of unmatched exits are
+	// published, plus some events of external publishers.
 	plates int
-	// chance is the percentage of calls that fail.
+	// chance is the percentage of calls to the broker, the store and the summary API that fail.
 	chance int
-	// restarts and crashes are how often the processor is restarted, killed every other time, and the store
-	// crashes.
+	// restarts is how often the processor restarts. Every second time it is killed instead of being stopped.
+	// crashes is how often the store crashes.
 	restarts, crashes int
 }
 
@@ -56,17 +56,18 @@ func TestRun_RandomFailures_EveryEventTakesEffectOnce(t *testing.T) {
 	})
 }
 
-// published is one event of a scenario.
+// published contains the events of a scenario and the results that the test expects of them.
 type published struct {
 	messages []delivered
 	entries  [][]store.Published // generated, by partition
 	exits    [][]store.Published
-	// matched counts the generated exits meant to be matched.
+	// matched is the number of generated exits that have an entry.
 	matched int64
-	// summaries are those of the generated matched exits, except the rejected one. maybe are
-	// those of external exits: they exist unless the entry came too late.
+	// summaries are the expected summaries of generated exits, by event ID. The summary that the API rejects is not
+	// included. maybe are the summaries of external exits: each exists unless the exit was processed too long
+	// before its entry.
 	summaries, maybe map[string]event.Summary
-	// externalExits counts the external exits that may or may not find their visit.
+	// externalExits is the number of external exits. Each may or may not be matched.
 	externalExits int
 	deadLetters   int
 }
@@ -79,7 +80,7 @@ type delivered struct {
 const (
 	entryRun = "enter00000000"
 	exitRun  = "leave00000000"
-	// rejectedPlate is a plate whose summaries the summary API rejects.
+	// rejectedPlate is a plate whose summary the summary API permanently rejects.
 	rejectedPlate = "REJECTED"
 )
 
@@ -92,7 +93,7 @@ func newPublished(partitions int) *published {
 	}
 }
 
-// publications are the events to publish.
+// publications returns the events of the scenario.
 func (sc scenario) publications() *published {
 	p := newPublished(sc.partitions)
 	for i := range sc.plates {
@@ -136,8 +137,8 @@ func (p *published) exit(plate string, intent event.Intent) {
 	}
 }
 
-// exitBeforeEntry publishes an entry, and an exit of the same plate that is dated before. The exit never
-// takes effect, so it is not among those that are confirmed to the audit.
+// exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The exit is
+// dead-lettered, so the audit must not count it as confirmed.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))
@@ -149,7 +150,8 @@ func (p *published) exitBeforeEntry(plate string) {
 	p.deadLetters++
 }
 
-// external publishes pairs of events, and exits without an entry, all to the queues of partition 0.
+// external publishes n entries of external publishers, an exit for each of them, and n exits without an entry. All
+// go to partition 0.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)
@@ -163,7 +165,7 @@ func (p *published) external(n int) {
 	}
 }
 
-// poison publishes one message of each kind that can never be processed.
+// poison publishes one message of each kind that can never be processed, such as invalid JSON.
 func (p *published) poison() {
 	for i, poison := range poisons() {
 		queue := entryQueue
@@ -176,8 +178,8 @@ func (p *published) poison() {
 	}
 }
 
-// run publishes all events in random order, some of them twice, while it injects faults. It returns the
-// inconsistencies that it finds after the system has come to rest.
+// run publishes all events in random order, some of them twice, and processes them while it injects faults. It
+// returns the inconsistencies that it finds once all messages are settled.
 func (sc scenario) run(ctx context.Context) (problems []string) {
 	c := newChaos(sc.seed, sc.chance)
 	queues := newChaoticBroker(c, sc.partitions)
@@ -223,8 +225,8 @@ func (sc scenario) run(ctx context.Context) (problems []string) {
 	return append(problems, p.audit(ctx, queues, state, api)...)
 }
 
-// process runs a processor until nothing is left to do, or for at most d. A killed one does not finish
-// what it holds.
+// process runs a processor until the queues are empty, or for at most d. If kill is set, the processor does not
+// drain before it ends.
 func (sc scenario) process(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI, kill bool, d time.Duration) error {
 	config := Config{Partitions: sc.partitions, Concurrency: sc.concurrency, DrainTimeout: time.Hour}
 	if kill {
@@ -264,7 +266,6 @@ func (sc scenario) process(ctx context.Context, queues *chaoticBroker, state *ch
 	return nil
 }
 
-// callCounter counts the calls of handlers.
 type callCounter struct{ count atomic.Uint64 }
 
 func (c *callCounter) of(h Handler) Handler {
@@ -281,7 +282,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// audit returns the errors in the ledger, the summaries and the dead letters.
+// audit checks the ledger, the summaries and the dead letters, and returns the errors that it finds.
 func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *chaoticStore, api *chaoticAPI) (problems []string) {
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	if n := queues.left(); n != 0 {
@@ -308,7 +309,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	if sum := got.ExternalMatched + got.EntryNotFound; sum != int64(p.externalExits) {
 		complain("%d of %d external exits took effect", sum, p.externalExits)
 	}
-	// What depends on when things happened is taken as it is.
+	// These figures depend on the order of events, so the test cannot predict them.
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
 	want.ExternalMatched, want.EntryNotFound = got.ExternalMatched, got.EntryNotFound
 	want.SummariesStored = int64(len(p.summaries)) + got.ExternalMatched

@@ -5,16 +5,17 @@ import (
 	"time"
 )
 
-// Stage is the stage of the pipeline at which a message failed. It is a value of the metric label stage.
+// Stage is the stage of the pipeline at which a message failed. It is a value of the metric label "stage".
 type Stage string
 
 // The stages.
 const (
 	// StageParse means that the body is not an event of the queue's type.
 	StageParse Stage = "parse"
-	// StageStore means that the store did not answer.
+	// StageStore means that a call to the store failed.
 	StageStore Stage = "store"
-	// StageSummarize means that an exit and its entry do not form a visit.
+	// StageSummarize means that an exit and its entry do not form a valid visit: the exit is dated before the
+	// entry.
 	StageSummarize Stage = "summarize"
 	// StagePost means that the summary API did not accept the summary.
 	StagePost Stage = "post"
@@ -24,44 +25,43 @@ const (
 	StagePanic Stage = "panic"
 )
 
-// Stages returns the stages in the order of the pipeline.
+// Stages returns all stages, in the order of the pipeline.
 func Stages() []Stage {
 	return []Stage{StageParse, StageStore, StageSummarize, StagePost, StageSettle, StagePanic}
 }
 
-// quotesNoMessage reports whether errors of the stage contain only text of this program. Errors of other
-// stages may quote a plate.
+// quotesNoMessage reports whether errors of the stage are free of message content, so that they may be logged.
+// Errors of other stages may quote a plate.
 func (s Stage) quotesNoMessage() bool { return s == StageParse || s == StageSummarize }
 
-// Failure is the error of a message that failed at a stage.
+// Failure is the error of a message whose processing failed.
 type Failure struct {
 	Stage Stage
-	// EventID is the identifier of the event. It is empty if the body could not be parsed.
+	// EventID is the identifier of the event. It is empty if the body cannot be parsed.
 	EventID string
-	// Err is the cause.
 	Err error
 
 	permanent bool
 }
 
-// Transient returns the failure of a message that may succeed when it is processed again.
+// Transient returns a Failure of a message that may succeed when it is processed again.
 func Transient(stage Stage, eventID string, err error) *Failure {
 	return &Failure{Stage: stage, EventID: eventID, Err: err}
 }
 
-// Permanent returns the failure of a message that can never be processed.
+// Permanent returns a Failure of a message that can never be processed.
 func Permanent(stage Stage, eventID string, err error) *Failure {
 	return &Failure{Stage: stage, EventID: eventID, Err: err, permanent: true}
 }
 
-// Error returns the stage and the cause.
+// Error implements error. The text contains the stage and the cause.
 func (f *Failure) Error() string { return string(f.Stage) + ": " + f.Err.Error() }
 
-// Unwrap returns the cause.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// asFailure returns the Failure in the chain of err. Any other error becomes a transient failure of the
-// store. It returns nil for nil.
+// asFailure returns the Failure in the chain of err. It converts any other error to a transient failure of the
+// store, and nil to nil.
 func asFailure(err error) *Failure {
 	if err == nil {
 		return nil
@@ -81,8 +81,8 @@ func isRejection(err error) bool {
 	return ok && rejection.Permanent()
 }
 
-// retryAfter returns the delay that the error asks for, at most maxRetryAfter. It returns 0 if the error
-// asks for none.
+// retryAfter returns the minimum delay that the error requests before the next attempt, at most maxRetryAfter. It
+// returns 0 if the error requests none.
 func retryAfter(err error) time.Duration {
 	if hint, ok := errors.AsType[interface {
 		error

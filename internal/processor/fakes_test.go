@@ -20,19 +20,19 @@ import (
 
 var errDown = errors.New("connection refused")
 
-// handlerFunc is a Handler.
+// handlerFunc is a function that implements Handler.
 type handlerFunc func(ctx context.Context, msg broker.Message) (Completion, error)
 
 func (f handlerFunc) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	return f(ctx, msg)
 }
 
-// answer returns a Handler that always returns the same result.
+// answer returns a Handler that always returns the given outcome and error.
 func answer(o Outcome, err error) handlerFunc {
 	return func(context.Context, broker.Message) (Completion, error) { return Completion{Outcome: o}, err }
 }
 
-// fakeQueues is a Consumer. A test delivers its messages.
+// fakeQueues is a fake consumer whose messages come from the test.
 type fakeQueues struct {
 	mu     sync.Mutex
 	queues map[broker.Queue]chan broker.Delivery
@@ -61,18 +61,19 @@ func (f *fakeQueues) Consume(ctx context.Context, q broker.Queue, _ int) (<-chan
 	return deliveries, nil
 }
 
-// deliver delivers a message with the given identifier and body, and returns its settler.
+// deliver delivers a message with the given identifier and body. It returns the settler that records how the
+// processor settles it.
 func (f *fakeQueues) deliver(q broker.Queue, id string) *fakeSettler {
 	s := &fakeSettler{}
 	f.queue(q) <- broker.Delivery{Message: broker.Message{ID: id, Body: []byte(id)}, Queue: q, Settler: s}
 	return s
 }
 
-// fakeSettler records how a delivery is settled.
+// fakeSettler records how the processor settles a delivery.
 type fakeSettler struct {
 	mu    sync.Mutex
 	calls []string
-	// failures are returned by the first calls, in order.
+	// failures are the errors of the first calls, in order. Later calls succeed.
 	failures []error
 }
 
@@ -104,13 +105,15 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 	}
 }
 
-// fakeStore implements Durability and DeadLetters. Effects are durable at once unless wait is set.
+// fakeStore is a fake of the durability and dead-letter functions of the store. Effects are durable at once unless
+// the test sets wait.
 type fakeStore struct {
 	mu          sync.Mutex
 	epoch       string
 	waits       int
 	deadLetters []string
-	// markErrs, deadLetterErrs are returned by the first calls, in order.
+	// markErrs and deadLetterErrs are the errors of the first calls of Mark and DeadLetter, in order. Later calls
+	// succeed.
 	markErrs, deadLetterErrs []error
 	wait                     func(ctx context.Context, mark store.Mark) error
 }
@@ -148,7 +151,7 @@ func pop(errs *[]error) error {
 	return err
 }
 
-// rig is a processor with fakes.
+// rig is a processor whose broker and store are fakes.
 type rig struct {
 	*Processor
 	queues   *fakeQueues
@@ -160,13 +163,12 @@ type rig struct {
 	ended chan error
 }
 
-// entryQueue and exitQueue are the queues of partition 0.
 var (
 	entryQueue = broker.Queue{Type: event.TypeEntry}
 	exitQueue  = broker.Queue{Type: event.TypeExit}
 )
 
-// newRig returns a processor of one partition with the given handlers.
+// newRig returns a processor for one partition that processes entries and exits with the given handlers.
 func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	t.Helper()
 	r := &rig{
@@ -188,20 +190,20 @@ func newRig(t *testing.T, concurrency int, entries, exits Handler) *rig {
 	return r
 }
 
-// start runs the processor until finish.
+// start runs the processor in the background until the test calls finish.
 func (r *rig) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel
 	go func() { r.ended <- r.Run(ctx) }()
 }
 
-// finish stops the processor and returns the result of Run.
+// finish stops the processor and returns the error of Run.
 func (r *rig) finish() error {
 	r.stop()
 	return <-r.ended
 }
 
-// lockedBuffer is a bytes.Buffer for concurrent writers.
+// lockedBuffer is a bytes.Buffer that is safe for concurrent writers.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -219,7 +221,7 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// elapsed returns how long f takes.
+// elapsed returns how long a call of f takes.
 func elapsed(f func()) time.Duration {
 	start := time.Now()
 	f()

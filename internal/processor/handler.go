@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// EntryEventProcessor is the Handler of entry events.
+// EntryEventProcessor processes entry events: it records each entry as a parked vehicle.
 type EntryEventProcessor struct {
 	store      EntryStore
 	partitions int
@@ -20,18 +20,19 @@ type EntryEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewEntryEventProcessor returns a Handler of entry events. The visit of an entry expires after maxStay if
-// no exit claims its plate.
+// NewEntryEventProcessor returns an EntryEventProcessor. A parked vehicle expires maxStay after its entry if no
+// exit ends the visit.
 func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
 	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
 	p.SetMaxStay(maxStay)
 	return p
 }
 
-// SetMaxStay changes maxStay for the entries that are processed from now on. It may be called at any time.
+// SetMaxStay changes the maximum stay of vehicles whose entries are processed from now on. It may be called at any
+// time.
 func (p *EntryEventProcessor) SetMaxStay(maxStay time.Duration) { p.maxStay.Store(int64(maxStay)) }
 
-// ProcessMessage parses an entry and records it.
+// ProcessMessage implements Handler. It parses an entry and records it in the store.
 func (p *EntryEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	entry, err := parse(&msg, event.ParseEntry)
 	if err != nil {
@@ -56,7 +57,7 @@ func (p *EntryEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mes
 	return Completion{Outcome: outcomeOf(result), Partition: partition, Mark: mark}, nil
 }
 
-// ExitEventProcessor is the Handler of exit events.
+// ExitEventProcessor processes exit events: it matches each exit with its entry and posts the summary of the visit.
 type ExitEventProcessor struct {
 	store      ExitStore
 	poster     Poster
@@ -64,13 +65,13 @@ type ExitEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewExitEventProcessor returns a Handler of exit events.
+// NewExitEventProcessor returns an ExitEventProcessor.
 func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog.Logger) *ExitEventProcessor {
 	return &ExitEventProcessor{store: s, poster: poster, partitions: partitions, log: log}
 }
 
-// ProcessMessage parses an exit and matches it with its entry. If the exit ends a visit, it posts the
-// summary. It posts the summary again if an earlier call ended the visit, but the summary was not accepted.
+// ProcessMessage implements Handler. It parses an exit and matches it with its entry. If the exit ends a visit, it
+// posts the summary. It also posts the summary if an earlier attempt ended the visit but could not post.
 func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	exit, err := parse(&msg, event.ParseExit)
 	if err != nil {
@@ -107,8 +108,8 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 	return done, nil
 }
 
-// postSummary posts a summary and removes it from the outbox. If two deliveries of an exit post it at the same time, the
-// one that removes it has matched, and the other one is a duplicate, as in the ledger.
+// postSummary posts a summary and removes it from the outbox. Two deliveries of the same exit may post it at the
+// same time. The delivery that removes the summary counts as matched, the other as a duplicate.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	if err := p.poster.Post(ctx, s); err != nil {
 		if isRejection(err) {
@@ -126,9 +127,9 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 	return OutcomeMatched, nil
 }
 
-// parse parses the event in the body of a message. The content type and other properties do not matter. Its
-// failures are permanent, because another attempt would parse the same body. decode must reject a body of
-// more than event.MaxBodyBytes without reading it.
+// parse parses the event in the body of a message. It ignores the content type and other message properties. Every
+// failure is permanent, because another attempt would read the same body. decode must reject a body of more than
+// event.MaxBodyBytes without reading it.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
 	e, err := decode(msg.Body)

@@ -28,13 +28,13 @@ var (
 	mark    = store.Mark{Epoch: "epoch"}
 )
 
-// stepStore returns a fixed result for each step and records the steps.
+// stepStore is a fake store that returns a fixed result for each call and records the calls.
 type stepStore struct {
 	result store.Result
 	err    error
-	// markErr and settleErr are returned by Mark and SettleSummary.
+	// markErr is the error of Mark, settleErr the error of SettleSummary.
 	markErr, settleErr error
-	// settledBefore means that another delivery has settled the summary.
+	// settledBefore makes SettleSummary report that the summary has left the outbox already.
 	settledBefore bool
 
 	entries []store.EntryStep
@@ -66,7 +66,7 @@ func (s *stepStore) SettleSummary(_ context.Context, partition int, id string) (
 	return store.ResultSettled, s.settleErr
 }
 
-// posted records the posted summaries and returns err.
+// posted is a fake summary API that records the summaries and returns err.
 type posted struct {
 	summaries []event.Summary
 	err       error
@@ -77,7 +77,7 @@ func (p *posted) Post(_ context.Context, s event.Summary) error {
 	return p.err
 }
 
-// verdict is an error of the summary API. Its value says whether it is permanent.
+// verdict is an error of the summary API. It is permanent if its value is true.
 type verdict bool
 
 func (v verdict) Error() string   { return fmt.Sprintf("rejected, permanently: %t", bool(v)) }
@@ -93,7 +93,8 @@ func exitMessage(id string, intent event.Intent) broker.Message {
 		Body: event.AppendExit(nil, event.Exit{ID: id, Plate: plate, At: exitAt})}
 }
 
-// generated returns the identifier of a generated event of plate, in its partition of four.
+// generated returns the identifier of a generated event whose plate is the constant plate. There are four
+// partitions.
 func generated() event.ID {
 	return event.ID{Run: run, Partition: event.PartitionOf(plate, 4), Seq: 42}
 }
@@ -215,7 +216,7 @@ func TestExitEventProcessor(t *testing.T) {
 	}
 }
 
-func TestCall_InvalidResultOfTheStore_IsATransientFailure(t *testing.T) {
+func TestPipeline_UnexpectedStoreResult_IsATransientFailure(t *testing.T) {
 	t.Parallel()
 	for _, result := range []store.Result{"", "sold", store.ResultMatched, store.ResultPending, store.ResultPrecedesEntry} {
 		p := NewEntryEventProcessor(&stepStore{result: result}, 1, maxStay, discard())
@@ -274,7 +275,7 @@ func TestExitOrigin(t *testing.T) {
 	}
 }
 
-func TestProcessMessage_InvalidMessage_FailsPermanentlyWithoutTheStore(t *testing.T) {
+func TestProcessMessage_InvalidMessage_FailsPermanentlyBeforeAnyStoreCall(t *testing.T) {
 	t.Parallel()
 	tenMegabytes := poison{name: "ten megabytes", msg: broker.Message{Body: []byte(`{"id":"` + strings.Repeat("a", 10<<20) + `"}`)}}
 	for _, p := range append(poisons(), tenMegabytes) {
@@ -297,7 +298,7 @@ type poison struct {
 	msg  broker.Message
 }
 
-// poisons returns messages that are neither an entry nor an exit.
+// poisons returns messages that are not valid events and can never be processed.
 func poisons() []poison {
 	body := func(text string) broker.Message { return broker.Message{Body: []byte(text)} }
 	good := entryMessage("id").Body
@@ -314,7 +315,7 @@ func poisons() []poison {
 	}
 }
 
-func TestProcessMessage_UnusualMessage_IsRecorded(t *testing.T) {
+func TestProcessMessage_UnusualMessageProperties_AreAccepted(t *testing.T) {
 	t.Parallel()
 	tests := map[string]broker.Message{
 		"the original's JSON without any property":   {Body: []byte(`{"id":"7c0f","vehicle_plate":"ABC-123","entry_date_time":"2026-05-01T08:00:00+02:00"}`)},
@@ -363,7 +364,7 @@ func TestProcessMessage_LogsResultsAtDebugLevelOnly(t *testing.T) {
 	}
 }
 
-func TestCall_RejectedMessage_IsQuotedAtDebugLevelOnly(t *testing.T) {
+func TestPipeline_RejectedMessage_IsQuotedAtDebugLevelOnly(t *testing.T) {
 	t.Parallel()
 	const secret = "S-ECRET 1"
 	log := new(lockedBuffer)
@@ -378,7 +379,7 @@ func TestCall_RejectedMessage_IsQuotedAtDebugLevelOnly(t *testing.T) {
 	}
 }
 
-func TestCall_UnparsableMessage_LogContainsTheReason(t *testing.T) {
+func TestPipeline_UnparsableMessage_LogsTheReason(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
 	r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("entry event: field id: empty"))), nil)
@@ -389,7 +390,7 @@ func TestCall_UnparsableMessage_LogContainsTheReason(t *testing.T) {
 	}
 }
 
-func TestCall_StoreUnavailable_LogsNothingAboveDebugLevel(t *testing.T) {
+func TestPipeline_StoreUnavailable_LogsNothingAboveDebugLevel(t *testing.T) {
 	t.Parallel()
 	log := new(lockedBuffer)
 	r := newRig(t, 1, answer(outcomeNone, Transient(StageStore, "", store.ErrUnavailable)), nil)

@@ -20,7 +20,7 @@ import (
 
 const memoryPartitions = 2
 
-// inMemory is a system whose broker, store and summary API are in memory.
+// inMemory is a complete system whose broker, store and summary API run in memory.
 type inMemory struct {
 	broker *brokermemory.Broker
 	store  *storememory.Store
@@ -28,7 +28,7 @@ type inMemory struct {
 	load   *published
 }
 
-// keeper is a fake summary API that stores all summaries in memory.
+// keeper is a fake summary API that stores summaries in memory.
 type keeper struct {
 	mu   sync.Mutex
 	kept map[string]event.Summary
@@ -41,8 +41,8 @@ func (k *keeper) Post(_ context.Context, s event.Summary) error {
 	return nil
 }
 
-// newInMemory returns a system whose queues contain an entry, its exit, and an exit of a plate that never
-// entered for each visit. Half of the exits precede their entries.
+// newInMemory returns a system with events in its queues. For each visit there are three events: an entry, its
+// exit, and an unmatched exit. Half of the exits precede their entries.
 func newInMemory(t testing.TB, visits int) *inMemory {
 	t.Helper()
 	b, err := brokermemory.New(brokermemory.Options{Partitions: memoryPartitions, RetryDelay: time.Millisecond, Window: 1 << 20, Limit: 1 << 20})
@@ -73,7 +73,7 @@ func newInMemory(t testing.TB, visits int) *inMemory {
 	return m
 }
 
-// start runs a processor. stop stops it and returns the result of Run.
+// start runs a processor in the background. The function stop ends it and returns the error of Run.
 func (m *inMemory) start(t testing.TB, concurrency int) (p *Processor, stop func() error) {
 	t.Helper()
 	p, err := New(Config{Partitions: memoryPartitions, Concurrency: concurrency}, Dependencies{
@@ -92,7 +92,7 @@ func (m *inMemory) start(t testing.TB, concurrency int) (p *Processor, stop func
 	return p, func() error { cancel(); return <-ended }
 }
 
-// left returns the number of messages in the queues.
+// left returns the number of messages in the main queues and the retry queues.
 func (m *inMemory) left(t testing.TB) int64 {
 	t.Helper()
 	d, err := m.broker.Depths(t.Context())
@@ -102,7 +102,8 @@ func (m *inMemory) left(t testing.TB) int64 {
 	return d.Ready + d.Retry
 }
 
-// expectBalance checks the ledger at rest. It reports duplicates unless they are allowed.
+// expectBalance checks that the ledger balances after all messages are settled. If duplicates is false, it also
+// checks that there are no duplicates.
 func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	t.Helper()
 	want := ledger.Report{AtRest: true}
@@ -173,9 +174,9 @@ func TestRun_LostSessions_LoseNoEvent(t *testing.T) {
 	m.expectBalance(t, true)
 }
 
-// BenchmarkMemory measures the processor with the adapters in memory. It processes entries and the same number
-// of exits, a fifth of them matched.
-func BenchmarkMemory(b *testing.B) {
+// BenchmarkRun_InMemory measures the processor with a broker and a store in memory. It processes as many exits as
+// entries. A fifth of the exits are matched.
+func BenchmarkRun_InMemory(b *testing.B) {
 	m := newInMemory(b, 0)
 	for i := range b.N / 2 {
 		plate := fmt.Sprintf("IN-%d", i)

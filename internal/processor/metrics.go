@@ -18,15 +18,16 @@ const (
 	labelStage   = "stage"
 )
 
-// metrics are the metrics of one event type. The series are resolved once, so that an event costs no
-// lookup. The histograms of this project are not exported: Stats and the timeline have them.
+// metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs
+// no lookup. The HDR histograms in measured are not exported to Prometheus; Stats and the timeline return them.
 type metrics struct {
 	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
 	failures map[Stage]*failureMetrics
 
 	endToEnd prometheus.Observer
 
-	// redeliveries counts the deliveries of messages that had been delivered before, effects the events that took effect.
+	// redeliveries is the number of deliveries of messages that were delivered before. effects is the number of
+	// events that took effect.
 	redeliveries, effects atomic.Uint64
 	measured              struct{ processing, endToEnd histogram.Histogram }
 }
@@ -42,8 +43,8 @@ type failureMetrics struct {
 	count atomic.Uint64
 }
 
-// newMetrics registers the metrics and returns those of each event type. It creates every series at once, so
-// that rates are correct from the first event.
+// newMetrics registers the metrics and returns those of each event type. It creates every series at once, so that
+// rates are correct from the first event on.
 func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Type]*metrics, error) {
 	seconds := prometheus.NewHistogramVec(shared.Latency("event_processing_seconds",
 		"Duration of the calls of ProcessMessage, by outcome. Failed calls are included."), []string{labelType, labelOutcome})
@@ -88,7 +89,6 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 // has reports whether events of this type can have the outcome.
 func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
-// recordCall records a call of ProcessMessage.
 func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	out := m.outcomes[o]
 	out.total.Inc()
@@ -97,9 +97,9 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 	m.measured.processing.Observe(took)
 }
 
-// recordEffect records an event that took effect at the given time. A zero scheduled time means that the event does
-// not carry its due time. Call it once per event, when its effect is durable: an effect that the store has lost is
-// taken again.
+// recordEffect records an event that took effect at the given time. If the event does not carry the time at which
+// it was due, scheduled is zero and no latency is recorded. Call recordEffect once per event, after the effect is
+// durable: until then the store may lose the effect, and the event is processed again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() {
@@ -109,7 +109,7 @@ func (m *metrics) recordEffect(at, scheduled time.Time) {
 	}
 }
 
-// recordFailure counts a failure. A stage without a series counts as StageStore.
+// recordFailure counts a failure. It counts a failure at an unknown stage as a failure of the store.
 func (m *metrics) recordFailure(stage Stage) {
 	f, ok := m.failures[stage]
 	if !ok {
@@ -119,36 +119,37 @@ func (m *metrics) recordFailure(stage Stage) {
 	f.count.Add(1)
 }
 
-// Stats holds the counts of a processor so far.
+// Stats are the counts of a processor since its start.
 type Stats struct {
 	Entry, Exit TypeStats
 }
 
-// TypeStats holds the counts for events of one type.
+// TypeStats are the counts of one event type.
 type TypeStats struct {
-	// Outcomes counts the calls of ProcessMessage by outcome, Failures the failures by stage.
+	// Outcomes is the number of calls of ProcessMessage by outcome. Failures is the number of failures by stage.
 	Outcomes map[Outcome]uint64
 	Failures map[Stage]uint64
-	// Redeliveries counts the deliveries of messages that the broker had delivered before, Effects the events that took
-	// effect.
+	// Redeliveries is the number of deliveries of messages that were delivered before. Effects is the number of
+	// events that took effect.
 	Redeliveries, Effects uint64
-	// Processing is the duration of the calls of ProcessMessage with any outcome. EndToEnd is the time from
-	// when an event was due to its effect.
+	// Processing is the distribution of the durations of ProcessMessage, with any outcome. EndToEnd is the
+	// distribution of the times from when an event was due until it took effect.
 	Processing histogram.Snapshot
 	EndToEnd   histogram.Snapshot
 }
 
-// Processing returns the duration of the calls of ProcessMessage for both event types.
+// Processing returns the distribution of the durations of ProcessMessage, for entries and exits together.
 func (s Stats) Processing() histogram.Snapshot {
 	return histogram.Merge(s.Entry.Processing, s.Exit.Processing)
 }
 
-// EndToEnd returns the time from when an event was due to its effect for both event types.
+// EndToEnd returns the distribution of the times from when an event was due until it took effect, for entries and
+// exits together.
 func (s Stats) EndToEnd() histogram.Snapshot {
 	return histogram.Merge(s.Entry.EndToEnd, s.Exit.EndToEnd)
 }
 
-// Processed returns the number of calls of ProcessMessage for both event types.
+// Processed returns the number of calls of ProcessMessage, for entries and exits together.
 func (s Stats) Processed() uint64 { return s.Entry.Processing.Count() + s.Exit.Processing.Count() }
 
 func (m *metrics) stats() TypeStats {
@@ -171,7 +172,7 @@ func (m *metrics) stats() TypeStats {
 	return s
 }
 
-// events returns the stats as the totals of a timeline.
+// events converts the counts of one event type to the totals of a timeline.
 func (s *TypeStats) events() timeline.Events {
 	e := timeline.Events{
 		Redeliveries: int64(s.Redeliveries),

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// series returns the value of each series of a metric by its label values, which are in the order of the label
-// names. The value of a histogram is its number of observations.
+// series returns the values of the series of a metric. The key is the list of label values, ordered by label name.
+// The value of a histogram is its number of observations.
 func series(t *testing.T, reg prometheus.Gatherer, name string) map[string]uint64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -48,7 +48,7 @@ func valueOf(m *dto.Metric) uint64 {
 	return uint64(m.GetCounter().GetValue())
 }
 
-func TestNew_CreatesEverySeries(t *testing.T) {
+func TestNewMetrics_CreatesEverySeries(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil, nil)
 	outcomes := map[string]uint64{
@@ -75,7 +75,7 @@ func TestNew_CreatesEverySeries(t *testing.T) {
 	}
 }
 
-func TestCall_IsCountedOnce(t *testing.T) {
+func TestMetrics_CountEachCallOnce(t *testing.T) {
 	t.Parallel()
 	answers := []struct {
 		outcome Outcome
@@ -130,7 +130,7 @@ func TestCall_IsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestRecordEffect_SkipsEventsWithoutDueTimeAndClampsTo0(t *testing.T) {
+func TestRecordEffect_LatencyIsSkippedWithoutDueTimeAndNeverNegative(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	m := r.pipelines[event.TypeEntry].metrics

@@ -6,15 +6,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// An exit that finds no visit passes through the retry queue this many times before the result is final.
-// At a retry delay of 500 ms a generated exit waits 5 minutes for its entry, which certainly exists. An
-// external exit waits 3 seconds, because its entry may not exist.
+// These constants limit how often an exit that finds no visit is retried before the result is final. With a retry
+// delay of 500 ms a generated exit waits 5 minutes for its entry, which certainly exists. An external exit waits 3
+// seconds, because its entry may not exist.
 const (
 	generatedAttempts = 600
 	externalAttempts  = 6
 )
 
-// entryOrigin returns the origin of the entry event id, whose plate belongs to the partition.
+// entryOrigin returns the origin of the entry with the identifier id. partition is the partition of its plate.
 func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	if own, ok := generatedID(msg, id, partition); ok {
 		return store.Origin{ID: id, Run: own.Run, Partition: partition, Seq: own.Seq}
@@ -22,8 +22,8 @@ func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	return store.Origin{ID: id, Partition: partition}
 }
 
-// exitOrigin returns the origin of an exit event and the intent of its generator. An external event has no
-// intent.
+// exitOrigin returns the origin of an exit and its intent. The intent says whether the generator expects the exit
+// to find a visit. An external exit has no intent.
 func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, event.Intent) {
 	if msg.Intent != event.IntentMatched && msg.Intent != event.IntentUnmatched {
 		return store.Origin{ID: id, Partition: partition}, event.IntentNone
@@ -35,7 +35,7 @@ func exitOrigin(msg *broker.Message, id string, partition int) (store.Origin, ev
 	return origin, msg.Intent
 }
 
-// generatedID returns the parsed identifier of a generated event. It reports false for an external event.
+// generatedID parses the identifier of a generated event. It returns false for an event of an external publisher.
 func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool) {
 	if msg.AppID != event.AppID || (msg.ID != "" && msg.ID != id) {
 		return event.ID{}, false
@@ -44,7 +44,7 @@ func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool)
 	return own, ok && own.Partition == partition
 }
 
-// isLastAttempt reports whether the result is final if the exit finds no visit now.
+// isLastAttempt reports whether an exit is not retried if it finds no visit in this attempt.
 func isLastAttempt(origin store.Origin, attempt int) bool {
 	if origin.Generated() {
 		return attempt >= generatedAttempts

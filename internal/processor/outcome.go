@@ -11,26 +11,27 @@ import (
 // the outcomes add up to the number of calls.
 type Outcome uint8
 
-// The outcomes. String returns their values of the metric label outcome.
+// The outcomes. Their strings are the values of the metric label "outcome".
 const (
-	// outcomeNone is the zero value. A handler must not return it without an error.
+	// outcomeNone is the zero value. A handler returns it only together with an error.
 	outcomeNone Outcome = iota
-	// OutcomeRecorded means that the visit of the entry was created.
+	// OutcomeRecorded means that an entry was recorded as a parked vehicle.
 	OutcomeRecorded
-	// OutcomeMatched means that the exit ended a visit and its summary was accepted. If the summary was only
-	// accepted in a later call, that call counts as matched and the earlier ones as failed.
+	// OutcomeMatched means that an exit ended a visit and the summary API accepted the summary. If the API accepts
+	// the summary only at a later call, that call counts as matched and the earlier ones as failed.
 	OutcomeMatched
-	// OutcomeUnmatchedExpected means that an exit with the intent unmatched found no visit.
+	// OutcomeUnmatchedExpected means that an exit found no visit, as its generator intended.
 	OutcomeUnmatchedExpected
-	// OutcomeUnmatchedUnexpected means that an exit with the intent matched found no visit in its last
+	// OutcomeUnmatchedUnexpected means that a generated exit that should have ended a visit found none in its last
 	// attempt.
 	OutcomeUnmatchedUnexpected
-	// OutcomeEntryNotFound means that an external exit found no visit in its last attempt.
+	// OutcomeEntryNotFound means that an exit of an external publisher found no visit in its last attempt.
 	OutcomeEntryNotFound
-	// OutcomeEarly means that the exit found no visit yet and will be retried.
+	// OutcomeEarly means that an exit found no visit yet. The processor retries it.
 	OutcomeEarly
-	// OutcomeDuplicate means that the event had taken effect before. Nothing was changed. If the summary of an exit is
-	// pending, the delivery that removes it from the outbox counts as matched, the others as duplicates.
+	// OutcomeDuplicate means that the event had taken effect before, so the call changed nothing. If two deliveries
+	// of an exit post the same summary, the one that removes the summary from the outbox counts as matched and the
+	// other as a duplicate.
 	OutcomeDuplicate
 	// OutcomeFailed means that the call returned an error, transient or permanent.
 	OutcomeFailed
@@ -38,7 +39,7 @@ const (
 	outcomes
 )
 
-// String returns the value of the metric label outcome.
+// String returns the value of the metric label "outcome".
 func (o Outcome) String() string {
 	switch o {
 	case OutcomeRecorded:
@@ -61,7 +62,7 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", uint8(o))
 }
 
-// Outcomes returns the outcomes that events of a type can have, in the order in which people see them.
+// Outcomes returns the outcomes that events of a type can have, in display order.
 func Outcomes(t event.Type) []Outcome {
 	if t == event.TypeEntry {
 		return []Outcome{OutcomeRecorded, OutcomeDuplicate, OutcomeFailed}
@@ -72,7 +73,8 @@ func Outcomes(t event.Type) []Outcome {
 	}
 }
 
-// isEffect reports whether the outcome is the effect of an event. Its end-to-end latency ends there.
+// isEffect reports whether the outcome means that the event took effect. The end-to-end latency of an event ends
+// with its effect.
 func (o Outcome) isEffect() bool {
 	switch o {
 	case OutcomeRecorded, OutcomeMatched, OutcomeUnmatchedExpected, OutcomeUnmatchedUnexpected, OutcomeEntryNotFound:
@@ -81,7 +83,8 @@ func (o Outcome) isEffect() bool {
 	return false
 }
 
-// outcomeOf returns the outcome of a result that needs no further work, and outcomeNone for all others.
+// outcomeOf maps a result of the store to an outcome. It returns outcomeNone for a result that needs further work,
+// such as posting a summary.
 func outcomeOf(r store.Result) Outcome {
 	switch r {
 	case store.ResultRecorded:

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// firstBackoff and maxBackoff bound the backoff between attempts. The first retries are fast because most
-	// failures occur while a connection is being replaced.
+	// firstBackoff and maxBackoff are the bounds of the backoff between attempts. The first retries are fast
+	// because most failures occur while a connection is being replaced.
 	firstBackoff = 5 * time.Millisecond
 	maxBackoff   = 2 * time.Second
-	// maxRetryAfter bounds the delay that an error may ask for.
+	// maxRetryAfter limits the retry delay that the summary API may request.
 	maxRetryAfter = 30 * time.Second
 )
 
 func newBackoff() backoff.Backoff { return backoff.Backoff{First: firstBackoff, Last: maxBackoff} }
 
-// pipeline processes and settles the deliveries of one event type in all partitions.
+// pipeline processes and settles the deliveries of one event type, for all partitions.
 type pipeline struct {
 	eventType   event.Type
 	handler     Handler
@@ -41,11 +41,11 @@ type pipeline struct {
 	log      *slog.Logger
 }
 
-// flight counts the deliveries that workers have received and that are not settled.
+// flight is the number of deliveries that workers have received but not settled.
 type flight struct {
 	count atomic.Int64
 	empty sync.WaitGroup
-	// requeued counts the deliveries that were requeued without being processed.
+	// requeued is the number of deliveries that were requeued instead of being processed.
 	requeued atomic.Int64
 }
 
@@ -59,8 +59,8 @@ func (f *flight) end(n int) {
 	f.empty.Add(-n)
 }
 
-// consume processes deliveries with the configured concurrency. It returns when the channel is closed and
-// empty.
+// consume processes the deliveries of a channel with the configured concurrency. It returns when the channel is
+// closed and empty.
 func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Delivery) {
 	var workers sync.WaitGroup
 	for range p.concurrency {
@@ -74,8 +74,8 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 	workers.Wait()
 }
 
-// processAll starts processing deliveries that are in flight already. It does not wait for the end, and does
-// not use the workers of consume.
+// processAll processes deliveries again whose effects the store may have lost. It starts
+// goroutines of its own and does not wait for them.
 func (p *pipeline) processAll(ctx context.Context, all []work) {
 	var next atomic.Int64
 	for range min(p.concurrency, len(all)) {
@@ -119,7 +119,7 @@ func (p *pipeline) process(ctx context.Context, w *work) {
 	p.requeue(ctx, d)
 }
 
-// call calls the handler once and records the result.
+// call calls the handler once and records the result in the metrics.
 func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *Failure) {
 	start := time.Now()
 	done, err := p.invoke(ctx, msg)
@@ -138,7 +138,7 @@ func (p *pipeline) call(ctx context.Context, msg *broker.Message) (Completion, *
 	return done, failure
 }
 
-// invoke calls the handler. A panic becomes a failure of this message.
+// invoke calls the handler. It converts a panic into a failure of the message.
 func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Completion, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -149,7 +149,7 @@ func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Comple
 	return p.handler.ProcessMessage(ctx, *msg)
 }
 
-// check returns a failure if the handler returned a completion that its event type cannot have.
+// check returns a failure if the handler returned an outcome or a partition that its event type cannot have.
 func (p *pipeline) check(done *Completion) *Failure {
 	if !p.metrics.has(done.Outcome) || done.Outcome == OutcomeFailed {
 		return Transient(StageStore, "", fmt.Errorf("invalid outcome %v of an %s event", done.Outcome, p.eventType))
@@ -160,8 +160,8 @@ func (p *pipeline) check(done *Completion) *Failure {
 	return nil
 }
 
-// deadLetter counts a dead letter. Once the count is durable it moves the message to the dead-letter queue.
-// It reports false if the message has to be processed again, or if ctx has ended.
+// deadLetter counts a message as dead-lettered and, once the count is durable, moves it to the dead-letter queue.
+// It returns false if the message must be processed again, or if ctx has ended.
 func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) bool {
 	switch err := p.countDeadLetter(ctx, d, done, f); {
 	case errors.Is(err, store.ErrRolledBack):
@@ -175,9 +175,9 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter and waits until the count is durable, as well as any effect that the
-// message had before it failed. It returns store.ErrRolledBack if one of them may be lost. It returns other
-// errors only when ctx has ended.
+// countDeadLetter counts a dead letter in the store. It waits until the count is durable, and any effect that the
+// message had before it failed. It returns store.ErrRolledBack if the store may have lost one of them, and other
+// errors only if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
@@ -194,8 +194,8 @@ func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done
 	})
 }
 
-// untilAnswered retries a call to the store until it returns nil or store.ErrRolledBack. It returns other
-// errors only when ctx has ended.
+// untilAnswered retries a call to the store until the call returns nil or store.ErrRolledBack. It returns other
+// errors only if ctx has ended.
 func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	retry := newBackoff()
 	for {
@@ -210,7 +210,8 @@ func (p *pipeline) untilAnswered(ctx context.Context, call func() error) error {
 	}
 }
 
-// transfer settles a delivery by moving its message to another queue. It retries until that succeeds.
+// transfer moves the message of a delivery to another queue, which settles the delivery. It retries until it
+// succeeds or ctx ends.
 func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(context.Context) error) {
 	retry := newBackoff()
 	for {
@@ -227,15 +228,15 @@ func (p *pipeline) transfer(ctx context.Context, d *broker.Delivery, move func(c
 	}
 }
 
-// requeue returns a delivery to its queue because the time to process it is over.
+// requeue returns a delivery to its queue because the drain timeout has expired.
 func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.recordSettled(ctx, d, d.Settler.Requeue())
 	p.flight.requeued.Add(1)
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. A lost session is normal: the broker delivers the
-// message again. It is counted, but logged at debug level only.
+// recordSettled records the result of settling a delivery. A lost session is a normal event, because the broker
+// delivers the message again. It is counted, but logged at debug level only.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
@@ -248,9 +249,8 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and reports a failure. It does not report outages of the store, which the store itself logs.
-// The error of another system may quote the message, so it only goes to the header of the dead letter and
-// to the debug log.
+// fail counts and logs a failure. It does not log outages of the store, which the store itself logs. It logs errors
+// that may quote the message at debug level only; the header of the dead letter contains them, too.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
@@ -275,7 +275,7 @@ func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.reporter.report(about, detail)
 }
 
-// reportOutcome reports the outcomes that are unexpected.
+// reportOutcome logs unexpected outcomes.
 func (p *pipeline) reportOutcome(o Outcome) {
 	switch o {
 	case OutcomeUnmatchedUnexpected:
@@ -285,7 +285,7 @@ func (p *pipeline) reportOutcome(o Outcome) {
 	}
 }
 
-// reportRollback reports that the store may have lost effects.
+// reportRollback logs that the store may have lost effects.
 func (p *pipeline) reportRollback() {
 	p.reporter.report(problem{level: slog.LevelInfo, message: "Store restarted; processing events again whose effects it may have lost", eventType: p.eventType}, "")
 }

@@ -8,27 +8,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Handler processes the messages of one event type. It is called concurrently.
+// Handler processes the messages of one event type. Its method is called concurrently.
 type Handler interface {
 	// ProcessMessage applies the effect of one message. It may be called again with the same message, after a
 	// failure or a redelivery, and must not apply the effect twice.
 	//
-	// Errors are created by Transient or Permanent. Any other error is treated as a transient failure of the
-	// store. If the error is permanent and the store was called before, the completion contains Partition and
-	// Mark.
+	// Errors are created by Transient or Permanent. Any other error counts as a transient failure of the store. If
+	// an error is permanent and the handler has called the store, the handler returns Partition and Mark in the
+	// completion.
 	ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error)
 }
 
-// Completion is the result of processing a message, and the condition for settling its delivery.
+// Completion is the result of processing a message. It also says what must be durable before the delivery is
+// settled.
 type Completion struct {
 	Outcome Outcome
-	// Partition is the partition of the store that holds the effect. Mark is its mark from before the effect.
-	// Mark is zero if the store was not called.
+	// Partition is the partition of the store in which the event took effect. Mark is the mark of that partition
+	// from before the effect. Mark is zero if the handler did not call the store.
 	Partition int
 	Mark      store.Mark
 }
 
-// Consumer delivers the messages of queues. broker.Consumer documents its behavior.
+// Consumer receives the messages of queues. See broker.Consumer.
 type Consumer interface {
 	Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error)
 }
@@ -39,37 +40,36 @@ type EntryStore interface {
 	RecordEntry(ctx context.Context, s store.EntryStep) (store.Result, error)
 }
 
-// ExitStore matches exits with entries and keeps the summaries until they are settled.
+// ExitStore matches exits with entries and stores the summaries until they are settled.
 type ExitStore interface {
 	Marker
 	RecordExit(ctx context.Context, s store.ExitStep) (store.ExitResult, error)
 	SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error)
 }
 
-// Marker returns marks. A wait for durability that starts from a mark detects whether the store has
-// restarted since.
+// Marker returns the current mark of a partition. Waiting for durability since a mark detects whether the store has
+// restarted in the meantime.
 type Marker interface {
 	Mark(ctx context.Context, partition int) (store.Mark, error)
 }
 
-// Durability waits until effects survive a crash of the store. store.Durability documents its behavior.
+// Durability waits until effects survive a crash of the store. See store.Durability.
 type Durability interface {
 	Marker
 	WaitDurable(ctx context.Context, partition int, mark store.Mark) error
 }
 
-// DeadLetters counts dead letters, once per key.
+// DeadLetters counts dead letters. It counts each key once.
 type DeadLetters interface {
 	RecordDeadLetter(ctx context.Context, partition int, key string) error
 }
 
-// Poster posts summaries to the summary API. Post returns nil once the API has accepted the summary, or if
-// it had accepted it before. Post limits its own duration, so it returns an error if the API does not
-// answer.
+// Poster posts summaries to the summary API. Post returns nil if the API accepts the summary or has accepted it
+// before. Post has its own timeout, so it returns even if the API does not respond.
 //
-// An error with a method Permanent() bool that returns true means that the API will never accept the
-// summary. Every other error is retried. An error with a method RetryAfter() time.Duration sets the minimum
-// delay of the retry.
+// If the error has a method Permanent() bool that returns true, the API will never accept the summary. All other
+// errors are retried. If the error has a method RetryAfter() time.Duration, that is the minimum delay before the
+// retry.
 type Poster interface {
 	Post(ctx context.Context, s event.Summary) error
 }

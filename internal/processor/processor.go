@@ -17,38 +17,39 @@ import (
 )
 
 const (
-	// DefaultDrainTimeout leaves a third of the 30 s that Kubernetes grants a pod by default.
+	// DefaultDrainTimeout is the default of Config.DrainTimeout. Kubernetes grants a pod 30 s to end by default; a
+	// third of that remains for other work.
 	DefaultDrainTimeout = 20 * time.Second
 
-	// prefetchFactor is the number of unsettled deliveries per worker. One of them is being processed. The
-	// others are on their way or wait for durability. With 5,000 events/s and 256 workers this covers a wait
-	// of 400 ms.
+	// prefetchFactor is the number of deliveries per worker that may be unsettled at a time. One of them is being
+	// processed; the others are being transferred or wait for durability. With 5,000 events/s and 256 workers this
+	// covers a wait of 400 ms.
 	prefetchFactor = 8
-	// maxPrefetch bounds the memory of deliveries. With bodies of the largest size it is half a gigabyte, with
-	// generated events a few megabytes.
+	// maxPrefetch limits the number of unsettled deliveries, and so the memory that they use: half a gigabyte if
+	// all bodies have the maximum size, a few megabytes for generated events.
 	maxPrefetch = 8192
 )
 
-// ErrUnfinished is returned by Run when the drain timeout was over before all deliveries were settled. The
-// others were requeued. No event is lost.
-var ErrUnfinished = errors.New("deliveries were requeued because the drain timeout was over")
+// ErrUnfinished is returned by Run if the drain timeout expires before all deliveries are settled. The rest are
+// requeued, so no event is lost.
+var ErrUnfinished = errors.New("deliveries were requeued because the drain timeout expired")
 
-// Config describes a processor.
+// Config is the configuration of a processor.
 type Config struct {
-	// Partitions is the number of entry queues, of exit queues, and of partitions of the store. The processor
-	// consumes all queues.
+	// Partitions is the number of partitions. Each has an entry queue, an exit queue and a part of the store. The
+	// processor consumes all queues.
 	Partitions int
-	// Concurrency bounds the messages of each queue that are processed concurrently.
+	// Concurrency is the number of messages of each queue that are processed concurrently.
 	Concurrency int
-	// DrainTimeout bounds how long Run continues after its context has ended, unless that has the cause
-	// async.ErrKilled. 0 means DefaultDrainTimeout.
+	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. Run does not drain if
+	// the cause of that end is async.ErrKilled. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
-// Dependencies are what a processor works with. All are required.
+// Dependencies are the ports and services that a processor uses. All are required.
 type Dependencies struct {
 	Consumer Consumer
-	// Entries and Exits process the messages of their queues.
+	// Entries processes the messages of the entry queues, Exits those of the exit queues.
 	Entries, Exits Handler
 	DeadLetters    DeadLetters
 	Durability     Durability
@@ -56,7 +57,7 @@ type Dependencies struct {
 	Logger         *slog.Logger
 }
 
-// Processor consumes the queues of a simulation.
+// Processor consumes the entry and exit queues of a simulation and settles their messages.
 type Processor struct {
 	config    Config
 	consumer  Consumer
@@ -108,13 +109,13 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 	return p, nil
 }
 
-// prefetch returns the number of unsettled deliveries that keeps all workers busy while finished deliveries
-// wait for durability.
+// prefetch returns the number of deliveries of a queue that may be unsettled at a time. It is large enough to keep
+// all workers busy while finished deliveries wait for durability.
 func prefetch(concurrency int) int {
 	return max(min(concurrency*prefetchFactor, maxPrefetch), concurrency)
 }
 
-// Stats returns the counts so far. It may be called at any time.
+// Stats returns the counts since the start. It may be called at any time.
 func (p *Processor) Stats() Stats {
 	return Stats{
 		Entry: p.pipelines[event.TypeEntry].metrics.stats(),
@@ -122,14 +123,14 @@ func (p *Processor) Stats() Stats {
 	}
 }
 
-// Totals returns the measurements so far, for a timeline. It may be called at any time.
+// Totals returns the measurements since the start, in the form that a timeline needs. It may be called at any time.
 func (p *Processor) Totals() timeline.Row {
 	s := p.Stats()
 	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}
 }
 
-// InFlight returns the number of deliveries that the consumer has delivered and that are not settled. The
-// number may lack a delivery that a worker is just receiving. InFlight may be called at any time.
+// InFlight returns the number of deliveries that are received but not settled. A delivery that a worker is just
+// receiving may be missing. InFlight may be called at any time.
 func (p *Processor) InFlight() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,11 +141,10 @@ func (p *Processor) InFlight() int64 {
 	return n
 }
 
-// Run consumes the queues until ctx ends, and then finishes and settles all deliveries. It must be called
-// once.
+// Run consumes the queues until ctx ends, and then finishes and settles all deliveries. It must be called once.
 //
-// Run returns nil after that, or ErrUnfinished if the drain timeout was over first. It returns early with an
-// error only if the consumer fails. It then settles all deliveries in the same way.
+// Run returns nil after that, or ErrUnfinished if the drain timeout expires first. It returns another error,
+// possibly before ctx ends, if the consumer fails. In that case it settles all deliveries in the same way.
 func (p *Processor) Run(ctx context.Context) error {
 	consuming, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -171,8 +171,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until consuming ends and all deliveries are processed. If the deliveries of
-// one queue end earlier, consume stops all queues.
+// consume consumes every queue until the context consuming ends and all deliveries are processed. If the broker
+// ends the deliveries of one queue earlier, consume stops consuming all queues.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()
@@ -189,13 +189,13 @@ func (p *Processor) consume(consuming, working context.Context, stop context.Can
 			p.mu.Unlock()
 			consumers.Go(func() {
 				p.pipelines[t].consume(working, deliveries)
-				stop(fmt.Errorf("consume the %s queue of partition %d: the broker ended the deliveries", t, partition))
+				stop(fmt.Errorf("consume the %s queue of partition %d: the broker closed the channel of deliveries", t, partition))
 			})
 		}
 	}
 }
 
-// result returns the error of Run.
+// result returns the error that Run returns.
 func (p *Processor) result(ctx, consuming context.Context) error {
 	var errs []error
 	if ctx.Err() == nil {

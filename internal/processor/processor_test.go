@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-func TestRun_SettlesEachOutcomeByThePolicy(t *testing.T) {
+func TestRun_SettlesEachDeliveryByItsOutcome(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -53,7 +53,7 @@ func TestRun_SettlesEachOutcomeByThePolicy(t *testing.T) {
 	}
 }
 
-func TestSettle_AcknowledgesDurableEffectsOnly(t *testing.T) {
+func TestRun_AcknowledgesOnlyDurableEffects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
@@ -91,7 +91,7 @@ func TestSettle_AcknowledgesDurableEffectsOnly(t *testing.T) {
 	})
 }
 
-func TestSettle_RolledBackStore_ProcessesAgain(t *testing.T) {
+func TestRun_RolledBackStore_ProcessesTheMessagesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var r *rig
@@ -159,7 +159,7 @@ func TestTotals_CountRedeliveries(t *testing.T) {
 	})
 }
 
-func TestSettle_StoreFails_WaitsUntilDurable(t *testing.T) {
+func TestRun_StoreFails_AcknowledgesOnceTheEffectIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
@@ -183,7 +183,7 @@ func TestSettle_StoreFails_WaitsUntilDurable(t *testing.T) {
 	})
 }
 
-func TestRun_TransientFailure_IsRetriedInPlace(t *testing.T) {
+func TestRun_TransientFailure_IsRetriedWithoutRequeuing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const outage = 5 * time.Minute
@@ -222,11 +222,11 @@ func TestRun_TransientFailure_IsRetriedInPlace(t *testing.T) {
 	})
 }
 
-func TestSettle_FailingMessage_DelaysNoOther(t *testing.T) {
+func TestRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// stuck is the handler of the messages that get stuck, whose settling fails when unsettleable.
+		// stuck handles messages that block a worker. If unsettleable is set, settling these messages fails, too.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{
@@ -283,7 +283,7 @@ func TestSettle_FailingMessage_DelaysNoOther(t *testing.T) {
 	}
 }
 
-// busy is an error that asks the client to wait before it retries.
+// busy is an error that asks the caller to wait for the given duration before the next attempt.
 type busy time.Duration
 
 func (b busy) Error() string             { return "busy" }
@@ -314,7 +314,7 @@ func TestRun_RetryAfter_IsBounded(t *testing.T) {
 	}
 }
 
-func TestSettle_DeadLetter_IsCountedDurablyFirst(t *testing.T) {
+func TestRun_DeadLetter_IsMovedAfterItsCountIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, answer(outcomeNone, Permanent(StageParse, "", errors.New("bad"))), nil)
@@ -347,7 +347,7 @@ func TestSettle_DeadLetter_IsCountedDurablyFirst(t *testing.T) {
 	})
 }
 
-func TestSettle_EffectOfARejectedEvent_IsDurableFirst(t *testing.T) {
+func TestRun_DeadLetter_IsMovedAfterTheEffectOfItsEventIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var marks []store.Mark
@@ -375,7 +375,7 @@ func TestSettle_EffectOfARejectedEvent_IsDurableFirst(t *testing.T) {
 	})
 }
 
-func TestSettle_Failures(t *testing.T) {
+func TestRun_SettlingFails_IsRetriedUnlessTheSessionIsLost(t *testing.T) {
 	t.Parallel()
 	refused := Permanent(StageParse, "", errors.New("bad"))
 	tests := []struct {
@@ -454,7 +454,7 @@ func TestRun_Panic_IsLoggedOnceWithItsStack(t *testing.T) {
 	}
 }
 
-func TestRun_InvalidCompletion_IsAFailure(t *testing.T) {
+func TestRun_InvalidCompletion_CountsAsAFailure(t *testing.T) {
 	t.Parallel()
 	for name, done := range map[string]Completion{
 		"no outcome":                     {},
@@ -475,7 +475,7 @@ func TestRun_InvalidCompletion_IsAFailure(t *testing.T) {
 	}
 }
 
-func TestRun_End_FinishesDeliveredMessages(t *testing.T) {
+func TestRun_ContextEnds_FinishesDeliveredMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const took = time.Second
@@ -504,7 +504,7 @@ func TestRun_End_FinishesDeliveredMessages(t *testing.T) {
 	})
 }
 
-func TestRun_DrainTimeout_RequeuesTheRest(t *testing.T) {
+func TestRun_DrainTimeoutExpires_RequeuesUnfinishedDeliveries(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	tests := []struct {
@@ -556,7 +556,7 @@ func TestRun_DrainTimeout_RequeuesTheRest(t *testing.T) {
 	}
 }
 
-func TestRun_DrainTimeout_RequeuesFailingMessages(t *testing.T) {
+func TestRun_DrainTimeoutExpires_RequeuesFailingMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil, answer(OutcomeEarly, nil))
@@ -573,7 +573,7 @@ func TestRun_DrainTimeout_RequeuesFailingMessages(t *testing.T) {
 	})
 }
 
-// brokenSettler cannot move messages.
+// brokenSettler fails to move messages to another queue.
 type brokenSettler struct {
 	fakeSettler
 	retries, requeues int
@@ -582,7 +582,7 @@ type brokenSettler struct {
 func (s *brokenSettler) Retry(context.Context) error { s.retries++; return errDown }
 func (s *brokenSettler) Requeue() error              { s.requeues++; return nil }
 
-func TestRun_ConsumeFails_Ends(t *testing.T) {
+func TestRun_ConsumeFails_ReturnsTheError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil, nil)
 	r.queues.err = errDown
@@ -591,7 +591,7 @@ func TestRun_ConsumeFails_Ends(t *testing.T) {
 	}
 }
 
-func TestRun_DeliveriesEnd_Ends(t *testing.T) {
+func TestRun_BrokerEndsTheDeliveries_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, answer(OutcomeRecorded, nil), nil)
 	deliveries := make(chan broker.Delivery, 1)
@@ -650,7 +650,7 @@ func TestRun_ConsumesEveryQueueOfEveryPartition(t *testing.T) {
 	}
 }
 
-func TestPrefetch_IsBoundedAndCoversTheWorkers(t *testing.T) {
+func TestPrefetch_CoversAllWorkersAndIsBounded(t *testing.T) {
 	t.Parallel()
 	for concurrency, want := range map[int]int{1: 8, 256: 2048, 5000: maxPrefetch, 10000: 10000} {
 		if got := prefetch(concurrency); got != want {

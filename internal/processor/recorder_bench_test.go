@@ -13,10 +13,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// BenchmarkRecorder compares the pipeline with and without a recorder that stores the timeline in memory. An
-// iteration processes the same number of events without it, with it, and without it again. Its ratio is the CPU time
-// with the recorder to the mean of the others, which cancels a steady change of the machine's speed. The results are
-// medians over all iterations: with/without, and again/without as the noise that remains.
+// BenchmarkRecorder measures the CPU cost of recording a timeline in memory. Each iteration processes the same number
+// of events without a recorder, with one, and without one again. The ratio "with/without" compares the CPU time with
+// the recorder to the mean of the other two, which cancels a steady change of the machine's speed. The ratio
+// "again/without" compares the two runs without a recorder and shows the noise. All results are medians.
 func BenchmarkRecorder(b *testing.B) {
 	const events = 500_000
 	p, process := startPipeline(b)
@@ -59,7 +59,7 @@ func cpuTimeOf(b *testing.B, work func()) time.Duration {
 	return cpuTime(b) - begin
 }
 
-// cpuTime returns the CPU time that this process has used.
+// cpuTime returns the CPU time that this process has used so far.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage

@@ -10,11 +10,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// reportInterval is the minimum interval between two log lines of the same kind of problem, after the first.
+// reportInterval is the minimum interval between two log lines about the same kind of problem.
 const reportInterval = time.Second
 
-// problem is one kind of problem. Occurrences of the same kind are counted and logged together, so that
-// frequent failures do not flood the log. Each field must have few different values.
+// problem identifies a kind of problem. Occurrences of the same kind are counted and logged together, so that
+// frequent failures do not flood the log. The number of different values must therefore be small.
 type problem struct {
 	level     slog.Level
 	message   string
@@ -22,13 +22,14 @@ type problem struct {
 	stage     Stage // empty if the problem is not a failure
 }
 
-// occurrences are the occurrences of a problem since it was last logged.
+// occurrences counts the occurrences of a problem since it was last logged.
 type occurrences struct {
 	count  int
 	latest string
 }
 
-// reporter logs problems. It logs the first one of a kind at once, and later ones once per interval.
+// reporter logs problems at a limited rate. It logs the first occurrence of a kind at once, and the number of later
+// ones once per interval.
 type reporter struct {
 	log *slog.Logger
 
@@ -42,7 +43,7 @@ func newReporter(log *slog.Logger) *reporter {
 	return &reporter{log: log, open: make(map[problem]*occurrences)}
 }
 
-// run logs collected problems once per interval until ctx ends, and then a last time.
+// run logs the collected problems once per interval, and a last time when ctx ends.
 func (r *reporter) run(ctx context.Context) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -57,8 +58,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// report records an occurrence of a problem. The detail describes this occurrence. It must not quote a
-// message: plates may appear in the log at debug level only.
+// report counts an occurrence of a problem. detail describes this occurrence. It must not quote a message, because
+// plates may appear in the log at debug level only.
 func (r *reporter) report(p problem, detail string) {
 	r.mu.Lock()
 	o, open := r.open[p]
@@ -74,7 +75,7 @@ func (r *reporter) report(p problem, detail string) {
 	}
 }
 
-// flush logs the problems that occurred since the last flush, and removes those that did not.
+// flush logs the problems that occurred since the last flush. It deletes the problems that did not occur.
 func (r *reporter) flush() {
 	r.mu.Lock()
 	due := make(map[problem]occurrences)
@@ -103,7 +104,7 @@ func (r *reporter) write(p problem, o occurrences) {
 	r.log.LogAttrs(context.Background(), p.level, p.message, attrs...)
 }
 
-// reportPanic logs the first panic with its stack. It must be called by the function that recovers.
+// reportPanic logs the first panic of a handler with its stack. The deferred function that recovers must call it.
 func (r *reporter) reportPanic(t event.Type, value any) {
 	r.panicked.Do(func() {
 		r.log.Error("A handler panicked; its message is dead-lettered and processing continues",

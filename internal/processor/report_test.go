@@ -72,7 +72,7 @@ func TestReporter_LogsAProblemAtOnceWhenItRecurs(t *testing.T) {
 	}
 }
 
-func BenchmarkReport(b *testing.B) {
+func BenchmarkReporter_Report(b *testing.B) {
 	r := newReporter(discard())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

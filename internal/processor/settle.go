@@ -13,21 +13,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// action is the way to settle a delivery after its message was processed.
+// action says how to settle a delivery after its message is processed.
 type action uint8
 
 const (
-	// acknowledge the delivery after its effect is durable.
+	// acknowledge waits until the effect is durable and acknowledges the delivery.
 	acknowledge action = iota + 1
 	// retryLater moves the message to the retry queue.
 	retryLater
-	// deadLetter moves the message to the dead-letter queue after it was counted durably.
+	// deadLetter counts the message durably and moves it to the dead-letter queue.
 	deadLetter
-	// processAgain processes the message again after a backoff and keeps the delivery.
+	// processAgain processes the message again after a backoff, without returning it to the broker.
 	processAgain
 )
 
-// decide returns the action for an outcome, or for a failure if f is not nil.
+// decide returns the action for a failure f, or for the outcome if f is nil.
 func decide(o Outcome, f *Failure) action {
 	switch {
 	case f == nil && o == OutcomeEarly:
@@ -41,8 +41,8 @@ func decide(o Outcome, f *Failure) action {
 	}
 }
 
-// deadLetterKey returns the key by which a dead letter counts once, however often it is delivered. It is the
-// identifier of the event, or a digest of the body if the identifier is unknown.
+// deadLetterKey returns the key by which a dead letter is counted once, even if it is delivered several times. The
+// key is the identifier of the event, or a digest of the body if the identifier is unknown.
 func deadLetterKey(f *Failure, body []byte) string {
 	if f.EventID != "" {
 		return f.EventID
@@ -51,19 +51,21 @@ func deadLetterKey(f *Failure, body []byte) string {
 	return "sha256:" + hex.EncodeToString(digest[:])
 }
 
-// work is a delivery that is being processed.
+// work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark is from before the latest effect. It is set when the delivery waits for durability.
+	// mark is the mark of the store from before the latest effect of the event. It is set when the delivery waits
+	// for durability.
 	mark store.Mark
-	// effectAt is when the event took effect, zero if it did not take effect in this process. It stays when the
-	// event is processed again and turns out to be a duplicate: the store has not lost the effect.
+	// effectAt is the time at which the event took effect, or zero if it did not take effect in this process. It
+	// remains set if the event is processed again and is then a duplicate, because in that case the store has not
+	// lost the effect.
 	effectAt time.Time
 }
 
-// settler acknowledges the finished deliveries of one event type and partition of the store. While it waits
-// for the durability of one batch it collects the next, so that one wait covers many deliveries. The
-// prefetch of the consumers bounds their number.
+// settler acknowledges the finished deliveries of one event type and partition. While it waits for the durability
+// of one batch, it collects the next one, so one wait covers many deliveries. The prefetch limit of the consumer
+// bounds the size of a batch.
 type settler struct {
 	pipeline  *pipeline
 	partition int
@@ -92,7 +94,7 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close makes run return after it has settled everything pushed before.
+// close ends run after run has settled all deliveries that were pushed before.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -100,7 +102,7 @@ func (s *settler) close() {
 	s.arrived.Signal()
 }
 
-// run settles the pushed deliveries until close.
+// run settles the pushed deliveries. It returns after close.
 func (s *settler) run(ctx context.Context) {
 	for {
 		batch := s.nextBatch()
@@ -112,7 +114,7 @@ func (s *settler) run(ctx context.Context) {
 	}
 }
 
-// nextBatch waits for finished deliveries and returns all that were collected. After close it returns none.
+// nextBatch waits for finished deliveries and returns all that were collected. It returns nil after close.
 func (s *settler) nextBatch() []work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,8 +126,8 @@ func (s *settler) nextBatch() []work {
 	return batch
 }
 
-// settle settles a batch. It handles deliveries with different marks separately. That is rare: their marks
-// differ if the store restarted between them.
+// settle settles a batch. Deliveries of one batch have different marks only if the store restarted between their
+// effects. In that rare case settle handles each mark separately.
 func (s *settler) settle(ctx context.Context, batch []work) {
 	for len(batch) > 0 {
 		n := groupByMark(batch)
@@ -134,7 +136,7 @@ func (s *settler) settle(ctx context.Context, batch []work) {
 	}
 }
 
-// groupByMark moves the deliveries with the mark of the first one to the front and returns their number.
+// groupByMark moves all deliveries that have the same mark as the first one to the front. It returns their number.
 func groupByMark(batch []work) int {
 	n := 1
 	for i := 1; i < len(batch); i++ {
@@ -146,7 +148,8 @@ func groupByMark(batch []work) int {
 	return n
 }
 
-// settleSince settles deliveries that took effect after mark.
+// settleSince acknowledges deliveries that took effect after the given mark, once their effects are durable. If the
+// store may have lost the effects, it processes the deliveries again.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
@@ -171,8 +174,8 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 	}
 }
 
-// isOver reports whether a delivery cannot be settled any more: its session has ended, or it is settled
-// already. If it is not settled, the broker delivers the message again.
+// isOver reports whether an error means that a delivery needs no further settling: it is already settled, or its
+// session has ended and the broker delivers the message again.
 func isOver(err error) bool {
 	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)
 }

@@ -7,9 +7,10 @@ const (
 	digitGroups  = 10 * 10 * 10 * 10
 )
 
-// PlateCapacity is the number of plates that can enter, and the number of plates that never enter: each half
-// of all plates with three letters and four digits. The positions n and n+PlateCapacity have the same plate,
-// so two parked vehicles have different plates if at most PlateCapacity vehicles enter within maxStay.
+// PlateCapacity is the number of plates available to entries, and also the number available to unmatched exits. It
+// is half of all plates with three letters and four digits. The entries at positions n and n+PlateCapacity have the
+// same plate, so all parked vehicles have different plates as long as at most PlateCapacity vehicles enter within
+// maxStay.
 const PlateCapacity = letterGroups * digitGroups / 2
 
 // plateFormat is an example of a plate.
@@ -21,13 +22,13 @@ func (s *Sequence) EntryPlate(position int64) string {
 	return s.plate(uint32(position % PlateCapacity))
 }
 
-// UnmatchedPlate returns the plate of the unmatched exit at a position. It never enters. The position must
-// not be negative.
+// UnmatchedPlate returns the plate of the unmatched exit at a position. No entry ever has this plate. The position
+// must not be negative.
 func (s *Sequence) UnmatchedPlate(position int64) string {
 	return s.plate(uint32(position%PlateCapacity) + PlateCapacity)
 }
 
-// rounds is the number of rounds of the permutation. Each half changes three times.
+// rounds is the number of rounds of the Feistel network. Each half changes in three of them.
 const rounds = 6
 
 // plate returns plate number n of all 2×PlateCapacity plates, in an order that the seed determines.
@@ -45,7 +46,7 @@ func (s *Sequence) plate(n uint32) string {
 	return formatPlate(letters, digits)
 }
 
-// below returns a pseudo-random function of v with values in [0, limit).
+// below returns a pseudo-random number in [0, limit) that is a function of v.
 func below(key uint64, v, limit uint32) uint32 {
 	n, _ := bits.Mul64(splitMix(key, uint64(v)), uint64(limit))
 	return uint32(n)

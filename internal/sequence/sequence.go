@@ -1,18 +1,19 @@
-// Package sequence defines what a simulation publishes at each position of its two counters: the plate of an
-// entry, and the draw and the unmatched plate of an exit. These are pure functions of the seed and the
-// position. Replicas and restarted processes lease disjoint positions, so they never repeat a plate. The
-// same seed yields the same plates and draws.
+// Package sequence defines the content of the events that a simulation publishes. Entries and exits are counted
+// separately. The position of an entry determines its plate. The position of an exit determines its draw, which
+// decides whether the exit is matched, and its plate if it is unmatched.
+//
+// These are pure functions of the seed and the position. Replicas and restarted processes lease disjoint positions,
+// so they never repeat a plate. The same seed yields the same plates and draws.
 package sequence
 
 import "math/bits"
 
-// Sequence is the sequence of one seed. It is immutable and safe for concurrent use.
+// Sequence defines the events of one seed. It is immutable and safe for concurrent use.
 type Sequence struct {
 	draws  uint64
 	rounds [rounds]uint64
 }
 
-// New returns the sequence of a seed.
 func New(seed uint64) *Sequence {
 	s := &Sequence{draws: splitMix(seed, 0)}
 	for i := range s.rounds {
@@ -21,10 +22,10 @@ func New(seed uint64) *Sequence {
 	return s
 }
 
-// Percent is the number of possible values of a draw.
+// Percent is the largest draw. Draws are percentages.
 const Percent = 100
 
-// Draw returns the draw of the exit at a position: a uniformly distributed number in [1, Percent].
+// Draw returns the draw of the exit at a position: a number in [1, Percent], uniformly distributed.
 func (s *Sequence) Draw(position int64) int {
 	// 2^64 is not a multiple of Percent, so some draws would be slightly more likely than others. Replace the
 	// surplus numbers, which are those with the smallest remainders.
@@ -39,8 +40,8 @@ func (s *Sequence) Draw(position int64) int {
 	}
 }
 
-// Matched reports whether the exit at a position uses a plate that has entered, if matchPercent of all exits
-// do: draw > 100 - matchPercent.
+// Matched reports whether the exit at a position is matched, that is, whether it has the plate of a vehicle that
+// has entered. This is the case for matchPercent of all exits on average: those with draw > 100 - matchPercent.
 func (s *Sequence) Matched(position int64, matchPercent int) bool {
 	return s.Draw(position) > Percent-matchPercent
 }

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestPlates_HaveTheFormat(t *testing.T) {
+func TestPlates_HaveThreeLettersAndFourDigits(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile(`^[A-Z]{3}-[0-9]{4}$`)
 	rapid.Check(t, func(t *rapid.T) {
@@ -24,7 +24,7 @@ func TestPlates_HaveTheFormat(t *testing.T) {
 	})
 }
 
-// A reversible function has different results for different arguments.
+// If plate has an inverse, different numbers have different plates.
 func TestPlate_IsReversible(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -38,7 +38,7 @@ func TestPlate_IsReversible(t *testing.T) {
 	})
 }
 
-// numberOf is the inverse of plate. It reverses the rounds, starting with the last one.
+// numberOf is the inverse of the method plate. It reverses the rounds, starting with the last one.
 func (s *Sequence) numberOf(plate string) uint32 {
 	var letters, digits uint32
 	for _, c := range plate[:3] {
@@ -86,8 +86,8 @@ func TestEntryPlate_RepeatsAfterPlateCapacity(t *testing.T) {
 	}
 }
 
-// The values are part of the contract of spec.seed. A new version must not change them.
-func TestSequence_OfASeed_NeverChanges(t *testing.T) {
+// The plates and draws of a seed are part of the API contract of spec.seed. A new version must not change them.
+func TestSequence_SameSeed_YieldsTheSameValuesInEveryVersion(t *testing.T) {
 	t.Parallel()
 	s := New(42)
 	var entries, unmatched []string
@@ -108,7 +108,7 @@ func TestSequence_OfASeed_NeverChanges(t *testing.T) {
 	}
 }
 
-func TestSequence_DiffersBetweenSeeds(t *testing.T) {
+func TestSequence_DifferentSeeds_YieldDifferentValues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.Uint64().Draw(t, "a"), rapid.Uint64().Draw(t, "b")
@@ -131,8 +131,8 @@ func TestSequence_DiffersBetweenSeeds(t *testing.T) {
 	})
 }
 
-// If successive plates were ordered or correlated, at least one of these counts would show it. Each bound is
-// five standard deviations from the mean of independent plates.
+// At least one of these counts would be out of bounds if successive plates were ordered or correlated. The bounds
+// are five standard deviations from the mean of independent plates.
 func TestPlates_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
@@ -173,7 +173,7 @@ func TestPlates_AreUncorrelated(t *testing.T) {
 	}
 }
 
-// expectCount checks the number of successes in n independent trials of probability p.
+// expectCount fails the test if the number of successes is implausible for n independent trials of probability p.
 func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) {
 	t.Helper()
 	mean, deviation := float64(n)*p, math.Sqrt(float64(n)*p*(1-p))
@@ -201,7 +201,7 @@ func TestDraw_IsUniform(t *testing.T) {
 	}
 }
 
-func TestMatched_HasTheShareOfMatchPercent(t *testing.T) {
+func TestMatched_ShareIsMatchPercent(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	for _, tt := range []struct {

@@ -23,7 +23,7 @@ func Count(n int64) string {
 	return sign + strings.Join(append([]string{digits}, groups...), ",")
 }
 
-// Rate formats a rate per second. It has one decimal below 100 and none above.
+// Rate formats a rate per second. It prints one decimal below 100 and none above.
 func Rate(perSecond float64) string {
 	if math.Abs(perSecond) >= 99.95 {
 		return Count(int64(math.Round(perSecond)))
@@ -48,7 +48,8 @@ func Duration(d time.Duration) string {
 	return digits(d.Seconds()) + " s"
 }
 
-// digits formats a number from 1 to 1000 with three significant digits, and a larger one without decimals.
+// digits formats a number from 1 to 1000 with three significant digits. It formats a larger number without
+// decimals.
 func digits(v float64) string {
 	decimals := 2
 	if v >= 9.995 {
@@ -83,7 +84,8 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f %s", v, units[unit])
 }
 
-// Bar returns a progress bar of the given width. done is the progress from 0 to 1; other values are clamped.
+// Bar returns a progress bar with the given number of columns. done is the progress from 0 to 1; other values are
+// clamped.
 func Bar(done float64, width int) string {
 	const eighths = 8
 	partial := []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}

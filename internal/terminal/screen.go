@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Width returns the number of columns of a line, without its ANSI sequences. It assumes that every character is one
-// column wide.
+// Width returns the number of columns of a line, not counting ANSI sequences. It assumes that every character is
+// one column wide.
 func Width(s string) int {
 	n := 0
 	for s != "" {
@@ -82,9 +82,9 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearRight clears the terminal from the cursor to the end of the row, clearBelow to the end of the last row. The
-// screen overwrites rows one by one and does not clear from the top: some terminals would keep the cleared rows in
-// their scrollback.
+// clearRight is the ANSI sequence that clears the current row from the cursor on. clearBelow clears everything from
+// the cursor on. The screen overwrites rows one by one instead of clearing it first, because some terminals would
+// keep the cleared rows in their scrollback.
 const (
 	clearRight = "\x1b[K"
 	clearBelow = "\x1b[J"
@@ -102,18 +102,21 @@ type Screen struct {
 	closed bool
 }
 
-// NewScreen returns a screen without lines. It calls size at each redraw, because the user may resize the terminal.
+// NewScreen returns a screen without lines. The screen calls size at each redraw, because the user may resize the
+// terminal.
 func NewScreen(out io.Writer, size func() (columns, rows int)) *Screen {
 	return &Screen{out: out, size: size}
 }
 
-// Size returns the columns and rows that are available for lines. The cursor needs the last row.
+// Size returns the columns and rows that are available for lines. It excludes the last row of the terminal, which
+// the cursor needs.
 func (s *Screen) Size() (columns, rows int) {
 	columns, rows = s.size()
 	return columns, max(rows-1, 1)
 }
 
-// Show replaces the lines. It truncates long lines and drops lines that exceed the rows.
+// Show replaces the lines. It truncates lines that are too wide and drops lines that exceed the rows of the
+// terminal.
 func (s *Screen) Show(lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +138,7 @@ func (s *Screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close clears the lines. Later writes go directly to the terminal.
+// Close removes the lines from the terminal. Later writes go directly to the terminal.
 func (s *Screen) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,12 +149,12 @@ func (s *Screen) Close() {
 	if len(s.widths) > 0 {
 		columns, _ := s.size()
 		rows := s.rows(columns)
-		// A broken terminal is not worth an error.
+		// Ignore errors: the program must not fail because its terminal does.
 		_, _ = io.WriteString(s.out, up(rows)+strings.Repeat(clearRight+"\n", rows)+up(rows))
 	}
 }
 
-// redraw writes the text above and then the lines. It does so in one write, to avoid flicker.
+// redraw writes the given text and below it the lines. It uses a single write, to avoid flicker.
 func (s *Screen) redraw(above []byte) {
 	columns, rows := s.Size()
 	var b strings.Builder
@@ -167,8 +170,8 @@ func (s *Screen) redraw(above []byte) {
 	_, _ = io.WriteString(s.out, b.String())
 }
 
-// rows returns the number of terminal rows that the shown lines occupy. A terminal that became narrower has wrapped
-// them.
+// rows returns the number of terminal rows that the shown lines occupy. If the user has made the terminal narrower,
+// a line can occupy several rows.
 func (s *Screen) rows(columns int) int {
 	rows := 0
 	for _, width := range s.widths {
@@ -177,7 +180,7 @@ func (s *Screen) rows(columns int) int {
 	return rows
 }
 
-// up returns the sequence that moves the cursor up by a number of rows, to the start of the row.
+// up returns the ANSI sequence that moves the cursor up by a number of rows, to the start of the row.
 func up(rows int) string {
 	if rows == 0 {
 		return "\r"

@@ -14,7 +14,7 @@ func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 // CanRedraw reports whether f is a terminal that supports ANSI sequences.
 func CanRedraw(f *os.File) bool { return Is(f) && os.Getenv("TERM") != "dumb" }
 
-// Size returns the columns and rows of the terminal f, or 80 and 24 if they are unknown.
+// Size returns the number of columns and rows of the terminal f, or 80 and 24 if they are unknown.
 func Size(f *os.File) (columns, rows int) {
 	columns, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil || columns < 1 || rows < 1 {
@@ -23,13 +23,13 @@ func Size(f *os.File) (columns, rows int) {
 	return columns, rows
 }
 
-// Palette colors text. The zero value does not color.
+// Palette adds colors to text. The zero value adds none.
 type Palette struct {
 	enabled bool
 }
 
-// PaletteFor returns a palette that colors if f is a terminal that supports it and NO_COLOR is not set
-// (https://no-color.org).
+// PaletteFor returns a palette that adds colors if f is a terminal that supports them and the environment variable
+// NO_COLOR is not set (https://no-color.org).
 func PaletteFor(f *os.File) Palette {
 	return Palette{enabled: CanRedraw(f) && os.Getenv("NO_COLOR") == ""}
 }
@@ -43,7 +43,7 @@ func (p Palette) Bad(s string) string { return p.paint("1;31", s) }
 // Warn returns s in yellow.
 func (p Palette) Warn(s string) string { return p.paint("33", s) }
 
-// Dim returns s faint.
+// Dim returns s in a faint color.
 func (p Palette) Dim(s string) string { return p.paint("2", s) }
 
 // Head returns s in bold.

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestFormatting(t *testing.T) {
+func TestNumbers_AreFormattedForPeople(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ got, want string }{
 		{Count(0), "0"}, {Count(999), "999"}, {Count(1000), "1,000"}, {Count(-1234567), "-1,234,567"},
@@ -30,7 +30,7 @@ func TestFormatting(t *testing.T) {
 	}
 }
 
-func TestPalette_KeepsWidth(t *testing.T) {
+func TestPalette_DoesNotChangeTheWidth(t *testing.T) {
 	t.Parallel()
 	colored := Palette{enabled: true}
 	text := colored.Good("µs") + " " + colored.Bad("12")
@@ -69,7 +69,7 @@ func TestIs_FileIsNotATerminal(t *testing.T) {
 	}
 }
 
-// display is a fake terminal. It supports what Screen uses: lines, moving the cursor up, and clearing.
+// display is a fake terminal. It supports the features that Screen uses: text, moving the cursor up, and clearing.
 type display struct {
 	lines       []string
 	row, column int
@@ -103,7 +103,7 @@ func (d *display) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// put overwrites the text at the cursor.
+// put overwrites the characters at the cursor with text.
 func (d *display) put(character string) {
 	if d.row == len(d.lines) {
 		d.lines = append(d.lines, "")
@@ -126,7 +126,7 @@ func scanned(text string, up *int) bool {
 	return n == 1 && err == nil
 }
 
-func TestScreen_RedrawsInPlaceBelowWrites(t *testing.T) {
+func TestScreen_RedrawsItsLinesBelowWrittenText(t *testing.T) {
 	t.Parallel()
 	d := &display{}
 	s := NewScreen(d, func() (int, int) { return 6, 4 })
@@ -160,7 +160,7 @@ func TestScreen_RedrawsInPlaceBelowWrites(t *testing.T) {
 	expect("before", "log", "after")
 }
 
-func TestScreen_NarrowerTerminal_LeavesNoRows(t *testing.T) {
+func TestScreen_TerminalBecomesNarrower_LeavesNoStaleRows(t *testing.T) {
 	t.Parallel()
 	d := &display{}
 	columns := 10
@@ -181,7 +181,7 @@ func TestScreen_NarrowerTerminal_LeavesNoRows(t *testing.T) {
 	}
 }
 
-// reflow wraps the lines at a new width, as a resized terminal does.
+// reflow wraps the lines at a new width, as a terminal does when it is resized.
 func (d *display) reflow(columns int) {
 	var wrapped []string
 	for _, line := range d.lines {

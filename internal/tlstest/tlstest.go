@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// Authority is a certificate authority.
+// Authority is a certificate authority that issues certificates for tests.
 type Authority struct {
-	// PEM is the certificate of the authority.
+	// PEM is the certificate of the authority in PEM format.
 	PEM []byte
 
 	certificate *x509.Certificate
@@ -46,14 +46,15 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 	return &Authority{PEM: encode("CERTIFICATE", der), certificate: certificate, key: key}
 }
 
-// Issue returns a certificate for a server or a client, and its private key, in PEM. It is valid for an hour, and for the
-// given hosts, which are DNS names or IP addresses. The default is 127.0.0.1.
+// Issue returns a certificate for a server or a client, and its private key, both in PEM format. The certificate is
+// valid for an hour and for the given hosts, which are DNS names or IP addresses. Without hosts it is valid for
+// 127.0.0.1.
 func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)
 }
 
-// IssueUntil is Issue with another end of validity, which may be in the past.
+// IssueUntil is like Issue, but the certificate is valid until the given time, which may be in the past.
 func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	private := newKey(tb)
@@ -82,8 +83,8 @@ func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (c
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
-// ServerConfig returns the TLS configuration of a server with a certificate of the authority. The server verifies the
-// certificates that clients present as the policy says.
+// ServerConfig returns the TLS configuration of a server whose certificate is issued by the authority. policy says
+// whether the server requires and verifies client certificates.
 func (a *Authority) ServerConfig(tb testing.TB, clients tls.ClientAuthType) *tls.Config {
 	tb.Helper()
 	certificate, err := tls.X509KeyPair(a.Issue(tb))
@@ -95,7 +96,7 @@ func (a *Authority) ServerConfig(tb testing.TB, clients tls.ClientAuthType) *tls
 	return &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: clients, ClientCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
-// Proxy accepts TLS connections and forwards them to a server without TLS. It returns its address.
+// Proxy starts a TLS proxy that forwards connections to a server without TLS. It returns the address of the proxy.
 func Proxy(tb testing.TB, config *tls.Config, server string) string {
 	tb.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)

@@ -10,13 +10,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
-// Poster is a client of a summary API.
+// Poster is the client of a summary API that a processor uses.
 type Poster interface {
 	processor.Poster
 	io.Closer
 }
 
-// OpenPoster returns a client of the summary API that a plan names. It does not connect. It returns an error if the
+// OpenPoster returns a client of the summary API in the plan. It does not connect. It returns an error if the
 // credentials of an external API are missing or invalid.
 func OpenPoster(p *plan.Plan) (Poster, error) {
 	switch {
@@ -28,11 +28,11 @@ func OpenPoster(p *plan.Plan) (Poster, error) {
 	return client.NewEmbedded(posterOptions(p))
 }
 
-// OpenExternal returns a client of the external summary API that a plan names.
+// OpenExternal returns a client of the external summary API in the plan.
 func OpenExternal(p *plan.Plan) (*client.External, error) {
 	options := posterOptions(p)
 	if err := options.CheckSecret(); err != nil {
-		return nil, fmt.Errorf("log in to the summary API: %w", err)
+		return nil, fmt.Errorf("read the credentials of the summary API: %w", err)
 	}
 	return client.NewExternal(options)
 }

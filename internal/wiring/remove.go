@@ -8,24 +8,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Queues deletes the queues of one simulation.
+// Queues deletes the queues of one simulation from a broker.
 type Queues interface {
-	// Delete deletes the queues and the exchange.
+	// Delete deletes the queues and the exchange of the simulation.
 	Delete(ctx context.Context) error
 }
 
-// Keys deletes the data of one simulation in a store.
+// Keys deletes the data of one simulation from a store.
 type Keys interface {
-	// Purge deletes all keys.
+	// Purge deletes all keys of the simulation.
 	Purge(ctx context.Context) error
 }
 
-// Remove deletes the queues and the keys of a simulation. Either may be nil. It deletes the queues first, because
-// processing a delivery would create keys again. It deletes the keys even if it cannot delete the queues.
+// Remove deletes the queues and the keys of a simulation. Either argument may be nil. Remove deletes the queues
+// first, because a processor that still receives deliveries would create keys again. It deletes the keys even if it
+// cannot delete the queues.
 func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) error {
 	var errs []error
 	if queues != nil {
-		// Queues of another owner belong to another simulation.
+		// Queues that have another owner belong to another simulation with the same name: leave them.
 		if err := queues.Delete(ctx); err != nil && !errors.Is(err, broker.ErrOtherOwner) {
 			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", simulation, err))
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// server records what is deleted from it.
+// server records the order in which queues and keys are deleted.
 type server struct {
 	removed *[]string
 	err     error
@@ -27,7 +27,7 @@ func (s server) Purge(context.Context) error {
 	return s.err
 }
 
-func TestRemove_QueuesBeforeKeys(t *testing.T) {
+func TestRemove_DeletesQueuesBeforeKeys(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone for good")
 	for _, tt := range []struct {

@@ -1,4 +1,4 @@
-// Package wiring opens the adapters that a plan asks for.
+// Package wiring opens the broker, store and summary API adapters that a plan needs.
 package wiring
 
 import (
@@ -17,27 +17,28 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// InMemory is shown instead of an address when the broker or the store is in this process.
+// InMemory is displayed instead of an address if the broker or the store is in the memory of this process.
 const InMemory = "in memory"
 
-// Options describe the process that opens the adapters.
+// Options identify the process that opens the adapters.
 type Options struct {
-	// Component is the client name that the servers show.
+	// Component is the client name that the process gives to servers, for their lists of clients.
 	Component  string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Broker is a broker and its address.
+// Broker is an open broker adapter together with its address.
 type Broker struct {
 	broker.Broker
-	// Address may be printed. It contains no password.
+	// Address is the address of the server without the password, for display.
 	Address string
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
 }
 
-// OpenBroker returns the broker of a plan, in memory if the plan names none. It does not connect.
+// OpenBroker opens the broker of a plan, or one in memory if the plan has no binding for RabbitMQ. It does not
+// connect.
 func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if p.RabbitMQ == (plan.BindingRef{}) {
 		b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
@@ -57,7 +58,7 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists}, nil
 }
 
-// Check connects once. Its error names the address and says what to do.
+// Check connects to the server once. Its error contains the address and says what to do.
 func (b *Broker) Check(ctx context.Context) error {
 	if b.check == nil {
 		return nil
@@ -65,10 +66,10 @@ func (b *Broker) Check(ctx context.Context) error {
 	return b.check(ctx)
 }
 
-// InMemory reports whether the broker ends with this process.
+// InMemory reports whether the broker is in the memory of this process.
 func (b *Broker) InMemory() bool { return b.Address == InMemory }
 
-// Exists reports whether the simulation already has queues with any settings.
+// Exists reports whether the server already has queues of the simulation, even with other settings.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	if b.exists == nil {
 		return false, nil
@@ -76,12 +77,12 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return b.exists(ctx)
 }
 
-// Store is a store and its address.
+// Store is an open store adapter together with its address.
 type Store struct {
 	store.Store
-	// Address may be printed. It contains no password.
+	// Address is the address of the server without the password, for display.
 	Address string
-	// Crash loses what a crash of the server loses, as memory.Store documents. It is nil unless the store is in memory and
+	// Crash simulates a crash of the server, as memory.Store documents. It is nil unless the store is in memory and
 	// the plan has faults.
 	Crash   func(draw uint64)
 	check   func(context.Context) error
@@ -89,7 +90,7 @@ type Store struct {
 	reserve func(ctx context.Context, owner string) (bool, error)
 }
 
-// Check tries every command that a simulation uses. Its error names the address and says what to do.
+// Check tries every Redis command that a simulation uses. Its error contains the address and says what to do.
 func (s *Store) Check(ctx context.Context) error {
 	if s.check == nil {
 		return nil
@@ -97,10 +98,11 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.check(ctx)
 }
 
-// InMemory reports whether the store ends with this process.
+// InMemory reports whether the store is in the memory of this process.
 func (s *Store) InMemory() bool { return s.Address == InMemory }
 
-// Exists reports whether the store already has data of the simulation. It looks only at the partitions of the plan.
+// Exists reports whether the store already contains data of the simulation. It checks only the partitions of the
+// plan.
 func (s *Store) Exists(ctx context.Context) (bool, error) {
 	if s.exists == nil {
 		return false, nil
@@ -108,8 +110,8 @@ func (s *Store) Exists(ctx context.Context) (bool, error) {
 	return s.exists(ctx)
 }
 
-// Reserve reserves the name of the simulation for the owner until the store is purged. It reports whether the owner
-// has the name. With a store in memory it always does, because no other process can ask.
+// Reserve reserves the name of the simulation for the owner until the store is purged. It returns false if another
+// owner has reserved the name. A reservation in memory always succeeds, because no other process uses the store.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	if s.reserve == nil {
 		return true, nil
@@ -117,7 +119,7 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	return s.reserve(ctx, owner)
 }
 
-// OpenStore returns the store of a plan, in memory if the plan names none. It does not connect.
+// OpenStore opens the store of a plan, or one in memory if the plan has no binding for Redis. It does not connect.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if p.Redis == (plan.BindingRef{}) {
 		return openMemoryStore(p), nil
@@ -133,7 +135,7 @@ func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	return &Store{Store: s, Address: shown(source, p.Redis), check: s.Check, exists: s.Exists, reserve: s.Reserve}, nil
 }
 
-// openMemoryStore opens a store in memory. It can crash if the plan has faults.
+// openMemoryStore opens a store in memory. If the plan has faults, the store supports simulated crashes.
 func openMemoryStore(p *plan.Plan) *Store {
 	if len(p.Faults) == 0 {
 		return &Store{Store: memorystore.New(p.Partitions), Address: InMemory}
@@ -142,8 +144,8 @@ func openMemoryStore(p *plan.Plan) *Store {
 	return &Store{Store: s, Address: InMemory, Crash: s.Crash}
 }
 
-// Source returns the source of the binding that a reference names. If the reference has a URI and a folder, the rules
-// of plan.BindingRef apply.
+// Source returns the source of the binding that a reference describes. If the reference has both a URI and a
+// directory, see plan.BindingRef for how they are combined.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
 	case ref.URI != "" && ref.SecretDir != "":
@@ -156,7 +158,7 @@ func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	return nil, fmt.Errorf("the plan has no binding for %s: set uri or secretDir", s.Name)
 }
 
-// shown returns an address without password, for messages.
+// shown returns the address of the server without its password, for messages.
 func shown(source binding.Source, ref plan.BindingRef) string {
 	if address, err := source(); err == nil {
 		return address.Redacted()
@@ -164,7 +166,7 @@ func shown(source binding.Source, ref plan.BindingRef) string {
 	return "the address in " + ref.SecretDir
 }
 
-// RequireServers returns an error if a plan has no binding for RabbitMQ or Redis. Processes that run separately
+// RequireServers returns an error if a plan has no binding for RabbitMQ or for Redis. Processes that run separately
 // cannot share a broker or a store in memory.
 func RequireServers(p *plan.Plan) error {
 	var errs []error
