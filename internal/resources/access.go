@@ -5,7 +5,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// access returns the objects that limit the pods: a ServiceAccount without rights, and NetworkPolicies.
+// access returns the objects that restrict the pods of the simulation: a ServiceAccount without rights, and
+// NetworkPolicies.
 func (b *builder) access() ([]client.Object, error) {
 	return append([]client.Object{b.serviceAccount()}, b.networkPolicies()...), nil
 }

@@ -14,40 +14,42 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// AgentPort is the port at which agents receive commands.
+// AgentPort is the port at which the agent in a pod receives commands. An agent is a sidecar that injects faults
+// into the main container of its pod.
 const AgentPort = 8090
 
 const (
-	// containerAgent is the name of the container of an agent.
 	containerAgent = "agent"
 	portAgent      = "agent"
 	portRelay      = "relay"
-	relayNumber    = 8091
+	relayPort      = 8091
 	agentDir       = "/run/secrets/agent"
 
-	// volumeFaultTarget is the name of the empty volume that marks the target.
+	// volumeFaultTarget is the name of an empty volume. The container that mounts it is the target of the faults
+	// that the agent injects.
 	volumeFaultTarget = "fault-target"
 
-	// The keys of the Secret of the agents. The names of the certificate and its key are those of a TLS Secret.
+	// The keys of the Secret that all agents of a simulation share. The keys of the certificate and its private key
+	// are the same as in a TLS Secret.
 	keyToken       = "token"
 	keyCertificate = corev1.TLSCertKey
 	keyPrivateKey  = corev1.TLSPrivateKeyKey
 )
 
-// AgentCredentials are those with which the operator and the agents of one simulation trust each other.
+// AgentCredentials authenticate the operator and the agents of one simulation to each other.
 type AgentCredentials struct {
-	// Token authenticates the operator, the certificate and its key, in PEM, the agents.
+	// Token authenticates the operator. The certificate and the private key, both in PEM, authenticate the agents.
 	Token, Certificate, PrivateKey string
 }
 
-// ReadAgentCredentials returns the credentials in the data of the Secret of the agents, which may be nil.
+// ReadAgentCredentials returns the credentials in the data of the agents' Secret. The data may be nil.
 func ReadAgentCredentials(data map[string][]byte) AgentCredentials {
 	return AgentCredentials{
 		Token: string(data[keyToken]), Certificate: string(data[keyCertificate]), PrivateKey: string(data[keyPrivateKey]),
 	}
 }
 
-// ComponentOf returns the component that a fault hits.
+// ComponentOf returns the component that a fault target refers to, or "" if the target is unknown.
 func ComponentOf(t plan.FaultTarget) Component {
 	switch t {
 	case plan.TargetRabbitMQ, plan.TargetRabbitMQLeader:
@@ -66,21 +68,23 @@ func ComponentOf(t plan.FaultTarget) Component {
 	return ""
 }
 
-// NeedsAgent reports whether agents inject an action. The operator injects the others through the Kubernetes API.
+// NeedsAgent reports whether a fault action is injected by the agent in the target's pod. The operator injects all
+// other actions through the Kubernetes API.
 func NeedsAgent(a plan.FaultAction) bool {
 	return a == plan.ActionKill || a == plan.ActionPause || a == plan.ActionIsolate
 }
 
-// Servers are the components to which the others connect.
+// Servers returns the components that other components connect to.
 func Servers() []Component { return []Component{ComponentRabbitMQ, ComponentRedis, ComponentSummaries} }
 
-// isolates reports whether a plan has isolations. The connections of all clients to all servers then go through the
-// agents of the servers, so that those of one server or of one client can be cut.
+// isolates reports whether a plan contains a fault that isolates a component from a server. In that case all
+// clients connect to all servers through the agents of the servers. This makes it possible to cut off all clients
+// of one server, or a single client.
 func isolates(p *plan.Plan) bool {
 	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Action == plan.ActionIsolate })
 }
 
-// isRelayed reports whether the agents of a component forward connections to it.
+// isRelayed reports whether clients connect to a component through its agents.
 func isRelayed(p *plan.Plan, c Component) bool { return isolates(p) && slices.Contains(Servers(), c) }
 
 // HasAgent reports whether the pods of a component have an agent.
@@ -90,7 +94,8 @@ func HasAgent(p *plan.Plan, c Component) bool {
 	})
 }
 
-// clientPort returns the port of a Service through which clients reach a server, at the server itself or at its agent.
+// clientPort returns the Service port at which clients reach a server. Its target port is the server itself, or the
+// server's agent if the agent relays connections.
 func (b *builder) clientPort(c Component, name string, number int32) corev1.ServicePort {
 	p := servicePort(name, number)
 	if isRelayed(b.plan, c) {
@@ -99,20 +104,21 @@ func (b *builder) clientPort(c Component, name string, number int32) corev1.Serv
 	return p
 }
 
-// clientNumber returns the port of the pods at which clients reach a server.
-func (b *builder) clientNumber(c Component, number int32) int32 {
+// clientPortNumber returns the container port at which clients reach a server: the port of the server itself, or of its
+// agent if the agent relays connections.
+func (b *builder) clientPortNumber(c Component, number int32) int32 {
 	if isRelayed(b.plan, c) {
-		return relayNumber
+		return relayPort
 	}
 	return number
 }
 
-// HasAgents reports whether any pods have an agent.
+// HasAgents reports whether any pod of the simulation has an agent.
 func HasAgents(p *plan.Plan) bool {
 	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return NeedsAgent(f.Action) })
 }
 
-// agents returns the Secret of the agents, and the policy that lets the operator reach them.
+// agents returns the Secret that the agents share, and the NetworkPolicy that lets the operator connect to them.
 func (b *builder) agents() ([]client.Object, error) {
 	if !HasAgents(b.plan) {
 		return nil, nil
@@ -130,8 +136,9 @@ func (b *builder) agents() ([]client.Object, error) {
 	}, nil
 }
 
-// addAgent adds the agent to the pod of a component that faults hit. It marks the main container by a mount, so that the
-// agent signals its processes and no others, and gives all containers one process namespace.
+// addAgent adds an agent to the pod if faults hit its component. It lets all containers share one process
+// namespace, and mounts a marker volume into the main container, so that the agent signals only the processes of
+// that container.
 func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 	if !HasAgent(b.plan, p.component) {
 		return
@@ -161,8 +168,8 @@ func (b *builder) agentContainer(target Component) corev1.Container {
 	}
 	if isRelayed(b.plan, target) {
 		servers := map[Component]int32{ComponentRabbitMQ: amqpNumber, ComponentRedis: redisNumber, ComponentSummaries: HTTPPort}
-		c.Args = append(c.Args, fmt.Sprintf("--relay=:%d=127.0.0.1:%d", relayNumber, servers[target]))
-		c.Ports = append(c.Ports, containerPort(portRelay, relayNumber))
+		c.Args = append(c.Args, fmt.Sprintf("--relay=:%d=127.0.0.1:%d", relayPort, servers[target]))
+		c.Ports = append(c.Ports, containerPort(portRelay, relayPort))
 	}
 	return c
 }

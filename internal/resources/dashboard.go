@@ -9,15 +9,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// dashboardTemplate is a Grafana dashboard whose variables namespace and simulation have no values.
+// dashboardTemplate is a Grafana dashboard whose variables "namespace" and "simulation" have no values.
 //
 //go:embed dashboard.json
 var dashboardTemplate []byte
 
-// grafanaLabel marks ConfigMaps that Grafana's sidecar loads.
+// grafanaLabel is the label of ConfigMaps that Grafana's sidecar loads as dashboards.
 const grafanaLabel = "grafana_dashboard"
 
-// dashboardConfigMap returns the ConfigMap with the dashboard of this simulation.
+// dashboardConfigMap returns a ConfigMap with the Grafana dashboard of this simulation.
 func (b *builder) dashboardConfigMap() (client.Object, error) {
 	text, err := dashboard(b.sim.Namespace, b.sim.Name)
 	if err != nil {
@@ -31,7 +31,8 @@ func (b *builder) dashboardConfigMap() (client.Object, error) {
 	}, nil
 }
 
-// dashboard returns the dashboard with the variables set. The JSON is compact, because every simulation has a copy.
+// dashboard returns the dashboard with its variables set. The JSON is compact, because every simulation has its own
+// copy.
 func dashboard(namespace, simulation string) (string, error) {
 	var d map[string]any
 	if err := json.Unmarshal(dashboardTemplate, &d); err != nil {

@@ -6,8 +6,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// disruptionBudget returns a PodDisruptionBudget that allows the eviction of one pod at a time. A component with one
-// pod gets none: it would either block the drain of a node or have no effect.
+// disruptionBudget returns a PodDisruptionBudget that allows the eviction of one pod at a time. It returns nil for
+// a component with a single pod: a budget would either block the drain of a node or have no effect.
 func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object {
 	if replicas < 2 {
 		return nil
@@ -17,7 +17,7 @@ func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object 
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable: new(intstr.FromInt32(1)),
 			Selector:       b.selector(c),
-			// The eviction of a pod that is not ready interrupts nothing.
+			// Evicting a pod that is not ready interrupts nothing.
 			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
 	}}

@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// definition returns a CRD of the Prometheus Operator with the fields that the package sets.
+// definition returns a CRD of the Prometheus Operator. Its schema contains only the fields that the package sets.
 func definition(kind schema.GroupVersionKind, plural string, spec apiextensionsv1.JSONSchemaProps) *apiextensionsv1.CustomResourceDefinition {
 	return &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
@@ -48,7 +48,7 @@ func texts() apiextensionsv1.JSONSchemaProps {
 	return apiextensionsv1.JSONSchemaProps{Type: "object", AdditionalProperties: &apiextensionsv1.JSONSchemaPropsOrBool{Schema: &item}}
 }
 
-// prometheusTime matches a duration of Prometheus.
+// prometheusTime is the pattern of a duration in the Prometheus Operator API.
 const prometheusTime = `^([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
 
 func serviceMonitorSpec() apiextensionsv1.JSONSchemaProps {
@@ -74,7 +74,7 @@ func prometheusRuleSpec() apiextensionsv1.JSONSchemaProps {
 	})
 }
 
-func TestBuild_ObjectsAndPodsAreAdmitted(t *testing.T) {
+func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 	t.Parallel()
 	server := apiserver.NewPrivate(t)
 	server.Define(
@@ -98,7 +98,7 @@ func TestBuild_ObjectsAndPodsAreAdmitted(t *testing.T) {
 		for workload, template := range templates(t, objects) {
 			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 			pod.Namespace, pod.Name = in.Simulation.Namespace, workload+"-0"
-			// The StatefulSet controller adds the claims as volumes.
+			// The StatefulSet controller adds these volumes for the claim templates.
 			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
 				t.Errorf("%s: a pod of %s: %v", name, workload, err)
@@ -107,8 +107,9 @@ func TestBuild_ObjectsAndPodsAreAdmitted(t *testing.T) {
 	}
 }
 
-// checkDrawn checks that the API server accepts the objects of valid specs. trial stores nothing. It rejects unknown
-// fields, because the operator would apply them again at every reconcile.
+// checkDrawn checks that the API server accepts the objects of randomly drawn valid specs. It uses a dry run, which
+// stores nothing. The API server rejects unknown fields: it would drop them, and the operator would apply them
+// again at every reconcile.
 func checkDrawn(t *testing.T, trial *apply.Applier) {
 	t.Helper()
 	const specs = 15
@@ -123,8 +124,8 @@ func checkDrawn(t *testing.T, trial *apply.Applier) {
 	}
 }
 
-// checkAppliedOnce checks that the API server stores the objects exactly as they were applied. Otherwise the operator
-// would apply them at every reconcile.
+// checkAppliedOnce checks that the API server stores objects exactly as the operator applies them. Otherwise the
+// operator would apply them again at every reconcile.
 func checkAppliedOnce(t *testing.T, c client.Client, objects []client.Object) {
 	t.Helper()
 	applier := apply.New(c, c, clientgoscheme.Scheme)

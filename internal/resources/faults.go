@@ -7,11 +7,12 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// FaultsName returns the name of the ConfigMap that holds the records of the faults of a simulation.
+// FaultsName returns the name of the ConfigMap in which the operator records the faults that it injects into a
+// simulation.
 func FaultsName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-faults" }
 
-// FaultsConfigMap returns the ConfigMap with the records of the faults of a simulation. Build does not return it: it is
-// written while faults are injected.
+// FaultsConfigMap returns the ConfigMap that records the injected faults of a simulation. Build does not return it,
+// because its content changes while faults are injected.
 func FaultsConfigMap(sim *v1alpha1.ParkingSimulation, data map[string]string) *corev1.ConfigMap {
 	b := builder{sim: sim}
 	return &corev1.ConfigMap{

@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// checkObjects reports the errors for which the API server would reject an object.
+// checkObjects fails the test if the API server would reject one of the objects.
 func checkObjects(t rapid.TB, objects []client.Object) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -54,7 +54,8 @@ func checkLabels(t rapid.TB, id string, labels map[string]string) {
 	}
 }
 
-// checkVolumes checks that every mounted volume exists. The claims of a StatefulSet add the volume "data".
+// checkVolumes checks that every mounted volume exists. The volume "data" of a StatefulSet exists because of its
+// claim template.
 func checkVolumes(t rapid.TB, id string, spec corev1.PodSpec) {
 	t.Helper()
 	volumes := map[string]bool{"data": true}
@@ -107,7 +108,7 @@ func FuzzBuild(f *testing.F) {
 	})
 }
 
-func TestBuild_ValidSpecsGiveValidObjects(t *testing.T) {
+func TestBuild_ValidSpec_ReturnsValidObjects(t *testing.T) {
 	t.Parallel()
 	base := input(t, "base", "")
 	rapid.Check(t, func(r *rapid.T) {
@@ -133,7 +134,7 @@ func TestBuild_ValidSpecsGiveValidObjects(t *testing.T) {
 	})
 }
 
-// maybe draws a value or nil.
+// maybe draws whether a value is set. If so, it draws the value; otherwise it returns nil.
 func maybe[T any](r *rapid.T, label string, draw func() T) *T {
 	if !rapid.Bool().Draw(r, label+" is set") {
 		return nil
@@ -146,7 +147,7 @@ func number[T int32 | int64](r *rapid.T, label string, low, high T) *T {
 	return maybe(r, label, func() T { return T(rapid.Int64Range(int64(low), int64(high)).Draw(r, label)) })
 }
 
-// drawSpec draws a valid spec.
+// drawSpec returns a randomly drawn valid spec.
 func drawSpec(r *rapid.T) v1alpha1.ParkingSimulationSpec {
 	duration := func(label string, low, high time.Duration) *v1alpha1.Duration {
 		return maybe(r, label, func() v1alpha1.Duration {

@@ -14,68 +14,72 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Images are the container images to use unless a simulation names its own.
+// Images are the default container images. A simulation may name other images.
 type Images struct {
-	// Parking is the image whose entrypoint is the parking command.
+	// Parking is the image of our own components. Its entrypoint is the parking command.
 	Parking string
 	// RabbitMQ and Redis are the images of managed servers.
 	RabbitMQ, Redis string
-	// RedisExporter exports the metrics of a managed Redis. If it is empty, they are not exported.
+	// RedisExporter is the image of the program that exports the metrics of a managed Redis. If it is empty, the
+	// metrics of Redis are not exported.
 	RedisExporter string
-	// PullPolicy is the pull policy of every container. If it is empty, that of Kubernetes applies.
+	// PullPolicy is the image pull policy of every container. If it is empty, the default of Kubernetes applies.
 	PullPolicy corev1.PullPolicy
-	// PullSecrets are the names of Secrets in the simulation's namespace with which images are pulled.
+	// PullSecrets are the names of the image pull secrets, which are in the simulation's namespace.
 	PullSecrets []string
 }
 
-// Credentials are those of managed servers. They are generated once and then read from the Secrets of the
-// servers. Credentials of external servers are empty.
+// Credentials are the credentials of managed servers. They are generated once and later read from the Secrets of
+// the servers. Credentials of external servers are empty.
 type Credentials struct {
 	BrokerPassword, ErlangCookie string
 	RedisPassword                string
-	// Agent are those of the agents. They are empty if no fault needs agents.
+	// Agent contains the credentials of the agents that inject faults. It is empty if no fault needs an agent.
 	Agent AgentCredentials
 }
 
-// Served says which kinds of the Prometheus Operator the cluster serves.
+// Served says which CRDs of the Prometheus Operator are installed in the cluster.
 type Served struct {
 	ServiceMonitors, PrometheusRules bool
-	// NativeHistograms says that a ServiceMonitor has the field scrapeNativeHistograms.
+	// NativeHistograms says that the ServiceMonitor CRD has the field scrapeNativeHistograms.
 	NativeHistograms bool
 }
 
-// Input holds everything that the objects depend on.
+// Input is everything that the objects of a simulation depend on.
 type Input struct {
-	// Resolved is the simulation, with a namespace, a name and a UID, and its plan. Build does not modify them.
+	// Resolved contains the simulation and its plan. The simulation must have a namespace, a name and a UID. Build
+	// does not modify them.
 	Resolved    *manifest.Resolved
 	Images      Images
 	Credentials Credentials
-	// BrokerAddress is the data of the Secret of a RabbitmqCluster. The simulation gets a copy, because pods cannot
-	// mount Secrets of other namespaces. It is empty for every other kind of broker.
+	// BrokerAddress is the data of the Secret of a RabbitmqCluster. The simulation gets a copy of the Secret,
+	// because pods cannot mount Secrets of other namespaces. BrokerAddress is empty if the spec does not reference
+	// a RabbitmqCluster.
 	BrokerAddress map[string][]byte
-	// StartTime is the origin of the schedules. If it is nil, the plan is suspended, so that servers and processors
-	// start before the generators.
+	// StartTime is the time at which the schedules of the event rates begin. Before it is known it is nil and the
+	// plan is suspended, so that servers and processors start before the generators.
 	StartTime *metav1.Time
-	// Forming says that the nodes of a managed RabbitMQ have not formed a cluster yet. No component may connect
-	// before, because a queue keeps the members that it was declared with.
+	// Forming says that the nodes of a managed RabbitMQ have not yet formed a cluster. No component may connect
+	// before they have: a quorum queue has only those nodes as members that are in the cluster when it is declared.
 	Forming bool
-	// Complete stops the generators permanently.
+	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool
 	Served   Served
 	// ClusterDomain is the DNS domain of the cluster. It defaults to cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is the namespace of the operator, which connects to RabbitMQ and Redis. If it is empty, an
-	// operator in any namespace may connect.
+	// OperatorNamespace is the namespace of the operator, which connects to RabbitMQ and Redis. If it is empty, the
+	// network policies admit operators in any namespace.
 	OperatorNamespace string
-	// ClusterAssignsUserIDs says that the cluster chooses user and group ids of pods, as OpenShift does.
+	// ClusterAssignsUserIDs says that the cluster chooses the user and group IDs of pods, as OpenShift does. Build
+	// then sets none.
 	ClusterAssignsUserIDs bool
-	// AllowPrivilegedTemplates lets templates set any field of a pod. Without it, Build returns a
+	// AllowPrivilegedTemplates lets pod templates in the spec set any field. If it is false, Build returns a
 	// *TemplateNotAllowedError for a template that could give its author more rights.
 	AllowPrivilegedTemplates bool
 }
 
-// Build returns every object that runs the simulation, in the order in which to apply them. An error names the
-// invalid field of the spec.
+// Build returns every object that runs the simulation, in the order in which to apply them. An error contains the
+// path of the invalid field of the spec.
 func Build(in Input) ([]client.Object, error) {
 	b, err := newBuilder(in)
 	if err != nil {
@@ -94,14 +98,15 @@ func Build(in Input) ([]client.Object, error) {
 	return objects, nil
 }
 
-// builder holds the values that the builders of the objects share.
+// builder holds the values that are shared by the functions that build the objects.
 type builder struct {
 	Input
 
-	// sim and plan are those of Resolved.
+	// sim and plan are copied from Input.Resolved.
 	sim  *v1alpha1.ParkingSimulation
 	plan *plan.Plan
-	// rabbitMQ, redis and summaries are nil if they are external.
+	// rabbitMQ, redis and summaries are the settings of the managed servers. Each is nil if that server is
+	// external.
 	rabbitMQ  *v1alpha1.ManagedRabbitMQ
 	redis     *v1alpha1.ManagedRedis
 	summaries *v1alpha1.ManagedSummaryAPI
@@ -121,11 +126,11 @@ func newBuilder(in Input) (*builder, error) {
 	return b, b.checkCredentials()
 }
 
-// credential matches values that need no quotes in the configuration of RabbitMQ and Redis.
+// credential matches credentials that need no quotes in the configuration files of RabbitMQ and Redis.
 var credential = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
-// checkCredentials rejects values that a configuration file would give another meaning. Its errors contain no
-// value.
+// checkCredentials rejects credentials that would have a special meaning in a configuration file. Its errors do not
+// contain the credentials.
 func (b *builder) checkCredentials() error {
 	const want = "must be 1 to 255 letters, digits, dashes and underscores: delete its key from the Secret, and the operator generates a new one"
 	values := map[string]string{}

@@ -23,7 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// names is a Registerer that records the names of metrics.
+// names is a Prometheus registerer that records the names of the registered metrics.
 type names map[string]bool
 
 var metricName = regexp.MustCompile(`fqName: "([^"]+)"`)
@@ -48,7 +48,8 @@ func (n names) MustRegister(cs ...prometheus.Collector) {
 
 func (n names) Unregister(prometheus.Collector) bool { return false }
 
-// dataPlaneMetrics returns the metrics that the commands register. It connects to nothing.
+// dataPlaneMetrics returns the names of all metrics that the components of a simulation export. It does not connect
+// to any server.
 func dataPlaneMetrics(t *testing.T) names {
 	t.Helper()
 	resolved, faults := manifest.Resolve(input(t, "sim", "").Simulation)
@@ -95,7 +96,7 @@ func dataPlaneMetrics(t *testing.T) names {
 
 var metricUse = regexp.MustCompile(`parking_[a-z0-9_]+`)
 
-func TestBuild_RulesAndDashboardUseExistingMetrics(t *testing.T) {
+func TestBuild_RulesAndDashboard_UseExistingMetrics(t *testing.T) {
 	t.Parallel()
 	existing := dataPlaneMetrics(t)
 	in := input(t, "sim", "objectives: {processingP99: 5ms, endToEndP99: 1s}")
@@ -125,7 +126,7 @@ func TestBuild_RulesAndDashboardUseExistingMetrics(t *testing.T) {
 	}
 }
 
-// ruleExpressions returns the expressions of all rules.
+// ruleExpressions returns the expressions of all recording rules and alerts.
 func ruleExpressions(t *testing.T, rule *unstructured.Unstructured) []string {
 	t.Helper()
 	groups, _, err := unstructured.NestedSlice(rule.Object, "spec", "groups")
@@ -149,7 +150,7 @@ func ruleExpressions(t *testing.T, rule *unstructured.Unstructured) []string {
 	return expressions
 }
 
-func TestBuild_DashboardUsesExistingOutcomesAndTypes(t *testing.T) {
+func TestBuild_Dashboard_UsesExistingOutcomesAndEventTypes(t *testing.T) {
 	t.Parallel()
 	dashboard := find[*corev1.ConfigMap](t, build(t, input(t, "sim", "")), "sim-dashboard").Data["parking-lot.sim.json"]
 	var outcomes, types []string

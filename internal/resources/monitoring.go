@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	// scrape is the value of ScrapeLabel.
 	scrape = "true"
-	// portMetrics is the name of the metrics port of an exporter.
+	// portMetrics is the name of the port at which the Redis exporter serves metrics.
 	portMetrics = "metrics"
 )
 
@@ -30,8 +29,8 @@ func prometheusOperator(kind string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: kind}
 }
 
-// monitoring returns the objects for Prometheus and Grafana that the spec enables and whose kinds the cluster
-// serves.
+// monitoring returns the objects for Prometheus and Grafana. It omits those that the spec disables or whose CRDs
+// are not installed.
 func (b *builder) monitoring() ([]client.Object, error) {
 	wanted := b.sim.Spec.Monitoring
 	var objects []client.Object
@@ -56,7 +55,7 @@ func (b *builder) monitoring() ([]client.Object, error) {
 	return objects, nil
 }
 
-// target is a component that Prometheus scrapes at a port of its Service.
+// target is a component that Prometheus scrapes, and the name of the port of its Service.
 type target struct {
 	component Component
 	port      string
@@ -76,8 +75,8 @@ func (b *builder) targets() []target {
 	return targets
 }
 
-// metricsService returns a Service for Prometheus only: no program connects to generators and processors. It includes
-// pods that are not ready, because their metrics show why.
+// metricsService returns a Service that only Prometheus uses, because no program connects to generators and
+// processors. It includes pods that are not ready: their metrics show why they are not.
 func (b *builder) metricsService(c Component) client.Object {
 	meta := b.object(b.name(c), c)
 	meta.Labels[ScrapeLabel] = scrape
@@ -92,9 +91,9 @@ func (b *builder) metricsService(c Component) client.Object {
 	}
 }
 
-// serviceMonitor adds the labels simulation and component to the scraped metrics, because rules and dashboard
-// select by them. It asks for native histograms where the Prometheus Operator has the field; every other field
-// exists in all of its versions.
+// serviceMonitor returns the ServiceMonitor of a simulation. It adds the labels "simulation" and "component" to the
+// scraped metrics, because rules and dashboards select by them. It requests native histograms if the installed
+// Prometheus Operator supports them. All other fields exist in every version of the CRD.
 func (b *builder) serviceMonitor(t target) client.Object {
 	spec := map[string]any{
 		"selector": map[string]any{"matchLabels": anyMap(merged(Selector(b.sim, t.component), map[string]string{ScrapeLabel: scrape}))},
@@ -113,13 +112,13 @@ func (b *builder) serviceMonitor(t target) client.Object {
 	return b.unstructured(ServiceMonitorKind(), b.name(t.component), t.component, spec)
 }
 
-// relabel returns a rule that copies a label of the Service to the metrics.
+// relabel returns a relabeling rule that copies a label of the Service to the scraped metrics.
 func relabel(serviceLabel, target string) map[string]any {
 	source := "__meta_kubernetes_service_label_" + strings.NewReplacer(".", "_", "/", "_", "-", "_").Replace(serviceLabel)
 	return map[string]any{"sourceLabels": []any{source}, "targetLabel": target}
 }
 
-// unstructured returns an object of an optional kind, for which the scheme has no Go type.
+// unstructured returns an object of an optional CRD, for which the scheme has no Go type.
 func (b *builder) unstructured(kind schema.GroupVersionKind, name string, c Component, spec map[string]any) client.Object {
 	meta := b.object(name, c)
 	extra := map[string]string{}

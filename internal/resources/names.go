@@ -10,13 +10,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Labels of all objects, in addition to those with the prefix app.kubernetes.io that Kubernetes recommends.
+// Labels of all objects. Objects also have the recommended labels with the prefix app.kubernetes.io.
 const (
-	// SimulationLabel holds the simulation's name. The operator selects objects by it.
+	// SimulationLabel contains the name of the simulation. The operator selects objects by this label.
 	SimulationLabel = v1alpha1.Group + "/simulation"
-	// ComponentLabel holds the component.
+	// ComponentLabel contains the name of the component.
 	ComponentLabel = "app.kubernetes.io/component"
-	// ScrapeLabel marks the Service of a component through which Prometheus scrapes its pods.
+	// ScrapeLabel marks the Service through which Prometheus scrapes the pods of a component.
 	ScrapeLabel = v1alpha1.Group + "/scrape"
 
 	nameLabel      = "app.kubernetes.io/name"
@@ -26,16 +26,17 @@ const (
 )
 
 const (
-	// OperatorName is the value of app.kubernetes.io/name on the operator's pods, and of
-	// app.kubernetes.io/managed-by on the objects that it creates.
+	// OperatorName is the value of the label app.kubernetes.io/name of the operator's pods, and of the label
+	// app.kubernetes.io/managed-by of the objects that the operator creates.
 	OperatorName = "parking-operator"
 	partOf       = "parking-simulation"
 
-	// ConfigHashAnnotation holds a hash of the configuration that requires new pods when it changes.
+	// ConfigHashAnnotation is the pod annotation with a hash of the configuration that processes read only at their
+	// start. A change of the hash replaces the pods.
 	ConfigHashAnnotation = v1alpha1.Group + "/config-hash"
 )
 
-// Component is a part of a simulation, and the suffix of the names of its objects.
+// Component is a part of a simulation. Its string is the suffix of the names of its objects.
 type Component string
 
 // The components.
@@ -53,21 +54,21 @@ const (
 	componentMonitor Component = "monitoring"
 )
 
-// Name returns the name of a component's objects: its workload, Service, Secret and ConfigMap. No suffix is the suffix
-// of another one, so objects of two simulations never have the same name.
+// Name returns the name that a component's workload, Service, Secret and ConfigMap share. No component name is a
+// suffix of another one, so objects of two simulations never have the same name.
 func Name(sim *v1alpha1.ParkingSimulation, c Component) string { return sim.Name + "-" + string(c) }
 
-// ServiceAccountName returns the name of the ServiceAccount of all pods.
+// ServiceAccountName returns the name of the ServiceAccount that all pods of the simulation use.
 func ServiceAccountName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-pods" }
 
-// PlanName returns the name of the ConfigMap that holds the plan under PlanKey.
+// PlanName returns the name of the ConfigMap that contains the plan.
 func PlanName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-plan" }
 
 // PlanKey is the key of the plan in its ConfigMap.
 const PlanKey = "plan.json"
 
-// BrokerSecretName returns the name of the Secret with the binding of RabbitMQ: the one that the spec names, or the
-// simulation's own.
+// BrokerSecretName returns the name of the Secret with the binding of RabbitMQ. It is the Secret that the spec
+// references, or else the one that Build creates.
 func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.RabbitMQ.SecretRef; ref != nil {
 		return ref.Name
@@ -75,8 +76,8 @@ func BrokerSecretName(sim *v1alpha1.ParkingSimulation) string {
 	return Name(sim, ComponentRabbitMQ)
 }
 
-// StoreSecretName returns the name of the Secret with the binding of Redis: the one that the spec names, or the
-// simulation's own.
+// StoreSecretName returns the name of the Secret with the binding of Redis. It is the Secret that the spec
+// references, or else the one that Build creates.
 func StoreSecretName(sim *v1alpha1.ParkingSimulation) string {
 	if ref := sim.Spec.Redis.SecretRef; ref != nil {
 		return ref.Name
@@ -99,7 +100,7 @@ func labels(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	})
 }
 
-// program returns the name of the program in a component's pods.
+// program returns the name of the program that runs in a component's pods, for the label app.kubernetes.io/name.
 func program(c Component) string {
 	switch c {
 	case ComponentRabbitMQ, ComponentRedis:
@@ -109,7 +110,8 @@ func program(c Component) string {
 	}
 }
 
-// object returns the metadata of an object of a component. Its owner reference deletes it with the simulation.
+// object returns the metadata of an object of a component. The owner reference makes Kubernetes delete the object
+// together with the simulation.
 func (b *builder) object(name string, c Component) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: b.sim.Namespace,
@@ -127,12 +129,12 @@ func (b *builder) selector(c Component) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: Selector(b.sim, c)}
 }
 
-// host returns the DNS name of a Service, or of a pod of a headless Service.
+// host returns the DNS name of a Service, or of a pod behind a headless Service.
 func (b *builder) host(name string) string {
 	return name + "." + b.sim.Namespace + ".svc." + b.ClusterDomain
 }
 
-// merged returns the union of maps. Later maps take precedence.
+// merged returns the union of maps. If maps have the same key, the last one wins.
 func merged[V any](all ...map[string]V) map[string]V {
 	union := map[string]V{}
 	for _, m := range all {

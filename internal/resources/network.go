@@ -8,8 +8,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// networkPolicies returns a policy that allows DNS only for all pods of the simulation, and policies that allow what
-// each component needs. They allow access to metrics from everywhere, because it is not known where Prometheus runs.
+// networkPolicies returns a policy that allows all pods of the simulation DNS only, and policies that allow what
+// each component needs. Access to metrics is allowed from everywhere, because the operator does not know where
+// Prometheus runs.
 func (b *builder) networkPolicies() []client.Object {
 	policies := []client.Object{b.denyPolicy(), b.parkingPolicy()}
 	if b.rabbitMQ != nil {
@@ -24,21 +25,22 @@ func (b *builder) networkPolicies() []client.Object {
 	return policies
 }
 
-// denyPolicy allows DNS only. It selects every pod of the simulation. Policies are additive: the others allow more.
+// denyPolicy returns a policy for all pods of the simulation that allows nothing but DNS. Policies are additive, so
+// the other policies allow more.
 func (b *builder) denyPolicy() client.Object {
 	return b.policy(b.sim.Name+"-deny", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{SimulationLabel: b.sim.Name}},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		// In some clusters, name servers listen at port 5353, and port 53 of their Service is translated before
-		// policies apply.
+		// In some clusters the name servers listen on port 5353, and port 53 of their Service is translated before
+		// network policies apply.
 		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{
 			port(corev1.ProtocolUDP, 53), port(corev1.ProtocolTCP, 53), port(corev1.ProtocolUDP, 5353), port(corev1.ProtocolTCP, 5353),
 		}}},
 	})
 }
 
-// parkingPolicy returns the policy of generators and processors. If a server is external, its IP addresses are not
-// known, so the policy allows connections to everywhere.
+// parkingPolicy returns the policy of generators and processors. If a server is external, the operator does not
+// know its IP addresses, so the policy allows connections to everywhere.
 func (b *builder) parkingPolicy() client.Object {
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {
@@ -51,7 +53,7 @@ func (b *builder) parkingPolicy() client.Object {
 			{ComponentRabbitMQ, amqpNumber}, {ComponentRedis, redisNumber}, {ComponentSummaries, HTTPPort},
 		} {
 			egress = append(egress, networkingv1.NetworkPolicyEgressRule{
-				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(b.clientNumber(to.component, to.port)),
+				To: []networkingv1.NetworkPolicyPeer{b.peers(to.component)}, Ports: tcp(b.clientPortNumber(to.component, to.port)),
 			})
 		}
 	}
@@ -70,7 +72,7 @@ func (b *builder) rabbitMQPolicy() client.Object {
 		PodSelector: *b.selector(ComponentRabbitMQ),
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{
-			{From: b.clients(), Ports: tcp(b.clientNumber(ComponentRabbitMQ, amqpNumber))},
+			{From: b.clients(), Ports: tcp(b.clientPortNumber(ComponentRabbitMQ, amqpNumber))},
 			{From: nodes, Ports: clustering},
 			{Ports: tcp(rabbitMQMetricsNumber)},
 		},
@@ -79,7 +81,7 @@ func (b *builder) rabbitMQPolicy() client.Object {
 }
 
 func (b *builder) redisPolicy() client.Object {
-	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(b.clientNumber(ComponentRedis, redisNumber))}}
+	ingress := []networkingv1.NetworkPolicyIngressRule{{From: b.clients(), Ports: tcp(b.clientPortNumber(ComponentRedis, redisNumber))}}
 	if b.exportsRedis() {
 		ingress = append(ingress, networkingv1.NetworkPolicyIngressRule{Ports: tcp(redisMetricsNumber)})
 	}
@@ -90,11 +92,12 @@ func (b *builder) redisPolicy() client.Object {
 	})
 }
 
-// summariesPolicy allows connections from everywhere, because metrics and API share a port.
+// summariesPolicy returns the policy of the summary API. It allows connections from everywhere, because Prometheus
+// scrapes metrics at the port of the API.
 func (b *builder) summariesPolicy() client.Object {
 	ports := []int32{HTTPPort}
 	if isRelayed(b.plan, ComponentSummaries) {
-		ports = append(ports, relayNumber)
+		ports = append(ports, relayPort)
 	}
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
@@ -107,12 +110,13 @@ func (b *builder) policy(name string, c Component, spec networkingv1.NetworkPoli
 	return &networkingv1.NetworkPolicy{ObjectMeta: b.object(name, c), Spec: spec}
 }
 
-// clients returns the pods that connect to RabbitMQ and Redis. The operator is one of them: it reads the ledger.
+// clients returns selectors for the pods that connect to RabbitMQ and Redis. The operator is one of them: it reads
+// the ledger.
 func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
 	return []networkingv1.NetworkPolicyPeer{b.peers(ComponentEntry, ComponentExit, ComponentProcessor), b.operator()}
 }
 
-// operator returns a selector for the pods of the operator.
+// operator returns a selector for the operator's pods.
 func (b *builder) operator() networkingv1.NetworkPolicyPeer {
 	namespace := &metav1.LabelSelector{}
 	if b.OperatorNamespace != "" {
@@ -124,7 +128,7 @@ func (b *builder) operator() networkingv1.NetworkPolicyPeer {
 	}
 }
 
-// peers returns a selector for the pods of components of this simulation.
+// peers returns selectors for the pods of the given components of this simulation.
 func (b *builder) peers(components ...Component) networkingv1.NetworkPolicyPeer {
 	if len(components) == 1 {
 		return networkingv1.NetworkPolicyPeer{PodSelector: b.selector(components[0])}

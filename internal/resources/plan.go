@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Mount paths in the pods.
+// Paths at which volumes are mounted in the pods.
 const (
 	planDir      = "/etc/parking/plan"
 	rabbitMQDir  = "/etc/parking/rabbitmq"
@@ -17,8 +17,8 @@ const (
 	summariesDir = "/etc/parking/summary-api"
 )
 
-// planConfigMap returns the ConfigMap with the plan. Running generators and processors react to its changes, so pod
-// templates do not depend on it.
+// planConfigMap returns the ConfigMap with the plan. Generators and processors watch the mounted plan, so a change
+// of the plan does not replace pods.
 func (b *builder) planConfigMap() (client.Object, error) {
 	text, err := b.runningPlan().Marshal()
 	if err != nil {
@@ -30,8 +30,8 @@ func (b *builder) planConfigMap() (client.Object, error) {
 	}, nil
 }
 
-// runningPlan returns the plan for the pods, with the mount paths of the bindings. It is suspended until StartTime is
-// known.
+// runningPlan returns the plan that the pods execute. Its binding references are mount paths. The plan is suspended
+// until StartTime is known.
 func (b *builder) runningPlan() *plan.Plan {
 	p := *b.plan
 	p.RabbitMQ = plan.BindingRef{SecretDir: rabbitMQDir}

@@ -16,14 +16,14 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// User ids of the containers. RabbitMQ runs as the user of its image; the others need no user in their images.
+// User IDs of the containers. RabbitMQ runs as the user of its image. The other images work with any user.
 const (
 	parkingUser  = 65532
 	rabbitMQUser = 999
 	redisUser    = 999
 )
 
-// pod holds the differences between the pod templates of components.
+// pod holds the values in which the pod templates of the components differ.
 type pod struct {
 	component  Component
 	user       int64
@@ -31,15 +31,15 @@ type pod struct {
 	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is the template in the simulation, or nil, and path is its field.
+	// patch is the pod template in the spec, or nil if there is none. path is the path of its field.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
-	// main is the container that the patch must not remove.
+	// main is the name of the container that the patch must not remove.
 	main string
 }
 
-// template returns the pod template with the simulation's patch applied. Without a patch it meets the
-// restricted Pod Security Standard, holds no API token, and spreads over nodes.
+// template returns the pod template of a component, with the patch from the spec applied. Without a patch it meets
+// the restricted Pod Security Standard, mounts no API token, and spreads the pods over nodes.
 func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
@@ -66,8 +66,8 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	return template, err
 }
 
-// securityContext runs a pod as a user that is not root. Where the cluster assigns a range of ids to each
-// namespace, it names none: the cluster would reject an id outside of the range.
+// securityContext makes all containers of a pod run as a user other than root. It sets no IDs if the cluster
+// assigns a range of IDs to each namespace, because the cluster would reject an ID outside of that range.
 func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	c := &corev1.PodSecurityContext{
 		RunAsNonRoot:        new(true),
@@ -80,21 +80,22 @@ func (b *builder) securityContext(user int64) *corev1.PodSecurityContext {
 	return c
 }
 
-// withConfigHash annotates a pod template with a hash of what its processes read only when they start, so
-// that a change of it replaces the pods.
+// withConfigHash annotates a pod template with a hash of the configuration that processes read only at their start.
+// A change of the configuration then replaces the pods.
 func withConfigHash(template corev1.PodTemplateSpec, config any) corev1.PodTemplateSpec {
 	template.Annotations = merged(template.Annotations, map[string]string{ConfigHashAnnotation: hash(config)})
 	return template
 }
 
-// spread returns a constraint that prefers to place a component's pods in different domains, and never blocks one.
+// spread returns a constraint that distributes the pods of a component over topology domains, such as nodes. It is
+// a preference and never prevents the scheduling of a pod.
 func (b *builder) spread(c Component, key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: b.selector(c),
 	}
 }
 
-// hardened returns containers with the pull policy and the security context that all of them have.
+// hardened returns the containers with the pull policy and the security context that all containers have.
 func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	for i := range containers {
 		containers[i].ImagePullPolicy = b.Images.PullPolicy
@@ -107,7 +108,6 @@ func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	return containers
 }
 
-// hash returns a hash of a configuration.
 func hash(config any) string {
 	text, err := json.Marshal(config) // sorts the keys of maps
 	if err != nil {
@@ -117,7 +117,7 @@ func hash(config any) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// resources returns the resources in the spec, or the defaults if it has none.
+// resources returns the resources in the spec, or the defaults if the spec sets none.
 func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequirements) corev1.ResourceRequirements {
 	if spec != nil {
 		return *spec.DeepCopy()
@@ -125,9 +125,9 @@ func resources(spec *corev1.ResourceRequirements, defaults corev1.ResourceRequir
 	return defaults
 }
 
-// requirements requests CPU and memory, and limits memory only: a limit of CPU would only add latency. The
-// components request little CPU, so that several simulations and the operator fit on a small cluster; a
-// simulation with high rates asks for more in its spec.
+// requirements returns default resources that request CPU and memory and limit only memory. A CPU limit would only
+// add latency. The CPU requests are small, so that several simulations and the operator fit on a small cluster.
+// Simulations with high rates set larger requests in their spec.
 func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
@@ -138,7 +138,8 @@ func requirements(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 	}
 }
 
-// memoryShare returns a percentage of a container's memory limit in bytes, or 0 without a limit.
+// memoryShare returns a percentage of a container's memory limit, in bytes. It returns 0 if the container has no
+// limit.
 func memoryShare(spec corev1.PodSpec, container string, percent int64) int64 {
 	for i := range spec.Containers {
 		if spec.Containers[i].Name == container {
@@ -152,8 +153,8 @@ func memoryShare(spec corev1.PodSpec, container string, percent int64) int64 {
 // memoryLimitVariable makes the Go runtime collect garbage before the container reaches its memory limit.
 const memoryLimitVariable = "GOMEMLIMIT"
 
-// limitGoMemory sets GOMEMLIMIT of the parking container from its memory limit. A patch that sets the
-// variable takes precedence.
+// limitGoMemory sets GOMEMLIMIT of the container that runs parking, based on the memory limit of the container. A
+// patch that sets the variable takes precedence.
 func limitGoMemory(spec *corev1.PodSpec) {
 	const percent = 90
 	bytes := memoryShare(*spec, ContainerParking, percent)
@@ -166,7 +167,7 @@ func limitGoMemory(spec *corev1.PodSpec) {
 	}
 }
 
-// httpProbe returns a probe of a path at the port named portHTTP.
+// httpProbe returns a probe that requests a path at the port named portHTTP.
 func httpProbe(path string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{
@@ -176,11 +177,13 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// probeTimeout is in seconds. It is longer than the timeout of our own readiness checks.
+// probeTimeout is the timeout of probes, in seconds. It is longer than the timeout of the readiness checks in our
+// components.
 const probeTimeout = 3
 
-// The period in seconds of startup probes, and how many may fail. A node that is busy or that pulls images may take
-// minutes to start a process. The other probes begin when the startup probe has succeeded.
+// startupPeriod is the period of startup probes in seconds, and startupFailures is how many of them may fail. A
+// node that is busy or pulls images may take minutes to start a process. The other probes begin after the startup
+// probe has succeeded.
 const (
 	startupPeriod   = 1
 	startupFailures = 120
@@ -201,7 +204,7 @@ func emptyDir(name string) corev1.Volume {
 // secretMode lets only the user and the group of the container read a mounted Secret.
 const secretMode = 0o440
 
-// secretVolume returns a volume with the named keys of a Secret, or with all keys if none is named.
+// secretVolume returns a volume with the given keys of a Secret, or with all keys if none is given.
 func secretVolume(name, secret string, keys ...string) corev1.Volume {
 	source := &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: new(int32(secretMode))}
 	for _, key := range keys {

@@ -9,7 +9,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// container returns a container of a workload.
 func container(t *testing.T, in testInput, workload, name string) corev1.Container {
 	t.Helper()
 	template := templates(t, build(t, in))[workload]
@@ -22,7 +21,7 @@ func container(t *testing.T, in testInput, workload, name string) corev1.Contain
 	return corev1.Container{}
 }
 
-func TestBuild_LimitsGoMemoryByTheMergedTemplate(t *testing.T) {
+func TestBuild_TemplateWithMemoryLimit_SetsGOMEMLIMIT(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{
 		"": "483183810", // 90 % of 512Mi
@@ -43,7 +42,7 @@ func TestBuild_LimitsGoMemoryByTheMergedTemplate(t *testing.T) {
 	}
 }
 
-func TestBuild_SizesServersByTheMergedTemplate(t *testing.T) {
+func TestBuild_TemplateWithMemoryLimit_SizesTheServer(t *testing.T) {
 	t.Parallel()
 	objects := build(t, input(t, "sim", `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, resources: {limits: {memory: 2000Mi}}}]}}}},
 		redis: {managed: {template: {spec: {containers: [{name: redis, resources: {limits: {memory: 1000Mi}}}]}}}}`))
@@ -61,7 +60,7 @@ func TestBuild_SizesServersByTheMergedTemplate(t *testing.T) {
 	}
 }
 
-func TestBuild_MergesTemplatesOfServers(t *testing.T) {
+func TestBuild_ServerTemplate_IsMerged(t *testing.T) {
 	t.Parallel()
 	const template = `template: {metadata: {labels: {team: a}}, spec: {nodeSelector: {disk: ssd}, tolerations: [{key: dedicated, operator: Exists}],
 		priorityClassName: high, securityContext: {runAsUser: 1000}, containers: [{name: NAME, env: [{name: A, value: b}]}]}}`
@@ -79,17 +78,17 @@ func TestBuild_MergesTemplatesOfServers(t *testing.T) {
 	}
 }
 
-// quota sets requests and limits of CPU and memory wherever a spec takes them.
+// quota is a part of a spec that sets CPU and memory requests and limits wherever the spec allows it.
 const quota = `entry: {resources: RESOURCES}, exit: {resources: RESOURCES}, processor: {resources: RESOURCES}, summaryAPI: {managed: {resources: RESOURCES}},
 	rabbitmq: {managed: {resources: RESOURCES}}, redis: {managed: {resources: RESOURCES, template: {spec: {containers: [{name: exporter, resources: RESOURCES}]}}}}`
 
-// withQuota returns a simulation each of whose containers can meet a quota.
+// withQuota returns a simulation whose containers all have the requests and limits that a ResourceQuota requires.
 func withQuota(t *testing.T, name string) testInput {
 	t.Helper()
 	return input(t, name, strings.ReplaceAll(quota, "RESOURCES", "{requests: {cpu: 10m, memory: 64Mi}, limits: {cpu: 100m, memory: 64Mi}}"))
 }
 
-func TestBuild_EveryContainerTakesResources(t *testing.T) {
+func TestBuild_EveryContainer_HasTheResourcesInTheSpec(t *testing.T) {
 	t.Parallel()
 	found := templates(t, build(t, withQuota(t, "sim")))
 	const workloads = 6
@@ -107,7 +106,7 @@ func TestBuild_EveryContainerTakesResources(t *testing.T) {
 	}
 }
 
-func TestBuild_LeavesUserIDsToTheCluster(t *testing.T) {
+func TestBuild_ClusterAssignsUserIDs_SetsNone(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "")
 	in.ClusterAssignsUserIDs = true
@@ -119,7 +118,7 @@ func TestBuild_LeavesUserIDsToTheCluster(t *testing.T) {
 	}
 }
 
-func TestBuild_AsksForNativeHistogramsWhereTheyAreKnown(t *testing.T) {
+func TestBuild_RequestsNativeHistogramsIfTheCRDSupportsThem(t *testing.T) {
 	t.Parallel()
 	for _, known := range []bool{false, true} {
 		in := input(t, "sim", "")

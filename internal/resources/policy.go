@@ -13,16 +13,17 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The operator creates pods with its own rights, not with those of the simulation's author. So a template may set
-// only fields that give the author no further rights. Three rules decide. None of them lists dangerous fields, because
-// such a list would become outdated:
+// The operator creates pods with its own rights, not with those of the simulation's author. A template may
+// therefore set only fields that give the author no further rights. Three rules decide. None of them lists
+// dangerous fields, because such a list would become outdated:
 //
-//  1. A template may set the fields of templateFields, and no others.
-//  2. The resulting pod meets the restricted Pod Security Standard.
-//  3. Annotations have no prefix: those with a prefix instruct other software, such as a network plug-in.
+//  1. A template may set only the fields in templateFields.
+//  2. The resulting pod must meet the restricted Pod Security Standard.
+//  3. Annotations must not have a prefix: annotations with a prefix instruct other software, such as a network
+//     plug-in.
 
-// TemplateNotAllowedError lists the fields of templates that could give the pods rights which the author of
-// the simulation lacks.
+// TemplateNotAllowedError lists the template fields that could give the pods rights which the author of the
+// simulation lacks.
 type TemplateNotAllowedError struct {
 	Fields field.ErrorList
 }
@@ -41,12 +42,12 @@ const (
 	fieldNotAllowed = "a template may not set this field, because it could give the pods rights that the author of the simulation lacks: " + withoutIt
 )
 
-// fieldSet holds the fields that may be set in an object or in the objects of a list. A field that maps to
-// nil may have any value.
+// fieldSet is the set of fields that may be set in an object, or in each object of a list. A field that maps to nil
+// may have any value.
 type fieldSet map[string]fieldSet
 
-// templateFields returns the fields of a PodSpec that a template may set. securityContext and probes are
-// among them: the Pod Security Standard bounds their values.
+// templateFields returns the PodSpec fields that a template may set. securityContext and probes are included,
+// because the Pod Security Standard restricts their values.
 func templateFields() fieldSet {
 	container := containerFields()
 	return fieldSet{
@@ -70,14 +71,14 @@ func containerFields() fieldSet {
 	return fieldSet{
 		"args":    nil,
 		"command": nil,
-		// Values from Secrets and ConfigMaps are not among the fields: the author may be unable to read them.
+		// References to Secrets and ConfigMaps are not allowed: the author may not be permitted to read them.
 		"env":             {"name": nil, "value": nil, "valueFrom": {"fieldRef": nil, "resourceFieldRef": nil}},
 		"image":           nil,
 		"imagePullPolicy": nil,
 		"lifecycle":       nil,
 		"livenessProbe":   nil,
 		"name":            nil,
-		// A hostPort would occupy a port of the node.
+		// hostPort is not allowed: it would occupy a port of the node.
 		"ports":                    {"name": nil, "containerPort": nil, "protocol": nil},
 		"readinessProbe":           nil,
 		"resources":                nil,
@@ -91,9 +92,10 @@ func containerFields() fieldSet {
 	}
 }
 
-// checkTemplate returns the settings of a template that are not allowed: fields outside of templateFields, the priority
-// classes of Kubernetes itself, and annotations for other software. Directives of a strategic merge patch, such as $patch,
-// are such fields too: they could remove the settings that protect the pods.
+// checkTemplate returns an error for each setting of a template that is not allowed: a field that is not in
+// templateFields, a priority class of Kubernetes itself, or an annotation for other software. Directives of a
+// strategic merge patch, such as $patch, are not allowed either, because they could remove the settings that
+// protect the pods.
 func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.ErrorList {
 	var faults field.ErrorList
 	annotations := path.Child("metadata", "annotations")
@@ -114,7 +116,7 @@ func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.Error
 	return append(faults, checkPriority(path.Child("spec", "priorityClassName"), spec)...)
 }
 
-// check returns the fields of value, an object or a list of objects, that are not in the set.
+// check returns an error for each field of value that is not in the set. value is an object or a list of objects.
 func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {
@@ -136,7 +138,7 @@ func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	return faults
 }
 
-// checkPriority rejects the priority classes of Kubernetes, which are for pods that a node or a cluster needs to work.
+// checkPriority rejects the priority classes that Kubernetes reserves for its own critical pods.
 func checkPriority(path *field.Path, spec any) field.ErrorList {
 	fields, _ := spec.(map[string]any)
 	if class, _ := fields["priorityClassName"].(string); strings.HasPrefix(class, "system-") {
@@ -145,11 +147,11 @@ func checkPriority(path *field.Path, spec any) field.ErrorList {
 	return nil
 }
 
-// checkPod returns how a pod violates the restricted Pod Security Standard.
+// checkPod returns an error for each violation of the restricted Pod Security Standard.
 func checkPod(path *field.Path, template *corev1.PodTemplateSpec) (field.ErrorList, error) {
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the checks of the Pod Security Standard: %w", err)
+		return nil, fmt.Errorf("create the Pod Security Standard checks: %w", err)
 	}
 	restricted := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
 	results := evaluator.EvaluatePod(restricted, &template.ObjectMeta, &template.Spec)
@@ -162,7 +164,7 @@ func checkPod(path *field.Path, template *corev1.PodTemplateSpec) (field.ErrorLi
 		violations.ForbiddenDetail()))}, nil
 }
 
-// restrict sets the fields of the security context that a container added by a template leaves unset, so that the
+// restrict completes the security context of a container that a template adds. It sets the unset fields so that the
 // container meets the restricted Pod Security Standard.
 func restrict(containers []corev1.Container) {
 	for i := range containers {

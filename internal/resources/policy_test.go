@@ -17,7 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// escalations returns templates that would give their author rights, each with the path that the error names.
+// escalations returns templates that would give their author more rights, each with the path that the error must
+// contain.
 func escalations() map[string]struct{ template, path string } {
 	container := func(fields string) string { return `spec: {containers: [{name: parking, ` + fields + `}]}` }
 	sidecar := func(fields string) string {
@@ -78,7 +79,8 @@ func escalations() map[string]struct{ template, path string } {
 	}
 }
 
-// templated returns the fields of a spec that take a template, each with a spec in which to insert one.
+// templated returns the spec fields that contain a pod template. The value is a format string for a spec into which
+// a template is inserted.
 func templated() map[string]string {
 	return map[string]string{
 		"spec.entry.template":               "entry: {template: {%s}}",
@@ -91,7 +93,7 @@ func templated() map[string]string {
 	}
 }
 
-func TestBuild_RejectsTemplateThatEscalates(t *testing.T) {
+func TestBuild_TemplateThatGivesRights_IsRejected(t *testing.T) {
 	t.Parallel()
 	for name, tt := range escalations() {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +128,7 @@ func TestBuild_ChecksEveryTemplate(t *testing.T) {
 	}
 }
 
-func TestBuild_AllowsTemplateWithinTheRights(t *testing.T) {
+func TestBuild_TemplateThatGivesNoRights_IsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, template := range []string{
 		"spec: null", "spec: {}", "metadata: {labels: {team: a, example.com/team: a}, annotations: {note: a}}",
@@ -144,7 +146,7 @@ func TestBuild_AllowsTemplateWithinTheRights(t *testing.T) {
 	}
 }
 
-func TestBuild_RestrictsAddedContainers(t *testing.T) {
+func TestBuild_ContainerAddedByTemplate_IsRestricted(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "processor: {template: {spec: {containers: [{name: side, image: 'side:v1'}], initContainers: [{name: first, image: 'first:v1'}]}}}")
 	template := templates(t, build(t, in))["sim-processor"]
@@ -155,9 +157,9 @@ func TestBuild_RestrictsAddedContainers(t *testing.T) {
 	}
 }
 
-// TestBuild_TemplateGivesNoRights draws templates. Build either rejects a template, or its pods have the same rights as
-// without it.
-func TestBuild_TemplateGivesNoRights(t *testing.T) {
+// TestBuild_AcceptedTemplate_GivesNoRights uses randomly drawn templates. Build must either reject a template, or
+// build pods that have the same rights as without the template.
+func TestBuild_AcceptedTemplate_GivesNoRights(t *testing.T) {
 	t.Parallel()
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
 	if err != nil {
@@ -191,7 +193,7 @@ func TestBuild_TemplateGivesNoRights(t *testing.T) {
 	})
 }
 
-// secretsOf lists what a pod reads from Secrets, ConfigMaps and claims.
+// secretsOf lists the Secrets, ConfigMaps and volume claims that a pod reads.
 func secretsOf(spec *corev1.PodSpec) string {
 	text, err := json.Marshal(spec)
 	if err != nil {
@@ -204,7 +206,7 @@ func secretsOf(spec *corev1.PodSpec) string {
 	return fmt.Sprint(counts)
 }
 
-// drawPatch draws a patch from fields that give rights and fields that do not.
+// drawPatch returns a patch of randomly drawn fields. Some of them give rights, others do not.
 func drawPatch(r *rapid.T) []byte {
 	fragments := []string{
 		`"hostNetwork":true`, `"HostNetwork":true`, `"serviceAccountName":"admin"`, `"serviceAccount":"admin"`, `"automountServiceAccountToken":true`,

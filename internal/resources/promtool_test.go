@@ -12,7 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// promtool runs promtool in a folder with the rules of a simulation in rules.yaml and their tests in rules_test.yaml.
+// promtool runs a promtool command in a directory that contains the rules of a simulation (rules.yaml) and their
+// unit tests (rules_test.yaml).
 func promtool(t *testing.T, arguments ...string) {
 	t.Helper()
 	program := servers.Program(t, "promtool", "hack/apt-install.sh prometheus installs it")
@@ -44,7 +45,7 @@ func TestRules_PassThePromtoolCheck(t *testing.T) {
 	promtool(t, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml")
 }
 
-func TestRules_RecordAndAlert(t *testing.T) {
+func TestRules_PassTheirPromtoolUnitTests(t *testing.T) {
 	t.Parallel()
 	promtool(t, "test", "rules", "rules_test.yaml")
 }

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// RabbitMQMetricsPort is the port at which a managed RabbitMQ node serves its metrics.
+// RabbitMQMetricsPort is the port at which a managed RabbitMQ node serves Prometheus metrics.
 const RabbitMQMetricsPort = 15692
 
 // Ports of RabbitMQ.
@@ -32,17 +32,18 @@ const (
 	keyRabbitMQConf = "rabbitmq.conf"
 	keyAdvancedConf = "advanced.config"
 
-	// rabbitMQUserName is the user of a managed RabbitMQ. It is constant, so that a new password replaces the old
+	// rabbitMQUserName is the user name of a managed RabbitMQ. It never changes, so a new password replaces the old
 	// one.
 	rabbitMQUserName = "parking"
 	keyPlugins       = "enabled_plugins"
 
-	// rabbitMQGrace is the time in seconds that a node has to transfer its queue leaders and to flush its queues.
+	// rabbitMQGrace is the termination grace period of a node in seconds. In that time it transfers its queue
+	// leaders and flushes its queues.
 	rabbitMQGrace = 120
 )
 
-// broker returns the objects of a managed RabbitMQ, or the copy of the Secret of a RabbitmqCluster. An external
-// RabbitMQ has none.
+// broker returns the objects of a managed RabbitMQ, or the copied Secret of a RabbitmqCluster, or nothing for an
+// external RabbitMQ.
 func (b *builder) broker() ([]client.Object, error) {
 	switch {
 	case b.rabbitMQ != nil:
@@ -65,7 +66,8 @@ func (b *builder) broker() ([]client.Object, error) {
 	}
 }
 
-// rabbitMQConfigMap returns the configuration of the nodes. The definition of the user is in the Secret.
+// rabbitMQConfigMap returns the ConfigMap with the configuration of the nodes. The user is defined in the Secret,
+// because the definition contains the password.
 func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ),
@@ -77,17 +79,18 @@ func (b *builder) rabbitMQConfigMap(spec corev1.PodSpec) *corev1.ConfigMap {
 	}
 }
 
-// rabbitMQConf returns rabbitmq.conf. It has only keys that both RabbitMQ 3.10 and 4 know.
+// rabbitMQConf returns the content of rabbitmq.conf. It uses only keys that exist in RabbitMQ 3.10 and in RabbitMQ
+// 4.
 //
-// The nodes find each other by the names that the StatefulSet gives them, so they need no access to the Kubernetes API.
-// All nodes start at the same time. In RabbitMQ 4, nodes wait until they reach another one. In earlier versions, the
-// node that gets a lock starts a new cluster if it finds no other after all retries. The retries last until the names of
-// pods can be resolved.
+// The nodes find each other by the host names that the StatefulSet gives them, so they need no access to the
+// Kubernetes API. All nodes start at the same time. In RabbitMQ 4, a node waits until it reaches another node. In
+// earlier versions, the node that acquires a lock forms a new cluster if it finds no other node after all retries.
+// The retries last long enough for the host names to become resolvable.
 func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	lines := []string{
 		"cluster_name = " + b.plan.Simulation,
 		fmt.Sprintf("listeners.tcp.default = %d", amqpNumber),
-		// Nodes read the user at every start, so that a changed Secret takes effect.
+		// Nodes read the definition of the user at every start, so that a changed Secret takes effect.
 		"load_definitions = " + rabbitMQConf + "/" + keyDefinitions,
 		"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config",
 		"cluster_formation.discovery_retry_limit = 90",
@@ -101,7 +104,7 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	}
 	// Quorum queues keep several logs of this size in memory before they write them to disk.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// The rest is for what a node needs in addition to its queues.
+	// The rest of the memory is for everything except queues.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
@@ -109,9 +112,9 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// rabbitMQAdvancedConf returns advanced.config. A queue that was declared before all nodes had joined the cluster gets
-// members on the others. These settings cannot be in rabbitmq.conf, because RabbitMQ before 3.13 rejects unknown keys
-// there. The interval is in milliseconds.
+// rabbitMQAdvancedConf returns the content of advanced.config. It makes RabbitMQ add members to quorum queues that
+// were declared before all nodes had joined the cluster. These settings cannot be in rabbitmq.conf, because
+// RabbitMQ before 3.13 rejects unknown keys there. The interval is in milliseconds.
 func (b *builder) rabbitMQAdvancedConf() string {
 	return fmt.Sprintf(`[{rabbit, [
   {quorum_membership_reconciliation_enabled, true},
@@ -121,7 +124,7 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas)
 }
 
-// rabbitMQNode returns the host name of a pod.
+// rabbitMQNode returns the host name of the pod with the given ordinal.
 func (b *builder) rabbitMQNode(pod string) string { return pod + "." + b.host(b.rabbitMQNodes()) }
 
 func (b *builder) rabbitMQNodes() string { return b.name(ComponentRabbitMQ) + "-nodes" }
@@ -130,8 +133,8 @@ func (b *builder) rabbitMQResources() corev1.ResourceRequirements {
 	return resources(b.rabbitMQ.Resources.Core(), requirements("80m", "512Mi", "1Gi"))
 }
 
-// rabbitMQNodesService returns the headless Service that gives the nodes their names. It includes nodes that are not
-// ready, because they need the names to become ready.
+// rabbitMQNodesService returns the headless Service that gives the nodes their host names. It includes nodes that
+// are not ready, because they need the names to become ready.
 func (b *builder) rabbitMQNodesService() client.Object {
 	return &corev1.Service{
 		ObjectMeta: b.object(b.rabbitMQNodes(), ComponentRabbitMQ),
@@ -144,7 +147,7 @@ func (b *builder) rabbitMQNodesService() client.Object {
 	}
 }
 
-// rabbitMQService returns the Service for clients and for metrics.
+// rabbitMQService returns the Service that clients and Prometheus connect to.
 func (b *builder) rabbitMQService() client.Object {
 	meta := b.object(b.name(ComponentRabbitMQ), ComponentRabbitMQ)
 	meta.Labels[ScrapeLabel] = scrape
@@ -181,9 +184,9 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 	})
 }
 
-// cookieContainer returns the container that copies the Erlang cookie. Erlang rejects a cookie that others than its
-// owner can read, and a Secret cannot be mounted with that mode. A node keeps its first cookie: nodes are replaced one
-// after the other, and with another cookie a node could not reach the rest.
+// cookieContainer returns the init container that copies the Erlang cookie. Erlang requires that only the owner can
+// read the cookie, and a Secret cannot be mounted with such a mode. A node keeps its first cookie, even if the
+// Secret changes: nodes are replaced one by one, and a node with a different cookie could not join the others.
 func (b *builder) cookieContainer() corev1.Container {
 	const script = `cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi
@@ -212,7 +215,7 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 		VolumeMounts: []corev1.VolumeMount{
 			mount(dataVolume, rabbitMQHome), readOnly("config", rabbitMQConf), mount("tmp", "/tmp"),
 		},
-		// There is no liveness probe: it would kill a node that waits for another one while it recovers.
+		// There is no liveness probe. It would restart a node that waits for another node during its recovery.
 		ReadinessProbe: tcpProbe(portAMQP),
 	}
 	if *b.rabbitMQ.Replicas > 1 {
@@ -221,9 +224,9 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	return c
 }
 
-// awaitQuorum returns a hook that delays the end of a node for up to a minute while a queue would lose its majority. If
-// the names of the nodes no longer resolve, their Service is deleted, and so is the whole cluster: then there is no need
-// to wait.
+// awaitQuorum returns a preStop hook that waits for up to a minute while stopping the node would cost a queue its
+// majority. If the host names of the nodes no longer resolve, their Service is deleted, and so is the whole
+// cluster. In that case the hook does not wait.
 func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
 	script := `for _ in 1 2 3 4 5 6; do
   getent hosts ` + b.host(b.rabbitMQNodes()) + ` >/dev/null || exit 0
@@ -233,8 +236,8 @@ exit 0`
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: rabbitMQCommand(script)}}
 }
 
-// rabbitMQCommand returns a command line for a command of RabbitMQ. Debian wraps these commands in /usr/sbin by scripts
-// that require another user, so the original ones are used.
+// rabbitMQCommand returns the command line of a RabbitMQ tool. On Debian, /usr/sbin contains wrapper scripts that
+// require another user, so rabbitMQCommand uses the original tools.
 func rabbitMQCommand(command string) []string {
 	return []string{"sh", "-c", `PATH="/usr/lib/rabbitmq/bin:$PATH"; ` + command}
 }
@@ -251,15 +254,16 @@ func (b *builder) rabbitMQEnvironment() []corev1.EnvVar {
 		{Name: "RABBITMQ_MNESIA_BASE", Value: rabbitMQHome + "/mnesia"},
 		{Name: "RABBITMQ_LOG_BASE", Value: rabbitMQHome + "/log"},
 		{Name: "RABBITMQ_LOGS", Value: "-"},
-		// Idle schedulers do not wait busily, so that other pods can use the cores. RabbitMQ's guide to tuning its
-		// runtime advises this for shared nodes.
+		// Disable the busy waiting of idle schedulers, so that other pods can use the cores. RabbitMQ's runtime
+		// tuning guide recommends this for shared nodes.
 		{Name: "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", Value: "+sbwt none +sbwtdcpu none +sbwtdio none"},
 		{Name: "HOME", Value: rabbitMQHome},
 		{Name: "LANG", Value: "C.UTF-8"},
 	}
 }
 
-// rabbitMQConfVolume returns the volume with the configuration from the ConfigMap and the Secret.
+// rabbitMQConfVolume returns a volume with the configuration from the ConfigMap and the definition of the user from
+// the Secret.
 func (b *builder) rabbitMQConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRabbitMQ)}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
@@ -282,7 +286,7 @@ func (b *builder) rabbitMQImage() string {
 	return b.Images.RabbitMQ
 }
 
-// tcpProbe returns a probe of a server that answers no request without a login.
+// tcpProbe returns a probe that opens a TCP connection. It is for a server that requires a login for all requests.
 func tcpProbe(port string) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(port)}},

@@ -23,14 +23,15 @@ const (
 	keyRedisConf = "redis.conf"
 
 	exporterDir = "/run/secrets/exporter"
-	// redisLocalAddress is the address of the server for the exporter in the same pod.
+	// redisLocalAddress is the address at which the exporter in the same pod reaches the server.
 	redisLocalAddress = "redis://localhost:6379"
 
-	// redisGrace is the time in seconds that Redis has to write its append-only file.
+	// redisGrace is the termination grace period of Redis in seconds. In that time Redis writes its append-only
+	// file.
 	redisGrace = 60
 )
 
-// store returns the objects of a managed Redis. An external Redis has none.
+// store returns the objects of a managed Redis, or nothing for an external Redis.
 func (b *builder) store() ([]client.Object, error) {
 	if b.redis == nil {
 		return nil, nil
@@ -47,7 +48,7 @@ func (b *builder) store() ([]client.Object, error) {
 	return []client.Object{secret, b.redisConfigMap(conf), b.redisService(), b.redisStatefulSet(template, conf)}, nil
 }
 
-// redisConfigMap returns the configuration of the server. Its password is in the Secret.
+// redisConfigMap returns the ConfigMap with the configuration of the server. The password is in the Secret.
 func (b *builder) redisConfigMap(conf string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		ObjectMeta: b.object(b.name(ComponentRedis), ComponentRedis),
@@ -55,8 +56,8 @@ func (b *builder) redisConfigMap(conf string) *corev1.ConfigMap {
 	}
 }
 
-// redisConf returns redis.conf. Redis logs every write to its append-only file. When its memory is full, it rejects
-// writes and evicts nothing.
+// redisConf returns the content of redis.conf. Redis logs every write to its append-only file. When its memory is
+// full, it rejects writes and does not evict keys.
 func redisConf(spec corev1.PodSpec) string {
 	lines := []string{
 		fmt.Sprintf("port %d", redisNumber),
@@ -67,7 +68,8 @@ func redisConf(spec corev1.PodSpec) string {
 		"maxmemory-policy noeviction",
 		"include " + redisConfDir + "/" + keyAuthConf,
 	}
-	// The rest is for buffers, and for pages that change while a child process rewrites the append-only file.
+	// The rest of the memory is for buffers, and for pages that change while a child process rewrites the
+	// append-only file.
 	const percent = 70
 	if limit := memoryShare(spec, string(ComponentRedis), percent); limit > 0 {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))
@@ -75,8 +77,9 @@ func redisConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// redisResources returns resources that have no memory limit by default. The required memory depends on rates and
-// stays, which can change while the simulation runs. Changing a limit would restart the server.
+// redisResources returns the resources of Redis. By default there is no memory limit: the required memory depends
+// on the event rates and on the durations of stays, which can change during a simulation, and changing the limit
+// would restart the server.
 func (b *builder) redisResources() corev1.ResourceRequirements {
 	defaults := requirements("40m", "256Mi", "256Mi")
 	defaults.Limits = nil
@@ -116,13 +119,13 @@ func (b *builder) redisStatefulSet(template corev1.PodTemplateSpec, conf string)
 		service:   b.name(ComponentRedis),
 		replicas:  1,
 		storage:   b.redis.Storage,
-		// The server reads its password only when it starts, so a new password needs a new pod.
+		// The server reads its password only at its start, so a new password requires a new pod.
 		template: withConfigHash(template, []string{conf, hash(b.Credentials.RedisPassword)}),
 	})
 }
 
 func (b *builder) redisContainer() corev1.Container {
-	// The password is read inside the container, so that it is in no list of processes.
+	// The container reads the password from a file, so that no process list shows it.
 	const ping = `REDISCLI_AUTH="$(cat ` + redisConfDir + "/" + keyPassword + `)" redis-cli ping | grep -q PONG`
 	return corev1.Container{
 		Name:         string(ComponentRedis),
@@ -132,7 +135,7 @@ func (b *builder) redisContainer() corev1.Container {
 		Resources:    b.redisResources(),
 		VolumeMounts: []corev1.VolumeMount{mount(dataVolume, redisData), readOnly("config", redisConfDir)},
 		StartupProbe: startupTCP(portRedis),
-		// While Redis loads its append-only file, it does not answer PONG: it is alive and not ready.
+		// While Redis loads its append-only file, it does not respond with PONG. It is then alive but not ready.
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", ping}}},
 			PeriodSeconds: 5, TimeoutSeconds: probeTimeout, FailureThreshold: 3,
@@ -141,7 +144,7 @@ func (b *builder) redisContainer() corev1.Container {
 	}
 }
 
-// exporterContainer returns the container that exports metrics of Redis to Prometheus.
+// exporterContainer returns the container that exports the metrics of Redis to Prometheus.
 func (b *builder) exporterContainer() corev1.Container {
 	return corev1.Container{
 		Name:  "exporter",
@@ -157,7 +160,7 @@ func (b *builder) exporterContainer() corev1.Container {
 	}
 }
 
-// redisConfVolume returns the volume with the configuration from the ConfigMap and the Secret.
+// redisConfVolume returns a volume with the configuration from the ConfigMap and the password from the Secret.
 func (b *builder) redisConfVolume() corev1.Volume {
 	name := corev1.LocalObjectReference{Name: b.name(ComponentRedis)}
 	return corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
@@ -180,7 +183,7 @@ func (b *builder) redisImage() string {
 	return b.Images.Redis
 }
 
-// exportsRedis reports whether the metrics of a managed Redis are exported.
+// exportsRedis reports whether the simulation has a managed Redis whose metrics are exported.
 func (b *builder) exportsRedis() bool { return b.redis != nil && b.Images.RedisExporter != "" }
 
 // startupTCP returns a probe that waits until a server accepts connections.
@@ -190,7 +193,7 @@ func startupTCP(port string) *corev1.Probe {
 	return probe
 }
 
-// livenessTCP returns a probe that restarts a server which accepts no connection for a minute.
+// livenessTCP returns a probe that restarts a server if it accepts no connection for a minute.
 func livenessTCP(port string) *corev1.Probe {
 	probe := tcpProbe(port)
 	probe.PeriodSeconds, probe.FailureThreshold = 20, 3

@@ -6,17 +6,18 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// ReportKey is the key of the report in its ConfigMap. MaxReport is the largest report in bytes. A ConfigMap holds 1 MiB.
+// ReportKey is the key of the report in its ConfigMap. MaxReport is the maximum size of a report in bytes. It
+// leaves room for metadata, because a ConfigMap is limited to 1 MiB.
 const (
 	ReportKey = "report.json"
 	MaxReport = 900 << 10
 )
 
-// ReportName returns the name of the ConfigMap that holds the report of a complete simulation under ReportKey.
+// ReportName returns the name of the ConfigMap that contains the report of a completed simulation.
 func ReportName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-report" }
 
-// ReportConfigMap returns the ConfigMap with the report of a complete simulation. Build does not return it: it is
-// written once, and kept.
+// ReportConfigMap returns the ConfigMap that contains the report of a completed simulation. Build does not return
+// it, because it is written once and then never changed.
 func ReportConfigMap(sim *v1alpha1.ParkingSimulation, report []byte) *corev1.ConfigMap {
 	b := builder{sim: sim}
 	return &corev1.ConfigMap{

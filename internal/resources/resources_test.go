@@ -33,10 +33,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// update writes the golden files instead of comparing them.
+// update makes the tests write the golden files instead of comparing them.
 var update = flag.Bool("update", false, "write the golden files")
 
-// The passwords of the tests. Only Secrets may contain them.
+// The credentials that the tests use. The tests check that only Secrets contain them.
 const (
 	brokerPassword = "bRoKeRpAsSwOrD0123456789"
 	erlangCookie   = "eRlAnGcOoKiE0123456789"
@@ -45,13 +45,13 @@ const (
 	agentKey       = "aGeNtKeY0123456789"
 )
 
-// testInput is an Input whose simulation can be edited before it is resolved.
+// testInput is an Input whose simulation a test can edit before its plan is derived.
 type testInput struct {
 	resources.Input
 	Simulation *v1alpha1.ParkingSimulation
 }
 
-// build resolves the simulation and builds its objects.
+// build derives the plan of the simulation and builds its objects.
 func (in testInput) build() ([]client.Object, error) {
 	resolved, faults := manifest.Resolve(in.Simulation)
 	if err := faults.Err(); err != nil {
@@ -61,7 +61,7 @@ func (in testInput) build() ([]client.Object, error) {
 	return resources.Build(in.Input)
 }
 
-// input returns a testInput for a simulation whose spec is given in YAML's flow style.
+// input returns a testInput for a simulation. spec is the content of the spec as a YAML flow mapping.
 func input(t testing.TB, name, spec string) testInput {
 	t.Helper()
 	sim := &v1alpha1.ParkingSimulation{}
@@ -94,7 +94,7 @@ func build(t testing.TB, in testInput) []client.Object {
 	return objects
 }
 
-// find returns the object with the given type and name.
+// find returns the object with the given type and name. It fails the test if there is none.
 func find[O client.Object](t testing.TB, objects []client.Object, name string) O {
 	t.Helper()
 	for _, object := range objects {
@@ -107,7 +107,7 @@ func find[O client.Object](t testing.TB, objects []client.Object, name string) O
 	return none
 }
 
-// keys lists kinds and names in order.
+// keys lists the kind and the name of each object.
 func keys(t rapid.TB, objects []client.Object) []string {
 	t.Helper()
 	list := make([]string, len(objects))
@@ -128,7 +128,7 @@ func groupVersionKind(t rapid.TB, object client.Object) schema.GroupVersionKind 
 	return k
 }
 
-// simulations returns the simulations whose objects have golden files.
+// simulations returns the inputs of the golden file tests by name.
 func simulations(t testing.TB) map[string]testInput {
 	managed := input(t, "managed", `duration: 30m, rabbitmq: {managed: {replicas: 3, storage: {size: 4Gi, storageClassName: fast}}, partitions: 2},
 		objectives: {processingP99: 5ms, endToEndP99: 1s}, monitoring: {labels: {release: prometheus}, interval: 1500ms},
@@ -173,13 +173,14 @@ func TestBuild_MatchesGoldenFiles(t *testing.T) {
 	}
 }
 
-// goldenName returns the file name for an object: its kind and the suffix of its name.
+// goldenName returns the name of an object's golden file, which consists of the kind and the name without the
+// simulation's name.
 func goldenName(t *testing.T, object client.Object) string {
 	_, suffix, _ := strings.Cut(object.GetName(), "-")
 	return strings.ToLower(kind(t, object)) + "-" + suffix + ".yaml"
 }
 
-// yamlOf returns the object as kubectl would show it, without status.
+// yamlOf returns the object as YAML, without its status.
 func yamlOf(t rapid.TB, object client.Object) []byte {
 	t.Helper()
 	text, err := yaml.Marshal(asMap(t, object))
@@ -253,7 +254,7 @@ func TestBuild_IsDeterministic(t *testing.T) {
 	}
 }
 
-func TestBuild_KeepsPasswordsInSecrets(t *testing.T) {
+func TestBuild_OnlySecretsContainPasswords(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		for _, object := range build(t, in) {
@@ -270,7 +271,7 @@ func TestBuild_KeepsPasswordsInSecrets(t *testing.T) {
 	}
 }
 
-func TestBuild_ServesTheLivePageOnLoopbackOnly(t *testing.T) {
+func TestBuild_LivePage_IsServedOnTheLoopbackInterfaceOnly(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		objects := build(t, in)
@@ -293,7 +294,7 @@ func TestBuild_ServesTheLivePageOnLoopbackOnly(t *testing.T) {
 	}
 }
 
-func TestBuild_SetsOwnerAndLabels(t *testing.T) {
+func TestBuild_EveryObject_HasOwnerAndLabels(t *testing.T) {
 	t.Parallel()
 	for name, in := range simulations(t) {
 		for _, object := range build(t, in) {
@@ -306,7 +307,7 @@ func TestBuild_SetsOwnerAndLabels(t *testing.T) {
 	}
 }
 
-func TestReadCredentials_ReturnsThoseOfBuild(t *testing.T) {
+func TestReadCredentials_ReadsSecretsThatBuildReturns(t *testing.T) {
 	t.Parallel()
 	in := input(t, "managed", "")
 	objects := build(t, in)
@@ -357,7 +358,7 @@ func TestBuild_RejectsInvalidInput(t *testing.T) {
 	}
 }
 
-// planOf parses the plan in the ConfigMap, as a pod does.
+// planOf parses the plan in the ConfigMap.
 func planOf(t *testing.T, objects []client.Object, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	t.Helper()
 	config := find[*corev1.ConfigMap](t, objects, resources.PlanName(sim))
@@ -368,7 +369,7 @@ func planOf(t *testing.T, objects []client.Object, sim *v1alpha1.ParkingSimulati
 	return p
 }
 
-func TestBuild_SuspendsPlanUntilStart(t *testing.T) {
+func TestBuild_StartTimeUnknown_SuspendsThePlan(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "")
 	if p := planOf(t, build(t, in), in.Simulation); p.Suspended || !p.StartTime.Equal(in.StartTime.Time) {
@@ -380,7 +381,7 @@ func TestBuild_SuspendsPlanUntilStart(t *testing.T) {
 	}
 }
 
-// templates returns the pod templates of all workloads by the name of the workload.
+// templates returns the pod templates of all workloads, by the name of the workload.
 func templates(t rapid.TB, objects []client.Object) map[string]corev1.PodTemplateSpec {
 	t.Helper()
 	found := map[string]corev1.PodTemplateSpec{}
@@ -398,7 +399,7 @@ func templates(t rapid.TB, objects []client.Object) map[string]corev1.PodTemplat
 	return found
 }
 
-func TestBuild_RollsPodsWhenNeeded(t *testing.T) {
+func TestBuild_ChangedInput_ReplacesPodsOnlyIfNecessary(t *testing.T) {
 	t.Parallel()
 	const base = "entry: {rate: 1}, rabbitmq: {managed: {replicas: 3}}"
 	tests := map[string]struct {
@@ -443,7 +444,7 @@ func TestBuild_RollsPodsWhenNeeded(t *testing.T) {
 	}
 }
 
-func TestBuild_KeepsSelectorLabels(t *testing.T) {
+func TestBuild_TemplateWithLabels_DoesNotChangeSelectorLabels(t *testing.T) {
 	t.Parallel()
 	spec := fmt.Sprintf("processor: {template: {metadata: {labels: {%s: other, %s: other, team: a}}}}", resources.SimulationLabel, resources.ComponentLabel)
 	in := input(t, "sim", spec)
@@ -485,8 +486,9 @@ func TestBuild_DashboardSelectsItsSimulation(t *testing.T) {
 	}
 }
 
-// The connections to all servers go through their agents if anything is isolated, and to none otherwise.
-func TestBuild_RelaysConnectionsForIsolations(t *testing.T) {
+// If the plan isolates any component, clients connect to all servers through the agents of the servers. Otherwise
+// they connect directly.
+func TestBuild_PlanWithIsolation_RelaysClientsThroughAgents(t *testing.T) {
 	t.Parallel()
 	for action, want := range map[string]bool{"Isolate": true, "Pause": false} {
 		in := input(t, "sim", "duration: 1m, faults: [{name: cut, target: Processor, action: "+action+", at: 10s, for: 5s}]")

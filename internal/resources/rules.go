@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// prometheusRule returns the recording rules and alerts of the simulation.
+// prometheusRule returns a PrometheusRule with the recording rules and alerts of the simulation.
 func (b *builder) prometheusRule() client.Object {
 	s := series{b.sim.Namespace, b.sim.Name}
 	return b.unstructured(PrometheusRuleKind(), b.sim.Name+"-rules", componentMonitor, map[string]any{
@@ -21,18 +21,18 @@ func (b *builder) prometheusRule() client.Object {
 	})
 }
 
-// series selects the time series of one simulation.
+// series builds PromQL selectors for the time series of one simulation.
 type series struct{ namespace, simulation string }
 
-// of selects a metric that the simulation's pods export, or that Prometheus records about them. more are
-// further matchers.
+// of returns a selector for a metric that the pods of the simulation export, or that Prometheus records about them.
+// more are additional label matchers.
 func (s series) of(metric string, more ...string) string {
 	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, more...))
 }
 
-// ofOperator selects a metric that the operator exports about the simulation. Its label namespace is that of
-// the simulation. A Prometheus that does not honor the labels of a target renames it to exported_namespace, and
-// sets namespace to that of the operator.
+// ofOperator returns a selector for a metric that the operator exports about the simulation. Its label "namespace"
+// is the namespace of the simulation. If Prometheus does not honor the labels of a target, it renames this label to
+// "exported_namespace" and sets "namespace" to the namespace of the operator. The selector matches both forms.
 func (s series) ofOperator(metric string, more ...string) string {
 	honored := fmt.Sprintf("namespace=%q,exported_namespace=\"\",simulation=%q", s.namespace, s.simulation)
 	renamed := fmt.Sprintf("exported_namespace=%q,simulation=%q", s.namespace, s.simulation)
@@ -43,7 +43,7 @@ func selector(metric string, matchers []string) string {
 	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// by lists the labels to keep: those that identify the simulation, and more.
+// by returns a PromQL by clause that keeps the labels which identify the simulation, and the labels in more.
 func by(more string) string {
 	if more != "" {
 		more = "," + more
@@ -51,15 +51,17 @@ func by(more string) string {
 	return "by(namespace,simulation" + more + ")"
 }
 
-// average returns the mean of a histogram over 5 minutes. Prometheus stores a histogram in its classic form, in
-// its native form, or in both, depending on its configuration. The classic form is used where it exists.
+// average returns a PromQL expression for the mean of a histogram over 5 minutes. Prometheus stores histograms in
+// the classic form, in the native form, or in both, depending on its configuration. The expression prefers the
+// classic form.
 func (s series) average(histogram, labels string) string {
 	rate := fmt.Sprintf("sum %s (rate(%s[5m]))", by(labels), s.of(histogram))
 	return fmt.Sprintf("sum %[1]s (rate(%[2]s[5m])) / sum %[1]s (rate(%[3]s[5m])) or histogram_sum(%[4]s) / histogram_count(%[4]s)",
 		by(labels), s.of(histogram+"_sum"), s.of(histogram+"_count"), rate)
 }
 
-// quantile returns a quantile of a histogram over 5 minutes, from whichever form of it exists.
+// quantile returns a PromQL expression for a quantile of a histogram over 5 minutes. It works with the classic and
+// the native form.
 func (s series) quantile(q, histogram, labels string) string {
 	classic := by("le")
 	if labels != "" {
@@ -69,7 +71,7 @@ func (s series) quantile(q, histogram, labels string) string {
 		q, classic, s.of(histogram+"_bucket"), q, by(labels), s.of(histogram))
 }
 
-// The histograms of the processors.
+// Names of histograms that processors export.
 const (
 	processingSeconds = "parking_event_processing_seconds"
 	endToEndSeconds   = "parking_event_end_to_end_seconds"
@@ -91,7 +93,7 @@ func records(s series) []any {
 	return rules
 }
 
-// record returns a recording rule. The first part of its name says which labels the result keeps.
+// record returns a recording rule. By convention, the first part of its name says which labels the result has.
 func record(name, expression string) map[string]any {
 	return map[string]any{"record": "simulation:" + name, "expr": expression}
 }
@@ -152,7 +154,8 @@ func alerts(s series) []any {
 	}
 }
 
-// objectiveAlerts fire while the simulation runs, before its verdict becomes FAIL.
+// objectiveAlerts returns an alert per objective of the simulation. The alert fires while the simulation runs,
+// before its verdict becomes FAIL.
 func objectiveAlerts(s series, o plan.Objectives) []any {
 	var rules []any
 	for _, objective := range []struct {
@@ -174,8 +177,8 @@ func objectiveAlerts(s series, o plan.Objectives) []any {
 	return rules
 }
 
-// alert returns an alert of the simulation. It has the labels of the simulation even where its expression has
-// none, such as that of an absent metric.
+// alert returns an alert with the labels of the simulation. It sets them explicitly, because the result of some
+// expressions has no labels, for example when a metric is absent.
 func (s series) alert(name, severity, duration, expression, summary, description string) map[string]any {
 	return map[string]any{
 		"alert":  name,

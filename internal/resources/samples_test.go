@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSamples_FitOnTwoCPUs adds up what the operator requests together with each sample, and with all samples of the
-// kustomization. It leaves room for the pods of the cluster itself.
+// TestSamples_FitOnTwoCPUs adds up the CPU requests of the operator and the sample simulations: of each sample
+// alone, and of all samples in the kustomization. The sum must leave room for the system pods of the cluster.
 func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	t.Parallel()
 	const folder, available = "../../config/samples/", 2000 // millicores
@@ -56,7 +56,6 @@ func TestSamples_FitOnTwoCPUs(t *testing.T) {
 	}
 }
 
-// read reads a manifest.
 func read(t *testing.T, path string, object any) {
 	t.Helper()
 	text, err := os.ReadFile(path)

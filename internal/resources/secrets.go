@@ -23,8 +23,8 @@ const (
 	keyExporter     = "exporter.json"
 )
 
-// ReadCredentials returns the credentials in the data of the Secrets of a managed RabbitMQ and a managed Redis. Either
-// may be nil. Missing credentials are empty.
+// ReadCredentials returns the credentials in the Secrets of a managed RabbitMQ and a managed Redis. The arguments
+// are the data of the Secrets and may be nil. Missing credentials are empty.
 func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 	return Credentials{
 		BrokerPassword: string(rabbitMQ[keyPassword]),
@@ -33,8 +33,8 @@ func ReadCredentials(rabbitMQ, redis map[string][]byte) Credentials {
 	}
 }
 
-// rabbitMQSecret returns the Secret with the binding of the managed RabbitMQ, and with the Erlang cookie and the
-// definition of the user, which only the nodes read.
+// rabbitMQSecret returns the Secret with the binding of the managed RabbitMQ. It also contains the Erlang cookie
+// and the definition of the user, which only the nodes read.
 func (b *builder) rabbitMQSecret() (client.Object, error) {
 	c := b.Credentials
 	definitions, err := json.Marshal(map[string]any{
@@ -58,15 +58,15 @@ func (b *builder) rabbitMQSecret() (client.Object, error) {
 	}), nil
 }
 
-// clusterSecret returns the copy of the Secret of a RabbitmqCluster.
+// clusterSecret returns a Secret with the data of the Secret of a RabbitmqCluster.
 func (b *builder) clusterSecret() client.Object {
 	s := b.secret(ComponentRabbitMQ, nil)
 	s.Data = maps.Clone(b.BrokerAddress)
 	return s
 }
 
-// redisSecret returns the Secret with the binding of the managed Redis. It also holds the password in the formats that
-// the server and the exporter read.
+// redisSecret returns the Secret with the binding of the managed Redis. It also contains the password in the
+// formats that the server and the exporter read.
 func (b *builder) redisSecret() (client.Object, error) {
 	password := b.Credentials.RedisPassword
 	exporter, err := json.Marshal(map[string]string{redisLocalAddress: password})

@@ -9,13 +9,13 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// dataVolume is the name of the data volume, and the prefix of the names of its claims.
+// dataVolume is the name of the data volume. The names of its claims begin with it.
 const dataVolume = "data"
 
-// revisions is the number of old revisions of a workload that are kept for a rollback.
+// revisions is the number of old revisions of a workload that Kubernetes keeps for rollbacks.
 const revisions = 3
 
-// set holds the differences between the StatefulSets of components.
+// set holds the values in which the StatefulSets of the components differ.
 type set struct {
 	component Component
 	// service is the name of the Service that gives the pods their host names.
@@ -25,7 +25,7 @@ type set struct {
 	storage  v1alpha1.StorageSpec
 }
 
-// statefulSet returns a StatefulSet whose volumes are deleted with it. All of its pods start and stop at the same time,
+// statefulSet returns a StatefulSet whose volume claims are deleted with it. Its pods start and stop in parallel,
 // because the nodes of a cluster wait for each other.
 func (b *builder) statefulSet(s set) client.Object {
 	spec := appsv1.StatefulSetSpec{
@@ -49,8 +49,8 @@ func (b *builder) statefulSet(s set) client.Object {
 	return &appsv1.StatefulSet{ObjectMeta: b.object(b.name(s.component), s.component), Spec: spec}
 }
 
-// claim returns the claim of a data volume. It has only labels that never change, because the claims of a StatefulSet
-// are immutable.
+// claim returns the claim template of a data volume. All of its labels are constant, because the claim templates of
+// a StatefulSet are immutable.
 func (b *builder) claim(c Component, s v1alpha1.StorageSpec) corev1.PersistentVolumeClaim {
 	claim := corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: Selector(b.sim, c)},

@@ -8,7 +8,7 @@ import (
 
 const summariesData = "/var/lib/parking"
 
-// summaryAPI returns the objects of the managed summary API. An external one has none.
+// summaryAPI returns the objects of a managed summary API, or nothing for an external one.
 func (b *builder) summaryAPI() ([]client.Object, error) {
 	if b.summaries == nil {
 		return nil, nil

@@ -15,9 +15,9 @@ import (
 // ContainerParking is the name of the container that runs the parking command.
 const ContainerParking = "parking"
 
-// merge applies a simulation's patch to a pod template. The operator's labels stay as they are, because
-// selectors depend on them. An error names the invalid field by its path; a *TemplateNotAllowedError says that
-// the patch asks for rights that its author may lack.
+// merge applies the patch in a spec to a pod template. The operator's labels do not change, because selectors
+// depend on them. An error contains the path of the invalid field. A *TemplateNotAllowedError says that the patch
+// asks for rights that its author may lack.
 func (b *builder) merge(template corev1.PodTemplateSpec, p pod) (corev1.PodTemplateSpec, error) {
 	if p.patch == nil {
 		return template, nil
@@ -72,10 +72,10 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	return patched, checkContainers(patched.Containers, main)
 }
 
-var errNotAPatch = errors.New("must be a strategic merge patch of the operator's PodSpec: a directive such as $patch does not fit its place")
+var errNotAPatch = errors.New("must be a strategic merge patch of the operator's PodSpec: a directive such as $patch is not valid here")
 
-// checkContainers returns an error if the pod lacks the container that does its work, or if a container lacks
-// an image. That happens to a patch of a container that the operator adds only with some settings.
+// checkContainers returns an error if the pod lacks its main container, or if a container has no image. A container
+// has no image if the patch refers to a container that the operator adds only with other settings.
 func checkContainers(containers []corev1.Container, main string) error {
 	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == main }) {
 		return fmt.Errorf("must keep the container named %q", main)

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// A template may change each container of the operator without giving an image: the check of the manifest knows them.
-func TestBuild_TemplateMayNameEachContainer(t *testing.T) {
+// The validation of a manifest knows the names of all containers of the operator. So a template may change any of
+// them without setting an image.
+func TestBuild_TemplateWithoutImage_MayChangeEachOperatorContainer(t *testing.T) {
 	t.Parallel()
 	workloads := map[string]string{
 		"sim-entry":     "entry: {template: {%s}}",
@@ -38,7 +39,7 @@ func TestBuild_TemplateMayNameEachContainer(t *testing.T) {
 	}
 }
 
-func TestBuild_RejectsTemplateOfAbsentContainer(t *testing.T) {
+func TestBuild_TemplateForAbsentContainerWithoutImage_IsRejected(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "redis: {managed: {template: {spec: {containers: [{name: exporter, workingDir: /tmp}]}}}}")
 	in.Images.RedisExporter = ""
@@ -48,7 +49,7 @@ func TestBuild_RejectsTemplateOfAbsentContainer(t *testing.T) {
 	}
 }
 
-func TestBuild_ErrorsHideValuesOfTemplates(t *testing.T) {
+func TestBuild_TemplateErrors_DoNotContainTemplateValues(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []string{
 		`{$setElementOrder/containers: [{name: hunter2}], containers: [{name: parking}]}`,

@@ -12,25 +12,26 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// HTTPPort is the port at which our components serve metrics, and at which the summary API serves requests.
+// HTTPPort is the port at which our components serve metrics. The summary API also serves its requests there.
 const HTTPPort = 8080
 
 const (
-	// PortPage is the name of the port at which processors serve the live page.
+	// PortPage is the name of the container port at which processors serve the live page.
 	PortPage = "page"
-	// pageNumber is the number of that port. Processors listen on the loopback interface only: other pods cannot
-	// connect, but a port that the API server forwards can.
-	pageNumber = 8085
+	// pagePort is the number of the port PortPage. Processors listen on the loopback interface only. Other pods
+	// cannot connect, but kubectl port-forward can.
+	pagePort = 8085
 
 	portHTTP = "http"
 
-	// processGrace is the time in seconds that a process has to finish its work. It needs up to 4 s more to close its
-	// connections. parkingGrace is the grace period of the pod in seconds, which leaves some time for the kubelet.
+	// processGrace is the time in seconds in which a process finishes its work after SIGTERM. Closing its
+	// connections takes up to 4 s more. parkingGrace is the termination grace period of the pod in seconds; it
+	// leaves some time for the kubelet.
 	processGrace = 25
 	parkingGrace = 40
 )
 
-// workloads returns the plan, the generators and the processors.
+// workloads returns the ConfigMap with the plan, and the Deployments of generators and processors.
 func (b *builder) workloads() ([]client.Object, error) {
 	var objects []client.Object
 	for _, build := range []func() (client.Object, error){
@@ -54,8 +55,8 @@ func (b *builder) exitDeployment() (client.Object, error) {
 }
 
 // generatorDeployment returns the Deployment of the generators of one event type. It has no replicas while the
-// simulation is suspended or complete. An update stops an old pod before it starts a new one, so that two pods never
-// publish the same part of the rate.
+// simulation is suspended and after it is complete. An update stops an old pod before it starts a new one, so that
+// two pods never generate the same share of the event rate.
 func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec) (client.Object, error) {
 	replicas := *spec.Replicas
 	if b.sim.Spec.Suspend || b.Complete || b.Forming {
@@ -75,16 +76,16 @@ func (b *builder) generatorDeployment(c Component, spec *v1alpha1.GeneratorSpec)
 	}), nil
 }
 
-// processorDeployment returns the Deployment of the processors. They keep running while the simulation is suspended and
-// when it is complete.
+// processorDeployment returns the Deployment of the processors. It keeps its replicas while the simulation is
+// suspended and after it is complete.
 func (b *builder) processorDeployment() (client.Object, error) {
 	spec := &b.sim.Spec.Processor
 	replicas := *spec.Replicas
 	if b.Forming {
 		replicas = 0
 	}
-	container := b.plannedContainer([]string{"process", fmt.Sprintf("--page=127.0.0.1:%d", pageNumber)}, spec.Resources.Core(), "40m")
-	container.Ports = append(container.Ports, containerPort(PortPage, pageNumber))
+	container := b.plannedContainer([]string{"process", fmt.Sprintf("--page=127.0.0.1:%d", pagePort)}, spec.Resources.Core(), "40m")
+	container.Ports = append(container.Ports, containerPort(PortPage, pagePort))
 	volumes := b.planVolumes()
 	endpoint := b.summaryEndpoint()
 	if endpoint.SecretDir != "" {
@@ -99,7 +100,8 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Running processors react to every other change of the plan.
+	// The hash covers only what requires a restart. Processors react to all other changes of the plan while they
+	// run.
 	template = withConfigHash(template, []any{b.plan.Processor.Concurrency, endpoint})
 	return b.deployment(ComponentProcessor, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
@@ -123,7 +125,7 @@ func (b *builder) deployment(
 	}
 }
 
-// plannedContainer returns the container of a command that reads the plan.
+// plannedContainer returns the container of a parking command that reads the plan.
 func (b *builder) plannedContainer(command []string, spec *corev1.ResourceRequirements, cpu string) corev1.Container {
 	c := b.parkingContainer(append(command, "--plan", planDir+"/"+PlanKey), resources(spec, requirements(cpu, "64Mi", "512Mi")))
 	c.VolumeMounts = []corev1.VolumeMount{
@@ -132,7 +134,7 @@ func (b *builder) plannedContainer(command []string, spec *corev1.ResourceRequir
 	return c
 }
 
-// parkingContainer returns the container of a long-running command of parking, which is the entrypoint of its image.
+// parkingContainer returns the container of a long-running parking command.
 func (b *builder) parkingContainer(command []string, r corev1.ResourceRequirements) corev1.Container {
 	return corev1.Container{
 		Name:           ContainerParking,
@@ -146,8 +148,9 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 	}
 }
 
-// planVolumes returns the volumes with the plan and the bindings of the servers. Of our own Secrets, only the keys of
-// the binding are mounted. Of a user's Secret all keys are mounted, because its keys are not known.
+// planVolumes returns the volumes with the plan and with the bindings of the servers. Of the operator's own Secrets
+// it mounts only the keys of the binding. It mounts all keys of a user's Secret, because the operator does not know
+// which of them are in use.
 func (b *builder) planVolumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
