@@ -13,26 +13,28 @@ import (
 )
 
 const (
-	// claimTime is how long the plates that are held should last.
+	// claimTime is the time for which a generator claims plates in advance.
 	claimTime = 500 * time.Millisecond
-	// maxHeld bounds the plates held of all partitions. Each partition may hold one in any case.
+	// maxHeld is the maximum number of held plates, of all partitions together. If there are more partitions
+	// than that, each may still hold one.
 	maxHeld = 1024
-	// emptyValid is how long a pool that was empty is taken to be empty. Without it every draw from an empty
-	// pool would cost a round trip.
+	// emptyValid is how long the generator assumes that an empty pool is still empty. Without it, every attempt
+	// to get a plate from an empty pool would cost a round trip to the store.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the delay of the next claim after a claim that emptied the pool, unless a draw waits.
+	// drainedRetry is the delay between a claim that emptied the pool and the next claim. A claim that a draw
+	// waits for is not delayed.
 	drainedRetry = 100 * time.Millisecond
 )
 
-// claims holds plates that are claimed from the pools of all partitions before they are needed. Claims are
-// durable before their plates are used. At the end, plates that were not published are released.
+// claims holds plates that are claimed before they are needed, from the pools of all partitions. A claim is
+// durable before its plates are used. When the generator stops, it releases the held plates.
 type claims struct {
 	claimers []*claimer
-	// answered is signalled after a claim was answered.
+	// answered receives a value after the store has answered a claim.
 	answered chan struct{}
-	// turn is the partition from which the next plate is taken.
+	// turn is the partition whose plate is used next.
 	turn int
-	// latest is the claimer that returned the latest plate.
+	// latest is the claimer whose plate was used last.
 	latest *claimer
 }
 
@@ -43,27 +45,29 @@ type claimer struct {
 	run       string
 	partition int
 	stay      func() (minStay, maxStay time.Duration)
-	// need returns how many plates should be held.
+	// need returns how many plates the claimer should hold.
 	need     func() int
 	answered chan<- struct{}
-	// wake is signalled when a claim may be due.
+	// wake receives a value when a claim may be due.
 	wake chan struct{}
 
 	mu sync.Mutex
-	// held are the claimed plates, in the order of their claims. latest was the last to be used.
+	// held are the claimed plates that are not used, the oldest claim first. latest is the plate that was used
+	// last.
 	held   []claimed
 	latest claimed
-	// token is the token of the latest claim.
+	// token identifies the latest claim.
 	token int64
-	// low is the number of held plates at which more are claimed.
+	// low is the number of held plates at which the claimer claims more.
 	low int
-	// wanted means that a draw waits for the answer to a claim.
+	// wanted is true while a draw waits for the answer to a claim.
 	wanted bool
-	// drainedAt is when a claim last got fewer plates than its limit, emptyAt when it last got none.
+	// drainedAt is when a claim last returned fewer plates than its limit. emptyAt is when a claim last
+	// returned none.
 	drainedAt, emptyAt time.Time
 }
 
-// claimed is a held plate and the token of its claim.
+// claimed is a held plate with the token of its claim.
 type claimed struct {
 	store.Plate
 	token int64
@@ -96,8 +100,8 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// next returns the next held plate and its partition. It visits the partitions in turn. When no plate is
-// held it waits for the answers to claims. It reports false when every pool is empty.
+// next returns a held plate and its partition, and visits the partitions in turn. If no plate is held, it waits
+// for the answers to claims. It reports false if the pools of all partitions are empty.
 func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {
@@ -125,10 +129,9 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// restore undoes the latest call of next. The exit of its plate was not published.
+// restore undoes the latest call of next, because the exit of its plate was not published.
 func (c *claims) restore() { c.latest.restore() }
 
-// pop removes and returns the held plate that was claimed first. It reports false when no plate is held.
 func (c *claimer) pop() (store.Plate, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +152,8 @@ func (c *claimer) restore() {
 	c.held = slices.Insert(c.held, 0, c.latest)
 }
 
-// emptySince reports whether a claim has got no plate since then. Otherwise it requests a claim.
+// emptySince reports whether a claim has returned no plate after the given time. If none has, it requests a
+// claim.
 func (c *claimer) emptySince(since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,8 +165,7 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates until stopping is closed, and then releases those that are held. It returns when ctx
-// ends at the latest.
+// serve claims plates until stopping is closed. Then it releases the held plates. It returns early if ctx ends.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -176,7 +179,8 @@ func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	c.releaseHeld(ctx)
 }
 
-// await waits until a claim is due and returns its limit. It reports false when stopping is closed.
+// await waits until a claim is due and returns the number of plates to claim. It reports false when stopping is
+// closed.
 func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	retry := time.NewTimer(drainedRetry)
 	defer retry.Stop()
@@ -200,8 +204,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the limit of the claim that is due. When none is due it returns 0 and the time after which to
-// ask again, unless wake is signalled before.
+// due returns the number of plates to claim now. If no claim is due, limit is 0, and the caller calls due again
+// after wait or when wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,15 +224,15 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	return missing, 0
 }
 
-// tooManyClaims reports whether the held plates belong to so many claims that the store might soon be unable
-// to release the oldest: it remembers a limited number of claims.
+// tooManyClaims reports whether the held plates belong to too many claims. The store remembers a limited number
+// of claims, and cannot release the plates of older ones.
 func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates, and holds them once the claim is durable. Otherwise a restart of the
-// store could make a plate available again after its exit was published. A claim that is repeated because
-// its answer was lost has the same token, so it claims the same plates.
+// claim claims up to limit plates, and holds them once the claim is durable. Before that, a restart of the
+// store could make a plate available again after its exit was published. If an answer is lost, claim repeats
+// the request with the same token, so that it gets the same plates.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	c.token++
@@ -252,7 +256,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold adds the plates of the latest claim to those that are held.
+// hold adds the plates of the latest claim to the held plates.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -269,7 +273,7 @@ func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases the held plates, claim by claim.
+// releaseHeld releases the held plates of one claim after the other.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

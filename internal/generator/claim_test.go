@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// exitsOf returns the published exits that have the intent.
+// exitsOf returns the published exits that have the given intent.
 func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
 	t.Helper()
 	var exits []event.Exit
@@ -29,7 +29,7 @@ func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
 	return exits
 }
 
-// platesOf returns n entry plates that belong to the partition.
+// platesOf returns n plates of entries that belong to the given partition.
 func platesOf(n, partition, partitions int) []string {
 	var plates []string
 	for position := int64(0); len(plates) < n; position++ {
@@ -41,7 +41,7 @@ func platesOf(n, partition, partitions int) []string {
 	return plates
 }
 
-func TestRun_Exits_UseClaimedPlatesWhereTheDrawMatches(t *testing.T) {
+func TestRun_MatchedExits_UseClaimedPlates(t *testing.T) {
 	t.Parallel()
 	for _, percent := range []int{0, 1, 20, 50, 100} {
 		t.Run(fmt.Sprintf("%d percent", percent), func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestRun_EmptyPool_DoesNotClaimForEachDraw(t *testing.T) {
 	})
 }
 
-func TestRun_Draw_WaitsForThePendingClaim(t *testing.T) {
+func TestRun_NoPlateHeld_WaitsForThePendingClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -148,7 +148,7 @@ func TestRun_Draw_WaitsForThePendingClaim(t *testing.T) {
 	})
 }
 
-func TestRun_Exits_LeaveAfterMinStay(t *testing.T) {
+func TestRun_MatchedExits_FollowTheirEntryAfterMinStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, entered, left := newFakeStore(), &fakePublisher{}, &fakePublisher{}
@@ -235,7 +235,7 @@ func TestRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-// Answers get lost, and the store crashes before a claim is durable.
+// The store loses answers, and crashes before claims are durable.
 func TestRun_FaultyStore_EveryPlateLeavesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -296,7 +296,7 @@ func TestUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	})
 }
 
-func TestClaims_HoldPlatesForHalfASecond(t *testing.T) {
+func TestClaims_HoldThePlatesOfHalfASecond(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string
@@ -321,7 +321,7 @@ func TestClaims_HoldPlatesForHalfASecond(t *testing.T) {
 	}
 }
 
-func TestClaims_AreNoMoreThanTheStoreRemembers(t *testing.T) {
+func TestClaims_DoNotExceedThoseThatTheStoreRemembers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{blocked: make(chan struct{})}

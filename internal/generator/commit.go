@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// commitBatch bounds the events of one confirmation, so that no step occupies the store for long.
+	// commitBatch is the maximum number of events in one step, so that no step occupies the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two commits. A commit costs the store about the same for one event
-	// as for a hundred, and plates need not become available any sooner.
+	// commitInterval is the time between two commits. A commit of a hundred events costs the store about as
+	// much as a commit of one. Plates do not need to become available any sooner.
 	commitInterval = 25 * time.Millisecond
 )
 
@@ -28,7 +28,8 @@ type committer struct {
 	events    []store.Published
 }
 
-// register makes the run known to the store. An audit then finds every event that is published later.
+// register records the run in the store before its first event is published, so that an audit finds every event
+// of the run.
 func (c *committer) register(ctx context.Context) error {
 	return c.steps.run(ctx, c.partition, "register the run", func(ctx context.Context) error {
 		_, err := c.steps.store.Confirm(ctx, c.confirmation(0, nil))
@@ -46,7 +47,7 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 		if stopped && durable == next {
 			return nil
 		}
-		// Wait for the interval if there are events to record, and for events otherwise.
+		// With events to record, wait for the commit interval. Without, wait until there are some.
 		var moved <-chan struct{}
 		var elapsed <-chan time.Time
 		if durable == ready {
@@ -70,7 +71,7 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 	}
 }
 
-// confirmReady records all events below the ready watermark, and waits until that is durable.
+// confirmReady records all events that the broker has confirmed without a gap, and waits until that is durable.
 func (c *committer) confirmReady(ctx context.Context) error {
 	var confirmed int64
 	err := c.steps.run(ctx, c.partition, "confirm events", func(ctx context.Context) (err error) {
@@ -83,8 +84,8 @@ func (c *committer) confirmReady(ctx context.Context) error {
 	return err
 }
 
-// confirmOnce records the events from the durable to the ready watermark in batches. It skips events that
-// the store already knows, and returns the watermark of the store after that.
+// confirmOnce records the events from the durable to the ready watermark in batches; see tracker. It skips
+// events that the store has recorded already. It returns the watermark that the store has after that.
 func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 	durable, ready, _ := c.tracker.marks()
 	next := durable

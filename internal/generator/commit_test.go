@@ -30,8 +30,8 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// The store records each event once and in order, regardless of its faults and of the order in which the
-// broker confirms.
+// The store must record each event once and in order, whatever its faults and whatever the order in which the
+// broker confirms the events.
 func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -78,8 +78,8 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll confirms len(order) events in that order, with a crash of the store before each of the given
-// confirms. It returns an error if the store or the tracker is wrong at the end.
+// commitAll confirms len(order) events in the given order. The store crashes before each of the given confirms.
+// commitAll returns an error if the store or the tracker is in the wrong state at the end.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {
@@ -125,7 +125,7 @@ func sequenceOf(n int) []int {
 	return s
 }
 
-func TestCommitter_RecordsAnEventOnlyAfterAllPreviousOnesAreConfirmed(t *testing.T) {
+func TestCommitter_RecordsEventsOnlyUpToTheFirstUnconfirmedOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -171,7 +171,7 @@ func TestCommitter_StoreLostData_ReturnsAFinalError(t *testing.T) {
 	})
 }
 
-func TestSteps_RetryWithBackoff(t *testing.T) {
+func TestStepsRun_RetriesWithBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

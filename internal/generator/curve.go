@@ -32,33 +32,33 @@ import (
 type curve struct {
 	// pieces are in chronological order. Each ends where the next begins. The last one never ends.
 	pieces []piece
-	// end is when the schedule is over, or never.
+	// end is when the schedule ends. It is never for a schedule without end.
 	end time.Duration
 }
 
-// never is a time that is never reached.
+// never is a point in time that is never reached.
 const never = time.Duration(math.MaxInt64)
 
 // piece is a part of a curve in which the rate changes linearly.
 type piece struct {
 	start time.Duration
-	// rate is the rate at start, in events per second. slope is its change per second.
+	// rate is the rate at start, in events per second. slope is the change of the rate per second.
 	rate, slope float64
-	// due is the number of events that are due until start: N(start).
+	// due is the number of events that are due until start: N(start) in the comment of curve.
 	due float64
-	// active is the time before start in which the rate was not 0.
+	// active is how long the rate was above 0 before start.
 	active time.Duration
 }
 
-// window places a schedule on a curve.
+// window says which part of a curve a schedule covers.
 type window struct {
-	// origin is when the first stage of the schedule begins, end is when the schedule is over.
+	// origin is when the first stage of the schedule begins. end is when the schedule ends.
 	origin, end time.Duration
-	// suspended means that no events are due for now.
+	// suspended means that no events are due until the next edit of the schedule.
 	suspended bool
 }
 
-// idle reports whether no event is due in the piece.
+// idle reports whether the rate is 0 in the whole piece.
 func (p piece) idle() bool { return p.rate == 0 && p.slope == 0 }
 
 // rateAt returns the rate at t.
@@ -72,7 +72,7 @@ func (p piece) dueAt(t time.Duration) float64 {
 	return p.due + d*(p.rate+p.slope*d/2)
 }
 
-// activeAt returns the time before t in which the rate was not 0.
+// activeAt returns how long the rate was above 0 before t.
 func (p piece) activeAt(t time.Duration) time.Duration {
 	if p.idle() {
 		return p.active
@@ -80,17 +80,18 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the time at which target events are due. The piece must not be idle.
+// when returns the time at which N, the number of events that are due, reaches the target. The piece must not
+// be idle.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
 	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
 }
 
-// maxSeconds is a number of seconds that fits into a time.Duration after rounding.
+// maxSeconds is the longest time, in seconds, that still fits into a time.Duration after rounding.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d, or never if that overflows.
+// later returns t+d, or never if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -98,7 +99,7 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace replaces the part of the curve after t with the schedule.
+// replace replaces the curve after t by the curve of a schedule.
 func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.cut(t)
 	c.end = w.end
@@ -131,7 +132,8 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends the part after t of a piece from start to stop, if it has one.
+// add appends the part after t of a piece that lasts from start to stop. It does nothing if the piece ends
+// before t.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -149,7 +151,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes the pieces that end before t and before the target.
+// trim removes the pieces that end before t and in which N does not reach the target.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
@@ -167,7 +169,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which target events are due, or never.
+// when returns the time at which N, the number of events that are due, reaches the target. It returns never if
+// N does not reach it.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

@@ -15,15 +15,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// fakeStore is a store whose server can crash. A crash undoes the effects that no call of WaitDurable covers.
+// fakeStore is a store whose server can crash. A crash undoes all effects that WaitDurable was not called for.
 type fakeStore struct {
-	// before and after, if set, may fail a call before or after it takes effect. They are never called
-	// concurrently.
+	// before is called before a call takes effect, and after is called after that. If they return an error, the
+	// call fails. They may be nil, and are never called concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
-	// claimTime is how long a claim takes.
+	// claimTime is how long the store takes to claim plates.
 	claimTime time.Duration
-	// volatile makes a crash undo effects. Every wait then copies the whole state.
+	// If volatile is true, a crash undoes effects. WaitDurable then copies the whole state.
 	volatile bool
 
 	mu         sync.Mutex
@@ -61,7 +61,7 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{live: empty, kept: empty.clone(), starved: map[string]int64{}, calls: map[string]int{}}
 }
 
-// clone copies the maps. The slices are shared: they are only ever replaced or appended to.
+// clone copies the maps. The copy shares the slices, which are only ever replaced or appended to.
 func (s state) clone() state {
 	return state{
 		leased:    maps.Clone(s.leased),
@@ -89,7 +89,7 @@ func (s *fakeStore) crash() {
 	}
 }
 
-// lose makes the store lose everything, including durable data.
+// lose deletes everything in the store, including durable data.
 func (s *fakeStore) lose() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call applies an effect, with the faults of before and after.
+// call applies an effect, unless before or after returns an error.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) (er
 	return cmp.Or(failed, err)
 }
 
-// park adds plates that entered at the given time to the pool of a partition.
+// park adds plates to the pool of a partition, with the given time of entry.
 func (s *fakeStore) park(partition int, at time.Time, plates ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,14 +238,14 @@ func (s *fakeStore) pool(partition int) []string {
 	return plates
 }
 
-// events returns the confirmed events of a run's partition.
+// events returns the confirmed events of a run in a partition.
 func (s *fakeStore) events(run string, partition int) []store.Published {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.live.confirmed[runPartition{run, partition}]
 }
 
-// called returns the number of calls by that name.
+// called returns how often the method with that name was called.
 func (s *fakeStore) called(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -259,16 +259,17 @@ type sent struct {
 	at    time.Time
 }
 
-// fakePublisher accepts every message and confirms it at once, unless its fields say otherwise.
+// fakePublisher accepts every message and confirms it at once. Its fields change that.
 type fakePublisher struct {
 	mu sync.Mutex
-	// hold withholds the confirms until release, or until Flush if lazy is set.
+	// If hold is set, confirms are withheld until release is called. If lazy is set as well, Flush also ends
+	// that.
 	hold, lazy bool
-	// blocked, if set, makes Publish wait until it is closed.
+	// If blocked is set, Publish waits until it is closed.
 	blocked chan struct{}
-	// failure is the error of Publish.
+	// failure is the error that Publish returns.
 	failure error
-	// published is called before a message is accepted.
+	// published is called just before Publish accepts a message.
 	published func(sent)
 
 	messages []sent
@@ -330,14 +331,14 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set changes fields of the publisher.
+// set runs a function that changes fields of the publisher.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
 }
 
-// release returns the withheld confirms, and stops withholding.
+// release stops withholding confirms, and returns those that were withheld.
 func (p *fakePublisher) release() []func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,26 +20,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultShutdownTimeout leaves a part of the 30 seconds that Kubernetes grants a pod by default.
+// DefaultShutdownTimeout is shorter than the 30 seconds that Kubernetes grants a pod by default, so that time
+// is left to exit.
 const DefaultShutdownTimeout = 25 * time.Second
 
 // Config is the configuration of a generator.
 type Config struct {
 	// Plan describes the events to generate. Update replaces it while the generator runs.
 	Plan *plan.Plan
-	// ExitAtEnd makes Run return when the schedule is over. Otherwise Run waits until its context ends,
-	// because an update may prolong the schedule.
+	// ExitAtEnd makes Run return when the schedule ends. Otherwise Run waits until its context ends, because an
+	// update may prolong the schedule.
 	ExitAtEnd bool
 	// ShutdownTimeout bounds how long Run takes to return after its context has ended. 0 means
 	// DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 
-	// run is the identifier of the run. Tests set it; otherwise it is drawn at random.
+	// run is the identifier of the run. Only tests set it. If it is empty, the generator draws one at random.
 	run string
 }
 
-// Dependencies are what a generator works with. Publisher and Store are required, must outlive Run, and may
-// be shared.
+// Dependencies are the dependencies of a generator. Publisher and Store are required and may be shared. They
+// must not be closed before Run returns.
 type Dependencies struct {
 	Publisher broker.Publisher
 	Store     Store
@@ -49,7 +50,8 @@ type Dependencies struct {
 	Registerer prometheus.Registerer
 }
 
-// Generator generates the events of one type. It is one of the processes that share the plan's schedule.
+// Generator generates the events of one type. Several processes may share the schedule of the plan; each has
+// its own Generator.
 type Generator struct {
 	eventType  event.Type
 	run        string
@@ -74,14 +76,15 @@ type Generator struct {
 
 	// epoch is when Run was called.
 	epoch time.Time
-	// published counts the events that the publisher accepted. lastSent is when the last of them was
+	// published counts the events that the publisher has accepted. lastSent is when the last of them was
 	// published, in nanoseconds after epoch.
 	published, lastSent atomic.Int64
-	// confirmed counts the events that the broker has confirmed, matched those of them with that intent.
+	// confirmed counts the events that the broker has confirmed. matched counts those of them whose intent is
+	// matched.
 	confirmed, matched atomic.Int64
 }
 
-// NewEntry returns a generator of entries. It fails if its metrics cannot be registered.
+// NewEntry returns a generator of entries. It returns an error if its metrics cannot be registered.
 func NewEntry(c Config, d Dependencies) (*Generator, error) {
 	g := newGenerator(c, d, event.TypeEntry, store.CounterEntries, entryPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
@@ -91,7 +94,7 @@ func NewEntry(c Config, d Dependencies) (*Generator, error) {
 	return g, g.metrics.register(d.Registerer, g.eventType, g.pacer)
 }
 
-// NewExit returns a generator of exits. It fails if its metrics cannot be registered.
+// NewExit returns a generator of exits. It returns an error if its metrics cannot be registered.
 func NewExit(c Config, d Dependencies) (*Generator, error) {
 	g := newGenerator(c, d, event.TypeExit, store.CounterExits, exitPacing)
 	g.encode = func(b []byte, id, plate string, at time.Time) []byte {
@@ -146,7 +149,7 @@ func newGenerator(c Config, d Dependencies, t event.Type, counter store.Counter,
 	return g
 }
 
-// stay returns how long a plate must have been available before it may leave, and how long it stays
+// stay returns how long a plate must have been available before its vehicle may leave, and how long it remains
 // available.
 func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	p := g.plan.Load()
@@ -158,9 +161,9 @@ func (g *Generator) matchedRate() float64 {
 	return g.pacer.rate(time.Now()) * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
-// Update replaces the plan from now on. Events that are due or on their way are not affected. The generator
-// keeps the seed and the number of partitions that it started with: a different seed could give two parked
-// vehicles the same plate.
+// Update replaces the plan. It does not change events that are already due or published. The generator keeps
+// the seed and the number of partitions with which it started: a different seed could give two parked vehicles
+// the same plate.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
 		g.log.Warn("A running generator keeps its seed and partitions; create a new simulation to change them",
@@ -170,14 +173,14 @@ func (g *Generator) Update(p *plan.Plan) {
 	g.pacer.update(g.pacing(p), time.Now())
 }
 
-// Run generates events until ctx ends or, with ExitAtEnd, until the schedule is over. Then it waits until
-// the broker has confirmed every published event and the store has recorded that durably, and releases
-// claimed plates that were not used. It waits no longer than ShutdownTimeout, and not at all if ctx ends with the cause
-// async.ErrKilled.
+// Run generates events until ctx ends or, if ExitAtEnd is set, until the schedule ends. Then it waits until the
+// broker has confirmed every published event and the store has recorded that durably. It also releases claimed
+// plates that were not used. Both must finish within ShutdownTimeout. If the cause of the end of ctx is
+// async.ErrKilled, Run does neither.
 //
-// Run returns an error if that takes too long. An audit then counts the events in question as
-// indeterminate, neither lost nor taken twice. It also returns an error if the publisher was closed, or if
-// the store has lost durable data. Run must be called once.
+// Run returns an error if the timeout expires. An audit then counts the unconfirmed events as indeterminate,
+// neither lost nor duplicated. Run also returns an error if the publisher is closed, or if the store has lost
+// durable data. Run must be called once.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -213,7 +216,8 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns the finalError that cancelled ctx, or nil if ctx was cancelled for another reason.
+// failure returns the error of a step that cannot be retried, if it cancelled ctx. It returns nil if ctx ended
+// for another reason.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err
@@ -221,7 +225,8 @@ func failure(ctx context.Context) error {
 	return nil
 }
 
-// finish waits until every published event is durably confirmed, and until the helpers have returned.
+// finish waits until every published event is durably confirmed, and until the background goroutines have
+// returned.
 func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	flushed := g.publisher.Flush(ctx)
 	helpers.Wait()
@@ -235,7 +240,7 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	return nil
 }
 
-// outstanding returns the number of published events whose confirm the store has not recorded durably.
+// outstanding returns the number of published events that the store has not yet durably recorded as confirmed.
 func (g *Generator) outstanding() int64 {
 	var sum int64
 	for _, t := range g.trackers {
@@ -272,7 +277,7 @@ func (g *Generator) generate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare registers the run in every partition and waits for the first leased position.
+// prepare registers the run in every partition and waits until the first position is leased.
 func (g *Generator) prepare(ctx context.Context) error {
 	failures := make([]error, len(g.committers))
 	var registering sync.WaitGroup
@@ -291,7 +296,7 @@ func (g *Generator) prepare(ctx context.Context) error {
 	return nil
 }
 
-// sleep waits for the given time, until the schedule is edited, or until ctx ends.
+// sleep waits for the given time. It returns early if the schedule is edited or ctx ends.
 func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Duration) {
 	timer.Reset(wait)
 	select {
@@ -301,7 +306,7 @@ func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Dura
 	}
 }
 
-// emit publishes the event that is due, unless the source has none for its position.
+// emit publishes the event that is due. It publishes nothing if the source has no event for the position.
 func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	position, err := g.positions.next(ctx)
 	if err != nil {
@@ -321,10 +326,10 @@ func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	return nil
 }
 
-// bodySize is a capacity that is sufficient for the body of every generated event.
+// bodySize is a capacity that is large enough for the body of every generated event.
 const bodySize = 128
 
-// publish publishes the event of a draft. It waits while the tracker is full.
+// publish numbers an event and publishes it. If the tracker of its partition is full, it first waits.
 func (g *Generator) publish(ctx context.Context, d draft, due time.Time) error {
 	tracker := g.trackers[d.partition]
 	if err := waitForRoom(ctx, tracker); err != nil {
@@ -370,7 +375,7 @@ func waitForRoom(ctx context.Context, t *tracker) error {
 	return nil
 }
 
-// confirm is called when the broker has confirmed an event.
+// confirm counts an event that the broker has confirmed. The publisher calls it.
 func (g *Generator) confirm(t *tracker, seq int64) {
 	r, ok := t.confirm(seq)
 	if !ok {

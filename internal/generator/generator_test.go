@@ -25,10 +25,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The tests run whole generators in virtual time. Inside synctest.Test the clock stands still while any
-// goroutine can run, and jumps to the next timer when none can.
+// The tests run whole generators in the fake time of synctest.Test. The clock stands still while any goroutine
+// can run, and then advances to the next timer.
 
-// testPlan has the same rate for entries and exits.
+// testPlan returns a plan with the same rate for entries and exits.
 func testPlan(rate int64, edits ...func(*plan.Plan)) *plan.Plan {
 	schedule := plan.Schedule{Rate: rate, Arrivals: plan.ArrivalsUniform, Replicas: 1}
 	p := &plan.Plan{
@@ -69,7 +69,7 @@ func poisson(p *plan.Plan) {
 
 type constructor func(Config, Dependencies) (*Generator, error)
 
-// options are the Config and the Dependencies of a generator.
+// options combines the Config and the Dependencies of a generator.
 type options struct {
 	Plan            *plan.Plan
 	Publisher       broker.Publisher
@@ -97,7 +97,7 @@ func build(t *testing.T, construct constructor, o options) *Generator {
 	return g
 }
 
-// running is a generator whose Run has been called.
+// running is a generator whose Run method has been called.
 type running struct {
 	*Generator
 	stop context.CancelFunc
@@ -111,7 +111,7 @@ func start(t *testing.T, g *Generator) *running {
 	return r
 }
 
-// finish stops the generator and reports its error.
+// finish stops the generator. The test fails if Run returns an error.
 func (r *running) finish(t *testing.T) {
 	t.Helper()
 	r.stop()
@@ -120,7 +120,7 @@ func (r *running) finish(t *testing.T) {
 	}
 }
 
-// pass advances the clock and waits until all goroutines are blocked.
+// pass advances the fake clock, and waits until all goroutines are blocked.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -285,7 +285,7 @@ func TestRun_ReplicasAndRestarts_NeverRepeatAPlate(t *testing.T) {
 	})
 }
 
-func TestRun_DoesNotUseALeaseBeforeItIsDurable(t *testing.T) {
+func TestRun_UsesALeaseOnlyAfterItIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -393,7 +393,7 @@ func TestRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 	})
 }
 
-func TestRun_StoreDown_PublishesUpToTheBoundOfOutstandingEvents(t *testing.T) {
+func TestRun_StoreDown_StopsAtTheMaximumOfOutstandingEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -480,7 +480,7 @@ func TestUpdate_KeepsSeedAndPartitions(t *testing.T) {
 	})
 }
 
-func TestRun_AtTheEndOfTheSchedule(t *testing.T) {
+func TestRun_ScheduleEnds_ReturnsOrWaitsForAnUpdate(t *testing.T) {
 	t.Parallel()
 	t.Run("is done, and continues when the schedule is prolonged", func(t *testing.T) {
 		t.Parallel()
@@ -598,7 +598,7 @@ func TestRun_Stop_FlushesThePublisher(t *testing.T) {
 	})
 }
 
-func TestStats_DoNotChangeAfterRunHasReturned(t *testing.T) {
+func TestStats_AfterRunHasReturned_DoNotChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		unblock := make(chan struct{})
@@ -663,7 +663,7 @@ func TestRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_InterruptsEveryWait(t *testing.T) {
+func TestRun_Stop_EndsEveryWait(t *testing.T) {
 	t.Parallel()
 	down := func(call string) error { return fmt.Errorf("%s: %w", call, store.ErrUnavailable) }
 	for _, tt := range []struct {
@@ -715,7 +715,7 @@ func TestRun_Stop_InterruptsEveryWait(t *testing.T) {
 	}
 }
 
-func TestRun_PublisherFails_ReturnsWithoutAGap(t *testing.T) {
+func TestRun_PublisherFails_LeavesNoGapInTheSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -785,7 +785,8 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// gather returns the values of all metrics by name and labels. The value of a histogram is its count.
+// gather returns the values of all metrics by name and labels. For a histogram, it returns the number of
+// observations.
 func gather(t *testing.T, g prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := g.Gather()

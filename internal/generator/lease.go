@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// A block of positions lasts for about leaseTime. The leaser keeps two blocks ahead, because a lease may
+// A block contains the positions of about leaseTime. The leaser leases two blocks ahead, because a lease may
 // take two seconds to become durable.
 const (
 	leaseTime = 2 * time.Second
@@ -16,11 +16,12 @@ const (
 	leaseMax  = 1 << 17
 )
 
-// block is a range of leased positions: [first, end).
+// block is a range [first, end) of leased positions.
 type block struct{ first, end int64 }
 
-// leaser leases blocks of positions before they are needed. It uses a position only after its lease is
-// durable. Otherwise a restart of the store could lease the same position twice.
+// leaser leases blocks of positions before they are needed. A lease reserves positions in the sequence of
+// plates and draws that all generators of the type share. The leaser uses a position only after its lease is
+// durable. Before that, a restart of the store could lease the same position to another generator.
 type leaser struct {
 	steps   *steps
 	counter store.Counter

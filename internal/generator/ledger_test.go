@@ -18,9 +18,9 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// The audit finds what both generators report, after edits, restarts and a generator that was killed. Nothing
-// reaches the store from a killed generator.
-func TestRun_BothGenerators_LedgerBalances(t *testing.T) {
+// The test edits plans, restarts generators and kills one. A killed generator writes nothing more to the store.
+// The audit must find exactly the events that both generators report.
+func TestRun_EditsRestartsAndKill_LedgerMatchesTheGenerators(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const queues = 2
@@ -112,7 +112,7 @@ func TestRun_BothGenerators_LedgerBalances(t *testing.T) {
 	})
 }
 
-// process processes a delivery like a processor.
+// process handles a delivery as the processor does.
 func process(s store.Store, d broker.Delivery) error {
 	ctx := context.Background()
 	id, ok := event.ParseID(d.Message.ID)
@@ -150,7 +150,7 @@ func process(s store.Store, d broker.Delivery) error {
 	return d.Settler.Ack()
 }
 
-// mortalStore is a store that fails every call after kill.
+// mortalStore is a store whose calls all fail after kill was called.
 type mortalStore struct {
 	Store
 	mu   sync.Mutex

@@ -9,16 +9,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are still published after the schedule has paused: at its end, while
-// it is suspended, or at a rate of 0. The last events of a schedule are always a little late, so they need
-// some time. The bound keeps an overloaded simulation from running much longer than its schedule.
+// patience is how long overdue events are still published after the schedule has paused: it has ended, is
+// suspended, or has a rate of 0. The last events of a schedule are always a little late, so they need some
+// time. The limit prevents an overloaded simulation from running much longer than its schedule.
 const patience = time.Second
 
-// exitDelay is the time between minStay after the first entry and the first exit. A plate becomes available
-// only after the broker and the store have confirmed its entry.
+// exitDelay is added to minStay before the first exit is due. A plate becomes available only after the broker
+// has confirmed its entry and the store has recorded that.
 const exitDelay = 500 * time.Millisecond
 
-// pacing is the part of a plan that determines when the events of one type are due.
+// pacing is the part of a plan that determines when events of one type are due.
 type pacing struct {
 	schedule plan.Schedule
 	// origin is when the schedule begins. The zero time means the start of the process.
@@ -50,24 +50,25 @@ func exitPacing(p *plan.Plan) pacing {
 	}
 }
 
-// pacer decides when the next event is due. It is an open model: only the schedule decides. An event that
-// could not be published in time remains due. Events that were due before the pacer was started are
-// skipped.
+// pacer decides when the next event is due. It is an open model: only the schedule decides, not the speed of
+// the broker. An event that could not be published in time remains due. The pacer skips events that were due
+// before it was started.
 //
 // Only one goroutine may call next and advance. All other methods may be called at any time.
 type pacer struct {
-	// edited is signalled when the time of the next event may have changed.
+	// edited receives a value when the time of the next event may have changed.
 	edited chan struct{}
 
 	mu     sync.Mutex
 	pacing pacing
-	// epoch is the time 0 of the curve. Times are measured from it with the monotonic clock.
+	// epoch is the instant that corresponds to time 0 of the curve. Times are measured from it with the
+	// monotonic clock.
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target is the number of events at which the next event is due.
+	// target is the number of due events at which the next event is due.
 	target float64
-	// interval draws an exponentially distributed number with mean 1.
+	// interval draws an exponentially distributed number with a mean of 1.
 	interval func() float64
 	missed   int64
 }
@@ -90,8 +91,8 @@ func (p *pacer) start(now time.Time) {
 	p.reschedule(0)
 }
 
-// seed seeds the times between Poisson arrivals. It must be called before the first event is published.
-// Until then the arrivals are uniform.
+// seed seeds the random intervals between Poisson arrivals. It must be called before the first event is
+// published. Before that call, the intervals are uniform.
 func (p *pacer) seed(seed, stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +100,7 @@ func (p *pacer) seed(seed, stream uint64) {
 	p.target += p.gap() - 1
 }
 
-// stop stops the clock of the pacer's figures. Events that are overdue now become missed.
+// stop counts all overdue events as missed, and ends the time that the figures of the pacer cover.
 func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,7 +108,7 @@ func (p *pacer) stop(now time.Time) {
 	p.countMissed(p.curve.at(p.stopped).dueAt(p.stopped))
 }
 
-// update replaces the schedule from now on.
+// update replaces the schedule.
 func (p *pacer) update(next pacing, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,7 +123,7 @@ func (p *pacer) update(next pacing, now time.Time) {
 
 func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule replaces the curve after t with the pacing.
+// reschedule replaces the part of the curve after t by the curve of the pacing.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
@@ -136,9 +137,9 @@ func (p *pacer) reschedule(t time.Duration) {
 	p.curve.replace(p.pacing.schedule, w, t)
 }
 
-// next returns when the next event is due, and the time until then. The wait is 0 or less when the event is
-// due now, and never when the schedule has no more events. over means that the schedule is over. A later
-// update may prolong it.
+// next returns when the next event is due, and the time until then. wait is 0 or negative if the event is due
+// now. It is never if the schedule has no more events. over means that the schedule has ended; a later update
+// may prolong it.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +157,7 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end
 }
 
-// countMissed counts all due events that have not been published as missed, and skips them.
+// countMissed skips all events that are due and not published, and counts them as missed.
 func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -190,7 +191,7 @@ func (p *pacer) rate(now time.Time) float64 {
 	return p.curve.at(t).rateAt(t)
 }
 
-// lag returns how long the next event has been due. It returns 0 when the event is not due.
+// lag returns how long the next event has been due, or 0 if it is not due.
 func (p *pacer) lag(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,13 +205,13 @@ func (p *pacer) lag(now time.Time) time.Duration {
 type progress struct {
 	// due is the number of events that have been due, plus the accumulated fraction of the next one.
 	due float64
-	// missed is how many of them were given up.
+	// missed is the number of events that were skipped.
 	missed int64
-	// active is the time in which the rate was not 0.
+	// active is how long the rate was above 0.
 	active time.Duration
-	// rest is when the schedule paused, on the pacer's clock, or never while it is active.
+	// rest is when the schedule paused, on the pacer's clock. It is never if the schedule is active.
 	rest time.Duration
-	// over means that no more events will be due, unless an update changes that.
+	// over means that no more events will be due, except after an update.
 	over bool
 }
 
@@ -235,7 +236,7 @@ func (p *pacer) progress(now time.Time) progress {
 	return made
 }
 
-// clock returns now as a time of the curve. It does not advance after the pacer was stopped.
+// clock converts now to a time of the curve. It no longer advances after stop was called.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -14,8 +14,8 @@ import (
 // origin is when the schedules of the tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time after origin. Each edit takes place at its time
-// after origin.
+// arrivals returns when events are due, up to the given time after origin. Each edit of the schedule takes
+// effect at its own time after origin.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -63,7 +63,7 @@ func started(p pacing) *pacer {
 	return r
 }
 
-func TestPacer_NumberOfEventsFollowsTheRate(t *testing.T) {
+func TestPacer_RatePerStage_DeterminesTheNumberOfEvents(t *testing.T) {
 	t.Parallel()
 	lasting := func(p pacing, d time.Duration) pacing { p.duration = d; return p }
 	delayed := func(p pacing, d time.Duration) pacing { p.delay = d; return p }
@@ -156,7 +156,8 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 
 func TestPacer_Update_KeepsTheFractionOfAnEvent(t *testing.T) {
 	t.Parallel()
-	// 0.4 of an event has accumulated when the rate changes from 1 to 10 per second. The other 0.6 take 60 ms.
+	// 0.4 of an event has accumulated when the rate changes from 1 to 10 events per second. The remaining 0.6
+	// of the event takes 60 ms.
 	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
 	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
 	for i := range want {
@@ -231,8 +232,8 @@ func TestPacer_PoissonArrivals(t *testing.T) {
 	})
 }
 
-// The schedule, its edits and the times of the calls are arbitrary.
-func TestPacer_NumberOfEventsIsTheIntegralOfTheRate(t *testing.T) {
+// The schedule, its edits, and the times of the calls are random.
+func TestPacer_NumberOfEvents_IsTheIntegralOfTheRate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Int64Range(0, 500)
@@ -324,7 +325,7 @@ func TestPacer_Lag_IsTheTimeSinceTheNextEventWasDue(t *testing.T) {
 	}
 }
 
-func TestPacer_OverdueEventsRemainDueForPatience(t *testing.T) {
+func TestPacer_OverdueEvents_RemainDueForALimitedTime(t *testing.T) {
 	t.Parallel()
 	ending := uniform(1000)
 	ending.duration = 10 * time.Second

@@ -12,31 +12,32 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// draft is the content of an event before it is numbered and published.
+// draft is an event before it is numbered and published.
 type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is the earliest time that the event may carry.
+	// earliest is a lower bound of the time in the event.
 	earliest time.Time
 }
 
-// source returns the event to publish at each position.
+// source chooses the event to publish at each position of the simulation's sequence.
 type source interface {
-	// draft returns the draft of a position. It returns false if there is nothing to publish at that position.
+	// draft returns the event of a position. It reports false if no event is to be published at that position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn is called if the latest draft was not published.
+	// withdrawn informs the source that the event of the latest draft was not published.
 	withdrawn(d draft)
-	// serve runs the background work of the source. It cleans up after stopping is closed, and returns when
-	// ctx ends at the latest.
+	// serve runs the background work of the source. After stopping is closed, it cleans up and returns. It
+	// returns early if ctx ends.
 	serve(ctx context.Context, stopping <-chan struct{})
-	// starved returns the number of positions without an event because no plate was available.
+	// starved returns the number of positions at which no event was published because no plate was available.
 	starved() int64
-	// pool returns the number of available plates when they were last counted, nil if they were not counted.
+	// pool returns the latest count of the available plates, or nil if they have not been counted.
 	pool() *int64
 }
 
-// entries is the source of entries. Each position has a plate that no other position has.
+// entries is the source of entries. Each position has a plate of its own, so no two entries have the same
+// plate.
 type entries struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -58,12 +59,12 @@ func (e *entries) pool() *int64 { return nil }
 const (
 	// reportInterval is the interval at which the pool is measured and starved draws are reported.
 	reportInterval = 5 * time.Second
-	// entryPrecision is the precision of the entry time of a claimed plate. Stores keep whole milliseconds.
+	// entryPrecision is the precision of the entry time of a claimed plate: stores keep whole milliseconds.
 	entryPrecision = time.Millisecond
 )
 
-// exits is the source of exits. A matched draw gets a claimed plate. Any other draw gets the position's own
-// plate, which never entered.
+// exits is the source of exits. At a share of the positions, it publishes the exit of a claimed plate. At the
+// others, it publishes the exit of a plate that never entered.
 type exits struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -73,7 +74,7 @@ type exits struct {
 	log        *slog.Logger
 	run        string
 	metrics    *metrics
-	// starvedDraws counts the draws for a matched exit that found no available plate.
+	// starvedDraws counts the matched exits for which no plate was available.
 	starvedDraws atomic.Int64
 	// plates is the latest size of the pool.
 	plates atomic.Pointer[int64]
@@ -92,7 +93,7 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report measures the pool and reports starved draws at an interval, and once more when stopping is closed.
+// report measures the pool and reports starved draws at an interval, and a last time when stopping is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -119,7 +120,7 @@ func (e *exits) reportPool(ctx context.Context) {
 	e.metrics.pool.Set(float64(plates))
 }
 
-// reportStarved reports the total of the run each time, so that the next report replaces a lost one.
+// reportStarved reports the total of the run, not the change, so that a lost report does no harm.
 func (e *exits) reportStarved(ctx context.Context) {
 	total := e.starvedDraws.Load()
 	if total == 0 {

@@ -12,28 +12,28 @@ type Stats struct {
 	Run  string
 	Type event.Type
 
-	// Due counts the events that the schedule has asked for. Each of them is in Published, Starved or
-	// Missed, or is still to be published.
+	// Due counts the events that were due by the schedule. Each of them is published, starved, missed, or still
+	// to be published.
 	Due int64
-	// Published counts the events that the publisher accepted. Confirmed counts those that the broker has
+	// Published counts the events that the publisher has accepted. Confirmed counts those that the broker has
 	// confirmed. Matched and Unmatched count the confirmed exits by intent.
 	Published, Confirmed, Matched, Unmatched int64
-	// Outstanding counts the published events whose confirm the store has not recorded durably yet.
+	// Outstanding counts the published events that the store has not yet durably recorded as confirmed.
 	Outstanding int64
 	// Starved counts the matched exits that were not published because no plate was available.
 	Starved int64
-	// Missed counts the due events that were never attempted. They were overdue when the schedule paused or
-	// ended, or when the generator stopped.
+	// Missed counts the due events that were skipped. They were overdue when the schedule paused or ended, or
+	// when the generator stopped.
 	Missed int64
 
 	// Lag is how long the next event has been due. It is 0 when no event is due.
 	Lag time.Duration
-	// Active is the time in which the schedule asked for events.
+	// Active is how long the rate of the schedule was above 0.
 	Active time.Duration
 	// Rate is the current rate of the schedule, in events per second. TargetRate is its mean over Active.
 	Rate, TargetRate float64
-	// AchievedRate is the mean rate of publishing, in events per second. It covers Active and the time after
-	// that in which the last events were published.
+	// AchievedRate is the mean rate of publishing, in events per second. It covers Active, and the time after
+	// it in which overdue events were published.
 	AchievedRate float64
 
 	// Done means that the schedule is over and the store has recorded every confirm durably. A later update

@@ -14,7 +14,7 @@ import (
 // Store is the part of the store that generators use.
 type Store interface {
 	store.Generators
-	// CountStarved records how many exits of the run have found no available plate so far.
+	// CountStarved records the number of exits, in the whole run so far, for which no plate was available.
 	CountStarved(ctx context.Context, run string, total int64) error
 }
 
@@ -24,19 +24,19 @@ const (
 	lastBackoff  = time.Second
 )
 
-// steps runs steps in the store and makes sure that their effects survive a crash of its server.
+// steps runs steps in the store. It retries them until their effects survive a crash of the store's server.
 type steps struct {
 	store Store
 	log   *slog.Logger
 }
 
-// finalError is an error that a retry cannot resolve.
+// finalError is an error that retries cannot resolve.
 type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// run runs a step in the partition, and retries it until its effects survive a crash of the store's server.
-// The step must be idempotent. Logs and errors call it by name. run fails only when ctx ends or the step
+// run runs a step in the partition, and retries it until its effects survive a crash of the store's server. The
+// step must be idempotent. Logs and errors contain its name. run returns an error only if ctx ends or the step
 // returns a finalError.
 func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false

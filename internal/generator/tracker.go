@@ -9,14 +9,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding bounds the events of a partition beyond the durable watermark. It is a margin below the
-// number that an audit reads.
+// maxOutstanding is the maximum number of events of a partition beyond the durable watermark. It is smaller, by
+// a margin, than the number of such events that an audit reads.
 const maxOutstanding = store.MaxOutstanding - 1024
 
-// record describes a published event until the store has durably recorded its confirm.
+// record is what a generator keeps about a published event until the store has durably recorded that the event
+// is confirmed.
 type record struct {
 	plate string
-	// at is the time of the event in Unix nanoseconds.
+	// at is the time in the event, in Unix nanoseconds.
 	at int64
 	// sent is when the event was published, on the generator's monotonic clock.
 	sent      time.Duration
@@ -27,18 +28,19 @@ type record struct {
 // tracker numbers the events of one partition and tracks their confirms, which arrive in any order. Three
 // watermarks divide the sequence numbers:
 //
-//	[0, durable)     the store has durably recorded that they are confirmed; their records are dropped
-//	[durable, ready) the broker has confirmed them without a gap; the store has not recorded it yet
-//	[ready, next)    published; at least the first one is not confirmed
+//	[0, durable)     the store has durably recorded that these events are confirmed; their records are dropped
+//	[durable, ready) the broker has confirmed all of these events; the store has not recorded that yet
+//	[ready, next)    these events are published; the broker has not confirmed the first of them
 //
-// One goroutine adds events, one reads them and advances durable, any goroutine may confirm.
+// One goroutine adds events. Another one reads confirmed events and advances durable. Any goroutine may confirm.
 type tracker struct {
-	// moved is signalled after ready has moved, room after durable has moved.
+	// moved receives a value after ready has moved. room receives a value after durable has moved.
 	moved, room chan struct{}
 
 	mu                   sync.Mutex
 	durable, ready, next int64
-	// ring holds the record of seq at the index seq modulo its length, which is a power of two.
+	// ring holds the record of an event at its sequence number modulo the length of ring, which is a power of
+	// two.
 	ring []record
 }
 
@@ -59,7 +61,7 @@ func (t *tracker) full() bool {
 	return t.next-t.durable >= maxOutstanding
 }
 
-// add returns the number of a new event. The tracker must not be full.
+// add adds a new event and returns its sequence number. The tracker must not be full.
 func (t *tracker) add(r record) (seq int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,8 +89,8 @@ func (t *tracker) retract() {
 	t.next--
 }
 
-// confirm marks an event as confirmed by the broker and returns its record. It reports false when the
-// event was confirmed before.
+// confirm marks an event as confirmed by the broker and returns its record. It reports false if the event was
+// already confirmed.
 func (t *tracker) confirm(seq int64) (record, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,7 +115,8 @@ func (t *tracker) marks() (durable, ready, next int64) {
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends the events in [from, to) to events. They must lie between durable and ready.
+// confirmed appends the events with sequence numbers in [from, to) to events. They must lie between durable and
+// ready.
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()

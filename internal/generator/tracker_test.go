@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// trackerMachine compares a tracker with a model that keeps all records.
+// trackerMachine compares a tracker with a simple model that keeps all records.
 type trackerMachine struct {
 	tracker   *tracker
 	records   []record
@@ -91,7 +91,7 @@ func (m *trackerMachine) Check(t *rapid.T) {
 	}
 }
 
-func TestTracker_WatermarkIsTheContiguousPrefixOfConfirms(t *testing.T) {
+func TestTracker_Watermark_EndsAtTheFirstUnconfirmedEvent(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &trackerMachine{tracker: newTracker(), confirmed: map[int64]bool{}}
@@ -99,7 +99,7 @@ func TestTracker_WatermarkIsTheContiguousPrefixOfConfirms(t *testing.T) {
 	})
 }
 
-func TestTracker_IsFullAtTheBound(t *testing.T) {
+func TestTracker_MaximumOfOutstandingEvents_IsFull(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker()
 	for !tracker.full() {
