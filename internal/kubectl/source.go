@@ -33,6 +33,8 @@ type source struct {
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
 	// pages has the live data.
 	pages *pages
+	// faults accounts for the faults of a simulation that runs. It is nil if no one asks for them.
+	faults *liveFaults
 
 	mu       sync.Mutex // guards the fields below
 	sim      *v1alpha1.ParkingSimulation
@@ -89,6 +91,9 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 		state = reportedState(sim, document)
 	}
 	addVerdict(&state, sim)
+	if document == nil && s.faults != nil {
+		state.Faults = s.faults.accounts(ctx, sim)
+	}
 	if document != nil {
 		state.Faults = document.Faults
 		if document.Ledger != nil {

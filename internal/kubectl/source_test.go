@@ -3,17 +3,27 @@ package kubectl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
+	"github.com/parking-operator/parking-operator/internal/resources"
 	"github.com/parking-operator/parking-operator/internal/timeline"
 	"github.com/parking-operator/parking-operator/internal/view"
 )
@@ -150,5 +160,98 @@ func TestReportOf_SaysWhyThereIsNone(t *testing.T) {
 		if _, err := c.reportOf(t.Context(), sim); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, not %q", err, want)
 		}
+	}
+}
+
+func TestSource_State_HasTheFaultsOfARunningSimulation(t *testing.T) {
+	t.Parallel()
+	start := time.Now().Add(-2 * time.Minute).Truncate(time.Second)
+	injected, healed := start.Add(60*time.Second), start.Add(65*time.Second)
+	records := []fault.Record{{
+		Occurrence: fault.Occurrence{Fault: "freeze", Target: plan.TargetProcessor, Action: plan.ActionPause, At: time.Minute, For: 5 * time.Second},
+		Hit:        []string{"processor-0"}, InjectedAt: injected, State: fault.Active,
+	}}
+	configMap := func() *corev1.ConfigMap {
+		text, err := json.Marshal(map[string]any{"records": records})
+		if err != nil {
+			t.Fatal(err)
+		}
+		object := &corev1.ConfigMap{Data: map[string]string{resources.FaultsKey: string(text)}}
+		object.Namespace, object.Name = "parking", "rush-hour-faults"
+		return object
+	}
+	c := connection{}
+	c.WithWatch = clientfake.NewClientBuilder().WithObjects(configMap()).Build()
+	sim := started()
+	sim.Status.StartTime = new(metav1.NewTime(start))
+	sim.Status.Faults = &v1alpha1.FaultsStatus{}
+	data := &liveData{state: view.State{Phase: view.Running}}
+	var fast, slow histogram.Histogram
+	for range 100 {
+		fast.Observe(10 * time.Millisecond)
+		slow.Observe(3 * time.Second)
+	}
+	for i := range int64(120) {
+		latency := fast.Snapshot()
+		if i >= 60 && i < 70 {
+			latency = slow.Snapshot()
+		}
+		row := timeline.Row{Second: start.Unix() + i, Entry: timeline.Events{Published: 100, Effects: 100, EndToEnd: latency}}
+		row.Ready, row.Retrying = new(int64(0)), new(int64(0))
+		data.rows = append(data.rows, row)
+	}
+	s := newSource(t, sim, data, nil)
+	s.faults = c.liveFaults(s, func(err error) { t.Error(err) })
+	account := func() fault.Account {
+		t.Helper()
+		got, err := s.State(t.Context())
+		if err != nil || len(got.Faults) != 1 {
+			t.Fatalf("the faults are %+v, %v", got.Faults, err)
+		}
+		return got.Faults[0]
+	}
+	if a := account(); a.Outcome != fault.OutcomeActive || a.Target != plan.TargetProcessor || !a.InjectedAt.Equal(injected) || a.Hit[0] != "processor-0" {
+		t.Errorf("a fault in effect is %+v", a)
+	}
+	if len(data.from) != 0 {
+		t.Errorf("the timeline was read %d times while no fault had ended", len(data.from))
+	}
+	records[0].HealedAt, records[0].State = healed, fault.Healed
+	if err := c.Update(t.Context(), configMap()); err != nil {
+		t.Fatal(err)
+	}
+	s.faults.readAt = time.Time{} // the records are old
+	for range 3 {
+		if a := account(); a.Outcome != fault.OutcomeRecovered || a.RecoverySeconds == nil || *a.RecoverySeconds < 4 || *a.RecoverySeconds > 7 {
+			t.Errorf("a fault that ended is %+v", a)
+		}
+	}
+	if len(data.from) != 1 {
+		t.Errorf("the timeline was read %d times for one recovery", len(data.from))
+	}
+}
+
+func TestSource_State_WithoutTheRightToReadFaults_SaysSoOnce(t *testing.T) {
+	t.Parallel()
+	sim := started()
+	sim.Status.Faults = &v1alpha1.FaultsStatus{}
+	c := connection{}
+	forbidden := apierrors.NewForbidden(corev1.Resource("configmaps"), "rush-hour-faults", errors.New(`User "ann" cannot get resource "configmaps"`))
+	c.WithWatch = clientfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return forbidden
+		},
+	}).Build()
+	s := newSource(t, sim, &liveData{state: view.State{Phase: view.Running}}, nil)
+	var said []string
+	s.faults = c.liveFaults(s, func(err error) { said = append(said, err.Error()) })
+	for range 2 {
+		if got, err := s.State(t.Context()); err != nil || len(got.Faults) != 0 {
+			t.Fatalf("the state is %+v, %v", got, err)
+		}
+		s.faults.readAt = time.Time{}
+	}
+	if len(said) != 1 || !strings.Contains(said[0], `resources: ["configmaps"], verbs: ["get"]`) {
+		t.Errorf("the messages are %q", said)
 	}
 }

@@ -19,11 +19,11 @@ const uiHelp = `Serve the live page of a simulation on 127.0.0.1 until Ctrl-C.
 
 The data comes from a processor pod, through the API server and with your own rights: nothing is
 exposed in the cluster. If that pod goes away, another one takes its place. The verdict comes
-from the status of the simulation. A complete simulation without processors is shown from its
-report.
+from the status of the simulation, and its faults from the ConfigMap NAME-faults. A complete
+simulation without processors is shown from its report.
 
 This needs the rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]},
-which the role parkingsimulation-ui-role has.`
+which the role parkingsimulation-ui-role has, and what parkingsimulation-viewer-role has.`
 
 // pageInterval is the time between two updates of the page. The timeline has one row a second.
 const pageInterval = time.Second
@@ -68,6 +68,7 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 	}
 	live := c.source(sim, func(pod string) { fmt.Fprintf(p.ErrOut, "connected to pod %s\n", pod) })
 	defer live.pages.Close()
+	live.faults = c.liveFaults(live, func(err error) { fmt.Fprintf(p.ErrOut, "the page shows no faults: %s\n", err) })
 	if err := p.tryPage(ctx, live); err != nil {
 		return err
 	}

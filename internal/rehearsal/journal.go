@@ -18,9 +18,6 @@ import (
 // maxRecords bounds the records in a journal, so that they fit into a ConfigMap. The oldest go first.
 const maxRecords = 1000
 
-// journalKey is the key of the content in the ConfigMap of a journal.
-const journalKey = "journal.json"
-
 // fieldManager owns the fields of the ConfigMap of a journal.
 const fieldManager = "parking-operator-faults"
 
@@ -53,7 +50,7 @@ func (j *journal) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the faults of %s/%s: %w", sim.Namespace, sim.Name, err)
 	}
-	if err := json.Unmarshal([]byte(object.Data[journalKey]), &j.content); err != nil {
+	if err := json.Unmarshal([]byte(object.Data[resources.FaultsKey]), &j.content); err != nil {
 		return fmt.Errorf("read ConfigMap %s/%s: %w: delete it, and the faults of the past are forgotten", sim.Namespace, object.Name, err)
 	}
 	return nil
@@ -69,7 +66,7 @@ func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) e
 	if err != nil {
 		return err
 	}
-	object := resources.FaultsConfigMap(j.target().Simulation, map[string]string{journalKey: string(text)})
+	object := resources.FaultsConfigMap(j.target().Simulation, map[string]string{resources.FaultsKey: string(text)})
 	applied, err := json.Marshal(object)
 	if err != nil {
 		return err

@@ -7,6 +7,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
+// FaultsKey is the key of the records in the ConfigMap of FaultsName.
+const FaultsKey = "journal.json"
+
 // FaultsName returns the name of the ConfigMap in which the operator records the faults that it injects into a
 // simulation.
 func FaultsName(sim *v1alpha1.ParkingSimulation) string { return sim.Name + "-faults" }
