@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// Audit is the ledger of a simulation and what follows from it.
+// Audit is the ledger of a simulation, with the verdict, latencies and objectives to show next to it.
 type Audit struct {
 	ledger.Verdict
 
@@ -23,14 +23,15 @@ type Audit struct {
 	Ledger     ledger.Report
 	Latencies  report.Latencies
 	Objectives plan.Objectives
-	// Running means that the simulation is not complete, so that its numbers may not add up.
+	// Running means that the simulation is not complete. Its numbers are then read while they change, so that
+	// they may not add up.
 	Running bool
-	// Notes say what the audit does not know.
+	// Notes say which data the audit does not have, and why.
 	Notes []string
 }
 
-// Audit reads the ledger of a simulation: from the report of a complete one, and from a pod of one that runs. If no pod
-// can be read, the ledger is that of the status.
+// Audit reads the ledger of a simulation. If the simulation is complete, it reads the report. If the simulation
+// is running, it reads live data from a pod or, if no pod can be read, the status.
 func (p *Plugin) Audit(ctx context.Context, name string) (*Audit, error) {
 	c, err := p.connect()
 	if err != nil {
@@ -68,7 +69,7 @@ func auditOfReport(sim *v1alpha1.ParkingSimulation, d *report.Document) (*Audit,
 	return &Audit{Verdict: d.Verdict, Simulation: d.Simulation, Ledger: *d.Ledger, Latencies: d.LatencySeconds, Objectives: d.Objectives}, nil
 }
 
-// audit reads the ledger and the timeline of a simulation that runs.
+// audit reads the ledger and the timeline of a running simulation from a pod.
 func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*Audit, error) {
 	state, err := s.State(ctx)
 	if err != nil {
@@ -85,7 +86,8 @@ func (s *source) audit(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*A
 	return a, nil
 }
 
-// evaluate adds the verdict of a simulation that runs. It is never PASS, because nothing is proved yet.
+// evaluate adds the verdict of a running simulation. The verdict is never PASS, because events may still be
+// lost.
 func (a *Audit) evaluate(depths broker.Depths, latencies *ledger.Latencies) {
 	a.Verdict = ledger.Evaluate(ledger.Evidence{
 		Report: a.Ledger, Objectives: a.Objectives, Running: true, Depths: depths, InFlight: ledger.Unknown, Latencies: latencies,
@@ -93,8 +95,8 @@ func (a *Audit) evaluate(depths broker.Depths, latencies *ledger.Latencies) {
 	a.Notes = append(a.Notes, "the simulation is not complete: its numbers were read while they changed, so they may not add up; lost events are named once it is complete")
 }
 
-// objectivesOf returns the objectives that can be checked before the end. The others need the records of faults, which
-// the operator has.
+// objectivesOf returns the objectives that can be checked before the simulation is complete. The others need
+// the records of faults, which only the operator has.
 func objectivesOf(sim *v1alpha1.ParkingSimulation) plan.Objectives {
 	resolved, errs := manifest.Resolve(sim)
 	if len(errs) > 0 {
@@ -117,7 +119,7 @@ func depthsOf(q *view.Queues) broker.Depths {
 	return broker.Depths{Ready: known(q.Ready), Retry: known(q.Retrying), Dead: known(q.DeadLetters)}
 }
 
-// auditOfStatus returns the audit of what the status has. The reason says why there is no live data.
+// auditOfStatus returns an audit with the data in the status. reason says why there is no live data.
 func auditOfStatus(sim *v1alpha1.ParkingSimulation, reason error) (*Audit, error) {
 	l := sim.Status.Ledger
 	if l == nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// names accepts from least to most names of simulations. A most of 0 means any number.
+// names checks that a command has from least to most arguments, which are names of simulations. If most is 0,
+// there is no limit.
 func names(least, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -21,8 +22,8 @@ func names(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// CompleteNames returns a function that completes the names of simulations in shells, for up to the given number of
-// arguments; 0 means any number. It offers nothing if the cluster does not answer.
+// CompleteNames returns a function that completes the names of simulations in a shell, for up to maxArgs
+// arguments. If maxArgs is 0, there is no limit. It offers no names if the cluster does not answer.
 func (p *Plugin) CompleteNames(maxArgs int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp

@@ -13,21 +13,20 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// InputError is an error that the user can fix on the command line, in the kubeconfig, or in an object or a right that
-// the message names.
+// InputError is an error that the user can fix on the command line, in the kubeconfig, or in a Kubernetes
+// object or role that the message names.
 type InputError struct {
 	err error
 }
 
-// Error returns the message.
 func (e *InputError) Error() string { return e.err.Error() }
 
-// Unwrap returns the error that the user can fix.
+// Unwrap returns the wrapped error.
 func (e *InputError) Unwrap() error { return e.err }
 
 func inputErrorf(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
 
-// kubeconfigError explains an error of the kubeconfig or of a flag that replaces one of its fields.
+// kubeconfigError explains an error in the kubeconfig, or in a flag that overrides one of its fields.
 func kubeconfigError(err error) error {
 	if clientcmd.IsEmptyConfig(err) {
 		return inputErrorf("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG, or a server with --server")
@@ -35,7 +34,7 @@ func kubeconfigError(err error) error {
 	return inputErrorf("kubeconfig: %w", err)
 }
 
-// rule is the rule of a Role that a request needs.
+// rule is a rule of an RBAC Role that allows a request.
 type rule struct {
 	group, resource, verbs string
 }
@@ -43,10 +42,10 @@ type rule struct {
 // simulationsResource is the resource of the ParkingSimulation kind.
 const simulationsResource = "parkingsimulations"
 
-// onSimulations is the rule for requests of simulations.
+// onSimulations is the rule that allows requests for simulations.
 func onSimulations(verb string) rule { return rule{v1alpha1.Group, simulationsResource, verb} }
 
-// onCore is the rule for requests of resources of Kubernetes itself.
+// onCore is the rule that allows requests for resources of the core API group, such as pods.
 func onCore(resource, verbs string) rule { return rule{"", resource, verbs} }
 
 // String returns the rule as it is written in a Role.
@@ -55,8 +54,8 @@ func (r rule) String() string {
 	return fmt.Sprintf("{apiGroups: [%q], resources: [%q], verbs: [%s]}", r.group, r.resource, verbs)
 }
 
-// explain returns an error of the API server with what was being done and what the user can do about it. The rule is
-// the one that the request needs.
+// explain adds to an error of the API server what the plugin was doing and what the user can do about it.
+// needed is the rule that allows the request.
 func (c *connection) explain(err error, doing string, needed rule) error {
 	var unreachable *url.Error
 	var network net.Error
@@ -77,8 +76,9 @@ func (c *connection) explain(err error, doing string, needed rule) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// isMissingRight reports whether the user's roles do not allow the request. Admission, such as a quota, forbids requests
-// as well. The error of a request to forward a port has a text only.
+// isMissingRight reports whether the user's roles do not allow the request. Requests that admission rejects,
+// for example because of a quota, are forbidden too, but say nothing about rights. The text must be examined,
+// because an error of port forwarding has no status code.
 func isMissingRight(err error) bool {
 	text := err.Error()
 	return (apierrors.IsForbidden(err) || strings.Contains(text, " is forbidden: ")) && strings.Contains(text, " cannot ")

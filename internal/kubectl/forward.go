@@ -28,8 +28,8 @@ type tunnel interface {
 	Close() error
 }
 
-// openTunnel connects to a pod with the rights of the user, which must include the rule forwardRule. It does not open a
-// port on this machine.
+// openTunnel connects to a pod with the rights of the user, who needs the rule forwardRule. It does not open a
+// port on the user's machine.
 func (c *connection) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, error) {
 	dialer, err := c.dialer(pod)
 	if err != nil {
@@ -60,11 +60,11 @@ func (c *connection) openTunnel(ctx context.Context, pod *corev1.Pod) (tunnel, e
 	}
 }
 
-// forwardRule is the rule that openTunnel needs. WebSockets need get, SPDY needs create.
+// forwardRule is the RBAC rule that port forwarding needs: the verb get for WebSockets and create for SPDY.
 func forwardRule() rule { return onCore("pods/portforward", "get,create") }
 
-// dialer returns a dialer for a pod. It uses WebSockets, and SPDY if the API server or a proxy before it does not
-// support them.
+// dialer returns a dialer for a pod. It uses WebSockets. If the API server or a proxy in front of it does not
+// support them, it uses SPDY.
 func (c *connection) dialer(pod *corev1.Pod) (httpstream.Dialer, error) {
 	config := rest.CopyConfig(c.config)
 	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
@@ -98,7 +98,7 @@ type podTunnel struct {
 // Close implements tunnel.
 func (t *podTunnel) Close() error { return t.connection.Close() }
 
-// Dial implements tunnel. If nothing listens at the port, the connection fails at its first read.
+// Dial implements tunnel. It succeeds even if no process listens at the port; then the first read fails.
 func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 	headers := http.Header{}
 	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
@@ -126,13 +126,13 @@ func (t *podTunnel) Dial(port int32) (net.Conn, error) {
 }
 
 const (
-	// maxFailure bounds the error message of a pod, in bytes.
+	// maxFailure is the maximum length, in bytes, of the error message that is read from a pod.
 	maxFailure = 4 << 10
-	// failureTime is how long a read that has failed waits for the error message.
+	// failureTime is how long a failed read waits for the pod's error message.
 	failureTime = time.Second
 )
 
-// podConn is a connection to a port of a pod. It has no deadlines.
+// podConn is a connection to a port of a pod. It does not support deadlines.
 type podConn struct {
 	httpstream.Stream
 
@@ -141,7 +141,7 @@ type podConn struct {
 	failed  chan string
 }
 
-// Read reads data. If the pod has reported why the connection failed, the error says so.
+// Read reads data. If the pod has reported why the connection failed, Read returns that message as the error.
 func (c *podConn) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
 	if err == nil || n > 0 {
@@ -164,7 +164,7 @@ func (c *podConn) Close() error {
 	return err
 }
 
-// podAddr is the address of a pod. It is not known.
+// podAddr stands in for the address of a pod, which is unknown.
 type podAddr struct{}
 
 func (podAddr) Network() string { return "pod" }

@@ -22,30 +22,32 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Options are what the commands work with.
+// Options are the inputs and outputs of the commands.
 type Options struct {
 	In, Out, ErrOut *os.File
-	// Version is the version of the program.
+	// Version is the version of this program.
 	Version string
-	// OpenPage opens a URL in a browser. It reports failures itself.
+	// OpenPage opens a URL in a browser. If it fails, it prints a message.
 	OpenPage func(ctx context.Context, url string)
 }
 
-// Plugin holds what all commands share.
+// Plugin holds the options and flags that all commands share.
 type Plugin struct {
 	Options
 
-	// rules and overrides are the flags of kubectl for the cluster, the user and the namespace.
+	// rules and overrides hold the values of the kubectl flags that select the cluster, the user and the
+	// namespace.
 	rules     *clientcmd.ClientConfigLoadingRules
 	overrides clientcmd.ConfigOverrides
 }
 
-// New returns a plugin. It adds the flags of kubectl for the cluster, the user and the namespace to the root command.
+// New returns a plugin. It adds to the root command the flags of kubectl that select the cluster, the user and
+// the namespace.
 //
-// The flags are those of package clientcmd. Package genericclioptions has the same ones, but also needs kustomize, which
-// makes the binary 30 MB larger.
+// Package clientcmd defines the flags. Package genericclioptions defines the same ones, but depends on
+// kustomize, which would make the binary 30 MB larger.
 func New(root *cobra.Command, o Options) *Plugin {
-	// The libraries log to stderr on their own. The commands report what matters.
+	// The client libraries log to stderr. Discard that, because the commands report all errors that matter.
 	klog.SetLogger(logr.Discard())
 	log.SetLogger(logr.Discard())
 	p := &Plugin{Options: o, rules: clientcmd.NewDefaultClientConfigLoadingRules()}
@@ -59,14 +61,14 @@ func New(root *cobra.Command, o Options) *Plugin {
 	return p
 }
 
-// Commands returns the commands of the plugin. Their errors are described at InputError.
+// Commands returns the commands of the plugin. They return an InputError for an error that the user can fix.
 func (p *Plugin) Commands() []*cobra.Command {
 	return []*cobra.Command{
 		p.statusCommand(), p.topCommand(), p.uiCommand(), p.suspendCommand(true), p.suspendCommand(false), p.purgeCommand(),
 	}
 }
 
-// connection is an API server and a namespace in it.
+// connection is a client of an API server, and a namespace.
 type connection struct {
 	client.WithWatch
 
@@ -74,8 +76,8 @@ type connection struct {
 	config    *rest.Config
 }
 
-// connect returns a client with the rights of the user, and the namespace that the flags or the kubeconfig select. It
-// sends no requests.
+// connect returns a client with the rights of the user, and the namespace that the flags or the kubeconfig
+// select. It does not send requests.
 func (p *Plugin) connect() (*connection, error) {
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(p.rules, &p.overrides)
 	namespace, _, err := loader.Namespace()
@@ -98,14 +100,14 @@ func (p *Plugin) connect() (*connection, error) {
 	return &connection{WithWatch: c, namespace: namespace, config: config}, nil
 }
 
-// newScheme returns the types that the plugin reads.
+// newScheme returns a scheme with the kinds that the plugin reads.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	return scheme, errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
-// mapper maps the kinds that the plugin reads to their resources. It is fixed, so that no command has to discover the
-// resources of the cluster first.
+// mapper maps the kinds that the plugin reads to their resources. The mapping is fixed, so that no command has
+// to discover the resources of the cluster first.
 func mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind), meta.RESTScopeNamespace)
@@ -115,7 +117,7 @@ func mapper() meta.RESTMapper {
 	return m
 }
 
-// simulation returns a simulation by name.
+// simulation gets a simulation by name.
 func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.ParkingSimulation, error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := c.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, sim); err != nil {
@@ -124,7 +126,7 @@ func (c *connection) simulation(ctx context.Context, name string) (*v1alpha1.Par
 	return sim, nil
 }
 
-// simulations returns the simulations of a namespace, or of all namespaces if it is "".
+// simulations lists the simulations of a namespace, or of all namespaces if namespace is "".
 func (c *connection) simulations(ctx context.Context, namespace string) (*v1alpha1.ParkingSimulationList, error) {
 	list := &v1alpha1.ParkingSimulationList{}
 	if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestExplain(t *testing.T) {
+func TestExplain_NamesTheRemedy(t *testing.T) {
 	resource := schema.GroupResource{Group: v1alpha1.Group, Resource: simulationsResource}
 	c := &connection{}
 	for name, test := range map[string]struct {
@@ -55,7 +55,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-func TestSuspend_SendsOnlyTheField(t *testing.T) {
+func TestSuspend_PatchesOnlySpecSuspend(t *testing.T) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The output formats. The empty format is text for people.
+// The output formats. The empty string means text for people.
 const (
 	outputWide = "wide"
 	outputName = "name"
@@ -45,7 +45,7 @@ func (f *outputFlag) Set(s string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. Help texts show it in place of the value.
 func (f *outputFlag) Type() string { return "format" }
 
 // choices lists the allowed formats.
@@ -96,12 +96,13 @@ func writeSimulation(out io.Writer, format string, sim *v1alpha1.ParkingSimulati
 	return writeValue(out, format, complete(sim))
 }
 
-// qualifiedName returns the name of a simulation as other commands of kubectl accept it.
+// qualifiedName returns the name of a simulation in the form resource.group/name, which kubectl accepts.
 func qualifiedName(name string) string {
 	return strings.ToLower(v1alpha1.Kind) + "." + v1alpha1.Group + "/" + name
 }
 
-// complete returns a simulation with its kind, which the client leaves out, and without the owners of its fields.
+// complete returns a copy of a simulation for output. It sets the kind, which the client leaves empty, and
+// removes the managed fields.
 func complete(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimulation {
 	c := sim.DeepCopy()
 	c.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
@@ -131,13 +132,13 @@ func writeList(out io.Writer, format string, sims []v1alpha1.ParkingSimulation) 
 	return writeValue(out, format, list)
 }
 
-// none replaces a value that does not exist or is not known.
+// none is the placeholder for a value that does not exist or is unknown.
 const none = "–"
 
-// age returns how long ago a time was.
+// age returns how long ago an instant was, such as "5m".
 func age(at time.Time) string { return duration.HumanDuration(time.Since(at)) }
 
-// number formats a number, or the placeholder for an unknown one.
+// number formats a number. It returns the placeholder if n is nil.
 func number[T int32 | int64](n *T) string {
 	if n == nil {
 		return none

@@ -19,26 +19,27 @@ import (
 )
 
 const (
-	// podAttempts is how many pods one request tries. podTimeout bounds the request to one of them.
+	// podAttempts is the maximum number of pods that one request tries. podTimeout is the timeout of the
+	// request to each pod.
 	podAttempts = 3
 	podTimeout  = 4 * time.Second
-	// avoidTime is how long a pod that has failed is tried after the other ones.
+	// avoidTime is how long pods that have not failed are preferred to one that has.
 	avoidTime = 15 * time.Second
-	// maxAnswer bounds an answer in bytes. A timeline has at most a few megabytes.
+	// maxAnswer is the maximum size of a response in bytes. A timeline has at most a few megabytes.
 	maxAnswer = 64 << 20
 )
 
-// podAccess is how the pods of a simulation are reached.
+// podAccess lists the pods of a simulation and connects to them.
 type podAccess struct {
-	// list returns the pods of the simulation, open connects to one of them.
+	// list returns the pods of the simulation. open opens a tunnel to one of them.
 	list func(ctx context.Context) ([]corev1.Pod, error)
 	open func(ctx context.Context, pod *corev1.Pod) (tunnel, error)
-	// connected is called with the name of each pod to which a tunnel was opened. It may be nil.
+	// connected is called with the name of the pod when a tunnel is open. It may be nil.
 	connected func(pod string)
 }
 
-// pages reads the live data of one simulation from the pods that serve its live page. It keeps a tunnel to one of them,
-// and changes to another pod when that fails. It is safe for concurrent use.
+// pages reads the live data of one simulation from the pods that serve its live page. It keeps a tunnel to one
+// of them, and uses another pod if that one fails. It is safe for concurrent use.
 type pages struct {
 	podAccess
 
@@ -51,7 +52,7 @@ type pages struct {
 	failed map[string]time.Time
 }
 
-// newPages returns the live data of a simulation. The caller closes it.
+// newPages returns a reader of live data. The caller must close it.
 func newPages(a podAccess) *pages {
 	p := &pages{podAccess: a, failed: map[string]time.Time{}}
 	p.client.Transport = &http.Transport{
@@ -61,7 +62,7 @@ func newPages(a podAccess) *pages {
 	return p
 }
 
-// pagesOf returns the live data of a simulation in the cluster.
+// pagesOf returns a reader of the live data of a simulation in the cluster.
 func (c *connection) pagesOf(namespace, name string, connected func(string)) *pages {
 	return newPages(podAccess{
 		list:      func(ctx context.Context) ([]corev1.Pod, error) { return c.podsOf(ctx, namespace, name) },
@@ -70,7 +71,7 @@ func (c *connection) pagesOf(namespace, name string, connected func(string)) *pa
 	})
 }
 
-// get requests a path and decodes the answer, which is JSON. If a pod does not answer, it tries others.
+// get requests a path and decodes the JSON response. If a pod does not answer, it tries others.
 func (p *pages) get(ctx context.Context, path string, into any) error {
 	var err error
 	for range podAttempts {
@@ -84,7 +85,8 @@ func (p *pages) get(ctx context.Context, path string, into any) error {
 	return err
 }
 
-// getOnce requests a path from one pod. If final is true, no other pod would give a better answer.
+// getOnce requests a path from one pod. final means that a request to another pod would not give a better
+// result.
 func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, podTimeout)
 	defer cancel()
@@ -114,7 +116,7 @@ func (p *pages) getOnce(ctx context.Context, path string, into any) (final bool,
 	return true, nil
 }
 
-// describe removes what package http adds to an error, and adds the pod.
+// describe removes the text that package http adds to an error, and adds the name of the pod.
 func (p *pages) describe(err error) error {
 	var input *InputError
 	var none *noPodError
@@ -130,14 +132,14 @@ func (p *pages) describe(err error) error {
 	return fmt.Errorf("pod %s does not answer: %w", p.current(), err)
 }
 
-// current returns the name of the pod that is in use.
+// current returns the name of the pod to which the tunnel leads.
 func (p *pages) current() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return cmp.Or(p.pod, none)
 }
 
-// dial connects to the page of the current pod. Without a tunnel it chooses a pod first.
+// dial connects to the live page through the tunnel. If there is no tunnel, it first opens one.
 func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,7 +151,7 @@ func (p *pages) dial(ctx context.Context) (net.Conn, error) {
 	return p.tunnel.Dial(p.port)
 }
 
-// choose opens a tunnel to the best pod. The caller holds the mutex.
+// choose opens a tunnel to the most suitable pod. The caller holds the mutex.
 func (p *pages) choose(ctx context.Context) error {
 	pods, err := p.list(ctx)
 	if err != nil {
@@ -178,8 +180,9 @@ type candidate struct {
 	rank int // the lowest is the best
 }
 
-// candidates returns the running pods that serve the page, the best first: those that are ready, then those that are
-// not. While a server is down no processor is ready, but the page may still show what happened before.
+// candidates returns the running pods that serve the live page, the most suitable first. It prefers pods that
+// have not failed recently, and ready ones among these. While a server is down, no processor is ready, but its
+// page may still show earlier data.
 func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	var all []candidate
 	for i := range pods {
@@ -201,7 +204,7 @@ func (p *pages) candidates(pods []corev1.Pod) []candidate {
 	return all
 }
 
-// pagePort returns the port at which a pod serves the live page.
+// pagePort returns the port at which a pod serves the live page. It reports false if the pod does not serve it.
 func pagePort(pod *corev1.Pod) (number int32, ok bool) {
 	for i := range pod.Spec.Containers {
 		for _, port := range pod.Spec.Containers[i].Ports {
@@ -219,7 +222,7 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// drop closes the tunnel, so that the next request uses another pod if there is one.
+// drop closes the tunnel after a failure, so that the next request tries another pod if there is one.
 func (p *pages) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -245,12 +248,12 @@ func (p *pages) Close() {
 	p.close()
 }
 
-// answerError is the answer of a pod that cannot read the simulation's servers.
+// answerError is the error response of a pod that cannot read the simulation's servers.
 type answerError struct{ pod, detail string }
 
 func (e *answerError) Error() string { return "pod " + e.pod + ": " + e.detail }
 
-// noPodError says that no pod serves the live page.
+// noPodError is returned if no pod serves the live page.
 type noPodError struct{ pods []corev1.Pod }
 
 func (e *noPodError) Error() string {

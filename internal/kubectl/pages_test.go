@@ -34,7 +34,7 @@ func newPod(name string, port int32, ready corev1.ConditionStatus) corev1.Pod {
 	return pod
 }
 
-// fakePods are pods that are HTTP servers of the test.
+// fakePods implements podAccess with HTTP servers of this process in place of pods.
 type fakePods struct {
 	pods []corev1.Pod
 
@@ -43,7 +43,7 @@ type fakePods struct {
 	opened  []string
 }
 
-// serve makes pods of handlers. They are ready.
+// serve starts one ready pod for each handler.
 func serve(t *testing.T, handlers map[string]http.Handler) *fakePods {
 	t.Helper()
 	f := &fakePods{servers: map[string]*httptest.Server{}}
@@ -90,12 +90,12 @@ func (localTunnel) Dial(port int32) (net.Conn, error) {
 
 func (localTunnel) Close() error { return nil }
 
-// answers answers each request with a JSON text.
+// answers is a handler that answers each request with the same JSON text.
 func answers(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
 }
 
-func TestPages_Get_ChangesToAnotherPodWhenOneGoesAway(t *testing.T) {
+func TestPagesGet_PodFails_UsesAnotherPod(t *testing.T) {
 	t.Parallel()
 	f := serve(t, map[string]http.Handler{"a": answers(`"a"`), "b": answers(`"b"`)})
 	p := f.pages()
@@ -116,7 +116,7 @@ func TestPages_Get_ChangesToAnotherPodWhenOneGoesAway(t *testing.T) {
 	}
 }
 
-func TestPages_Candidates_PreferReadyPods(t *testing.T) {
+func TestPagesCandidates_PreferReadyPods(t *testing.T) {
 	t.Parallel()
 	pending, other := newPod("a-pending", 1, corev1.ConditionFalse), newPod("a-redis", 1, corev1.ConditionTrue)
 	pending.Status.Phase = corev1.PodPending
@@ -131,7 +131,7 @@ func TestPages_Candidates_PreferReadyPods(t *testing.T) {
 	}
 }
 
-func TestPages_Get_SaysWhyThereIsNoData(t *testing.T) {
+func TestPagesGet_NoLiveData_ErrorSaysWhy(t *testing.T) {
 	t.Parallel()
 	old, pending := newPod("old", 1, corev1.ConditionTrue), newPod("pending", 1, corev1.ConditionFalse)
 	old.Spec.Containers[0].Ports = nil
@@ -162,7 +162,7 @@ func unavailable(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"detail": "the state cannot be read now"}`)
 }
 
-// forwardingServer is an API server that forwards ports as the kubelet does, over SPDY only.
+// forwardingServer is an API server that supports only port forwarding over SPDY.
 func forwardingServer(t *testing.T) *connection {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -205,7 +205,7 @@ func forwardingServer(t *testing.T) *connection {
 	}
 }
 
-// forward copies the data of a stream to the port that its headers name, and back.
+// forward copies data between a stream and the port that its headers name.
 func forward(s, failure httpstream.Stream) {
 	defer func() { _ = s.Close() }()
 	target, err := net.Dial("tcp", "127.0.0.1:"+s.Headers().Get(corev1.PortHeader))
@@ -241,7 +241,7 @@ func TestOpenTunnel_CarriesRequestsToThePod(t *testing.T) {
 	}
 }
 
-func TestOpenTunnel_NamesTheMissingRule(t *testing.T) {
+func TestOpenTunnel_RequestForbidden_ErrorNamesTheMissingRule(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

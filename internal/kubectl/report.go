@@ -25,7 +25,7 @@ func (p *Plugin) Report(ctx context.Context, name string) (*report.Document, err
 	return c.reportOf(ctx, sim)
 }
 
-// reportOf reads the report that the status of a simulation names.
+// reportOf reads the report from the ConfigMap that the status of a simulation names.
 func (c *connection) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*report.Document, error) {
 	name := sim.Status.Report
 	if name == "" {
@@ -46,7 +46,7 @@ func (c *connection) reportOf(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return d, nil
 }
 
-// missingReport says why a simulation has no report.
+// missingReport returns an error that says why a simulation has no report.
 func missingReport(sim *v1alpha1.ParkingSimulation) error {
 	name := sim.Namespace + "/" + sim.Name
 	switch {

@@ -16,22 +16,24 @@ import (
 )
 
 const (
-	// objectInterval is how often the ParkingSimulation is read: its status changes at most every few seconds.
+	// objectInterval is the minimum time between two reads of the ParkingSimulation. Its status changes at most
+	// every few seconds.
 	objectInterval = 3 * time.Second
-	// recentTime is the longest interval that counts as an update of the page. newestTime is the part of it that most
-	// updates request from the pod; every fullUpdate-th one requests all of it, because rows may arrive late.
+	// The live page requests the rows of the last minutes repeatedly. recentTime is the longest interval that
+	// counts as such an update. For most updates, only the rows of the last newestTime are requested from the
+	// pod. For every fullUpdate-th one, all of them are requested, because rows may arrive late.
 	recentTime = 5 * time.Minute
 	newestTime = 10 * time.Second
 	fullUpdate = 15
 )
 
-// source implements view.Source for a simulation in the cluster. Its pods know what was measured, its status has the
-// verdict, and its report has both once it is complete.
+// source implements view.Source for a simulation in the cluster. It gets measurements from the pods, and the
+// verdict from the status. Once the simulation is complete, it gets both from the report.
 type source struct {
-	// get reads the simulation, read the report that its status names.
+	// get reads the simulation. read reads the report that its status names.
 	get  func(context.Context) (*v1alpha1.ParkingSimulation, error)
 	read func(context.Context, *v1alpha1.ParkingSimulation) (*report.Document, error)
-	// pages has the live data.
+	// pages reads live data from the pods.
 	pages *pages
 	// faults accounts for the faults of a simulation that runs. It is nil if no one asks for them.
 	faults *liveFaults
@@ -44,7 +46,7 @@ type source struct {
 	updates  int
 }
 
-// source returns the source of the live page of a simulation. The caller closes its pages.
+// source returns a view.Source for a simulation. The caller must close its pages.
 func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod string)) *source {
 	return &source{
 		get: func(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
@@ -54,7 +56,8 @@ func (c *connection) source(sim *v1alpha1.ParkingSimulation, connected func(pod 
 	}
 }
 
-// simulation returns the simulation as it was at most objectInterval ago, or the last one that could be read.
+// simulation returns the simulation, read at most objectInterval ago. If it could not be read, simulation
+// returns the previous one.
 func (s *source) simulation(ctx context.Context) *v1alpha1.ParkingSimulation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +106,7 @@ func (s *source) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// reportedState returns the state of a complete simulation whose pods do not answer.
+// reportedState returns the state of a complete simulation from its report, for use if no pod answers.
 func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.State {
 	rate := func(r report.Rate) view.Generator {
 		return view.Generator{TargetRate: r.Target, AchievedRate: r.Achieved, Missed: r.Missed}
@@ -115,7 +118,7 @@ func reportedState(sim *v1alpha1.ParkingSimulation, d *report.Document) view.Sta
 	}
 }
 
-// addVerdict adds what the operator knows of the verdict to a state.
+// addVerdict adds the verdict in the status, or failures that are already certain, to a state.
 func addVerdict(state *view.State, sim *v1alpha1.ParkingSimulation) {
 	status := &sim.Status
 	switch certain := certainFailures(status); {
@@ -145,7 +148,7 @@ func (s *source) Timeline(ctx context.Context, from, to time.Time) ([]timeline.R
 	return rows, err
 }
 
-// within returns the rows that lie at least partly in the interval [from, to).
+// within returns the rows that overlap the interval [from, to).
 func within(rows []timeline.Row, from, to time.Time) []timeline.Row {
 	return slices.DeleteFunc(slices.Clone(rows), func(r timeline.Row) bool {
 		return !r.End().After(from) || !r.Start().Before(to)
@@ -160,8 +163,8 @@ func (s *source) fetch(ctx context.Context, from, to time.Time) ([]timeline.Row,
 	return answer.Rows, err
 }
 
-// update returns the rows of the last minutes. Of those it requests only the newest, so that an open page does not load
-// the API server with what it has seen.
+// update returns recent rows. It requests only the newest ones and has kept the others, because an open page
+// would load the API server otherwise.
 func (s *source) update(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	s.mu.Lock()
 	since := from

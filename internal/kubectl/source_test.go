@@ -28,7 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// liveData is the handler of a pod that serves a state and a timeline.
+// liveData is an HTTP handler like that of a pod. It serves a state and a timeline.
 type liveData struct {
 	state view.State
 	rows  []timeline.Row
@@ -45,7 +45,8 @@ func (d *liveData) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"rows": within(d.rows, from, time.Now().Add(time.Hour))})
 }
 
-// newSource returns the source of a simulation that has a pod if data is not nil.
+// newSource returns the source of a simulation. The simulation has a pod unless data is nil, and a report
+// unless d is nil.
 func newSource(t *testing.T, sim *v1alpha1.ParkingSimulation, data *liveData, d *report.Document) *source {
 	t.Helper()
 	pods := &fakePods{}
@@ -74,7 +75,7 @@ func completed() (*v1alpha1.ParkingSimulation, *report.Document) {
 	return sim, &d
 }
 
-func TestSource_State_HasTheVerdictOfTheStatus(t *testing.T) {
+func TestSourceState_CompleteSimulation_HasTheVerdictInTheStatus(t *testing.T) {
 	t.Parallel()
 	sim, document := completed()
 	data := &liveData{state: view.State{Run: "uid", Phase: view.Draining, Ledger: &ledger.Report{}, Queues: view.Queues{Ready: new(int64(3))}}}
@@ -90,7 +91,7 @@ func TestSource_State_HasTheVerdictOfTheStatus(t *testing.T) {
 	}
 }
 
-func TestSource_State_HasFailuresThatAreCertain(t *testing.T) {
+func TestSourceState_RunningSimulation_HasCertainFailures(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionObjectivesMet, Status: metav1.ConditionFalse, Message: "one; two"}}
@@ -103,7 +104,7 @@ func TestSource_State_HasFailuresThatAreCertain(t *testing.T) {
 	}
 }
 
-func TestSource_ShowsTheReportWithoutPods(t *testing.T) {
+func TestSource_NoPods_UsesTheReport(t *testing.T) {
 	t.Parallel()
 	sim, document := completed()
 	s := newSource(t, sim, nil, document)
@@ -124,7 +125,7 @@ func TestSource_ShowsTheReportWithoutPods(t *testing.T) {
 	}
 }
 
-func TestSource_Timeline_RequestsOnlyTheNewestRows(t *testing.T) {
+func TestSourceTimeline_RequestsOnlyTheNewestRows(t *testing.T) {
 	t.Parallel()
 	data := &liveData{}
 	s := newSource(t, &v1alpha1.ParkingSimulation{}, data, nil)
@@ -146,7 +147,7 @@ func TestSource_Timeline_RequestsOnlyTheNewestRows(t *testing.T) {
 	}
 }
 
-func TestReportOf_SaysWhyThereIsNone(t *testing.T) {
+func TestReportOf_NoReport_ErrorSaysWhy(t *testing.T) {
 	t.Parallel()
 	c := &connection{}
 	sim := &v1alpha1.ParkingSimulation{}

@@ -25,7 +25,7 @@ const statusExamples = `  # List the simulations of a namespace, or of all names
   # Show one simulation on one screen, and again after each change
   kubectl parking status rush-hour --watch`
 
-// statusFlags are the flags of status.
+// statusFlags are the flags of the status command.
 type statusFlags struct {
 	output        outputFlag
 	allNamespaces bool
@@ -93,7 +93,7 @@ func (p *Plugin) list(ctx context.Context, c *connection, f statusFlags) error {
 	return w.Flush()
 }
 
-// noSimulations says that a namespace has none.
+// noSimulations returns the message for an empty list.
 func noSimulations(namespace string) string {
 	if namespace == "" {
 		return "No simulations found."
@@ -101,7 +101,7 @@ func noSimulations(namespace string) string {
 	return fmt.Sprintf("No simulations found in namespace %s; -A lists those of all namespaces.", namespace)
 }
 
-// watchList prints the simulations of a namespace, and a line for each change.
+// watchList prints the simulations of a namespace, and then a line for each change of one.
 func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string, f statusFlags) error {
 	const width = 14 // the rows come one by one, so that their columns cannot be aligned with later ones
 	line := func(cells []string) {
@@ -126,7 +126,7 @@ func (p *Plugin) watchList(ctx context.Context, c *connection, namespace string,
 	})
 }
 
-// columns returns the names of the columns of the list.
+// columns returns the column headers of the list.
 func columns(f statusFlags) []string {
 	names := []string{"NAME", "STATUS", "ENTRY/S", "EXIT/S", "PROCESSORS", "PROCESSED", "LOST", "VERDICT", "AGE"}
 	if f.allNamespaces {
@@ -138,7 +138,7 @@ func columns(f statusFlags) []string {
 	return names
 }
 
-// cells returns the row of a simulation in the list.
+// cells returns the cells of a simulation in the list.
 func cells(sim *v1alpha1.ParkingSimulation, f statusFlags) []string {
 	status := &sim.Status
 	entry, exit, processed, lost := none, none, none, none
@@ -161,7 +161,7 @@ func cells(sim *v1alpha1.ParkingSimulation, f statusFlags) []string {
 	return row
 }
 
-// summary returns the state of a simulation in one word.
+// summary describes the state of a simulation in one word.
 func summary(sim *v1alpha1.ParkingSimulation) string {
 	if sim.DeletionTimestamp != nil {
 		return "Terminating"
@@ -172,7 +172,7 @@ func summary(sim *v1alpha1.ParkingSimulation) string {
 	return ""
 }
 
-// verdictSoFar returns the verdict, or FAIL if that is already certain.
+// verdictSoFar returns the verdict. It returns FAIL for a running simulation that is certain to fail.
 func verdictSoFar(status *v1alpha1.ParkingSimulationStatus) string {
 	if status.Verdict == "" && len(certainFailures(status)) > 0 {
 		return string(v1alpha1.VerdictFail)
@@ -180,7 +180,7 @@ func verdictSoFar(status *v1alpha1.ParkingSimulationStatus) string {
 	return string(status.Verdict)
 }
 
-// certainFailures returns why a simulation that is not complete will fail.
+// certainFailures returns the reasons for which a running simulation is already certain to fail.
 func certainFailures(status *v1alpha1.ParkingSimulationStatus) []string {
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionObjectivesMet)
 	if status.Verdict != "" || c == nil || c.Status != metav1.ConditionFalse {
@@ -189,7 +189,7 @@ func certainFailures(status *v1alpha1.ParkingSimulationStatus) []string {
 	return strings.Split(c.Message, "; ")
 }
 
-// show prints one simulation.
+// show prints one simulation and, with --watch, prints it again after each change.
 func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusFlags) error {
 	sim, err := c.simulation(ctx, name)
 	if err != nil {
@@ -223,7 +223,7 @@ func (p *Plugin) show(ctx context.Context, c *connection, name string, f statusF
 	return err
 }
 
-// errDeleted ends a watch of a simulation that was deleted.
+// errDeleted ends the watch of a simulation that was deleted.
 var errDeleted = errors.New("the simulation was deleted")
 
 // podsOf returns the pods of a simulation, sorted by name.
@@ -237,7 +237,8 @@ func (c *connection) podsOf(ctx context.Context, namespace, name string) ([]core
 	return list.Items, nil
 }
 
-// writeStatus writes the state of a simulation. If its pods could not be listed, it writes podsErr in their place.
+// writeStatus writes the state of a simulation. podsErr is the error of listing its pods. If it is set,
+// writeStatus writes it in place of the pods.
 func writeStatus(out io.Writer, sim *v1alpha1.ParkingSimulation, pods []corev1.Pod, podsErr error) error {
 	w := newTable(out)
 	writeHead(w, sim)
@@ -284,7 +285,8 @@ func writeHead(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-// writeServers writes the servers that the spec names. Their conditions say whether they work.
+// writeServers writes the servers that the spec names. It does not say whether they work, because conditions
+// do.
 func writeServers(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nSERVER\tSOURCE\tSTATE\n")
 	for _, server := range []struct{ name, source, condition string }{
@@ -370,8 +372,8 @@ func writeLedger(w io.Writer, l *v1alpha1.LedgerStatus) {
 	fmt.Fprintf(w, "lost\t\t%s\n", lost)
 }
 
-// writeObjectives writes the objectives next to what was measured. Latencies are in the status once the simulation is
-// complete.
+// writeObjectives writes each objective and, if known, the measured value. The status has latencies only after
+// the simulation is complete.
 func writeObjectives(w io.Writer, sim *v1alpha1.ParkingSimulation) {
 	fmt.Fprint(w, "\nOBJECTIVE\tBOUND\tMEASURED\n")
 	objectives, latency := &sim.Spec.Objectives, sim.Status.Latency

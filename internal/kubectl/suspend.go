@@ -14,7 +14,7 @@ import (
 // fieldManager names the plugin as the owner of the fields that it changes.
 const fieldManager = "kubectl-parking"
 
-// suspendCommand returns the command "pause", or "resume" if suspend is false.
+// suspendCommand returns the command pause if suspend is true, and the command resume otherwise.
 func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	output := outputFlag{allowed: []string{outputName}}
 	cmd := &cobra.Command{
@@ -52,8 +52,8 @@ func (p *Plugin) suspendCommand(suspend bool) *cobra.Command {
 	return cmd
 }
 
-// suspend sets spec.suspend of a simulation. A patch needs no right to read the simulation, and does not conflict with
-// other changes.
+// suspend sets spec.suspend of a simulation with a patch. A patch needs no right to read the simulation, and
+// does not conflict with other changes.
 func (c *connection) suspend(ctx context.Context, name string, suspend bool) error {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = c.namespace, name

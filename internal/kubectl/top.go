@@ -33,16 +33,18 @@ rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]
 come from the status: rates are then means since the start, and P99 is known at the end only.`
 
 const (
-	// topInterval is the time between two updates on a terminal. topTimeout bounds how long one simulation may take.
+	// topInterval is the time between two updates on a terminal. topTimeout is the timeout for measuring one
+	// simulation.
 	topInterval = 2 * time.Second
 	topTimeout  = 5 * time.Second
-	// topWindow is the period over which rates and latencies are measured. Its last second may still be incomplete.
+	// topWindow is the latest period for which rates and latencies are shown. The row of its last second may
+	// still be incomplete.
 	topWindow = 10 * time.Second
-	// topConcurrency bounds the simulations that are read at a time.
+	// topConcurrency is the maximum number of simulations that are read concurrently.
 	topConcurrency = 8
 )
 
-// topFlags are the flags of top.
+// topFlags are the flags of the top command.
 type topFlags struct {
 	output        outputFlag
 	allNamespaces bool
@@ -75,7 +77,7 @@ func (p *Plugin) topCommand() *cobra.Command {
 	return cmd
 }
 
-// top prints the table once, or redraws it on a terminal until ctx ends.
+// top prints the table once or, on a terminal, updates it until ctx ends.
 func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 	defer m.close()
 	if !f.output.isText() {
@@ -112,27 +114,28 @@ func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 	}
 }
 
-// TopRow is what top shows of one simulation. A pointer is nil while its value is unknown.
+// TopRow is the row of one simulation in the table of the top command. A nil pointer means that the value is
+// unknown.
 type TopRow struct {
 	Namespace  string `json:"namespace"`
 	Simulation string `json:"simulation"`
 	Status     string `json:"status"`
 	Entry      Rates  `json:"entry"`
 	Exit       Rates  `json:"exit"`
-	// EndToEndP99Seconds and ProcessingP99Seconds are those of the last seconds, or of the whole run if that is complete.
+	// EndToEndP99Seconds and ProcessingP99Seconds cover the last seconds, or the whole run if it is complete.
 	EndToEndP99Seconds   *float64 `json:"endToEndP99Seconds"`
 	ProcessingP99Seconds *float64 `json:"processingP99Seconds"`
 	Backlog              *int64   `json:"backlog"`
 	Lost                 *int64   `json:"lost"`
-	// Verdict is PASS or FAIL, or empty while both are possible.
+	// Verdict is PASS or FAIL. It is empty as long as both are possible.
 	Verdict string `json:"verdict"`
-	// Live says that the values come from a pod, and not from the status.
+	// Live means that the values come from a pod. Otherwise they come from the status.
 	Live bool `json:"live"`
-	// Note says why there is no live data, although the simulation runs.
+	// Note says why there is no live data of a running simulation.
 	Note string `json:"note,omitempty"`
 }
 
-// Rates are rates in events per second: what was published, and what the schedule calls for.
+// Rates are the achieved rate of publishing and the target rate of the schedule, in events per second.
 type Rates struct {
 	Achieved *float64 `json:"achieved"`
 	Target   *float64 `json:"target"`
@@ -150,7 +153,7 @@ func (r Rates) String() string {
 	return achieved + " of " + terminal.Rate(*r.Target)
 }
 
-// meter measures simulations. It keeps a tunnel to a pod of each between measurements.
+// meter measures simulations repeatedly. Between measurements, it keeps a tunnel to a pod of each.
 type meter struct {
 	c         *connection
 	name      string // of the only simulation, or "" for all
@@ -211,7 +214,8 @@ func (m *meter) simulations(ctx context.Context) ([]v1alpha1.ParkingSimulation, 
 	return list.Items, nil
 }
 
-// measureOne measures one simulation: with the data of a pod while it runs, and with its status otherwise.
+// measureOne measures one simulation. It reads live data from a pod if the simulation is running, and its
+// status otherwise.
 func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation) TopRow {
 	row := rowOfStatus(sim)
 	if sim.Status.CompletionTime != nil || sim.Status.StartTime == nil || sim.DeletionTimestamp != nil {
@@ -226,7 +230,7 @@ func (m *meter) measureOne(ctx context.Context, sim *v1alpha1.ParkingSimulation)
 	return row
 }
 
-// sourceOf returns the source of a simulation that is read repeatedly.
+// sourceOf returns the source of a simulation, which is kept for later measurements.
 func (m *meter) sourceOf(sim *v1alpha1.ParkingSimulation) *source {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -238,7 +242,7 @@ func (m *meter) sourceOf(sim *v1alpha1.ParkingSimulation) *source {
 	return s
 }
 
-// measure fills in what a pod knows of a running simulation.
+// measure sets the fields of a row from the live data of a running simulation.
 func (s *source) measure(ctx context.Context, row *TopRow) error {
 	state, err := s.State(ctx)
 	if err != nil {
@@ -265,7 +269,8 @@ func (s *source) measure(ctx context.Context, row *TopRow) error {
 	return nil
 }
 
-// perSecond returns the mean rate of events that rows count. A simulation without rows publishes nothing.
+// perSecond returns n per second of the time that the rows cover. It returns 0 if there are no rows, because
+// then nothing was published.
 func perSecond(n int64, rows []timeline.Row) *float64 {
 	if len(rows) == 0 {
 		return new(0.0)
@@ -283,7 +288,7 @@ func p99(of ...histogram.Snapshot) *float64 {
 	return new(all.Quantile(percentile).Seconds())
 }
 
-// rowOfStatus returns what the status says.
+// rowOfStatus returns a row with the data in the status of a simulation.
 func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	status := &sim.Status
 	row := TopRow{Namespace: sim.Namespace, Simulation: sim.Name, Status: summary(sim), Verdict: verdictSoFar(status)}
@@ -315,8 +320,8 @@ func rowOfStatus(sim *v1alpha1.ParkingSimulation) TopRow {
 	return row
 }
 
-// missingEvents returns how many confirmed events have not taken effect. Indeterminate events took effect without a
-// confirmation.
+// missingEvents returns how many confirmed events have not taken effect. Indeterminate events, which took
+// effect without a recorded confirm, count on both sides.
 func missingEvents(l *v1alpha1.LedgerStatus) int64 {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	return max(confirmed-l.EntriesRecorded-l.Matched-l.UnmatchedExpected-l.UnmatchedUnexpected, 0)

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// started returns a simulation that runs.
+// started returns a running simulation.
 func started() *v1alpha1.ParkingSimulation {
 	sim := &v1alpha1.ParkingSimulation{}
 	sim.Namespace, sim.Name = "parking", "rush-hour"
@@ -86,7 +86,7 @@ parking/rush-hour: no live data: no processor runs`)
 	}
 }
 
-func TestAudit_OfARunningSimulation(t *testing.T) {
+func TestAudit_RunningSimulation_HasLiveData(t *testing.T) {
 	t.Parallel()
 	var latency histogram.Histogram
 	latency.Observe(100 * time.Millisecond)

@@ -25,10 +25,10 @@ simulation without processors is shown from its report.
 This needs the rule {apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]},
 which the role parkingsimulation-ui-role has, and what parkingsimulation-viewer-role has.`
 
-// pageInterval is the time between two updates of the page. The timeline has one row a second.
+// pageInterval is the time between two updates of the live page. The timeline has one row per second.
 const pageInterval = time.Second
 
-// uiFlags are the flags of ui.
+// uiFlags are the flags of the ui command.
 type uiFlags struct {
 	port int
 	open bool
@@ -56,7 +56,7 @@ func (p *Plugin) uiCommand() *cobra.Command {
 	return cmd
 }
 
-// ui serves the page until ctx ends.
+// ui serves the live page until ctx ends.
 func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) error {
 	const maxPort = 65535
 	if f.port < 0 || f.port > maxPort {
@@ -87,8 +87,9 @@ func (p *Plugin) ui(ctx context.Context, c *connection, name string, f uiFlags) 
 	return server.Serve(ctx)
 }
 
-// tryPage reads the state once, so that a missing right or pod ends the command. A server of the simulation that does not
-// answer does not: it may be what the user wants to watch.
+// tryPage reads the state once. It returns an error if, for example, the user lacks a right or no pod serves
+// the page. A server of the simulation that is down is no error, because the user may want to watch its
+// recovery.
 func (p *Plugin) tryPage(ctx context.Context, live *source) error {
 	_, err := live.State(ctx)
 	if answer, ok := errors.AsType[*answerError](err); ok {

@@ -11,11 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// rewatchInterval is the time before a watch that the API server has ended starts again.
+// rewatchInterval is the delay before a new watch, after the API server has ended the previous one.
 const rewatchInterval = time.Second
 
-// watchSimulations calls show with each simulation of a namespace, and again after each change, until ctx ends or show
-// returns an error. A namespace of "" means all namespaces, a name of "" all simulations.
+// watchSimulations calls show with each simulation of a namespace, and again after each change, until ctx ends
+// or show returns an error. If namespace is "", it watches all namespaces. If name is "", it watches all
+// simulations.
 func (c *connection) watchSimulations(ctx context.Context, namespace, name string, show func(sim *v1alpha1.ParkingSimulation, deleted bool) error) error {
 	options := []client.ListOption{client.InNamespace(namespace)}
 	if name != "" {
@@ -53,7 +54,7 @@ func (c *connection) watchSimulations(ctx context.Context, namespace, name strin
 	}
 }
 
-// forEach handles events until the watch ends, or until handle returns an error.
+// forEach calls handle with each event until the watch ends or handle returns an error.
 func forEach(events watch.Interface, handle func(watch.Event) error) error {
 	defer events.Stop()
 	for e := range events.ResultChan() {
