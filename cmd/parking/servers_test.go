@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +20,10 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/fault/faulttest"
 	"github.com/parking-operator/parking-operator/internal/ledger"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/report"
 	"github.com/parking-operator/parking-operator/internal/wiring"
@@ -92,6 +97,49 @@ func TestSimulate_PrivateServers_SurviveFaults(t *testing.T) {
 		if f.InjectedAt.IsZero() || f.HealedAt.IsZero() || len(f.Hit) != 1 || !strings.Contains(faults[i], "name: "+f.Fault+",") {
 			t.Errorf("fault %d is %+v, want %s", i, f, faults[i])
 		}
+	}
+}
+
+// The same manifest and seed hit the same targets in the same order, in memory and on private servers. A test of package
+// rehearsal says so of pods.
+func TestSimulate_SameSeed_HitsTheSameTargets(t *testing.T) {
+	t.Parallel()
+	const path = "../../internal/fault/testdata/targets.yaml"
+	sim, err := manifest.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, faulty := manifest.Resolve(sim)
+	if err := faulty.Err(); err != nil {
+		t.Fatal(err)
+	}
+	want := faulttest.Planned(resolved.Plan, map[plan.FaultTarget]int{plan.TargetProcessor: 3, plan.TargetEntryGenerator: 2})
+	for name, args := range map[string][]string{"memory": nil, "private servers": {"--servers", "private"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if args != nil {
+				servers.Program(t, "redis-server", "run hack/install-servers.sh")
+				servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
+			}
+			r := parking(t, append([]string{"simulate", "-f", path, "--output", "json", "--http", ""}, args...)...).result(t)
+			if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 {
+				t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
+			}
+			// Faults of different instances may take effect in another order than they are due.
+			slices.SortStableFunc(r.Faults, func(a, b fault.Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
+			var got []string
+			for _, f := range r.Faults {
+				var indexes []int
+				for _, instance := range f.Hit {
+					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:]) // the only instance has no index
+					indexes = append(indexes, index)
+				}
+				got = append(got, faulttest.Hit(f.Fault, f.Number, f.Target, indexes))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("the faults hit\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
 	}
 }
 

@@ -141,16 +141,15 @@ const defaultSimulateHTTP = "127.0.0.1:8080"
 
 // plan derives the plan from the manifest and the flags. It also returns the manifest with the flags applied, and notes
 // for the user: where the flags replace the manifest, and warnings about the manifest.
-func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, *v1alpha1.ParkingSimulation, []string, error) {
+func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, sim *v1alpha1.ParkingSimulation, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, nil, err
 	}
-	sim, err := f.manifest.read(ctx)
-	if err != nil {
+	if sim, err = f.manifest.read(ctx); err != nil {
 		return nil, nil, nil, err
 	}
-	notes := f.override(sim)
-	resolved, err := f.manifest.resolve(ctx, sim)
+	notes = f.override(sim)
+	resolved, err = f.manifest.resolve(ctx, sim)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -165,7 +164,7 @@ func (f *simulateFlags) plan(ctx context.Context) (*plan.Plan, *v1alpha1.Parking
 	if err := p.Validate(); err != nil {
 		return nil, nil, nil, err
 	}
-	return p, sim, append(notes, resolved.Warnings...), nil
+	return resolved, sim, append(notes, resolved.Warnings...), nil
 }
 
 // check rejects invalid flags and invalid combinations of flags.
@@ -267,13 +266,13 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	if f.private == "" {
 		f.servers.fromEnvironment(c.getenv)
 	}
-	p, sim, notes, err := f.plan(ctx)
+	resolved, sim, notes, err := f.plan(ctx)
 	if err != nil {
 		return badInput(err)
 	}
-	progress := newProgressView(c.stderr, p)
+	progress := newProgressView(c.stderr, resolved.Plan)
 	log := c.loggerTo(progress, f.level.Level)
-	session, err := openSession(ctx, f, p, log)
+	session, err := openSession(ctx, f, resolved, log)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/processor"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -42,7 +43,8 @@ type session struct {
 }
 
 // openSession opens and checks everything that the simulation needs, so that it fails before the first event.
-func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.Logger) (s *session, err error) {
+func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, log *slog.Logger) (s *session, err error) {
+	p := resolved.Plan
 	p.Owner = rand.Text()
 	s = &session{flags: f, plan: p}
 	defer func() {
@@ -74,6 +76,7 @@ func openSession(ctx context.Context, f simulateFlags, p *plan.Plan, log *slog.L
 	}
 	config := simulate.Config{
 		Plan:         *p,
+		Processors:   int(*resolved.Simulation.Spec.Processor.Replicas),
 		DrainTimeout: p.DrainTimeout.D(),
 		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -88,12 +87,11 @@ func (i *Instances) Inject(ctx context.Context, o Occurrence) (Injection, error)
 
 func (i *Instances) pick(o *Occurrence) []Instance {
 	all := i.ByTarget[o.Target]
-	names := make([]string, len(all))
-	for n, instance := range all {
-		names[n] = instance.Name()
+	var hit []Instance
+	for _, index := range o.Pick(len(all)) {
+		hit = append(hit, all[index])
 	}
-	names = o.Pick(names)
-	return slices.DeleteFunc(slices.Clone(all), func(instance Instance) bool { return !slices.Contains(names, instance.Name()) })
+	return hit
 }
 
 // acquire waits until no other fault affects the instance, and reserves it for this one.

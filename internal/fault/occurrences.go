@@ -88,14 +88,11 @@ func jitter(random *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(draw%(2*uint64(most)+1)) - most
 }
 
-// Pick chooses the instances that the occurrence hits from the names of all instances of its target. It chooses
-// all of them if there are fewer than the occurrence asks for. The order of the names does not affect the
-// choice.
-func (o *Occurrence) Pick(instances []string) []string {
-	picked := slices.Sorted(slices.Values(instances))
+// Pick returns the indexes of the instances that the occurrence hits, in ascending order, if its target has n instances.
+// It returns all of them if the occurrence asks for more than there are.
+func (o *Occurrence) Pick(n int) []int {
 	random := rand.New(rand.NewPCG(o.Draw, 0))
-	random.Shuffle(len(picked), func(i, j int) { picked[i], picked[j] = picked[j], picked[i] })
-	picked = picked[:min(o.count(len(picked)), len(picked))]
+	picked := random.Perm(n)[:min(o.count(n), n)]
 	slices.Sort(picked)
 	return picked
 }

@@ -33,8 +33,7 @@ func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *co
 	return at, nil
 }
 
-// pick returns the running pods that an occurrence hits. Instances are numbered by the age of their pods, because the
-// names of pods of a Deployment are random.
+// pick returns the running pods that an occurrence hits.
 func (i *injector) pick(ctx context.Context, o fault.Occurrence) ([]*corev1.Pod, error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
@@ -49,21 +48,15 @@ func (i *injector) pick(ctx context.Context, o fault.Occurrence) ([]*corev1.Pod,
 		leader, err := leaderOf(ctx, pods)
 		return []*corev1.Pod{leader}, err
 	}
-	byName := map[string]*corev1.Pod{}
-	var names []string
-	for n, pod := range pods {
-		name := fmt.Sprintf("%s-%d", component, n)
-		byName[name] = pod
-		names = append(names, name)
-	}
 	var picked []*corev1.Pod
-	for _, name := range o.Pick(names) {
-		picked = append(picked, byName[name])
+	for _, index := range o.Pick(len(pods)) {
+		picked = append(picked, pods[index])
 	}
 	return picked, nil
 }
 
-// podsOf returns the pods of a component, the oldest first.
+// podsOf returns the pods of a component in the order of their indexes: those of a StatefulSet by their ordinal, others by
+// age, because the names of the pods of a Deployment are random.
 func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1.Pod, error) {
 	sim := i.target().Simulation
 	list := &corev1.PodList{}
@@ -77,6 +70,9 @@ func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1
 		}
 	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		if metav1.GetControllerOf(a).Kind == "StatefulSet" {
+			return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
+		}
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	return pods, nil

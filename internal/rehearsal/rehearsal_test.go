@@ -1,6 +1,7 @@
 package rehearsal_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,7 +31,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/agent"
 	"github.com/parking-operator/parking-operator/internal/agent/agenttest"
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/fault/faulttest"
 	"github.com/parking-operator/parking-operator/internal/httpserver"
+	"github.com/parking-operator/parking-operator/internal/manifest"
 	"github.com/parking-operator/parking-operator/internal/plan"
 	"github.com/parking-operator/parking-operator/internal/rehearsal"
 	"github.com/parking-operator/parking-operator/internal/relay"
@@ -506,5 +510,66 @@ func TestRehearsals_Isolate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The same manifest and seed hit the same targets in the same order as in one process. A test of the command says so of
+// that.
+func TestRehearsals_SameSeed_HitsTheSameTargets(t *testing.T) {
+	sim, err := manifest.ReadFile("../fault/testdata/targets.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, faulty := manifest.Resolve(sim)
+	if err := faulty.Err(); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.sim.Spec, w.plan.Faults = resolved.Simulation.Spec, resolved.Plan.Faults
+	w.plan.Seed, w.plan.Duration = resolved.Plan.Seed, resolved.Plan.Duration
+	pods := map[plan.FaultTarget][]*corev1.Pod{}
+	for i, target := range []plan.FaultTarget{plan.TargetRedis, plan.TargetRabbitMQ} {
+		_, _, status := w.serveAgent(t, fmt.Sprintf("127.77.4.%d", i+1))
+		pods[target] = []*corev1.Pod{w.Pod(w.sim, resources.ComponentOf(target), status)}
+	}
+	add := func(target plan.FaultTarget, n int) {
+		for range n {
+			pods[target] = append(pods[target], w.Pod(w.sim, resources.ComponentOf(target), ready(time.Now())))
+		}
+		slices.SortFunc(pods[target], func(a, b *corev1.Pod) int {
+			return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+		})
+	}
+	add(plan.TargetProcessor, 3)
+	add(plan.TargetEntryGenerator, 2)
+	w.start = time.Now()
+	r, _ := w.lead()
+	want := faulttest.Planned(w.plan, map[plan.FaultTarget]int{plan.TargetProcessor: 3, plan.TargetEntryGenerator: 2})
+	var got []string
+	w.Eventually("all faults to be injected", func() error {
+		records, _ := r.Records(w.key())
+		for _, record := range records[len(got):] {
+			if record.InjectedAt.IsZero() {
+				return fmt.Errorf("fault %s is %s %s", record.ID(), record.State, record.Reason)
+			}
+			var indexes []int
+			for _, name := range record.Hit {
+				indexes = append(indexes, slices.IndexFunc(pods[record.Target], func(p *corev1.Pod) bool { return p.Name == name }))
+			}
+			got = append(got, faulttest.Hit(record.Fault, record.Number, record.Target, indexes))
+			if record.Action.Lasts() {
+				continue
+			}
+			// The controller of the workload replaces the pods.
+			pods[record.Target] = slices.DeleteFunc(pods[record.Target], func(p *corev1.Pod) bool { return slices.Contains(record.Hit, p.Name) })
+			add(record.Target, len(record.Hit))
+		}
+		if len(got) < len(want) {
+			return fmt.Errorf("%d of %d faults were injected", len(got), len(want))
+		}
+		return nil
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("the faults hit\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -38,9 +38,9 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 	if targets == nil {
 		targets = make(map[plan.FaultTarget][]fault.Instance)
 	}
-	targets[plan.TargetProcessor] = []fault.Instance{s.processor}
-	targets[plan.TargetEntryGenerator] = []fault.Instance{s.entries}
-	targets[plan.TargetExitGenerator] = []fault.Instance{s.exits}
+	targets[plan.TargetProcessor] = s.processor.targets()
+	targets[plan.TargetEntryGenerator] = s.entries.targets()
+	targets[plan.TargetExitGenerator] = s.exits.targets()
 	if _, given := targets[plan.TargetRabbitMQLeader]; !given {
 		targets[plan.TargetRabbitMQLeader] = targets[plan.TargetRabbitMQ]
 	}
@@ -116,6 +116,34 @@ func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum.TargetRate = rate(float64(sum.Due), sum.Active.Seconds())
 	sum.AchievedRate = rate(float64(sum.Published), publishing(before)+publishing(last))
 	return sum
+}
+
+// sumGenerators adds up the counts of two generators that share a schedule.
+func sumGenerators(a, b generator.Stats) generator.Stats {
+	sum := a
+	sum.Due += b.Due
+	sum.Published += b.Published
+	sum.Confirmed += b.Confirmed
+	sum.Matched += b.Matched
+	sum.Unmatched += b.Unmatched
+	sum.Outstanding += b.Outstanding
+	sum.Starved += b.Starved
+	sum.Missed += b.Missed
+	sum.Lag, sum.Active = max(a.Lag, b.Lag), max(a.Active, b.Active)
+	sum.Rate += b.Rate
+	sum.TargetRate += b.TargetRate
+	sum.AchievedRate += b.AchievedRate
+	sum.Done = a.Done && b.Done
+	return sum
+}
+
+// inFlight counts the deliveries that the processors hold.
+func (s *Simulation) inFlight() int64 {
+	var n int64
+	for _, p := range s.processor.processes() {
+		n += p.InFlight()
+	}
+	return n
 }
 
 // publishing returns the seconds that AchievedRate covers.

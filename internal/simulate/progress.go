@@ -60,7 +60,7 @@ func (s *Simulation) Progress() Progress {
 		Entries:  s.entries.Stats(),
 		Exits:    s.exits.Stats(),
 		Done:     s.processor.Stats(),
-		InFlight: s.processor.process().InFlight(),
+		InFlight: s.inFlight(),
 	}
 	if start := s.started.Load(); start != nil {
 		p.Elapsed = p.At.Sub(*start)
@@ -139,7 +139,7 @@ func (s *Simulation) observe(ctx context.Context) {
 func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
-	depths, depthsErr := s.depths(ctx, s.processor.process().InFlight())
+	depths, depthsErr := s.depths(ctx, s.inFlight())
 	pool, poolErr := s.deps.Store.PoolSize(ctx)
 	s.observed.recordServers(unlessFailed(depths, depthsErr), unlessFailed(pool, poolErr))
 	return depthsErr, poolErr

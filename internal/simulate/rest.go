@@ -97,7 +97,7 @@ func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest,
 
 // count counts the messages in the queues and in the processor.
 func (s *Simulation) count(ctx context.Context) rest {
-	r := rest{inFlight: s.processor.process().InFlight()}
+	r := rest{inFlight: s.inFlight()}
 	var err error
 	if r.depths, err = s.depths(ctx, r.inFlight); err == nil {
 		return r

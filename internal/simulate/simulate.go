@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,8 +44,11 @@ const (
 
 // Config describes a simulation.
 type Config struct {
-	// Plan describes the simulation. One generator of each type replaces all replicas of the plan.
+	// Plan describes the simulation. One generator of each type replaces all replicas of the plan, unless a fault hits
+	// them.
 	Plan plan.Plan
+	// Processors is the number of processors if a fault hits them. Otherwise there is one.
+	Processors int
 	// DepthsHoldInFlight means that the broker also counts the messages that processors hold as ready.
 	DepthsHoldInFlight bool
 	// DrainTimeout bounds the time from the end of the schedule, or of the context, to the result. In this
@@ -78,9 +82,9 @@ type Dependencies struct {
 type Simulation struct {
 	config    Config
 	deps      Dependencies
-	processor *component[*processor.Processor, processor.Stats]
-	entries   *component[*generator.Generator, generator.Stats]
-	exits     *component[*generator.Generator, generator.Stats]
+	processor *group[*processor.Processor, processor.Stats]
+	entries   *group[*generator.Generator, generator.Stats]
+	exits     *group[*generator.Generator, generator.Stats]
 	instances *fault.Instances
 	recorder  *timeline.Recorder
 
@@ -99,24 +103,37 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
-	c.Plan.Entry.Replicas, c.Plan.Exit.Replicas = 1, 1
+	c.Plan.Entry.Replicas = instancesOf(&c.Plan, plan.TargetEntryGenerator, c.Plan.Entry.Replicas)
+	c.Plan.Exit.Replicas = instancesOf(&c.Plan, plan.TargetExitGenerator, c.Plan.Exit.Replicas)
 	s := &Simulation{config: c, deps: d}
 	hasFaults := len(c.Plan.Faults) > 0
-	s.processor = &component[*processor.Processor, processor.Stats]{
+	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
+	// All series of a metric have the same labels.
+	labeled := max(processors, c.Plan.Entry.Replicas, c.Plan.Exit.Replicas) > 1
+	s.processor = newGroup(processors, labeled, mergeProcessors, component[*processor.Processor, processor.Stats]{
 		name: processorName, create: s.newProcessor, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeProcessors,
-	}
-	newGenerators := func(name string, create createGenerator) *component[*generator.Generator, generator.Stats] {
-		return &component[*generator.Generator, generator.Stats]{
+	})
+	newGenerators := func(n int, name string, create createGenerator) *group[*generator.Generator, generator.Stats] {
+		return newGroup(n, labeled, sumGenerators, component[*generator.Generator, generator.Stats]{
 			name: name, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeGenerators,
 			create: func(l *life) (*generator.Generator, error) { return s.newGenerator(create, l) },
-		}
+		})
 	}
-	s.entries, s.exits = newGenerators(entryGeneratorName, generator.NewEntry), newGenerators(exitGeneratorName, generator.NewExit)
+	s.entries = newGenerators(c.Plan.Entry.Replicas, entryGeneratorName, generator.NewEntry)
+	s.exits = newGenerators(c.Plan.Exit.Replicas, exitGeneratorName, generator.NewExit)
 	s.live.auditor, s.live.reader = ledger.NewAuditor(d.Store), ledger.NewTimelineReader(d.Store)
 	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
 	var refused error
 	s.instances, refused = s.injector()
-	return s, errors.Join(refused, s.processor.begin(false), s.entries.begin(false), s.exits.begin(false))
+	return s, errors.Join(refused, s.processor.begin(), s.entries.begin(), s.exits.begin())
+}
+
+// instancesOf returns the number of instances of a component that has a number of replicas in a cluster.
+func instancesOf(p *plan.Plan, target plan.FaultTarget, replicas int) int {
+	if slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Target == target }) {
+		return max(replicas, 1)
+	}
+	return 1
 }
 
 func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
@@ -294,7 +311,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 		}
 	}()
 	var running sync.WaitGroup
-	generators := []*component[*generator.Generator, generator.Stats]{s.entries, s.exits}
+	generators := []*group[*generator.Generator, generator.Stats]{s.entries, s.exits}
 	errs := make([]error, len(generators))
 	for i, g := range generators {
 		running.Go(func() {

@@ -1,0 +1,110 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/timeline"
+)
+
+// group is all instances of a component. If faults hit the component, it has as many as the component has replicas, so
+// that a fault hits the same ones as in a cluster. Otherwise it has one instance, which replaces all replicas.
+type group[P process[S], S any] struct {
+	instances []*component[P, S]
+	// sum adds up the counts of instances.
+	sum func(a, b S) S
+}
+
+// newGroup returns a group of n instances that are copies of one component. If labeled is true, their metrics have the label
+// pod.
+func newGroup[P process[S], S any](n int, labeled bool, sum func(a, b S) S, c component[P, S]) *group[P, S] {
+	g := &group[P, S]{sum: sum}
+	for i := range n {
+		instance := component[P, S]{
+			name: c.name, create: c.create, registerer: c.registerer, hasFaults: c.hasFaults, merge: c.merge,
+		}
+		if n > 1 {
+			instance.name += "-" + strconv.Itoa(i)
+		}
+		if labeled {
+			instance.registerer = prometheus.WrapRegistererWith(prometheus.Labels{"pod": instance.name}, c.registerer)
+		}
+		g.instances = append(g.instances, &instance)
+	}
+	return g
+}
+
+// begin creates the first process of each instance.
+func (g *group[P, S]) begin() error {
+	var errs []error
+	for _, c := range g.instances {
+		errs = append(errs, c.begin(false))
+	}
+	return errors.Join(errs...)
+}
+
+// Run runs all instances until ctx ends or they end by themselves. If one fails, it stops the others.
+func (g *group[P, S]) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(g.instances))
+	var running sync.WaitGroup
+	for i, c := range g.instances {
+		running.Go(func() {
+			if errs[i] = c.Run(ctx); errs[i] == nil {
+				return
+			}
+			if len(g.instances) > 1 {
+				errs[i] = fmt.Errorf("%s: %w", c.name, errs[i])
+			}
+			cancel()
+		})
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+// Stats returns the counts of all instances so far.
+func (g *group[P, S]) Stats() S {
+	total := g.instances[0].Stats()
+	for _, c := range g.instances[1:] {
+		total = g.sum(total, c.Stats())
+	}
+	return total
+}
+
+// Totals returns the measurements of all instances so far.
+func (g *group[P, S]) Totals() timeline.Row {
+	if len(g.instances) == 1 {
+		return g.instances[0].Totals()
+	}
+	var totals []timeline.Row
+	for _, c := range g.instances {
+		totals = append(totals, c.Totals())
+	}
+	return timeline.Sum(totals...)
+}
+
+// processes returns the current process of each instance.
+func (g *group[P, S]) processes() []P {
+	var all []P
+	for _, c := range g.instances {
+		all = append(all, c.process())
+	}
+	return all
+}
+
+// targets returns the instances for an injector.
+func (g *group[P, S]) targets() []fault.Instance {
+	var all []fault.Instance
+	for _, c := range g.instances {
+		all = append(all, c)
+	}
+	return all
+}
