@@ -11,27 +11,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultNamed is the default of Options.Named.
+// DefaultNamed is the default maximum number of lost events that a report names.
 const DefaultNamed = 100
 
-// Options of an audit.
+// Options are the options of an audit.
 type Options struct {
-	// AtRest means that the generators have stopped and no event is on its way. A confirmed event without an
-	// effect is then lost. Otherwise it is outstanding.
+	// AtRest means that the generators have stopped and no event is in flight. A confirmed event without an
+	// effect then counts as lost. Otherwise it counts as outstanding.
 	AtRest bool
-	// Named bounds the lost events that a report names. 0 means DefaultNamed.
+	// Named is the maximum number of lost events that the report names. 0 means DefaultNamed.
 	Named int
 }
 
-// Audit reads the whole ledger. It reads counters before bits, which is the order in which effects occur. So
-// TakenTwice is never too large, even while the simulation runs.
+// Audit reads the whole ledger. It reads counters before bits, which is the order in which effects are
+// recorded. Therefore, Report.TakenTwice is never too large, even if the simulation is running.
 func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly. It skips the chunks in which every event was confirmed and had
-// taken effect before. Use Audit or a new Auditor for a final audit, which must detect that the store has lost
-// data. An Auditor is not safe for concurrent use.
+// Auditor audits one simulation repeatedly. It does not read chunks of the ledger again in which every event
+// was confirmed and had taken effect. For the final audit, use Audit or a new Auditor, because that must detect
+// that the store has lost data. An Auditor is not safe for concurrent use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -42,13 +42,13 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks counts the leading chunks of a run in which every event has taken effect.
+// completeChunks describes the leading chunks of a run in which every event has taken effect.
 type completeChunks struct {
 	chunks  int64
 	matched int64
 }
 
-// NewAuditor returns an Auditor that skips nothing yet.
+// NewAuditor returns an Auditor. Its first audit reads the whole ledger.
 func NewAuditor(l store.Ledger) *Auditor {
 	return &Auditor{ledger: l, complete: map[runKey]completeChunks{}}
 }
@@ -76,10 +76,10 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 			return Report{}, fmt.Errorf("audit run %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
-	// This must be last, because data may be lost during the audit.
+	// This check must come last, because the store may lose data during the audit.
 	data, err := a.ledger.Dataset(ctx)
 	if err != nil {
-		return Report{}, fmt.Errorf("ask whether the store has lost data: %w", err)
+		return Report{}, fmt.Errorf("check whether the store has lost data: %w", err)
 	}
 	report := r.report(counts, outbox)
 	report.Partitions = data.Partitions
@@ -116,15 +116,15 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied counts events that took effect, and those of them with the intent matched.
+// tallied holds the number of events that took effect, and how many of them have the intent matched.
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the bits of a chunk below the watermark, and those beyond it, up to the bound of outstanding
-// events.
+// tally counts the bits of a chunk below the watermark of its run, and those beyond it. It ignores bits so far
+// beyond the watermark that no generator can have published their events.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -133,7 +133,7 @@ func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	return below, beyond
 }
 
-// countBits counts the bits of a chunk in [from, to). The range may exceed the chunk at both ends.
+// countBits counts the bits of a chunk in [from, to). The range may extend beyond the chunk.
 func countBits(c store.Chunk, from, to int64) tallied {
 	var t tallied
 	from, to = max(from, 0), min(to, store.ChunkBits)
@@ -160,7 +160,7 @@ func byteMask(first, from, to int64) byte {
 	return mask
 }
 
-// account accumulates the runs of one audit.
+// account adds up the runs of one audit.
 type account struct {
 	Options
 	entriesConfirmed, matchedConfirmed, unmatchedConfirmed int64
@@ -171,7 +171,7 @@ type account struct {
 	named                                                  []string
 }
 
-// side counts the bits of all events of one type.
+// side holds the bit counts of all events of one type.
 type side struct {
 	below, beyond tallied
 }
@@ -208,7 +208,7 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// name adds the events without a bit among the first n of a chunk to the named events.
+// name records the identifiers of lost events: those among the first n events of a chunk whose bit is not set.
 func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return
@@ -221,7 +221,8 @@ func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report compares the account with the counters.
+// report returns the report of the audit: it compares the bits, which were added up, with the counters in the
+// store.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

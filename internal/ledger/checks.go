@@ -11,17 +11,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Check is one condition that a simulation must meet, and whether it did.
+// Check is a condition that a simulation must meet, with the result of checking it.
 type Check struct {
 	// Name identifies the condition. It is the same in every verdict.
 	Name    string       `json:"name"`
 	Kind    Kind         `json:"kind"`
 	Outcome CheckOutcome `json:"outcome"`
-	// Want is the condition and Got the measured value, as text. Got is empty if nothing was measured.
+	// Want describes the condition and Got is the measured value, both as text. Got is empty if nothing was
+	// measured.
 	Want string `json:"want"`
 	Got  string `json:"got,omitempty"`
-	// Message is one sentence that says why the check did not pass. It is empty if the check passed, or could
-	// not be made because another check did not pass.
+	// Message is one sentence that says why the check did not pass. It is empty if the check passed. It is also
+	// empty if the check could not be made only because another check did not pass.
 	Message string `json:"message,omitempty"`
 }
 
@@ -30,73 +31,75 @@ type Kind string
 
 // The kinds of checks.
 const (
-	// Invariant is a condition of every simulation.
+	// Invariant is a condition that every simulation must meet.
 	Invariant Kind = "invariant"
 	// Objective is a condition that the user sets in spec.objectives.
 	Objective Kind = "objective"
 )
 
-// CheckOutcome is the result of a check.
+// CheckOutcome is the outcome of a check.
 type CheckOutcome string
 
-// The outcomes of a check. Only Passed lets a verdict pass.
+// The outcomes of a check. A verdict is PASS only if every check passed.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
 	NotMeasured CheckOutcome = "notMeasured"
 )
 
-// check describes how a check is made.
+// check defines one condition and when it can be checked.
 type check struct {
 	name string
 	kind Kind
-	// find makes the check. It returns the zero finding if the check does not apply.
+	// find checks the condition. It returns the zero finding if the condition does not apply to the simulation.
 	find func(Evidence) finding
-	// certain means that the condition, once violated, stays violated.
+	// certain means that a violation of the condition is permanent.
 	certain bool
-	// onlyAtRest means that the check compares numbers that are read at different moments.
+	// onlyAtRest means that the check compares numbers that are consistent only when no event is in flight.
 	onlyAtRest bool
-	// withoutLedger means that the check can be made if the ledger cannot be read, and despiteLoss that it can
-	// be made if the store has lost data. Any other violation may be a consequence of the loss.
+	// withoutLedger means that the check is possible even if the ledger cannot be read. despiteLoss means that
+	// it is possible even if the store has lost data. For all other checks, a violation may be only a
+	// consequence of the loss.
 	withoutLedger, despiteLoss bool
 }
 
-// finding is the result of a check.
+// finding is the outcome of a check, with the texts for the verdict.
 type finding struct {
 	outcome            CheckOutcome
 	want, got, message string
 }
 
-// checks lists the conditions, causes before their consequences.
+// checks lists all conditions. Those that can cause violations of others come first.
 func checks(faults []plan.Fault) []check {
 	list := []check{
 		{name: "ledger readable", kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: "data kept", kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
-		// An event that is still on its way may or may not take effect.
+		// An event that is still in flight may or may not take effect.
 		{name: "at rest", kind: Invariant, find: atRest},
 		// Every event that the broker confirmed takes effect.
 		{name: "lost events", kind: Objective, find: nothingLost, certain: true},
 		// No event takes effect twice, however often it is delivered.
 		{name: "events counted twice", kind: Invariant, find: nothingTakenTwice, certain: true},
-		// Every effect is counted. Otherwise the other numbers here mean nothing.
+		// Every effect is counted. Otherwise the other numbers in the report are wrong as well.
 		{name: "uncounted effects", kind: Invariant, find: nothingUncounted, certain: true},
-		// An exit arrives with the intent that its generator gave it.
+		// An exit arrives with the same intent that its generator gave it.
 		{name: "changed intents", kind: Invariant, find: intentsKept, certain: true},
-		// An exit whose plate was claimed from an entry finds the visit of that entry.
+		// An exit whose plate was claimed finds the visit of the entry with that plate.
 		{name: "unexpectedly unmatched exits", kind: Objective, find: nothingUnexpected, certain: true},
 		// Every message can be processed.
 		{name: "dead letters", kind: Invariant, find: nothingDeadLettered, certain: true},
-		// The summary of every visit that ended reaches the summary API.
+		// Every summary of a finished visit reaches the summary API.
 		{name: "pending summaries", kind: Invariant, find: outboxEmpty, onlyAtRest: true},
-		// Every visit that ended has exactly one summary.
+		// Every finished visit has exactly one summary.
 		{name: "one summary per visit", kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
-		// The summary API counts the same summaries. No other number here comes from outside the ledger.
+		// The summary API holds as many summaries as the ledger counts. This is the only check with a number
+		// from outside the ledger.
 		{name: "summaries in the API", kind: Invariant, find: summariesHeld, onlyAtRest: true},
-		// The user's objectives hold only under the load that the user asked for.
+		// The generators publish the load that the user asked for. Without it, the objectives mean nothing.
 		{name: "entry schedule", kind: Invariant, find: entriesOnSchedule},
 		{name: "exit schedule", kind: Invariant, find: exitsOnSchedule},
 	}
-	// A rehearsal that did not take place is not a success.
+	// Every planned fault is injected. A rehearsal without its faults is not a success.
 	for _, f := range faults {
 		list = append(list, check{
 			name: "fault " + f.Name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
@@ -113,7 +116,7 @@ func checks(faults []plan.Fault) []check {
 	)
 }
 
-// makeChecks runs every check that applies to the evidence.
+// makeChecks makes every check in the list that applies to the evidence.
 func makeChecks(e Evidence, list []check) []Check {
 	made := []Check{}
 	for _, c := range list {
@@ -131,7 +134,8 @@ func makeChecks(e Evidence, list []check) []Check {
 	return made
 }
 
-// isBlocked reports whether the check cannot be made because another one did not pass.
+// isBlocked reports whether the check cannot be made because the ledger cannot be read, the store has lost
+// data, or the simulation is running.
 func (c *check) isBlocked(e Evidence) bool {
 	switch {
 	case e.ReportErr != nil:
@@ -142,7 +146,8 @@ func (c *check) isBlocked(e Evidence) bool {
 	return e.Running && c.onlyAtRest
 }
 
-// unless returns a finding that passed if the condition is met, and one that failed with the message if not.
+// unless returns a finding with the outcome Passed if the condition is met. Otherwise the outcome is Failed,
+// with the message.
 func unless(met bool, want, got, message string) finding {
 	if met {
 		return finding{outcome: Passed, want: want, got: got}
@@ -150,12 +155,12 @@ func unless(met bool, want, got, message string) finding {
 	return finding{outcome: Failed, want: want, got: got, message: message}
 }
 
-// noneOf is unless for a number that must be 0.
+// noneOf checks that a number is 0.
 func noneOf(n int64, message string) finding {
 	return unless(n == 0, "none", number(n), message)
 }
 
-// atMost is unless for a number that has a limit.
+// atMost checks that a number does not exceed a limit.
 func atMost(n, limit int64, message string) finding {
 	return unless(n <= limit, "at most "+number(limit), number(n), message)
 }
@@ -204,7 +209,7 @@ func atRest(e Evidence) finding {
 	return finding{outcome: Failed, want: want, got: found, message: state + found}
 }
 
-// DataKept reports whether the store still has all data that it had made durable.
+// DataKept reports whether the store still has all data that were durable.
 func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
 
 func dataKept(e Evidence) finding {
@@ -240,8 +245,9 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// A missing share is confirmed minus processed events of one intent. Events on their way only increase it, so a
-	// negative share proves a changed intent even while the simulation runs.
+	// The missing share is the number of confirmed events of one intent minus that of processed ones. Events in
+	// flight only increase it. A negative share therefore proves that an intent changed, even while the
+	// simulation is running.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
 }
@@ -280,12 +286,12 @@ func summariesHeld(e Evidence) finding {
 }
 
 func nothingDeadLettered(e Evidence) finding {
-	// The broker itself dead-letters a message that was delivered too often. No processor counts those.
+	// The broker itself dead-letters messages that were delivered too often. Processors do not count those.
 	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
 	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
 }
 
-// deadLetterMessage names the reasons of dead letters.
+// deadLetterMessage returns a message that lists the reasons of dead letters.
 func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	said := count(dead, "event was", "events were") + " dead-lettered"
 	if len(all) == 0 {
@@ -306,8 +312,8 @@ func entriesOnSchedule(e Evidence) finding { return onSchedule("entries", e.Entr
 
 func exitsOnSchedule(e Evidence) finding { return onSchedule("exits", e.Exits) }
 
-// maxMissed is the share of the due events that may be missed: generators on a busy machine end a little
-// late.
+// maxMissed is the share of the due events that generators may miss without failing the check. On a busy
+// machine, generators finish a little late.
 const maxMissed = 0.1
 
 func onSchedule(what string, s *Schedule) finding {
@@ -323,7 +329,7 @@ func onSchedule(what string, s *Schedule) finding {
 			what, s.Missed, count(s.Due, "due event was", "due events were"), 100*missed))
 }
 
-// unmeasured says how many events were not measured, for the end of a figure.
+// unmeasured returns a suffix for a figure that says how many events were not measured.
 func unmeasured(l *Latencies) string {
 	if l.Unmeasured == 0 {
 		return ""
@@ -331,7 +337,8 @@ func unmeasured(l *Latencies) string {
 	return fmt.Sprintf(" (%s not measured)", count(int64(l.Unmeasured), "event", "events"))
 }
 
-// rounded returns d with three digits, or d itself if rounding would move it across the limit.
+// rounded returns d rounded to three digits. If rounding would move it across the limit, rounded returns d
+// itself.
 func rounded(d, limit time.Duration) time.Duration {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

@@ -21,7 +21,7 @@ func checkOf(t *testing.T, v Verdict, name string) Check {
 	return v.Checks[i]
 }
 
-func TestEvaluate_ChecksSayWhatTheyWantedAndGot(t *testing.T) {
+func TestEvaluate_Checks_StateWantAndGot(t *testing.T) {
 	t.Parallel()
 	v := Evaluate(Evidence{
 		Report:     Report{AtRest: true, Lost: 3, MissingEntries: 3, Matched: 2, SummariesStored: 2},
@@ -51,7 +51,7 @@ func TestEvaluate_ChecksSayWhatTheyWantedAndGot(t *testing.T) {
 	}
 }
 
-func TestEvaluate_ChecksThatCannotBeMadeAreNotMeasured(t *testing.T) {
+func TestEvaluate_ImpossibleChecks_AreNotMeasured(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]Evidence{
 		"an unreadable ledger": {ReportErr: errors.New("no route")},

@@ -10,13 +10,13 @@ import (
 
 // Latencies are the latencies of the generated events that took effect.
 type Latencies struct {
-	// Processing is the time in ProcessMessage, including failed attempts. EndToEnd is the time from when an
-	// event was due to its effect.
+	// Processing is the time that a processor spent on each event, including failed attempts. EndToEnd is the
+	// time from when an event was due until its effect.
 	Processing, EndToEnd histogram.Snapshot
-	// Unmeasured counts the events that took effect but are missing from EndToEnd: their processor was killed
-	// before it could store its latest measurements.
+	// Unmeasured counts the events that took effect but are missing from EndToEnd, because their processor was
+	// killed before it could store its latest measurements.
 	Unmeasured uint64
-	// Err says why the timeline could not be read. All events are then unmeasured.
+	// Err is the error of reading the timeline. If it is set, all events are unmeasured.
 	Err error
 }
 
@@ -30,8 +30,9 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
 }
 
-// LatenciesOf returns the latencies of the whole simulation whose ledger is r, from its timeline or the error of reading
-// that. Read the ledger first: an event that takes effect in between then counts as measured, not as unmeasured.
+// LatenciesOf returns the latencies in the timeline of a whole simulation. r is the report of its ledger, and
+// err the error of reading the timeline. The ledger must be read before the timeline. Then an event that takes
+// effect in between counts as measured, not as unmeasured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	return &Latencies{
@@ -42,7 +43,7 @@ func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	}
 }
 
-// missing returns how many of the events that took effect were not measured.
+// missing returns the number of events that took effect and were not measured.
 func missing(effects int64, measured timeline.Events) uint64 {
 	return uint64(max(effects-int64(measured.EndToEnd.Count()), 0))
 }

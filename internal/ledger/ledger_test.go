@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel draws a history with at most a few faults. It draws no faults that offset each other, such as
-// two exits that swapped their intents: they leave no trace in any ledger.
+// drawModel generates a history with at most a few errors. The errors do not offset each other: for example, no
+// ledger can show that two exits have swapped their intents.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -78,7 +78,7 @@ func breakEvent(t *rapid.T, typ event.Type, e *modelEvent) {
 	}
 }
 
-func TestEvaluate_PassesExactlyWhenEveryEventCountsOnce(t *testing.T) {
+func TestEvaluate_PassesOnlyIfEveryEventCountsOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
@@ -102,7 +102,7 @@ func TestEvaluate_PassesExactlyWhenEveryEventCountsOnce(t *testing.T) {
 	})
 }
 
-func TestAudit_NotAtRest_ReportsOutstandingEventsAndNoLostOnes(t *testing.T) {
+func TestAudit_NotAtRest_CountsEventsAsOutstandingNotLost(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := drawModel(t)
@@ -122,7 +122,7 @@ func TestAudit_NotAtRest_ReportsOutstandingEventsAndNoLostOnes(t *testing.T) {
 	})
 }
 
-// longRun returns a run of correct entries in more than three chunks.
+// longRun returns a run of entries that fill more than three chunks. Every entry has taken effect once.
 func longRun() *model {
 	m := &model{runs: []modelRun{{
 		id: event.ID{Run: "0000000000000", Partition: 1}, typ: event.TypeExit, watermark: 3*store.ChunkBits + 10,
@@ -134,7 +134,7 @@ func longRun() *model {
 	return m
 }
 
-func TestAudit_NamesALostEventAnywhereInALongRun(t *testing.T) {
+func TestAudit_LostEventInALongRun_IsNamed(t *testing.T) {
 	t.Parallel()
 	const c = store.ChunkBits
 	for _, seq := range []int64{0, 7, 8, c - 1, c, 2*c + 12345, 3*c + 9} {
@@ -154,7 +154,7 @@ func TestAudit_NamesALostEventAnywhereInALongRun(t *testing.T) {
 	}
 }
 
-func TestAudit_NamesABoundedNumberOfLostEvents(t *testing.T) {
+func TestAudit_ManyLostEvents_NamesALimitedNumber(t *testing.T) {
 	t.Parallel()
 	m := longRun()
 	clear(m.runs[0].events)
@@ -218,7 +218,7 @@ func TestAuditor_ReadsCompleteChunksOnce(t *testing.T) {
 	audit(0, 1)
 }
 
-func TestAudit_ErrorNamesWhatCouldNotBeRead(t *testing.T) {
+func TestAudit_ReadFails_ErrorNamesThePart(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
 		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the runs", "Chunk": "partition 1: read chunk 0",
@@ -352,7 +352,7 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-func TestCertainFailures_IgnoresWhatMayStillChange(t *testing.T) {
+func TestCertainFailures_IgnoresChecksThatMayStillPass(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {

@@ -13,10 +13,10 @@ import (
 
 // modelEvent is the history of one event.
 type modelEvent struct {
-	// intent is the published intent. arrived is the intent that the processor read.
+	// intent is the intent with which the event was published. arrived is the intent that the processor read.
 	intent, arrived event.Intent
-	// taken is how often the event took effect, met whether it found its visit, posted how often its summary
-	// was counted as stored.
+	// taken is how often the event took effect. met means that the exit found its visit. posted is how often
+	// its summary was counted as stored.
 	taken  int
 	met    bool
 	posted int
@@ -24,7 +24,7 @@ type modelEvent struct {
 	deadLettered bool
 }
 
-// modelRun is one run in one partition. Its first watermark events are confirmed.
+// modelRun is a run in one partition. Its first events, as many as watermark says, are confirmed.
 type modelRun struct {
 	id        event.ID // Seq is unused
 	typ       event.Type
@@ -32,7 +32,7 @@ type modelRun struct {
 	events    []modelEvent
 }
 
-// model is a store whose data are computed from a known history.
+// model is a store that computes the ledger from a known history.
 type model struct {
 	runs    []modelRun
 	skewed  store.Counts // added to the counters without a cause
@@ -137,8 +137,8 @@ func setBit(bitmap []byte, bit int64) []byte {
 	return bitmap
 }
 
-// sound reports whether every confirmed event counted exactly once and with its intent. It looks at the
-// events themselves and uses no equations.
+// sound reports whether every confirmed event took effect exactly once and with its intent. It examines the
+// events themselves, independently of the equations of the audit.
 func (m *model) sound() bool {
 	for _, run := range m.runs {
 		for seq, e := range run.events {

@@ -13,17 +13,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// phase is the whole run, or a part of it that has objectives of its own.
+// phase is a part of the run for which objectives can be set: the whole run, the time without faults, or the
+// time under faults.
 type phase struct {
-	// suffix follows the names of the checks of this phase.
+	// suffix is appended to the names of the checks of the phase.
 	suffix     string
 	objectives func(*plan.Objectives) plan.PhaseObjectives
-	// covers reports whether a row belongs to the phase. A row belongs to the phase under faults if any part of it does.
+	// covers reports whether a row belongs to the phase. A row belongs to the phase under faults if faults
+	// disturbed any part of it.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether the phase has the events that were not measured. Processors lose measurements when they
-	// are killed, so those events belong to the phase under faults, if there is one.
+	// unmeasured reports whether unmeasured events may belong to the phase. Processors lose measurements when
+	// they are killed. If there were faults, those events therefore belong to the phase under faults.
 	unmeasured func(e *Evidence) bool
-	// absent says why no row belongs to the phase. It is empty for the whole run.
+	// absent is the message if no row belongs to the phase. It is empty for the whole run, which always has
+	// rows.
 	absent string
 }
 
@@ -51,12 +54,12 @@ func phases() []phase {
 	}
 }
 
-// hasFaults reports whether a fault was injected.
+// hasFaults reports whether any fault was injected.
 func (e *Evidence) hasFaults() bool {
 	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return !a.InjectedAt.IsZero() })
 }
 
-// isDisturbed reports whether faults disturbed the simulation in any part of a row.
+// isDisturbed reports whether a fault disturbed the simulation in any part of the row.
 func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
@@ -73,7 +76,8 @@ func (p phase) checks() []check {
 		{name: "end-to-end p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
 			return m.latency("end-to-end p99"+p.suffix, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
 		})},
-		// The longest lag of the whole run can only grow. Recovery ends the phase under faults in retrospect.
+		// The longest lag of the whole run never decreases. That of a phase may, because the later recovery
+		// from a fault determines which rows belong to the phase.
 		{name: "generator lag" + p.suffix, kind: Objective, certain: p.suffix == "", find: measure(func(o plan.PhaseObjectives, m measured) finding {
 			return m.lag("generator lag"+p.suffix, o.MaxLag)
 		})},
@@ -83,16 +87,16 @@ func (p phase) checks() []check {
 	}
 }
 
-// measured is what the timeline holds of a phase.
+// measured holds the measurements of a phase in the timeline.
 type measured struct {
 	// latencies is nil if the timeline was not read.
 	latencies *Latencies
 	total     timeline.Row
-	// absent says why the phase has no row, "" if it has some.
+	// absent says why the phase has no rows. It is empty if it has some.
 	absent string
 }
 
-// measure returns what was measured in the phase.
+// measure adds up the rows of the phase.
 func (p phase) measure(e *Evidence) measured {
 	if e.Latencies == nil || p.objectives(&e.Objectives) == (plan.PhaseObjectives{}) {
 		return measured{}
@@ -122,7 +126,7 @@ func (p phase) measure(e *Evidence) measured {
 	return m
 }
 
-// unknown returns the finding of an objective that could not be checked.
+// unknown returns the finding for an objective that could not be checked.
 func (m measured) unknown(what, want, reason string) finding {
 	if m.absent != "" {
 		reason = m.absent
@@ -134,8 +138,8 @@ func (m measured) unknown(what, want, reason string) finding {
 		what, strings.TrimPrefix(want, "at most "), reason)}
 }
 
-// latency compares a 99th percentile with its objective. The comparison counts only if it holds regardless of the
-// latencies of the unmeasured events.
+// latency compares a 99th percentile with its objective. The outcome is Passed or Failed only if unmeasured
+// events could not change it, however long they took.
 func (m measured) latency(what string, objective plan.Duration, of func(*Latencies) histogram.Snapshot) finding {
 	if objective == 0 || m.latencies == nil {
 		return finding{}
@@ -199,8 +203,8 @@ func (m measured) achieved(what string, percent int) finding {
 	return unless(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
 }
 
-// sharePercent formats a percentage with one digit after the point, or with more if it would seem to meet a limit that
-// it does not meet.
+// sharePercent formats a share of 100. It shows one decimal, or more if rounding would make the share appear to
+// meet a limit that it does not meet.
 func sharePercent(share float64, limit int) string {
 	text := fmt.Sprintf("%.1f", share)
 	if share < float64(limit) && text == fmt.Sprintf("%.1f", float64(limit)) {
@@ -209,7 +213,7 @@ func sharePercent(share float64, limit int) string {
 	return text
 }
 
-// tookPlace checks that every occurrence of a fault was injected, and ended.
+// tookPlace checks that every occurrence of a fault was injected and has ended.
 func tookPlace(e Evidence, name string) finding {
 	const want = "every occurrence is injected and ends"
 	var all, failed []fault.Account
@@ -239,7 +243,7 @@ func tookPlace(e Evidence, name string) finding {
 	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", len(all), recovered)}
 }
 
-// ofAll says how many occurrences of a fault something is true for.
+// ofAll returns a text such as "2 of 3 occurrences".
 func ofAll(n, all int) string {
 	if n == all {
 		return count(int64(n), "occurrence", "occurrences")
@@ -247,7 +251,7 @@ func ofAll(n, all int) string {
 	return fmt.Sprintf("%d of %d occurrences", n, all)
 }
 
-// recovery checks that the simulation recovered from every fault within the objective.
+// recovery checks that the simulation recovered from every fault within the time of the objective.
 func recovery(e Evidence) finding {
 	objective := e.Objectives.MaxRecovery
 	if objective == 0 {
@@ -290,7 +294,7 @@ func recovery(e Evidence) finding {
 	return finding{outcome: Passed, want: want, got: rounded(slowest, objective.D()).String()}
 }
 
-// some joins the first of many texts.
+// some joins texts. If there are many, it joins only the first ones and says how many more there are.
 func some(texts []string) string {
 	const named = 5
 	if more := len(texts) - named; more > 0 {

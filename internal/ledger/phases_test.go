@@ -12,13 +12,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// at returns a time of the runs in these tests, in seconds after their start.
+// at returns the instant of a second of the run in these tests.
 func at(second int) time.Time {
 	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
 }
 
-// phaseRows returns a timeline of 100 s. From second 40 until second 60 latencies are 2 s instead of 10 ms, generators
-// are 3 s behind instead of 1 ms, and 60 of 100 events are published instead of 100.
+// phaseRows returns a timeline of 100 s that is disturbed from second 40 to second 60. In that time, latencies
+// are 2 s instead of 10 ms, generators lag by 3 s instead of 1 ms, and 60 instead of 100 of 100 due events are
+// published.
 func phaseRows() []timeline.Row {
 	var rows []timeline.Row
 	for i := range 100 {
@@ -31,7 +32,7 @@ func phaseRows() []timeline.Row {
 	return rows
 }
 
-// disturbance is the account of a fault that disturbed the run from second 40 until second 60.
+// disturbance is the account of a fault that disturbs the run from second 40 to second 60.
 func disturbance() fault.Account {
 	return fault.Account{
 		Fault: "crash", InjectedAt: at(40), HealedAt: at(45), RecoveredAt: at(60), RecoverySeconds: new(15.0), Outcome: fault.OutcomeRecovered,
@@ -46,7 +47,7 @@ func phaseEvidence(o plan.Objectives) Evidence {
 	}
 }
 
-func TestEvaluate_ObjectivesOfPhases(t *testing.T) {
+func TestEvaluate_PhaseObjectives_ApplyToTheirRows(t *testing.T) {
 	t.Parallel()
 	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }
 	with := func(change func(*Evidence)) func(*Evidence) { return change }
@@ -149,7 +150,7 @@ func TestEvaluate_ObjectivesOfPhases(t *testing.T) {
 	}
 }
 
-// checkReasons compares the reasons of a verdict with prefixes.
+// checkReasons checks that each reason of a verdict begins with the expected text.
 func checkReasons(t *testing.T, name string, got Verdict, want []string) {
 	t.Helper()
 	matches := len(got.Reasons) == len(want) && (got.Outcome == Pass) == (len(want) == 0)
@@ -161,7 +162,7 @@ func checkReasons(t *testing.T, name string, got Verdict, want []string) {
 	}
 }
 
-func TestEvaluate_Faults(t *testing.T) {
+func TestEvaluate_FaultChecks(t *testing.T) {
 	t.Parallel()
 	recovered := func(n int, seconds float64) fault.Account {
 		a := disturbance()
@@ -207,7 +208,7 @@ func TestEvaluate_Faults(t *testing.T) {
 	}
 }
 
-func TestCertainFailures_FaultsAndLag(t *testing.T) {
+func TestCertainFailures_IncludesFaultsAndLag(t *testing.T) {
 	t.Parallel()
 	objectives := plan.Objectives{
 		PhaseObjectives: plan.PhaseObjectives{MaxLag: plan.Duration(time.Second), EndToEndP99: plan.Duration(time.Second), MinAchievedPercent: 100},
@@ -234,7 +235,7 @@ func TestCertainFailures_FaultsAndLag(t *testing.T) {
 	}
 }
 
-func TestEvaluate_AbortedRun(t *testing.T) {
+func TestEvaluate_AbortedRun_Fails(t *testing.T) {
 	t.Parallel()
 	e := Evidence{Report: Report{AtRest: true, DeadLettered: 1}, Objectives: plan.Objectives{AbortOnFailure: true}, Aborted: "1 event was dead-lettered"}
 	checkReasons(t, "aborted", Evaluate(e), []string{"1 event was dead-lettered", "the run was ended early, because the verdict could only be FAIL: 1 event was dead-lettered"})

@@ -2,12 +2,12 @@ package ledger
 
 import "time"
 
-// Report is the account of a simulation: what its generators published, what took effect, and the
-// differences. Every number is counted where the event occurs or derived from the bits of the events.
-// None is derived from a number that it is compared with.
+// Report is the result of an audit. It says what the generators published, what took effect, and the
+// differences. Every number is counted where the event occurs, or derived from the bits of the events. No
+// number is derived from another one that it is compared with.
 type Report struct {
-	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that
-	// the broker has confirmed, exits by the intent of their generator.
+	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the
+	// broker has confirmed. Exits are counted by the intent of their generator.
 	EntriesConfirmed        int64 `json:"entriesConfirmed"`
 	EntriesRecorded         int64 `json:"entriesRecorded"`
 	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
@@ -16,36 +16,34 @@ type Report struct {
 	Matched             int64 `json:"matched"`
 	UnmatchedExpected   int64 `json:"unmatchedExpected"`
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
-	// SummariesStored counts the summaries that the summary API has accepted, including those of external
-	// publishers' exits.
+	// SummariesStored counts the summaries that the summary API has accepted, including those for exits of
+	// external publishers.
 	SummariesStored int64 `json:"summariesStored"`
-	// DuplicatesSuppressed counts the deliveries of events that had taken effect before.
+	// DuplicatesSuppressed counts the deliveries of events that had already taken effect.
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 	DeadLettered         int64 `json:"deadLettered"`
-	// Indeterminate counts the events beyond a watermark that took effect. Their generator died before it
-	// could record that they were confirmed.
+	// Indeterminate counts the events that took effect but whose confirm is not recorded, because their
+	// generator died first.
 	Indeterminate int64 `json:"indeterminate"`
-	// Lost counts the confirmed events that never took effect. It is 0 in a report that is not at rest.
+	// Lost counts the confirmed events that never took effect. It is 0 if AtRest is false.
 	Lost int64 `json:"lost"`
-	// Starved counts the draws of a matched exit that found no available plate.
+	// Starved counts the matched exits that were not published because no plate was available.
 	Starved int64 `json:"starved"`
 
-	// AtRest says that no event was on its way when the ledger was read, as far as its reader could know.
+	// AtRest means that, as far as the reader of the ledger could know, no event was in flight.
 	AtRest bool `json:"atRest"`
-	// Outstanding counts the confirmed events that have not taken effect yet. It is 0 in a report that is
-	// at rest.
+	// Outstanding counts the confirmed events that have not taken effect yet. It is 0 if AtRest is true.
 	Outstanding int64 `json:"outstanding"`
-	// TakenTwice counts the effects in excess of the events that took effect.
+	// TakenTwice counts the effects of events that had already taken effect.
 	TakenTwice int64 `json:"takenTwice"`
-	// Uncounted counts the events that took effect but are missing from the counters. It is 0 in a report
-	// that is not at rest.
+	// Uncounted counts the events that took effect but are missing from the counters. It is 0 if AtRest is
+	// false.
 	Uncounted int64 `json:"uncounted"`
 	// Outbox counts the summaries that the summary API has not accepted yet.
 	Outbox int64 `json:"outbox"`
 
-	// The following are the shares of each type and intent in Indeterminate, and in Lost or Outstanding. A
-	// negative missing share means that events were processed with a different intent than they were
-	// published with.
+	// The following fields break down Indeterminate, and Lost or Outstanding, by type and intent. A negative
+	// missing share means that events were processed with a different intent than they were published with.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
@@ -54,27 +52,27 @@ type Report struct {
 	MissingUnmatched       int64 `json:"missingUnmatched"`
 
 	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers by their
-	// outcome. No number above includes them, except SummariesStored and DuplicatesSuppressed.
+	// outcome. Of the numbers above, only SummariesStored and DuplicatesSuppressed include such events.
 	ExternalEntries int64 `json:"externalEntries"`
 	ExternalMatched int64 `json:"externalMatched"`
 	EntryNotFound   int64 `json:"entryNotFound"`
 
 	// Runs counts the generator processes that ever published. ForgottenRuns counts those whose record is
-	// missing from the store in at least one partition.
+	// missing in the store in at least one partition.
 	Runs          int64 `json:"runs"`
 	ForgottenRuns int64 `json:"forgottenRuns,omitempty"`
-	// Partitions is the number of partitions with which the simulation was started. It is 0 if the store
-	// does not know.
+	// Partitions is the number of partitions with which the simulation was started. It is 0 if the store does
+	// not have it.
 	Partitions int `json:"partitions,omitempty"`
-	// DataLostAt is when a process noticed that the store had lost durable data. No number above then covers
-	// the whole simulation.
+	// DataLostAt is when a process noticed that the store had lost durable data. If it is set, the numbers
+	// above do not cover the whole simulation.
 	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
-	// LostEvents holds the identifiers of the first lost events, in the order of runs.
+	// LostEvents holds the identifiers of the first lost events, in the order of their runs.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }
 
-// Generated returns the number of events of the simulation's own generators that took effect. Only of
-// these is it known when they were due.
+// Generated returns the number of events of the simulation's own generators that took effect. Only these events
+// have a known due time.
 func (r *Report) Generated() int64 {
 	return r.EntriesRecorded + r.Matched + r.UnmatchedExpected + r.UnmatchedUnexpected
 }

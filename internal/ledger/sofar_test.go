@@ -25,7 +25,7 @@ func (s *rowSource) ReadTimeline(_ context.Context, from, to time.Time) ([]timel
 	return rows, nil
 }
 
-func TestTimelineReader_ReadsOnlyWhatMayHaveChanged(t *testing.T) {
+func TestTimelineReader_ReadsOnlyRowsThatMayHaveChanged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &rowSource{}
@@ -56,7 +56,7 @@ func TestTimelineReader_ReadsOnlyWhatMayHaveChanged(t *testing.T) {
 	})
 }
 
-func TestTimelineReader_ReadsWidenedRowsOnce(t *testing.T) {
+func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &rowSource{}
@@ -82,7 +82,7 @@ func TestTimelineReader_ReadsWidenedRowsOnce(t *testing.T) {
 }
 
 // The same evidence decides in one process and in a cluster whether a run is ended early.
-func TestEvidenceSoFar_MakesFailuresCertain(t *testing.T) {
+func TestEvidenceSoFar_ShowsCertainFailures(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	at := func(second int) time.Time { return start.Add(time.Duration(second) * time.Second) }
