@@ -18,8 +18,9 @@ const compareHelp = `Compare two reports that 'parking simulate --report FILE.js
 
 A metric has become worse if it changed by more than its threshold, and if the difference
 exceeds the noise within the runs. Lost events, events counted twice, unexpectedly unmatched
-exits and dead letters have no noise: any increase is a regression. So is a check that passed
-before and does not pass now. docs/reports.md says how noise is estimated.
+exits, dead letters and faults without recovery have no noise: any increase is a regression. So
+is a check that passed before and does not pass now. docs/reports.md says how noise is
+estimated.
 
 Exit codes:
   0  no regression

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -50,12 +51,13 @@ type Change struct {
 	// Threshold is the relative change that is tolerated. It is nil for counts, of which no increase is tolerated.
 	Threshold *float64 `json:"threshold,omitempty"`
 	// P is the probability of such different windows if both runs behaved the same. Windows are the numbers of
-	// windows. P is nil if it did not matter.
+	// windows or, for the recovery from a fault, of recoveries. P is nil if it did not matter.
 	P       *float64      `json:"p,omitempty"`
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
 
-	text func(float64) string
+	text    func(float64) string
+	samples string // what Windows counts
 }
 
 // ChangeOutcome classifies a change.
@@ -85,8 +87,12 @@ type metric struct {
 	key, name string
 	// total returns the value of a whole run. It reports false if the value was not measured.
 	total func(*Document) (float64, bool)
-	// window returns the value of one window of the timeline. It is nil for a count, which has no noise.
+	// thresholdKey is key, unless several metrics share a threshold.
+	thresholdKey string
+	// window returns the value of one window of the timeline. It is nil for a metric that is not measured in windows.
 	window func(*timeline.Row) (float64, bool)
+	// recoveries returns the single values of the metric. It is set for the recovery from a fault only.
+	recoveries func(*Document) []float64
 	// threshold is the relative change that is tolerated, floor the absolute one.
 	threshold, floor float64
 	higherIsBetter   bool
@@ -96,13 +102,16 @@ type metric struct {
 const (
 	percent = 0.01
 	// The tolerated changes. Medians and shares vary less than tails.
-	medianThreshold = 15 * percent
-	tailThreshold   = 25 * percent
-	shareThreshold  = 2 * percent
-	lagThreshold    = 50 * percent
-	// latencyFloor and lagFloor are changes in seconds that matter to no one.
-	latencyFloor = 100e-6
-	lagFloor     = 0.1
+	medianThreshold   = 15 * percent
+	tailThreshold     = 25 * percent
+	shareThreshold    = 2 * percent
+	lagThreshold      = 50 * percent
+	recoveryThreshold = 50 * percent
+	// latencyFloor and lagFloor are changes in seconds that matter to no one. recoveryFloor is a change in seconds that
+	// one row of the timeline and the pods of another run explain.
+	latencyFloor  = 100e-6
+	lagFloor      = 0.1
+	recoveryFloor = 5
 )
 
 // metrics lists what is compared.
@@ -189,7 +198,7 @@ func ThresholdKeys() []string {
 			keys = append(keys, m.key)
 		}
 	}
-	return keys
+	return append(keys, recoveryKey)
 }
 
 // Compare returns what changed from one run to another. Thresholds replaces default thresholds: the relative change
@@ -199,8 +208,8 @@ func Compare(before, after *Document, thresholds map[string]float64) *Comparison
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
 		Checks: changedChecks(before, after), Settings: changedSettings(before, after),
 	}
-	for _, m := range metrics() {
-		if threshold, ok := thresholds[m.key]; ok {
+	for _, m := range append(metrics(), faultMetrics(before, after)...) {
+		if threshold, ok := thresholds[cmp.Or(m.thresholdKey, m.key)]; ok {
 			m.threshold = threshold
 		}
 		change := m.compare(before, after)
@@ -219,8 +228,11 @@ func runOf(d *Document) RunOf {
 
 // compare returns how the metric changed.
 func (m *metric) compare(before, after *Document) Change {
-	c := Change{Key: m.key, Name: m.name, Outcome: Unchanged, text: m.text}
-	if m.window != nil {
+	c := Change{Key: m.key, Name: m.name, Outcome: Unchanged, text: m.text, samples: "windows"}
+	if m.recoveries != nil {
+		c.samples = "recoveries"
+	}
+	if !m.isCount() {
 		c.Threshold = &m.threshold
 	}
 	was, wasMeasured := m.total(before)
@@ -248,7 +260,7 @@ func (m *metric) compare(before, after *Document) Change {
 	}
 	switch {
 	case difference == 0:
-	case m.window == nil:
+	case m.isCount():
 		c.Outcome = direction
 	case math.Abs(difference) <= max(m.floor, m.threshold*math.Abs(was)):
 	default:
@@ -270,14 +282,23 @@ const (
 	maxGapRows = 10_000
 )
 
-// significance compares the windows of both runs by a Mann–Whitney U test. It returns the direction if their difference
-// is unlikely to be noise.
+// isCount reports whether the metric is a count, which has no noise and no threshold.
+func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
+
+// significance compares the samples of both runs by a Mann–Whitney U test. It returns the direction if their difference
+// is unlikely to be noise. Most runs have a few recoveries from a fault: then the threshold alone decides.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
-	width := min(windowOf(before), windowOf(after))
-	was, is := m.windows(before, width), m.windows(after, width)
+	var was, is []float64
+	few := Undecided
+	if m.recoveries != nil {
+		was, is, few = m.recoveries(before), m.recoveries(after), direction
+	} else {
+		width := min(windowOf(before), windowOf(after))
+		was, is = m.windows(before, width), m.windows(after, width)
+	}
 	c.Windows = [2]int{len(was), len(is)}
 	if min(len(was), len(is)) < fewestWindows {
-		return Undecided
+		return few
 	}
 	thresholds := &benchmath.Thresholds{CompareAlpha: alpha}
 	samples := [2]*benchmath.Sample{benchmath.NewSample(was, thresholds), benchmath.NewSample(is, thresholds)}
@@ -404,7 +425,7 @@ func (c *Change) ThresholdText() string {
 
 // NoiseText says how the change was distinguished from noise.
 func (c *Change) NoiseText() string {
-	windows := fmt.Sprintf("%d and %d windows", c.Windows[0], c.Windows[1])
+	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {
 	case c.P != nil:
 		return fmt.Sprintf("p = %.2g, %s", *c.P, windows)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/histogram"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/timeline"
@@ -123,6 +124,58 @@ func TestCompare_RateBelowItsTarget(t *testing.T) {
 	}
 	if got := Compare(before, after, nil); outcomeOf(t, got, "entry.achieved") != Regression {
 		t.Errorf("publishing 150 of 200 events is no regression:\n%s", got.Markdown())
+	}
+}
+
+func TestCompare_RecoveryFromFaults(t *testing.T) {
+	t.Parallel()
+	// run returns a run with occurrences of two faults: the given recoveries of one, negative for none, and one of another.
+	run := func(recoveries ...float64) *Document {
+		d := steady(1, 60, 10*time.Millisecond, 0, 0)
+		add := func(name string, number int, seconds float64) {
+			a := fault.Account{Fault: name, Number: number, Outcome: fault.OutcomeRecovered, RecoverySeconds: &seconds}
+			if seconds < 0 {
+				a.Outcome, a.RecoverySeconds = fault.OutcomeNotRecovered, nil
+			}
+			d.Faults = append(d.Faults, a)
+		}
+		for i, seconds := range recoveries {
+			add("redis-crash", i, seconds)
+		}
+		add("freeze", 0, 1)
+		return d
+	}
+	const recovery, unrecovered = "fault.redis-crash.recovery", "fault.redis-crash.unrecovered"
+	many := run(8, 9, 10, 11, 12, 13)
+	for name, tt := range map[string]struct {
+		before, after *Document
+		key           string
+		want          ChangeOutcome
+		regression    bool
+	}{
+		"the same recovery":                      {run(10), run(10), recovery, Unchanged, false},
+		"a change below the threshold":           {run(20), run(28), recovery, Unchanged, false},
+		"a change of less than 5 s":              {run(1), run(5.5), recovery, Unchanged, false},
+		"a slower recovery of a single fault":    {run(10), run(30), recovery, Regression, true},
+		"a faster recovery":                      {run(30), run(10), recovery, Improved, false},
+		"many recoveries that are slower":        {many, run(28, 29, 30, 31, 32, 33), recovery, Regression, true},
+		"many recoveries of which some are slow": {many, run(8, 9, 30, 30, 30, 10), recovery, Noise, false},
+		"no recovery any more":                   {run(10), run(-1), recovery, Regression, true},
+		"an occurrence without recovery":         {run(10, 10), run(10, -1), unrecovered, Regression, true},
+		"an occurrence with recovery":            {run(10, -1), run(10, 10), unrecovered, Improved, false},
+		"another fault is not affected":          {run(10), run(30), "fault.freeze.recovery", Unchanged, true},
+	} {
+		got := Compare(tt.before, tt.after, nil)
+		if outcome := outcomeOf(t, got, tt.key); outcome != tt.want || got.Regression != tt.regression {
+			t.Errorf("%s: %s is %q, regression %v; want %q and %v\n%s", name, tt.key, outcome, got.Regression, tt.want, tt.regression, got.Markdown())
+		}
+	}
+	if got := outcomeOf(t, Compare(run(10), run(30), map[string]float64{"recovery": 3}), recovery); got != Unchanged {
+		t.Errorf("with a threshold of 300 %% the outcome is %q", got)
+	}
+	// A fault that only one run has cannot be compared.
+	if c := Compare(steady(1, 60, 10*time.Millisecond, 0, 0), run(10), nil); len(c.Metrics) != len(metrics()) || c.Regression {
+		t.Errorf("a new fault changes %+v", c.Metrics)
 	}
 }
 
