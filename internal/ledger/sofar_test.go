@@ -81,7 +81,7 @@ func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 	})
 }
 
-// The same evidence decides in one process and in a cluster whether a run is ended early.
+// Local simulations and the operator end a run early if this evidence shows that it is certain to fail.
 func TestEvidenceSoFar_ShowsCertainFailures(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Each object and list of a spec has an example for errors, and each example is valid.
-func TestExamples_CoverTheSpec(t *testing.T) {
+// Errors show an example of the expected object or list. Every object and list type of the spec must have one,
+// and it must be valid.
+func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	t.Parallel()
 	found := map[reflect.Type]bool{reflect.TypeFor[metav1.ObjectMeta](): true}
 	collect(reflect.TypeFor[v1alpha1.ParkingSimulationSpec](), found)
@@ -36,7 +37,7 @@ func TestExamples_CoverTheSpec(t *testing.T) {
 	}
 }
 
-// collect adds the types of the objects and lists in a type.
+// collect adds the types of all objects and lists that occur in a type.
 func collect(t reflect.Type, found map[reflect.Type]bool) {
 	switch {
 	case t == reflect.TypeFor[runtime.RawExtension]():

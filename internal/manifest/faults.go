@@ -45,7 +45,8 @@ func (c *checks) fault(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSi
 	}
 }
 
-// faultTarget checks the target of a fault, which must be a server that the operator runs, or one of our own components.
+// faultTarget checks the target of a fault. Faults can hit only servers that the operator runs, and components
+// of the simulation.
 func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) {
 	if target == "" {
 		c.required(path, "say what the fault hits, such as Redis or Processor")
@@ -58,8 +59,8 @@ func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1
 	}
 }
 
-// externalServer returns the name of the field by which the spec refers to an external server that a fault targets. It
-// returns "" if the operator runs the target.
+// externalServer returns the spec field that refers to the external server which a fault targets. It returns ""
+// if the operator runs the target.
 func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) string {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
@@ -82,7 +83,6 @@ func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSp
 	return ""
 }
 
-// faultsOf derives the faults of a plan.
 func faultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	var faults []plan.Fault
 	for i := range s.Faults {
@@ -97,7 +97,7 @@ func faultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns of faults that hit more pods than there are.
+// faults warns of faults that hit more pods than the target has.
 func (w *warner) faults() {
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
@@ -111,7 +111,7 @@ func (w *warner) faults() {
 	}
 }
 
-// podsOf returns the number of pods of a target.
+// podsOf returns how many pods a target has.
 func (w *warner) podsOf(target v1alpha1.FaultTarget) int {
 	switch target {
 	case v1alpha1.FaultTargetEntryGenerator:

@@ -1,6 +1,6 @@
-// Package manifest turns the manifest of a ParkingSimulation into a plan. It reads the manifest strictly, fills in
-// defaults, validates it, derives the plan, and warns of valid settings that are probably mistakes. It depends only on
-// the manifest: it reads no cluster and no server.
+// Package manifest turns the manifest of a ParkingSimulation into a plan. It parses the manifest strictly, sets
+// defaults, validates it, derives the plan, and warns of valid settings that are probably mistakes. It accesses
+// neither a cluster nor a server.
 package manifest
 
 import (
@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	// format describes manifests, patchFormat describes the spec of a pod template.
+	// format describes the fields of manifests. patchFormat describes the fields of the spec of a pod template.
 	format = document.Format{
 		Expected: expected,
 		Examples: examples,
@@ -37,7 +37,7 @@ var (
 		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
 	}
 
-	// examples are valid values, which errors show where an object or a list is expected.
+	// examples holds a valid value of each type of object or list, for error messages.
 	examples = map[reflect.Type]string{
 		reflect.TypeFor[v1alpha1.ParkingSimulationSpec](): "{duration: 30m}",
 		reflect.TypeFor[v1alpha1.EntrySpec]():             "{rate: 200}",
@@ -70,8 +70,9 @@ var (
 	}
 )
 
-// Read reads one ParkingSimulation as YAML or JSON of at most 1 MiB, fills in its defaults, and checks it as the API
-// server does on creation. The error is one line. It names each invalid field, its value and the expected value.
+// Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults and checks the same
+// rules as the API server when an object is created. The error is one line that names each invalid field, its
+// value and the expected value.
 func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	text, err := document.ReadAll(r, "the manifest")
 	if err != nil {
@@ -107,7 +108,7 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 	return resolved.Simulation, nil
 }
 
-// ReadFile reads a manifest file as Read does. Errors name the file.
+// ReadFile reads a manifest from a file as Read does. Its errors contain the path.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	if strings.Contains(path, "://") { // the error does not show it, because it may hold a password
 		return nil, errors.New("read manifest: a URL is given: download the manifest and give its file, or - to read it from stdin")
@@ -126,8 +127,8 @@ func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	return sim, nil
 }
 
-// checkKind rejects documents of other kinds. It runs before the fields are checked, so that the error is about the kind
-// and not about each unknown field.
+// checkKind rejects documents of other kinds. It runs before the fields are checked. Otherwise, the error would
+// list every field of the other kind as unknown.
 func checkKind(text []byte) error {
 	if err := document.CheckObject(text); err != nil {
 		return fmt.Errorf("%w: %s", err, beginning())
@@ -162,7 +163,7 @@ func checkKind(text []byte) error {
 	return list.Err()
 }
 
-// beginning returns the advice to give a manifest the fields that every manifest has.
+// beginning returns the advice to begin a manifest with apiVersion, kind, and metadata.
 func beginning() string {
 	return fmt.Sprintf("give it apiVersion: %s, kind: %s and a metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
 }

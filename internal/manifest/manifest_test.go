@@ -47,7 +47,7 @@ func TestRead_AcceptsValidManifests(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsFaultyManifests(t *testing.T) {
+func TestRead_RejectsInvalidManifests(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ text, want string }{
 		// The file.
@@ -101,7 +101,7 @@ func TestRead_RejectsFaultyManifests(t *testing.T) {
 	}
 }
 
-func TestRead_RejectsFaultySpecs(t *testing.T) {
+func TestRead_RejectsInvalidSpecs(t *testing.T) {
 	t.Parallel()
 	for _, faulty := range manifesttest.FaultyManifests() {
 		t.Run(faulty.Name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestRead_RejectsFaultySpecs(t *testing.T) {
 	}
 }
 
-func TestReadFile_NamesTheFile(t *testing.T) {
+func TestReadFile_ErrorsNameTheFile(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
 		"testdata/missing.yaml": "read manifest: open testdata/missing.yaml: no such file or directory",

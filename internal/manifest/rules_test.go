@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The rules of the CRD repeat regular expressions of Go constants, because markers cannot refer to constants.
-func TestRules_RepeatThePatterns(t *testing.T) {
+// Rules in the CRD contain copies of regular expressions that are Go constants, because markers cannot refer to
+// constants. The test checks that the copies are equal.
+func TestRules_HaveTheSamePatternsAsTheConstants(t *testing.T) {
 	t.Parallel()
 	patterns := map[string]string{
 		"v1alpha1.DurationPattern":      v1alpha1.DurationPattern,
@@ -56,7 +57,7 @@ func TestRules_RepeatThePatterns(t *testing.T) {
 	}
 }
 
-// rulesIn returns the CEL rules within a schema.
+// rulesIn returns all CEL rules in a schema.
 func rulesIn(value any) (rules []string) {
 	switch value := value.(type) {
 	case map[string]any:

@@ -40,7 +40,7 @@ func TestSamples_HaveNoWarnings(t *testing.T) {
 	}
 }
 
-func TestDemoSample_ShowsExitsSoon(t *testing.T) {
+func TestDemoSample_FirstExitsAreDueSoon(t *testing.T) {
 	t.Parallel()
 	sim, err := manifest.ReadFile(filepath.Join("..", "..", "config", "samples", "demo.yaml"))
 	if err != nil {

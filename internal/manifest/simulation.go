@@ -10,18 +10,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Resolved is a valid simulation together with the values that are derived from its manifest.
+// Resolved holds a valid simulation and everything that is derived from it.
 type Resolved struct {
-	// Simulation is a copy of the simulation, with defaults filled in.
+	// Simulation is a copy of the simulation with defaults set.
 	Simulation *v1alpha1.ParkingSimulation
-	// Plan is derived from the spec and status.startTime. Callers set RabbitMQ and Redis, because the bindings depend
-	// on where the plan runs. Of SummaryAPI, only the URL of an external API is set.
+	// Plan is derived from the spec and status.startTime. Its fields RabbitMQ and Redis are not set, because
+	// they depend on where the plan is used: callers set them. In SummaryAPI, only the URL of an external API
+	// is set.
 	Plan *plan.Plan
-	// Warnings describe, one sentence each, settings that are valid but probably mistakes.
+	// Warnings holds one sentence for each setting that is valid but probably a mistake.
 	Warnings []string
 }
 
-// Resolve fills in the defaults of a copy of the simulation, validates it, and derives its plan and warnings. If the
+// Resolve copies the simulation and sets its defaults, validates it, and derives its plan and warnings. If the
 // simulation is invalid, Resolve returns the errors and a nil Resolved.
 //
 // Callers resolve a simulation once and pass the result on.
@@ -72,8 +73,8 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return p
 }
 
-// ID returns the identifier of a simulation on shared servers, <namespace>.<name>. It is unique, because neither part
-// contains a dot. An empty namespace means "default".
+// ID returns the identifier of a simulation on shared servers, <namespace>.<name>. It is unique, because a
+// namespace contains no dot. An empty namespace means "default".
 func ID(sim *v1alpha1.ParkingSimulation) string {
 	namespace := sim.Namespace
 	if namespace == "" {

@@ -31,7 +31,7 @@ func planOf(t *testing.T, sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return resolved.Plan
 }
 
-func TestResolve_FillsInDefaults(t *testing.T) {
+func TestResolve_SetsDefaults(t *testing.T) {
 	t.Parallel()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "rush-hour"}}
 	before := sim.DeepCopy()

@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate checks a simulation that has its defaults. It makes the checks of the API server, except for those that
-// compare two versions of an object. It also checks the fields of pod templates, which the API server does not.
+// validate checks a simulation whose defaults are set. It checks the rules that the API server checks, except
+// those that compare two versions of an object. In addition, it checks the fields of pod templates.
 func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	var c checks
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -32,11 +32,12 @@ func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	return c.Errors
 }
 
-// checks extends plan.Checks, which covers the values of a plan, with checks of Kubernetes objects.
+// checks collects the errors of a simulation. It extends plan.Checks, which checks the values of a plan, with
+// checks of Kubernetes objects.
 type checks struct{ plan.Checks }
 
-// types reports the values of a spec that have the wrong type. The API server stores such values only while the CRD is
-// another one.
+// types reports values in the spec that have the wrong type. An object in the cluster has such values only if
+// it was stored under another version of the CRD.
 func (c *checks) types(path field.Path, spec []byte) {
 	faults := format.Check(path, spec, reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	if len(faults) == 0 {
@@ -45,7 +46,7 @@ func (c *checks) types(path field.Path, spec []byte) {
 	c.Errors = append(c.Errors, faults...)
 }
 
-// maxNameLength leaves room for the suffixes of the names of a simulation's objects.
+// maxNameLength is the maximum length of the name of a simulation. The names of its objects add suffixes to it.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -93,7 +94,8 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 		string(v1alpha1.DeletionPolicyDelete), string(v1alpha1.DeletionPolicyRetain))
 }
 
-// plates checks how long vehicles stay, and that there are enough plates for all vehicles that are parked at a time.
+// plates checks how long vehicles stay, and that there are enough plates for all vehicles that can be parked at
+// the same time.
 func (c *checks) plates(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	minStay, minStayValid := c.length(path.Child("exit", "minStay"), s.Exit.MinStay, true, "2s")
 	maxStay, maxStayValid := c.length(path.Child("plates", "maxStay"), s.Plates.MaxStay, false, "1h")
@@ -234,7 +236,7 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 	}
 }
 
-// length checks an optional duration. It returns the duration, and whether it is present and valid.
+// length checks an optional duration and returns it. It reports false if the duration is missing or invalid.
 func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
 	if d == nil {
 		return plan.Length{}, false
@@ -252,7 +254,8 @@ func (c *checks) required(path field.Path, remedy string) {
 	c.Add(field.Required(path, remedy))
 }
 
-// atMostOne checks that a union has at most one member. set maps the name of each member to whether it is set.
+// atMostOne checks that at most one of several alternative fields is set. set maps each field to whether it is
+// set.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
 	for _, name := range sortedKeys(set) {
@@ -267,7 +270,7 @@ func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 
 var imageSyntax = regexp.MustCompile(v1alpha1.ImagePattern)
 
-// image checks an optional image reference. Errors do not quote it, because it may hold a password.
+// image checks an optional image reference. The error does not quote it, because it may contain a password.
 func (c *checks) image(path field.Path, image string) {
 	switch {
 	case image == "":
@@ -284,7 +287,7 @@ func (c *checks) secretRef(path field.Path, ref *v1alpha1.SecretReference) {
 	}
 }
 
-// objectName checks the name of an object of a kind.
+// objectName checks the name of a Kubernetes object of the given kind.
 func (c *checks) objectName(path field.Path, name, kind string) {
 	switch {
 	case name == "":
@@ -303,7 +306,7 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 	}
 }
 
-// resources makes the checks of compute resources that the API server makes when a pod is created.
+// resources checks compute resources as the API server does when a pod is created.
 func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -319,7 +322,7 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// quantities checks a resource list and returns its valid quantities.
+// quantities checks a resource list. It returns the quantities that are valid.
 func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[string]resource.Quantity {
 	c.entries(path, len(list), 16)
 	valid := make(map[string]resource.Quantity, len(list))
@@ -364,8 +367,8 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. checked is the text to check: the API server checks the key
-// of an annotation in lower case.
+// qualifiedName checks the key of a label or an annotation. Callers pass the key of an annotation in lower case
+// as checked, as the API server does.
 func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
 	if len(validation.IsQualifiedName(checked)) > 0 {
 		c.Invalid(path.Key(key), key, `must be %s's key such as "team" or "example.com/team"`, kind)

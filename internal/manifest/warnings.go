@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// warnings returns one sentence for each setting of a valid simulation that is probably a mistake. A warning names fields
-// without the leading "spec.", and shows durations and quantities as they are written.
+// warnings returns one sentence for each setting of a valid simulation that is probably a mistake. The
+// sentences name fields without the leading "spec.", and quote durations and quantities as in the manifest.
 func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
@@ -33,7 +33,7 @@ func (w *warner) warn(format string, args ...any) {
 	w.list = append(w.list, fmt.Sprintf(format, args...))
 }
 
-// rates warns of simulations without events, and of more matched exits than entries.
+// rates warns if a simulation has no events, or more matched exits than entries.
 func (w *warner) rates() {
 	if !w.plan.Entry.Publishes() && !w.plan.Exit.Publishes() {
 		w.warn("entry.rate and exit.rate are 0: nothing will be published")
@@ -47,7 +47,7 @@ func (w *warner) rates() {
 		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns of exits and stages that would begin after the end of the simulation.
+// durations warns if exits or stages would begin only after the end of the simulation.
 func (w *warner) durations() {
 	end := w.plan.Duration.D()
 	if end == 0 {
@@ -68,7 +68,7 @@ func (w *warner) durations() {
 	}
 }
 
-// objectives warns of end-to-end objectives that are stricter than the processing objectives of the same phase.
+// objectives warns if an end-to-end objective is stricter than the processing objective of the same phase.
 func (w *warner) objectives() {
 	o := &w.spec.Objectives
 	w.phaseObjectives("objectives", &o.PhaseObjectivesSpec)
@@ -83,7 +83,7 @@ func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	}
 }
 
-// replicas warns of components that have work but no pods, and of RabbitMQ nodes that add no redundancy.
+// replicas warns if a component has work but no pods, or if additional RabbitMQ nodes provide no redundancy.
 func (w *warner) replicas() {
 	if w.plan.Entry.Replicas == 0 && w.plan.Entry.Publishes() {
 		w.warn("entry.replicas is 0: no entries will be published")
@@ -104,14 +104,14 @@ func (w *warner) replicas() {
 	}
 }
 
-// Servers and components usually fail below these sizes.
+// Servers and components with less than these sizes usually fail.
 const (
 	leastStorage        = "100Mi"
 	leastMemory         = "32Mi"
 	leastRabbitMQMemory = "256Mi"
 )
 
-// sizes warns of volumes and memory limits that are too small. A frequent cause is a missing unit.
+// sizes warns if volumes or memory limits are too small, which is often due to a missing unit.
 func (w *warner) sizes() {
 	s := w.spec
 	w.memory("entry", s.Entry.Resources, leastMemory)

@@ -18,7 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// toJSON converts the only non-empty document of a YAML file to JSON. It returns JSON as it is.
+// toJSON converts a YAML file to JSON. The file must contain exactly one document that is not empty. JSON is
+// returned unchanged.
 func toJSON(text []byte) ([]byte, error) {
 	if json.Valid(text) { // may be indented with tabs, which the YAML parser rejects
 		return text, nil
@@ -31,7 +32,7 @@ func toJSON(text []byte) ([]byte, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read the manifest's documents: %w", err)
+			return nil, fmt.Errorf("read the documents in the manifest: %w", err)
 		}
 		converted, err := yaml.YAMLToJSONStrict(text)
 		if err != nil {
@@ -54,11 +55,11 @@ func toJSON(text []byte) ([]byte, error) {
 var (
 	// tabIndent matches a line that is indented with a tab.
 	tabIndent = regexp.MustCompile(`(?m)^ *\t`)
-	// templateExpression matches an expression of Helm, or a variable of envsubst.
+	// templateExpression matches an expression of a Helm template, or a variable for envsubst.
 	templateExpression = regexp.MustCompile(`{{|\$\{\w+\}`)
 )
 
-// yamlError rewrites an error of the YAML parser: on one line, and with advice for frequent mistakes.
+// yamlError converts an error of the YAML parser to one line, and adds advice for frequent mistakes.
 func yamlError(err error, document []byte) error {
 	if at := tabIndent.FindIndex(document); at != nil {
 		return fmt.Errorf("not valid YAML: line %d is indented with a tab: use spaces", lineAt(document, at[0]))
@@ -74,7 +75,8 @@ func yamlError(err error, document []byte) error {
 	return fmt.Errorf("not valid YAML: %s", strings.Join(strings.Fields(text), " "))
 }
 
-// unrepresentable returns the first number of a YAML document that JSON cannot represent, such as .inf, and its path.
+// unrepresentable finds the first number in a YAML document that JSON cannot represent, such as .inf. It
+// returns the number and its path.
 func unrepresentable(document []byte) (field.Path, string) {
 	var root yamlv3.Node
 	if yamlv3.Unmarshal(document, &root) != nil || len(root.Content) == 0 {
@@ -103,8 +105,9 @@ func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) 
 	return "", ""
 }
 
-// withUnrendered adds the advice to render the manifest to an error, if the manifest contains a template expression. A
-// valid manifest may contain such expressions, for example in annotations, so they are not errors themselves.
+// withUnrendered adds to an error the advice to render the manifest, if the manifest contains a template
+// expression. Template expressions alone are no error: a valid manifest may contain them, for example in
+// annotations.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {
@@ -118,5 +121,5 @@ func withUnrendered(err error, manifest []byte) error {
 		err, lineAt(manifest, at[0]), expression)
 }
 
-// lineAt returns the number of the line at an offset, from 1.
+// lineAt returns the number of the line that contains an offset. The first line is 1.
 func lineAt(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }

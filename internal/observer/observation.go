@@ -14,35 +14,38 @@ import (
 )
 
 const (
-	// restObservations is how many equal observations in a row prove rest. When events are missing it takes
-	// missingObservations: a processor may hold them while it waits for a server.
+	// restObservations is how many consecutive observations must be equal to show that a simulation is at rest.
+	// If events are missing, missingObservations are needed, because a processor may hold them while it waits
+	// for a server.
 	restObservations    = 2
 	missingObservations = 5
-	// concludeAttempts is how often the timeline and the summary API are read until they are complete. Processors
-	// store their last measurements within a second, and an API may be restarting. After that the observation
-	// says what is missing.
+	// concludeAttempts is how often the observer tries to read a complete timeline and the summary API for the
+	// final audit. Processors store their last measurements within a second, and the summary API may be
+	// restarting. After the last attempt, the audit says which data are missing.
 	concludeAttempts = 5
-	// giveUpObservations is the least number of observations before the observer gives up waiting for rest. A simulation
-	// that has come to rest while the operator was not running is not late.
+	// giveUpObservations is the minimum number of observations before the observer stops waiting for rest.
+	// Without it, a simulation that came to rest while the operator was not running would count as late.
 	giveUpObservations = missingObservations + concludeAttempts
 )
 
-// Observation is the state of a simulation on its servers at one instant.
+// Observation is the state of a simulation and its servers at one instant.
 type Observation struct {
 	At     time.Time
 	Report ledger.Report
 	Depths broker.Depths
-	// DeadReasons are the reasons of the dead-lettered messages.
+	// DeadReasons counts the reasons for which messages were dead-lettered.
 	DeadReasons []broker.ReasonCount
-	// StoreErr and BrokerErr say why a server could not be read. The fields above are then incomplete.
+	// StoreErr and BrokerErr are the errors of reading the servers. If one is set, the fields above are
+	// incomplete.
 	StoreErr, BrokerErr error
-	// Timeline holds the measurements so far. It is nil if the target does not ask for it, or if it could not be read.
+	// Timeline holds the measurements so far. It is nil if it was not requested in the target, or could not be
+	// read.
 	Timeline []timeline.Row
-	// Rest is the final audit. It is nil until the simulation has come to rest.
+	// Rest is the result of the final audit. It is nil until the simulation is at rest.
 	Rest *Rest
 }
 
-// Err returns the first reason why the observation is incomplete.
+// Err returns the first error because of which the observation is incomplete, or nil.
 func (o *Observation) Err() error {
 	if o.StoreErr != nil {
 		return o.StoreErr
@@ -50,62 +53,63 @@ func (o *Observation) Err() error {
 	return o.BrokerErr
 }
 
-// Rest is the final audit of a simulation.
+// Rest is the result of the final audit of a simulation.
 type Rest struct {
 	Report ledger.Report
-	// Err says why the ledger could not be read. Report is then unknown.
+	// Err is the error of reading the ledger. If it is set, Report is unknown.
 	Err error
-	// TimedOut means that the simulation had not come to rest by the deadline.
+	// TimedOut means that the simulation was not at rest by the deadline.
 	TimedOut  bool
 	Latencies ledger.Latencies
-	// Summaries is how many summaries the summary API holds. It is nil if the API is not managed.
+	// Summaries is the number of summaries in the summary API. It is nil if the operator does not run the
+	// summary API.
 	Summaries *ledger.SummaryCount
-	// Timeline holds the measurements over time. It is empty if it could not be read.
+	// Timeline holds the measurements of the whole run. It is empty if it could not be read.
 	Timeline []timeline.Row
-	// BrokerVersion and StoreVersion are the names and versions of the servers, "" if unknown.
+	// BrokerVersion and StoreVersion are the names and versions of the servers, or "" if they are unknown.
 	BrokerVersion, StoreVersion string
 }
 
-// isComplete reports whether nothing is missing.
+// isComplete reports whether all data for the verdict could be read.
 func (r *Rest) isComplete() bool {
 	return r.Latencies.Err == nil && r.Latencies.Unmeasured == 0 && (r.Summaries == nil || r.Summaries.Err == nil)
 }
 
-// simulation is a tracked simulation.
+// simulation is a simulation that the Observer tracks.
 type simulation struct {
 	target Target
-	// draining, latest and timeline are guarded by the Observer's mutex.
+	// The Observer's mutex guards the next three fields.
 	draining *Draining
 	latest   *Observation
 	timeline []timeline.Row
 
-	// The fields below belong to the worker that handles the simulation's key.
+	// Only the worker that handles the simulation's key uses the fields below.
 
-	// broker and store are nil until they have been opened; auditor and reader are nil as long as store is.
+	// broker and store are nil until they have been opened. auditor and reader are nil as long as store is nil.
 	broker  broker.Broker
 	store   store.Store
 	auditor *ledger.Auditor
 	reader  *ledger.TimelineReader
-	// failures counts the consecutive observations with an error.
+	// failures counts consecutive observations with an error.
 	failures int
-	// unchanged counts the consecutive observations that found the queues empty and the same report, last.
+	// unchanged counts consecutive observations with empty queues and the same report. last is that report.
 	unchanged int
 	last      ledger.Report
-	// drained counts the consecutive observations of the simulation that comes to rest.
+	// drained counts consecutive observations since the generators have stopped.
 	drained int
-	// attempts counts the attempts to conclude.
+	// attempts counts the attempts to make the final audit.
 	attempts int
 	letters  deadLetters
 }
 
-// deadLetters are the reasons found in the dead-letter queue when it was last read.
+// deadLetters caches the result of the last read of the dead-letter queue.
 type deadLetters struct {
 	at      time.Time
 	count   int64
 	reasons []broker.ReasonCount
 }
 
-// open opens the clients of the simulation's servers that are not open yet.
+// open opens those clients of the simulation's servers that are not open yet.
 func (s *simulation) open(servers Servers) (brokerErr, storeErr error) {
 	if s.broker == nil {
 		opened, err := servers.OpenBroker(s.target.Plan, s.target.Broker)
@@ -136,11 +140,11 @@ func (s *simulation) close() error {
 	return errors.Join(errs...)
 }
 
-// observe reads the ledger and the queues, and concludes if the simulation has come to rest.
+// observe reads the ledger and the queues. If the simulation is at rest, it also makes the final audit.
 func (o *Observer) observe(ctx context.Context, s *simulation, draining *Draining) *Observation {
 	now := &Observation{At: time.Now()}
 	defer func() { s.countFailure(now) }()
-	// Both servers are read even if one fails: each has a condition of its own.
+	// Read both servers even if one fails, because each of them has its own condition.
 	now.BrokerErr, now.StoreErr = s.open(o.servers)
 	if s.store != nil {
 		now.Report, now.StoreErr = within(ctx, func(ctx context.Context) (ledger.Report, error) {
@@ -183,8 +187,9 @@ func within[T any](ctx context.Context, read func(context.Context) (T, error)) (
 	return read(ctx)
 }
 
-// readDeadLetters returns why messages were dead-lettered. It reads the dead-letter queue only when its length
-// has changed, and at most once per updateInterval. If it cannot be read, the reasons found before are returned.
+// readDeadLetters returns the reasons for which messages were dead-lettered. It reads the dead-letter queue
+// only if its length has changed, and at most once per updateInterval. If it cannot read the queue, it returns
+// the reasons that it read last.
 func (s *simulation) readDeadLetters(ctx context.Context, now *Observation) []broker.ReasonCount {
 	isDue := now.Rest != nil || now.At.Sub(s.letters.at) >= updateInterval
 	if dead := now.Depths.Dead; dead != s.letters.count && isDue {
@@ -206,14 +211,14 @@ func (s *simulation) countFailure(now *Observation) {
 	s.failures++
 }
 
-// isEmpty reports whether no event is known to be in flight. While summaries wait for the summary API,
-// processors hold their messages.
+// isEmpty reports whether no event is known to be in flight. Empty queues are not enough: processors hold
+// messages whose summaries wait for the summary API.
 func isEmpty(o *Observation) bool {
 	held := o.Report.Outbox > 0 && o.Report.Outstanding > 0
 	return o.Depths.Ready+o.Depths.Retry == 0 && !held
 }
 
-// needed is how many equal observations prove rest.
+// needed returns how many consecutive observations must be equal to show that a simulation is at rest.
 func needed(r ledger.Report) int {
 	if r.Outstanding > 0 {
 		return missingObservations
@@ -221,8 +226,9 @@ func needed(r ledger.Report) int {
 	return restObservations
 }
 
-// conclude reads the timeline and the summary API, and then the whole ledger once more: at rest, an event without
-// effect is lost. While something is missing it leaves Rest unset, until concludeAttempts are used up.
+// conclude makes the final audit. It reads the timeline and the summary API, and then the whole ledger again:
+// at rest, a confirmed event without an effect is lost. If data are missing, it leaves Rest unset so that the
+// next observation tries again, up to concludeAttempts times.
 func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation, draining Draining) {
 	s.attempts++
 	rest := o.measure(ctx, s, now, draining)
@@ -239,7 +245,7 @@ func (o *Observer) conclude(ctx context.Context, s *simulation, now *Observation
 	o.describe(ctx, s, rest)
 }
 
-// giveUp concludes with what is known once the deadline has passed.
+// giveUp makes the final audit without rest if the deadline has passed.
 func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, draining *Draining) {
 	if draining == nil || draining.Deadline.IsZero() || now.At.Before(draining.Deadline) || s.drained < giveUpObservations {
 		return
@@ -255,7 +261,7 @@ func (o *Observer) giveUp(ctx context.Context, s *simulation, now *Observation, 
 	now.Rest.TimedOut = true
 }
 
-// measure reads the timeline and the count of the summary API.
+// measure reads the timeline, and the number of summaries in the summary API.
 func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation, draining Draining) *Rest {
 	rest := &Rest{}
 	var err error
@@ -268,7 +274,7 @@ func (o *Observer) measure(ctx context.Context, s *simulation, now *Observation,
 	return rest
 }
 
-// describe adds the data that only the report needs. It omits data that cannot be read.
+// describe adds data that only the report needs. It omits data that cannot be read.
 func (o *Observer) describe(ctx context.Context, s *simulation, rest *Rest) {
 	if s.broker != nil {
 		rest.BrokerVersion, _ = within(ctx, s.broker.Version)

@@ -20,51 +20,53 @@ import (
 )
 
 const (
-	// pollInterval is the time between two observations of a simulation. It bounds how late the loss and the
-	// return of a server are noticed.
+	// pollInterval is the time between two observations of a simulation. The observer notices the failure and
+	// the recovery of a server within that time.
 	pollInterval = 5 * time.Second
-	// drainInterval is the time between two observations of a simulation that is coming to rest.
+	// drainInterval is the time between two observations of a simulation whose generators have stopped.
 	drainInterval = 2 * time.Second
-	// updateInterval is the shortest time between two updates that only report moved counters. It bounds how
-	// often a status is written.
+	// updateInterval is the minimum time between two updates if only counters have changed. It limits how often
+	// a status is written.
 	updateInterval = 15 * time.Second
-	// readTimeout bounds one request to a server.
+	// readTimeout is the timeout of a request to a server.
 	readTimeout = 8 * time.Second
-	// failureDelay is added to the interval for each consecutive failure after the first, up to maxInterval:
-	// servers that do not answer leave the workers to others.
+	// failureDelay is added to the interval for each consecutive failure after the first, up to maxInterval.
+	// Otherwise, simulations whose servers do not answer would occupy the workers.
 	failureDelay = 5 * time.Second
 	maxInterval  = 30 * time.Second
-	// workers is the number of simulations that are observed at the same time.
+	// workers is the number of simulations that are observed concurrently.
 	workers = 16
 )
 
-// Servers opens clients of a simulation's servers. A client does not connect before it is used.
+// Servers opens clients of a simulation's servers. A client connects when it is first used.
 type Servers interface {
 	OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error)
 	OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error)
 }
 
-// Dependencies are what an Observer works with.
+// Dependencies are the dependencies of an Observer.
 type Dependencies struct {
 	Servers   Servers
 	Summaries SummaryCounter
 }
 
-// Target is a simulation on its servers.
+// Target says how to reach and observe a simulation.
 type Target struct {
-	// Plan identifies the simulation's queues and keys. Its schedule does not matter.
+	// Plan identifies the simulation's queues and store keys. Its schedule is not used.
 	Plan *plan.Plan
 	// Broker and Store are the bindings of RabbitMQ and Redis.
 	Broker, Store binding.Binding
-	// Timeline says that the timeline is read with each observation.
+	// Timeline requests that each observation includes the timeline.
 	Timeline bool
 }
 
-// Draining describes a simulation that is coming to rest.
+// Draining describes a simulation whose generators have stopped and whose remaining events are being processed.
 type Draining struct {
-	// SummariesPod is the IP address of the pod of a managed summary API, "" if the summary API is not managed.
+	// SummariesPod is the IP address of the pod of the summary API. It is "" if the operator does not run the
+	// summary API.
 	SummariesPod string
-	// Deadline is when the observer stops waiting for rest, and concludes with what it has found.
+	// Deadline is when the observer stops waiting for rest. It then makes the final audit with the data that it
+	// has.
 	Deadline time.Time
 }
 
@@ -77,12 +79,12 @@ type Observer struct {
 
 	mu      sync.Mutex
 	tracked map[types.NamespacedName]*simulation
-	// replaced are former entries of tracked that may hold connections. The worker that handles the key next
-	// closes them.
+	// replaced holds simulations that are no longer tracked, or whose target has changed, and whose connections
+	// may be open. The worker that next handles the key closes them.
 	replaced map[types.NamespacedName][]*simulation
 }
 
-// New returns an Observer. It observes nothing before Start and Track are called.
+// New returns an Observer. Start and Track must be called before it observes anything.
 func New(d Dependencies) *Observer {
 	return &Observer{
 		servers:   d.Servers,
@@ -94,8 +96,9 @@ func New(d Dependencies) *Observer {
 	}
 }
 
-// Track observes a simulation from now on. Draining is not nil once the simulation is to come to rest: the observer
-// then watches for rest, and concludes when it is reached. A changed target opens new connections.
+// Track starts the observation of a simulation, or changes its target. If the target changes, the observer
+// opens new connections. draining is nil until the generators have stopped. After that, the observer waits
+// until the simulation is at rest and makes the final audit.
 func (o *Observer) Track(key types.NamespacedName, target Target, draining *Draining) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -114,7 +117,7 @@ func (o *Observer) Track(key types.NamespacedName, target Target, draining *Drai
 	o.queue.Add(key)
 }
 
-// Untrack ends the observation of a simulation and discards its observations.
+// Untrack stops the observation of a simulation and discards its observations.
 func (o *Observer) Untrack(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -125,7 +128,7 @@ func (o *Observer) Untrack(key types.NamespacedName) {
 	}
 }
 
-// Latest returns the latest observation that was sent as an update; nil before the first one.
+// Latest returns the observation for which the latest update was sent. It returns nil before the first one.
 func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -135,8 +138,8 @@ func (o *Observer) Latest(key types.NamespacedName) *Observation {
 	return nil
 }
 
-// Timeline returns the timeline so far, as it was last read. It is newer than the latest observation, and brings no update.
-// It is nil if the target does not ask for it.
+// Timeline returns the timeline as it was last read, which may be newer than the latest update. It returns nil
+// if the timeline was not requested in the target.
 func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -146,14 +149,15 @@ func (o *Observer) Timeline(key types.NamespacedName) []timeline.Row {
 	return nil
 }
 
-// Updates delivers the key of a simulation each time an observation brings news. It has to be received from
-// while Start runs.
+// Updates returns a channel that receives the key of a simulation each time an observation brings news. The
+// caller must receive from it while Start runs.
 func (o *Observer) Updates() <-chan event.TypedGenericEvent[types.NamespacedName] { return o.updates }
 
-// NeedLeaderElection is true: observations are for the status, which only the leader writes.
+// NeedLeaderElection returns true, because observations serve to write the status, and only the leader writes
+// it.
 func (o *Observer) NeedLeaderElection() bool { return true }
 
-// Start observes until ctx ends.
+// Start observes the tracked simulations until ctx ends.
 func (o *Observer) Start(ctx context.Context) error {
 	defer context.AfterFunc(ctx, o.queue.ShutDown)()
 	var work sync.WaitGroup
@@ -167,7 +171,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	return o.closeAll()
 }
 
-// next handles one key of the queue. It returns false once the queue is shut down.
+// next handles one key of the queue. It returns false if the queue is shut down.
 func (o *Observer) next(ctx context.Context) bool {
 	key, shutdown := o.queue.Get()
 	if shutdown {
@@ -189,7 +193,8 @@ func (o *Observer) next(ctx context.Context) bool {
 	return true
 }
 
-// current returns the simulation to observe, nil if it is no longer tracked, and those to close.
+// current returns the simulation to observe, and those whose connections must be closed. The simulation is nil
+// if it is no longer tracked.
 func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *Draining, replaced []*simulation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -201,7 +206,8 @@ func (o *Observer) current(key types.NamespacedName) (s *simulation, draining *D
 	return s, draining, replaced
 }
 
-// interval is the time until the next observation. Jitter spreads the simulations over time.
+// interval returns the time until the next observation. Random jitter spreads the observations of many
+// simulations over time.
 func interval(draining bool, failures int) time.Duration {
 	next := pollInterval
 	if draining {
@@ -213,7 +219,8 @@ func interval(draining bool, failures int) time.Duration {
 	return next + rand.N(next/10)
 }
 
-// isNews reports whether an observation is worth an update, and keeps it if so.
+// isNews reports whether an observation differs enough from the latest one to send an update. If so, it becomes
+// the latest one.
 func (o *Observer) isNews(s *simulation, now *Observation) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -237,7 +244,7 @@ func (o *Observer) send(ctx context.Context, key types.NamespacedName) {
 	}
 }
 
-// closeAll closes every connection. The workers have ended.
+// closeAll closes all connections. It must be called after the workers have ended.
 func (o *Observer) closeAll() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// fakeServers are servers in memory that can fail, and count their open clients.
+// fakeServers opens memory brokers and stores that can fail, and counts the open ones.
 type fakeServers struct {
 	mu                  sync.Mutex
 	brokerErr, storeErr error
@@ -100,7 +100,7 @@ func target() Target {
 	return Target{Plan: &plan.Plan{Simulation: "default.sim", Partitions: 1}}
 }
 
-// observed runs a test with an Observer in a bubble with a fake clock.
+// observed runs a test with an Observer in the fake time of package synctest.
 func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,7 @@ func observed(t *testing.T, test func(t *testing.T, o *Observer, f *fakeServers)
 	})
 }
 
-// next returns the latest observation after an update, and how long the update took.
+// next waits for an update. It returns the latest observation, and how long the update took.
 func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -135,7 +135,7 @@ func next(t *testing.T, o *Observer) (*Observation, time.Duration) {
 	return o.Latest(key), time.Since(began)
 }
 
-func TestObserver_SendsAnUpdateOnlyForNews(t *testing.T) {
+func TestObserver_SendsAnUpdateOnlyIfTheObservationChanged(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		o.Track(key, target(), nil)
@@ -162,7 +162,7 @@ func TestObserver_SendsAnUpdateOnlyForNews(t *testing.T) {
 	})
 }
 
-func TestObserver_ReportsEachServersFailureAtOnce(t *testing.T) {
+func TestObserver_ServerFails_SendsAnUpdateAtOnce(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("connection refused")
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
@@ -180,7 +180,7 @@ func TestObserver_ReportsEachServersFailureAtOnce(t *testing.T) {
 	})
 }
 
-func TestObserver_ConcludesAtRest(t *testing.T) {
+func TestObserver_AtRest_MakesTheFinalAudit(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		f.set(func(f *fakeServers) { f.depths.Ready = 3 })
@@ -199,7 +199,7 @@ func TestObserver_ConcludesAtRest(t *testing.T) {
 	})
 }
 
-func TestObserver_GivesUpAfterTheDeadline(t *testing.T) {
+func TestObserver_DeadlinePasses_MakesTheFinalAuditWithoutRest(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fail    func(*fakeServers)
@@ -230,7 +230,7 @@ func TestObserver_GivesUpAfterTheDeadline(t *testing.T) {
 	}
 }
 
-func TestObserver_AfterTheDeadline_FindsRestFirst(t *testing.T) {
+func TestObserver_DeadlineHasPassed_FirstLooksForRest(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, _ *fakeServers) {
 		o.Track(key, target(), &Draining{Deadline: time.Now().Add(-time.Hour)}) // the operator was not running
@@ -243,7 +243,7 @@ func TestObserver_AfterTheDeadline_FindsRestFirst(t *testing.T) {
 	})
 }
 
-func TestObserver_ReopensClientsForAnotherTarget(t *testing.T) {
+func TestObserver_TargetChanges_ReopensClients(t *testing.T) {
 	t.Parallel()
 	observed(t, func(t *testing.T, o *Observer, f *fakeServers) {
 		o.Track(key, target(), nil)

@@ -12,25 +12,26 @@ import (
 	"time"
 )
 
-// SummaryCounter asks the summary API in a pod how many summaries it holds.
+// SummaryCounter asks the summary API in a pod for its number of summaries.
 type SummaryCounter interface {
 	CountSummaries(ctx context.Context, ip string) (int64, error)
 }
 
 const (
-	// countTimeout bounds one call of CountSummaries.
+	// countTimeout is the timeout of CountSummaries.
 	countTimeout = 4 * time.Second
-	// maxAnswer is the number of bytes that are read of an answer.
+	// maxAnswer is the maximum number of bytes that are read from a response.
 	maxAnswer = 1 << 20
 )
 
-// HTTPCounter is a SummaryCounter that uses HTTP.
+// HTTPCounter implements SummaryCounter over HTTP.
 type HTTPCounter struct {
 	client *http.Client
 	port   int
 }
 
-// NewHTTPCounter returns a counter for pods that serve at the given port. It uses no proxy and follows no redirect.
+// NewHTTPCounter returns a counter for pods that listen at the given port. It uses no proxy and follows no
+// redirects.
 func NewHTTPCounter(port int) *HTTPCounter {
 	return &HTTPCounter{port: port, client: &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// pod starts a server at an IP address of its own, as a pod has, and returns the address.
+// pod starts an HTTP server at its own loopback IP address, as if it were a pod, and returns the address.
 func pod(t *testing.T, handler http.Handler) string {
 	t.Helper()
 	for host := 2; host < 250; host++ {
@@ -46,7 +46,7 @@ func TestCountSummaries(t *testing.T) {
 	}
 }
 
-func TestCountSummaries_FaultyPod_SaysWhichAndWhy(t *testing.T) {
+func TestCountSummaries_PodFails_ErrorNamesPodAndReason(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })

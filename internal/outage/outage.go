@@ -1,6 +1,6 @@
-// Package outage logs when something that this process depends on fails and when it works again. It logs one
-// line at the start of an outage, one every 30 s while it lasts, and one at its end, however many goroutines
-// see the outage and however often they retry.
+// Package outage logs when a dependency of this process, such as a server, fails and when it works again. It
+// logs one line at the start of an outage, one every 30 s during the outage, and one at its end, no matter how
+// many goroutines notice the outage and how often they retry.
 package outage
 
 import (
@@ -11,44 +11,44 @@ import (
 )
 
 const (
-	// reminder is the time between two lines about the same outage.
+	// reminder is the time between two lines about one outage.
 	reminder = 30 * time.Second
-	// quiet is the time without a fault after which an outage is over. It is longer than the longest backoff of
-	// a retry, so that an outage does not end between two attempts.
+	// quiet is how long there must be no fault before an outage is over. It is longer than the longest backoff
+	// between retries, so that an outage does not end between two attempts.
 	quiet = 5 * time.Second
-	// stale is the age of a fault from which on it no longer holds up the end of an outage: its caller has
-	// given up.
+	// stale is the age at which a fault no longer prolongs the outage, because its caller has given up.
 	stale = time.Minute
 )
 
 // Log logs the outages of one dependency. It is safe for concurrent use.
 type Log struct {
 	logger *slog.Logger
-	// isDown and isUp are the messages.
+	// isDown and isUp are the messages at the start and at the end of an outage.
 	isDown, isUp string
 
 	// isOutage is true during an outage. Fine reads it without the lock.
 	isOutage atomic.Bool
 
 	mu sync.Mutex
-	// faults holds the time of the latest fault of each part that does not work.
+	// faults holds the time of the latest fault of each part that has not worked since.
 	faults map[string]time.Time
-	// began is the start of the outage, and logged the time of the latest line about it.
+	// began is when the outage began. logged is when it was last logged.
 	began, logged time.Time
-	// recovered is the time at which every part worked again, zero while one does not.
+	// recovered is when all parts worked again. It is zero while any part does not work.
 	recovered time.Time
-	// generation counts the faults. A fault keeps an earlier recovery from ending the outage.
+	// generation counts the faults. It tells a pending end of an outage that there was another fault.
 	generation int
 }
 
-// New returns a log with two messages: isDown, logged at level warn with the attribute error, and isUp, logged at
-// level info.
+// New returns a Log. It logs the message isDown at level warn, with the error, and the message isUp at level
+// info.
 func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
 
-// Fault records that a part failed. Parts can fail independently of each other, such as one operation on one node.
-// Only a success of the same part, or a minute without another fault of it, ends its failure.
+// Fault records that a part of the dependency failed. Parts fail independently of each other, for example one
+// operation on one node. The failure of a part ends when the part succeeds, or when a minute has passed without
+// another fault of it.
 func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +94,7 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.end(generation) })
 }
 
-// end ends the outage unless there was a fault since the given generation.
+// end ends the outage unless another fault has been recorded since the given generation.
 func (l *Log) end(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -30,7 +30,7 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-// newLog returns a log, and a function that returns the lines logged so far without their times.
+// newLog returns a Log, and a function that returns its lines without their times.
 func newLog() (*Log, func() []string) {
 	var text lockedBuffer
 	handler := slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -52,7 +52,7 @@ func wantLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestLog_LogsAnOutageOnceHoweverManySeeIt(t *testing.T) {
+func TestLog_ManyFaults_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -71,7 +71,7 @@ func TestLog_LogsAnOutageOnceHoweverManySeeIt(t *testing.T) {
 	})
 }
 
-func TestLog_RemindsOfALongOutage(t *testing.T) {
+func TestLog_LongOutage_IsLoggedRepeatedly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -86,7 +86,7 @@ func TestLog_RemindsOfALongOutage(t *testing.T) {
 	})
 }
 
-func TestLog_AnOutageLastsUntilEveryPartWorks(t *testing.T) {
+func TestLog_Outage_LastsUntilEveryPartWorks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -103,8 +103,8 @@ func TestLog_AnOutageLastsUntilEveryPartWorks(t *testing.T) {
 	})
 }
 
-// A server without free memory accepts some steps and rejects others.
-func TestLog_DoesNotFlapBetweenSuccessesAndFaults(t *testing.T) {
+// For example, a server without free memory accepts some requests and rejects others.
+func TestLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()
@@ -120,7 +120,7 @@ func TestLog_DoesNotFlapBetweenSuccessesAndFaults(t *testing.T) {
 	})
 }
 
-func TestLog_ForgetsAPartWhoseCallerGaveUp(t *testing.T) {
+func TestLog_FaultOfAPartIsOld_DoesNotProlongTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

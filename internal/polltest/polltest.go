@@ -1,4 +1,4 @@
-// Package polltest waits in tests for a state that is reached by itself.
+// Package polltest lets tests wait for a condition.
 package polltest
 
 import (
@@ -7,18 +7,19 @@ import (
 )
 
 const (
-	// timeout is long enough for a busy machine. A passing test does not wait for it.
+	// timeout is long enough for a busy machine. Only a failing test waits that long.
 	timeout  = time.Minute
 	interval = time.Millisecond
 )
 
-// Until polls a condition until it holds. After a minute it fails the test, which names what it waited for.
+// Until polls until holds returns true. After a minute it fails the test with what, a description of the
+// condition.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	UntilState(tb, what, holds, nil)
 }
 
-// UntilState is Until with a function that describes the state for the failure.
+// UntilState is like Until. On failure it also shows the result of state.
 func UntilState(tb testing.TB, what string, holds func() bool, state func() any) {
 	tb.Helper()
 	deadline := time.After(timeout)

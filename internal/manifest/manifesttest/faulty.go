@@ -6,15 +6,16 @@ import "strings"
 // Head is the start of a valid manifest in YAML. A spec may follow.
 const Head = "apiVersion: simulation.parking.dev/v1alpha1\nkind: ParkingSimulation\nmetadata: {name: rush-hour}\n"
 
-// Faulty is a manifest with an invalid spec.
+// Faulty is an invalid manifest with its expected errors.
 type Faulty struct {
-	// Name describes the fault. It is the name of a subtest.
+	// Name describes what is invalid. It is used as the name of a subtest.
 	Name string
-	// Spec holds the members of the spec in YAML flow style, without braces.
+	// Spec holds the fields of the spec in YAML flow style, without braces.
 	Spec string
-	// Error is the whole error of manifest.Read.
+	// Error is the whole error that manifest.Read returns.
 	Error string
-	// Admission is a part of the API server's error. It is empty if the API server accepts the manifest.
+	// Admission is a part of the error that the API server returns. It is empty if the API server accepts the
+	// manifest.
 	Admission string
 }
 
@@ -247,7 +248,7 @@ func FaultyManifests() []Faulty {
 			Admission: `the target RabbitMQLeader requires quorum queues`,
 		},
 
-		// Values in the wrong form or place.
+		// Values of the wrong form, or in the wrong place.
 		{
 			Name:      "a rate in quotes",
 			Spec:      `entry: {rate: "200"}`,
@@ -351,7 +352,7 @@ func FaultyManifests() []Faulty {
 			Admission: `exit.minStay must be less than plates.maxStay`,
 		},
 
-		// Pods that could not start.
+		// Pod templates with which pods could not start.
 		{
 			Name:  "a container without a name",
 			Spec:  `processor: {template: {spec: {containers: [{image: "side:v1"}]}}}`,
