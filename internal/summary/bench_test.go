@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
-// BenchmarkServiceStore stores batches as large as those of the client, two at a time.
+// BenchmarkServiceStore stores batches of the size that the client sends, two concurrently.
 func BenchmarkServiceStore(b *testing.B) {
 	const size = 256
 	s, v := newService(b), newVisits()
@@ -25,7 +25,7 @@ func BenchmarkServiceStore(b *testing.B) {
 	})
 }
 
-// BenchmarkServicePost posts one summary at a time in each of many goroutines.
+// BenchmarkServicePost posts summaries to the service from many goroutines, one summary per call.
 func BenchmarkServicePost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
@@ -35,7 +35,7 @@ func BenchmarkServicePost(b *testing.B) {
 	}
 }
 
-// BenchmarkHTTPMany posts prepared bodies of many lines.
+// BenchmarkHTTPMany measures HTTP requests whose prepared bodies contain many summaries.
 func BenchmarkHTTPMany(b *testing.B) {
 	for _, size := range []int{256, 4096} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
@@ -61,7 +61,8 @@ func BenchmarkHTTPMany(b *testing.B) {
 	}
 }
 
-// BenchmarkEmbeddedPost posts one summary at a time in each of many goroutines through the client.
+// BenchmarkEmbeddedPost posts summaries through the client of the embedded API from many goroutines, one summary
+// per call.
 func BenchmarkEmbeddedPost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
@@ -76,7 +77,8 @@ func BenchmarkEmbeddedPost(b *testing.B) {
 	}
 }
 
-// BenchmarkExternalPost is BenchmarkEmbeddedPost with one request per summary.
+// BenchmarkExternalPost is like BenchmarkEmbeddedPost, but with the client for external APIs, which sends one
+// request per summary.
 func BenchmarkExternalPost(b *testing.B) {
 	c, err := client.NewExternal(client.Options{URL: newServer(b, newService(b)).URL + "/v1/summaries"})
 	if err != nil {
@@ -87,8 +89,8 @@ func BenchmarkExternalPost(b *testing.B) {
 	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 }
 
-// concurrently splits b.N rows into parts of at most size, processes them in a number of goroutines, and reports the
-// rate and the CPU time per row.
+// concurrently splits b.N rows into parts of at most size rows and processes them with the given number of
+// goroutines. It reports the rate and the CPU time per row.
 func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -116,8 +118,8 @@ func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/row")
 }
 
-// processorTime returns the CPU time that the process has used, for client and server together. On a busy machine it
-// is more reliable than the rate.
+// processorTime returns the CPU time that this process, which contains client and server, has used. On a busy
+// machine it is more reliable than the rate.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage

@@ -26,7 +26,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// envDatabase names a database. If it is set, the test binary runs a server on that database.
+// envDatabase is the environment variable with the path of a database. If it is set, the test binary serves that
+// database instead of running tests.
 const envDatabase = "PARKING_TEST_SUMMARY_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -40,7 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runServer serves a database and prints its address. It ends when its standard input closes, and so with the test.
+// runServer serves a database over HTTP and prints its address. It ends when its standard input is closed, and
+// therefore with the test that started it.
 func runServer(path string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -69,7 +71,7 @@ func runServer(path string) error {
 	return errors.Join(server.Serve(ctx), service.Close())
 }
 
-// process is a server in a child process.
+// process is a server that runs in a child process.
 type process struct {
 	command *exec.Cmd
 	url     string
@@ -101,7 +103,7 @@ func startProcess(t *testing.T, path string) *process {
 	return &process{command: command, url: "http://" + strings.TrimSpace(address)}
 }
 
-// kill sends SIGKILL and waits for the end of the process.
+// kill sends SIGKILL and waits until the process has ended.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	if err := p.command.Process.Kill(); err != nil {
@@ -110,20 +112,21 @@ func (p *process) kill(t *testing.T) {
 	_ = p.command.Wait() // says that it was killed
 }
 
-// load posts summaries. It repeats each post until the server accepts it.
+// load posts summaries. It posts each one until the server has accepted it.
 type load struct {
 	mu sync.Mutex
 	// pending are the summaries that the server has not accepted yet.
 	pending  []event.Summary
 	accepted map[string]event.Summary
-	// left is the number of further acceptances before enough is closed and the server is killed.
+	// left is the number of summaries that the server has yet to accept before it is killed. When left reaches 0,
+	// enough is closed.
 	left   int
 	enough chan struct{}
-	// killed is closed when the server has ended.
+	// killed is closed after the server is killed.
 	killed chan struct{}
 }
 
-// round prepares for a server that is killed after a number of acceptances.
+// round prepares to kill the next server after it has accepted a number of summaries.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }
@@ -148,7 +151,7 @@ func (l *load) pop() (event.Summary, bool) {
 	return s, true
 }
 
-// settle records the result of a post.
+// settle records the result of posting a summary.
 func (l *load) settle(s event.Summary, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,7 +165,7 @@ func (l *load) settle(s event.Summary, err error) {
 	}
 }
 
-// post posts summaries until all are accepted or the server has been killed.
+// post posts summaries until all are accepted or the server is killed.
 func (l *load) post(t *testing.T, c interface {
 	Post(ctx context.Context, s event.Summary) error
 }) {
@@ -182,9 +185,9 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestServer_KeepsAcceptedSummariesWhenItIsKilled kills a server repeatedly while clients post. Every accepted
-// summary must be stored. The others are posted again, and in the end each is stored exactly once.
-func TestServer_KeepsAcceptedSummariesWhenItIsKilled(t *testing.T) {
+// TestServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post. Every accepted
+// summary must be stored. The clients post the others again. In the end each summary must be stored exactly once.
+func TestServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
 	path := filepath.Join(t.TempDir(), "summaries.db")
@@ -211,7 +214,7 @@ func TestServer_KeepsAcceptedSummariesWhenItIsKilled(t *testing.T) {
 	}
 }
 
-// start posts with both clients. It returns a channel that is closed when they are done.
+// start posts with both clients in the background. It returns a channel that is closed when they have finished.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
 	embedded, err := client.NewEmbedded(client.Options{URL: url})
@@ -237,8 +240,8 @@ func (l *load) start(t *testing.T, url string, posters int) (finished chan struc
 	return finished
 }
 
-// checkDatabase opens the database as a restarted server does. It returns the number of summaries
-// and checks that it is at least the number of accepted and at most the number of posted ones.
+// checkDatabase opens the database as a restarted server does and counts the summaries. There must be at least as
+// many as were accepted, and at most as many as were posted.
 func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// ErrClosed is wrapped by the errors of a closed Service, Database or client.
+// ErrClosed is the error of calls to a closed Service, Database or client. Such errors wrap it.
 var ErrClosed = errors.New("closed")
 
-// MaxDetail is the maximum length, in bytes, of the detail of an error.
+// MaxDetail is the maximum length of RejectedError.Detail in bytes.
 const MaxDetail = 256
 
-// Shorten returns text if it has at most MaxDetail bytes. Otherwise it cuts text between two characters and adds
-// an ellipsis.
+// Shorten truncates a text to MaxDetail bytes, at a character boundary, and appends an ellipsis. It returns shorter
+// texts unchanged.
 func Shorten(text string) string {
 	if len(text) <= MaxDetail {
 		return text
@@ -22,39 +22,38 @@ func Shorten(text string) string {
 	return strings.ToValidUTF8(text[:MaxDetail-len(ellipsis)], "") + ellipsis
 }
 
-// RejectedError says that a summary can never be stored. Another attempt fails in the same way.
+// RejectedError means that a summary can never be stored. Another attempt fails in the same way.
 type RejectedError struct {
 	// Conflict is true if a different summary is stored under the same identifier. Otherwise the summary itself
 	// is invalid.
 	Conflict bool
-	// Detail is the reason, one line of at most MaxDetail bytes.
+	// Detail is the reason. It is a single line of at most MaxDetail bytes.
 	Detail string
 }
 
-// Error returns the reason.
+// Error returns the detail.
 func (e *RejectedError) Error() string { return "the summary was rejected: " + e.Detail }
 
 // Permanent returns true.
 func (e *RejectedError) Permanent() bool { return true }
 
-// Conflict returns the error for a summary whose identifier belongs to a different one.
+// Conflict returns a RejectedError for a summary whose identifier is already in use by a different summary.
 func Conflict() *RejectedError {
 	return &RejectedError{Conflict: true, Detail: "another summary is stored under this id; it is never overwritten"}
 }
 
-// UnavailableError says that it is unknown whether a summary is stored. Another attempt may succeed.
+// UnavailableError means that it is unknown whether a summary is stored. Another attempt may succeed.
 type UnavailableError struct {
-	// Err is the cause.
 	Err error
-	// After is how long to wait before the next attempt; 0 leaves that to the caller.
+	// After is the minimum delay before the next attempt. If it is 0, the caller chooses the delay.
 	After time.Duration
 }
 
 // Error returns the text of the cause.
 func (e *UnavailableError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the cause.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// RetryAfter returns how long to wait before the next attempt; 0 leaves that to the caller.
+// RetryAfter returns the minimum delay before the next attempt. If it is 0, the caller chooses the delay.
 func (e *UnavailableError) RetryAfter() time.Duration { return e.After }

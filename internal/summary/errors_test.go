@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-func TestShorten(t *testing.T) {
+func TestShorten_CutsBetweenCharacters(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, text, want string }{
 		{"a short text stays", "short", "short"},

@@ -1,4 +1,4 @@
 package summary
 
-// Queued returns the number of requests that wait for the writer.
+// Queued returns the number of requests that wait for the writer goroutine.
 func (s *Service) Queued() int { return len(s.queue) }

@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// visits generates the summaries of a run in the order of their exits. The plates are in random order.
+// visits generates the summaries of successive visits. Their plates are in random order.
 type visits struct {
 	run  string
 	next atomic.Int64
@@ -25,7 +25,6 @@ type visits struct {
 
 func newVisits() *visits { return &visits{run: event.NewRun()} }
 
-// generate returns the next summary.
 func (v *visits) generate() event.Summary {
 	seq := v.next.Add(1) - 1
 	exitAt := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC).Add(time.Duration(seq) * 40 * time.Microsecond)
@@ -35,7 +34,8 @@ func (v *visits) generate() event.Summary {
 	}
 }
 
-// plate returns the n-th plate. The first 26³·10⁴ plates are all different. They are not in alphabetical order.
+// plate returns the plate number n. The first 26³·10⁴ plates are all different. Successive plates are not in
+// alphabetical order.
 func plate(n int64) string {
 	const letters, digits = 26 * 26 * 26, 10_000
 	n = n * 7_368_787 % (letters * digits) // a prime
@@ -43,7 +43,7 @@ func plate(n int64) string {
 	return fmt.Sprintf("%c%c%c-%04d", 'A'+l/676, 'A'+l/26%26, 'A'+l%26, d)
 }
 
-// batch returns n summaries.
+// batch generates n summaries.
 func (v *visits) batch(n int) []event.Summary {
 	summaries := make([]event.Summary, n)
 	for i := range summaries {
@@ -52,7 +52,7 @@ func (v *visits) batch(n int) []event.Summary {
 	return summaries
 }
 
-// newService returns a service on a new database.
+// newService returns a service with a new SQLite database.
 func newService(tb testing.TB) *summary.Service {
 	tb.Helper()
 	s, _ := newServiceWithMetrics(tb)
@@ -78,7 +78,7 @@ func newServiceWithMetrics(tb testing.TB) (*summary.Service, *prometheus.Registr
 	return s, registry
 }
 
-// newServer serves a service on the loopback interface.
+// newServer serves the API of a service on the loopback interface.
 func newServer(tb testing.TB, s rest.Summaries) *httptest.Server {
 	tb.Helper()
 	handler, err := rest.New(rest.Options{

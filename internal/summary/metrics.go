@@ -6,7 +6,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// serviceMetrics are the metrics of a Service.
+// serviceMetrics are the Prometheus metrics of a Service.
 type serviceMetrics struct {
 	stored, duplicates, conflicts prometheus.Counter
 	commitRows, commitSeconds     prometheus.Histogram
@@ -35,7 +35,7 @@ func newServiceMetrics(reg prometheus.Registerer) (*serviceMetrics, error) {
 		m.stored, m.duplicates, m.conflicts, m.commitRows, m.commitSeconds, m.commitFailures)
 }
 
-// count adds the outcomes of one transaction.
+// count adds the outcomes of one transaction to the metrics.
 func (m *serviceMetrics) count(outcomes []Outcome) {
 	var n [Conflicting + 1]int
 	for _, o := range outcomes {

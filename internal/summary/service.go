@@ -14,40 +14,41 @@ import (
 )
 
 const (
-	// maxCommitRows is the number of summaries at which a transaction accepts no further request. At that size
-	// the commit costs little compared to its rows, and the transaction takes about 30 ms.
+	// maxCommitRows is the size at which a transaction accepts no further requests. With that many summaries the
+	// commit costs little compared to its rows, and the transaction takes about 30 ms.
 	maxCommitRows = 4096
-	// queueLength is the maximum number of requests that wait for the writer. Further callers block.
+	// queueLength is the maximum number of requests that wait for the writer goroutine. Further callers block.
 	queueLength = 1024
-	// retryAfter is how long callers should wait after the database failed.
+	// retryAfter is the delay that callers should wait before they retry after a failure of the database.
 	retryAfter = time.Second
-	// postTimeout limits a Post. A transaction on a healthy disk takes far less.
+	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less.
 	postTimeout = 10 * time.Second
 )
 
-// Service stores summaries for concurrent callers. One goroutine, the writer, commits all requests that arrived
-// during its previous transaction. It commits a single request at once.
+// Service stores summaries for concurrent callers. A single goroutine, the writer, commits the requests. All
+// requests that arrive during a transaction share the next one. A request that arrives while the writer is idle is
+// committed at once.
 type Service struct {
 	db      Database
 	log     *slog.Logger
 	metrics *serviceMetrics
 
 	queue chan *request
-	// closing is closed when the service accepts no more requests, stopped when the writer has ended.
+	// closing is closed when the service accepts no more requests. stopped is closed when the writer has ended.
 	closing, stopped chan struct{}
 	close            func() error
-	// requests are the requests of Post that can be used again.
+	// requests is a pool of the requests that Post reuses.
 	requests sync.Pool
 }
 
-// request is a request of one caller to the writer.
+// request asks the writer to store the summaries of one caller.
 type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
-	// done receives the result. It is buffered, so that the writer never waits for a caller that has gone.
+	// done receives the result. It is buffered, so that the writer never waits for a caller that has returned.
 	done chan error
 
-	// one, outcome and timer are used by Post only. They save allocations.
+	// Only Post uses one, outcome and timer. They save allocations.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -59,7 +60,7 @@ func newRequest() *request {
 	return &request{done: make(chan error, 1), timer: timer}
 }
 
-// New returns a service with its writer started. The service closes db.
+// New returns a service and starts its writer. Close closes db, too.
 func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	m, err := newServiceMetrics(reg)
 	if err != nil {
@@ -80,12 +81,12 @@ func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, er
 	return s, nil
 }
 
-// Store stores the summaries in one transaction and returns their outcomes, in the same order. They are durable
-// when it returns.
+// Store stores the summaries in one transaction and returns their outcomes, in the same order. The summaries are
+// durable when it returns.
 //
-// If one of them does not pass Validate, Store stores none and returns a *RejectedError. It returns an
-// *UnavailableError, or the error of ctx, if it is unknown whether they are stored; the caller can store them
-// again. After an error of ctx the writer may still read summaries, so the caller must not change the slice.
+// If one of them does not pass Validate, Store stores none and returns a *RejectedError. If it is unknown whether
+// the summaries are stored, Store returns a *UnavailableError or the error of ctx. The caller can then store them
+// again. After an error of ctx the writer may still read the slice, so the caller must not change it.
 func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outcome, error) {
 	for i := range summaries {
 		if err := Validate(summaries[i]); err != nil {
@@ -99,9 +100,9 @@ func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outco
 	return r.outcomes, nil
 }
 
-// Post stores one summary. It returns nil if the summary is stored, now or before. It returns a *RejectedError if
-// the summary is invalid or conflicts with a stored one, and otherwise an error like those of Store. It takes
-// at most 10 s, even if the database hangs.
+// Post stores one summary. It returns nil if the summary is stored now or was stored before. It returns a
+// *RejectedError if the summary is invalid or conflicts with a stored one. Otherwise it returns the same errors as
+// Store. Post takes at most 10 s, even if the database hangs.
 func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	if err := Validate(summary); err != nil {
 		return err
@@ -123,7 +124,7 @@ func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	return nil
 }
 
-// Ready returns nil if the database is writable. It writes to the database to find out.
+// Ready returns nil if the database is writable. It checks this by writing to the database.
 func (s *Service) Ready(ctx context.Context) error {
 	_, err := s.Store(ctx, nil)
 	return err
@@ -147,10 +148,10 @@ func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	return stats, unavailable(err)
 }
 
-// Close commits the requests made before and closes the database. Later calls fail with ErrClosed.
+// Close commits all pending requests and closes the database. Later calls fail with ErrClosed.
 func (s *Service) Close() error { return s.close() }
 
-// submit sends a request to the writer and waits for the result, at most until ctx ends or timeout fires.
+// submit sends a request to the writer and waits for the result. It returns early if ctx ends or timeout fires.
 func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Time) error {
 	select {
 	case s.queue <- r:
@@ -178,8 +179,8 @@ func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Ti
 	}
 }
 
-// errHangs says that the database did not answer in time.
-var errHangs = errors.New("the database of summaries does not answer; check its volume")
+// errHangs means that the database did not respond in time.
+var errHangs = errors.New("the database of summaries does not respond; check its volume")
 
 func errServiceClosed() error {
 	return &UnavailableError{Err: fmt.Errorf("the summary service is %w", ErrClosed), After: retryAfter}
@@ -192,7 +193,7 @@ func unavailable(err error) error {
 	return &UnavailableError{Err: err, After: retryAfter}
 }
 
-// write is the goroutine of the writer.
+// write runs the writer: it commits requests until the service is closed.
 func (s *Service) write() {
 	defer close(s.stopped)
 	w := writer{Service: s}
@@ -207,18 +208,18 @@ func (s *Service) write() {
 	}
 }
 
-// writer is the state of the writer.
+// writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// group, summaries and outcomes belong to the current transaction.
+	// group contains the requests of the current transaction, summaries and outcomes their summaries and results.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome
-	// failing is whether the last transaction failed.
+	// failing says whether the last transaction failed.
 	failing bool
 }
 
-// drain commits the queued requests.
+// drain commits all queued requests.
 func (w *writer) drain() {
 	for {
 		select {
@@ -230,7 +231,8 @@ func (w *writer) drain() {
 	}
 }
 
-// commit stores r and the requests queued after it in one transaction, and sends their results.
+// commit stores the summaries of request r, and of requests queued after it, in one transaction. It then sends each
+// request its result.
 func (w *writer) commit(r *request) {
 	w.gather(r)
 	start := time.Now()
@@ -239,7 +241,7 @@ func (w *writer) commit(r *request) {
 	w.answer(unavailable(err))
 }
 
-// gather collects the requests of a transaction.
+// gather collects queued requests for the current transaction, up to maxCommitRows summaries.
 func (w *writer) gather(r *request) {
 	w.group, w.summaries = w.group[:0], w.summaries[:0]
 	w.add(r)
@@ -260,7 +262,7 @@ func (w *writer) add(r *request) {
 	w.summaries = append(w.summaries, r.summaries...)
 }
 
-// answer sends each request of the group its outcomes, or err.
+// answer sends each request of the transaction its outcomes, or err if the transaction failed.
 func (w *writer) answer(err error) {
 	rest := w.outcomes
 	for _, r := range w.group {
@@ -273,8 +275,8 @@ func (w *writer) answer(err error) {
 	clear(w.summaries)
 }
 
-// observe records the metrics of a transaction. It logs when transactions begin to fail and when they succeed
-// again.
+// observe records the metrics of a transaction. It logs the first failed transaction, and the first that succeeds
+// after a failure.
 func (w *writer) observe(took time.Duration, err error) {
 	if err != nil {
 		w.metrics.commitFailures.Inc()

@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-func TestValidate(t *testing.T) {
+func TestValidate_RejectsSummariesThatCannotBeStored(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
 	valid := event.Summary{ID: "a", Plate: "P", EntryAt: at, ExitAt: at.Add(time.Hour)}
@@ -42,8 +42,8 @@ func TestValidate(t *testing.T) {
 		{"without a plate", with(func(s *event.Summary) { s.Plate = "" }), "vehicle_plate has 0 bytes"},
 		{"with a long plate", with(func(s *event.Summary) { s.Plate = strings.Repeat("p", 33) }), "vehicle_plate has 33 bytes"},
 		{"an exit before the entry", with(func(s *event.Summary) { s.ExitAt = at.Add(-1) }), "exit_date_time is before"},
-		{"an entry in the year 0", with(func(s *event.Summary) { s.EntryAt = at.AddDate(-2026, 0, 0) }), "entry_date_time is outside of the years 1678 to 2261"},
-		{"an exit in the year 9999", with(func(s *event.Summary) { s.ExitAt = at.AddDate(9999-2026, 0, 0) }), "exit_date_time is outside of the years 1678 to 2261"},
+		{"an entry in the year 0", with(func(s *event.Summary) { s.EntryAt = at.AddDate(-2026, 0, 0) }), "entry_date_time must be between the years 1678 and 2261"},
+		{"an exit in the year 9999", with(func(s *event.Summary) { s.ExitAt = at.AddDate(9999-2026, 0, 0) }), "exit_date_time must be between the years 1678 and 2261"},
 		{"a visit of 300 years", with(func(s *event.Summary) { s.EntryAt = at.AddDate(-300, 0, 0) }), "longer than 2562047 hours"},
 	}
 	for _, tt := range tests {
@@ -68,7 +68,8 @@ func TestValidate(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil: the other methods are not called
 
-	// entered receives the number of rows of each transaction. The transaction then waits for its result.
+	// entered receives the number of rows of each transaction. The transaction then blocks until the test sends its
+	// result.
 	entered chan int
 	result  chan error
 	closed  chan struct{}
@@ -91,7 +92,7 @@ func (d *fakeDatabase) Close() error {
 	return nil
 }
 
-// serve returns a service that uses a database.
+// serve returns a service that uses the given database.
 func serve(t *testing.T, db summary.Database, log *slog.Logger) (*summary.Service, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -169,7 +170,7 @@ func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 	}
 }
 
-func TestPost_EndsWithItsContext(t *testing.T) {
+func TestPost_ContextEnds_ReturnsItsError(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
@@ -187,7 +188,7 @@ func TestPost_EndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestPost_EndsIfTheDatabaseHangs(t *testing.T) {
+func TestPost_DatabaseHangs_ReturnsAfterTheTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { // fake time: it advances when all goroutines wait
 		db, v := newFake(), newVisits()
@@ -197,7 +198,7 @@ func TestPost_EndsIfTheDatabaseHangs(t *testing.T) {
 		go func() { done <- s.Post(context.Background(), v.generate()) }()
 		<-db.entered
 		err := <-done
-		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "does not answer") {
+		if _, ok := errors.AsType[*summary.UnavailableError](err); !ok || !strings.Contains(err.Error(), "does not respond") {
 			t.Errorf("error is %v, want one that says that the database hangs", err)
 		}
 		if took := time.Since(start); took != 10*time.Second {
@@ -210,7 +211,7 @@ func TestPost_EndsIfTheDatabaseHangs(t *testing.T) {
 	})
 }
 
-func TestClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
+func TestServiceClose_StoresQueuedSummariesAndRejectsLaterOnes(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))
@@ -286,7 +287,7 @@ func TestService_StoresEachSummaryOnce(t *testing.T) {
 	}
 }
 
-// counters returns the values of the counters whose names are keys of names.
+// counters returns the values of the counters of a registry whose names are keys of names.
 func counters(t *testing.T, registry *prometheus.Registry, names map[string]float64) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -315,7 +316,7 @@ func TestStore_RejectsABatchWithAnInvalidSummary(t *testing.T) {
 	}
 }
 
-func TestReady_WritesToTheDatabase(t *testing.T) {
+func TestServiceReady_WritesToTheDatabase(t *testing.T) {
 	t.Parallel()
 	db := newFake()
 	s, registry := serve(t, db, slog.New(slog.DiscardHandler))

@@ -14,22 +14,23 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	// Created: the summary is stored by this transaction.
+	// Created means that this transaction stored the summary.
 	Created Outcome = iota + 1
-	// Known: the same summary was already stored. Nothing changed.
+	// Known means that the same summary was already stored. Nothing changed.
 	Known
-	// Conflicting: a different summary was already stored under the same identifier. Nothing changed.
+	// Conflicting means that a different summary was already stored under the same identifier. Nothing changed.
 	Conflicting
 )
 
-// The first and the last year whose instants can be stored: as a 64-bit Unix time in nanoseconds.
+// The first and the last year whose instants fit into a 64-bit Unix time in nanoseconds.
 const (
 	firstYear = 1678
 	lastYear  = 2261
 )
 
-// Validate returns a *RejectedError if the summary can never be stored: its identifier or plate is empty or too
-// long, the visit ends before it begins, or an instant or the duration does not fit into 64 bits of nanoseconds.
+// Validate returns a *RejectedError if the summary can never be stored. That is the case if its identifier or plate
+// is empty or too long, if the visit ends before it begins, or if an instant or the duration does not fit into 64
+// bits of nanoseconds.
 func Validate(s event.Summary) error {
 	switch {
 	case s.ID == "" || len(s.ID) > event.MaxIDBytes:
@@ -37,9 +38,9 @@ func Validate(s event.Summary) error {
 	case s.Plate == "" || len(s.Plate) > event.MaxPlateBytes:
 		return invalid("vehicle_plate has %d bytes: it must have 1 to %d", len(s.Plate), event.MaxPlateBytes)
 	case !storable(s.EntryAt):
-		return invalid("entry_date_time is outside of the years %d to %d", firstYear, lastYear)
+		return invalid("entry_date_time must be between the years %d and %d", firstYear, lastYear)
 	case !storable(s.ExitAt):
-		return invalid("exit_date_time is outside of the years %d to %d", firstYear, lastYear)
+		return invalid("exit_date_time must be between the years %d and %d", firstYear, lastYear)
 	case s.ExitAt.Before(s.EntryAt):
 		return invalid("exit_date_time is before entry_date_time")
 	case s.Duration() == math.MaxInt64: // package time limits longer durations to this value
@@ -57,53 +58,54 @@ func invalid(format string, args ...any) *RejectedError {
 	return &RejectedError{Detail: fmt.Sprintf(format, args...)}
 }
 
-// Query selects summaries. Results are ordered by exit, and those with the same exit by the order of storing.
+// Query selects summaries. The results are ordered by exit time. Summaries with the same exit time are in insertion
+// order.
 type Query struct {
-	// Plate selects the visits of one vehicle. Empty selects all.
+	// Plate selects the visits of one vehicle. If it is empty, the query selects all vehicles.
 	Plate string
-	// From and To select visits with From <= exit < To. The zero time means no bound.
+	// From and To select visits with From <= exit < To. A zero time means no bound.
 	From, To time.Time
-	// After is the position after which the page begins. The zero position is before all results.
+	// After is the position after which the page begins. The zero position starts with the first result.
 	After Position
-	// Limit is the maximum number of summaries on the page, at least 1.
+	// Limit is the maximum number of summaries on the page. It is at least 1.
 	Limit int
 }
 
-// Position is the place of a summary in the order of results.
+// Position identifies the place of a summary in the results of a query.
 type Position struct {
 	// ExitNanos is the Unix time of the exit in nanoseconds.
 	ExitNanos int64
-	// Seq is the number of the summary in the order of storing, from 1.
+	// Seq is the number of the summary in insertion order, starting with 1.
 	Seq int64
 }
 
-// IsZero reports whether p is the zero position, which is before all results.
+// IsZero reports whether p is the zero position, which precedes all results.
 func (p Position) IsZero() bool { return p == Position{} }
 
 // Page is one page of a query's results.
 type Page struct {
 	Summaries []event.Summary
-	// Next is the position of the last summary on the page, for Query.After of the next page. It is the zero
-	// position on the last page.
+	// Next is the position of the last summary on the page. Set Query.After to it to get the next page. On the last
+	// page it is the zero position.
 	Next Position
 }
 
-// Stats are totals over all stored summaries. All fields are zero if nothing is stored.
+// Stats are totals over all stored summaries. All fields are zero if no summaries are stored.
 type Stats struct {
 	Count int64
 	// Mean, Shortest and Longest describe the durations of visits. Mean is rounded down to a nanosecond.
 	Mean, Shortest, Longest time.Duration
-	// FirstExit and LastExit are the earliest and the latest exit.
+	// FirstExit and LastExit are the times of the earliest and the latest exit.
 	FirstExit, LastExit time.Time
 }
 
 // Database stores summaries for a Service. All methods except Insert are safe for concurrent use. After Close
 // they fail.
 type Database interface {
-	// Insert stores summaries, each of which passes Validate, in one transaction. They are durable when it
-	// returns. It sets outcomes, which has the length of summaries. If several have the same identifier, the
-	// first is stored. After an error, none is known to be stored. With no summaries it writes all the same, so
-	// that its success shows that the database is writable.
+	// Insert stores summaries in one transaction. Each of them passes Validate. They are durable when Insert
+	// returns. Insert sets outcomes, which has the same length as summaries. If several summaries have the same
+	// identifier, only the first is stored. After an error it is unknown whether any are stored. Insert writes to
+	// the database even if there are no summaries; its success shows that the database is writable.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
 	// Find returns the summary with an identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)

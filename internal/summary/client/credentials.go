@@ -9,11 +9,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// freshness is for how long credentials are used before they are read again. A rotated Secret so costs a
-// few attempts at most, and a stream of requests a few reads a second.
+// freshness is the time for which the client uses credentials before it reads their files again. With this value a
+// rotated Secret makes only a few attempts fail, and many requests per second cause only a few reads per second.
 const freshness = time.Second
 
-// authorize adds the credentials of the binding to a request. A token takes precedence over a user name.
+// authorize adds the credentials of the binding to a request. If the binding has a token, it uses the token instead
+// of the user name and password.
 func authorize(r *http.Request, b binding.Binding) {
 	switch user := b.URI.User; {
 	case b.Token != "":
@@ -24,7 +25,8 @@ func authorize(r *http.Request, b binding.Binding) {
 	}
 }
 
-// redact removes the secrets of a request from a text that its server sent, which may quote them.
+// redact removes the credentials of a request from a text that the server has sent. The server may have quoted the
+// request.
 func redact(text string, r *http.Request, b binding.Binding) string {
 	_, encoded, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	_, password, _ := r.BasicAuth()
@@ -36,7 +38,7 @@ func redact(text string, r *http.Request, b binding.Binding) string {
 	return text
 }
 
-// cachedBinding reads the binding of the API at most once per freshness.
+// cachedBinding caches the binding of the API for the duration freshness.
 type cachedBinding struct {
 	source binding.Source
 
@@ -45,7 +47,7 @@ type cachedBinding struct {
 	last   binding.Binding
 }
 
-// read returns the binding as it was a moment ago.
+// read returns the cached binding, or reads the binding if the cached one is too old.
 func (c *cachedBinding) read() (binding.Binding, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,7 +62,7 @@ func (c *cachedBinding) read() (binding.Binding, error) {
 	return b, nil
 }
 
-// expire makes the next read a fresh one. Call it when the API rejects the credentials.
+// expire makes the next call of read bypass the cache. Call it after the API rejects the credentials.
 func (c *cachedBinding) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

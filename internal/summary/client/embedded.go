@@ -15,46 +15,48 @@ import (
 )
 
 const (
-	// embeddedInFlight is the default maximum of concurrent requests. While the API commits one, it receives the
-	// next.
+	// embeddedInFlight is the default number of concurrent requests. While the API commits one request, it receives
+	// the next.
 	embeddedInFlight = 2
-	// linger is how long a sender waits for more summaries if several are queued while another request is under
-	// way. Then summaries arrive faster than the API answers, and a request costs far more than a summary.
+	// linger is how long the client waits for more summaries before it sends a request. It waits only if several
+	// summaries are queued while another request is in flight. In that case summaries arrive faster than the API
+	// responds, and a request costs far more than a summary.
 	linger = 5 * time.Millisecond
 	// maxBatch is the maximum number of summaries per request.
 	maxBatch = 256
-	// maxResult is the maximum size of the answer per summary. It is ample for an identifier of 128 bytes and a
-	// detail of 256, with every byte escaped.
+	// maxResult is the maximum number of response bytes per summary. It suffices for an identifier of 128 bytes and
+	// a detail of 256 bytes, even if every byte is escaped.
 	maxResult = 4 << 10
-	// usualLength is the usual size of a summary on the wire.
+	// usualLength is the usual number of bytes of an encoded summary.
 	usualLength = 240
 )
 
-// Embedded posts summaries to the API of package rest. Summaries that arrive while requests are under way share the
-// next request. A single summary is posted at once.
+// Embedded posts summaries to the API of package rest. Summaries that arrive while requests are in flight share the
+// next request. A single summary is sent at once.
 type Embedded struct {
 	transport transport
 
 	queue chan *item
-	// stopping is cancelled by Close.
+	// Close cancels stopping.
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
-	// gathering is held by the sender that receives from the queue.
+	// gathering is locked by the goroutine that collects the summaries of the next request from the queue.
 	gathering sync.Mutex
-	// underWay is the number of senders that wait for an answer.
+	// underWay is the number of goroutines that wait for a response.
 	underWay atomic.Int32
 }
 
-// item is one Post.
+// item is a summary that a call of Post has queued.
 type item struct {
 	ctx     context.Context //nolint:containedctx // the context of the Post
 	summary event.Summary
-	// done receives the result. It is buffered, so that no sender waits for a Post that has returned.
+	// done receives the result. It is buffered, so that sending a result never blocks, even if the call of Post has
+	// returned.
 	done chan error
 }
 
-// NewEmbedded returns a client for the API at o.URL. The caller closes it.
+// NewEmbedded returns a client for the API at o.URL. The caller must close it.
 func NewEmbedded(o Options) (*Embedded, error) {
 	endpoint, source, err := o.open("/v1/summaries")
 	if err != nil {
@@ -95,7 +97,8 @@ func (c *Embedded) Post(ctx context.Context, s event.Summary) error {
 	}
 }
 
-// Close cancels the requests under way and closes the connections. Pending Posts fail with summary.ErrClosed.
+// Close cancels the requests in flight and closes the connections. Pending calls of Post fail with
+// summary.ErrClosed.
 func (c *Embedded) Close() error {
 	c.stop()
 	c.senders.Wait()
@@ -103,7 +106,7 @@ func (c *Embedded) Close() error {
 	return nil
 }
 
-// send is the goroutine of a sender.
+// send posts queued summaries until the client is closed. Several goroutines run it.
 func (c *Embedded) send() {
 	for c.stopping.Err() == nil {
 		batch := c.gather()
@@ -113,8 +116,8 @@ func (c *Embedded) send() {
 	}
 }
 
-// gather waits for an item and returns it with the items queued after it. It omits items whose context has ended. It
-// returns nil if the client is closed.
+// gather waits for a queued item and returns it together with the items queued after it. It omits items whose
+// context has ended. It returns nil if the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
@@ -147,8 +150,9 @@ func (c *Embedded) gather() []*item {
 	}
 }
 
-// post posts the items in one request and sends each its result. If the API rejects a request with several items, the
-// cause may be a single item, or their number. So it posts the halves again.
+// post posts the items in one request and reports the result of each. If the API rejects a request with several
+// items, the cause may be a single item or the number of items. In that case post sends each half of the items
+// again.
 func (c *Embedded) post(batch []*item) {
 	if len(batch) == 0 {
 		return
@@ -164,14 +168,14 @@ func (c *Embedded) post(batch []*item) {
 		c.post(batch[:half])
 		c.post(batch[half:])
 	case permanent(r.status) && !r.isProblem():
-		// The answer is not from the API, but from a proxy or from another server at this address.
+		// The response is not from the API, but from a proxy or from another server at this address.
 		finish(batch, r.unavailable(c.transport.endpoint))
 	default:
 		finish(batch, r.failure(c.transport.endpoint))
 	}
 }
 
-// request sends the items, one per line.
+// request sends one request with the items, one per line.
 func (c *Embedded) request(batch []*item) (*reply, error) {
 	body := make([]byte, 0, len(batch)*usualLength)
 	for _, it := range batch {
@@ -179,28 +183,28 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// An empty value is not sent. It lets package http repeat the request on a new connection if the server
-		// closed the old one while it was idle.
+		// Package http does not send a header without values. Its presence lets package http repeat the request on
+		// a new connection if the server closed the old one while it was idle.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
-// finishEach sends each item the result on its line. If a line is missing or belongs to another summary, this item and
-// the following ones fail as unavailable.
+// finishEach reports to each item the result on its line of the response. If a line is missing or belongs to
+// another summary, this item and all following ones fail with an UnavailableError.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}
 	for i, it := range batch {
 		result, err := results.next(it.summary.ID)
 		if err != nil {
-			finish(batch[i:], c.unavailable(fmt.Errorf("its answer %w (%d of %d summaries)", err, i, len(batch))))
+			finish(batch[i:], c.unavailable(fmt.Errorf("%w (after %d of %d results)", err, i, len(batch))))
 			return
 		}
 		it.done <- c.verdict(result)
 	}
 }
 
-// verdict returns the error for one result.
+// verdict returns the error for the result of one summary, or nil if the summary is stored.
 func (c *Embedded) verdict(r result) error {
 	switch {
 	case r.Status == http.StatusCreated, r.Status == http.StatusOK:
@@ -208,7 +212,7 @@ func (c *Embedded) verdict(r result) error {
 	case permanent(r.Status), r.Status == http.StatusConflict:
 		return &summary.RejectedError{Conflict: r.Status == http.StatusConflict, Detail: describe(r.Status, r.Detail)}
 	}
-	return c.unavailable(fmt.Errorf("it answers %s", describe(r.Status, r.Detail)))
+	return c.unavailable(fmt.Errorf("the API responded with %s", describe(r.Status, r.Detail)))
 }
 
 func (c *Embedded) unavailable(err error) error {

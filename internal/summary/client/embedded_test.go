@@ -27,7 +27,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/sqlite"
 )
 
-// lines decodes the summaries in a request.
+// lines decodes the summaries in a request body, one per line.
 func lines(t *testing.T, r *http.Request) []event.Summary {
 	t.Helper()
 	var all []event.Summary
@@ -42,7 +42,7 @@ func lines(t *testing.T, r *http.Request) []event.Summary {
 	return all
 }
 
-// answerLines answers each summary with the line that result returns.
+// answerLines returns a handler that responds to each summary with the line that the function result returns.
 func answerLines(t *testing.T, result func(s event.Summary) string) http.HandlerFunc {
 	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -55,7 +55,7 @@ func answerLines(t *testing.T, result func(s event.Summary) string) http.Handler
 
 func line201(s event.Summary) string { return fmt.Sprintf("{\"id\":%q,\"status\":201}\n", s.ID) }
 
-func TestEmbedded_Answers(t *testing.T) {
+func TestEmbedded_Responses_BecomeResultsOfPosts(t *testing.T) {
 	t.Parallel()
 	fixed := func(answer string) http.HandlerFunc {
 		return answerLines(t, func(event.Summary) string { return answer })
@@ -115,7 +115,8 @@ func TestEmbedded_Answers(t *testing.T) {
 	}
 }
 
-// gathered delays the first response until all other posts are queued, so that they share one request.
+// gathered is a handler that delays the first response until all other posts are queued, so that these share one
+// request.
 type gathered struct {
 	t       *testing.T
 	rest    http.HandlerFunc
@@ -139,7 +140,8 @@ func (g *gathered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// postTogether posts summaries while another request is pending, and returns the result of each.
+// postTogether posts summaries while another request is in flight, so that they share a request. It returns the
+// result of each summary.
 func postTogether(t *testing.T, rest http.HandlerFunc, ids ...string) []string {
 	t.Helper()
 	g := &gathered{t: t, rest: rest, entered: make(chan struct{}), release: make(chan struct{})}
@@ -180,7 +182,7 @@ func TestEmbedded_QueuedPostsShareARequest(t *testing.T) {
 	}
 }
 
-func TestGather_LingersOnlyIfItPays(t *testing.T) {
+func TestGather_WaitsOnlyIfSeveralPostsAreQueuedDuringARequest(t *testing.T) {
 	t.Parallel()
 	const late = linger / 2 // when another post arrives
 	tests := []struct {
@@ -275,7 +277,7 @@ func TestEmbedded_EachPostGetsItsOwnResult(t *testing.T) {
 	}
 }
 
-func TestEmbedded_LimitsRequests(t *testing.T) {
+func TestEmbedded_LimitsTheSizeAndNumberOfRequests(t *testing.T) {
 	t.Parallel()
 	const posts = 3 * maxBatch
 	largest := 0
@@ -338,7 +340,7 @@ func TestEmbedded_OmitsPostsWhoseContextEnded(t *testing.T) {
 	}
 }
 
-func TestClose_FailsPendingPosts(t *testing.T) {
+func TestEmbedded_Close_FailsPendingPosts(t *testing.T) {
 	t.Parallel()
 	entered := make(chan struct{})
 	server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -360,7 +362,7 @@ func TestClose_FailsPendingPosts(t *testing.T) {
 	}
 }
 
-func TestEmbedded_RepeatsRequestsOnClosedIdleConnections(t *testing.T) {
+func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	t.Parallel()
 	server := serve(t, answerLines(t, line201))
 	c := newEmbedded(t, Options{URL: server.URL})
@@ -372,9 +374,9 @@ func TestEmbedded_RepeatsRequestsOnClosedIdleConnections(t *testing.T) {
 	}
 }
 
-// TestClients_AgainstTheAPI posts summaries with both clients, many concurrently and each one
-// twice, and checks what is stored.
-func TestClients_AgainstTheAPI(t *testing.T) {
+// TestClients_EmbeddedAPI_StoresEachSummaryOnce posts summaries to the embedded API with both clients, many concurrently and each one
+// twice. It then checks which summaries are stored.
+func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})
 	if err != nil {

@@ -15,25 +15,24 @@ import (
 )
 
 const (
-	// externalInFlight is the default maximum of concurrent requests.
+	// externalInFlight is the default limit of concurrent requests.
 	externalInFlight = 64
-	// maxExternalReply is how much of an answer is read, to quote it in errors.
+	// maxExternalReply is the number of response bytes that the client reads, to quote them in errors.
 	maxExternalReply = 4 << 10
 )
 
-// External posts summaries to a user's own REST API, one JSON request per summary.
+// External posts summaries to a user's own REST API, with one JSON request per summary.
 //
-// The Idempotency-Key of a request is the identifier of the summary, because a summary is posted again if its answer
-// is lost. Any status 2xx accepts the summary. So does 409 Conflict: with most APIs it means that the summary
-// exists already. An API that uses 409 for a request that is still being processed must send Retry-After as
-// well; then the summary is posted again.
+// The Idempotency-Key of a request is the identifier of the summary, because the client posts a summary again if
+// the response is lost. Every status 2xx means that the API has accepted the summary. So does 409 Conflict: with
+// most APIs it means that the summary already exists. An API that uses 409 for a request that is still being
+// processed must also send Retry-After; the client then posts the summary again.
 type External struct {
 	transport transport
-	// places holds one element per request under way.
+	// places limits the requests in flight: it contains one element for each of them.
 	places chan struct{}
 }
 
-// NewExternal returns a client for the API at o.URL.
 func NewExternal(o Options) (*External, error) {
 	endpoint, source, err := o.open("")
 	if err != nil {
@@ -72,15 +71,15 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 	return r.failure(c.transport.endpoint)
 }
 
-// Address returns the URL of the API without secrets.
+// Address returns the URL of the API without credentials, for messages.
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
-// Reach returns nil if a server answers at the URL of the API, with any status. It sends a HEAD request, which changes
-// nothing. Callers use it to find a wrong URL before the first summary. Its error names the remedy.
+// Reach returns nil if a server responds at the URL of the API, with any status. It sends a HEAD request, which
+// changes nothing. Callers use it to detect a wrong URL before the first summary. Its error says what to do.
 func (c *External) Reach(ctx context.Context) error {
 	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
 	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {
-		// An answer to HEAD has no body that says why.
+		// The response to HEAD has no body, so it cannot explain an error.
 		r, err = c.transport.send(ctx, http.MethodGet, nil, http.Header{}, maxExternalReply)
 		if err == nil && r.wantsTLS() {
 			return fmt.Errorf("reach the summary API at %s: %s", c.Address(), remedyHTTPS)
@@ -96,14 +95,15 @@ func (c *External) Reach(ctx context.Context) error {
 	return fmt.Errorf("reach the summary API at %s: %w; %s", c.Address(), err, remedy)
 }
 
-// Close closes the idle connections.
+// Close closes the idle connections. Requests in flight continue.
 func (c *External) Close() error {
 	c.transport.close()
 	return nil
 }
 
-// idempotencyKey returns the identifier as a header value. If it contains a percent sign or anything but visible ASCII,
-// it is percent-encoded. Generated identifiers do not change.
+// idempotencyKey returns an identifier in a form that is valid in an HTTP header. It percent-encodes identifiers
+// that contain a percent sign or anything but visible ASCII characters. It does not change the identifiers of
+// generated events.
 func idempotencyKey(id string) string {
 	if !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }) {
 		return id

@@ -30,7 +30,7 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-func TestExternal_Answers(t *testing.T) {
+func TestExternal_Responses_BecomeErrorsOfPost(t *testing.T) {
 	t.Parallel()
 	raw := func(answer string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, answer) }
@@ -39,7 +39,7 @@ func TestExternal_Answers(t *testing.T) {
 		name    string
 		handler http.HandlerFunc
 		want    string
-		// substrings of the error
+		// want contains substrings of the expected error.
 		parts []string
 	}{
 		{"200 accepts", answerWith(200, "application/json", "{}"), "accepted", nil},
@@ -111,7 +111,7 @@ func TestExternal_Answers(t *testing.T) {
 	}
 }
 
-func TestExternal_WithoutAServer(t *testing.T) {
+func TestExternal_NoServer_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	server := serve(t, hang)
 	server.Close()
@@ -121,7 +121,7 @@ func TestExternal_WithoutAServer(t *testing.T) {
 	}
 }
 
-func TestReach_AcceptsAnyAnswer(t *testing.T) {
+func TestReach_AcceptsAnyStatus(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{
 		"it knows no HEAD": http.StatusMethodNotAllowed, "it wants credentials": http.StatusUnauthorized,
@@ -149,7 +149,7 @@ func TestReach_AcceptsAnyAnswer(t *testing.T) {
 	}
 }
 
-func TestExternal_Request(t *testing.T) {
+func TestExternal_SendsTheDocumentedRequest(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, id, key string
@@ -182,7 +182,7 @@ func TestExternal_Request(t *testing.T) {
 	}
 }
 
-func TestExternal_FollowsRedirectsWithinTheHost(t *testing.T) {
+func TestExternal_FollowsRedirectsOnlyWithinTheHost(t *testing.T) {
 	t.Parallel()
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -200,7 +200,7 @@ func TestExternal_FollowsRedirectsWithinTheHost(t *testing.T) {
 	}
 }
 
-func TestExternal_Credentials(t *testing.T) {
+func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 	t.Parallel()
 	var authorization atomic.Value
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -243,7 +243,7 @@ func TestExternal_Credentials(t *testing.T) {
 	}
 }
 
-func TestExternal_InvalidSecrets(t *testing.T) {
+func TestExternal_InvalidSecret_IsNamedInTheError(t *testing.T) {
 	t.Parallel()
 	server := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
 	tests := []struct {
@@ -308,7 +308,7 @@ func TestExternal_TrustsTheCAInTheSecret(t *testing.T) {
 	polltest.Until(t, "the certificate to be trusted", func() bool { return c.Post(t.Context(), visit("a")) == nil })
 }
 
-func TestExternal_ReusesAndLimitsConnections(t *testing.T) {
+func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
 	t.Parallel()
 	const inFlight, posts = 4, 200
 	var under, most atomic.Int64
@@ -338,7 +338,8 @@ func TestExternal_ReusesAndLimitsConnections(t *testing.T) {
 	}
 	count := 0
 	connections.Range(func(any, any) bool { count++; return true })
-	// Package http replaces a connection if its goroutines are late, so a busy machine may need more of them.
+	// Package http opens another connection if its goroutines are delayed. On a busy machine there can be a few
+	// more connections than concurrent requests.
 	if count == posts {
 		t.Errorf("%d connections for %d requests: none was used twice", count, posts)
 	}
@@ -360,7 +361,7 @@ func TestNew_RejectsInvalidURLs(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestRetryAfter_ParsesSecondsAndDates(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
 	for _, tt := range []struct {

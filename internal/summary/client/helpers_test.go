@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// poster is the interface of both clients.
+// poster is the interface that both clients implement.
 type poster interface {
 	Post(ctx context.Context, s event.Summary) error
 	Close() error
@@ -44,7 +44,7 @@ func newExternal(t *testing.T, o Options) *External {
 	return c
 }
 
-// serve serves a handler on the loopback interface.
+// serve starts an HTTP server on the loopback interface.
 func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -57,7 +57,7 @@ func visit(id string) event.Summary {
 	return event.Summary{ID: id, Plate: "P-1", EntryAt: at, ExitAt: at.Add(time.Hour)}
 }
 
-// kind classifies an error as callers do.
+// kind describes how a caller treats an error: as accepted, rejected, or to be retried.
 func kind(err error) string {
 	rejected, isRejected := errors.AsType[*summary.RejectedError](err)
 	unavailable, isUnavailable := errors.AsType[*summary.UnavailableError](err)
@@ -74,7 +74,7 @@ func kind(err error) string {
 	return err.Error()
 }
 
-// postAll posts the summaries concurrently and returns the result of each.
+// postAll posts a summary for each identifier concurrently and returns the result of each.
 func postAll(t *testing.T, c poster, ids ...string) []string {
 	t.Helper()
 	results := make([]string, len(ids))
@@ -86,7 +86,7 @@ func postAll(t *testing.T, c poster, ids ...string) []string {
 	return results
 }
 
-// writeSecret returns a folder with one file per key.
+// writeSecret creates a directory with one file per key, like a mounted Secret. It returns the path.
 func writeSecret(t *testing.T, dir string, keys map[string]string) string {
 	t.Helper()
 	for key, value := range keys {
@@ -110,7 +110,7 @@ func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 	_ = conn.Close()
 }
 
-// hang sends no response until the client disconnects.
+// hang is a handler that sends no response until the client disconnects.
 func hang(_ http.ResponseWriter, r *http.Request) { untilGone(r) }
 
 // untilGone waits until the client disconnects. It reads the body first: only then does package http detect this.
@@ -119,7 +119,7 @@ func untilGone(r *http.Request) {
 	<-r.Context().Done()
 }
 
-// writeForEver writes a response until the client disconnects.
+// writeForEver is a handler that writes an endless response until the client disconnects.
 func writeForEver(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	for r.Context().Err() == nil {

@@ -8,25 +8,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// defaultTimeout bounds one request, from its connection to the end of its answer.
+// defaultTimeout is the timeout of one request. It includes connecting and reading the response.
 const defaultTimeout = 5 * time.Second
 
-// Options say where the API is and how to reach it.
+// Options configure a client.
 type Options struct {
-	// URL is the base of the embedded API, or the whole address to post to of an external one.
+	// URL is the base URL of an embedded API. For an external API it is the complete URL to which summaries are
+	// posted.
 	URL string
-	// SecretDir is a folder with the files token, or username and password, to log in with; ca.crt, the PEM
-	// certificates to trust instead of the system's; and tls.crt and tls.key, a client certificate. All of them
-	// are optional, and changes of them take effect without a restart. Empty means no folder.
+	// SecretDir is a directory with the files for authentication and TLS, or "" for none. All files are optional:
+	// token, or username and password, for authentication; ca.crt with the PEM certificates to trust instead of the
+	// system's; tls.crt and tls.key with a client certificate. Changes take effect without a restart.
 	SecretDir string
 
-	// timeout of a request and maxInFlight, the bound of requests under way at a time, replace the client's own, for
-	// tests.
+	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent
+	// requests.
 	timeout     time.Duration
 	maxInFlight int
 }
 
-// open returns the address to post to, which is the URL with path added to it, and the source of the binding.
+// open returns the URL to which summaries are posted, which is the URL with path appended, and the source of the
+// binding.
 func (o Options) open(path string) (*url.URL, binding.Source, error) {
 	bare, err := binding.URI(binding.HTTP(), o.URL)
 	if err != nil {
@@ -46,8 +48,8 @@ func (o Options) open(path string) (*url.URL, binding.Source, error) {
 	return b.URI, source, err
 }
 
-// CheckSecret returns why the folder SecretDir cannot be used: it cannot be read, a file of it is invalid, or it
-// has none of the files. It returns nil if SecretDir is empty.
+// CheckSecret returns an error if the directory SecretDir cannot be used: it cannot be read, one of its files is
+// invalid, or it contains none of the known files. It returns nil if SecretDir is empty.
 func (o Options) CheckSecret() error {
 	if o.SecretDir == "" {
 		return nil
@@ -55,10 +57,10 @@ func (o Options) CheckSecret() error {
 	return binding.HTTP().CheckFolder(o.SecretDir)
 }
 
-// shown returns the part of an address that may be printed.
+// shown returns a URL without credentials and query, for messages.
 func shown(u *url.URL) string { return binding.Binding{URI: u}.Redacted() }
 
-// wrap names the address that a request failed at.
+// wrap adds the address of the API to the error of a request.
 func wrap(u *url.URL, err error) error {
 	return fmt.Errorf("post to the summary API at %s: %w", shown(u), err)
 }

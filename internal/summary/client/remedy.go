@@ -12,7 +12,7 @@ import (
 
 const remedyHTTPS = "the port speaks TLS: begin the URL with https://"
 
-// remedyFor returns the remedy for a request without a response, or "" if none is known.
+// remedyFor returns advice for a request that failed without a response, or "" if there is none.
 func (t *transport) remedyFor(request *http.Request, err error) string {
 	if remedy := binding.ExplainFiles(err); remedy != "" {
 		return remedy
@@ -29,7 +29,7 @@ func (t *transport) remedyFor(request *http.Request, err error) string {
 	return ""
 }
 
-// proxyFor returns the host of the proxy for a request, or "" without a proxy.
+// proxyFor returns the host of the HTTP proxy for a request, or "" if the request uses no proxy.
 func (t *transport) proxyFor(request *http.Request) string {
 	if !t.proxied {
 		return ""
@@ -41,8 +41,8 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return proxy.Host // the rest may contain a password
 }
 
-// wantsTLS reports whether an answer says that its port speaks TLS. Servers answer a request without TLS with status
-// 400 and one of these sentences.
+// wantsTLS reports whether a response says that the port expects TLS. Web servers respond to a request without TLS
+// with status 400 and one of these sentences.
 func (r *reply) wantsTLS() bool {
 	if r.status != http.StatusBadRequest {
 		return false

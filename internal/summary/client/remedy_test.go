@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestExternal_HTTPToAPortWithTLS(t *testing.T) {
+func TestExternal_HTTPRequestToTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(answerWith(201, "", ""))
 	defer server.Close()
@@ -31,7 +31,7 @@ func TestExternal_HTTPToAPortWithTLS(t *testing.T) {
 	}
 }
 
-func TestExternal_ProxyThatIsDown(t *testing.T) {
+func TestExternal_ProxyIsDown_IsNamedInTheError(t *testing.T) {
 	t.Parallel()
 	closed := httptest.NewServer(nil)
 	closed.Close()
@@ -47,7 +47,7 @@ func TestExternal_ProxyThatIsDown(t *testing.T) {
 	}
 }
 
-func TestTransport_RemedyForTooManyOpenFiles(t *testing.T) {
+func TestTransport_TooManyOpenFiles_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	var c transport
 	if got := c.remedyFor(nil, os.NewSyscallError("socket", syscall.EMFILE)); !strings.Contains(got, "ulimit -n") {

@@ -6,12 +6,12 @@ import (
 	"errors"
 )
 
-// results are the unread lines of an answer.
+// results are the lines of a response that have not been parsed yet.
 type results struct {
 	rest []byte
 }
 
-// result is one line of an answer.
+// result is one line of a response: the result of one summary.
 type result struct {
 	ID     string `json:"id"`
 	Status int    `json:"status"`
@@ -19,11 +19,12 @@ type result struct {
 }
 
 var (
-	errEndsEarly = errors.New("ends before the last result")
-	errUnlike    = errors.New("has results of other summaries than those posted")
+	errEndsEarly = errors.New("the response ends before the last result")
+	errUnlike    = errors.New("the response contains results of summaries that were not posted")
 )
 
-// next parses the next line, which must be the result of the summary with this identifier.
+// next parses the next line. It returns an error unless the line is the result of the summary with the given
+// identifier.
 func (r *results) next(id string) (result, error) {
 	end := bytes.IndexByte(r.rest, '\n')
 	if end < 0 {
@@ -38,7 +39,7 @@ func (r *results) next(id string) (result, error) {
 	if json.Unmarshal(line, &res) != nil || res.Status == 0 {
 		return result{}, errUnlike
 	}
-	// A line that was rejected before its identifier was parsed has no identifier.
+	// A line without an identifier is the result of a summary that the API could not parse.
 	accepted := res.Status/100 == 2
 	if res.ID != id && (accepted || res.ID != "") {
 		return result{}, errUnlike
@@ -46,8 +47,8 @@ func (r *results) next(id string) (result, error) {
 	return res, nil
 }
 
-// usual returns the status of a line {"id":"<id>","status":201}, or 200, without decoding JSON. Nearly all lines are of
-// that form. For any other line it returns 0.
+// usual parses a line of the form {"id":"<id>","status":201}, or with status 200, without the JSON decoder. Nearly
+// all lines have this form. It returns the status, or 0 if the line has another form.
 func usual(line []byte, id string) int {
 	const before, after = `{"id":"`, `","status":`
 	if len(line) != len(before)+len(id)+len(after)+len(`201}`) ||

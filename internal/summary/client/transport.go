@@ -14,51 +14,53 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// Bounds of connections and answers.
+// Limits of connections and responses.
 const (
 	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	keepAlive   = 15 * time.Second
-	// maxDrained is how much of an unused answer is read so that its connection can be used again.
+	// maxDrained is the maximum number of unused response bytes that the client reads so that it can reuse the
+	// connection.
 	maxDrained = 64 << 10
-	// maxHeader is the maximum size of the headers of an answer.
+	// maxHeader is the maximum size of the response headers in bytes.
 	maxHeader = 64 << 10
-	// maxRedirects is the maximum number of redirects of one request.
+	// maxRedirects is the maximum number of redirects that one request follows.
 	maxRedirects = 3
 )
 
-// transport sends requests to one URL.
+// transport sends HTTP requests to one URL.
 type transport struct {
 	endpoint *url.URL
 	binding  cachedBinding
 	timeout  time.Duration
-	// connections is the maximum number of connections, which are kept open while they are idle.
+	// connections is the maximum number of connections. Idle connections stay open.
 	connections int
-	// proxied is whether requests use the proxy that the environment names.
+	// proxied says whether requests use the HTTP proxy that the environment variables define.
 	proxied bool
-	// fromEnvironment replaces http.ProxyFromEnvironment, which reads the environment once per process, in tests.
+	// fromEnvironment replaces http.ProxyFromEnvironment in tests, because that function reads the environment only
+	// once per process.
 	fromEnvironment func(*http.Request) (*url.URL, error)
 
 	mu     sync.Mutex
 	client *http.Client
-	// tls is the binding whose TLS material client uses.
+	// tls is the binding from which the TLS configuration of client was made.
 	tls binding.Binding
 }
 
-// reply is the answer to a request.
+// reply is the response to a request.
 type reply struct {
 	status int
 	header http.Header
-	// body is the body up to the limit, or what arrived of it.
+	// body contains the bytes that were received, up to a limit.
 	body []byte
-	// truncated is whether the body is longer than the limit, or ended early.
+	// truncated is true if the body exceeds the limit or ended early.
 	truncated bool
 }
 
-// success reports whether the status is 2xx.
 func (r *reply) success() bool { return r.status/100 == 2 }
 
-// send makes one request. It reads up to limit bytes of the body. An answer with any status is no error.
+// send sends one request and reads up to limit bytes of the response body. It returns no error for a response,
+// whatever its status.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	b, err := t.binding.read()
 	if err != nil {
@@ -72,7 +74,7 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, t.endpoint.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, errors.New("the request cannot be made") // the cause would quote the address
+		return nil, errors.New("the HTTP request cannot be created: check the URL of the summary API") // the cause would quote the address
 	}
 	request.Header = header
 	authorize(request, b)
@@ -92,7 +94,7 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 	return r, nil
 }
 
-// receive reads an answer.
+// receive reads up to limit bytes of a response body.
 func receive(response *http.Response, limit int64) *reply {
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit))
 	r := &reply{status: response.StatusCode, header: response.Header, body: body, truncated: err != nil}
@@ -103,13 +105,13 @@ func receive(response *http.Response, limit int64) *reply {
 	return r
 }
 
-// fault is an error of package http with a text that may be printed, and a remedy if one is known.
+// fault is an error of package http with a text without credentials, and with advice if there is any.
 type fault struct {
 	err          error
 	text, remedy string
 }
 
-// Error returns the text and the remedy.
+// Error implements error. The text ends with the advice.
 func (f fault) Error() string {
 	if f.remedy == "" {
 		return f.text
@@ -117,10 +119,10 @@ func (f fault) Error() string {
 	return f.text + ": " + f.remedy
 }
 
-// Unwrap returns the error.
+// Unwrap returns the error of package http.
 func (f fault) Unwrap() error { return f.err }
 
-// explain returns why there is no answer. It omits the URL, which package http quotes in full.
+// explain returns the reason why there is no response. It omits the URL, which package http quotes in full.
 func explain(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
@@ -131,8 +133,8 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// clientFor returns a client with the TLS material of the binding. Connections with other TLS material are closed
-// once they are idle.
+// clientFor returns an HTTP client with the TLS configuration of the binding. If the TLS material has changed, the
+// idle connections of the previous client are closed.
 func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,7 +166,7 @@ func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	return t.client, nil
 }
 
-// proxy returns the proxy for a request.
+// proxy returns the URL of the HTTP proxy for a request, or nil if the request uses none.
 func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	if t.fromEnvironment != nil {
 		return t.fromEnvironment(request)
@@ -172,8 +174,8 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// checkRedirect follows redirects that repeat the POST on the same host. Any other redirect is the answer: a GET would
-// store nothing, and another host must not receive the credentials.
+// checkRedirect follows a redirect only if it repeats the POST on the same host. It returns any other redirect as
+// the response: a GET would store nothing, and another host must not receive the credentials.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {
@@ -182,7 +184,6 @@ func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) 
 	return nil
 }
 
-// close closes the idle connections.
 func (t *transport) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,12 +21,12 @@ const (
 	typeNDJSON  = "application/x-ndjson"
 	typeProblem = "application/problem+json"
 
-	// maxRetryAfter is the longest Retry-After that a client honours.
+	// maxRetryAfter is the maximum delay that the API can request with Retry-After.
 	maxRetryAfter = time.Hour
 )
 
-// permanent reports whether a status means that the summary itself is invalid. Any other failure may be temporary, or
-// due to the configuration.
+// permanent reports whether a status means that the API will never accept the summary. Other errors may be
+// temporary, or caused by the configuration.
 func permanent(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
@@ -35,7 +35,7 @@ func permanent(status int) bool {
 	return false
 }
 
-// failure returns the error for an answer that does not accept the summary.
+// failure returns the error for a response that does not accept the summary.
 func (r *reply) failure(endpoint *url.URL) error {
 	if permanent(r.status) {
 		return &summary.RejectedError{Detail: describe(r.status, r.detail())}
@@ -43,9 +43,9 @@ func (r *reply) failure(endpoint *url.URL) error {
 	return r.unavailable(endpoint)
 }
 
-// unavailable returns the error for an answer that does not say whether the summary is valid.
+// unavailable returns the error for a response that says nothing about the validity of the summary.
 func (r *reply) unavailable(endpoint *url.URL) error {
-	text := "it answers " + describe(r.status, r.detail())
+	text := "the API responded with " + describe(r.status, r.detail())
 	if r.wantsTLS() {
 		text += ": " + remedyHTTPS
 	}
@@ -55,7 +55,7 @@ func (r *reply) unavailable(endpoint *url.URL) error {
 	return &summary.UnavailableError{Err: wrap(endpoint, errors.New(text)), After: retryAfter(r.header, time.Now())}
 }
 
-// describe returns a status and the detail that came with it, in one short line.
+// describe returns an HTTP status and a detail as one short line.
 func describe(status int, detail string) string {
 	text := fmt.Sprintf("%d %s", status, http.StatusText(status))
 	if detail != "" {
@@ -64,7 +64,7 @@ func describe(status int, detail string) string {
 	return line(text)
 }
 
-// isProblem reports whether the body is a problem of RFC 9457, as the embedded API sends it.
+// isProblem reports whether the body is a problem document (RFC 9457), which the embedded API sends for errors.
 func (r *reply) isProblem() bool { return r.mediaType() == typeProblem }
 
 func (r *reply) mediaType() string {
@@ -75,7 +75,7 @@ func (r *reply) mediaType() string {
 	return mediaType
 }
 
-// redirect returns the target of a redirect, or "" for other answers.
+// redirect returns the target of a redirect, or "" if the response is not a redirect.
 func (r *reply) redirect(endpoint *url.URL) string {
 	if r.status/100 != 3 {
 		return ""
@@ -87,7 +87,7 @@ func (r *reply) redirect(endpoint *url.URL) string {
 	return shown(location)
 }
 
-// detail returns the explanation in the body of an answer, as one short line.
+// detail returns the explanation in the body of a response, as one short line.
 func (r *reply) detail() string {
 	switch r.mediaType() {
 	case typeProblem, typeJSON:
@@ -105,7 +105,7 @@ func (r *reply) detail() string {
 	return line(string(r.body))
 }
 
-// line makes one short line of printable characters of a text.
+// line converts a text to one short line of printable characters.
 func line(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -119,7 +119,8 @@ func line(text string) string {
 	return summary.Shorten(strings.TrimSpace(text))
 }
 
-// retryAfter reads the header of that name, which has seconds or a date; 0 without one.
+// retryAfter returns the delay in the header Retry-After, which is a number of seconds or a date. It returns 0 if
+// there is no such header.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {

@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// contract checks requests and responses against the OpenAPI document that the API serves.
+// contract checks that requests and responses match the OpenAPI document that the API serves.
 type contract struct {
 	document map[string]any
 
 	mu sync.Mutex
-	// met holds the responses that were observed, such as "GET /v1/stats 200".
+	// met contains the responses that the test has observed, in the form "GET /v1/stats 200".
 	met map[string]bool
 }
 
@@ -35,7 +35,8 @@ func newContract(tb testing.TB) *contract {
 	return c
 }
 
-// wrap returns a handler that fails the test if a request or response is not as documented.
+// wrap returns a handler that calls next and fails the test if the request or the response does not match the
+// document.
 func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	tb.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -55,7 +56,7 @@ func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	})
 }
 
-// check compares a response with the documented one for its path, method and status.
+// check compares a response with the document: its path, method and status select the expected schema.
 func (c *contract) check(r *http.Request, answer *http.Response, body []byte) error {
 	path := c.pathOf(r.URL.EscapedPath())
 	if path == "" {
@@ -81,7 +82,7 @@ func (c *contract) check(r *http.Request, answer *http.Response, body []byte) er
 	return c.checkAnswer(c.resolve(documented), answer, body)
 }
 
-// pathOf returns the documented path template that matches a path.
+// pathOf returns the path template in the document that matches a path.
 func (c *contract) pathOf(path string) string {
 	for _, template := range c.paths() {
 		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(template), `[^/]+`)
@@ -92,7 +93,7 @@ func (c *contract) pathOf(path string) string {
 	return ""
 }
 
-// paths returns the documented paths, without those of the live page, which package view serves.
+// paths returns the path templates in the document. It omits those of the live page, which package view serves.
 func (c *contract) paths() []string {
 	var own []string
 	paths, _ := c.document["paths"].(map[string]any)
@@ -146,7 +147,7 @@ func (c *contract) checkJSON(schema map[string]any, body []byte) error {
 	return c.validate(schema, value, "$")
 }
 
-// validate checks a value against a schema. It supports the JSON Schema keywords that the document uses.
+// validate checks a value against a JSON schema. It supports the keywords that the document uses.
 func (c *contract) validate(schema map[string]any, value any, at string) error {
 	schema = c.resolve(schema)
 	for keyword := range schema {
@@ -264,7 +265,7 @@ func (c *contract) validateObject(schema, value map[string]any, at string) error
 	return nil
 }
 
-// resolve returns the target of a reference.
+// resolve returns the schema that a $ref refers to.
 func (c *contract) resolve(node map[string]any) map[string]any {
 	reference, ok := node["$ref"].(string)
 	if !ok {
@@ -274,7 +275,7 @@ func (c *contract) resolve(node map[string]any) map[string]any {
 	return target
 }
 
-// at returns the part of the document at a path, or nil.
+// at returns the part of the document at a path of keys, or nil if it does not exist.
 func (c *contract) at(path ...string) any {
 	var node any = c.document
 	for _, name := range path {
@@ -287,7 +288,7 @@ func (c *contract) at(path ...string) any {
 	return node
 }
 
-// answers lists every documented response of the paths under /v1, in the format of contract.met.
+// answers lists every documented response of the paths under /v1, in the form "GET /v1/stats 200".
 func (c *contract) answers() []string {
 	var all []string
 	for _, path := range c.paths() {

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// find answers with the summary whose identifier is in the path.
+// find responds with the summary whose identifier is in the path.
 func (a *api) find(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.timeout)
 	defer cancel()
@@ -26,7 +26,7 @@ func (a *api) find(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// list answers with one page of the summaries that the parameters select.
+// list responds with one page of the summaries that the query parameters select.
 func (a *api) list(w http.ResponseWriter, r *http.Request) error {
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -58,7 +58,7 @@ func appendPage(b []byte, page summary.Page) []byte {
 	return append(b, '}', '\n')
 }
 
-// stats answers with totals over all stored summaries.
+// stats responds with totals over all stored summaries.
 func (a *api) stats(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.timeout)
 	defer cancel()
@@ -74,7 +74,7 @@ func (a *api) stats(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// statsBody is the body with the totals. If nothing is stored, it has only the count.
+// statsBody is the response body with the totals. If no summaries are stored, it contains only the count.
 type statsBody struct {
 	Count           int64      `json:"count"`
 	Duration        *extremes  `json:"duration,omitempty"`
@@ -83,7 +83,8 @@ type statsBody struct {
 	LastExit        *time.Time `json:"last_exit_date_time,omitempty"`
 }
 
-// extremes describe durations, as strings of package time or as numbers of seconds.
+// extremes contains the shortest, the mean and the longest duration, either as Go duration strings or as numbers of
+// seconds.
 type extremes struct {
 	Mean any `json:"mean"`
 	Min  any `json:"min"`
@@ -103,7 +104,7 @@ func describe(s summary.Stats) statsBody {
 	}
 }
 
-// seconds returns the exact number of seconds of a duration, which is not negative.
+// seconds returns a non-negative duration as an exact decimal number of seconds.
 func seconds(d time.Duration) json.Number {
 	return json.Number(fmt.Sprintf("%d.%09d", d/time.Second, d%time.Second))
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Summaries is the service behind the API; see summary.Service.
+// Summaries is the service that the API exposes. See summary.Service.
 type Summaries interface {
 	Store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error)
 	Find(ctx context.Context, id string) (event.Summary, bool, error)
@@ -32,7 +32,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
 
-	// limits replace defaultLimits, for tests.
+	// limits replaces defaultLimits in tests.
 	limits limits
 }
 
@@ -44,7 +44,7 @@ const (
 	pathOpenAPI   = "/openapi.json"
 )
 
-// The media types of requests and answers.
+// The media types of requests and responses.
 const (
 	typeJSON    = "application/json"
 	typeNDJSON  = "application/x-ndjson"
@@ -54,7 +54,7 @@ const (
 //go:embed openapi.json
 var document []byte
 
-// api holds the handlers.
+// api contains the HTTP handlers and their dependencies.
 type api struct {
 	summaries Summaries
 	log       *slog.Logger
@@ -63,13 +63,14 @@ type api struct {
 	seconds   *prometheus.HistogramVec
 }
 
-// endpoint answers a request. If it returns an error, dispatch answers with a problem document (RFC 9457).
+// endpoint handles a request. If it returns an error, dispatch responds with a problem document (RFC 9457).
 type endpoint func(w http.ResponseWriter, r *http.Request) error
 
-// methods maps the methods of a path to their endpoints.
+// methods maps the HTTP methods of a path to their endpoints.
 type methods map[string]endpoint
 
-// New returns the handler of the API. Package httpserver adds metrics, health and readiness.
+// New returns the HTTP handler of the API. It does not serve metrics, health and readiness; package httpserver
+// does.
 func New(o Options) (http.Handler, error) {
 	o.limits = cmp.Or(o.limits, defaultLimits())
 	a := &api{
@@ -92,7 +93,7 @@ func New(o Options) (http.Handler, error) {
 	return mux, nil
 }
 
-// routes returns the paths of the API with their endpoints.
+// routes returns the endpoints of the API by path and method.
 func (a *api) routes() map[string]methods {
 	return map[string]methods{
 		pathSummaries: {http.MethodPost: a.bounded(a.post), http.MethodGet: a.bounded(a.list)},
@@ -102,7 +103,8 @@ func (a *api) routes() map[string]methods {
 	}
 }
 
-// dispatch calls the endpoint for the method of a request. If that returns an error, it answers with a problem.
+// dispatch calls the endpoint for the HTTP method of a request. If the endpoint returns an error, dispatch responds
+// with a problem document.
 func (a *api) dispatch(endpoints methods) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := endpoints.call(w, r); err != nil {
@@ -126,7 +128,7 @@ func (m methods) call(w http.ResponseWriter, r *http.Request) error {
 	return problemf(http.StatusMethodNotAllowed, "this path does not support the method")
 }
 
-// allowed returns the methods as a list for the header Allow.
+// allowed returns the methods of a path as the value of the header Allow.
 func (m methods) allowed() string {
 	var names []string
 	for name := range m {
@@ -139,7 +141,7 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded admits requests to an endpoint while there is room.
+// bounded limits the requests that an endpoint handles concurrently. See limits.maxBytesInFlight.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)
@@ -151,7 +153,7 @@ func (a *api) bounded(next endpoint) endpoint {
 	}
 }
 
-// measure records the duration of requests.
+// measure records the duration of requests in a histogram.
 func (a *api) measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -161,7 +163,7 @@ func (a *api) measure(next http.Handler) http.Handler {
 	})
 }
 
-// statusRecorder records the status of an answer.
+// statusRecorder is a ResponseWriter that records the status of the response.
 type statusRecorder struct {
 	http.ResponseWriter
 
@@ -174,16 +176,16 @@ func (r *statusRecorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap returns the underlying writer, for http.ResponseController.
+// Unwrap returns the underlying writer. http.ResponseController needs it.
 func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// refuse answers with a problem.
+// refuse responds with a problem document.
 func (a *api) refuse(w http.ResponseWriter, p *problem) {
 	p.header(w.Header())
 	a.answer(w, p.Status, typeProblem, p.body())
 }
 
-// answer sends an answer. A client that does not receive it in time loses its connection.
+// answer sends a response. It closes the connection if the client does not receive the response in time.
 func (a *api) answer(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
@@ -196,13 +198,13 @@ func (a *api) answer(w http.ResponseWriter, status int, contentType string, body
 		err = control.Flush()
 	}
 	if err != nil {
-		a.log.Debug("an answer did not reach its client", "error", err)
+		a.log.Debug("The client did not receive the response", "error", err)
 		return
 	}
 	_ = control.SetWriteDeadline(time.Time{}) // it would apply to the next request as well
 }
 
-// openAPI answers with the OpenAPI description.
+// openAPI responds with the OpenAPI description.
 func (a *api) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	a.answer(w, http.StatusOK, typeJSON, document)
 	return nil

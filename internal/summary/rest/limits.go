@@ -10,24 +10,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// limits limit the resources that clients can use.
+// limits limit the resources that requests can use.
 type limits struct {
-	// maxBytes is the maximum size of a request with many summaries. For a request with one summary, and for
-	// each line, it is event.MaxBodyBytes.
+	// maxBytes is the maximum body size of a request with many summaries. The maximum for a single summary, and for
+	// each line, is event.MaxBodyBytes.
 	maxBytes int64
 	// maxLines is the maximum number of summaries per request.
 	maxLines int
-	// maxBytesInFlight is the maximum total size of the requests under way. Each counts at least minWeight.
-	// Further requests wait up to maxWait; then they get status 503.
+	// maxBytesInFlight is the maximum total size of the requests that are handled concurrently. Each request counts
+	// at least minWeight. Further requests wait up to maxWait and then get status 503.
 	maxBytesInFlight int64
 	maxWait          time.Duration
-	// maxTransfer is the maximum time to receive a body, and to send an answer.
+	// maxTransfer is the maximum time to receive a body, and also the maximum time to send a response.
 	maxTransfer time.Duration
-	// timeout is the maximum time in between.
+	// timeout is the maximum time to handle a request, not counting the transfer of the body and the response.
 	timeout time.Duration
 }
 
-// defaultLimits allow 1,024 small requests or 16 of the largest at a time, in 64 MiB.
+// defaultLimits allow 64 MiB of concurrent requests: 1,024 small ones or 16 of the maximum size.
 func defaultLimits() limits {
 	return limits{
 		maxBytes: 4 << 20, maxLines: 10_000,
@@ -36,10 +36,10 @@ func defaultLimits() limits {
 	}
 }
 
-// minWeight is more than the memory of a small request and its answer.
+// minWeight is the weight of a small request. It exceeds the memory that such a request and its response need.
 const minWeight = 64 << 10
 
-// gate admits requests while there is room for them.
+// gate admits requests as long as their total weight is below a limit.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -49,7 +49,7 @@ func newGate(l limits) *gate {
 	return &gate{room: semaphore.NewWeighted(l.maxBytesInFlight), limits: l}
 }
 
-// enter waits for room for a request. The caller calls leave at the end of the request.
+// enter waits until the gate admits the request. The caller must call leave after it has handled the request.
 func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	weight := min(g.weight(r), g.limits.maxBytesInFlight)
 	if !g.room.TryAcquire(weight) {
@@ -64,7 +64,7 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	return func() { g.room.Release(weight) }, nil
 }
 
-// weight returns the room that a request needs.
+// weight returns how much a request counts towards the limit of the gate, in bytes.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the length is unknown

@@ -9,23 +9,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// bulk is a request with many summaries, one per line.
+// bulk is the parsed body of a request with many summaries, one per line.
 type bulk struct {
-	// summaries are the valid summaries.
+	// summaries contains the valid summaries, in the order of their lines.
 	summaries []event.Summary
-	// refused are the other lines, in order.
+	// refused contains the invalid lines, in order.
 	refused []refusal
 	lines   int
 }
 
-// refusal is a rejected line.
+// refusal is an invalid line together with the reason.
 type refusal struct {
 	line    int
 	id      string
 	problem *problem
 }
 
-// decodeBulk parses the lines of a body and ignores blank lines. The error is a *problem.
+// decodeBulk parses a body line by line. It ignores blank lines. The error is a *problem.
 func decodeBulk(body []byte, maxLines int) (*bulk, error) {
 	b := &bulk{summaries: make([]event.Summary, 0, min(bytes.Count(body, []byte("\n"))+1, maxLines))}
 	for len(body) > 0 {
@@ -56,7 +56,8 @@ func decodeBulk(body []byte, maxLines int) (*bulk, error) {
 	return b, nil
 }
 
-// decode parses and validates one summary. With an error it returns the fields that it could parse.
+// decode parses and validates one summary. If it returns an error, the summary contains the fields that it could
+// parse.
 func decode(body []byte) (event.Summary, error) {
 	if len(body) > event.MaxBodyBytes {
 		return event.Summary{}, problemf(http.StatusRequestEntityTooLarge,
@@ -69,7 +70,8 @@ func decode(body []byte) (event.Summary, error) {
 	return s, summary.Validate(s)
 }
 
-// appendAnswer appends one line per line of the request. outcomes belong to b.summaries.
+// appendAnswer appends the response body, which has one line per line of the request. outcomes are the outcomes of
+// b.summaries.
 func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	refused, stored := 0, 0
 	for line := range b.lines {
@@ -85,7 +87,7 @@ func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	return answer
 }
 
-// statusOf returns the status for an outcome.
+// statusOf returns the HTTP status for an outcome.
 func statusOf(o summary.Outcome) int {
 	switch o {
 	case summary.Created:
@@ -104,7 +106,7 @@ func detailOf(o summary.Outcome) string {
 	return ""
 }
 
-// appendResult appends the answer to one line. It omits an empty id or detail.
+// appendResult appends one line of the response body. It omits an empty id or detail.
 func appendResult(b []byte, id string, status int, detail string) []byte {
 	b = append(b, '{')
 	if id != "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// The query parameters of the list of summaries.
+// The query parameters for listing summaries.
 const (
 	paramPlate  = "plate"
 	paramFrom   = "from"
@@ -29,7 +30,7 @@ const (
 	maxLimit     = 1000
 )
 
-// parseQuery parses the parameters of the list of summaries. The error is a *problem that names the parameter.
+// parseQuery parses the query parameters for listing summaries. The error is a *problem that names the parameter.
 func parseQuery(raw string) (summary.Query, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -63,24 +64,24 @@ func setParameter(q *summary.Query, name, value string) error {
 	default:
 		known := []string{paramPlate, paramFrom, paramTo, paramLimit, paramCursor}
 		slices.Sort(known)
-		return errors.New("is unknown; the parameters are: " + strings.Join(known, ", "))
+		return fmt.Errorf("is unknown; use one of the parameters %s", strings.Join(known, ", "))
 	}
 	return err
 }
 
 func parsePlate(value string) (string, error) {
 	if value == "" || len(value) > event.MaxPlateBytes {
-		return "", errors.New("must have 1 to " + strconv.Itoa(event.MaxPlateBytes) + " bytes")
+		return "", fmt.Errorf("must have 1 to %d bytes", event.MaxPlateBytes)
 	}
 	return value, nil
 }
 
-// parseInstant parses a date and time. Query uses the zero time for no bound, so it is replaced by the next nanosecond.
-// No summary is that old.
+// parseInstant parses a date and time. In a Query the zero time means "no bound", so parseInstant replaces it by
+// the next nanosecond. No summary is that old.
 func parseInstant(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {
-		return time.Time{}, errors.New("is not a date and time of RFC 3339 such as 2006-01-02T15:04:05Z; write + as %2B")
+		return time.Time{}, errors.New("must be an RFC 3339 date and time such as 2006-01-02T15:04:05Z; encode + as %2B")
 	}
 	if t.IsZero() {
 		t = t.Add(1)
@@ -91,18 +92,18 @@ func parseInstant(value string) (time.Time, error) {
 func parseLimit(value string) (int, error) {
 	limit, err := strconv.Atoi(value)
 	if err != nil || limit < 1 || limit > maxLimit {
-		return 0, errors.New("is not a number from 1 to " + strconv.Itoa(maxLimit))
+		return 0, fmt.Errorf("must be a number from 1 to %d", maxLimit)
 	}
 	return limit, nil
 }
 
-// cursorVersion is the first byte of a cursor; the position follows.
+// cursorVersion is the first byte of a decoded cursor. The encoded position follows it.
 const cursorVersion = 1
 
-// cursorLength is the number of bytes of a cursor.
+// cursorLength is the length of a decoded cursor in bytes.
 const cursorLength = 1 + 8 + 8
 
-// formatCursor returns the cursor for a position.
+// formatCursor returns the cursor that clients use to continue listing after a position.
 func formatCursor(p summary.Position) string {
 	b := make([]byte, 0, cursorLength)
 	b = append(b, cursorVersion)
@@ -114,14 +115,14 @@ func formatCursor(p summary.Position) string {
 func parseCursor(text string) (summary.Position, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) != cursorLength || b[0] != cursorVersion {
-		return summary.Position{}, errors.New("is not a next_cursor of an earlier answer")
+		return summary.Position{}, errors.New("is not the next_cursor of an earlier response")
 	}
 	p := summary.Position{
 		ExitNanos: int64(binary.BigEndian.Uint64(b[1:])),
 		Seq:       int64(binary.BigEndian.Uint64(b[9:])),
 	}
 	if p.Seq < 1 {
-		return summary.Position{}, errors.New("is not a next_cursor of an earlier answer")
+		return summary.Position{}, errors.New("is not the next_cursor of an earlier response")
 	}
 	return p, nil
 }

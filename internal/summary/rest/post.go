@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// post stores the summaries of a request: one, or one per line.
+// post stores the summaries in a request: a single one, or one per line.
 func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 	mediaType, err := requestType(r)
 	if err != nil {
@@ -26,7 +26,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 	return a.postOne(w, r)
 }
 
-// requestType returns the media type of the body, or an error if it is not supported.
+// requestType returns the media type of the body, or an error if the API does not support it.
 func requestType(r *http.Request) (string, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return "", problemf(http.StatusUnsupportedMediaType, "content encoding %.40q is not supported; send the body as it is", encoding)
@@ -39,7 +39,7 @@ func requestType(r *http.Request) (string, error) {
 	return mediaType, nil
 }
 
-// postOne stores one summary and answers with it.
+// postOne stores a single summary and responds with it.
 func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 	body, err := a.read(w, r, event.MaxBodyBytes)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// postMany stores the valid summaries and answers with one line per summary.
+// postMany stores the valid summaries in a request and responds with one line per line of the request.
 func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	body, err := a.read(w, r, a.limits.maxBytes)
 	if err != nil {
@@ -83,7 +83,7 @@ func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// store stores the summaries, if there are any.
+// store stores the summaries. It does not call the service if there are none.
 func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.Outcome, error) {
 	if len(summaries) == 0 {
 		return nil, nil
@@ -93,7 +93,7 @@ func (a *api) store(ctx context.Context, summaries []event.Summary) ([]summary.O
 	return a.summaries.Store(ctx, summaries)
 }
 
-// read reads the body of a request, of at most limit bytes.
+// read reads the body of a request. It returns an error if the body exceeds limit bytes.
 func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -111,7 +111,7 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte,
 	return body, nil
 }
 
-// readAll reads to the end. length is -1 if it is unknown.
+// readAll reads r until its end. length is the expected number of bytes, or -1 if it is unknown.
 func readAll(r io.Reader, length int64) ([]byte, error) {
 	if length < 0 {
 		return io.ReadAll(r)

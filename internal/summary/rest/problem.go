@@ -12,11 +12,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// problem is an answer of type application/problem+json (RFC 9457). Handlers return it as an error.
+// problem is a response of type application/problem+json (RFC 9457). Endpoints return it as an error.
 type problem struct {
 	Status int
 	Detail string
-	// RetryAfter is when the client should retry. 0 omits the header.
+	// RetryAfter is the value of the header Retry-After. 0 omits the header.
 	RetryAfter time.Duration
 }
 
@@ -24,12 +24,12 @@ func problemf(status int, format string, args ...any) *problem {
 	return &problem{Status: status, Detail: summary.Shorten(fmt.Sprintf(format, args...))}
 }
 
-// Error returns the status and the detail.
+// Error implements error. The text contains the status and the detail.
 func (p *problem) Error() string {
 	return fmt.Sprintf("%d %s: %s", p.Status, http.StatusText(p.Status), p.Detail)
 }
 
-// asProblem returns the answer for an error.
+// asProblem returns the problem document for an error.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -57,7 +57,7 @@ func asProblem(err error) *problem {
 	return p
 }
 
-// header sets the headers of the answer.
+// header sets the headers of the response.
 func (p *problem) header(h http.Header) {
 	if p.RetryAfter > 0 {
 		seconds := (p.RetryAfter + time.Second - 1) / time.Second
@@ -65,7 +65,7 @@ func (p *problem) header(h http.Header) {
 	}
 }
 
-// body returns the body of the answer.
+// body returns the response body.
 func (p *problem) body() []byte {
 	b := append([]byte(nil), `{"type":"about:blank","title":`...)
 	b = event.AppendString(b, http.StatusText(p.Status))

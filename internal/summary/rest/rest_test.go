@@ -30,7 +30,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-// newService returns a service on a new database.
+// newService returns a service with a new SQLite database.
 func newService(tb testing.TB) *summary.Service {
 	tb.Helper()
 	return newServiceOn(tb, summarytest.New())
@@ -46,7 +46,7 @@ func newServiceOn(tb testing.TB, db summary.Database) *summary.Service {
 	return s
 }
 
-// newHandler returns the API of s and the endpoints of package httpserver.
+// newHandler returns a handler that serves the API of the service s and the endpoints of package httpserver.
 func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	tb.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -62,7 +62,7 @@ func newHandler(tb testing.TB, s Summaries, l limits) http.Handler {
 	return httpserver.Handler(httpserver.Options{Metrics: registry, Ready: checks, Routes: []httpserver.Route{{Pattern: "/", Handler: api}}, Log: log})
 }
 
-// exchange is a request and its expected response.
+// exchange is an HTTP request together with its expected response.
 type exchange struct {
 	name        string
 	method      string
@@ -72,20 +72,20 @@ type exchange struct {
 	body        string
 
 	status int
-	// want holds substrings of the body.
+	// want contains substrings of the expected response body.
 	want []string
-	// headers are expected headers of the response.
+	// headers contains the expected headers of the response.
 	headers map[string]string
 }
 
 const (
 	visitA = `{"id":"a","vehicle_plate":"P-1","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T09:30:00.25Z","duration":"1h30m0.25s","duration_seconds":5400.25}`
 	visitB = `{"id":"b","vehicle_plate":"P-2","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T08:00:01Z"}`
-	// otherA has the id of visitA and other contents, so the two conflict.
+	// otherA has the same id as visitA but a different content, so the two conflict.
 	otherA = `{"id":"a","vehicle_plate":"P-9","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T09:30:00.25Z"}`
 )
 
-// exchanges are the exchanges of a client with an API on an empty database, in order.
+// exchanges returns requests that a client sends in this order to an API whose database is empty at first.
 func exchanges() []exchange {
 	long := strings.Repeat("x", event.MaxBodyBytes)
 	post := func(name, body string, status int, want ...string) exchange {
@@ -122,8 +122,8 @@ func exchanges() []exchange {
 		post("a missing field is invalid", `{"id":"x"}`, 422, "vehicle_plate", "missing"),
 		post("a field of another type is invalid", strings.Replace(visitA, `"P-1"`, `7`, 1), 422, "vehicle_plate"),
 		post("an exit before its entry is invalid", strings.Replace(visitA, "T09:30", "T07:30", 1), 422, "exit_date_time", "before"),
-		post("a date in the year 9999 is invalid", strings.Replace(visitA, "2026-03-01T09", "9999-03-01T09", 1), 422, "exit_date_time is outside of the years 1678 to 2261"),
-		post("a date in the year 0 is invalid", strings.Replace(visitA, "2026-03-01T08", "0000-03-01T08", 1), 422, "entry_date_time is outside of the years 1678 to 2261"),
+		post("a date in the year 9999 is invalid", strings.Replace(visitA, "2026-03-01T09", "9999-03-01T09", 1), 422, "exit_date_time must be between the years 1678 and 2261"),
+		post("a date in the year 0 is invalid", strings.Replace(visitA, "2026-03-01T08", "0000-03-01T08", 1), 422, "entry_date_time must be between the years 1678 and 2261"),
 		post("a long body is too large", `{"more":"`+long+`"}`, 413, "65536 bytes"),
 		with(typed(post("text is not supported", visitA, 415), "text/plain"), map[string]string{"Accept-Post": "application/json, application/x-ndjson"}),
 		typed(post("no content type is not supported", visitA, 415), ""),
@@ -157,7 +157,7 @@ func exchanges() []exchange {
 		get("a limit of 0 is not valid", "/v1/summaries?limit=0", 400, "from 1 to 1000"),
 		get("a limit of 1001 is not valid", "/v1/summaries?limit=1001", 400, "from 1 to 1000"),
 		get("a limit that is no number is not valid", "/v1/summaries?limit=ten", 400, "from 1 to 1000"),
-		get("a bound that is no instant is not valid", "/v1/summaries?from=yesterday", 400, `\"from\" is not a date`),
+		get("a bound that is no instant is not valid", "/v1/summaries?from=yesterday", 400, `\"from\" must be an RFC 3339 date`),
 		get("a cursor that was not given is not valid", "/v1/summaries?cursor=AAAA", 400, "next_cursor"),
 		get("a plate that is too long is not valid", "/v1/summaries?plate="+strings.Repeat("P", 33), 400, "1 to 32 bytes"),
 		get("a query that is not well formed is not valid", "/v1/summaries?plate=%zz", 400),
@@ -215,8 +215,9 @@ func (e *exchange) do(t *testing.T, base string) {
 	}
 }
 
-// TestAPI_Exchanges uses the whole API and observes every documented response.
-func TestAPI_Exchanges(t *testing.T) {
+// TestAPI_Exchanges_ObserveEveryDocumentedResponse uses the whole API. It fails if a documented response never
+// occurs.
+func TestAPI_Exchanges_ObserveEveryDocumentedResponse(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
 	server := httptest.NewServer(c.wrap(t, newHandler(t, newService(t), limits{})))
@@ -252,8 +253,8 @@ func TestAPI_Exchanges(t *testing.T) {
 	}
 }
 
-// sendHalfABody closes a connection in the middle of a request. No client receives the response, but the contract
-// records it.
+// sendHalfABody closes the connection in the middle of a request body. No client receives the response, but the
+// contract records it.
 func sendHalfABody(t *testing.T, address string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -274,7 +275,7 @@ func sendHalfABody(t *testing.T, address string) {
 	}
 }
 
-// unavailable fails every call.
+// unavailable is a service whose calls all fail.
 type unavailable struct{}
 
 func errUnavailable() error {
@@ -299,7 +300,8 @@ func (unavailable) Stats(context.Context) (summary.Stats, error) {
 
 func (unavailable) Ready(context.Context) error { return errUnavailable() }
 
-// The document has exactly the paths and methods of the API and of package httpserver.
+// TestOpenAPI_HasEveryRoute checks that the document contains exactly the paths and methods of the API and of
+// package httpserver.
 func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	t.Parallel()
 	want := []string{"GET /healthz", "GET /metrics", "GET /readyz"}
@@ -323,7 +325,7 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	}
 }
 
-// TestOpenAPI_HasTheLimits compares the limits in the document with those in the code.
+// TestOpenAPI_HasTheLimits checks that the limits in the document match those in the code.
 func TestOpenAPI_HasTheLimits(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
@@ -410,7 +412,7 @@ func TestList_PagesByCursor(t *testing.T) {
 	}
 }
 
-func TestPost_Limits(t *testing.T) {
+func TestPost_BodyExceedsLimit_IsRejected(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxBytes, limits.maxLines = 1000, 3
@@ -439,8 +441,8 @@ func TestPost_Limits(t *testing.T) {
 	})
 }
 
-// TestPost_UnavailableWhileTheDatabaseIsLocked locks the database as another process would.
-func TestPost_UnavailableWhileTheDatabaseIsLocked(t *testing.T) {
+// TestPost_DatabaseIsLocked_IsUnavailable locks the database as another process would do.
+func TestPost_DatabaseIsLocked_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, NoSync: true})
@@ -476,7 +478,7 @@ func TestPost_UnavailableWhileTheDatabaseIsLocked(t *testing.T) {
 	stats.do(t, server.URL)
 }
 
-// hanging blocks each call until its context ends.
+// hanging is a service whose calls block until their context ends.
 type hanging struct {
 	Summaries // nil: the other methods are not called
 
@@ -489,7 +491,7 @@ func (h hanging) Store(ctx context.Context, _ []event.Summary) ([]summary.Outcom
 	return nil, ctx.Err()
 }
 
-func TestPost_UnavailableWhileTooManyRequestsAreUnderWay(t *testing.T) {
+func TestPost_TooManyRequestsInFlight_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxBytesInFlight, limits.maxWait = 2*minWeight, time.Millisecond
@@ -524,7 +526,7 @@ func TestPost_UnavailableWhileTooManyRequestsAreUnderWay(t *testing.T) {
 	<-left
 }
 
-func TestPost_UnavailableAfterATimeout(t *testing.T) {
+func TestPost_Timeout_IsUnavailable(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.timeout = time.Millisecond

@@ -1,9 +1,9 @@
 // Package sqlite stores summaries in an SQLite database: one file in write-ahead-log mode, with one writer and
-// several readers. Each transaction is synced to disk before its caller gets an answer.
+// several readers. Each transaction is synced to disk before its caller gets a response.
 //
-// Inserts are cheap for three reasons. A statement inserts many rows. The same transaction updates a row of
-// totals, so statistics need no scan. And the index of plates is divided into sections of 4096 rows, in the
-// order of storing: plates arrive in random order, so an index of plates alone would change pages all over the
-// file, but this one changes the few pages of the last section. A search for a plate looks into every section;
-// a million rows have 245.
+// Inserts are cheap for three reasons. First, one statement inserts many rows. Second, the same transaction updates
+// a single row of totals, so statistics need no scan. Third, the index of plates is divided into sections of 4096
+// rows, in insertion order. Plates arrive in random order, so inserts into an undivided index would change pages
+// all over the file. With sections they change only the few pages of the last section. A search for a plate looks
+// into every section; a million rows have 245.
 package sqlite

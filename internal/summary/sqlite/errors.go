@@ -8,10 +8,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// primary is the mask of the primary result code in an extended one.
+// primary is the mask that extracts the primary result code from an extended one.
 const primary = 0xff
 
-// describe adds the path and the remedy to an error of the database.
+// describe adds the path of the database and advice to an error of SQLite.
 func describe(path string, err error) error {
 	fault, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -23,15 +23,15 @@ func describe(path string, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fmt.Errorf("another process has locked %s; end it, or give each process its own file: %w", path, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("%s is not writable; mount its volume writable, and give this user write permission on the file and its folder: %w", path, err)
+		return fmt.Errorf("%s is not writable; mount its volume writable,and give the user of this process write permission on the file and its folder: %w", path, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		return fmt.Errorf("%s cannot be opened; create its folder, and give this user write permission on it: %w", path, err)
+		return fmt.Errorf("%s cannot be opened; create its folder,and give the user of this process write permission on it: %w", path, err)
 	case sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%s is not a database; give the path of a new file, or of a database that parking created: %w", path, err)
 	case sqlite3.SQLITE_CORRUPT:
 		return fmt.Errorf("%s is damaged; restore it from a backup, or give the path of a new file: %w", path, err)
 	case sqlite3.SQLITE_IOERR:
-		return fmt.Errorf("the volume of %s fails; check the log of the kernel: %w", path, err)
+		return fmt.Errorf("the volume of %s has I/O errors; check the kernel log: %w", path, err)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-func TestOpen_RejectsAFileThatItCannotUse(t *testing.T) {
+func TestOpen_UnusableFile_ReturnsAnErrorWithTheRemedy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// prepare creates the file.
+		// prepare creates the database file.
 		prepare func(t *testing.T, path string)
 		want    []string
 	}{
@@ -68,7 +68,7 @@ func TestOpen_RejectsAFileThatItCannotUse(t *testing.T) {
 	}
 }
 
-// execute runs a statement on the database file.
+// execute runs an SQL statement on the database file.
 func execute(t *testing.T, path, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -81,7 +81,7 @@ func execute(t *testing.T, path, statement string) {
 	}
 }
 
-func TestOpen_RejectsAFileThatIsNotWritable(t *testing.T) {
+func TestOpen_ReadOnlyFile_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "summaries.db")
 	if err := open(t, Options{Path: path}).Close(); err != nil {
@@ -93,7 +93,7 @@ func TestOpen_RejectsAFileThatIsNotWritable(t *testing.T) {
 	}
 }
 
-func TestOpen_UsesAPathWithSpecialCharacters(t *testing.T) {
+func TestOpen_PathWithSpecialCharacters_Succeeds(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "what?_query_only=1#100% ü.db")
 	summarytest.Insert(t, open(t, Options{Path: path}), summarytest.Visit("a", "P", 1))
@@ -102,7 +102,7 @@ func TestOpen_UsesAPathWithSpecialCharacters(t *testing.T) {
 	}
 }
 
-func TestInsert_NamesTheRemedyAndRecovers(t *testing.T) {
+func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -138,8 +138,8 @@ func TestInsert_NamesTheRemedyAndRecovers(t *testing.T) {
 	}
 }
 
-// replaceWriter makes the next insert fail: it opens a connection with an invalid setting. It returns the URI
-// without that setting.
+// replaceWriter makes the next insert fail: it replaces the settings of the writer's connection by the given
+// setting. It returns the URI with the previous settings.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {
@@ -151,7 +151,7 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// many is a number of summaries that need more than 16 pages.
+// many is a number of summaries that need more than 16 database pages.
 const many = 1000
 
 // insertMany inserts many summaries in one transaction.
@@ -163,7 +163,7 @@ func insertMany(d *Database) error {
 	return d.Insert(context.Background(), batch, make([]summary.Outcome, many))
 }
 
-func TestInsert_FailsWhileAnotherProcessLocksTheFile(t *testing.T) {
+func TestInsert_AnotherProcessLocksTheFile_ReturnsAnError(t *testing.T) {
 	t.Parallel()
 	d := open(t, Options{})
 	other, err := sql.Open("sqlite", d.path)

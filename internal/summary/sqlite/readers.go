@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// readers is a pool of connections that read, with their statements.
+// readers is a pool of read-only connections with their prepared statements.
 type readers struct {
 	db *sql.DB
 
@@ -66,7 +66,6 @@ func openReaders(ctx context.Context, path string) (*readers, error) {
 
 func (r *readers) close() error { return r.db.Close() }
 
-// findByID returns the summary with an identifier, and whether it exists.
 func (r *readers) findByID(ctx context.Context, id string) (event.Summary, bool, error) {
 	var (
 		found           event.Summary
@@ -83,7 +82,8 @@ func (r *readers) findByID(ctx context.Context, id string) (event.Summary, bool,
 	return found, true, nil
 }
 
-// list returns one page. It selects one summary more than the limit, to know whether another page follows.
+// list returns one page of results. It selects one summary more than the limit, to find out whether another page
+// follows.
 func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, error) {
 	rows, err := r.query(ctx, q)
 	if err != nil {
@@ -113,7 +113,7 @@ func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, erro
 	return page, rows.Err()
 }
 
-// query selects the summaries of a page.
+// query runs the SQL query for the summaries of one page.
 func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error) {
 	after := start(q)
 	args := []any{after.ExitNanos, after.Seq, end(q), q.Limit + 1}
@@ -123,7 +123,7 @@ func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error)
 	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
 }
 
-// start returns the position after which the results of the query begin. Numbers of summaries start at 1.
+// start returns the position after which the results of the query begin. The first summary has number 1.
 func start(q summary.Query) summary.Position {
 	from := summary.Position{ExitNanos: math.MinInt64}
 	if !q.From.IsZero() {
@@ -135,7 +135,7 @@ func start(q summary.Query) summary.Position {
 	return q.After
 }
 
-// end returns the last instant of the query.
+// end returns the latest exit that the query selects, as a Unix time in nanoseconds.
 func end(q summary.Query) int64 {
 	if q.To.IsZero() {
 		return math.MaxInt64
@@ -143,7 +143,8 @@ func end(q summary.Query) int64 {
 	return nanos(q.To.Add(-1))
 }
 
-// nanos returns the Unix time in nanoseconds, or the nearest value that fits into 64 bits.
+// nanos converts an instant to a Unix time in nanoseconds. If the result does not fit into 64 bits, it returns the
+// nearest value that does.
 func nanos(t time.Time) int64 {
 	switch first, last := instant(math.MinInt64), instant(math.MaxInt64); {
 	case t.Before(first):
@@ -156,7 +157,7 @@ func nanos(t time.Time) int64 {
 
 func instant(nanos int64) time.Time { return time.Unix(0, nanos).UTC() }
 
-// stats reads the totals.
+// stats reads the row of totals.
 func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 	var t totals
 	err := r.totals.QueryRowContext(ctx).Scan(
@@ -172,7 +173,7 @@ func (r *readers) stats(ctx context.Context) (summary.Stats, error) {
 	}, nil
 }
 
-// mean divides the sum of all durations by their number. In nanoseconds the sum needs more than 64 bits.
+// mean divides the sum of all durations by their number. The sum in nanoseconds can exceed 64 bits.
 func (t *totals) mean() time.Duration {
 	high, low := bits.Mul64(uint64(t.seconds), uint64(time.Second))
 	low, carry := bits.Add64(low, uint64(t.nanos), 0)

@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// applicationID identifies files of this program: "park" in ASCII.
+	// applicationID marks a database file as created by this program. It is "park" in ASCII.
 	applicationID = 0x7061726b
-	// schemaVersion is the version of schema. The file has it as its user_version.
+	// schemaVersion is the version of the database schema. Each file stores it as its user_version.
 	schemaVersion = 1
 )
 
-// schema creates the tables. Instants are Unix times in nanoseconds, durations are in nanoseconds. The extremes
-// in totals start at values that any summary replaces.
+// schema creates the tables. Instants are Unix times in nanoseconds, and durations are in nanoseconds. The columns
+// of totals for minimum and maximum start with values that any summary replaces.
 const schema = `
 CREATE TABLE summaries (
 	seq      INTEGER PRIMARY KEY, -- the order of storing
@@ -44,7 +44,7 @@ INSERT INTO totals VALUES (1, 0, 0, 0,
 	 9223372036854775807, -9223372036854775807 - 1);
 `
 
-// identity identifies the program and the version that created a file. It is zero for a new file.
+// identity contains the application ID and the schema version of a file. Both are zero in a new file.
 type identity struct {
 	application, version, tables int64
 }

@@ -17,29 +17,29 @@ import (
 )
 
 const (
-	// lockTimeout is how long a transaction waits while another process writes to the file.
+	// lockTimeout is how long a transaction waits while another process has locked the file.
 	lockTimeout = 2 * time.Second
-	// maxReaders is the maximum number of concurrent queries. Further ones wait.
+	// maxReaders is the maximum number of concurrent queries. Further queries wait.
 	maxReaders = 4
-	// cacheKiB is the size of each connection's page cache. The writer needs a few MiB: the last pages of the
-	// table and of its indexes.
+	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
+	// the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages, at which a commit moves it into the
-	// database. 16 MiB are long enough for each page to change many times before it is moved.
+	// checkpointPages is the length of the write-ahead log, in pages, at which a commit copies the log into the
+	// database. In 16 MiB of log most pages change many times before they are copied, which saves writes.
 	checkpointPages = 4000
-	// logLimitBytes is the length to which a checkpoint truncates a longer log.
+	// logLimitBytes is the length to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
 )
 
 // Options configure Open.
 type Options struct {
-	// Path is the path of the file. Open creates the file, but not its folder.
+	// Path is the path of the database file. Open creates the file, but not its directory.
 	Path string
-	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive the
-	// death of this process, but not that of the machine. It suits simulations whose other state is in memory.
+	// NoSync lets the operating system decide when to write to the disk. Committed summaries then survive a crash
+	// of this process, but not a crash of the machine. It suits simulations whose other state is in memory.
 	NoSync bool
 
-	// pragmas are additional settings of the writer's connection, for tests.
+	// pragmas are additional SQLite settings of the writer's connection, for tests.
 	pragmas []string
 }
 
@@ -47,14 +47,15 @@ type Options struct {
 type Database struct {
 	path     string
 	writerAt string
-	// writer is nil after an insert that failed.
+	// writer is nil after a failed insert. The next insert opens a new connection.
 	writer  *writer
 	readers *readers
 }
 
 var _ summary.Database = (*Database)(nil)
 
-// Open opens the database, or creates it. It writes to the file, so it fails if the file is not writable.
+// Open opens the database and creates it if necessary. It writes to the file, so it fails if the file is not
+// writable.
 func Open(ctx context.Context, o Options) (*Database, error) {
 	path, err := filepath.Abs(o.Path)
 	if err != nil {
@@ -85,7 +86,8 @@ func (d *Database) create(ctx context.Context) error {
 
 // Close closes the database.
 func (d *Database) Close() error {
-	// The writer's connection moves the log into the database when it is the last one to close.
+	// Close the readers first: the last connection that closes copies the write-ahead log into the database, which
+	// only the writer can do.
 	err := d.readers.close()
 	if d.writer != nil {
 		err = errors.Join(err, d.writer.close())
@@ -104,7 +106,8 @@ func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcom
 	return nil
 }
 
-// insert opens a new connection after a failure, because the connection may be the cause.
+// insert runs one transaction. After a failed insert it opens a new connection, because the old one may be the
+// cause.
 func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if d.writer == nil {
 		w, err := openWriter(ctx, d.writerAt)
@@ -148,7 +151,7 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 	return stats, nil
 }
 
-// writerURI returns the URI of the file for the writer.
+// writerURI returns the SQLite URI of the file for the writer's connection.
 func (o Options) writerURI(path string) string {
 	sync := "FULL"
 	if o.NoSync {
@@ -166,12 +169,12 @@ func (o Options) writerURI(path string) string {
 	return fileURI(path, settings)
 }
 
-// readerURI returns the URI of the file for readers.
+// readerURI returns the SQLite URI of the file for the readers' connections.
 func readerURI(path string) string {
 	return fileURI(path, url.Values{"_query_only": {"true"}})
 }
 
-// fileURI returns the URI of the file with the settings given and those that all connections have.
+// fileURI returns the SQLite URI of the file. It contains the given settings and those that all connections share.
 func fileURI(path string, settings url.Values) string {
 	settings.Set("_busy_timeout", strconv.FormatInt(lockTimeout.Milliseconds(), 10))
 	settings.Add("_pragma", pragma("cache_size", -cacheKiB))

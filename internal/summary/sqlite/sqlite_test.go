@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/summarytest"
 )
 
-// open opens the database at path, or a new one if path is empty, and closes it when the test ends.
+// open opens the database at path, or a new database if path is empty. It closes the database when the test ends.
 func open(tb testing.TB, o Options) *Database {
 	tb.Helper()
 	if o.Path == "" {
@@ -64,7 +64,7 @@ func TestDatabase_KeepsSummariesAcrossRestarts(t *testing.T) {
 	})
 }
 
-func TestList_FindsAPlateInEverySection(t *testing.T) {
+func TestList_ByPlate_SearchesEverySectionOfTheIndex(t *testing.T) {
 	t.Parallel()
 	const rows, every = 10_000, 1_000 // more than two sections of 4096
 	d := open(t, Options{NoSync: true})
@@ -135,9 +135,9 @@ func queryPlan(t *testing.T, db *sql.DB, query string) []string {
 	return steps
 }
 
-func TestTotals_MeanOfASumOfMoreThan64Bits(t *testing.T) {
+func TestTotals_SumExceeds64Bits_MeanIsExact(t *testing.T) {
 	t.Parallel()
-	// The durations of 50 million visits of a day and a nanosecond add up to 4.3e21 ns.
+	// The sum is that of 50 million visits which each last a day and a nanosecond. It does not fit into 64 bits.
 	const visits, length = 50_000_000, 24*time.Hour + 1
 	sum := totals{summaries: visits, seconds: visits * 86_400, nanos: visits}
 	if got := sum.mean(); got != length {

@@ -12,33 +12,35 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// columns is the number of values per row.
+// columns is the number of values that are bound per row.
 const columns = 4
 
-// writer is the connection that writes, with its statements. It must not be used after an error.
+// writer is the connection that writes, with its prepared statements. It must not be used after an error.
 type writer struct {
 	db *sql.DB
 
 	begin, addTotals, find, commit *sql.Stmt
-	// inserts are statements that insert several rows each, sorted by the number of rows from largest to 1.
+	// inserts are prepared statements that insert several rows each. They are sorted by the number of rows, largest
+	// first. The last one inserts a single row.
 	inserts []insertion
-	// args are the arguments of the current statement.
+	// args is a buffer for the arguments of the current statement.
 	args []any
 }
 
-// insertion is a statement that inserts a number of rows.
+// insertion is a prepared statement and the number of rows that it inserts.
 type insertion struct {
 	rows int
 	stmt *sql.Stmt
 }
 
-// insertRows are the numbers of rows for which statements are prepared. More than 64 rows save no more time.
+// insertRows are the numbers of rows for which statements are prepared. Statements with more than 64 rows are not
+// faster per row.
 var insertRows = [...]int{64, 8, 1}
 
 const (
-	// insertSQL, rowSQL and skipSQL make up a statement that skips known identifiers. Any other failure rolls
-	// back the transaction: to roll back the statement alone, SQLite would copy each page before it changes
-	// it, which takes a fifth of its time.
+	// insertSQL, rowSQL and skipSQL form a statement that inserts rows and skips those whose identifier is already
+	// stored. Any other failure rolls back the whole transaction. To roll back only the statement, SQLite would
+	// have to copy each page before changing it, which would take a fifth of the statement's time.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
@@ -85,7 +87,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// close rolls back an open transaction.
+// close closes the connection. This rolls back an open transaction.
 func (w *writer) close() error { return w.db.Close() }
 
 // insert stores the summaries in one transaction.
@@ -109,7 +111,7 @@ func (w *writer) insert(ctx context.Context, summaries []event.Summary, outcomes
 	return err
 }
 
-// largest returns the statement that inserts the most rows, but not more than n.
+// largest returns the statement that inserts the most rows, but at most n.
 func (w *writer) largest(n int) insertion {
 	for _, in := range w.inserts {
 		if in.rows <= n {
@@ -119,7 +121,7 @@ func (w *writer) largest(n int) insertion {
 	return w.inserts[len(w.inserts)-1]
 }
 
-// insertRows runs one statement.
+// insertRows runs one statement and sets the outcomes of its rows.
 func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Summary, outcomes []summary.Outcome) error {
 	w.args = w.args[:0]
 	for i := range rows {
@@ -147,8 +149,8 @@ func (w *writer) insertRows(ctx context.Context, stmt *sql.Stmt, rows []event.Su
 	return w.lookUpOutcomes(ctx, rows, outcomes, first)
 }
 
-// firstCreated returns the number of the first row that a statement created. A statement numbers its rows
-// consecutively, after the largest number before it.
+// firstCreated returns the number of the first row that a statement created. SQLite numbers the created rows
+// consecutively, starting after the largest existing number.
 func firstCreated(result sql.Result, created int64) (int64, error) {
 	if created == 0 {
 		return math.MaxInt64, nil // LastInsertId would return a row of an earlier statement
@@ -157,8 +159,9 @@ func firstCreated(result sql.Result, created int64) (int64, error) {
 	return last - created + 1, err
 }
 
-// lookUpOutcomes sets the outcomes of rows of which some were known. A row whose number is first or higher is
-// new, unless an earlier row of the same statement has its identifier.
+// lookUpOutcomes sets the outcomes of the rows of a statement that skipped some of them. first is the number of the
+// first created row. A row with a number below first was stored before. Any other row is new, unless an earlier row
+// of the same statement has the same identifier.
 func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outcomes []summary.Outcome, first int64) error {
 	seen := make(map[string]bool, len(rows))
 	for i := range rows {
@@ -183,18 +186,18 @@ func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outco
 	return nil
 }
 
-// totals is the content of the table totals, or what one transaction adds to it.
+// totals contains the values of the table "totals", or the changes that one transaction makes to them.
 type totals struct {
 	summaries, seconds, nanos              int64
 	shortest, longest, firstExit, lastExit int64
 }
 
-// noTotals returns totals that change nothing when they are added.
+// noTotals returns totals whose addition changes nothing.
 func noTotals() totals {
 	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
 }
 
-// add adds the summaries that were created.
+// add adds those summaries whose outcome is Created.
 func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
 	for i := range summaries {
 		if outcomes[i] != summary.Created {
@@ -209,7 +212,7 @@ func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
 	}
 }
 
-// args returns the arguments of addTotalsSQL.
+// args returns the arguments of the statement addTotalsSQL.
 func (t *totals) args() []any {
 	return []any{t.summaries, t.seconds, t.nanos, t.shortest, t.longest, t.firstExit, t.lastExit}
 }

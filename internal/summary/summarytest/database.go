@@ -11,12 +11,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Database is a summary.Database in memory, for tests. It is simple rather than fast: every query looks at every
-// summary. It is safe for concurrent use.
+// Database is an in-memory implementation of summary.Database for tests. It is simple rather than fast: every query
+// scans all summaries. It is safe for concurrent use.
 type Database struct {
 	mu     sync.RWMutex
 	closed bool
-	// stored are the summaries in the order of storing: the summary with number n is at n - 1.
+	// stored contains the summaries in insertion order. The summary with number n has index n-1.
 	stored []event.Summary
 	byID   map[string]event.Summary
 }
@@ -63,7 +63,7 @@ func (d *Database) Find(ctx context.Context, id string) (event.Summary, bool, er
 	return s, exists, nil
 }
 
-// row is a summary with its position.
+// row is a stored summary together with its position.
 type row struct {
 	event.Summary
 	summary.Position
@@ -89,7 +89,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// selected returns the results of a query, of which List returns the first ones.
+// selected returns all results of a query, ignoring its limit.
 func (d *Database) selected(q summary.Query) []row {
 	var rows []row
 	for i, s := range d.stored {
@@ -141,7 +141,7 @@ func (d *Database) Close() error {
 
 func (d *Database) usable(ctx context.Context) error {
 	if d.closed {
-		return fmt.Errorf("the database in memory is %w", summary.ErrClosed)
+		return fmt.Errorf("the in-memory database is %w", summary.ErrClosed)
 	}
 	return ctx.Err()
 }

@@ -1,5 +1,5 @@
-// Package summarytest is the conformance suite of summary.Database. Every implementation passes it: package
-// sqlite, and Database of this package, which tests use in its place.
+// Package summarytest is the conformance suite of summary.Database. All implementations pass it: package sqlite,
+// and the in-memory Database of this package, which tests use instead of SQLite.
 package summarytest
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// Factory returns a new, empty database. The factory closes it when the test ends.
+// Factory returns a new, empty database. It must close the database when the test ends.
 type Factory func(tb testing.TB) summary.Database
 
-// Run tests the databases that the factory returns.
+// Run runs the conformance suite on databases that the factory returns.
 func Run(t *testing.T, factory Factory) {
 	t.Run("Insert", func(t *testing.T) { testInsert(t, factory) })
 	t.Run("List", func(t *testing.T) { testList(t, factory) })
@@ -30,7 +30,7 @@ func Run(t *testing.T, factory Factory) {
 	t.Run("use after Close", func(t *testing.T) { testClosed(t, factory) })
 }
 
-// failer is the part of testing.TB that *rapid.T has as well.
+// failer contains the methods that testing.TB and *rapid.T have in common.
 type failer interface {
 	Helper()
 	Errorf(format string, args ...any)
@@ -38,10 +38,10 @@ type failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// Morning is when the visits of the suite begin.
+// Morning returns the time at which the visits of the suite begin.
 func Morning() time.Time { return time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC) }
 
-// Visit returns the summary of a visit that begins in the morning and lasts a number of seconds.
+// Visit returns the summary of a visit that begins at Morning and lasts the given number of seconds.
 func Visit(id, plate string, seconds int) event.Summary {
 	return event.Summary{ID: id, Plate: plate, EntryAt: Morning(), ExitAt: Morning().Add(time.Duration(seconds) * time.Second)}
 }
@@ -56,7 +56,7 @@ func Insert(tb failer, d summary.Database, summaries ...event.Summary) []summary
 	return outcomes
 }
 
-// List returns all results of a query, page by page.
+// List returns all results of a query. It reads them page by page.
 func List(tb failer, d summary.Database, q summary.Query) []event.Summary {
 	tb.Helper()
 	var all []event.Summary
@@ -118,10 +118,10 @@ func testInsert(t *testing.T, factory Factory) {
 			d := factory(t)
 			Insert(t, d, tt.before...)
 			if diff := cmp.Diff(tt.want, Insert(t, d, tt.insert...)); diff != "" {
-				t.Errorf("outcomes (-want +got):\n%s", diff)
+				t.Errorf("the outcomes differ (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(tt.stored, List(t, d, summary.Query{Limit: 10})); diff != "" {
-				t.Errorf("stored summaries (-want +got):\n%s", diff)
+				t.Errorf("the stored summaries differ (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -161,7 +161,7 @@ func testList(t *testing.T, factory Factory) {
 					q.Plate = plate
 				}
 				if diff := cmp.Diff(tt.want, IDs(List(t, d, q))); diff != "" {
-					t.Errorf("(-want +got):\n%s", diff)
+					t.Errorf("the listed identifiers differ (-want +got):\n%s", diff)
 				}
 			})
 		}
@@ -181,7 +181,7 @@ func testStats(t *testing.T, factory Factory) {
 	}
 	stats, err := d.Stats(t.Context())
 	if diff := cmp.Diff(want, stats); diff != "" || err != nil {
-		t.Errorf("the totals: %v (-want +got):\n%s", err, diff)
+		t.Errorf("the totals differ, or reading them failed with %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -190,14 +190,14 @@ func testFind(t *testing.T, factory Factory) {
 	a := Visit("a", "P", 1)
 	Insert(t, d, a)
 	if found, ok, err := d.Find(t.Context(), "a"); err != nil || !ok || found != a {
-		t.Errorf("found %v, %t (%v), want %v", found, ok, err, a)
+		t.Errorf("Find returned %v, %t (%v), want %v", found, ok, err, a)
 	}
 	if found, ok, err := d.Find(t.Context(), "b"); err != nil || ok || found != (event.Summary{}) {
-		t.Errorf("found %v, %t (%v) under an id that is not stored", found, ok, err)
+		t.Errorf("Find returned %v, %t (%v) for an ID that is not stored", found, ok, err)
 	}
 }
 
-// testRandomBatches compares a database with the one of this package.
+// testRandomBatches compares the database with the in-memory Database of this package.
 func testRandomBatches(t *testing.T, factory Factory) {
 	rapid.Check(t, func(rt *rapid.T) {
 		d, want := factory(t), New()
@@ -211,8 +211,8 @@ func testRandomBatches(t *testing.T, factory Factory) {
 	})
 }
 
-// InsertRandomBatch stores a batch of random summaries in both databases and compares the outcomes. There are
-// few identifiers, plates and exits, so that the same ones are often drawn again.
+// InsertRandomBatch stores the same batch of random summaries in two databases and compares the outcomes. It draws
+// from few identifiers, plates and exits, so that the same ones occur often.
 func InsertRandomBatch(rt *rapid.T, d, want summary.Database) {
 	var batch []event.Summary
 	for range rapid.IntRange(0, 90).Draw(rt, "size") {
@@ -222,11 +222,11 @@ func InsertRandomBatch(rt *rapid.T, d, want summary.Database) {
 			rapid.IntRange(0, 5).Draw(rt, "seconds")))
 	}
 	if diff := cmp.Diff(Insert(rt, want, batch...), Insert(rt, d, batch...)); diff != "" {
-		rt.Fatalf("outcomes (-want +got):\n%s", diff)
+		rt.Fatalf("the outcomes differ (-want +got):\n%s", diff)
 	}
 }
 
-// Compare fails the test unless both databases answer the same to every kind of query.
+// Compare fails the test unless both databases return the same results for every kind of query.
 func Compare(rt *rapid.T, d, want summary.Database) {
 	limit := rapid.IntRange(7, 100).Draw(rt, "limit")
 	for _, q := range []summary.Query{
@@ -263,7 +263,7 @@ func testEndedContext(t *testing.T, factory Factory) {
 		"Stats": func() error { _, err := d.Stats(ctx); return err }(),
 	} {
 		if err == nil {
-			t.Errorf("%s succeeded", name)
+			t.Errorf("%s succeeded although its context had ended", name)
 		}
 	}
 	Insert(t, d, Visit("a", "P", 1)) // the database still works
@@ -275,6 +275,6 @@ func testClosed(t *testing.T, factory Factory) {
 		t.Fatal(err)
 	}
 	if _, err := d.Stats(t.Context()); err == nil {
-		t.Error("a closed database answered")
+		t.Error("Stats of a closed database succeeded")
 	}
 }
