@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// bitmaps holds one bit per run and sequence number, in chunks as store.Chunk describes.
+// bitmaps stores one bit per run and sequence number, in chunks as store.Chunk describes.
 type bitmaps map[chunkKey]*bits
 
 type chunkKey struct {
@@ -17,7 +17,7 @@ type chunkKey struct {
 
 type bits [store.ChunkBits / 8]byte
 
-// set sets the bit of a sequence number and reports whether it was already set.
+// set sets the bit of a sequence number. It reports whether the bit was already set.
 func (b bitmaps) set(run string, seq int64) bool {
 	key := chunkKey{run: run, index: seq / store.ChunkBits}
 	chunk := b[key]
@@ -42,7 +42,8 @@ func (b bitmaps) get(run string, seq int64) bool {
 	return chunk[at]&mask != 0
 }
 
-// position returns the index of the byte, and the mask of the bit, that a sequence number has in its chunk.
+// position returns where the bit of a sequence number is in its chunk: the index of the byte, and the mask of the
+// bit.
 func position(seq int64) (at int64, mask byte) {
 	bit := seq % store.ChunkBits
 	return bit / 8, 0x80 >> (bit % 8)

@@ -11,7 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// TestPartition_MemoryIsBounded uses instants of its own, which the conformance suite cannot.
+// TestPartition_MemoryIsBounded calls partitions directly, because it must choose the instants of steps freely. The
+// conformance suite cannot do that.
 func TestPartition_MemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	const stay = int64(time.Hour)

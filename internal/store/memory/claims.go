@@ -2,7 +2,7 @@ package memory
 
 import "github.com/parking-operator/parking-operator/internal/store"
 
-// claims remembers the latest claims of a run, so that they can be repeated and released.
+// claims stores the latest claims of a run, so that they can be repeated and released.
 type claims struct {
 	byToken map[int64][]available
 	tokens  queue[int64] // oldest first
@@ -10,8 +10,8 @@ type claims struct {
 
 func newClaims() *claims { return &claims{byToken: map[int64][]available{}} }
 
-// remember records the plates of a claim. It ignores a claim without plates, and evicts the oldest claim if there are
-// too many.
+// remember stores the plates of a claim. It ignores a claim without plates. If there are too many claims, it evicts
+// the oldest.
 func (c *claims) remember(token int64, claimed []available) {
 	if len(claimed) == 0 {
 		return
@@ -23,7 +23,7 @@ func (c *claims) remember(token int64, claimed []available) {
 	}
 }
 
-// release returns the plates of a claim the first time, and none after that.
+// release removes a claim and returns its plates. It returns nil if the claim is unknown or already released.
 func (c *claims) release(token int64) []available {
 	claimed, found := c.byToken[token]
 	if found {

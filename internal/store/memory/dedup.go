@@ -2,6 +2,6 @@
 
 package memory
 
-// deduplicate makes the store ignore an event that has taken effect before. The build tag parking_nodedup switches it
-// off, to show that the fault tests detect duplicates.
+// deduplicate makes the store ignore events that have already taken effect. The build tag parking_nodedup sets it
+// to false. Tests use this to show that they would detect duplicates.
 const deduplicate = true

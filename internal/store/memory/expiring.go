@@ -2,14 +2,14 @@ package memory
 
 import "time"
 
-// expiring is a set of names. Each name stays in it for the same time.
+// expiring is a set of names in which every name expires after the same time.
 type expiring struct {
 	stay    time.Duration
 	expires map[string]int64 // Unix nanoseconds
 	order   queue[expiry]
 }
 
-// expiry is the instant at which a name is removed.
+// expiry says when a name expires.
 type expiry struct {
 	name string
 	at   int64 // Unix nanoseconds
@@ -26,7 +26,7 @@ func (e *expiring) has(name string, now int64) bool {
 	return found
 }
 
-// add adds the name and reports whether the set had it before.
+// add adds a name and reports whether the set already contained it.
 func (e *expiring) add(name string, now int64) bool {
 	if e.has(name, now) {
 		return true
@@ -37,7 +37,7 @@ func (e *expiring) add(name string, now int64) bool {
 	return false
 }
 
-// evict removes the names whose time is over.
+// evict removes the names that have expired.
 func (e *expiring) evict(now int64) {
 	for e.order.len() > 0 && e.order.front().at <= now {
 		delete(e.expires, e.order.pop().name)

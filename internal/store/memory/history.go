@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// maxTail is the number of steps after which they become durable even if no caller waits for it.
+// maxTail is the maximum number of steps that are not durable. If it is reached, all of them become durable, even
+// if no caller waits for that.
 const maxTail = 1 << 14
 
-// partition holds the state of one partition. In a store that can crash it also holds what survives: durable, and a prefix
-// of tail, which are the steps since.
+// partition contains the state of one partition. In a store that can crash it also contains what survives a crash:
+// the state durable, plus some of the steps in tail, which were performed after it.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
@@ -28,8 +29,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do changes the state and returns the result. The step depends on nothing but the state, and changes nothing else: it is
-// repeated later, by another goroutine.
+// do performs a step that changes the state, and returns its result. The step must depend only on the state and
+// change only the state, because it may be repeated later by another goroutine.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,7 +43,7 @@ func do[R any](p *partition, step func(*state) R) R {
 	return step(p.state)
 }
 
-// change changes the state.
+// change performs a step without a result.
 func (p *partition) change(step func(*state)) {
 	do(p, func(s *state) struct{} {
 		step(s)
@@ -50,7 +51,7 @@ func (p *partition) change(step func(*state)) {
 	})
 }
 
-// read returns a part of the state, which is not changed.
+// read returns a part of the state. The function part must not change the state.
 func read[R any](p *partition, part func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +61,7 @@ func read[R any](p *partition, part func(*state) R) R {
 // flush makes all steps durable.
 func (p *partition) flush() { p.keep(len(p.tail)) }
 
-// keep makes the first n steps of the tail durable, and drops the others.
+// keep makes the first n steps of the tail durable and discards the others.
 func (p *partition) keep(n int) {
 	for _, step := range p.tail[:n] {
 		step(p.durable)
@@ -69,7 +70,7 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the state by what survives. draw determines how much of the tail does.
+// crash replaces the state by what survives a crash. draw determines how many steps of the tail survive.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return
@@ -78,10 +79,10 @@ func (p *partition) crash(draw uint64) {
 	p.state, p.durable = p.durable, p.durable.clone()
 }
 
-// numberOf returns random number i of a draw.
+// numberOf returns a pseudo-random number that depends on a draw and an index.
 func numberOf(draw uint64, i int) uint64 { return rand.NewPCG(draw, uint64(i)).Uint64() }
 
-// clone returns a copy that shares nothing that a step changes.
+// clone returns a copy of the state. The copy shares only data that steps never change.
 func (s *state) clone() *state {
 	c := *s
 	c.seen, c.matched = s.seen.clone(), s.matched.clone()

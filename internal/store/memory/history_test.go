@@ -15,12 +15,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/storetest"
 )
 
-func TestConformance_OfACrashableStore(t *testing.T) {
+func TestConformance_CrashableStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(_ *testing.T, partitions int) store.Store { return newStore(partitions, 0, true) })
 }
 
-// history applies steps to a store. Step n depends on nothing but n.
+// history performs a sequence of steps on a store. Step n depends only on n.
 type history struct {
 	t interface {
 		Context() context.Context
@@ -32,7 +32,8 @@ type history struct {
 
 const maxStay = time.Hour
 
-// step applies step n: an entry, its confirm, and the claim and the exit of the plate.
+// step performs step n. Five successive steps belong to one plate: the entry, its confirmation, the claim of the
+// plate, the exit, and the settlement of its summary.
 func (h *history) step(n int) {
 	ctx, plate, at := h.t.Context(), fmt.Sprint("plate-", n/5), time.Unix(int64(n/5), 0)
 	seq := int64(n / 5)
@@ -57,7 +58,7 @@ func (h *history) step(n int) {
 	}
 }
 
-// ledger returns what an audit reads.
+// ledger returns everything that an audit reads.
 func (h *history) ledger() any {
 	ctx := h.t.Context()
 	counts, err := h.store.Counts(ctx)
@@ -79,8 +80,9 @@ func (h *history) observe() {
 	}
 }
 
-// A crash keeps a prefix of the history, with every durable effect. The steps that it loses can be repeated.
-func TestCrash_KeepsAPrefix(t *testing.T) {
+// TestCrash_KeepsAPrefixWithAllDurableSteps checks that a crash keeps a prefix of the steps that includes all
+// durable ones. The lost steps must be repeatable.
+func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "steps")
@@ -120,7 +122,8 @@ func TestCrash_KeepsAPrefix(t *testing.T) {
 	})
 }
 
-// prefixOf returns how many of the first n steps the store has. It fails if they are not a prefix.
+// prefixOf returns how many of the first n steps the store contains. It fails the test if these are not the first
+// steps.
 func prefixOf(t *rapid.T, h *history, n int) int {
 	got := h.ledger()
 	model := &history{t: t, store: New(1)}
@@ -135,7 +138,7 @@ func prefixOf(t *rapid.T, h *history, n int) int {
 	}
 }
 
-func TestCrash_LosesEffects(t *testing.T) {
+func TestCrash_LosesUndurableEffects(t *testing.T) {
 	t.Parallel()
 	lost := 0
 	for draw := range uint64(50) {

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// state is the state of one partition. Each of its methods is one step.
+// state is the state of one partition. Each of its methods performs one step.
 type state struct {
 	visitMargin time.Duration
 
@@ -23,7 +23,7 @@ type state struct {
 	pool        *pool
 	runs        map[string]*store.Run
 	claims      map[string]*claims
-	// starved and counters are used in partition 0 only, for all partitions.
+	// Only partition 0 uses starved and counters. It holds them for all partitions.
 	starved  map[string]int64
 	counters map[store.Counter]int64
 }
@@ -44,7 +44,7 @@ func (s *state) reset() {
 	s.starved, s.counters = map[string]int64{}, map[store.Counter]int64{}
 }
 
-// remember records that the event took effect, and reports whether it had taken effect before.
+// remember records that an event has taken effect. It reports whether that was recorded before.
 func (s *state) remember(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return s.seen.set(o.Run, o.Seq)
@@ -105,8 +105,8 @@ func (s *state) recordExit(e store.ExitStep, at time.Time) store.ExitResult {
 	return store.ExitResult{Result: result, Summary: summary}
 }
 
-// match returns the result of an exit that has not taken effect before, and the visit that it ends. It changes
-// nothing.
+// match returns the result of an exit and the visit that it ends, without changing the state. The exit must not
+// have taken effect before.
 func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.Result) {
 	if kind == unmatchedExit {
 		return visit{}, store.ResultUnmatchedExpected
@@ -126,12 +126,12 @@ func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.
 	}
 }
 
-// final reports whether an exit with this result takes effect.
+// final reports whether an exit with this result has taken effect and is not retried.
 func final(r store.Result) bool {
 	return r != store.ResultEarly && r != store.ResultPrecedesEntry
 }
 
-// count adds 1 to the counter of an exit's result.
+// count increments the counter that belongs to an exit's result.
 func (s *state) count(r store.Result, kind exitKind) {
 	switch r {
 	case store.ResultMatched:
@@ -224,7 +224,8 @@ func newest(events []store.Published) time.Time {
 	return at
 }
 
-// claim removes plates from the pool. A claim with a known token returns the same plates as the first time.
+// claim removes plates from the pool. If the token of the claim is known, it returns the same plates as the first
+// time.
 func (s *state) claim(c store.Claim, at time.Time) []store.Plate {
 	claims := s.claims[c.Run]
 	if claims == nil {
@@ -259,7 +260,7 @@ func (s *state) claimPlates(c store.Claim, now int64) []available {
 	return claimed
 }
 
-// release returns plates of a claim to the pool, once.
+// release returns the unused plates of a claim to the pool. Repeating it has no effect.
 func (s *state) release(c store.Claim, plates []store.Plate, at time.Time) {
 	claims := s.claims[c.Run]
 	if claims == nil {

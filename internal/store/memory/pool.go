@@ -1,9 +1,9 @@
 package memory
 
-// pool holds the plates that are available, ordered by the instant of their entry and then by plate.
+// pool contains the available plates. They are ordered by entry time and then by plate.
 type pool struct {
-	// entered maps each plate to the instant of its entry, in Unix milliseconds. An item of the heap that differs
-	// from it is outdated.
+	// entered maps each plate to its entry time in Unix milliseconds. A heap item with another entry time is
+	// outdated.
 	entered map[string]int64
 	heap    []available
 }
@@ -19,7 +19,7 @@ func newPool() *pool { return &pool{entered: map[string]int64{}} }
 
 func (p *pool) len() int { return len(p.entered) }
 
-// put makes a plate available.
+// put adds a plate to the pool.
 func (p *pool) put(plate string, at int64) {
 	if before, found := p.entered[plate]; found && before == at {
 		return
@@ -29,14 +29,14 @@ func (p *pool) put(plate string, at int64) {
 	p.rise(len(p.heap) - 1)
 }
 
-// evict removes the plates that entered at or before an instant.
+// evict removes the plates whose entry time is at or before the given time.
 func (p *pool) evict(until int64) {
 	for p.prune(); len(p.heap) > 0 && p.heap[0].at <= until; p.prune() {
 		p.pop()
 	}
 }
 
-// remove removes and returns the plate that entered first, unless it entered after newest.
+// remove removes and returns the plate with the earliest entry, unless it entered after newest.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false
@@ -54,7 +54,7 @@ func (p *pool) prune() {
 	}
 }
 
-// pop removes and returns the first plate. The pool must be pruned and not empty.
+// pop removes and returns the first plate. The pool must not be empty, and prune must have been called.
 func (p *pool) pop() available {
 	first := p.heap[0]
 	delete(p.entered, first.plate)

@@ -1,5 +1,6 @@
-// Package memory keeps the state of a simulation in the memory of the process, for simulations without a server and
-// for tests. It behaves as package redis does. The state ends with the process, so every effect is durable at once.
+// Package memory stores the state of a simulation in the memory of the process. It is for simulations without a
+// server, and for tests. It behaves like package redis. Because the state ends with the process, every effect is
+// durable at once.
 package memory
 
 import (
@@ -15,26 +16,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// errClosed is the cause of every error after Close.
+// errClosed is the cause of all errors after Close.
 var errClosed = errors.New("the store is closed")
 
-// Store keeps the state of a simulation in memory. It is safe for concurrent use. Steps in different partitions do
-// not block each other.
+// Store is an in-memory implementation of store.Store. It is safe for concurrent use. Steps in different partitions
+// do not block each other.
 type Store struct {
 	partitions []*partition
 	timeline   *timelineBlocks
 	closed     atomic.Bool
-	// crashes counts the crashes. The epoch of a mark is the number of crashes before it.
+	// crashes is the number of simulated crashes so far. The epoch of a mark is the number of crashes before it.
 	crashes atomic.Int64
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New returns an empty store with the given number of partitions, at least 1. Every effect is durable at once.
+// New returns an empty store with at least one partition. Every effect is durable at once.
 func New(partitions int) *Store { return newStore(partitions, store.VisitMargin, false) }
 
-// NewCrashable returns a store for Crash. Like a server, it makes effects durable only when a caller waits for that. It
-// needs twice the memory of New.
+// NewCrashable returns an empty store that supports Crash. Like a server, it makes effects durable only when a
+// caller waits for that. It needs twice as much memory as a store that New returns.
 func NewCrashable(partitions int) *Store { return newStore(partitions, store.VisitMargin, true) }
 
 func newStore(partitions int, visitMargin time.Duration, crashable bool) *Store {
@@ -45,9 +46,9 @@ func newStore(partitions int, visitMargin time.Duration, crashable bool) *Store 
 	return s
 }
 
-// Crash loses what a crash of a server may lose. The store continues with a prefix of its history that contains
-// every durable effect. draw determines how much else it contains. Marks from before the crash are rolled back.
-// Crash does nothing unless the store was created by NewCrashable.
+// Crash simulates a crash of the server. The store continues with a prefix of its history that contains at least
+// every durable effect. draw determines how much more it contains. WaitDurable returns store.ErrRolledBack for
+// marks from before the crash. Crash has no effect on a store that New created.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()
@@ -61,10 +62,10 @@ func (s *Store) Crash(draw uint64) {
 	}
 }
 
-// epoch identifies the simulated server process.
+// epoch identifies the simulated server process. It changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns a partition. Its errors begin with doing.
+// partition returns a partition. Its errors begin with the text doing.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ func (s *Store) ready(ctx context.Context, doing string) error {
 	return nil
 }
 
-// RecordEntry records an entry.
+// RecordEntry implements store.Processors.
 func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Result, error) {
 	p, err := s.partition(ctx, "record an entry", e.Partition)
 	if err != nil {
@@ -96,7 +97,7 @@ func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Resul
 	return do(p, func(s *state) store.Result { return s.recordEntry(e, now) }), nil
 }
 
-// RecordExit matches an exit with its visit.
+// RecordExit implements store.Processors.
 func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitResult, error) {
 	p, err := s.partition(ctx, "record an exit", e.Partition)
 	if err != nil {
@@ -106,7 +107,7 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	return do(p, func(s *state) store.ExitResult { return s.recordExit(e, now) }), nil
 }
 
-// SettleSummary removes a summary from the outbox.
+// SettleSummary implements store.Processors.
 func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error) {
 	p, err := s.partition(ctx, "settle a summary", partition)
 	if err != nil {
@@ -115,7 +116,7 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	return do(p, func(s *state) store.Result { return s.settleSummary(exitID) }), nil
 }
 
-// RecordDeadLetter counts a dead letter once per key.
+// RecordDeadLetter implements store.Processors.
 func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string) error {
 	p, err := s.partition(ctx, "count a dead letter", partition)
 	if err != nil {
@@ -126,19 +127,19 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	return nil
 }
 
-// Lease reserves n positions of a counter.
+// Lease implements store.Generators.
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
 	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
 	if err := s.ready(ctx, doing); err != nil {
 		return 0, err
 	}
 	if n < 1 {
-		return 0, fmt.Errorf("%s: a lease has at least 1 position", doing)
+		return 0, fmt.Errorf("%s: a lease must have at least 1 position", doing)
 	}
 	return do(s.partitions[0], func(s *state) int64 { return s.lease(counter, n) }), nil
 }
 
-// Confirm advances a watermark.
+// Confirm implements store.Generators.
 func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error) {
 	p, err := s.partition(ctx, "confirm events", c.Partition)
 	if err != nil {
@@ -150,7 +151,7 @@ func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error
 	return do(p, func(s *state) int64 { return s.confirm(c) }), nil
 }
 
-// Claim removes plates from the pool.
+// Claim implements store.Generators.
 func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error) {
 	p, err := s.partition(ctx, "claim plates", c.Partition)
 	if err != nil || c.Limit < 1 {
@@ -160,7 +161,7 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error)
 	return do(p, func(s *state) []store.Plate { return s.claim(c, now) }), nil
 }
 
-// Release returns plates of a claim to the pool.
+// Release implements store.Generators.
 func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate) error {
 	p, err := s.partition(ctx, "release plates", c.Partition)
 	if err != nil {
@@ -171,12 +172,12 @@ func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate
 	return nil
 }
 
-// PoolSize counts the plates in all pools.
+// PoolSize implements store.Generators.
 func (s *Store) PoolSize(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the available plates", func(s *state) int { return s.pool.len() })
 }
 
-// Outbox counts the summaries that the summary API has not accepted yet.
+// Outbox implements store.Ledger.
 func (s *Store) Outbox(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the summaries in the outbox", func(s *state) int { return len(s.outbox) })
 }
@@ -192,7 +193,7 @@ func (s *Store) sum(ctx context.Context, doing string, count func(*state) int) (
 	return total, nil
 }
 
-// CountStarved raises a run's number of starved draws.
+// CountStarved implements store.Store.
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
 	if err := s.ready(ctx, "count starved draws"); err != nil {
 		return err
@@ -201,7 +202,7 @@ func (s *Store) CountStarved(ctx context.Context, run string, total int64) error
 	return nil
 }
 
-// Mark identifies the simulated server process.
+// Mark implements store.Durability. The mark identifies the simulated server process.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	if _, err := s.partition(ctx, "observe the store", partition); err != nil {
 		return store.Mark{}, err
@@ -209,7 +210,7 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: s.epoch()}, nil
 }
 
-// WaitDurable makes the effects in the partition durable.
+// WaitDurable implements store.Durability. It makes all effects in the partition durable.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store is durable"
 	p, err := s.partition(ctx, doing, partition)
@@ -225,7 +226,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	return nil
 }
 
-// Counts sums the ledger over all partitions.
+// Counts implements store.Ledger.
 func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	if err := s.ready(ctx, "read the ledger"); err != nil {
 		return store.Counts{}, err
@@ -239,7 +240,7 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	return total, nil
 }
 
-// Runs lists the registered runs by partition and name.
+// Runs implements store.Ledger. The runs are ordered by partition and name.
 func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	if err := s.ready(ctx, "list the runs"); err != nil {
 		return nil, err
@@ -251,7 +252,7 @@ func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	return runs, nil
 }
 
-// Chunk reads one chunk of a run's bitmaps.
+// Chunk implements store.Ledger.
 func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chunk, error) {
 	p, err := s.partition(ctx, "read a chunk", r.Partition)
 	if err != nil {
@@ -260,7 +261,7 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return read(p, func(s *state) store.Chunk { return s.chunk(r.Run, index) }), nil
 }
 
-// Dataset describes the data, which live as long as the process.
+// Dataset implements store.Ledger. The data are never lost, because they end with the process.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	if err := s.ready(ctx, "describe the data"); err != nil {
 		return store.Dataset{}, err
@@ -268,10 +269,10 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	return store.Dataset{Partitions: len(s.partitions)}, nil
 }
 
-// Ping reports whether the store is open.
+// Ping implements store.Store. It returns an error if the store is closed.
 func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx, "ping the store") }
 
-// Version returns "in memory".
+// Version implements store.Store. It returns "in memory".
 func (s *Store) Version(context.Context) (string, error) { return "in memory", nil }
 
 // Purge removes everything.
@@ -286,13 +287,13 @@ func (s *Store) Purge(ctx context.Context) error {
 	return nil
 }
 
-// Close makes every later call fail.
+// Close closes the store. All later calls return an error.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	return nil
 }
 
-// exitKind says whether an exit is expected to find a visit.
+// exitKind says whether an exit is external and, if not, whether it is expected to find a visit.
 type exitKind int
 
 const (
@@ -301,7 +302,7 @@ const (
 	unmatchedExit
 )
 
-// kindOf returns the kind of an exit. A generated exit without an intent counts as matched.
+// kindOf returns the kind of an exit. If a generated exit has no intent, it is expected to find a visit.
 func kindOf(e store.ExitStep) exitKind {
 	switch {
 	case !e.Origin.Generated():

@@ -20,6 +20,6 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func BenchmarkStore(b *testing.B) {
+func BenchmarkMemoryStore(b *testing.B) {
 	storetest.Benchmark(b, 16, func(*testing.B) store.Store { return New(1) })
 }

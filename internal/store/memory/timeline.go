@@ -13,15 +13,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// timelineBlocks is the timeline's backend in memory. It keeps rows encoded, as a server does, so that no caller
-// can change them.
+// timelineBlocks implements timeline.Backend in memory. It stores rows in encoded form, like a server, so that
+// callers cannot change stored rows.
 type timelineBlocks struct {
 	mu         sync.Mutex
 	generation int64
-	// minutes holds the encoded rows of each minute by process and second.
+	// minutes contains the encoded rows of each minute, by process and second.
 	minutes map[int64]map[rowKey][]byte
 	blocks  map[timeline.BlockID][]byte
-	// merged holds the second of the latest merged row of each process.
+	// merged contains the second of the latest merged row of each process.
 	merged map[string]int64
 }
 
@@ -38,7 +38,7 @@ func newTimelineBlocks() *timelineBlocks {
 	}
 }
 
-// AppendTimeline adds rows of one process.
+// AppendTimeline implements store.Timeline.
 func (s *Store) AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error {
 	if err := s.ready(ctx, "record the timeline"); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (s *Store) AppendTimeline(ctx context.Context, process string, rows []timel
 	return timeline.NewLog(s.timeline).Append(ctx, process, rows)
 }
 
-// ReadTimeline returns the rows of an interval.
+// ReadTimeline implements store.Timeline.
 func (s *Store) ReadTimeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	if err := s.ready(ctx, "read the timeline"); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (s *Store) ReadTimeline(ctx context.Context, from, to time.Time) ([]timelin
 	return timeline.NewLog(s.timeline).Read(ctx, from, to)
 }
 
-// CompactTimeline merges old rows.
+// CompactTimeline implements store.Timeline.
 func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	if err := s.ready(ctx, "compact the timeline"); err != nil {
 		return err
@@ -112,7 +112,8 @@ func (b *timelineBlocks) ReadMinute(_ context.Context, start int64) (timeline.Mi
 	return minute, nil
 }
 
-// minuteVersion is the number of rows: a row that replaces another one is the same.
+// minuteVersion is the version of a minute: its number of rows. The number is sufficient, because a row never
+// replaces a different row.
 func (b *timelineBlocks) minuteVersion(start int64) string {
 	return strconv.Itoa(len(b.minutes[start]))
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// dayOfTimeline bounds the encoded rows of a busy day: 3,600 rows of 1 s, 3,240 of 10 s and 840 of 1 min, of 1 KiB each. Latencies
-// that spread over two orders of magnitude, instead of a factor of three, take 3 KiB.
+// dayOfTimeline is the maximum total size of the encoded rows of a busy day. These are 3,600 rows of 1 s, 3,240
+// rows of 10 s and 840 rows of 1 min, with 1 KiB each. The latencies in them vary by a factor of three. Rows whose
+// latencies vary by a factor of a hundred take 3 KiB each.
 const dayOfTimeline = 8 << 20
 
-// size returns the number of bytes of all encoded rows and blocks.
+// size returns the total number of bytes of all encoded rows and blocks.
 func (b *timelineBlocks) size() (bytes int) {
 	for _, minute := range b.minutes {
 		for _, text := range minute {
@@ -26,7 +27,7 @@ func (b *timelineBlocks) size() (bytes int) {
 	return bytes
 }
 
-func TestTimeline_ADayStaysWithinItsBound(t *testing.T) {
+func TestTimeline_BusyDay_SizeIsBounded(t *testing.T) {
 	t.Parallel()
 	s := New(1)
 	start := time.Date(2026, time.May, 17, 0, 0, 0, 0, time.UTC)

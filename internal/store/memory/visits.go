@@ -2,14 +2,14 @@ package memory
 
 import "time"
 
-// visit is a parked vehicle. It is small and holds no pointer, because there may be millions of visits.
+// visit is a parked vehicle. It is small and contains no pointer, because there may be millions of visits.
 type visit struct {
-	// enteredSec and enteredNano are the instant of the entry: Unix seconds and the nanoseconds of the second.
+	// enteredSec and enteredNano are the entry time: Unix seconds, and the nanoseconds within the second.
 	enteredSec  int64
 	enteredNano int32
-	// parked is false if the plate was claimed before its entry was processed: the vehicle is not there yet.
+	// parked is false if the plate was claimed for an exit but its entry has not been processed yet.
 	parked bool
-	// expires is the instant, in Unix nanoseconds, at which the visit expires.
+	// expires is the time at which the visit expires, in Unix nanoseconds.
 	expires int64
 }
 
@@ -21,12 +21,12 @@ func newVisit(entered time.Time, expires int64) visit {
 
 func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.enteredNano)).UTC() }
 
-// sweepInterval is the time between two sweeps of expired claimed visits, in nanoseconds.
+// sweepInterval is the minimum time between two searches for expired claimed visits, in nanoseconds.
 const sweepInterval = int64(time.Minute)
 
-// visits holds the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, which
-// a queue records. Claimed visits are few, because their exits are on the way, and live much longer. They have a map
-// that is swept from time to time.
+// visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so a
+// queue finds the expired ones. Claimed visits live much longer. They are few, because their exits will soon end
+// them, so they are in a map that is searched from time to time.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    queue[expiry]
@@ -38,7 +38,7 @@ func newVisits() *visits {
 	return &visits{unclaimed: map[string]visit{}, claimed: map[string]visit{}}
 }
 
-// get returns the visit of a plate if the vehicle is parked.
+// get returns the visit of a plate. It returns false if the vehicle is not parked.
 func (v *visits) get(plate string, now int64) (visit, bool) {
 	found, ok := v.claimed[plate]
 	if !ok {
@@ -47,8 +47,9 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates the visit of a plate or replaces the instant of its entry. A visit that exists, because it was
-// claimed before its entry or because the plate entered before, keeps the later of the two expiries.
+// enter creates the visit of a plate, or sets a new entry time if there is already a visit. There is one if the
+// plate was claimed before its entry was processed, or if it entered before. Of the old and the new expiry, the
+// later one applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {
@@ -61,13 +62,13 @@ func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.addUnclaimed(plate, newVisit(entered, expires))
 }
 
-// addUnclaimed adds an unclaimed visit.
 func (v *visits) addUnclaimed(plate string, added visit) {
 	v.unclaimed[plate] = added
 	v.expiry.push(expiry{name: plate, at: added.expires})
 }
 
-// claim moves the expiry of a visit. If the plate has not entered yet, claim creates its visit.
+// claim marks the visit of a plate as claimed and sets its expiry. If the entry of the plate has not been processed
+// yet, claim creates the visit.
 func (v *visits) claim(plate string, expires, now int64) {
 	v.expire(now)
 	found, ok := v.claimed[plate]
@@ -103,8 +104,8 @@ func (v *visits) end(plate string) {
 	delete(v.unclaimed, plate)
 }
 
-// expire removes expired visits. It ignores an item of the queue whose visit has ended, was claimed, or now lives
-// longer.
+// expire removes expired visits. It skips a queue item if its visit has ended, was claimed, or has a later expiry
+// now.
 func (v *visits) expire(now int64) {
 	for v.expiry.len() > 0 && v.expiry.front().at <= now {
 		plate := v.expiry.pop().name

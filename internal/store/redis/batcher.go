@@ -12,27 +12,28 @@ import (
 )
 
 const (
-	// maxCalls bounds the calls of one pipeline, so that the server executes it quickly.
+	// maxCalls limits the calls per pipeline, so that the server executes a pipeline quickly.
 	maxCalls = 128
-	// maxPipelines bounds the pipelines that are on the wire at the same time: the next one travels while the server
-	// executes the first.
+	// maxPipelines limits the pipelines that are in flight. With two, the next pipeline is transferred while the
+	// server executes the first.
 	maxPipelines = 2
 )
 
 var (
 	errClosed     = errors.New("the store is closed")
-	errUnanswered = errors.New("the server left the command unanswered")
+	errUnanswered = errors.New("the server did not reply to the command")
 )
 
-// batcher sends the calls of concurrent callers in shared pipelines, and all calls of one step in one command. It
-// never delays a call to fill a pipeline: a call is sent at once if fewer than maxPipelines are on the wire. Calls
-// that arrive in the meantime share the next pipeline.
+// batcher sends the calls of concurrent callers in shared pipelines. It combines all calls of the same script and
+// partition in one command. It never delays a call to fill a pipeline: if fewer than maxPipelines are in flight, it
+// sends a call at once. Calls that arrive in the meantime share the next pipeline.
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// answered is called with the part of each step that the server has executed.
+	// answered is called with the part of the outage log to which a step belongs after the server has executed the
+	// step.
 	answered func(part string)
-	// stopped is canceled by Close.
+	// Close cancels stopped.
 	stopped context.Context
 	stop    context.CancelFunc
 	senders sync.WaitGroup
@@ -53,7 +54,7 @@ func newBatcher(client goredis.UniversalClient, m *metrics, answered func(part s
 	return b
 }
 
-// shut fails the calls that have not been sent. Afterwards drain waits for the ones that have.
+// shut fails the calls that have not been sent yet. Call drain to wait for the calls that have been sent.
 func (b *batcher) shut() {
 	b.mu.Lock()
 	b.closed = true
@@ -64,8 +65,9 @@ func (b *batcher) shut() {
 
 func (b *batcher) drain() { b.senders.Wait() }
 
-// do sends the call and returns its reply. It returns the call to its pool, sooner or later: the caller must not use
-// it again. If the context ends first, the error is that of the context, and the call may or may not be executed.
+// do sends a call and returns its reply. The caller must not use the call afterwards, because do returns it to its
+// pool. If the context ends first, do returns the error of the context, and the server may or may not have executed
+// the call.
 func (b *batcher) do(ctx context.Context, c *call) (string, error) {
 	if err := ctx.Err(); err != nil {
 		c.end()
@@ -100,7 +102,7 @@ func (b *batcher) enqueue(c *call) bool {
 	return true
 }
 
-// send sends one pipeline after the other until the batcher is closed.
+// send sends pipelines until the batcher is closed. Several goroutines run it.
 func (b *batcher) send() {
 	s := sender{batcher: b}
 	for {
@@ -126,8 +128,8 @@ func (b *batcher) send() {
 	}
 }
 
-// dequeue waits for calls and moves up to maxCalls of them from the queue to batch. If the batcher is closed, it
-// moves all of them and returns false.
+// dequeue waits for queued calls and moves up to maxCalls of them to batch. If the batcher is closed, it moves all
+// calls and returns false.
 func (b *batcher) dequeue(batch []*call) ([]*call, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -152,24 +154,25 @@ func (b *batcher) abort(batch []*call) {
 	}
 }
 
-// sender is the state of a goroutine that sends. Its slices are reused.
+// sender contains the buffers of a goroutine that sends pipelines.
 type sender struct {
 	*batcher
-	// batch holds the calls of the current pipeline, again those of them that are sent a second time.
+	// batch contains the calls of the current pipeline. again contains those that must be sent again because the
+	// server did not know their script.
 	batch, again []*call
 	bundles      []bundle
-	// line holds the command lines of the bundles.
+	// line contains the arguments of the commands in the pipeline.
 	line []any
 }
 
-// bundle holds the calls of one step in a pipeline. One command executes them.
+// bundle contains those calls of a pipeline that one command executes, because they are calls of the same step.
 type bundle struct {
 	calls []*call
 	cmd   *goredis.StringSliceCmd
 }
 
-// execute sends the calls in one pipeline and sets the reply or error of each. It identifies scripts by their source
-// or by their hash. Calls of the same step must be adjacent.
+// execute sends the calls in one pipeline and sets the reply or the error of each. It identifies scripts either by
+// their source or by their hash. Calls of the same step must be adjacent.
 func (s *sender) execute(calls []*call, bySource bool) {
 	pipeline := s.client.Pipeline()
 	s.bundles, s.line = s.bundles[:0], s.line[:0]
@@ -198,7 +201,7 @@ func (s *sender) execute(calls []*call, bySource bool) {
 	}
 }
 
-// reset clears the references to the calls, so that an idle sender does not keep them in memory.
+// reset removes all references to calls, so that an idle sender does not keep them in memory.
 func (s *sender) reset() {
 	clear(s.batch)
 	clear(s.again)
@@ -206,8 +209,8 @@ func (s *sender) reset() {
 	clear(s.line)
 }
 
-// answer sets the reply or error of each call. pipeline is the error of the whole pipeline: if the client cannot
-// connect, it does not always set the errors of the commands.
+// answer sets the reply or the error of each call in a bundle. The argument pipeline is the error of the whole
+// pipeline, because the client library does not always set the errors of the commands if it cannot connect.
 func (u *bundle) answer(pipeline error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {
@@ -222,7 +225,7 @@ func (u *bundle) answer(pipeline error) {
 	}
 }
 
-// answer sets the reply or error of a call from the script's reply.
+// answer sets the reply or the error of one call from the reply of the script.
 func (c *call) answer(reply string) {
 	failure, failed := strings.CutPrefix(reply, "!")
 	switch {
@@ -235,18 +238,18 @@ func (c *call) answer(reply string) {
 	}
 }
 
-// stepError is an error that the script replied to one of several calls.
+// stepError is an error that a script returned for one of several calls.
 type stepError string
 
-// Error returns the text of the reply.
+// Error returns the text of the error reply.
 func (e stepError) Error() string { return string(e) }
 
-// RedisError marks the error as a reply of the server.
+// RedisError marks the error as a reply of the server. The client library requires this method.
 func (stepError) RedisError() {}
 
-// unknownScripts appends to again the calls that failed because the server does not know their script: it was
-// restarted, or somebody ran SCRIPT FLUSH. They are sent again with the source of the script, which cannot fail in
-// this way.
+// unknownScripts appends to again those calls that failed because the server did not know their script. This
+// happens after a restart of the server or a SCRIPT FLUSH. The sender then sends them again with the source of the
+// script, which cannot fail in this way.
 func unknownScripts(batch, again []*call) []*call {
 	for _, c := range batch {
 		if goredis.HasErrorPrefix(c.err, "NOSCRIPT") {
@@ -256,7 +259,7 @@ func unknownScripts(batch, again []*call) []*call {
 	return again
 }
 
-// dropped reports whether the caller of a call has left. If so, it returns the call to its pool.
+// dropped reports whether the caller of a call no longer waits. If so, it returns the call to its pool.
 func (c *call) dropped() bool {
 	if c.state.Load() != stateAbandoned {
 		return false
@@ -265,7 +268,7 @@ func (c *call) dropped() bool {
 	return true
 }
 
-// finish wakes the caller of a call. If the caller has left, it returns the call to its pool.
+// finish wakes the caller of a call. If the caller no longer waits, finish returns the call to its pool.
 func (c *call) finish() {
 	if c.state.CompareAndSwap(stateWaiting, stateAnswered) {
 		c.answered <- struct{}{}

@@ -11,28 +11,30 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// step is a frequent script in one partition, with a pool of calls. A step belongs to one partition because one
-// execution of the script serves many calls, and all their keys must be on one node of a cluster.
+// step is a frequently used script for one partition, with a pool of calls. One execution of the script serves many
+// calls, and all their keys must be on the same node of a Redis cluster. Therefore each partition has its own
+// steps.
 type step struct {
 	partition *partition
-	// order is the number of the step within its store. Calls are sorted by it.
+	// order is a number that sorts calls so that calls of the same step are adjacent.
 	order int
-	// part names the step in the outage log: the kind of step and its partition.
+	// part identifies the step in the outage log. It consists of the kind of the step and the partition.
 	part string
-	// hash and source identify the script. The source is sent if the server does not know the hash.
+	// hash and source identify the script. The source is sent only if the server does not know the hash.
 	hash, source string
-	// keys is the number of keys of a call, without that of the ledger. The other fields of a call are arguments.
+	// keys is the number of keys of one call, not counting the key of the ledger. The other fields of a call are
+	// arguments.
 	keys  int
 	calls sync.Pool
 }
 
-// maxFields is the largest number of keys and arguments of a call, without the ledger.
+// maxFields is the maximum number of keys and arguments of one call, not counting the key of the ledger.
 const maxFields = 10
 
-// maxPooledText is the largest capacity, in bytes, of the text of a pooled call.
+// maxPooledText is the maximum size of the buffer, in bytes, that a call keeps when it returns to its pool.
 const maxPooledText = 4096
 
-// newStep returns the step of a script that uses a number of keys per call.
+// newStep returns a step whose script uses the given number of keys per call.
 func newStep(p *partition, kind string, order int, source string, keys int) *step {
 	s := &step{partition: p, order: order, part: p.part(kind), hash: goredis.NewScript(source).Hash(), source: source, keys: keys}
 	s.calls.New = func() any { return &call{step: s, answered: make(chan struct{}, 1)} }
@@ -61,17 +63,18 @@ func (s *step) appendCommand(line []any, calls []*call, bySource bool) []any {
 	return line
 }
 
-// call is one execution of a step for one caller.
+// call is the request of one caller to execute a step.
 type call struct {
 	step *step
-	// fields are the keys and arguments, and next is the number of the next one to fill. text holds their bytes.
+	// fields contains the keys and arguments. next is the index of the next field to fill. text is the buffer with
+	// the bytes of all fields.
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// reply is the reply of the script, which is never "". It is not set if err is.
+	// reply is the reply of the script, which is never empty. It is empty if err is set.
 	reply string
 	err   error
-	// state says who returns the call to its pool. answered wakes the caller.
+	// state determines whether the caller or the sender returns the call to its pool. answered wakes the caller.
 	state    atomic.Int32
 	answered chan struct{}
 }
@@ -83,13 +86,13 @@ const (
 	stateAbandoned        // the caller has left; the sender returns it to the pool
 )
 
-// field is a key or an argument. A command line can refer to it without an allocation.
+// field is a key or an argument. Because it is part of a call, a command can refer to it without an allocation.
 type field []byte
 
-// MarshalBinary returns the bytes unchanged.
+// MarshalBinary returns the bytes of the field. The client library calls it.
 func (f *field) MarshalBinary() ([]byte, error) { return *f, nil }
 
-// begin gets a call from the pool of the step.
+// begin gets an unused call from the pool of the step.
 func (s *step) begin() *call {
 	c := s.calls.Get().(*call) //nolint:forcetypeassert // the pool contains only calls
 	c.next, c.text, c.reply, c.err = 0, c.text[:0], "", nil
@@ -97,16 +100,17 @@ func (s *step) begin() *call {
 	return c
 }
 
-// end returns the call to its pool, unless the long ID of an external event made it large.
+// end returns the call to its pool. It drops a call whose buffer has become large because of the long ID of an
+// external event.
 func (c *call) end() {
 	if cap(c.text) <= maxPooledText {
 		c.step.calls.Put(c)
 	}
 }
 
-// fill sets the next field to the text from start on.
+// fill sets the next field to the bytes of text from start on.
 func (c *call) fill(start int) {
-	// If text grows and moves later, the field still refers to the old bytes.
+	// If append moves text to a larger buffer later, the field continues to refer to the old buffer.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }
@@ -117,7 +121,7 @@ func (c *call) key(kind, name string) {
 	c.fill(start)
 }
 
-// bitmap adds the key of the bitmap with the bit of a generated event.
+// bitmap adds the key of the bitmap in which a generated event has its bit.
 func (c *call) bitmap(kind string, o store.Origin) {
 	start := len(c.text)
 	c.text = append(append(append(c.text, c.step.partition.prefix...), kind...), o.Run...)
@@ -125,7 +129,7 @@ func (c *call) bitmap(kind string, o store.Origin) {
 	c.fill(start)
 }
 
-// origin adds the key that records whether the event has taken effect.
+// origin adds the key under which the store records whether the event has taken effect.
 func (c *call) origin(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keySeen, o)
@@ -134,8 +138,8 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched adds the key of the bitmap of matched intents. An external exit has no bit there, but the script
-// requires a key.
+// matched adds the key of the bitmap of exits with the intent "matched". The script ignores this key for an
+// external exit.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)
@@ -144,7 +148,7 @@ func (c *call) matched(o store.Origin) {
 	}
 }
 
-// bit adds the position of the event in its bitmap, or "" for an external event.
+// bit adds the offset of the event's bit in its bitmap, or "" for an external event.
 func (c *call) bit(o store.Origin) {
 	if o.Generated() {
 		c.number(o.Seq % store.ChunkBits)
@@ -159,7 +163,7 @@ func (c *call) string(s string) {
 	c.fill(start)
 }
 
-// flag adds "1" or "0".
+// flag adds a boolean argument as "1" or "0".
 func (c *call) flag(set bool) {
 	if set {
 		c.string("1")

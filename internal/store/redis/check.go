@@ -11,8 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Check connects and tries every command that a simulation uses. The keys for this are removed again. The error is
-// one line that names the address, the reason and the remedy.
+// Check connects to the server and tries every command that a simulation uses, on temporary keys. The error is a
+// single line that contains the address, the reason and advice.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
@@ -25,7 +25,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// checkServer tries every command on the server that holds the partition.
+// checkServer tries every command on the server that stores the partition.
 func (s *Store) checkServer(ctx context.Context, p *partition) error {
 	const doing = "try the commands of a simulation"
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
@@ -54,11 +54,11 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		return nil
 	}
 	slices.Sort(missing)
-	return fmt.Errorf("%s at %s: the user lacks the rights %s: grant them with ACL SETUSER",
+	return fmt.Errorf("%s at %s: the user lacks the permissions %s: grant them with ACL SETUSER",
 		doing, s.where(), strings.Join(slices.Compact(missing), " "))
 }
 
-// right returns the ACL rule that the user lacks, according to a reply.
+// right returns the ACL rule that the user needs in order to run the command, given the error reply of the server.
 func right(command []any, reply string) string {
 	if strings.Contains(reply, " access ") {
 		return "~parking:*"
@@ -66,8 +66,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns all commands that the store and its scripts use, with one of the scripts, on keys with the given
-// prefix. The last command removes the keys.
+// trialsOn returns a trial of each command that the store or one of its scripts uses. The keys begin with the given
+// prefix. The last command removes them.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestCheck_UnusableServer_IsNamed(t *testing.T) {
+func TestCheck_UnusableServer_ErrorContainsAddressAndReason(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
@@ -28,7 +28,7 @@ func TestCheck_UnusableServer_IsNamed(t *testing.T) {
 		},
 		{
 			name: "some commands are forbidden", user: []any{"~parking:*", "+@all", "-hset", "-setbit"},
-			want: []string{"the user lacks the rights +hset +setbit: grant them with ACL SETUSER"},
+			want: []string{"the user lacks the permissions +hset +setbit: grant them with ACL SETUSER"},
 		},
 		{
 			name: "a command of a script alone is forbidden", user: []any{"~parking:*", "+@all", "-hincrby"},
@@ -108,7 +108,7 @@ func TestCheck_TriesEveryCommandOfTheScripts(t *testing.T) {
 	}))
 }
 
-func TestPing_UnusableServer_HasRemedy(t *testing.T) {
+func TestPing_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{Config: []string{"databases 2"}})
 	noError(t, client(t, server.URI()).Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">x", "~*", "+@all", "-ping").Err())

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// How the client retries, unless the URI says otherwise. The times are short, because every step can be repeated, and
-// callers do so with their own backoff.
+// Defaults for timeouts and retries, which parameters of the URI override. The timeouts are short, because callers
+// repeat every step with their own backoff.
 const (
 	dialTimeout     = 3 * time.Second
 	answerTimeout   = 3 * time.Second
@@ -27,18 +27,20 @@ const (
 	maxRetryBackoff = 64 * time.Millisecond
 )
 
-// errUnreadable replaces an error of the client library, which may quote a misplaced password.
-var errUnreadable = errors.New("the URI of Redis cannot be read: it must look like redis://user:password@localhost:6379/0")
+// errUnreadable replaces the error with which the client library rejects a URI. That error may quote a password
+// that is in the wrong place.
+var errUnreadable = errors.New("the URI of Redis is invalid: it must have the form redis://user:password@localhost:6379/0")
 
-// connector opens connections. It reads the binding for each of them, so that a changed Secret takes effect without a
-// restart.
+// connector opens connections to the server. It reads the binding for each connection, so that a changed Secret
+// takes effect without a restart.
 type connector struct {
 	address binding.Source
-	// cluster means that the nodes of a cluster are dialled, whose addresses the server reports.
+	// cluster says that the binding refers to a Redis cluster. In that case connections go to the node addresses
+	// that the server reports.
 	cluster bool
 }
 
-// newClient returns a client of the server, or of the cluster, of a binding.
+// newClient returns a client of the server, or of the Redis cluster, to which a binding refers.
 func newClient(address binding.Source) (goredis.UniversalClient, error) {
 	now, err := address()
 	if err != nil {
@@ -58,12 +60,12 @@ func newClient(address binding.Source) (goredis.UniversalClient, error) {
 	return c.newNodeClient(where)
 }
 
-// withoutClusterParameter returns the URI without the parameter cluster and without the credentials, which are read
-// for each connection. It also reports whether the URI names a cluster: by cluster=true, or by more nodes in
-// parameters addr.
+// withoutClusterParameter returns the URI without the parameter "cluster" and without the credentials, which are
+// read for each connection. It also reports whether the URI refers to a Redis cluster, either by cluster=true or by
+// further nodes in parameters "addr".
 func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	if u == nil {
-		return nil, false, errors.New("the binding of Redis has no URI")
+		return nil, false, errors.New("the Redis binding has no URI")
 	}
 	where := *u
 	where.User = nil
@@ -72,7 +74,7 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	if text := query.Get("cluster"); text != "" {
 		said, err := strconv.ParseBool(text)
 		if err != nil {
-			return nil, false, errors.New("the parameter cluster of the URI of Redis must be true or false")
+			return nil, false, errors.New("the parameter cluster of the Redis URI must be true or false")
 		}
 		cluster = said
 	}
@@ -81,17 +83,18 @@ func withoutClusterParameter(u *url.URL) (*url.URL, bool, error) {
 	return &where, cluster, nil
 }
 
-// checkParameters returns which parameter of a URI the client library rejects. parse reads a URI. The error quotes neither
-// values nor unknown names: both may be misplaced passwords.
+// checkParameters returns an error that names the parameter of a URI which the client library rejects. The function
+// parse calls the library. The error quotes neither values nor unknown parameter names, because either may be a
+// password in the wrong place.
 func checkParameters(where *url.URL, parse func(string) error) error {
 	for name, values := range where.Query() {
 		alone := url.URL{Scheme: where.Scheme, Host: where.Host, RawQuery: url.Values{name: values}.Encode()}
 		switch err := parse(alone.String()); {
 		case err == nil:
 		case strings.Contains(err.Error(), "unexpected option"):
-			return errors.New("the URI of Redis has an unknown parameter: correct or remove the text after the ?")
+			return errors.New("the Redis URI has an unknown parameter: correct or remove the text after the ?")
 		default:
-			return fmt.Errorf("the parameter %s of the URI of Redis has an invalid value: correct or remove it", name)
+			return fmt.Errorf("the parameter %s of the Redis URI has an invalid value: correct or remove it", name)
 		}
 	}
 	return nil
@@ -100,7 +103,7 @@ func checkParameters(where *url.URL, parse func(string) error) error {
 func (c connector) newNodeClient(where *url.URL) (goredis.UniversalClient, error) {
 	if path := strings.Trim(where.Path, "/"); path != "" {
 		if _, err := strconv.ParseUint(path, 10, 31); err != nil {
-			return nil, errors.New("the path of the URI of Redis must be the number of a database, such as /0")
+			return nil, errors.New("the path of the Redis URI must be a database number, such as /0")
 		}
 	}
 	if err := checkParameters(where, func(uri string) error { _, err := goredis.ParseURL(uri); return err }); err != nil {
@@ -147,22 +150,23 @@ func (c connector) newClusterClient(where *url.URL) (goredis.UniversalClient, er
 	return client, nil
 }
 
-// reloader is a hook of one node of a cluster. It reloads the topology of the cluster when the node does not answer:
-// after a failover another node has its slots. By itself, the client would dial the dead node for up to a minute.
+// reloader is a go-redis hook of one node of a Redis cluster. It reloads the topology of the cluster if the node
+// does not respond, because after a failover another node serves its slots. Without the hook, the client would
+// continue to dial the dead node for up to a minute.
 type reloader struct {
-	// reload starts to reload the topology unless the client is already reloading it.
+	// reload starts to reload the topology, unless a reload is already running.
 	reload func()
 }
 
 // DialHook returns next.
 func (reloader) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
-// ProcessHook returns a hook that runs a command and reloads the topology if the node does not answer.
+// ProcessHook returns a hook that runs a command and reloads the topology if the node does not respond.
 func (r reloader) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	return func(ctx context.Context, cmd goredis.Cmder) error { return r.check(ctx, next(ctx, cmd)) }
 }
 
-// ProcessPipelineHook is ProcessHook for a pipeline.
+// ProcessPipelineHook does the same as ProcessHook, for a pipeline.
 func (r reloader) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []goredis.Cmder) error { return r.check(ctx, next(ctx, cmds)) }
 }
@@ -174,7 +178,7 @@ func (r reloader) check(ctx context.Context, err error) error {
 	return err
 }
 
-// setTimes sets the defaults of times that the URI does not set.
+// setTimes sets the default timeouts and retries. It does not change values that the URI sets.
 func setTimes(dial, read, write, minBackoff, maxBackoff *time.Duration) {
 	*dial = orDefault(*dial, dialTimeout)
 	*read = orDefault(*read, answerTimeout)
@@ -200,8 +204,8 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 	return now.URI.User.Username(), password, nil
 }
 
-// dialer returns a function that connects to the server of the current binding or, in a cluster, to a node. base is
-// the TLS configuration of the URI's parameters.
+// dialer returns a function that connects to the server of the current binding or, in a cluster, to the given node.
+// base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.address()
@@ -227,8 +231,8 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 	}
 }
 
-// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS. base
-// is the configuration of the URI's parameters.
+// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS.
+// base is the TLS configuration from the parameters of the URI.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

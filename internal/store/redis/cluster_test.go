@@ -29,14 +29,15 @@ const (
 	clusterSlots    = 16384
 )
 
-// cluster is a Redis Cluster of masters, each with an equal share of the slots.
+// cluster is a Redis Cluster of primaries. Each has an equal share of the slots.
 type cluster struct {
 	nodes  []*servers.Redis
 	admins []*goredis.Client
 	uri    string
 }
 
-// TestConformance_OnCluster runs the suite on a cluster of three nodes, over which the partitions are spread.
+// TestConformance_OnCluster runs the conformance suite on a Redis cluster of three nodes, which share the
+// partitions.
 func TestConformance_OnCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -45,8 +46,8 @@ func TestConformance_OnCluster(t *testing.T) {
 	})
 }
 
-// TestCluster_PartitionMoves_StepsCountOnce moves a partition to another node of the cluster while steps run in it.
-// Every step that was reported durable must count exactly once, on whichever node it ran.
+// TestCluster_PartitionMoves_StepsCountOnce moves a partition to another node of the Redis cluster while steps run
+// in it. Every step that was reported as durable must count exactly once, whichever node executed it.
 func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
@@ -95,14 +96,15 @@ func TestCluster_PartitionMoves_StepsCountOnce(t *testing.T) {
 	record(t, s, next.Load(), store.ResultRecorded)
 }
 
-// newCluster starts nodes, assigns the slots, and waits until all nodes know each other.
+// newCluster starts a Redis cluster: it starts the nodes, assigns the slots, and waits until all nodes know each
+// other.
 func newCluster(t *testing.T, size int) *cluster {
 	t.Helper()
 	return newClusterWith(t, size, func(int) (address string, config []string) { return "", nil })
 }
 
-// newClusterWith is newCluster with additional configuration. node returns the configuration of a node and the address
-// for the other nodes; "" means the address for clients.
+// newClusterWith is like newCluster, with additional configuration. The function node returns the configuration of
+// a node and the address that it announces to other nodes. "" means the address for clients.
 func newClusterWith(t *testing.T, size int, node func(i int) (address string, config []string)) *cluster {
 	t.Helper()
 	c := &cluster{}
@@ -112,7 +114,7 @@ func newClusterWith(t *testing.T, size int, node func(i int) (address string, co
 		address, config := node(i)
 		node := servers.NewRedis(t, servers.RedisOptions{Config: append(config,
 			"cluster-enabled yes",
-			// The default is the server's port plus 10,000, which may be in use.
+			// By default, nodes would use the client port plus 10,000, which may be in use.
 			"cluster-port "+buses[i],
 			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
 		)})
@@ -137,7 +139,7 @@ func newClusterWith(t *testing.T, size int, node func(i int) (address string, co
 	return c
 }
 
-// freePorts returns loopback ports on which nothing listens.
+// freePorts returns ports of the loopback interface that are not in use.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	ports := make([]string, n)
@@ -166,7 +168,7 @@ func (c *cluster) complete(ctx context.Context) bool {
 	return true
 }
 
-// move moves a slot with its keys, as redis-cli --cluster reshard does.
+// move moves a slot and its keys to another node, as redis-cli --cluster reshard does.
 func (c *cluster) move(t *testing.T, slot, from, to int) {
 	t.Helper()
 	ctx := t.Context()
@@ -203,9 +205,10 @@ func hostOf(t *testing.T, node *servers.Redis) string {
 	return u.Host
 }
 
-// TestCluster_FailoverReloadsTheTopology kills the primary of a partition. Once a replica has been promoted, steps must
-// succeed after a few attempts: by itself, the client reloads the topology once a minute.
-func TestCluster_FailoverReloadsTheTopology(t *testing.T) {
+// TestCluster_Failover_ReloadsTheTopology kills the primary of a partition. After a replica has been promoted,
+// steps must succeed within a few attempts. Without the reloader, the client would reload the topology only once a
+// minute.
+func TestCluster_Failover_ReloadsTheTopology(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	probe := open(t, c.uri, "failover", 1)
@@ -215,7 +218,7 @@ func TestCluster_FailoverReloadsTheTopology(t *testing.T) {
 	replica := c.addReplica(t, owner)
 	s := open(t, withUser(t, c.nodes[other].URI(), clusterUser, clusterPassword)+"?cluster=true", "failover", 1)
 	record(t, s, 0, store.ResultRecorded)
-	// Data that the replica has not received are lost with the primary.
+	// The failover loses data that the replica has not received.
 	polltest.Until(t, "the replica has the entry", func() bool {
 		info, err := replica.Info(t.Context(), "keyspace").Result()
 		return err == nil && strings.Contains(info, "db0:")
@@ -237,7 +240,7 @@ func TestCluster_FailoverReloadsTheTopology(t *testing.T) {
 	t.Errorf("%d attempts failed after the election", attempts)
 }
 
-// addReplica adds a node that replicates one of the primaries, waits until it is in sync, and returns a client of it.
+// addReplica adds a replica of a primary, waits until it is in sync, and returns a client of the replica.
 func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 	t.Helper()
 	bus := freePorts(t, 1)[0]
@@ -263,8 +266,8 @@ func (c *cluster) addReplica(t *testing.T, of int) *goredis.Client {
 	return admin
 }
 
-// TestCluster_WithCertificatePerNode_VerifiesEachHost runs the store on a Redis Cluster with TLS. Each node has a
-// certificate that is valid for its own address only.
+// TestCluster_WithCertificatePerNode_VerifiesEachHost runs the store on a Redis cluster with TLS. The certificate
+// of each node is valid only for the address of that node.
 func TestCluster_WithCertificatePerNode_VerifiesEachHost(t *testing.T) {
 	t.Parallel()
 	const size = 3

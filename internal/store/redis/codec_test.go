@@ -22,7 +22,7 @@ func instants() *rapid.Generator[time.Time] {
 	})
 }
 
-func TestInstant_SortsAsTime(t *testing.T) {
+func TestInstant_TextsSortLikeTimes(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a := instants().Draw(t, "a")
@@ -50,7 +50,7 @@ func TestInstant_RoundTrip(t *testing.T) {
 	})
 }
 
-func TestInstant_OutOfRange_IsLimited(t *testing.T) {
+func TestInstant_OutOfRange_IsClamped(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		at   time.Time

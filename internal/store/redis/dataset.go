@@ -15,18 +15,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The fields of the ledger that describe the data.
+// The fields of the ledger hash that describe the data of the simulation as a whole.
 const (
 	fieldDataset    = "dataset"    // the mark of the data
 	fieldPartitions = "partitions" // the number of partitions when the simulation started
 	fieldLostAt     = "lost_at"    // when a loss of data was noticed, in Unix milliseconds
 )
 
-// dataset detects the loss of a simulation's data on one server. It writes a random mark into the ledger, and
-// remembers the mark once it is durable. A server that later lacks the mark has lost data: a crash may lose the
-// latest writes, but the append-only file restores everything up to a durable write.
+// dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and
+// waits until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not
+// remove it: a crash may lose the latest writes, but the append-only file restores everything up to the last
+// durable write.
 type dataset struct {
-	// join marks the data unless they have a mark. It returns their mark.
+	// join writes the mark to the data unless they already have one. It returns the mark that the data have.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
@@ -37,16 +38,15 @@ type dataset struct {
 	written waiter
 }
 
-// dataState is the state of the data in an observation.
+// dataState is what an observation shows about the simulation's data.
 type dataState struct {
-	// mark is "" if there are no data.
+	// mark is empty if the server has no data of the simulation.
 	mark string
-	// effects is the number of effects in one partition. It never decreases.
+	// effects is the number of effects in one partition. It never decreases unless data are lost.
 	effects int64
 }
 
-// compare compares an observation with the state from earlier ones. before is the previous observation, which may be
-// nil.
+// compare checks an observation for a loss of data. before is the previous observation, or nil for the first one.
 func (d *dataset) compare(ctx context.Context, before *observation, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,17 +66,18 @@ func (d *dataset) compare(ctx context.Context, before *observation, now observat
 	return nil
 }
 
-// isLost reports whether the server has lost durable data.
+// isLost reports whether an observation shows that the server has lost durable data.
 func (d *dataset) isLost(before *observation, now observation) bool {
 	if !d.durable {
 		return false
 	}
-	// A server without an append-only file may restart with an older snapshot that contains the mark.
+	// A server without an append-only file may have restarted with an older snapshot. That snapshot can contain the
+	// mark.
 	older := before != nil && !before.logging && now.data.effects < before.data.effects
 	return now.data.mark != d.mark || older
 }
 
-// begin adopts the mark of the data, or creates one.
+// begin reads the mark of the data, or writes a new one. It then starts to wait until the mark is durable.
 func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) error {
 	mark := d.mark
 	if mark == "" {
@@ -90,7 +91,7 @@ func (d *dataset) begin(ctx context.Context, now observation, lostAt time.Time) 
 	return nil
 }
 
-// await checks whether the mark is durable.
+// await checks whether the mark is durable now.
 func (d *dataset) await(now observation) error {
 	written, err := d.written.consider(now)
 	if errors.Is(err, store.ErrRolledBack) { // the server restarted and still has the mark
@@ -101,21 +102,21 @@ func (d *dataset) await(now observation) error {
 	return err
 }
 
-// reset makes the next observation start with a new mark. Data that are purged are not lost.
+// reset makes the next observation start with a new mark. Purge calls it, because purged data are not lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the mark differs from that of the durable data.
+// misses reports whether the durable data have a mark other than the given one.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.durable && mark != d.mark
 }
 
-// joiner returns the function that marks the data of a partition.
+// joiner returns the function that writes the mark into the ledger of a partition.
 func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (string, error) {
 	return func(ctx context.Context, mark string, lostAt time.Time) (string, error) {
 		lost := ""
@@ -136,7 +137,7 @@ func (s *Store) joiner(p *partition) func(context.Context, string, time.Time) (s
 	}
 }
 
-// Dataset describes the simulation's data. It includes a loss that this process has noticed but not recorded.
+// Dataset implements store.Ledger. The result includes a loss that this process has detected but not yet recorded.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	const doing = "read the state of the data"
 	found, err := each(ctx, s, func(pipe goredis.Pipeliner, p *partition) *goredis.SliceCmd {
@@ -167,13 +168,13 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	return d, nil
 }
 
-// text returns a field of a hash, or "" if it is missing.
+// text returns a field of a Redis hash, or "" if it is missing.
 func text(field any) string {
 	s, _ := field.(string)
 	return s
 }
 
-// wholeNumber parses a field of a hash. A missing field is 0.
+// wholeNumber parses a field of a Redis hash. A missing field counts as 0.
 func wholeNumber(field any) (int64, error) {
 	if field == nil {
 		return 0, nil

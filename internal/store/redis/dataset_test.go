@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lines collects log lines.
+// lines collects log lines in memory.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -28,7 +28,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// with returns the lines that contain the text.
+// with returns the log lines that contain a text.
 func (l *lines) with(text string) (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,7 +40,7 @@ func (l *lines) with(text string) (found []string) {
 	return found
 }
 
-// openLogged returns a store and its log.
+// openLogged opens a store. It also returns the lines that the store logs.
 func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	t.Helper()
 	log := &lines{}
@@ -49,7 +49,7 @@ func openLogged(t *testing.T, uri string, partitions int) (*Store, *lines) {
 	}), log
 }
 
-// settled performs a step and waits until the mark of the data is durable.
+// settled performs a step and then waits until the mark of the data is durable.
 func settled(t *testing.T, s *Store) {
 	t.Helper()
 	noError(t, recordDurably(t.Context(), s, 0))
@@ -135,8 +135,9 @@ func TestDataset_LossBetweenObservations_IsNoticed(t *testing.T) {
 	}
 }
 
-// If the server is killed before it writes the first steps, the mark of the data is lost with them.
-func TestDataset_LossOfUndurableData_IsNoLoss(t *testing.T) {
+// If the server is killed before it has written the first steps to disk, the mark of the data is lost together with
+// these steps. That does not count as a loss.
+func TestDataset_LossOfUndurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)
@@ -173,7 +174,7 @@ func TestMark_OtherNumberOfPartitions_Fails(t *testing.T) {
 	markOf(t, open(t, server.URI(), "partitions", 4))
 }
 
-func TestSettings_WarnOnce(t *testing.T) {
+func TestSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true, Config: []string{
 		"maxmemory-policy allkeys-lru", "user parking on >x ~* +@all -config", // managed services forbid CONFIG

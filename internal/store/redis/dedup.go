@@ -2,6 +2,6 @@
 
 package redis
 
-// deduplicate makes a step change nothing if its event has taken effect before. The build tag parking_nodedup
-// disables this, to show that the end-to-end tests detect duplicates.
+// deduplicate makes a step change nothing if its event has already taken effect. The build tag parking_nodedup sets
+// it to false. The end-to-end tests use this to show that they would detect duplicates.
 const deduplicate = true

@@ -18,11 +18,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// observationGap is the shortest time between two observations of a server. It bounds their cost, however many
+// observationGap is the minimum interval between two observations of a server. It limits their cost, however many
 // callers wait.
 const observationGap = 20 * time.Millisecond
 
-// Mark returns the latest observation of the partition's server.
+// Mark implements store.Durability. It returns the latest observation of the partition's server.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	const doing = "observe the store"
 	p, err := s.partition(partition)
@@ -36,7 +36,8 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable waits until the effects of all earlier replies survive a crash of the partition's server.
+// WaitDurable implements store.Durability. It waits until the effects of all earlier replies survive a crash of the
+// partition's server.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store has written its append-only file"
 	p, err := s.partition(partition)
@@ -54,39 +55,41 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 	}
 }
 
-// observation is the state of a server's append-only file at one instant. The server appends each command to a buffer
-// before it replies, and then writes the buffer to the file: usually before the reply is sent, but up to two seconds
-// later while the disk is busy with an earlier fsync. What is written survives the end of the process. What is only
-// in the buffer does not.
+// observation is the state of a server's append-only file at one point in time. The server appends each command to
+// a buffer before it replies, and later writes the buffer to the file. It usually writes before the reply is sent,
+// but up to two seconds later while the disk is busy with an earlier fsync. If the process ends, the file survives
+// but the buffer does not.
 type observation struct {
 	// epoch identifies the server process.
 	epoch string
-	// logging is false if the server has no append-only file. Then there is nothing to wait for.
+	// logging is false if the server has no append-only file. In that case there is nothing to wait for.
 	logging bool
-	// rewrites identifies the file. Positions can be compared only within one file.
+	// rewrites identifies the file, which the server rewrites from time to time. Positions are comparable only
+	// within one file.
 	rewrites rewrites
-	// written is the length of the file in bytes. appended is the length that it has once the buffer is written.
+	// written is the length of the file in bytes. appended is the length after the buffer is written.
 	written, appended int64
-	// data is the state of the simulation's data.
+	// data is the state of the simulation's data at the same time.
 	data dataState
 }
 
-// look reads an observation from a server.
+// look is a function that observes a server.
 type look func(context.Context) (observation, error)
 
-// rewrites changes whenever the file is rewritten. A rewrite makes the file shorter.
+// rewrites changes whenever the server rewrites the append-only file, which makes the file shorter.
 type rewrites struct {
 	count, running, base int64
 }
 
-// observer notifies the waiters of one server when their effects are written. One observation serves all who wait
-// when it begins. The observer works only while someone waits: at once, but not more often than every observationGap.
+// observer observes one server and notifies the waiters whose effects are written to disk. One observation serves
+// all waiters that joined before it began. The observer works only while there are waiters. It observes at once,
+// but not more often than every observationGap.
 type observer struct {
 	look    look
 	dataset *dataset
-	// inspect is called at the first observation of each server process.
+	// inspect is called at the first observation of each server process, to check its settings.
 	inspect func(context.Context)
-	// outages logs the outages of the server. part is the name of observations in that log.
+	// outages logs outages of the server. part identifies the observer in that log.
 	outages *outage.Log
 	part    string
 	metrics *metrics
@@ -102,20 +105,22 @@ type observer struct {
 	arrived chan struct{}
 }
 
-// waiter waits for one result of the observer.
+// waiter is a caller that waits for the observer.
 type waiter struct {
-	// epoch is the server process that must still run. "" accepts any observation.
+	// epoch is the server process that the caller expects. If another process runs, its effects may be lost. An
+	// empty epoch accepts any process.
 	epoch string
-	// Once observed is true, target is the position that must be written in the file that rewrites identifies.
+	// observed says whether the waiter has a target. The effects are written once the file that rewrites identifies
+	// has reached the length target.
 	observed bool
 	rewrites rewrites
 	target   int64
-	// left is true if the caller no longer waits.
+	// left is true if the caller has stopped waiting.
 	left   atomic.Bool
 	answer chan error
 }
 
-// start starts the goroutine of the observer, which runs until shut.
+// start starts the goroutine of the observer. It runs until shut is called.
 func (o *observer) start() *observer {
 	o.arrived = make(chan struct{}, 1)
 	o.stopped, o.stop = context.WithCancel(context.Background())
@@ -123,12 +128,12 @@ func (o *observer) start() *observer {
 	return o
 }
 
-// shut fails all waiters. Afterwards drain waits for the current observation.
+// shut fails all waiters. Call drain to wait for the end of the current observation.
 func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the server process of the latest observation. It waits for the first observation.
+// epoch returns the server process in the latest observation. If there is none yet, it waits for the first one.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -139,7 +144,7 @@ func (o *observer) epoch(ctx context.Context) (string, error) {
 	return o.latest.Load().epoch, nil
 }
 
-// wait waits until the server process of this epoch has written the effects of all earlier replies.
+// wait waits until the given server process has written the effects of all earlier replies to disk.
 func (o *observer) wait(ctx context.Context, epoch string) error {
 	if epoch == "" {
 		return store.ErrRolledBack // the server process at the time of the step is unknown
@@ -167,7 +172,7 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	}
 }
 
-// run observes as long as someone waits.
+// run observes the server as long as there are waiters. It returns after shut.
 func (o *observer) run() {
 	var waiters []*waiter
 	for {
@@ -186,7 +191,7 @@ func (o *observer) run() {
 	}
 }
 
-// sleep waits until someone joins. It returns false if the observer is closed.
+// sleep blocks until a waiter joins. It returns false if the observer is closed.
 func (o *observer) sleep() bool {
 	select {
 	case <-o.arrived:
@@ -196,7 +201,7 @@ func (o *observer) sleep() bool {
 	}
 }
 
-// pause waits for d. It returns false if the observer is closed.
+// pause waits for the duration d. It returns false if the observer is closed.
 func (o *observer) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -208,7 +213,7 @@ func (o *observer) pause(d time.Duration) bool {
 	}
 }
 
-// joined appends the waiters that joined since the last observation.
+// joined appends the waiters that have joined since the last observation.
 func (o *observer) joined(waiters []*waiter) []*waiter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -218,8 +223,8 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer sends the result of an observation that began after the waiters joined. It returns the waiters that need
-// another observation.
+// answer notifies the waiters whose wait ends with this observation. It returns the waiters that need another one.
+// The observation must have begun after all of them joined.
 func answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -238,8 +243,8 @@ func answer(waiters []*waiter, seen observation, err error) []*waiter {
 	})
 }
 
-// consider reports whether the waiter's effects are written. The error is store.ErrRolledBack if another server
-// process runs.
+// consider reports whether an observation shows that the waiter's effects are written to disk. The error is
+// store.ErrRolledBack if a different server process runs.
 func (w *waiter) consider(seen observation) (bool, error) {
 	switch {
 	case w.epoch == "":
@@ -249,14 +254,14 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return true, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// This is the first observation since the waiter joined, or the first of a rewritten file. Its position is
-		// after the effects of all earlier replies.
+		// This is the waiter's first observation, or the first after the file was rewritten. Its position is after
+		// the effects of all replies that preceded the wait.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return seen.written >= w.target, nil
 }
 
-// observe reads an observation and compares it with the previous one.
+// observe observes the server and compares the result with the previous observation.
 func (o *observer) observe(ctx context.Context) (observation, error) {
 	seen, err := o.look(ctx)
 	if err != nil {
@@ -280,7 +285,7 @@ func (o *observer) observe(ctx context.Context) (observation, error) {
 	return seen, nil
 }
 
-// looker returns the function that observes the server of the partition.
+// looker returns the function that observes the server of a partition.
 func (s *Store) looker(p *partition) look {
 	key := p.key(keyLedger)
 	return func(ctx context.Context) (observation, error) {
@@ -296,7 +301,7 @@ func (s *Store) looker(p *partition) look {
 	}
 }
 
-// nodeOf returns the server that holds the key.
+// nodeOf returns a client of the server that stores the key.
 func (s *Store) nodeOf(ctx context.Context, key string) (goredis.Cmdable, error) {
 	if cluster, ok := s.client.(*goredis.ClusterClient); ok {
 		return cluster.MasterForKey(ctx, key)
@@ -304,8 +309,9 @@ func (s *Store) nodeOf(ctx context.Context, key string) (goredis.Cmdable, error)
 	return s.client, nil
 }
 
-// lookAt reads the state of the server and, in the same round trip, fields of the ledger. A cluster node that no
-// longer has the partition rejects the command, because its append-only file says nothing about the partition.
+// lookAt reads the state of the server and some fields of the ledger in one round trip. A cluster node that no
+// longer stores the partition rejects the command. That is intended, because its append-only file says nothing
+// about the partition.
 func lookAt(ctx context.Context, node goredis.Cmdable, ledger string) (observation, error) {
 	var server, persistence *goredis.StringCmd
 	var fields *goredis.SliceCmd
@@ -326,7 +332,7 @@ func lookAt(ctx context.Context, node goredis.Cmdable, ledger string) (observati
 	return seen, err
 }
 
-// parseDataState parses the mark of the data and the counts of effects.
+// parseDataState parses the fields of the ledger: the mark of the data and the counts of effects.
 func parseDataState(fields []any) (dataState, error) {
 	g := dataState{mark: text(fields[0])}
 	for _, field := range fields[1:] {
@@ -339,7 +345,7 @@ func parseDataState(fields []any) (dataState, error) {
 	return g, nil
 }
 
-// parseObservation parses the sections server and persistence of INFO.
+// parseObservation parses the sections "server" and "persistence" of the INFO reply.
 func parseObservation(server, persistence string) (observation, error) {
 	epoch, found := infoField(server, "run_id")
 	if !found || epoch == "" {
@@ -379,7 +385,7 @@ func infoNumber(info, field string) (int64, error) {
 	return n, nil
 }
 
-// infoField returns the value of a line field:value of INFO.
+// infoField returns the value of a field in an INFO reply, which has lines of the form field:value.
 func infoField(info, field string) (string, bool) {
 	for line := range strings.Lines(info) {
 		if name, value, found := strings.Cut(line, ":"); found && name == field {

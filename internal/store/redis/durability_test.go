@@ -22,9 +22,10 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestWaitDurable_ServerDelaysItsLog checks that WaitDurable detects delayed writes. During a slow fsync the server
-// replies before it writes to its append-only file. If it is killed then, the effects of these replies are lost.
-func TestWaitDurable_ServerDelaysItsLog(t *testing.T) {
+// TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite checks that WaitDurable waits for delayed writes. While an fsync is slow, the
+// server replies before it writes to its append-only file. If it is killed at that moment, the effects of these
+// replies are lost.
+func TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite(t *testing.T) {
 	t.Parallel()
 	server := slowServer(t, 1500)
 	s := open(t, server.URI(), "trap", 1)
@@ -57,8 +58,8 @@ func TestWaitDurable_ServerDelaysItsLog(t *testing.T) {
 	}
 }
 
-// stepIntoBuffer records entries until the server replies to one before writing it to its append-only file. It returns
-// the sequence number of that entry.
+// stepIntoBuffer records entries until the server replies to one of them before it has written the entry to its
+// append-only file. It returns the sequence number of that entry.
 func stepIntoBuffer(t *testing.T, s *Store) int64 {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -78,10 +79,10 @@ func stepIntoBuffer(t *testing.T, s *Store) int64 {
 	return 0
 }
 
-// TestWaitDurable_StepsSurviveKills performs steps with concurrent callers, as a processor does, while the server
-// is killed at random moments. Afterwards every effect that was reported durable must exist, and every step must
+// TestWaitDurable_ServerIsKilled_DurableStepsSurvive performs steps with concurrent callers, as a processor does, and kills the
+// server at random times. Afterwards every effect that was reported as durable must exist, and every step must
 // count exactly once.
-func TestWaitDurable_StepsSurviveKills(t *testing.T) {
+func TestWaitDurable_ServerIsKilled_DurableStepsSurvive(t *testing.T) {
 	t.Parallel()
 	for _, disk := range []struct {
 		name  string
@@ -151,7 +152,7 @@ func surviveKills(t *testing.T, server *servers.Redis) {
 	}
 }
 
-// performDurably repeats a step until it is durable. It returns how often it was rolled back.
+// performDurably repeats a step until it is durable. It returns how often WaitDurable returned store.ErrRolledBack.
 func performDurably(ctx context.Context, s *Store, seq int64) (rolledBack int64, err error) {
 	for {
 		err := recordDurably(ctx, s, seq)
@@ -177,7 +178,7 @@ func recordDurably(ctx context.Context, s *Store, seq int64) error {
 	return s.WaitDurable(ctx, 0, mark)
 }
 
-func TestWaitDurable_WithoutLog(t *testing.T) {
+func TestWaitDurable_ServerWithoutAppendOnlyFile_ReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{NoAOF: true})
 	s := open(t, server.URI(), "nolog", 1)
@@ -213,8 +214,8 @@ func TestWaitDurable_WaitersShareObservations(t *testing.T) {
 	}
 }
 
-// TestWaiter_Consider checks the conclusions of a waiter from a sequence of observations.
-func TestWaiter_Consider(t *testing.T) {
+// TestWaiter_Consider_DetectsDurabilityAndRestarts checks what a waiter concludes from a sequence of observations.
+func TestWaiter_Consider_DetectsDurabilityAndRestarts(t *testing.T) {
 	t.Parallel()
 	log := func(written, appended int64, r rewrites) observation {
 		return observation{epoch: "e", logging: true, written: written, appended: appended, rewrites: r}
@@ -313,7 +314,7 @@ func TestParseObservation(t *testing.T) {
 	}
 }
 
-// slowServer starts a server and adds a number of milliseconds to each of its fsyncs.
+// slowServer starts a server and delays each of its fsyncs by the given number of milliseconds.
 func slowServer(t *testing.T, ms int) *servers.Redis {
 	t.Helper()
 	compiler, err := exec.LookPath("cc")
@@ -340,7 +341,7 @@ func slowServer(t *testing.T, ms int) *servers.Redis {
 	return servers.NewRedis(t, servers.RedisOptions{Server: wrapper})
 }
 
-// restart kills the server, starts it again, and waits until the store can use it.
+// restart kills the server, starts it again, and waits until the store can reach it.
 func restart(t *testing.T, server *servers.Redis, s *Store) {
 	t.Helper()
 	if err := server.Kill(); err != nil {
@@ -365,7 +366,7 @@ func entryStep(seq int64) store.EntryStep {
 	}
 }
 
-// seen reports whether the event has taken effect.
+// seen reports whether the ledger shows that an event has taken effect.
 func seen(t *testing.T, s *Store, seq int64) bool {
 	t.Helper()
 	chunk, err := s.Chunk(t.Context(), store.Run{Run: testRun}, seq/store.ChunkBits)
@@ -395,7 +396,7 @@ func countsOf(t *testing.T, s *Store) store.Counts {
 	return counts
 }
 
-// record records an entry and checks its result.
+// record records an entry and fails the test if the result is not the expected one.
 func record(t *testing.T, s *Store, seq int64, want store.Result) {
 	t.Helper()
 	if got, err := s.RecordEntry(t.Context(), entryStep(seq)); err != nil || got != want {

@@ -14,11 +14,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// kindObservation is the kind of step that observes the server.
+// kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault returns failure, and logs the outage. Use it for steps whose callers retry until they succeed. part names the
-// step in the outage log.
+// fault returns the same error as failure, and also logs an outage. It is for steps that callers repeat until they
+// succeed. part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -27,9 +27,9 @@ func (s *Store) fault(ctx context.Context, part, doing string, err error) error 
 	return failure
 }
 
-// failure wraps an error with what the store was doing and, if it is known, with the remedy. If the caller's context has
-// ended, the error is that of the context. If the server will always reject the command, the error says so. Every other
-// error is ErrUnavailable.
+// failure adds to an error what the store was doing, and advice if there is any. If the caller's context has ended,
+// it returns the error of the context. If the server will reject the command again in every retry, the error says
+// so. All other errors wrap ErrUnavailable.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return s.explain(s.classify(ctx, doing, err))
 }
@@ -50,8 +50,8 @@ func (s *Store) classify(ctx context.Context, doing string, err error) error {
 	}
 }
 
-// refused reports whether the server rejected a command for good: a retry would get the same error. The other errors
-// are states of the server or of the network that pass, or that an administrator ends.
+// refused reports whether the server rejected a command for good, so that a retry would get the same error. All
+// other errors are temporary states of the server or the network, or an administrator can correct their cause.
 func refused(err error) bool {
 	reply := replyIn(err)
 	switch codeOf(reply) {
@@ -64,7 +64,7 @@ func refused(err error) bool {
 	return !strings.HasPrefix(reply, "ERR max number of clients") && !isForbidden(reply)
 }
 
-// replyIn returns the error reply of the server, or "" if the error does not come from the server.
+// replyIn returns the error reply of the server, or "" if the error is not a reply of the server.
 func replyIn(err error) string {
 	var reply goredis.Error
 	if !errors.As(err, &reply) {
@@ -79,12 +79,13 @@ func codeOf(reply string) string {
 	return code
 }
 
-// isForbidden reports whether a reply says that the user lacks a right, in a script or outside.
+// isForbidden reports whether an error reply says that the user lacks a permission. The reply may be to a command
+// or to a script.
 func isForbidden(reply string) bool {
 	return codeOf(reply) == "NOPERM" || strings.HasPrefix(reply, "ERR The user executing the script can't")
 }
 
-// explain adds the remedy, if it is known, to an error.
+// explain appends advice to an error if there is any.
 func (s *Store) explain(err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("%w; %s", err, remedy)
@@ -145,7 +146,7 @@ func replyRemedy(reply string) string {
 	return ""
 }
 
-// where returns the URI of the server without credentials and parameters.
+// where returns the URI of the server without credentials and parameters, for messages.
 func (s *Store) where() string {
 	now, err := s.address()
 	if err != nil {

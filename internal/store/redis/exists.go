@@ -8,8 +8,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Exists reports whether the store has anything of the simulation, in this number of partitions: a generator or
-// processor has worked with it, or a process has reserved it. It changes nothing.
+// Exists reports whether the store has data of the simulation in the partitions of this store. This is the case if
+// a generator or processor has used the store, or if the name of the simulation is reserved. Exists changes
+// nothing.
 func (s *Store) Exists(ctx context.Context) (bool, error) {
 	// Every write to a partition also writes one of these keys.
 	found, err := s.sum(ctx, "look for the simulation", func(pipe goredis.Pipeliner, p *partition) *goredis.IntCmd {

@@ -30,14 +30,14 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_StepsCountOnce performs steps with concurrent callers, which repeat each step until it
-// succeeds, while faults are injected into the server. Every step must count exactly once.
+// TestFaults_StepsCountOnce performs steps with concurrent callers while it injects faults into the server. The
+// callers repeat each step until it succeeds. Every step must count exactly once.
 func TestFaults_StepsCountOnce(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
 		name string
 		do   func(context.Context, *goredis.Client) error
-		// harmless means that no caller gets an error.
+		// harmless says that the fault must not cause an error in any caller.
 		harmless bool
 	}{
 		{
@@ -102,7 +102,8 @@ func TestFaults_StepsCountOnce(t *testing.T) {
 	}
 }
 
-// performVisit performs the steps of a visit and repeats each until it succeeds. It returns the number of failures.
+// performVisit performs the steps of one visit. It repeats each step until it succeeds and returns the number of
+// failures.
 func performVisit(t *testing.T, s *Store, seq int64) (failed int64) {
 	exit := exitStep(seq)
 	for _, step := range []func() error{
@@ -143,7 +144,7 @@ func exitStep(seq int64) store.ExitStep {
 	}
 }
 
-// client returns a client for use by a test.
+// client returns a Redis client of the server at a URI.
 func client(t *testing.T, uri string) *goredis.Client {
 	t.Helper()
 	o, err := goredis.ParseURL(uri)
@@ -159,7 +160,7 @@ func client(t *testing.T, uri string) *goredis.Client {
 	return c
 }
 
-func TestScripts_SurviveScriptFlush(t *testing.T) {
+func TestScripts_ScriptFlush_CausesNoError(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "flush", 1)
@@ -190,9 +191,9 @@ func TestScripts_SurviveScriptFlush(t *testing.T) {
 	}
 }
 
-// TestConnect_UnusableServer checks several reasons why a server is unusable. The error must be ErrUnavailable and
-// contain the address and the remedy but not the password. Steps must succeed once the reason is removed.
-func TestConnect_UnusableServer(t *testing.T) {
+// TestConnect_UnusableServer_ErrorContainsTheRemedy checks several reasons why a server cannot be used. The error must wrap ErrUnavailable
+// and contain the address and advice but not the password. Steps must succeed after the reason is removed.
+func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -278,7 +279,7 @@ func TestConnect_UnusableServer(t *testing.T) {
 	}
 }
 
-// writingSteps performs one step of each kind that writes, and returns their errors.
+// writingSteps performs one step of each kind that writes, and returns their errors by name.
 func writingSteps(ctx context.Context, s *Store) map[string]error {
 	errs := map[string]error{}
 	_, errs["RecordEntry"] = s.RecordEntry(ctx, entryStep(1))
@@ -306,7 +307,7 @@ func password(t *testing.T, uri string) string {
 	return secret
 }
 
-func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
+func TestConnect_ReadsCredentialsForEachConnection(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	admin := client(t, server.URI())
@@ -331,14 +332,14 @@ func TestConnect_ReadsCredentialsEachTime(t *testing.T) {
 	record(t, s, 1, store.ResultRecorded)
 }
 
-func TestRemedyOf_TooManyOpenFiles(t *testing.T) {
+func TestExplain_TooManyOpenFiles_SuggestsARemedy(t *testing.T) {
 	t.Parallel()
 	if got := remedyOf(fmt.Errorf("%w: %w", store.ErrUnavailable, os.NewSyscallError("socket", syscall.EMFILE))); !strings.Contains(got, "ulimit -n") {
 		t.Errorf("the remedy is %q", got)
 	}
 }
 
-func TestStore_OnAReplica_ErrorsHaveTheRemedy(t *testing.T) {
+func TestStore_ServerIsAReplica_ErrorsContainTheRemedy(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "replica", 1)
@@ -352,9 +353,9 @@ func TestStore_OnAReplica_ErrorsHaveTheRemedy(t *testing.T) {
 	}
 }
 
-// A name, such as that of a Service, belongs to another server after a failover. Connections to the earlier primary, which
-// is a replica now, stay open.
-func TestStore_FindsThePrimaryAfterAFailover(t *testing.T) {
+// After a failover a host name, such as that of a Service, refers to another server. Connections to the previous
+// primary stay open, although it is a replica now.
+func TestStore_Failover_ReconnectsToTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	before, after := servers.NewRedis(t, servers.RedisOptions{}), servers.NewRedis(t, servers.RedisOptions{})
 	var primary atomic.Pointer[servers.Redis]
@@ -380,9 +381,9 @@ func TestStore_FindsThePrimaryAfterAFailover(t *testing.T) {
 	}, func() any { return writingSteps(t.Context(), s) })
 }
 
-func TestTLS(t *testing.T) {
+func TestStore_TLS_VerifiesServerAndPresentsClientCertificate(t *testing.T) {
 	t.Parallel()
-	// A proxy adds TLS, so that the test also works on a shared server without TLS.
+	// The proxy adds TLS, so that the test also works if the shared server does not use TLS.
 	secure := httptest.NewUnstartedServer(nil)
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
@@ -411,7 +412,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// tlsProxy starts a TLS proxy for a plain address, and returns the address of the proxy.
+// tlsProxy starts a proxy that accepts TLS connections and forwards them to an address without TLS. It returns the
+// address of the proxy.
 func tlsProxy(t *testing.T, config *tls.Config, to string) string {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
@@ -449,7 +451,7 @@ func relay(client net.Conn, to string) {
 	group.Wait()
 }
 
-func TestNew_InvalidOptions(t *testing.T) {
+func TestNew_RejectsInvalidOptions(t *testing.T) {
 	t.Parallel()
 	at := func(uri string) binding.Source { return source(t, uri) }
 	for _, test := range []struct {
@@ -462,7 +464,7 @@ func TestNew_InvalidOptions(t *testing.T) {
 			name:    "an address that cannot be read",
 			options: Options{Address: binding.Folder(binding.Redis(), "/nowhere"), Simulation: "a", Partitions: 1}, says: "/nowhere",
 		},
-		{name: "no partition", options: Options{Address: at("redis://localhost"), Simulation: "a"}, says: "0 partitions"},
+		{name: "no partition", options: Options{Address: at("redis://localhost"), Simulation: "a"}, says: "the number of partitions is 0"},
 		{name: "no name", options: Options{Address: at("redis://localhost"), Partitions: 1}, says: "name"},
 		{
 			name: "a name that breaks the hash tag", says: "brace",
@@ -477,23 +479,23 @@ func TestNew_InvalidOptions(t *testing.T) {
 			options: Options{Address: at("redis://localhost/0?hunter2"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a password in place of a number", says: "the parameter pool_size of the URI of Redis has an invalid value",
+			name: "a password in place of a number", says: "the parameter pool_size of the Redis URI has an invalid value",
 			options: Options{Address: at("redis://localhost/0?pool_size=hunter2"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a password in place of a truth value", says: "the parameter skip_verify of the URI of Redis has an invalid value",
+			name: "a password in place of a truth value", says: "the parameter skip_verify of the Redis URI has an invalid value",
 			options: Options{Address: at("rediss://localhost/0?skip_verify=hunter2"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a password in place of a node", says: "the parameter addr of the URI of Redis has an invalid value",
+			name: "a password in place of a node", says: "the parameter addr of the Redis URI has an invalid value",
 			options: Options{Address: at("redis://localhost/?addr=hunter2"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a database that is no number", says: "must be the number of a database",
+			name: "a database that is no number", says: "must be a database number",
 			options: Options{Address: at("redis://:hunter2@localhost/first"), Simulation: "a", Partitions: 1},
 		},
 		{
-			name: "a database below zero", says: "must be the number of a database",
+			name: "a database below zero", says: "must be a database number",
 			options: Options{Address: at("redis://:hunter2@localhost/-1"), Simulation: "a", Partitions: 1},
 		},
 		{
@@ -524,7 +526,7 @@ func TestNew_InvalidOptions(t *testing.T) {
 	}
 }
 
-func TestExpiries(t *testing.T) {
+func TestKeys_HaveTheDocumentedExpiries(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)
@@ -582,7 +584,7 @@ func TestFailure_RejectedCommand_IsNotUnavailable(t *testing.T) {
 	}
 }
 
-// TestBatcher_CallersSharePipelines counts the pipelines that many callers need.
+// TestBatcher_CallersSharePipelines checks that many concurrent callers need only few pipelines.
 func TestBatcher_CallersSharePipelines(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
@@ -601,8 +603,8 @@ func TestBatcher_CallersSharePipelines(t *testing.T) {
 	}
 }
 
-// TestBatcher_FailedStep_AffectsNoOther executes many steps in one script execution. One of them fails.
-func TestBatcher_FailedStep_AffectsNoOther(t *testing.T) {
+// TestBatcher_FailedStep_AffectsNoOtherStep performs many steps in one execution of a script. One of them fails.
+func TestBatcher_FailedStep_AffectsNoOtherStep(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI()+"?read_timeout=1m", "neighbours", 1)
@@ -627,14 +629,14 @@ func TestBatcher_FailedStep_AffectsNoOther(t *testing.T) {
 	}
 }
 
-// TestBatcher_EachCallerGetsItsReply mixes steps of several kinds and partitions in one pipeline, of which the server
-// executes only a part.
+// TestBatcher_EachCallerGetsItsReply puts steps of several kinds and partitions into one pipeline. The server
+// executes only some of them.
 func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		spoil, repair func(context.Context, *goredis.Client) error
-		// cause is part of the errors of callers that write. "" means that none fails.
+		// cause is a substring of the errors of all callers that write. If it is empty, no caller gets an error.
 		cause string
 	}{
 		{
@@ -686,8 +688,8 @@ func TestBatcher_EachCallerGetsItsReply(t *testing.T) {
 	}
 }
 
-// mixedCallers returns callers of three kinds in turn. The first records an entry. The second repeats a matched exit,
-// which writes nothing. The third records an exit that ends a visit in another partition.
+// mixedCallers are callers of three kinds, in turn. The first kind records an entry. The second repeats a matched
+// exit, which writes nothing. The third records an exit that ends a visit in another partition.
 type mixedCallers struct {
 	t       *testing.T
 	store   *Store
@@ -713,10 +715,10 @@ func newMixedCallers(t *testing.T, s *Store) *mixedCallers {
 	return m
 }
 
-// writes reports whether the caller changes the store.
+// writes reports whether the step of a caller changes the store.
 func (m *mixedCallers) writes(caller int) bool { return caller%3 != 1 }
 
-// call performs the step. It returns an error also if the result belongs to another caller.
+// call performs the step of a caller. It also returns an error if the result belongs to another caller.
 func (m *mixedCallers) call(i int64) error {
 	exit := exitStep(i)
 	want := store.ResultPending
@@ -737,7 +739,7 @@ func (m *mixedCallers) call(i int64) error {
 	return err
 }
 
-// check verifies that every step has taken effect once.
+// check checks that every step has taken effect once.
 func (m *mixedCallers) check() {
 	m.t.Helper()
 	counts, each := countsOf(m.t, m.store), int64(m.callers/3)
@@ -746,7 +748,8 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together blocks the server until all callers wait, and returns their errors.
+// together calls the function call once per caller, concurrently. It pauses the server until all of them wait, so
+// that they share pipelines. It returns their errors.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))
@@ -768,7 +771,8 @@ func together(t *testing.T, server *servers.Redis, s *Store, callers int, call f
 	return errs
 }
 
-// pipelines returns the number of pipelines sent and the total number of calls in them.
+// pipelines returns the histogram of the calls per pipeline: the number of pipelines sent, and the total number of
+// calls in them.
 func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	t.Helper()
 	var m dto.Metric
@@ -776,8 +780,8 @@ func pipelines(t *testing.T, s *Store) *dto.Histogram {
 	return m.GetHistogram()
 }
 
-// TestBatcher_CallerLeaves cancels a call while the server hangs.
-func TestBatcher_CallerLeaves(t *testing.T) {
+// TestBatcher_CallerGivesUp_CallStaysReusable cancels a call while the server hangs.
+func TestBatcher_CallerGivesUp_CallStaysReusable(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "leaving", 1)
@@ -836,7 +840,7 @@ func TestClose_EndsHangingCalls(t *testing.T) {
 	noError(t, server.Resume())
 }
 
-func TestMetrics(t *testing.T) {
+func TestMetrics_CountCallsPerPipeline(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)

@@ -12,11 +12,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxConfirmed bounds the events that one execution of the script confirms. That keeps the execution short, and the
-// arguments within what Lua can pass to a command.
+// maxConfirmed limits the events that one execution of the script confirms. The execution is then short, and the
+// number of arguments stays within the limits of Lua.
 const maxConfirmed = 1000
 
-// Lease reserves n positions of a counter. If the reply is lost, the positions stay unused.
+// Lease implements store.Generators. If the reply is lost, the leased positions stay unused.
 func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64, error) {
 	doing := fmt.Sprintf("lease %d positions of %s", n, counter)
 	if n < 1 {
@@ -30,7 +30,7 @@ func (s *Store) Lease(ctx context.Context, counter store.Counter, n int) (int64,
 	return next - int64(n), nil
 }
 
-// Confirm advances a watermark, a bounded number of events at a time.
+// Confirm implements store.Generators. It confirms a limited number of events per execution of the script.
 func (s *Store) Confirm(ctx context.Context, c store.Confirmation) (int64, error) {
 	doing := fmt.Sprintf("confirm %d events of run %s in partition %d from %d", len(c.Events), c.Run, c.Partition, c.From)
 	p, err := s.partition(c.Partition)
@@ -66,7 +66,7 @@ func (s *Store) confirmSome(ctx context.Context, p *partition, c store.Confirmat
 	return s.scripts.confirm.Run(ctx, s.client, keys, args...).Int64()
 }
 
-// intents returns the intents of events, one letter each.
+// intents encodes the intents of events as a string with one letter per event.
 func intents(events []store.Published) string {
 	letters := make([]byte, len(events))
 	for i, e := range events {
@@ -92,7 +92,7 @@ func newest(events []store.Published) time.Time {
 	return at
 }
 
-// Claim removes plates from the pool for a run.
+// Claim implements store.Generators.
 func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error) {
 	const doing = "claim plates"
 	p, err := s.partition(c.Partition)
@@ -117,20 +117,20 @@ func (s *Store) Claim(ctx context.Context, c store.Claim) ([]store.Plate, error)
 	return claimed, nil
 }
 
-// parsePlates reads plates, each followed by the instant of its entry in Unix milliseconds.
+// parsePlates parses a list in which each plate is followed by its entry time in Unix milliseconds.
 func parsePlates(reply []string) ([]store.Plate, error) {
 	plates := make([]store.Plate, 0, len(reply)/2)
 	for i := 0; i+1 < len(reply); i += 2 {
 		at, err := strconv.ParseInt(reply[i+1], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read the instant of an entry in the pool: %w", err)
+			return nil, fmt.Errorf("parse the entry time of a plate in the pool: %w", err)
 		}
 		plates = append(plates, store.Plate{Plate: reply[i], EntryAt: time.UnixMilli(at).UTC()})
 	}
 	return plates, nil
 }
 
-// Release returns plates of a claim to the pool.
+// Release implements store.Generators.
 func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate) error {
 	const doing = "release plates"
 	p, err := s.partition(c.Partition)
@@ -150,14 +150,14 @@ func (s *Store) Release(ctx context.Context, c store.Claim, plates []store.Plate
 	return nil
 }
 
-// PoolSize counts the plates in all pools.
+// PoolSize implements store.Generators.
 func (s *Store) PoolSize(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the available plates", func(pipe goredis.Pipeliner, p *partition) *goredis.IntCmd {
 		return pipe.ZCard(ctx, p.key(keyPool))
 	})
 }
 
-// CountStarved raises a run's number of draws that found the pool empty.
+// CountStarved implements store.Store.
 func (s *Store) CountStarved(ctx context.Context, run string, total int64) error {
 	keys := []string{s.partitions[0].key(keyStarved)}
 	if err := s.scripts.starved.Run(ctx, s.client, keys, run, total).Err(); err != nil {

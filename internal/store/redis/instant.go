@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// An instant is written as 12 digits of seconds since instantOrigin and 9 digits of nanoseconds. Texts of this fixed
-// width sort as their times do, and Lua can compare them without converting them to inexact numbers. The range is
-// from long before the year 0 to long after 9999, which 64 bits of Unix nanoseconds do not cover.
+// An instant is encoded as text: 12 digits of seconds since instantOrigin and 9 digits of nanoseconds. Because the
+// width is fixed, texts sort in the order of time, and Lua can compare them without converting them to inexact
+// numbers. The range extends from long before the year 0 to long after 9999, which Unix nanoseconds in 64 bits
+// could not represent.
 const (
 	instantWidth  = 12 + 9
 	instantOrigin = -100_000_000_000 // Unix seconds, in the year -1199
 	instantEnd    = instantOrigin + 999_999_999_999
 )
 
-// appendInstant appends the text of t to b. Times outside the range are replaced by the nearest one inside.
+// appendInstant appends the encoded time t to b. It clamps times that are out of range.
 func appendInstant(b []byte, t time.Time) []byte {
 	sec, nano := t.Unix(), t.Nanosecond()
 	switch {
@@ -28,7 +29,7 @@ func appendInstant(b []byte, t time.Time) []byte {
 	return appendDigits(b, uint64(nano), 9)
 }
 
-// appendDigits appends the last width decimal digits of n.
+// appendDigits appends the last width decimal digits of n to b.
 func appendDigits(b []byte, n uint64, width int) []byte {
 	start := len(b)
 	b = append(b, "000000000000"[:width]...)
@@ -39,18 +40,18 @@ func appendDigits(b []byte, n uint64, width int) []byte {
 	return b
 }
 
-// parseInstant reads the text of an instant.
+// parseInstant parses an encoded instant.
 func parseInstant(s string) (time.Time, error) {
 	if len(s) != instantWidth {
 		return time.Time{}, fmt.Errorf("the instant %q does not have %d digits", s, instantWidth)
 	}
 	sec, err := strconv.ParseUint(s[:12], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read the seconds of the instant %q: %w", s, err)
+		return time.Time{}, fmt.Errorf("parse the seconds of the instant %q: %w", s, err)
 	}
 	nano, err := strconv.ParseUint(s[12:], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read the nanoseconds of the instant %q: %w", s, err)
+		return time.Time{}, fmt.Errorf("parse the nanoseconds of the instant %q: %w", s, err)
 	}
 	return time.Unix(int64(sec)+instantOrigin, int64(nano)).UTC(), nil
 }

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// The keys of a partition, or their beginnings. They follow the prefix parking:{<simulation>:<partition>}:, whose
-// hash tag keeps them on one node of a cluster.
+// The names of the keys of a partition, or the first part of the names. Each is appended to the prefix
+// parking:{<simulation>:<partition>}:. The braces are a hash tag, which makes a Redis cluster store all keys of a
+// partition on the same node.
 const (
 	keyLedger     = "ledger"      // HASH counter -> count
 	keyOutbox     = "outbox"      // HASH exit id -> outbox row
@@ -23,7 +24,7 @@ const (
 	keyClaims     = "claims:"     // + run: HASH token -> packed plates
 	keyTokens     = "claimorder:" // + run: LIST of tokens, oldest first
 	keyCounter    = "counter:"    // + name: positions leased so far, in partition 0
-	// The keys of the timeline. All of it is in partition 0.
+	// The names of the keys of the timeline, which is stored in partition 0.
 	keyTimelineMinutes    = "timeline:minutes"    // SET of the starts of minutes that have rows
 	keyTimelineMinute     = "timeline:minute:"    // + start: HASH <second>:<process> -> row
 	keyTimelineBlocks     = "timeline:blocks:"    // + tier: HASH start -> rows
@@ -32,7 +33,7 @@ const (
 	keyOwner              = "owner"               // STRING owner of the simulation's name, in partition 0
 )
 
-// partition has the keys of one partition and its frequent steps.
+// partition contains the keys of one partition and the steps on them.
 type partition struct {
 	index                           int
 	prefix                          string
@@ -49,8 +50,8 @@ func newPartition(simulation string, index int, s *scripts) *partition {
 	return p
 }
 
-// part names a kind of step in this partition for the outage log. The partitions of a cluster may be on different
-// nodes.
+// part returns the name of a kind of step in this partition, for the outage log. Partitions have separate names
+// because they may be on different nodes of a cluster.
 func (p *partition) part(kind string) string { return kind + " " + strconv.Itoa(p.index) }
 
 func (p *partition) key(parts ...string) string { return p.prefix + strings.Join(parts, "") }
@@ -59,7 +60,7 @@ func (p *partition) bitmap(kind, run string, chunk int64) string {
 	return p.key(kind, run, ":", strconv.FormatInt(chunk, 10))
 }
 
-// keyPrefix returns the common beginning of all keys of a simulation.
+// keyPrefix returns the prefix of all keys of a simulation.
 func keyPrefix(simulation string) string { return "parking:{" + simulation + ":" }
 
 // validateSimulation rejects names that would break the hash tag of the keys.
@@ -70,8 +71,8 @@ func validateSimulation(name string) error {
 	return nil
 }
 
-// belongs reports whether a key belongs to the simulation with this key prefix: a partition number and the end of the
-// hash tag follow the prefix.
+// belongs reports whether a key is a key of the simulation with the given key prefix: the prefix must be followed
+// by a partition number and the end of the hash tag.
 func belongs(key, prefix string) bool {
 	rest, found := strings.CutPrefix(key, prefix)
 	if !found {
@@ -82,7 +83,7 @@ func belongs(key, prefix string) bool {
 	return found && err == nil
 }
 
-// escapeGlob escapes the special characters of glob patterns.
+// escapeGlob escapes the characters that have a special meaning in glob patterns.
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`).Replace(s)
 }

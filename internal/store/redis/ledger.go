@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// each sends one command per partition in one round trip.
+// each sends one command per partition, all in one round trip.
 func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.Pipeliner, *partition) C) ([]C, error) {
 	commands := make([]C, 0, len(s.partitions))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -26,7 +26,7 @@ func each[C goredis.Cmder](ctx context.Context, s *Store, command func(goredis.P
 	return commands, err
 }
 
-// sum returns the sum of the replies to one command per partition.
+// sum sends one command per partition and returns the sum of the replies.
 func (s *Store) sum(ctx context.Context, doing string, command func(goredis.Pipeliner, *partition) *goredis.IntCmd) (int64, error) {
 	answers, err := each(ctx, s, command)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Store) sum(ctx context.Context, doing string, command func(goredis.Pipe
 	return total, nil
 }
 
-// Counts sums the ledger over all partitions.
+// Counts implements store.Ledger.
 func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	const doing = "read the ledger"
 	var counts store.Counts
@@ -68,7 +68,7 @@ func (s *Store) Counts(ctx context.Context) (store.Counts, error) {
 	return counts, nil
 }
 
-// addCounts adds one partition's ledger to the counts.
+// addCounts adds the counters of one partition's ledger to the counts.
 func addCounts(counts *store.Counts, ledger map[string]string) error {
 	for name, into := range map[string]*int64{
 		"entries":              &counts.EntriesRecorded,
@@ -91,7 +91,7 @@ func addCounts(counts *store.Counts, ledger map[string]string) error {
 	return nil
 }
 
-// number parses a whole number in a hash. A missing field is 0.
+// number parses a whole number in a Redis hash. A missing field counts as 0.
 func number(hash map[string]string, field string) (int64, error) {
 	text, found := hash[field]
 	if !found {
@@ -104,7 +104,7 @@ func number(hash map[string]string, field string) (int64, error) {
 	return n, nil
 }
 
-// Runs lists the registered runs by partition and name.
+// Runs implements store.Ledger. The runs are ordered by partition and name.
 func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	const doing = "list the runs"
 	names, err := each(ctx, s, func(pipe goredis.Pipeliner, p *partition) *goredis.StringSliceCmd {
@@ -124,7 +124,7 @@ func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	return runs, nil
 }
 
-// watermarks reads the watermarks of runs in a partition.
+// watermarks reads the watermarks of the runs in one partition.
 func (s *Store) watermarks(ctx context.Context, p *partition, names []string) ([]store.Run, error) {
 	hashes := make([]*goredis.MapStringStringCmd, 0, len(names))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
@@ -157,7 +157,7 @@ func parseRun(name string, partition int, hash map[string]string) (store.Run, er
 	return run, errors.Join(errs[:]...)
 }
 
-// Chunk reads one chunk of a run's bitmaps.
+// Chunk implements store.Ledger.
 func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chunk, error) {
 	doing := fmt.Sprintf("read chunk %d of run %s in partition %d", index, r.Run, r.Partition)
 	p, err := s.partition(r.Partition)
@@ -176,7 +176,7 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return store.Chunk{Seen: []byte(seen.Val()), Matched: []byte(matched.Val())}, nil
 }
 
-// Outbox returns the number of summaries that the summary API has not accepted yet.
+// Outbox implements store.Ledger.
 func (s *Store) Outbox(ctx context.Context) (int64, error) {
 	return s.sum(ctx, "count the summaries in the outbox", func(pipe goredis.Pipeliner, p *partition) *goredis.IntCmd {
 		return pipe.HLen(ctx, p.key(keyOutbox))

@@ -8,7 +8,7 @@ import (
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// metrics are the metrics of the traffic with the server.
+// metrics are the Prometheus metrics of the traffic with the server.
 type metrics struct {
 	calls        prometheus.Histogram
 	roundTrip    prometheus.Histogram
@@ -18,7 +18,7 @@ type metrics struct {
 	losses       prometheus.Counter
 }
 
-// newMetrics registers the metrics with r, which may be nil.
+// newMetrics registers the metrics. The registerer r may be nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		calls: prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -6,10 +6,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// scanCount is the number of keys that the server examines in one step of a scan.
+// scanCount is the number of keys that the server examines per SCAN command.
 const scanCount = 1000
 
-// Purge removes every key of the simulation, also of partitions that the store does not have.
+// Purge implements store.Store. It also removes the keys of partitions that this store does not have.
 func (s *Store) Purge(ctx context.Context) error {
 	purge := func(ctx context.Context, node *goredis.Client) error { return purgeNode(ctx, node, s.prefix) }
 	var err error
@@ -28,7 +28,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	return nil
 }
 
-// purgeNode removes the keys with this prefix from one server.
+// purgeNode removes all keys with the given prefix from one server.
 func purgeNode(ctx context.Context, node *goredis.Client, prefix string) error {
 	pattern := escapeGlob(prefix) + "*"
 	for cursor := uint64(0); ; {
@@ -46,7 +46,8 @@ func purgeNode(ctx context.Context, node *goredis.Client, prefix string) error {
 	}
 }
 
-// unlink removes keys one by one, because in a cluster the keys of a command must have the same hash tag.
+// unlink removes keys with one command per key, because in a Redis cluster the keys of one command must have the
+// same hash tag.
 func unlink(ctx context.Context, node *goredis.Client, keys []string, prefix string) error {
 	_, err := node.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 		for _, key := range keys {

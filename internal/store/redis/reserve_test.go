@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestReserve_OneOwnerUntilPurge(t *testing.T) {
+func TestReserve_OnlyOneOwnerSucceedsUntilPurge(t *testing.T) {
 	t.Parallel()
 	s := open(t, servers.RedisURI(t), servers.Name(t), 2)
 	for range 2 {

@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The rights that docs/ledger.md lists suffice, and each of the additional ones is needed where it says so.
-func TestRights_ThatAreDocumentedSuffice(t *testing.T) {
+// TestRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists: the basic ones suffice
+// where the document says so, and each of the additional ones is necessary where it says so.
+func TestRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")
 	noError(t, err)
@@ -34,8 +35,8 @@ func TestRights_ThatAreDocumentedSuffice(t *testing.T) {
 	})
 }
 
-// checkRights checks that a user with the basic and the additional rights can do everything that a simulation does, and
-// that one without the additional rights cannot.
+// checkRights checks that a user with the basic and the additional permissions can run every command of a
+// simulation, and that a user without the additional permissions cannot.
 func checkRights(t *testing.T, uri, basic, additional string, admins ...*goredis.Client) {
 	t.Helper()
 	grant := func(rules string) {

@@ -14,9 +14,9 @@ var luaFiles embed.FS
 
 // scripts are the Lua scripts of the store.
 type scripts struct {
-	// The sources of the frequent scripts. One execution performs the steps of several callers.
+	// The sources of the frequently used scripts. One execution performs the steps of several callers.
 	entry, exit, settle, deadLetter string
-	// The other scripts. One execution performs one call.
+	// The other scripts. One execution performs the step of one caller.
 	confirm, claim, release, starved, dataset *goredis.Script
 	timelineAppend, timelineReplace           *goredis.Script
 }
@@ -45,8 +45,8 @@ func newScripts() (*scripts, error) {
 	return &s, nil
 }
 
-// constants returns the line of Lua that precedes every frequent script. It defines the constants that Go and Lua
-// share.
+// constants returns a line of Lua that defines the constants which Go and Lua share. It precedes every frequently
+// used script.
 func constants() string {
 	return fmt.Sprintf("local deduplicate, external_id_ttl, dead_letter_ttl = %t, %d, %d\n",
 		deduplicate, int64(store.ExternalIDTTL.Seconds()), int64(store.DeadLetterTTL.Seconds()))

@@ -8,7 +8,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// settings warns about settings of the server with which it may lose data. It warns once per setting.
+// settings warns about server settings that risk the loss of data. It warns once per setting.
 type settings struct {
 	logger *slog.Logger
 
@@ -16,8 +16,8 @@ type settings struct {
 	warned map[string]bool
 }
 
-// inspect checks the settings of the server that holds the partition. It reads INFO, because many users may not run
-// CONFIG.
+// inspect checks the settings of the server that stores the partition. It uses the INFO command, because many users
+// are not permitted to run CONFIG.
 func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	node, err := s.nodeOf(ctx, p.key(keyLedger))
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *Store) inspect(ctx context.Context, p *partition, into *settings) {
 	}
 }
 
-// check checks the sections persistence and memory of INFO.
+// check checks the sections "persistence" and "memory" of the INFO reply.
 func (s *settings) check(persistence, memory string) {
 	if enabled, found := infoField(persistence, "aof_enabled"); found && enabled == "0" {
 		s.warn("appendonly", "no", "yes", "the store has no append-only file: if it ends, everything since its last snapshot is lost, including the ledger")

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// RecordEntry records an entry.
+// RecordEntry implements store.Processors.
 func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Result, error) {
 	const doing = "record an entry"
 	p, err := s.partition(e.Partition)
@@ -36,7 +36,7 @@ func (s *Store) RecordEntry(ctx context.Context, e store.EntryStep) (store.Resul
 	return "", unexpected(doing, reply)
 }
 
-// RecordExit matches an exit with its visit.
+// RecordExit implements store.Processors.
 func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitResult, error) {
 	const doing = "record an exit"
 	p, err := s.partition(e.Partition)
@@ -65,8 +65,8 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	return result, nil
 }
 
-// intent returns the intent that the script applies. An external exit has none. A generated exit whose intent was
-// lost counts as matched.
+// intent returns the intent for the script. It is empty for an external exit. A generated exit whose message lost
+// its intent counts as matched.
 func intent(e store.ExitStep) string {
 	switch {
 	case !e.Origin.Generated():
@@ -78,7 +78,7 @@ func intent(e store.ExitStep) string {
 	}
 }
 
-// parseExitReply parses the reply of the script exit for the exit event with this ID.
+// parseExitReply parses the reply of the exit script to the exit event with the given ID.
 func parseExitReply(reply, id string) (store.ExitResult, error) {
 	name, row, hasRow := strings.Cut(reply, " ")
 	result := store.Result(name)
@@ -96,23 +96,23 @@ func parseExitReply(reply, id string) (store.ExitResult, error) {
 	return store.ExitResult{}, unexpected("read the result of an exit", reply)
 }
 
-// parseRow parses a row of the outbox: the instants of entry and exit, and the plate.
+// parseRow parses a row of the outbox, which contains the entry time, the exit time, and the plate.
 func parseRow(id, row string) (event.Summary, error) {
 	if len(row) < 2*instantWidth {
 		return event.Summary{}, fmt.Errorf("the outbox row %q of the exit %q is too short", row, id)
 	}
 	entry, err := parseInstant(row[:instantWidth])
 	if err != nil {
-		return event.Summary{}, fmt.Errorf("read the entry in the outbox row of the exit %q: %w", id, err)
+		return event.Summary{}, fmt.Errorf("parse the entry time in the outbox row of the exit %q: %w", id, err)
 	}
 	exit, err := parseInstant(row[instantWidth : 2*instantWidth])
 	if err != nil {
-		return event.Summary{}, fmt.Errorf("read the exit in the outbox row of the exit %q: %w", id, err)
+		return event.Summary{}, fmt.Errorf("parse the exit time in the outbox row of the exit %q: %w", id, err)
 	}
 	return event.Summary{ID: id, Plate: row[2*instantWidth:], EntryAt: entry, ExitAt: exit}, nil
 }
 
-// SettleSummary removes a summary from the outbox.
+// SettleSummary implements store.Processors.
 func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string) (store.Result, error) {
 	const doing = "settle a summary"
 	p, err := s.partition(partition)
@@ -133,7 +133,7 @@ func (s *Store) SettleSummary(ctx context.Context, partition int, exitID string)
 	return "", unexpected(doing, reply)
 }
 
-// RecordDeadLetter counts a dead letter once per key.
+// RecordDeadLetter implements store.Processors.
 func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string) error {
 	const doing = "count a dead letter"
 	p, err := s.partition(partition)
@@ -152,13 +152,14 @@ func (s *Store) RecordDeadLetter(ctx context.Context, partition int, key string)
 	return nil
 }
 
-// duplicate is the reply to a step whose event has taken effect before.
+// duplicate is the reply to a step whose event has already taken effect.
 const duplicate = string(store.ResultDuplicate)
 
-// unexpected returns the error for a reply that no script of this version gives.
+// unexpected returns the error for a reply that the scripts of this version never return.
 func unexpected(doing, reply string) error {
-	return fmt.Errorf("%s: the store replied %q, which is not a reply of this version: run one version of the program", doing, reply)
+	return fmt.Errorf("%s: the store replied %q, which this version of the program does not expect: run the same version everywhere", doing, reply)
 }
 
-// milliseconds returns d in whole milliseconds for an expiry. It returns at least 1, because Redis rejects 0.
+// milliseconds converts d to whole milliseconds for the expiry of a key. The result is at least 1, because Redis
+// rejects 0.
 func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }

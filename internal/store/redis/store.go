@@ -1,5 +1,6 @@
-// Package redis keeps the state of a simulation in Redis 7.0 or newer, or in Valkey: on one server or a cluster. Each
-// step is a Lua script on keys of one hash tag. Concurrent steps share executions and pipelines.
+// Package redis stores the state of a simulation in Redis 7.0 or later, or in Valkey, on a single server or a
+// cluster. Each step is a Lua script whose keys all have the same hash tag. Concurrent steps share script
+// executions and pipelines.
 package redis
 
 import (
@@ -20,39 +21,41 @@ import (
 
 // Options configure a store.
 type Options struct {
-	// Address returns the binding of the server. A URI redis://… or rediss://… names one server. With the parameter
-	// cluster=true, or with more nodes in parameters addr, it names a cluster. Other parameters are those of
-	// go-redis, such as read_timeout and pool_size.
+	// Address returns the current binding of the server. A URI with the scheme redis or rediss refers to one
+	// server. It refers to a cluster if it has the parameter cluster=true, or further nodes in parameters "addr".
+	// Other parameters are those of go-redis, such as read_timeout and pool_size.
 	Address binding.Source
-	// Simulation identifies the simulation: <namespace>.<name>.
+	// Simulation identifies the simulation. It has the form <namespace>.<name>.
 	Simulation string
 	// Partitions is the simulation's number of partitions.
 	Partitions int
-	// Logger receives messages about the server for administrators. Nil discards them.
+	// Logger receives messages about the server that concern administrators. Nil discards them.
 	Logger *slog.Logger
-	// Registerer registers the metrics. Nil means no metrics. Only one store can be registered at a time.
+	// Registerer registers the metrics. If it is nil, there are no metrics. Only one store at a time can be
+	// registered.
 	Registerer prometheus.Registerer
 }
 
-// Store keeps the state of a simulation in Redis. It is safe for concurrent use.
+// Store is an implementation of store.Store on Redis. It is safe for concurrent use.
 type Store struct {
 	address    binding.Source
 	client     goredis.UniversalClient
 	scripts    *scripts
 	prefix     string
 	partitions []*partition
-	// There is one batcher and one observer for all partitions or, in a cluster, for each partition.
+	// On a single server, all partitions share one batcher and one observer. In a cluster, each partition has its
+	// own.
 	batchers  []*batcher
 	observers []*observer
 	outages   *outage.Log
 	closed    atomic.Bool
-	// visitMargin is store.VisitMargin. Tests set another one.
+	// visitMargin is store.VisitMargin, except in tests.
 	visitMargin time.Duration
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store. It does not connect to the server: Ping does. It fails if the options are invalid or the
+// New returns a store. It does not connect to the server. It returns an error if the options are invalid or if the
 // binding cannot be read.
 func New(o Options) (*Store, error) {
 	return newStore(o, store.VisitMargin)
@@ -107,13 +110,14 @@ func validate(o Options) error {
 	case o.Address == nil:
 		return errors.New("the store has no binding: set Options.Address")
 	case o.Partitions < 1:
-		return fmt.Errorf("the store has %d partitions: it needs at least 1", o.Partitions)
+		return fmt.Errorf("the number of partitions is %d: it must be at least 1", o.Partitions)
 	default:
 		return validateSimulation(o.Simulation)
 	}
 }
 
-// servers returns one partition per server. With a single server, that is the first partition.
+// servers returns one partition for each server: the first partition if there is a single server, and every
+// partition in a cluster.
 func (s *Store) servers() []*partition {
 	if _, cluster := s.client.(*goredis.ClusterClient); cluster {
 		return s.partitions
@@ -124,7 +128,7 @@ func (s *Store) servers() []*partition {
 // partition returns the keys of a partition.
 func (s *Store) partition(index int) (*partition, error) {
 	if index < 0 || index >= len(s.partitions) {
-		return nil, fmt.Errorf("partition %d is not one of the %d of the store", index, len(s.partitions))
+		return nil, fmt.Errorf("partition %d does not exist: the store has %d partitions", index, len(s.partitions))
 	}
 	return s.partitions[index], nil
 }
@@ -132,7 +136,7 @@ func (s *Store) partition(index int) (*partition, error) {
 func (s *Store) batcher(p *partition) *batcher   { return s.batchers[p.index%len(s.batchers)] }
 func (s *Store) observer(p *partition) *observer { return s.observers[p.index%len(s.observers)] }
 
-// Ping reports whether the store answers. The error names the server and the remedy.
+// Ping implements store.Store. The error contains the address of the server and advice.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
 		return s.failure(ctx, "ping the store", err)
@@ -140,7 +144,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close fails the pending calls and closes all connections.
+// Close fails pending calls and closes all connections.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	for _, b := range s.batchers {

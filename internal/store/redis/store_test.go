@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	servers.Main(m)
 }
 
-// TestConformance runs the suite against the server that the tests of this package share.
+// TestConformance runs the conformance suite against the Redis server that the tests of this package share.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {
@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// open returns a store whose visits expire exactly after MaxStay.
+// open returns a store whose visits expire exactly after MaxStay, without the usual margin.
 func open(t testing.TB, uri, simulation string, partitions int) *Store {
 	t.Helper()
 	return openWith(t, Options{Address: source(t, uri), Simulation: simulation, Partitions: partitions})
@@ -58,7 +58,7 @@ func source(t testing.TB, uri string) binding.Source {
 	return address
 }
 
-// withUser returns the URI with another user and password.
+// withUser returns the URI with another user name and password.
 func withUser(t testing.TB, uri, user, password string) string {
 	t.Helper()
 	u, err := url.Parse(uri)
@@ -69,7 +69,7 @@ func withUser(t testing.TB, uri, user, password string) string {
 	return u.String()
 }
 
-func BenchmarkStore(b *testing.B) {
+func BenchmarkRedisStore(b *testing.B) {
 	storetest.Benchmark(b, 256, func(b *testing.B) store.Store {
 		simulation := servers.Name(b)
 		servers.RemoveKeys(b, simulation)

@@ -19,10 +19,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxAppended bounds the rows of one script execution, which blocks the server while it runs.
+// maxAppended limits the rows per execution of the script, because the script blocks the server.
 const maxAppended = 64
 
-// AppendTimeline adds rows of one process and waits until they are durable.
+// AppendTimeline implements store.Timeline. It returns after the rows are durable.
 func (s *Store) AppendTimeline(ctx context.Context, process string, rows []timeline.Row) error {
 	mark, err := s.Mark(ctx, 0)
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *Store) AppendTimeline(ctx context.Context, process string, rows []timel
 	return s.WaitDurable(ctx, 0, mark)
 }
 
-// ReadTimeline returns the rows of an interval.
+// ReadTimeline implements store.Timeline.
 func (s *Store) ReadTimeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	rows, err := timeline.NewLog(s.timeline()).Read(ctx, from, to)
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Store) ReadTimeline(ctx context.Context, from, to time.Time) ([]timelin
 	return rows, nil
 }
 
-// CompactTimeline merges old rows.
+// CompactTimeline implements store.Timeline.
 func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	if err := timeline.NewLog(s.timeline()).Compact(ctx, now); err != nil {
 		return s.failure(ctx, "compact the timeline", err)
@@ -53,7 +53,7 @@ func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// timelineKeys implements timeline.Backend with keys of partition 0.
+// timelineKeys implements timeline.Backend on keys of partition 0.
 type timelineKeys struct {
 	client    goredis.UniversalClient
 	scripts   *scripts
@@ -166,7 +166,7 @@ func (k *timelineKeys) ReadBlocks(ctx context.Context, tier int, from, to int64)
 	return found, nil
 }
 
-// digest returns the version of a block, as the script computes it.
+// digest returns the version of a block. The script computes the same digest.
 func digest(text string) string {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see the import
 	return hex.EncodeToString(sum[:])
@@ -201,13 +201,12 @@ func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) erro
 	return k.scripts.timelineReplace.Run(ctx, k.client, keys, args...).Err()
 }
 
-// parseNumbers parses whole numbers.
 func parseNumbers(texts []string) ([]int64, error) {
 	numbers := make([]int64, len(texts))
 	for i, text := range texts {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read the time %q in the timeline: %w", text, err)
+			return nil, fmt.Errorf("parse the time %q in the timeline: %w", text, err)
 		}
 		numbers[i] = n
 	}

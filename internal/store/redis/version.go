@@ -2,7 +2,7 @@ package redis
 
 import "context"
 
-// Version returns the name and the version that the server reports in INFO.
+// Version implements store.Store. It returns the name and the version that the server reports in the INFO reply.
 func (s *Store) Version(ctx context.Context) (string, error) {
 	info, err := s.client.Info(ctx, "server").Result()
 	if err != nil {
@@ -11,8 +11,8 @@ func (s *Store) Version(ctx context.Context) (string, error) {
 	return versionIn(info), nil
 }
 
-// versionIn returns the version in the section server of INFO. Valkey reports the Redis version that it is compatible
-// with, and its own version in another field.
+// versionIn returns the name and the version of the server from the section "server" of the INFO reply. Valkey
+// reports two versions: the Redis version that it is compatible with, and its own version in another field.
 func versionIn(info string) string {
 	if version, found := infoField(info, "valkey_version"); found {
 		return "Valkey " + version

@@ -2,7 +2,7 @@ package redis
 
 import "testing"
 
-func TestVersionIn(t *testing.T) {
+func TestVersionIn_ReturnsNameAndVersion(t *testing.T) {
 	t.Parallel()
 	for info, want := range map[string]string{
 		"# Server\r\nredis_version:7.4.1\r\nredis_mode:standalone\r\n":                      "Redis 7.4.1",

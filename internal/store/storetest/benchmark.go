@@ -11,8 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Benchmark measures the steps of a processor in one partition with a number of concurrent callers. An operation is
-// one event. That of a visit includes the entry before the exit and the settlement after it.
+// Benchmark measures the steps of a processor in one partition with the given number of concurrent callers. One
+// operation is one event. A visit counts as one operation that includes its entry, its exit, and the settlement of
+// its summary.
 func Benchmark(b *testing.B, callers int, open func(*testing.B) store.Store) {
 	b.Helper()
 	for _, bench := range []struct {
@@ -70,7 +71,7 @@ func benchVisit(ctx context.Context, s store.Store, seq int64) error {
 	return err
 }
 
-// benchOrigin returns the origin of an event with as few allocations as a processor needs.
+// benchOrigin returns the origin of an event. It makes no more allocations than a processor does.
 func benchOrigin(run string, seq int64) store.Origin {
 	var text [48]byte
 	id := event.ID{Run: run, Seq: seq}.Append(text[:0])

@@ -117,10 +117,10 @@ func testConcurrency(t *testing.T, factory Factory) {
 	})
 }
 
-// crowd is the number of concurrent callers.
+// crowd is the number of concurrent callers in the tests.
 const crowd = 32
 
-// together calls a function in concurrent goroutines and waits for all of them.
+// together runs a function in concurrent goroutines and waits for all of them.
 func together(t *testing.T, do func(i int) error) {
 	t.Helper()
 	var group errgroup.Group
@@ -132,7 +132,7 @@ func together(t *testing.T, do func(i int) error) {
 	}
 }
 
-// wantOne calls a step in concurrent goroutines and checks that it takes effect in exactly one.
+// wantOne performs a step in concurrent goroutines and checks that exactly one of them takes effect.
 func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Result, error)) {
 	t.Helper()
 	results := make([]store.Result, crowd)
@@ -149,12 +149,12 @@ func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Re
 	}
 }
 
-// simulate runs the steps of generators and processors concurrently. Every message is delivered up to three times, in
-// any order. It checks that the ledger is exact.
+// simulate performs the steps of generators and processors concurrently. It delivers each message up to three
+// times, in any order. At the end it checks that the ledger is exact.
 func simulate(t *testing.T, factory Factory) {
 	const partitions, entries, unmatched = 2, 400, 100
 	f := fixture{Store: factory(t, partitions), t: t}
-	// Without a timeout, an exit that never finds its entry would stay early for ever.
+	// Without a timeout, an exit that never finds its entry would be retried forever.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var group errgroup.Group
@@ -189,8 +189,8 @@ func simulate(t *testing.T, factory Factory) {
 	}
 }
 
-// simulatePartition publishes entries, claims every plate for an exit, and processes all events. It returns the number
-// of duplicates it delivered.
+// simulatePartition publishes entries, claims every plate for an exit, and processes all events. It returns the
+// number of duplicate deliveries.
 func simulatePartition(ctx context.Context, s store.Store, partition, entries, unmatched int) (duplicates int, err error) {
 	random := rand.New(rand.NewPCG(1, uint64(partition)))
 	plates := plateNames(entries)
@@ -227,8 +227,8 @@ func simulatePartition(ctx context.Context, s store.Store, partition, entries, u
 	return deliver(ctx, random, deliveries)
 }
 
-// exitDelivery returns a function that processes an exit as a processor does. The function reports false if the exit
-// was early.
+// exitDelivery returns a function that processes an exit as a processor does. The function returns false if the
+// exit must be retried because it is early.
 func exitDelivery(s store.Store, partition int, seq int64, plate string, intent event.Intent) func(context.Context) (bool, error) {
 	e := exitOf(seq, plate, noon().Add(time.Hour))
 	e.Partition, e.Intent = partition, intent
@@ -244,8 +244,8 @@ func exitDelivery(s store.Store, partition int, seq int64, plate string, intent 
 	}
 }
 
-// deliver delivers each message one to three times, in random order, to concurrent workers. It redelivers early ones
-// until they are done. It returns the number of deliveries beyond the first of each message.
+// deliver delivers each message one to three times, in random order, to concurrent workers. It delivers early exits
+// again until they are processed. It returns the number of deliveries beyond the first of each message.
 func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Context) (bool, error)) (duplicates int, err error) {
 	queue := make(chan func(context.Context) (bool, error), 4*len(messages))
 	var open sync.WaitGroup
@@ -283,7 +283,7 @@ func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Con
 	return len(all) - len(messages), group.Wait()
 }
 
-// wantPopulation checks how many bits of a run are set in its first chunk.
+// wantPopulation checks how many bits are set in the first chunk of a run.
 func wantPopulation(t *testing.T, s store.Store, r store.Run, seen, matched int) {
 	t.Helper()
 	chunk, err := s.Chunk(t.Context(), r, 0)
@@ -291,9 +291,9 @@ func wantPopulation(t *testing.T, s store.Store, r store.Run, seen, matched int)
 		t.Fatal(err)
 	}
 	if got := len(bits(chunk.Seen, 0)); got != seen {
-		t.Errorf("%d events of run %s in partition %d were seen; want %d", got, r.Run, r.Partition, seen)
+		t.Errorf("%d events of run %s in partition %d have taken effect; want %d", got, r.Run, r.Partition, seen)
 	}
 	if got := len(bits(chunk.Matched, 0)); got != matched {
-		t.Errorf("%d events of run %s in partition %d were matched; want %d", got, r.Run, r.Partition, matched)
+		t.Errorf("%d events of run %s in partition %d are matched; want %d", got, r.Run, r.Partition, matched)
 	}
 }

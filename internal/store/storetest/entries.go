@@ -18,7 +18,7 @@ func testEntries(t *testing.T, factory Factory) {
 		f.wantBits(entryRun, 0, []int64{0}, nil)
 		got := f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
 		if !got.EntryAt.Equal(noon()) {
-			t.Errorf("the entry is dated %v; want the first delivery's %v", got.EntryAt, noon())
+			t.Errorf("the visit has the entry time %v; want %v, as in the first delivery", got.EntryAt, noon())
 		}
 	})
 	t.Run("an external entry is counted separately and remembered by its id", func(t *testing.T) {
@@ -38,7 +38,7 @@ func testEntries(t *testing.T, factory Factory) {
 		f.wantCounts(store.Counts{EntriesRecorded: 2})
 		got := f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched)
 		if want := noon().Add(time.Second); !got.EntryAt.Equal(want) {
-			t.Errorf("the entry is dated %v; want the second's %v", got.EntryAt, want)
+			t.Errorf("the visit has the entry time %v; want %v, as in the second entry", got.EntryAt, want)
 		}
 		f.leave(exitOf(1, "AA-1", noon().Add(time.Minute)), store.ResultEarly)
 	})
@@ -53,7 +53,7 @@ func testEntries(t *testing.T, factory Factory) {
 		exit := exitOf(0, "AA-1", noon().Add(time.Minute))
 		exit.Origin, exit.LastAttempt = external("exit 0"), true
 		if got := f.leave(exit, store.ResultMatched); !got.EntryAt.Equal(noon()) {
-			t.Errorf("the entry is dated %v; want %v, which was processed last", got.EntryAt, noon())
+			t.Errorf("the visit has the entry time %v; want %v, as in the entry that was processed last", got.EntryAt, noon())
 		}
 		exit.Origin = external("exit 1")
 		f.leave(exit, store.ResultEntryNotFound)
@@ -68,7 +68,7 @@ func testEntries(t *testing.T, factory Factory) {
 		e.Origin = external("entry")
 		f.enter(e, store.ResultRecorded)
 		if got := f.leave(exitOf(0, "AA-1", noon().Add(time.Minute)), store.ResultMatched); !got.EntryAt.Equal(e.At) {
-			t.Errorf("the entry is dated %v; want that of the external entry, %v", got.EntryAt, e.At)
+			t.Errorf("the visit has the entry time %v; want %v, as in the external entry", got.EntryAt, e.At)
 		}
 		f.wantCounts(store.Counts{EntriesRecorded: 1, ExternalEntries: 1, Matched: 1})
 	})

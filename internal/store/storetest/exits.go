@@ -18,7 +18,7 @@ func testExits(t *testing.T, factory Factory) {
 		exit := exitOf(0, "Ä \x00\r\n\xff", noon().Add(90*time.Minute+time.Nanosecond))
 		want := event.Summary{ID: exit.Origin.ID, Plate: exit.Plate, EntryAt: noon(), ExitAt: exit.At}
 		if diff := cmp.Diff(want, f.leave(exit, store.ResultMatched)); diff != "" {
-			t.Errorf("summary (-want +got):\n%s", diff)
+			t.Errorf("the summary differs (-want +got):\n%s", diff)
 		}
 		f.wantOutbox(1)
 		f.wantCounts(store.Counts{EntriesRecorded: 1, Matched: 1})
@@ -32,7 +32,7 @@ func testExits(t *testing.T, factory Factory) {
 		first := f.leave(exit, store.ResultMatched)
 		again := f.leave(exit, store.ResultPending)
 		if diff := cmp.Diff(first, again); diff != "" {
-			t.Errorf("the summary of the second delivery (-first +again):\n%s", diff)
+			t.Errorf("the summary of the second delivery differs (-first +second):\n%s", diff)
 		}
 		f.settle(exit.Origin.ID)
 		f.leave(exit, store.ResultDuplicate)
@@ -103,7 +103,7 @@ func testExits(t *testing.T, factory Factory) {
 			exit.Origin, exit.Intent = external("gate 17"), intent
 			got := f.leave(exit, store.ResultMatched)
 			if got.ID != "gate 17" {
-				t.Errorf("the summary is of %q; want that of the external exit", got.ID)
+				t.Errorf("the summary has the ID %q; want that of the external exit", got.ID)
 			}
 			f.leave(exit, store.ResultPending)
 			f.settle(exit.Origin.ID)

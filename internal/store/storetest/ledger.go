@@ -39,10 +39,10 @@ func testLedger(t *testing.T, factory Factory) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff([]int64{0, 1, 2}, bits(chunk.Seen, 0)); diff != "" {
-				t.Errorf("seen bits of partition %d (-want +got):\n%s", p, diff)
+				t.Errorf("the bits of effective events in partition %d differ (-want +got):\n%s", p, diff)
 			}
 			if diff := cmp.Diff([]int64{0, 2}, bits(chunk.Matched, 0)); diff != "" {
-				t.Errorf("matched bits of partition %d (-want +got):\n%s", p, diff)
+				t.Errorf("the bits of matched events in partition %d differ (-want +got):\n%s", p, diff)
 			}
 		}
 	})
@@ -71,7 +71,7 @@ func testLedger(t *testing.T, factory Factory) {
 		}
 		got, err := f.Dataset(t.Context())
 		if diff := cmp.Diff(store.Dataset{Partitions: partitions}, got); diff != "" || err != nil {
-			t.Errorf("Dataset: %v (-want +got):\n%s", err, diff)
+			t.Errorf("Dataset returned the error %v or a wrong result (-want +got):\n%s", err, diff)
 		}
 		f.wantCounts(store.Counts{})
 	})
@@ -82,7 +82,7 @@ func testLedger(t *testing.T, factory Factory) {
 			t.Fatal(err)
 		}
 		if version, err := f.Version(t.Context()); err != nil || version == "" {
-			t.Errorf("Version: %q, %v", version, err)
+			t.Errorf("Version returned %q, %v", version, err)
 		}
 		f.wantCounts(store.Counts{})
 		f.wantPool(0)
@@ -91,7 +91,7 @@ func testLedger(t *testing.T, factory Factory) {
 	})
 }
 
-// fillPartition raises every counter of a partition.
+// fillPartition performs steps that increment every counter of a partition.
 func fillPartition(f fixture, partition int) {
 	f.t.Helper()
 	enter := func(o store.Origin, plate string, want store.Result) {
@@ -165,7 +165,7 @@ func testMisuse(t *testing.T, factory Factory) {
 		for _, partition := range []int{-1, 2} {
 			for name, err := range everyStep(t.Context(), f.Store, partition) {
 				if err == nil || errors.Is(err, store.ErrUnavailable) {
-					t.Errorf("%s in partition %d of 2: %v; want it rejected", name, partition, err)
+					t.Errorf("%s in partition %d of a store with two partitions returned %v; want a rejection", name, partition, err)
 				}
 			}
 		}
@@ -181,7 +181,7 @@ func testMisuse(t *testing.T, factory Factory) {
 				t.Errorf("%s: %v; want %v", name, err, context.Canceled)
 			}
 			if errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("%s: %v; want an error that does not blame the store", name, err)
+				t.Errorf("%s returned %v; want an error other than ErrUnavailable", name, err)
 			}
 		}
 		f.wantCounts(store.Counts{})
@@ -205,7 +205,7 @@ func testMisuse(t *testing.T, factory Factory) {
 	})
 }
 
-// everyStep calls every method that takes a partition and returns the errors by name.
+// everyStep calls every method that has a partition argument. It returns the errors by method name.
 func everyStep(ctx context.Context, s store.Store, partition int) map[string]error {
 	errs := map[string]error{}
 	enter, leave := entryOf(0, "AA-1", noon()), exitOf(0, "AA-1", noon())

@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// testModel draws sequences of steps, with redeliveries and bursts of concurrent duplicates, and compares every answer
-// with the answer of a simple model.
+// testModel performs random sequences of steps, with redeliveries and concurrent duplicates. It compares every
+// result with the result of a simple model.
 func testModel(t *testing.T, factory Factory) {
 	s := factory(t, 1)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -42,7 +42,7 @@ func testModel(t *testing.T, factory Factory) {
 	})
 }
 
-// machine runs each step on the real store and on the model.
+// machine performs each step both on the store under test and on the model.
 type machine struct {
 	ctx   context.Context
 	real  store.Store
@@ -176,7 +176,7 @@ func (m *machine) starved(t *rapid.T) {
 	want(t, "counted", err, "counted")
 }
 
-// burst delivers one event several times concurrently. The results are those of the model, in any order.
+// burst delivers one event several times concurrently. The results must be those of the model, in any order.
 func (m *machine) burst(t *rapid.T) {
 	enter, leave := someEntries().Draw(t, "entry"), someExits().Draw(t, "exit")
 	isEntry := rapid.Bool().Draw(t, "of entries")
@@ -206,7 +206,7 @@ func (m *machine) burst(t *rapid.T) {
 	want(t, got, err, expected)
 }
 
-// check compares everything that an audit reads.
+// check compares everything that an audit reads from the store with the model.
 func (m *machine) check(t *rapid.T) {
 	counts, err := m.real.Counts(m.ctx)
 	want(t, counts, err, m.model.sum())
@@ -223,7 +223,7 @@ func (m *machine) check(t *rapid.T) {
 	}
 }
 
-// want fails unless the store answered as the model did.
+// want fails the test unless the store returned the same result as the model.
 func want[T any](t *rapid.T, got T, err error, expected T) {
 	t.Helper()
 	if err != nil {
@@ -242,7 +242,7 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model is a partition in plain maps. Nothing in it expires with time.
+// model is a partition that consists of plain maps. Its data never expire.
 type model struct {
 	seen        map[string]bool // event id
 	matched     map[string]bool // event id
@@ -437,7 +437,7 @@ func (m *model) registered() []store.Run {
 	return runs
 }
 
-// bits lists the sequence numbers of a run's events in a set.
+// bits returns the sequence numbers of those events of a run that are in a set.
 func (m *model) bits(set map[string]bool, run string) []int64 {
 	var seqs []int64
 	for seq := range int64(10) {

@@ -37,7 +37,7 @@ func testLeases(t *testing.T, factory Factory) {
 		f := open(t, factory)
 		for _, n := range []int{0, -1} {
 			if got, err := f.Lease(t.Context(), store.CounterExits, n); err == nil {
-				t.Errorf("Lease of %d = %d; want an error", n, got)
+				t.Errorf("Lease of %d positions returned %d; want an error", n, got)
 			}
 		}
 	})
@@ -130,7 +130,7 @@ func testConfirmations(t *testing.T, factory Factory) {
 	})
 }
 
-// countWithin counts the events that are less than d older than the last one.
+// countWithin returns the number of events that are less than d older than the last one.
 func countWithin(events []store.Published, d time.Duration) int {
 	last := events[len(events)-1].At
 	n := 0
@@ -155,7 +155,7 @@ func testClaims(t *testing.T, factory Factory) {
 		plates := f.claim(claimAt(1, now, 2), "AA-9", "AA-1")
 		for i, at := range []time.Time{noon(), other.Events[0].At} {
 			if want := at.Truncate(time.Millisecond); !plates[i].EntryAt.Equal(want) {
-				t.Errorf("%s entered at %v; want %v", plates[i].Plate, plates[i].EntryAt, want)
+				t.Errorf("the plate %s has the entry time %v; want %v", plates[i].Plate, plates[i].EntryAt, want)
 			}
 		}
 		f.claim(claimAt(2, now, 2), "AA-5", "AA-7")
@@ -276,8 +276,8 @@ func testReleases(t *testing.T, factory Factory) {
 	})
 }
 
-// testExpiry uses visits that expire soon. An exit dated before the entry shows whether the visit still exists, and
-// changes nothing.
+// testExpiry uses visits that expire soon. To find out whether a visit still exists, it records an exit dated
+// before the entry, which changes nothing.
 func testExpiry(t *testing.T, factory Factory) {
 	const short = 20 * time.Millisecond
 	enter := func(f fixture, seq int64, plate string) {
@@ -304,7 +304,7 @@ func testExpiry(t *testing.T, factory Factory) {
 		f.confirm(entered(100, "claimed early"), 101)
 		f.claim(claimAt(100, noon().Add(time.Minute), 1), "claimed early")
 		if parked(f, "claimed early") {
-			t.Error("a plate that was claimed before its entry counts as parked")
+			t.Error("a plate that was claimed before its entry was recorded counts as parked")
 		}
 		enter(f, 101, "claimed early")
 		e := entryOf(102, "unclaimed", noon())
@@ -342,7 +342,7 @@ func testExpiry(t *testing.T, factory Factory) {
 		enter(f, 3, "unclaimed")
 		untilGone(f, "unclaimed")
 		if !parked(f, "extended") {
-			t.Error("the extended visit expired")
+			t.Error("the visit expired although the claim had extended it")
 		}
 	})
 	t.Run("a released visit expires again", func(t *testing.T) {
@@ -368,8 +368,8 @@ func testExpiry(t *testing.T, factory Factory) {
 	})
 }
 
-// claimInTime records an entry of the plate "claimed" and claims it before its visit expires. It returns the MaxStay
-// for which that succeeded, which is longer on a slow machine. It confirms the entries 0 to 99.
+// claimInTime records an entry of the plate "claimed" and claims it before its visit expires. It returns the
+// MaxStay with which it succeeded, which is longer on a slow machine. It confirms the entries 0 to 99.
 func claimInTime(f fixture, parked func(fixture, string) bool) time.Duration {
 	f.t.Helper()
 	plates := plateNames(100)

@@ -15,11 +15,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Factory opens an empty store that nothing else uses, and closes it at the end of the test. Its unclaimed visits
+// Factory opens an empty store that no other test uses, and closes it when the test ends. Unclaimed visits must
 // expire after their MaxStay, without store.VisitMargin.
 type Factory func(t *testing.T, partitions int) store.Store
 
-// Run runs the suite as subtests of t.
+// Run runs the conformance suite as subtests of t.
 func Run(t *testing.T, open Factory) {
 	t.Helper()
 	for _, group := range []struct {
@@ -50,8 +50,8 @@ func Run(t *testing.T, open Factory) {
 	}
 }
 
-// fixture is a store under test, with helpers for steps that must not fail. Its entries belong to one run and its
-// exits to another, all in partition 0 unless a test changes the step.
+// fixture is a store under test with helpers for steps that must succeed. All entries belong to one run and all
+// exits to another. They are in partition 0 unless a test changes the step.
 type fixture struct {
 	store.Store
 	t *testing.T
@@ -63,7 +63,7 @@ const (
 	maxStay  = time.Hour
 )
 
-// noon is the instant of most events. Its nanoseconds show whether the store keeps them.
+// noon returns the time of most events. Its nanoseconds reveal whether the store preserves them.
 func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 123_456_789, time.UTC) }
 
 func open(t *testing.T, factory Factory) fixture {
@@ -86,7 +86,7 @@ func exitOf(seq int64, plate string, at time.Time) store.ExitStep {
 	return store.ExitStep{Origin: origin(exitRun, seq), Plate: plate, At: at, Intent: event.IntentMatched}
 }
 
-// enter records an entry and checks its result.
+// enter records an entry and checks the result.
 func (f fixture) enter(e store.EntryStep, want store.Result) {
 	f.t.Helper()
 	got, err := f.RecordEntry(f.t.Context(), e)
@@ -95,7 +95,7 @@ func (f fixture) enter(e store.EntryStep, want store.Result) {
 	}
 }
 
-// leave records an exit, checks its result and returns its summary.
+// leave records an exit, checks the result, and returns the summary.
 func (f fixture) leave(e store.ExitStep, want store.Result) event.Summary {
 	f.t.Helper()
 	got, err := f.RecordExit(f.t.Context(), e)
@@ -117,7 +117,7 @@ func (f fixture) confirm(c store.Confirmation, want int64) {
 	}
 }
 
-// claim claims plates and checks them.
+// claim claims plates and checks which ones it gets.
 func (f fixture) claim(c store.Claim, want ...string) []store.Plate {
 	f.t.Helper()
 	plates, err := f.Claim(f.t.Context(), c)
@@ -184,7 +184,7 @@ func (f fixture) wantRuns(want ...store.Run) {
 	}
 }
 
-// bits returns the sequence numbers whose bit is set in one chunk of a bitmap.
+// bits returns the sequence numbers whose bits are set in one chunk of a bitmap.
 func bits(chunk []byte, index int64) []int64 {
 	var seqs []int64
 	for at, b := range chunk {
@@ -212,7 +212,8 @@ func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 	}
 }
 
-// published returns entries of the plates, one per second from noon on.
+// published returns entries of the given plates. The first is at noon, and one second lies between successive
+// entries.
 func published(plates ...string) []store.Published {
 	events := make([]store.Published, 0, len(plates))
 	for i, plate := range plates {
@@ -221,14 +222,14 @@ func published(plates ...string) []store.Published {
 	return events
 }
 
-// entered returns the confirmation of entries of the plates. The first has the sequence number from.
+// entered returns a confirmation of entries of the given plates. The first entry has the sequence number from.
 func entered(from int64, plates ...string) store.Confirmation {
 	return store.Confirmation{
 		Run: entryRun, Type: event.TypeEntry, From: from, Events: published(plates...), MaxStay: maxStay,
 	}
 }
 
-// claimAt returns a claim, at the instant now, of plates that entered at least a second before.
+// claimAt returns a claim, made at the time now, of plates that entered at least one second earlier.
 func claimAt(token int64, now time.Time, limit int) store.Claim {
 	return store.Claim{
 		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,

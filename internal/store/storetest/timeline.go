@@ -22,11 +22,11 @@ func testTimeline(t *testing.T, open Factory) {
 	t.Run("forgets everything when purged", func(t *testing.T) { timelinePurges(t, open) })
 }
 
-// longAgo and farAhead bound all rows of the tests.
+// longAgo and farAhead are before and after all rows of the tests.
 func longAgo() time.Time  { return noon().Add(-30 * 24 * time.Hour) }
 func farAhead() time.Time { return noon().Add(30 * 24 * time.Hour) }
 
-// measured returns a row that says n events took effect, each after n milliseconds.
+// measured returns a row in which n events took effect, each after a processing time of n milliseconds.
 func measured(second, n int64) timeline.Row {
 	var h histogram.Histogram
 	for range n {
@@ -66,12 +66,13 @@ func (f fixture) timeline(from, to time.Time) []timeline.Row {
 	return rows
 }
 
-// recorded adds up the effects of rows and checks that their histograms hold as many durations.
+// recorded returns the total number of effects in the rows. It checks that their histograms contain the same number
+// of durations.
 func (f fixture) recorded(rows []timeline.Row) int64 {
 	f.t.Helper()
 	total := timeline.Sum(rows...).Entry
 	if int64(total.Processing.Count()) != total.Effects || total.Outcomes["recorded"] != total.Effects {
-		f.t.Errorf("%d effects, but %d durations and outcomes %v", total.Effects, total.Processing.Count(), total.Outcomes)
+		f.t.Errorf("the rows have %d effects, but %d durations and the outcomes %v", total.Effects, total.Processing.Count(), total.Outcomes)
 	}
 	return total.Effects
 }
@@ -90,10 +91,10 @@ func timelineMerges(t *testing.T, open Factory) {
 		timeline.Merge(1, measured(at+2, 1))[0],
 	}
 	if diff := cmp.Diff(want, rows, cmp.Comparer(equalSnapshots)); diff != "" {
-		t.Errorf("rows differ (-want +got):\n%s", diff)
+		t.Errorf("the rows differ (-want +got):\n%s", diff)
 	}
 	if rows[0].Entry.Lag != 5 || *rows[0].Ready != 5 {
-		t.Errorf("lag %d and backlog %d, want the maximum, 5", rows[0].Entry.Lag, *rows[0].Ready)
+		t.Errorf("the merged row has lag %d and backlog %d, want the maximum of both rows, 5", rows[0].Entry.Lag, *rows[0].Ready)
 	}
 	if got := f.timeline(time.Unix(at+1, 0), time.Unix(at+2, 0)); len(got) != 1 || got[0].Second != at+1 {
 		t.Errorf("an interval of one second has the rows %v", got)
@@ -114,7 +115,7 @@ func timelineRepeats(t *testing.T, open Factory) {
 	f.appendTimeline("a", rows...) // its first answer was lost, and the retry came after a compaction
 	f.appendTimeline("a", append(rows, measured(at+2, 2))...)
 	if got := f.recorded(f.timeline(longAgo(), farAhead())); got != 9 {
-		t.Errorf("%d events, want 9", got)
+		t.Errorf("the timeline has %d events, want 9", got)
 	}
 }
 
@@ -211,10 +212,10 @@ func timelinePurges(t *testing.T, open Factory) {
 		t.Fatal(err)
 	}
 	if rows := f.timeline(longAgo(), farAhead()); len(rows) != 0 {
-		t.Errorf("a purged store has %d rows", len(rows))
+		t.Errorf("a purged store has %d timeline rows, want none", len(rows))
 	}
 	f.appendTimeline("a", measured(noon().Unix(), 2))
 	if got := f.recorded(f.timeline(longAgo(), farAhead())); got != 2 {
-		t.Errorf("%d events after a purge, want 2", got)
+		t.Errorf("the timeline has %d events after a purge, want 2", got)
 	}
 }
