@@ -89,7 +89,7 @@ FAULTS ?= 1000
 JOBS ?= 1
 
 .PHONY: soak
-soak: build ## Rehearse FAULTS (1000) faults on the servers of the matrix, JOBS (1) pieces of 8 minutes at a time.
+soak: build ## Rehearse FAULTS (1000) faults on the servers of the matrix, JOBS (1) pieces of 5 minutes at a time.
 	@hack/soak.sh -faults $(FAULTS) -jobs $(JOBS)
 
 .PHONY: bench

@@ -20,4 +20,4 @@ if ((EUID == 0)) && command -v apt-get >/dev/null; then
 fi
 hack/install-servers.sh
 unset PARKING_RABBITMQ_ROOT PARKING_REDIS_ROOT PARKING_REDIS_SERVER # the soak chooses the servers
-hack/step.sh "Rehearse faults" "8 min for each 18 faults" go run ./test/soak "${flags[@]}" "$@"
+hack/step.sh "Rehearse faults" "5 min for each 18 faults" go run ./test/soak "${flags[@]}" "$@"

@@ -20,6 +20,8 @@ type cluster interface {
 	load(ctx context.Context, archives []string) error
 	// monitoring imports the images of Prometheus and the Prometheus Operator.
 	monitoring(ctx context.Context) error
+	// policies makes the next start of the cluster enforce NetworkPolicies.
+	policies(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
 	// down removes the cluster.
@@ -80,6 +82,9 @@ func (existingCluster) load(context.Context, []string) error {
 
 // monitoring does nothing, because an existing cluster pulls its images from a registry.
 func (existingCluster) monitoring(context.Context) error { return nil }
+
+// policies does nothing: the tests find out whether an existing cluster enforces NetworkPolicies.
+func (existingCluster) policies(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {
 	return errors.New("there is no shell on the nodes of an existing cluster: use kubectl debug")

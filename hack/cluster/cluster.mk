@@ -55,6 +55,10 @@ cluster-load-previous: cluster-tool build
 cluster-monitoring: cluster-tool ## Import the images of Prometheus and its operator, built from source, into the local cluster.
 	@$(CLUSTER_TOOL) monitoring
 
+.PHONY: cluster-policies
+cluster-policies: cluster-tool ## Build kube-router from source, so that the next cluster-up enforces NetworkPolicies.
+	@$(CLUSTER_TOOL) policies
+
 .PHONY: cluster-down
 cluster-down: cluster-tool ## Remove the local cluster and everything that it left on the machine.
 	@$(CLUSTER_TOOL) down
@@ -73,7 +77,7 @@ image: build ## Write the image of bin/parking to an archive, bin/parking-image.
 .NOTPARALLEL: demo-cluster cluster-load test-e2e
 
 .PHONY: test-e2e
-test-e2e: cluster-up cluster-load cluster-load-previous cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or with CLUSTER=existing on that of KUBECONFIG.
+test-e2e: cluster-policies cluster-up cluster-load cluster-load-previous cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or with CLUSTER=existing on that of KUBECONFIG.
 	@KUBECONFIG=$(E2E_KUBECONFIG) E2E_VALUES=$(E2E_VALUES) E2E_MONITORING=$(E2E_MONITORING) \
 		E2E_PREVIOUS_TAG=$(E2E_PREVIOUS_TAG) E2E_NODE_SHELL='$(E2E_NODE_SHELL)' \
 		$(STEP) "Run the end-to-end tests" "8 min" go test -tags e2e -count=1 -timeout 20m -parallel $(E2E_PARALLEL) -v $(E2E_FLAGS) ./test/e2e

@@ -4,6 +4,7 @@
 //	cluster up             start the cluster if it is not running (CLUSTER=native|kind|existing)
 //	cluster load FILE...   import image archives
 //	cluster monitoring     import the images of Prometheus and the Prometheus Operator
+//	cluster policies       make the next start of the cluster enforce NetworkPolicies
 //	cluster shell [CMD]    run a command on the node
 //	cluster down           remove the cluster
 //
@@ -40,7 +41,7 @@ func main() {
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
-		return errors.New("missing command: check, up, load, monitoring, shell or down")
+		return errors.New("missing command: check, up, load, monitoring, policies, shell or down")
 	}
 	l, err := findLayout(ctx)
 	if err != nil {
@@ -63,12 +64,14 @@ func run(ctx context.Context, arguments []string) error {
 		return c.load(ctx, arguments)
 	case "monitoring":
 		return c.monitoring(ctx)
+	case "policies":
+		return c.policies(ctx)
 	case "shell":
 		return c.shell(ctx, arguments)
 	case "down":
 		return c.down(ctx)
 	default:
-		return fmt.Errorf("unknown command %q: want check, up, load, monitoring, shell or down", command)
+		return fmt.Errorf("unknown command %q: want check, up, load, monitoring, policies, shell or down", command)
 	}
 }
 

@@ -64,6 +64,27 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
+// policies builds kube-router, which the node starts if it exists.
+func (c *nativeCluster) policies(ctx context.Context) error {
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router calls them
+		return err
+	}
+	if err := c.buildAll(ctx, policyBuilds()); err != nil {
+		return err
+	}
+	if _, running := c.node(); !running {
+		return nil
+	}
+	cmd, err := c.inNode(ctx, "pgrep", "-x", kubeRouter)
+	if err != nil {
+		return err
+	}
+	if _, err := outputOf(cmd); err != nil {
+		return errors.New("the cluster runs without kube-router, which enforces NetworkPolicies: run make cluster-down first")
+	}
+	return nil
+}
+
 // buildAll builds programs, and runs the functions in others at the same time, because a build does not always use
 // all CPUs.
 func (c *nativeCluster) buildAll(ctx context.Context, builds []build, others ...func(context.Context) error) error {

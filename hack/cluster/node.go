@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -64,6 +65,7 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startControllerManager, nil},
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
+		{n.startKubeRouter, nil},
 		{nil, accepts("unix", containerdSocket)},
 		// SIGHUP would kill dnsmasq if it arrived before dnsmasq listens.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
@@ -108,7 +110,7 @@ func (n *node) writeConfig() error {
 	if err := n.pki.certificates(); err != nil {
 		return err
 	}
-	for _, name := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "node"} {
+	for _, name := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", kubeRouter, "node"} {
 		text, err := n.pki.kubeconfig(name, nodeAPI)
 		if err != nil {
 			return err
@@ -180,6 +182,20 @@ func (n *node) startScheduler() error {
 
 func (n *node) startKubeProxy() error {
 	return n.start("kube-proxy", "--config="+nodeState+"/kube-proxy.yaml", "--hostname-override="+nodeName)
+}
+
+const kubeRouter = "kube-router"
+
+// startKubeRouter starts kube-router if it was built. It only enforces NetworkPolicies: kube-proxy and the network plugins
+// do everything else.
+func (n *node) startKubeRouter() error {
+	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return n.start(kubeRouter,
+		"--kubeconfig="+nodeState+"/"+kubeRouter+".kubeconfig", "--hostname-override="+nodeName,
+		"--run-firewall", "--run-router=false", "--run-service-proxy=false", "--run-loadbalancer=false",
+		"--service-cluster-ip-range="+serviceRange, "--health-port=0")
 }
 
 func (n *node) startContainerd() error {

@@ -135,6 +135,7 @@ func (p *pki) certificates() error {
 		func() error { return p.client("kube-controller-manager", "system:kube-controller-manager") },
 		func() error { return p.client("kube-scheduler", "system:kube-scheduler") },
 		func() error { return p.client("kube-proxy", "system:kube-proxy") },
+		func() error { return p.client(kubeRouter, kubeRouter, "system:masters") },
 		func() error { return p.client("node", "system:node:"+nodeName, "system:nodes") },
 		func() error { return p.client("service-accounts", "service-accounts") }, // its key signs tokens
 	} {

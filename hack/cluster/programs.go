@@ -78,6 +78,14 @@ func nodeBuilds() []build {
 	}
 }
 
+// policyBuilds are the programs that enforce NetworkPolicies.
+func policyBuilds() []build {
+	return []build{{
+		what: "Build kube-router from source, once", usually: "5 min", module: "modules/kube-router",
+		programs: commands("github.com/cloudnativelabs/kube-router/v2/cmd", kubeRouter), flags: []string{"-ldflags=-s -w"},
+	}}
+}
+
 // kindBuilds returns the builds of the programs that a kind cluster needs: its node runs in Docker and has the rest.
 func kindBuilds() []build {
 	return []build{

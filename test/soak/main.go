@@ -31,9 +31,9 @@ import (
 const (
 	// perPiece is the number of faults in one piece. A manifest has at most 20.
 	perPiece = 18
-	// first is when the first fault of a piece occurs, spacing the time from one fault to the next, and rest the time
-	// after the last one. RabbitMQ takes up to 20 s to start, and recovery is measured for 5 s.
-	first, spacing, rest = 15 * time.Second, 25 * time.Second, 30 * time.Second
+	// first is when the first fault of a piece occurs. The others follow after spacing, or after rabbitMQSpacing if the one
+	// before hit RabbitMQ, which takes up to 20 s to start. Recovery is measured for 5 s.
+	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	// lasts is how long pauses and isolations last.
 	lasts = 5 * time.Second
 )
@@ -169,7 +169,11 @@ func manifestOf(seed int) string {
 			fmt.Fprintf(b, ", for: %s", lasts)
 		}
 		b.WriteString("}\n")
-		at += spacing
+		if strings.HasPrefix(target, "RabbitMQ") {
+			at += rabbitMQSpacing
+		} else {
+			at += spacing
+		}
 	}
 	return fmt.Sprintf(`apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
@@ -181,7 +185,7 @@ spec:
   exit: {rate: 45, arrivals: Poisson, matchPercent: 80}
   rabbitmq: {partitions: 2}
   faults:
-%s`, seed, at-spacing+rest, seed, b)
+%s`, seed, at+spacing, seed, b)
 }
 
 // summary adds up the reports of a soak.
