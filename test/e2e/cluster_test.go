@@ -245,13 +245,17 @@ func helm(ctx context.Context, arguments ...string) error {
 // nodeShell returns the command that runs another command on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// onNode runs a command on the node of the cluster.
-func onNode(t *testing.T, command ...string) {
+// onNode runs a command on the node of the cluster, and returns its standard output.
+func onNode(t *testing.T, command ...string) string {
 	t.Helper()
 	shell := nodeShell()
 	cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], command...)...)
 	cmd.Dir = repository
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("run %s on the node: %v\n%s", strings.Join(command, " "), err, out)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("run %s on the node: %v\n%s%s", strings.Join(command, " "), err, out, stderr.String())
 	}
+	return string(out)
 }

@@ -1,0 +1,211 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/parking-operator/parking-operator/api/v1alpha1"
+	"github.com/parking-operator/parking-operator/internal/resources"
+)
+
+const (
+	// outsider is a pod in the namespace of the simulation that does not belong to the simulation.
+	outsider resources.Component = "outsider"
+	operator resources.Component = "operator"
+)
+
+func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		faults []v1alpha1.Fault
+		// The ports at which clients reach RabbitMQ, Redis and the summary API.
+		amqp, redis, summaries int
+	}{
+		{"without faults", nil, 5672, 6379, 8080},
+		{"with agents and relays", []v1alpha1.Fault{
+			{Name: "isolation", Target: "Redis", Action: "Isolate", At: v1alpha1.NewDuration(time.Hour), For: v1alpha1.NewDuration(time.Second)},
+			{Name: "crash", Target: "Processor", Action: "Kill", At: v1alpha1.NewDuration(time.Hour)},
+		}, 8091, 8091, 8091},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if len(nodeShell()) == 0 {
+				t.Skip("cannot connect from the pods: set E2E_NODE_SHELL to a command that runs others on a node with containerd's ctr, such as 'docker exec NODE'")
+			}
+			ns := newNamespace(t)
+			sim := ns.applySample("minimal.yaml", func(sim *v1alpha1.ParkingSimulation) {
+				sim.Spec.Faults = test.faults
+				shareNode(sim)
+			})
+			ns.awaitCondition(sim, v1alpha1.ConditionReady, 2*readyTimeout)
+			pods := ns.connectedPods(sim)
+			ns.awaitProgress(sim, len(ns.allPods()))
+
+			generators := []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor}
+			servers := map[resources.Component]int{
+				resources.ComponentRabbitMQ: test.amqp, resources.ComponentRedis: test.redis, resources.ComponentSummaries: test.summaries,
+			}
+			metrics := map[resources.Component]int{resources.ComponentRabbitMQ: 15692, resources.ComponentRedis: 9121}
+			needed := func(from, to resources.Component, port int) bool {
+				switch {
+				case slices.Contains(generators, from):
+					return servers[to] == port || to == resources.ComponentSummaries && port == 8080
+				case from != outsider && from != operator:
+					return false // servers connect to no one
+				case port == 8090:
+					return from == operator // agents
+				case servers[to] == port && to != resources.ComponentSummaries:
+					return from == operator // it reads the ledger
+				case metrics[to] != 0:
+					return port == metrics[to]
+				}
+				return true // the metrics of our own programs, and the summary API
+			}
+			ns.eventually("only the needed connections", time.Minute, func() error {
+				var wrong []string
+				for from, pod := range pods {
+					for to, open := range pod.connections(t, pods) {
+						if want := needed(from, to.component, to.port); open != want {
+							wrong = append(wrong, fmt.Sprintf("%s connects to port %d of %s: %t, want %t", from, to.port, to.component, open, want))
+						}
+					}
+				}
+				slices.Sort(wrong)
+				if len(wrong) > 0 {
+					return fmt.Errorf("%s\nIs there a network plugin that enforces NetworkPolicies?", strings.Join(wrong, "\n"))
+				}
+				return nil
+			})
+			ns.remove(sim)
+		})
+	}
+}
+
+// connectedPod is a pod whose network namespace the test enters.
+type connectedPod struct {
+	address string
+	pid     string // of its first container, on the node
+	ports   []int  // at which the pod listens, except on loopback
+}
+
+// endpoint is a port of a component's pod.
+type endpoint struct {
+	component resources.Component
+	port      int
+}
+
+// connectedPods returns a pod of each component of the simulation, the pod of the operator, and another pod.
+func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resources.Component]connectedPod {
+	ns.t.Helper()
+	pods := map[resources.Component]corev1.Pod{outsider: ns.outsider(sim)}
+	for _, component := range []resources.Component{
+		resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor,
+		resources.ComponentRabbitMQ, resources.ComponentRedis, resources.ComponentSummaries,
+	} {
+		pods[component] = ns.pods(sim, component)[0]
+	}
+	var operators corev1.PodList
+	if err := ns.List(ns.t.Context(), &operators, client.InNamespace(operatorNamespace)); err != nil {
+		ns.t.Fatal(err)
+	}
+	pods[operator] = operators.Items[0]
+
+	tasks := strings.Fields(onNode(ns.t, "ctr", "--namespace", "k8s.io", "tasks", "ls"))
+	connected := map[resources.Component]connectedPod{}
+	for component, pod := range pods {
+		_, id, _ := strings.Cut(firstContainer(pod).ContainerID, "://")
+		i := slices.Index(tasks, id)
+		if i < 0 {
+			ns.t.Fatalf("the node has no container %s of pod %s", id, pod.Name)
+		}
+		p := connectedPod{address: pod.Status.PodIP, pid: tasks[i+1]}
+		if component != outsider && component != operator {
+			p.ports = listening(ns.t, p.pid)
+		}
+		connected[component] = p
+	}
+	return connected
+}
+
+// outsider creates a pod that sleeps, from the image of the simulation's Redis.
+func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
+	ns.t.Helper()
+	redis := ns.pods(sim, resources.ComponentRedis)[0].Spec
+	pod := corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: string(outsider)},
+		Spec: corev1.PodSpec{
+			SecurityContext: redis.SecurityContext, TerminationGracePeriodSeconds: new(int64(0)),
+			Containers: []corev1.Container{{
+				Name: "sleep", Image: redis.Containers[0].Image, ImagePullPolicy: redis.Containers[0].ImagePullPolicy,
+				Command: []string{"sleep", "infinity"}, SecurityContext: redis.Containers[0].SecurityContext,
+			}},
+		},
+	}
+	ns.create(&pod)
+	ns.eventually("another pod", time.Minute, func() error {
+		if err := ns.Get(ns.t.Context(), client.ObjectKeyFromObject(&pod), &pod); err != nil {
+			return err
+		}
+		return allReady([]corev1.Pod{pod}, 1)
+	})
+	return pod
+}
+
+// listening returns the TCP ports at which processes listen in the network namespace of a process, except on loopback.
+func listening(t *testing.T, pid string) (ports []int) {
+	t.Helper()
+	const listen, loopback4, loopback6 = "0A", "0100007F", "00000000000000000000000001000000"
+	for line := range strings.Lines(onNode(t, "cat", "/proc/"+pid+"/net/tcp", "/proc/"+pid+"/net/tcp6")) {
+		fields := strings.Fields(line)
+		if len(fields) < 4 || fields[3] != listen {
+			continue
+		}
+		address, hexPort, _ := strings.Cut(fields[1], ":")
+		port, err := strconv.ParseInt(hexPort, 16, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if address != loopback4 && address != loopback6 {
+			ports = append(ports, int(port))
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
+
+// connections tries to connect from the pod to each port of the other pods, and returns where it succeeded.
+func (p connectedPod) connections(t *testing.T, pods map[resources.Component]connectedPod) map[endpoint]bool {
+	t.Helper()
+	open := map[endpoint]bool{}
+	var script strings.Builder
+	for component, pod := range pods {
+		for _, port := range pod.ports {
+			if pod.address == p.address {
+				continue
+			}
+			open[endpoint{component, port}] = false
+			fmt.Fprintf(&script, "timeout 3 bash -c '</dev/tcp/%s/%d' 2>/dev/null && echo %s %[2]d &\n", pod.address, port, component)
+		}
+	}
+	script.WriteString("wait\n")
+	for line := range strings.Lines(onNode(t, "nsenter", "--net", "--target", p.pid, "bash", "-c", script.String())) {
+		component, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("unexpected output %q", line)
+		}
+		open[endpoint{resources.Component(component), port}] = true
+	}
+	return open
+}
