@@ -14,9 +14,9 @@ import (
 	"path/filepath"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -65,11 +65,11 @@ func (n *node) startAll(ctx context.Context) error {
 		{n.startControllerManager, nil},
 		{n.startScheduler, nil},
 		{n.startKubeProxy, nil},
-		{n.startKubeRouter, nil},
 		{nil, accepts("unix", containerdSocket)},
 		// SIGHUP would kill dnsmasq if it arrived before dnsmasq listens.
 		{n.startDNS, accepts("tcp", net.JoinHostPort(nodeAddress, "53"))},
-		{n.startKubelet, nil},
+		{n.startKubelet, n.isRegistered},
+		{n.startKubeRouter, nil}, // exits if there is no Node
 	} {
 		if component.start != nil {
 			if err := component.start(); err != nil {
@@ -83,16 +83,30 @@ func (n *node) startAll(ctx context.Context) error {
 			return err
 		}
 	}
+	return n.startControllers(ctx)
+}
+
+func newClient() (*kubernetes.Clientset, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", nodeState+"/admin.kubeconfig")
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+// isRegistered returns an error until the kubelet has created the Node.
+func (n *node) isRegistered(ctx context.Context) error {
+	client, err := newClient()
 	if err != nil {
 		return err
 	}
-	return n.startControllers(ctx, config)
+	_, err = client.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
+	return err
 }
 
 // startControllers starts what a cluster needs but Kubernetes does not include: a volume provisioner and DNS.
-func (n *node) startControllers(ctx context.Context, config *rest.Config) error {
-	client, err := kubernetes.NewForConfig(config)
+func (n *node) startControllers(ctx context.Context) error {
+	client, err := newClient()
 	if err != nil {
 		return err
 	}

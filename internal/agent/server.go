@@ -15,7 +15,8 @@ const Path = "/v1/faults"
 // maxBody limits the size of a command and of an answer, in bytes.
 const maxBody = 4 << 10
 
-// Handler serves the HTTP API of an agent. Every request needs the token as a bearer token:
+// Handler serves the HTTP API of an agent, and /healthz, which always answers with 200. Requests to the API need the token
+// as a bearer token:
 //
 //	PUT    /v1/faults/{id}  injects a fault; the body is a Command
 //	GET    /v1/faults/{id}  returns a fault
@@ -37,7 +38,10 @@ func Handler(a *Agent, token func() (string, error)) http.Handler {
 		a.Heal(r.PathValue("id"))
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return authenticated(mux, token)
+	handler := http.NewServeMux()
+	handler.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	handler.Handle("/", authenticated(mux, token))
+	return handler
 }
 
 func serveInject(a *Agent, w http.ResponseWriter, r *http.Request) {

@@ -162,7 +162,9 @@ func (b *builder) agentContainer(target Component) corev1.Container {
 		Resources:    requirements("10m", "32Mi", "128Mi"),
 		VolumeMounts: []corev1.VolumeMount{readOnly(containerAgent, agentDir)},
 		ReadinessProbe: &corev1.Probe{
-			ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(portAgent)}},
+			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+				Path: "/healthz", Port: intstr.FromString(portAgent), Scheme: corev1.URISchemeHTTPS,
+			}},
 			PeriodSeconds: 5, TimeoutSeconds: probeTimeout, FailureThreshold: 3,
 		},
 	}

@@ -12,15 +12,15 @@ import (
 // each component needs. Access to metrics is allowed from everywhere, because the operator does not know where
 // Prometheus runs.
 func (b *builder) networkPolicies() []client.Object {
-	policies := []client.Object{b.denyPolicy(), b.parkingPolicy()}
+	policies := []client.Object{b.denyPolicy(), b.clientPolicy(), b.httpPolicy()}
 	if b.rabbitMQ != nil {
 		policies = append(policies, b.rabbitMQPolicy())
 	}
 	if b.redis != nil {
 		policies = append(policies, b.redisPolicy())
 	}
-	if b.summaries != nil {
-		policies = append(policies, b.summariesPolicy())
+	if b.summaries != nil && isRelayed(b.plan, ComponentSummaries) {
+		policies = append(policies, b.relayPolicy())
 	}
 	return policies
 }
@@ -39,9 +39,9 @@ func (b *builder) denyPolicy() client.Object {
 	})
 }
 
-// parkingPolicy returns the policy of generators and processors. If a server is external, the operator does not
-// know its IP addresses, so the policy allows connections to everywhere.
-func (b *builder) parkingPolicy() client.Object {
+// clientPolicy returns the policy that allows generators and processors to connect to the servers. If a server is
+// external, the operator does not know its IP addresses, so the policy allows connections to everywhere.
+func (b *builder) clientPolicy() client.Object {
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if b.rabbitMQ == nil || b.redis == nil || b.summaries == nil {
 		egress = []networkingv1.NetworkPolicyEgressRule{{}}
@@ -57,11 +57,21 @@ func (b *builder) parkingPolicy() client.Object {
 			})
 		}
 	}
-	return b.policy(b.sim.Name+"-parking", componentAll, networkingv1.NetworkPolicySpec{
+	return b.policy(b.sim.Name+"-clients", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor).PodSelector,
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(HTTPPort)}},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
 		Egress:      egress,
+	})
+}
+
+// httpPolicy returns the policy that allows connections to our own programs from everywhere. Metrics and the summary API
+// share a port. The policy has no egress rules: kube-router would apply the ingress rules of such a policy to outgoing
+// connections too.
+func (b *builder) httpPolicy() client.Object {
+	return b.policy(b.sim.Name+"-http", componentAll, networkingv1.NetworkPolicySpec{
+		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor, ComponentSummaries).PodSelector,
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(HTTPPort)}},
 	})
 }
 
@@ -92,17 +102,12 @@ func (b *builder) redisPolicy() client.Object {
 	})
 }
 
-// summariesPolicy returns the policy of the summary API. It allows connections from everywhere, because Prometheus
-// scrapes metrics at the port of the API.
-func (b *builder) summariesPolicy() client.Object {
-	ports := []int32{HTTPPort}
-	if isRelayed(b.plan, ComponentSummaries) {
-		ports = append(ports, relayPort)
-	}
+// relayPolicy returns the policy that allows connections to the relay of the summary API from everywhere.
+func (b *builder) relayPolicy() client.Object {
 	return b.policy(b.name(ComponentSummaries), ComponentSummaries, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.selector(ComponentSummaries),
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
-		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(ports...)}},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(relayPort)}},
 	})
 }
 

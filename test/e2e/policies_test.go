@@ -60,7 +60,7 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 			needed := func(from, to resources.Component, port int) bool {
 				switch {
 				case slices.Contains(generators, from):
-					return servers[to] == port || to == resources.ComponentSummaries && port == 8080
+					return servers[to] == port
 				case from != outsider && from != operator:
 					return false // servers connect to no one
 				case port == 8090:
