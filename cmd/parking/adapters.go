@@ -15,21 +15,22 @@ import (
 )
 
 const (
-	// connectTimeout bounds how long a server may take to answer before a command starts its work.
+	// connectTimeout limits how long a command waits for the servers to respond before it starts its work.
 	connectTimeout = 5 * time.Second
-	// purgeTimeout bounds how long it may take to remove a simulation from its servers.
+	// purgeTimeout limits how long the removal of a simulation's queues and keys may take.
 	purgeTimeout = 30 * time.Second
 )
 
-// adapters are the broker and the store of a plan.
+// adapters are the broker and the store that a plan refers to.
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
-	// brokerFlag and storeFlag are the flags, or the fields of the plan file, that say where the servers are.
+	// brokerFlag and storeFlag name the flag, or the field of the plan file, that selects the server. Error messages
+	// begin with them.
 	brokerFlag, storeFlag string
 }
 
-// openPlanAdapters opens the adapters of a plan file, which must name servers. It does not connect.
+// openPlanAdapters opens the adapters for a plan file, which must refer to servers. It does not connect to them.
 func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	if err := wiring.RequireServers(p); err != nil {
 		return adapters{}, badInput(err)
@@ -37,12 +38,13 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the adapters that flags ask for: in memory if they name no server. It does not connect.
+// openAdapters opens the adapters for servers that flags select, or adapters in memory if no flag selects one. It
+// does not connect.
 func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
 }
 
-// openNamedAdapters opens the adapters. Its errors begin with the flag or field that is at fault.
+// openNamedAdapters opens the adapters. Its errors begin with the flag or field that is invalid.
 func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag string) (adapters, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {
@@ -55,7 +57,7 @@ func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag str
 	return adapters{broker: b, store: s, brokerFlag: brokerFlag, storeFlag: storeFlag}, nil
 }
 
-// readyChecks returns the readiness checks of a process that needs the broker and the store.
+// readyChecks returns the readiness checks of a process that needs both broker and store.
 func (a adapters) readyChecks() []httpserver.Check {
 	return []httpserver.Check{
 		{Name: "RabbitMQ", Check: func(ctx context.Context) error {
@@ -66,7 +68,8 @@ func (a adapters) readyChecks() []httpserver.Check {
 	}
 }
 
-// connect checks that both servers answer. Its error names the flag of the server that does not, and the remedy.
+// connect checks that both servers respond. Its error names the flag of the server that does not respond, and the
+// remedy.
 func (a adapters) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -86,8 +89,8 @@ func (a adapters) connect(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
-// checkStore checks that the store allows everything that a simulation does there. Missing rights are bad input. A server
-// that answers, but cannot execute the steps, is at fault itself: its memory is full, or it cannot save its data.
+// checkStore checks that the store permits all commands that a simulation needs. A missing permission is bad input. A
+// server that cannot execute commands is not: for example, its memory is full, or it cannot save its data.
 func (a adapters) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -101,7 +104,7 @@ func (a adapters) checkStore(ctx context.Context) error {
 	return badInput(fmt.Errorf("%s: %w", a.storeFlag, err))
 }
 
-// checkUnused returns an error if a server has queues or keys of a simulation of this name.
+// checkUnused returns an error if a server already has queues or keys of a simulation with this name.
 func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -120,8 +123,8 @@ func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 	return nil
 }
 
-// reserve reserves the name of the simulation in the store, so that of two processes that start at once only one
-// gets it. The reservation is a key, and is removed with the other keys.
+// reserve reserves the name of the simulation in the store, so that only one of two processes that start at the same
+// time can use the name. The reservation is a key of the simulation; purging the simulation removes it.
 func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -132,7 +135,7 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// remove removes the simulation from its servers. Adapters in memory need no removal.
+// remove deletes the simulation's queues and keys from the servers. It does nothing for adapters in memory.
 func (a adapters) remove(ctx context.Context, simulation string) error {
 	var queues wiring.Queues
 	var keys wiring.Keys

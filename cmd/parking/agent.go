@@ -15,27 +15,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-const agentHelp = `Kill, pause and isolate another container in the same pod when the operator says so. The
-operator adds this command to the pods that the faults of a simulation hit.
+const agentHelp = `Kill, pause or isolate another container of the same pod when the operator asks for it. The
+operator adds this command as a container to the pods that are targets of faults.
 
-It signals the processes that see a mount at --target: those of the container that mounts a
-volume there. They must have the same user, and the pod must have one process namespace
-(shareProcessNamespace). It isolates a server by cutting the connections that --relay forwards.`
+The agent signals all processes that see a mount at --target. They are those of the container
+that mounts a volume at this path. They must run as the same user as the agent, and the pod must
+have shareProcessNamespace set. To isolate a server, the agent closes the connections that
+--relay forwards to it.`
 
-// The files in the folder with the secrets of an agent.
+// Names of the files in the mounted Secret of an agent.
 const (
 	agentTokenFile       = "token"
 	agentCertificateFile = "tls.crt"
 	agentKeyFile         = "tls.key"
 )
 
-// agentFlags are the flags of parking agent.
+// agentFlags are the flags of the command agent.
 type agentFlags struct {
 	target, http, secrets, relay string
 	level                        logLevel
 }
 
-// listen starts the relay that the flags ask for, if any.
+// listen starts the relay if the flag --relay is set. Otherwise it returns nil.
 func (f *agentFlags) listen(ctx context.Context) (*relay.Relay, error) {
 	if f.relay == "" {
 		return nil, nil //nolint:nilnil // an agent works without a relay
@@ -106,6 +107,6 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 		return badInput(fmt.Errorf("%w; choose another address with --http", err))
 	}
 	server = server.WithTLS(&tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS13})
-	log.Info("serving commands", "address", server.Address(), "target", flags.target)
+	log.Info("serving commands of the operator", "address", server.Address(), "target", flags.target)
 	return server.Serve(ctx)
 }

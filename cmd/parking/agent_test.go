@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// agentSecrets writes the folder that a pod mounts, and returns it with the certificate.
+// agentSecrets writes the files of an agent's Secret to a folder. It returns the folder and the certificate.
 func agentSecrets(t *testing.T) (folder string, certificate []byte) {
 	t.Helper()
 	certificate, key := tlstest.NewAuthority(t, "agent").Issue(t, agent.ServerName)
@@ -31,7 +31,7 @@ func agentSecrets(t *testing.T) (folder string, certificate []byte) {
 	return folder, certificate
 }
 
-func TestAgent_KillsItsTarget(t *testing.T) {
+func TestAgent_KillCommand_KillsTheTarget(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -72,7 +72,7 @@ func TestAgent_KillsItsTarget(t *testing.T) {
 	}
 }
 
-func TestAgent_RejectsItsInput(t *testing.T) {
+func TestAgent_InvalidFlags_AreRejected(t *testing.T) {
 	t.Parallel()
 	folder, _ := agentSecrets(t)
 	for _, args := range [][]string{

@@ -24,7 +24,7 @@ A simulation is at rest when its queues are empty and its ledger does not change
 confirmed event that has not taken effect is lost, and the audit names it.
 
 While the simulation runs, such an event is outstanding. The verdict is then FAIL, because
-nothing is proven yet. The numbers are read one after the other, so they may not add up.
+the event may still take effect. The numbers are read one after the other, so they may not add up.
 
 The manifest must have as many partitions as the one that the simulation was started with.
 
@@ -40,13 +40,14 @@ const auditExamples = `  # Audit a simulation in a cluster, through forwarded po
   parking audit -f rush-hour.yaml --redis-uri redis://:password@127.0.0.1:6379 \
       --rabbitmq-uri amqp://user:password@127.0.0.1:5672
 
-  # Audit what 'parking simulate --keep' kept, by the name that it printed
+  # Audit a simulation after 'parking simulate --keep', by the name that it printed
   parking audit -f rush-hour.yaml --simulation default.rush-hour-4f7k2a --redis-uri redis://127.0.0.1:6379`
 
-// observationInterval is the time between two observations of the ledger. If they are equal, the ledger does not change.
+// observationInterval is the time between two reads of the ledger. If both reads are equal, the simulation is
+// considered to be at rest.
 const observationInterval = time.Second
 
-// auditFlags are the flags of audit.
+// auditFlags are the flags of the command audit.
 type auditFlags struct {
 	manifest manifestFlags
 	servers  serverFlags
@@ -72,17 +73,17 @@ func (c *cli) auditCommand() *cobra.Command {
 	return cmd
 }
 
-// auditResult is the output of audit.
+// auditResult is the output of the command audit.
 type auditResult struct {
 	ledger.Verdict
 
 	Simulation string        `json:"simulation"`
 	Ledger     ledger.Report `json:"ledger"`
-	// LatencySeconds are those of the timeline.
+	// LatencySeconds has the latencies of the recorded timeline.
 	LatencySeconds report.Latencies `json:"latencySeconds"`
-	// Running means that the ledger changed during the audit.
+	// Running is true if the ledger changed during the audit.
 	Running bool `json:"running"`
-	// Notes say what the audit could not check.
+	// Notes list what the audit could not check.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -176,14 +177,15 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	return result, nil
 }
 
-// auditable returns the objectives that can be checked without the records of injected faults, which are not in the
-// store.
+// auditable removes the objectives that require the records of injected faults, because the store does not have these
+// records.
 func auditable(o plan.Objectives) plan.Objectives {
 	o.WithoutFaults, o.UnderFaults, o.MaxRecovery, o.AbortOnFailure = plan.PhaseObjectives{}, plan.PhaseObjectives{}, 0, false
 	return o
 }
 
-// checkReport returns an error if the store does not know the simulation, or has other partitions than the plan.
+// checkReport returns an error if the store has no such simulation, or if the simulation has another number of
+// partitions than the plan.
 func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	switch {
 	case r.Partitions != 0 && r.Partitions != p.Partitions:
@@ -195,7 +197,7 @@ func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	return nil
 }
 
-// notes says what the audit could not check.
+// notes lists what the audit could not check.
 func notes(a adapters, seen observation) (notes []string) {
 	switch {
 	case seen.moved:
@@ -206,21 +208,21 @@ func notes(a adapters, seen observation) (notes []string) {
 	return notes
 }
 
-// observation is the difference between two audits of a simulation.
+// observation is the result of reading the ledger twice and the queues once.
 type observation struct {
 	depths broker.Depths
-	// moved means that the ledger changed.
+	// moved is true if the ledger changed between the two reads.
 	moved bool
-	// held means that processors hold events.
+	// held is true if processors hold events whose summaries wait for the summary API.
 	held bool
 }
 
-// atRest reports whether no event is being processed or waiting, as far as can be known.
+// atRest reports whether no event is queued or being processed, as far as the ledger and the queues show.
 func (o observation) atRest() bool {
 	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
 
-// observe audits the simulation twice and compares the results.
+// observe reads the ledger, waits, then reads the queues and the ledger again.
 func observe(ctx context.Context, a adapters) (observation, error) {
 	auditor := ledger.NewAuditor(a.store)
 	before, err := auditor.Audit(ctx, ledger.Options{})
@@ -240,12 +242,12 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// No one reports how many events the processors hold. While summaries wait for the API they hold some, so an event
-	// without effect may be one of those, and is not known to be lost.
+	// The number of events that processors hold is not known. While summaries wait for the summary API, processors
+	// hold some events, so an event without effect may be one of those and is not necessarily lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 
-// queueDepths counts the messages in the queues.
+// queueDepths returns the number of messages in the queues.
 func queueDepths(ctx context.Context, a adapters) (broker.Depths, error) {
 	if a.broker.InMemory() {
 		return broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown}, nil

@@ -68,7 +68,7 @@ func TestAudit_RunningSimulation_ReportsRunning(t *testing.T) {
 	terminate(ctx, t, append(s.Generators(), append(s.Processors, s.Summaries)...)...)
 }
 
-func TestSimulate_RedisUserMayOnlyRead_IsBadInput(t *testing.T) {
+func TestSimulate_ReadOnlyRedisUser_IsBadInput(t *testing.T) {
 	t.Parallel()
 	store := servers.NewRedis(t, servers.RedisOptions{Config: []string{"user reader on >s3cr3t ~* +@read +ping +info"}})
 	uri := "redis://reader:s3cr3t@" + strings.TrimPrefix(store.String(), "redis://")
@@ -80,7 +80,7 @@ func TestSimulate_RedisUserMayOnlyRead_IsBadInput(t *testing.T) {
 	checkNoPassword(t, got, uri)
 }
 
-// A server that is reached but cannot work is no bad input.
+// A server that responds but is out of memory is a failure, not bad input.
 func TestSimulate_RedisOutOfMemory_ExitsWithFailure(t *testing.T) {
 	t.Parallel()
 	full := servers.NewRedis(t, servers.RedisOptions{Config: []string{"maxmemory 1"}})

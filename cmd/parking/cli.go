@@ -16,14 +16,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// The exit codes. A signal that ends a process before its work is done adds more: 128 plus the signal number.
+// Exit codes. If a signal ends a process before its work is complete, the exit code is 128 plus the signal number.
 const (
 	exitOK = iota
 	exitFailed
 	exitBadInput
 )
 
-// cli holds what all commands share.
+// cli has the outputs, the environment and the state that all commands share.
 type cli struct {
 	stdout, stderr *os.File
 	getenv         func(string) string
@@ -36,20 +36,19 @@ func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 	return &cli{stdout: stdout, stderr: stderr, getenv: getenv}
 }
 
-// exitHook holds one function to run before a second signal ends the process. It is safe for concurrent use.
+// exitHook holds the function to call before a second signal ends the process. It is safe for concurrent use.
 type exitHook struct {
 	mu sync.Mutex
 	do func()
 }
 
-// set replaces the function. Nil means that there is nothing to do.
+// set sets the function. Nil means that there is nothing to call.
 func (h *exitHook) set(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.do = do
 }
 
-// run calls the function.
 func (h *exitHook) run() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,15 +57,15 @@ func (h *exitHook) run() {
 	}
 }
 
-// pluginName is the name under which kubectl finds the plugin, and completionName the one under which it finds the
-// program that completes the plugin's command lines in shells.
+// pluginName is the name by which kubectl finds the plugin. completionName is the name of the program that kubectl
+// calls to complete command lines of the plugin.
 const (
 	pluginName     = "kubectl-parking"
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the commands of the kubectl plugin if the binary is called by its name, and those of parking
-// otherwise.
+// rootFor returns the root command: that of the kubectl plugin if the binary is called by the plugin's name, that of
+// parking otherwise.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -76,10 +75,10 @@ func (c *cli) rootFor() *cobra.Command {
 	return c.rootCommand()
 }
 
-// isPlugin reports whether kubectl has called the binary.
+// isPlugin reports whether the binary is called by the name of the kubectl plugin.
 func (c *cli) isPlugin() bool { return c.name == pluginName || c.name == completionName }
 
-// program returns the beginning of messages: the name by which the user has called the binary.
+// program returns the name of the program in messages: "parking", or "kubectl parking" for the plugin.
 func (c *cli) program() string {
 	if c.isPlugin() {
 		return "kubectl parking"
@@ -117,12 +116,12 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	return exitFailed
 }
 
-// printError writes one line to stderr.
+// printError writes an error to stderr as one line.
 func (c *cli) printError(err error) {
 	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+excerpt.OneLine(err.Error())) // there is no other place to report it
 }
 
-// runError is an error of a command that has started. All other errors concern the command line.
+// runError is an error that occurred after a command had started its work. All other errors concern the command line.
 type runError struct {
 	err      error
 	badInput bool
@@ -132,11 +131,11 @@ func (e *runError) Error() string { return e.err.Error() }
 
 func (e *runError) Unwrap() error { return e.err }
 
-// errVerdict ends a command that has printed the verdict FAIL.
+// errVerdict makes a command fail that has already printed the verdict FAIL.
 var errVerdict = errors.New("the verdict is FAIL")
 
-// badInput marks an error that the user can fix on the command line, in the environment, or in a file or an account
-// that these name. It returns nil for nil.
+// badInput marks an error that the user can fix: on the command line, in the environment, or in a file or an account
+// to which these refer. It returns nil if err is nil.
 func badInput(err error) error {
 	if err == nil {
 		return nil
@@ -144,7 +143,7 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: true}
 }
 
-// runs adapts f to cobra. It turns errors that are not marked as bad input into failures.
+// runs adapts f to cobra. It marks every error of f as a failure, unless it is marked as bad input.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())
@@ -156,8 +155,8 @@ func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 	}
 }
 
-// interruptible returns what f returns, or the error of ctx as soon as ctx ends. It is for work that cannot be
-// canceled, such as reading stdin. That work goes on in the background until the process exits.
+// interruptible calls f and returns its result, or the error of ctx as soon as ctx ends. Use it for work that cannot
+// be canceled, such as reading stdin. If ctx ends first, f continues in the background until the process exits.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -219,13 +218,13 @@ func (c *cli) rootCommand() *cobra.Command {
 	return root
 }
 
-// The groups of commands in the help text.
+// Groups of commands in the help text.
 const (
 	groupSimulations = "simulations"
 	groupComponents  = "components"
 )
 
-// logLevel is a flag value: a log level by name.
+// logLevel is a flag value: the name of a log level.
 type logLevel struct {
 	slog.Level
 }
@@ -245,10 +244,10 @@ func (l *logLevel) Set(s string) error {
 // Type implements pflag.Value. It is the placeholder in help texts.
 func (l *logLevel) Type() string { return "level" }
 
-// logger returns a logger on stderr: text on a terminal, JSON elsewhere.
+// logger returns a logger that writes to stderr: text if stderr is a terminal, JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo is logger with another writer. The format still depends on stderr.
+// loggerTo is like logger but writes to w. The format still depends on stderr.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

@@ -33,8 +33,8 @@ const compareExamples = `  # Compare last week's run with today's, and tolerate 
   # Write a page with the charts of both runs
   parking compare before.json after.json -o html --output-file diff.html`
 
-// errRegression ends a command that has printed a comparison with a regression.
-var errRegression = errors.New("a metric or a check has become worse")
+// errRegression makes a command fail that has already printed a comparison in which the second report is worse.
+var errRegression = errors.New("a metric or a check is worse in the second report")
 
 func (c *cli) compareCommand() *cobra.Command {
 	format := formatFlag{formatTable, []reportFormat{formatTable, formatJSON, formatMarkdown, formatHTML}}
@@ -66,7 +66,7 @@ func registerCompareFlags(cmd *cobra.Command, format *formatFlag, thresholds thr
 
 func (c *cli) compare(ctx context.Context, before, after string, thresholds thresholdFlags, format reportFormat, to string) error {
 	if before == "-" && after == "-" {
-		return badInput(errors.New("only one of the reports can be on stdin"))
+		return badInput(errors.New("only one of the reports can be read from stdin"))
 	}
 	var documents [2]*report.Document
 	for i, path := range []string{before, after} {
@@ -79,7 +79,7 @@ func (c *cli) compare(ctx context.Context, before, after string, thresholds thre
 	return c.compareDocuments(documents, thresholds, format, to)
 }
 
-// compareDocuments writes the comparison of two reports. It returns errRegression if the second one is worse.
+// compareDocuments writes the comparison of two reports. It returns errRegression if the second report is worse.
 func (c *cli) compareDocuments(documents [2]*report.Document, thresholds thresholdFlags, format reportFormat, to string) error {
 	comparison := report.Compare(documents[0], documents[1], thresholds)
 	text, err := renderComparison(comparison, format)
@@ -104,7 +104,7 @@ func renderComparison(r *report.Comparison, f reportFormat) ([]byte, error) {
 	return []byte(strings.Join(comparisonTable(r), "\n") + "\n"), nil
 }
 
-// comparisonTable renders a comparison.
+// comparisonTable renders a comparison as a text table.
 func comparisonTable(r *report.Comparison) []string {
 	rows := [][]string{{"metric", "before", "after", "change", "threshold", "outcome", ""}}
 	for i := range r.Metrics {
@@ -129,7 +129,8 @@ func comparisonTable(r *report.Comparison) []string {
 	return append(lines, "")
 }
 
-// aligned renders rows as columns. The columns from the second one on are aligned to the right, up to the given number.
+// aligned renders rows as aligned columns. It aligns the columns from the second one to the given number to the right,
+// because they are numbers, and all others to the left.
 func aligned(rows [][]string, numbers int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -152,7 +153,8 @@ func aligned(rows [][]string, numbers int) []string {
 	return lines
 }
 
-// thresholdFlags is a flag value: the tolerated relative change by metric. It may be set repeatedly.
+// thresholdFlags is a flag value that maps metrics to the relative change that is tolerated. The flag can be
+// repeated.
 type thresholdFlags map[string]float64
 
 // String implements pflag.Value.

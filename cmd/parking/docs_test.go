@@ -50,7 +50,7 @@ func TestDocs_ListEveryOutputField(t *testing.T) {
 	}
 }
 
-// jsonFields returns the paths of all values in the JSON form of a type.
+// jsonFields returns the paths of all values in the JSON encoding of a type.
 func jsonFields(path string, t reflect.Type) (fields []string) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -68,7 +68,7 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// recordingRegistry records the names of the metrics that are registered with it.
+// recordingRegistry is a registry that also records the names of the registered metrics.
 type recordingRegistry struct {
 	*prometheus.Registry
 
@@ -87,8 +87,8 @@ func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families returns the metrics of this project by name. A metric without series fails the test, because its labels are
-// unknown.
+// families gathers the metrics of this project, by name. It fails the test if a metric has no series, because its
+// labels are then unknown.
 func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
@@ -148,8 +148,8 @@ func TestDocs_ListEveryMetric(t *testing.T) {
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
 }
 
-// operatorMetrics returns the lines of the metrics that the operator exports for each simulation. They have no series
-// in this test.
+// operatorMetrics returns the rows of the documentation table for the operator's metrics per simulation. It reads
+// their descriptions, because they have no series in this test.
 func operatorMetrics(t *testing.T) []string {
 	t.Helper()
 	descriptions := make(chan *prometheus.Desc, 100)
@@ -168,7 +168,8 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection compares the table between two marker comments of a document with want. With -update it writes want.
+// checkSection compares the section between two marker comments of a document with want. With -update, it writes want
+// into the document.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -194,7 +195,7 @@ func checkSection(t *testing.T, path, name, want string) {
 	}
 }
 
-// planOfServers returns a plan that names servers. No test connects to them.
+// planOfServers returns a plan that refers to servers. The tests do not connect to them.
 func planOfServers(t *testing.T) *plan.Plan {
 	t.Helper()
 	return planWith(t, func(p *plan.Plan) {

@@ -30,7 +30,7 @@ func (c *cli) generateCommand() *cobra.Command {
 		Long:    generateHelp,
 		GroupID: groupComponents,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("choose which events to generate: 'parking generate entry' or 'parking generate exit'")
+			return errors.New("the type of events is missing: use 'parking generate entry' or 'parking generate exit'")
 		},
 	}
 	cmd.AddCommand(
@@ -48,7 +48,7 @@ is counted as starved and publishes nothing.`),
 	return cmd
 }
 
-// newGenerator is a constructor of package generator.
+// newGenerator is generator.NewEntry or generator.NewExit.
 type newGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
 func (c *cli) generateTypeCommand(t event.Type, create newGenerator, short, long string) *cobra.Command {

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-func TestHelp(t *testing.T) {
+func TestHelp_EachCommand_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{"", "simulate", "audit", "report", "compare", "generate", "generate entry", "generate exit", "process", "purge", "summaries", "agent", "operator", "version"} {
 		name := strings.ReplaceAll(strings.TrimSpace("help "+words), " ", "-") + ".txt"
@@ -66,7 +66,7 @@ func passed() report.Run {
 	}
 }
 
-// documentOf returns the report of a run.
+// documentOf returns the report of a simulation.
 func documentOf(r report.Run) *report.Document {
 	d := report.New(r, report.Environment{}, nil)
 	return &d
@@ -105,7 +105,7 @@ func unread() report.Run {
 	return r
 }
 
-func TestReportTable(t *testing.T) {
+func TestReportTable_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	lost := failed()
 	lost.Ledger.DataLostAt, lost.Reasons = new(time.Unix(0, 0)), []string{"the store has lost data of the simulation"}
@@ -122,7 +122,7 @@ func TestReportTable(t *testing.T) {
 	}
 }
 
-func TestAuditTable(t *testing.T) {
+func TestAuditTable_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	r := failed()
 	r.Ledger.AtRest, r.Ledger.Outstanding, r.Ledger.Outbox, r.Ledger.Lost, r.Ledger.LostEvents = false, 812, 3, 0, nil
@@ -132,7 +132,7 @@ func TestAuditTable(t *testing.T) {
 	}, &table{columns: unlimited}), "\n"))
 }
 
-func TestResultJSON(t *testing.T) {
+func TestResultJSON_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]report.Run{"result-pass.json": passed(), "result-fail.json": failed(), "result-unread.json": unread()} {
 		var out bytes.Buffer
@@ -147,7 +147,7 @@ func TestResultJSON(t *testing.T) {
 	}
 }
 
-// testSnapshot returns a snapshot of a running simulation.
+// testSnapshot returns the progress of a running simulation.
 func testSnapshot() snapshot {
 	var processing, endToEnd histogram.Histogram
 	for i := range 1000 {
@@ -175,7 +175,7 @@ func testSnapshot() snapshot {
 	}
 }
 
-func TestLiveView(t *testing.T) {
+func TestLiveView_MatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	draw := func(s snapshot, columns, rows int) string {
 		lines := s.lines(terminal.Palette{}, columns, rows)
@@ -201,7 +201,7 @@ func TestLiveView(t *testing.T) {
 	golden(t, "live-view-unknown.txt", draw(s, 80, 23))
 }
 
-func TestProgressLine(t *testing.T) {
+func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
 	s := testSnapshot()
 	lines := []string{s.line()}
@@ -232,12 +232,12 @@ func TestWindow_RatesCoverTheLastTwoSeconds(t *testing.T) {
 		t.Errorf("rate is %v long after the last event", got.now)
 	}
 	at(5.5, 1200)
-	// The target rises from 350 to 550 within the two seconds.
+	// The target rises from 350 to 550 during the two seconds of the window.
 	if got, want := w.rates(entriesOf), (rates{target: 450, now: 100}); got != want {
 		t.Errorf("rates are %v, want %v", got, want)
 	}
 
-	// The schedule ends between two observations that are five seconds apart.
+	// The schedule ends between two observations that are 5 s apart.
 	w = window{}
 	for i, due := range []int64{0, 5000, 6000} {
 		p := simulate.Progress{At: time.Unix(int64(5*i), 0)}
@@ -249,7 +249,7 @@ func TestWindow_RatesCoverTheLastTwoSeconds(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestVersion_MatchesBuildInfo(t *testing.T) {
 	t.Parallel()
 	info := &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
 		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"},

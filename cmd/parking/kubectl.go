@@ -54,7 +54,7 @@ func (c *cli) pluginCommand() *cobra.Command {
 	return root
 }
 
-// pluginError marks an error of a command of the plugin: it concerns the user's input, or the work that has started.
+// pluginError marks an error of a plugin command either as bad input or as a failure.
 func pluginError(err error) error {
 	var input *kubectl.InputError
 	var marked *runError

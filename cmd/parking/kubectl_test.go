@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// kubectlParking runs a command line of the kubectl plugin, and returns when it has ended.
+// kubectlParking runs a command line of the kubectl plugin and waits for it to end.
 func kubectlParking(t *testing.T, name, kubeconfig string, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -66,7 +66,7 @@ func TestKubectl_ExitCodes(t *testing.T) {
 	}
 }
 
-func TestKubectl_CompletesCommands(t *testing.T) {
+func TestKubectl_CompletesCommandLines(t *testing.T) {
 	t.Parallel()
 	got := kubectlParking(t, completionName, "", "pau")
 	if got.code != exitOK || !strings.HasPrefix(got.stdout, "pause\t") {
@@ -74,8 +74,8 @@ func TestKubectl_CompletesCommands(t *testing.T) {
 	}
 }
 
-// users is an API server with a complete simulation and one that runs, and users with different rights. The user ann is
-// a viewer, ben may also forward ports, and eve has no rights.
+// users is an API server with two simulations, a complete one and a running one, and three users. The user ann has
+// the viewer role, ben may also forward ports, and eve has no rights.
 type users struct {
 	*apiserver.Cluster
 
@@ -102,7 +102,7 @@ func newUsers(t *testing.T) *users {
 	return u
 }
 
-// bind gives users a role in the namespace.
+// bind grants users a role in the namespace.
 func (u *users) bind(role string, users ...string) {
 	u.T.Helper()
 	b := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: role}}
@@ -113,7 +113,7 @@ func (u *users) bind(role string, users ...string) {
 	u.Create(b)
 }
 
-// complete creates a simulation whose report a test of package report has recorded.
+// complete creates a complete simulation. Its report is a test file of package report.
 func (u *users) complete(t *testing.T, name string) {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/report/testdata/report.json")
@@ -128,7 +128,7 @@ func (u *users) complete(t *testing.T, name string) {
 	})
 }
 
-// running creates a simulation whose operator has read its ledger once, and a processor pod.
+// running creates a simulation with one processor pod. Its status has one ledger observation.
 func (u *users) running(name string) {
 	u.T.Helper()
 	sim := u.Simulate(name, nil)
@@ -158,13 +158,13 @@ func (u *users) setStatus(sim *v1alpha1.ParkingSimulation, edit func(*v1alpha1.P
 	}
 }
 
-// run runs a command line of the plugin as a user.
+// run runs a command line of the plugin as the given user.
 func (u *users) run(t *testing.T, user, line string) ended {
 	t.Helper()
 	return kubectlParking(t, pluginName, u.kubeconfig, append(strings.Fields(line), "--as", user, "-n", u.Namespace)...)
 }
 
-func TestKubectl_ViewerReadsEverything(t *testing.T) {
+func TestKubectl_Viewer_ReadsEverything(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	u.complete(t, "nightly")
@@ -208,7 +208,7 @@ func TestKubectl_ViewerReadsEverything(t *testing.T) {
 	}
 }
 
-func TestKubectl_NamesTheRuleThatAUserLacks(t *testing.T) {
+func TestKubectl_MissingRight_ErrorNamesTheRule(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	u.complete(t, "nightly")
@@ -233,7 +233,7 @@ func TestKubectl_NamesTheRuleThatAUserLacks(t *testing.T) {
 	}
 }
 
-func TestKubectl_LiveDataNeedsTheUIRole(t *testing.T) {
+func TestKubectl_LiveData_NeedsTheUIRole(t *testing.T) {
 	t.Parallel()
 	const rule = `{apiGroups: [""], resources: ["pods/portforward"], verbs: ["get", "create"]}`
 	u := newUsers(t)
@@ -247,7 +247,7 @@ func TestKubectl_LiveDataNeedsTheUIRole(t *testing.T) {
 			t.Errorf("%s as a viewer: %+v", line, got)
 		}
 	}
-	// The API server has no kubelet, so the connection fails. The right to make it does not.
+	// The API server has no kubelet, so port forwarding fails, but not for lack of rights.
 	got = u.run(t, "ben", "ui rush-hour")
 	if strings.Contains(got.stderr, "forbidden") || !strings.Contains(got.stderr, "pod rush-hour-processor-0 does not answer") {
 		t.Errorf("with the role: %+v", got)

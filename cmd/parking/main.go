@@ -1,9 +1,9 @@
-// Command parking runs parking simulations: a whole one, or one of its components. It also audits the ledger of a
-// simulation and removes a simulation from servers.
+// Command parking runs parking simulations, or single components of them. It also audits the ledger of a simulation,
+// and removes the simulation's queues and keys from servers.
 //
-// Exit code 0 means success, or a verdict of PASS. Exit code 1 means that something failed, or a verdict of FAIL.
-// Exit code 2 means invalid input, which one line on stderr explains. A process that a signal ends before its work
-// is done exits with 128 plus the signal number.
+// The exit code is 0 for success or the verdict PASS, 1 for a failure or the verdict FAIL, and 2 for invalid input,
+// which one line on stderr explains. If a signal ends a process before its work is complete, the exit code is 128
+// plus the signal number.
 package main
 
 import (
@@ -19,7 +19,8 @@ import (
 )
 
 func main() {
-	// The client library has one global, unstructured logger. The store adapter reports what matters.
+	// The Redis client writes unstructured logs to one global logger. Discard them: the store adapter logs what
+	// matters.
 	goredis.SetLogger(discardLogger{})
 	// A closed pipe, as in "parking simulate 2>&1 | head", must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
@@ -31,8 +32,8 @@ func main() {
 	os.Exit(code)
 }
 
-// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. The signal is the cause of the
-// cancellation. A second signal calls beforeExit and ends the process at once.
+// untilSignal returns a context that is canceled by the first SIGINT, SIGTERM or SIGHUP. The signal is the cause of
+// the cancellation. A second signal calls beforeExit and then ends the process immediately.
 func untilSignal(parent context.Context, beforeExit func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
@@ -49,14 +50,14 @@ func untilSignal(parent context.Context, beforeExit func()) (context.Context, co
 	return ctx, func() { cancel(nil) }
 }
 
-// signalError says which signal canceled a context.
+// signalError is the cause of a context that a signal has canceled.
 type signalError struct {
 	signal os.Signal
 }
 
 func (e *signalError) Error() string { return fmt.Sprintf("stopped by a signal: %s", e.signal) }
 
-// exitCode returns 128 plus the signal number, as shells report it.
+// exitCode returns 128 plus the signal number, the convention of shells.
 func (e *signalError) exitCode() int {
 	const base = 128
 	if number, ok := e.signal.(syscall.Signal); ok {

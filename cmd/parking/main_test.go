@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// asParking is the environment variable that makes the test binary act as parking. So tests run the same code in a
-// separate process, with the race detector if the tests use it.
+// asParking is the environment variable that makes the test binary run as the program parking. Tests use it to run
+// the same code in a separate process, including the race detector if it is enabled.
 const asParking = "PARKING_TEST_AS_PARKING"
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -37,12 +37,13 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // for the processes that tests start
 		panic(err)
 	}
-	// Under nohup SIGHUP is ignored, and child processes inherit that. Catch it, so that they do not ignore it.
+	// nohup ignores SIGHUP, and child processes inherit that. Catching the signal makes it effective in child
+	// processes again.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))
 }
 
-// binary returns the path of the program that acts as parking.
+// binary returns the path of the test binary, which runs as the program parking.
 func binary(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -52,14 +53,14 @@ func binary(t testing.TB) string {
 	return path
 }
 
-// ended is the output and the exit code of a process.
+// ended has the output and the exit code of a process that has ended.
 type ended struct {
 	stdout, stderr string
 	code           int
 }
 
-// checkTempFiles gives the process a folder for temporary files. The folder must be empty when the test ends, except for
-// the locks of ports that private servers of all processes share.
+// checkTempFiles gives a process its own folder for temporary files. When the test ends, it checks that the folder is
+// empty. It ignores the lock files of ports, which the private servers of all processes share.
 func (r *running) checkTempFiles(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -73,7 +74,7 @@ func (r *running) checkTempFiles(t *testing.T) {
 	})
 }
 
-// parking runs a command line and waits for it.
+// parking runs a command line and waits for it to end.
 func parking(t *testing.T, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -86,7 +87,7 @@ func command(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, binary(t), args...)
 }
 
-// running is a process with its output.
+// running is a process that has not ended, and its output so far.
 type running struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -113,7 +114,7 @@ func wait(t *testing.T, r *running) ended {
 	return ended{stdout: r.stdout.String(), stderr: r.stderr.String(), code: r.cmd.ProcessState.ExitCode()}
 }
 
-// signalUntilEnd sends the signal repeatedly until the process has ended.
+// signalUntilEnd sends a signal to the process repeatedly until the process ends.
 func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscall.Signal) {
 	t.Helper()
 	exited := make(chan struct{})
@@ -132,7 +133,7 @@ func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscal
 	})
 }
 
-// result decodes the output of simulate --output json.
+// result decodes the output of "parking simulate --output json".
 func (e ended) result(t *testing.T) report.Document {
 	t.Helper()
 	var r report.Document
@@ -147,7 +148,7 @@ func (e ended) result(t *testing.T) report.Document {
 	return r
 }
 
-// golden compares text with a golden file.
+// golden compares a text with a golden file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -165,7 +166,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// file writes a file into a temporary folder and returns its path.
+// file writes a file to a temporary folder and returns its path.
 func file(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -175,7 +176,7 @@ func file(t testing.TB, name, text string) string {
 	return path
 }
 
-// manifestFile writes a manifest with a spec in YAML flow style, and returns its path.
+// manifestFile writes a manifest to a file and returns its path. The spec is in YAML flow style.
 func manifestFile(t *testing.T, spec string) string {
 	t.Helper()
 	return file(t, "simulation.yaml", `apiVersion: simulation.parking.dev/v1alpha1

@@ -44,7 +44,7 @@ server allows to get the path /metrics.`
 const operatorExamples = `  # from a workstation, for one namespace, without metrics
   parking operator --namespaces parking --leader-elect=false --metrics-address 0`
 
-// operatorFlags are the flags of operator.
+// operatorFlags are the flags of the command operator.
 type operatorFlags struct {
 	level           logLevel
 	namespaces      []string
@@ -106,7 +106,7 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, which network policies let in")
 }
 
-// ownImage returns the image of this release, or the latest one if the binary is not a release.
+// ownImage returns the image of the binary's release, or the latest image if the binary is not a release.
 func ownImage() string {
 	const repository = "ghcr.io/parking-operator/parking-operator"
 	if v := currentBuild().version; regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(v) {
@@ -119,7 +119,7 @@ func (f *operatorFlags) check() error {
 	switch corev1.PullPolicy(f.pullPolicy) {
 	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
-		return badInput(fmt.Errorf("--image-pull-policy: %q is not Always, IfNotPresent or Never", f.pullPolicy))
+		return badInput(fmt.Errorf("--image-pull-policy: must be Always, IfNotPresent or Never, got %q", f.pullPolicy))
 	}
 	if f.cleanupTimeout <= 0 {
 		return badInput(fmt.Errorf("--cleanup-timeout: %s must be above 0s", f.cleanupTimeout))
@@ -147,11 +147,11 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		if _, err := rest.InClusterConfig(); err != nil && !errors.Is(err, rest.ErrNotInCluster) {
-			return badInput(fmt.Errorf("find the cluster of this pod: %w; check that the token of its service account is mounted", err))
+			return badInput(fmt.Errorf("find the API server of this pod's cluster: %w; check that the token of its service account is mounted", err))
 		}
 		return badInput(errors.New("no cluster is configured: set KUBECONFIG to a kubeconfig file, or run in a pod"))
 	case err != nil:
-		return badInput(fmt.Errorf("find the cluster: %w; correct the kubeconfig, or set KUBECONFIG to another one", err))
+		return badInput(fmt.Errorf("read the kubeconfig: %w; correct it, or set KUBECONFIG to another file", err))
 	}
 	log := c.logger(f.level.Level)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
@@ -169,8 +169,9 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	return mgr.Start(ctx)
 }
 
-// saveMemory makes garbage collection three times as frequent as by default. Most of the operator's memory holds its
-// caches. It has little work except at start-up, when garbage would double its memory.
+// saveMemory makes garbage collection run three times as often as by default. It saves memory at startup, when
+// garbage would otherwise double the memory for the caches. The operator has little work later, so the additional CPU
+// time is small.
 func (c *cli) saveMemory() {
 	const percent = 33
 	if c.getenv("GOGC") == "" {
@@ -181,18 +182,22 @@ func (c *cli) saveMemory() {
 // leaderElectionID is the name of the Lease.
 const leaderElectionID = "operator.simulation.parking.dev"
 
-// The times of leader election. A leader that cannot renew its Lease within renewDeadline exits, so the deadline is
-// long enough for an API server that is overloaded or restarts. An operator that is stopped releases its Lease at once.
-// leaseDuration is the wait only after the node of a leader fails.
+// Times of leader election.
+//
+// A leader exits if it cannot renew its Lease within renewDeadline, so the deadline must be longer than an overload
+// or a restart of the API server.
+//
+// When an operator stops, it releases its Lease at once. Only if the leader's node fails does another operator have
+// to wait for leaseDuration.
 const (
 	leaseDuration = 60 * time.Second
 	renewDeadline = 45 * time.Second
 	retryPeriod   = 5 * time.Second
 )
 
-// podLock returns the Lease of leader election with the name of the pod as the identity. The container of a pod restarts
-// only after its process has ended, so an operator that crashes leads again at once. Without the name of the pod podLock
-// returns nil: the manager then has a random identity, and waits until the Lease expires.
+// podLock returns a leader election lock with the name of the pod as its identity. A container restarts only after
+// its old process has ended, so an operator that restarts after a crash can continue to use its Lease without waiting
+// for it to expire. If the name of the pod is unknown, podLock returns nil. The manager then uses a random identity.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {
@@ -216,7 +221,8 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged,
 		},
 		Namespaces: f.namespaces,
-		// The clients' own logs are discarded: conditions report the state of each simulation's connections.
+		// Discard the logs of the RabbitMQ and Redis clients. The conditions of each simulation report the state of
+		// its connections.
 		Servers:   wiring.Servers{Options: wiring.Options{Component: "parking operator", Logger: slog.New(slog.DiscardHandler)}},
 		Summaries: observer.NewHTTPCounter(resources.HTTPPort),
 		Logger:    log.With("pod", host),

@@ -4,9 +4,9 @@ package main
 
 import "github.com/spf13/cobra"
 
-// operatorCommands returns no commands. A binary without the operator builds much faster: the Kubernetes libraries are
-// larger than everything else together.
+// operatorCommands returns no commands in a build without the operator. Such a build is much faster, because it does
+// not need the Kubernetes libraries.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
-// pluginCommand returns nil, for the same reason.
+// pluginCommand returns nil in a build without the operator.
 func (c *cli) pluginCommand() *cobra.Command { return nil }

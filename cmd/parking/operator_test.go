@@ -40,11 +40,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is an API server without nodes, and an operator that runs in a separate process.
+// lot is an API server without nodes. Tests run the operator for it in a separate process.
 type lot struct {
 	*apiserver.Cluster
 
-	// log is the file with the operator's log, metrics where it serves these.
+	// log is the path of the operator's log file. metrics is the address of the operator's metrics endpoint.
 	log, metrics string
 }
 
@@ -59,7 +59,7 @@ func newLot(t *testing.T) *lot {
 	return l
 }
 
-// startOperator runs the operator until the test ends.
+// startOperator starts the operator in a separate process and stops it when the test ends.
 func (l *lot) startOperator(args ...string) {
 	l.T.Helper()
 	l.metrics = closedPort(l.T)
@@ -69,7 +69,8 @@ func (l *lot) startOperator(args ...string) {
 	l.process(l.log, []string{"KUBECONFIG=" + file(l.T, "kubeconfig", string(l.KubeConfig))}, args...)
 }
 
-// process runs a command until the test ends or the returned function is called. It expects exit code 0.
+// process starts a command. The command is stopped when the test ends or when the test calls stop, and must exit with
+// code 0.
 func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	l.T.Helper()
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -110,21 +111,21 @@ func (l *lot) simulate(name string, spec v1alpha1.ParkingSimulationSpec) *v1alph
 	return l.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) { *s = spec })
 }
 
-// gone deletes a simulation and waits until it no longer exists.
+// gone deletes a simulation and waits until the API server no longer has it.
 func (l *lot) gone(sim *v1alpha1.ParkingSimulation) {
 	l.T.Helper()
 	l.Delete(sim, sim.Name)
 	l.Gone(sim)
 }
 
-// pod makes a pod of a component that runs at an address.
+// pod creates a pod of a component with the given IP address.
 func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip string) *corev1.Pod {
 	l.T.Helper()
 	return l.Pod(sim, c, func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}} })
 }
 
-// mountPlan writes the simulation's plan to a file, as a kubelet does but for the servers' addresses, until
-// the test ends, and returns its path.
+// mountPlan copies the simulation's plan from its ConfigMap to a file and returns the path. It updates the file until
+// the test ends, as a kubelet does. edit changes the plan before it is written, for example the addresses of servers.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
@@ -164,7 +165,8 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 	return path
 }
 
-// address is one of the loopback network at which port 8080 is free, as it is at that of every new pod.
+// address returns a loopback address at which port 8080 is free. Tests use one address per pod, because pods listen
+// on this port.
 func address(t *testing.T, network int) string {
 	t.Helper()
 	for host := 2; host < 250; host++ {
@@ -178,7 +180,7 @@ func address(t *testing.T, network int) string {
 	return ""
 }
 
-func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
+func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	l := newLot(t)
@@ -271,7 +273,7 @@ func TestOperator_RunsSimulationOnRealServers(t *testing.T) {
 	l.AwaitEvent(sim, "CleanedUp", id)
 }
 
-// exports checks that the operator exports a sample.
+// exports waits until the metrics endpoint of the operator has the given sample.
 func (l *lot) exports(want string) error {
 	request, err := http.NewRequestWithContext(l.T.Context(), http.MethodGet, "http://"+l.metrics+"/metrics", http.NoBody)
 	if err != nil {
@@ -292,7 +294,7 @@ func (l *lot) exports(want string) error {
 	return nil
 }
 
-func TestOperator_Deletion_FollowsThePolicy(t *testing.T) {
+func TestOperator_SimulationDeleted_FollowsDeletionPolicy(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	l := newLot(t)
@@ -330,7 +332,7 @@ func TestOperator_Deletion_FollowsThePolicy(t *testing.T) {
 	}
 }
 
-// declareQueues makes the queues of a simulation, as its processes do.
+// declareQueues declares the queues of a simulation, as its components do.
 func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	t.Helper()
 	resolved, faults := manifest.Resolve(sim)
@@ -348,7 +350,7 @@ func declareQueues(t *testing.T, uri string, sim *v1alpha1.ParkingSimulation) {
 	}
 }
 
-func TestOperator_PasswordsAppearInSecretsOnly(t *testing.T) {
+func TestOperator_Passwords_AppearOnlyInSecrets(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	l := newLot(t)
@@ -410,7 +412,7 @@ func TestOperator_PasswordsAppearInSecretsOnly(t *testing.T) {
 	}
 }
 
-// objects are all objects of the namespace but Secrets, events among them, as kubectl get -o yaml shows them.
+// objects returns the YAML of all objects in the namespace, including events and excluding Secrets.
 func (l *lot) objects() string {
 	l.T.Helper()
 	server, err := discovery.NewDiscoveryClientForConfig(l.Config)
@@ -502,7 +504,7 @@ func TestOperator_WithoutCluster_PrintsOneLine(t *testing.T) {
 	}
 }
 
-func TestPodLock_IdentityIsThePod(t *testing.T) {
+func TestPodLock_IdentityIsTheNameOfThePod(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string

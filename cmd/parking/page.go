@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// pageHosts returns the host names under which the live page may be requested: that of the --http address and that of
-// the machine.
+// pageHosts returns the host names that requests for the live page may use: the host in the --http address and the
+// host name of the machine.
 func pageHosts(address string) []string {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
@@ -27,7 +27,7 @@ func pageHosts(address string) []string {
 	return hosts
 }
 
-// pageURL returns the URL of the live page for the address of a listener.
+// pageURL returns the URL of the live page for a listener's address.
 func pageURL(address string) string {
 	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().IsUnspecified() {
 		address = fmt.Sprintf("localhost:%d", a.Port())
@@ -35,7 +35,8 @@ func pageURL(address string) string {
 	return "http://" + address + "/"
 }
 
-// openPage opens a URL in the user's browser. A failure is a warning on w, because the user can open it as well.
+// openPage opens a URL in the user's browser. If that fails, it writes a warning with the URL to w, and the user can
+// open the URL.
 func openPage(ctx context.Context, w io.Writer, url string) {
 	command := browserCommand(runtime.GOOS, url)
 	if err := exec.CommandContext(ctx, command[0], command[1:]...).Run(); err != nil && ctx.Err() == nil {
@@ -43,7 +44,7 @@ func openPage(ctx context.Context, w io.Writer, url string) {
 	}
 }
 
-// browserCommand returns the command that opens a URL on an operating system.
+// browserCommand returns the command that opens a URL on the given operating system.
 func browserCommand(system, url string) []string {
 	switch system {
 	case "darwin":

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestPageURL(t *testing.T) {
+func TestPageURL_ReplacesWildcardAddresses(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
 		"127.0.0.1:8080": "http://127.0.0.1:8080/",
@@ -25,7 +25,7 @@ func TestPageURL(t *testing.T) {
 	}
 }
 
-func TestBrowserCommand_EndsWithTheURL(t *testing.T) {
+func TestBrowserCommand_LastArgumentIsTheURL(t *testing.T) {
 	t.Parallel()
 	for _, system := range []string{"linux", "darwin", "windows", "freebsd"} {
 		if c := browserCommand(system, "http://x/"); len(c) < 2 || c[len(c)-1] != "http://x/" {
@@ -34,7 +34,7 @@ func TestBrowserCommand_EndsWithTheURL(t *testing.T) {
 	}
 }
 
-func TestOpenPage_Failure_IsAWarningWithTheURL(t *testing.T) {
+func TestOpenPage_Failure_PrintsAWarningWithTheURL(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "xdg-open"), []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
 		t.Fatal(err)

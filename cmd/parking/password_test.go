@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// No message quotes a value that may contain a password, however malformed the value is.
+// No message may quote a value that can contain a password, even if the value is malformed.
 func TestMessages_NeverQuotePasswords(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// planned is a service that runs one component of a plan, on the servers of that plan.
+// planned is a process that runs one component of a plan and connects to the servers of the plan.
 type planned struct {
 	service
 
@@ -20,7 +20,7 @@ type planned struct {
 	adapters adapters
 }
 
-// openPlanned reads the plan and opens its adapters. It does not connect. The caller closes the service.
+// openPlanned reads the plan and opens its adapters. It does not connect. The caller must close the result.
 func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFlags, path string) (*planned, error) {
 	if err := flags.check(); err != nil {
 		return nil, err
@@ -41,16 +41,16 @@ func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFl
 	return s, nil
 }
 
-// inPlan adds the path of the plan file to an error about its content.
+// inPlan adds the path of the plan file to an error about the content of the file.
 func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w", s.path, err) }
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout bounds how long a stopping process tries to store the rest of its timeline.
+// recordTimeout limits how long a stopping process tries to store the last rows of its timeline.
 const recordTimeout = 2 * time.Second
 
-// record records the timeline of the component that totals measures, until the caller calls stop. Stop returns after
-// the last row is stored, or after recordTimeout.
+// record records the timeline of a component until the caller calls stop. stop returns after the last row is stored,
+// or after recordTimeout.
 func (s *planned) record(ctx context.Context, component string, totals timeline.Totals) (recorder *timeline.Recorder, stop func()) {
 	recorder = timeline.NewRecorder(component, totals, s.adapters.store, s.log)
 	recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStarted, Subject: component})
@@ -71,8 +71,8 @@ func (s *planned) record(ctx context.Context, component string, totals timeline.
 	}
 }
 
-// watch calls apply with each new version of the plan file, until ctx ends or the caller calls stop. When stop
-// returns, apply is not called any more.
+// watch calls apply with each new version of the plan file until ctx ends or the caller calls stop. After stop
+// returns, apply is no longer called.
 func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

@@ -107,11 +107,11 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 	return s.run(ctx)
 }
 
-// pageInterval is the time between two updates of the live page. The timeline has one row a second.
+// pageInterval is the interval at which the live page is updated. It equals the interval of the timeline.
 const pageInterval = time.Second
 
-// livePage opens the address of the live page. The returned function serves the page until ctx ends. It does nothing if
-// the address is empty.
+// livePage listens on the address of the live page. The returned function serves the page until ctx ends. If the
+// address is empty, the function does nothing.
 func (s *planned) livePage(ctx context.Context, address string, d live.Dependencies) (serve func(context.Context), err error) {
 	if address == "" {
 		return func(context.Context) {}, nil
@@ -130,15 +130,15 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	}, nil
 }
 
-// pollTimeout bounds one poll of the servers. It is less than the interval of the timeline, so that a row has the
-// result of the poll before.
+// pollTimeout limits the duration of one poll of the servers. It is shorter than the interval of the timeline, so
+// that each row has the result of the latest poll.
 const pollTimeout = 900 * time.Millisecond
 
-// polledQueues are the depths of the queues when they were last polled, nil if that failed.
+// polledQueues holds the queue depths from the latest poll, or nil if the poll failed.
 type polledQueues struct{ depths atomic.Pointer[broker.Depths] }
 
-// poll asks RabbitMQ for the depths of the queues, and Redis whether it answers, once a second until ctx ends. It adds
-// a mark when a server stops answering or answers again.
+// poll polls RabbitMQ for the queue depths, and pings Redis, once per second until ctx ends. It adds a mark to the
+// timeline when a server stops or resumes responding.
 func (q *polledQueues) poll(ctx context.Context, a adapters, mark func(timeline.Mark)) {
 	var servers timeline.Availability
 	async.Every(ctx, time.Second, func() {
@@ -159,7 +159,7 @@ func (q *polledQueues) poll(ctx context.Context, a adapters, mark func(timeline.
 	})
 }
 
-// gauges returns the depths for the timeline.
+// gauges returns the queue depths for a row of the timeline.
 func (q *polledQueues) gauges() timeline.Gauges {
 	d := q.depths.Load()
 	if d == nil {
@@ -168,8 +168,8 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore pings the store until it answers. An idle processor does not use its store, so without this an
-// unavailable store would not show in the log before the first event.
+// awaitStore pings the store until it responds, and logs while it does not. Without this, an idle processor would not
+// log that its store is unavailable until the first event arrives.
 func awaitStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
 	const part = "ping"
 	outages := outage.New(log, "store does not answer yet", "store answers")

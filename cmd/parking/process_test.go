@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-func TestProcess_ServesTheLivePageOfAllProcesses(t *testing.T) {
+func TestProcess_LivePage_ShowsAllProcesses(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

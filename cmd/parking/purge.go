@@ -13,14 +13,14 @@ import (
 )
 
 const purgeHelp = `Remove a simulation from servers: its exchange, its queues and their messages from RabbitMQ,
-and its keys, including the ledger, from Redis. Servers that are not named stay untouched.
+and its keys, including the ledger, from Redis. Servers that no flag selects do not change.
 
-Use it for what 'parking simulate --keep' kept, and for what a killed simulation left. Stop the
-simulation first: running generators and processors create their queues and keys again.
+Use it after 'parking simulate --keep', or after a simulation was killed. Stop the simulation
+first: running generators and processors create their queues and keys again.
 
 Exit codes:
-  0    nothing is left
-  1    something may be left
+  0    no queue or key remains
+  1    queues or keys may remain
   2    invalid input`
 
 const purgeExamples = `  # Remove a simulation by the name that 'parking simulate' printed
@@ -30,7 +30,7 @@ const purgeExamples = `  # Remove a simulation by the name that 'parking simulat
   # Remove the keys of a simulation that has the name of its manifest
   parking purge -f rush-hour.yaml --redis-uri redis://127.0.0.1:6379`
 
-// purgeFlags are the flags of purge.
+// purgeFlags are the flags of the command purge.
 type purgeFlags struct {
 	manifest manifestFlags
 	servers  serverFlags
@@ -54,10 +54,11 @@ func (c *cli) purgeCommand() *cobra.Command {
 	return cmd
 }
 
-// plan returns a plan with the maximum number of partitions, which covers everything that a simulation may have left.
+// plan returns a plan with the maximum number of partitions. It covers all queues and keys that a simulation can
+// have, whatever its actual number of partitions.
 func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
-		return nil, errors.New("name the simulation to remove with --simulation or -f")
+		return nil, errors.New("the simulation to remove is missing: set --simulation or -f")
 	}
 	if !f.servers.any() {
 		return nil, errors.New("name the servers with --rabbitmq-uri and --redis-uri, or " + envRabbitMQ + " and " + envRedis)
@@ -104,7 +105,8 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	if err != nil {
 		return err
 	}
-	// Remove even if nothing was found: an interrupted removal may have left something that Exists does not see.
+	// Remove even if nothing was found, because an interrupted removal may have left objects that Exists does not
+	// detect.
 	if err := adapters.remove(ctx, p.Simulation); err != nil {
 		return err
 	}

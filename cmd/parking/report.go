@@ -37,10 +37,10 @@ const reportExamples = `  # Record a report, then render it
   parking simulate --duration 1m --report run.json
   parking report run.json -o html --output-file run.html`
 
-// reportFormat is a format of a report.
+// reportFormat is an output format of reports.
 type reportFormat string
 
-// The formats of a report.
+// Output formats of reports.
 const (
 	formatHTML     reportFormat = "html"
 	formatJSON     reportFormat = "json"
@@ -49,7 +49,7 @@ const (
 	formatTable    reportFormat = "table"
 )
 
-// render returns a report in a format. The table has no colors and any width.
+// render renders a report in a format. Tables have no colors and no maximum width.
 func render(d *report.Document, f reportFormat) ([]byte, error) {
 	switch f {
 	case formatHTML:
@@ -64,7 +64,7 @@ func render(d *report.Document, f reportFormat) ([]byte, error) {
 	return d.JSON()
 }
 
-// formatFlag is a flag value: one of a set of report formats.
+// formatFlag is a flag value that allows a subset of the report formats.
 type formatFlag struct {
 	format  reportFormat
 	allowed []reportFormat
@@ -85,7 +85,7 @@ func (f *formatFlag) Set(s string) error {
 // Type implements pflag.Value. It is the placeholder in help texts.
 func (f *formatFlag) Type() string { return "format" }
 
-// choices lists the allowed formats.
+// choices lists the allowed formats in words.
 func (f *formatFlag) choices() string {
 	names := make([]string, len(f.allowed))
 	for i, format := range f.allowed {
@@ -132,7 +132,7 @@ func (c *cli) report(ctx context.Context, from string, format reportFormat, to s
 	return c.output(to, text)
 }
 
-// readReport reads a recorded report. "-" is stdin.
+// readReport reads a report in JSON from a file, or from stdin if the path is "-".
 func readReport(ctx context.Context, path string) (*report.Document, error) {
 	return interruptible(ctx, func() (*report.Document, error) {
 		if path == "-" {
@@ -146,7 +146,7 @@ func readReport(ctx context.Context, path string) (*report.Document, error) {
 	})
 }
 
-// output writes to a file, or to stdout if there is no path.
+// output writes to a file, or to stdout if the path is empty.
 func (c *cli) output(path string, text []byte) error {
 	if path == "" {
 		_, err := c.stdout.Write(text)
@@ -155,7 +155,7 @@ func (c *cli) output(path string, text []byte) error {
 	return badInput(writeFile(path, text))
 }
 
-// reportFiles is a flag value: the files to write the report to. It may be set repeatedly.
+// reportFiles is a flag value: the paths of the files to write the report to. The flag can be repeated.
 type reportFiles []string
 
 // String implements pflag.Value.
@@ -167,7 +167,7 @@ func (r *reportFiles) Set(path string) error {
 	case err != nil:
 		return err
 	case slices.Contains(*r, path):
-		return errors.New("is given twice")
+		return errors.New("is set twice")
 	}
 	*r = append(*r, path)
 	return nil
@@ -176,7 +176,7 @@ func (r *reportFiles) Set(path string) error {
 // Type implements pflag.Value. It is the placeholder in help texts.
 func (r *reportFiles) Type() string { return "file" }
 
-// formatOf returns the format that the suffix of a path selects.
+// formatOf returns the format for the suffix of a path.
 func formatOf(path string) (reportFormat, error) {
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".html", ".htm":
@@ -191,7 +191,7 @@ func formatOf(path string) (reportFormat, error) {
 	return "", errors.New("must end in .html, .json, .md or .xml")
 }
 
-// check returns an error if a file could not be written.
+// check returns an error if one of the files cannot be written.
 func (r reportFiles) check() error {
 	for _, path := range r {
 		if err := checkWritable(path); err != nil {
@@ -201,7 +201,7 @@ func (r reportFiles) check() error {
 	return nil
 }
 
-// write writes the report to all files. An error does not keep it from writing the other ones.
+// write writes the report to all files. If one of them fails, it still writes the others.
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
@@ -217,7 +217,7 @@ func (r reportFiles) write(d *report.Document) error {
 	return errors.Join(errs...)
 }
 
-// checkWritable returns an error if writeFile would fail now.
+// checkWritable returns an error if writeFile would fail for the path.
 func checkWritable(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return fmt.Errorf("%s is a folder: name a file", path)
@@ -229,7 +229,7 @@ func checkWritable(path string) error {
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
-// writeFile replaces a file with the text, or leaves it as it was.
+// writeFile replaces the content of a file. If it fails, the file keeps its old content.
 func writeFile(path string, text []byte) error {
 	file, err := createNextTo(path)
 	if err != nil {
@@ -245,17 +245,17 @@ func writeFile(path string, text []byte) error {
 	return nil
 }
 
-// createNextTo creates a temporary file in the folder of a path, with the permissions of a new file.
+// createNextTo creates a temporary file in the folder of the given path, with the permissions of a new file.
 func createNextTo(path string) (*os.File, error) {
 	const readWriteForAll = 0o666 // before the umask
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.tmp", filepath.Base(path), os.Getpid()))
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, readWriteForAll)
 }
 
-// environmentTimeout bounds the requests for versions, which only the report needs.
+// environmentTimeout limits the requests for the servers' versions, which only the report needs.
 const environmentTimeout = 5 * time.Second
 
-// environment describes this machine and the servers. It omits unknown values.
+// environment describes this machine and the servers in a report. It omits values that it cannot determine.
 func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulation, log *slog.Logger) report.Environment {
 	ctx, cancel := context.WithTimeout(ctx, environmentTimeout)
 	defer cancel()
@@ -275,7 +275,7 @@ func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	}
 }
 
-// thisMachine describes the machine that runs this process. The size of its memory is known on Linux only.
+// thisMachine describes the machine that runs this process. The size of the memory is known only on Linux.
 func thisMachine() report.Node {
 	node := report.Node{CPUs: int64(runtime.NumCPU()), Architecture: runtime.GOARCH, System: runtime.GOOS}
 	proc, err := procfs.NewDefaultFS()
@@ -291,10 +291,10 @@ func thisMachine() report.Node {
 	return node
 }
 
-// timelineTimeout bounds the read of the timeline.
+// timelineTimeout limits how long reading the timeline may take.
 const timelineTimeout = 30 * time.Second
 
-// readTimeline returns the measurements of a run. It returns none if the store does not answer.
+// readTimeline reads the recorded measurements of a run. It returns none if the store does not respond.
 func (a adapters) readTimeline(ctx context.Context, r report.Run, log *slog.Logger) []timeline.Row {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timelineTimeout)
 	defer cancel()

@@ -15,10 +15,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// sampleReport is a recorded report that has something in every part.
+// sampleReport is the path of a recorded report in which no part is empty.
 const sampleReport = "../../internal/report/testdata/report.json"
 
-// fields returns the cells of the first line that begins with a name, without punctuation between them.
+// fields returns the cells of the first line that begins with the given name, without the punctuation between cells.
 func fields(t *testing.T, text, name string) []string {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -30,8 +30,8 @@ func fields(t *testing.T, text, name string) []string {
 	return nil
 }
 
-// TestReport_AllRenderingsAgree renders one run to all formats and reads the figures back from each.
-func TestReport_AllRenderingsAgree(t *testing.T) {
+// TestReport_AllFormats_HaveTheSameFigures renders one report in all formats and compares the figures in them.
+func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	t.Parallel()
 	d, err := report.ReadFile(sampleReport)
 	if err != nil {
@@ -50,8 +50,8 @@ func TestReport_AllRenderingsAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// agree compares a figure of the recorded JSON with all other renderings. Column is its position behind the name in
-	// the terminal and in Markdown.
+	// agree compares a figure in the JSON report with all other formats. column is the position of the figure after
+	// the name of its row, in the terminal and Markdown tables.
 	agree := func(key, want string, format func(float64) string, row string, column int) {
 		t.Helper()
 		number, err := strconv.ParseFloat(properties[key], 64)
@@ -93,7 +93,7 @@ func TestReport_AllRenderingsAgree(t *testing.T) {
 			{"achieved", terminal.Rate(r.Achieved), terminal.Rate, 1},
 			{"maxLagSeconds", duration(r.MaxLagSeconds), duration, 3},
 		} {
-			// The ledger has rows of the same names, so read the tables that begin with their heads.
+			// The ledger has rows of the same names. Start at the table with the matching header.
 			for _, format := range []reportFormat{formatTable, formatMarkdown} {
 				_, rest, found := strings.Cut(texts[format], map[reportFormat]string{formatTable: "events/s", formatMarkdown: "|events per second"}[format])
 				if !found {
@@ -167,7 +167,7 @@ func TestReport_AllRenderingsAgree(t *testing.T) {
 	}
 }
 
-// junitProperties returns the properties of the only suite.
+// junitProperties returns the properties of the only test suite in a JUnit report.
 func junitProperties(t *testing.T, text string) map[string]string {
 	t.Helper()
 	var suites struct {
@@ -186,7 +186,7 @@ func junitProperties(t *testing.T, text string) map[string]string {
 	return all
 }
 
-// htmlFigure finds the figure with the given label in an HTML report.
+// htmlFigure returns the figure with the given label in an HTML report.
 func htmlFigure(t *testing.T, page, key string) string {
 	t.Helper()
 	found := regexp.MustCompile(`data-figure="` + regexp.QuoteMeta(key) + `">([^<]*)<`).FindStringSubmatch(page)
@@ -196,7 +196,7 @@ func htmlFigure(t *testing.T, page, key string) string {
 	return strings.ReplaceAll(found[1], "&#43;", "+")
 }
 
-func TestReportCommand_RendersToAFileOrStdout(t *testing.T) {
+func TestReportCommand_WritesToFileOrStdout(t *testing.T) {
 	t.Parallel()
 	for format, want := range map[string]string{
 		"html": "<!doctype html>", "md": "## ❌ FAIL", "xml": "<testsuites", "json": `"version": 1`, "table": "FAIL",
@@ -215,7 +215,7 @@ func TestReportCommand_RendersToAFileOrStdout(t *testing.T) {
 	}
 }
 
-func TestReportCommand_RejectsInvalidInput(t *testing.T) {
+func TestReportCommand_InvalidInput_IsRejected(t *testing.T) {
 	t.Parallel()
 	bad := filepath.Join(t.TempDir(), "bad.json")
 	if err := os.WriteFile(bad, []byte(`{"version":9,"verdict":"PASS"}`), 0o600); err != nil {
@@ -267,7 +267,7 @@ func TestSimulate_WritesReports(t *testing.T) {
 	}
 }
 
-func TestSimulate_FindsAnUnwritableReportAtTheStart(t *testing.T) {
+func TestSimulate_UnwritableReport_FailsAtTheStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for want, path := range map[string]string{
@@ -290,7 +290,7 @@ func mkdir(t *testing.T, path string) string {
 	return path
 }
 
-func TestWriteFile_ReplacesOrLeavesAsItWas(t *testing.T) {
+func TestWriteFile_Failure_KeepsOldContent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.md")
@@ -310,7 +310,7 @@ func TestWriteFile_ReplacesOrLeavesAsItWas(t *testing.T) {
 	}
 }
 
-func TestCompareCommand(t *testing.T) {
+func TestCompareCommand_ExitCodeAndOutput(t *testing.T) {
 	t.Parallel()
 	before, err := report.ReadFile(sampleReport)
 	if err != nil {
@@ -349,7 +349,7 @@ func TestCompareCommand(t *testing.T) {
 	}
 }
 
-func TestComparisonTable(t *testing.T) {
+func TestComparisonTable_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
 	before, err := report.ReadFile(sampleReport)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// serviceFlags are the flags of every long-running command.
+// serviceFlags are the flags that all long-running commands share.
 type serviceFlags struct {
 	http  string
 	level logLevel
@@ -46,26 +46,26 @@ func (f *serviceFlags) check() error {
 	return nil
 }
 
-// planFlag adds the flag that names a plan file.
+// planFlag adds the flag --plan, the path of a plan file.
 func planFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; changes of the file take effect at once (required)")
 	_ = cmd.MarkFlagRequired("plan") // fails only for a flag that does not exist
 	_ = cmd.MarkFlagFilename("plan", "json")
 }
 
-// service is a long-running command. Its constructor fills all fields.
+// service is a long-running command. The function that creates it sets all fields.
 type service struct {
 	flags    serviceFlags
 	log      *slog.Logger
 	registry *prometheus.Registry
 	ready    []httpserver.Check
-	// routes are the paths that only this service has.
+	// routes are additional HTTP routes, such as the API of the summary service.
 	routes []httpserver.Route
-	// work runs until ctx ends, and then has the grace period to return.
+	// work runs until ctx ends. It must then return within the grace period.
 	work func(ctx context.Context) error
 }
 
-// newRegistry returns a registry with the metrics of the process itself.
+// newRegistry returns a registry with the metrics of the Go runtime and the process.
 func newRegistry() *prometheus.Registry {
 	b := currentBuild()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -80,25 +80,25 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the part of the grace period in which a service closes its connections, at most a fifth of it.
+// closingTime is the part of the grace period for closing connections. It is at most a fifth of the grace period.
 const closingTime = 5 * time.Second
 
-// workTime is the part of the grace period that is left to finish the work.
+// workTime is the part of the grace period for finishing work.
 func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
 
-// gcPercent lets the heap grow to five times its live size, which is a few megabytes. With the default, twice the live
+// gcPercent lets the heap grow to five times its live size of a few megabytes. With the default of twice the live
 // size, garbage collection takes a tenth of the CPU time at high rates.
 const gcPercent = 400
 
-// setGCPercent sets gcPercent, unless the environment sets GOGC.
+// setGCPercent applies gcPercent, unless the environment variable GOGC is set.
 func setGCPercent() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// run works and serves HTTP until ctx ends. It serves /healthz and /metrics until the work is done. /readyz fails as
-// soon as ctx ends.
+// run does the service's work and serves HTTP until ctx ends. It serves /healthz and /metrics until the work is
+// complete. /readyz fails as soon as ctx ends.
 func (s service) run(ctx context.Context) error {
 	setGCPercent()
 	stopping := httpserver.Check{Name: "process", Check: func(context.Context) error {
@@ -130,7 +130,7 @@ func (s service) run(ctx context.Context) error {
 	return errors.Join(err, <-served)
 }
 
-// withinGrace runs work until it returns, but no longer than the grace period after the end of ctx.
+// withinGrace calls work and waits for it to return. After ctx ends, it waits no longer than the grace period.
 func withinGrace(ctx context.Context, grace time.Duration, work func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- work(ctx) }()
@@ -149,7 +149,7 @@ func withinGrace(ctx context.Context, grace time.Duration, work func(context.Con
 	}
 }
 
-// profiles returns the routes of /debug/pprof/ if enabled is true.
+// profiles returns the routes of /debug/pprof/, or none if enabled is false.
 func profiles(enabled bool) []httpserver.Route {
 	if !enabled {
 		return nil
@@ -162,7 +162,7 @@ func profiles(enabled bool) []httpserver.Route {
 	}
 }
 
-// closeAndLog closes c at the end of a process, and logs a failure.
+// closeAndLog closes c at the end of a process, and logs an error if that fails.
 func closeAndLog(log *slog.Logger, name string, c io.Closer) {
 	if err := c.Close(); err != nil {
 		log.Warn("close failed", "what", name, "error", err)

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// The flags of servers, and the environment variables that replace them. All users of a machine can read command
-// lines, so passwords are better kept in the environment or in files.
+// Flags that select servers, and the environment variables that are their defaults. All users of a machine can read
+// command lines, so users should pass passwords in the environment or in files.
 const (
 	flagRabbitMQ       = "rabbitmq-uri"
 	flagRabbitMQSecret = "rabbitmq-secret"
@@ -22,10 +22,10 @@ const (
 	envRedis           = "PARKING_REDIS_URI"
 )
 
-// serverFlags name real servers.
+// serverFlags select the RabbitMQ and Redis servers.
 type serverFlags struct {
 	rabbitmq, redis plan.BindingRef
-	// changed reports whether a flag is on the command line.
+	// changed reports whether the user has set a flag on the command line.
 	changed func(flag string) bool
 }
 
@@ -43,8 +43,8 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 	}
 }
 
-// fromEnvironment sets the URIs whose flags are not on the command line. An empty flag means that there is no URI,
-// whatever the environment says.
+// fromEnvironment sets the URIs whose flags are not on the command line from the environment. A flag with an empty
+// value selects no server, even if the environment variable is set.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagRabbitMQ) {
 		f.rabbitmq.URI = getenv(envRabbitMQ)
@@ -60,7 +60,7 @@ func (f *serverFlags) hasRedis() bool { return f.redis != (plan.BindingRef{}) }
 
 func (f *serverFlags) any() bool { return f.hasRabbitMQ() || f.hasRedis() }
 
-// check reads the folders, so that an invalid file is an error of the flag that names it.
+// check reads the folders of the flags. The error for an invalid file names the flag.
 func (f *serverFlags) check() error {
 	for _, server := range []struct {
 		flag    string
@@ -81,7 +81,7 @@ func (f *serverFlags) check() error {
 	return nil
 }
 
-// selection returns the flags that select the same servers, with placeholders for their values.
+// selection returns flags that select the same servers, for messages. It replaces their values by placeholders.
 func (f *serverFlags) selection() string {
 	var flags []string
 	for _, flag := range []struct{ name, value, placeholder string }{
@@ -97,7 +97,7 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// flagOf returns the flag that says where a server is.
+// flagOf returns the flag that selects a server by the given reference.
 func flagOf(ref plan.BindingRef, uri, secret string) string {
 	if ref.URI == "" && ref.SecretDir != "" {
 		return "--" + secret

@@ -31,7 +31,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// planWith returns a plan with high rates and a unique name, after change has modified it.
+// planWith returns a plan with high rates and a unique name. change can modify the plan.
 func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	t.Helper()
 	p := &plan.Plan{
@@ -54,7 +54,7 @@ func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	return p
 }
 
-func TestSimulate_OnServers_PassesAndRemovesEverything(t *testing.T) {
+func TestSimulate_OnServers_PassesAndRemovesQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "4s", "--output", "json", "--http", "",
@@ -73,8 +73,8 @@ func TestSimulate_OnServers_PassesAndRemovesEverything(t *testing.T) {
 	}
 }
 
-// The faults of the manifest hit the processes of private servers, and no event is lost.
-func TestSimulate_PrivateServers_SurviveFaults(t *testing.T) {
+// The faults of the manifest affect the processes of private servers. No event may be lost.
+func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
 	servers.Program(t, "rabbitmq-server", "run hack/install-servers.sh")
@@ -143,11 +143,11 @@ func TestSimulate_SameSeed_HitsTheSameTargets(t *testing.T) {
 	}
 }
 
-func TestSimulate_FaultOfAServerThatIsNotOurs_IsRejected(t *testing.T) {
+func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	t.Parallel()
 	manifest := manifestFile(t, "{faults: [{name: crash, target: Redis, action: Kill, at: 1s}]}")
 	got := parking(t, "simulate", "-f", manifest, "--duration", "5s", "--http", "", "--redis-uri", servers.RedisURI(t))
-	if got.code != exitBadInput || !strings.Contains(got.stderr, `fault "crash": a fault on a server that is not ours is refused, and --redis-uri names one`) {
+	if got.code != exitBadInput || !strings.Contains(got.stderr, `fault "crash": a fault cannot target an external server, and --redis-uri selects one`) {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
 }
@@ -199,7 +199,8 @@ func TestAudit_AfterKeep_AgreesWithSimulate(t *testing.T) {
 	}
 }
 
-// simulateUntilBusy simulates until summaries are stored, however slow the machine is, and checks the result.
+// simulateUntilBusy runs a simulation until summaries are stored, stops it, and checks the result. It works on slow
+// machines too.
 func simulateUntilBusy(t *testing.T, args ...string) (ended, report.Document) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -239,7 +240,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 		t.Errorf("the ledger that was kept is %+v, was %+v", r.Ledger, kept.Ledger)
 	}
 
-	// Purge one server after the other. What the other one has is still in the way.
+	// Purge one server after the other. A new simulation of the same name is rejected until both are purged.
 	purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp)
 	if purged.code != exitOK || !strings.Contains(purged.stdout, "removed exchange and queues of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
@@ -360,7 +361,7 @@ func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 	t.Log(got.stderr)
 }
 
-// queuesOf returns the names of the queues of a simulation.
+// queuesOf returns the names of the existing queues of a simulation.
 func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
 	t.Helper()
 	connection, err := amqp091.Dial(uri)
@@ -479,7 +480,7 @@ func endsWithAVerdict(t *testing.T, fault func(*servers.Redis) error) {
 	checkNoPassword(t, got, amqp, store.URI())
 }
 
-func TestSimulate_SecondSignal_PrintsWhatIsLeftOnServers(t *testing.T) {
+func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -514,7 +515,8 @@ func TestSimulate_SecondSignal_PrintsWhatIsLeftOnServers(t *testing.T) {
 	}
 }
 
-// loseOneEntry clears the bit of an entry in the store and returns the identifier of the event.
+// loseOneEntry makes one entry look lost: it clears the entry's bit in the store. It returns the identifier of the
+// event.
 func loseOneEntry(t *testing.T, uri, simulation string) string {
 	t.Helper()
 	client := redisClient(t, uri)
@@ -537,7 +539,7 @@ func loseOneEntry(t *testing.T, uri, simulation string) string {
 	return ""
 }
 
-// processes is a simulation whose components run as separate processes.
+// processes is a simulation whose components run in separate processes.
 type processes struct {
 	*stack.Stack
 
@@ -546,7 +548,7 @@ type processes struct {
 	amqp, redis string
 }
 
-// startProcesses starts one process of each component, and a second processor.
+// startProcesses starts one process of each component, plus a second processor.
 func startProcesses(ctx context.Context, t *testing.T) *processes {
 	t.Helper()
 	s := &processes{amqp: servers.VHostURI(t), redis: servers.RedisURI(t)}
@@ -582,7 +584,7 @@ func (s *processes) write(t *testing.T) {
 	}
 }
 
-// metric returns the sum of the series of a metric whose text contains labels.
+// metric returns the sum over all series of a metric whose text contains the given labels.
 func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels string) float64 {
 	t.Helper()
 	page, err := get(ctx, p.URL("/metrics"))
@@ -612,7 +614,7 @@ func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
 	}
 }
 
-// auditAtRest audits the simulation until it is at rest, and returns that audit.
+// auditAtRest repeats the audit until the simulation is at rest, and returns the last result.
 func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	t.Helper()
 	var r auditResult
@@ -666,7 +668,7 @@ func TestProcess_IdleWhileRedisIsDown_LogsIt(t *testing.T) {
 	terminate(ctx, t, idle)
 }
 
-func TestProcess_Terminated_SettlesAllDeliveries(t *testing.T) {
+func TestProcess_SIGTERM_SettlesAllDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -686,7 +688,7 @@ func TestProcess_Terminated_SettlesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// An event that took effect but was not settled is delivered again and counts as a duplicate.
+	// An event that took effect but was not acknowledged is delivered again and counts as a duplicate.
 	if r.Ledger.DuplicatesSuppressed != 0 {
 		t.Errorf("%d events had taken effect but were not settled", r.Ledger.DuplicatesSuppressed)
 	}
@@ -745,7 +747,7 @@ func checkAudit(t *testing.T, got ended) auditResult {
 	return r
 }
 
-// checkNoPassword checks that the output contains no password of the URIs.
+// checkNoPassword checks that the output of a process contains no password from the URIs.
 func checkNoPassword(t *testing.T, got ended, uris ...string) {
 	t.Helper()
 	for _, uri := range uris {
@@ -769,7 +771,7 @@ func redisClient(t *testing.T, uri string) *goredis.Client {
 	return client
 }
 
-// removeQueues deletes the queues of the simulation when the test ends. Brokers may be shared between tests.
+// removeQueues deletes the simulation's queues when the test ends, because tests may share a broker.
 func removeQueues(t *testing.T, uri, simulation string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -799,7 +801,7 @@ func keysOf(t *testing.T, uri, simulation string) []string {
 	return keys
 }
 
-func TestPlanWith_IsValid(t *testing.T) {
+func TestPlanWith_ReturnsAValidPlan(t *testing.T) {
 	t.Parallel()
 	if err := wiring.RequireServers(planWith(t, nil)); err == nil {
 		t.Error("a plan without servers is accepted")

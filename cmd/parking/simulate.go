@@ -27,21 +27,21 @@ import (
 const simulateHelp = `Run a whole simulation in this process, without a cluster: generators, a processor, the
 summary API and the audit. Show the progress, then the ledger and the verdict.
 
-The broker and the store are in memory, unless flags name real servers. With --servers private,
+The broker and the store are in memory, unless flags select real servers. With --servers private,
 a RabbitMQ and a Redis are started from installed packages for this run alone.
 
-Faults of the manifest are injected as in a cluster, see docs/rehearsals.md. A fault on a server
-that a flag names is rejected, because that server is not ours.
+Faults of the manifest are injected as in a cluster, see docs/rehearsals.md. A fault cannot
+target a server that a flag selects.
 
 While it runs, the --http address serves a live page with charts. --open opens it in a browser.
 
 The manifest is a ParkingSimulation, as for a cluster. Omitted fields have their defaults.
 Some fields have no effect here:
-  - rabbitmq, redis and summaryAPI, except partitions and queueType: flags name the servers.
+  - rabbitmq, redis and summaryAPI, except partitions and queueType: flags select the servers.
   - replicas: one generator of each type and one processor do all the work.
 
 On servers, each simulation has its own name, and its queues and keys are removed at the end.
-A name given with --simulation is rejected if a server already has queues or keys of it.
+A name that is set with --simulation is rejected if a server already has queues or keys of that name.
 
 Ctrl-C, SIGTERM or SIGHUP stops the generators. The simulation then finishes its current work
 and prints the verdict. A second signal ends the process at once. It prints what is left on
@@ -77,7 +77,7 @@ const simulateExamples = `  # Run the defaults in memory for 30 seconds
   # Print the result as JSON; the exit code tells the verdict
   parking simulate -f rush-hour.yaml --duration 1m --output json | jq .ledger`
 
-// simulateFlags are the flags of simulate.
+// simulateFlags are the flags of the command simulate.
 type simulateFlags struct {
 	manifest      manifestFlags
 	servers       serverFlags
@@ -136,11 +136,12 @@ func (c *cli) simulateCommand() *cobra.Command {
 	return cmd
 }
 
-// defaultSimulateHTTP is the address for HTTP. If its port is in use, simulate takes a free one.
+// defaultSimulateHTTP is the default address for HTTP. If its port is in use, simulate listens on a free port
+// instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
-// plan derives the plan from the manifest and the flags. It also returns the manifest with the flags applied, and notes
-// for the user: where the flags replace the manifest, and warnings about the manifest.
+// plan derives the plan from the manifest and the flags. It also returns the manifest with the flags applied, and
+// notes for the user: the fields that flags override, and warnings about the manifest.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, sim *v1alpha1.ParkingSimulation, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, nil, err
@@ -158,7 +159,7 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // empty with --servers private, until these run
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
-		// A unique name, so that leftovers of an earlier run do not count in this one's ledger.
+		// The name is unique, so that data of an earlier run does not count in the ledger of this one.
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
 	if err := p.Validate(); err != nil {
@@ -167,7 +168,7 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	return resolved, sim, append(notes, resolved.Warnings...), nil
 }
 
-// check rejects invalid flags and invalid combinations of flags.
+// check returns an error for an invalid flag or an invalid combination of flags.
 func (f *simulateFlags) check() error {
 	switch {
 	case f.duration <= 0 && !f.endless:
@@ -177,11 +178,11 @@ func (f *simulateFlags) check() error {
 	case f.seedChosen && f.seed < 0:
 		return fmt.Errorf("--seed: must not be negative, got %d", f.seed)
 	case f.open && f.http == "":
-		return errors.New("--open: there is no live page without an address: remove --http or give it an address")
+		return errors.New("--open: there is no live page to open without an HTTP address: remove --http or give it an address")
 	case f.private != "" && f.servers.any():
-		return errors.New("--servers: private servers and servers that flags name cannot be combined: remove one of them")
+		return errors.New("--servers: private servers cannot be combined with servers that other flags select: remove one of them")
 	case f.keep && !f.servers.any():
-		return errors.New("--keep: nothing can be kept in memory: name servers with --rabbitmq-uri and --redis-uri")
+		return errors.New("--keep: a simulation in memory cannot be kept: select servers with --rabbitmq-uri and --redis-uri")
 	}
 	if err := errors.Join(f.servers.check(), f.reports.check()); err != nil {
 		return err
@@ -189,13 +190,13 @@ func (f *simulateFlags) check() error {
 	return f.checkSummaries()
 }
 
-// checkSummaries rejects invalid flags of the summary API.
+// checkSummaries returns an error if the flags of the summary API are invalid.
 func (f *simulateFlags) checkSummaries() error {
 	switch {
 	case f.summaryURL != "" && f.summariesDB != "":
 		return errors.New("--summary-url and --summaries-db cannot be combined: remove one of them")
 	case f.summarySecret != "" && f.summaryURL == "":
-		return errors.New("--summary-secret: the API is missing: name it with --summary-url")
+		return errors.New("--summary-secret: requires --summary-url, the URL of the API")
 	}
 	if err := f.checkSummaryURL(); err != nil {
 		return fmt.Errorf("--summary-url: %w", err)
@@ -206,7 +207,7 @@ func (f *simulateFlags) checkSummaries() error {
 	return nil
 }
 
-// checkSummaryURL rejects an invalid URL, and one that holds credentials.
+// checkSummaryURL returns an error if the URL is invalid or contains credentials.
 func (f *simulateFlags) checkSummaryURL() error {
 	if f.summaryURL == "" {
 		return nil
@@ -222,7 +223,8 @@ func (f *simulateFlags) checkSummaryURL() error {
 	return err
 }
 
-// override applies the flags to the manifest. It returns a note for each field that it replaces or that has no effect.
+// override applies the flags to the manifest. It returns a note for each field that a flag overrides, and for each
+// field that has no effect.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration > 0 {
@@ -305,7 +307,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	return err
 }
 
-// printResult prints a report without its timeline.
+// printResult prints a report. It omits the timeline.
 func (c *cli) printResult(format outputFormat, r *report.Document) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
@@ -326,7 +328,7 @@ func printJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// outputFormat is a flag value: the format of a result.
+// outputFormat is a flag value: the output format of a result.
 type outputFormat string
 
 // The output formats.
@@ -351,7 +353,7 @@ func (o *outputFormat) Set(s string) error {
 // Type implements pflag.Value. It is the placeholder in help texts.
 func (o *outputFormat) Type() string { return "format" }
 
-// manifestFlags select the simulation.
+// manifestFlags are the flags that select the manifest and the name of a simulation.
 type manifestFlags struct {
 	path       manifestPath
 	simulation string
@@ -367,7 +369,7 @@ func (f *manifestFlags) registerName(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` of the simulation on servers (default: NAMESPACE.NAME of the manifest; simulate adds a random suffix)")
 }
 
-// manifestPath is a flag value: the path of one file. It can be set only once.
+// manifestPath is a flag value: the path of one manifest. The flag cannot be repeated.
 type manifestPath string
 
 // String implements pflag.Value.
@@ -388,7 +390,7 @@ func (p *manifestPath) Set(path string) error {
 // Type implements pflag.Value. It is the placeholder in help texts.
 func (p *manifestPath) Type() string { return "file" }
 
-// read returns the manifest. It has an empty spec if no flag names a file.
+// read returns the manifest. If no flag selects a file, the manifest has an empty spec.
 func (f *manifestFlags) read(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	if f.path == "" {
 		return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "simulation"}}, nil

@@ -9,15 +9,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
 
-// The names of the servers in the records of faults.
+// Names of the servers in records of faults.
 const (
 	rabbitMQName   = "rabbitmq"
 	redisName      = "redis"
 	summaryAPIName = "summary-api"
 )
 
-// exposeServers makes the servers of this process targets of faults. Servers that flags name are not ours, so that faults
-// of them are refused.
+// exposeServers makes the servers of this process available as targets of faults. Servers that flags select are not
+// available, because they may serve others too.
 func (s *session) exposeServers(d *simulate.Dependencies) {
 	t := simulate.Targets{Servers: make(map[plan.FaultTarget][]fault.Instance), Refused: make(map[plan.FaultTarget]string)}
 	if s.private != nil {
@@ -35,7 +35,7 @@ func (s *session) exposeServers(d *simulate.Dependencies) {
 	d.Targets = t
 }
 
-// exposeAdapters makes the broker and the store targets if they are in memory.
+// exposeAdapters makes the broker and the store available as targets of faults if they run in memory.
 func (s *session) exposeAdapters(d *simulate.Dependencies, t *simulate.Targets) {
 	if s.adapters.broker.InMemory() {
 		g := gate.New()
@@ -53,7 +53,7 @@ func (s *session) exposeAdapters(d *simulate.Dependencies, t *simulate.Targets) 
 	}
 }
 
-// refusal says why a server cannot be hit that a flag names.
+// refusal returns the reason why faults cannot be injected into a server that a flag selects.
 func refusal(flag string) string {
-	return fmt.Sprintf("a fault on a server that is not ours is refused, and %s names one: remove the fault, or run with --servers private", flag)
+	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault, or run with --servers private", flag)
 }

@@ -13,7 +13,7 @@ import (
 
 const flagServers = "servers"
 
-// privateFlag is a flag value: empty, or private.
+// privateFlag is a flag value: either empty or "private".
 type privateFlag string
 
 // String implements pflag.Value.
@@ -31,7 +31,7 @@ func (p *privateFlag) Set(s string) error {
 // Type implements pflag.Value. It is the placeholder in help texts.
 func (p *privateFlag) Type() string { return "private" }
 
-// privateServers are a RabbitMQ and a Redis that run for this process alone.
+// privateServers are a RabbitMQ and a Redis that run only for this process.
 type privateServers struct {
 	node            *privateserver.RabbitMQ
 	rabbitmq, redis *process.Server
@@ -69,7 +69,8 @@ func (s *privateServers) start(ctx context.Context) error {
 	return nil
 }
 
-// sync makes the node remember its queues. Otherwise a node of RabbitMQ 3.10 that is killed soon forgets them.
+// sync makes the RabbitMQ node write its queue definitions to disk. RabbitMQ 3.10 loses definitions that are only a
+// few seconds old if the node is killed.
 func (s *privateServers) sync() error {
 	if s == nil {
 		return nil
@@ -77,13 +78,13 @@ func (s *privateServers) sync() error {
 	return s.node.SyncQueues()
 }
 
-// targets adds the servers to the targets of faults.
+// targets makes the servers available as targets of faults.
 func (s *privateServers) targets(servers map[plan.FaultTarget][]fault.Instance) {
 	servers[plan.TargetRabbitMQ] = []fault.Instance{s.rabbitmq}
 	servers[plan.TargetRedis] = []fault.Instance{s.redis}
 }
 
-// Close ends the servers and removes their data.
+// Close stops the servers and deletes their data.
 func (s *privateServers) Close() error {
 	var errs []error
 	for _, server := range []*process.Server{s.rabbitmq, s.redis} {

@@ -30,7 +30,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// session holds everything that one invocation of simulate opens. openSession fills it.
+// session has everything that one run of the command simulate opens. openSession sets all fields.
 type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
@@ -42,7 +42,8 @@ type session struct {
 	simulation *simulate.Simulation
 }
 
-// openSession opens and checks everything that the simulation needs, so that it fails before the first event.
+// openSession opens and checks everything that the simulation needs, so that errors occur before the first event is
+// published.
 func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolved, log *slog.Logger) (s *session, err error) {
 	p := resolved.Plan
 	p.Owner = rand.Text()
@@ -78,7 +79,7 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 		Plan:         *p,
 		Processors:   int(*resolved.Simulation.Spec.Processor.Replicas),
 		DrainTimeout: p.DrainTimeout.D(),
-		// The memory broker counts unsettled deliveries in its depths. RabbitMQ does not.
+		// The depths of the memory broker include unsettled deliveries. Those of RabbitMQ do not.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}
 	deps := simulate.Dependencies{
@@ -98,12 +99,13 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 	if err := s.listen(ctx, registry, log); err != nil {
 		return s, err
 	}
-	// This is the first write to a server, so it comes last: an earlier failure leaves nothing there.
+	// The reservation is the first write to a server. It comes last, so that an earlier failure leaves no data on
+	// servers.
 	err = s.adapters.reserve(ctx, p)
 	return s, err
 }
 
-// declare creates the exchange and the queues. If that fails, it removes the simulation again.
+// declare declares the exchange and the queues. If that fails, it removes the simulation's queues and keys.
 func (s *session) declare(ctx context.Context) error {
 	declaring, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
@@ -116,7 +118,7 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// A user who may not declare queues may not delete them either. Then the removal fails, but nothing is left.
+	// The removal fails for a user who may neither declare nor delete queues, but then no queue exists.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
@@ -126,8 +128,8 @@ func (s *session) declare(ctx context.Context) error {
 	return errors.Join(err, left)
 }
 
-// listen opens the HTTP listener. If the default port is in use it takes a free port. It does not do so for an
-// address that the user chose.
+// listen opens the HTTP listener. If the default port is in use, it listens on a free port. If the user has set the
+// address, it returns an error instead.
 func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
@@ -144,12 +146,12 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 		s.http, err = httpserver.Listen(ctx, net.JoinHostPort(host, "0"), handler, log)
 	}
 	if err != nil {
-		return badInput(fmt.Errorf("%w; choose another address with --http, or \"\" for none", err))
+		return badInput(fmt.Errorf("%w; choose another address with --http, or \"\" to serve no HTTP", err))
 	}
 	return nil
 }
 
-// describe returns pairs of label and address for the beginning of the output.
+// describe returns labels and addresses that the command prints at the start.
 func (s *session) describe() [][2]string {
 	lines := [][2]string{
 		{"broker", s.adapters.broker.Address},
@@ -167,7 +169,7 @@ func (s *session) describe() [][2]string {
 	return lines
 }
 
-// run runs the simulation. Meanwhile it serves HTTP and shows the progress.
+// run runs the simulation. While it runs, it serves HTTP and shows the progress.
 func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup
@@ -191,7 +193,8 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	return result
 }
 
-// purge removes the simulation from its servers, even if ctx has ended. The error names the data that may be left.
+// purge removes the simulation's queues and keys from its servers, even if ctx has ended. An error lists the data
+// that may remain.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // the servers end with this run
@@ -207,8 +210,8 @@ func (s *session) purge(ctx context.Context) error {
 	return nil
 }
 
-// abandon prepares the immediate end of the process. It removes temporary files, and returns an error that says what
-// is left on servers.
+// abandon deletes temporary files before the process exits early. The error that it returns lists the data that may
+// remain on servers.
 func (s *session) abandon() error {
 	s.summaries.discard()
 	if left := s.leftBehind(); left != nil {
@@ -217,16 +220,17 @@ func (s *session) abandon() error {
 	return errors.New("stopped without a verdict")
 }
 
-// leftBehind says what may be left on servers and how to remove it. It returns nil if there are no servers.
+// leftBehind returns an error that lists the data that may remain on servers and how to remove it. It returns nil if
+// all servers are private or in memory.
 func (s *session) leftBehind() error {
 	what, flags := s.onServers()
 	if what == "" || s.private != nil {
 		return nil
 	}
-	return fmt.Errorf("%s of %s may be left; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
+	return fmt.Errorf("%s of %s may remain; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
 }
 
-// kept says what --keep left on servers, and how to audit and remove it.
+// kept returns a message about the data that --keep leaves on servers, and how to audit and remove it.
 func (s *session) kept() string {
 	what, flags := s.onServers()
 	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
@@ -240,7 +244,8 @@ func (s *session) kept() string {
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers returns what the simulation has on servers, "" if nothing, and the flags that select it there.
+// onServers describes the simulation's data on servers, or returns "" if all adapters are in memory. flags are the
+// command line flags that select the simulation on these servers.
 func (s *session) onServers() (what, flags string) {
 	var parts []string
 	if b := s.adapters.broker; !b.InMemory() {
@@ -264,16 +269,16 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// summaries is the destination of summaries: a service in this process, or an external API.
+// summaries is the destination of summaries: a summary service in this process, or an external API.
 type summaries struct {
 	poster processor.Poster
-	// held counts the summaries that this invocation has stored. It is nil for an external API.
+	// held returns the number of summaries that this process has stored. It is nil for an external API.
 	held func(context.Context) (int64, error)
-	// routes serve the summaries over HTTP. The slice is empty for an external API.
+	// routes are the HTTP routes of the summary service. There are none for an external API.
 	routes []httpserver.Route
-	// where describes the destination in the output.
+	// where describes the destination for the output.
 	where string
-	// discard removes temporary files. It may be called at any time.
+	// discard deletes temporary files. It can be called at any time, even more than once.
 	discard func()
 	close   func(*slog.Logger)
 }
@@ -290,7 +295,7 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 		return nil, fmt.Errorf("create a temporary folder for the summaries: %w; set TMPDIR, or choose a file with --summaries-db", err)
 	}
 	remove := func() error { return os.RemoveAll(dir) }
-	// The file is deleted at the end, so it need not survive a crash of the machine.
+	// The database is deleted at the end, so it need not survive a crash of the machine.
 	s, err := openDatabase(ctx, sqlite.Options{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a temporary file", remove, o)
 	if err != nil {
 		return nil, errors.Join(err, remove())
@@ -298,8 +303,8 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	return s, nil
 }
 
-// openExternal opens an external API and checks that it answers. Once the simulation runs, it would wait for an API
-// that does not answer.
+// openExternal opens an external API and checks that it responds. Without this check, the simulation would start and
+// wait for the API.
 func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -316,7 +321,7 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	}, nil
 }
 
-// openDatabase opens a summary service on a database. The database may hold the summaries of other simulations.
+// openDatabase opens a summary service on a database file. The file may contain summaries of other simulations.
 func openDatabase(ctx context.Context, db sqlite.Options, where string, remove func() error, o wiring.Options) (*summaries, error) {
 	database, err := sqlite.Open(ctx, db)
 	if err != nil {

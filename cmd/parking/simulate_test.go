@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-// busy is a spec with high rates, for which all outcomes occur soon.
+// busy is a spec with such high rates that every outcome of an event occurs within seconds.
 const calm = "{entry: {rate: 40}, exit: {rate: 40, matchPercent: 50, minStay: 1s}}"
 
 const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 100ms}, rabbitmq: {partitions: 2}}"
@@ -29,7 +29,8 @@ func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 	checkPassed(t, got)
 }
 
-// passedButSchedules reports whether every check passed, except for those of the schedules, which a busy machine may be unable to keep.
+// passedButSchedules reports whether all checks passed, ignoring the checks of the schedules. A busy machine may be
+// unable to publish on schedule.
 func passedButSchedules(got ended, r report.Document) bool {
 	late := false
 	for _, check := range r.Checks {
@@ -44,7 +45,8 @@ func passedButSchedules(got ended, r report.Document) bool {
 	return (got.code == exitOK) != late && (r.Outcome == ledger.Pass) != late
 }
 
-// checkPassed checks the verdict, and independently of it the equations of the ledger.
+// checkPassed checks that the verdict is PASS. It also checks the equations of the ledger independently of the
+// verdict.
 func checkPassed(t *testing.T, got ended) report.Document {
 	t.Helper()
 	r := got.result(t)
@@ -104,7 +106,7 @@ func TestSimulate_Signal_EndsWithVerdict(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			address := closedPort(t)
-			// At a low rate few events are due at a time, so few are missed when the signal comes.
+			// At a low rate, few events are due when the signal arrives, so few of them are not published.
 			r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--output", "json", "--http", address)
 			untilBusy(ctx, t, address)
 			if err := r.cmd.Process.Signal(signal); err != nil {
@@ -115,7 +117,7 @@ func TestSimulate_Signal_EndsWithVerdict(t *testing.T) {
 	}
 }
 
-// untilBusy waits until the simulation with this HTTP address has stored summaries.
+// untilBusy waits until a simulation has stored summaries. It reads the metrics at the simulation's HTTP address.
 func untilBusy(ctx context.Context, t *testing.T, address string) {
 	t.Helper()
 	eventually(ctx, t, "summaries are stored", func() error {
@@ -176,7 +178,7 @@ func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
 			if err := r.cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			// A pipe holds 64 KiB, so when this is written the process is reading.
+			// A pipe buffers only 64 KiB. So when this write returns, the process has started to read stdin.
 			if _, err := io.WriteString(stdin, strings.Repeat("# this manifest does not end\n", 5000)); err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +192,7 @@ func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
 	}
 }
 
-func TestSimulate_ClosedStderr_DoesNotStop(t *testing.T) {
+func TestSimulate_ClosedStderr_DoesNotStopTheRun(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -209,7 +211,7 @@ func TestSimulate_ClosedStderr_DoesNotStop(t *testing.T) {
 	checkPassed(t, wait(t, r))
 }
 
-// overloadedAPI returns the URL of a summary API that answers every request with 503.
+// overloadedAPI starts a summary API that answers every request with 503, and returns its URL.
 func overloadedAPI(t *testing.T) string {
 	t.Helper()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
@@ -221,7 +223,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	// With an API that accepts nothing the simulation never comes to rest.
+	// The API accepts no summary, so the queues never become empty.
 	address := closedPort(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
@@ -231,7 +233,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	// The first signal starts the drain, which would take two minutes.
+	// The first signal starts the drain, whose timeout is two minutes.
 	signalUntilEnd(ctx, t, r, syscall.SIGINT)
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
@@ -241,7 +243,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	}
 }
 
-func TestSimulate_DrainTimeout_VerdictNamesWhatIsLeft(t *testing.T) {
+func TestSimulate_DrainTimeout_VerdictNamesUnprocessedEvents(t *testing.T) {
 	t.Parallel()
 	got := parking(t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
 		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", overloadedAPI(t))
@@ -288,7 +290,7 @@ func TestSimulate_SummariesDB_KeepsSummaries(t *testing.T) {
 	}
 }
 
-func TestSimulate_ManifestFromStdin(t *testing.T) {
+func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -308,7 +310,7 @@ func TestSimulate_ManifestFromStdin(t *testing.T) {
 	}
 }
 
-// eventually calls f until it succeeds or ctx ends.
+// eventually calls f until it succeeds, or fails the test when ctx ends.
 func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -326,7 +328,7 @@ func eventually(ctx context.Context, t *testing.T, what string, f func() error) 
 	}
 }
 
-// get returns the body of an HTTP response. Any status but 200 is an error.
+// get returns the body of an HTTP response. It returns an error if the status is not 200.
 func get(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

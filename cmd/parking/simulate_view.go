@@ -21,16 +21,17 @@ import (
 )
 
 const (
-	// refreshInterval is how often the live view is redrawn on a terminal. lineInterval is how often a line is
-	// written elsewhere.
+	// refreshInterval is the interval at which the live view on a terminal is redrawn. lineInterval is the interval
+	// of progress lines if stderr is not a terminal.
 	refreshInterval = 250 * time.Millisecond
 	lineInterval    = 5 * time.Second
-	// rateWindow is the period over which current rates are averaged.
+	// rateWindow is the period over which the displayed rates are averaged.
 	rateWindow = 2 * time.Second
 )
 
-// progressView shows the progress of a simulation on stderr: a live view that is redrawn in place on a terminal, and a line
-// every few seconds elsewhere. Logs must be written to the view: it prints them above the live view.
+// progressView shows the progress of a simulation on stderr. On a terminal, it redraws a live view in place;
+// otherwise it prints a line every few seconds. Loggers must write to the progressView, which prints log lines above
+// the live view.
 type progressView struct {
 	io.Writer
 
@@ -48,7 +49,7 @@ func newProgressView(stderr *os.File, p *plan.Plan) *progressView {
 	return v
 }
 
-// begin prints the name of the simulation, a line for each pair of label and value, and the notes.
+// begin prints the name of the simulation, a line per label and value, and the notes.
 func (v *progressView) begin(pairs [][2]string, notes []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), durationText(v.plan))
@@ -61,7 +62,7 @@ func (v *progressView) begin(pairs [][2]string, notes []string) {
 	_, _ = io.WriteString(v, b.String()) // a broken stderr does not stop the simulation
 }
 
-// durationText says how long the plan runs, for the end of a sentence.
+// durationText returns the length of the run as text for the end of a sentence.
 func durationText(p *plan.Plan) string {
 	if p.Duration == 0 {
 		return " until Ctrl-C"
@@ -69,7 +70,7 @@ func durationText(p *plan.Plan) string {
 	return " for " + p.Duration.String()
 }
 
-// showProgress polls progress and shows it until ctx ends.
+// showProgress reads the progress at intervals and shows it until ctx ends.
 func (v *progressView) showProgress(ctx context.Context, progress func() simulate.Progress) {
 	interval := lineInterval
 	if v.screen != nil {
@@ -97,14 +98,14 @@ func (v *progressView) showProgress(ctx context.Context, progress func() simulat
 	}
 }
 
-// end clears the live view.
+// end removes the live view from the terminal.
 func (v *progressView) end() {
 	if v.screen != nil {
 		v.screen.Close()
 	}
 }
 
-// window holds the latest observations, from which current rates are computed.
+// window holds the latest observations of the progress, to compute current rates.
 type window struct {
 	seen []simulate.Progress
 }
@@ -119,12 +120,13 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates are events per second: target is what the schedule asked for, now is what was published.
+// rates are in events per second. target is the scheduled rate, now is the rate at which events were published.
 type rates struct {
 	target, now float64
 }
 
-// rates returns the means over the window. Both cover the same period, so that they agree while the rate ramps.
+// rates returns the mean rates in the window. Both are means over the same period, so they are comparable while the
+// rate changes.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -137,7 +139,7 @@ func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	}
 }
 
-// memoryInUse returns the memory that the Go runtime has obtained from the operating system and not returned.
+// memoryInUse returns the memory that the Go runtime currently holds from the operating system, in bytes.
 func memoryInUse() uint64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
@@ -147,7 +149,7 @@ func memoryInUse() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// snapshot is everything that the view shows at one moment.
+// snapshot has the values that the view shows at one moment.
 type snapshot struct {
 	simulate.Progress
 
@@ -156,7 +158,7 @@ type snapshot struct {
 	memory         uint64
 }
 
-// lines renders the snapshot for a terminal. It omits blank lines if there are too few rows for them.
+// lines renders the snapshot for a terminal. It omits blank lines if the terminal has too few rows.
 func (s snapshot) lines(p terminal.Palette, columns, rows int) []string {
 	sections := [][]string{{s.headline(p, columns)}, s.schedule(p, columns), s.outcomes(p, columns), s.latencies(p, columns)}
 	compact := slices.Concat(sections...)
@@ -170,7 +172,8 @@ func (s snapshot) lines(p terminal.Palette, columns, rows int) []string {
 	return lines
 }
 
-// clock returns the time since the start. While generators run it is at most the duration of the simulation.
+// clock returns the time since the start. While generators run, it does not exceed the duration of the
+// simulation.
 func (s snapshot) clock() time.Duration {
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
 		return min(s.Elapsed, total)
@@ -178,7 +181,7 @@ func (s snapshot) clock() time.Duration {
 	return s.Elapsed
 }
 
-// headline shows the phase and the progress.
+// headline renders the phase and the progress.
 func (s snapshot) headline(p terminal.Palette, columns int) string {
 	head := " " + p.Head(s.Phase.String())
 	total := s.plan.Duration.D()
@@ -214,7 +217,7 @@ func (s snapshot) schedule(p terminal.Palette, columns int) []string {
 
 func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 	plain := func(text string) string { return text }
-	// count formats n, in the style if it is not 0.
+	// count formats a number. It applies the style only if the number is not 0.
 	count := func(n int64, style func(string) string) string {
 		if n == 0 {
 			return terminal.Count(n)
@@ -244,20 +247,20 @@ func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 	})
 }
 
-// unknown replaces a number that a server did not report.
+// unknown is shown instead of a number that a server did not report.
 const unknown = "unknown"
 
-// outcome returns how many events of both types had this outcome.
+// outcome returns the number of entries and exits with the given outcome.
 func (s snapshot) outcome(o processor.Outcome) int64 {
 	return int64(s.Done.Entry.Outcomes[o] + s.Done.Exit.Outcomes[o])
 }
 
-// figure is a value with its name, and a short name for narrow terminals.
+// figure is a value with its name. It also has a short name for narrow terminals.
 type figure struct {
 	name, short, value string
 }
 
-// figures renders figures in two columns.
+// figures renders figures in two columns of the given total width.
 func figures(columns int, all []figure) []string {
 	const left, between, right = 35, 6, 36
 	widths, gap, short := [2]int{left, right}, between, false
@@ -292,7 +295,7 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 	}
 }
 
-// measured formats a figure of a latency, or says that nothing was measured.
+// measured formats a percentile or mean of latencies. If no latency was measured, it returns a text that says so.
 func measured(of histogram.Snapshot, figure time.Duration) string {
 	if of.Count() == 0 {
 		return report.Unmeasured
@@ -302,7 +305,7 @@ func measured(of histogram.Snapshot, figure time.Duration) string {
 
 func p99(of histogram.Snapshot) string { return measured(of, of.Quantile(.99)) }
 
-// line renders the snapshot as one line.
+// line renders the snapshot as one line of text.
 func (s snapshot) line() string {
 	clock := terminal.Clock(s.clock())
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {

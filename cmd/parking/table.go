@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// reportTable renders a report.
+// reportTable renders a report as a text table.
 func reportTable(r *report.Document, t *table) []string {
 	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(report.Seconds(r.ElapsedSeconds))))
 	if r.Ledger != nil {
@@ -26,7 +26,7 @@ func reportTable(r *report.Document, t *table) []string {
 	return append(t.lines, "")
 }
 
-// auditTable renders the result of an audit.
+// auditTable renders the result of an audit as a text table.
 func auditTable(p *plan.Plan, r auditResult, t *table) []string {
 	t.banner(r.Verdict, r.Simulation)
 	t.moving = r.Running
@@ -42,17 +42,17 @@ func auditTable(p *plan.Plan, r auditResult, t *table) []string {
 // table collects the lines of a text table.
 type table struct {
 	palette terminal.Palette
-	// columns is the maximum width of a line.
+	// columns is the maximum width of a line in characters.
 	columns int
-	// moving means that the numbers were read at different moments, so that equations need not hold.
+	// moving is true if the numbers were read at different moments, so that the equations of the ledger may not hold.
 	moving bool
 	lines  []string
 }
 
-// unlimited is the width of an output that is not a terminal.
+// unlimited is the width of tables that are not written to a terminal.
 const unlimited = math.MaxInt
 
-// newTable returns a table that fits the width of f.
+// newTable returns a table that fits the width of f if f is a terminal.
 func newTable(f *os.File) *table {
 	t := &table{palette: terminal.PaletteFor(f), columns: unlimited}
 	if terminal.Is(f) {
@@ -67,7 +67,8 @@ func (t *table) add(lines ...string) {
 	}
 }
 
-// paragraph adds a text with a hanging indent behind its mark.
+// paragraph adds a wrapped text after a mark such as a check mark. Further lines are indented to align with the
+// first.
 func (t *table) paragraph(mark, text string) {
 	indent := terminal.Width(mark) + 1
 	for i, line := range terminal.Wrap(text, max(t.columns-indent, 1)) {
@@ -93,7 +94,7 @@ func (t *table) banner(v ledger.Verdict, title string) {
 	}
 }
 
-// The widths of the columns, and the width of a line that has two names, two figures and a mark.
+// Widths of the columns, and of a line with two names, two figures and a mark.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -101,8 +102,8 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger adds what was published next to what took effect, and the counters. It adds nothing if the store has lost
-// data, because the numbers are then incomplete.
+// ledger adds the counters: published events next to events that took effect. It adds nothing if the store has lost
+// data, because the counters are then incomplete.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return
@@ -121,7 +122,7 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation adds both sides of an equation, and marks whether they are equal.
+// equation adds both sides of an equation of the ledger, and marks whether they are equal.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
@@ -137,18 +138,18 @@ func (t *table) equation(e report.Equation) {
 	t.add(pair("  "+e.Published, e.Left(), e.Effect, e.Right()) + "  " + mark)
 }
 
-// pair formats two names with their figures.
+// pair formats two names and their figures on one line.
 func pair(name1, figure1, name2, figure2 string) string {
 	return terminal.PadRight(name1, leftName) + terminal.PadLeft(figure1, leftFigure) + gap +
 		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
 }
 
-// single formats one name with its figure, for narrow terminals.
+// single formats one name and its figure on a line, for narrow terminals.
 func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
 
-// counts adds a line of one or two counters.
+// counts adds a line with one or two counters.
 func (t *table) counts(counts []report.Count) {
 	cells := [4]string{}
 	for i, c := range counts {
@@ -200,10 +201,10 @@ func (t *table) latencies(r *report.Run) {
 	}
 }
 
-// maxFaultLines bounds the occurrences of faults in the table.
+// maxFaultLines is the maximum number of occurrences of faults in the table.
 const maxFaultLines = 20
 
-// faults adds the occurrences of faults, the worst ones if there are many.
+// faults adds the occurrences of faults. If there are too many, it adds those with the worst outcomes.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
@@ -224,7 +225,7 @@ func (t *table) faults(r *report.Run) {
 	}
 }
 
-// row formats a name and up to four figures. It moves them closer together on narrow terminals.
+// row formats a name and up to four figures. On narrow terminals it uses narrower columns.
 func row(columns int, name string, figures ...string) string {
 	nameWidth, figureWidth := 22, 14
 	if columns < nameWidth+4*figureWidth {

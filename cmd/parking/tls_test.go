@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// secretFolder writes files into a folder and returns its path.
+// secretFolder writes files to a temporary folder and returns the path of the folder.
 func secretFolder(t *testing.T, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -26,8 +26,8 @@ func secretFolder(t *testing.T, files map[string][]byte) string {
 	return dir
 }
 
-// overTLS returns the URI of a server behind a proxy that speaks TLS, without the credentials of the original URI, and
-// the files for --rabbitmq-secret or --redis-secret.
+// overTLS starts a TLS proxy in front of a server. It returns the URI of the proxy, without credentials, and the
+// files for --rabbitmq-secret or --redis-secret.
 func overTLS(t *testing.T, a *tlstest.Authority, uri, scheme string) (string, map[string][]byte) {
 	t.Helper()
 	u, err := url.Parse(uri)
@@ -44,7 +44,7 @@ func overTLS(t *testing.T, a *tlstest.Authority, uri, scheme string) (string, ma
 	return u.String(), files
 }
 
-func TestSimulate_ServersWithClientCertificates(t *testing.T) {
+func TestSimulate_ServersWithClientCertificates_Passes(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")
 	amqp, amqpFiles := overTLS(t, ca, servers.VHostURI(t), "amqps")
@@ -86,7 +86,7 @@ func TestSimulate_ServersWithClientCertificates(t *testing.T) {
 	}
 }
 
-// A folder alone names the server and holds all that is needed to reach it.
+// The files in a Secret folder can contain the address of the server and everything else that is needed to connect.
 func TestPurge_SecretFolderWithURI_NeedsNoURIFlag(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")

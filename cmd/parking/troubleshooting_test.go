@@ -50,7 +50,7 @@ func TestTroubleshooting_ListsEveryWarningAndError(t *testing.T) {
 	compareRows(t, "## Log messages", slices.DeleteFunc(messages, func(message string) bool { return message == "" }))
 }
 
-// Events have the reasons of conditions, or their own.
+// An event has either the reason of a condition or a reason that only events have.
 func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
 	t.Parallel()
 	var reasons []string
@@ -77,8 +77,9 @@ func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of an event: the argument of a call that records events, or the value of a variable
-// named reason. It returns "" for other nodes and for reasons of conditions, which are constants.
+// eventReason returns the reason of an event: an argument of a call that records an event, or the value of a variable
+// named reason. For all other nodes of the syntax tree, and for reasons that are constants of conditions, it returns
+// "".
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -98,8 +99,8 @@ func eventReason(n ast.Node) string {
 	return ""
 }
 
-// loggedProblem returns the message of a node that logs a warning or an error: a call of a logger of slog or logr, or a
-// problem of package processor. A log of outages is created with the message of the outage.
+// loggedProblem returns the message of a node of the syntax tree that logs a warning or an error. Such a node is a
+// call of a logger of slog or logr, the creation of an outage log, or a problem of package processor.
 func loggedProblem(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -127,12 +128,12 @@ func loggedProblem(n ast.Node) string {
 	return ""
 }
 
-// isInfo reports whether a problem is logged at level Info.
+// isInfo reports whether a problem of package processor is logged at level Info.
 func isInfo(problem *ast.CompositeLit) bool {
 	return lastName(valueOf(problem, "level")) == "LevelInfo"
 }
 
-// valueOf returns the value of a key of a composite literal, or nil.
+// valueOf returns the value of a key in a composite literal, or nil if the key is missing.
 func valueOf(l *ast.CompositeLit, key string) ast.Expr {
 	for _, element := range l.Elts {
 		if pair, ok := element.(*ast.KeyValueExpr); ok && lastName(pair.Key) == key {
@@ -142,7 +143,7 @@ func valueOf(l *ast.CompositeLit, key string) ast.Expr {
 	return nil
 }
 
-// lastName returns the last name in an expression such as a, a.b or a.b(c).
+// lastName returns the last identifier of an expression such as a, a.b or a.b(c).
 func lastName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -155,8 +156,8 @@ func lastName(e ast.Expr) string {
 	return ""
 }
 
-// literal returns the value of a string literal, or of several that are concatenated, and "" for other expressions. In a
-// concatenation, "…" replaces a constant.
+// literal returns the value of a string literal, or of concatenated string literals. In a concatenation, it replaces
+// constants by "…". It returns "" for other expressions.
 func literal(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -171,7 +172,7 @@ func literal(e ast.Expr) string {
 	return ""
 }
 
-// sourceFiles parses the Go files below a folder. It omits tests and test helpers.
+// sourceFiles parses the Go files below a folder, except tests and test helpers.
 func sourceFiles(t *testing.T, dir string) (files []*ast.File) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -193,7 +194,7 @@ func sourceFiles(t *testing.T, dir string) (files []*ast.File) {
 	return files
 }
 
-// compareRows compares the first column of the tables in a section of the document with what it must list.
+// compareRows compares the first column of all tables in a section of the document with the expected values.
 func compareRows(t *testing.T, heading string, want []string) {
 	t.Helper()
 	text, err := os.ReadFile(troubleshooting)

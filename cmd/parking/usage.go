@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// validateUsage makes root and all commands below it reject invalid command lines with messages of our own. The
-// messages name the flag or argument and what is expected. A command without Args takes no arguments.
+// validateUsage makes root and all commands below it check the command line, with consistent error messages that name
+// the flag or argument and say what is expected. A command whose Args is nil takes no arguments.
 func validateUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	var visit func(*cobra.Command)
@@ -29,7 +29,7 @@ func validateUsage(root *cobra.Command) {
 	visit(root)
 }
 
-// onlyFlags rejects arguments and missing required flags.
+// onlyFlags returns an error if there are arguments or if a required flag is missing.
 func onlyFlags(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) > 0 && cmd.HasAvailableSubCommands():
@@ -50,7 +50,7 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// arguments accepts one argument for each name.
+// arguments requires exactly one argument for each name.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -63,7 +63,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// quote quotes a value of the command line in a message, except one that may be a URI with a password.
+// quote quotes a value of the command line for an error message. It omits a value that may be a URI with a password.
 func quote(value string) string {
 	if field.MayHoldPassword(value) {
 		return "(hidden: it may contain a password)"
@@ -71,7 +71,7 @@ func quote(value string) string {
 	return strconv.Quote(value)
 }
 
-// unknownCommand rejects a command that cmd does not have, and suggests a similar one.
+// unknownCommand returns an error for an unknown subcommand, and suggests a similar one.
 func unknownCommand(cmd *cobra.Command, name string) error {
 	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
 		return fmt.Errorf("unknown command %s for %q: did you mean %q?", quote(name), cmd.CommandPath(), similar[0])
@@ -79,7 +79,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
-// flagError explains an error of package pflag.
+// flagError replaces an error of package pflag by one that says what is expected.
 func flagError(err error) error {
 	var unknown *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError
@@ -99,7 +99,7 @@ func flagError(err error) error {
 	return err
 }
 
-// expectation says what the value of a flag must be. Flags of our own types say so themselves.
+// expectation says which values a flag accepts. For a flag of a type of this package, it returns the error of that type.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":

@@ -8,19 +8,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The linker sets these variables: -ldflags "-X main.version=v1.2.3 -X main.commit=… -X main.date=…".
+// The linker sets these variables with -ldflags "-X main.version=v1.2.3 -X main.commit=… -X main.date=…".
 var (
 	version string
 	commit  string
 	date    string
 )
 
-// build identifies the source of the binary.
+// build identifies the source code from which the binary was built.
 type build struct {
 	version, commit, date string
 }
 
-// currentBuild returns the values that the linker set. The build information of the Go toolchain replaces missing ones.
+// currentBuild returns the values that the linker set. Values that it did not set come from the build information of
+// the Go toolchain.
 func currentBuild() build {
 	b := build{version: version, commit: commit, date: date}
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -29,7 +30,7 @@ func currentBuild() build {
 	return b
 }
 
-// fill sets empty fields from the build information.
+// fill sets empty fields from the build information of the Go toolchain.
 func (b *build) fill(info *debug.BuildInfo) {
 	settings := map[string]string{}
 	for _, s := range info.Settings {
@@ -49,7 +50,7 @@ func (b *build) fill(info *debug.BuildInfo) {
 	}
 }
 
-// String returns one line of text.
+// String returns the build as one line of text.
 func (b build) String() string {
 	text := b.version
 	if text == "" || text == "(devel)" {

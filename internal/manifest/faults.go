@@ -55,7 +55,7 @@ func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1
 	c.FaultTarget(path, plan.FaultTarget(target))
 	c.FaultLeader(path, plan.FaultTarget(target), plan.QueueType(strings.ToLower(string(s.RabbitMQ.QueueType))), "rabbitmq.queueType")
 	if external := externalServer(target, s); external != "" {
-		c.Invalid(path, string(target), "a fault on a server that is not ours is refused: remove the fault, or remove %s to run a managed server", external)
+		c.Invalid(path, string(target), "a fault cannot target an external server: remove the fault, or remove %s to run a managed server", external)
 	}
 }
 

@@ -131,8 +131,8 @@ func TestNew_OfAServerThatIsNotOurs_Fails(t *testing.T) {
 	t.Parallel()
 	o := rehearsal(t, repeated(plan.TargetRabbitMQLeader, plan.ActionKill))
 	o.Targets.Servers = nil
-	o.Targets.Refused = map[plan.FaultTarget]string{plan.TargetRabbitMQ: "a fault on a server that is not ours is refused"}
-	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": a fault on a server that is not ours is refused` {
+	o.Targets.Refused = map[plan.FaultTarget]string{plan.TargetRabbitMQ: "a fault cannot target an external server"}
+	if _, err := New(o.Config, o.Dependencies); err == nil || err.Error() != `fault "rabbitmqleader-kill": a fault cannot target an external server` {
 		t.Errorf("New returns %v", err)
 	}
 }
