@@ -79,6 +79,10 @@ func stop(path string) (processes, error) {
 		}
 		fresh := found.without(stopped)
 		if len(fresh) == 0 {
+			if err := stopped.await("TtZX"); err != nil {
+				stopped.resume()
+				return nil, fmt.Errorf("SIGSTOP did not stop the target: %w", err)
+			}
 			return stopped, nil
 		}
 		if err := fresh.signal(syscall.SIGSTOP); err != nil {
@@ -143,7 +147,49 @@ func kill(path string) (time.Time, error) {
 		stopped.resume()
 		return time.Time{}, fmt.Errorf("kill the processes of the target: %w", err)
 	}
+	if err := stopped.await("ZX"); err != nil {
+		return time.Time{}, fmt.Errorf("SIGKILL did not end the target: %w", err)
+	}
 	return at, nil
+}
+
+const (
+	// effectTimeout bounds how long a signal may take until it shows in the states of processes.
+	effectTimeout = 3 * time.Second
+	// effectPoll is the interval at which the states are read.
+	effectPoll = 2 * time.Millisecond
+)
+
+// await waits until each process has ended, or is in one of the states, which are letters of proc_pid_stat(5).
+func (p processes) await(states string) error {
+	deadline := time.Now().Add(effectTimeout)
+	for _, process := range p {
+		for {
+			state := stateOf(process.Pid)
+			if state == "" || strings.Contains(states, state) {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("process %d is in state %s after %s", process.Pid, state, effectTimeout)
+			}
+			time.Sleep(effectPoll)
+		}
+	}
+	return nil
+}
+
+// stateOf returns the state of a process as one letter, or "" if it has ended. The name of the program before the state is
+// in parentheses, and may contain some.
+func stateOf(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) == 0 {
+		return ""
+	}
+	return fields[0]
 }
 
 // Resume sends SIGCONT to all processes of the target, in case an agent that crashed has left them stopped.

@@ -152,6 +152,11 @@ func (s *search) account(r *Record) Account {
 		a.Outcome, a.Message = s.notInjected(r)
 		return a
 	}
+	if why := s.contradiction(r); why != "" {
+		a.InjectedAt, a.HealedAt = time.Time{}, time.Time{}
+		a.Outcome, a.Message = OutcomeNotInjected, "The fault had no effect, although the injector says that it took effect: "+why
+		return a
+	}
 	found := s.recovery(r)
 	if found.ok {
 		a.RecoveredAt = found.at

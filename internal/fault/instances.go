@@ -164,7 +164,7 @@ func end(effects []effect) error {
 // injection returns an Injection for effects that begin now. A timer ends effects that have a duration, even if
 // no one waits for them.
 func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) Injection {
-	injected := Injection{At: time.Now()}
+	injected := Injection{Of: len(i.ByTarget[o.Target]), At: time.Now()}
 	for _, instance := range hit {
 		injected.Hit = append(injected.Hit, instance.Name())
 	}

@@ -48,7 +48,9 @@ type measured struct {
 	// by type.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
-	lag      time.Duration
+	// confirmed counts the events that the broker confirmed, by type.
+	confirmed [2]int64
+	lag       time.Duration
 	// backlog is the number of messages in the queues. If the row did not measure it, it is that of the row
 	// before; nil means that it was never measured.
 	backlog                 *int64
@@ -115,6 +117,7 @@ func newSearch(run Run, records []Record) *search {
 		for t, events := range []*timeline.Events{row.Of(event.TypeEntry), row.Of(event.TypeExit)} {
 			m.endToEnd = histogram.Merge(m.endToEnd, events.EndToEnd)
 			m.effects[t] = events.EndToEnd.Count()
+			m.confirmed[t] = events.Confirmed
 			m.redelivered += events.Redeliveries
 			m.duplicates += events.Outcomes["duplicate"]
 		}

@@ -323,7 +323,9 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 		r.deps.Logger.Warn("Fault not injected", "fault", id, "reason", record.Reason)
 		return
 	}
-	r.change(func() { record.State, record.Hit, record.InjectedAt = Active, injection.Hit, injection.At })
+	r.change(func() {
+		record.State, record.Hit, record.Of, record.InjectedAt = Active, injection.Hit, injection.Of, injection.At
+	})
 	r.mark(injection.At, timeline.MarkInjected, id, fmt.Sprintf("%s of %s", record.Action, strings.Join(injection.Hit, ", ")))
 	r.deps.Logger.Info("Fault injected", "fault", id, "action", record.Action, "hit", injection.Hit)
 	r.save(ctx, record)

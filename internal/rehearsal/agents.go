@@ -191,6 +191,6 @@ func (i *injector) injectedByAgents(ctx context.Context, o fault.Occurrence, pod
 	if len(hit) == 0 || slices.Contains(namesOf(pods), hit[0]) {
 		return hit, at, nil
 	}
-	picked, err := i.pick(ctx, o)
+	picked, _, err := i.pick(ctx, o)
 	return namesOf(picked), at, err
 }

@@ -22,11 +22,13 @@ type injector struct {
 	core   rest.Interface
 	// target returns the simulation as it was last tracked.
 	target func() Target
+	// evidenceTimeout bounds how long the effect of a kill may take to show in the status of a pod.
+	evidenceTimeout time.Duration
 }
 
 // Inject implements fault.Injector.
 func (i *injector) Inject(ctx context.Context, o fault.Occurrence) (fault.Injection, error) {
-	pods, err := i.pick(ctx, o)
+	pods, of, err := i.pick(ctx, o)
 	if err != nil {
 		return fault.Injection{}, err
 	}
@@ -44,7 +46,7 @@ func (i *injector) Inject(ctx context.Context, o fault.Occurrence) (fault.Inject
 	if err != nil {
 		return fault.Injection{}, err
 	}
-	return i.injection(ctx, o, namesOf(pods), at)
+	return i.injection(ctx, o, namesOf(pods), of, at)
 }
 
 // wait waits until it is time to ask again, or until ctx ends.
@@ -57,9 +59,14 @@ func wait(ctx context.Context) error {
 	}
 }
 
-// injection returns a fault in effect in the named pods.
-func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []string, at time.Time) (fault.Injection, error) {
-	injection := fault.Injection{Hit: hit, At: at}
+// injection returns a fault in effect in the named pods, out of a number of pods. It fails if a kill had no effect.
+func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []string, of int, at time.Time) (fault.Injection, error) {
+	injection := fault.Injection{Hit: hit, Of: of, At: at}
+	if o.Action == plan.ActionKill {
+		if err := i.untilKilled(ctx, hit, at); err != nil {
+			return fault.Injection{}, err
+		}
+	}
 	if !o.Action.Lasts() {
 		injection.Healed = func(ctx context.Context) (time.Time, error) { return i.untilReady(ctx, o, hit, at) }
 		return injection, nil
@@ -75,27 +82,30 @@ func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []stri
 // Resume implements fault.Resumer. A fault that may not have been injected is injected now, unless a trace of it shows.
 func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection, error) {
 	if r.State == fault.Active {
-		return i.injection(ctx, r.Occurrence, r.Hit, r.InjectedAt)
+		return i.injection(ctx, r.Occurrence, r.Hit, r.Of, r.InjectedAt)
 	}
-	hit, at, err := i.traces(ctx, r.Occurrence)
+	hit, of, at, err := i.traces(ctx, r.Occurrence)
 	switch {
 	case err != nil:
 		return fault.Injection{}, err
 	case len(hit) == 0:
 		return i.Inject(ctx, r.Occurrence)
 	}
-	return i.injection(ctx, r.Occurrence, hit, at)
+	return i.injection(ctx, r.Occurrence, hit, of, at)
 }
 
 // traces returns the pods that an occurrence has hit, as far as that can be seen: agents know what they have injected,
-// and deleted pods are terminating or have successors that are younger than the occurrence.
-func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string, at time.Time, err error) {
-	pods, err := i.podsOf(ctx, resources.ComponentOf(o.Target))
+// and deleted pods are terminating, or have successors that are younger than the occurrence, or are missing.
+func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string, of int, at time.Time, err error) {
+	component := resources.ComponentOf(o.Target)
+	pods, err := i.podsOf(ctx, component)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, 0, time.Time{}, err
 	}
+	of = i.target().replicas(component)
 	if resources.NeedsAgent(o.Action) {
-		return i.injectedByAgents(ctx, o, pods)
+		hit, at, err = i.injectedByAgents(ctx, o, pods)
+		return hit, of, at, err
 	}
 	due := i.target().Start.Add(o.At)
 	for _, pod := range pods {
@@ -103,5 +113,8 @@ func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string
 			hit = append(hit, pod.Name)
 		}
 	}
-	return hit, due, nil
+	if len(hit) == 0 && len(pods) < of {
+		hit = []string{"a pod of " + resources.Name(i.target().Simulation, component) + " that is gone"}
+	}
+	return hit, of, due, nil
 }

@@ -33,26 +33,25 @@ func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *co
 	return at, nil
 }
 
-// pick returns the running pods that an occurrence hits.
-func (i *injector) pick(ctx context.Context, o fault.Occurrence) ([]*corev1.Pod, error) {
+// pick returns the running pods that an occurrence hits, and how many pods of the target were running.
+func (i *injector) pick(ctx context.Context, o fault.Occurrence) (picked []*corev1.Pod, of int, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil })
 	if len(pods) == 0 {
-		return nil, fmt.Errorf("no pod of %s was running", o.Target)
+		return nil, 0, fmt.Errorf("no pod of %s was running", o.Target)
 	}
 	if o.Target == plan.TargetRabbitMQLeader {
 		leader, err := leaderOf(ctx, pods)
-		return []*corev1.Pod{leader}, err
+		return []*corev1.Pod{leader}, len(pods), err
 	}
-	var picked []*corev1.Pod
 	for _, index := range o.Pick(len(pods)) {
 		picked = append(picked, pods[index])
 	}
-	return picked, nil
+	return picked, len(pods), nil
 }
 
 // podsOf returns the pods of a component in the order of their indexes: those of a StatefulSet by their ordinal, others by
@@ -162,10 +161,45 @@ func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 	return ready >= want
 }
 
-// restarted reports whether a container of a pod has started since.
+// restarted reports whether a container of a pod, other than its agent, has started since.
 func restarted(pod *corev1.Pod, since time.Time) bool {
 	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
-		return s.State.Running != nil && !s.State.Running.StartedAt.Time.Before(since)
+		return s.Name != resources.ContainerAgent && s.State.Running != nil && !s.State.Running.StartedAt.Time.Before(since)
+	})
+}
+
+// defaultEvidenceTimeout is long enough for a kubelet that is busy.
+const defaultEvidenceTimeout = time.Minute
+
+// untilKilled waits until the kubelet reports that a container of each pod, other than its agent, has ended since an agent
+// killed it. It fails if a pod goes on as before: its agent did nothing, whatever it answered. If ctx ends before, nothing
+// is proved, and the fault counts as injected.
+func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time) error {
+	deadline := time.Now().Add(i.evidenceTimeout)
+	for _, name := range names {
+		pod := &corev1.Pod{}
+		key := client.ObjectKey{Namespace: i.target().Simulation.Namespace, Name: name}
+		for {
+			err := i.client.Get(ctx, key, pod)
+			if apierrors.IsNotFound(err) || err == nil && isKilled(pod, at.Truncate(time.Second)) {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("pod %s: the agent answered that it killed the target, but no container of the pod has ended within %s",
+					name, i.evidenceTimeout)
+			}
+			if wait(ctx) != nil {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// isKilled reports whether a container of a pod, other than its agent, does not run or has started since.
+func isKilled(pod *corev1.Pod, since time.Time) bool {
+	return restarted(pod, since) || slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.Name != resources.ContainerAgent && s.State.Running == nil
 	})
 }
 

@@ -62,7 +62,10 @@ type Dependencies struct {
 	Core rest.Interface
 	// Changed is called with each new version of a record, after it was saved. It may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
-	Logger  *slog.Logger
+	// EvidenceTimeout bounds how long a pod may take to show that it was killed; 0 means a minute. After it, the fault was
+	// not injected.
+	EvidenceTimeout time.Duration
+	Logger          *slog.Logger
 }
 
 // Rehearsals inject the faults of the tracked simulations. They are a manager.Runnable and safe for concurrent use.
@@ -86,6 +89,9 @@ type rehearsal struct {
 
 // New returns Rehearsals that inject nothing before Start and Track are called.
 func New(d Dependencies) *Rehearsals {
+	if d.EvidenceTimeout == 0 {
+		d.EvidenceTimeout = defaultEvidenceTimeout
+	}
 	return &Rehearsals{deps: d, tracked: map[types.NamespacedName]*rehearsal{}}
 }
 
@@ -154,7 +160,9 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 	target := t.get()
 	runner := fault.NewRunner(
 		fault.RunnerConfig{Plan: target.Plan, Start: target.Start, Progress: j.content.Progress, Records: j.content.Records},
-		fault.RunnerDependencies{Injector: &injector{client: r.deps.Client, core: r.deps.Core, target: t.get}, Journal: j, Logger: log})
+		fault.RunnerDependencies{Injector: &injector{
+			client: r.deps.Client, core: r.deps.Core, target: t.get, evidenceTimeout: r.deps.EvidenceTimeout,
+		}, Journal: j, Logger: log})
 	t.set(runner)
 	runner.Run(ctx)
 }

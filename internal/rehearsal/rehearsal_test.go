@@ -74,12 +74,19 @@ func (w *world) target() rehearsal.Target {
 
 // lead runs Rehearsals that track the simulation, until the returned function is called or the test ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
+	return w.leadWith(w.Client, context.Background())
+}
+
+// leadWith is lead with a client of its own, until ctx ends.
+func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	r = rehearsal.New(rehearsal.Dependencies{Client: w.Client, Direct: w.Client, Core: core.RESTClient(), Logger: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(context.Background())
+	r = rehearsal.New(rehearsal.Dependencies{
+		Client: c, Direct: w.Client, Core: core.RESTClient(), Logger: slog.New(slog.DiscardHandler), EvidenceTimeout: 5 * time.Second,
+	})
+	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- r.Start(ctx) }()
 	stop = sync.OnceFunc(func() {
@@ -153,15 +160,23 @@ func (w *world) agentFor(t *testing.T, target, ip string) *agent.Agent {
 // serve serves an agent at an address until the test ends.
 func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent {
 	t.Helper()
+	a := agent.New(config, slog.New(slog.DiscardHandler))
+	t.Cleanup(a.Close)
+	w.handle(t, ip, agent.Handler(a, func() (string, error) { return w.agents.Token, nil }))
+	return a
+}
+
+// handle serves requests to the agent at an address until the test ends.
+func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	a := agent.New(config, log)
 	pair, err := tls.X509KeyPair([]byte(w.agents.Certificate), []byte(w.agents.PrivateKey))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	address := net.JoinHostPort(ip, strconv.Itoa(resources.AgentPort))
-	server, err := httpserver.Listen(ctx, address, agent.Handler(a, func() (string, error) { return w.agents.Token, nil }), log)
+	server, err := httpserver.Listen(ctx, address, handler, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,9 +188,7 @@ func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		a.Close()
 	})
-	return a
 }
 
 func TestRehearsals_EvictionEndsWhenTheSuccessorIsReady(t *testing.T) {
@@ -330,16 +343,43 @@ func TestRehearsals_KillEndsWhenTheContainerRunsAgain(t *testing.T) {
 	_, process, status := w.serveAgent(t, "127.77.0.1")
 	pod := w.Pod(w.sim, resources.ComponentRedis, status)
 	r, _ := w.lead()
-	w.await(r, fault.Active)
 	process.AwaitKilled(t)
+	w.restarted(pod)
+	w.await(r, fault.Healed)
+}
+
+// restarted reports, as the kubelet does, that the container of a pod runs again.
+func (w *world) restarted(pod *corev1.Pod) {
+	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
-		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+		if err := w.Client.Get(w.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err
 		}
 		ready(time.Now())(&pod.Status)
-		return w.Client.Status().Update(t.Context(), pod)
+		return w.Client.Status().Update(w.T.Context(), pod)
 	})
-	w.await(r, fault.Healed)
+}
+
+// An agent that answers and does nothing is not believed: the kubelet says that the container runs as before.
+func TestRehearsals_KillWithoutEffectIsNotInjected(t *testing.T) {
+	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
+	const ip = "127.77.5.1"
+	w.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(response).Encode(agent.Fault{At: time.Now()})
+	}))
+	w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
+		ready(time.Now().Add(-time.Hour))(s)
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+		// The restart of the agent itself proves nothing.
+		s.ContainerStatuses = append(s.ContainerStatuses, corev1.ContainerStatus{
+			Name: resources.ContainerAgent, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now().Add(time.Minute))}},
+		})
+	})
+	r, _ := w.lead()
+	const want = "the agent answered that it killed the target, but no container of the pod has ended"
+	if got := w.await(r, fault.NotInjected); !strings.Contains(got.Reason, want) {
+		t.Errorf("the reason is %q, want one with %q", got.Reason, want)
+	}
 }
 
 func TestRehearsals_NextLeaderContinues(t *testing.T) {

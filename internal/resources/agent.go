@@ -18,8 +18,10 @@ import (
 // into the main container of its pod.
 const AgentPort = 8090
 
+// ContainerAgent is the name of the container of an agent.
+const ContainerAgent = "agent"
+
 const (
-	containerAgent = "agent"
 	portAgent      = "agent"
 	portRelay      = "relay"
 	relayPort      = 8091
@@ -150,17 +152,17 @@ func (b *builder) addAgent(spec *corev1.PodSpec, p pod) {
 		}
 	}
 	spec.Containers = append(spec.Containers, b.hardened([]corev1.Container{b.agentContainer(p.component)})...)
-	spec.Volumes = append(spec.Volumes, secretVolume(containerAgent, b.name(ComponentAgent)), emptyDir(volumeFaultTarget))
+	spec.Volumes = append(spec.Volumes, secretVolume(ContainerAgent, b.name(ComponentAgent)), emptyDir(volumeFaultTarget))
 }
 
 func (b *builder) agentContainer(target Component) corev1.Container {
 	c := corev1.Container{
-		Name:         containerAgent,
+		Name:         ContainerAgent,
 		Image:        b.Images.Parking,
 		Args:         []string{"agent", "--secret-dir=" + agentDir},
 		Ports:        []corev1.ContainerPort{containerPort(portAgent, AgentPort)},
 		Resources:    requirements("10m", "32Mi", "128Mi"),
-		VolumeMounts: []corev1.VolumeMount{readOnly(containerAgent, agentDir)},
+		VolumeMounts: []corev1.VolumeMount{readOnly(ContainerAgent, agentDir)},
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
 				Path: "/healthz", Port: intstr.FromString(portAgent), Scheme: corev1.URISchemeHTTPS,

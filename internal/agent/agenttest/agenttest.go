@@ -68,6 +68,9 @@ func missing(t testing.TB, err error) {
 	t.Skipf("create a mount namespace: %v", err)
 }
 
+// Ended is closed when the process has ended.
+func (s *Target) Ended() <-chan struct{} { return s.ended }
+
 // AwaitKilled waits until the process has ended, and fails the test unless SIGKILL was the cause.
 func (s *Target) AwaitKilled(t testing.TB) {
 	t.Helper()
