@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// The size of a chart, in units of the SVG. The area is the part inside the axes.
+// The size of a chart in SVG units. The area is the part inside the axes.
 const (
 	chartWidth, chartHeight                  = 480.0, 210.0
 	areaLeft, areaTop, areaRight, areaBottom = 52.0, 10.0, 472.0, 184.0
@@ -20,27 +20,26 @@ const (
 	pathDigits                               = 1
 )
 
-// point is a value at a time, in seconds since the start of the run. NaN means that there is no value.
+// point is a measured value at a time, in seconds since the start of the run. NaN means that nothing was measured.
 type point struct{ x, y float64 }
 
 // series is one line of a chart.
 type series struct {
 	name string
-	// class is the class of the line in the style sheet.
+	// class is the CSS class of the line.
 	class  string
 	points []point
 }
 
-// unit formats the values of a chart.
+// unit formats the values of a chart. It also chooses the scale of the value axis.
 type unit struct {
-	// tick formats a value at an axis, text one in a sentence.
+	// tick formats a value for the axis. text formats a value for a sentence.
 	tick, text func(float64) string
-	// log means a logarithmic axis. A linear axis reaches at least to least.
+	// log selects a logarithmic axis. A linear axis extends at least to the value least.
 	log   bool
 	least float64
 }
 
-// The units of charts.
 func perSecond() unit {
 	return unit{least: 1, tick: shortNumber, text: func(v float64) string { return terminal.Rate(v) + "/s" }}
 }
@@ -55,7 +54,7 @@ func latencyUnit() unit {
 
 func lagUnit() unit { u := latencyUnit(); u.log, u.least = false, 1e-3; return u }
 
-// Chart is a chart, laid out for the template.
+// Chart is a chart with all coordinates computed, ready for the HTML template.
 type Chart struct {
 	Title, Help    string
 	Lines          []Line
@@ -65,7 +64,7 @@ type Chart struct {
 	Hits           []Hit
 	Cells          []Cells
 	Limit          *Tick
-	// LimitShift is the vertical distance of the limit's label from its line.
+	// LimitShift is the vertical distance between the line of the limit and its label.
 	LimitShift    string
 	Empty         bool
 	Left, Right   string
@@ -73,22 +72,22 @@ type Chart struct {
 	Width, Height string
 }
 
-// Line is a line with its entry in the legend.
+// Line is the SVG path of a line, with its name for the legend.
 type Line struct{ Name, Class, Path string }
 
 // Tick is a position on an axis with its label.
 type Tick struct{ At, Label string }
 
-// Mark is an event of note.
+// Mark is a noteworthy event, such as a fault, at its position on the time axis.
 type Mark struct{ At, Label, Class string }
 
-// Hit is an area that shows a text on hover.
+// Hit is an area of a chart that shows a text while the mouse is over it.
 type Hit struct{ X, Width, Text string }
 
-// Cells are the cells of a heat map of one intensity.
+// Cells is the SVG path of all cells of a heat map that have the same intensity.
 type Cells struct{ Class, Path string }
 
-// axis maps values to positions.
+// axis maps values to coordinates.
 type axis struct {
 	low, high float64
 	from, to  float64
@@ -107,10 +106,11 @@ func (a axis) at(v float64) float64 {
 	return a.from + share*(a.to-a.from)
 }
 
-// coordinate formats a coordinate.
+// coordinate formats a coordinate for SVG.
 func coordinate(v float64) string { return strconv.FormatFloat(v, 'f', pathDigits, 64) }
 
-// newChart lays out a chart. The x axis ends at end, in seconds. A limit above 0 is drawn as a horizontal line.
+// newChart returns a line chart. The time axis ends at end, in seconds since the start of the run. A limit above 0
+// is drawn as a horizontal line.
 func newChart(title, help string, u unit, end float64, lines []series, marks []Mark, limit float64) Chart {
 	c := frame(title, help, end)
 	y, ok := valueAxis(u, lines, limit)
@@ -206,7 +206,7 @@ func valueTicks(a axis, u unit) []Tick {
 	return ticks
 }
 
-// timeSteps are the distances between labels of the x axis, in seconds.
+// timeSteps are the possible intervals between labels of the time axis, in seconds.
 func timeSteps() []float64 {
 	return []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 7 * 24 * 3600}
 }
@@ -226,7 +226,7 @@ func timeTicks(a axis) []Tick {
 	return ticks
 }
 
-// path returns the path of a line. It has a gap where there is no value.
+// path returns the SVG path of a line. The path has a gap wherever there is no value.
 func path(points []point, x, y axis) string {
 	var b strings.Builder
 	command := "M"
@@ -244,7 +244,7 @@ func path(points []point, x, y axis) string {
 	return b.String()
 }
 
-// hits returns areas side by side that show the values of all lines.
+// hits divides a chart into adjacent areas. The text of each area contains the values of all lines.
 func hits(lines []series, x axis, u unit) []Hit {
 	columns := 0
 	for _, s := range lines {
@@ -270,7 +270,8 @@ func hits(lines []series, x axis, u unit) []Hit {
 	return all
 }
 
-// nearest returns the value next to a time, at most a distance away.
+// nearest returns the point that is closest to a time. It ignores points that are further away than the given
+// distance.
 func nearest(points []point, at, distance float64) (value float64, ok bool) {
 	for _, p := range points {
 		if d := math.Abs(p.x - at); d <= distance && !math.IsNaN(p.y) {

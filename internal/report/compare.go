@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Comparison says what changed from one run to another.
+// Comparison lists the differences between two runs.
 type Comparison struct {
 	Version int `json:"version"`
 	// Regression reports whether at least one metric or check became worse.
@@ -31,27 +31,29 @@ type Comparison struct {
 	runs       [2]*Document
 }
 
-// RunOf identifies a run in a comparison.
+// RunOf identifies one of the compared runs.
 type RunOf struct {
 	Simulation string         `json:"simulation"`
 	StartTime  string         `json:"startTime,omitempty"`
 	Verdict    ledger.Outcome `json:"verdict"`
 }
 
-// Change is how one metric changed.
+// Change describes how one metric differs between the runs.
 type Change struct {
-	// Key names the metric on the command line, Name for people.
+	// Key identifies the metric on the command line. Name is its display name.
 	Key  string `json:"key"`
 	Name string `json:"name"`
-	// Before and After are the values of the whole runs: seconds, shares or counts. Nil means not measured.
+	// Before and After are the values of the metric over the whole runs: seconds, shares or counts. Nil means that
+	// the value was not measured.
 	Before *float64 `json:"before"`
 	After  *float64 `json:"after"`
-	// Relative is the change relative to Before. It is nil if Before is 0 or a value is missing.
+	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
-	// Threshold is the relative change that is tolerated. It is nil for counts, of which no increase is tolerated.
+	// Threshold is the tolerated relative change. It is nil for a count, which must not increase at all.
 	Threshold *float64 `json:"threshold,omitempty"`
-	// P is the probability of such different windows if both runs behaved the same. Windows are the numbers of
-	// windows or, for the recovery from a fault, of recoveries. P is nil if it did not matter.
+	// P is the probability that the samples would differ this much if both runs behaved the same. It is nil if the
+	// outcome does not depend on it. Windows are the numbers of samples in each run: windows of the timeline or,
+	// for the recovery from a fault, recoveries.
 	P       *float64      `json:"p,omitempty"`
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
@@ -60,40 +62,44 @@ type Change struct {
 	samples string // what Windows counts
 }
 
-// ChangeOutcome classifies a change.
+// ChangeOutcome says whether a metric became better or worse.
 type ChangeOutcome string
 
-// The outcomes of a change.
 const (
-	// Unchanged: the change is within the threshold.
+	// Unchanged means that the change is within the threshold.
 	Unchanged ChangeOutcome = "unchanged"
-	// Noise: the change exceeds the threshold, but the windows of both runs overlap too much to call it a change.
+	// Noise means that the change exceeds the threshold, but that the difference between the samples may be due to
+	// chance.
 	Noise ChangeOutcome = "noise"
-	// Undecided: the change exceeds the threshold, but there are too few windows to distinguish it from noise.
+	// Undecided means that the change exceeds the threshold, but that there are too few samples to distinguish it
+	// from noise.
 	Undecided  ChangeOutcome = "undecided"
 	Regression ChangeOutcome = "regression"
 	Improved   ChangeOutcome = "improved"
 )
 
-// Differs is a check or a setting that differs between the runs.
+// Differs describes a check or a setting whose value differs between the runs.
 type Differs struct {
 	Name   string `json:"name"`
 	Before string `json:"before"`
 	After  string `json:"after"`
 }
 
-// metric is what is compared.
+// metric defines a figure that Compare compares, and how to compare it.
 type metric struct {
 	key, name string
-	// total returns the value of a whole run. It reports false if the value was not measured.
+	// total returns the value over a whole run. It returns false if the value was not measured.
 	total func(*Document) (float64, bool)
-	// thresholdKey is key, unless several metrics share a threshold.
+	// thresholdKey is the key under which callers set the threshold. Several metrics may share it. By default it is
+	// the key of the metric.
 	thresholdKey string
-	// window returns the value of one window of the timeline. It is nil for a metric that is not measured in windows.
+	// window returns the value of one window of the timeline, which is a sample. It is nil if the metric has no
+	// samples from windows.
 	window func(*timeline.Row) (float64, bool)
-	// recoveries returns the single values of the metric. It is set for the recovery from a fault only.
+	// recoveries returns the duration of each recovery, which is a sample. It is set only for the recovery from a
+	// fault.
 	recoveries func(*Document) []float64
-	// threshold is the relative change that is tolerated, floor the absolute one.
+	// threshold is the tolerated relative change, floor the tolerated absolute change.
 	threshold, floor float64
 	higherIsBetter   bool
 	text             func(float64) string
@@ -101,20 +107,20 @@ type metric struct {
 
 const (
 	percent = 0.01
-	// The tolerated changes. Medians and shares vary less than tails.
+	// The default thresholds. Medians and shares vary less than tail latencies.
 	medianThreshold   = 15 * percent
 	tailThreshold     = 25 * percent
 	shareThreshold    = 2 * percent
 	lagThreshold      = 50 * percent
 	recoveryThreshold = 50 * percent
-	// latencyFloor and lagFloor are changes in seconds that matter to no one. recoveryFloor is a change in seconds that
-	// one row of the timeline and the pods of another run explain.
+	// latencyFloor and lagFloor are changes, in seconds, that are too small to matter. recoveryFloor is a change,
+	// in seconds, that can result from the resolution of the timeline and from the timing of pod restarts.
 	latencyFloor  = 100e-6
 	lagFloor      = 0.1
 	recoveryFloor = 5
 )
 
-// metrics lists what is compared.
+// metrics returns the metrics that Compare compares in every run.
 func metrics() []metric {
 	duration := func(v float64) string { return terminal.Duration(Seconds(v)) }
 	latencies := func(name, key string, figure func(*Latency) float64, of func(*Latencies) *Latency, q float64,
@@ -190,7 +196,7 @@ func metrics() []metric {
 	}
 }
 
-// ThresholdKeys lists the metrics whose threshold Compare accepts.
+// ThresholdKeys returns the keys of the metrics whose thresholds can be changed.
 func ThresholdKeys() []string {
 	var keys []string
 	for _, m := range metrics() {
@@ -201,8 +207,8 @@ func ThresholdKeys() []string {
 	return append(keys, recoveryKey)
 }
 
-// Compare returns what changed from one run to another. Thresholds replaces default thresholds: the relative change
-// that is tolerated, by the key of a metric.
+// Compare returns the differences between two runs. The argument thresholds overrides default thresholds. It maps
+// the key of a metric to the tolerated relative change.
 func Compare(before, after *Document, thresholds map[string]float64) *Comparison {
 	c := &Comparison{
 		Version: Version, Before: runOf(before), After: runOf(after), runs: [2]*Document{before, after},
@@ -226,7 +232,7 @@ func runOf(d *Document) RunOf {
 	return RunOf{Simulation: d.Simulation, StartTime: timeText(d.StartTime), Verdict: d.Outcome}
 }
 
-// compare returns how the metric changed.
+// compare compares the values of the metric in both runs.
 func (m *metric) compare(before, after *Document) Change {
 	c := Change{Key: m.key, Name: m.name, Outcome: Unchanged, text: m.text, samples: "windows"}
 	if m.recoveries != nil {
@@ -270,23 +276,25 @@ func (m *metric) compare(before, after *Document) Change {
 }
 
 const (
-	// window is the usual length of a window in seconds. Shorter runs have shorter windows, so that there are about
-	// minWindows of them.
+	// window is the usual length of a window of the timeline, in seconds. Shorter runs have shorter windows, so
+	// that there are about minWindows of them.
 	window     = 10
 	minWindows = 10
-	// alpha is the probability of calling noise a change. fewestWindows is the number of windows in each run that the
-	// test needs to reach it.
+	// alpha is the significance level: the probability of reporting a change if there is only noise. fewestWindows
+	// is the number of samples per run that the test needs for this level.
 	alpha         = 0.01
 	fewestWindows = 5
-	// maxGapRows bounds the rows that fill gaps.
+	// maxGapRows limits the number of rows that fill gaps in the timeline.
 	maxGapRows = 10_000
 )
 
-// isCount reports whether the metric is a count, which has no noise and no threshold.
+// isCount reports whether the metric is a count. A count has neither noise nor a threshold.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
-// significance compares the samples of both runs by a Mann–Whitney U test. It returns the direction if their difference
-// is unlikely to be noise. Most runs have a few recoveries from a fault: then the threshold alone decides.
+// significance compares the samples of both runs with a Mann–Whitney U test. If the difference is unlikely to be
+// noise, it returns direction. If there are too few samples, it returns Undecided. It does not do so for the
+// recovery from a fault, because most runs have few of them: in that case the threshold alone decides, and it
+// returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -304,7 +312,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	samples := [2]*benchmath.Sample{benchmath.NewSample(was, thresholds), benchmath.NewSample(is, thresholds)}
 	test := benchmath.AssumeNothing.Compare(samples[0], samples[1])
 	c.P = &test.P
-	// The windows must have moved in the direction of the whole: one bad window may move the whole alone.
+	// The samples must have changed in the same direction as the total, because a single bad window can change the
+	// total.
 	difference := median(samples[1].Values) - median(samples[0].Values)
 	moved := difference != 0 && difference < 0 == (*c.After < *c.Before)
 	if test.P >= alpha || !moved {
@@ -313,30 +322,30 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	return direction
 }
 
-// median returns the middle of sorted values.
+// median returns the median of sorted values.
 func median(sorted []float64) float64 {
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// windowOf returns the length of a window for a run, in seconds.
+// windowOf returns the length of the windows for a run, in seconds.
 func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// windows returns the values of the windows of a run that lie inside its schedule.
+// windows returns the value of the metric in each window during the schedule of a run.
 func (m *metric) windows(d *Document, width int64) []float64 {
 	if len(d.Timeline) == 0 {
 		return nil
 	}
-	// Aligned to the first row, so that no window but the last one is shorter.
+	// Windows begin at the first row, so that only the last window can be shorter than the others.
 	first := d.Timeline[0].Second
 	rows := slices.Clone(d.Timeline)
 	for i := range rows {
 		rows[i].Second -= first
 	}
 	var values []float64
-	// Gaps of absurd length get fewer rows.
+	// If the gaps are implausibly long, fill them with fewer, wider rows.
 	filled := fillGaps(rows, max(width, rows[len(rows)-1].Second/maxGapRows))
 	for _, row := range timeline.Merge(width, filled...) {
 		if row.Second > 0 && float64(row.Second+width) > d.ElapsedSeconds {
@@ -349,7 +358,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	return values
 }
 
-// changedChecks returns the checks whose outcome differs.
+// changedChecks returns the checks whose outcomes differ between the runs.
 func changedChecks(before, after *Document) []Differs {
 	changed := []Differs{}
 	for _, now := range after.Checks {
@@ -361,7 +370,8 @@ func changedChecks(before, after *Document) []Differs {
 	return changed
 }
 
-// changedSettings returns the values of the environment and the manifest that differ, by their path.
+// changedSettings returns the settings that differ between the runs, by their path in the environment or the
+// manifest.
 func changedSettings(before, after *Document) []Differs {
 	was, is := settings(before), settings(after)
 	paths := maps.Clone(was)
@@ -375,7 +385,7 @@ func changedSettings(before, after *Document) []Differs {
 	return changed
 }
 
-// settings returns the values of the environment and the manifest by their path.
+// settings returns all values in the environment and the manifest by their path.
 func settings(d *Document) map[string]string {
 	all := map[string]string{}
 	text, err := json.Marshal(d.Environment)
@@ -423,7 +433,7 @@ func (c *Change) ThresholdText() string {
 	return fmt.Sprintf("%.3g %%", 100**c.Threshold)
 }
 
-// NoiseText says how the change was distinguished from noise.
+// NoiseText describes the test that distinguishes the change from noise.
 func (c *Change) NoiseText() string {
 	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {
@@ -435,7 +445,7 @@ func (c *Change) NoiseText() string {
 	return ""
 }
 
-// Headline sums the comparison up.
+// Headline summarizes the comparison in one sentence.
 func (c *Comparison) Headline() string {
 	var worse, better []string
 	for _, m := range c.Metrics {
@@ -464,10 +474,10 @@ func (c *Comparison) Headline() string {
 	return strings.Join(parts, "; ")
 }
 
-// JSON returns the comparison in JSON.
+// JSON returns the comparison as JSON.
 func (c *Comparison) JSON() ([]byte, error) { return encode(c, "  ") }
 
-// Markdown returns the comparison in GitHub Flavored Markdown.
+// Markdown returns the comparison as GitHub Flavored Markdown.
 func (c *Comparison) Markdown() []byte {
 	var b markdown
 	mark := "✅"
@@ -499,14 +509,14 @@ func (b *markdown) differences(what string, all []Differs) {
 	}
 }
 
-// HTML returns the comparison as one self-contained page, whose charts show both runs.
+// HTML returns the comparison as a self-contained HTML page. Its charts show both runs.
 func (c *Comparison) HTML() ([]byte, error) {
 	p := newPage(c.runs[1], "Comparison: "+c.After.Simulation)
 	p.Comparison, p.Charts = c, c.charts()
 	return p.render("comparison")
 }
 
-// charts returns the charts of both runs.
+// charts returns charts that show the lines of both runs.
 func (c *Comparison) charts() []Chart {
 	before, after := curvesOf(c.runs[0]), curvesOf(c.runs[1])
 	if len(before.rows) == 0 && len(after.rows) == 0 {

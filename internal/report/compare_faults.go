@@ -7,11 +7,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// recoveryKey is the key of the threshold for the recovery from all faults.
+// recoveryKey is the key of the threshold that applies to the recovery from every fault.
 const recoveryKey = "recovery"
 
-// faultMetrics lists what is compared of the faults that both runs have, by their names: how long the recovery took, and
-// how many occurrences were not recovered from. A fault that only one run has is a difference of the settings.
+// faultMetrics returns two metrics for each fault that both runs have: how long the recovery took, and how many
+// occurrences were not recovered from. A fault that only one run has is not compared, but is listed as a changed
+// setting.
 func faultMetrics(before, after *Document) []metric {
 	var all []metric
 	names := faultNames(after)
@@ -40,7 +41,8 @@ func faultMetrics(before, after *Document) []metric {
 	return all
 }
 
-// faultNames returns the names of the faults of a run, each once, in the order of their first injection.
+// faultNames returns the names of the faults that occurred in a run, without duplicates, in the order of their
+// first injection.
 func faultNames(d *Document) []string {
 	var names []string
 	for i := range d.Faults {
@@ -51,7 +53,7 @@ func faultNames(d *Document) []string {
 	return names
 }
 
-// recoveriesFrom returns how long the recoveries from a fault took, in seconds and in ascending order.
+// recoveriesFrom returns how long each recovery from a fault took, in seconds and in ascending order.
 func recoveriesFrom(d *Document, name string) []float64 {
 	var seconds []float64
 	for i := range d.Faults {
@@ -64,8 +66,8 @@ func recoveriesFrom(d *Document, name string) []float64 {
 	return seconds
 }
 
-// unrecovered counts the occurrences of a fault from which the simulation did not recover, or that could not be injected
-// as planned.
+// unrecovered counts the occurrences of a fault that the simulation did not recover from, and those that could not
+// be injected as planned.
 func unrecovered(d *Document, name string) int {
 	n := 0
 	for i := range d.Faults {

@@ -14,7 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// steady returns a run whose latencies vary around the given one. Spike, if not 0, replaces it in 10 of its seconds.
+// steady returns the report of a run whose latencies vary around a typical value. If spike is not 0, it is the
+// typical value during 10 seconds of the run.
 func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) *Document {
 	random := rand.New(rand.NewPCG(seed, seed))
 	var all histogram.Histogram
@@ -46,7 +47,7 @@ func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) 
 	return &d
 }
 
-// outcomeOf returns the outcome of a metric.
+// outcomeOf returns the outcome of the metric with a key.
 func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	t.Helper()
 	for _, m := range c.Metrics {
@@ -58,7 +59,7 @@ func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	return ""
 }
 
-func TestCompare(t *testing.T) {
+func TestCompare_ClassifiesChanges(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	before := steady(1, 120, 10*ms, 0, 0)
@@ -90,7 +91,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-func TestCompare_RunsOfTheSameRarelyDiffer(t *testing.T) {
+func TestCompare_RunsOfTheSameSimulation_RarelyDiffer(t *testing.T) {
 	t.Parallel()
 	strict := map[string]float64{"endToEnd.p99": 0, "endToEnd.p50": 0}
 	regressions := 0
@@ -105,7 +106,7 @@ func TestCompare_RunsOfTheSameRarelyDiffer(t *testing.T) {
 	}
 }
 
-func TestCompare_Thresholds(t *testing.T) {
+func TestCompare_CustomThreshold_ReplacesTheDefault(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 120, 10*time.Millisecond, 0, 0), steady(2, 120, 13*time.Millisecond, 0, 0)
 	for threshold, want := range map[float64]ChangeOutcome{.1: Regression, .5: Unchanged} {
@@ -115,7 +116,7 @@ func TestCompare_Thresholds(t *testing.T) {
 	}
 }
 
-func TestCompare_RateBelowItsTarget(t *testing.T) {
+func TestCompare_RateBelowItsTarget_IsWorse(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 120, time.Millisecond, 0, 0), steady(2, 120, time.Millisecond, 0, 0)
 	after.Rates.Entry.Achieved = 150
@@ -127,9 +128,10 @@ func TestCompare_RateBelowItsTarget(t *testing.T) {
 	}
 }
 
-func TestCompare_RecoveryFromFaults(t *testing.T) {
+func TestCompare_SlowerOrMissingRecoveryFromFaults_IsWorse(t *testing.T) {
 	t.Parallel()
-	// run returns a run with occurrences of two faults: the given recoveries of one, negative for none, and one of another.
+	// run returns the report of a run with occurrences of two faults. recoveries are the durations of the recovery
+	// from the first fault; a negative one means that there was no recovery.
 	run := func(recoveries ...float64) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, 0)
 		add := func(name string, number int, seconds float64) {
@@ -208,7 +210,7 @@ func TestCompare_ListsChecksAndSettingsThatDiffer(t *testing.T) {
 	}
 }
 
-func TestCompare_AnAbsurdTimelineIsBounded(t *testing.T) {
+func TestCompare_TimelineWithHugeGap_UsesBoundedMemory(t *testing.T) {
 	t.Parallel()
 	d, err := Read(strings.NewReader(`{"version":1,"verdict":"PASS","elapsedSeconds":1e11,
 		"latencySeconds":{"endToEnd":{"p50":1,"p99":1,"mean":1}},"timeline":[{"t":1},{"t":200000000000}]}`))

@@ -10,14 +10,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// curves are the rows of a run, at a width that a chart can show.
+// curves are the rows of a run's timeline, merged so that each is wide enough to be visible in a chart.
 type curves struct {
 	rows []timeline.Row
-	// start is the Unix time of the start of the run, end the length of the run, both in seconds.
+	// start is the start of the run as a Unix time in seconds. end is the length of the run in seconds.
 	start, end float64
 }
 
-// curvesOf merges the rows of a document so that a chart shows at most maxColumns of them.
+// curvesOf returns the curves of a report. It merges rows so that a chart has at most maxColumns of them.
 func curvesOf(d *Document) curves {
 	rows := d.Timeline
 	if len(rows) == 0 {
@@ -36,8 +36,8 @@ func curvesOf(d *Document) curves {
 	return curves{rows: rows, start: start, end: float64(rows[len(rows)-1].End().Unix()) - start}
 }
 
-// fillGaps returns the rows with additional ones of the given width in the intervals that have none. There nothing
-// happened, and the gauges did not change.
+// fillGaps inserts rows of the given width into the gaps of a timeline. Processes store no row for a second in
+// which nothing happened, so the inserted rows have no counts and repeat the previous gauges.
 func fillGaps(rows []timeline.Row, width int64) []timeline.Row {
 	filled := rows[:1:1]
 	for _, row := range rows[1:] {
@@ -50,7 +50,7 @@ func fillGaps(rows []timeline.Row, width int64) []timeline.Row {
 	return filled
 }
 
-// series returns a line with a value for each row.
+// series returns a chart line with one value per row.
 func (c curves) series(name, class string, value func(*timeline.Row) float64) series {
 	s := series{name: name, class: class}
 	for i := range c.rows {
@@ -61,15 +61,15 @@ func (c curves) series(name, class string, value func(*timeline.Row) float64) se
 	return s
 }
 
-// width returns the length of a row in seconds.
+// width returns the length of a row's interval in seconds.
 func width(r *timeline.Row) float64 { return float64(max(r.Width, 1)) }
 
-// rate returns the value function of a rate per second.
+// rate returns a function that computes a rate per second from the count in a row.
 func rate(count func(*timeline.Row) int64) func(*timeline.Row) float64 {
 	return func(r *timeline.Row) float64 { return float64(count(r)) / width(r) }
 }
 
-// gauge returns the value function of a gauge.
+// gauge returns a function that reads a gauge from a row.
 func gauge(value func(*timeline.Row) *int64) func(*timeline.Row) float64 {
 	return func(r *timeline.Row) float64 {
 		if v := value(r); v != nil {
@@ -79,7 +79,8 @@ func gauge(value func(*timeline.Row) *int64) func(*timeline.Row) float64 {
 	}
 }
 
-// quantile returns the value function of a quantile of the latencies of both event types, in seconds.
+// quantile returns a function that computes a quantile of the latencies in a row, over both event types and in
+// seconds.
 func quantile(q float64, of func(*timeline.Events) histogram.Snapshot) func(*timeline.Row) float64 {
 	return func(r *timeline.Row) float64 {
 		both := histogram.Merge(of(&r.Entry), of(&r.Exit))
@@ -94,7 +95,7 @@ func processing(e *timeline.Events) histogram.Snapshot { return e.Processing }
 
 func endToEnd(e *timeline.Events) histogram.Snapshot { return e.EndToEnd }
 
-// percentiles returns the lines of a latency.
+// percentiles returns the chart lines for the percentiles of a latency.
 func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []series {
 	return []series{
 		c.series("p99", "c4", quantile(.99, of)),
@@ -153,7 +154,7 @@ func (d *Document) charts() []Chart {
 	return charts
 }
 
-// outcomes returns a line for each outcome that occurred.
+// outcomes returns a chart line for each outcome of processing that occurred.
 func (c curves) outcomes() []series {
 	total := timeline.Sum(c.rows...)
 	var lines []series
@@ -170,7 +171,7 @@ func (c curves) outcomes() []series {
 	return lines
 }
 
-// errors returns a line for each stage in which attempts failed.
+// errors returns a chart line for each pipeline stage at which attempts failed.
 func (c curves) errors() []series {
 	total := timeline.Sum(c.rows...)
 	stages := maps.Clone(total.Entry.Errors)
@@ -188,7 +189,7 @@ func (c curves) errors() []series {
 	return lines
 }
 
-// marks returns the events of note.
+// marks returns the noteworthy events of the run, such as faults and restarts.
 func (c curves) marks() []Mark {
 	x := timeAxis(c.end)
 	var all []Mark
@@ -213,14 +214,14 @@ func (c curves) marks() []Mark {
 }
 
 const (
-	// maxHeatColumns bounds the columns of a heat map. perOctave is the number of its rows in each doubling of the
-	// latency, heatLevels the number of intensities.
+	// maxHeatColumns is the maximum number of columns of a heat map. perOctave is the number of rows for each
+	// doubling of the latency. heatLevels is the number of color intensities.
 	maxHeatColumns = 120
 	perOctave      = 2
 	heatLevels     = 8
 )
 
-// heatMap returns how latencies are distributed over time.
+// heatMap returns a chart that shows the distribution of latencies over time.
 func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapshot) Chart {
 	chart := frame(title, "How many events had which latency. A darker cell, or a brighter one in the dark theme, has more events", c.end)
 	counts, low, high := c.heat(of)
@@ -242,7 +243,7 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 	columnWidth := x.high / float64(c.heatColumns())
 	keys := slices.SortedFunc(maps.Keys(counts), func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
 	for _, key := range keys {
-		// Square roots make rare latencies visible.
+		// The square root makes cells with few events visible.
 		level := int(math.Ceil(math.Sqrt(float64(counts[key])/float64(most))*heatLevels)) - 1
 		left, top := x.at(float64(key[0])*columnWidth), y.at(bound(key[1]+1))
 		paths[level] += "M" + coordinate(left) + " " + coordinate(top) +
@@ -257,10 +258,11 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 	return chart
 }
 
-// heatColumns returns the number of columns: at most one for each second.
+// heatColumns returns the number of columns of a heat map. There is at most one column per second.
 func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
 
-// heat counts latencies by column and row of a heat map, and returns the lowest and highest row.
+// heat counts the latencies in each cell of a heat map. It also returns the lowest and the highest row that
+// contains any.
 func (c curves) heat(of func(*timeline.Events) histogram.Snapshot) (counts map[[2]int]uint64, low, high int) {
 	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
 	columns := c.heatColumns()

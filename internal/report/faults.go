@@ -7,20 +7,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// FaultLine is one occurrence of a fault, formatted.
+// FaultLine describes one occurrence of a fault as formatted text.
 type FaultLine struct {
-	// ID identifies the occurrence, Action says what was done to what, such as "Kill Redis". Hit names the instances.
+	// ID identifies the occurrence. Action says what was done to which target, such as "Kill Redis". Hit contains
+	// the names of the affected instances.
 	ID, Action, Hit string
-	// At is when the fault took effect, or was due, from the start of the run. Lasted is how long it was in effect.
+	// At is the time at which the fault took effect or was due, relative to the start of the run. Lasted is how
+	// long the fault was in effect.
 	At, Lasted string
 	Outcome    fault.Outcome
-	// Recovery is the time to recover. The others are the figures of the account.
+	// Recovery is the time until the simulation had recovered. The other fields are the measured effects of the
+	// fault.
 	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
-	// Message says why the outcome is not Recovered. It is empty if it is.
+	// Message is the reason why the simulation did not recover. It is empty if it did.
 	Message string
 }
 
-// IsGood reports whether the simulation recovered.
+// IsGood reports whether the simulation recovered from the fault.
 func (l FaultLine) IsGood() bool { return l.Outcome == fault.OutcomeRecovered }
 
 // FaultLines formats the occurrences of faults.
@@ -68,10 +71,10 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 	return line
 }
 
-// Band is the time in which a fault disturbed the simulation, in a chart.
+// Band is an interval of the time axis in which a fault disturbed the simulation. Charts shade it.
 type Band struct{ X, Width, Class, Label string }
 
-// bands returns a band for the time in which each fault was in effect, and one for the time until the simulation had
+// bands returns two bands for each fault: the time in which it was in effect, and the time until the simulation had
 // recovered.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
@@ -93,7 +96,7 @@ func (c curves) bands(faults []fault.Account) []Band {
 		label := a.ID() + ": " + string(a.Action) + " " + string(a.Target)
 		band := func(from, to float64, class string) {
 			left := x.at(from)
-			// A fault of an instant is visible, too.
+			// Extend the band of an instantaneous fault so that it is visible.
 			all = append(all, Band{X: coordinate(left), Width: coordinate(max(x.at(to)-left, 1)), Class: class, Label: label})
 		}
 		if recovered > healed {

@@ -10,25 +10,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// Unmeasured replaces a figure that was not measured.
+// Unmeasured is displayed instead of a figure that was not measured.
 const Unmeasured = "–"
 
-// Equation compares what was published with what took effect.
+// Equation compares the number of events that were published with the number that took effect.
 type Equation struct {
-	// ConfirmedKey and EffectsKey are the names of the fields in the JSON form.
+	// ConfirmedKey and EffectsKey are the names of the two fields in the JSON form.
 	ConfirmedKey, EffectsKey string
 	Published                string
-	// Confirmed counts the events that the broker confirmed. Indeterminate events took effect without a recorded
-	// confirmation, so they are added to the left side.
+	// Confirmed is the number of events that the broker confirmed. Indeterminate is the number of events that took
+	// effect although no confirmation was recorded. It is added to the left side of the equation.
 	Confirmed, Indeterminate int64
 	Effect                   string
 	Effects                  int64
 }
 
-// Holds reports whether both sides are equal.
+// Holds reports whether both sides of the equation are equal.
 func (e Equation) Holds() bool { return e.Confirmed+e.Indeterminate == e.Effects }
 
-// Left formats the left side.
+// Left formats the left side of the equation.
 func (e Equation) Left() string {
 	text := terminal.Count(e.Confirmed)
 	if e.Indeterminate > 0 {
@@ -37,10 +37,10 @@ func (e Equation) Left() string {
 	return text
 }
 
-// Right formats the right side.
+// Right formats the right side of the equation.
 func (e Equation) Right() string { return terminal.Count(e.Effects) }
 
-// Equations returns the equations of a ledger.
+// Equations returns the equations that the counters of a ledger must satisfy.
 func Equations(r *ledger.Report) []Equation {
 	return []Equation{
 		{"entriesConfirmed", "entriesRecorded", "entries", r.EntriesConfirmed, r.IndeterminateEntries, "recorded", r.EntriesRecorded},
@@ -50,22 +50,23 @@ func Equations(r *ledger.Report) []Equation {
 	}
 }
 
-// Count is a counter of a ledger.
+// Count is a counter of the ledger together with its name.
 type Count struct {
 	// Key is the name of the field in the JSON form.
 	Key, Name string
 	N         int64
-	// Harmless means that the counter may have any value.
+	// Harmless means that any value is acceptable. Other counters must be 0.
 	Harmless bool
 }
 
 // Text formats the counter.
 func (c Count) Text() string { return terminal.Count(c.N) }
 
-// Bad reports whether the counter must be 0 but is not.
+// Bad reports whether the counter should be 0 but is not.
 func (c Count) Bad() bool { return c.N != 0 && !c.Harmless }
 
-// Counts returns the counters of a ledger that are not part of an equation, without those that do not apply.
+// Counts returns the counters of a ledger that are not part of an equation. It omits counters that do not apply to
+// the run.
 func Counts(r *ledger.Report) []Count {
 	counts := []Count{
 		{Key: "lost", Name: "lost", N: r.Lost},
@@ -91,11 +92,11 @@ func Counts(r *ledger.Report) []Count {
 	return counts
 }
 
-// RateLine is the rate of one event type, formatted.
+// RateLine describes the rate of one event type as formatted text.
 type RateLine struct {
 	Key, Name                       string
 	Target, Achieved, Share, MaxLag string
-	// Missed counts the due events that were never attempted.
+	// Missed is the number of due events that the generator never attempted to publish.
 	Missed int64
 }
 
@@ -115,13 +116,13 @@ func (r Rate) line(key, name string) RateLine {
 	}
 }
 
-// LatencyLine is one latency, formatted.
+// LatencyLine describes one latency distribution as formatted text.
 type LatencyLine struct {
 	Key, Name                 string
 	P50, P99, Mean, Objective string
 }
 
-// LatencyLines formats the latencies with their objectives.
+// LatencyLines formats the latency distributions with their objectives.
 func (r *Run) LatencyLines() []LatencyLine {
 	return []LatencyLine{
 		r.LatencySeconds.Processing.line("processing", "processing", r.Objectives.ProcessingP99),
@@ -143,10 +144,10 @@ func (l *Latency) line(key, name string, objective plan.Duration) LatencyLine {
 // Seconds converts a number of seconds to a duration.
 func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// Fact is a name and a value about a run.
+// Fact is a named property of a run, such as the version of a server.
 type Fact struct{ Name, Value string }
 
-// Facts lists when and where the run took place, without what is unknown.
+// Facts returns when and where the run took place. It omits what is unknown.
 func (d *Document) Facts() []Fact {
 	facts := []Fact{
 		{"start", timeText(d.StartTime)},
@@ -178,7 +179,7 @@ func timeText(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-// String returns one line of text.
+// String returns the fact as one line of text.
 func (n Node) String() string {
 	text := n.Name
 	add := func(separator, part string) {

@@ -17,11 +17,11 @@ var pageTemplate string
 //go:embed report.css
 var styleSheet string
 
-// page is what the template renders.
+// page contains the data for the HTML template.
 type page struct {
 	*Document
-	// Style is the style sheet, and Policy the content security policy that admits only it: the page runs no script
-	// and loads nothing.
+	// Style is the style sheet. Policy is a content security policy that permits nothing but this style sheet: the
+	// page runs no script and loads no other files.
 	Style    template.CSS
 	Policy   string
 	Title    string
@@ -29,20 +29,20 @@ type page struct {
 	Counters []Count
 	Tiles    []Tile
 	Charts   []Chart
-	// Notes lists the events of note in words.
+	// Notes describes the noteworthy events of the run in words.
 	Notes []Note
-	// Comparison is nil in the report of one run.
+	// Comparison is set only on a page that compares two runs.
 	Comparison *Comparison
 }
 
-// Tile is a figure at the top of the page.
+// Tile is a prominent figure at the top of the page.
 type Tile struct{ Name, Value, Help, Class string }
 
-// Note is an event of note.
+// Note describes a noteworthy event in words.
 type Note struct{ At, Text string }
 
-// HTML returns the report as one self-contained page. It works offline and without scripts, so that it can be opened
-// from a mail attachment.
+// HTML returns the report as a self-contained HTML page. The page works offline and without scripts, so people can
+// open it from a mail attachment.
 func (d *Document) HTML() ([]byte, error) {
 	p := newPage(d, d.Simulation+": "+string(d.Outcome))
 	if d.Ledger != nil && d.Ledger.DataKept() {
@@ -76,7 +76,7 @@ func (p *page) render(name string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// tiles returns the figures that matter most.
+// tiles returns the most important figures.
 func (d *Document) tiles() []Tile {
 	rates, latencies := d.Rates.RateLines(), d.LatencyLines()
 	tiles := []Tile{
@@ -95,7 +95,7 @@ func (d *Document) tiles() []Tile {
 	return tiles
 }
 
-// notes lists the events of note in words.
+// notes describes the marks of the timeline in words.
 func (d *Document) notes() []Note {
 	var all []Note
 	for i := range d.Timeline {

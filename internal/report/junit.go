@@ -56,8 +56,8 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit returns the report as JUnit XML: one test case for each check, and the figures as properties. A check without
-// data is an error. A check that could not be made because another one did not pass is skipped.
+// JUnit returns the report as JUnit XML, with one test case per check and with the figures as properties. A check
+// without data becomes an error. A check that was skipped because another check failed becomes a skipped test case.
 func (d *Document) JUnit() ([]byte, error) {
 	properties, err := d.properties()
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *junitSuite) add(c ledger.Check) {
 	s.Cases = append(s.Cases, test)
 }
 
-// properties returns the values of the JSON form by their path, without the checks, the manifest and the timeline.
+// properties returns the values of the JSON form by their path. It omits the checks, the manifest and the timeline.
 func (d *Document) properties() ([]junitProperty, error) {
 	figures := *d
 	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil
@@ -118,7 +118,7 @@ func (d *Document) properties() ([]junitProperty, error) {
 	return flatten("", value), nil
 }
 
-// flatten returns the leaves of a JSON value by their path, in the order of the paths.
+// flatten returns all scalar values in a JSON value by their path, in path order.
 func flatten(path string, value any) (leaves []junitProperty) {
 	within := func(key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 	switch v := value.(type) {

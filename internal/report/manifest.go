@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 )
 
-// redacted replaces the value of an environment variable.
+// redacted is displayed instead of the value of an environment variable.
 const redacted = "(redacted)"
 
-// ManifestOf returns the manifest of a simulation for the Environment: its apiVersion, kind, name, namespace and spec.
-// The values of environment variables in pod templates may be secrets, so they are replaced. It returns nil if v is
-// not a manifest.
+// ManifestOf returns the manifest of a simulation for an Environment. It contains apiVersion, kind, name, namespace
+// and spec. The values of environment variables in pod templates are replaced, because they may be secrets.
+// ManifestOf returns nil if v is not a manifest.
 func ManifestOf(v any) json.RawMessage {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -35,7 +35,7 @@ func ManifestOf(v any) json.RawMessage {
 	return text
 }
 
-// redact replaces the value of each environment variable in a JSON value.
+// redact replaces the values of all environment variables in a JSON value.
 func redact(value any) {
 	switch v := value.(type) {
 	case []any:

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// Markdown returns the report in GitHub Flavored Markdown, to paste into a pull request. It has no timeline.
+// Markdown returns the report as GitHub Flavored Markdown, for example for a pull request. It omits the timeline.
 func (d *Document) Markdown() []byte {
 	var b markdown
 	mark := "✅"
@@ -60,7 +60,7 @@ func (d *Document) Markdown() []byte {
 	return b.Bytes()
 }
 
-// outcomeText returns the outcome of a check for people.
+// outcomeText returns the display text for the outcome of a check.
 func outcomeText(o ledger.CheckOutcome) string {
 	switch o {
 	case ledger.Passed:
@@ -80,12 +80,12 @@ func (d *Document) ManifestText() string {
 	return b.String() + "\n"
 }
 
-// markdown builds a Markdown document.
+// markdown builds a Markdown document piece by piece.
 type markdown struct{ bytes.Buffer }
 
 func (b *markdown) line(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
 
-// table begins a table. Both arguments have one part per column, separated by bars.
+// table begins a table. Both arguments have one part per column, separated by vertical bars.
 func (b *markdown) table(heads, alignment string) {
 	b.line("")
 	b.line("|%s|", heads)
@@ -128,7 +128,7 @@ func (b *markdown) ledger(r *ledger.Report) {
 	}
 }
 
-// faults adds the occurrences of faults.
+// faults adds a table with the occurrences of faults.
 func (b *markdown) faults(r *Run) {
 	lines := r.FaultLines()
 	if len(lines) == 0 {
@@ -144,7 +144,7 @@ func (b *markdown) faults(r *Run) {
 	}
 }
 
-// fence adds text as a code block. The fence is longer than any run of backquotes in the text.
+// fence adds text as a fenced code block. The fence is longer than any sequence of backquotes in the text.
 func (b *markdown) fence(text string) {
 	longest, run := 2, 0
 	for _, c := range text {
@@ -159,7 +159,7 @@ func (b *markdown) fence(text string) {
 	b.line("%s\n%s%s", fence, text, fence)
 }
 
-// escapeMarkdown returns text that Markdown shows literally, on one line.
+// escapeMarkdown escapes a text so that Markdown displays it literally, on one line.
 func escapeMarkdown(text string) string {
 	var b strings.Builder
 	for _, c := range strings.Join(strings.Fields(text), " ") {

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// maxSize bounds the JSON form that Read accepts, in bytes. A week of a busy simulation has a fraction of it.
+	// maxSize is the maximum size of a JSON document that Read accepts, in bytes. The report of a busy simulation
+	// of one week is much smaller.
 	maxSize = 64 << 20
-	// maxYears bounds the times of rows, in years from 1970.
+	// maxYears limits the time range of a timeline, in years from 1970.
 	maxYears = 8000
 	// yearSeconds is the length of a year in seconds.
 	yearSeconds = 366 * 24 * 3600
@@ -37,24 +38,24 @@ func ReadFile(path string) (*Document, error) {
 	return d, nil
 }
 
-// Read reads a report in its JSON form, of at most 64 MiB. It ignores unknown fields.
+// Read reads a report in JSON form of at most 64 MiB. It ignores unknown fields.
 func Read(r io.Reader) (*Document, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	switch {
 	case err != nil:
 		return nil, err
 	case len(text) > maxSize:
-		return nil, fmt.Errorf("larger than %d MiB: this is not a report", maxSize>>20)
+		return nil, fmt.Errorf("the file is larger than %d MiB: this is not a report", maxSize>>20)
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, errors.New("the file is empty: this is not a report")
 	}
-	// The version comes first: a later version may have other types in other fields.
+	// Read the version first, because the fields of another version may have other types.
 	var head struct {
 		Version *int            `json:"version"`
 		Verdict *ledger.Outcome `json:"verdict"`
 	}
 	if err := json.Unmarshal(text, &head); err != nil {
-		return nil, fmt.Errorf("not a report in JSON: %s", excerpt.OneLine(err.Error()))
+		return nil, fmt.Errorf("the file is not a report in JSON: %s", excerpt.OneLine(err.Error()))
 	}
 	switch {
 	case head.Version == nil || head.Verdict == nil:
@@ -64,15 +65,15 @@ func Read(r io.Reader) (*Document, error) {
 	}
 	var d Document
 	if err := json.Unmarshal(text, &d); err != nil {
-		return nil, fmt.Errorf("not a valid report: %s", excerpt.OneLine(err.Error()))
+		return nil, fmt.Errorf("the report is invalid: %s", excerpt.OneLine(err.Error()))
 	}
 	if err := d.check(); err != nil {
-		return nil, fmt.Errorf("not a valid report: %w", err)
+		return nil, fmt.Errorf("the report is invalid: %w", err)
 	}
 	return &d, nil
 }
 
-// check returns an error if a renderer could not rely on the document.
+// check returns an error if the document violates an assumption of the renderers.
 func (d *Document) check() error {
 	if d.Outcome != ledger.Pass && d.Outcome != ledger.Fail {
 		return fmt.Errorf("verdict is %.20q, must be %s or %s", string(d.Outcome), ledger.Pass, ledger.Fail)
@@ -84,14 +85,14 @@ func (d *Document) check() error {
 		case row.Second < 0 || row.Second > maxYears*yearSeconds || row.Width < 0 || row.Width > maxYears*yearSeconds:
 			return fmt.Errorf("timeline[%d] is out of range", i)
 		case row.Second < end:
-			return fmt.Errorf("timeline[%d] overlaps the row before it, or is not later", i)
+			return fmt.Errorf("timeline[%d] must begin after the end of the previous row", i)
 		}
 		end = row.Second + max(row.Width, 1)
 	}
 	return nil
 }
 
-// Write writes the JSON form, indented, with one line per row of the timeline.
+// Write writes the report as indented JSON, with one line per row of the timeline.
 func (d *Document) Write(w io.Writer) error {
 	text, err := d.JSON()
 	if err != nil {
@@ -101,7 +102,7 @@ func (d *Document) Write(w io.Writer) error {
 	return err
 }
 
-// JSON returns the JSON form, indented, with one line per row of the timeline.
+// JSON returns the report as indented JSON, with one line per row of the timeline.
 func (d *Document) JSON() ([]byte, error) {
 	rows := d.Timeline
 	head := *d
@@ -128,7 +129,7 @@ func (d *Document) JSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encode returns the JSON form of a value with a newline at the end.
+// encode returns a value as JSON, followed by a newline.
 func encode(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -138,16 +139,16 @@ func encode(v any, indent string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// mergedWidths are the widths of rows, in seconds, that Bounded tries one after the other.
+// mergedWidths are row widths in seconds. Bounded tries one after the other until the report is small enough.
 func mergedWidths() []int64 {
 	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
 }
 
-// maxBoundedFaults bounds the occurrences of faults in a report of bounded size.
+// maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded returns.
 const maxBoundedFaults = 200
 
-// Bounded returns the JSON form in at most limit bytes. If necessary, it leaves out faults, except for the worst ones,
-// merges seconds into wider rows, and as a last resort leaves the timeline out.
+// Bounded returns the report as JSON of at most limit bytes. To achieve this, it omits fault occurrences other than
+// the worst ones, then merges the rows of the timeline into wider rows, and finally omits the timeline.
 func (d *Document) Bounded(limit int) ([]byte, error) {
 	text, err := d.JSON()
 	bounded := *d
@@ -168,7 +169,7 @@ func (d *Document) Bounded(limit int) ([]byte, error) {
 		text, err = bounded.JSON()
 	}
 	if err == nil && len(text) > limit {
-		return nil, fmt.Errorf("the report has %d bytes without its timeline: only %d are allowed", len(text), limit)
+		return nil, fmt.Errorf("the report has %d bytes even without its timeline: at most %d are allowed", len(text), limit)
 	}
 	return text, err
 }

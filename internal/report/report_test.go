@@ -26,7 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden compares a text with a file in testdata. With -update it writes the file.
+// golden compares a text with a golden file in testdata. With the flag -update it writes the file.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -44,10 +44,10 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// start is the start of the runs in these tests.
+// start returns the time at which the runs of these tests start.
 func start() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 250_000_000, time.UTC) }
 
-// rows returns a timeline of n seconds in which the latencies rise in the middle.
+// rows returns a timeline of n seconds. The latencies rise in the middle of the run.
 func rows(n int, slowest time.Duration) []timeline.Row {
 	all := make([]timeline.Row, n)
 	for i := range all {
@@ -73,7 +73,7 @@ func rows(n int, slowest time.Duration) []timeline.Row {
 	return all
 }
 
-// sample returns the report of a failed run that has something in every part.
+// sample returns the report of a failed run in which every part of a report is present.
 func sample() *Document {
 	l := ledger.Report{
 		EntriesConfirmed: 12_000, EntriesRecorded: 12_010, IndeterminateEntries: 11, Indeterminate: 11, MissingEntries: 1,
@@ -107,7 +107,7 @@ func sample() *Document {
 	return &d
 }
 
-// sampleFaults returns an occurrence with each outcome.
+// sampleFaults returns one occurrence of a fault for each possible outcome.
 func sampleFaults() []fault.Account {
 	at := func(seconds float64) time.Time { return start().Add(Seconds(seconds)) }
 	return []fault.Account{
@@ -133,7 +133,7 @@ func sampleFaults() []fault.Account {
 	}
 }
 
-func TestDocument_Renderings(t *testing.T) {
+func TestDocument_RendersEveryFormatLikeItsGoldenFile(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	for name, render := range map[string]func() ([]byte, error){
@@ -150,7 +150,7 @@ func TestDocument_Renderings(t *testing.T) {
 	}
 }
 
-func TestDocument_RenderingsOfAnEmptyReport(t *testing.T) {
+func TestDocument_EmptyReport_RendersLikeItsGoldenFile(t *testing.T) {
 	t.Parallel()
 	d := New(Run{Verdict: ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{"the ledger cannot be read"}}, Simulation: "s"}, Environment{}, nil)
 	html, err := d.HTML()
@@ -169,7 +169,7 @@ func TestDocument_RenderingsOfAnEmptyReport(t *testing.T) {
 	}
 }
 
-// schema returns the published schema.
+// schema returns the published JSON schema of reports.
 func schema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	compiler := jsonschema.NewCompiler()
@@ -211,7 +211,8 @@ func TestSchema_DescribesEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A schema that rejects unknown fields must accept the sample, so it describes all fields of the sample.
+	// Change the schema so that it rejects unknown fields. It must still accept the sample. This shows that it
+	// describes all fields of the sample.
 	strict := regexp.MustCompile(`"properties": \{`).ReplaceAll(text, []byte(`"additionalProperties": false, "properties": {`))
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(strict))
 	if err != nil {
@@ -268,11 +269,11 @@ func TestRead_RejectsInvalidReports(t *testing.T) {
 		`{"version":2,"verdict":true}`: "not a report in JSON",
 		`{"version":7,"verdict":"PASS","timeline":"later"}`:                            "version 7 of the report format is not supported: this program reads version 1",
 		`{"version":1,"verdict":"MAYBE"}`:                                              "must be PASS or FAIL",
-		`{"version":1,"verdict":"PASS","rates":7}`:                                     "not a valid report",
-		`{"version":1,"verdict":"PASS","timeline":[{"t":5,"w":3},{"t":7}]}`:            "timeline[1] overlaps the row before it",
+		`{"version":1,"verdict":"PASS","rates":7}`:                                     "the report is invalid",
+		`{"version":1,"verdict":"PASS","timeline":[{"t":5,"w":3},{"t":7}]}`:            "timeline[1] must begin after the end of the previous row",
 		`{"version":1,"verdict":"PASS","timeline":[{"t":-5}]}`:                         "timeline[0] is out of range",
 		`{"version":1,"verdict":"PASS","timeline":[{"t":1,"w":9000000000000000000}]}`:  "timeline[0] is out of range",
-		`{"version":1,"verdict":"PASS","timeline":[{"t":1,"entry":{"endToEnd":"x"}}]}`: "not a valid report",
+		`{"version":1,"verdict":"PASS","timeline":[{"t":1,"entry":{"endToEnd":"x"}}]}`: "the report is invalid",
 		`{"version":1,"verdict":"PASS"} {"version":1,"verdict":"PASS"}`:                "not a report in JSON",
 	} {
 		if _, err := Read(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
@@ -281,7 +282,7 @@ func TestRead_RejectsInvalidReports(t *testing.T) {
 	}
 }
 
-// endless is a file that never ends.
+// endless is a reader that never reaches the end of its file.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -291,14 +292,14 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestRead_BoundsTheSize(t *testing.T) {
+func TestRead_EndlessFile_StopsAtTheMaximumSize(t *testing.T) {
 	t.Parallel()
 	if _, err := Read(endless{}); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("an endless file fails with %v", err)
 	}
 }
 
-func TestDocument_Bounded_MergesSecondsOfALongRun(t *testing.T) {
+func TestBounded_LongRun_MergesSeconds(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Timeline = rows(3600, time.Second)
@@ -330,7 +331,7 @@ func TestDocument_Bounded_MergesSecondsOfALongRun(t *testing.T) {
 	}
 }
 
-func TestDocument_Bounded_KeepsTheWorstFaults(t *testing.T) {
+func TestBounded_ManyFaults_KeepsTheWorst(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	worst := d.Faults[3]
@@ -355,7 +356,7 @@ func TestDocument_Bounded_KeepsTheWorstFaults(t *testing.T) {
 	}
 }
 
-func TestDocument_HTML_LoadsNothingAndRunsNoScript(t *testing.T) {
+func TestHTML_LoadsNothingAndRunsNoScript(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Simulation = `<script>alert(1)</script>`
@@ -373,7 +374,7 @@ func TestDocument_HTML_LoadsNothingAndRunsNoScript(t *testing.T) {
 	}
 }
 
-func TestDocument_JUnit_HasACaseForEachCheck(t *testing.T) {
+func TestJUnit_HasATestCaseForEachCheck(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	text, err := d.JUnit()
@@ -412,7 +413,7 @@ func TestManifestOf_ReplacesTheValuesOfEnvironmentVariables(t *testing.T) {
 	}
 }
 
-func TestLatencyOf_NothingMeasured(t *testing.T) {
+func TestLatencyOf_NothingMeasured_ReturnsNil(t *testing.T) {
 	t.Parallel()
 	if got := LatencyOf(histogram.Snapshot{}); got != nil {
 		t.Errorf("the latency of nothing is %+v, want nil", got)

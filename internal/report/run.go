@@ -6,7 +6,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// RatesOf computes rates from a timeline. They are means over the time in which the schedule asked for events.
+// RatesOf computes mean rates from a timeline. The mean covers only the time in which the schedule contained
+// events.
 func RatesOf(rows []timeline.Row) Rates {
 	return Rates{
 		Entry: rateOf(rows, func(r *timeline.Row) *timeline.Events { return &r.Entry }),
