@@ -2,14 +2,14 @@ package timeline
 
 import "time"
 
-// Availability returns a mark when a server stops answering, and when it answers again. The zero value takes all
-// servers to answer. It is not safe for concurrent use.
+// Availability creates a mark when a server stops responding, and another one when it responds again. It assumes
+// that servers respond at first. It is not safe for concurrent use.
 type Availability struct {
 	down map[string]bool
 }
 
-// Observe passes a mark to mark if the server has changed: err is nil if it answers. The mark does not contain err,
-// which may name a server or a user.
+// Observe calls the function mark if the availability of the server has changed. err is the result of a request to
+// the server. The mark does not contain err, because err may name a server or a user.
 func (a *Availability) Observe(server string, err error, mark func(Mark)) {
 	down := err != nil
 	if a.down[server] == down {

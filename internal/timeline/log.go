@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Rows are kept in blocks of blockRows rows of equal width. As they grow old they are merged into wider rows, so
-// that a simulation of any length takes bounded memory.
+// Rows are stored in blocks of blockRows rows of equal width. As they grow old, they are merged into wider rows.
+// The timeline of a simulation of any length therefore takes a bounded amount of memory.
 const blockRows = 60
 
-// Tier is a width of rows and how long they are kept at that width.
+// Tier defines a row width and how long rows keep that width.
 type Tier struct {
 	// Width of the rows, in seconds.
 	Width int64
-	// Keep is the age at which rows are merged into those of the next tier; 0 means never.
+	// Keep is the age at which rows are merged into wider rows, those of the next tier. 0 means never.
 	Keep time.Duration
 }
 
@@ -29,77 +29,80 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is how long after its end the rows of a minute are merged over the processes. Rows that arrive
-// later are merged later.
+// settleTime is the delay after which the rows of a minute are merged over all processes. It gives processes time
+// to deliver their rows. Rows that arrive even later are merged later.
 const settleTime = 2 * time.Minute
 
-// BlockID identifies a block: its tier, an index of Tiers, and the Unix time at which it begins.
+// BlockID identifies a block by its tier, which is an index in the result of Tiers, and by the Unix time at which
+// the block begins.
 type BlockID struct {
 	Tier  int
 	Start int64
 }
 
-// blockOf returns the block of a tier that holds a second.
+// blockOf returns the ID of the block that contains a second in the given tier.
 func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }
 
-// span is the number of seconds in a block of a tier.
+// span returns the number of seconds that a block of a tier covers.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
-// MinuteOf returns the start of the minute in which a row is kept until it is merged.
+// MinuteOf returns the start of the minute to which a row belongs. The row is stored with that minute until it is
+// merged.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
-// Block is a block with its rows.
+// Block is a stored sequence of rows of one tier.
 type Block struct {
 	ID   BlockID
 	Rows []Row
-	// Version changes with the rows; "" means that the block does not exist. Only the backend interprets it.
+	// Version changes whenever the rows change. It is empty if the block does not exist. Only the backend
+	// interprets it.
 	Version string
 }
 
-// Minute holds the rows of one minute that have not been merged yet.
+// Minute contains the rows of one minute that have not been merged yet.
 type Minute struct {
 	// Start is the Unix time at which the minute begins.
 	Start int64
-	// Rows are those of each process.
+	// Rows contains the rows of each process.
 	Rows map[string][]Row
 	// Version changes whenever a row is added. Only the backend interprets it.
 	Version string
 }
 
-// Backend keeps rows. Each method is atomic.
+// Backend stores rows. Each method is atomic.
 type Backend interface {
-	// Generation returns a number that each Replace that changes something increases.
+	// Generation returns a number that increases whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows adds rows of one process to their minutes. A row that replaces one of the same process and
-	// second changes nothing else. A row that is not later than the last merged row of its process is ignored:
-	// it is a repetition.
+	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process
+	// and second. A row that is not later than the last merged row of its process is a repetition and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
-	// Minutes lists the minutes that have rows, in any order.
+	// Minutes returns the minutes that contain rows, in any order.
 	Minutes(ctx context.Context) ([]int64, error)
 	// ReadMinute returns the rows of a minute.
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace puts one block in the place of sources, unless a version has changed since they were read: then it
-	// changes nothing.
+	// Replace replaces the sources of a block by the block. If the version of the block or of a source has changed
+	// since it was read, Replace changes nothing.
 	Replace(ctx context.Context, r Replacement) error
 }
 
-// Replacement puts Block in the place of blocks and a minute. Block.Version is the version that it had before.
+// Replacement describes a change of the timeline: Block replaces a minute or blocks of a finer tier. Block.Version
+// is the version that the block had before.
 type Replacement struct {
 	Block Block
-	// Minute is the minute that Block absorbs; nil for none.
+	// Minute is the minute whose rows were merged into Block, or nil.
 	Minute *Minute
-	// Sources are the blocks of a finer tier that Block absorbs.
+	// Sources are the blocks of a finer tier whose rows were merged into Block.
 	Sources []Block
 }
 
-// Log reads and compacts the rows of a backend.
+// Log reads and compacts the rows in a backend.
 type Log struct{ backend Backend }
 
-// NewLog returns the log of a backend.
+// NewLog returns a Log on a backend.
 func NewLog(b Backend) Log { return Log{backend: b} }
 
 // Append adds rows of one process. It may be repeated with the same rows.
@@ -110,10 +113,11 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 	return l.backend.AppendRows(ctx, process, rows)
 }
 
-// Read returns what was measured in the interval [from, to), merged over all processes, in the order of time.
-// Rows that begin before from and end after it are included. Old rows are wider than 1 s.
+// Read returns the measurements in the interval [from, to), merged over all processes and in the order of time. It
+// includes rows that lie only partly in the interval. Old rows are wider than 1 s.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
-	// A compaction moves rows between two of the reads below, which would then miss them or find them twice.
+	// A concurrent compaction can move rows between two of the reads below. The result would then lack these rows
+	// or contain them twice. Read again if the generation has changed.
 	for range maxReads {
 		before, err := l.backend.Generation(ctx)
 		if err != nil {
@@ -132,11 +136,10 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	return nil, fmt.Errorf("read the timeline: it was compacted during each of %d reads; try again", maxReads)
 }
 
-// maxReads bounds the attempts to read the timeline while it is being compacted.
+// maxReads limits how often Read tries to read a timeline that is being compacted.
 const maxReads = 10
 
-// read returns the rows of all tiers, and those that the processes have appended and that are not merged into a tier
-// yet.
+// read returns the rows of all tiers, and the rows of processes that are not merged into a tier yet.
 func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	var all []Row
 	for tier := range Tiers() {
@@ -172,8 +175,8 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges those whose intervals overlap: a late row of a process adds to a wide
-// row that already covers its second.
+// mergeOverlapping sorts rows and merges those whose intervals overlap. Rows overlap if a row of a process arrived
+// late: its second is already part of a wide row.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {
@@ -192,7 +195,7 @@ func mergeOverlapping(rows []Row) []Row {
 	return merged
 }
 
-// merged returns the rows of a minute, merged over the processes.
+// merged merges the rows of a minute over all processes.
 func (m *Minute) merged() []Row {
 	var all []Row
 	for _, rows := range m.Rows {
@@ -201,8 +204,8 @@ func (m *Minute) merged() []Row {
 	return Merge(1, all...)
 }
 
-// Compact merges what is old enough at the given time. Several processes may compact at the same time, and any
-// of them may be killed: each step replaces blocks atomically, or not at all.
+// Compact merges the rows that are old enough at the given time. Several processes may call it at the same time,
+// and any of them may be killed: each replacement is atomic.
 func (l Log) Compact(ctx context.Context, now time.Time) error {
 	if err := l.compactMinutes(ctx, now); err != nil {
 		return fmt.Errorf("compact the timeline: %w", err)
@@ -215,7 +218,7 @@ func (l Log) Compact(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactMinutes merges the rows of the minutes that are over.
+// compactMinutes merges the rows of past minutes into blocks of the finest tier.
 func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	starts, err := l.backend.Minutes(ctx)
 	if err != nil {
@@ -241,7 +244,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactTier merges the blocks of a tier that are old enough into blocks of the next one.
+// compactTier merges the blocks of a tier that are old enough into blocks of the next tier.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
 	whole := blockOf(tier+1, horizon).Start // blocks of the next tier that end by the horizon begin before this
@@ -271,7 +274,7 @@ func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	return nil
 }
 
-// block reads one block, which may not exist yet.
+// block reads a block. It returns an empty block if none exists yet.
 func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	blocks, err := l.backend.ReadBlocks(ctx, id.Tier, id.Start, id.Start+1)
 	if err != nil {

@@ -10,31 +10,31 @@ import (
 	"time"
 )
 
-// Totals returns what a process has measured since it started, as a Row of which only the counts, the
-// histograms, the lag and the gauges are set.
+// Totals returns what a process has measured since it started. Only the counts, the histograms, the lag and the
+// gauges of the row are set.
 type Totals func() Row
 
-// Sink keeps the rows of a process. The stores implement it.
+// Sink stores the rows of a process. Every store implements it.
 type Sink interface {
-	// AppendTimeline adds rows. It may be repeated with the same rows, and returns nil only once the rows survive
-	// a crash of the store.
+	// AppendTimeline appends rows. It returns nil once the rows survive a crash of the store. It may be repeated
+	// with the same rows.
 	AppendTimeline(ctx context.Context, process string, rows []Row) error
-	// CompactTimeline merges rows that are old enough at the given time.
+	// CompactTimeline merges the rows that are old enough at the given time.
 	CompactTimeline(ctx context.Context, now time.Time) error
 }
 
 const (
-	// interval is the time between two rows, and compaction the mean time between two compactions.
+	// interval is the time between two rows. compaction is the mean time between two compactions.
 	interval   = time.Second
 	compaction = time.Minute
-	// sendTimeout bounds one attempt to hand rows to the sink.
+	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending bounds the rows that wait for the sink. Once it has been unavailable for that many seconds, the
-	// oldest rows are dropped: their events count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink. If the sink is unavailable for that many
+	// seconds, the recorder drops the oldest rows. Their events then count as unmeasured.
 	maxPending = 3600
 )
 
-// Recorder measures one process and hands a row a second to a sink.
+// Recorder measures one process. It sends one row per second to a sink.
 type Recorder struct {
 	process string
 	totals  Totals
@@ -49,13 +49,13 @@ type Recorder struct {
 	marks   []Mark
 }
 
-// NewRecorder returns a recorder of one start of a component, which totals measures. Rows of different starts
-// have different process names.
+// NewRecorder returns a recorder for one process of a component. The function totals returns the measurements.
+// Every start of a component is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{process: component + "-" + rand.Text(), totals: totals, sink: sink, log: log}
 }
 
-// Mark adds an event of note to the row of the current second.
+// Mark adds a noteworthy event to the row of the current second.
 func (r *Recorder) Mark(m Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,8 +64,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Run records until ctx ends. Then it measures once more and tries to hand over everything until closing ends;
-// an error says how many seconds it could not hand over. Run is called once.
+// Run records until ctx ends. It then measures once more and tries to send all pending rows until the context
+// closing ends. The error says how many seconds it could not send. Run must be called once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -90,13 +90,14 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// measure adds a row of what was measured since the last call. It adds none if nothing happened.
+// measure adds a row with the changes since the last call. It adds no row if nothing happened.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row := Row{
-		// The ticker ticks at the end of the interval. The rows of a process have different seconds, in ascending order.
+		// Label the row with the second before the tick, because the ticker fires at the end of an interval. The
+		// rows of a process must have different seconds, in ascending order.
 		Second: max(r.last+1, now.Unix()-1),
 		Entry:  totals.Entry.since(&r.before.Entry),
 		Exit:   totals.Exit.since(&r.before.Exit),
@@ -111,7 +112,7 @@ func (r *Recorder) measure(now time.Time) {
 	r.pending = r.pending[max(0, len(r.pending)-maxPending):]
 }
 
-// send hands rows over whenever some are due.
+// send sends pending rows to the sink until ctx ends.
 func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 	for {
 		select {
@@ -125,7 +126,7 @@ func (r *Recorder) send(ctx context.Context, due <-chan struct{}) {
 	}
 }
 
-// flush hands over all pending rows.
+// flush sends all pending rows to the sink.
 func (r *Recorder) flush(ctx context.Context) error {
 	r.mu.Lock()
 	rows := append([]Row(nil), r.pending...)
@@ -147,7 +148,8 @@ func (r *Recorder) flush(ctx context.Context) error {
 	return nil
 }
 
-// compact compacts about once a minute, at a random time so that processes rarely do so together.
+// compact compacts the timeline about once a minute. The delay is random, so that processes rarely compact at the
+// same time.
 func (r *Recorder) compact(ctx context.Context) {
 	for {
 		timer := time.NewTimer(compaction/2 + mathrand.N(compaction))
@@ -163,7 +165,7 @@ func (r *Recorder) compact(ctx context.Context) {
 	}
 }
 
-// finish hands over what is left.
+// finish sends the remaining rows.
 func (r *Recorder) finish(ctx context.Context) error {
 	for {
 		err := r.flush(ctx)
@@ -175,7 +177,7 @@ func (r *Recorder) finish(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("hand over the last %d s of the timeline: %w", len(r.pending), err)
+			return fmt.Errorf("store the last %d s of the timeline: %w", len(r.pending), err)
 		}
 	}
 }

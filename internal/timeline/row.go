@@ -1,9 +1,9 @@
-// Package timeline records what happens in a simulation, second by second, and keeps it in bounded memory.
+// Package timeline records what happens in a simulation, second by second, in a bounded amount of memory.
 //
-// Each process of a simulation measures one Row a second and hands it to the store (Recorder). The store keeps
-// the rows of each process until their minute is over, and then merges them: over processes at once, and over
-// time as they grow old (Log). Counts add up, histograms merge exactly, gauges keep their maximum. Everything
-// that reports what happened over time reads these rows.
+// Each process of a simulation measures one Row per second and sends it to the store (Recorder). The store keeps
+// the rows of each process until their minute is over and then merges them: first over all processes, and later, as
+// they grow old, into rows that cover more time (Log). Merging adds up counts, merges histograms exactly, and keeps
+// the maximum of gauges. Everything that reports what happened over time reads these rows.
 package timeline
 
 import (
@@ -15,54 +15,57 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// Row is what was measured in one interval, by one process or by all of them. Its zero value says that nothing
-// was measured.
+// Row contains the measurements of one interval, by one process or by all of them. The zero value means that
+// nothing was measured.
 type Row struct {
-	// Second is the Unix time at which the interval begins.
+	// Second is the start of the interval as a Unix time in seconds.
 	Second int64 `json:"t"`
-	// Width is the length of the interval in seconds; 0 means 1.
+	// Width is the length of the interval in seconds. 0 means 1.
 	Width int64 `json:"w,omitempty"`
 
 	Entry Events `json:"entry,omitzero"`
 	Exit  Events `json:"exit,omitzero"`
 	Gauges
 
-	// Marks are events of note, in the order of their time.
+	// Marks are noteworthy events, in the order of their time.
 	Marks []Mark `json:"marks,omitempty"`
 }
 
-// Events is what was measured of the events of one type. Counts are numbers of events.
+// Events contains the measurements of the events of one type. Counts are numbers of events.
 type Events struct {
-	// Due counts the events that the schedule asked for.
+	// Due is the number of events that the schedule asked for.
 	Due int64 `json:"due,omitempty"`
-	// Published counts the events that a generator handed to the broker, Confirmed those that the broker
-	// confirmed, of which Matched carry that intent.
+	// Published is the number of events that a generator sent to the broker. Confirmed is the number of events that
+	// the broker confirmed. Matched is the number of confirmed exits with the intent "matched".
 	Published int64 `json:"published,omitempty"`
 	Confirmed int64 `json:"confirmed,omitempty"`
 	Matched   int64 `json:"matched,omitempty"`
-	// Starved counts the exits that were not published because no plate was available, Missed the events that
-	// were still due when their schedule ended.
+	// Starved is the number of exits that were not published because no plate was available. Missed is the number
+	// of events that were still due when their schedule ended.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
-	// Lag is the longest delay of the next event to publish.
+	// Lag is the longest time for which the next event to publish has been overdue.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
-	// Redeliveries counts the deliveries of messages that the broker had delivered before.
+	// Redeliveries is the number of deliveries of messages that the broker had delivered before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
-	// Effects counts the events that took effect. Each of them is in EndToEnd if its time of schedule is known.
+	// Effects is the number of events that took effect. An event is also counted in EndToEnd if the time at which
+	// it was due is known.
 	Effects int64 `json:"effects,omitempty"`
-	// Outcomes counts the calls of ProcessMessage by outcome, Errors the failures by pipeline stage.
+	// Outcomes counts the calls of ProcessMessage by outcome. Errors counts the failures by pipeline stage.
 	Outcomes map[string]int64 `json:"outcomes,omitempty"`
 	Errors   map[string]int64 `json:"errors,omitempty"`
-	// Processing is the time in ProcessMessage, EndToEnd the time from the schedule to the effect.
+	// Processing is the distribution of the time in ProcessMessage. EndToEnd is the distribution of the time from
+	// when an event was due until it took effect.
 	Processing histogram.Snapshot `json:"processing,omitzero"`
 	EndToEnd   histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
-// Gauges are values of the whole simulation. A row keeps their maximum in its interval; nil means that no
-// process measured them. A second without a row has the gauges of the row before.
+// Gauges are values of the whole simulation. A row contains their maximum in its interval. Nil means that no
+// process measured the value. In a second without a row, the gauges have the same values as in the previous row.
 type Gauges struct {
-	// Ready, Retrying and DeadLetters are numbers of messages in the event, retry and dead-letter queues.
+	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
+	// dead-letter queue.
 	Ready       *int64 `json:"ready,omitempty"`
 	Retrying    *int64 `json:"retrying,omitempty"`
 	DeadLetters *int64 `json:"deadLetters,omitempty"`
@@ -70,41 +73,42 @@ type Gauges struct {
 	Pool *int64 `json:"pool,omitempty"`
 }
 
-// Mark is an event of note, such as the start of a process or the loss of a connection.
+// Mark is a noteworthy event, such as the start of a process or the loss of a connection.
 type Mark struct {
-	// At is when it happened.
+	// At is the time of the event.
 	At time.Time `json:"at"`
-	// Kind classifies it, Subject names the component or server concerned, Message is one sentence.
+	// Kind is the type of the mark. Subject is the component or server that it is about. Message is a sentence for
+	// people.
 	Kind    MarkKind `json:"kind"`
 	Subject string   `json:"subject,omitempty"`
 	Message string   `json:"message,omitempty"`
 }
 
-// MarkKind classifies a mark.
+// MarkKind is the type of a mark.
 type MarkKind string
 
-// The kinds of marks.
 const (
-	// MarkStarted and MarkStopped: a process started, or stopped in an orderly way.
+	// MarkStarted means that a process started, MarkStopped that it stopped in an orderly way.
 	MarkStarted MarkKind = "started"
 	MarkStopped MarkKind = "stopped"
-	// MarkUnavailable and MarkAvailable: a server stopped answering a process, or answers again.
+	// MarkUnavailable means that a server stopped responding to a process, MarkAvailable that it responds again.
 	MarkUnavailable MarkKind = "unavailable"
 	MarkAvailable   MarkKind = "available"
-	// MarkStage: a schedule reached its next stage. MarkPhase: the simulation reached its next phase.
+	// MarkStage means that a schedule reached its next stage, MarkPhase that the simulation reached its next phase.
 	MarkStage MarkKind = "stage"
 	MarkPhase MarkKind = "phase"
-	// MarkInjected and MarkHealed: a fault took effect, or ended. The subject is the ID of the occurrence.
+	// MarkInjected means that a fault took effect, MarkHealed that it ended. The subject is the ID of the
+	// occurrence.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective: an objective was missed for the first time, over all events so far.
+	// MarkObjective means that an objective was missed for the first time, measured over all events so far.
 	MarkObjective MarkKind = "objective"
 )
 
-// maxMarks bounds the marks of one row: the first ones are kept.
+// maxMarks is the maximum number of marks per row. Later marks are dropped.
 const maxMarks = 100
 
-// IsZero reports whether nothing was measured.
+// IsZero reports whether the row contains no measurements.
 func (e Events) IsZero() bool {
 	return e.Due == 0 && e.Published == 0 && e.Confirmed == 0 && e.Matched == 0 && e.Starved == 0 && e.Missed == 0 &&
 		e.Lag == 0 && e.Redeliveries == 0 && e.Effects == 0 && len(e.Outcomes) == 0 && len(e.Errors) == 0 &&
@@ -114,7 +118,7 @@ func (e Events) IsZero() bool {
 // seconds returns the length of the row's interval in seconds.
 func (r *Row) seconds() int64 { return max(r.Width, 1) }
 
-// Start returns the time at which the interval begins, and End the time at which it ends.
+// Start returns the time at which the interval begins.
 func (r *Row) Start() time.Time { return time.Unix(r.Second, 0).UTC() }
 
 // End returns the time at which the interval ends.
@@ -128,7 +132,7 @@ func (r *Row) Of(t event.Type) *Events {
 	return &r.Exit
 }
 
-// add adds what another row measured, and widens the interval to hold both.
+// add adds the measurements of another row. The interval becomes wide enough to contain both.
 func (r *Row) add(other *Row) {
 	end := max(r.Second+r.seconds(), other.Second+other.seconds())
 	r.Second = min(r.Second, other.Second)
@@ -141,8 +145,8 @@ func (r *Row) add(other *Row) {
 	}
 }
 
-// mergeMarks returns the marks of two rows in the order of time. Every process that loses a server says so: of marks
-// that differ only in their time, it returns the first.
+// mergeMarks returns the marks of two rows in the order of time. If a server fails, every process reports the same
+// mark. Therefore, of marks that differ only in their time, mergeMarks returns only the first.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -172,8 +176,8 @@ func (e *Events) add(other *Events) {
 	e.EndToEnd = histogram.Merge(e.EndToEnd, other.EndToEnd)
 }
 
-// since returns what was measured after earlier, when both hold totals of one process. Lag is not a total: the
-// result keeps it.
+// since returns the changes between two measurements of the totals of one process. Lag is not a total, so the result has
+// the later lag.
 func (e *Events) since(earlier *Events) Events {
 	return Events{
 		Due:          e.Due - earlier.Due,
@@ -215,7 +219,7 @@ func (g *Gauges) all() [4]**int64 {
 	return [...]**int64{&g.Ready, &g.Retrying, &g.DeadLetters, &g.Pool}
 }
 
-// sum adds two sets of counts and changes neither.
+// sum returns the sum of two maps of counts. It does not change its arguments.
 func sum(a, b map[string]int64) map[string]int64 {
 	if len(b) == 0 {
 		return a
@@ -230,7 +234,7 @@ func sum(a, b map[string]int64) map[string]int64 {
 	return total
 }
 
-// difference returns the counts of now that are not in before, without those that are 0.
+// difference returns the counts by which now exceeds before. It omits counts that are 0.
 func difference(now, before map[string]int64) map[string]int64 {
 	var diff map[string]int64
 	for name, n := range now {
@@ -244,8 +248,9 @@ func difference(now, before map[string]int64) map[string]int64 {
 	return diff
 }
 
-// Merge adds up rows whose intervals begin in the same interval of the given width, in seconds, and returns
-// one row for each of those intervals, in the order of time. It does not change the rows.
+// Merge combines rows into wider rows. Each result covers an interval of the given width in seconds, aligned to a
+// multiple of the width, and contains all rows that begin in it. The results are in the order of time. Merge does
+// not change the rows.
 func Merge(width int64, rows ...Row) []Row {
 	merged := map[int64]*Row{}
 	for i := range rows {
@@ -264,7 +269,7 @@ func Merge(width int64, rows ...Row) []Row {
 	return all
 }
 
-// Sum adds up all rows.
+// Sum combines all rows into one.
 func Sum(rows ...Row) Row {
 	if len(rows) == 0 {
 		return Row{}
@@ -276,5 +281,5 @@ func Sum(rows ...Row) Row {
 	return total
 }
 
-// mod is the remainder of a division, from 0 to divisor-1 for negative numbers as well.
+// mod returns the remainder of a division. Unlike the operator %, it never returns a negative number.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// fakeSink keeps rows by process and second, and fails while broken.
+// fakeSink stores rows in memory, by process and second. It returns an error while broken is set.
 type fakeSink struct {
 	mu     sync.Mutex
 	broken bool
@@ -49,7 +49,7 @@ func (s *fakeSink) total() Row {
 	return Sum(all...)
 }
 
-// counter is a process that measures one event each 100 ms.
+// counter is a fake process that measures one event every 100 ms.
 type counter struct {
 	mu      sync.Mutex
 	n       int64
@@ -80,7 +80,7 @@ func (c *counter) totals() Row {
 	}}
 }
 
-func TestRecorder_HandsOverEachSecondOnce(t *testing.T) {
+func TestRecorder_StoresEachSecondOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, process := &fakeSink{rows: map[int64]Row{}}, &counter{}
 		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
@@ -111,7 +111,7 @@ func TestRecorder_HandsOverEachSecondOnce(t *testing.T) {
 	})
 }
 
-func TestRecorder_StoresNoRowForAnIdleSecond(t *testing.T) {
+func TestRecorder_IdleSecond_StoresNoRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, pool := &fakeSink{rows: map[int64]Row{}}, int64(7)
 		totals := func() Row { return Row{Entry: Events{Effects: 3}, Gauges: Gauges{Pool: &pool}} }
@@ -126,7 +126,7 @@ func TestRecorder_StoresNoRowForAnIdleSecond(t *testing.T) {
 	})
 }
 
-func TestRecorder_SaysWhatItCouldNotHandOver(t *testing.T) {
+func TestRecorder_SinkFails_ErrorSaysHowManySecondsAreMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, process := &fakeSink{rows: map[int64]Row{}, broken: true}, &counter{n: 1}
 		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
@@ -140,7 +140,7 @@ func TestRecorder_SaysWhatItCouldNotHandOver(t *testing.T) {
 	})
 }
 
-func TestMerge_AlignsToTheWidth(t *testing.T) {
+func TestMerge_AlignsRowsToMultiplesOfTheWidth(t *testing.T) {
 	rows := []Row{{Second: -1}, {Second: 0}, {Second: 9}, {Second: 10, Width: 10}, {Second: 25}}
 	for i := range rows {
 		rows[i].Entry.Due = 1
@@ -180,8 +180,8 @@ func TestSum_ChangesNoRow(t *testing.T) {
 	}
 }
 
-// BenchmarkRecorder_Row measures what one second of a busy process costs: taking its totals, the difference to the
-// second before, and handing the row over.
+// BenchmarkRecorder_Row measures the cost of recording one second of a busy process: reading its totals,
+// subtracting the previous totals, and sending the row.
 func BenchmarkRecorder_Row(b *testing.B) {
 	var processing, endToEnd histogram.Histogram
 	var events int64
@@ -195,7 +195,7 @@ func BenchmarkRecorder_Row(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		events++
-		// Latencies spread over three orders of magnitude, which is more buckets than usual.
+		// The latencies vary by a factor of a thousand, so the histogram has more buckets than usual.
 		d := time.Millisecond << (events % 10)
 		processing.Observe(d)
 		endToEnd.Observe(2 * d)
