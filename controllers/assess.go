@@ -15,8 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// assessWorkloads compares the desired workloads with those in the cluster, and finds out why pods do not become
-// ready.
+// assessWorkloads compares the desired workloads with those in the cluster, and finds out why pods are not ready.
 func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		w, ok := desiredWorkload(object)
@@ -41,7 +40,7 @@ func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// podFailureOf returns the first persistent failure of a component's pods.
+// podFailureOf returns the first persistent failure among the pods of a component.
 func (s *scope) podFailureOf(c resources.Component) string {
 	for _, pod := range s.podsOf(c) {
 		if failure := s.persistentFailure(pod); failure != "" {
@@ -51,8 +50,8 @@ func (s *scope) podFailureOf(c resources.Component) string {
 	return ""
 }
 
-// persistentFailure returns why a pod does not become ready. It ignores scheduling failures younger than 5 s: they
-// often resolve by themselves, for example once a volume is bound.
+// persistentFailure returns why a pod is not ready. It ignores scheduling failures younger than 5 s: they often
+// resolve by themselves, for example once a volume is bound.
 func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	const grace = 5 * time.Second
 	for _, c := range pod.Status.Conditions {
@@ -64,8 +63,9 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	return podFailure(pod)
 }
 
-// creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. Only
-// events say so, not its status. Events cause no reconcile, so it requests another one.
+// creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. The reason
+// is only in events, not in the status of the StatefulSet. Events do not cause a reconcile, so creationFailure
+// requests another one.
 func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.Object) (string, error) {
 	set, ok := live.(*appsv1.StatefulSet)
 	if !ok {
@@ -89,13 +89,13 @@ func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.
 	return failure, nil
 }
 
-// component names a component for messages.
+// component returns the name of a component in messages.
 type component struct {
 	component        resources.Component
 	singular, plural string
 }
 
-// ownComponents are the components whose workloads the condition WorkloadsReady covers.
+// ownComponents lists the generators and processors, whose workloads the condition WorkloadsReady covers.
 func ownComponents() []component {
 	return []component{
 		{resources.ComponentProcessor, "processor", "processors"},
@@ -104,7 +104,8 @@ func ownComponents() []component {
 	}
 }
 
-// assessParts makes findings about everything that can be known from the cluster alone, and writes the scale status.
+// assessParts sets the findings that depend only on objects in the cluster, and writes the fields of the scale
+// subresource.
 func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.isComplete()
@@ -123,7 +124,7 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	return nil
 }
 
-// setScale sets the fields for the scale subresource and the columns about processors.
+// setScale sets the status fields for the scale subresource and for the processor columns of kubectl get.
 func (s *scope) setScale() {
 	processors := s.workloads[resources.ComponentProcessor]
 	s.sim.Status.Replicas = &processors.pods
@@ -133,7 +134,7 @@ func (s *scope) setScale() {
 	})
 }
 
-// running says which generators and processors run.
+// running describes which generators and processors run.
 func (s *scope) running() string {
 	var parts []string
 	for _, c := range ownComponents() {
@@ -151,8 +152,8 @@ func (s *scope) running() string {
 	return "Running: " + strings.Join(parts, ", ")
 }
 
-// assessServer returns the finding about RabbitMQ or Redis, as far as its pods or its Secret show. External servers
-// of a complete simulation are not observed any more: their condition stays as it was.
+// assessServer returns the finding about RabbitMQ or Redis, based on its pods or its Secret. External servers of a
+// complete simulation are no longer observed, so their condition does not change.
 func (s *scope) assessServer(server server, c resources.Component) finding {
 	switch {
 	case server.finding.state != unchecked:
@@ -165,8 +166,8 @@ func (s *scope) assessServer(server server, c resources.Component) finding {
 	return server.pending()
 }
 
-// assessSummaryAPI returns the finding about the summary API. Whether an external one works is known only to the
-// processors.
+// assessSummaryAPI returns the finding about the summary API. The operator does not connect to an external API; only
+// the processors do.
 func (s *scope) assessSummaryAPI() finding {
 	url := s.sim.Spec.SummaryAPI.URL
 	switch {
@@ -178,7 +179,7 @@ func (s *scope) assessSummaryAPI() finding {
 	return found(ready, reasonExternal, "Processors post summaries to the URL in spec.summaryAPI.url")
 }
 
-// monitoringFinding says which monitoring objects exist.
+// monitoringFinding reports which monitoring objects exist.
 func monitoringFinding(spec v1alpha1.MonitoringSpec, s served) finding {
 	monitors, rules := s[resources.ServiceMonitorKind()], s[resources.PrometheusRuleKind()]
 	var created, missing []string

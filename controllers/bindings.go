@@ -17,23 +17,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// server is the RabbitMQ or Redis of a simulation.
+// server is the RabbitMQ or Redis that a simulation uses.
 type server struct {
-	// name is RabbitMQ or Redis.
+	// name is "RabbitMQ" or "Redis".
 	name    string
 	managed bool
-	// origin says where the binding comes from, for messages: a Secret, or a RabbitmqCluster.
+	// origin names the source of the binding in messages: a Secret or a RabbitmqCluster.
 	origin string
-	// data is the content of the Secret with the binding, which includes a password; nil while it is unknown.
+	// data is the data of the Secret with the binding, including the password. It is nil if the Secret has not been
+	// read.
 	data map[string][]byte
 	// version is the resource version of the Secret that pods mount.
 	version string
-	// binding is nil while it is unknown. remembered is the binding of an earlier reconcile: it serves to clean
-	// up when the Secret is gone.
+	// binding is nil if it is unknown. remembered is the binding of an earlier reconcile. The finalizer uses it to
+	// clean up if the Secret no longer exists.
 	binding, remembered *binding.Binding
-	// denied means that the owner of the Secret or RabbitmqCluster has not consented to its use.
+	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use it.
 	denied bool
-	// finding says why the binding is unknown.
+	// finding explains why the binding is unknown.
 	finding finding
 }
 
@@ -44,10 +45,10 @@ type credentialsSecret struct {
 	finding finding
 }
 
-// secretKeys says which keys a Secret with a binding needs.
+// secretKeys describes the keys that a Secret with a binding needs, for messages.
 const secretKeys = "uri, or host, port, username and password; and ca.crt for TLS"
 
-// resolveBindings finds the bindings of RabbitMQ and Redis, and the credentials of an external summary API.
+// resolveBindings determines the bindings of RabbitMQ and Redis, and the credentials of an external summary API.
 func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	spec := &s.sim.Spec
 	var err error
@@ -78,7 +79,8 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// managedServer reads the binding of a managed server. It does not exist before the first reconcile.
+// managedServer reads the binding of a managed server from the Secret that the operator creates for it. In the first
+// reconcile, the Secret does not exist yet.
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
 	own := server{name: service.Name, managed: true, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, resources.Name(s.sim, c))}
 	secret, err := r.ownSecret(ctx, s, c)
@@ -92,17 +94,18 @@ func (r *Reconciler) managedServer(ctx context.Context, s *scope, service bindin
 	return own, nil
 }
 
-// ownSecret returns the Secret that the operator has made for a component, or nil if there is none.
+// ownSecret returns the Secret that the operator has created for a component, or nil if it does not exist.
 func (r *Reconciler) ownSecret(ctx context.Context, s *scope, c resources.Component) (*corev1.Secret, error) {
 	name := resources.Name(s.sim, c)
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
-	// The cache may lag. A new password would lock out everything that uses the old one.
+	// Read from the API server, because the cache may lag. If the operator generated a second password, clients with
+	// the first one could no longer connect.
 	return r.getSecret(ctx, client.ObjectKey{Namespace: s.key.Namespace, Name: name})
 }
 
-// referencedServer reads the binding in a Secret that the spec names.
+// referencedServer reads the binding of an external server from the Secret that the spec refers to.
 func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service binding.Service, name string) (server, error) {
 	key := client.ObjectKey{Namespace: s.key.Namespace, Name: name}
 	named := server{name: service.Name, origin: "Secret " + key.String()}
@@ -129,13 +132,13 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	return named, nil
 }
 
-// notAllowed is the finding about a Secret whose owner has not consented to its use.
+// notAllowed is the finding about a Secret whose owner does not permit the simulation to use it.
 func notAllowed(secret *corev1.Secret, simulation string) finding {
 	return found(stalled, reasonSecretNotAllowed, "Secret %s does not allow simulation %s to use it. To allow it, run: %s",
 		client.ObjectKeyFromObject(secret), simulation, allowCommand("secret", secret, simulation))
 }
 
-// readSummaryAPISecret reads the Secret with the credentials of an external summary API, if the spec names one.
+// readSummaryAPISecret reads the Secret with the credentials of an external summary API, if the spec refers to one.
 func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	spec := s.sim.Spec.SummaryAPI
 	if spec.URL == "" || spec.SecretRef == nil {
@@ -158,12 +161,12 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isDenied reports whether the simulation may not use a Secret or RabbitmqCluster that it refers to. None of its
-// generators and processors may then run, because they mount it.
+// isDenied reports whether the simulation refers to a Secret or RabbitmqCluster that it is not permitted to use. No
+// generator or processor may run then, because their pods mount the Secret.
 func (s *scope) isDenied() bool { return s.broker.denied || s.store.denied || s.summaryAPI.denied }
 
-// ensureCredentials generates the passwords of managed servers that have none, and the credentials of agents. They are
-// stored in Secrets of the simulation and read back from there.
+// ensureCredentials generates passwords for managed servers that have none, and credentials for the agents. The
+// operator stores them in Secrets of the simulation and reads them from there in later reconciles.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {
@@ -191,11 +194,12 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	return err
 }
 
-// renewBefore is how long before its end the certificate of the agents is replaced. Agents read it again for each
-// connection.
+// renewBefore is the remaining lifetime at which the certificate of the agents is renewed. Agents read the
+// certificate for each connection.
 const renewBefore = 30 * 24 * time.Hour
 
-// agentCredentials returns the credentials in a Secret, or new ones if it has none that are valid for some time.
+// agentCredentials returns the agents' credentials from a Secret. It generates new credentials if there are none or
+// if the certificate expires soon.
 func agentCredentials(secret *corev1.Secret, now time.Time) (resources.AgentCredentials, error) {
 	if secret != nil {
 		c := resources.ReadAgentCredentials(secret.Data)
@@ -217,12 +221,13 @@ func setIfEmpty(field *string, value string) {
 	}
 }
 
-// pending is the finding about an external server before it has been observed for the first time.
+// pending is the finding about an external server that has not been observed yet.
 func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached is the finding about an external server after it has been observed; err is the failure, if any.
+// reached is the finding about an external server that has been observed. err is the error of the observation, or
+// nil.
 func (s server) reached(err error) finding {
 	if err != nil {
 		return found(progressing, reasonUnreachable, "%s (%s) cannot be used: %s. Check the server, the network, and the Secret", s.name, s.origin, err)
@@ -230,7 +235,7 @@ func (s server) reached(err error) finding {
 	return found(ready, reasonReady, "%s (%s) answers", s.name, s.origin)
 }
 
-// leftOn describes the server in messages about data that was not removed from it.
+// leftOn names the server in messages about queues or keys that could not be removed.
 func (s server) leftOn() string {
 	if b := cmp.Or(s.binding, s.remembered); b != nil {
 		return fmt.Sprintf("%s at %s (%s)", s.name, b.Redacted(), s.origin)

@@ -45,7 +45,8 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isForming reports whether the nodes of a managed RabbitMQ are starting for the first time.
+// isForming reports whether the nodes of a managed RabbitMQ are starting for the first time and have not formed a
+// cluster yet.
 func (s *scope) isForming() bool {
 	managed := s.sim.Spec.RabbitMQ.ManagedOrDefault()
 	if managed == nil || *managed.Replicas == 1 || s.sim.Status.StartTime != nil {
@@ -56,7 +57,7 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects. An object that cannot be applied does not hold up the others.
+// applyChildren applies the desired objects. If one cannot be applied, the others still are.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	s.findings.objects = finding{state: ready}
 	var errs []error
@@ -79,7 +80,8 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// applyFailed records why an object could not be applied. The returned error causes a retry with backoff.
+// applyFailed sets the finding about an object that could not be applied. The error that it returns causes a retry
+// with backoff.
 func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	err = redactedError{err}
 	var taken *apply.NameTakenError
@@ -104,13 +106,13 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	return err
 }
 
-// isNotServed reports whether the API server does not know a kind: its definition was deleted, or is not established
-// yet.
+// isNotServed reports whether an error means that the API server does not serve a kind, because its CRD was deleted
+// or is not established yet.
 func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }
 
-// prune deletes children that are no longer desired.
+// prune deletes the simulation's objects that are no longer desired.
 func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 	desired := map[childKey]bool{}
 	for _, object := range s.desired {
@@ -128,7 +130,7 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		uid := object.GetUID()
 		err := r.client.Delete(ctx, object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-			return fmt.Errorf("delete %s %s, which the spec no longer calls for: %w", key.kind, key.name, err)
+			return fmt.Errorf("delete %s %s, which is no longer desired: %w", key.kind, key.name, err)
 		}
 	}
 	return nil

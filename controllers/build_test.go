@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/apply"
 )
 
-func TestApplyFailed_SaysWhyAndWhatToDo(t *testing.T) {
+func TestApplyFailed_MessageHasCauseAndRemedy(t *testing.T) {
 	t.Parallel()
 	deployments := schema.GroupResource{Group: "apps", Resource: "deployments"}
 	invalid := field.ErrorList{field.Invalid(field.NewPath("spec", "template"), 99999, "must be between 1 and 65535")}

@@ -16,31 +16,33 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// cleanup is what to remove for one simulation: its queues from broker and its keys from store. Nil means nothing.
+// cleanup says what to remove for a simulation: its queues from broker and its keys from store. A nil binding means
+// that there is nothing to remove.
 type cleanup struct {
 	plan          *plan.Plan
 	broker, store *binding.Binding
 }
 
-// cleanupResult is the result of a cleanup so far.
+// cleanupResult is the result of the attempts to clean up so far.
 type cleanupResult struct {
 	running bool
-	// queues and keys are the errors of their removal.
+	// queues is the error of removing the queues, keys that of removing the keys. Each is nil on success.
 	queues, keys error
-	// final means that another attempt would have the same result.
+	// final means that a retry would have the same result.
 	final bool
-	// ended is when the last attempt ended.
+	// ended is the end time of the last attempt.
 	ended time.Time
 }
 
-// done reports whether everything has been removed.
+// done reports whether all queues and keys have been removed.
 func (r cleanupResult) done() bool { return !r.running && r.queues == nil && r.keys == nil }
 
-// bindings are those of a simulation's external servers; nil means unknown or managed.
+// bindings are the bindings of a simulation's external servers. Nil means that the server is managed or that its
+// binding is unknown.
 type bindings struct{ broker, store *binding.Binding }
 
-// Cleaner removes queues and keys from external servers in the background, and sends an update when an attempt has
-// ended. It is a manager.Runnable and safe for concurrent use.
+// Cleaner removes queues and keys from external servers in the background. When an attempt has ended, it causes a
+// reconcile of the simulation. It is a manager.Runnable and safe for concurrent use.
 type Cleaner struct {
 	servers observer.Servers
 	jobs    chan func(context.Context)
@@ -51,7 +53,7 @@ type Cleaner struct {
 	known   map[client.ObjectKey]bindings
 }
 
-// NewCleaner returns a cleaner. It does nothing before Start is called.
+// NewCleaner returns a cleaner. It does nothing until Start is called.
 func NewCleaner(servers observer.Servers) *Cleaner {
 	const maxWaiting = 1024
 	return &Cleaner{
@@ -63,7 +65,7 @@ func NewCleaner(servers observer.Servers) *Cleaner {
 	}
 }
 
-// Start cleans up until ctx ends.
+// Start runs cleanup attempts until ctx ends.
 func (c *Cleaner) Start(ctx context.Context) error {
 	const workers = 4
 	var work sync.WaitGroup
@@ -83,11 +85,11 @@ func (c *Cleaner) Start(ctx context.Context) error {
 	return nil
 }
 
-// NeedLeaderElection is true: only the leader deletes.
+// NeedLeaderElection returns true, because only the leader may remove data.
 func (c *Cleaner) NeedLeaderElection() bool { return true }
 
-// remember keeps the bindings of a simulation's external servers, for the case that their Secrets are deleted before
-// the simulation is.
+// remember stores the bindings of a simulation's external servers, in case their Secrets are deleted before the
+// simulation.
 func (c *Cleaner) remember(key client.ObjectKey, broker, store server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,7 +102,8 @@ func (c *Cleaner) remember(key client.ObjectKey, broker, store server) {
 	c.known[key] = known
 }
 
-// remember returns the binding to keep, given the one that was kept before.
+// remember returns the binding to store: the current one if it is known, or else the stored one, unless its use is no
+// longer permitted.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:
@@ -117,7 +120,7 @@ func (c *Cleaner) remembered(key client.ObjectKey) bindings {
 	return c.known[key]
 }
 
-// evict removes the cached data of a simulation.
+// evict removes the stored data of a simulation.
 func (c *Cleaner) evict(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,7 +129,7 @@ func (c *Cleaner) evict(key client.ObjectKey) {
 }
 
 // attempt returns the result of the last attempt. It starts an attempt if there was none, or if the last one failed
-// some time ago.
+// and the retry interval has passed.
 func (c *Cleaner) attempt(key client.ObjectKey, job cleanup) cleanupResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,7 +164,7 @@ func (c *Cleaner) run(ctx context.Context, key client.ObjectKey, job cleanup) {
 	}
 }
 
-// do removes queues, then keys: a message that is still delivered in between creates keys.
+// do removes the queues first, because a message that is still delivered creates keys.
 func (j cleanup) do(ctx context.Context, servers observer.Servers) cleanupResult {
 	return cleanupResult{queues: j.removeQueues(ctx, servers), keys: j.removeKeys(ctx, servers)}
 }

@@ -18,12 +18,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// allowedNamespaces is the annotation by which the owner of a RabbitmqCluster allows other namespaces to use it:
-// comma-separated names, or "*". The messaging topology operator reads it as well.
+// allowedNamespaces is the annotation with which the owner of a RabbitmqCluster permits other namespaces to use it.
+// Its value is a comma-separated list of namespaces, or "*". The messaging topology operator uses the same
+// annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
-// clusterServer finds the binding of a RabbitmqCluster: the Secret of its default user, with TLS as the cluster's
-// spec says. The simulation gets a copy of the binding, because pods cannot mount Secrets of other namespaces.
+// clusterServer determines the binding of a RabbitmqCluster. It consists of the Secret of the cluster's default user
+// and the TLS settings in the cluster's spec. The operator copies the binding to a Secret of the simulation, because
+// pods cannot mount Secrets of other namespaces.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	ref := s.sim.Spec.RabbitMQ.ClusterRef
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
@@ -49,7 +51,7 @@ func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error
 	return r.defaultUser(ctx, s, named, cluster)
 }
 
-// useCopy takes the binding from the simulation's copy. It stays in use while the cluster cannot be read.
+// useCopy uses the binding in the simulation's copy while the RabbitmqCluster cannot be read.
 func (s *server) useCopy(scope *scope) {
 	copied, ok := scope.children[childKey{"Secret", resources.BrokerSecretName(scope.sim)}].(*corev1.Secret)
 	if !ok {
@@ -61,8 +63,9 @@ func (s *server) useCopy(scope *scope) {
 	}
 }
 
-// clusterDenied returns a finding if the owner of a RabbitmqCluster has not consented to its use. For a simulation
-// in the same namespace consent is given per simulation, for one in another namespace per namespace.
+// clusterDenied returns a finding if the owner of a RabbitmqCluster does not permit the simulation to use it. In the
+// simulation's namespace, an annotation permits single simulations. In other namespaces, an annotation permits whole
+// namespaces.
 func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	key := client.ObjectKeyFromObject(cluster)
 	switch {
@@ -76,7 +79,7 @@ func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	return finding{}
 }
 
-// defaultUser reads the Secret of the cluster's default user.
+// defaultUser reads the Secret of the RabbitmqCluster's default user.
 func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cluster *unstructured.Unstructured) (server, error) {
 	key := client.ObjectKeyFromObject(cluster)
 	name := nested(cluster, "status", "binding", "name")
@@ -110,8 +113,8 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	return named, nil
 }
 
-// addTLS adds to the binding of a RabbitmqCluster what its spec says about TLS: the certificates to trust, or at
-// least the scheme. The Secret of the default user says neither.
+// addTLS adds the TLS settings in the spec of a RabbitmqCluster to its binding: the CA certificates, or only the
+// scheme. The Secret of the default user contains neither.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {
@@ -140,13 +143,13 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		return finding{}, nil
 	}
 	if len(data["uri"]) == 0 {
-		// The server's certificate is then checked against the system's certificate authorities.
+		// Without CA certificates, clients verify the server with those of the system.
 		data["uri"] = []byte(binding.RabbitMQ().TLSScheme + "://" + net.JoinHostPort(string(data["host"]), orElse(string(data["port"]), "5671")))
 	}
 	return finding{}, nil
 }
 
-// nested returns a string field, "" if it is missing or of another type.
+// nested returns a nested string field, or "" if it is missing or has another type.
 func nested(o *unstructured.Unstructured, path ...string) string {
 	value, _, err := unstructured.NestedString(o.Object, path...)
 	if err != nil {

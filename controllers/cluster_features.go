@@ -14,23 +14,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// clusterFeatures remembers what the API server says about the cluster. It is safe for concurrent use. No lock is held
-// while the API server is asked: a slow answer must not hold up the other reconciles, which then ask as well.
+// clusterFeatures caches which features the cluster has. It is safe for concurrent use. It holds no lock while it
+// queries the API server, so that a slow response does not block other reconciles; they send the same query.
 type clusterFeatures struct {
-	// userIDs reports whether the cluster assigns user ids; nil means unknown.
+	// userIDs says whether the cluster assigns user IDs to namespaces. Nil means unknown.
 	userIDs atomic.Pointer[bool]
-	// histograms is nil if it is unknown.
+	// histograms says whether ServiceMonitors support native histograms. Nil means unknown.
 	histograms atomic.Pointer[nativeHistograms]
 }
 
-// nativeHistograms says whether ServiceMonitors can ask for native histograms.
+// nativeHistograms is a cached answer to whether ServiceMonitors support native histograms.
 type nativeHistograms struct {
 	supported bool
-	// expires is when the definition of ServiceMonitors is read again: an upgrade of the Prometheus Operator changes it.
+	// expires is when the CRD of ServiceMonitors must be read again, because an upgrade of the Prometheus Operator
+	// changes it.
 	expires time.Time
 }
 
-// addClusterFeatures sets the fields of the input that depend on the cluster and on the operator's flags.
+// addClusterFeatures sets the input fields that depend on features of the cluster and on the operator's flags.
 func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.Input) (err error) {
 	input.AllowPrivilegedTemplates = r.options.AllowPrivilegedTemplates
 	if input.ClusterAssignsUserIDs, err = r.clusterAssignsUserIDs(); err != nil {
@@ -44,8 +45,8 @@ func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.In
 	return err
 }
 
-// clusterAssignsUserIDs reports whether the cluster assigns user ids to namespaces: OpenShift serves
-// SecurityContextConstraints, and does so.
+// clusterAssignsUserIDs reports whether the cluster assigns user IDs to namespaces. OpenShift does, so it checks
+// whether the API server serves SecurityContextConstraints.
 func (r *Reconciler) clusterAssignsUserIDs() (bool, error) {
 	if known := r.features.userIDs.Load(); known != nil {
 		return *known, nil
@@ -60,7 +61,7 @@ func (r *Reconciler) clusterAssignsUserIDs() (bool, error) {
 	return assigns, nil
 }
 
-// supportsNativeHistograms reports whether ServiceMonitors have the field scrapeNativeHistograms.
+// supportsNativeHistograms reports whether the ServiceMonitor CRD has the field scrapeNativeHistograms.
 func (r *Reconciler) supportsNativeHistograms(ctx context.Context) (bool, error) {
 	const valid = 10 * time.Minute
 	if known := r.features.histograms.Load(); known != nil && r.now().Before(known.expires) {
@@ -78,7 +79,7 @@ func (r *Reconciler) supportsNativeHistograms(ctx context.Context) (bool, error)
 	return supported, nil
 }
 
-// hasSpecField reports whether a version of a CustomResourceDefinition has a field below spec.
+// hasSpecField reports whether a version of a CRD has a field in its spec.
 func hasSpecField(crd *unstructured.Unstructured, version, name string) bool {
 	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
 	for _, v := range versions {

@@ -27,7 +27,8 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 	c.Exists(&appsv1.Deployment{}, "escalating-processor")
 }
 
-// If a template is rejected after the start, the pods keep the previous template until it is corrected.
+// If an edit makes a template invalid while the simulation runs, its pods keep the previous template until the
+// template is corrected.
 func TestReconcile_RunningSimulationWithForbiddenTemplate_KeepsPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -53,7 +54,7 @@ func TestReconcile_RunningSimulationWithForbiddenTemplate_KeepsPods(t *testing.T
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestReconcile_UsesFeaturesOfTheCluster(t *testing.T) {
+func TestReconcile_ClusterFeatures_ChangeTheObjects(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	monitors := definition(resources.ServiceMonitorKind())

@@ -34,7 +34,7 @@ func TestColumns_ShowRatesPodsAndLedger(t *testing.T) {
 	})
 }
 
-// columns returns the columns that kubectl get shows without -o wide.
+// columns returns the columns that kubectl get prints without -o wide.
 func (c *cluster) columns(name string) (header, row []string) {
 	c.T.Helper()
 	server, err := discovery.NewDiscoveryClientForConfig(c.Config)

@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Two reconciles ask the API server, which answers neither before it has heard both.
-func TestAddClusterFeatures_DoesNotWaitForOtherReconciles(t *testing.T) {
+// The fake API server answers only after it has received queries from two reconciles. So the test fails if one
+// reconcile waits for the other.
+func TestAddClusterFeatures_SlowAPIServer_DoesNotBlockOtherReconciles(t *testing.T) {
 	t.Parallel()
 	const reconciles = 2
 	api := &meetingReader{}
@@ -32,7 +33,7 @@ func TestAddClusterFeatures_DoesNotWaitForOtherReconciles(t *testing.T) {
 	work.Wait()
 }
 
-// meetingReader answers when all expected readers have come.
+// meetingReader is a client that answers only after all expected callers have called it.
 type meetingReader struct {
 	client.Reader
 
@@ -45,7 +46,7 @@ func (m *meetingReader) Get(context.Context, client.ObjectKey, client.Object, ..
 	return nil
 }
 
-// mapperOnly is a client that knows no kinds.
+// mapperOnly is a client whose REST mapper knows no kinds.
 type mapperOnly struct{ client.Client }
 
 func (mapperOnly) RESTMapper() meta.RESTMapper { return meta.NewDefaultRESTMapper(nil) }

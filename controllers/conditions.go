@@ -9,16 +9,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// maxMessage is the longest condition message that the API server accepts, in bytes.
+// maxMessage is the maximum length in bytes of a condition message.
 const maxMessage = 32768
 
-// part is a part of a simulation that has its own condition.
+// part is a part of a simulation that has its own condition, such as the broker.
 type part struct {
 	condition string
 	finding   finding
 }
 
-// parts returns the parts of a simulation in the order of their conditions.
+// parts lists the parts of a simulation in the order of their conditions.
 func (f *findings) parts() []part {
 	return []part{
 		{v1alpha1.ConditionBrokerReady, f.broker},
@@ -32,8 +32,9 @@ func (f *findings) parts() []part {
 	}
 }
 
-// conditionsOf returns the conditions of a simulation. A part that was not examined has none: its condition stays as
-// it was. Reconciling and Stalled exist only while they are True.
+// conditionsOf computes the conditions of a simulation from the findings. It returns no condition for a part that was
+// not examined, so that the existing condition does not change. Reconciling and Stalled exist only while they are
+// True.
 func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
@@ -44,7 +45,8 @@ func conditionsOf(f findings) []metav1.Condition {
 	return append(all, summarize(f)...)
 }
 
-// statusOf returns True for a part that works. What has not been measured yet is Unknown instead of False.
+// statusOf returns the status of a condition: True for a part that works, Unknown for a part that was not measured
+// yet, False otherwise.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
@@ -57,8 +59,9 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	}
 }
 
-// summarize returns Ready, and Reconciling or Stalled if one of them is True. Reconciling and Stalled have the whole
-// message, because kstatus shows it. Ready refers to the condition of the part that is not ready.
+// summarize returns the condition Ready, and Reconciling or Stalled if one of them is True. Reconciling and Stalled
+// repeat the message of the part that is not ready, because kstatus shows it. Ready only refers to the condition of
+// that part.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {
@@ -81,8 +84,8 @@ func seeCondition(f finding, source string) finding {
 	return found(f.state, f.reason, "Not ready: see condition %s", source)
 }
 
-// worst returns the finding that decides about readiness, and the condition that has its message; "" if no part has.
-// Once a simulation is complete, its parts no longer matter.
+// worst returns the finding that determines readiness and the condition that has its message, or "" if no condition
+// has it. For a complete simulation, the parts are ignored.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", f.spec}, {"", f.objects}}
 	if !f.complete {
@@ -112,11 +115,11 @@ func readiness(f findings) finding {
 	return found(ready, reasonRunning, "%s", message)
 }
 
-// isWorseThan compares two findings by state.
+// isWorseThan reports whether the state of a finding is worse than that of another one.
 func (f finding) isWorseThan(other finding) bool { return f.state > other.state }
 
-// worstOf returns the worst of several findings. Of equal ones it returns the first: causes are listed before their
-// consequences.
+// worstOf returns the finding with the worst state. If several are equally bad, it returns the first one, because
+// callers list causes before their consequences.
 func worstOf(all ...finding) finding {
 	worst := finding{state: ready}
 	for _, f := range all {

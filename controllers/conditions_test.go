@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// healthy returns the findings of a simulation that runs.
+// healthy returns the findings of a simulation that runs without problems.
 func healthy() findings {
 	ok := finding{state: ready, reason: reasonReady}
 	return findings{
@@ -23,7 +23,7 @@ func healthy() findings {
 	}
 }
 
-func TestConditionsOf(t *testing.T) {
+func TestConditionsOf_Findings_DetermineConditions(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*findings)
@@ -97,7 +97,7 @@ func TestConditionsOf(t *testing.T) {
 	}
 }
 
-func TestConditionsOf_ReadyRefersToTheConditionWithTheMessage(t *testing.T) {
+func TestConditionsOf_NotReady_RefersToTheConditionWithTheMessage(t *testing.T) {
 	t.Parallel()
 	const cause = "RabbitMQ cannot be used: connection refused"
 	tests := map[string]struct {
@@ -128,7 +128,7 @@ func TestConditionsOf_ReadyRefersToTheConditionWithTheMessage(t *testing.T) {
 	}
 }
 
-func TestConditionsOf_ReadyListsWarnings(t *testing.T) {
+func TestConditionsOf_Ready_ListsWarnings(t *testing.T) {
 	t.Parallel()
 	f := healthy()
 	f.notes = []string{"90 % of 500 exits a second leave", "processor.replicas is 0"}
@@ -139,7 +139,7 @@ func TestConditionsOf_ReadyListsWarnings(t *testing.T) {
 	}
 }
 
-func TestSetConditions_KeepsConditionsOfUncheckedParts(t *testing.T) {
+func TestSetConditions_UncheckedPart_KeepsItsCondition(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)
@@ -158,7 +158,7 @@ func TestSetConditions_KeepsConditionsOfUncheckedParts(t *testing.T) {
 	}
 }
 
-func TestTransitions(t *testing.T) {
+func TestTransitions_StatusChanges_ReturnEvents(t *testing.T) {
 	t.Parallel()
 	status := func(ready, objectives string, edit func(*v1alpha1.ParkingSimulationStatus)) *v1alpha1.ParkingSimulationStatus {
 		s := &v1alpha1.ParkingSimulationStatus{}

@@ -11,8 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The owner of each referenced Secret has to allow its use, and can withdraw that while the simulation runs.
-func TestConsent_OfSecrets(t *testing.T) {
+// The owner of a Secret must permit each simulation to use it, and can revoke the permission while the simulation
+// runs.
+func TestConsent_Secrets_AreUsedOnlyWhilePermitted(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		refer     func(s *v1alpha1.ParkingSimulationSpec, ref *v1alpha1.SecretReference)

@@ -22,7 +22,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestReconcile_StartsASimulationAndThenWritesNothing(t *testing.T) {
+func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("rush-hour", nil)
@@ -54,7 +54,7 @@ func TestReconcile_StartsASimulationAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// The edits cause reconciles and change nothing that the objects depend on.
+	// These edits cause reconciles, but do not change any desired object.
 	c.quiet()
 	const times = 10
 	for i := range times {
@@ -73,7 +73,7 @@ func TestReconcile_StartsASimulationAndThenWritesNothing(t *testing.T) {
 	}
 }
 
-func TestReconcile_RestartedOperatorWritesNothing(t *testing.T) {
+func TestReconcile_RestartedOperator_WritesNothing(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)
 	stop := c.startOperator()
@@ -86,7 +86,7 @@ func TestReconcile_RestartedOperatorWritesNothing(t *testing.T) {
 	stop()
 	c.writes.drain()
 	c.startOperator()
-	// Its first reconcile is over when the object that is deleted now is restored.
+	// Delete an object and wait until the operator restores it. Its first reconcile has then ended.
 	c.Delete(&corev1.ConfigMap{}, "steady-plan")
 	c.Exists(&corev1.ConfigMap{}, "steady-plan")
 	for _, write := range c.quiet() {
@@ -96,7 +96,7 @@ func TestReconcile_RestartedOperatorWritesNothing(t *testing.T) {
 	}
 }
 
-func TestReconcile_DoesNotTakeOverForeignObjects(t *testing.T) {
+func TestReconcile_ObjectOfAnotherOwner_IsNotChanged(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	mine := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "taken-redis"}, StringData: map[string]string{"mine": "1"}}
@@ -110,7 +110,7 @@ func TestReconcile_DoesNotTakeOverForeignObjects(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionFalse, "Progressing")
 }
 
-func TestReconcile_StalledUntilTheSecretExists(t *testing.T) {
+func TestReconcile_MissingSecret_StallsUntilItExists(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("external", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -148,8 +148,9 @@ func TestReconcile_StalledUntilTheSecretExists(t *testing.T) {
 	}
 }
 
-// While the operator is down, Secrets and simulation are deleted. It does not know the servers when it starts again.
-func TestFinalize_SecretsGoneSinceTheOperatorStarted_SaysHowToCleanUp(t *testing.T) {
+// The Secrets and the simulation are deleted while the operator is down. When the operator starts again, it does not
+// know the servers.
+func TestFinalize_UnknownServers_EventSaysHowToCleanUp(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)
 	stop := c.startOperator()
@@ -176,7 +177,7 @@ func TestFinalize_SecretsGoneSinceTheOperatorStarted_SaysHowToCleanUp(t *testing
 	}
 }
 
-func TestFinalize_RetainKeepsQueues(t *testing.T) {
+func TestFinalize_RetainPolicy_KeepsQueues(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("retained", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -217,7 +218,7 @@ func TestFinalize_DeletesServersAfterWorkloads(t *testing.T) {
 	c.Gone(sim)
 }
 
-func TestReconcile_SuspendAndResume(t *testing.T) {
+func TestReconcile_Suspend_StopsAndResumesGenerators(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("paused", nil)
@@ -237,7 +238,7 @@ func TestReconcile_SuspendAndResume(t *testing.T) {
 	}
 }
 
-func TestReconcile_RunsToCompletion(t *testing.T) {
+func TestReconcile_DurationEnds_RunsToCompletion(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -275,7 +276,7 @@ func TestReconcile_RunsToCompletion(t *testing.T) {
 	}
 }
 
-func TestReconcile_WritesAReportAndKeepsIt(t *testing.T) {
+func TestReconcile_Complete_WritesAReportAndKeepsIt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("done", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -310,13 +311,13 @@ func TestReconcile_WritesAReportAndKeepsIt(t *testing.T) {
 	if !strings.Contains(text, "TOKEN") || strings.Contains(text, "hush") {
 		t.Errorf("the report holds the value of an environment variable, or no manifest:\n%s", text)
 	}
-	// An edit of the spec brings another reconcile with its pruning.
+	// An edit of the spec causes another reconcile, which prunes objects.
 	c.Edit(sim, func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Hour) })
 	c.AwaitEvent(sim, "EditIgnored", "has no effect")
 	c.Exists(&corev1.ConfigMap{}, sim.Status.Report)
 }
 
-func TestReconcile_CompletesWithoutAReportIfItsNameIsTaken(t *testing.T) {
+func TestReconcile_ReportNameTaken_CompletesWithoutAReport(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "used-report", Namespace: c.Namespace}})
@@ -333,7 +334,7 @@ func TestReconcile_CompletesWithoutAReportIfItsNameIsTaken(t *testing.T) {
 	c.AwaitEvent(sim, "ReportNotWritten", "used-report")
 }
 
-func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {
+func TestReconcile_RabbitMQForming_StartsNoClients(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("nodes", func(s *v1alpha1.ParkingSimulationSpec) {
@@ -357,7 +358,7 @@ func TestReconcile_StartsNoClientsBeforeRabbitMQHasFormed(t *testing.T) {
 	}
 }
 
-func TestReconcile_CompletesWhenQueuesAreEmpty(t *testing.T) {
+func TestReconcile_EmptyQueues_Complete(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.servers.queue(5)
@@ -387,7 +388,7 @@ func TestReconcile_CompletesWhenQueuesAreEmpty(t *testing.T) {
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 }
 
-func TestReconcile_ReportsDeadLettersOfARunningSimulation(t *testing.T) {
+func TestReconcile_DeadLetters_AreReportedWhileRunning(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("dead", nil)
@@ -404,7 +405,7 @@ func TestReconcile_ReportsDeadLettersOfARunningSimulation(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// plan reads the simulation's plan.
+// plan returns the simulation's plan from its ConfigMap.
 func (c *cluster) plan(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	c.T.Helper()
 	config := &corev1.ConfigMap{}
@@ -433,7 +434,7 @@ func (c *cluster) object(o client.Object, name string) client.Object {
 	return o
 }
 
-// quiet waits until the operator has written nothing for 2 s, and returns its writes until then.
+// quiet waits until the operator has written nothing for 2 s. It returns all writes up to then.
 func (c *cluster) quiet() []string {
 	c.T.Helper()
 	const quiet = 2 * time.Second
@@ -462,7 +463,7 @@ func merge(m map[string]string, key, value string) map[string]string {
 	return merged
 }
 
-func TestReconcile_DrainTimeout_VerdictNamesWhatIsLeft(t *testing.T) {
+func TestReconcile_DrainTimeout_VerdictNamesUnprocessedEvents(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.servers.queue(5)

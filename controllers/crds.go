@@ -20,8 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// crdWatcher watches the objects of an optional kind for as long as its CustomResourceDefinition exists. It
-// records a kind as served once its objects are in the cache. It is a manager.Runnable.
+// crdWatcher watches the objects of an optional kind while the kind's CustomResourceDefinition exists. It records a
+// kind as served once the cache has its objects. It is a manager.Runnable.
 type crdWatcher struct {
 	reconciler *Reconciler
 	manager    ctrl.Manager
@@ -32,11 +32,11 @@ type crdWatcher struct {
 	changes, synced chan crdChange
 }
 
-// crdChange says that an optional CustomResourceDefinition was created or deleted.
+// crdChange is the creation or deletion of an optional CustomResourceDefinition.
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue is where to add the simulations that the change concerns.
+	// queue receives the simulations that the change affects.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime ends when the definition is deleted.
 	lifetime context.Context //nolint:containedctx // it distinguishes two definitions of the same kind
@@ -49,7 +49,7 @@ func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owne
 	}
 }
 
-// handler passes on the definitions of optional kinds to Start.
+// handler returns an event handler that passes the definitions of optional kinds to Start.
 func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
 	type object = *metav1.PartialObjectMetadata
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -77,10 +77,10 @@ func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMe
 	}
 }
 
-// NeedLeaderElection is true, as for the controller.
+// NeedLeaderElection returns true, as for the controller.
 func (w *crdWatcher) NeedLeaderElection() bool { return true }
 
-// Start watches until ctx ends.
+// Start processes changes of CustomResourceDefinitions until ctx ends.
 func (w *crdWatcher) Start(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -108,8 +108,8 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 	}
 }
 
-// watch starts to watch the objects of a kind that has just been defined. The API server needs some time before
-// it serves the kind.
+// watch starts to watch the objects of a kind whose definition was created. It retries, because the API server serves
+// the kind only after some time.
 func (w *crdWatcher) watch(c crdChange) {
 	const interval = 250 * time.Millisecond
 	ctx := c.lifetime
@@ -138,15 +138,15 @@ func (w *crdWatcher) watch(c crdChange) {
 	}
 }
 
-// unwatch ends the watch of a kind whose definition was deleted.
+// unwatch stops watching a kind whose definition was deleted.
 func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
 	if err := w.cacheOf(c.kind).RemoveInformer(ctx, unstructuredOf(c.kind)); err != nil {
-		log.FromContext(ctx).Error(err, "Failed to end the watch of an optional kind", "kind", c.kind.Kind)
+		log.FromContext(ctx).Error(err, "Failed to stop the watch of an optional kind", "kind", c.kind.Kind)
 	}
 	w.record(ctx, c)
 }
 
-// record records whether a kind is served. A change causes a reconcile of every simulation.
+// record records whether a kind is served. If that changes, it causes a reconcile of every simulation.
 func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	if !w.reconciler.kinds.set(c.kind, c.exists) {
 		return
@@ -157,7 +157,8 @@ func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	}
 }
 
-// cacheOf returns the cache that holds the objects of a kind.
+// cacheOf returns the cache for the objects of a kind: objects of simulations and objects that simulations refer to
+// are in different caches.
 func (w *crdWatcher) cacheOf(kind schema.GroupVersionKind) cache.Cache {
 	if kind == rabbitmqClusters() {
 		return w.referenced

@@ -20,8 +20,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// definition returns the CustomResourceDefinition of an optional kind that accepts any content. The API server tracks
-// the owners of fields differently without a schema, so the definition declares the groups of a PrometheusRule.
+// definition returns the CustomResourceDefinition of an optional kind. It accepts any content, but declares the
+// groups of a PrometheusRule, because without a schema the API server tracks the ownership of fields differently.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything
@@ -45,7 +45,7 @@ func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDef
 	}
 }
 
-// undefine deletes the definition of a kind, and with it every object of the kind.
+// undefine deletes the CustomResourceDefinition of a kind and thereby all objects of the kind.
 func (c *cluster) undefine(kind schema.GroupVersionKind) {
 	c.T.Helper()
 	o := &unstructured.Unstructured{}
@@ -97,7 +97,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// A deleted object is restored, which shows that its kind is watched.
+		// The operator restores a deleted object only if it watches the kind.
 		c.quiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
@@ -117,12 +117,11 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-// rabbitmqCluster is the kind of the RabbitMQ Cluster Operator.
+// rabbitmqCluster is the kind RabbitmqCluster of the RabbitMQ Cluster Operator.
 func rabbitmqCluster() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
 }
 
-// newRabbitmqCluster creates a RabbitmqCluster.
 func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
 	c.T.Helper()
 	rabbit := &unstructured.Unstructured{Object: map[string]any{}}
@@ -137,7 +136,7 @@ func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]st
 	return rabbit
 }
 
-// bind writes the name of the default user's Secret to the status, as the RabbitMQ Cluster Operator does.
+// bind sets the name of the default user's Secret in the status, as the RabbitMQ Cluster Operator does.
 func (c *cluster) bind(rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	c.Eventually("the binding to be written", func() error {
@@ -151,7 +150,7 @@ func (c *cluster) bind(rabbit *unstructured.Unstructured) {
 	})
 }
 
-// newDefaultUser creates the Secret of the default user with the keys that the RabbitMQ Cluster Operator writes.
+// newDefaultUser creates the Secret of the default user, with the keys that the RabbitMQ Cluster Operator sets.
 func (c *cluster) newDefaultUser(namespace, scheme, port string) *corev1.Secret {
 	c.T.Helper()
 	user := &corev1.Secret{
@@ -166,7 +165,7 @@ func (c *cluster) newDefaultUser(namespace, scheme, port string) *corev1.Secret 
 	return user
 }
 
-func TestClusterServer_InAnotherNamespace(t *testing.T) {
+func TestClusterServer_InAnotherNamespace_CopiesTheBinding(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.startOperator()
@@ -202,18 +201,18 @@ func TestClusterServer_InAnotherNamespace(t *testing.T) {
 		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
 	}
 
-	// A new password in the Secret of the cluster reaches the simulation's copy of it.
+	// The operator copies a new password in the cluster's Secret to the simulation's copy.
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
-	// While the kind is not served, the operator uses the copy.
+	// While the kind RabbitmqCluster is not served, the operator uses the copy.
 	c.undefine(rabbitmqCluster())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 	c.isCalm(2)
 }
 
-func TestClusterServer_InTheSameNamespaceWithTLS(t *testing.T) {
+func TestClusterServer_InTheSameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.Define(definition(rabbitmqCluster()))
@@ -251,7 +250,7 @@ func TestClusterServer_InTheSameNamespaceWithTLS(t *testing.T) {
 		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
 	}
 
-	// Withdrawn consent deletes the copy.
+	// When the permission is revoked, the operator deletes the copy.
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)

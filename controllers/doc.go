@@ -1,7 +1,8 @@
-// Package controllers reconciles ParkingSimulations: it applies the objects that run a simulation, repairs and
-// prunes them, and reports in the status how the simulation is doing.
+// Package controllers reconciles ParkingSimulations: it applies the objects that a simulation needs, restores objects
+// that others change, prunes those that are no longer desired, and reports the state of the simulation in the status.
 //
-// A reconcile runs phases in a fixed order. Each phase records findings. At the end, pure functions compute
-// conditions from the findings, and the status is patched once if it has changed. A reconcile never waits for
-// RabbitMQ or Redis: package observer reads them in the background and causes a reconcile when it has news.
+// A reconcile runs phases in a fixed order, and each phase records findings. At the end, pure functions compute the
+// conditions from the findings, and the operator patches the status once if it has changed. A reconcile never waits
+// for RabbitMQ or Redis. Package observer reads the servers in the background and causes a reconcile when its
+// observation changes.
 package controllers

@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// cluster is an API server with an operator that watches the namespace of one test.
+// cluster is an API server and an operator that watches only the namespace of one test.
 type cluster struct {
 	*apiserver.Cluster
 
@@ -39,7 +39,7 @@ type cluster struct {
 	servers    *fakeServers
 }
 
-// newCluster starts an operator that stops when the test ends.
+// newCluster starts an operator and stops it when the test ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := newClusterWithoutOperator(t)
@@ -54,7 +54,7 @@ func newClusterWithoutOperator(t *testing.T) *cluster {
 	return c
 }
 
-// newDedicatedCluster starts an API server for this test alone, so that it can create and delete CRDs.
+// newDedicatedCluster starts an API server for a single test that creates and deletes CRDs.
 func newDedicatedCluster(t *testing.T) *cluster {
 	t.Helper()
 	return newClusterOn(t, apiserver.NewPrivate(t))
@@ -68,7 +68,8 @@ func newClusterOn(t *testing.T, server *apiserver.Cluster) *cluster {
 	}
 }
 
-// startOperator runs an operator until the test ends, or until the returned function is called.
+// startOperator starts an operator. The operator stops when the test ends or when the test calls the returned
+// function.
 func (c *cluster) startOperator() (stop func()) {
 	c.T.Helper()
 	counted := rest.CopyConfig(c.Config)
@@ -78,7 +79,7 @@ func (c *cluster) startOperator() (stop func()) {
 	})
 }
 
-// testLog writes the operator's log to the log of the test while the test runs.
+// testLog writes the operator's log to the test's log until the test ends.
 type testLog struct{ t *testing.T }
 
 func (l testLog) Write(p []byte) (int, error) {
@@ -88,7 +89,7 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// writeCounter records the requests that change something. It ignores events, which are sent on transitions.
+// writeCounter records the operator's write requests, except those for events.
 type writeCounter struct {
 	mu    sync.Mutex
 	calls []string
@@ -113,11 +114,12 @@ func (w *writeCounter) drain() []string {
 	return calls
 }
 
-// reconcileCounter counts the reconciles that are logged, and passes on important records.
+// reconcileCounter is a log handler that counts the logged reconciles. It passes warnings and errors on to another
+// handler.
 type reconcileCounter struct {
 	slog.Handler
 
-	// calls is shared with derived handlers.
+	// calls is shared with the handlers that WithAttrs and WithGroup return.
 	calls *atomic.Int64
 }
 
@@ -145,7 +147,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// fakeServers are the servers and pods of simulations, in memory.
+// fakeServers simulates the servers and pods of simulations in memory.
 type fakeServers struct {
 	mu      sync.Mutex
 	fault   error
@@ -162,21 +164,21 @@ func (f *fakeServers) measure(rows []timeline.Row) {
 	f.rows = rows
 }
 
-// fail makes every request fail, or succeed again if err is nil.
+// fail makes every request fail with err. If err is nil, requests succeed again.
 func (f *fakeServers) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = err
 }
 
-// queue sets the number of messages that wait.
+// queue sets the number of queued messages.
 func (f *fakeServers) queue(messages int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queued = messages
 }
 
-// deadLetter adds dead-lettered messages.
+// deadLetter increases the number of dead-lettered messages.
 func (f *fakeServers) deadLetter(letters ...broker.ReasonCount) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -243,7 +245,7 @@ type fakeStore struct {
 	at      binding.Binding
 }
 
-// Counts fails with the queues, as when a network is down.
+// Counts fails if reading the queues fails, because a network failure affects both.
 func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
 	if err := s.servers.err(); err != nil {
 		return store.Counts{}, fmt.Errorf("count: %w", err)
@@ -272,7 +274,7 @@ func (f *fakeServers) remove(what string) error {
 	return f.fault
 }
 
-// gone returns what was removed from external servers.
+// gone returns the queues and keys that were removed from external servers.
 func (f *fakeServers) gone() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -9,13 +9,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// maxFaults and maxFaultMessage are bounds of the status.
+// maxFaults and maxFaultMessage are limits of the status.
 const (
 	maxFaults       = 20
 	maxFaultMessage = 1024
 )
 
-// faultsStatus converts accounts to the status. It returns nil if there are none.
+// faultsStatus converts the accounts of faults to their form in the status. It returns nil if there are no accounts.
 func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil
@@ -48,7 +48,6 @@ func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	return status
 }
 
-// faultStatus converts one account.
 func faultStatus(a *fault.Account) v1alpha1.FaultStatus {
 	status := v1alpha1.FaultStatus{
 		Name: a.Fault, Number: int32(min(a.Number, 1<<31-1)),

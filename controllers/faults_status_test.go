@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-func TestFaultsStatus_IsBounded(t *testing.T) {
+func TestFaultsStatus_ManyFaults_IsBounded(t *testing.T) {
 	t.Parallel()
 	if got := faultsStatus(nil); got != nil {
 		t.Errorf("without faults the status is %+v", got)

@@ -26,18 +26,18 @@ import (
 )
 
 const (
-	// Finalizer keeps a deleted simulation until its generators and processors have ended, and until its queues and
-	// keys are removed from external servers.
+	// Finalizer is the finalizer of simulations. The operator removes it after the generators and processors have
+	// ended, and after the simulation's queues and keys are removed from external servers.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
-	// cleanupTimeout is how long after its deletion a simulation is kept at most, unless Options set another time.
+	// cleanupTimeout is the default for Options.CleanupTimeout.
 	cleanupTimeout = 2 * time.Minute
-	// attemptTimeout bounds one attempt to clean up, attemptInterval is the time between two.
+	// attemptTimeout limits the duration of one cleanup attempt. attemptInterval is the time between two attempts.
 	attemptTimeout  = 20 * time.Second
 	attemptInterval = 5 * time.Second
 )
 
-// needsCleanup reports whether a simulation leaves something behind when its objects are deleted.
+// needsCleanup reports whether deleting the objects of a simulation leaves queues or keys on external servers.
 func (s *scope) needsCleanup() bool {
 	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managesBroker() || !s.managesStore())
 }
@@ -51,7 +51,8 @@ func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
 	return r.patchFinalizers(ctx, s)
 }
 
-// patchFinalizers writes the finalizers alone. It fails if the simulation has changed since it was read.
+// patchFinalizers writes only the finalizers. It fails with a conflict if the simulation has changed since it was
+// read.
 func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"finalizers": s.sim.Finalizers, "resourceVersion": s.before.ResourceVersion,
@@ -68,8 +69,9 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// finalize stops the workloads of a deleted simulation, removes its queues and keys from external servers, and removes
-// the finalizer: at the latest when the cleanup timeout is over. Kubernetes then deletes the simulation's objects.
+// finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. It
+// removes the finalizer when that is done, or when the cleanup timeout expires. Kubernetes then deletes the
+// simulation's objects.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	r.rehearsals.Untrack(s.key)
 	if !controllerutil.ContainsFinalizer(s.sim, Finalizer) {
@@ -102,16 +104,16 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 	return r.removeFinalizer(ctx, s)
 }
 
-// abandonCleanup reports what was left behind, as an event and in the log: a namespace that is being deleted accepts no
-// events.
+// abandonCleanup reports in an event which queues or keys remain. It also logs them, because a namespace that is
+// being deleted accepts no events.
 func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanupResult) {
 	message := s.leftBehind(result)
 	r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", message)
 	log.FromContext(ctx).Error(errors.New(message), "Cleanup abandoned")
 }
 
-// leftBehind says how to remove what was not removed, and then what it is and where. The command comes first, because
-// events have a limited length.
+// leftBehind returns the command that removes the remaining queues or keys, followed by a description of them. The
+// command comes first, because the length of events is limited.
 func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
 	var options, parts []string
@@ -138,7 +140,7 @@ func (s *scope) leftBehind(result cleanupResult) string {
 		id, strings.Join(options, " "), strings.Join(parts, "; and "))
 }
 
-// removeFinalizer lets Kubernetes delete the simulation.
+// removeFinalizer removes the finalizer, so that Kubernetes deletes the simulation.
 func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.Result, error) {
 	controllerutil.RemoveFinalizer(s.sim, Finalizer)
 	switch err := r.patchFinalizers(ctx, s); {
@@ -152,8 +154,8 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.R
 	return reconcile.Result{}, nil
 }
 
-// stopWorkloads deletes generators and processors, which would create again what is cleaned up, and reports whether
-// their pods are gone.
+// stopWorkloads deletes generators and processors, because they would create queues and keys again. It reports
+// whether all of their pods have ended.
 func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (bool, error) {
 	if err := r.gather(ctx, s); err != nil {
 		return false, err
@@ -172,7 +174,7 @@ func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (bool, error) 
 	return stopped, nil
 }
 
-// cleanUp starts an attempt to clean up, or returns the result of the last one.
+// cleanUp returns the result of the last cleanup attempt. It starts an attempt if one is due.
 func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	r.observer.Untrack(s.key)
 	failed := func(err error, final bool) cleanupResult {
@@ -205,8 +207,8 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	return result
 }
 
-// cleanupBinding returns the binding to clean up with: that in the Secret, or the last one that was in use if the Secret
-// is gone. Secrets are often deleted together with the simulation.
+// cleanupBinding returns the binding to clean up with. If its Secret no longer exists, it returns the last known
+// binding: users often delete Secrets together with the simulation.
 func (s server) cleanupBinding() (*binding.Binding, error) {
 	switch {
 	case s.denied:
@@ -216,7 +218,7 @@ func (s server) cleanupBinding() (*binding.Binding, error) {
 	case s.remembered != nil:
 		return s.remembered, nil
 	case s.finding.reason == reasonSecretMissing:
-		return nil, errors.New("the Secret no longer exists, and the operator has not read it since the operator started")
+		return nil, errors.New("the Secret no longer exists, and the operator has not read it since it started")
 	}
 	return nil, errors.New(orElse(s.finding.message, "its binding is unknown"))
 }

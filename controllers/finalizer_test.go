@@ -19,7 +19,7 @@ func bindingOf(host string) *binding.Binding {
 	return &binding.Binding{URI: &url.URL{Scheme: "amqp", Host: host}}
 }
 
-func TestLeftBehind_NamesWhatWasNotRemoved(t *testing.T) {
+func TestLeftBehind_NamesRemainingQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	const queues, keys = "exchange and queues parking.default.sim* on RabbitMQ at amqp://h:5672 (Secret default/broker)", "keys parking:{default.sim:* on Redis (Secret default/store)"
 	gone := errors.New("Secret default/broker does not exist")
@@ -56,7 +56,7 @@ func TestLeftBehind_NamesWhatWasNotRemoved(t *testing.T) {
 	}
 }
 
-func TestCleanupBinding_FallsBackToRememberedOnes(t *testing.T) {
+func TestCleanupBinding_SecretGone_ReturnsRememberedBinding(t *testing.T) {
 	t.Parallel()
 	current, before := bindingOf("current"), bindingOf("before")
 	missing := found(stalled, reasonSecretMissing, "Secret default/broker does not exist: create it")
@@ -81,7 +81,7 @@ func TestCleanupBinding_FallsBackToRememberedOnes(t *testing.T) {
 	}
 }
 
-func TestCleaner_RemembersBindingsUntilConsentIsWithdrawn(t *testing.T) {
+func TestCleaner_RemembersBindingsUntilConsentIsRevoked(t *testing.T) {
 	t.Parallel()
 	c := NewCleaner(nil)
 	key := client.ObjectKey{Namespace: "default", Name: "sim"}
@@ -102,7 +102,7 @@ func TestCleaner_RemembersBindingsUntilConsentIsWithdrawn(t *testing.T) {
 	}
 }
 
-func TestCleaner_BusyDoesNotLoseTheSimulation(t *testing.T) {
+func TestCleaner_Busy_RetriesLater(t *testing.T) {
 	t.Parallel()
 	c := NewCleaner(nil)
 	key := client.ObjectKey{Name: "sim"}

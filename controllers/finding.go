@@ -2,18 +2,18 @@ package controllers
 
 import "fmt"
 
-// state is the state of one part of a simulation.
+// state is the state of one part of a simulation, such as the broker.
 type state int
 
 const (
-	// unchecked means that no phase has examined the part. Its condition stays as it is.
+	// unchecked means that no phase has examined the part. Its condition does not change.
 	unchecked state = iota
 	// ready means that the part works.
 	ready
-	// progressing means that the part will work without a change of the simulation: it is starting, or an
-	// external cause has to disappear, which the operator notices.
+	// progressing means that the part is expected to work without a change by the user: it is starting, or the
+	// operator waits for an external cause to disappear.
 	progressing
-	// stalled means that a person has to act. The message says how.
+	// stalled means that a user has to act. The message says how.
 	stalled
 )
 
@@ -32,9 +32,9 @@ func found(s state, reason, format string, args ...any) finding {
 	return finding{state: s, reason: reason, message: message}
 }
 
-// findings are everything that conditions are computed from.
+// findings are the input from which the conditions are computed.
 type findings struct {
-	// spec is about the spec, objects about applying the objects that follow from it.
+	// spec is the finding about the spec. objects is the finding about applying the desired objects.
 	spec, objects finding
 	broker, store finding
 	summaryAPI    finding
@@ -43,15 +43,15 @@ type findings struct {
 	ledger        finding
 	completion    finding
 	objectives    finding
-	// running says what runs, for the message of a simulation that is ready.
+	// running describes the running components, for the message of a simulation that is ready.
 	running string
 	// notes are warnings about a valid spec.
 	notes []string
-	// suspended and complete say why no generators run.
+	// suspended and complete are reasons why no generators run.
 	suspended, complete bool
 }
 
-// The reasons of conditions.
+// Reasons of conditions.
 const (
 	reasonReady              = "Ready"
 	reasonRunning            = "Running"
