@@ -27,7 +27,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// everyKind lists the kinds of a simulation's objects.
+// everyKind lists the kinds of objects that a simulation owns.
 func everyKind() []schema.GroupVersionKind {
 	return []schema.GroupVersionKind{
 		corev1.SchemeGroupVersion.WithKind("ServiceAccount"), corev1.SchemeGroupVersion.WithKind("ConfigMap"), corev1.SchemeGroupVersion.WithKind("Service"),
@@ -38,8 +38,9 @@ func everyKind() []schema.GroupVersionKind {
 	}
 }
 
-// TestApply_RestoresEveryFieldOfEveryChild edits and deletes every field that the operator owns.
-func TestApply_RestoresEveryFieldOfEveryChild(t *testing.T) {
+// TestApply_ChangedField_IsRestored changes and deletes every field that the operator owns, in every object of a
+// simulation.
+func TestApply_ChangedField_IsRestored(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.Define(definition(resources.ServiceMonitorKind()), definition(resources.PrometheusRuleKind()))
@@ -66,7 +67,7 @@ func TestApply_RestoresEveryFieldOfEveryChild(t *testing.T) {
 		c.isRestored(child)
 	}
 
-	// The operator also notices edits while it runs.
+	// The operator also restores fields that change while it runs.
 	for _, child := range children {
 		for _, l := range ownedLeaves(child.Unstructured) {
 			if !strings.HasPrefix(l.path, "/metadata") && c.edit(child, l) {
@@ -82,7 +83,7 @@ func TestApply_RestoresEveryFieldOfEveryChild(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// Without its label the object is in no cache.
+		// Without its label, the object is not in the operator's cache.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
@@ -126,7 +127,7 @@ func (c *cluster) children(sim *v1alpha1.ParkingSimulation) []child {
 	return children
 }
 
-// edit changes a field, and reports whether the API server accepts that.
+// edit changes a field. It returns false if the API server rejects the change.
 func (c *cluster) edit(child child, l leaf) bool {
 	c.T.Helper()
 	value := otherThan(l.value)
@@ -144,7 +145,7 @@ func (c *cluster) edit(child child, l leaf) bool {
 	return err == nil
 }
 
-// isRestored waits until a child has every field that the operator owned.
+// isRestored waits until the object again has every field that the operator owned.
 func (c *cluster) isRestored(child child) {
 	c.T.Helper()
 	live, want := child.DeepCopy(), values(child.Unstructured)
@@ -159,15 +160,16 @@ func (c *cluster) isRestored(child child) {
 	})
 }
 
-// leaf is a field of an object: its name in the managed fields, its JSON Patch path, and its value.
+// leaf is a field of an object that has no fields below it: its name in the managed fields, its JSON Patch path, and
+// its value.
 type leaf struct {
 	name, path string
 	value      any
 }
 
-// ownedLeaves returns the fields of an object that the operator owns according to the managed fields. It leaves out
-// owner references, because the operator does not restore an object that belongs to something else, and passwords,
-// because the operator keeps edited ones.
+// ownedLeaves returns the fields of an object that the operator owns according to the managed fields. It omits owner
+// references, because the operator does not change an object with another owner. It omits passwords, because the
+// operator accepts edited ones.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -216,7 +218,7 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	return leaves
 }
 
-// indexOf finds the element of a list that has the fields of a key, or equals the key.
+// indexOf returns the index of the list element that matches a key in the managed fields.
 func indexOf(list any, text string) int {
 	var key any
 	elements, _ := list.([]any)
@@ -235,7 +237,7 @@ func indexOf(list any, text string) int {
 	})
 }
 
-// otherThan returns a different value of the same type.
+// otherThan returns another value of the same type.
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
@@ -259,7 +261,7 @@ func otherThan(value any) any {
 	return "edited"
 }
 
-func TestReconcile_RotatesPasswordsOfManagedServers(t *testing.T) {
+func TestReconcile_EditedPassword_RotatesThePasswordOfTheServer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("rotated", nil)
@@ -272,7 +274,7 @@ func TestReconcile_RotatesPasswordsOfManagedServers(t *testing.T) {
 		for _, way := range []struct {
 			name   string
 			rotate func()
-			// newCookie says whether the Erlang cookie changes as well.
+			// newCookie says whether the Erlang cookie changes too.
 			newCookie bool
 		}{
 			{"with an empty password", func() { c.Edit(secret, func() { secret.Data["password"] = nil }) }, false},
@@ -303,7 +305,7 @@ func TestReconcile_RotatesPasswordsOfManagedServers(t *testing.T) {
 	}
 }
 
-func TestSyncMounts_AnnotatesRunningPods(t *testing.T) {
+func TestSyncMounts_PlanOrSecretChanges_AnnotatesRunningPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	secret, _ := c.Secret("store", map[string]string{"uri": "redis://:first@redis.example:6379"})
@@ -333,7 +335,7 @@ func TestSyncMounts_AnnotatesRunningPods(t *testing.T) {
 	}
 }
 
-// annotated waits until the hash of a pod's mounts differs from the one before.
+// annotated waits until the annotation with the hash of a pod's mounts differs from an earlier value.
 func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	c.T.Helper()
 	var now string
@@ -349,9 +351,9 @@ func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	return now
 }
 
-// TestApply_RemovesFieldsAfterAForcedReplacement applies an object that a manual edit made invalid, and then removes one
-// of its fields.
-func TestApply_RemovesFieldsAfterAForcedReplacement(t *testing.T) {
+// TestApply_AfterForcedReplacement_RemovesFields applies an object that an edit has made invalid, and then removes
+// one of its desired fields.
+func TestApply_AfterForcedReplacement_RemovesFields(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "owner"}}

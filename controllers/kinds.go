@@ -21,23 +21,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// childKind is a kind of object that simulations own.
+// childKind describes a kind of object that simulations own.
 type childKind struct {
 	schema.GroupVersionKind
 
-	// object and newList have the Go types that the cache holds.
+	// object and newList return empty values of the Go types in the cache.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep reduces an object to what the operator reads of it. Of pod templates alone, a thousand simulations
-	// would fill hundreds of MiB of the cache.
+	// keep returns the part of an object that the operator reads. The cache stores only this part: the pod templates
+	// of a thousand simulations alone would take hundreds of MiB.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
-	// crd is the name of the CustomResourceDefinition of an optional kind; "" for a kind that every cluster
+	// crd is the name of the CustomResourceDefinition of an optional kind. It is "" for a kind that every cluster
 	// serves.
 	crd string
 }
 
-// childKinds is the table of the kinds that simulations own. A kind that internal/resources builds has to be
-// listed here: it is then cached, watched, and pruned.
+// childKinds lists the kinds of objects that simulations own. Every kind that internal/resources builds must be
+// listed, because the operator caches, watches and prunes only listed kinds.
 func childKinds() []childKind {
 	return []childKind{
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceAccountList{} },
@@ -46,14 +46,14 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *networkingv1.NetworkPolicy) {
 				*o = networkingv1.NetworkPolicy{ObjectMeta: m}
 			}),
-		// Passwords of managed servers are read back from their Secrets.
+		// The operator reads the passwords of managed servers from their Secrets.
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.SecretList{} },
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ConfigMapList{} },
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// Conditions are computed from the status of workloads.
+		// The operator computes conditions from the status of workloads.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				*o = appsv1.StatefulSet{ObjectMeta: m, Status: o.Status}
@@ -71,7 +71,7 @@ func childKinds() []childKind {
 	}
 }
 
-// builtIn returns the entry of a kind that every cluster serves.
+// builtIn returns the entry for a kind that every cluster serves.
 func builtIn[T any, O interface {
 	*T
 	client.Object
@@ -92,7 +92,7 @@ func builtIn[T any, O interface {
 	}
 }
 
-// optional returns the entry of a kind that a third-party CustomResourceDefinition defines.
+// optional returns the entry for a kind that a third-party CustomResourceDefinition defines.
 func optional(kind schema.GroupVersionKind, crd string) childKind {
 	return childKind{
 		GroupVersionKind: kind,
@@ -107,7 +107,7 @@ func optional(kind schema.GroupVersionKind, crd string) childKind {
 	}
 }
 
-// keepUnstructured reduces an object without a Go type to its slim metadata.
+// keepUnstructured reduces an object that has no Go type to its slim metadata.
 func keepUnstructured(slim metav1.ObjectMeta, o client.Object) error {
 	u, ok := o.(*unstructured.Unstructured)
 	if !ok {
@@ -127,7 +127,8 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns the transform of the cache of children and pods. It fails on a type that is not in childKinds.
+// reduce returns the function that reduces children and pods before the cache stores them. The function returns an
+// error for a type that is not in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
 	for _, kind := range childKinds() {
@@ -148,16 +149,16 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	}
 }
 
-// crdRabbitmqClusters is the name of the CustomResourceDefinition of the RabbitMQ Cluster Operator.
+// crdRabbitmqClusters is the name of the RabbitmqCluster CRD.
 const crdRabbitmqClusters = "rabbitmqclusters.rabbitmq.com"
 
-// rabbitmqClusters is the kind of the RabbitMQ Cluster Operator. Simulations refer to such objects and do not
-// own them.
+// rabbitmqClusters is the kind RabbitmqCluster of the RabbitMQ Cluster Operator. Simulations refer to
+// RabbitmqClusters but do not own them.
 func rabbitmqClusters() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
 }
 
-// optionalKinds returns the kinds of optional CustomResourceDefinitions by the name of these.
+// optionalKinds maps the names of optional CustomResourceDefinitions to the kinds that they define.
 func optionalKinds() map[string]schema.GroupVersionKind {
 	kinds := map[string]schema.GroupVersionKind{crdRabbitmqClusters: rabbitmqClusters()}
 	for _, kind := range childKinds() {
@@ -168,17 +169,17 @@ func optionalKinds() map[string]schema.GroupVersionKind {
 	return kinds
 }
 
-// served is the set of optional kinds that the cluster serves.
+// served is the set of optional kinds that the API server serves.
 type served map[schema.GroupVersionKind]bool
 
-// serves reports whether the cluster serves a kind of child.
+// serves reports whether the API server serves a kind of childKinds.
 func (s served) serves(kind childKind) bool { return kind.crd == "" || s[kind.GroupVersionKind] }
 
 func (s served) input() resources.Served {
 	return resources.Served{ServiceMonitors: s[resources.ServiceMonitorKind()], PrometheusRules: s[resources.PrometheusRuleKind()]}
 }
 
-// isOptionalKind reports whether an optional CustomResourceDefinition defines a kind.
+// isOptionalKind reports whether a kind is defined by an optional CustomResourceDefinition.
 func isOptionalKind(kind string) bool {
 	for _, gvk := range optionalKinds() {
 		if gvk.Kind == kind {
@@ -188,7 +189,7 @@ func isOptionalKind(kind string) bool {
 	return false
 }
 
-// servedKinds records which optional kinds are served. It is safe for concurrent use.
+// servedKinds records which optional kinds the API server serves. It is safe for concurrent use.
 type servedKinds struct {
 	mu    sync.RWMutex
 	kinds served
@@ -196,7 +197,7 @@ type servedKinds struct {
 
 func newServedKinds() *servedKinds { return &servedKinds{kinds: served{}} }
 
-// set records whether a kind is served, and reports whether that is a change.
+// set records whether a kind is served, and reports whether that has changed.
 func (k *servedKinds) set(kind schema.GroupVersionKind, isServed bool) (changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// builtKinds returns the kinds that internal/resources builds for a simulation with every optional part.
+// builtKinds returns the kinds that internal/resources builds for a simulation with all optional parts.
 func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	t.Helper()
 	scheme, err := NewScheme()
@@ -50,7 +50,7 @@ func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	return kinds
 }
 
-func TestChildKinds_ListsEveryKindThatIsBuilt(t *testing.T) {
+func TestChildKinds_ListEveryKindThatIsBuilt(t *testing.T) {
 	t.Parallel()
 	var listed []schema.GroupVersionKind
 	for _, kind := range childKinds() {
@@ -69,7 +69,7 @@ func TestChildKinds_ListsEveryKindThatIsBuilt(t *testing.T) {
 	}
 }
 
-func TestReduce_KeepsWhatIsReadAndRejectsUnknownKinds(t *testing.T) {
+func TestReduce_KeepsFieldsThatAreRead_RejectsUnknownKinds(t *testing.T) {
 	t.Parallel()
 	transform := reduce(apply.NewSlimmer())
 	for _, kind := range childKinds() {

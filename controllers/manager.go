@@ -35,20 +35,22 @@ import (
 type ManagerOptions struct {
 	Options
 
-	// Namespaces are the namespaces to watch; none means all.
+	// Namespaces are the namespaces to watch. If it is empty, the operator watches all namespaces.
 	Namespaces []string
-	// Servers opens clients of the simulations' servers, and Summaries asks the summary APIs for their counts.
+	// Servers opens clients for the servers of simulations. Summaries reads the number of stored summaries from
+	// summary APIs.
 	Servers   observer.Servers
 	Summaries observer.SummaryCounter
 	// Logger receives the operator's log.
 	Logger *slog.Logger
-	// Metrics receives the metrics of simulations; nil means that they are not exported.
+	// Metrics is the registry for the metrics of simulations. If it is nil, they are not exported.
 	Metrics prometheus.Registerer
-	// Manager holds the other options of the manager: leader election, metrics server, probes.
+	// Manager has the remaining options of the controller-runtime manager: leader election, metrics server and
+	// probes.
 	Manager manager.Options
 }
 
-// NewScheme returns the scheme of all kinds that the operator reads and writes.
+// NewScheme returns a scheme with all kinds that the operator reads or writes.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, metav1.AddMetaToScheme} {
@@ -59,7 +61,7 @@ func NewScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// NewManager returns a manager that runs the controller.
+// NewManager returns a manager that runs the controller of ParkingSimulations.
 func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctrl.Manager, error) {
 	scheme, err := NewScheme()
 	if err != nil {
@@ -111,7 +113,7 @@ func NewManager(ctx context.Context, config *rest.Config, o ManagerOptions) (ctr
 	return mgr, addProbes(mgr)
 }
 
-// clusterVersion returns a function that asks the API server for its version.
+// clusterVersion returns a function that reads the Kubernetes version from the API server.
 func clusterVersion(mgr ctrl.Manager) func(context.Context) string {
 	return func(ctx context.Context) string {
 		api, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
@@ -126,7 +128,7 @@ func clusterVersion(mgr ctrl.Manager) func(context.Context) string {
 	}
 }
 
-// addProbes adds a liveness check, and a readiness check that waits for the caches.
+// addProbes adds a liveness check, and a readiness check that fails until the caches have synced.
 func addProbes(mgr ctrl.Manager) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("add the health check: %w", err)
@@ -143,7 +145,8 @@ func addProbes(mgr ctrl.Manager) error {
 	return nil
 }
 
-// cacheOptions limits the cache to simulations, their objects and their pods, and to the fields that are read.
+// cacheOptions limits the cache to simulations, their objects and their pods, and to the fields that the operator
+// reads.
 func cacheOptions(watched []string) (cache.Options, error) {
 	owned, err := labels.NewRequirement(resources.SimulationLabel, selection.Exists, nil)
 	if err != nil {
@@ -170,8 +173,8 @@ func namespaces(names []string) map[string]cache.Config {
 	return configs
 }
 
-// reduceToName reduces referenced objects to what identifies a version of them. Their content is read from the API
-// server when it is needed.
+// reduceToName reduces a referenced object to its name and resource version. The operator reads the content from the
+// API server when it needs it.
 func reduceToName(object any) (any, error) {
 	switch o := object.(type) {
 	case *metav1.PartialObjectMetadata:

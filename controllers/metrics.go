@@ -14,9 +14,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// SimulationMetrics exports the state of every simulation, with the labels namespace and simulation. A Prometheus that
-// scrapes the operator has to honor these labels. Each replica of the operator exports the same series: queries take
-// the maximum instead of the sum. It is a prometheus.Collector.
+// SimulationMetrics exports the state of every simulation, with the labels namespace and simulation. It is a
+// prometheus.Collector.
+//
+// A Prometheus that scrapes the operator must set honorLabels to keep these labels. All replicas of the operator
+// export the same series, so queries must use the maximum over the replicas instead of the sum.
 type SimulationMetrics struct {
 	simulations client.Reader
 	observer    *observer.Observer
@@ -26,7 +28,8 @@ type SimulationMetrics struct {
 	faultsInjected, faults *prometheus.Desc
 }
 
-// NewSimulationMetrics returns the metrics of the simulations in a cache, and of their latest observations.
+// NewSimulationMetrics returns the metrics of the simulations in a cache. Their values come from the status and from
+// the latest observation of each simulation.
 func NewSimulationMetrics(simulations client.Reader, o *observer.Observer) *SimulationMetrics {
 	describe := func(name, help string, labels ...string) *prometheus.Desc {
 		labels = append([]string{"namespace", "simulation"}, labels...)
@@ -58,7 +61,7 @@ func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. It reads only from memory.
+// Collect implements prometheus.Collector. It sends no requests.
 func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
 	const cacheTimeout = time.Second // an empty cache blocks until it has synced
 	ctx, cancel := context.WithTimeout(context.Background(), cacheTimeout)

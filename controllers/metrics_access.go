@@ -15,8 +15,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// ProtectMetrics returns a filter that serves metrics only to clients with a bearer token that the API server
-// authenticates, and whose user is allowed to get the path. A ClusterRole grants that with a non-resource URL.
+// ProtectMetrics returns an HTTP filter that serves metrics only to authorized clients. A client must send a bearer
+// token that the API server accepts, and its user must be allowed to get the request's path. A ClusterRole grants
+// this right with a non-resource URL.
 func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	scheme, err := NewScheme()
 	if err != nil {
@@ -42,7 +43,7 @@ func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver
 	}, nil
 }
 
-// mayRead returns the HTTP status for a request: 200, 401 or 403.
+// mayRead returns the HTTP status for a request for metrics: 200, 401 or 403.
 func mayRead(ctx context.Context, reviews client.Writer, r *http.Request) (int, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || token == "" {

@@ -17,11 +17,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// mountsAnnotation is an annotation of pods that mount the plan. A kubelet syncs a pod at once when an annotation
-// changes, and refreshes its mounts. Without that, a refresh can take a minute.
+// mountsAnnotation is an annotation of pods that mount the plan. When an annotation of a pod changes, the kubelet
+// syncs the pod and refreshes its mounts immediately. Otherwise a refresh can take a minute.
 const mountsAnnotation = v1alpha1.Group + "/mounts-hash"
 
-// syncMounts annotates running pods when the plan, or a Secret that they mount, has changed.
+// syncMounts annotates running pods when the plan or a Secret that they mount has changed.
 func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	hash := s.mountsHash()
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{mountsAnnotation: hash}}})
@@ -42,8 +42,8 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// mountsHash identifies the content of the mounts: the desired plan, and the versions of the Secrets. It does not hash
-// the Secrets' content, because a hash of a password helps to guess it.
+// mountsHash returns a hash of the desired plan and of the versions of the mounted Secrets. It does not include the
+// content of the Secrets, because a hash of a password would help to guess the password.
 func (s *scope) mountsHash() string {
 	hash := sha256.New()
 	for _, object := range s.desired {

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// observe tracks the simulation's servers, and makes findings of their latest observation. A complete simulation is
-// not observed any more.
+// observe makes the observer track the simulation's servers, and sets findings from the latest observation. A
+// complete simulation is no longer observed.
 func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	if s.isComplete() {
 		r.observer.Untrack(s.key)
@@ -38,8 +38,8 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	return nil
 }
 
-// foresee makes the finding about the objectives of a simulation that is not complete, and ends the simulation early if
-// its verdict can only be FAIL and its spec asks for that.
+// foresee sets the finding about the objectives of a simulation that is not complete. If the verdict can only be
+// FAIL, and the spec sets abortOnFailure, it ends the simulation early.
 func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	isRead := s.observation != nil && s.observation.Err() == nil
 	if s.isComplete() || !isRead {
@@ -52,8 +52,8 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	return nil
 }
 
-// abortIfFailed ends the simulation early if its verdict can only be FAIL, and its spec asks for that. The status tells
-// later reconciles.
+// abortIfFailed ends the simulation early if its verdict can only be FAIL and its spec sets abortOnFailure. It
+// records this in the status, where later reconciles read it.
 func (s *scope) abortIfFailed() {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && s.findings.objectives.state == stalled {
@@ -62,7 +62,8 @@ func (s *scope) abortIfFailed() {
 	}
 }
 
-// assessObservation makes findings of the observation. An external server works if it could be read.
+// assessObservation sets findings from the observation. It considers an external server ready if the observer could
+// read it.
 func (s *scope) assessObservation() {
 	now := s.observation
 	s.findings.ledger = found(ready, reasonRead, "The ledger can be read")
@@ -77,8 +78,8 @@ func (s *scope) assessObservation() {
 	}
 }
 
-// foreseen returns the finding about the objectives of a simulation that is not complete: whether its verdict can
-// still be PASS.
+// foreseen returns the finding about the objectives of a simulation that is not complete. It says whether the verdict
+// can still be PASS.
 func foreseen(e ledger.Evidence) finding {
 	if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
@@ -86,12 +87,12 @@ func foreseen(e ledger.Evidence) finding {
 	return verdictPending()
 }
 
-// verdictPending is the finding about the objectives before the simulation is complete.
+// verdictPending is the finding about the objectives while the verdict can still be PASS.
 func verdictPending() finding {
 	return found(progressing, reasonNotComplete, "The verdict follows when the simulation is complete")
 }
 
-// ledgerStatus converts an observation to the status.
+// ledgerStatus converts the ledger of an observation to its form in the status.
 func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
 	at := metav1.NewTime(now.At.Truncate(time.Second)) // the API has no fractions of seconds
 	l := now.Report

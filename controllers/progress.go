@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// endOf returns when the duration of a simulation ends, or when the simulation was aborted. ok is false if it has not
-// started, or has no end.
+// endOf returns when the duration of a simulation ends, or when the simulation was aborted. It returns false if the
+// simulation has not started or has no duration.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
 	if start == nil {
@@ -27,29 +27,29 @@ func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	return end, duration > 0
 }
 
-// isAborted reports whether the simulation was ended early.
+// isAborted reports whether the operator ended the simulation early.
 func (s *scope) isAborted() bool { return s.sim.Status.AbortTime != nil }
 
-// drainDeadline returns when the simulation has to have come to rest. ok is false if it has no end yet.
+// drainDeadline returns when the drain timeout expires. It returns false if the simulation has no end.
 func (s *scope) drainDeadline() (deadline time.Time, ok bool) {
 	end, ok := endOf(s.sim)
 	return end.Add(s.sim.Spec.DrainTimeout.Value()), ok
 }
 
-// drainTimedOut reports whether the simulation should have come to rest by now.
+// drainTimedOut reports whether the drain timeout has expired.
 func (s *scope) drainTimedOut() bool {
 	deadline, ok := s.drainDeadline()
 	return ok && !s.now.Before(deadline) && !s.isComplete()
 }
 
-// generatorsDone reports whether the generators have to stop for good.
+// generatorsDone reports whether the generators must stop and not start again.
 func (s *scope) generatorsDone() bool {
 	end, ok := endOf(s.sim)
 	return s.isComplete() || ok && !s.now.Before(end)
 }
 
-// isDraining reports whether the generators have stopped for good and their pods are gone. No event is published any
-// more: what is queued is all that is left.
+// isDraining reports whether the generators are stopped and their pods have ended. No further event is published
+// then, and the processors only have to empty the queues.
 func (s *scope) isDraining() bool {
 	if !s.generatorsDone() || s.isComplete() {
 		return false
@@ -62,8 +62,8 @@ func (s *scope) isDraining() bool {
 	return true
 }
 
-// draining returns the input for the observer's final audit, or nil while generators may run. Once the drain timeout is
-// over, it does not wait for them.
+// draining returns the input for the observer's final audit, or nil while generators may still run. After the drain
+// timeout, it does not wait for the generators.
 func (s *scope) draining() *observer.Draining {
 	if !s.isDraining() && !s.drainTimedOut() {
 		return nil
@@ -76,15 +76,16 @@ func (s *scope) draining() *observer.Draining {
 	return d
 }
 
-// observedPlan returns the part of a plan that matters to the observer. The rest may change while the simulation runs.
+// observedPlan returns the part of a plan that the observer uses. An edit of the other parts does not restart the
+// observation.
 func observedPlan(p *plan.Plan) *plan.Plan {
 	observed := *p
 	observed.StartTime, observed.Suspended = time.Time{}, false
 	return &observed
 }
 
-// assessProgress makes the finding about how far the simulation is from completion, and requests a reconcile for its
-// end. It also writes the current rates.
+// assessProgress sets the finding about the progress towards completion, requests a reconcile for the end of the
+// duration, and writes the current rates.
 func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	end, ends := endOf(s.sim)
 	var f finding
@@ -104,7 +105,7 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	case *s.sim.Spec.Processor.Replicas == 0:
 		f = found(progressing, reasonDraining, "%s, but no processor empties the queues: spec.processor.replicas is 0", s.overMessage())
 	default:
-		f = found(progressing, reasonDraining, "The generators have stopped; the processors empty the queues")
+		f = found(progressing, reasonDraining, "The generators have stopped; the processors are emptying the queues")
 	}
 	s.wakeAtDeadline()
 	s.findings.completion = f
@@ -115,7 +116,8 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	return nil
 }
 
-// overMessage says why the generators stop for good.
+// overMessage returns the reason why the generators stop for good: the duration has ended, or the simulation was
+// aborted.
 func (s *scope) overMessage() string {
 	if s.isAborted() {
 		return "The simulation ends early, because the verdict can only be FAIL"
@@ -123,7 +125,8 @@ func (s *scope) overMessage() string {
 	return "The duration is over"
 }
 
-// wakeAtDeadline requests a reconcile for the end of the drain timeout, and for when the observer has to have given up.
+// wakeAtDeadline requests a reconcile for the end of the drain timeout, and another one for the time by which the
+// observer must have given up.
 func (s *scope) wakeAtDeadline() {
 	deadline, ok := s.drainDeadline()
 	if !ok || s.isComplete() {
@@ -136,10 +139,11 @@ func (s *scope) wakeAtDeadline() {
 	}
 }
 
-// editIgnored is the end of the message about an edit that has no effect.
+// editIgnored is the end of a message about an edit that has no effect.
 const editIgnored = "has no effect: to run again, delete the simulation and create it again"
 
-// ignoredDuration says that spec.duration was changed after completion, which has no effect; "" if not.
+// ignoredDuration returns a message if spec.duration was changed after completion, which has no effect. Otherwise it
+// returns "".
 func (s *scope) ignoredDuration() string {
 	ended := s.sim.Status.EndTime
 	if !s.isComplete() || ended == nil { // completed before there was an end time
@@ -151,7 +155,7 @@ func (s *scope) ignoredDuration() string {
 	return "the change of spec.duration after completion " + editIgnored
 }
 
-// wholeSeconds returns a time as the API stores it.
+// wholeSeconds truncates a time to seconds, the precision of the API.
 func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
 func (s *scope) completeFinding() finding {
@@ -165,7 +169,7 @@ func (s *scope) completeFinding() finding {
 	return found(ready, reasonComplete, "%s", message)
 }
 
-// start sets the start of the schedules once everything that generators need is ready for the first time.
+// start sets the start time of the schedules once everything that the generators need is ready for the first time.
 func (r *Reconciler) start(_ context.Context, s *scope) error {
 	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend {
 		return nil
@@ -180,10 +184,11 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 	return nil
 }
 
-// rateInterval is how often the rates in the status change while a schedule ramps.
+// rateInterval is the interval at which the rates in the status are updated while a stage changes them.
 const rateInterval = 15 * time.Second
 
-// setTargetRates writes the rates that the schedules call for at present, and requests a reconcile while they ramp.
+// setTargetRates writes the current rates of the schedules to the status. While a stage changes them, it requests
+// another reconcile.
 func (s *scope) setTargetRates() {
 	rates := &v1alpha1.TargetRates{}
 	s.sim.Status.TargetRates = rates
@@ -191,7 +196,7 @@ func (s *scope) setTargetRates() {
 	if start == nil || s.sim.Spec.Suspend || s.generatorsDone() {
 		return
 	}
-	// The clock advances in steps, so that reconciles in between do not change the status.
+	// The time is rounded to the interval, so that reconciles within an interval do not change the status.
 	elapsed := s.now.Sub(start.Time)
 	step := elapsed.Truncate(rateInterval)
 	rates.Entry, rates.Exit = s.plan.Entry.RateAt(step), s.plan.Exit.RateAt(step-s.plan.Exit.MinStay.D())

@@ -1,10 +1,11 @@
 package controllers
 
-// The permissions of the operator. The roles under config/rbac and in the chart are generated from this file alone. The
-// operator must not create or bind roles, and must not change objects that it did not create, except for pods of its
-// workloads: it annotates them, and deletes and evicts them to inject faults. Pods of simulations have no API token.
+// Permissions of the operator. The roles in config/rbac and in the chart are generated from the markers in this file.
 //
-// Permissions in the namespaces of simulations: in all namespaces, or in those that the operator watches.
+// The operator must not create or bind roles. It must not change objects that it did not create, except for the pods of
+// its workloads: it annotates them, and deletes and evicts them to inject faults. Pods of simulations have no API token.
+//
+// Permissions in all namespaces, or in the namespaces that the operator watches:
 //
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=simulation.parking.dev,resources=parkingsimulations/status,verbs=patch
@@ -20,17 +21,17 @@ package controllers
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 //
-// Which optional kinds the cluster serves, and the sizes of the nodes for reports. Neither kind has a namespace.
+// Cluster-wide permissions to read CRDs, because some are optional, and nodes, whose sizes are in reports:
 //
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get,roleName=definition-reader-role
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch,roleName=definition-reader-role
 //
-// Who may read the operator's metrics.
+// Permissions to authenticate and authorize clients that read the operator's metrics:
 //
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create,roleName=metrics-auth-role
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create,roleName=metrics-auth-role
 //
-// Leader election, in the operator's own namespace. A role cannot restrict the creation of a Lease by name.
+// Permissions for leader election, in the operator's own namespace. A role cannot restrict "create" by name:
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=create,roleName=leader-election-role
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,resourceNames=operator.simulation.parking.dev,verbs=get;update,roleName=leader-election-role

@@ -17,40 +17,39 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Options configure how simulations are run.
+// Options configure how the operator runs simulations.
 type Options struct {
-	// Images are the container images of simulations.
+	// Images are the container images of the components and managed servers.
 	Images resources.Images
-	// ClusterDomain is the cluster's DNS domain; "" means cluster.local.
+	// ClusterDomain is the DNS domain of the cluster. If it is empty, the operator uses cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is the namespace of the operator's pods; "" means unknown.
+	// OperatorNamespace is the namespace of the operator's pods, for network policies. It is empty if it is unknown.
 	OperatorNamespace string
-	// Version is the version of the operator, for reports.
+	// Version is the version of the operator, which reports contain.
 	Version string
 	// Workers is the number of simulations that are reconciled at the same time.
 	Workers int
-	// CleanupTimeout is how long the deletion of a simulation waits at most for the removal of its queues and
-	// keys from external servers; 0 means 2 minutes.
+	// CleanupTimeout is the maximum time for which the deletion of a simulation waits for the removal of its queues
+	// and keys from external servers. 0 means 2 minutes.
 	CleanupTimeout time.Duration
-	// AllowPrivilegedTemplates lets templates set any field of a pod.
+	// AllowPrivilegedTemplates allows templates to set any field of a pod.
 	AllowPrivilegedTemplates bool
 }
 
 // Dependencies are the clients and services that a Reconciler uses.
 type Dependencies struct {
-	// Client reads from a cache with the indexes of this package.
+	// Client reads from a cache that has the indexes of this package.
 	Client client.Client
-	// Direct reads from the API server.
+	// Direct reads from the API server instead of a cache.
 	Direct client.Reader
-	// Events records Kubernetes events.
 	Events events.EventRecorder
-	// Observer reads the simulations' servers.
+	// Observer reads the ledgers, queues and counts of simulations from their servers.
 	Observer *observer.Observer
-	// Rehearsals inject the simulations' faults.
+	// Rehearsals injects the faults of simulations.
 	Rehearsals *rehearsal.Rehearsals
 	// Cleaner removes the queues and keys of deleted simulations from external servers.
 	Cleaner *Cleaner
-	// ClusterVersion returns the version of the cluster, or "" if it is unknown.
+	// ClusterVersion returns the Kubernetes version of the cluster, or "" if it is unknown.
 	ClusterVersion func(context.Context) string
 }
 
@@ -68,12 +67,12 @@ type Reconciler struct {
 	kinds          *servedKinds
 	secrets        *secretReaders
 	clusterVersion func(context.Context) string
-	// features are those of the cluster.
+	// features caches which features the cluster has.
 	features clusterFeatures
 	now      func() time.Time
 }
 
-// NewReconciler returns a reconciler. SetupWithManager starts it.
+// NewReconciler returns a reconciler. Call SetupWithManager to run it.
 func NewReconciler(o Options, d Dependencies) *Reconciler {
 	if o.CleanupTimeout == 0 {
 		o.CleanupTimeout = cleanupTimeout
@@ -95,47 +94,48 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 	}
 }
 
-// errHalt ends a reconcile without an error. The findings say why; a later change causes the next reconcile.
+// errHalt stops a reconcile without an error. The findings contain the reason. A later change causes the next
+// reconcile.
 var errHalt = errors.New("the reconcile cannot go on")
 
 // phase is one step of a reconcile.
 type phase func(ctx context.Context, s *scope) error
 
-// phases lists the steps in order.
+// phases lists the steps of a reconcile in order.
 func (r *Reconciler) phases() []phase {
 	return []phase{
-		// Nothing is created from an invalid spec.
+		// An invalid spec creates no objects.
 		r.validate,
-		// The finalizer precedes everything that it cleans up.
+		// The finalizer must exist before any object that needs cleanup.
 		r.ensureFinalizer,
-		// All decisions below are based on one view of the cluster.
+		// All later phases use the objects that gather has read.
 		r.gather,
-		// Pods mount the Secrets with the bindings of servers.
+		// Pods mount the Secrets that contain the bindings of the servers.
 		r.resolveBindings,
-		// Passwords of managed servers are generated once.
+		// Passwords of managed servers are generated only once.
 		r.ensureCredentials,
-		// The desired objects follow from the plan, the credentials, and the progress of the run.
+		// The desired objects depend on the plan, the credentials, and the progress of the simulation.
 		r.build,
-		// Findings about the workloads and the parts that depend on them.
+		// Examine the workloads and the parts that depend on them.
 		r.assessWorkloads,
 		r.assessParts,
-		// The ledger shows whether external servers answer, and whether the run has come to rest.
+		// The ledger shows whether external servers respond, and whether all events have been processed.
 		r.observe,
 		r.rehearse,
 		r.foresee,
 		r.complete,
 		r.assessProgress,
-		// The start is written to the status before the plan contains it.
+		// The start time must be in the status before it is in the plan.
 		r.start,
 		// Apply the desired objects, then delete those no longer desired.
 		r.applyChildren,
 		r.prune,
-		// Running pods get the new plan and new passwords soon.
+		// Make running pods notice a new plan or new passwords soon.
 		r.syncMounts,
 	}
 }
 
-// Reconcile brings the objects and the status of one simulation up to date.
+// Reconcile applies the desired objects of one simulation and updates its status.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (result reconcile.Result, err error) {
 	sim := &v1alpha1.ParkingSimulation{}
 	if err := r.client.Get(ctx, request.NamespacedName, sim); err != nil {
@@ -165,7 +165,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{}, nil
 }
 
-// evict removes everything that is held in memory about a simulation.
+// evict removes all data about a simulation from memory.
 func (r *Reconciler) evict(key client.ObjectKey) {
 	r.observer.Untrack(key)
 	r.rehearsals.Untrack(key)
@@ -173,7 +173,7 @@ func (r *Reconciler) evict(key client.ObjectKey) {
 	r.secrets.retain(key, nil)
 }
 
-// validate stalls a simulation whose spec the schema accepts although it is invalid.
+// validate stalls a simulation whose spec is invalid, although the schema of the CRD accepts it.
 func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	if s.invalid != nil {
 		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", s.invalid)
@@ -182,7 +182,7 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// recordError makes a finding of a phase's error unless the phase has made one.
+// recordError sets a finding for the error of a phase, unless the phase has already set one.
 func (s *scope) recordError(err error) {
 	if s.findings.objects.state != stalled && s.findings.objects.state != progressing {
 		s.findings.objects = found(progressing, reasonApplyFailed, "%s; the operator retries", err)

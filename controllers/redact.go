@@ -6,20 +6,21 @@ import (
 	"strings"
 )
 
-// redactedError is an error of the API server without the values that its message quotes. A template may hold secrets,
-// such as the value of a variable, and conditions and logs have more readers than the template.
+// redactedError hides the values that an error of the API server quotes. A template may contain secrets, such as the
+// value of an environment variable, and more users can read conditions and logs than templates.
 type redactedError struct{ err error }
 
-// Error returns the message without values.
+// Error returns the message without the quoted values.
 func (e redactedError) Error() string { return redact(e.err.Error()) }
 
 // Unwrap returns the original error.
 func (e redactedError) Unwrap() error { return e.err }
 
-// rejectedValue matches the text before a value in a validation error of Kubernetes.
+// rejectedValue matches the text that precedes a quoted value in a validation error of Kubernetes.
 var rejectedValue = regexp.MustCompile(`\b(?:Invalid|Unsupported|Duplicate) value: `)
 
-// redact replaces the values in validation errors of Kubernetes by "…". It keeps the fields and what is expected.
+// redact replaces the quoted values in validation errors of Kubernetes with "…". It keeps the names of fields and the
+// expected values.
 func redact(message string) string {
 	var redacted strings.Builder
 	for {
@@ -34,8 +35,8 @@ func redact(message string) string {
 	}
 }
 
-// afterValue returns what follows the value at the start of a text: a JSON value or, in messages about internal types, a
-// Go value such as core.EnvVar{Name:"a"}.
+// afterValue returns the rest of a text that begins with a value. The value is JSON or, in messages about internal
+// types, Go syntax such as core.EnvVar{Name:"a"}.
 func afterValue(text string) string {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	if decoder.Decode(new(json.RawMessage)) == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearse has the faults of a simulation injected while it runs, and reads their records. A simulation whose faults were
-// removed from the spec keeps its records.
+// rehearse starts the injection of a simulation's faults while the simulation runs, and reads the records of the
+// faults. If the faults are removed from the spec, the records remain.
 func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	_, hasRecords := s.children[faultsKey(s)]
 	start := s.sim.Status.StartTime
@@ -51,7 +51,7 @@ func (s *scope) accountsSoFar() []fault.Account {
 	return fault.Accounts(s.faults, fault.RunSoFar(s.timeline, end))
 }
 
-// faultsEnded reports whether no fault is in effect any more, so that the account of the faults is complete.
+// faultsEnded reports whether no fault is in effect any more. The accounts of the faults are then complete.
 func (s *scope) faultsEnded() bool {
 	if len(s.plan.Faults) == 0 && !s.faultsKnown {
 		return true
@@ -75,7 +75,7 @@ func (s *scope) accounts() []fault.Account {
 	return fault.Accounts(s.faults, run)
 }
 
-// faultEvents returns a function that reports the progress of faults as events of their simulation.
+// faultEvents returns a function that records the progress of faults as Kubernetes events about their simulation.
 func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation, fault.Record) {
 	return func(sim *v1alpha1.ParkingSimulation, r fault.Record) {
 		kind := corev1.EventTypeNormal

@@ -38,7 +38,7 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	return sim
 }
 
-func TestRehearse_FaultThatIsNotInjectedFailsTheVerdict(t *testing.T) {
+func TestRehearse_FaultNotInjected_FailsTheVerdict(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.rehearse("nothing", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil)
@@ -50,7 +50,7 @@ func TestRehearse_FaultThatIsNotInjectedFailsTheVerdict(t *testing.T) {
 	c.Exists(&corev1.ConfigMap{}, resources.FaultsName(sim))
 }
 
-func TestRehearse_CompletionWaitsForTheEndOfAFault(t *testing.T) {
+func TestRehearse_Completion_WaitsForTheEndOfAFault(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	ready := func(s *corev1.PodStatus) {
@@ -68,7 +68,7 @@ func TestRehearse_CompletionWaitsForTheEndOfAFault(t *testing.T) {
 	c.AwaitEvent(sim, "FaultEnded", "restart/0")
 }
 
-func TestRehearse_ASuspendedSimulationInjectsNothing(t *testing.T) {
+func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("suspended", func(s *v1alpha1.ParkingSimulationSpec) {

@@ -16,22 +16,22 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// scope is the state of one reconcile of one simulation. The comments name the phase that sets a field.
+// scope is the state of one reconcile of one simulation. The comments say which phase sets each field.
 type scope struct {
-	// Set before the first phase: sim has its defaults, and phases write its status; before is the simulation
-	// as it was read.
+	// Set before the first phase. sim has its defaults, and phases write its status. before is the simulation as it
+	// was read.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// Set before the first phase, too. If the spec is invalid, invalid says why, and the others are nil. resolved
-	// holds sim, plan and warnings.
+	// Set before the first phase. If the spec is invalid, invalid holds the errors, and the other fields are nil.
+	// resolved holds the defaulted simulation, its plan and warnings.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
 	invalid  error
 
-	// Set by gather: the simulation's objects and pods in the cache, and the optional kinds that the cluster
-	// serves. The objects are shared with the cache and must not be changed.
+	// Set by gather: the simulation's objects and pods in the cache, and the optional kinds that the cluster serves.
+	// Phases must not modify the objects, because the cache shares them.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
@@ -39,7 +39,7 @@ type scope struct {
 	// Set by resolveBindings.
 	broker, store server
 	summaryAPI    credentialsSecret
-	// secretsRead are the Secrets that this reconcile depends on.
+	// secretsRead lists the Secrets that this reconcile has read. A change of one of them causes the next reconcile.
 	secretsRead []client.ObjectKey
 
 	// Set by ensureCredentials.
@@ -51,16 +51,16 @@ type scope struct {
 	// Set by assessWorkloads.
 	workloads map[resources.Component]workload
 
-	// Set by observe: the latest observation of the simulation's servers; nil before the first one.
+	// Set by observe: the latest observation of the simulation's servers, or nil before the first one.
 	observation *observer.Observation
 	// timeline is as new as possible, and nil if it is not needed before the end.
 	timeline []timeline.Row
 
-	// Set by rehearse: the records of the faults. They are not known before their journal is loaded.
+	// Set by rehearse: the records of the faults. They are unknown until the journal of the faults is loaded.
 	faults      []fault.Record
 	faultsKnown bool
 
-	// Every phase may add findings and call wakeAfter. A wake of 0 means that nothing is due.
+	// Every phase may add findings and call wakeAfter. A wake of 0 means that no reconcile is scheduled.
 	findings findings
 	wake     time.Duration
 }
@@ -70,7 +70,7 @@ type childKey struct {
 	kind, name string
 }
 
-// newScope derives everything that follows from the spec, once for the whole reconcile.
+// newScope derives everything that depends only on the spec, once per reconcile.
 func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
@@ -90,7 +90,7 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	return s
 }
 
-// wakeAfter requests a reconcile after d or earlier.
+// wakeAfter requests another reconcile after d. If several are requested, the earliest one counts.
 func (s *scope) wakeAfter(d time.Duration) {
 	d = max(d, time.Millisecond)
 	if s.wake == 0 || d < s.wake {
@@ -98,7 +98,6 @@ func (s *scope) wakeAfter(d time.Duration) {
 	}
 }
 
-// podsOf returns the pods of a component.
 func (s *scope) podsOf(c resources.Component) []*corev1.Pod {
 	var pods []*corev1.Pod
 	for _, pod := range s.pods {
@@ -121,9 +120,8 @@ func (s *scope) addressesOf(c resources.Component) []string {
 	return addresses
 }
 
-// isComplete reports whether the simulation has run to completion.
 func (s *scope) isComplete() bool { return s.sim.Status.CompletionTime != nil }
 
-// managesBroker and managesStore report whether the operator runs the simulation's RabbitMQ and Redis.
+// managesBroker and managesStore report whether the operator runs RabbitMQ or Redis for the simulation.
 func (s *scope) managesBroker() bool { return s.sim.Spec.RabbitMQ.ManagedOrDefault() != nil }
 func (s *scope) managesStore() bool  { return s.sim.Spec.Redis.ManagedOrDefault() != nil }

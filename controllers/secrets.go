@@ -15,16 +15,16 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// readSecret reads a Secret that the simulation does not own. It returns nil if the Secret does not exist. A later
-// change of the Secret causes a reconcile.
+// readSecret reads a Secret that the simulation refers to but does not own. It returns nil if the Secret does not
+// exist. A later change of the Secret causes a reconcile.
 func (r *Reconciler) readSecret(ctx context.Context, s *scope, key client.ObjectKey) (*corev1.Secret, error) {
 	s.secretsRead = append(s.secretsRead, key)
 	r.secrets.add(s.key, key) // before the Secret is read, so that no change is missed
 	return r.getSecret(ctx, key)
 }
 
-// getSecret reads a Secret from the API server, because the cache holds only those of simulations and may lag. It
-// returns nil if the Secret does not exist.
+// getSecret reads a Secret from the API server. The cache does not suffice, because it holds only Secrets of
+// simulations and may lag. It returns nil if the Secret does not exist.
 func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := r.direct.Get(ctx, key, secret)
@@ -40,7 +40,8 @@ func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*core
 // secretReaders records which simulations have read which Secrets. It is safe for concurrent use.
 type secretReaders struct {
 	mu sync.Mutex
-	// readers are the simulations of a Secret, read the Secrets of a simulation.
+	// readers maps a Secret to the simulations that have read it. read maps a simulation to the Secrets that it has
+	// read.
 	readers, read map[client.ObjectKey][]client.ObjectKey
 }
 
@@ -48,7 +49,7 @@ func newSecretReaders() *secretReaders {
 	return &secretReaders{readers: map[client.ObjectKey][]client.ObjectKey{}, read: map[client.ObjectKey][]client.ObjectKey{}}
 }
 
-// add records that a simulation reads a Secret.
+// add records that a simulation has read a Secret.
 func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain forgets every Secret of a simulation that is not in the list.
+// retain removes all Secrets of a simulation that are not in the list.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,9 +88,9 @@ func (r *secretReaders) of(secret client.ObjectKey) []client.ObjectKey {
 	return slices.Clone(r.readers[secret])
 }
 
-// allowsSimulation reports whether an object's owner has consented to its use by the named simulation. Otherwise
-// anyone who may create simulations could have the operator, or a pod, send the object's password to a server of
-// their choice.
+// allowsSimulation reports whether an annotation of an object permits the named simulation to use it. Without this
+// check, every user who may create simulations could make the operator or a pod send the object's password to a
+// server of the user's choice.
 func allowsSimulation(o client.Object, name string) bool {
 	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
 }
@@ -104,11 +105,11 @@ func listed(list, name string) bool {
 	return false
 }
 
-// isNameList matches an annotation whose value may be repeated in a command.
+// isNameList matches the value of an annotation that is safe to repeat in a shell command.
 var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
 
-// allowCommand returns the kubectl command by which an object's owner allows a simulation to use it. The
-// simulations that are already allowed stay allowed.
+// allowCommand returns the kubectl command with which the owner of an object permits a simulation to use it. Existing
+// permissions remain.
 func allowCommand(resource string, o client.Object, name string) string {
 	value := name
 	overwrite := ""

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-func TestAllowsSimulation(t *testing.T) {
+func TestAllowsSimulation_ReadsTheAnnotation(t *testing.T) {
 	t.Parallel()
 	const command = "kubectl annotate secret s --namespace n simulation.parking.dev/allowed-simulations="
 	tests := map[string]struct {
@@ -47,7 +47,7 @@ func TestAllowsSimulation(t *testing.T) {
 	}
 }
 
-func TestSecretReaders(t *testing.T) {
+func TestSecretReaders_RecordWhoReadWhat(t *testing.T) {
 	t.Parallel()
 	a, b := client.ObjectKey{Namespace: "n", Name: "a"}, client.ObjectKey{Namespace: "n", Name: "b"}
 	first, second := client.ObjectKey{Namespace: "n", Name: "first"}, client.ObjectKey{Namespace: "n", Name: "second"}

@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestReconcile_ReportsImagePullFailure(t *testing.T) {
+func TestReconcile_ImagePullFailure_IsReported(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("unpullable", nil)
@@ -42,7 +42,7 @@ func TestReconcile_ReportsImagePullFailure(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestReconcile_ReportsQuotaOfDeploymentPods(t *testing.T) {
+func TestReconcile_QuotaOfDeploymentPods_IsReported(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("deployed", nil)
@@ -66,7 +66,7 @@ func TestReconcile_ReportsQuotaOfDeploymentPods(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestReconcile_ReportsQuotaOfStatefulSetPods(t *testing.T) {
+func TestReconcile_QuotaOfStatefulSetPods_IsReported(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("stateful", nil)
@@ -96,8 +96,8 @@ func TestReconcile_ReportsQuotaOfStatefulSetPods(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The API server itself enforces a quota on the objects that the operator creates.
-func TestReconcile_ReportsQuotaOfObjectsAndRecovers(t *testing.T) {
+// The API server enforces a quota on the objects that the operator creates.
+func TestReconcile_QuotaOfObjects_IsReportedAndRecovers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "no-services"
@@ -180,7 +180,8 @@ func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 	}
 }
 
-// isCalm checks that at most the given number of reconciles happen in some seconds, once no more writes are due.
+// isCalm checks that the operator reconciles at most the given number of times within a few seconds. It first waits
+// until the operator has nothing more to write.
 func (c *cluster) isCalm(most int64) {
 	c.T.Helper()
 	const window = 6 * time.Second

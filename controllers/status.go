@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// patchStatus writes the status if this reconcile has changed it, and records transitions as events. It overwrites only
-// the status that was read: the cache may lag, and nothing may be started or reported twice.
+// patchStatus writes the status if this reconcile has changed it, and records the changes as events. The patch fails
+// if the status has changed since it was read: the cache may lag, and nothing may be started or reported twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -32,7 +32,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if equality.Semantic.DeepEqual(s.before.Status, *status) {
 		return nil
 	}
-	// The spec is sent as it was read: defaults are not written back.
+	// Send the spec as it was read, so that defaults are not written to the object.
 	after := s.before.DeepCopy()
 	after.Status = *status
 	patch := client.MergeFromWithOptions(s.before, client.MergeFromWithOptimisticLock{})
@@ -57,16 +57,16 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// rejectedRetry is how long the operator waits after the API server has rejected a change because of an invalid spec. A
-// change of the simulation ends the wait.
+// rejectedRetry is how long the operator waits after the API server has rejected a change of a simulation because of
+// its invalid spec. If the simulation changes, the operator retries at once.
 const rejectedRetry = 5 * time.Minute
 
-// isRejected reports whether the API server rejected a change of the simulation because of its invalid spec. It accepts
-// a change next to most values that were valid when they were stored. But a rule of the CRD that cannot be evaluated,
-// because a value has the wrong type, prevents every change.
+// isRejected reports whether the API server rejected a change of the simulation because its stored spec is invalid.
+// For most invalid values, the API server accepts changes of other fields. But if a value has the wrong type, a CEL
+// rule of the CRD cannot be evaluated, and the API server rejects every change.
 func (s *scope) isRejected(err error) bool { return s.invalid != nil && apierrors.IsInvalid(err) }
 
-// reportRejected says what is wrong with a spec where no condition can say so: as an event and in the log.
+// reportRejected reports an invalid spec as an event and in the log, because no condition can be written.
 func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	message := fmt.Sprintf("The API server rejects every change of the simulation, and the operator cannot write its status or finalizers, "+
 		"until its spec is corrected: %s", s.invalid)
@@ -74,8 +74,8 @@ func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	log.FromContext(ctx).Error(errors.New(message), "The status cannot be written")
 }
 
-// setConditions sets the new conditions, and removes Reconciling and Stalled if they are not among these. It sorts the
-// conditions in the order of conditionTypes.
+// setConditions sets the new conditions in the order of conditionTypes. It removes Reconciling and Stalled if they
+// are not among the new conditions.
 func setConditions(conditions *[]metav1.Condition, now []metav1.Condition, generation int64) {
 	for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
 		if meta.FindStatusCondition(now, kind) == nil {
@@ -92,7 +92,7 @@ func setConditions(conditions *[]metav1.Condition, now []metav1.Condition, gener
 	})
 }
 
-// conditionTypes lists the conditions of a simulation, summaries first.
+// conditionTypes lists the types of a simulation's conditions in display order. Summaries come first.
 func conditionTypes() []string {
 	types := []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}
 	for _, p := range (&findings{}).parts() {
@@ -106,7 +106,7 @@ type notice struct {
 	kind, reason, action, message string
 }
 
-// transitions returns the events for a change of the status.
+// transitions returns the events to record for a change of the status.
 func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	var notices []notice
 	note := func(isNormal bool, reason, action, message string) {
@@ -161,7 +161,8 @@ func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	return changed
 }
 
-// changedReason returns a condition whose reason has changed. It ignores the start of a new simulation.
+// changedReason returns a condition if its reason has changed. It returns nil for a new simulation, whose conditions
+// are all new.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
@@ -170,7 +171,7 @@ func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *
 	return is
 }
 
-// wholeMessage returns the message that Ready only refers to.
+// wholeMessage returns the message of the condition to which Ready refers, or the message of Ready itself.
 func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
 		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {
@@ -180,13 +181,13 @@ func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Conditi
 	return isReady.Message
 }
 
-// ignoredEdit reports whether the condition Complete newly says that an edit has no effect.
+// ignoredEdit reports whether the condition Complete now says that an edit has no effect, and did not say so before.
 func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 	was, is := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionComplete), meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete)
 	return was != nil && is != nil && was.Message != is.Message && strings.Contains(is.Message, editIgnored)
 }
 
-// maxNote is the length in bytes of the note of an event that the API server accepts.
+// maxNote is the maximum length of an event's note in bytes.
 const maxNote = 1024
 
 // event records an event about the simulation.

@@ -16,9 +16,9 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 )
 
-// An earlier version of the CRD may have stored a simulation that the present version rejects. It must not keep the
-// operator from listing and watching the simulations of others.
-func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
+// An earlier version of the CRD may have stored a simulation that the current version rejects. Such a simulation must
+// not prevent the operator from listing and watching other simulations.
+func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	stored := map[string]struct {
@@ -35,7 +35,7 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 		"replicas": {map[string]any{"entry": map[string]any{"replicas": "abc"}}, "spec.entry.replicas"},
 		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
 	}
-	// A rule of the CRD uses these values, and cannot be evaluated.
+	// A CEL rule of the CRD reads these values. It cannot be evaluated, because they have the wrong type.
 	rejected := map[string]struct {
 		spec map[string]any
 		path string
@@ -91,14 +91,14 @@ func TestReconcile_StoredInvalidSimulationStallsAlone(t *testing.T) {
 		c.Delete(sim, name)
 		c.Gone(sim)
 	}
-	// A deleted one goes once its spec is corrected.
+	// A deleted simulation with an invalid spec can end once the spec is corrected.
 	text := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "text"}}
 	c.Delete(text, "text")
 	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })
 	c.Gone(text)
 }
 
-// unchecked returns a simulation with any spec.
+// unchecked returns a simulation with an arbitrary spec, as an unstructured object.
 func (c *cluster) unchecked(name string, spec map[string]any) *unstructured.Unstructured {
 	sim := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	sim.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
@@ -107,7 +107,7 @@ func (c *cluster) unchecked(name string, spec map[string]any) *unstructured.Unst
 	return sim
 }
 
-// replaceSchema edits the schema of ParkingSimulations, and returns it as it was.
+// replaceSchema edits the schema in the ParkingSimulation CRD, and returns the original schema.
 func (c *cluster) replaceSchema(edit func(*apiextensionsv1.JSONSchemaProps)) (before *apiextensionsv1.JSONSchemaProps) {
 	c.T.Helper()
 	scheme := c.Client.Scheme()

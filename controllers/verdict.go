@@ -18,11 +18,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// giveUpTime is how long after the drain timeout the observer may take to give up. After that the verdict does not wait
-// for it: the servers of the simulation may be unknown, or it may be busy.
+// giveUpTime is how long after the drain timeout the observer may take to give up. After that, the verdict does not
+// wait for the observer, because it may be busy or may not know the servers.
 const giveUpTime = time.Minute
 
-// complete writes the verdict and the report once the simulation has come to rest, or the drain timeout is over.
+// complete writes the verdict and the report when all events have been processed or the drain timeout has expired.
 func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	if s.isComplete() || !s.conclude() {
 		return nil
@@ -30,7 +30,7 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	faults := s.accounts()
 	verdict := s.evaluate(faults)
-	// The report precedes the status: after a crash in between, it is written again.
+	// Write the report before the status. After a crash in between, the operator writes the report again.
 	reportName, err := r.writeReport(ctx, s, verdict, faults)
 	if err != nil {
 		return err
@@ -47,7 +47,8 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// conclude reports whether the verdict is due, and makes sure that there is an observation to base it on.
+// conclude reports whether the verdict is due. It makes sure that an observation exists, on which the verdict is
+// based.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -74,9 +75,9 @@ func (s *scope) conclude() bool {
 	return true
 }
 
-// evaluate returns the verdict of the simulation.
+// evaluate computes the verdict of the simulation.
 func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
-	// An aborted simulation has another schedule than it started with.
+	// The schedule of an aborted simulation differs from the one with which it started.
 	unchanged := s.sim.Status.StartGeneration == s.sim.Generation && !s.isAborted()
 	var failures []error
 	if s.observation.Rest.TimedOut {
@@ -93,8 +94,8 @@ func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
 	return ledger.Evaluate(e)
 }
 
-// finalEvidence returns the evidence of an observation at rest. Whether the schedules were kept is known only if the plan is
-// the one that the simulation started with.
+// finalEvidence returns the evidence for the verdict from the final observation. It compares the published events
+// with the schedules only if the plan has not changed since the start.
 func finalEvidence(now *observer.Observation, p *plan.Plan, unchanged bool, faults []fault.Account) ledger.Evidence {
 	e := evidence(now, p.Objectives)
 	e.Report, e.ReportErr, e.Summaries = now.Rest.Report, now.Rest.Err, now.Rest.Summaries
@@ -109,20 +110,20 @@ func finalEvidence(now *observer.Observation, p *plan.Plan, unchanged bool, faul
 	return e
 }
 
-// lateStart is how late after startTime generators may begin to publish: pods notice the start when the kubelet next
-// updates their plan.
+// lateStart is how late after startTime generators may begin to publish. Pods learn about the start when the kubelet
+// updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules compares what was published with the plan. The generators are gone when a simulation is complete, so the
-// ledger says what they published. A starved exit was attempted.
+// schedules compares the numbers of published events with those of the schedules. The numbers come from the ledger,
+// because the generators no longer run when a simulation is complete. A starved exit counts as attempted.
 func schedules(p *plan.Plan, r *ledger.Report) (entries, exits *ledger.Schedule) {
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
 	left := r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed + r.IndeterminateMatched + r.IndeterminateUnmatched + r.Starved
 	return kept(p.Entry.Schedule, p.Duration.D(), entered), kept(p.Exit.Schedule, p.Duration.D()-p.Exit.MinStay.D(), left)
 }
 
-// kept compares the number of attempts with those that were due within a length of time. It tolerates a late start,
-// and the spread of random arrivals. It returns nil if nothing was due beyond that.
+// kept compares the number of attempts with the number of events that were due. It tolerates a late start, and the
+// statistical spread of random arrivals. It returns nil if, after this tolerance, no event was due.
 func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
@@ -141,7 +142,7 @@ func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedu
 	return &ledger.Schedule{Due: due, Missed: max(0, due-attempted)}
 }
 
-// evidence returns the part of the evidence that every observation contains.
+// evidence returns the part of the evidence that every observation has.
 func evidence(now *observer.Observation, objectives plan.Objectives) ledger.Evidence {
 	return ledger.Evidence{
 		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,
@@ -153,7 +154,7 @@ const (
 	p99 = 0.99
 )
 
-// latencyStatus converts latencies to the status. It returns nil if nothing was measured.
+// latencyStatus converts latencies to their form in the status. It returns nil if no latency was measured.
 func latencyStatus(l *ledger.Latencies) *v1alpha1.LatencyStatus {
 	status := &v1alpha1.LatencyStatus{
 		Processing: latencySummary(l.Processing),
@@ -184,7 +185,7 @@ func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	return found(ready, reasonObjectivesMet, "Every check passed%s", figures(status.Latency))
 }
 
-// figures lists the measured latencies.
+// figures lists the measured latencies for the message of a condition.
 func figures(l *v1alpha1.LatencyStatus) string {
 	if l == nil {
 		return ". No latency was measured"
@@ -207,7 +208,7 @@ func figures(l *v1alpha1.LatencyStatus) string {
 	return text
 }
 
-// boundedReasons limits reasons to the number and length that the status allows.
+// boundedReasons shortens reasons to the number and length that the status allows.
 func boundedReasons(reasons []string) []string {
 	const maxReasons, maxReason = 32, 1024
 	if len(reasons) > maxReasons {

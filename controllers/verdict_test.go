@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// measured returns the final audit of a simulation whose hundred events took 1 ms each.
+// measured returns a final audit with a hundred events that took 1 ms each.
 func measured(t *testing.T) *observer.Rest {
 	t.Helper()
 	var h histogram.Histogram
@@ -29,12 +29,12 @@ func measured(t *testing.T) *observer.Rest {
 	}
 }
 
-// unparsable returns the reason of two dead-lettered messages.
+// unparsable is the reason of two dead-lettered messages.
 func unparsable() []broker.ReasonCount {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
 }
 
-func TestForeseen_ReportsAVerdictOfFailAsSoonAsItIsCertain(t *testing.T) {
+func TestForeseen_CertainFailure_IsReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		now     observer.Observation
@@ -69,7 +69,7 @@ func TestForeseen_ReportsAVerdictOfFailAsSoonAsItIsCertain(t *testing.T) {
 	}
 }
 
-func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
+func TestEvaluate_LatenciesAndSummaries_DetermineTheVerdict(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		objectives plan.Objectives
@@ -155,7 +155,7 @@ func TestEvaluate_LatenciesAndSummaries(t *testing.T) {
 	}
 }
 
-func TestEvaluate_SaysWhetherTheSchedulesWereKept(t *testing.T) {
+func TestEvaluate_MissedSchedule_IsReported(t *testing.T) {
 	t.Parallel()
 	const minute = plan.Duration(time.Minute)
 	entries := func(rate int64, s plan.Schedule) *plan.Plan {
@@ -200,10 +200,10 @@ func TestEvaluate_SaysWhetherTheSchedulesWereKept(t *testing.T) {
 	}
 }
 
-// nothing is the ledger of a simulation that published nothing.
+// nothing is the ledger of a simulation that has published no events.
 func nothing(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
 
-func TestCompleteFinding_SaysThatAnEditIsIgnored(t *testing.T) {
+func TestCompleteFinding_IgnoredEdit_IsReported(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {

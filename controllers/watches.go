@@ -29,17 +29,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// indexClusters indexes simulations by the RabbitmqCluster that their spec names.
+// indexClusters is the name of the cache index that finds simulations by the RabbitmqCluster in their spec.
 const indexClusters = "spec.rabbitmq.clusterRef"
 
-// The shortest and the longest time until a failed reconcile is retried.
+// The minimum and maximum delay until a failed reconcile is retried.
 const (
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 30 * time.Second
 )
 
-// SetupWithManager makes the manager run the reconciler. Referenced is a second cache, with objects that simulations
-// refer to and do not own. The manager's own cache holds only objects of simulations.
+// SetupWithManager adds the reconciler to the manager. referenced is a second cache, for objects that simulations
+// refer to but do not own. The manager's own cache holds only objects of simulations.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -118,7 +118,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-// clusterOf returns the RabbitmqCluster of a simulation as namespace/name.
+// clusterOf returns the RabbitmqCluster that a simulation refers to, as namespace/name.
 func clusterOf(o client.Object) []string {
 	sim, ok := o.(*v1alpha1.ParkingSimulation)
 	if !ok || sim.Spec.RabbitMQ.ClusterRef == nil {
@@ -128,12 +128,13 @@ func clusterOf(o client.Object) []string {
 	return []string{orElse(ref.Namespace, sim.Namespace) + "/" + ref.Name}
 }
 
-// simulationsBy returns requests to reconcile the simulations that refer to an object.
+// simulationsBy returns a function that finds the simulations that refer to an object, using a cache index. It
+// returns requests to reconcile them.
 func (r *Reconciler) simulationsBy(ctx context.Context, index string, key client.ObjectKey) []reconcile.Request {
 	return r.requests(ctx, client.MatchingFields{index: key.Namespace + "/" + key.Name})
 }
 
-// requests returns requests to reconcile the simulations that the options select.
+// requests returns requests to reconcile the simulations that match the list options.
 func (r *Reconciler) requests(ctx context.Context, options ...client.ListOption) []reconcile.Request {
 	list := &v1alpha1.ParkingSimulationList{}
 	if err := r.client.List(ctx, list, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
@@ -152,7 +153,8 @@ func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// finalizersChanged selects changes of the finalizers, so that a removed finalizer is added again.
+// finalizersChanged is a predicate that selects updates of the finalizers, so that the operator adds a removed
+// finalizer again.
 func finalizersChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
@@ -168,8 +170,8 @@ func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	}
 }
 
-// childChanged selects the changes of children that matter: their deletion, edits, and the progress of workloads. It
-// ignores creations, because the operator creates children itself.
+// childChanged is a predicate that selects changes of children to which the operator reacts: deletions, edits, and
+// the progress of workloads. It ignores creations, because the operator creates children itself.
 func childChanged() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false },
@@ -179,8 +181,8 @@ func childChanged() predicate.Predicate {
 	}
 }
 
-// edited reports whether anything but the status has changed, as far as the cache holds it. The managed fields show
-// whether a field still belongs to the operator. Kinds without a generation have no status that changes often.
+// edited reports whether a child has changed, not counting its status. A change of the managed fields means that the
+// owner of a field has changed. Kinds without a generation have no status that changes often.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false
@@ -191,7 +193,7 @@ func edited(before, after client.Object) bool {
 		!equality.Semantic.DeepEqual(before.GetManagedFields(), after.GetManagedFields())
 }
 
-// progressed reports whether the status of a workload has changed in a way that findings depend on.
+// progressed reports whether a status field on which findings depend has changed.
 func progressed(before, after client.Object) bool {
 	var old, now workload
 	old.observe(before)
@@ -199,8 +201,8 @@ func progressed(before, after client.Object) bool {
 	return old != now
 }
 
-// podChanged selects the changes of pods that matter: creation, deletion, the phase, and the reason why a pod does not
-// become ready.
+// podChanged is a predicate that selects changes of pods to which the operator reacts: creation, deletion, and
+// changes of the phase or of the reason why a pod is not ready.
 func podChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, okBefore := e.ObjectOld.(*corev1.Pod)

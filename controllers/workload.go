@@ -10,20 +10,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// workload compares a desired Deployment or StatefulSet with its status.
+// workload compares the desired state of a Deployment or StatefulSet with its status.
 type workload struct {
 	component resources.Component
-	// desired is the desired number of pods, pods the number that exist. Of these, updated have the current
-	// template, and at least ready of the updated ones are ready.
+	// desired is the desired number of pods, pods the existing number. updated is the number of pods that have the
+	// current template. ready is the number of ready pods, or a lower bound of it.
 	desired, pods, updated, ready int32
-	// observed means that its controller has acted on the latest change.
+	// observed is true if the controller of the workload has acted on the latest change.
 	observed bool
-	// failure is the reason why pods do not become ready, or "" if it is unknown. stuck is the message that the rollout
-	// has exceeded its progress deadline. It is used only if failure is empty.
+	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout has
+	// exceeded its progress deadline. It is used only if failure is empty.
 	failure, stuck string
 }
 
-// desiredWorkload returns the component and size of a built object if it is a workload.
+// desiredWorkload returns the component and the number of pods of a desired object, if the object is a workload.
 func desiredWorkload(object any) (workload, bool) {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
@@ -34,14 +34,14 @@ func desiredWorkload(object any) (workload, bool) {
 	return workload{}, false
 }
 
-// observe adds the status of the live object, which is nil if it does not exist.
+// observe adds the status of the live object. live is nil if the object does not exist.
 func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
 		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
-		// Ready pods are not counted by template. Old pods are taken for ready ones: new pods are what a rollout
-		// waits for.
+		// The status does not say how many of the ready pods have the current template. Assume that all pods with an
+		// older template are ready, because a rollout waits for the new pods.
 		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
 		w.failure, w.stuck = deploymentFailures(o)
 	case *appsv1.StatefulSet:
@@ -54,11 +54,11 @@ func (w *workload) observe(live any) {
 	}
 }
 
-// outdated is the number of pods of an older template.
+// outdated returns the number of pods that have an older template.
 func (w *workload) outdated() int32 { return max(w.pods-w.updated, 0) }
 
-// deploymentFailures returns why pods cannot be created, for example because of a quota, and whether the rollout is
-// stuck. Both are "" if all is well.
+// deploymentFailures returns the reason why pods cannot be created, for example because of a quota, and the message
+// of a stuck rollout. Both are "" if there is no problem.
 func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	for _, c := range d.Status.Conditions {
 		switch {
@@ -71,16 +71,16 @@ func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	return failure, stuck
 }
 
-// isReady reports whether the workload has all its pods, none of an older template, and all of them are ready. A
-// workload without pods is ready before its controller has seen it.
+// isReady reports whether all desired pods exist, have the current template, and are ready. A workload with 0 desired
+// pods is ready even before its controller has observed it.
 func (w workload) isReady() bool {
 	return w.desired == 0 || w.observed && w.ready >= w.desired && w.outdated() == 0
 }
 
-// lacksPods reports whether the controller has acted on the latest change and pods are still missing.
+// lacksPods reports whether pods are missing although the controller has acted on the latest change.
 func (w workload) lacksPods() bool { return w.observed && w.pods < w.desired }
 
-// assess returns the finding about a workload. Its name is a plural, such as "processors".
+// assess returns the finding about a workload. name is a plural noun such as "processors".
 func (w workload) assess(name string) finding {
 	switch {
 	case w.desired == 0:
@@ -96,7 +96,7 @@ func (w workload) assess(name string) finding {
 	}
 }
 
-// progress says how far a workload is from being ready.
+// progress describes how far a workload is from being ready.
 func (w workload) progress() string {
 	if !w.observed {
 		return "the latest change has not been rolled out yet"
@@ -109,7 +109,7 @@ func (w workload) progress() string {
 	return text
 }
 
-// assessAll returns one finding about several workloads.
+// assessAll combines the findings about several workloads into one.
 func assessAll(all ...finding) finding {
 	if worst := worstOf(all...); worst.state != ready {
 		return worst
@@ -121,13 +121,13 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// isQuotaFailure reports whether the message is about a ResourceQuota: it is exceeded, or it requires resources that
-// the pod does not specify.
+// isQuotaFailure reports whether a message is about a ResourceQuota: either the quota is exceeded, or it requires
+// resources that the pod does not specify.
 func isQuotaFailure(message string) bool {
 	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
 }
 
-// withRemedy adds a remedy to a failure in the words of Kubernetes, of which it hides quoted values.
+// withRemedy adds a remedy to a failure message of Kubernetes. It hides the values that the message quotes.
 func withRemedy(failure string) string {
 	failure = redact(failure)
 	for _, known := range []struct{ mark, remedy string }{
@@ -147,8 +147,8 @@ func withRemedy(failure string) string {
 	return failure
 }
 
-// podFailure returns why a pod does not become ready, in the words of the component that stopped it. It returns ""
-// if the pod may just need more time.
+// podFailure returns why a pod is not ready, in the words of the component that reported it. It returns "" if the pod
+// may only need more time.
 func podFailure(pod *corev1.Pod) string {
 	if pod.DeletionTimestamp != nil {
 		return ""

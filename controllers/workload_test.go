@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-func TestWorkload_Assess(t *testing.T) {
+func TestWorkload_Assess_ReturnsFindings(t *testing.T) {
 	t.Parallel()
 	type dep = appsv1.DeploymentStatus
 	type set = appsv1.StatefulSetStatus
@@ -79,7 +79,7 @@ func TestWorkload_Assess(t *testing.T) {
 	}
 }
 
-func TestPersistentFailure_IgnoresYoungSchedulingFailures(t *testing.T) {
+func TestPersistentFailure_IgnoresRecentSchedulingFailures(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	tests := map[string]struct {
