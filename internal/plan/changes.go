@@ -22,7 +22,7 @@ func (p *Plan) changes(next *Plan) ([]string, error) {
 	return differences("", before, after), nil
 }
 
-// tree returns the plan as the objects of its JSON form.
+// tree returns the JSON form of the plan as nested maps.
 func (p *Plan) tree() (tree map[string]any, err error) {
 	text, err := p.Marshal()
 	if err != nil {
@@ -51,7 +51,7 @@ func differences(path string, before, after map[string]any) (paths []string) {
 	return paths
 }
 
-// Role is the kind of a process. It determines which fields of the plan the process reads.
+// Role is the kind of a process. It determines which fields of the plan the process uses.
 type Role int
 
 // The roles of the processes that watch a plan file.
@@ -60,12 +60,12 @@ const (
 	RoleProcessor
 )
 
-// needs reports whether a process of this role uses a field that is read only at its start.
+// needs reports whether a process of this role must be restarted after an edit of the field at path.
 func (r Role) needs(path string) bool {
 	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
 }
 
-// waitsForStart reports whether processes read a field only when they start.
+// waitsForStart reports whether processes read the field at path only when they start.
 func waitsForStart(path string) bool {
 	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency")
 }

@@ -11,27 +11,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// Bounds of a plan, and of the manifest that it is derived from. The rules of the CRD state the same bounds.
+// Limits of the values in a plan and in a manifest. The rules of the CRD state the same limits.
 const (
-	// MaxRate bounds the events per second of one schedule.
+	// MaxRate is the maximum rate of a schedule, in events per second.
 	MaxRate = 1_000_000
-	// MaxStages bounds the stages of a schedule.
+	// MaxStages is the maximum number of stages of a schedule.
 	MaxStages = 100
-	// MaxGenerators bounds the processes that share a schedule.
+	// MaxGenerators is the maximum number of processes that share a schedule.
 	MaxGenerators = 64
-	// MaxPartitions bounds the entry queues, and the exit queues.
+	// MaxPartitions is the maximum number of entry queues, and of exit queues.
 	MaxPartitions = 64
-	// MaxConcurrency bounds the messages in progress per queue: the largest AMQP prefetch count.
+	// MaxConcurrency is the maximum number of messages in progress per queue. It is the largest AMQP prefetch
+	// count.
 	MaxConcurrency = 1<<16 - 1
-	// MaxFaults bounds the faults of a simulation.
+	// MaxFaults is the maximum number of faults in a plan.
 	MaxFaults = 20
-	// MaxFaultName bounds the length of a fault's name.
+	// MaxFaultName is the maximum length of a fault's name, in bytes.
 	MaxFaultName = 40
-	// MaxFaultInstances bounds the instances that one occurrence of a fault hits.
+	// MaxFaultInstances is the maximum number of instances that one occurrence of a fault hits.
 	MaxFaultInstances = 999
-	// MinFaultInterval is the shortest interval between the occurrences of a fault.
+	// MinFaultInterval is the minimum time between two occurrences of a fault.
 	MinFaultInterval = time.Second
-	// MaxDuration bounds every duration: a year.
+	// MaxDuration is the maximum of every duration: a year.
 	MaxDuration = 365 * 24 * time.Hour
 )
 
@@ -49,40 +50,40 @@ const (
 // simulationName is the syntax of Plan.Simulation, which becomes part of queue names and Redis keys.
 var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?$`)
 
-// Checks collects the errors of a plan or of a manifest. The methods check a value against the bounds that both
-// have, and add an error if the value is out of bounds. The zero Checks is ready to use.
+// Checks collects the errors of a plan or of a manifest. Its methods check values that both have, and add an
+// error if a value is out of bounds. The zero value is ready to use.
 type Checks struct{ Errors field.ErrorList }
 
 // Add adds an error.
 func (c *Checks) Add(err field.Error) { c.Errors = append(c.Errors, err) }
 
-// Invalid adds an error for a value. The format and its arguments say what is expected.
+// Invalid adds an error for an invalid value. The format and its arguments describe valid values.
 func (c *Checks) Invalid(path field.Path, value any, format string, args ...any) {
 	c.Add(field.Invalid(path, value, fmt.Sprintf(format, args...)))
 }
 
-// OneOf checks that a value is one of those allowed.
+// OneOf checks that a value is one of the allowed values.
 func (c *Checks) OneOf(path field.Path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		c.Add(field.NotSupported(path, value, allowed))
 	}
 }
 
-// Number checks that a whole number is in [low, high]. The unit is for the message.
+// Number checks that an integer is in [low, high]. The error contains the unit.
 func (c *Checks) Number(path field.Path, value, low, high int64, unit string) {
 	if value < low || value > high {
 		c.Invalid(path, value, "must be from %d to %d %s", low, high, unit)
 	}
 }
 
-// NotNegative checks a number of events that an objective allows.
+// NotNegative checks the maximum number of events in an objective.
 func (c *Checks) NotNegative(path field.Path, value int64) {
 	if value < 0 {
 		c.Invalid(path, value, "must not be negative; 0 allows none")
 	}
 }
 
-// Rate checks a number of events per second.
+// Rate checks a rate in events per second.
 func (c *Checks) Rate(path field.Path, value int64) {
 	c.Number(path, value, 0, MaxRate, "events per second")
 }
@@ -90,13 +91,14 @@ func (c *Checks) Rate(path field.Path, value int64) {
 // Percent checks a percentage.
 func (c *Checks) Percent(path field.Path, value int64) { c.Number(path, value, 0, 100, "percent") }
 
-// Length is a duration together with the text that a message shows.
+// Length is a duration, and its text for error messages.
 type Length struct {
 	Value time.Duration
 	Text  string
 }
 
-// Duration checks that a duration is positive, or not negative if zero is allowed, and at most MaxDuration.
+// Duration checks that a duration is positive and at most MaxDuration. If zeroAllowed is true, it may also be
+// 0.
 func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example string) {
 	low := "above 0s and up to"
 	if zeroAllowed {
@@ -107,7 +109,8 @@ func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example s
 	}
 }
 
-// Stay checks that a car may leave before it is forgotten. The name of maxStay's field is for the message.
+// Stay checks that minStay is less than maxStay. Otherwise every vehicle would expire before it may leave.
+// maxStayName is the name of maxStay's field, for the error.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
 		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every car is forgotten before it may leave: "+
@@ -115,7 +118,8 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 	}
 }
 
-// Capacity checks that there are enough plates for the cars that enter at a rate and stay for maxStay.
+// Capacity checks that there are enough plates for the vehicles that are parked at the same time, if they enter
+// at the given rate and stay for maxStay.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
 	if rate > MaxRate || maxStay.Value > MaxDuration { // another error says so
 		return
@@ -131,8 +135,8 @@ var (
 	urlCredentials = regexp.MustCompile(URLCredentialsPattern)
 )
 
-// HTTPURL checks an absolute URL without credentials. Errors never quote a URL, because it may hold a password even
-// where it does not look like it; instead says where credentials go.
+// HTTPURL checks an absolute URL without credentials. Errors never quote a URL, because it may contain a
+// password in an unexpected place. instead says where credentials must be set.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

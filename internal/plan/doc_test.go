@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// docs/plan.md lists every field of a plan file, and its example is valid.
-func TestPlanPage_ListsEveryField(t *testing.T) {
+// The page docs/plan.md must list every field of a plan file, and its example must be valid.
+func TestPlanDoc_ListsEveryField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
 	if err != nil {
@@ -34,7 +34,7 @@ func TestPlanPage_ListsEveryField(t *testing.T) {
 	}
 }
 
-// rows returns the fields that the page lists, each with the effect of an edit.
+// rows returns the fields listed in docs/plan.md, each with the effect of an edit.
 func rows(page string) [][]string {
 	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (refused|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
 }
@@ -58,8 +58,8 @@ func fieldsOf(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// docs/plan.md says correctly when an edit takes effect.
-func TestPlanPage_EffectOfEachEdit_IsTrue(t *testing.T) {
+// The page docs/plan.md must say correctly when the edit of each field takes effect.
+func TestPlanDoc_EffectOfEachEdit_MatchesTheCode(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")
 	if err != nil {

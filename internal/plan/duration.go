@@ -9,10 +9,10 @@ import (
 // Duration is a time.Duration whose JSON form is a Go duration string, such as "1h30m".
 type Duration time.Duration
 
-// D returns d as a time.Duration.
+// D converts d to a time.Duration.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-// String returns the Go duration string.
+// String formats the duration as Go does, such as "1h30m0s".
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // MarshalJSON writes the duration as a string.

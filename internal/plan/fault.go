@@ -1,26 +1,26 @@
 package plan
 
-// Fault is a failure that is injected while the simulation runs, once or periodically.
+// Fault is a failure that is injected while the simulation runs. It may occur once or periodically.
 type Fault struct {
 	// Name identifies the fault within the plan.
 	Name   string      `json:"name"`
 	Target FaultTarget `json:"target"`
 	Action FaultAction `json:"action"`
-	// Instances is how many instances of the target are hit, at least 1. If Percent is set, it is that percentage of
-	// them instead, rounded up.
+	// Instances is the number of instances of the target to hit, at least 1. If Percent is set, it is the
+	// percentage of the target's instances to hit, rounded up to a whole number of them.
 	Instances int `json:"instances,omitempty"`
 	Percent   int `json:"percent,omitempty"`
-	// At is the instant of the first occurrence, from the start of the schedule.
+	// At is when the fault occurs first, from the start of the schedule.
 	At Duration `json:"at"`
-	// Every is the interval between occurrences; 0 means that there is only one. Jitter moves each occurrence by at
-	// most this much, in either direction.
+	// Every is the interval between occurrences. If it is 0, the fault occurs once. Jitter is the maximum time
+	// by which an occurrence is randomly moved, in either direction.
 	Every  Duration `json:"every,omitzero"`
 	Jitter Duration `json:"jitter,omitzero"`
-	// For is how long Pause and Isolate last.
+	// For is the duration of the actions Pause and Isolate.
 	For Duration `json:"for,omitzero"`
 }
 
-// FaultTarget is what a fault hits.
+// FaultTarget is the part of a simulation that a fault hits.
 type FaultTarget string
 
 // The targets.
@@ -40,17 +40,17 @@ type FaultAction string
 
 // The actions.
 const (
-	// ActionKill is a crash: SIGKILL, nothing is flushed.
+	// ActionKill crashes the target with SIGKILL, so that it writes nothing to disk before it ends.
 	ActionKill FaultAction = "Kill"
-	// ActionRestart is a graceful stop and a start.
+	// ActionRestart stops the target gracefully and starts it again.
 	ActionRestart FaultAction = "Restart"
-	// ActionEvict deletes pods through the eviction API, which respects disruption budgets.
+	// ActionEvict deletes pods with the eviction API, which respects disruption budgets.
 	ActionEvict FaultAction = "Evict"
-	// ActionPause is SIGSTOP, and SIGCONT at the end.
+	// ActionPause stops the target with SIGSTOP, and resumes it with SIGCONT after the duration.
 	ActionPause FaultAction = "Pause"
-	// ActionIsolate cuts the target off from all other parts of the simulation.
+	// ActionIsolate cuts the target off from all other parts of the simulation for the duration.
 	ActionIsolate FaultAction = "Isolate"
 )
 
-// Lasts reports whether a fault with this action lasts for a given time, instead of an instant.
+// Lasts reports whether the action has a duration, as Pause and Isolate have.
 func (a FaultAction) Lasts() bool { return a == ActionPause || a == ActionIsolate }

@@ -83,7 +83,7 @@ func TestPlanFile_RoundTrip(t *testing.T) {
 	}
 }
 
-func TestWrite_MissingFolder(t *testing.T) {
+func TestWrite_MissingFolder_Fails(t *testing.T) {
 	t.Parallel()
 	err := full().Write(filepath.Join(t.TempDir(), "missing", "plan.json"))
 	if err == nil || !strings.HasPrefix(err.Error(), "write plan: ") {
@@ -91,7 +91,7 @@ func TestWrite_MissingFolder(t *testing.T) {
 	}
 }
 
-// edited returns the text of the full plan with the field at a path set to a value.
+// edited returns the text of the plan full, with the field at a path set to a value.
 func edited(t *testing.T, value any, path ...string) string {
 	t.Helper()
 	text, err := full().Marshal()

@@ -1,6 +1,6 @@
-// Package plan holds what the processes of one simulation need to know at run time. The operator writes a plan to
-// a file that the processes mount; they apply edits of the file while they run. Package manifest derives a plan
-// from a ParkingSimulation.
+// Package plan defines the plan of a simulation: the values that its processes need at run time. The operator
+// writes the plan to a file that the processes mount. While they run, the processes apply edits of the file.
+// Package manifest derives a plan from a ParkingSimulation.
 package plan
 
 import (
@@ -11,23 +11,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// Plan is everything that a generator, a processor or an audit needs to know about its simulation. It contains no
-// secrets of a cluster, only the folders that hold them.
+// Plan holds everything that a generator, a processor or an audit must know about its simulation. In a cluster
+// it contains no secrets, only the folders in which secrets are mounted.
 type Plan struct {
 	// Simulation identifies the simulation on shared brokers and stores: <namespace>.<name>.
 	Simulation string `json:"simulation"`
-	// Owner distinguishes the simulation from others of the same name, on a RabbitMQ that they share. The operator
-	// uses the UID of the ParkingSimulation. If it is empty, ownership of the queues is not checked.
+	// Owner distinguishes the simulation from others of the same name that use the same RabbitMQ. The operator
+	// sets it to the UID of the ParkingSimulation. If it is empty, the owner of the queues is not checked.
 	Owner string `json:"owner,omitempty"`
-	// Seed determines plates and draws.
+	// Seed determines the plates, and which exits are matched.
 	Seed uint64 `json:"seed"`
-	// StartTime is the origin of the schedules. The zero time means the start of the process.
+	// StartTime is when the schedules begin. The zero time means the start of the process.
 	StartTime time.Time `json:"startTime,omitzero"`
-	// Duration ends the schedules; 0 means never.
+	// Duration is how long the schedules last. 0 means that they do not end.
 	Duration Duration `json:"duration,omitzero"`
-	// DrainTimeout bounds the time from the end of the schedules to the verdict; 0 means no bound.
+	// DrainTimeout is the maximum time from the end of the schedules to the verdict. 0 means that there is no
+	// maximum.
 	DrainTimeout Duration `json:"drainTimeout,omitzero"`
-	// Suspended stops the schedules.
+	// Suspended interrupts the schedules.
 	Suspended bool `json:"suspended,omitempty"`
 	// Partitions is the number of entry queues and the number of exit queues.
 	Partitions int `json:"partitions"`
@@ -51,7 +52,7 @@ type Plan struct {
 // QueueType is a RabbitMQ queue type.
 type QueueType string
 
-// The queue types, as the queue argument x-queue-type spells them.
+// The queue types, spelled as in the queue argument x-queue-type.
 const (
 	QueueTypeQuorum  QueueType = "quorum"
 	QueueTypeClassic QueueType = "classic"
@@ -66,19 +67,19 @@ const (
 	ArrivalsPoisson Arrivals = "Poisson"
 )
 
-// Schedule describes the rate of events over time. All replicas share it.
+// Schedule is the rate of events over time. All replicas of a generator share it.
 type Schedule struct {
-	// Rate is in events per second.
+	// Rate is the rate at the start, in events per second.
 	Rate     int64    `json:"rate"`
 	Arrivals Arrivals `json:"arrivals"`
-	// Stages are linear ramps. The first starts at Rate, each other one where the previous one ends. After the last
-	// stage its rate stays.
+	// Stages are linear changes of the rate. The first one begins at Rate, and each other one at the rate at
+	// which the previous one ends. After the last stage, the rate stays constant.
 	Stages []Stage `json:"stages,omitempty"`
 	// Replicas is the number of processes that share the schedule.
 	Replicas int `json:"replicas"`
 }
 
-// Publishes reports whether the schedule publishes an event at any time.
+// Publishes reports whether the schedule has any events.
 func (s Schedule) Publishes() bool {
 	return s.Rate > 0 || slices.ContainsFunc(s.Stages, func(stage Stage) bool { return stage.Rate > 0 })
 }
@@ -108,7 +109,7 @@ func (s Schedule) RateAt(t time.Duration) int64 {
 	return rate
 }
 
-// Events returns the number of events that are due in the first t of the schedule.
+// Events returns the number of events that are due before time t after the start of the schedule.
 func (s Schedule) Events(t time.Duration) int64 {
 	events, rate := 0.0, float64(s.Rate)
 	for _, stage := range s.Stages {
@@ -129,7 +130,7 @@ func (s Schedule) Length() time.Duration {
 	return sum
 }
 
-// Stage is a ramp that reaches Rate, in events per second, after Duration.
+// Stage is a linear change of the rate to Rate, in events per second. It takes Duration.
 type Stage struct {
 	Duration Duration `json:"duration"`
 	Rate     int64    `json:"rate"`
@@ -143,67 +144,70 @@ type Entry struct {
 // Exit is the plan of the exit generators.
 type Exit struct {
 	Schedule
-	// MatchPercent is the percentage of exits that use a plate that entered, from 0 to 100.
+	// MatchPercent is the percentage of exits, from 0 to 100, whose plate has entered.
 	MatchPercent int `json:"matchPercent"`
-	// MinStay is the shortest time from a plate's entry to its exit.
+	// MinStay is the minimum time between the entry and the exit of a vehicle.
 	MinStay Duration `json:"minStay"`
 }
 
 // Processor is the plan of the processors.
 type Processor struct {
-	// Concurrency bounds the messages per queue that are processed concurrently.
+	// Concurrency is the maximum number of messages per queue that are processed concurrently.
 	Concurrency int `json:"concurrency"`
 }
 
-// Objectives are the bounds that the verdict checks. A duration of 0 means no objective.
+// Objectives are the limits that the verdict checks. A duration of 0 means that there is no limit.
 type Objectives struct {
 	// PhaseObjectives apply to the whole run.
 	PhaseObjectives
-	// WithoutFaults applies to the time in which no fault disturbs the simulation, UnderFaults to the rest.
+	// WithoutFaults applies to the time in which no fault disturbs the simulation. UnderFaults applies to the
+	// rest of the run.
 	WithoutFaults PhaseObjectives `json:"withoutFaults,omitzero"`
 	UnderFaults   PhaseObjectives `json:"underFaults,omitzero"`
-	// MaxRecovery bounds the time from the end of a fault until the simulation has recovered from it.
+	// MaxRecovery is the maximum time that the simulation may need to recover from a fault.
 	MaxRecovery   Duration `json:"maxRecovery,omitzero"`
 	MaxLost       int64    `json:"maxLost"`
 	MaxUnexpected int64    `json:"maxUnexpected"`
-	// AbortOnFailure ends the run once the verdict can only be FAIL.
+	// AbortOnFailure ends the run as soon as the verdict is certain to be FAIL.
 	AbortOnFailure bool `json:"abortOnFailure,omitempty"`
 }
 
-// PhaseObjectives are objectives of the whole run or of a part of it. 0 means no objective.
+// PhaseObjectives are objectives for the whole run or a part of it. 0 means that there is no objective.
 type PhaseObjectives struct {
 	ProcessingP99 Duration `json:"processingP99,omitzero"`
 	EndToEndP99   Duration `json:"endToEndP99,omitzero"`
-	// MaxLag bounds how late generators are.
+	// MaxLag is the maximum lag of a generator behind its schedule.
 	MaxLag Duration `json:"maxLag,omitzero"`
-	// MinAchievedPercent is the least percentage of the due events that have to be published.
+	// MinAchievedPercent is the minimum percentage of the due events that must be published.
 	MinAchievedPercent int `json:"minAchievedPercent,omitempty"`
 }
 
-// BindingRef says where a process finds the binding of a server. The process reads files again at each connect, so a
-// rotation of credentials needs no restart. If both fields are empty, there is no server: the part is in memory.
+// BindingRef says where a process finds the binding of a server. The process reads the files again at each
+// connect, so that credentials can be rotated without a restart. If both fields are empty, the process uses an
+// implementation in memory instead of a server.
 type BindingRef struct {
-	// URI is the address of the server. It may hold a password if a person gave it on a command line. The plan files of
-	// the operator have no URI.
+	// URI is the URI of the server. It may contain a password if a user gave it on the command line. In the
+	// plan files of the operator it is empty.
 	URI string `json:"uri,omitempty"`
-	// SecretDir is a folder with one file per key of a Service Binding: uri, or host, port; username, password; ca.crt,
-	// tls.crt, tls.key. If URI is set too, it replaces the address in the folder, and the credentials of the folder
-	// replace those of URI.
+	// SecretDir is a folder with one file per key of a Service Binding: uri, or host, port; username, password;
+	// ca.crt, tls.crt, tls.key. If URI is set as well, URI is used instead of the address in the folder, and
+	// the credentials in the folder instead of those in URI.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
 // SummaryAPI says how to reach the summary API.
 type SummaryAPI struct {
-	// URL is the base URL of our own API, or the full URL of an external API.
+	// URL is the base URL of the project's summary API, or the full URL of an external API.
 	URL string `json:"url,omitempty"`
-	// External means that the API is not ours. It receives one POST request with a JSON object per summary.
+	// External means that the API is a program of the user. It receives one POST request with a JSON object per
+	// summary.
 	External bool `json:"external,omitempty"`
 	// SecretDir is a folder with the credentials of an external API: the file token, or the files username and
 	// password, and optionally ca.crt.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
-// Partition returns the partition, from 0, of both events of a plate.
+// Partition returns the partition of a plate. Both events of a visit are in the same partition.
 func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.Partitions) }
 
 // Exchange returns the name of the simulation's direct exchange.

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A file that is written in place is incomplete for a moment.
-func TestPoll_InvalidFile_IsReportedAtTheSecondRead(t *testing.T) {
+// A file that is being written in place is incomplete for a moment.
+func TestPoll_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{
 		Simulation: "a", Partitions: 1, QueueType: QueueTypeQuorum, MaxStay: Duration(time.Hour), Processor: Processor{Concurrency: 1},

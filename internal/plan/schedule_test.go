@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-func TestSchedule_CountsEvents(t *testing.T) {
+func TestScheduleEvents_ReturnsTheNumberOfDueEvents(t *testing.T) {
 	t.Parallel()
 	const minute = plan.Duration(time.Minute)
 	ramps := plan.Schedule{Rate: 10, Stages: []plan.Stage{{Duration: minute, Rate: 20}, {Duration: minute, Rate: 0}}}

@@ -4,8 +4,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Validate checks every field that does not depend on where the plan is used. The error is one line that names
-// each field at fault, its value and what is expected.
+// Validate checks the fields whose validity does not depend on where the plan is used. The error is one line
+// that has each invalid field with its value and a description of valid values.
 func (p *Plan) Validate() error {
 	var c checks
 	if !simulationName.MatchString(p.Simulation) {
@@ -32,7 +32,7 @@ func (p *Plan) Validate() error {
 	return c.Errors.Err()
 }
 
-// checks adds the checks of a plan's objects.
+// checks extends Checks with methods for the structs in a plan.
 type checks struct{ Checks }
 
 func (c *checks) schedule(path field.Path, s Schedule) {

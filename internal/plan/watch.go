@@ -12,20 +12,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// pollInterval is the time between two reads of the plan file. Reading a small file costs microseconds and works on
-// every file system. It also works with the symbolic links by which the kubelet updates a ConfigMap volume.
+// pollInterval is the time between two reads of the plan file. Polling works on every file system, and with the
+// symbolic links by which the kubelet updates a ConfigMap volume. Reading a small file takes only microseconds.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends, and calls apply with each new plan within a second of the edit. running is
-// the plan that the process uses already. apply is called sequentially, and only for a plan that differs from the one
-// before.
+// Watch polls the plan file until ctx ends. It calls apply with each new plan within a second of the edit.
+// running is the plan that the process already uses. Watch calls apply sequentially, and only if a plan differs
+// from the previous one.
 //
-// Watch logs an error and keeps the previous plan if the file cannot be read, is invalid, or changes a field that
-// cannot change while the simulation runs. It ignores an error that occurs in one read only, because the file may be
-// incomplete while it is written in place.
+// If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs,
+// Watch logs an error and keeps the previous plan. It ignores an error that occurs in one read only, because a
+// file that is being written in place may be incomplete.
 //
-// Some fields take effect only at the next start, such as the bindings of servers. If such an edit affects this role,
-// Watch logs a warning.
+// Some fields, such as the bindings of servers, take effect only when the process starts. If a process with the
+// given role uses such a field, Watch logs a warning when it is edited.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -47,8 +47,8 @@ type watcher struct {
 	running *Plan
 	log     *slog.Logger
 	apply   func(*Plan)
-	// text is the content of the file at the last read. fault is the error that was last logged. suspicion is an error
-	// that occurred in the last read only and is not logged yet.
+	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is
+	// an error that occurred only in the last read and has not been logged.
 	text             []byte
 	fault, suspicion string
 }
@@ -74,7 +74,8 @@ func (w *watcher) poll() {
 	}
 }
 
-// change applies the fields that take effect at once, and logs those that take effect at the next start.
+// change applies the fields that take effect at once, and logs those that take effect only when the process
+// starts.
 func (w *watcher) change(next *Plan) error {
 	changed, err := w.running.changes(next)
 	if err != nil {
@@ -100,7 +101,7 @@ func (w *watcher) change(next *Plan) error {
 	return nil
 }
 
-// report logs an error once, when two successive reads return it.
+// report logs an error when two consecutive reads return it. It does not log it again.
 func (w *watcher) report(err error) {
 	switch fault := err.Error(); fault {
 	case w.fault:
@@ -112,7 +113,7 @@ func (w *watcher) report(err error) {
 	}
 }
 
-// successor parses the plan that replaces p. It returns an error if p cannot change to that plan.
+// successor parses the next plan. It returns an error if the next plan changes a field that must not change.
 func (p *Plan) successor(text []byte) (*Plan, error) {
 	next, err := Parse(text)
 	if err != nil {
@@ -121,8 +122,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if next changes a field that must not change. With such a change, processes could no
-// longer find the events and visits of the simulation.
+// canBecome returns an error if next changes a field that must not change while the simulation runs. After such
+// a change, processes could not find the simulation's events and visits any more.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {
@@ -133,7 +134,7 @@ func (p *Plan) canBecome(next *Plan) error {
 	return nil
 }
 
-// fixedField is a field that must not change, with its values in two plans.
+// fixedField is a field that must not change, with its values in the current and in the next plan.
 type fixedField struct {
 	field         string
 	before, after any

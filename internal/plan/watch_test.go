@@ -16,11 +16,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// buffer is a log that can be read while it is written.
+// buffer holds a log. It can be read while the log is being written.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	// written has an element when there is something new.
+	// written receives a value when something was written.
 	written chan struct{}
 }
 
@@ -40,7 +40,7 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// watched is a plan file that is being watched.
+// watched is a plan file with a running Watch.
 type watched struct {
 	path    string
 	applied <-chan *plan.Plan
@@ -67,7 +67,7 @@ func watchAs(t *testing.T, role plan.Role, path string, running *plan.Plan) watc
 	return watched{path: path, applied: applied, log: log}
 }
 
-// next returns the next plan that is applied.
+// next waits for the next plan that Watch applies, and returns it.
 func (w watched) next(t *testing.T) *plan.Plan {
 	t.Helper()
 	select {
@@ -165,7 +165,7 @@ func TestWatch_EditWithoutEffect_IsIgnored(t *testing.T) {
 }
 
 // The kubelet writes each version of a ConfigMap to a new folder, and replaces the symbolic link to it.
-func TestWatch_ConfigMapVolume(t *testing.T) {
+func TestWatch_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	publish := func(version string, p *plan.Plan) {
@@ -193,7 +193,7 @@ func TestWatch_ConfigMapVolume(t *testing.T) {
 	}
 }
 
-func TestWatch_LogsWhatWaitsForTheNextStart(t *testing.T) {
+func TestWatch_EditThatNeedsARestart_IsLogged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.json")
 	write(t, full(), path)

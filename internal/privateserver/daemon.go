@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// daemon is a server that is stopped, killed, paused and started again. Its methods are not safe for concurrent use.
+// daemon is a server process that can be stopped, killed, paused and started again. Its methods are not safe
+// for concurrent use.
 type daemon struct {
 	// launch starts the program and returns when clients can connect.
 	launch  func(context.Context) error
@@ -43,8 +44,9 @@ func (d *daemon) Stop(ctx context.Context) error {
 	}
 }
 
-// Kill sends SIGKILL to the server and its child processes, as in a crash, and returns when they have ended. Messages
-// that a broker confirmed survive, unless their queue was declared seconds ago: see SyncQueues.
+// Kill sends SIGKILL to the server and its child processes, which is like a crash, and returns when they have
+// ended. Messages that RabbitMQ has confirmed survive, unless their queue was declared seconds ago: see
+// SyncQueues.
 func (d *daemon) Kill() error { return d.process.kill() }
 
 // Restart stops the server and starts it again.
@@ -59,11 +61,11 @@ func (d *daemon) Restart(ctx context.Context) error {
 // no answer.
 func (d *daemon) Pause() error { return d.process.signal(syscall.SIGSTOP) }
 
-// Resume ends a Pause.
+// Resume ends the effect of Pause.
 func (d *daemon) Resume() error { return d.process.signal(syscall.SIGCONT) }
 
-// PID returns the process id of the current server process, or of the last one.
+// PID returns the process id of the server. If the server is not running, it returns that of its last process.
 func (d *daemon) PID() int { return d.process.pid }
 
-// Running reports whether the server process has not ended.
+// Running reports whether the server process is running.
 func (d *daemon) Running() bool { return d.process.running() }

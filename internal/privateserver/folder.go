@@ -28,7 +28,8 @@ type folder struct {
 	ours  bool // created by openFolder; close removes it
 }
 
-// openFolder creates and locks dir, or a temporary folder when dir is empty. With a root, dir must be below it.
+// openFolder creates and locks the folder dir, or a temporary folder if dir is empty. If the server runs in
+// another root folder, dir must be below that.
 func openFolder(root, dir string) (*folder, error) {
 	f := &folder{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {
@@ -76,14 +77,15 @@ func (f *folder) write(name, content string) error {
 	return nil
 }
 
-// tail returns the last lines of the files that match the pattern.
+// tail returns the last lines of the files whose names match the pattern.
 func (f *folder) tail(pattern string) string {
 	const maxLines = 25
 	all := f.lines(pattern)
 	return strings.Join(all[max(0, len(all)-maxLines):], "\n")
 }
 
-// errors returns the first errors in a RabbitMQ log, each cut to its first lines. Later errors are usually consequences.
+// errors returns the first errors in a RabbitMQ log, and of each only the first lines. Later errors are usually
+// consequences.
 func (f *folder) errors(pattern string) string {
 	const maxErrors, maxLines = 30, 3
 	var found []string
@@ -103,7 +105,7 @@ func (f *folder) errors(pattern string) string {
 	return strings.Join(found, "\n")
 }
 
-// lines returns the lines of the files that match the pattern.
+// lines returns the lines of the files whose names match the pattern.
 func (f *folder) lines(pattern string) (all []string) {
 	names, err := filepath.Glob(filepath.Join(f.host, pattern))
 	if err != nil {
@@ -125,7 +127,7 @@ func (f *folder) close() error {
 	return err
 }
 
-// removeAbandoned removes the folders below base whose owner was killed before it could remove them.
+// removeAbandoned removes the folders below base that were left by processes which were killed.
 func removeAbandoned(base string) {
 	names, err := filepath.Glob(filepath.Join(base, folderPrefix+"*"))
 	if err != nil {
@@ -156,7 +158,7 @@ func tryLock(path string) (*os.File, error) {
 	return file, nil
 }
 
-// port is a reserved loopback TCP port. Other processes that use this package do not use it, even while no server
+// port is a reserved loopback TCP port. Other processes with this package do not use it, even while no server
 // listens on it.
 type port struct {
 	number int
@@ -166,8 +168,8 @@ type port struct {
 func (p port) String() string  { return strconv.Itoa(p.number) }
 func (p port) address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
 
-// reservePorts reserves n free ports. They are below the range of local ports that Linux uses for outgoing connections,
-// so that a stopped server finds its port free when it starts again.
+// reservePorts reserves n free ports. They are below the range from which Linux chooses local ports of outgoing
+// connections. Therefore, the port of a stopped server is still free when the server starts again.
 func reservePorts(n int) ([]port, error) {
 	const lowest, highest, attempts = 20_000, 32_000, 1_000
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("parking-ports-%d", os.Getuid()))

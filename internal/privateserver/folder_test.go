@@ -61,7 +61,7 @@ func TestReservePorts_ReturnsEachPortOnce(t *testing.T) {
 	}
 }
 
-func TestFolderErrors_ReturnsFirstErrors_CutToFirstLines(t *testing.T) {
+func TestFolderErrors_ReturnsTheFirstLinesOfTheFirstErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log []string

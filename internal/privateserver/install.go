@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// NotInstalledError reports that a program is not installed, and how to install it.
+// NotInstalledError says that a program is not installed, and how to install it.
 type NotInstalledError struct {
 	Program string // such as rabbitmq-server
 	Where   string // where it was searched
@@ -21,7 +21,8 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// FindProgram returns the absolute path of a program below root. It searches the folders and then, without a root, PATH.
+// FindProgram returns the absolute path of a program. It searches the given folders below root. If root is
+// empty, it also searches PATH.
 func FindProgram(root, name, remedy string, folders ...string) (string, error) {
 	for _, dir := range folders {
 		path := filepath.Join(dir, name)
@@ -39,7 +40,8 @@ func FindProgram(root, name, remedy string, folders ...string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// newPassword returns a random password that must be escaped in a URI. Code that does not escape it fails its tests.
+// newPassword returns a random password with characters that must be escaped in a URI, so that tests find code
+// that does not escape them.
 func newPassword() string {
 	return "p@ss:/?#%&+ " + RandomHex(12)
 }
@@ -51,7 +53,7 @@ func RandomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// Redacted returns the URI without user and password.
+// Redacted returns the URI without user name and password.
 func Redacted(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// command describes how to run a program.
+// command is a program with the arguments, environment and files to run it with.
 type command struct {
 	root   string // folder to chroot to; empty for none
 	path   string // absolute path below root
@@ -41,8 +41,8 @@ type process struct {
 	err    error         // the error of Wait; valid after exited is closed
 }
 
-// start starts the program. One locked thread starts it and waits for it: the kernel kills the child when the thread
-// that started it ends (see childAttributes).
+// start starts the program. The kernel kills the child when the thread that started it ends (see
+// childAttributes), so a goroutine that is locked to its thread starts the child and waits for it.
 func (c command) start() (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	started := make(chan error, 1)
@@ -65,7 +65,8 @@ func (c command) start() (*process, error) {
 	return p, nil
 }
 
-// running reports whether the child is not reaped yet. A nil process is not running.
+// running reports whether the child has not ended, or has ended but is not reaped. For a nil process it returns
+// false.
 func (p *process) running() bool {
 	if p == nil {
 		return false
@@ -78,7 +79,7 @@ func (p *process) running() bool {
 	}
 }
 
-// signal sends sig to the child only.
+// signal sends a signal to the child only.
 func (p *process) signal(sig syscall.Signal) error {
 	if !p.running() {
 		return errors.New("the server is not running")
@@ -86,8 +87,8 @@ func (p *process) signal(sig syscall.Signal) error {
 	return syscall.Kill(p.pid, sig)
 }
 
-// signalTree sends sig to the child, its process group and its descendants. Some descendants, such as the helpers of an
-// Erlang node, are not in the group.
+// signalTree sends a signal to the child, its process group and its descendants. Some descendants, such as the
+// helpers of an Erlang node, are not in the group.
 func (p *process) signalTree(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
@@ -100,7 +101,7 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill sends SIGKILL to the tree and returns when the child has ended.
+// kill sends SIGKILL to the child and its descendants, and returns when the child has ended.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
@@ -119,7 +120,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// Descendants returns the descendants of pid. It reads /proc; on systems without it, it returns none.
+// Descendants returns the process ids of the descendants of a process. It reads /proc. On systems without
+// /proc, it returns none.
 func Descendants(pid int) []int {
 	children := map[int][]int{}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -138,8 +140,9 @@ func Descendants(pid int) []int {
 	return found
 }
 
-// readParent reads the id of a process and of its parent from its stat file. The second field is the name in
-// parentheses, which may contain parentheses, so the other fields start after the last one.
+// readParent reads the ids of a process and of its parent from /proc/<pid>/stat. The second field of that file
+// is the name in parentheses. The name may itself contain parentheses, so the other fields begin after the last
+// one.
 func readParent(path string) (pid, parent int, ok bool) {
 	stat, err := os.ReadFile(path)
 	if err != nil {

@@ -27,14 +27,15 @@ const (
 
 // RabbitMQOptions configures a RabbitMQ. Most callers use the zero value.
 type RabbitMQOptions struct {
-	// Root is the root folder of another system, whose RabbitMQ runs by chroot. Only root can do that. The default is
-	// PARKING_RABBITMQ_ROOT, then this system.
+	// Root is the root folder of another system. RabbitMQ is then started with chroot, which only the user root
+	// can do. The default is PARKING_RABBITMQ_ROOT or, if that is not set, this system.
 	Root string
 	// Environment holds additional variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
-	// LogSize is wal_max_size_bytes: the size at which the write-ahead log of quorum queues is flushed to segments. The
-	// default is the server's, 512 MiB. Do not set it in tests that delete many queues: the segment writer of
-	// RabbitMQ 3.10 may crash when the folder of a queue is gone, and then the quorum queues of the node may stop working.
+	// LogSize is the setting wal_max_size_bytes: the size at which the write-ahead log of quorum queues is
+	// flushed to segments. The default is RabbitMQ's, 512 MiB. Do not set it in tests that delete many queues:
+	// in RabbitMQ 3.10, the segment writer may crash if the folder of a queue is gone, and then the quorum
+	// queues of the node may stop working.
 	LogSize int
 }
 
@@ -56,7 +57,8 @@ type RabbitMQ struct {
 type rabbitMQPrograms struct{ server, ctl, diagnostics, epmd string }
 
 func findRabbitMQ(root string) (rabbitMQPrograms, error) {
-	// Debian's commands in /usr/sbin accept only the user rabbitmq. These are the original ones.
+	// Debian's commands in /usr/sbin can only be run by the user rabbitmq. Use the original commands in this
+	// folder.
 	const originals = "/usr/lib/rabbitmq/bin"
 	var found rabbitMQPrograms
 	var err error
@@ -72,9 +74,9 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	return found, err
 }
 
-// StartRabbitMQ starts a new node and returns when clients can connect. The node keeps its data in dir, or in a temporary
-// folder when dir is empty. ctx limits only the start. The error wraps a *NotInstalledError when RabbitMQ is not
-// installed. The caller must call Close.
+// StartRabbitMQ starts a new node and returns when clients can connect. The node keeps its data in dir, or in a
+// temporary folder if dir is empty. ctx applies only to the start. If RabbitMQ is not installed, the error
+// wraps a *NotInstalledError. The caller must call Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")
@@ -119,8 +121,8 @@ func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
 // Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
-// configure writes the configuration of the node. It uses Erlang's format, which loads faster than rabbitmq.conf and
-// allows every character in a password.
+// configure writes the configuration of the node. It uses Erlang's format, which loads faster than
+// rabbitmq.conf and allows all characters in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -150,7 +152,7 @@ func (r *RabbitMQ) configure() error {
 	return nil
 }
 
-// logSize returns the line that sets options.LogSize.
+// logSize returns the line of the configuration that sets LogSize.
 func (r *RabbitMQ) logSize() string {
 	if r.options.LogSize == 0 {
 		return ""
@@ -158,7 +160,8 @@ func (r *RabbitMQ) logSize() string {
 	return fmt.Sprintf(" {ra, [{wal_max_size_bytes, %d}]},\n", r.options.LogSize)
 }
 
-// environment returns the whole environment of the node and its tools. They inherit no variable of this process.
+// environment returns the complete environment of the node and its tools. They do not inherit variables from
+// this process.
 func (r *RabbitMQ) environment() []string {
 	inner := func(name string) string { return filepath.Join(r.folder.inner, name) }
 	return append([]string{
@@ -174,15 +177,18 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_LOG_BASE=" + inner("log"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
-		// These files need not exist. Without these variables the node would read the machine's files.
+		// The files do not need to exist. Without these variables, the node would read the configuration files
+		// of the machine.
 		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
 		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
-		// The start script then replaces itself with the node, instead of waiting for it.
+		// With this variable, the start script replaces itself with the node. Otherwise it would wait for the
+		// node.
 		"RABBITMQ_ALLOW_INPUT=1",
-		// Idle schedulers do not spin: many processes share the cores.
+		// Idle schedulers must not wait busily, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The tools are Erlang nodes, which listen too: on loopback, above the local ports of outgoing connections.
+		// The command line tools are Erlang nodes and listen too. Let them listen on loopback, and above the
+		// range of local ports for outgoing connections.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
@@ -196,8 +202,8 @@ func (r *RabbitMQ) command(path string, args []string, output io.Writer) command
 	}
 }
 
-// startEpmd starts the Erlang port mapper as a child process. Without one, the node would start a daemon that outlives
-// the tests.
+// startEpmd starts the Erlang port mapper as a child process. Otherwise the node would start one as a daemon,
+// which would outlive the tests.
 func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
 	var err error
@@ -224,19 +230,20 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 	return nil
 }
 
-// logTail returns the end of the node's log, or of its output if it failed before it wrote a log.
+// logTail returns the end of the node's log. If the node failed before it wrote a log, it returns the end of
+// its output.
 func (r *RabbitMQ) logTail() string {
 	log := cmp.Or(r.folder.tail("log/*.log"), r.folder.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// Diagnosis returns the first errors and the end of the node's log, for the output of a failed test.
+// Diagnosis returns the first errors in the node's log and its end, for the output of a failed test.
 func (r *RabbitMQ) Diagnosis() string {
 	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
 	return fmt.Sprintf("the first errors in the log of %v:\n%s\nthe end of the log:\n%s", r, first, r.logTail())
 }
 
-// connect opens and closes an AMQP connection. A node accepts it only after it has recovered its queues.
+// connect opens and closes an AMQP connection. It succeeds only after the node has recovered its queues.
 func (r *RabbitMQ) connect(context.Context) error {
 	conn, err := amqp.DialConfig(r.URI(), amqp.Config{Dial: amqp.DefaultDial(10 * time.Second)})
 	if err != nil {
@@ -248,7 +255,7 @@ func (r *RabbitMQ) connect(context.Context) error {
 	return conn.Close()
 }
 
-// Close kills the node, releases its ports, and removes its folder if that is temporary.
+// Close kills the node, releases its ports, and removes its folder if the folder is temporary.
 func (r *RabbitMQ) Close() error {
 	err := errors.Join(r.process.kill(), r.epmd.kill(), r.folder.close())
 	releasePorts(r.ports)
@@ -258,7 +265,7 @@ func (r *RabbitMQ) Close() error {
 // Ctl runs rabbitmqctl on the node and returns its output. An error includes the output.
 func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs.ctl, args) }
 
-// Diagnostics runs rabbitmq-diagnostics on the node and returns its output, as Ctl does.
+// Diagnostics runs rabbitmq-diagnostics on the node and returns its output. An error includes the output.
 func (r *RabbitMQ) Diagnostics(args ...string) (string, error) {
 	return r.run(r.programs.diagnostics, args)
 }
@@ -284,9 +291,9 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	return printed, nil
 }
 
-// SyncQueues makes the node write its directory of quorum queues to disk. By default the node does so some seconds after
-// a queue is declared. If RabbitMQ 3.10 is killed before, the queue loses confirmed messages and never elects a leader.
-// A test that kills the node soon after declaring queues must call SyncQueues in between.
+// SyncQueues makes the node write its list of quorum queues to disk. By default, the node does so some seconds
+// after a queue is declared. If RabbitMQ 3.10 is killed before that, the queue loses confirmed messages and
+// never elects a leader. A test that kills the node soon after declaring queues must first call SyncQueues.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err
@@ -309,7 +316,7 @@ func (r *RabbitMQ) DeleteVHost(name string) error {
 	return err
 }
 
-// URI returns the URI of the node's default virtual host, with user and password.
+// URI returns the URI of the node's default virtual host, with user name and password.
 func (r *RabbitMQ) URI() string { return r.uri("") }
 
 func (r *RabbitMQ) uri(vhost string) string {
@@ -322,19 +329,20 @@ func (r *RabbitMQ) uri(vhost string) string {
 	return u.String()
 }
 
-// User returns the name of the only user.
+// User returns the name of the node's only user.
 func (r *RabbitMQ) User() string { return r.user }
 
 // Version returns the server's version, such as 3.10.8.
 func (r *RabbitMQ) Version() string { return r.version }
 
-// Folder returns the folder of the node's data and logs.
+// Folder returns the path of the folder with the node's data and logs.
 func (r *RabbitMQ) Folder() string { return r.folder.host }
 
-// String returns the URI without user and password.
+// String returns the URI without user name and password.
 func (r *RabbitMQ) String() string { return Redacted(r.URI()) }
 
-// poll calls ready until it succeeds, p ends or the timeout expires. The error includes the last error of ready.
+// poll calls ready repeatedly until it succeeds, process p ends, or the timeout expires. The error includes the
+// last error of ready.
 func poll(ctx context.Context, timeout time.Duration, p *process, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -16,12 +16,12 @@ import (
 
 // RedisOptions configures a Redis. Most callers use the zero value.
 type RedisOptions struct {
-	// Root is the root folder of another system, whose server runs by chroot. Only root can do that. The default is
-	// PARKING_REDIS_ROOT, then this system.
+	// Root is the root folder of another system. The server is then started with chroot, which only the user
+	// root can do. The default is PARKING_REDIS_ROOT or, if that is not set, this system.
 	Root string
-	// Server is the program. The default is PARKING_REDIS_SERVER, then redis-server.
+	// Server is the program to run. The default is PARKING_REDIS_SERVER or, if that is not set, redis-server.
 	Server string
-	// NoAOF disables the append-only file: a killed server starts empty.
+	// NoAOF disables the append-only file, so that a server that was killed starts without data.
 	NoAOF bool
 	// Config holds additional lines of redis.conf, such as "maxmemory 1mb".
 	Config []string
@@ -40,9 +40,9 @@ type Redis struct {
 	version  string
 }
 
-// StartRedis starts a new server and returns when clients can connect. The server keeps its data in dir, or in a
-// temporary folder when dir is empty. ctx limits only the start. The error wraps a *NotInstalledError when the program
-// is not installed. The caller must call Close.
+// StartRedis starts a new server and returns when clients can connect. The server keeps its data in dir, or in
+// a temporary folder if dir is empty. ctx applies only to the start. If the program is not installed, the error
+// wraps a *NotInstalledError. The caller must call Close.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_REDIS_ROOT")
@@ -121,8 +121,8 @@ func (r *Redis) start(ctx context.Context) error {
 	return nil
 }
 
-// connect reads the version. It fails while the server loads its data. It dials the port first, because the client
-// library logs and retries failed connections.
+// connect checks that clients can connect, and reads the version. It fails while the server loads its data. It
+// dials the port before it uses the client library, because the library logs and retries failed connections.
 func (r *Redis) connect(ctx context.Context) error {
 	if err := dial(ctx, r.ports[0]); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (r *Redis) connect(ctx context.Context) error {
 	return err
 }
 
-// Close kills the server, releases its port, and removes its folder if that is temporary.
+// Close kills the server, releases its port, and removes its folder if the folder is temporary.
 func (r *Redis) Close() error {
 	err := errors.Join(r.process.kill(), r.folder.close())
 	releasePorts(r.ports)
@@ -158,14 +158,14 @@ func (r *Redis) Product() string { return r.product }
 // Version returns the server's version, such as 7.0.15.
 func (r *Redis) Version() string { return r.version }
 
-// Folder returns the folder of the server's data and log.
+// Folder returns the path of the folder with the server's data and log.
 func (r *Redis) Folder() string { return r.folder.host }
 
-// String returns the URI without user and password.
+// String returns the URI without user name and password.
 func (r *Redis) String() string { return Redacted(r.URI()) }
 
-// RedisVersion returns the product and version of the server at uri. Valkey also reports a redis_version, so
-// valkey_version is checked first.
+// RedisVersion returns the product and the version of the server at a URI. It checks valkey_version first,
+// because Valkey also reports a redis_version.
 func RedisVersion(ctx context.Context, uri string) (product, version string, err error) {
 	client, err := NewRedisClient(uri)
 	if err != nil {
@@ -194,7 +194,7 @@ func RedisVersion(ctx context.Context, uri string) (product, version string, err
 func NewRedisClient(uri string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(uri)
 	if err != nil {
-		// The parser's error quotes the URI with its password.
+		// Do not return the error of the parser: it quotes the URI with its password.
 		return nil, errors.New("invalid Redis URI: want redis://user:password@host:port/0 with the password percent-encoded")
 	}
 	opts.MaxRetries = -1

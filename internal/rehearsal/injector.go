@@ -13,16 +13,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// healPoll is the interval at which the pods of a fault are observed until they run again.
+// healPoll is the interval at which a fault is polled until it has ended.
 const healPoll = 500 * time.Millisecond
 
 // injector injects faults into the pods of one simulation. It implements fault.Injector and fault.Resumer.
 type injector struct {
 	client client.Client
 	core   rest.Interface
-	// target returns the simulation as it was last tracked.
+	// target returns the current target of the rehearsal, which Track may replace.
 	target func() Target
-	// evidenceTimeout bounds how long the effect of a kill may take to show in the status of a pod.
+	// evidenceTimeout is how long it may take until the status of a pod shows the effect of a kill.
 	evidenceTimeout time.Duration
 }
 
@@ -49,7 +49,7 @@ func (i *injector) Inject(ctx context.Context, o fault.Occurrence) (fault.Inject
 	return i.injection(ctx, o, namesOf(pods), of, at)
 }
 
-// wait waits until it is time to ask again, or until ctx ends.
+// wait waits for the poll interval. It returns an error if ctx ends first.
 func wait(ctx context.Context) error {
 	select {
 	case <-time.After(healPoll):
@@ -59,7 +59,8 @@ func wait(ctx context.Context) error {
 	}
 }
 
-// injection returns a fault in effect in the named pods, out of a number of pods. It fails if a kill had no effect.
+// injection returns the fault.Injection for a fault that is in effect in the named pods. of is the number of
+// pods from which they were chosen. It returns an error if a kill had no effect.
 func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []string, of int, at time.Time) (fault.Injection, error) {
 	injection := fault.Injection{Hit: hit, Of: of, At: at}
 	if o.Action == plan.ActionKill {
@@ -79,7 +80,8 @@ func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []stri
 	return injection, nil
 }
 
-// Resume implements fault.Resumer. A fault that may not have been injected is injected now, unless a trace of it shows.
+// Resume implements fault.Resumer. If it is unknown whether an occurrence was injected, and no trace of it is
+// found, Resume injects it now.
 func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection, error) {
 	if r.State == fault.Active {
 		return i.injection(ctx, r.Occurrence, r.Hit, r.Of, r.InjectedAt)
@@ -94,8 +96,9 @@ func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection,
 	return i.injection(ctx, r.Occurrence, hit, of, at)
 }
 
-// traces returns the pods that an occurrence has hit, as far as that can be seen: agents know what they have injected,
-// and deleted pods are terminating, or have successors that are younger than the occurrence, or are missing.
+// traces returns the pods that an occurrence has hit, as far as it has left traces. Agents know which faults
+// they have injected. Pods that were deleted are terminating or missing, or their replacements are younger than
+// the occurrence.
 func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string, of int, at time.Time, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)

@@ -15,13 +15,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxRecords bounds the records in a journal, so that they fit into a ConfigMap. The oldest go first.
+// maxRecords is the maximum number of records in a journal, which must fit into a ConfigMap. If there are more,
+// the oldest are dropped.
 const maxRecords = 1000
 
-// fieldManager owns the fields of the ConfigMap of a journal.
+// fieldManager is the owner of the fields in the journal's ConfigMap.
 const fieldManager = "parking-operator-faults"
 
-// entries is the content of a journal.
+// entries is the JSON content of a journal.
 type entries struct {
 	Progress fault.Progress `json:"progress"`
 	Records  []fault.Record `json:"records"`
@@ -30,16 +31,17 @@ type entries struct {
 // journal keeps the records of a simulation in a ConfigMap that the simulation owns. It implements fault.Journal.
 type journal struct {
 	client client.Client
-	// direct reads from the API server: the cache has no content of ConfigMaps.
+	// direct reads from the API server, because the cache does not contain the data of ConfigMaps.
 	direct client.Reader
 	target func() Target
-	// saved is called after each save with the record that has changed, or nil.
+	// saved is called after each save. Its argument is the record that has changed, or nil if only the progress
+	// has.
 	saved func(*fault.Record)
 
 	content entries
 }
 
-// load reads what a predecessor has saved.
+// load reads the progress and records that the previous leader has saved.
 func (j *journal) load(ctx context.Context) error {
 	sim := j.target().Simulation
 	object := &corev1.ConfigMap{}
@@ -51,7 +53,7 @@ func (j *journal) load(ctx context.Context) error {
 		return fmt.Errorf("read the faults of %s/%s: %w", sim.Namespace, sim.Name, err)
 	}
 	if err := json.Unmarshal([]byte(object.Data[resources.FaultsKey]), &j.content); err != nil {
-		return fmt.Errorf("read ConfigMap %s/%s: %w: delete it, and the faults of the past are forgotten", sim.Namespace, object.Name, err)
+		return fmt.Errorf("read ConfigMap %s/%s: %w: delete it to discard the records of past faults", sim.Namespace, object.Name, err)
 	}
 	return nil
 }
@@ -80,7 +82,7 @@ func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) e
 	return nil
 }
 
-// with returns records with a new version of one of them, or with one more.
+// with returns the records with r added. r replaces an earlier version of the same record.
 func with(records []fault.Record, r fault.Record) []fault.Record {
 	at := slices.IndexFunc(records, func(known fault.Record) bool { return known.ID() == r.ID() })
 	if at >= 0 {

@@ -19,15 +19,16 @@ import (
 )
 
 const (
-	// leaderTimeout bounds how long the nodes are asked.
+	// leaderTimeout is the timeout for asking all nodes which queues they lead.
 	leaderTimeout = 15 * time.Second
-	// maxMetrics bounds the size in bytes of what a node answers.
+	// maxMetrics is the maximum size, in bytes, of a node's response.
 	maxMetrics = 10 << 20
-	// leadsQueue is a series that a node has for each queue that it leads.
+	// leadsQueue is the name of a metric that a node reports for each queue that it leads.
 	leadsQueue = "rabbitmq_detailed_queue_messages{"
 )
 
-// leaderOf returns the RabbitMQ node that leads most queues. The first of them wins a tie.
+// leaderOf returns the pod of the RabbitMQ node that leads the most queues. If several lead equally many, it
+// returns the first of them.
 func leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
 	if len(pods) == 1 {
 		return pods[0], nil
@@ -52,8 +53,8 @@ func leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
 	return leader, nil
 }
 
-// queuesLedBy asks a node for the queues that it leads. Its metrics of queues are those of leaders; see
-// https://www.rabbitmq.com/docs/prometheus#detailed-endpoint.
+// queuesLedBy returns the number of queues that a node leads. A node reports metrics only for the queues that
+// it leads; see https://www.rabbitmq.com/docs/prometheus#detailed-endpoint.
 func queuesLedBy(ctx context.Context, pod *corev1.Pod) (int, error) {
 	target := url.URL{
 		Scheme: "http", Host: net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.RabbitMQMetricsPort)),

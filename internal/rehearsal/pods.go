@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// each hits pods one after the other. It returns when the last one was hit.
+// each calls hit for one pod after the other. It returns when the last one was hit.
 func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *corev1.Pod) (time.Time, error)) (at time.Time, err error) {
 	for n, pod := range pods {
 		if at, err = hit(ctx, pod); err == nil {
@@ -33,7 +33,8 @@ func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *co
 	return at, nil
 }
 
-// pick returns the running pods that an occurrence hits, and how many pods of the target were running.
+// pick chooses the running pods that an occurrence hits. of is the number of running pods from which it
+// chooses.
 func (i *injector) pick(ctx context.Context, o fault.Occurrence) (picked []*corev1.Pod, of int, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
@@ -54,8 +55,8 @@ func (i *injector) pick(ctx context.Context, o fault.Occurrence) (picked []*core
 	return picked, len(pods), nil
 }
 
-// podsOf returns the pods of a component in the order of their indexes: those of a StatefulSet by their ordinal, others by
-// age, because the names of the pods of a Deployment are random.
+// podsOf returns the pods of a component in a stable order: pods of a StatefulSet by their ordinal, and others
+// by age, because the pods of a Deployment have random names.
 func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1.Pod, error) {
 	sim := i.target().Simulation
 	list := &corev1.PodList{}
@@ -77,8 +78,8 @@ func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1
 	return pods, nil
 }
 
-// isMade reports whether a pod belongs to the workload with a name. Anyone who may create pods can give them the labels
-// of a simulation.
+// isMade reports whether a pod belongs to the workload with the given name. Labels do not prove that, because
+// anyone who may create pods can set the labels of a simulation.
 func isMade(pod *corev1.Pod, workload string) bool {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
@@ -102,14 +103,14 @@ func (i *injector) delete(ctx context.Context, pod *corev1.Pod) (time.Time, erro
 	return time.Now(), nil
 }
 
-// evict deletes a pod if no disruption budget forbids it.
+// evict deletes a pod unless a disruption budget forbids that.
 func (i *injector) evict(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
 	uid := pod.UID
 	eviction := &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
 	}
-	// A client would otherwise repeat what a budget forbids for minutes.
+	// By default, the client would retry an eviction that a budget forbids, for minutes.
 	err := i.core.Post().MaxRetries(0).Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
 		Body(eviction).Do(ctx).Error()
 	switch {
@@ -129,8 +130,8 @@ func namesOf(pods []*corev1.Pod) []string {
 	return names
 }
 
-// untilReady waits until all pods that were hit have been replaced or started again, and the component has as many ready
-// pods as it should.
+// untilReady waits until all pods that were hit have been replaced or restarted, and the component has its full
+// number of ready pods.
 func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []string, at time.Time) (time.Time, error) {
 	component := resources.ComponentOf(o.Target)
 	for {
@@ -144,7 +145,8 @@ func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []str
 	}
 }
 
-// isHealed reports whether at least want pods are ready, and none of them is as it was before a fault.
+// isHealed reports whether at least want pods are ready, and every pod that was hit has been replaced or
+// restarted since the fault.
 func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 	at = at.Truncate(time.Second) // as the times in a status
 	ready := 0
@@ -161,19 +163,20 @@ func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 	return ready >= want
 }
 
-// restarted reports whether a container of a pod, other than its agent, has started since.
+// restarted reports whether a container of the pod, other than that of the agent, has started since the given
+// time.
 func restarted(pod *corev1.Pod, since time.Time) bool {
 	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.Name != resources.ContainerAgent && s.State.Running != nil && !s.State.Running.StartedAt.Time.Before(since)
 	})
 }
 
-// defaultEvidenceTimeout is long enough for a kubelet that is busy.
+// defaultEvidenceTimeout is long enough for a busy kubelet.
 const defaultEvidenceTimeout = time.Minute
 
-// untilKilled waits until the kubelet reports that a container of each pod, other than its agent, has ended since an agent
-// killed it. It fails if a pod goes on as before: its agent did nothing, whatever it answered. If ctx ends before, nothing
-// is proved, and the fault counts as injected.
+// untilKilled waits until the kubelet reports, for each pod, that a container other than that of the agent has
+// ended since the agent killed it. It returns an error if no container ends: then the agent did nothing,
+// whatever it answered. If ctx ends first, the effect is not proved, and the fault counts as injected.
 func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time) error {
 	deadline := time.Now().Add(i.evidenceTimeout)
 	for _, name := range names {
@@ -196,7 +199,8 @@ func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time
 	return nil
 }
 
-// isKilled reports whether a container of a pod, other than its agent, does not run or has started since.
+// isKilled reports whether a container of the pod, other than that of the agent, is not running or has started
+// since the given time.
 func isKilled(pod *corev1.Pod, since time.Time) bool {
 	return restarted(pod, since) || slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.Name != resources.ContainerAgent && s.State.Running == nil

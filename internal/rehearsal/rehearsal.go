@@ -1,8 +1,9 @@
-// Package rehearsal injects the faults of simulations into their pods, and keeps the records of them in the cluster.
+// Package rehearsal injects the faults of simulations into their pods, and stores the records of the faults in
+// the cluster.
 //
-// Each tracked simulation has a fault.Runner. Its injector deletes and evicts pods through the Kubernetes API, and kills
-// and pauses processes through the agents in the pods. Its journal is a ConfigMap that is written before each injection,
-// so that the next leader continues where the previous one ended.
+// Each tracked simulation has a fault.Runner. Its injector deletes and evicts pods through the Kubernetes API,
+// and makes agents in the pods kill, pause and isolate processes. Its journal is a ConfigMap that is written
+// before each injection, so that another operator pod that becomes the leader can continue.
 package rehearsal
 
 import (
@@ -23,14 +24,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Target is a simulation that has started.
+// Target is a simulation that has started and whose faults are to be injected.
 type Target struct {
-	// Simulation has its defaults. Plan is its plan.
+	// Simulation is the simulation with defaults set. Plan is the plan that is derived from it.
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
-	// Start is the start of the schedules.
+	// Start is when the schedules began.
 	Start time.Time
-	// Agents are the credentials of the agents. They are empty if no fault needs agents.
+	// Agents holds the credentials for the agents. It is empty if no fault needs agents.
 	Agents resources.AgentCredentials
 }
 
@@ -52,15 +53,15 @@ func (t Target) replicas(c resources.Component) int {
 	return 1
 }
 
-// Dependencies are what Rehearsals work with.
+// Dependencies are the dependencies of Rehearsals.
 type Dependencies struct {
-	// Client reads pods from a cache, and writes.
+	// Client reads pods from a cache, and writes to the API server.
 	Client client.Client
 	// Direct reads from the API server.
 	Direct client.Reader
-	// Core is a client of the API group of pods.
+	// Core is a REST client for the core API group, which contains pods.
 	Core rest.Interface
-	// Changed is called with each new version of a record, after it was saved. It may be nil.
+	// Changed is called with each new version of a record after the version was saved. It may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
 	// EvidenceTimeout bounds how long a pod may take to show that it was killed; 0 means a minute. After it, the fault was
 	// not injected.
@@ -68,7 +69,8 @@ type Dependencies struct {
 	Logger          *slog.Logger
 }
 
-// Rehearsals inject the faults of the tracked simulations. They are a manager.Runnable and safe for concurrent use.
+// Rehearsals injects the faults of all tracked simulations. It is a manager.Runnable and safe for concurrent
+// use.
 type Rehearsals struct {
 	deps Dependencies
 
@@ -78,7 +80,7 @@ type Rehearsals struct {
 	running sync.WaitGroup
 }
 
-// rehearsal is one tracked simulation.
+// rehearsal injects the faults of one tracked simulation.
 type rehearsal struct {
 	stop context.CancelFunc // nil before it is started
 
@@ -87,7 +89,7 @@ type rehearsal struct {
 	runner *fault.Runner // nil until the journal is loaded
 }
 
-// New returns Rehearsals that inject nothing before Start and Track are called.
+// New returns Rehearsals. Start and Track must be called before it injects any faults.
 func New(d Dependencies) *Rehearsals {
 	if d.EvidenceTimeout == 0 {
 		d.EvidenceTimeout = defaultEvidenceTimeout
@@ -95,10 +97,11 @@ func New(d Dependencies) *Rehearsals {
 	return &Rehearsals{deps: d, tracked: map[types.NamespacedName]*rehearsal{}}
 }
 
-// NeedLeaderElection is true: only the leader injects faults.
+// NeedLeaderElection returns true, because only the leader injects faults.
 func (r *Rehearsals) NeedLeaderElection() bool { return true }
 
-// Start injects faults until ctx ends. It leaves the faults in effect as they are: the next leader continues.
+// Start injects faults until ctx ends. It leaves faults that are in effect as they are, because the next leader
+// continues.
 func (r *Rehearsals) Start(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = ctx
@@ -111,7 +114,8 @@ func (r *Rehearsals) Start(ctx context.Context) error {
 	return nil
 }
 
-// Track injects the faults of a simulation from now on. A changed plan affects only occurrences that are still to come.
+// Track starts to inject the faults of a simulation, or changes its target. A changed plan affects only future
+// occurrences.
 func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,7 +130,7 @@ func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
 	}
 }
 
-// run starts a rehearsal. r.mu is held.
+// run starts a rehearsal in a goroutine. The caller holds r.mu.
 func (r *Rehearsals) run(key types.NamespacedName, t *rehearsal) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.ctx))
 	t.stop = func() { cancel(nil) }
@@ -138,7 +142,7 @@ func (r *Rehearsals) run(key types.NamespacedName, t *rehearsal) {
 	})
 }
 
-// rehearse loads the journal and runs the runner until ctx ends.
+// rehearse loads the journal and then runs a fault.Runner until ctx ends.
 func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *rehearsal) {
 	log := r.deps.Logger.With("simulation", key.String())
 	j := &journal{client: r.deps.Client, direct: r.deps.Direct, target: t.get, saved: func(changed *fault.Record) {
@@ -167,7 +171,7 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 	runner.Run(ctx)
 }
 
-// Untrack ends the faults of a simulation that are in effect, and injects no more. It does not wait.
+// Untrack stops injecting faults of a simulation, and ends those in effect. It does not wait for that.
 func (r *Rehearsals) Untrack(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -179,7 +183,7 @@ func (r *Rehearsals) Untrack(key types.NamespacedName) {
 	}
 }
 
-// Records returns the records of a tracked simulation. ok is false while they are not known.
+// Records returns the records of a tracked simulation. It reports false until the journal is loaded.
 func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, ok bool) {
 	r.mu.Lock()
 	tracked := r.tracked[key]
@@ -218,7 +222,7 @@ func (t *rehearsal) update(target Target) {
 	}
 }
 
-// sameFaults reports whether two plans have the same occurrences of faults, and both or none of them is suspended.
+// sameFaults reports whether two plans have the same occurrences of faults, and are both suspended or both not.
 func sameFaults(a, b *plan.Plan) bool {
 	return a.Suspended == b.Suspended && a.Seed == b.Seed && a.Duration == b.Duration && slices.Equal(a.Faults, b.Faults)
 }

@@ -72,7 +72,8 @@ func (w *world) target() rehearsal.Target {
 	return rehearsal.Target{Simulation: w.sim, Plan: w.plan, Start: w.start, Agents: w.agents}
 }
 
-// lead runs Rehearsals that track the simulation, until the returned function is called or the test ends.
+// lead runs Rehearsals for the simulation, as the leader does, until the returned function is called or the
+// test ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
@@ -100,7 +101,7 @@ func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Reh
 	return r, stop
 }
 
-// await waits until the first record is in a state, and returns it.
+// await waits until the first record has the given state, and returns it.
 func (w *world) await(r *rehearsal.Rehearsals, state fault.State) fault.Record {
 	w.T.Helper()
 	var first fault.Record
@@ -117,7 +118,7 @@ func (w *world) await(r *rehearsal.Rehearsals, state fault.State) fault.Record {
 	return first
 }
 
-// journal returns the records in the ConfigMap.
+// journal returns the records in the journal's ConfigMap.
 func (w *world) journal() []fault.Record {
 	w.T.Helper()
 	object := &corev1.ConfigMap{}
@@ -131,7 +132,7 @@ func (w *world) journal() []fault.Record {
 	return content.Records
 }
 
-// ready makes a pod ready, with containers that run since a time.
+// ready returns a function that makes a pod ready, with containers that have been running since the given time.
 func ready(since time.Time) func(*corev1.PodStatus) {
 	return func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
@@ -141,7 +142,8 @@ func ready(since time.Time) func(*corev1.PodStatus) {
 	}
 }
 
-// serveAgent starts a process, and an agent for it at an address of its own. It returns them with the status of their pod.
+// serveAgent starts a process, and an agent for it at the given IP address. It returns both, and a function
+// that sets the status of their pod.
 func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *agenttest.Target, status func(*corev1.PodStatus)) {
 	t.Helper()
 	process = agenttest.Start(t, "sleep", "300")
@@ -151,13 +153,13 @@ func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *ag
 	}
 }
 
-// agentFor serves an agent until the test ends.
+// agentFor serves an agent, for the process with the given path, until the test ends.
 func (w *world) agentFor(t *testing.T, target, ip string) *agent.Agent {
 	t.Helper()
 	return w.serve(t, agent.Config{Target: target}, ip)
 }
 
-// serve serves an agent at an address until the test ends.
+// serve serves an agent at an IP address until the test ends.
 func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent {
 	t.Helper()
 	a := agent.New(config, slog.New(slog.DiscardHandler))
@@ -191,7 +193,7 @@ func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
 	})
 }
 
-func TestRehearsals_EvictionEndsWhenTheSuccessorIsReady(t *testing.T) {
+func TestRehearsals_Evict_HealsWhenTheNewPodIsReady(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "evict", Target: plan.TargetProcessor, Action: plan.ActionEvict, Instances: 1})
 	old := w.Pod(w.sim, resources.ComponentProcessor, ready(time.Now().Add(-time.Hour)))
 	r, _ := w.lead()
@@ -214,7 +216,7 @@ func TestRehearsals_EvictionEndsWhenTheSuccessorIsReady(t *testing.T) {
 	})
 }
 
-func TestRehearsals_DoNotInject(t *testing.T) {
+func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		fault   plan.Fault
@@ -303,7 +305,7 @@ func TestRehearsals_DoNotInject(t *testing.T) {
 	}
 }
 
-// rabbitMQ creates a pod with metrics as a RabbitMQ node has them that leads some queues.
+// rabbitMQ creates the pod of a RabbitMQ node, whose metrics say that it leads some queues.
 func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(resources.RabbitMQMetricsPort)))
@@ -327,7 +329,7 @@ func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 	})
 }
 
-func TestRehearsals_HitTheLeaderOfMostQueues(t *testing.T) {
+func TestRehearsals_RabbitMQLeader_HitsTheNodeThatLeadsMostQueues(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "leader", Target: plan.TargetRabbitMQLeader, Action: plan.ActionRestart, Instances: 1})
 	w.rabbitMQ(t, "127.77.1.3", 1)
 	leader := w.rabbitMQ(t, "127.77.1.4", 3)
@@ -338,7 +340,7 @@ func TestRehearsals_HitTheLeaderOfMostQueues(t *testing.T) {
 	}
 }
 
-func TestRehearsals_KillEndsWhenTheContainerRunsAgain(t *testing.T) {
+func TestRehearsals_Kill_HealsWhenTheContainerRunsAgain(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	_, process, status := w.serveAgent(t, "127.77.0.1")
 	pod := w.Pod(w.sim, resources.ComponentRedis, status)
@@ -382,7 +384,7 @@ func TestRehearsals_KillWithoutEffectIsNotInjected(t *testing.T) {
 	}
 }
 
-func TestRehearsals_NextLeaderContinues(t *testing.T) {
+func TestRehearsals_LeaderIsReplaced_NextOneContinues(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, process, status := w.serveAgent(t, "127.77.0.2")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -402,8 +404,8 @@ func TestRehearsals_NextLeaderContinues(t *testing.T) {
 	}
 }
 
-// A leader may end after it has saved a record, and before or after it has injected the fault.
-func TestRehearsals_NextLeaderInjectsWhatWasNotInjected(t *testing.T) {
+// A leader may crash after it has saved a record, before or after it has injected the fault.
+func TestRehearsals_LeaderCrashes_NextOneInjectsOnce(t *testing.T) {
 	for _, injected := range []bool{false, true} {
 		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Second)})
@@ -441,7 +443,7 @@ func TestRehearsals_NextLeaderInjectsWhatWasNotInjected(t *testing.T) {
 	}
 }
 
-func TestRehearsals_UntrackEndsAPause(t *testing.T) {
+func TestUntrack_EndsAPause(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	_, process, status := w.serveAgent(t, "127.77.0.4")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -465,7 +467,7 @@ func TestRehearsals_UntrackEndsAPause(t *testing.T) {
 	})
 }
 
-func TestRehearsals_SuspensionEndsAPause(t *testing.T) {
+func TestRehearsals_Suspended_EndsAPause(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	_, process, status := w.serveAgent(t, "127.77.0.5")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -481,7 +483,7 @@ func TestRehearsals_SuspensionEndsAPause(t *testing.T) {
 	}
 }
 
-// relayed creates a pod of a server whose agent forwards connections to it, and returns the address for clients.
+// relayed creates the pod of a server whose agent relays connections to it. It returns the address for clients.
 func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address string) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -499,7 +501,7 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return forwarding.Address()
 }
 
-// connects reports whether a client at an address reaches a server.
+// connects reports whether a client with the given address can connect to a server.
 func connects(t *testing.T, from, server string) bool {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -512,7 +514,7 @@ func connects(t *testing.T, from, server string) bool {
 	return true
 }
 
-func TestRehearsals_Isolate(t *testing.T) {
+func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const processor, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
@@ -553,9 +555,9 @@ func TestRehearsals_Isolate(t *testing.T) {
 	}
 }
 
-// The same manifest and seed hit the same targets in the same order as in one process. A test of the command says so of
-// that.
-func TestRehearsals_SameSeed_HitsTheSameTargets(t *testing.T) {
+// For the same manifest and seed, the operator must hit the same targets in the same order as the command
+// parking simulate, which has a test with the same expectation.
+func TestRehearsals_SameSeed_HitsTheSameTargetsAsSimulate(t *testing.T) {
 	sim, err := manifest.ReadFile("../fault/testdata/targets.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -600,7 +602,7 @@ func TestRehearsals_SameSeed_HitsTheSameTargets(t *testing.T) {
 			if record.Action.Lasts() {
 				continue
 			}
-			// The controller of the workload replaces the pods.
+			// Replace the deleted pods, as the controller of the workload does.
 			pods[record.Target] = slices.DeleteFunc(pods[record.Target], func(p *corev1.Pod) bool { return slices.Contains(record.Hit, p.Name) })
 			add(record.Target, len(record.Hit))
 		}

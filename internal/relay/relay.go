@@ -1,5 +1,5 @@
-// Package relay forwards TCP connections to a server, and cuts them off when it is told to. A fault that isolates a server
-// or its clients uses it: a firewall rule would not end the connections that exist.
+// Package relay forwards TCP connections to a server, and can cut off clients. Faults that isolate a server or
+// its clients use it. A firewall rule would not do, because it does not end existing connections.
 package relay
 
 import (
@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// dialTimeout bounds how long the relay waits for the server to accept a connection.
+	// dialTimeout is how long the relay waits for the server to accept a connection.
 	dialTimeout = 5 * time.Second
-	// acceptRetry is the time after which a relay that cannot accept a connection tries again.
+	// acceptRetry is the delay after a failed accept.
 	acceptRetry = 10 * time.Millisecond
 )
 
@@ -29,20 +29,22 @@ type Relay struct {
 	running  sync.WaitGroup
 
 	mu sync.Mutex
-	// cuts are the cuts in effect, connections those that are forwarded with the addresses of their clients.
+	// cuts holds the cuts in effect. connections holds the forwarded connections and the addresses of their
+	// clients.
 	cuts        []*cut
 	connections map[net.Conn]netip.Addr
 	closed      bool
 }
 
-// cut rejects clients: those from some addresses, or all if there are none.
+// cut rejects the clients with the given addresses, or all clients if there are no addresses.
 type cut struct{ from []netip.Addr }
 
 func (c *cut) rejects(client netip.Addr) bool {
 	return len(c.from) == 0 || slices.Contains(c.from, client)
 }
 
-// Listen returns a relay that accepts connections at an address and forwards them to a server. Both are host:port.
+// Listen returns a relay that accepts connections at one address and forwards them to a server at another. Both
+// addresses have the form host:port.
 func Listen(ctx context.Context, address, server string) (*Relay, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -58,8 +60,8 @@ func Listen(ctx context.Context, address, server string) (*Relay, error) {
 // Address returns the address at which the relay listens.
 func (r *Relay) Address() string { return r.listener.Addr().String() }
 
-// Cut ends all connections of clients with the given addresses, or of all clients if there are none, and rejects others
-// of them until restore is called.
+// Cut closes the connections of the clients with the given addresses, or of all clients if there are no
+// addresses. It rejects new connections of these clients until restore is called.
 func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
 	c := &cut{from: from}
 	r.mu.Lock()
@@ -77,7 +79,7 @@ func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
 	}
 }
 
-// Close ends the relay and all connections.
+// Close closes the relay and all connections.
 func (r *Relay) Close() error {
 	r.stop()
 	err := r.listener.Close()
@@ -98,7 +100,7 @@ func (r *Relay) accept(ctx context.Context) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			// Too many files are open: some may be closed soon.
+			// There may be too many open files. Wait until some are closed.
 			select {
 			case <-time.After(acceptRetry):
 			case <-ctx.Done():
@@ -109,7 +111,7 @@ func (r *Relay) accept(ctx context.Context) {
 	}
 }
 
-// forward forwards a connection until one of its sides ends it.
+// forward copies data between a client and the server until either of them closes its connection.
 func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	from := addressOf(client)
 	defer r.remove(client)
@@ -129,7 +131,7 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
 		copying.Go(func() {
 			_, _ = io.Copy(way[0], way[1]) // fails when the connection is cut
-			// The other direction of a connection that one side has ended is of no use to AMQP, Redis or HTTP.
+			// AMQP, Redis and HTTP do not use a connection of which one direction is closed, so close both.
 			_ = client.Close()
 			_ = server.Close()
 		})
@@ -137,7 +139,7 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// add registers a connection of a client. It returns false if the client is rejected.
+// add registers the connection of a client. It reports false if the client is cut off.
 func (r *Relay) add(c net.Conn, client netip.Addr) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// serveEcho starts a server that sends back every line, and returns its address.
+// serveEcho starts a server that sends every line back, and returns its address.
 func serveEcho(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -51,7 +51,7 @@ func listen(t *testing.T, server string) *relay.Relay {
 	return r
 }
 
-// dial connects to a relay from a loopback address.
+// dial connects to a relay from the given loopback address.
 func dial(t *testing.T, r *relay.Relay, from string) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
@@ -63,7 +63,7 @@ func dial(t *testing.T, r *relay.Relay, from string) net.Conn {
 	return c
 }
 
-// echo sends a line and returns the error of receiving it.
+// echo sends a line. It returns an error if the line does not come back.
 func echo(c net.Conn) error {
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
@@ -78,11 +78,11 @@ func echo(c net.Conn) error {
 	return err
 }
 
-func TestRelay_CutEndsAndRejectsConnectionsOfSomeClients(t *testing.T) {
+func TestCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr
-		// works says whether clients from 127.0.0.2 and 127.0.0.3 are served.
+		// works says whether clients with the addresses 127.0.0.2 and 127.0.0.3 can use the server.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},
@@ -120,7 +120,7 @@ func TestRelay_CutEndsAndRejectsConnectionsOfSomeClients(t *testing.T) {
 	}
 }
 
-func TestRelay_CutsOverlap(t *testing.T) {
+func TestCut_SecondCut_OutlastsTheFirst(t *testing.T) {
 	t.Parallel()
 	r := listen(t, serveEcho(t))
 	restoreFirst, restoreSecond := r.Cut(), r.Cut()
@@ -134,7 +134,7 @@ func TestRelay_CutsOverlap(t *testing.T) {
 	}
 }
 
-func TestRelay_EndsConnectionsToAServerThatIsDown(t *testing.T) {
+func TestRelay_ServerIsDown_ClosesTheConnection(t *testing.T) {
 	t.Parallel()
 	r := listen(t, "127.0.0.1:1")
 	if err := echo(dial(t, r, "127.0.0.1")); err == nil {
@@ -142,7 +142,7 @@ func TestRelay_EndsConnectionsToAServerThatIsDown(t *testing.T) {
 	}
 }
 
-func TestRelay_EndOfOneSideEndsTheOther(t *testing.T) {
+func TestRelay_OneSideCloses_ClosesTheOther(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
