@@ -72,7 +72,7 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 				}
 				return true // the metrics of our own programs, and the summary API
 			}
-			ns.eventually("only the needed connections", time.Minute, func() error {
+			ns.eventually("only the needed connections", 3*time.Minute, func() error {
 				var wrong []string
 				for from, pod := range pods {
 					for to, open := range pod.connections(t, pods) {
@@ -87,6 +87,9 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 				}
 				return nil
 			})
+			if err := ns.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: string(outsider)}}); err != nil {
+				t.Fatal(err)
+			}
 			ns.remove(sim)
 		})
 	}
