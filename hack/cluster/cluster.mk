@@ -29,6 +29,10 @@ endif
 demo-cluster: refuse-existing cluster-up cluster-load $(HELM) ## Start the local cluster, install the operator, and run the smallest simulation (9 min the first time).
 	@hack/demo-cluster.sh
 
+.PHONY: soak-cluster
+soak-cluster: refuse-existing cluster-up cluster-load $(HELM) ## Rehearse FAULTS (1000) faults on the local cluster, JOBS (1) pieces of 11 minutes at a time.
+	@hack/soak-cluster.sh -faults $(FAULTS) -jobs $(JOBS)
+
 .PHONY: refuse-existing
 refuse-existing:
 	@[ "$(CLUSTER)" != existing ] || { echo "The demo uses the local cluster; see docs/operations.md to install into another." >&2; exit 2; }
@@ -74,7 +78,7 @@ image: build ## Write the image of bin/parking to an archive, bin/parking-image.
 		-version '$(VERSION)' -commit '$(COMMIT)' -date '$(DATE)'
 
 # Prerequisites run in the listed order, with make -j too.
-.NOTPARALLEL: demo-cluster cluster-load test-e2e
+.NOTPARALLEL: demo-cluster soak-cluster cluster-load test-e2e
 
 .PHONY: test-e2e
 test-e2e: cluster-policies cluster-up cluster-load cluster-load-previous cluster-monitoring $(HELM) ## Test the chart and the samples on the local cluster, or with CLUSTER=existing on that of KUBECONFIG.

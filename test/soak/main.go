@@ -32,8 +32,10 @@ const (
 	// perPiece is the number of faults in one piece. A manifest has at most 20.
 	perPiece = 18
 	// first is when the first fault of a piece occurs. The others follow after spacing, or after rabbitMQSpacing if the one
-	// before hit RabbitMQ, which takes up to 20 s to start. Recovery is measured for 5 s.
+	// before hit RabbitMQ, which takes up to 20 s to start. Recovery is measured for 5 s. In a cluster, the kubelet waits for
+	// 10 s before it restarts a container for the second time, 20 s before the third time, and so on.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
+	inCluster                       = 20 * time.Second // more
 	// lasts is how long pauses and isolations last.
 	lasts = 5 * time.Second
 )
@@ -43,6 +45,7 @@ func main() {
 	jobs := flag.Int("jobs", 1, "number of pieces that run at the same time")
 	root := flag.String("root", "", "root folder of another system, whose RabbitMQ, Redis and Valkey the pieces use in turn")
 	s := settings{systems: []system{{}}}
+	flag.BoolVar(&s.cluster, "cluster", false, "rehearse on the cluster that KUBECONFIG names, whose operator must be running")
 	flag.StringVar(&s.program, "parking", "bin/parking", "the program to rehearse with")
 	flag.StringVar(&s.folder, "folder", ".soak", "folder for the reports of the pieces")
 	flag.Parse()
@@ -63,6 +66,7 @@ func main() {
 type settings struct {
 	program, folder string
 	systems         []system
+	cluster         bool
 }
 
 // system is the environment variables that choose the private servers.
@@ -122,24 +126,63 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 		return nil, ctx.Err()
 	}
 	manifest := filepath.Join(folder, fmt.Sprintf("seed-%04d.yaml", seed))
-	if err := os.WriteFile(manifest, []byte(manifestOf(seed)), 0o644); err != nil {
+	if err := os.WriteFile(manifest, []byte(s.manifest(seed)), 0o644); err != nil {
 		return nil, err
 	}
 	// The report gets its name when it is complete.
 	partial := strings.TrimSuffix(path, ".json") + ".partial.json"
-	cmd := exec.CommandContext(ctx, s.program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", partial)
-	cmd.Env = append(os.Environ(), s.systems[(seed-1)/2%len(s.systems)]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	output, err := cmd.CombinedOutput()
+	run := s.onPrivateServers
+	if s.cluster {
+		run = s.onCluster
+	}
+	err := run(ctx, seed, manifest, partial)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	d, readErr := report.ReadFile(partial)
 	if readErr != nil {
-		return nil, fmt.Errorf("run seed %d: %w: %w\n%s", seed, err, readErr, output)
+		return nil, fmt.Errorf("run seed %d: %w: %w", seed, err, readErr)
 	}
 	return d, os.Rename(partial, path)
 }
+
+// onPrivateServers runs a manifest on servers of its own, and writes the report. The error of a run whose verdict is FAIL
+// is not nil either.
+func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, path string) error {
+	cmd := exec.CommandContext(ctx, s.program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", path)
+	cmd.Env = append(os.Environ(), s.systems[(seed-1)/2%len(s.systems)]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, output)
+	}
+	return nil
+}
+
+// onCluster runs a manifest on the cluster, and writes the report that the operator leaves there.
+func (s *settings) onCluster(ctx context.Context, seed int, manifest, path string) error {
+	name := "psim/" + nameOf(seed)
+	for _, arguments := range [][]string{
+		{"kubectl", "delete", name, "--ignore-not-found"}, // of an interrupted piece
+		{"kubectl", "create", "-f", manifest},
+		{"kubectl", "wait", name, "--for", "condition=Complete", "--timeout", "30m"},
+		{"kubectl-parking", "report", nameOf(seed), "-o", "json", "--output-file", path},
+		{"kubectl", "delete", name},
+	} {
+		cmd := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
+		if arguments[0] == "kubectl-parking" {
+			// The program is the plugin when it has this name.
+			cmd = exec.CommandContext(ctx, s.program, arguments[1:]...)
+			cmd.Args[0] = arguments[0]
+		}
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(arguments, " "), err, output)
+		}
+	}
+	return nil
+}
+
+func nameOf(seed int) string { return fmt.Sprintf("soak-%d", seed) }
 
 // faultsOf returns the faults of a piece, such as "Redis Kill". An odd seed and the next even seed together have every
 // action on every target.
@@ -158,8 +201,8 @@ func faultsOf(seed int) []string {
 	return all[:perPiece]
 }
 
-// manifestOf returns the manifest of a piece.
-func manifestOf(seed int) string {
+// manifest returns the manifest of a piece.
+func (s *settings) manifest(seed int) string {
 	b := &strings.Builder{}
 	at := first
 	for i, pair := range faultsOf(seed) {
@@ -169,15 +212,16 @@ func manifestOf(seed int) string {
 			fmt.Fprintf(b, ", for: %s", lasts)
 		}
 		b.WriteString("}\n")
-		if strings.HasPrefix(target, "RabbitMQ") {
-			at += rabbitMQSpacing
-		} else {
-			at += spacing
+		if at += spacing; strings.HasPrefix(target, "RabbitMQ") {
+			at += rabbitMQSpacing - spacing
+		}
+		if s.cluster {
+			at += inCluster
 		}
 	}
 	return fmt.Sprintf(`apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
-metadata: {name: soak-%d}
+metadata: {name: %s}
 spec:
   duration: %s
   seed: %d
@@ -185,7 +229,7 @@ spec:
   exit: {rate: 45, arrivals: Poisson, matchPercent: 80}
   rabbitmq: {partitions: 2}
   faults:
-%s`, seed, at+spacing, seed, b)
+%s`, nameOf(seed), at+spacing, seed, b)
 }
 
 // summary adds up the reports of a soak.
