@@ -14,6 +14,7 @@ type Sequence struct {
 	rounds [rounds]uint64
 }
 
+// New returns the sequence that belongs to a seed.
 func New(seed uint64) *Sequence {
 	s := &Sequence{draws: splitMix(seed, 0)}
 	for i := range s.rounds {

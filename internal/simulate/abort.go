@@ -10,10 +10,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// abortPoll is the interval at which a run is checked for failures that are certain.
+// abortPoll is the interval at which a run checks whether its failure is already certain.
 const abortPoll = time.Second
 
-// abortOnFailure calls stop once the verdict can only be FAIL, if the plan asks for that. It returns when ctx ends.
+// abortOnFailure calls stop as soon as the verdict can only be FAIL, if the plan has abortOnFailure set. It returns
+// when ctx ends.
 func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 	if !s.config.Plan.Objectives.AbortOnFailure {
 		return
@@ -33,7 +34,7 @@ func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 	})
 }
 
-// evidence returns what is known of a simulation that runs. r is the audit of its ledger so far.
+// evidence returns the evidence for a verdict while the simulation still runs. r is the latest audit of the ledger.
 func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
 	p := &s.config.Plan
 	var rows []timeline.Row

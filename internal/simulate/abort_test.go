@@ -42,7 +42,7 @@ func TestRun_AbortOnFailure_SoundRunIsNotAborted(t *testing.T) {
 	})
 }
 
-// pausedRedis runs a simulation whose Redis is paused from second 12 until second 15.
+// pausedRedis runs a simulation whose Redis is paused from second 12 to second 15.
 func pausedRedis(t *testing.T, o plan.Objectives) (r report.Run) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestRun_WithFaults_AccountsForRecovery(t *testing.T) {
 	}
 }
 
-func TestRun_WithFaults_ObjectivesFail(t *testing.T) {
+func TestRun_WithFaults_MissedRecoveryObjectiveFails(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		objectives plan.Objectives

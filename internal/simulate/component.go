@@ -14,44 +14,45 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// process is what a component runs: a generator or a processor. S are its counts.
+// process is what a component runs: a generator or a processor. S is the type of its counts.
 type process[S any] interface {
 	Run(ctx context.Context) error
 	Stats() S
 	Totals() timeline.Row
 }
 
-// life is the time of one process of a component.
+// life is the state of one process of a component. A component that faults restart has several lives.
 type life struct {
-	// gate is passed by every call of the process. It is nil if the plan has no faults.
+	// gate is the gate that all calls of the process pass through. It is nil if the plan has no faults.
 	gate *gate.Gate
-	// metrics registers the metrics of the process, until its end.
+	// metrics is the registerer of the process. It unregisters the metrics when the process ends.
 	metrics *metricsScope
-	// restarted is whether an earlier process was stopped by a fault.
+	// restarted says whether a fault has ended an earlier process of the component.
 	restarted bool
 
-	// stop ends the process. ended is closed when it has ended, replaced when the next one runs.
+	// stop ends the process. ended is closed after the process has ended. replaced is closed after the next process
+	// has started.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
 
-// errRestart is the cause of a graceful stop, after which another process starts.
+// errRestart is the cause of a graceful stop after which the component starts another process.
 var errRestart = errors.New("restart")
 
-// component runs a process. When a fault ends the process, it starts another one. It implements fault.Instance.
+// component runs a process and replaces it whenever a fault has ended it. It implements fault.Instance.
 type component[P process[S], S any] struct {
 	name       string
 	create     func(*life) (P, error)
 	registerer prometheus.Registerer
-	// hasFaults gives each life a gate.
+	// hasFaults says whether processes need a gate because the plan has faults.
 	hasFaults bool
-	// merge adds the counts of a process to those of the earlier ones.
+	// merge adds the counts of a process to those of its predecessors.
 	merge func(before, last S) S
 
 	mu      sync.Mutex
 	current P
 	life    *life
-	// before and beforeTotals are the counts and measurements of the earlier processes.
+	// before contains the counts of all earlier processes, beforeTotals their measurements.
 	before       *S
 	beforeTotals timeline.Row
 }
@@ -66,7 +67,7 @@ func (c *component[P, S]) process() P {
 	return c.current
 }
 
-// Stats returns the counts of all processes so far.
+// Stats returns the counts since the start, over all processes of the component.
 func (c *component[P, S]) Stats() S {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,7 +82,7 @@ func (c *component[P, S]) stats() S {
 	return counts
 }
 
-// Totals returns the measurements of all processes so far.
+// Totals returns the measurements since the start, over all processes of the component.
 func (c *component[P, S]) Totals() timeline.Row {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +96,7 @@ func (c *component[P, S]) totals() timeline.Row {
 	return timeline.Sum(c.beforeTotals, c.current.Totals())
 }
 
-// begin creates a process, which replaces the one before.
+// begin creates a process that replaces the previous one.
 func (c *component[P, S]) begin(restarted bool) error {
 	l := &life{
 		metrics: &metricsScope{Registerer: c.registerer}, restarted: restarted,
@@ -122,8 +123,8 @@ func (c *component[P, S]) begin(restarted bool) error {
 	return nil
 }
 
-// Run runs the process, and another one whenever a fault has ended it, until ctx ends or the process ends by itself. It
-// returns the error of the last process.
+// Run runs the process until ctx ends or the process ends by itself. When a fault has ended the process, Run starts
+// another one. It returns the error of the last process.
 func (c *component[P, S]) Run(ctx context.Context) error {
 	for {
 		living, stop := context.WithCancelCause(ctx)
@@ -152,7 +153,7 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 	}
 }
 
-// alive returns the current life, or an error if its process is not running.
+// alive returns the current life. It returns an error if its process is not running.
 func (c *component[P, S]) alive() (*life, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,7 +167,8 @@ func (c *component[P, S]) alive() (*life, error) {
 	return nil, fmt.Errorf("the %s is not running", c.name)
 }
 
-// Stop ends the process. A crash loses what the process has not handed over: nothing that it does later has an effect.
+// Stop implements fault.Instance: it ends the process, and the component starts another one. If crash is true, the
+// process cannot drain, and nothing that it still does has an effect.
 func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -184,7 +186,7 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return closed(ctx, l.replaced) }, nil
 }
 
-// closed waits until a channel is closed.
+// closed waits until a channel is closed or ctx ends.
 func closed(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -194,7 +196,7 @@ func closed(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// Pause holds everything that the process does with the broker, the store and the summary API.
+// Pause implements fault.Instance. It blocks all calls of the process to the broker, the store and the summary API.
 func (c *component[P, S]) Pause(ctx context.Context) (release func() error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -203,7 +205,7 @@ func (c *component[P, S]) Pause(ctx context.Context) (release func() error, err 
 	return l.gate.Pause(ctx)
 }
 
-// Isolate cuts the connections of the process.
+// Isolate implements fault.Instance. It cuts the connections of the process.
 func (c *component[P, S]) Isolate(ctx context.Context) (release func() error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -212,14 +214,13 @@ func (c *component[P, S]) Isolate(ctx context.Context) (release func() error, er
 	return l.gate.Isolate(ctx)
 }
 
-// metricsScope remembers what is registered through it, so that it can be unregistered.
+// metricsScope is a registerer that can unregister everything that was registered through it.
 type metricsScope struct {
 	prometheus.Registerer
 
 	registered []prometheus.Collector
 }
 
-// Register registers a collector.
 func (s *metricsScope) Register(c prometheus.Collector) error {
 	err := s.Registerer.Register(c)
 	if err == nil {

@@ -15,15 +15,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
 
-// Targets are the servers that faults can hit. The components of the simulation are targets in any case.
+// Targets are the servers that faults can hit. Faults can always hit the components of the simulation.
 type Targets struct {
-	// Servers are the instances of each target.
+	// Servers contains the instances of each server.
 	Servers map[plan.FaultTarget][]fault.Instance
-	// Refused says why a server that is not in Servers cannot be hit.
+	// Refused contains, for each server that faults cannot hit, the reason.
 	Refused map[plan.FaultTarget]string
 }
 
-// behind returns the dependencies as a process sees them that is behind a gate. The gate may be nil.
+// behind returns the dependencies of a process. Their calls pass through the gate of the process if it has one.
 func (d Dependencies) behind(l *life) Dependencies {
 	d.Registerer = l.metrics
 	if l.gate != nil {
@@ -32,7 +32,8 @@ func (d Dependencies) behind(l *life) Dependencies {
 	return d
 }
 
-// injector returns the injector for the components and servers. It fails if the plan has a fault that cannot be injected.
+// injector returns the instances that faults can hit. It returns an error if the plan has a fault that cannot be
+// injected.
 func (s *Simulation) injector() (*fault.Instances, error) {
 	targets := maps.Clone(s.deps.Targets.Servers)
 	if targets == nil {
@@ -52,13 +53,13 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 	return i, i.Check(&s.config.Plan)
 }
 
-// rehearsing are faults that are being injected.
+// rehearsing is the state of the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults have ended. If abort is true, it ends those in effect.
+	// finish waits until all faults have ended. If abort is true, it ends the faults that are in effect.
 	finish func(abort bool)
 }
 
-// rehearse injects the faults of the plan. When ctx ends, it ends those in effect.
+// rehearse injects the faults of the plan in the background. When ctx ends, it ends the faults that are in effect.
 func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	if len(s.config.Plan.Faults) == 0 {
 		return rehearsing{finish: func(bool) {}}
@@ -83,7 +84,7 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// Faults returns the records of the faults so far. It may be called at any time.
+// Faults returns the records of the faults that were injected so far. It may be called at any time.
 func (s *Simulation) Faults() []fault.Record {
 	if runner := s.faults.Load(); runner != nil {
 		return runner.Records()
@@ -91,7 +92,7 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account adds the faults to the evidence.
+// account adds the effects of the faults to the evidence for the verdict.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true}
@@ -101,7 +102,7 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Faults = fault.Accounts(s.Faults(), run)
 }
 
-// mergeGenerators adds the counts of a generator to those of its predecessors.
+// mergeGenerators adds the counts of a generator to those of its predecessors, which it has replaced.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
 	sum.Run = before.Run // identifies the simulation on the live page
@@ -137,7 +138,7 @@ func sumGenerators(a, b generator.Stats) generator.Stats {
 	return sum
 }
 
-// inFlight counts the deliveries that the processors hold.
+// inFlight returns the number of deliveries that the processors hold.
 func (s *Simulation) inFlight() int64 {
 	var n int64
 	for _, p := range s.processor.processes() {
@@ -146,10 +147,10 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns the seconds that AchievedRate covers.
+// publishing returns the number of seconds over which AchievedRate is a mean.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
-// rate returns the quotient, or 0 if the divisor is not positive.
+// rate returns dividend / divisor, or 0 if the divisor is not positive.
 func rate(dividend, divisor float64) float64 {
 	if divisor <= 0 {
 		return 0
@@ -184,7 +185,7 @@ func addCounts[K comparable](before, last map[K]uint64) map[K]uint64 {
 	return sum
 }
 
-// names of the components in the records of faults.
+// The names of the components in the records of faults.
 const (
 	processorName      = "processor"
 	entryGeneratorName = string(event.TypeEntry) + "-generator"

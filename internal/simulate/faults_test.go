@@ -21,7 +21,7 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// rehearsal returns a simulation in memory whose servers can be hit.
+// rehearsal returns an in-memory simulation whose servers faults can hit.
 func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	t.Helper()
 	p := testPlan()
@@ -65,7 +65,7 @@ func actions() []plan.FaultAction {
 	return []plan.FaultAction{plan.ActionKill, plan.ActionRestart, plan.ActionEvict, plan.ActionPause, plan.ActionIsolate}
 }
 
-// repeated returns a fault that occurs every five seconds.
+// repeated returns a fault that is injected every five seconds.
 func repeated(target plan.FaultTarget, action plan.FaultAction) plan.Fault {
 	f := plan.Fault{
 		Name: strings.ToLower(fmt.Sprint(target, "-", action)), Target: target, Action: action, Instances: 1,
@@ -127,7 +127,7 @@ func TestRun_WithAllFaults_LosesNothing(t *testing.T) {
 	})
 }
 
-func TestNew_OfAServerThatIsNotOurs_Fails(t *testing.T) {
+func TestNew_FaultHitsExternalServer_Fails(t *testing.T) {
 	t.Parallel()
 	o := rehearsal(t, repeated(plan.TargetRabbitMQLeader, plan.ActionKill))
 	o.Targets.Servers = nil
@@ -137,7 +137,7 @@ func TestNew_OfAServerThatIsNotOurs_Fails(t *testing.T) {
 	}
 }
 
-// inert is a server that ignores faults.
+// inert is a server on which faults have no effect.
 type inert struct{ fault.Instance }
 
 func (inert) Name() string { return "redis" }
@@ -146,7 +146,7 @@ func (inert) Stop(context.Context, bool, uint64) (func(context.Context) error, e
 	return nil, errors.New("the process does not end")
 }
 
-func TestRun_WithAFaultThatIsNotInjected_Fails(t *testing.T) {
+func TestRun_FaultHasNoEffect_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -158,12 +158,12 @@ func TestRun_WithAFaultThatIsNotInjected_Fails(t *testing.T) {
 	})
 }
 
-// hasty is a store that reports effects as durable at once.
+// hasty is a store that reports effects as durable before they are.
 type hasty struct{ store.Store }
 
 func (hasty) WaitDurable(context.Context, int, store.Mark) error { return nil }
 
-func TestRun_WithAcknowledgementBeforeDurability_Fails(t *testing.T) {
+func TestRun_AcknowledgementBeforeDurability_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -176,7 +176,7 @@ func TestRun_WithAcknowledgementBeforeDurability_Fails(t *testing.T) {
 	})
 }
 
-func TestRun_WithAStoreWithoutItsLog_Fails(t *testing.T) {
+func TestRun_StoreWithoutAppendOnlyFileCrashes_Fails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))

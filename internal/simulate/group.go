@@ -13,16 +13,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// group is all instances of a component. If faults hit the component, it has as many as the component has replicas, so
-// that a fault hits the same ones as in a cluster. Otherwise it has one instance, which replaces all replicas.
+// group contains all instances of a component. If faults hit the component, there are as many instances as the
+// component has replicas, so that a fault hits the same instances as in a cluster. Otherwise a single instance does
+// the work of all replicas.
 type group[P process[S], S any] struct {
 	instances []*component[P, S]
-	// sum adds up the counts of instances.
+	// sum adds up the counts of two instances.
 	sum func(a, b S) S
 }
 
-// newGroup returns a group of n instances that are copies of one component. If labeled is true, their metrics have the label
-// pod.
+// newGroup returns a group of n instances of the component c. If labeled is true, the metrics of each instance have
+// a label "pod".
 func newGroup[P process[S], S any](n int, labeled bool, sum func(a, b S) S, c component[P, S]) *group[P, S] {
 	g := &group[P, S]{sum: sum}
 	for i := range n {
@@ -40,7 +41,7 @@ func newGroup[P process[S], S any](n int, labeled bool, sum func(a, b S) S, c co
 	return g
 }
 
-// begin creates the first process of each instance.
+// begin creates the first process of every instance.
 func (g *group[P, S]) begin() error {
 	var errs []error
 	for _, c := range g.instances {
@@ -100,7 +101,7 @@ func (g *group[P, S]) processes() []P {
 	return all
 }
 
-// targets returns the instances for an injector.
+// targets returns the instances in the form that the fault injector needs.
 func (g *group[P, S]) targets() []fault.Instance {
 	var all []fault.Instance
 	for _, c := range g.instances {

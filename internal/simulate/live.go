@@ -12,10 +12,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// auditTimeout bounds an audit for the live page.
+// auditTimeout is the timeout of an audit for the live page.
 const auditTimeout = 2 * time.Second
 
-// live holds the data that the live page needs in addition to the progress.
+// live contains the data that only the live page needs.
 type live struct {
 	mu      sync.Mutex
 	auditor *ledger.Auditor
@@ -26,7 +26,7 @@ type live struct {
 	reader  *ledger.TimelineReader
 }
 
-// timeline returns the timeline so far.
+// timeline returns the timeline since the start of the run.
 func (l *live) timeline(ctx context.Context) ([]timeline.Row, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -39,8 +39,8 @@ func (l *live) finish(result report.Run) {
 	l.final = &result
 }
 
-// audit returns the ledger so far and the final result, or nil for what is not known. While the store does not answer,
-// the ledger is the latest that could be read.
+// audit returns the audit of the ledger so far, and the final result. Either is nil if it is not available. If the
+// store does not respond, audit returns the ledger that it read last.
 func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -55,7 +55,7 @@ func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	return l.ledger, nil
 }
 
-// State returns the state for the live page. It may be called at any time.
+// State implements view.Source. It may be called at any time.
 func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	p, run := s.Progress(), &s.config.Plan
 	state := view.State{
@@ -87,12 +87,12 @@ func (s *Simulation) State(ctx context.Context) (view.State, error) {
 	return state, nil
 }
 
-// Timeline returns the measurements in the interval [from, to).
+// Timeline implements view.Source.
 func (s *Simulation) Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// view returns the name of the phase in the data of the live page.
+// view returns the name of the phase that the live page uses.
 func (p Phase) view() view.Phase {
 	switch p {
 	case Draining:

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-func TestState_BeforeDuringAndAfterARun(t *testing.T) {
+func TestState_ReflectsEachPhaseOfARun(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		s, err := New(o.Config, o.Dependencies)
@@ -52,7 +52,7 @@ func TestState_BeforeDuringAndAfterARun(t *testing.T) {
 	})
 }
 
-func TestMarker_MarksStagesAndMissedObjectives(t *testing.T) {
+func TestMarker_AddsMarksForStagesAndMissedObjectives(t *testing.T) {
 	t.Parallel()
 	var got []string
 	start := time.Unix(1000, 0)
@@ -80,7 +80,7 @@ func TestMarker_MarksStagesAndMissedObjectives(t *testing.T) {
 	}
 }
 
-func TestAvailability_MarksEachChangeOnce(t *testing.T) {
+func TestAvailability_AddsOneMarkPerChange(t *testing.T) {
 	t.Parallel()
 	var got []timeline.MarkKind
 	var a timeline.Availability

@@ -9,10 +9,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// markPoll is the interval at which stages and objectives are checked for marks in the timeline.
+// markPoll is the interval at which the schedules and objectives are checked for events that the timeline marks.
 const markPoll = 500 * time.Millisecond
 
-// marker adds events of note to the timeline: the stages of the schedules, and objectives that are missed.
+// marker adds marks to the timeline when a schedule reaches its next stage, and when an objective is missed.
 type marker struct {
 	plan  *plan.Plan
 	start time.Time
@@ -26,7 +26,7 @@ func newMarker(p *plan.Plan, start time.Time, mark func(timeline.Mark)) *marker 
 	return &marker{plan: p, start: start, mark: mark}
 }
 
-// observe adds the marks that are due at a time at which the processors have measured totals.
+// observe adds the marks that are due now. totals are the measurements of the processors so far.
 func (m *marker) observe(now time.Time, totals timeline.Row) {
 	elapsed := now.Sub(m.start)
 	m.stage(now, "entries", m.plan.Entry.Schedule, elapsed, &m.entryStage)
@@ -35,7 +35,8 @@ func (m *marker) observe(now time.Time, totals timeline.Row) {
 	m.objective(now, "end-to-end", m.plan.Objectives.EndToEndP99, &m.endToEndP99, totals.Entry.EndToEnd, totals.Exit.EndToEnd)
 }
 
-// stage adds a mark when a schedule has reached its next stage. reached is the number of stages before.
+// stage adds a mark if a schedule has reached its next stage. reached is the number of stages that already have a
+// mark.
 func (m *marker) stage(now time.Time, subject string, s plan.Schedule, elapsed time.Duration, reached *int) {
 	n := 0
 	for begin := time.Duration(0); n < len(s.Stages) && elapsed >= begin; n++ {
@@ -52,7 +53,7 @@ func (m *marker) stage(now time.Time, subject string, s plan.Schedule, elapsed t
 	})
 }
 
-// objective adds a mark when the p99 of all events so far misses its objective for the first time.
+// objective adds a mark when the 99th percentile of all events so far exceeds its objective for the first time.
 func (m *marker) objective(now time.Time, name string, objective plan.Duration, missed *bool, latencies ...histogram.Snapshot) {
 	if objective == 0 || *missed {
 		return

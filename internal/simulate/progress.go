@@ -22,7 +22,7 @@ const (
 	Auditing
 )
 
-// String returns the name of the phase for people.
+// String returns the display name of the phase.
 func (p Phase) String() string {
 	switch p {
 	case Generating:
@@ -35,19 +35,20 @@ func (p Phase) String() string {
 	return "unknown"
 }
 
-// Progress holds the counts and rates of a simulation so far.
+// Progress contains the counts and rates of a simulation so far.
 type Progress struct {
 	Phase Phase
-	// At is the time of this description. Elapsed is the time since the start.
+	// At is the time at which the progress was read. Elapsed is the time since the start of the simulation.
 	At      time.Time
 	Elapsed time.Duration
 	Entries generator.Stats
 	Exits   generator.Stats
 	Done    processor.Stats
-	// InFlight counts the deliveries that the processor holds.
+	// InFlight is the number of deliveries that the processor holds.
 	InFlight int64
-	// Depths counts the messages in the queues, without those that the processor holds. Pool counts the
-	// available plates. Both are slightly out of date, and nil if the broker or the store did not answer.
+	// Depths contains the numbers of messages in the queues, not counting those that the processor holds. Pool is
+	// the number of available plates. Both are from the latest poll, or nil if the broker or the store did not
+	// respond to it.
 	Depths *broker.Depths
 	Pool   *int64
 }
@@ -77,12 +78,13 @@ func (s *Simulation) enter(p Phase) {
 const (
 	// lagPoll is the interval at which the lag of the generators is polled.
 	lagPoll = 100 * time.Millisecond
-	// serverPoll is the interval at which the broker and the store are polled, serverTimeout bounds one poll.
+	// serverPoll is the interval at which the broker and the store are polled. serverTimeout is the timeout of one
+	// poll.
 	serverPoll    = 500 * time.Millisecond
 	serverTimeout = 2 * time.Second
 )
 
-// observed holds the results of polling.
+// observed contains the results of the latest poll.
 type observed struct {
 	mu                sync.Mutex
 	depths            *broker.Depths
@@ -135,7 +137,7 @@ func (s *Simulation) observe(ctx context.Context) {
 	})
 }
 
-// observeServers polls the broker and the store. It returns the error of each, or nil.
+// observeServers polls the broker and the store. It returns the errors of both, which are nil if they respond.
 func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
@@ -145,7 +147,7 @@ func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr er
 	return depthsErr, poolErr
 }
 
-// depths returns the number of messages in the queues, without those that the processor holds.
+// depths returns the numbers of messages in the queues, not counting those that the processor holds.
 func (s *Simulation) depths(ctx context.Context, inFlight int64) (broker.Depths, error) {
 	depths, err := s.deps.Broker.Depths(ctx)
 	if s.config.DepthsHoldInFlight {

@@ -11,30 +11,33 @@ import (
 )
 
 const (
-	// restPoll is the interval at which the simulation is polled while it comes to rest.
+	// restPoll is the interval at which the simulation is polled after its schedule has ended, until all events are
+	// processed.
 	restPoll = 50 * time.Millisecond
-	// restStable is how long the queues must be empty before events without effect count as lost. A message
-	// that moves between two queues can be missing from both depths for a moment.
+	// restStable is how long the queues must be empty before confirmed events without an effect count as lost. A
+	// single poll is not sufficient, because a message that moves between two queues can be missing from both
+	// depths for a moment.
 	restStable = 3 * time.Second
-	// pollTimeout bounds one poll. lastPollTimeout bounds the poll after the drain timeout.
+	// pollTimeout is the timeout of one poll. lastPollTimeout is the timeout of the poll after the drain timeout
+	// has expired.
 	pollTimeout     = 10 * time.Second
 	lastPollTimeout = time.Second
 )
 
-// rest is the state in which a simulation ended.
+// rest is the state of the simulation when it stopped waiting for its events to be processed.
 type rest struct {
-	// reached means that the simulation came to rest.
+	// reached means that the simulation is at rest: all events are processed.
 	reached bool
-	// dataLost means that the store has lost data, so waiting for the events would not end.
+	// dataLost means that the store has lost data. Waiting for the lost events would never end.
 	dataLost bool
-	// depths and inFlight count the messages that are left.
+	// depths and inFlight are the numbers of messages that are not processed.
 	depths   broker.Depths
 	inFlight int64
 	errs     []error // why the simulation did not come to rest, or why that is unknown
 }
 
-// comeToRest waits until the queues are empty and the processor holds no deliveries. It gives up when ctx
-// ends, the processor has stopped, or the store has lost data.
+// comeToRest waits until the queues are empty and the processor holds no deliveries. It stops waiting when ctx
+// ends, when the processor has stopped, or when the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
@@ -67,7 +70,7 @@ func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan str
 	}
 }
 
-// timedOut returns the state after the drain timeout.
+// timedOut returns the state when the drain timeout has expired.
 func (s *Simulation) timedOut(ctx context.Context) rest {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPollTimeout)
 	defer cancel()
@@ -77,8 +80,8 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	return r
 }
 
-// poll returns the current state. complete means that every confirmed event has taken effect and every
-// summary was accepted, so that nothing more can happen.
+// poll returns the current state. complete means that every confirmed event has taken effect and that every summary
+// is accepted, so nothing more can happen.
 func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
@@ -95,7 +98,7 @@ func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest,
 	return r, err == nil && report.Outstanding == 0 && report.Outbox == 0
 }
 
-// count counts the messages in the queues and in the processor.
+// count counts the messages in the queues and those that the processor holds.
 func (s *Simulation) count(ctx context.Context) rest {
 	r := rest{inFlight: s.inFlight()}
 	var err error
@@ -103,7 +106,7 @@ func (s *Simulation) count(ctx context.Context) rest {
 		return r
 	}
 	if ctx.Err() != nil {
-		err = errors.New("the broker did not answer in time")
+		err = errors.New("the broker did not respond in time")
 	}
 	r.depths = broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown, Dead: ledger.Unknown}
 	r.errs = []error{fmt.Errorf("it is unknown how many messages wait in the queues: %w", err)}

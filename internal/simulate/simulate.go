@@ -1,4 +1,4 @@
-// Package simulate runs a whole simulation in one process: two generators, a processor, and the audit at the
+// Package simulate runs a complete simulation in one process: the generators, the processors, and the audit at the
 // end. The caller provides the broker, the store and the summary API.
 package simulate
 
@@ -30,55 +30,54 @@ import (
 const DefaultDrainTimeout = 2 * time.Minute
 
 const (
-	// overrun is how long the generators may continue after the end of their schedule. They give up overdue
-	// events by themselves, unless the broker or the store blocks them.
+	// overrun is how long generators may continue after the end of their schedule. Normally they discard overdue
+	// events by themselves, but a broker or a store that does not respond can block them.
 	overrun = 2 * time.Second
-	// maxClosing bounds the share of the drain timeout that is reserved for stopping the processor, and that
-	// for the audit. Each share is at most an eighth.
+	// maxClosing is the maximum part of the drain timeout that is reserved for stopping the processor, and also the
+	// maximum part that is reserved for the audit. Each part is at most an eighth of the drain timeout.
 	maxClosing = 5 * time.Second
-	// minAudit is the time that the audit has in any case. Without an audit there is no result.
+	// minAudit is the minimum time for the audit. Without an audit there is no result.
 	minAudit = 5 * time.Second
-	// recordTimeout bounds how long the rest of the timeline may take to be stored.
+	// recordTimeout is how long it may take to store the remaining rows of the timeline.
 	recordTimeout = time.Second
 )
 
-// Config describes a simulation.
+// Config is the configuration of a simulation.
 type Config struct {
-	// Plan describes the simulation. One generator of each type replaces all replicas of the plan, unless a fault hits
-	// them.
+	// Plan is the plan of the simulation. One generator per event type does the work of all replicas, unless a
+	// fault hits the generators of that type.
 	Plan plan.Plan
-	// Processors is the number of processors if a fault hits them. Otherwise there is one.
+	// Processors is the number of processors if a fault hits processors. Otherwise there is one.
 	Processors int
-	// DepthsHoldInFlight means that the broker also counts the messages that processors hold as ready.
+	// DepthsHoldInFlight means that the ready messages which the broker counts include those that processors hold.
 	DepthsHoldInFlight bool
-	// DrainTimeout bounds the time from the end of the schedule, or of the context, to the result. In this
-	// time the simulation comes to rest and is audited. The audit has a few seconds in any case. 0 means
+	// DrainTimeout limits the time from the end of the schedule, or of the context, to the result. In this time the
+	// events are processed and the ledger is audited. The audit has at least a few seconds. 0 means
 	// DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
-// closingTime is how long the processor may take to stop if the simulation has not come to rest.
+// closingTime returns how long the processor may take to stop if it still holds events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
-// restTime is how long the simulation may take to come to rest.
+// restTime returns how long the simulation waits until all events are processed.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
-// Dependencies are what a simulation works with. All are required, except SummariesHeld. Simulation closes
-// none of them.
+// Dependencies are the ports and services that a simulation uses. All are required, except SummariesHeld. The
+// simulation does not close them.
 type Dependencies struct {
 	Broker broker.Broker
 	Store  store.Store
 	Poster processor.Poster
-	// SummariesHeld returns the number of summaries of this simulation that the summary API holds. It is nil
-	// if the API has no such number.
+	// SummariesHeld returns the number of summaries of this simulation that the summary API stores. It is nil if
+	// the API cannot count them.
 	SummariesHeld func(context.Context) (int64, error)
 	Registerer    prometheus.Registerer
 	Logger        *slog.Logger
-	// Targets are the servers that faults can hit.
-	Targets Targets
+	Targets       Targets
 }
 
-// Simulation is one simulation in this process.
+// Simulation is a simulation that runs in this process.
 type Simulation struct {
 	config    Config
 	deps      Dependencies
@@ -93,12 +92,12 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
-	// aborted says why the run was ended early. It is nil if it was not.
+	// aborted is the reason why the run was ended early, or nil.
 	aborted atomic.Pointer[string]
 }
 
-// New returns a simulation that has not started. It fails if metrics cannot be registered, or if the plan has a fault that
-// cannot be injected.
+// New returns a simulation that has not started. It returns an error if metrics cannot be registered or if the plan
+// has a fault that cannot be injected.
 func New(c Config, d Dependencies) (*Simulation, error) {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
@@ -108,7 +107,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s := &Simulation{config: c, deps: d}
 	hasFaults := len(c.Plan.Faults) > 0
 	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
-	// All series of a metric have the same labels.
+	// All series of a metric must have the same labels.
 	labeled := max(processors, c.Plan.Entry.Replicas, c.Plan.Exit.Replicas) > 1
 	s.processor = newGroup(processors, labeled, mergeProcessors, component[*processor.Processor, processor.Stats]{
 		name: processorName, create: s.newProcessor, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeProcessors,
@@ -128,7 +127,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	return s, errors.Join(refused, s.processor.begin(), s.entries.begin(), s.exits.begin())
 }
 
-// instancesOf returns the number of instances of a component that has a number of replicas in a cluster.
+// instancesOf returns how many instances of a component to run. replicas is the number of its replicas in the plan.
 func instancesOf(p *plan.Plan, target plan.FaultTarget, replicas int) int {
 	if slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Target == target }) {
 		return max(replicas, 1)
@@ -142,7 +141,7 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	config := processor.Config{
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
-		// The processor is stopped after the simulation has come to rest, or has failed to.
+		// The processor is stopped after all events are processed, or after waiting for that has timed out.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -156,10 +155,10 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	})
 }
 
-// createGenerator is generator.NewEntry or generator.NewExit.
+// createGenerator is the type of generator.NewEntry and generator.NewExit.
 type createGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
-// newGenerator creates a generator. One that replaces another continues the schedule.
+// newGenerator creates a generator. If it replaces one that a fault has ended, it continues the schedule.
 func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.Generator, error) {
 	p, d := s.config.Plan, s.deps.behind(l)
 	if l.restarted {
@@ -171,9 +170,9 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 	)
 }
 
-// Run simulates until the duration of the plan is over or ctx ends. Then it waits until the simulation is at
-// rest, and audits the ledger. Errors are reasons in the result. The queues must have been declared. Run
-// must be called once.
+// Run runs the simulation until the duration of the plan has passed or ctx ends. It then waits until all events are
+// processed, audits the ledger, and returns the result. Errors become reasons in the result. The queues must be
+// declared before. Run must be called once.
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
@@ -214,8 +213,8 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	return result
 }
 
-// schedule returns a context that ends with ctx, or shortly after the duration of the plan. The second case
-// stops generators that a failed broker or store blocks.
+// schedule returns a context that ends with ctx, or shortly after the duration of the plan. The latter stops
+// generators that are blocked by a broker or a store that does not respond.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)
@@ -223,14 +222,14 @@ func (s *Simulation) schedule(ctx context.Context) (context.Context, context.Can
 	return context.WithCancel(ctx)
 }
 
-// endedEarly reports whether the schedule is not over.
+// endedEarly reports whether the simulation ended before its schedule.
 func (s *Simulation) endedEarly(start time.Time) bool {
 	d := s.config.Plan.Duration.D()
 	return d == 0 || time.Since(start) < d
 }
 
-// end returns when the schedule ended. The generators may have stopped later, to publish overdue events.
-// That time belongs to the drain.
+// end returns the time at which the schedule ended. The generators may have stopped later because they had overdue
+// events. That time counts as part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
@@ -238,11 +237,11 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 	return stopped
 }
 
-// processing is a running processor.
+// processing is a processor that runs in the background.
 type processing struct {
-	// stopped is closed when the processor has stopped, which it may do on its own.
+	// stopped is closed after the processor has stopped. It may stop by itself.
 	stopped <-chan struct{}
-	// stop stops the processor after it has settled its deliveries, and returns its error.
+	// stop stops the processor after it has settled its deliveries. It returns the error of the processor.
 	stop func() error
 }
 
@@ -264,7 +263,8 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns the measurements of the generators, the processor and the polls so far, for the timeline.
+// totals returns all measurements so far, for the timeline: those of the generators, of the processors, and of the
+// polls.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()
@@ -275,9 +275,9 @@ func (s *Simulation) totals() timeline.Row {
 	return total
 }
 
-// recording is a running recorder.
+// recording is a timeline recorder that runs in the background.
 type recording struct {
-	// stop stops the recorder after it has handed over everything.
+	// stop stops the recorder after it has stored all rows.
 	stop func()
 }
 
@@ -298,8 +298,8 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 	}}
 }
 
-// generate runs both generators until their schedule is over, ctx ends, one of them fails, or failed is
-// closed. It returns the error of each generator, or nil.
+// generate runs both generators. It returns when their schedule has ended, when ctx ends, when one of them fails,
+// or when failed is closed. It returns the error of each generator, or nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -325,7 +325,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// conclude audits the ledger, reads the latencies and adds both to the result, with the verdict.
+// conclude audits the ledger and completes the result with the ledger, the latencies and the verdict.
 func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, failures []error, end time.Time) {
 	evidence := ledger.Evidence{
 		Objectives: s.config.Plan.Objectives,
@@ -337,7 +337,7 @@ func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, f
 	}
 	evidence.Report, evidence.ReportErr = ledger.Audit(ctx, s.deps.Store, ledger.Options{AtRest: r.reached})
 	if ctx.Err() != nil {
-		evidence.ReportErr = errors.New("the store did not answer in time")
+		evidence.ReportErr = errors.New("the store did not respond in time")
 	}
 	if evidence.ReportErr == nil {
 		result.Ledger = &evidence.Report
@@ -361,7 +361,8 @@ func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed}
 }
 
-// deadReasons returns the reasons of the dead letters. The dead letters themselves are deleted at the end.
+// deadReasons returns why messages were dead-lettered. It reads the reasons before the queues, and with them the
+// dead letters, are deleted.
 func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
 	reasons, err := s.deps.Broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
 	if err != nil {
@@ -370,15 +371,15 @@ func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
 	return reasons
 }
 
-// summaries asks the summary API for the number of summaries that it holds. It returns nil if the API has
-// no such number.
+// summaries returns the number of summaries that the summary API stores. It returns nil if the API cannot count
+// them.
 func (s *Simulation) summaries(ctx context.Context) *ledger.SummaryCount {
 	if s.deps.SummariesHeld == nil {
 		return nil
 	}
 	held, err := s.deps.SummariesHeld(ctx)
 	if err != nil {
-		err = fmt.Errorf("count the summaries of the summary API: %w", err)
+		err = fmt.Errorf("count the summaries in the summary API: %w", err)
 	}
 	return &ledger.SummaryCount{Held: held, Err: err}
 }

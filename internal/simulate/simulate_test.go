@@ -25,11 +25,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// The tests run whole simulations in virtual time. Inside synctest.Test the clock stands still while any
-// goroutine can run, and jumps to the next timer when none can. A goroutine that a simulation leaves behind
-// fails its test.
+// The tests run whole simulations in virtual time. Inside synctest.Test the clock stands still while any goroutine
+// can run, and jumps to the next timer when none can. A test fails if its simulation leaves a goroutine behind.
 
-// counter is a summary API that counts identifiers.
+// counter is a summary API that counts the different identifiers it receives.
 type counter struct {
 	mu   sync.Mutex
 	seen map[string]bool
@@ -48,7 +47,7 @@ func (c *counter) held(context.Context) (int64, error) {
 	return int64(len(c.seen)), nil
 }
 
-// interceptor is a broker that calls publish for every message.
+// interceptor is a broker that calls the function publish for every message.
 type interceptor struct {
 	broker.Broker
 
@@ -59,13 +58,13 @@ func (b *interceptor) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	return b.publish(ctx, b.Broker, q, msg, confirmed)
 }
 
-// setup holds the arguments of New.
+// setup contains the arguments of New, which a test can change.
 type setup struct {
 	Config
 	Dependencies
 }
 
-// testPlan returns a plan of two seconds.
+// testPlan returns a plan with a duration of two seconds.
 func testPlan() plan.Plan {
 	return plan.Plan{
 		Simulation: "test.simulation",
@@ -83,7 +82,7 @@ func testPlan() plan.Plan {
 	}
 }
 
-// inMemory returns a simulation whose broker and store are in memory.
+// inMemory returns a simulation with a broker and a store in memory.
 func inMemory(t *testing.T) *setup {
 	t.Helper()
 	p := testPlan()
@@ -122,7 +121,7 @@ func run(t *testing.T, o *setup) report.Run {
 	return r
 }
 
-// inBubble runs a test with a simulation in memory, in virtual time.
+// inBubble runs a test with an in-memory simulation in virtual time.
 func inBubble(t *testing.T, test func(t *testing.T, o *setup)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, inMemory(t)) })
@@ -149,7 +148,7 @@ func TestRun_WithoutFaults_Passes(t *testing.T) {
 	})
 }
 
-func TestRun_RecordsATimelineThatAgreesWithTheLedger(t *testing.T) {
+func TestRun_Timeline_AgreesWithTheLedger(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		r := run(t, o)
@@ -210,7 +209,7 @@ func TestRun_SameSeed_PublishesTheSamePlates(t *testing.T) {
 	}
 }
 
-func TestRun_BrokerLosesAnEvent_NamesIt(t *testing.T) {
+func TestRun_BrokerLosesAnEvent_VerdictNamesTheEvent(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		var lost string
@@ -260,7 +259,7 @@ func TestRun_DeadLetter_VerdictContainsItsReason(t *testing.T) {
 	})
 }
 
-func TestRun_DrainTimeout_VerdictCountsWhatIsLeft(t *testing.T) {
+func TestRun_DrainTimeout_VerdictCountsRemainingMessages(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Poster, o.SummariesHeld = failingAPI{}, nil
@@ -276,12 +275,12 @@ func TestRun_DrainTimeout_VerdictCountsWhatIsLeft(t *testing.T) {
 	})
 }
 
-// failingAPI is a summary API that is down.
+// failingAPI is a summary API whose calls all fail.
 type failingAPI struct{}
 
 func (failingAPI) Post(context.Context, event.Summary) error { return errors.New("down") }
 
-// noConsumer is a broker that rejects consumers.
+// noConsumer is a broker that does not permit consumers.
 type noConsumer struct{ broker.Broker }
 
 func (noConsumer) Consume(context.Context, broker.Queue, int) (<-chan broker.Delivery, error) {
@@ -322,7 +321,7 @@ func TestRun_LedgerCannotBeRead_Fails(t *testing.T) {
 	})
 }
 
-// failing is a store that fails after some time.
+// failing is a store that begins to fail after some time.
 type failing struct {
 	store.Store
 
@@ -367,7 +366,7 @@ func TestRun_DrainTimeout_BoundsTheTimeAfterTheSchedule(t *testing.T) {
 	})
 }
 
-// fixedDepths is a broker whose depths are 10 ready messages, or an error.
+// fixedDepths is a broker that always reports 10 ready messages, or an error.
 type fixedDepths struct {
 	broker.Broker
 
@@ -378,7 +377,7 @@ func (f fixedDepths) Depths(context.Context) (broker.Depths, error) {
 	return broker.Depths{Ready: 10}, f.err
 }
 
-func TestProgress_Depths(t *testing.T) {
+func TestProgress_Depths_DoNotCountHeldMessages(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name     string
@@ -421,7 +420,7 @@ func TestRun_BrokerDown_VerdictSaysThatDepthsAreUnknown(t *testing.T) {
 	})
 }
 
-// lostData is a store that has lost data.
+// lostData is a store that reports a loss of data.
 type lostData struct{ store.Store }
 
 func (lostData) Dataset(context.Context) (store.Dataset, error) {
@@ -499,7 +498,7 @@ func TestRun_ScheduleNotKept_Fails(t *testing.T) {
 	})
 }
 
-func TestPhase_String(t *testing.T) {
+func TestPhase_String_ReturnsDisplayNames(t *testing.T) {
 	t.Parallel()
 	for phase, want := range map[Phase]string{Generating: "running", Draining: "coming to rest", Auditing: "auditing", 9: "unknown"} {
 		if got := phase.String(); got != want {

@@ -8,24 +8,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Broker passes the calls to a broker through a gate. When the gate cuts the connections, the broker delivers all
-// unsettled messages again, and messages whose confirm was lost are published again.
+// Broker wraps a broker so that all calls pass through a gate. When the gate cuts the connections, unsettled
+// messages are delivered again. Messages whose confirmation is lost are published again.
 func Broker(inner broker.Broker, g *Gate) broker.Broker {
 	return &gatedBroker{Broker: inner, gate: g, idle: make(chan struct{})}
 }
 
-// gatedBroker embeds the broker for Version and Close, which need no gate.
+// gatedBroker embeds the broker, because Version and Close need no gate.
 type gatedBroker struct {
 	broker.Broker
 	gate *Gate
 
 	mu sync.Mutex
-	// unconfirmed counts the messages whose publisher waits for the confirm. idle is closed when it becomes 0.
+	// unconfirmed is the number of published messages that are not confirmed yet. idle is closed when it reaches 0.
 	unconfirmed int
 	idle        chan struct{}
 }
 
-// Publish accepts a message once the gate is open.
+// Publish waits until the gate is open and then publishes a message.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
 		return b.Broker.Publish(ctx, q, msg, nil) // an error
@@ -58,7 +58,8 @@ func (b *gatedBroker) publish(ctx context.Context, q broker.Queue, msg broker.Me
 	})
 }
 
-// confirmLater handles a confirm that does not pass the gate now. If the confirm is lost, it publishes the message again.
+// confirmLater handles a confirmation that the gate does not let through at present. If the confirmation is lost,
+// it publishes the message again.
 func (b *gatedBroker) confirmLater(ctx context.Context, connection int, q broker.Queue, msg broker.Message, confirmed func()) {
 	err := b.gate.answer(ctx, connection)
 	if errors.Is(err, errLost) {
@@ -81,7 +82,7 @@ func (b *gatedBroker) count(n int) {
 	}
 }
 
-// Flush waits until every message is confirmed.
+// Flush waits until all published messages are confirmed.
 func (b *gatedBroker) Flush(ctx context.Context) error {
 	for {
 		b.mu.Lock()
@@ -98,7 +99,7 @@ func (b *gatedBroker) Flush(ctx context.Context) error {
 	}
 }
 
-// Declare, Depths, DeadLetterReasons and Delete fail if they do not pass.
+// Declare, Depths, DeadLetterReasons and Delete return an error if the gate rejects the call or its result.
 
 func (b *gatedBroker) Declare(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Declare(ctx) })
@@ -124,7 +125,7 @@ func (b *gatedBroker) Delete(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Delete(ctx) })
 }
 
-// Consume delivers the messages of q while the gate is open.
+// Consume delivers the messages of queue q. While the gate is closed, it holds them.
 func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	deliveries, err := b.Broker.Consume(ctx, q, prefetch)
 	if err != nil {
@@ -136,7 +137,7 @@ func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int)
 	return s.out, nil
 }
 
-// stream passes the deliveries of one consumer.
+// stream forwards the deliveries of one consumer through the gate.
 type stream struct {
 	gate   *Gate
 	out    chan broker.Delivery
@@ -166,7 +167,7 @@ func (s *stream) run(ctx context.Context, deliveries <-chan broker.Delivery) {
 	}
 }
 
-// end removes the stream from the gate once all deliveries are settled.
+// end disconnects the stream from the gate after all deliveries are settled.
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +183,7 @@ func (s *stream) add(settler *gatedSettler) {
 	s.unsettled[settler] = struct{}{}
 }
 
-// settle removes a delivery that is being settled. It reports false if its session was lost.
+// settle removes a delivery from the unsettled ones. It returns false if the session of the delivery was lost.
 func (s *stream) settle(settler *gatedSettler) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +194,7 @@ func (s *stream) settle(settler *gatedSettler) bool {
 	return !settler.lost
 }
 
-// lose ends the session: all unsettled messages return to their queue.
+// lose ends the session, so all unsettled messages return to their queue.
 func (s *stream) lose() {
 	s.mu.Lock()
 	lost := s.unsettled
@@ -214,7 +215,7 @@ type gatedSettler struct {
 	lost   bool // the mutex of stream guards it
 }
 
-// do settles the delivery, unless its session was lost.
+// do settles the delivery with f. It returns an error if the session of the delivery was lost.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if _, err := s.stream.gate.enter(ctx); err != nil {
 		if ctx.Err() != nil {

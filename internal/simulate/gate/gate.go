@@ -1,6 +1,6 @@
-// Package gate injects faults into the parts of a simulation that run in this process. A Gate stands in front of each
-// part. The decorators Broker, Store and Poster pass every call through a gate, so that the part can be paused, cut off
-// or crashed without its knowledge.
+// Package gate injects faults into the parts of a simulation that run in this process: components, and in-memory
+// servers. Each part has a Gate. The decorators Broker, Store and Poster make every call pass through a gate, so
+// that a fault can pause, isolate or kill the part without its cooperation.
 package gate
 
 import (
@@ -11,34 +11,35 @@ import (
 )
 
 var (
-	// errCut is the error of calls to or from a part that is cut off.
+	// errCut is the error of calls to or from a part that is isolated.
 	errCut = errors.New("the connection is refused")
-	// errLost is the error of calls whose connection was cut before the answer. They may have taken effect.
-	errLost = errors.New("the connection was lost before the answer")
-	// errDead is the error of calls of a part that was killed. They have no effect.
+	// errLost is the error of calls whose connection was cut before they returned. They may have taken effect.
+	errLost = errors.New("the connection was lost before the reply")
+	// errDead is the error of calls by a part that was killed. They have no effect.
 	errDead = errors.New("the process was killed")
 )
 
-// state is what a gate does with calls.
+// state determines what a gate does with calls.
 type state int
 
 const (
 	open state = iota
-	// paused holds calls and their answers until the gate is open.
+	// paused blocks calls and their results until the state changes.
 	paused
-	// mute passes calls, which take effect, and holds their answers.
+	// mute executes calls but blocks their results.
 	mute
 	// cut rejects calls.
 	cut
-	// dead rejects calls for good.
+	// dead rejects all calls permanently.
 	dead
 )
 
-// Gate is passed by every call of one part of the simulation to the others, or by every call to one part.
+// Gate controls either all calls that one part of the simulation makes, or all calls that it receives.
 type Gate struct {
 	mu    sync.Mutex
 	state state
-	// connection counts how often the connections were cut. A call fails if it changes before the answer.
+	// connection is the number of times that the connections were cut. A call fails if this number changes while
+	// the call is in progress.
 	connection int
 	changed    chan struct{} // closed at each change
 	cuts       map[int]func()
@@ -48,7 +49,7 @@ type Gate struct {
 // New returns an open gate.
 func New() *Gate { return &Gate{changed: make(chan struct{}), cuts: make(map[int]func())} }
 
-// set changes the state. A change to cut or dead cuts the connections.
+// set changes the state of the gate. A change to cut or dead also cuts the connections.
 func (g *Gate) set(s state) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,7 +67,7 @@ func (g *Gate) set(s state) {
 	g.changed = make(chan struct{})
 }
 
-// onCut calls f whenever the connections are cut, until the returned function is called.
+// onCut registers f to be called whenever the connections are cut. The returned function unregisters it.
 func (g *Gate) onCut(f func()) (remove func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -86,8 +87,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass waits while hold returns true for the state. It returns the connection, or an error if calls are rejected or ctx
-// has ended.
+// pass blocks while hold returns true for the state of the gate. It returns the number of the current connection.
+// It returns an error if the gate rejects calls or if ctx has ended.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -107,17 +108,18 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter passes a call. It waits while the gate is paused.
+// enter must be called before a call. It blocks while the gate is paused.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await is like enter, and also waits while the gate is cut.
+// await is like enter, but also blocks while the connections are cut.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer passes the answer to a call. It fails if the connection was cut since enter.
+// answer must be called before the result of a call is returned. It blocks while the gate holds results. It returns
+// an error if the connection was cut since enter.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
@@ -127,13 +129,14 @@ func (g *Gate) answer(ctx context.Context, connection int) error {
 	return err
 }
 
-// answers reports whether an answer passes at once.
+// answers reports whether the gate lets the result of a call through at once.
 func (g *Gate) answers(connection int) bool {
 	s, now, _ := g.now()
 	return s == open && now == connection
 }
 
-// call calls f through the gate. After errLost, f may have taken effect.
+// call calls f and lets the call and its result pass through the gate. If it returns errLost, f may have taken
+// effect.
 func (g *Gate) call(ctx context.Context, f func() error) error {
 	connection, err := g.enter(ctx)
 	if err != nil {
@@ -147,19 +150,19 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 }
 
 const (
-	// muteTime is how long a server that is killed still executes calls without answering them.
+	// muteTime is how long a killed server still executes calls without returning their results.
 	muteTime = 20 * time.Millisecond
-	// DownTime is how long a server or a component takes to start again.
+	// DownTime is how long it takes to start a server or a component again.
 	DownTime = 500 * time.Millisecond
 )
 
-// Kill rejects all calls for good. Those in progress may take effect.
+// Kill rejects all further calls permanently. Calls in progress may take effect.
 func (g *Gate) Kill() { g.set(dead) }
 
-// Pause holds all calls and answers until it is released.
+// Pause blocks all calls and their results until the returned function is called.
 func (g *Gate) Pause(context.Context) (release func() error, err error) { return g.hold(paused) }
 
-// Isolate cuts all connections, and rejects calls until it is released.
+// Isolate cuts all connections and rejects calls until the returned function is called.
 func (g *Gate) Isolate(context.Context) (release func() error, err error) { return g.hold(cut) }
 
 func (g *Gate) hold(s state) (release func() error, err error) {
@@ -170,7 +173,7 @@ func (g *Gate) hold(s state) (release func() error, err error) {
 	}, nil
 }
 
-// Server is a server that runs in this process: a broker, a store or an API, behind a gate.
+// Server is an in-memory server that faults can hit: a broker, a store or a summary API behind a gate.
 type Server struct {
 	*Gate
 
@@ -178,7 +181,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns a server of a name. crash loses what a crash of the server loses, and may be nil.
+// NewServer returns a server with a name. The function crash discards what a crash of the server would lose. It may
+// be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
@@ -186,7 +190,8 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 // Name returns the name.
 func (s *Server) Name() string { return s.name }
 
-// Stop restarts the server. When it crashes, the latest calls take effect and are not answered.
+// Stop implements fault.Instance: it restarts the server. If crash is true, the last calls before the crash take
+// effect but return no result.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
 		s.set(mute)

@@ -29,14 +29,14 @@ func newBroker(t *testing.T, partitions int, retryDelay time.Duration) *memorybr
 	return b
 }
 
-// isolate cuts the connections of a server for a moment.
+// isolate cuts the connections of a server for a short time.
 func isolate(s *gate.Server, length time.Duration) error {
 	release, err := s.Isolate(context.Background())
 	time.Sleep(length)
 	return errors.Join(err, release())
 }
 
-func TestBroker_ThroughAnOpenGate_Conforms(t *testing.T) {
+func TestBroker_OpenGate_PassesTheConformanceSuite(t *testing.T) {
 	t.Parallel()
 	brokertest.Run(t, func(t *testing.T, retryDelay time.Duration) brokertest.Subject {
 		inner, g := newBroker(t, brokertest.Partitions, retryDelay), gate.New()
@@ -56,7 +56,7 @@ func TestBroker_ThroughAnOpenGate_Conforms(t *testing.T) {
 	})
 }
 
-func TestServer_ThatIsIsolated_RejectsCalls(t *testing.T) {
+func TestServer_Isolated_RejectsCalls(t *testing.T) {
 	t.Parallel()
 	g := gate.New()
 	s, server := gate.Store(memorystore.New(1), g), gate.NewServer("redis", g, nil)
@@ -75,7 +75,7 @@ func TestServer_ThatIsIsolated_RejectsCalls(t *testing.T) {
 	}
 }
 
-func TestServer_ThatIsPaused_HoldsCalls(t *testing.T) {
+func TestServer_Paused_BlocksCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := gate.New()
@@ -92,7 +92,7 @@ func TestServer_ThatIsPaused_HoldsCalls(t *testing.T) {
 	})
 }
 
-// poster counts the summaries that it stores.
+// poster is a summary API that counts the summaries.
 type poster struct{ stored atomic.Int64 }
 
 func (p *poster) Post(context.Context, event.Summary) error {
@@ -102,7 +102,7 @@ func (p *poster) Post(context.Context, event.Summary) error {
 
 var _ processor.Poster = (*poster)(nil)
 
-func TestServer_ThatIsKilled_ExecutesCallsWithoutAnswer(t *testing.T) {
+func TestServer_Killed_ExecutesCallsWithoutReply(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g, inner := gate.New(), &poster{}
@@ -124,7 +124,8 @@ func TestServer_ThatIsKilled_ExecutesCallsWithoutAnswer(t *testing.T) {
 	})
 }
 
-// Every message is confirmed once, and delivered until it is settled, whatever happens to the connections.
+// TestBroker_WithFaults_LosesNothing checks that every message is confirmed once, and delivered until it is
+// settled, whatever faults hit the connections.
 func TestBroker_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/processor"
 )
 
-// Poster passes the calls to a summary API through a gate.
+// Poster wraps the client of a summary API so that all calls pass through a gate.
 func Poster(inner processor.Poster, g *Gate) processor.Poster {
 	return &gatedPoster{inner: inner, gate: g}
 }
@@ -18,7 +18,7 @@ type gatedPoster struct {
 	gate  *Gate
 }
 
-// Post posts a summary. It fails with an error that is not permanent if the call does not pass.
+// Post posts a summary. If the gate rejects the call, it returns an error that is not permanent.
 func (p *gatedPoster) Post(ctx context.Context, s event.Summary) error {
 	var posted error
 	if err := p.gate.call(ctx, func() error {

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestServer_KeepsItsAddress(t *testing.T) {
+func TestServer_Faults_DoNotChangeItsAddress(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
 	daemon, err := servers.StartRedis(t.Context(), "", servers.RedisOptions{})

@@ -1,5 +1,5 @@
-// Package process injects faults into servers that are child processes: by signals, and by a relay that cuts their
-// connections.
+// Package process injects faults into servers that run as child processes. It uses signals, and a relay that can
+// cut their connections.
 package process
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// Daemon is a server process of package privateserver.
+// Daemon is a server process that package privateserver started.
 type Daemon interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
@@ -23,20 +23,20 @@ type Daemon interface {
 	Close() error
 }
 
-// Server is a server process behind a relay. It implements fault.Instance.
+// Server is a server process together with the relay that clients connect to. It implements fault.Instance.
 type Server struct {
 	name   string
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// closing ends with Close.
+	// Close ends the context closing.
 	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
 	close   context.CancelFunc
 
 	mu sync.Mutex // the methods of Daemon are not safe for concurrent use
 }
 
-// NewServer puts a relay before a running server. The Server owns the daemon.
+// NewServer starts a relay to a running server. Close of the Server also ends the daemon.
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {
@@ -52,13 +52,14 @@ func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	return s, nil
 }
 
-// Name returns the name.
+// Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// URI returns the URI of the server through the relay, with user and password.
+// URI returns the URI at which clients reach the server through the relay. It contains user name and password.
 func (s *Server) URI() string { return s.uri }
 
-// Stop ends the process, by SIGKILL if it crashes and otherwise by SIGTERM, and starts it again with the same data.
+// Stop implements fault.Instance: it ends the process with SIGKILL if crash is true and otherwise with SIGTERM. It
+// then starts the server again with the same data.
 func (s *Server) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	if err := s.end(ctx, crash); err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func (s *Server) start() error {
 	return s.daemon.Start(s.closing)
 }
 
-// Pause stops the process by SIGSTOP until it is released.
+// Pause implements fault.Instance. It stops the process with SIGSTOP until the fault ends.
 func (s *Server) Pause(context.Context) (release func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +102,8 @@ func (s *Server) Pause(context.Context) (release func() error, err error) {
 	}, s.daemon.Pause()
 }
 
-// Isolate cuts all connections of the server, and rejects others until it is released.
+// Isolate implements fault.Instance. It cuts all connections of the server and rejects new ones until the fault
+// ends.
 func (s *Server) Isolate(context.Context) (release func() error, err error) {
 	restore := s.relay.Cut()
 	return func() error {
@@ -110,7 +112,7 @@ func (s *Server) Isolate(context.Context) (release func() error, err error) {
 	}, nil
 }
 
-// Close kills the process and removes its data.
+// Close kills the process and deletes its data.
 func (s *Server) Close() error {
 	s.close()
 	s.mu.Lock()

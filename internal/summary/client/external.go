@@ -33,6 +33,7 @@ type External struct {
 	places chan struct{}
 }
 
+// NewExternal returns a client for the external API at o.URL.
 func NewExternal(o Options) (*External, error) {
 	endpoint, source, err := o.open("")
 	if err != nil {
