@@ -24,27 +24,27 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// patience is the timeout of every wait, long enough for a busy machine.
+// patience is the timeout of every wait. It is long enough for a busy machine.
 const patience = 90 * time.Second
 
-// Cluster is an API server for one test. It has no nodes, and a namespace for this test alone.
+// Cluster is a Kubernetes API server for one test. It has no nodes. The test has its own namespace.
 type Cluster struct {
 	T testing.TB
-	// Config and KubeConfig have all permissions.
+	// Config and KubeConfig are credentials with all permissions.
 	Config     *rest.Config
 	KubeConfig []byte
-	// Client has the scheme of the operator.
+	// Client is a client whose scheme contains all types that the operator uses.
 	Client    client.Client
 	Namespace string
 }
 
-// New returns the server that the tests of the package share, with a new namespace.
+// New returns a Cluster on the API server that the tests of the package share, with a new namespace.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, sharedServer(t))
 }
 
-// NewPrivate starts a server for this test alone, and stops it when the test ends.
+// NewPrivate starts an API server for this test alone and stops it when the test ends.
 func NewPrivate(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, serverFor(t))
@@ -74,7 +74,7 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-// Eventually polls until check passes. It fails the test after 90 s.
+// Eventually calls check repeatedly until it returns nil. It fails the test after 90 s.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
 	deadline := time.After(patience)
@@ -91,7 +91,6 @@ func (c *Cluster) Eventually(what string, check func() error) {
 	}
 }
 
-// Create creates an object.
 func (c *Cluster) Create(o client.Object) {
 	c.T.Helper()
 	if err := c.Client.Create(c.T.Context(), o); err != nil {
@@ -99,7 +98,7 @@ func (c *Cluster) Create(o client.Object) {
 	}
 }
 
-// Simulate creates a simulation with an empty spec that edit may change.
+// Simulate creates a simulation. The function edit may change its spec, which is empty otherwise.
 func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpec)) *v1alpha1.ParkingSimulation {
 	c.T.Helper()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}}
@@ -110,7 +109,8 @@ func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpe
 	return sim
 }
 
-// Secret creates a Secret that every simulation may use. It returns the Secret and a reference to it for a spec.
+// Secret creates a Secret that every simulation is permitted to use. It returns the Secret and a reference for use
+// in a spec.
 func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret, *v1alpha1.SecretReference) {
 	c.T.Helper()
 	secret := &corev1.Secret{
@@ -123,7 +123,7 @@ func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret,
 	return secret, &v1alpha1.SecretReference{Name: name}
 }
 
-// Edit reads an object, changes it and updates it. It retries conflicts.
+// Edit reads an object, changes it with a function, and updates it. It retries after a conflict.
 func (c *Cluster) Edit(o client.Object, change func()) {
 	c.T.Helper()
 	c.Eventually("edit "+o.GetName(), func() error {
@@ -135,7 +135,7 @@ func (c *Cluster) Edit(o client.Object, change func()) {
 	})
 }
 
-// Delete deletes the object with that name. It does not wait for the end of the deletion.
+// Delete deletes an object by name. It does not wait until the object is gone.
 func (c *Cluster) Delete(o client.Object, name string) {
 	c.T.Helper()
 	o.SetNamespace(c.Namespace)
@@ -145,7 +145,7 @@ func (c *Cluster) Delete(o client.Object, name string) {
 	}
 }
 
-// Exists waits until an object with that name exists, and reads it.
+// Exists waits until an object with the given name exists, and reads it.
 func (c *Cluster) Exists(o client.Object, name string) {
 	c.T.Helper()
 	o.SetNamespace(c.Namespace)
@@ -153,7 +153,7 @@ func (c *Cluster) Exists(o client.Object, name string) {
 	c.Eventually(fmt.Sprintf("%T %s to exist", o, name), func() error { return c.read(o) })
 }
 
-// Gone waits until an object does not exist.
+// Gone waits until an object no longer exists.
 func (c *Cluster) Gone(o client.Object) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("%T %s to be gone", o, o.GetName()), func() error { return c.Absent(o) })
@@ -175,7 +175,8 @@ func (c *Cluster) read(o client.Object) error {
 	return c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(o), o)
 }
 
-// Expect waits for a condition of the simulation at its current generation, and returns it.
+// Expect waits until a condition of the simulation has the given status and reason at the current generation, and
+// returns the condition.
 func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	c.T.Helper()
 	var got metav1.Condition
@@ -185,7 +186,7 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 		}
 		condition := meta.FindStatusCondition(sim.Status.Conditions, kind)
 		if condition == nil || condition.Status != status || condition.Reason != reason || condition.ObservedGeneration != sim.Generation {
-			return fmt.Errorf("the conditions are %+v", sim.Status.Conditions)
+			return fmt.Errorf("the simulation has the conditions %+v", sim.Status.Conditions)
 		}
 		got = *condition
 		return nil
@@ -193,7 +194,7 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 	return got
 }
 
-// AwaitEvent waits for an event about an object with part in its message, and returns the message.
+// AwaitEvent waits for an event about an object whose message contains a text. It returns the message.
 func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
@@ -208,13 +209,14 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 				return nil
 			}
 		}
-		return errors.New("no such event")
+		return errors.New("there is no event with this message")
 	})
 	return note
 }
 
-// MakeWorkloadsReady acts as the controllers of Deployments and StatefulSets. It sets the status of every workload of the
-// namespace, except the named ones, to all replicas updated and ready. It creates no pods.
+// MakeWorkloadsReady acts as the controllers of Deployments and StatefulSets: it sets the status of every workload
+// in the namespace so that all replicas are updated and ready. It skips the workloads with the given names. It does
+// not create pods.
 func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()
 	c.Eventually("workloads to settle", func() error {
@@ -247,8 +249,8 @@ func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	})
 }
 
-// Pod creates a pod of a component as its workload would, and sets its status to running as the kubelet would. edit may
-// change the status.
+// Pod creates a pod of a component as its workload would do, and sets its status to running as the kubelet would
+// do. The function edit may change the status.
 func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
 	c.T.Helper()
 	pod := &corev1.Pod{
@@ -256,7 +258,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 			Namespace: sim.Namespace, GenerateName: resources.Name(sim, component) + "-", Labels: resources.Selector(sim, component),
 			OwnerReferences: []metav1.OwnerReference{ownerOfPods(sim, component)},
 		},
-		// Conforms to the restricted Pod Security Standard.
+		// This pod meets the restricted Pod Security Standard.
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{
 				RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -284,7 +286,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 // podTemplateHash distinguishes the ReplicaSets of a Deployment.
 const podTemplateHash = "5d8f"
 
-// ownerOfPods returns the owner of a component's pods: a StatefulSet, or a ReplicaSet of a Deployment.
+// ownerOfPods returns the owner of a component's pods, which is a StatefulSet or a ReplicaSet of a Deployment.
 func ownerOfPods(sim *v1alpha1.ParkingSimulation, component resources.Component) metav1.OwnerReference {
 	owner := metav1.OwnerReference{
 		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: resources.Name(sim, component),

@@ -1,5 +1,5 @@
-// Package apiserver runs a real Kubernetes API server for tests. Its helpers act as the missing components: the
-// controllers of Deployments and StatefulSets, and the kubelet.
+// Package apiserver runs a real Kubernetes API server for tests. Its helpers act as the components that are
+// missing: the controllers of Deployments and StatefulSets, and the kubelet.
 //
 // The tests of a package share one server, which the first test starts. Each test has its own namespace:
 //
@@ -13,6 +13,7 @@
 //
 // A test that changes cluster-wide objects starts its own server with NewPrivate.
 //
-// KUBEBUILDER_ASSETS is the folder of kube-apiserver and etcd, which hack/envtest.sh prints. Without it the tests are
-// skipped, or fail with PARKING_TEST_REQUIRE=1. Under go test -short they are skipped.
+// The environment variable KUBEBUILDER_ASSETS must contain the directory of kube-apiserver and etcd, which
+// hack/envtest.sh prints. Without it the tests are skipped, or fail if PARKING_TEST_REQUIRE=1. They are also
+// skipped under go test -short.
 package apiserver

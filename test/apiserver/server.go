@@ -15,17 +15,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// Tests runs the tests of a package, which share a server.
+// Tests runs the tests of a package, which share an API server.
 type Tests struct{ m *testing.M }
 
-// NewTests returns the tests of a package. Their shared server has the CRD of ParkingSimulations and those in the given
-// folders.
+// NewTests returns a Tests for m. The shared API server has the CRD of ParkingSimulations, and the CRDs in the
+// given directories.
 func NewTests(m *testing.M, definitions ...string) Tests {
 	shared.definitions = definitions
 	return Tests{m}
 }
 
-// Run runs the tests, stops their server, and returns the exit code.
+// Run runs the tests and then stops the shared API server. It returns the exit code.
 func (s Tests) Run() int {
 	code := s.m.Run()
 	if shared.server == nil {
@@ -38,8 +38,8 @@ func (s Tests) Run() int {
 	return code
 }
 
-// shared is the server that the tests of one binary share. It is global because tests cannot pass values to each other.
-// The first test that needs it starts it.
+// shared is the API server that the tests of one binary share. It is a global variable because tests cannot pass
+// values to each other. The first test that needs the server starts it.
 var shared struct {
 	definitions []string
 	once        sync.Once
@@ -47,7 +47,7 @@ var shared struct {
 	err         error
 }
 
-// server is an API server with its etcd.
+// server is an API server together with its etcd.
 type server struct {
 	environment *envtest.Environment
 	config      *rest.Config
@@ -79,7 +79,7 @@ func serverFor(t testing.TB) *server {
 	return s
 }
 
-// need skips or fails the test when the programs of the server are missing.
+// need skips or fails the test if the programs of the API server are missing.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -90,7 +90,7 @@ func need(t testing.TB) {
 	}
 }
 
-// Missing skips the test with a reason, or fails it with PARKING_TEST_REQUIRE=1.
+// Missing skips the test for the given reason. If PARKING_TEST_REQUIRE=1, it fails the test instead.
 func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("PARKING_TEST_REQUIRE") == "1" {
@@ -99,8 +99,8 @@ func Missing(t testing.TB, reason string) {
 	t.Skip(reason)
 }
 
-// discardLogs sets the global logger of controller-runtime, which otherwise warns that it is not set. Operators have their
-// own loggers.
+// discardLogs sets the global logger of controller-runtime, which would otherwise log a warning that none is set.
+// Operators have their own loggers.
 var discardLogs = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
 
 func start(definitions []string) (*server, error) {
@@ -122,7 +122,7 @@ func start(definitions []string) (*server, error) {
 	return &server{environment: environment, config: config}, nil
 }
 
-// ownDefinition returns the folder of the CRD of ParkingSimulations in the source tree.
+// ownDefinition returns the directory of the CRD of ParkingSimulations in the repository.
 func ownDefinition() (string, error) {
 	folder, err := os.Getwd()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// request is a writing request of the operator, from the audit log of the API server.
+// request is a write request of the operator, as recorded in the audit log of the API server.
 type request struct {
 	Verb      string `json:"verb"`
 	ObjectRef struct {
@@ -36,14 +36,15 @@ func (r *request) kind() string {
 	return name
 }
 
-// isWrite reports whether the request counts. Requests in the operator's own namespace do not: they are for leader
-// election.
+// isWrite reports whether the request counts as a write. Requests in the operator's own namespace do not count,
+// because they are for leader election.
 func (r *request) isWrite() bool { return r.ObjectRef.Namespace != system }
 
-// isForbidden reports whether the operator lacked the permission.
+// isForbidden reports whether the API server denied the request because the operator lacks the permission.
 func (r *request) isForbidden() bool { return r.ResponseStatus.Code == http.StatusForbidden }
 
-// createdChild returns the simulation of the child that the request created, if it created one.
+// createdChild returns the name of the simulation for which the request created a child object, or "" if it did not
+// create one.
 func (r *request) createdChild() (simulation string, ok bool) {
 	if r.ResponseStatus.Code != http.StatusCreated || r.ObjectRef.Resource == "events" || !r.isWrite() {
 		return "", false
@@ -52,7 +53,7 @@ func (r *request) createdChild() (simulation string, ok bool) {
 	return simulation, ok
 }
 
-// auditLog reads the audit log while the API server appends to it.
+// auditLog reads the audit log of the API server while the server appends to it.
 type auditLog struct {
 	file *os.File
 	in   *bufio.Reader
@@ -70,7 +71,7 @@ func openAuditLog(path string) (*auditLog, error) {
 
 func (l *auditLog) Close() error { return l.file.Close() }
 
-// next returns the requests since the last call.
+// next returns the requests that were logged since the last call.
 func (l *auditLog) next() ([]request, error) {
 	var requests []request
 	for {

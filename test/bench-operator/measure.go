@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// creators is the number of simulations that are created at the same time.
+	// creators is the number of goroutines that create simulations.
 	creators = 4
-	// quiet is how long the operator must be idle to be considered done.
+	// quiet is how long the operator must be idle before a measurement ends.
 	quiet = 10 * time.Second
 	// patience is the timeout of the whole measurement.
 	patience = 30 * time.Minute
 )
 
-// bench is one measurement.
+// bench is the state of one run of all measurements.
 type bench struct {
 	options
 
@@ -36,7 +36,7 @@ type bench struct {
 	seen     seen
 }
 
-// seen holds what the audit log has shown so far.
+// seen contains what the audit log has shown so far.
 type seen struct {
 	writes    int
 	forbidden int
@@ -78,7 +78,7 @@ func (b *bench) measureRun(ctx context.Context, o *operator, r *report) error {
 	return nil
 }
 
-// countChildren creates one simulation and counts its children.
+// countChildren creates one simulation and counts the child objects that the operator creates for it.
 func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error {
 	progress("create one simulation, to count its children")
 	const probe = "probe"
@@ -90,7 +90,7 @@ func (b *bench) countChildren(ctx context.Context, o *operator, r *report) error
 		return err
 	}
 	if b.children = b.seen.children[probe]; b.children == 0 {
-		return fmt.Errorf("the operator created no children: see %s with -keep", o.log)
+		return fmt.Errorf("the operator created no child objects: run again with -keep and see %s", o.log)
 	}
 	r.ChildrenEach = b.children
 	b.seen = newSeen()
@@ -101,8 +101,8 @@ func simulation(name string) *v1alpha1.ParkingSimulation {
 	return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: lot, Name: name}}
 }
 
-// measureCreation creates all simulations as fast as the API server allows, and waits until each has all its children
-// and the operator is idle.
+// measureCreation creates all simulations as fast as the API server permits. It waits until each has all of its
+// child objects and the operator is idle.
 func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) error {
 	progress("create %d simulations and wait for their children", b.simulations)
 	before, err := childrenCPU()
@@ -129,7 +129,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 		case <-report.C:
 			progress("  %d of %d simulations have their children", len(b.seen.took), b.simulations)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the children of %d simulations, %d are complete: %w", b.simulations, len(b.seen.took), ctx.Err())
+			return fmt.Errorf("wait for the child objects of %d simulations, %d have all of theirs: %w", b.simulations, len(b.seen.took), ctx.Err())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -202,7 +202,7 @@ func (b *bench) createAll(ctx context.Context) error {
 	}
 }
 
-// readLog counts the new requests in the audit log.
+// readLog updates the counts with the new requests in the audit log.
 func (b *bench) readLog() error {
 	requests, err := b.log.next()
 	if err != nil {
@@ -238,7 +238,7 @@ func (b *bench) count(r *request) {
 	}
 }
 
-// awaitIdle waits until the operator neither writes nor reconciles for some seconds.
+// awaitIdle waits until the operator has neither written nor reconciled anything for some seconds.
 func (b *bench) awaitIdle(ctx context.Context, o *operator) error {
 	since := time.Now()
 	for time.Since(since) < quiet {
@@ -275,7 +275,7 @@ func (b *bench) recordUsage(o *operator, r *report) error {
 	return nil
 }
 
-// measureIdle measures the operator while nothing changes.
+// measureIdle measures what the operator does while nothing changes.
 func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
 	progress("measure the idle operator for %s", b.idle)
 	before, err := o.work(ctx)

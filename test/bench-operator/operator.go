@@ -27,11 +27,12 @@ type operator struct {
 	metrics string // address
 	pprof   string // address, or "0"
 	log     string // file
-	// reserved keeps the reservations of the addresses above.
+	// reserved contains the reservations of the addresses above.
 	reserved []*servers.Address
 }
 
-// startOperator starts an operator with default flags except for its addresses, and waits until it is ready.
+// startOperator starts an operator and waits until it is ready. The flags have their defaults, except for the
+// addresses.
 func startOperator(ctx context.Context, binary, folder, kubeconfig string, profiled bool) (*operator, error) {
 	o := &operator{ended: make(chan error, 1), pprof: "0", log: filepath.Join(folder, "operator.log")}
 	for _, address := range []*string{&o.health, &o.metrics, &o.pprof} {
@@ -75,15 +76,15 @@ func (o *operator) waitReady(ctx context.Context) error {
 		select {
 		case err := <-o.ended:
 			o.ended <- err
-			return fmt.Errorf("the operator ended: %w: see %s with -keep", err, o.log)
+			return fmt.Errorf("the operator ended: %w: run again with -keep and see %s", err, o.log)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the operator to be ready: %w; see %s with -keep", ctx.Err(), o.log)
+			return fmt.Errorf("wait for the operator to be ready: %w; run again with -keep and see %s", ctx.Err(), o.log)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// stop sends SIGTERM to the operator, as Kubernetes does, and waits until it has ended.
+// stop sends SIGTERM to the operator, as Kubernetes does, and waits until the process has ended.
 func (o *operator) stop() error {
 	if err := o.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop the operator: %w", err)
@@ -94,7 +95,7 @@ func (o *operator) stop() error {
 	return nil
 }
 
-// usage is the CPU time and peak memory of a process so far.
+// usage is the CPU time and the peak memory that a process has used so far.
 type usage struct {
 	cpuSeconds float64
 	peakRSS    uint64 // bytes
@@ -133,7 +134,7 @@ func childrenCPU() (map[string]float64, error) {
 	return seconds, nil
 }
 
-// work holds counters of the controller.
+// work contains counters of the controller.
 type work struct {
 	reconciles, errors float64
 	waiting            float64 // simulations that are queued or being reconciled
@@ -163,7 +164,7 @@ func (o *operator) work(ctx context.Context) (work, error) {
 	}, nil
 }
 
-// profile writes the pprof profile at a path to a file in the folder.
+// profile downloads a pprof profile of the operator to a file in the folder. path is the URL path of the profile.
 func (o *operator) profile(ctx context.Context, folder, name, path string) error {
 	body, err := get(ctx, "http://"+o.pprof+"/debug/pprof/"+path)
 	if err != nil {
@@ -176,7 +177,7 @@ func (o *operator) profile(ctx context.Context, folder, name, path string) error
 	return nil
 }
 
-// get returns the body of a response with status 200. Other statuses are errors.
+// get returns the body of an HTTP response. It returns an error unless the status is 200.
 func get(ctx context.Context, url string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

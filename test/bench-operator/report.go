@@ -9,26 +9,29 @@ import (
 	"text/tabwriter"
 )
 
-// report is the result of a run.
+// report contains the results of all measurements.
 type report struct {
 	Simulations int `json:"simulations"`
-	// ChildrenEach is the number of children of each simulation.
+	// ChildrenEach is the number of child objects of each simulation.
 	ChildrenEach int `json:"childrenEach"`
 	Create       struct {
-		// Seconds is the time from the creation of the first simulation to the last child of the last one.
+		// Seconds is the time from the creation of the first simulation until the last child object of any
+		// simulation is created.
 		Seconds              float64 `json:"seconds"`
 		SimulationsPerSecond float64 `json:"simulationsPerSecond"`
 		ChildrenPerSecond    float64 `json:"childrenPerSecond"`
-		// P50Seconds and P99Seconds are quantiles of the time from the creation of a simulation to its last child.
+		// P50Seconds and P99Seconds are quantiles of the time from the creation of a simulation until its last
+		// child object is created.
 		P50Seconds float64 `json:"p50Seconds"`
 		P99Seconds float64 `json:"p99Seconds"`
-		// CPUSeconds is the CPU time of each program in Seconds.
+		// CPUSeconds is the CPU time that each program used during Seconds.
 		CPUSeconds map[string]float64 `json:"cpuSeconds"`
-		// WritesPerSimulation is the number of writing requests until the operator is idle.
+		// WritesPerSimulation is the mean number of write requests per simulation until the operator is idle.
 		WritesPerSimulation float64        `json:"writesPerSimulation"`
 		Writes              map[string]int `json:"writes"`
 	} `json:"create"`
-	// OperatorCPUSeconds and PeakRSSMiB are of the operator until it is idle.
+	// OperatorCPUSeconds is the CPU time of the operator until it is idle. PeakRSSMiB is its maximum memory in that
+	// time.
 	OperatorCPUSeconds float64 `json:"operatorCPUSeconds"`
 	PeakRSSMiB         float64 `json:"peakRSSMiB"`
 	Idle               struct {
@@ -38,18 +41,19 @@ type report struct {
 		CPUSeconds                    float64 `json:"cpuSeconds"`
 	} `json:"idle"`
 	Restart struct {
-		// Seconds is the time from the start of the process until it has reconciled every simulation.
+		// Seconds is the time from the start of the process until the operator has reconciled every simulation.
 		Seconds    float64 `json:"seconds"`
 		Writes     int     `json:"writes"`
 		CPUSeconds float64 `json:"cpuSeconds"`
 		PeakRSSMiB float64 `json:"peakRSSMiB"`
 	} `json:"restart"`
 	ReconcileErrors float64 `json:"reconcileErrors"`
-	// Forbidden is the number of requests for which the operator lacked the permission.
+	// Forbidden is the number of requests that the API server denied because the operator lacks the permission.
 	Forbidden int `json:"forbidden"`
 }
 
-// print prints the table. It writes the report as JSON to the file, or prints it without a file name.
+// print prints the results as a table. It also writes the report as JSON to a file, or prints it if the file name
+// is empty.
 func (r *report) print(jsonPath string) error {
 	if err := r.printTable(); err != nil {
 		return err

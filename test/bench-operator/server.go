@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	// operatorUser is the user of the operator. It has the shipped role.
+	// operatorUser is the name of the user as which the operator runs. It has the role that the manifests define.
 	operatorUser = "parking-operator"
-	// system is the namespace of the operator, lot that of the simulations.
+	// system is the namespace of the operator. lot is the namespace of the simulations.
 	system = "system"
 	lot    = "lot"
 )
 
-// auditPolicy logs every writing request of the operator.
+// auditPolicy is an API server audit policy that logs every write request of the operator.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -42,7 +42,7 @@ rules:
   - level: None
 `
 
-// server is an API server with its etcd.
+// server is an API server together with its etcd.
 type server struct {
 	environment *envtest.Environment
 	admin       client.Client
@@ -65,7 +65,7 @@ func startServer(ctx context.Context, folder string) (_ *server, err error) {
 	}
 	s.environment.ControlPlane.GetAPIServer().Configure().
 		Set("audit-policy-file", policy).Set("audit-log-path", s.audit).Set("audit-log-maxsize", "10000").
-		// The default has 254 addresses, and each simulation needs three.
+		// The default range has 254 addresses, but each simulation needs three.
 		Set("service-cluster-ip-range", "10.96.0.0/16")
 	config, err := s.environment.Start()
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *server) stop() error {
 	return nil
 }
 
-// addOperator creates the user of the operator and its kubeconfig.
+// addOperator creates the user of the operator and a kubeconfig for it.
 func (s *server) addOperator() error {
 	user, err := s.environment.AddUser(envtest.User{Name: operatorUser}, nil)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *server) addOperator() error {
 	return nil
 }
 
-// grant creates the namespaces and the shipped roles, and binds the roles to the user of the operator.
+// grant creates the namespaces and the roles in the manifests. It binds the roles to the user of the operator.
 func (s *server) grant(ctx context.Context) error {
 	objects := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}},

@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The limits of the traffic. They are the same as those of the pipeline's adapters.
+// The limits of the messages in flight. They are the same as in the RabbitMQ adapter of the pipeline.
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
@@ -27,15 +27,18 @@ const (
 	backlog  = 4096 // published but not acknowledged messages per queue
 )
 
-// ceilingExchange routes messages to the queues of the bare broker by queue name.
+// ceilingExchange is the exchange of the bare-broker measurement. It routes a message to the queue whose name is
+// the routing key.
 const ceilingExchange = "ceiling"
 
-// ceilingQueue returns the queue of an event type. There are as many queues as in a simulation with one partition.
+// ceilingQueue returns the name of the queue of an event type. There are as many queues as in a simulation with one
+// partition.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling measures the bare broker: the ceiling of the pipeline. It publishes with confirms, consumes and acknowledges
-// as fast as the broker allows. A limit of backlog messages per queue keeps publishers and consumers in balance. It
-// prints a sample of the number of acknowledged messages four times a second, until ctx is done.
+// runCeiling measures the broker without the pipeline, which is the upper limit of the pipeline's throughput. It
+// publishes with confirms, consumes, and acknowledges as fast as the broker allows. At most backlog messages per
+// queue are unacknowledged, so that publishers and consumers stay in balance. Until ctx ends it prints the number
+// of acknowledged messages four times a second.
 func runCeiling(ctx context.Context, uri string) error {
 	var acked atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -80,7 +83,7 @@ func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- st
 	}
 }
 
-// publishing returns an event in the form in which the generators publish it.
+// publishing returns an event as the AMQP message that a generator would publish.
 func publishing(t event.Type, run string, seq int64) amqp.Publishing {
 	now := time.Now()
 	id := event.ID{Run: run, Seq: seq}.String()
@@ -133,14 +136,14 @@ func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{},
 	return nil
 }
 
-// sample is the number of acknowledged messages at an instant, and the CPU time used so far.
+// sample contains the number of acknowledged messages and the CPU time used, both up to a point in time.
 type sample struct {
 	At    time.Time                `json:"at"`
 	Count int64                    `json:"count"`
 	CPU   map[string]time.Duration `json:"cpu"`
 }
 
-// since returns the rate and the CPU time per message between two samples.
+// since returns the message rate and the CPU time per message between two samples.
 func (s sample) since(earlier sample) ceilingResult {
 	messages := float64(s.Count - earlier.Count)
 	r := ceilingResult{
@@ -178,15 +181,16 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 	}
 }
 
-// ceilingResult is a measurement of the bare broker.
+// ceilingResult is the result of measuring the broker without the pipeline.
 type ceilingResult struct {
-	// PerSecond is the rate of messages that were published, consumed and acknowledged.
+	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// CPUMicros is the CPU time per message in microseconds, of the broker and of the clients.
+	// CPUMicros is the CPU time per message in microseconds, separately for the broker and for its clients.
 	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
 }
 
-// measureCeiling measures the bare broker. The clients run in a separate process, so that their CPU time is counted apart.
+// measureCeiling measures the broker without the pipeline. The clients run in a separate process, so that their CPU
+// time is measured separately.
 func measureCeiling(ctx context.Context, env environment, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {
 		return ceilingResult{}, err
@@ -226,7 +230,7 @@ func readSamples(output []byte) ([]sample, error) {
 	return samples, nil
 }
 
-// declareCeiling declares the queues of the bare broker, of the type that the simulation uses.
+// declareCeiling declares the queues for runCeiling. They have the same type as the queues of a simulation.
 func declareCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
@@ -249,7 +253,8 @@ func declareCeiling(uri string) error {
 	return nil
 }
 
-// deleteCeiling deletes the queues of the bare broker, so that their messages do not slow down the next measurement.
+// deleteCeiling deletes the queues of runCeiling, so that the remaining messages do not slow down the next
+// measurement.
 func deleteCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {

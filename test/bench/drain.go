@@ -13,11 +13,11 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// drainEach is the number of entries, and of matching exits, in the queues before the processor starts. The original
-// system was measured with the same number.
+// drainEach is the number of entries in the queues before the processor starts, and also the number of matching
+// exits. The measurement of the original system used the same number.
 const drainEach = 20_000
 
-// drainResult is a measurement of a drain.
+// drainResult is the result of measureDrain.
 type drainResult struct {
 	EventsPerSecond       float64            `json:"eventsPerSecond"`
 	Outcomes              map[string]int64   `json:"outcomes"`
@@ -26,8 +26,8 @@ type drainResult struct {
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
 
-// measureDrain measures how fast a processor processes entries and matching exits that are already in the queues. The
-// events are in the JSON of the original system, without headers. Each summary is stored durably.
+// measureDrain measures how fast a processor empties queues that already contain entries and matching exits. The
+// events are in the JSON format of the original system and have no headers. Each summary is stored durably.
 func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
@@ -38,7 +38,8 @@ func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 }
 
 func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
-	// The processor has declared the queues and must not run while they fill. The generators are not needed.
+	// The processor was started to declare the queues. It must not run while they are filled. The generators are
+	// not needed.
 	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
 		if _, err := process.Terminate(ctx); err != nil {
 			return drainResult{}, err
@@ -86,7 +87,7 @@ func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
 	return r, nil
 }
 
-// waitProcessed polls the metrics of the processor until it has processed that many events.
+// waitProcessed polls the metrics of the processor until it has processed n events.
 func waitProcessed(ctx context.Context, processor *stack.Process, events int64) (families, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -106,7 +107,7 @@ func waitProcessed(ctx context.Context, processor *stack.Process, events int64) 
 	}
 }
 
-// publishOriginals publishes all entries, then all exits, and waits for their confirms.
+// publishOriginals publishes all entries, then all exits, and waits until the broker has confirmed them.
 func (p *pipeline) publishOriginals(ctx context.Context) error {
 	conn, channel, err := openChannel(p.env.amqpURI)
 	if err != nil {
@@ -138,7 +139,7 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 	return nil
 }
 
-// originalEvent returns the i-th event of the drain: first the entries, then the exits of the same plates.
+// originalEvent returns event number i of the measurement: first all entries, then the exits with the same plates.
 func originalEvent(i int, entered time.Time) (routingKey string, body []byte) {
 	plate := fmt.Sprintf("DRN-%05d", i%drainEach)
 	if i < drainEach {

@@ -1,5 +1,6 @@
-// Command bench compares the throughput of the pipeline with that of the bare broker. It measures them in turns, on
-// private servers that it starts. Machines are noisy: compare ratios, not the absolute numbers of different runs.
+// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It measures
+// both alternately, on private servers that it starts. The speed of a machine varies: compare ratios, not absolute
+// numbers of different runs.
 package main
 
 import (
@@ -17,11 +18,12 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// matchPercent is the percentage of exits with a plate that has entered: the default of a simulation.
+// matchPercent is the percentage of exits with a plate that has entered. It is the default of a simulation.
 const matchPercent = 20
 
-// logSize is the size of the write-ahead log, as in the RabbitMQ that the operator runs. Deleting many queues with it may
-// crash RabbitMQ 3.10 (see servers.RabbitMQOptions); a measurement deletes only a few.
+// logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
+// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). A measurement deletes
+// only a few.
 const logSize = 64 << 20
 
 // options are the command-line flags.
@@ -33,16 +35,16 @@ type options struct {
 	offered  []int64
 }
 
-// report is the result of a run.
+// report contains the results of all rounds.
 type report struct {
 	Broker    string           `json:"broker"`
 	Store     string           `json:"store"`
 	Ceiling   []ceilingResult  `json:"ceiling"`
 	Saturated []pipelineResult `json:"saturated"`
-	// Ratio is the rate of the saturated pipeline divided by the ceiling, for each round.
+	// Ratio contains, for each round, the maximum rate of the pipeline divided by the rate of the broker alone.
 	Ratio []float64     `json:"ratio"`
 	Drain []drainResult `json:"drain"`
-	// DrainRatio is the rate of the drain divided by the ceiling, for each round.
+	// DrainRatio contains, for each round, the rate of measureDrain divided by the rate of the broker alone.
 	DrainRatio []float64        `json:"drainRatio"`
 	Offered    []pipelineResult `json:"offered"`
 }
@@ -62,7 +64,7 @@ func main() {
 	exit(run(ctx, o))
 }
 
-// ceilingURI is the environment variable that passes the URI of the broker to the child process.
+// ceilingURI is the environment variable in which the child process receives the URI of the broker.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
 func exit(err error) {
@@ -101,7 +103,7 @@ func run(ctx context.Context, o options) (err error) {
 	return r.print(o.jsonPath)
 }
 
-// measureRound measures each subject once, so that a change of the machine's speed affects all alike.
+// measureRound takes each measurement once, so that a change of the machine's speed affects all of them equally.
 func (r *report) measureRound(ctx context.Context, env environment, o options) error {
 	progress("  the bare broker, %s", o.warmUp/2+o.length)
 	ceiling, err := measureCeiling(ctx, env, o.warmUp/2, o.length)

@@ -20,7 +20,7 @@ var finalOutcomes = []string{
 	"recorded", "matched", "unmatched_expected", "unmatched_unexpected", "entry_not_found",
 }
 
-// environment holds the values that all measurements share.
+// environment contains the servers and settings that all measurements share.
 type environment struct {
 	binary   string
 	dir      string
@@ -28,7 +28,7 @@ type environment struct {
 	redisURI string
 }
 
-// pipelineResult is a measurement of the whole pipeline.
+// pipelineResult is the result of measuring the whole pipeline.
 type pipelineResult struct {
 	OfferedPerSecond   int64              `json:"offeredPerSecond,omitempty"`
 	ProcessedPerSecond float64            `json:"processedPerSecond"`
@@ -47,7 +47,7 @@ func quantilesOf(s histogram.Snapshot) quantiles {
 	return quantiles{P50: s.Quantile(.50).Seconds(), P99: s.Quantile(.99).Seconds()}
 }
 
-// pipeline is a running stack and its plan.
+// pipeline is a running simulation: its processes and its plan.
 type pipeline struct {
 	env   environment
 	stack *stack.Stack
@@ -55,7 +55,7 @@ type pipeline struct {
 	path  string
 }
 
-// startPipeline starts one process of each component. Half of the offered events are entries, half are exits.
+// startPipeline starts one process of each component. Half of the generated events are entries, and half are exits.
 func startPipeline(ctx context.Context, env environment, name string, offered int64) (*pipeline, error) {
 	dir, err := os.MkdirTemp(env.dir, name+"-") // each measurement has its own database
 	if err != nil {
@@ -92,8 +92,8 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	return p, nil
 }
 
-// stop terminates the processes, generators first, and purges the simulation from the servers. Otherwise Redis would
-// spend more and more time on rewriting its append-only file.
+// stop terminates the processes, generators first, and deletes the data of the simulation from the servers. Without
+// that, Redis would spend more and more time on rewriting its append-only file.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
@@ -112,13 +112,13 @@ func (p *pipeline) purge(ctx context.Context) error {
 	return nil
 }
 
-// setRate changes the offered rate.
+// setRate changes the rate at which the generators publish.
 func (p *pipeline) setRate(offered int64) error {
 	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
 	return p.plan.Write(p.path)
 }
 
-// state holds the counters of the processes at an instant.
+// state contains the counters of the processes at a point in time.
 type state struct {
 	at         time.Time
 	published  int64
@@ -172,7 +172,7 @@ func (s state) result(earlier state) pipelineResult {
 	return r
 }
 
-// measureOffered measures the pipeline at a fixed rate.
+// measureOffered measures the pipeline while the generators publish at a fixed rate.
 func measureOffered(ctx context.Context, env environment, offered int64, warmUp, length time.Duration) (pipelineResult, error) {
 	p, err := startPipeline(ctx, env, fmt.Sprintf("offered-%d", offered), offered)
 	if err != nil {
@@ -183,8 +183,8 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. It finds that rate by
-// adjusting the offered rate to the processed rate and the backlog.
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To find that rate,
+// it repeatedly adjusts the rate of the generators to the processed rate and the backlog.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	const start = 4000
 	p, err := startPipeline(ctx, env, "saturated", start)
@@ -201,17 +201,18 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 		if len(earlier) < 2 {
 			return nil
 		}
-		earlier = earlier[max(0, len(earlier)-observed):]
+		earlier = earlier[max(0, len(earlier)-averagedStates):]
 		return p.setRate(nextRate(s.result(earlier[0]).ProcessedPerSecond, s.published-s.processed))
 	})
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// observed is the number of states over which the processed rate is averaged.
-const observed = 5
+// averagedStates is the number of states over which the processed rate is averaged.
+const averagedStates = 5
 
-// nextRate returns the rate to offer next. At the backlog of the ceiling it is the processed rate. It is up to half more
-// below that backlog, and down to half less above it.
+// nextRate returns the next rate of the generators. If the backlog equals the one in the measurement of the broker
+// alone, that is the processed rate. With a smaller backlog the rate is up to half more, and with a larger one down
+// to half less.
 func nextRate(processed float64, waiting int64) int64 {
 	const target = backlog * 2 // two queues
 	shortfall := float64(target-waiting) / target
@@ -220,7 +221,7 @@ func nextRate(processed float64, waiting int64) int64 {
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure warms up, then measures for length. It calls control every half second.
+// measure waits for the warm-up time and then measures for the time length. It calls control every half second.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if err := repeat(ctx, warmUp, control); err != nil {
 		return pipelineResult{}, err

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// clockTick is the unit of the CPU times in /proc/<pid>/stat. USER_HZ is 100 on every Linux architecture that Go
-// supports (see proc_pid_stat(5)).
+// clockTick is the unit of the CPU times in /proc/<pid>/stat. The kernel constant USER_HZ is 100 on every Linux
+// architecture that Go supports (see proc_pid_stat(5)).
 const clockTick = 10 * time.Millisecond
 
-// process holds fields of /proc/<pid>/stat.
+// process contains fields of /proc/<pid>/stat.
 type process struct {
 	parent int
 	name   string

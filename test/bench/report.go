@@ -10,7 +10,8 @@ import (
 	"text/tabwriter"
 )
 
-// print prints the table. It writes the report as JSON to the file, or prints it without a file name.
+// print prints the results as a table. It also writes the report as JSON to a file, or prints it if the file name
+// is empty.
 func (r *report) print(jsonPath string) error {
 	r.printTable()
 	text, err := json.MarshalIndent(r, "", "  ")
@@ -52,8 +53,8 @@ func (r *report) printTable() {
 	fmt.Fprintln(w)
 }
 
-// originalDrain is the best rate of the original system in the same experiment, in events per second. Its sink only
-// appended summaries to a list.
+// originalDrain is the best result of the original system in the drain measurement, in events per second. The
+// original system did not store summaries; it only appended them to a list.
 const originalDrain = 1949
 
 func printLatency(w *tabwriter.Writer, label string, p pipelineResult) {
@@ -88,7 +89,7 @@ func (r *report) printCPU(w *tabwriter.Writer) {
 	}
 }
 
-// medianOf returns the median of a value of each result.
+// medianOf returns the median of one value over all results.
 func medianOf[T any](results []T, value func(T) float64) float64 {
 	values := make([]float64, len(results))
 	for i, r := range results {
@@ -97,7 +98,7 @@ func medianOf[T any](results []T, value func(T) float64) float64 {
 	return median(values)
 }
 
-// median returns the median, or 0 without values.
+// median returns the median, or 0 if there are no values.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0

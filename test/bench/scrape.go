@@ -15,10 +15,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// families holds the metrics of one process, by name.
+// families contains the Prometheus metric families of one process, by name.
 type families map[string]*dto.MetricFamily
 
-// scrape reads the metrics of a process in the protobuf format, which is the only one with native histograms.
+// scrape reads the metrics of a process in the protobuf format, because no other format contains native histograms.
 func scrape(ctx context.Context, url string) (families, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -51,7 +51,7 @@ func scrape(ctx context.Context, url string) (families, error) {
 	}
 }
 
-// sum returns the total of the counters of a family whose label has one of the values.
+// sum returns the sum of those counters of a family whose label has one of the given values.
 func (f families) sum(name, label string, values ...string) int64 {
 	var total float64
 	for _, m := range f[name].GetMetric() {
@@ -71,7 +71,7 @@ func labelOf(m *dto.Metric, name string) string {
 	return ""
 }
 
-// distribution merges the native histograms of a family, whatever their labels.
+// distribution merges all native histograms of a family.
 func (f families) distribution(name string) histogram.Snapshot {
 	var merged histogram.Snapshot
 	for _, m := range f[name].GetMetric() {
@@ -80,7 +80,8 @@ func (f families) distribution(name string) histogram.Snapshot {
 	return merged
 }
 
-// meanMicros is the mean of a histogram of seconds, in microseconds, over the metrics with the label.
+// meanMicros returns the mean of a histogram in microseconds. The metric is in seconds. Only series with the given
+// label count.
 func (f families) meanMicros(name, label, value string) float64 {
 	var sum, count float64
 	for _, m := range f[name].GetMetric() {

@@ -1,5 +1,5 @@
-// Package faults kills the processes of a running simulation repeatedly. Then it audits the ledger to check
-// that every event counted exactly once.
+// Package faults kills the processes of a running simulation repeatedly. Afterwards it audits the ledger to check
+// that every event has counted exactly once.
 package faults
 
 import (
@@ -28,9 +28,9 @@ import (
 )
 
 const (
-	// leastFaults is the minimum number of faults of a run. Each kind occurs at least once.
+	// leastFaults is the minimum number of faults per run. Each kind occurs at least once.
 	leastFaults = 24
-	// matchPercent makes half of the exits end a visit, so that all code paths are used.
+	// matchPercent makes half of the exits end a visit, so that the test reaches all code paths.
 	matchPercent = 50
 	entryRate    = 650
 	exitRate     = 600
@@ -38,7 +38,7 @@ const (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-func TestFaults_EveryEventCountsOnce(t *testing.T) {
+func TestFaults_InjectedAtRandom_EveryEventCountsOnce(t *testing.T) {
 	s := startSimulation(t, "-race")
 	s.injectFaults(t, s.faults(), leastFaults)
 	l := s.auditAtRest(t).Ledger
@@ -60,15 +60,16 @@ func TestFaults_EveryEventCountsOnce(t *testing.T) {
 	}
 }
 
-func TestFaults_WithoutDeduplication_Fail(t *testing.T) {
+func TestFaults_WithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
 	s := startSimulation(t, "-tags=parking_nodedup")
 	redelivering := slices.DeleteFunc(s.faults(), func(f fault) bool {
 		return f.name != "kill -9 a processor" && f.name != "close all connections"
 	})
 	s.injectFaults(t, redelivering, 6)
 	s.stopGenerators(t)
-	// The queues do not become empty for minutes: a redelivered matched exit no longer finds its visit, and is
-	// retried. Effects that were taken twice are never counted too high, so the first audit that finds some decides.
+	// Do not wait until the queues are empty, because that takes minutes: a matched exit that is delivered again no
+	// longer finds its visit and is retried. Stop at the first audit that finds duplicate effects. Audits never
+	// report more of them than there are.
 	var report auditReport
 	polltest.UntilState(t, "the verdict is FAIL, because effects were taken twice", func() bool {
 		report = s.audit(t)
@@ -77,7 +78,7 @@ func TestFaults_WithoutDeduplication_Fail(t *testing.T) {
 	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
 }
 
-// simulation is a set of parking processes on private servers.
+// simulation is the set of parking processes of one simulation, with their private servers.
 type simulation struct {
 	dir    string
 	plan   plan.Plan
@@ -156,7 +157,7 @@ func (s *simulation) newPlan() plan.Plan {
 	}
 }
 
-// fault injects a fault, repairs it, and returns.
+// fault injects one kind of fault and repairs the damage before it returns.
 type fault struct {
 	name   string
 	inject func(context.Context) error
@@ -194,8 +195,8 @@ func (s *simulation) faults() []fault {
 	}
 }
 
-// injectFaults injects each fault at least once, and at least `least` in total, in random order, with traffic
-// in between.
+// injectFaults injects faults in random order while events are processed. It injects each kind of fault at least
+// once, and at least the given number in total.
 func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
 	t.Helper()
 	schedule := slices.Clone(faults)
@@ -220,8 +221,8 @@ func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
 	}
 }
 
-// pause sleeps for a random time of up to 2.5 s, so that faults occur at random moments
-// and traffic flows between them.
+// pause sleeps for a random time of up to 2.5 s, so that events are processed between faults and the faults occur
+// at random times.
 func (s *simulation) pause(ctx context.Context) error {
 	select {
 	case <-time.After(time.Duration(200+s.random.IntN(2300)) * time.Millisecond):
@@ -258,7 +259,7 @@ func (s *simulation) flushScripts(ctx context.Context) error {
 	return client.ScriptFlush(ctx).Err()
 }
 
-// stopGenerators waits until all processes work, then stops the generators one after the other.
+// stopGenerators waits until all processes are ready and then stops the generators one after the other.
 func (s *simulation) stopGenerators(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -273,7 +274,7 @@ func (s *simulation) stopGenerators(t *testing.T) {
 	}
 }
 
-// waitEmpty waits until the queues of these kinds have neither ready nor unacknowledged messages.
+// waitEmpty waits until the queues of the given kinds contain neither ready nor unacknowledged messages.
 func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -296,7 +297,7 @@ func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	}
 }
 
-// messages counts the messages in the queues of these kinds. The name of a queue contains its kind:
+// messages counts the messages in the queues of the given kinds. The kind is part of a queue's name:
 // parking.<simulation>.<kind>.…
 func (s *simulation) messages(kinds []string) (int64, error) {
 	output, err := s.rabbit.Ctl("list_queues", "--quiet", "--no-table-headers", "name", "messages")
@@ -319,7 +320,7 @@ func (s *simulation) messages(kinds []string) (int64, error) {
 	return sum, nil
 }
 
-// auditReport holds the fields of `parking audit --output json` that the test uses.
+// auditReport contains the fields of the output of "parking audit --output json" that the test uses.
 type auditReport struct {
 	Verdict string   `json:"verdict"`
 	Reasons []string `json:"reasons"`
@@ -344,7 +345,8 @@ type auditReport struct {
 	text string
 }
 
-// auditAtRest ends the simulation and waits until it is at rest. It returns the audit, and fails the test unless that passes.
+// auditAtRest stops the generators, waits until all events are processed, and audits the ledger. It returns the
+// audit, and fails the test unless the verdict is PASS.
 func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	t.Helper()
 	s.stopGenerators(t)
@@ -365,7 +367,7 @@ func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	return report
 }
 
-// audit runs the audit command. Exit code 1 is a verdict, not a failure of the command.
+// audit runs the audit command. Exit code 1 is the verdict FAIL, not an error of the command.
 func (s *simulation) audit(t *testing.T) auditReport {
 	t.Helper()
 	manifest := filepath.Join(s.dir, "simulation.yaml")
@@ -392,7 +394,7 @@ spec:
 	return report
 }
 
-// storedSummaries returns the number of summaries that the summary API reports.
+// storedSummaries asks the summary API how many summaries it stores.
 func (s *simulation) storedSummaries(t *testing.T) int64 {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.stack.Summaries.URL("/v1/stats"), http.NoBody)

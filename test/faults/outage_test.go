@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// outage is how long the summary API is down. PARKING_FAULTS_OUTAGE overrides it, for example with 5m.
+// outage is how long the summary API is down. The environment variable PARKING_FAULTS_OUTAGE overrides it, for
+// example with "5m".
 const outage = 15 * time.Second
 
-// maxProcessorMemory is the maximum resident memory of a processor, in KiB, while the API is down. The prefetch
-// bounds the messages that it holds. All others stay in the broker.
+// maxProcessorMemory is the maximum resident memory of a processor while the summary API is down, in KiB. The
+// prefetch limits the number of messages that a processor holds. All other messages stay in the broker.
 const maxProcessorMemory = 512 << 10
 
-func TestRun_SummaryAPIOutage_DelaysOnly(t *testing.T) {
+func TestProcessor_SummaryAPIOutage_OnlyDelaysEvents(t *testing.T) {
 	length := outage
 	if text := os.Getenv("PARKING_FAULTS_OUTAGE"); text != "" {
 		var err error
@@ -45,7 +46,7 @@ func TestRun_SummaryAPIOutage_DelaysOnly(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// residentMemory returns VmRSS in KiB. See proc_pid_status(5).
+// residentMemory returns the resident memory of a process in KiB: VmRSS in proc_pid_status(5).
 func residentMemory(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

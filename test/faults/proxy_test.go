@@ -11,20 +11,21 @@ import (
 	"testing"
 )
 
-// misbehaviour is a kind of failure of a REST API.
+// misbehaviour is a way in which a REST API can fail.
 type misbehaviour int32
 
 const (
 	behaves misbehaviour = iota
 	// answers500 replies with status 500 and stores nothing.
 	answers500
-	// hangs waits until the client disconnects.
+	// hangs sends no response until the client disconnects.
 	hangs
-	// dropsAfterStoring lets the API store the summaries, then closes the connection without a response.
+	// dropsAfterStoring forwards the summaries to the API, which stores them, and then closes the connection
+	// without a response.
 	dropsAfterStoring
 )
 
-// apiProxy is a proxy between the processors and the summary API that injects failures.
+// apiProxy is an HTTP proxy between the processors and the summary API. It injects failures.
 type apiProxy struct {
 	server *httptest.Server
 	mode   atomic.Int32
@@ -46,7 +47,7 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 		case answers500:
 			w.WriteHeader(http.StatusInternalServerError)
 		case hangs:
-			// The server detects that the client has disconnected only after the body is read.
+			// The HTTP server detects that the client has disconnected only after it has read the body.
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:
@@ -63,7 +64,7 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 	return p
 }
 
-// misbehave injects a kind of failure until ctx ends.
+// misbehave makes the proxy fail in the given way until ctx ends.
 func (p *apiProxy) misbehave(ctx context.Context, mode misbehaviour) {
 	p.mode.Store(int32(mode))
 	<-ctx.Done()

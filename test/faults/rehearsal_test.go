@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// redelivering is a rehearsal in which the broker crashes while the store holds the answers to processors: the broker
-// delivers messages again whose effects were taken.
+// redelivering is a manifest whose faults cause redeliveries. The broker crashes while the replies of the store to
+// the processors are held back, so it delivers messages again whose events have already taken effect.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -25,7 +25,7 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// rehearse runs the rehearsal in memory, by a program that is built with the flags.
+// rehearse builds the parking binary with the given flags and runs the simulation in memory.
 func rehearse(t *testing.T, buildFlags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,7 +50,7 @@ func rehearse(t *testing.T, buildFlags ...string) report.Document {
 	return result
 }
 
-func TestRehearsal_InMemory_SuppressesDuplicates(t *testing.T) {
+func TestRehearsal_InMemory_Redeliveries_CountOnce(t *testing.T) {
 	t.Parallel()
 	l := rehearse(t, "-tags=nooperator").Ledger
 	if l.Lost != 0 || l.TakenTwice != 0 || l.DuplicatesSuppressed == 0 {
@@ -58,7 +58,7 @@ func TestRehearsal_InMemory_SuppressesDuplicates(t *testing.T) {
 	}
 }
 
-func TestRehearsal_InMemory_WithoutDeduplication_Fails(t *testing.T) {
+func TestRehearsal_InMemory_WithoutDeduplication_AuditFails(t *testing.T) {
 	t.Parallel()
 	result := rehearse(t, "-tags=nooperator,parking_nodedup")
 	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// measuredEvents is the number of events after which the timeline is checked. A killed processor loses a second of
-// the events of this test, which must be less than a hundredth of them.
+// measuredEvents is the number of events after which the test checks the timeline. A killed processor does not
+// report its last second. The events of that second must be less than one percent of all events.
 const measuredEvents = 100_000
 
-func TestTimeline_MeasuresAlmostEveryEventWhateverIsKilled(t *testing.T) {
+func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
 	s := startSimulation(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
@@ -59,7 +59,7 @@ func (s *simulation) awaitEffects(ctx context.Context, t *testing.T, n int64) {
 	}
 }
 
-// effects returns how many of the generated events took effect.
+// effects returns the number of generated events that have taken effect.
 func (r *auditReport) effects() int64 {
 	l := r.Ledger
 	return l.EntriesRecorded + l.Matched + l.UnmatchedExpected + l.UnmatchedUnexpected
