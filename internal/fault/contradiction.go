@@ -7,16 +7,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The time after the injection of a fault and before its end in which a row of the timeline may show what happened before
-// the injection or after the end: processes measure a row up to rowShift late, and clocks of machines differ.
+// Rows near the beginning and the end of a fault do not prove anything about it. They may show what happened
+// before the injection or after the end, because processes measure a row up to rowShift late, and clocks of
+// machines differ. settlesAfter is the length of that time after the injection, and settlesUntil before the
+// end.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second
 )
 
-// contradiction says what in the timeline proves that a pause or an isolation had no effect, or returns "". An injector may
-// be wrong about that, such as an agent that does nothing. The timeline can prove it only if all instances of the target
-// were hit, and for some seconds.
+// contradiction says what in the timeline proves that a pause or an isolation had no effect, although its
+// injector reported one. It returns "" if nothing does. The timeline can prove that only if all instances of
+// the target were hit, and for at least some seconds.
 func (s *search) contradiction(r *Record) string {
 	if r.State != Healed || !r.Action.Lasts() || len(r.Hit) == 0 || len(r.Hit) != r.Of {
 		return ""

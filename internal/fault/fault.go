@@ -43,7 +43,8 @@ type Record struct {
 
 	// Hit names the instances that were hit, such as "processor-1".
 	Hit []string `json:"hit,omitempty"`
-	// Of is the number of instances that the target had, including those that were not hit; 0 means unknown.
+	// Of is the number of instances of the target when the fault was injected, including those that were not
+	// hit. 0 means that the number is unknown.
 	Of int `json:"of,omitempty"`
 	// InjectedAt is when the fault took effect. HealedAt is when it ended: a paused or isolated target was
 	// released, or a killed one was running again. Both are zero until then.
@@ -94,7 +95,8 @@ type Injector interface {
 
 // Injection is a fault in effect.
 type Injection struct {
-	// Of is the number of instances that the target has; 0 means unknown.
+	// Of is the number of instances of the target, including those that were not hit. 0 means that the number
+	// is unknown.
 	Of int
 	// Hit names the instances that were hit.
 	Hit []string

@@ -48,7 +48,7 @@ type measured struct {
 	// by type.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
-	// confirmed counts the events that the broker confirmed, by type.
+	// confirmed counts the events that the broker has confirmed, by type.
 	confirmed [2]int64
 	lag       time.Duration
 	// backlog is the number of messages in the queues. If the row did not measure it, it is that of the row

@@ -63,8 +63,8 @@ type Dependencies struct {
 	Core rest.Interface
 	// Changed is called with each new version of a record after the version was saved. It may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
-	// EvidenceTimeout bounds how long a pod may take to show that it was killed; 0 means a minute. After it, the fault was
-	// not injected.
+	// EvidenceTimeout is how long it may take until the status of a pod shows that the pod was killed. After
+	// that, the fault counts as not injected. 0 means a minute.
 	EvidenceTimeout time.Duration
 	Logger          *slog.Logger
 }

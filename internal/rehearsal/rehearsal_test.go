@@ -78,7 +78,7 @@ func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
 
-// leadWith is lead with a client of its own, until ctx ends.
+// leadWith is like lead. It uses the given client, and ends when ctx ends.
 func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
@@ -168,7 +168,7 @@ func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent
 	return a
 }
 
-// handle serves requests to the agent at an address until the test ends.
+// handle serves the given handler in place of an agent until the test ends.
 func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -350,7 +350,7 @@ func TestRehearsals_Kill_HealsWhenTheContainerRunsAgain(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// restarted reports, as the kubelet does, that the container of a pod runs again.
+// restarted makes the status of a pod say that its container has been restarted, as the kubelet does.
 func (w *world) restarted(pod *corev1.Pod) {
 	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
@@ -362,8 +362,9 @@ func (w *world) restarted(pod *corev1.Pod) {
 	})
 }
 
-// An agent that answers and does nothing is not believed: the kubelet says that the container runs as before.
-func TestRehearsals_KillWithoutEffectIsNotInjected(t *testing.T) {
+// The agent reports a kill but does nothing. The kubelet reports that the container is still running, so the
+// fault must not count as injected.
+func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	const ip = "127.77.5.1"
 	w.handle(t, ip, http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
@@ -372,7 +373,7 @@ func TestRehearsals_KillWithoutEffectIsNotInjected(t *testing.T) {
 	w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
 		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
-		// The restart of the agent itself proves nothing.
+		// A restart of the agent does not prove that the target was killed.
 		s.ContainerStatuses = append(s.ContainerStatuses, corev1.ContainerStatus{
 			Name: resources.ContainerAgent, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now().Add(time.Minute))}},
 		})
@@ -518,7 +519,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const processor, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// reaches says which servers each client reaches during the isolation: RabbitMQ, Redis, summary API.
+		// Each element says whether a client can reach a server during the isolation: RabbitMQ, Redis, and the
+		// summary API.
 		processor, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},

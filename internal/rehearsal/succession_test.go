@@ -22,11 +22,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// mortal is the client of an operator that is killed at a write of the journal. After that, no call of it has an effect.
+// mortal is the client of an operator that is killed while it writes the journal. After that, no call has an
+// effect.
 type mortal struct {
 	client.Client
 
-	// at is the state of the record whose write kills the operator: before the write, or after it.
+	// at is the state of the record at whose write the operator is killed. after means that the write still
+	// takes effect.
 	at    fault.State
 	after bool
 	// kill ends the context of the operator.
@@ -59,7 +61,7 @@ func (m *mortal) die() {
 	m.kill()
 }
 
-// stateIn returns the state of the only record in a journal, "" if there is none.
+// stateIn returns the state of the only record in a journal, or "" if there is no record.
 func stateIn(object client.Object) fault.State {
 	config, ok := object.(*corev1.ConfigMap)
 	if !ok {
@@ -94,9 +96,9 @@ func (m *mortal) Delete(ctx context.Context, object client.Object, options ...cl
 	return m.Client.Delete(ctx, object, options...)
 }
 
-// The operator is killed in each phase of a fault. The next one goes on: the fault was injected once, has ended, and is in
-// the records.
-func TestRehearsals_KilledInEachPhase(t *testing.T) {
+// The operator is killed in each phase of a fault, and another one takes over. At the end, the fault must have
+// been injected once, have ended, and be recorded.
+func TestRehearsals_OperatorIsKilled_NextOneFinishesTheFault(t *testing.T) {
 	phases := []struct {
 		name  string
 		at    fault.State
@@ -144,8 +146,9 @@ func TestRehearsals_KilledInEachPhase(t *testing.T) {
 	}
 }
 
-// cluster runs a pod of Redis with an agent, and does what a kubelet and a controller do: it reports that a killed container
-// runs again, and replaces a deleted pod. It returns a function that counts what the agent has injected.
+// cluster runs a pod of Redis with an agent, and acts as the kubelet and the controller of the pod: it reports
+// that a killed container runs again, and replaces a deleted pod. It returns a function that counts the faults
+// that the agent has injected.
 func (w *world) cluster(t *testing.T, ip string) (executed func() int64) {
 	t.Helper()
 	process := agenttest.Start(t, "sleep", "300")
