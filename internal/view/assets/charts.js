@@ -1,7 +1,7 @@
 // The charts: one uPlot each, drawn in place as data arrives.
 
 import {Heatmap} from './heatmap.js';
-import {logSplits, rate, seconds, short} from './numbers.js';
+import {logSplits, rate, seconds, short, timeOfDay} from './numbers.js';
 import {plugin} from './marks.js';
 import {term} from './tooltip.js';
 
@@ -72,7 +72,7 @@ function cached() {
 // Charts draws all charts. options are history, marks() and objectives().
 export class Charts {
   constructor(root, options) {
-    Object.assign(this, options, {root, window: Infinity, color: cached()});
+    Object.assign(this, options, {root, window: Infinity, next: 0, color: cached()});
     this.charts = specs.map(spec => this.#frame(spec));
     this.visible = new IntersectionObserver(entries => {
       for (const {target, isIntersecting} of entries) {
@@ -114,27 +114,31 @@ export class Charts {
   }
 
   // #draw draws what is out of date and visible. A frame ends after a few milliseconds, so that the page stays
-  // responsive; the rest follows in the next frame.
+  // responsive. The next frame continues with the chart at which this one ended: if updates arrive faster than all charts
+  // can be drawn, each chart skips some of them, and none is left behind.
   #draw() {
     this.frame = null;
-    const begin = performance.now();
-    const x = this.#range();
-    for (const chart of this.charts) {
+    const begin = performance.now(), x = this.#range(), n = this.charts.length, first = this.next;
+    for (let i = 0; i < n; i++) {
+      const at = (first + i) % n, chart = this.charts[at];
       if (!chart.stale || !chart.inView) continue;
       if (performance.now() - begin > 6) {
+        this.next = at;
         this.frame = requestAnimationFrame(() => this.#draw());
-        return;
+        break;
       }
       chart.stale = false;
       this.#update(chart, x);
+      chart.rows = this.history.rows.length;
     }
+    this.root.dataset.drawn = Math.min(...this.charts.filter(c => c.inView).map(c => c.rows ?? 0));
   }
 
   #update({plot, spec, map}, x) {
     plot.batch(() => {
       plot.setData(this.#data(spec), false);
       plot.setScale('x', x);
-      if (map) plot.setScale('y', map.range(x));
+      if (map) plot.setScale('y', map.range(plot, x));
     });
     // Without a pointer on the chart, its legend has the latest values.
     if (!map && plot.cursor.left < 0) plot.setLegend({idx: this.history.x.length - 1}, false);
@@ -200,7 +204,7 @@ export class Charts {
     return {
       scales: {x: {time: true}, y: log ? {distr: 3, range: logRange} : {range: linearRange}},
       axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, splits: log ? logAxis : undefined, values: (_, ticks) => ticks.map(v => (v == null ? '' : text(v)))})],
-      series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))}, ...series],
+      series: [{label: 'time', value: (_, t) => (t == null ? '–' : timeOfDay(new Date(t * 1000)))}, ...series],
       plugins: [plugin(this.marks, this.color), this.#objective(spec)],
     };
   }
@@ -239,7 +243,7 @@ export class Charts {
     return {
       scales: {x: {time: true}, y: {distr: 3, auto: false, range: (_, min, max) => (min > 0 ? [min, max] : [1e-3, 1])}},
       axes: [this.#axis({space: 70, size: 30, values: timeTicks}), this.#axis({size: 58, splits: logAxis, values: (_, ticks) => ticks.map(v => (v == null ? '' : seconds(v)))})],
-      series: [{label: 'time', value: (_, t) => (t == null ? '–' : new Date(t * 1000).toLocaleTimeString([], {hour12: false}))},
+      series: [{label: 'time', value: (_, t) => (t == null ? '–' : timeOfDay(new Date(t * 1000)))},
         {label: 'events', stroke: this.color('--heat-high'), value, paths: () => null, points: {show: false}}],
       plugins: [{hooks: {drawAxes: u => map.draw(u)}}, plugin(this.marks, this.color)],
     };
@@ -259,5 +263,4 @@ const logAxis = (_, __, min, max) => logSplits(min, max);
 // linearRange begins at 0.
 const linearRange = (_, __, max) => [0, max > 0 ? max * 1.08 : 1];
 
-const timeTicks = (_, ticks, __, ___, step) => ticks.map(t => new Date(t * 1000).toLocaleTimeString([], step < 60
-  ? {hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false} : {hour: '2-digit', minute: '2-digit', hour12: false}));
+const timeTicks = (_, ticks, __, ___, step) => ticks.map(t => timeOfDay(new Date(t * 1000), step < 60));

@@ -8,75 +8,96 @@ export class Heatmap {
     Object.assign(this, {history, kind, color, canvas: document.createElement('canvas')});
   }
 
-  // bounds returns the lowest and the highest bucket that the visible rows have.
-  bounds(from, to) {
-    let low = Infinity, high = -Infinity;
+  // columns returns the columns of the chart for an x scale, and the length of one in seconds: 1 s, or as many seconds
+  // as fill 2 pixels. Columns begin at multiples of their length, so that they stay the same while time passes; those
+  // whose rows have not changed are not computed again.
+  columns(u, {min, max}) {
+    const step = Math.max(1, Math.ceil((max - min) / (u.bbox.width / 2)));
+    const known = step === this.step ? this.known : new Map();
+    this.step = step;
+    this.known = new Map();
+    const all = [];
+    for (let start = Math.floor(min / step) * step; start < max; start += step) {
+      const before = known.get(start), column = this.isCurrent(before) ? before : this.column(start, step);
+      this.known.set(start, column);
+      all.push(column);
+    }
+    return {step, all};
+  }
+
+  // column counts the events of the rows that overlap a column. A row that overlaps it partly adds a part of its events.
+  column(start, step) {
+    const {rows, histograms} = this.history, end = start + step;
+    let from = this.history.indexOf(start);
+    const to = this.history.indexOf(end), before = rows[from - 1];
+    if (before && before.t + (before.w ?? 1) > start) from--;
+    const counts = new Map();
     for (let i = from; i < to; i++) {
-      const {buckets} = this.history.histograms[i][this.kind];
-      if (buckets.length === 0) continue;
-      low = Math.min(low, buckets[0][0]);
-      high = Math.max(high, buckets.at(-1)[0]);
+      const {t, w = 1} = rows[i], share = (Math.min(t + w, end) - Math.max(t, start)) / w;
+      for (const [index, n] of histograms[i][this.kind].buckets) counts.set(index, (counts.get(index) ?? 0) + n * share);
+    }
+    return {start, end, from: rows[from]?.t, of: histograms.slice(from, to), counts, most: Math.max(0, ...counts.values())};
+  }
+
+  // isCurrent reports whether the rows of a column are those from which it was computed.
+  isCurrent(column) {
+    if (!column?.of.length) return false;
+    const {histograms} = this.history, from = this.history.indexOf(column.from);
+    return from + column.of.length === this.history.indexOf(column.end) && column.of.every((h, i) => h === histograms[from + i]);
+  }
+
+  // bounds returns the lowest and the highest bucket of columns.
+  bounds(columns) {
+    let low = Infinity, high = -Infinity;
+    for (const {counts} of columns) {
+      for (const index of counts.keys()) {
+        low = Math.min(low, index);
+        high = Math.max(high, index);
+      }
     }
     return low > high ? [bucketOf(1e-3), bucketOf(1)] : [low - 1, Math.max(high, low + 8)];
   }
 
-  visible({min, max}) { return [Math.max(0, this.history.indexOf(min) - 1), this.history.indexOf(max)]; }
-
   // range returns the y scale for an x scale, in seconds.
-  range(x) {
-    const [low, high] = this.bounds(...this.visible(x));
+  range(u, x) {
+    const [low, high] = this.bounds(this.columns(u, x).all);
     return {min: upperBound(low), max: upperBound(high)};
   }
 
   draw(u) {
-    const [from, to] = this.visible(u.scales.x), [low, high] = this.bounds(from, to);
-    const {min, max} = u.scales.x, {left, top, width, height} = u.bbox;
-    // One column per second, or as many seconds as fill 2 pixels.
-    const step = Math.max(1, Math.ceil((max - min) / (width / 2)));
-    const columns = Math.max(1, Math.ceil((max - min) / step)), rows = high - low;
-    const counts = new Float64Array(columns * rows);
-    let most = 0;
-    for (let i = from; i < to; i++) {
-      const row = this.history.rows[i], w = row.w ?? 1;
-      const first = Math.floor((row.t - min) / step), last = Math.max(first, Math.ceil((row.t + w - min) / step) - 1);
-      for (const [index, n] of this.history.histograms[i][this.kind].buckets) {
-        for (let c = Math.max(0, first); c <= Math.min(columns - 1, last); c++) {
-          const at = (high - index) * columns + c;
-          counts[at] += n / w;
-          most = Math.max(most, counts[at]);
-        }
-      }
-    }
-    this.paint(counts, columns, rows, most);
-    const {ctx} = u;
+    const {min, max} = u.scales.x, {left, top, width, height} = u.bbox, {ctx} = u;
+    const {step, all} = this.columns(u, {min, max});
+    if (all.length === 0) return;
+    this.paint(all, ...this.bounds(all));
+    const pixels = width / (max - min); // of a second
     ctx.save();
     ctx.beginPath();
     ctx.rect(left, top, width, height);
     ctx.clip();
     ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(this.canvas, left, top, width * columns * step / (max - min), height);
+    ctx.drawImage(this.canvas, left + (all[0].start - min) * pixels, top, all.length * step * pixels, height);
     ctx.restore();
   }
 
-  paint(counts, columns, rows, most) {
-    this.canvas.width = columns;
-    this.canvas.height = rows;
-    const context = this.canvas.getContext('2d'), image = context.createImageData(columns, rows);
-    const palette = this.palette(), scale = most > 0 ? (palette.length - 1) / Math.log1p(most) : 0;
-    for (let i = 0; i < counts.length; i++) {
-      if (counts[i] === 0) continue;
-      const color = palette[Math.round(Math.log1p(counts[i]) * scale)];
-      image.data.set(color, i * 4);
-    }
+  // paint paints one pixel for each column and bucket.
+  paint(columns, low, high) {
+    Object.assign(this.canvas, {width: columns.length, height: high - low});
+    const context = this.canvas.getContext('2d'), image = context.createImageData(this.canvas.width, this.canvas.height);
+    const colors = this.colors ??= this.palette(), pixels = new Uint32Array(image.data.buffer);
+    const most = columns.reduce((all, c) => Math.max(all, c.most), 0), scale = most > 0 ? (colors.length - 1) / Math.log1p(most) : 0;
+    columns.forEach(({counts}, x) => {
+      for (const [index, n] of counts) pixels[(high - index) * columns.length + x] = colors[Math.round(Math.log1p(n) * scale)];
+    });
     context.putImageData(image, 0, 0);
   }
 
-  // palette returns 64 colors from --heat-low to --heat-high.
+  // palette returns 64 colors from --heat-low to --heat-high, as they are in the memory of an image.
   palette() {
     const stops = ['--heat-low', '--heat-middle', '--heat-high'].map(name => rgb(this.color(name)));
     return Array.from({length: 64}, (_, i) => {
       const at = i / 63 * (stops.length - 1), k = Math.min(Math.floor(at), stops.length - 2), share = at - k;
-      return [...stops[k].map((v, channel) => v + (stops[k + 1][channel] - v) * share), 255];
+      const color = stops[k].map((v, channel) => v + (stops[k + 1][channel] - v) * share);
+      return new Uint32Array(new Uint8ClampedArray([...color, 255]).buffer)[0];
     });
   }
 

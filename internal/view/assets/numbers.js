@@ -28,7 +28,12 @@ export function clock(s) {
   return h > 0 ? `${h}:${two(m)}:${two(t % 60)}` : `${m}:${two(t % 60)}`;
 }
 
-export const timeOfDay = date => date.toLocaleTimeString([], {hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false});
+// toLocaleTimeString makes a new format each time, which takes longer than drawing a chart.
+const toMinute = {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'}, toSecond = {...toMinute, second: '2-digit'};
+const minuteOfDay = new Intl.DateTimeFormat([], toMinute), secondOfDay = new Intl.DateTimeFormat([], toSecond);
+
+// timeOfDay formats a time with its seconds, or without them.
+export const timeOfDay = (date, withSeconds = true) => (withSeconds ? secondOfDay : minuteOfDay).format(date);
 
 // logSplits returns the multiples of powers of 10 (1, 2, … 9, 10, 20, …) from min to max.
 export function logSplits(min, max) {
