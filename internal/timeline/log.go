@@ -286,6 +286,14 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
+// repetitionTime is how long after its latest merged row a process may repeat rows. A process repeats rows within
+// seconds once it reaches the store again, so the time is that of the longest outage for one process only.
+const repetitionTime = 7 * 24 * time.Hour
+
+// Horizon returns the second before which a backend no longer needs the latest merged rows of processes, once the
+// minute is merged. Without it, each start of a process would leave an entry forever.
+func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
+
 // LastSeconds returns the second of the latest row of each process.
 func (m *Minute) LastSeconds() map[string]int64 {
 	last := make(map[string]int64, len(m.Rows))

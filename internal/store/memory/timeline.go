@@ -160,6 +160,7 @@ func (b *timelineBlocks) Replace(_ context.Context, r timeline.Replacement) erro
 		for process, second := range r.Minute.LastSeconds() {
 			b.merged[process] = max(b.merged[process], second)
 		}
+		maps.DeleteFunc(b.merged, func(_ string, second int64) bool { return second < r.Minute.Horizon() })
 	}
 	b.blocks[r.Block.ID] = text
 	b.generation++

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -65,4 +66,22 @@ func TestTimeline_BusyDay_SizeIsBounded(t *testing.T) {
 		t.Errorf("the day has %d events, want %d", got, want)
 	}
 	t.Logf("a busy day has %d rows and at most %d bytes", len(rows), largest)
+}
+
+func TestCompactTimeline_ForgetsProcessesOfLongAgo(t *testing.T) {
+	t.Parallel()
+	s, start := New(1), time.Unix(1_800_000_000, 0)
+	// A process starts each day.
+	for day := range 30 {
+		at := start.Add(time.Duration(day) * 24 * time.Hour)
+		if err := s.AppendTimeline(t.Context(), fmt.Sprintf("processor-%d", day), []timeline.Row{{Second: at.Unix(), Entry: timeline.Events{Published: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CompactTimeline(t.Context(), at.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.timeline.merged); n > 8 {
+		t.Errorf("%d processes are remembered, want those of the last 7 days", n)
+	}
 }

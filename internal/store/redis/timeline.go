@@ -186,7 +186,7 @@ func (k *timelineKeys) Replace(ctx context.Context, r timeline.Replacement) erro
 	switch {
 	case r.Minute != nil:
 		keys = append(keys, k.minute(r.Minute.Start))
-		args = append(args, "minute", r.Minute.Start, r.Minute.Version)
+		args = append(args, "minute", r.Minute.Start, r.Minute.Version, r.Minute.Horizon())
 		last := r.Minute.LastSeconds()
 		for _, process := range slices.Sorted(maps.Keys(last)) {
 			args = append(args, process, last[process])

@@ -4,7 +4,8 @@
 --       4 minutes that have rows  5 the rows of the minute, or the blocks of the finer tier
 -- ARGV  1 start of the block  2 its version, '' if it does not exist  3 its new text
 --       4 'minute' or 'blocks'
---       for a minute: 5 its start  6 its version, then for each process its name and its latest second
+--       for a minute: 5 its start  6 its version  7 the second before which merged rows of processes are forgotten,
+--       then for each process its name and its latest second
 --       for blocks: for each its start and version
 --
 -- Changes nothing and returns 'stale' if any version has changed: another process was faster.
@@ -22,10 +23,16 @@ if ARGV[4] == 'minute' then
   if call('HLEN', KEYS[5]) ~= tonumber(ARGV[6]) then
     return 'stale'
   end
-  for i = 7, #ARGV, 2 do
+  for i = 8, #ARGV, 2 do
     local before = tonumber(call('HGET', KEYS[3], ARGV[i]))
     if not before or tonumber(ARGV[i + 1]) > before then
       call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+    end
+  end
+  local merged = call('HGETALL', KEYS[3])
+  for i = 1, #merged, 2 do
+    if tonumber(merged[i + 1]) < tonumber(ARGV[7]) then
+      call('HDEL', KEYS[3], merged[i])
     end
   end
   call('DEL', KEYS[5])
