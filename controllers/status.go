@@ -101,7 +101,7 @@ func conditionTypes() []string {
 	return types
 }
 
-// notice is the content of an event.
+// notice is the content of a Kubernetes event.
 type notice struct {
 	kind, reason, action, message string
 }
@@ -128,7 +128,12 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 		note(false, "ObjectivesNotMet", "Audit", "The verdict will be FAIL: "+c.Message)
 	}
 	for _, f := range measuredFaults(before.Faults, now.Faults) {
-		note(f.Outcome == string(fault.OutcomeRecovered), "Fault"+f.Outcome, "Measure", fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message))
+		message := fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message)
+		if f.Outcome == string(fault.OutcomeRecovered) {
+			note(true, "FaultRecovered", "Measure", message)
+		} else {
+			note(false, "FaultNotRecovered", "Measure", message)
+		}
 	}
 	if before.CompletionTime == nil && completed {
 		verdict := strings.Join(append([]string{"The verdict is " + string(now.Verdict)}, now.Reasons...), "; ")
@@ -140,7 +145,7 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// measuredFaults returns the occurrences of faults of which it has become known whether the simulation recovered.
+// measuredFaults returns the occurrences of faults whose outcome has become Recovered or NotRecovered.
 func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	if now == nil {
 		return nil
