@@ -157,7 +157,7 @@ type fakeServers struct {
 	rows    []timeline.Row
 }
 
-// measure sets the timeline of all simulations.
+// measure sets the timeline that the fake store returns for every simulation.
 func (f *fakeServers) measure(rows []timeline.Row) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -96,7 +96,7 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 
 // errHalt stops a reconcile without an error. The findings contain the reason. A later change causes the next
 // reconcile.
-var errHalt = errors.New("the reconcile cannot go on")
+var errHalt = errors.New("the reconcile cannot continue")
 
 // phase is one step of a reconcile.
 type phase func(ctx context.Context, s *scope) error

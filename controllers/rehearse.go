@@ -39,10 +39,10 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	return nil
 }
 
-// accountInterval is how often a simulation is reconciled until it has recovered from its faults.
+// accountInterval is the interval at which a simulation is reconciled until it has recovered from its faults.
 const accountInterval = 5 * time.Second
 
-// accountsSoFar returns the accounts of the faults of a simulation that is not complete.
+// accountsSoFar returns the effect, recovery and outcome of each fault so far, for a simulation that is not complete.
 func (s *scope) accountsSoFar() []fault.Account {
 	end, ends := endOf(s.sim)
 	if !ends {
@@ -64,7 +64,7 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
-// accounts returns the accounts of the faults of a simulation that becomes complete.
+// accounts returns the effect, recovery and outcome of each fault, for a simulation that becomes complete.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
 	run := fault.Run{Rows: rest.Timeline, Ended: true}

@@ -84,8 +84,8 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// measured returns a timeline from 30 s before an instant until 5 min after it. A fault at the instant makes everything
-// slow for a time, and delays the generators by lag.
+// measured returns a timeline that begins 30 s before a fault and ends 5 min after it. For some time after the fault,
+// latencies are high and the generators are behind their schedule by lag.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
@@ -106,7 +106,7 @@ func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	return rows
 }
 
-// runs starts a simulation of an hour with one fault and a processor that it hits.
+// runs creates a simulation that lasts an hour and has one fault, and a processor pod that is the target of the fault.
 func (c *cluster) runs(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
 	c.T.Helper()
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
@@ -126,7 +126,7 @@ func restart(at time.Duration) v1alpha1.Fault {
 	return v1alpha1.Fault{Name: "restart", Target: "Processor", Action: "Restart", At: v1alpha1.NewDuration(at)}
 }
 
-func TestRehearse_RecoveryShowsWhileTheRunGoesOn(t *testing.T) {
+func TestRehearse_Recovery_IsReportedWhileTheSimulationRuns(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.servers.measure(measured(time.Now(), 20*time.Second, 0))
@@ -148,7 +148,7 @@ func TestRehearse_RecoveryShowsWhileTheRunGoesOn(t *testing.T) {
 	c.AwaitEvent(sim, "FaultRecovered", "restart/0: Latency and backlog were as before")
 }
 
-func TestRehearse_AbortOnFailure(t *testing.T) {
+func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		objectives v1alpha1.ObjectivesSpec

@@ -53,7 +53,7 @@ type scope struct {
 
 	// Set by observe: the latest observation of the simulation's servers, or nil before the first one.
 	observation *observer.Observation
-	// timeline is as new as possible, and nil if it is not needed before the end.
+	// timeline has the latest recorded measurements, or is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
 	// Set by rehearse: the records of the faults. They are unknown until the journal of the faults is loaded.
@@ -65,7 +65,7 @@ type scope struct {
 	wake     time.Duration
 }
 
-// childKey identifies an object of a simulation.
+// childKey identifies an object of a simulation by its kind and name.
 type childKey struct {
 	kind, name string
 }

@@ -155,7 +155,7 @@ func TestEvaluate_LatenciesAndSummaries_DetermineTheVerdict(t *testing.T) {
 	}
 }
 
-func TestEvaluate_MissedSchedule_IsReported(t *testing.T) {
+func TestEvaluate_ComparesPublishedEventsWithSchedules(t *testing.T) {
 	t.Parallel()
 	const minute = plan.Duration(time.Minute)
 	entries := func(rate int64, s plan.Schedule) *plan.Plan {

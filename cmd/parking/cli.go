@@ -42,7 +42,7 @@ type exitHook struct {
 	do func()
 }
 
-// set sets the function. Nil means that there is nothing to call.
+// set replaces the function to call. Nil means that there is none.
 func (h *exitHook) set(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,7 +241,7 @@ func (l *logLevel) Set(s string) error {
 	return errors.New("must be debug, info, warn or error")
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (l *logLevel) Type() string { return "level" }
 
 // logger returns a logger that writes to stderr: text if stderr is a terminal, JSON otherwise.

@@ -175,5 +175,5 @@ func (t thresholdFlags) Set(s string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (t thresholdFlags) Type() string { return "METRIC=PERCENT" }

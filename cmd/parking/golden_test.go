@@ -213,7 +213,7 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	golden(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
 }
 
-func TestWindow_RatesCoverTheLastTwoSeconds(t *testing.T) {
+func TestWindow_Rates_AverageTheLastTwoSeconds(t *testing.T) {
 	t.Parallel()
 	var w window
 	at := func(seconds float64, published int64) {

@@ -179,7 +179,7 @@ func (c *cli) saveMemory() {
 	}
 }
 
-// leaderElectionID is the name of the Lease.
+// leaderElectionID is the name of the Lease for leader election.
 const leaderElectionID = "operator.simulation.parking.dev"
 
 // Times of leader election.

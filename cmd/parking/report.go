@@ -82,7 +82,7 @@ func (f *formatFlag) Set(s string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (f *formatFlag) Type() string { return "format" }
 
 // choices lists the allowed formats in words.
@@ -173,7 +173,7 @@ func (r *reportFiles) Set(path string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (r *reportFiles) Type() string { return "file" }
 
 // formatOf returns the format for the suffix of a path.

@@ -173,7 +173,7 @@ func TestSimulate_WrongPassword_IsReportedButNotPrinted(t *testing.T) {
 	}
 }
 
-func TestAudit_AfterKeep_AgreesWithSimulate(t *testing.T) {
+func TestAudit_AfterSimulateKeep_ReturnsTheSameLedger(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -261,7 +261,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 	simulateUntilBusy(t, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
 }
 
-func TestSimulate_TwoStartWithOneName_OnlyOneRuns(t *testing.T) {
+func TestSimulate_TwoProcessesWithOneName_OnlyOneRuns(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -629,7 +629,7 @@ func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	return r
 }
 
-func TestProcess_IdleWhileRedisIsDown_LogsIt(t *testing.T) {
+func TestProcess_IdleWhileRedisIsDown_LogsTheOutage(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -350,7 +350,7 @@ func (o *outputFormat) Set(s string) error {
 	return errors.New("must be table or json")
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (o *outputFormat) Type() string { return "format" }
 
 // manifestFlags are the flags that select the manifest and the name of a simulation.
@@ -387,7 +387,7 @@ func (p *manifestPath) Set(path string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (p *manifestPath) Type() string { return "file" }
 
 // read returns the manifest. If no flag selects a file, the manifest has an empty spec.

@@ -28,7 +28,7 @@ func (p *privateFlag) Set(s string) error {
 	return nil
 }
 
-// Type implements pflag.Value. It is the placeholder in help texts.
+// Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (p *privateFlag) Type() string { return "private" }
 
 // privateServers are a RabbitMQ and a Redis that run only for this process.

@@ -79,7 +79,7 @@ func (t *table) paragraph(mark, text string) {
 	}
 }
 
-// banner adds the verdict and its reasons.
+// banner adds the verdict and its reasons to the table.
 func (t *table) banner(v ledger.Verdict, title string) {
 	mark := t.palette.GoodBanner(" " + string(v.Outcome) + " ")
 	if v.Outcome != ledger.Pass {
@@ -167,7 +167,7 @@ func (t *table) counts(counts []report.Count) {
 	}
 }
 
-// lost adds the identifiers of lost events.
+// lost adds the identifiers of lost events to the table.
 func (t *table) lost(r ledger.Report) {
 	if len(r.LostEvents) == 0 {
 		return

@@ -16,7 +16,7 @@ type cluster interface {
 	check(ctx context.Context) error
 	// up starts the cluster, imports the images that tests use, and prints how to reach the cluster.
 	up(ctx context.Context) error
-	// load imports image archives.
+	// load imports image archives into the cluster.
 	load(ctx context.Context, archives []string) error
 	// monitoring imports the images of Prometheus and the Prometheus Operator.
 	monitoring(ctx context.Context) error

@@ -21,7 +21,7 @@ const (
 	serversImage = "docker.io/local/debian-servers:13"
 	// exporterImage contains the Prometheus exporter for Redis from Debian 13.
 	exporterImage = "docker.io/local/prometheus-redis-exporter:13"
-	// The images of cluster monitoring.
+	// Images of Prometheus and the Prometheus Operator.
 	prometheusImage         = "docker.io/local/prometheus:13"
 	prometheusOperatorImage = "docker.io/local/prometheus-operator:1"
 	configReloaderImage     = "docker.io/local/prometheus-config-reloader:1"

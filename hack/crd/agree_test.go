@@ -181,7 +181,7 @@ func differences() []difference {
 }
 
 // The CRD and the CLI accept the same manifests, except for the differences that docs/manifests.md lists.
-func TestCreate_AgreesWithManifestRead(t *testing.T) {
+func TestCreate_AcceptsTheManifestsThatTheCLIAccepts(t *testing.T) {
 	t.Parallel()
 	const moreGarbage = 800 // a third of the time would go into collecting it
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))

@@ -146,7 +146,7 @@ type Slimmer struct {
 	shared map[string]*metav1.FieldsV1
 }
 
-// NewSlimmer returns a slimmer.
+// NewSlimmer returns a Slimmer that shares no fields yet.
 func NewSlimmer() *Slimmer { return &Slimmer{shared: map[string]*metav1.FieldsV1{}} }
 
 // Metadata returns the reduced metadata of an object.
