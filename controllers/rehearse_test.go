@@ -176,3 +176,44 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 		})
 	}
 }
+
+// spared reports an error if a pod was hit, or a fault of the simulation was injected.
+func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
+	c.T.Helper()
+	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil || pod.DeletionTimestamp != nil {
+		c.T.Errorf("the pod was hit: %v", err)
+	}
+	journal := &corev1.ConfigMap{}
+	err := c.Client.Get(c.T.Context(), client.ObjectKey{Namespace: sim.Namespace, Name: resources.FaultsName(sim)}, journal)
+	if err == nil && strings.Contains(journal.Data["journal.json"], "injectedAt") {
+		c.T.Errorf("a fault was injected: %s", journal.Data["journal.json"])
+	}
+}
+
+func TestRehearse_ADeletedSimulationInjectsNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim, pod := c.runs("deleted", v1alpha1.ObjectivesSpec{}, restart(6*time.Second))
+	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
+	due := time.Until(sim.Status.StartTime.Add(6 * time.Second))
+	if err := c.Client.Delete(t.Context(), sim); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(due + time.Second)
+	c.spared(sim, pod)
+}
+
+func TestRehearse_ACompleteSimulationInjectsNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	sim := c.rehearse("complete", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil) // there is no Redis to hit
+	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
+	pod := c.Pod(sim, resources.ComponentProcessor, nil)
+	at := time.Since(sim.Status.StartTime.Time) + 3*time.Second
+	c.Edit(sim, func() {
+		sim.Spec.Duration = v1alpha1.NewDuration(time.Hour)
+		sim.Spec.Faults = append(sim.Spec.Faults, restart(at.Round(time.Second)))
+	})
+	time.Sleep(5 * time.Second)
+	c.spared(sim, pod)
+}

@@ -22,10 +22,10 @@ const AgentPort = 8090
 const ContainerAgent = "agent"
 
 const (
-	portAgent      = "agent"
-	portRelay      = "relay"
-	relayPort      = 8091
-	agentDir       = "/run/secrets/agent"
+	portAgent = "agent"
+	portRelay = "relay"
+	relayPort = 8091
+	agentDir  = "/run/secrets/agent"
 
 	// volumeFaultTarget is the name of an empty volume. The container that mounts it is the target of the faults
 	// that the agent injects.

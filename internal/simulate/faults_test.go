@@ -194,3 +194,111 @@ func TestRun_StoreWithoutAppendOnlyFileCrashes_Fails(t *testing.T) {
 		}
 	})
 }
+
+// sluggish is a server that takes long to start again.
+type sluggish struct {
+	*gate.Gate
+
+	down time.Duration
+}
+
+func (sluggish) Name() string { return "redis" }
+
+func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(context.Context) error, err error) {
+	start, err := s.Isolate(ctx)
+	return func(context.Context) error {
+		time.Sleep(s.down)
+		return start()
+	}, err
+}
+
+func TestRun_WithASlowRestart_Fails(t *testing.T) {
+	t.Parallel()
+	for down, want := range map[time.Duration]string{
+		500 * time.Millisecond: "",
+		8 * time.Second:        "recovery exceeded the objective of 5s: crash/0 took ",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := rehearsal(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(12 * time.Second)})
+			s, g := memorystore.New(o.Plan.Partitions), gate.New()
+			o.Store = gate.Store(s, g)
+			o.Targets.Servers[plan.TargetRedis] = []fault.Instance{sluggish{g, down}}
+			o.Plan.Objectives.MaxRecovery = plan.Duration(5 * time.Second)
+			r := run(t, o)
+			if reasons := strings.Join(r.Reasons, "\n"); (r.Outcome == ledger.Pass) != (want == "") || !strings.Contains(reasons, want) {
+				t.Errorf("down for %s: the verdict is %s %q", down, r.Outcome, r.Reasons)
+			}
+		})
+	}
+}
+
+// sham is a server that claims to be paused or isolated, and goes on.
+type sham struct{ fault.Instance }
+
+func (sham) Name() string { return "redis" }
+
+func (sham) Pause(context.Context) (release func() error, err error) {
+	return func() error { return nil }, nil
+}
+
+func (s sham) Isolate(ctx context.Context) (release func() error, err error) { return s.Pause(ctx) }
+
+func TestRun_WithAnInjectorThatDoesNothing_Fails(t *testing.T) {
+	t.Parallel()
+	for _, target := range []plan.FaultTarget{plan.TargetRedis, plan.TargetRabbitMQ} {
+		for _, action := range []plan.FaultAction{plan.ActionPause, plan.ActionIsolate} {
+			synctest.Test(t, func(t *testing.T) {
+				o := rehearsal(t, plan.Fault{
+					Name: "stall", Target: target, Action: action, Instances: 1, At: plan.Duration(10 * time.Second), For: plan.Duration(6 * time.Second),
+				})
+				o.Targets.Servers[target] = []fault.Instance{sham{}}
+				r := run(t, o)
+				want := fmt.Sprintf("stall/0: The fault had no effect, although the injector says that it took effect: %s worked in", target)
+				if reasons := strings.Join(r.Reasons, "\n"); r.Outcome != ledger.Fail || !strings.Contains(reasons, want) {
+					t.Errorf("%s of %s: the verdict is %s %q", action, target, r.Outcome, r.Reasons)
+				}
+			})
+		}
+	}
+}
+
+func TestRun_Suspended_InjectsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
+		o.Plan.Suspended = true
+		r := run(t, o)
+		for _, f := range r.Faults {
+			if f.Outcome != fault.OutcomeAborted || !f.InjectedAt.IsZero() || !strings.Contains(f.Message, "suspended") {
+				t.Errorf("fault is %+v", f)
+			}
+		}
+		if len(r.Faults) == 0 || r.Outcome != ledger.Fail {
+			t.Errorf("%d faults, and the verdict is %s", len(r.Faults), r.Outcome)
+		}
+	})
+}
+
+func TestRun_Stopped_InjectsNothingMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, plan.Fault{
+			Name: "stall", Target: plan.TargetProcessor, Action: plan.ActionPause, Instances: 1,
+			At: plan.Duration(3 * time.Second), Every: plan.Duration(10 * time.Second), For: plan.Duration(8 * time.Second),
+		})
+		s, err := New(o.Config, o.Dependencies)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		defer stop()
+		r := s.Run(ctx)
+		time.Sleep(time.Minute)
+		if records := s.Faults(); len(records) != 1 || records[0].State != fault.Aborted {
+			t.Errorf("the records are %+v", records)
+		}
+		if l := r.Ledger; r.Outcome != ledger.Fail || l == nil || !l.AtRest {
+			t.Errorf("verdict is %s %q, ledger %+v", r.Outcome, r.Reasons, l)
+		}
+	})
+}
