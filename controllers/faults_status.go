@@ -7,6 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 	"github.com/parking-operator/parking-operator/internal/fault"
+	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
 // maxFaults and maxFaultMessage are limits of the status.
@@ -44,8 +45,35 @@ func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 			status.Latest = append(status.Latest, faultStatus(a))
 		}
 	}
+	for _, r := range fault.Results(accounts) {
+		status.Results = append(status.Results, resultStatus(&r))
+	}
 	status.Active = excerpt.Of(strings.Join(active, ", "), maxFaultMessage)
 	return status
+}
+
+// resultStatus converts one result.
+func resultStatus(r *fault.Result) v1alpha1.FaultResult {
+	status := v1alpha1.FaultResult{
+		Target: v1alpha1.FaultTarget(r.Target), Action: v1alpha1.FaultAction(r.Action),
+		InProgress: int32(r.InProgress), Recovered: int32(r.Recovered), NotRecovered: int32(r.NotRecovered),
+		NotInjected: int32(r.NotInjected), Aborted: int32(r.Aborted),
+	}
+	if r.Recovered > 0 {
+		status.TotalRecovery = v1alpha1.NewDuration(r.Recovery.Round(10 * time.Millisecond))
+		status.SlowestRecovery = v1alpha1.NewDuration(r.Slowest.Round(10 * time.Millisecond))
+	}
+	return status
+}
+
+// resultOf is the reverse of resultStatus.
+func resultOf(s *v1alpha1.FaultResult) fault.Result {
+	return fault.Result{
+		Target: plan.FaultTarget(s.Target), Action: plan.FaultAction(s.Action),
+		InProgress: int(s.InProgress), Recovered: int(s.Recovered), NotRecovered: int(s.NotRecovered),
+		NotInjected: int(s.NotInjected), Aborted: int(s.Aborted),
+		Recovery: s.TotalRecovery.Value(), Slowest: s.SlowestRecovery.Value(),
+	}
 }
 
 func faultStatus(a *fault.Account) v1alpha1.FaultStatus {

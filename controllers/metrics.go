@@ -25,7 +25,8 @@ type SimulationMetrics struct {
 
 	condition, processed, lost, unexpected, deadLettered, outstanding, messages *prometheus.Desc
 
-	faultsInjected, faults *prometheus.Desc
+	faultsInjected *prometheus.Desc
+	faults         *fault.Metrics
 }
 
 // NewSimulationMetrics returns the metrics of the simulations in a cache. Their values come from the status and from
@@ -47,18 +48,18 @@ func NewSimulationMetrics(simulations client.Reader, o *observer.Observer) *Simu
 		messages:     describe("queue_messages", "Messages in the simulation's queues: ready, retry or dead.", "queue"),
 
 		faultsInjected: describe("faults_injected", "Occurrences of faults that took effect."),
-		faults: describe("faults", "Occurrences of faults by outcome: Recovered, NotRecovered, NotInjected or Aborted. Recovery is known "+
-			"when the simulation is complete.", "outcome"),
+		faults:         fault.NewMetrics("namespace", "simulation"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.condition, m.processed, m.lost, m.unexpected, m.deadLettered, m.outstanding, m.messages, m.faultsInjected, m.faults,
+		m.condition, m.processed, m.lost, m.unexpected, m.deadLettered, m.outstanding, m.messages, m.faultsInjected,
 	} {
 		descriptions <- d
 	}
+	m.faults.Describe(descriptions)
 }
 
 // Collect implements prometheus.Collector. It sends no requests.
@@ -78,6 +79,7 @@ func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
 			samples <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 		}
 		m.collectStatus(sim, gauge)
+		m.collectFaults(sim, samples)
 		if latest := m.observer.Latest(client.ObjectKeyFromObject(sim)); latest != nil {
 			m.collectObservation(latest, gauge)
 		}
@@ -99,10 +101,6 @@ func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge
 	}
 	if f := sim.Status.Faults; f != nil {
 		gauge(m.faultsInjected, float64(f.Injected))
-		gauge(m.faults, float64(f.Recovered), string(fault.OutcomeRecovered))
-		gauge(m.faults, float64(f.NotRecovered), string(fault.OutcomeNotRecovered))
-		gauge(m.faults, float64(f.NotInjected), string(fault.OutcomeNotInjected))
-		gauge(m.faults, float64(f.Aborted), string(fault.OutcomeAborted))
 	}
 	l := sim.Status.Ledger
 	if l == nil {
@@ -114,6 +112,18 @@ func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge
 	if l.Lost != nil {
 		gauge(m.lost, float64(*l.Lost))
 	}
+}
+
+func (m *SimulationMetrics) collectFaults(sim *v1alpha1.ParkingSimulation, samples chan<- prometheus.Metric) {
+	f := sim.Status.Faults
+	if f == nil {
+		return
+	}
+	results := make([]fault.Result, 0, len(f.Results))
+	for i := range f.Results {
+		results = append(results, resultOf(&f.Results[i]))
+	}
+	m.faults.Collect(samples, results, sim.Namespace, sim.Name)
 }
 
 func (m *SimulationMetrics) collectObservation(o *observer.Observation, gauge sample) {

@@ -635,8 +635,9 @@ type ObjectivesSpec struct {
 	UnderFaults PhaseObjectivesSpec `json:"underFaults,omitzero"`
 
 	// maxRecovery is the maximum time in which the simulation must recover from a fault, as a Go duration such as
-	// "30s". Recovery starts when the fault ends. It is complete when latency and backlog have been as before the
-	// fault for 5 s. If maxRecovery is omitted, recovery may take any time.
+	// "30s". Recovery starts when a Pause or Isolate ends, and when a Kill, Restart or Evict is injected: starting again
+	// is part of the recovery. It is complete when latency and backlog have been as before the fault for 5 s. If
+	// maxRecovery is omitted, recovery may take any time.
 	// +kubebuilder:validation:XValidation:rule="self.matches('[1-9]')",message="must be above 0s"
 	// +optional
 	MaxRecovery *Duration `json:"maxRecovery,omitempty"`

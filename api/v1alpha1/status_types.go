@@ -134,6 +134,14 @@ type FaultsStatus struct {
 	// +required
 	Aborted int32 `json:"aborted"`
 
+	// results counts the occurrences by their target and action.
+	// +kubebuilder:validation:MaxItems=35
+	// +listType=map
+	// +listMapKey=target
+	// +listMapKey=action
+	// +optional
+	Results []FaultResult `json:"results,omitempty"`
+
 	// worst is the occurrence with the worst outcome. Among several, it is the one with the longest recovery.
 	// +optional
 	Worst *FaultStatus `json:"worst,omitempty"`
@@ -143,6 +151,51 @@ type FaultsStatus struct {
 	// +listType=atomic
 	// +optional
 	Latest []FaultStatus `json:"latest,omitempty"`
+}
+
+// FaultResult counts the occurrences of all faults with one target and one action.
+type FaultResult struct {
+	// target is the target of the faults.
+	// +required
+	Target FaultTarget `json:"target,omitempty"`
+
+	// action is what the faults do to the target.
+	// +required
+	Action FaultAction `json:"action,omitempty"`
+
+	// inProgress is the number of occurrences whose outcome is not known yet.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	InProgress int32 `json:"inProgress"`
+
+	// recovered is the number of occurrences from which the simulation recovered.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Recovered int32 `json:"recovered"`
+
+	// notRecovered is the number of occurrences from which the simulation did not recover, or for which recovery
+	// could not be measured.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	NotRecovered int32 `json:"notRecovered"`
+
+	// notInjected is the number of occurrences that could not be injected.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	NotInjected int32 `json:"notInjected"`
+
+	// aborted is the number of occurrences that the end of the simulation interrupted.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Aborted int32 `json:"aborted"`
+
+	// totalRecovery is the sum of all recovery times, as a Go duration. It is absent if the simulation never recovered.
+	// +optional
+	TotalRecovery *Duration `json:"totalRecovery,omitempty"`
+
+	// slowestRecovery is the longest recovery time, as a Go duration. It is absent if the simulation never recovered.
+	// +optional
+	SlowestRecovery *Duration `json:"slowestRecovery,omitempty"`
 }
 
 // FaultStatus is one occurrence of a fault.
@@ -166,8 +219,9 @@ type FaultStatus struct {
 	// +optional
 	HealedTime *metav1.Time `json:"healedTime,omitempty"`
 
-	// recovery is the time from healedTime until latency and backlog were as before the fault, as a Go duration. It
-	// does not include the time in which other faults were in effect. It is absent if the simulation did not recover.
+	// recovery is the time until latency and backlog were as before the fault, as a Go duration. It starts at healedTime
+	// for Pause and Isolate, and at injectedTime for the other actions. It does not include the time in which other
+	// faults were in effect. It is absent if the simulation did not recover.
 	// +optional
 	Recovery *Duration `json:"recovery,omitempty"`
 

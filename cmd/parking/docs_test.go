@@ -163,7 +163,15 @@ func operatorMetrics(t *testing.T) []string {
 			t.Fatalf("cannot parse the description %s", d)
 		}
 		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
-		lines = append(lines, fmt.Sprintf("| `%s` | gauge | `%s` | operator | %s |\n", parts[1], strings.Join(labels, "`, `"), parts[2]))
+		kind := "gauge"
+		if parts[1] == "parking_simulation_fault_recovery_seconds" {
+			kind = "summary" // a description does not say so
+		}
+		served := "operator"
+		if slices.Contains(labels, "action") {
+			served = "operator, simulate"
+		}
+		lines = append(lines, fmt.Sprintf("| `%s` | %s | `%s` | %s | %s |\n", parts[1], kind, strings.Join(labels, "`, `"), served, parts[2]))
 	}
 	return lines
 }

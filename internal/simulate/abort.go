@@ -36,9 +36,13 @@ func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 
 // evidence returns the evidence for a verdict while the simulation still runs. r is the latest audit of the ledger.
 func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
+	rows, accounts, err := s.accountsSoFar(ctx)
+	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
+}
+
+// accountsSoFar returns the timeline, unless it is not needed before the end, and the accounts of the faults.
+func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
-	var rows []timeline.Row
-	var err error
 	if ledger.ForeseesFromTimeline(p) {
 		rows, err = s.live.timeline(ctx)
 	}
@@ -46,5 +50,5 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 	if start := s.started.Load(); start != nil && p.Duration > 0 {
 		end = start.Add(p.Duration.D())
 	}
-	return ledger.EvidenceSoFar(p, r, rows, err, fault.Accounts(s.Faults(), fault.RunSoFar(rows, end)))
+	return rows, fault.Accounts(s.Faults(), fault.RunSoFar(rows, end)), err
 }

@@ -302,3 +302,48 @@ func TestRun_Stopped_InjectsNothingMore(t *testing.T) {
 		}
 	})
 }
+
+func TestRun_WithFaults_ExportsTheirResults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := rehearsal(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(8 * time.Second)})
+		registry := prometheus.NewRegistry()
+		o.Registerer = registry
+		value := func(name string) string {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var series []string
+			for _, f := range families {
+				if f.GetName() != name {
+					continue
+				}
+				for _, m := range f.GetMetric() {
+					labels := map[string]string{}
+					for _, l := range m.GetLabel() {
+						labels[l.GetName()] = l.GetValue()
+					}
+					series = append(series, fmt.Sprintf("%s %s %s=%g,%d", labels["action"], labels["target"], labels["outcome"],
+						m.GetGauge().GetValue(), m.GetSummary().GetSampleCount()))
+				}
+			}
+			return strings.Join(series, "; ")
+		}
+		time.AfterFunc(9*time.Second, func() {
+			if got := value("parking_simulation_faults_in_progress"); got != "Kill Redis =1,0" {
+				t.Errorf("after 9 s the faults in progress are %q", got)
+			}
+		})
+		time.AfterFunc(25*time.Second, func() {
+			if got := value("parking_simulation_fault_recovery_seconds"); got != "Kill Redis =0,1" {
+				t.Errorf("after 25 s the recovery is %q", got)
+			}
+		})
+		run(t, o)
+		want := "Kill Redis Aborted=0,0; Kill Redis NotInjected=0,0; Kill Redis NotRecovered=0,0; Kill Redis Recovered=1,0"
+		if got := value("parking_simulation_faults"); got != want {
+			t.Errorf("at the end the faults are %q, want %q", got, want)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parking-operator/parking-operator/internal/fault"
 	"github.com/parking-operator/parking-operator/internal/generator"
 	"github.com/parking-operator/parking-operator/internal/ledger"
 	"github.com/parking-operator/parking-operator/internal/report"
@@ -24,6 +25,16 @@ type live struct {
 
 	reading sync.Mutex
 	reader  *ledger.TimelineReader
+}
+
+// faults returns the accounts in the final result. final is false while there is none.
+func (l *live) faults() (accounts []fault.Account, final bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.final == nil {
+		return nil, false
+	}
+	return l.final.Faults, true
 }
 
 // timeline returns the timeline since the start of the run.

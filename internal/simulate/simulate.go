@@ -124,7 +124,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s.recorder = timeline.NewRecorder("simulate", s.totals, d.Store, d.Logger)
 	var refused error
 	s.instances, refused = s.injector()
-	return s, errors.Join(refused, s.processor.begin(), s.entries.begin(), s.exits.begin())
+	return s, errors.Join(refused, s.registerFaults(), s.processor.begin(), s.entries.begin(), s.exits.begin())
 }
 
 // instancesOf returns how many instances of a component to run. replicas is the number of its replicas in the plan.

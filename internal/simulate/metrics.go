@@ -1,0 +1,35 @@
+package simulate
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parking-operator/parking-operator/internal/fault"
+)
+
+// faultMetrics exports the results of the faults so far. It is a prometheus.Collector.
+type faultMetrics struct {
+	*fault.Metrics
+
+	simulation *Simulation
+}
+
+// registerFaults registers the metrics of the faults if the plan has any.
+func (s *Simulation) registerFaults() error {
+	if len(s.config.Plan.Faults) == 0 {
+		return nil
+	}
+	return s.deps.Registerer.Register(faultMetrics{fault.NewMetrics(), s})
+}
+
+// Collect implements prometheus.Collector. It reads the timeline from the store.
+func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
+	defer cancel()
+	accounts, final := m.simulation.live.faults()
+	if !final {
+		_, accounts, _ = m.simulation.accountsSoFar(ctx) // without the timeline, recovery is unknown
+	}
+	m.Metrics.Collect(samples, fault.Results(accounts))
+}
