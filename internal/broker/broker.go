@@ -1,9 +1,10 @@
-// Package broker is the port through which generators publish events and processors consume them. Package rabbitmq
-// implements it on RabbitMQ, package memory in one process. Both pass the conformance suite of package
-// brokertest.
+// Package broker defines the interfaces through which generators publish events and processors consume them.
+// Package rabbitmq implements them with RabbitMQ, and package memory in one process. Both pass the conformance
+// suite of package brokertest.
 //
-// Delivery is at least once. A message is confirmed when it is as durable as the type of its queue allows. It stays
-// in its queue until a delivery of it is settled. It may be delivered several times, and in any order.
+// Delivery is at least once: the broker may deliver a message several times, and messages in any order. It
+// confirms a message once the message is as durable as its queue type allows. A message stays in its queue
+// until a delivery of it is settled.
 package broker
 
 import (
@@ -27,7 +28,7 @@ var (
 	ErrClosed = errors.New("broker is closed")
 	// ErrSessionLost is returned when a delivery is settled after its session has ended. The broker delivers the
 	// message again, so the caller has nothing to do.
-	ErrSessionLost = errors.New("the session that delivered the message is gone; it will be delivered again")
+	ErrSessionLost = errors.New("the session that delivered the message has ended; the message will be delivered again")
 	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
 	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the
@@ -72,7 +73,7 @@ type Message struct {
 	Intent event.Intent
 	// Scheduled is when the event was due by the schedule. Latency counts from it. The zero time means unknown.
 	Scheduled time.Time
-	// Attempt is how often the message was retried.
+	// Attempt is the number of times that the message has been retried.
 	Attempt int
 	// Body is the event in its wire format.
 	Body []byte
@@ -99,12 +100,13 @@ type Consumer interface {
 	Consume(ctx context.Context, q Queue, prefetch int) (<-chan Delivery, error)
 }
 
-// Delivery is one delivery of a message. The receiver calls exactly one method of Settler, once.
+// Delivery is one delivery of a message. The receiver settles it by calling exactly one method of its Settler,
+// once.
 type Delivery struct {
 	Message     Message
 	Queue       Queue
 	Redelivered bool
-	// Settler settles the delivery on the session that delivered it.
+	// Settler settles this delivery in the session that delivered it.
 	Settler Settler
 }
 
@@ -120,8 +122,9 @@ type Settler interface {
 	// its queue after the retry delay. Retry returns when the broker has confirmed the copy and the original
 	// is acknowledged. After any error except ErrSessionLost the delivery is still unsettled.
 	Retry(ctx context.Context) error
-	// DeadLetter moves the message to the dead-letter queue. Body and properties do not change; the reason is
-	// added to the headers. It returns and fails like Retry.
+	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers, and does not
+	// change the body and the properties. It returns under the same conditions, and with the same errors, as
+	// Retry.
 	DeadLetter(ctx context.Context, reason Reason) error
 }
 

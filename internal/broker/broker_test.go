@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestQueue_Check(t *testing.T) {
+func TestQueueCheck_RejectsUnknownQueues(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		queue  broker.Queue
@@ -36,7 +36,7 @@ func TestQueue_Check(t *testing.T) {
 	}
 }
 
-func TestReason_Bounded_TruncatesBetweenCharacters(t *testing.T) {
+func TestReasonBounded_TruncatesBetweenCharacters(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ detail, want string }{
 		{"", ""},

@@ -13,15 +13,15 @@ const Partitions = 2
 
 // Subject is a broker under test, with functions that the port does not have.
 type Subject struct {
-	// Broker has its own simulation, declared and empty, with Partitions partitions. The suite may close it;
-	// otherwise the factory closes it.
+	// Broker belongs to a simulation that only this test uses. It has Partitions partitions, and its queues are
+	// declared and empty. The suite may close it; otherwise the factory closes it.
 	Broker broker.Broker
 	// Interrupt ends every session of the broker, as lost connections would.
 	Interrupt func()
 	// DeadLetters returns the dead letters, the oldest first. It may be called once.
 	DeadLetters func() []DeadLetter
-	// Rival returns a broker for the same queues with another owner. It is nil where no other process can use
-	// the queues. The factory closes the rival.
+	// Rival returns a broker that uses the same queues but has another owner. The factory closes it. Rival is
+	// nil if the implementation's queues cannot be used by another process.
 	Rival func() broker.Broker
 	// CountsUnsettled is true if Depths counts unsettled deliveries as ready.
 	CountsUnsettled bool
@@ -41,7 +41,7 @@ const (
 	longDelay  = time.Hour
 )
 
-// Run tests the brokers that the factory returns.
+// Run runs the conformance tests against the brokers that the factory returns.
 func Run(t *testing.T, factory Factory) {
 	tests := []struct {
 		name string

@@ -19,7 +19,7 @@ const (
 	patience = 3 * time.Minute
 )
 
-// subject adds the helpers of the tests to a Subject.
+// subject adds test helpers to a Subject.
 type subject struct {
 	Subject
 }
@@ -116,7 +116,7 @@ func (s *subject) depths(t *testing.T) broker.Depths {
 	return depths
 }
 
-// awaitDepths waits until the depths are as wanted.
+// awaitDepths waits until the queues have the given depths.
 func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	t.Helper()
 	var got broker.Depths
@@ -126,7 +126,7 @@ func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	}, func() any { return got })
 }
 
-// settlements returns the ways to settle a delivery.
+// settlements returns all ways to settle a delivery, by name.
 func settlements(ctx context.Context) map[string]func(broker.Settler) error {
 	return map[string]func(broker.Settler) error{
 		"ack":     broker.Settler.Ack,

@@ -83,7 +83,8 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	return batch
 }
 
-// pass sends deliveries to the Go channel. It returns how many it sent before ctx ended or the broker was closed.
+// pass sends deliveries to the Go channel. It returns the number of deliveries sent, which is smaller than the
+// batch if ctx ends or the broker is closed.
 func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []broker.Delivery) int {
 	for i := range batch {
 		select {

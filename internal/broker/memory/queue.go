@@ -40,7 +40,7 @@ type queue struct {
 	room        chan struct{} // closed when there may be room again; nil if no publisher waits
 }
 
-// pendingConfirm is a call that Publish owes for a confirmed message.
+// pendingConfirm is a confirm callback of Publish that is still to be called.
 type pendingConfirm struct {
 	call   func()
 	number uint64 // in the tally
@@ -79,7 +79,7 @@ func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message,
 	}
 }
 
-// tryPublish appends m. If there is no room, it returns a channel that is closed when there may be.
+// tryPublish appends m. If there is no room, it returns a channel that is closed when there may be room again.
 func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,7 +104,7 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm makes the pending confirm calls until none are left.
+// confirm calls the pending confirm callbacks until none are left.
 func (q *queue) confirm() {
 	var batch []pendingConfirm
 	for {
@@ -119,7 +119,7 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the next batch of pending confirm calls, and frees the window slots of the previous
+// nextConfirms returns the next batch of pending confirm callbacks, and frees the window slots of the previous
 // batch.
 func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()

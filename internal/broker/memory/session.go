@@ -90,7 +90,8 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle removes the delivery from its session and calls outcome, with the mutex of the queue held.
+// settle removes the delivery from its session and then calls outcome. The mutex of the queue is held during
+// the call.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()

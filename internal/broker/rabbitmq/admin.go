@@ -49,9 +49,9 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// Exists reports whether the server knows the simulation, with any number of partitions. It looks for the
-// exchange, and for the dead-letter queue and the owner's mark, which Delete removes last. It changes nothing
-// and makes one attempt.
+// Exists reports whether anything of the simulation exists on the server, for any number of partitions. It
+// looks for the exchange, and for the dead-letter queue and the owner's mark, which Delete removes last. It
+// changes nothing and makes one attempt.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
@@ -72,8 +72,8 @@ func (b *Broker) Delete(ctx context.Context) error {
 			return err
 		}
 		b.declarer.marked.Store(false)
-		// The exchange goes first, so that nothing is routed to queues that are already gone, and the mark
-		// last, so that no other owner takes over the rest of an interrupted deletion.
+		// Delete the exchange first, so that no message is routed to queues that are already deleted. Delete
+		// the mark last, so that no other owner takes over the remaining queues if the deletion is interrupted.
 		if err := a.deleteExchange(b.topology.exchange); err != nil {
 			return err
 		}
@@ -104,9 +104,9 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 
 // administer runs work with an administrative channel and returns its result.
 //
-// The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx and leaves
-// work to end in the background, with the server's answer or with the connection. It does not cut the
-// connection: other requests use it as well, and the server would log that as a fault of the client.
+// The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx. work
+// continues in the background until the server answers or the connection ends. administer does not close the
+// connection: other requests use it as well, and the server would log that as an error of the client.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)

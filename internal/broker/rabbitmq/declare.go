@@ -17,7 +17,7 @@ import (
 type declarer struct {
 	topology
 
-	// marked is whether the owner's mark is known to exist and to be this owner's.
+	// marked is true if the owner's mark is known to exist and to name this owner.
 	marked atomic.Bool
 
 	mu sync.Mutex
@@ -27,7 +27,7 @@ type declarer struct {
 
 func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated: map[string]bool{}} }
 
-// errOtherLocator says that a queue exists with another leader locator than the one it was declared with.
+// errOtherLocator says that a queue exists with another leader locator than the one in the declaration.
 var errOtherLocator = errors.New("the queue exists with another leader locator")
 
 // open opens a channel and declares the routes on it. A server closes the channel when it rejects a
@@ -73,13 +73,14 @@ func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	return nil
 }
 
-// declareOwner marks the simulation as the owner's, or fails if it is marked as another's.
+// declareOwner marks the simulation as belonging to the owner. It returns an error if the simulation is marked
+// as belonging to another one.
 //
 // The mark is an exchange whose alternate exchange is named after the owner. Nothing is ever published to it.
-// A server compares the alternate exchange when an exchange is declared again, and no other argument of an
-// exchange, so declaring the mark checks the owner in one atomic step. The metadata of an exchange is on every
-// node of a cluster, which that of a queue is not. The name of the alternate exchange begins with that of the
-// simulation's exchange, because users may have permissions for that prefix only; it does not exist.
+// If an exchange is declared again, the server compares its alternate exchange, but no other argument. So
+// declaring the mark checks the owner in one atomic step. The metadata of an exchange is on every node of a
+// cluster; that of a queue is not. The alternate exchange does not exist. Its name begins with the name of the
+// simulation's exchange, because users may have permissions only for that prefix.
 func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	if d.owner == "" {
 		return nil
@@ -111,7 +112,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError explains why a queue was not declared, and notes whether it has a leader locator.
+// queueError explains why a queue could not be declared. If the cause is the leader locator, it records whether
+// the queue has one, for the next attempt.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {

@@ -46,7 +46,7 @@ func TestDeclare_BalancesLeadersOfQuorumQueues(t *testing.T) {
 	}
 }
 
-func TestBroker_UsesQueuesDeclaredWithoutLeaderLocator(t *testing.T) {
+func TestBroker_QueuesWithoutLeaderLocator_AreUsed(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -230,7 +230,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-func TestDepths_KeepsTheConnectionWhenItsContextEnds(t *testing.T) {
+func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	proxy := newStallingProxy(t, uri.Host)
@@ -264,7 +264,7 @@ func TestDepths_KeepsTheConnectionWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-// gathered returns the sum of a metric over its labels.
+// gathered returns the sum of all series of a metric.
 func gathered(t *testing.T, registry *prometheus.Registry, name string) (sum float64) {
 	t.Helper()
 	families, err := registry.Gather()
@@ -282,7 +282,7 @@ func gathered(t *testing.T, registry *prometheus.Registry, name string) (sum flo
 	return sum
 }
 
-func TestDeclare_WithoutPermissionIsAConfigurationError(t *testing.T) {
+func TestDeclare_WithoutPermission_ReturnsErrConfig(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRabbitMQ(t, servers.RabbitMQOptions{})
 	own := &ownServer{RabbitMQ: server}

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// delivery settles one delivery, on the session that delivered it.
+// delivery implements broker.Settler for one delivery of a session.
 type delivery struct {
 	broker   *Broker
 	session  *session

@@ -40,8 +40,8 @@ func (c *connection) close(timeout time.Duration) {
 	<-c.wire.done
 }
 
-// dial makes one attempt to connect to the server, with the current binding of the source. Its errors name the address
-// and the remedy, and never the password.
+// dial makes one attempt to connect to the server, with the current binding from the source. Its errors contain
+// the address and the remedy, but never the password.
 func dial(ctx context.Context, source binding.Source, name string) (*connection, error) {
 	address, err := source()
 	if err != nil {

@@ -38,5 +38,5 @@
 // administrative requests such as Depths. While a memory or disk alarm is active, a server stops reading from
 // connections that publish; acknowledgements must still reach it. Publishing and consuming reconnect until they
 // succeed. Each attempt uses the binding that the source returns at that time. The log says that a connection is
-// lost, with the cause, and that there is one again. It does not mention each attempt.
+// lost, with the cause, and that it is restored. It does not mention each attempt.
 package rabbitmq

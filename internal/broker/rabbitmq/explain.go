@@ -25,8 +25,8 @@ type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
 
-// explain adds the address and the remedy to a failure to connect. The error is one line. It contains no password:
-// neither the client library nor the network knows the URI.
+// explain adds the address and the remedy to an error of connecting. The error is one line. It contains no
+// password, because neither the client library nor the network knows the URI.
 func explain(address binding.Binding, err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("connect to the broker at %s: %w: %s", address.Redacted(), err, remedy)

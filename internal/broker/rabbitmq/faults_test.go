@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestFaults_ServerInTrouble injects faults into a private server.
-func TestFaults_ServerInTrouble(t *testing.T) {
+// TestBroker_ServerFails_LosesNoMessage runs traffic against a private server while the server fails in different ways.
+func TestBroker_ServerFails_LosesNoMessage(t *testing.T) {
 	t.Parallel()
 	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
 	t.Run("no message of a stream is lost", func(t *testing.T) { losesNothing(t, server) })

@@ -27,12 +27,12 @@ type outgoing struct {
 	published  bool   // at least once
 }
 
-// lane publishes the messages of one routing key on its own channel, so that a queue that does not confirm delays no
-// other queue. It holds each message until it is confirmed.
+// lane publishes the messages of one routing key on its own channel, so that a queue that does not confirm
+// delays no other queue. It holds each message until the message is confirmed.
 //
-// A session of the lane is one channel. It ends when the channel is lost, or when the broker rejects or returns a
-// message; then it waits for the answers to all published messages. The next session declares the topology again
-// and publishes the unconfirmed messages again.
+// A session of the lane is one channel. It ends when the channel is lost, or when the broker rejects or returns
+// a message. Before it ends, it waits for the answers to all published messages. The next session declares the
+// topology again and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
 	declare  func(*connection) (*amqp.Channel, error) // opens a channel with the topology declared
@@ -50,7 +50,7 @@ type lane struct {
 	unsent []*outgoing // oldest first
 }
 
-// put accepts m once there is room in the window. Its error is that of ctx, or ErrClosed.
+// put accepts m once there is room in the window. It returns an error only if ctx ends or the broker is closed.
 func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) error {
 	if err := l.acquireSlot(ctx, closed); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	return unsent
 }
 
-// putBack adds messages that are older than the unsent ones.
+// putBack adds messages in front of the unsent ones, because they are older.
 func (l *lane) putBack(messages []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,7 +198,7 @@ type sending struct {
 	inFlight chan flight   // from the sender to the collector
 	refused  chan struct{} // closed by the collector when a message stays unconfirmed
 
-	// Only the collector uses the following fields, until it ends.
+	// Until the collector ends, only the collector uses the following fields.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int

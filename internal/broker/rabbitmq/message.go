@@ -17,12 +17,12 @@ const (
 	maxBody = 16 << 20
 	// maxShort is the maximum length, in bytes, of a property of type short string.
 	maxShort = 255
-	// maxHeaders is the maximum size of the headers that a copy keeps. All properties must fit into one frame,
-	// 128 KiB by default; otherwise the server closes the connection.
+	// maxHeaders is the maximum size of the headers that are kept in a copy of a message. All properties must
+	// fit into one frame, of 128 KiB by default. Otherwise the server closes the connection.
 	maxHeaders = 64 << 10
 )
 
-// encode returns the AMQP publishing of a message. It returns an error for a message that a server would always
+// encode converts a message to an AMQP publishing. It returns an error for a message that every server would
 // reject.
 func encode(msg broker.Message) (amqp.Publishing, error) {
 	properties := []struct{ name, value string }{
@@ -66,7 +66,7 @@ func headersOf(msg broker.Message) amqp.Table {
 	return headers
 }
 
-// decode returns the message of a delivery. Headers with an invalid type or value count as missing.
+// decode converts an AMQP delivery to a message. It ignores headers with an invalid type or value.
 func decode(d *amqp.Delivery) broker.Message {
 	return broker.Message{
 		ID:          d.MessageId,
@@ -173,8 +173,8 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 	return p
 }
 
-// foreignHeaders returns the headers that a copy keeps. If they are too large for a frame, it keeps only the headers
-// of package event.
+// foreignHeaders returns the headers to keep in a copy of a message. If they are too large for a frame, it
+// returns only the headers that package event defines.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
 	size := 0

@@ -99,8 +99,7 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of a lane, which is one event type in one partition, and the routes that must
-// exist so that no message is lost.
+// routesOf returns the routing key of a lane, and the routes that must exist so that no message is lost.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:

@@ -21,11 +21,12 @@ import (
 // The defaults of Options.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit is how often a quorum queue delivers a message again before it dead-letters the
-	// message. Every lost session counts against every message that it held, whatever the cause, so the limit
-	// must be higher than what a long series of faults does to one valid event: at one lost session every three
-	// seconds, it is reached after 50 minutes. It still stops a message that crashes its consumer each time.
-	// Malformed messages never reach it, because the processor dead-letters them at their first delivery.
+	// DefaultDeliveryLimit is the number of times that a quorum queue delivers a message again before it
+	// dead-letters the message. Each lost session counts for all messages that were unsettled in it. The limit
+	// must be so high that a long series of faults does not dead-letter a valid event: with one lost session
+	// every three seconds, it is reached after 50 minutes. It still stops a message that crashes its consumer
+	// each time. Malformed messages never reach it, because the processor dead-letters them at their first
+	// delivery.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
@@ -35,7 +36,8 @@ const (
 	maxName = 255
 	// maxOwner is the maximum length of Options.Owner. A UUID has 36 bytes.
 	maxOwner = 64
-	// maxPartitions leaves a channel for each queue: a server allows 2047 channels per connection.
+	// maxPartitions is the maximum number of partitions. Each queue needs a channel, and a server allows 2047
+	// channels per connection.
 	maxPartitions = 1000
 	// maxWindow is the maximum of Options.Window.
 	maxWindow = 1 << 16
@@ -47,11 +49,11 @@ const (
 type Options struct {
 	// Address returns the current binding of the server. It is called before each attempt to connect.
 	Address binding.Source
-	// Exchange is the name of the simulation's exchange, with which the names of its queues begin.
+	// Exchange is the name of the simulation's exchange. The names of its queues begin with it.
 	Exchange string
-	// Owner distinguishes the simulation from others of the same name, which use another store. The queues are
-	// marked with it when they are declared, and queues with another mark are not used. Empty means that they
-	// are neither marked nor checked.
+	// Owner distinguishes the simulation from others of the same name that use another store. The queues are
+	// marked with the owner when they are declared. Queues that are marked with another owner are not used. If
+	// Owner is empty, queues are neither marked nor checked.
 	Owner string
 	// Partitions is the number of entry queues, and of exit queues.
 	Partitions int
@@ -59,7 +61,8 @@ type Options struct {
 	QueueType plan.QueueType
 	// RetryDelay is how long a retried message stays in the retry queue, in whole milliseconds.
 	RetryDelay time.Duration
-	// DeliveryLimit is how often a quorum queue delivers a message again.
+	// DeliveryLimit is the number of times that a quorum queue delivers a message again before it dead-letters
+	// the message.
 	DeliveryLimit int
 	// Window is the maximum number of unconfirmed messages per queue.
 	Window int
@@ -200,8 +203,8 @@ func (b *Broker) newLink(role string) *link {
 	}
 }
 
-// Check makes one attempt to connect and closes the connection. Its error is one line that names the address,
-// without the password, and the remedy.
+// Check makes one attempt to connect, and closes the connection. Its error is one line that contains the
+// address, without the password, and the remedy.
 func (b *Broker) Check(ctx context.Context) error {
 	conn, err := dial(ctx, b.options.Address, b.options.Component+" check")
 	if err != nil {

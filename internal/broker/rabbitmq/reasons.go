@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The maximum number and size of the dead letters that DeadLetterReasons examines.
+// These limits apply to the dead letters that DeadLetterReasons examines.
 const (
 	maxExamined      = 1000
 	maxExaminedBytes = 64 << 20

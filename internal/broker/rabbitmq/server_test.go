@@ -33,7 +33,7 @@ const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
 
-func TestCheck_NamesTheRemedyInOneLine(t *testing.T) {
+func TestCheck_ErrorIsOneLineWithTheRemedy(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	if err := open(t, optionsFor(t, uri)).Check(t.Context()); err != nil {
@@ -80,7 +80,7 @@ func TestCheck_NamesTheRemedyInOneLine(t *testing.T) {
 	}
 }
 
-func TestCheck_EndsWithItsContext(t *testing.T) {
+func TestCheck_ContextEnds_Returns(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -237,7 +237,7 @@ func TestBroker_DeadLettersExpiredMessages(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{Dead: 1})
 }
 
-func TestBroker_DeclaresDeletedQueuesAgain(t *testing.T) {
+func TestBroker_DeletedQueues_AreDeclaredAgain(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -272,7 +272,7 @@ func TestBroker_DeclaresDeletedQueuesAgain(t *testing.T) {
 	}
 }
 
-func TestPublish_RepeatsUnroutableMessages(t *testing.T) {
+func TestPublish_UnroutableMessages_AreRepeated(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -307,7 +307,7 @@ func deletionOf(queue string) func(*amqp.Channel) error {
 	}
 }
 
-func TestBroker_RetriesWhileAQueueHasOtherSettings(t *testing.T) {
+func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)

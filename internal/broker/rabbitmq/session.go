@@ -15,14 +15,15 @@ import (
 // gapPatience is how long an acknowledgement after a gap waits for the gap to close.
 const gapPatience = 250 * time.Millisecond
 
-// session is one consuming channel with its deliveries that are unsettled on the server. Once it is set up, only
-// the goroutine of run uses the channel.
+// session is a channel that consumes, together with its deliveries that are unsettled on the server. Once it is
+// set up, only the goroutine of run uses the channel.
 //
-// Acknowledgements are coalesced. Settling a delivery marks it and wakes the goroutine, which sends one
-// acknowledgement for the longest prefix of settled deliveries. A delivery that takes longer than later ones
-// leaves a gap. Acknowledgements after a gap wait up to gapPatience for the gap to close, unless they are more
-// than half of the prefetch; then each is sent by itself. So a slow message stalls no other, and the server
-// rarely receives single acknowledgements, which cost it half as much as the delivery itself.
+// Acknowledgements are coalesced. Settling a delivery marks it and wakes the goroutine. The goroutine
+// acknowledges the longest prefix of settled deliveries at once. A delivery that takes longer than later ones
+// leaves a gap in that prefix. The acknowledgements after a gap wait up to gapPatience for the gap to close. If
+// they are more than half of the prefetch, each is sent individually without waiting. So a slow message does
+// not stall others. The server rarely receives individual acknowledgements, each of which costs it half as much
+// as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	tag      string // of the consumer
@@ -75,7 +76,7 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the verdict of a delivery.
+// settle changes the state of a delivery from one verdict to another.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +94,7 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	return nil
 }
 
-// finish ends the session once the settled deliveries are sent. From now on, settling returns err.
+// finish ends the session after the settlements so far have been sent. Later calls to settle return err.
 func (s *session) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +120,7 @@ func (s *session) markDrained() {
 	async.Notify(s.wake)
 }
 
-// run sends settlements until the session ends.
+// run sends settlements to the server until the session ends.
 func (s *session) run() {
 	defer close(s.done)
 	defer s.finish(broker.ErrSessionLost)
@@ -148,7 +149,7 @@ func (s *session) run() {
 	}
 }
 
-// outbox is a batch of requests to the server.
+// outbox is a batch of settlements and other requests to send to the server.
 type outbox struct {
 	requeues []uint64
 	prefix   uint64 // acknowledged with all deliveries before it; 0 for none
@@ -215,11 +216,11 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send sends the outbox. Requeues come first, because the prefix may cover their tags.
+// send sends the outbox. Requeues come first, because the acknowledged prefix may include their tags.
 //
-// The cancellation comes last. A server's channel forwards about 30 acknowledgements at a time to a quorum queue and
-// discards the others when it is closed. It answers a cancellation only after the queue has accepted the first
-// ones, and then forwards the others.
+// The cancellation of the consumer comes last. A server's channel forwards about 30 acknowledgements at a time
+// to a quorum queue, and discards the others when it is closed. It answers a cancellation only after the queue
+// has accepted the first ones, and then forwards the others.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

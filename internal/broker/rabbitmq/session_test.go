@@ -38,8 +38,8 @@ func (p *planned) deliver() *delivery {
 	return d
 }
 
-// flush plans the acknowledgements and applies them to the model. It returns an error if they
-// contradict the verdicts.
+// flush plans the acknowledgements and applies them to the model. It returns an error if they contradict how
+// deliveries were settled.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {
@@ -98,7 +98,7 @@ func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	}
 }
 
-func TestSession_SendsEachVerdictOnceAndInTime(t *testing.T) {
+func TestSession_SendsEachSettlementOnceAndInTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const prefetch = 12

@@ -10,8 +10,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// deadDeliveryLimit is the delivery limit of the dead-letter queue. The server drops messages that exceed it,
-// so it is higher than anyone who inspects dead letters and requeues them will ever reach.
+// deadDeliveryLimit is the delivery limit of the dead-letter queue. The server drops messages that exceed it.
+// It is so high that no one reaches it by inspecting and requeuing dead letters.
 const deadDeliveryLimit = 1_000_000
 
 const (
@@ -33,14 +33,14 @@ type topology struct {
 	deliveryLimit int
 }
 
-// route is a queue and the routing key that leads to it.
+// route is a queue, its arguments, and the routing key that leads to it.
 type route struct {
 	queue string
 	key   string
 	args  amqp.Table
 }
 
-// main returns the route of q.
+// main returns the route to q.
 func (t topology) main(q broker.Queue) route {
 	key := q.String()
 	return route{queue: t.exchange + "." + key, key: key, args: t.arguments(t.deliveryLimit, keyDead)}
@@ -93,9 +93,9 @@ func (t topology) queues() []broker.Queue {
 	return queues
 }
 
-// routesAround lists the routes that messages of q may take: its own, those to its retry queue and to the
-// dead-letter queue. Each queue follows the one that it dead-letters to, so that declaring them in this order
-// never loses a dead letter.
+// routesAround lists the routes that messages of q may take: to q, to its retry queue, and to the dead-letter
+// queue. Each queue follows the one that it dead-letters to. Therefore, declaring them in this order never
+// loses a dead letter.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }

@@ -18,7 +18,7 @@ type Tally struct {
 	waiters     []*waiter
 }
 
-// waiter waits until the messages up to a number are confirmed.
+// waiter waits until all messages up to a number are confirmed.
 type waiter struct {
 	upTo      uint64
 	remaining int
