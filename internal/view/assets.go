@@ -14,17 +14,17 @@ import (
 //go:embed assets
 var files embed.FS
 
-// asset is a file of the page.
+// asset is one file of the live page.
 type asset struct {
 	content     []byte
 	contentType string
 	etag        string
 }
 
-// indexFile is the name of the file that is served at the root.
+// indexFile is the name of the file that is served at the root path.
 const indexFile = "index.html"
 
-// assets returns the files of the page by their names.
+// assets returns the files of the live page by name.
 var assets = sync.OnceValue(func() map[string]asset {
 	entries, err := files.ReadDir("assets")
 	if err != nil {
@@ -46,7 +46,8 @@ var assets = sync.OnceValue(func() map[string]asset {
 	return all
 })
 
-// contentType returns the media type of a file. The types of scripts must not depend on the machine's configuration.
+// contentType returns the media type of a file. It does not use the system's type configuration, because scripts
+// must have the same type on every machine.
 func contentType(name string) string {
 	switch path.Ext(name) {
 	case ".html":
@@ -65,8 +66,8 @@ func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) 
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 
-// serve answers with a file. Browsers may cache it, but must check for a change before each use: the next version of
-// the program may listen at the same address.
+// serve responds with the file. Browsers may cache it but must check for changes before each use, because the next
+// version of the program may serve at the same address.
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	file, ok := assets()[name]
 	if !ok {

@@ -30,15 +30,16 @@ import (
 )
 
 const (
-	// browserTimeout bounds each test in the browser.
+	// browserTimeout is the timeout of each test in the browser.
 	browserTimeout = 3 * time.Minute
-	// screenshots is the folder of the images in the documentation. They are written with PARKING_SCREENSHOTS=1.
+	// screenshots is the directory of the images in the documentation. The tests write them only with
+	// PARKING_SCREENSHOTS=1.
 	screenshots = "../../docs/images"
-	// axe checks the accessibility of a page. hack/web.sh fetches it.
+	// axe is the path of a script that checks the accessibility of a page. hack/web.sh downloads it.
 	axe = "../../.tools/web/node_modules/axe-core/axe.min.js"
 )
 
-// need returns the path of a program or file. If it is missing, the test is skipped, or fails with
+// need returns the path of a program or file. If it is missing, need skips the test, or fails it if
 // PARKING_TEST_REQUIRE=1.
 func need(t *testing.T, path string, err error) string {
 	t.Helper()
@@ -52,7 +53,7 @@ func need(t *testing.T, path string, err error) string {
 	return path
 }
 
-// site serves a source at an address that stays the same when the server is restarted.
+// site serves the live page of a source at an address that stays the same when the server is restarted.
 type site struct {
 	t       *testing.T
 	address string
@@ -87,10 +88,10 @@ func (w *site) start(s Source) {
 	go func() { _ = w.server.Serve(listener) }()
 }
 
-// stop ends the server as a crash does: without a last event.
+// stop ends the server as a crash does, that is, without sending the last event.
 func (w *site) stop() { _ = w.server.Close() }
 
-// browser is a tab of Chromium.
+// browser is a tab of a Chromium browser.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
@@ -123,7 +124,7 @@ func newBrowser(t *testing.T) *browser {
 	return b
 }
 
-// console keeps what the console shows as errors and warnings.
+// console collects the errors and warnings in the browser's console.
 type console struct {
 	mu     sync.Mutex
 	errors []string
@@ -151,7 +152,7 @@ func (c *console) record(event any) {
 	}
 }
 
-// take returns the errors and warnings since the last call, except those of connections that failed.
+// take returns the errors and warnings since the last call. It omits those about failed connections.
 func (c *console) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,13 +161,13 @@ func (c *console) take() []string {
 	return all
 }
 
-// with returns the browser for a subtest.
+// with returns the same browser for use in a subtest.
 func (b *browser) with(t *testing.T) *browser {
 	t.Helper()
 	return &browser{t: t, ctx: b.ctx, console: b.console}
 }
 
-// run runs an action and returns its value.
+// run runs a browser action and returns its value.
 func run[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, browserTimeout)
@@ -178,19 +179,19 @@ func run[T any](b *browser, action chromedp.Action[T]) T {
 	return value
 }
 
-// call sends a command to the browser and returns its result.
+// call sends a command of the DevTools protocol to the browser and returns its result.
 func call[P, R any](b *browser, command cdp.Command[P, R], params P) R {
 	b.t.Helper()
 	return run(b, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
 }
 
-// evaluate returns the value of an expression in the page. A promise is awaited.
+// evaluate returns the value of a JavaScript expression in the page. If the value is a promise, it waits for it.
 func evaluate[T any](b *browser, expression string) T {
 	b.t.Helper()
 	return run(b, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// until waits until an expression in the page is true.
+// until waits until a JavaScript expression in the page is true.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
 	polltest.UntilState(b.t, what, func() bool { return evaluate[bool](b, "Boolean("+expression+")") }, func() any {
@@ -198,28 +199,28 @@ func (b *browser) until(what, expression string) {
 	})
 }
 
-// open loads the page of a site and waits for its first rows.
+// open loads the live page of a site and waits until the page has received its first rows.
 func (b *browser) open(w *site, rows int) {
 	b.t.Helper()
 	run(b, chromedp.Navigate("http://"+w.address+"/"))
 	b.until("all rows are there", fmt.Sprintf("document.getElementById('charts')?.dataset.rows >= %d", rows))
 }
 
-// resize sets the size of the window and the theme of the system.
+// resize sets the size of the browser window and the color theme of the system.
 func (b *browser) resize(width, height int64, theme string) {
 	b.t.Helper()
 	run(b, chromedp.EmulateViewport(width, height))
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
 	})
-	// Charts are drawn in the frames after the change.
+	// Wait, because the page redraws charts only in the frames after the change.
 	evaluate[bool](b, "new Promise(done => setTimeout(() => requestAnimationFrame(() => done(true)), 400))")
 }
 
 const text = "document.getElementById('%s').textContent"
 
-// TestPage uses one Chromium for all subtests: its start takes most of the time.
-func TestPage(t *testing.T) {
+// TestPage_InChromium uses one browser for all subtests, because most of the time is spent on starting it.
+func TestPage_InChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
@@ -269,7 +270,7 @@ func testPageUpdates(t *testing.T, b *browser) {
 	if n := evaluate[int](b, "document.querySelectorAll('#charts canvas').length"); n != 9 {
 		t.Errorf("there are %d charts, want 9", n)
 	}
-	// The charts have lines: their canvas has more than a few colors.
+	// A chart without lines would have only a few colors.
 	colors := evaluate[int](b, `(() => {
 		const c = document.querySelector('#charts canvas'), data = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
 		return new Set(data).size;
@@ -357,7 +358,7 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	b.until("the focus shows a meaning", "!document.getElementById('tip').hidden && document.getElementById('tip').textContent.length > 20")
 	run(b, chromedp.KeyEvent("\x1b"))
 	b.until("Escape hides it", "document.getElementById('tip').hidden")
-	// Every number has a term with a meaning.
+	// Every number on the page must have a term with an explanation.
 	missing := evaluate[[]string](b, `[...document.querySelectorAll('.tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tbody tr, figure')]
 		.filter(e => {
 			const id = e.querySelector('.term')?.getAttribute('aria-describedby');
@@ -390,8 +391,8 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsLatenciesBelowAPowerOfTen shows a heat map that begins at 96.4 ms. uPlot's own splits of such an axis
-// never end.
+// testPageDrawsLatenciesBelowAPowerOfTen shows a heat map that begins at 96.4 ms. The chart library uPlot never
+// finishes when it computes the ticks of such an axis itself.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)
@@ -428,8 +429,8 @@ func testPageIsAccessible(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsEveryUpdate shows an hour of history. Each update is in the charts before the next one is made: what is
-// drawn depends on no clock, and nothing queues up.
+// testPageDrawsEveryUpdate sends one update after the other to a page with an hour of history. Before the next update,
+// it waits until the charts show the previous one. The result therefore does not depend on the speed of the machine.
 func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -441,8 +442,9 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	}
 }
 
-// testPageKeepsUp makes 10 updates a second of an hour of history. It checks that all of them are drawn at the end; how
-// many share a frame, and how long frames take, depends on the machine. Both are logged, next to the same page at rest.
+// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts show all of
+// them at the end. How many updates share a frame, and how long frames take, depends on the machine. The test logs both,
+// together with the same figures for an idle page.
 func testPageKeepsUp(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -469,8 +471,8 @@ func testPageKeepsUp(t *testing.T, b *browser) {
 	}
 }
 
-// recordFrames records the frames of the page from now on: the time since the one before, and how many rows have
-// arrived and are drawn.
+// recordFrames starts to record the frames of the page. It records the time since the previous frame, the number of rows
+// that the page has received, and the number of rows that the charts show.
 func (b *browser) recordFrames() {
 	b.t.Helper()
 	evaluate[int](b, `(() => {
@@ -486,7 +488,7 @@ func (b *browser) recordFrames() {
 	})()`)
 }
 
-// frames describes the frames since recordFrames.
+// frames returns statistics of the frames since recordFrames was called, as text.
 func (b *browser) frames() string {
 	b.t.Helper()
 	return evaluate[string](b, `(() => {
@@ -498,8 +500,8 @@ func (b *browser) frames() string {
 	})()`)
 }
 
-// processorTime returns the processor time in seconds that the main thread of the page has used, by kind of work. Unlike
-// the time that passes, it does not depend on what else the machine does.
+// processorTime returns the CPU time in seconds that the main thread of the page has used, by kind of work. Unlike
+// elapsed time, it does not depend on the load of the machine.
 func (b *browser) processorTime() map[string]float64 {
 	b.t.Helper()
 	times := map[string]float64{}
@@ -511,7 +513,7 @@ func (b *browser) processorTime() map[string]float64 {
 	return times
 }
 
-// testPageScreenshots takes the images of the documentation.
+// testPageScreenshots takes the screenshots for the documentation.
 func testPageScreenshots(t *testing.T, b *browser) {
 	if os.Getenv("PARKING_SCREENSHOTS") != "1" {
 		t.Skip("PARKING_SCREENSHOTS=1 writes the images of the documentation")

@@ -12,10 +12,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxRows bounds the rows of one answer. More rows are merged to wider ones.
+// maxRows is the maximum number of rows in one response. If there are more, they are merged into wider rows.
 const maxRows = 8000
 
-// serveState answers with the state.
+// serveState responds with the current state.
 func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 	state, err := v.state.get(r.Context())
 	if err != nil {
@@ -27,7 +27,7 @@ func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(state) // a client that is gone needs no answer
 }
 
-// serveTimeline answers with the rows of the interval [from, to). By default these are all rows.
+// serveTimeline responds with the rows in the interval [from, to). By default it responds with all rows.
 func (v *View) serveTimeline(w http.ResponseWriter, r *http.Request) {
 	from, to, err := interval(r.URL.RawQuery)
 	if err != nil {
@@ -50,7 +50,7 @@ func (v *View) serveTimeline(w http.ResponseWriter, r *http.Request) {
 	_ = v.writeRows(w, rows) // a client that is gone needs no answer
 }
 
-// writeRows writes {"rows":[...]}. It encodes one row at a time, because a timeline may have megabytes.
+// writeRows writes {"rows":[...]}. It encodes one row at a time, because a timeline can be several megabytes long.
 func (v *View) writeRows(w http.ResponseWriter, rows []timeline.Row) error {
 	separator := `{"rows":[`
 	control := http.NewResponseController(w)
@@ -72,17 +72,17 @@ func (v *View) writeRows(w http.ResponseWriter, rows []timeline.Row) error {
 	return err
 }
 
-// enter waits until a timeline may be read. The caller calls leave when it has been sent.
+// enter waits until another timeline may be read. The caller must call leave after the timeline is sent.
 func (v *View) enter(ctx context.Context) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	if v.reads.Acquire(ctx, 1) != nil {
-		return nil, errors.New("too many requests at a time")
+		return nil, errors.New("too many concurrent requests")
 	}
 	return func() { v.reads.Release(1) }, nil
 }
 
-// rows returns the rows of an interval, merged until they are at most maxRows.
+// rows returns the rows in an interval. If there are more than maxRows, it merges them into wider rows.
 func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, error) {
 	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 	defer cancel()
@@ -96,7 +96,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 	return rows, nil
 }
 
-// interval returns the interval of a query: the parameters from and to as times in RFC 3339.
+// interval parses the query parameters "from" and "to", which are times in RFC 3339 format.
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -124,7 +124,8 @@ func interval(query string) (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// unavailable answers with status 503. The log has the error: it may name servers, which clients need not know.
+// unavailable responds with status 503. It writes the error to the log only, because the error may name servers
+// that clients need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")

@@ -16,21 +16,22 @@ import (
 )
 
 const (
-	// lookback is how old a row may be that a poll still sends when it has changed. The rows of a second arrive when
-	// each process hands its own over.
+	// lookback is the maximum age of a row that is sent again after it has changed. Rows change because each
+	// process delivers its measurements of a second at a different time.
 	lookback = 2 * time.Minute
-	// rowsPerEvent bounds the rows of one event, so that a client that resumes often keeps what it has received.
+	// rowsPerEvent is the maximum number of rows per event. It is small so that a client with a poor connection
+	// keeps the rows that it has received when it resumes.
 	rowsPerEvent = 200
 )
 
-// serveEvents sends server-sent events until the client leaves:
+// serveEvents sends server-sent events until the client disconnects:
 //
 //	state      a State
-//	rows       an array of timeline.Row, each of which replaces the one of its second
+//	rows       an array of timeline.Row; each replaces the previous row of its second
 //	heartbeat  nothing
 //
-// It begins with the state and all rows, or with those since the event that Last-Event-ID or the parameter after
-// names.
+// The stream begins with the state and all rows. If the client resumes, it begins with the rows since the last
+// event that the client received. The header Last-Event-ID or the query parameter "after" identifies that event.
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -57,10 +58,10 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 			err = stream.write([]byte("event: heartbeat\ndata: {}\n\n"))
 		}
 	}
-	v.log.Debug("A client of the live page has lost its connection", "error", err)
+	v.log.Debug("A client of the live page was disconnected", "error", err)
 }
 
-// begin sends the state and the rows that the client does not have.
+// begin sends the state, and the rows that the client does not have.
 func (v *View) begin(r *http.Request, s *stream) error {
 	s.w.Header().Set("Content-Type", "text/event-stream")
 	s.w.Header().Set("Cache-Control", "no-store")
@@ -89,7 +90,8 @@ func (v *View) begin(r *http.Request, s *stream) error {
 	return err
 }
 
-// since returns the time from which a client needs rows. A client of another run needs all.
+// since returns the time from which on a client needs rows. If the client received rows of another run, it needs
+// all rows.
 func since(r *http.Request, run string) time.Time {
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
@@ -103,14 +105,14 @@ func since(r *http.Request, run string) time.Time {
 	return time.Unix(unix, 0).Add(-lookback)
 }
 
-// stream writes events to one client.
+// stream sends events to one client.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
 }
 
-// write writes events and flushes them. A client that does not receive them in time loses its connection.
+// write sends events. If the client does not receive them in time, it closes the connection.
 func (s *stream) write(events []byte) error {
 	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout)) // tests have no connection
 	if _, err := s.w.Write(events); err != nil {
@@ -122,15 +124,14 @@ func (s *stream) write(events []byte) error {
 	return nil
 }
 
-// poller is what the polls remember.
+// poller remembers which rows earlier polls have sent.
 type poller struct {
 	run string
-	// sent has the recent rows as they were sent, by their seconds.
+	// sent contains the recent rows in the form in which they were sent, by second.
 	sent map[int64]timeline.Row
 }
 
-// poll returns the events of one update. It returns nothing if the source does not answer: clients then receive
-// heartbeats.
+// poll returns the events of one update. If the source fails, it returns none; the clients then receive heartbeats.
 func (v *View) poll(ctx context.Context) []byte {
 	state, err := v.state.get(ctx)
 	if err != nil {
@@ -150,7 +151,7 @@ func (v *View) poll(ctx context.Context) []byte {
 	return events
 }
 
-// changed returns the rows that were not sent yet, or differ from what was sent.
+// changed returns the rows that were not sent before, or that have changed since they were sent.
 func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
 	if p.run != run {
 		*p = poller{run: run}
@@ -169,7 +170,7 @@ func (p *poller) changed(run string, rows []timeline.Row) []timeline.Row {
 
 func stateEvent(s State) []byte { return event("state", "", s) }
 
-// rowsEvent returns an event whose identifier names the run and the second of the last row.
+// rowsEvent returns an event with rows. Its identifier consists of the run and the second of the last row.
 func rowsEvent(run string, rows []timeline.Row) []byte {
 	return event("rows", fmt.Sprintf("%s@%d", run, rows[len(rows)-1].Second), rows)
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// message is one server-sent event.
+// message is a received server-sent event.
 type message struct{ kind, id, data string }
 
-// listen requests the events. The reader of the result ends with the test.
+// listen requests the event stream. The request ends with the test.
 func listen(t *testing.T, base, after string) (*http.Response, func() (message, error)) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/v1/events", http.NoBody)
@@ -57,7 +57,7 @@ func listen(t *testing.T, base, after string) (*http.Response, func() (message, 
 	}
 }
 
-// receive reads events until one of a kind arrives.
+// receive reads events until it receives one of the given kind.
 func receive(t *testing.T, next func() (message, error), kind string) message {
 	t.Helper()
 	for {
@@ -80,7 +80,7 @@ func rowsOf(t *testing.T, m message) []timeline.Row {
 	return rows
 }
 
-func TestEvents_BeginWithTheStateAndAllRows(t *testing.T) {
+func TestEvents_NewClient_ReceivesTheStateAndAllRowsFirst(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 500)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -95,7 +95,7 @@ func TestEvents_BeginWithTheStateAndAllRows(t *testing.T) {
 	}
 }
 
-func TestEvents_NewAndChangedRowsFollow(t *testing.T) {
+func TestEvents_NewAndChangedRows_AreSent(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -116,7 +116,7 @@ func TestEvents_NewAndChangedRowsFollow(t *testing.T) {
 	}
 }
 
-func TestEvents_ResumeAfterTheLastEvent(t *testing.T) {
+func TestEvents_ResumingClient_ReceivesOnlyLaterRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 600)
 	base := serveHTTP(t, newView(f))
@@ -141,7 +141,7 @@ func TestEvents_ResumeAfterTheLastEvent(t *testing.T) {
 	}
 }
 
-func TestEvents_SourceSilent_SendsHeartbeats(t *testing.T) {
+func TestEvents_SourceFails_SendsHeartbeats(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3)
 	_, next := listen(t, serveHTTP(t, newView(f)), "")
@@ -174,7 +174,7 @@ func TestEvents_TooManyClients_AnswersUnavailable(t *testing.T) {
 	})
 }
 
-func TestEvents_SlowClient_LosesItsConnection(t *testing.T) {
+func TestEvents_SlowClient_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 2000)
 	v := New(Config{Interval: time.Millisecond, writeTimeout: 100 * time.Millisecond}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
@@ -195,7 +195,7 @@ func TestEvents_SlowClient_LosesItsConnection(t *testing.T) {
 	polltest.Until(t, "the client that reads nothing is gone, and nothing is polled", func() bool { return !polls() })
 }
 
-func TestClose_SendsTheLastStateAndEndsTheStreams(t *testing.T) {
+func TestViewClose_SendsTheLastStateAndEndsTheStreams(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 3)
 	v := New(Config{Interval: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// fake is a simulation that makes up its numbers. A row is the same whenever it is read.
+// fake is a source that generates the data of a simulation. Reading a row twice returns the same row.
 type fake struct {
 	mu    sync.Mutex
 	state State
@@ -24,7 +24,7 @@ type fake struct {
 	calls int
 }
 
-// newFake returns a run with rows of the last seconds, up to now.
+// newFake returns a source whose run started some seconds ago and has one row per second.
 func newFake(run string, seconds int) *fake {
 	now := time.Now()
 	f := &fake{state: State{
@@ -42,7 +42,8 @@ func newFake(run string, seconds int) *fake {
 	return f
 }
 
-// fakeFaults makes up a fault that causes the outage, one in effect, and one that was not injected.
+// fakeFaults generates three faults: one that causes an outage, one that is still in effect, and one that was not
+// injected.
 func fakeFaults(start time.Time, length int) []fault.Account {
 	at := func(share float64) time.Time {
 		return start.Add(time.Duration(share * float64(length) * float64(time.Second)))
@@ -65,7 +66,7 @@ func fakeFaults(start time.Time, length int) []fault.Account {
 	}
 }
 
-// fakeRow makes up the row of a second. There is an outage in the middle of the run.
+// fakeRow generates the row of a second. There is an outage in the middle of the run.
 func fakeRow(second int64, i, length int) timeline.Row {
 	r := rand.New(rand.NewPCG(uint64(second), 1))
 	share := float64(i) / float64(max(length, 1))
@@ -109,7 +110,7 @@ func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Event
 	}
 }
 
-// account computes the rates and the ledger of the state from the rows.
+// account computes the rates and the ledger in the state from the rows.
 func (f *fake) account() {
 	total := timeline.Sum(f.rows...)
 	seconds := float64(max(len(f.rows), 1))
@@ -140,7 +141,7 @@ func (f *fake) grow() {
 	f.state.At = time.Unix(next, 0)
 }
 
-// change changes the simulation.
+// change modifies the simulation with the function f.
 func (f *fake) change(change func(*fake)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -8,12 +8,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 )
 
-// maxBehind is how many updates a client may be behind before it loses its connection.
+// maxBehind is the maximum number of updates that wait for a slow client. Beyond that, the client is disconnected.
 const maxBehind = 20
 
-// feed polls while there are clients, and sends each result to all of them.
+// feed polls for updates while there are clients, and sends each update to all of them.
 type feed struct {
-	// poll returns the events to send. It is not called concurrently.
+	// poll returns the events of an update. It is never called concurrently.
 	poll       func(context.Context) []byte
 	interval   time.Duration
 	maxClients int
@@ -26,8 +26,9 @@ type feed struct {
 	closed  bool
 }
 
-// join adds a client, unless there are too many or the feed is closed. The channel receives the events. It is closed
-// when the client is too slow, or when the feed is closed. The caller calls leave in any case.
+// join adds a client. ok is false if there are too many clients or the feed is closed. The channel receives the
+// events. The feed closes it if the client is too slow or when the feed itself is closed. If ok is true, the caller
+// must call leave.
 func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,7 +48,7 @@ func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
 	return client, func() { f.leave(client) }, true
 }
 
-// leave removes a client. The last one stops the polls.
+// leave removes a client. When the last client leaves, the feed stops polling.
 func (f *feed) leave(client chan []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,7 +59,7 @@ func (f *feed) leave(client chan []byte) {
 	}
 }
 
-// update polls, and sends the result to all clients.
+// update polls once and sends the events to all clients.
 func (f *feed) update(ctx context.Context) {
 	f.polling.Lock()
 	defer f.polling.Unlock()
@@ -81,7 +82,7 @@ func (f *feed) update(ctx context.Context) {
 	}
 }
 
-// close sends the last update to all clients and closes their channels.
+// close sends a last update to all clients and closes their channels.
 func (f *feed) close(ctx context.Context) {
 	f.update(ctx)
 	f.mu.Lock()

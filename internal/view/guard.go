@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// problem is an answer of type application/problem+json (RFC 9457).
+// problem is a response of type application/problem+json (RFC 9457).
 type problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
@@ -20,10 +20,10 @@ type problem struct {
 	Detail string `json:"detail"`
 }
 
-// retryAfter is when a client should retry after status 503.
+// retryAfter is the value of the header Retry-After that accompanies status 503.
 const retryAfter = time.Second
 
-// refuse answers with a problem.
+// refuse responds with a problem document.
 func refuse(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail})
 	if err != nil {
@@ -39,24 +39,25 @@ func refuse(w http.ResponseWriter, status int, detail string) {
 	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
 }
 
-// contentSecurityPolicy allows only the files of the page itself, and no inline script or style.
+// contentSecurityPolicy permits only the files of the page itself. It forbids inline scripts and styles.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// maxQuery bounds the length of a query in bytes.
+// maxQuery is the maximum length of a query in bytes.
 const maxQuery = 512
 
-// origins says which requests an endpoint answers, by where they come from.
+// origins selects the requests that an endpoint accepts, by the site that sends them.
 type origins int
 
 const (
-	// sameOrigin allows requests from the page itself and from programs other than browsers.
+	// sameOrigin accepts requests from the page itself and from programs other than browsers.
 	sameOrigin origins = iota
-	// navigation also allows a browser to open the page from a link on another site.
+	// navigation also accepts requests of a browser that opens the page from a link on another site.
 	navigation
 )
 
-// guard rejects what the page never sends, before next answers. It bounds the time to send the answer.
+// guard returns a handler that rejects requests which the page never sends, and passes all others to next. It
+// limits the time for sending the response.
 func (v *View) guard(allowed origins, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -90,8 +91,8 @@ func setHeaders(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// isOwnHost reports whether a Host header names this machine. An IP address always does: only a name can be made to
-// resolve to another machine.
+// isOwnHost reports whether a Host header refers to this machine. An IP address always does, because an attacker
+// can redirect only names to another machine.
 func (v *View) isOwnHost(hostport string) bool {
 	host := strings.ToLower(hostname(hostport))
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -100,7 +101,7 @@ func (v *View) isOwnHost(hostport string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || slices.Contains(v.config.Hosts, host)
 }
 
-// hostname returns the host of host, host:port, [address] or [address]:port.
+// hostname returns the host name or address in a Host header, without the port and without brackets.
 func hostname(hostport string) string {
 	if host, _, err := net.SplitHostPort(hostport); err == nil {
 		return host
@@ -108,8 +109,8 @@ func hostname(hostport string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
 }
 
-// isOwnOrigin reports whether a request comes from the page itself, from no web page at all, or, if that is allowed,
-// from a link.
+// isOwnOrigin reports whether a request comes from the page itself, from a program other than a browser or, if
+// origins permits it, from a link on another site.
 func isOwnOrigin(allowed origins, r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":

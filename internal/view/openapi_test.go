@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 )
 
-// openAPI is the part of the OpenAPI document that describes the data of the page.
+// openAPI is the part of the OpenAPI document that describes the data of the live page.
 type openAPI struct {
 	Paths map[string]struct {
 		Get struct{ Tags []string }
@@ -42,7 +42,7 @@ func readOpenAPI(t *testing.T) openAPI {
 	return d
 }
 
-func TestOpenAPI_HasEveryPathOfTheData(t *testing.T) {
+func TestOpenAPI_HasEveryDataPath(t *testing.T) {
 	t.Parallel()
 	var documented []string
 	for path, operations := range readOpenAPI(t).Paths {
@@ -84,7 +84,8 @@ func TestOpenAPI_HasEveryField(t *testing.T) {
 	}
 }
 
-// compare returns the members that a value has and its schema lacks, and the required ones that it lacks.
+// compare returns the fields of a value that its schema does not contain, and the required fields that the value
+// lacks.
 func (d *openAPI) compare(s schema, value any, at string) (faults []string) {
 	if s.Ref != "" {
 		s = d.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")]

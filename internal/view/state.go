@@ -14,28 +14,29 @@ import (
 // Phase is a phase of a simulation.
 type Phase string
 
-// The phases, in their order.
+// The phases, in chronological order.
 const (
-	// Running: the generators publish events. Draining: they have stopped, and the events on their way are processed.
-	// Auditing: the ledger is read for the verdict. Finished: there is a verdict.
+	// In phase Running the generators publish events. In phase Draining they have stopped and the processors
+	// process the remaining events. In phase Auditing the ledger is read for the verdict. In phase Finished there
+	// is a verdict.
 	Running  Phase = "running"
 	Draining Phase = "draining"
 	Auditing Phase = "auditing"
 	Finished Phase = "finished"
 )
 
-// State is what a simulation has done so far. Pointers are nil while a value is unknown.
+// State is the current state of a simulation. A nil pointer means that the value is unknown.
 type State struct {
-	// Run identifies the run: another run of the same simulation has another identifier.
+	// Run identifies the run. A new run of the same simulation has a different identifier.
 	Run        string `json:"run"`
 	Simulation string `json:"simulation"`
-	// Version is the version of the program that made the state.
+	// Version is the version of the program that created the state.
 	Version string `json:"version,omitempty"`
 	Phase   Phase  `json:"phase"`
-	// At is the time of the state, StartedAt when the schedules began.
+	// At is the time of the state. StartedAt is the time at which the schedules began.
 	At        time.Time `json:"at"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
-	// DurationSeconds is the length of the schedules; 0 means that they have no end.
+	// DurationSeconds is the length of the schedules. 0 means that they have no end.
 	DurationSeconds float64 `json:"durationSeconds"`
 
 	Verdict    Verdict    `json:"verdict"`
@@ -43,23 +44,23 @@ type State struct {
 	Entry      Generator  `json:"entry"`
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
-	// Faults are the latest occurrences of faults, at most 100, in the order of their injection.
+	// Faults contains the latest occurrences of faults, at most 100, in the order of their injection.
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
 }
 
-// Verdict is the verdict, or what is already certain of it.
+// Verdict is the verdict, or the part of it that is already certain.
 type Verdict struct {
-	// Outcome is PASS or FAIL. It is empty while both are possible.
+	// Outcome is PASS or FAIL. It is empty as long as both are possible.
 	Outcome ledger.Outcome `json:"outcome,omitempty"`
-	// Final says that the outcome was reached by the audit at the end.
+	// Final says that the verdict is based on the audit at the end of the run.
 	Final bool `json:"final"`
-	// Reasons are sentences that say why the outcome is FAIL.
+	// Reasons are sentences that explain why the outcome is FAIL.
 	Reasons []string `json:"reasons"`
 }
 
-// Objectives are what the verdict holds the simulation to. 0 means that there is no objective for a latency.
+// Objectives are the objectives of the simulation. 0 means that there is no objective for a latency.
 type Objectives struct {
 	ProcessingP99Seconds float64 `json:"processingP99Seconds"`
 	EndToEndP99Seconds   float64 `json:"endToEndP99Seconds"`
@@ -75,39 +76,42 @@ func ObjectivesOf(o *plan.Objectives) Objectives {
 	}
 }
 
-// Generator is what the generators of one event type have done.
+// Generator contains the counts of all generators of one event type.
 type Generator struct {
-	// TargetRate and AchievedRate are mean rates since the start, in events per second. Rate is the rate of the
-	// schedule now.
+	// TargetRate and AchievedRate are mean rates since the start, in events per second. Rate is the current rate of
+	// the schedule.
 	Rate         float64 `json:"rate"`
 	TargetRate   float64 `json:"targetRate"`
 	AchievedRate float64 `json:"achievedRate"`
-	// Due counts the events that the schedule asked for, Published those that were handed to the broker, Missed those
-	// that were never attempted, Starved the exits that found no available plate.
+	// Due is the number of events that the schedule asked for. Published is the number of events that were sent to
+	// the broker. Missed is the number of events that the generators never attempted to publish. Starved is the
+	// number of exits that found no available plate.
 	Due       int64 `json:"due"`
 	Published int64 `json:"published"`
 	Missed    int64 `json:"missed"`
 	Starved   int64 `json:"starved"`
-	// LagSeconds is how long the next event has been due.
+	// LagSeconds is how long the next event has been overdue.
 	LagSeconds float64 `json:"lagSeconds"`
 }
 
-// Queues count messages and plates.
+// Queues contains the numbers of messages and of available plates.
 type Queues struct {
-	// Ready, Retrying and DeadLetters are numbers of messages in the event, retry and dead-letter queues.
+	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
+	// dead-letter queue.
 	Ready       *int64 `json:"ready"`
 	Retrying    *int64 `json:"retrying"`
 	DeadLetters *int64 `json:"deadLetters"`
-	// InFlight counts the messages that processors hold.
+	// InFlight is the number of messages that processors hold.
 	InFlight *int64 `json:"inFlight"`
 	// Pool is the number of plates that are available to exits.
 	Pool *int64 `json:"pool"`
 }
 
-// maxFaults bounds the faults of a state, which all clients receive at each update.
+// maxFaults is the maximum number of faults in a state. All clients receive the state at each update, so it must be
+// small.
 const maxFaults = 100
 
-// cachedState calls State of a source at most once per maxAge, however many callers there are.
+// cachedState caches the state of a source for maxAge, however many callers there are.
 type cachedState struct {
 	source  Source
 	version string
@@ -140,7 +144,7 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// expire makes the next get call the source.
+// expire makes the next call of get bypass the cache.
 func (c *cachedState) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

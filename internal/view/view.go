@@ -1,7 +1,9 @@
-// Package view serves the live page of one simulation, and its data as JSON and as server-sent events.
+// Package view serves the live page of one simulation. It also serves the page's data as JSON and as server-sent
+// events.
 //
-// The page polls nothing: it receives events. All its clients share one poll of the source, which runs only while
-// there are clients. A client that is too slow loses its connection and resumes after the last row that it received.
+// The page does not poll; it receives events. All clients share one poll of the source, which runs only while there
+// are clients. A client that is too slow is disconnected. It reconnects and resumes after the last row that it
+// received.
 package view
 
 import (
@@ -18,50 +20,54 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Source is the simulation that the page shows. Its methods may be called concurrently.
+// Source provides the data of the simulation. Its methods may be called concurrently.
 type Source interface {
-	// State returns what the simulation has done so far.
+	// State returns the current state of the simulation.
 	State(ctx context.Context) (State, error)
-	// Timeline returns what was measured in the interval [from, to), in the order of time.
+	// Timeline returns the measurements in the interval [from, to), in the order of time.
 	Timeline(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
 }
 
-// Config configures New. Zero values select the defaults.
+// Config is the configuration of a View. Zero values select the defaults.
 type Config struct {
-	// Hosts are the names under which the page may be requested, in addition to localhost and IP addresses. A request
-	// for another name is rejected: a web site may have made its name resolve to this machine (DNS rebinding).
+	// Hosts are host names at which clients may request the page, in addition to localhost and IP addresses.
+	// Requests for other names are rejected, because a malicious web site can make its own name resolve to this
+	// machine (DNS rebinding).
 	Hosts []string
-	// Version is the version of the program, for states without one.
+	// Version is the version of the program. It is used for states that contain no version.
 	Version string
 	// Interval is the time between two updates of the page. The default is 500 ms.
 	Interval time.Duration
-	// MaxClients bounds the clients that receive events at a time. The default is 32.
+	// MaxClients is the maximum number of clients that receive events at the same time. The default is 32.
 	MaxClients int
 
-	// heartbeat is the longest time without an event. writeTimeout bounds each write to a client. Tests shorten both.
+	// heartbeat is the maximum time between two events. writeTimeout is the timeout of each write to a client.
+	// Tests shorten both.
 	heartbeat, writeTimeout time.Duration
 }
 
 const (
 	defaultInterval   = 500 * time.Millisecond
 	defaultMaxClients = 32
-	// defaultHeartbeat is below the time after which the page gives up a silent connection; see feed.js.
+	// defaultHeartbeat is shorter than the time after which the page considers a silent connection broken; see
+	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
-	// sourceTimeout bounds each call of the source.
+	// sourceTimeout is the timeout of each call of the source.
 	sourceTimeout = 10 * time.Second
-	// maxReads bounds the timelines that are read and sent at a time. Further requests wait up to maxWait.
+	// maxReads is the maximum number of timelines that are read and sent concurrently. Further requests wait up to
+	// maxWait.
 	maxReads = 4
 	maxWait  = time.Second
 )
 
-// Dependencies are what a View works with. All are required.
+// Dependencies are the services that a View uses. All are required.
 type Dependencies struct {
 	Source Source
 	Logger *slog.Logger
 }
 
-// View is the handler of the page and its data.
+// View is the HTTP handler of the live page and its data.
 type View struct {
 	config Config
 	source Source
@@ -73,7 +79,7 @@ type View struct {
 	mux    *http.ServeMux
 }
 
-// New returns the handler of the page of a simulation.
+// New returns a View of one simulation.
 func New(c Config, d Dependencies) *View {
 	c.Interval = cmp.Or(c.Interval, defaultInterval)
 	c.MaxClients = cmp.Or(c.MaxClients, defaultMaxClients)
@@ -88,7 +94,7 @@ func New(c Config, d Dependencies) *View {
 	return v
 }
 
-// The paths of the page and its data.
+// The URL paths of the page and its data.
 const (
 	pathPage     = "/{$}"
 	pathAssets   = "/assets/{name}"
@@ -97,7 +103,7 @@ const (
 	pathEvents   = "/v1/events"
 )
 
-// handlers returns the handler of each path.
+// handlers returns the HTTP handler of each path.
 func (v *View) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		pathPage:     v.guard(navigation, servePage),
@@ -111,7 +117,7 @@ func (v *View) handlers() map[string]http.Handler {
 // ServeHTTP implements http.Handler.
 func (v *View) ServeHTTP(w http.ResponseWriter, r *http.Request) { v.mux.ServeHTTP(w, r) }
 
-// Routes returns the paths that the handler serves, to be served next to others.
+// Routes returns the paths of the page with their handlers, for a server that also serves other paths.
 func (v *View) Routes() []httpserver.Route {
 	var routes []httpserver.Route
 	for pattern := range v.handlers() {
@@ -121,8 +127,8 @@ func (v *View) Routes() []httpserver.Route {
 	return routes
 }
 
-// Close sends the last state and the last rows to all clients that receive events, and ends their connections. No
-// further client can connect. The other paths continue to answer.
+// Close sends the last state and the last rows to all clients that receive events and then ends their connections.
+// New clients cannot receive events. The other paths remain available.
 func (v *View) Close(ctx context.Context) {
 	v.state.expire()
 	v.feed.close(ctx)

@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// newView returns the handler of a source, with short times.
+// newView returns the View of a source, with short timeouts.
 func newView(s Source) *View {
 	return New(
 		Config{Hosts: []string{"parking.example"}, Interval: 10 * time.Millisecond, MaxClients: 8, heartbeat: 50 * time.Millisecond},
@@ -24,7 +24,7 @@ func newView(s Source) *View {
 	)
 }
 
-// serveHTTP serves a handler and returns its URL.
+// serveHTTP starts an HTTP server with a handler and returns its URL.
 func serveHTTP(t *testing.T, v *View) string {
 	t.Helper()
 	server := httptest.NewServer(v)
@@ -35,7 +35,7 @@ func serveHTTP(t *testing.T, v *View) string {
 	return server.URL
 }
 
-func TestView_Answers(t *testing.T) {
+func TestView_Paths_RespondWithPageAndData(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 30))
 	get := func(change func(*http.Request)) *http.Request {
@@ -129,7 +129,7 @@ func TestView_RejectsOtherMethods(t *testing.T) {
 	}
 }
 
-func TestView_EveryAnswerHasTheSecurityHeaders(t *testing.T) {
+func TestView_EveryResponse_HasTheSecurityHeaders(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 1))
 	for _, path := range []string{"/", "/assets/app.js", "/assets/none", "/v1/state", "/v1/timeline"} {
@@ -145,7 +145,7 @@ func TestView_EveryAnswerHasTheSecurityHeaders(t *testing.T) {
 	}
 }
 
-func TestView_SourceFails_AnswersWithoutItsError(t *testing.T) {
+func TestView_SourceFails_ResponseDoesNotContainTheError(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 1)
 	f.err = errSecret
@@ -159,7 +159,7 @@ func TestView_SourceFails_AnswersWithoutItsError(t *testing.T) {
 	}
 }
 
-func TestView_ManyRequests_CallTheSourceOnce(t *testing.T) {
+func TestView_ManyRequestsForTheState_CallTheSourceOnce(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 1)
 	v := New(Config{Interval: time.Hour}, Dependencies{Source: f, Logger: slog.New(slog.DiscardHandler)})
@@ -171,7 +171,7 @@ func TestView_ManyRequests_CallTheSourceOnce(t *testing.T) {
 	}
 }
 
-func TestView_LongTimelines_AreMerged(t *testing.T) {
+func TestView_LongTimeline_IsMergedIntoWiderRows(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
 	for i := range int64(3 * maxRows) {
@@ -201,8 +201,8 @@ func TestView_Timeline_ReturnsRowsOfTheSource(t *testing.T) {
 	}
 }
 
-// The page is small, and has nothing that its Content-Security-Policy forbids.
-func TestAssets(t *testing.T) {
+// The page must be small. It must not contain anything that its content security policy forbids.
+func TestAssets_AreSmallAndComplyWithTheContentSecurityPolicy(t *testing.T) {
 	t.Parallel()
 	const maxBytes = 250_000
 	size := 0
@@ -223,7 +223,7 @@ func TestAssets(t *testing.T) {
 	t.Logf("the page has %d bytes in %d files", size, len(assets()))
 }
 
-func TestAssets_AreSentOnceWhileUnchanged(t *testing.T) {
+func TestAssets_Unchanged_AreNotSentAgain(t *testing.T) {
 	t.Parallel()
 	base := serveHTTP(t, newView(newFake("run", 1)))
 	response, err := http.Get(base + "/assets/app.js")
