@@ -21,7 +21,7 @@ HELM_UNITTEST  := $(TOOLS)/helm-unittest
 GOTESTSUM      := $(TOOLS)/gotestsum
 GENERATORS     := $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(HELM_DOCS)
 
-# STEP runs a long command: it says what the command does and how long that usually takes, and shows that it is alive.
+# STEP runs a long command. It prints what the command does, how long it usually takes, and progress lines.
 STEP := hack/step.sh
 
 .DEFAULT_GOAL := help

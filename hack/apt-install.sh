@@ -16,8 +16,8 @@ if ((EUID != 0)); then
   exit 1
 fi
 
-# Packages ask this file before they start a service; exit code 101 forbids it. An existing file is the policy of
-# the machine and stays.
+# Packages run this file before they start a service. Exit code 101 forbids the start. Do not replace an existing
+# file, because it is the policy of the machine.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
   trap 'rm -f "$policy"' EXIT

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds a command from source, at the version that a module pins.
+# Builds a command from source, in the version that a Go module pins.
 #
 #   hack/build-tool.sh PACKAGE OUTPUT USUALLY [MODULE]      default module: hack/tools
 #
-# USUALLY is how long it takes without a build cache.
+# USUALLY is the usual build time without a build cache.
 set -euo pipefail
 package=$1
 output=$PWD/$2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Removes what make built. Refuses while the local cluster exists, and while something is mounted below .tools,
-# which rm would delete.
+# Removes everything that make built. Fails while the local cluster exists, or while a file system is mounted below
+# .tools, because rm would delete the files on it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

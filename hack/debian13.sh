@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Extracts the packages of Debian 13 in PACKAGE, with what they depend on, into a folder of their own below
-# .tools/debian13, once. Prints the folder, and its progress on stderr. Needs root on a Debian machine.
+# Extracts packages of Debian 13 and their dependencies into a folder below .tools/debian13, unless that was done
+# before. Prints the folder on stdout and the progress on stderr. Needs root on a Debian machine.
 #
 #   hack/debian13.sh PACKAGE...
 #
-# The packages are extracted, not configured: programs run from the folder by chroot or as an image, and no service
-# is set up.
+# The script does not configure the packages or set up services. Programs run from the folder with chroot, or in a
+# container image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 (($# > 0)) || { echo "usage: $0 PACKAGE..." >&2; exit 2; }
@@ -21,7 +21,7 @@ if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
 fi
 command -v mmdebstrap >/dev/null || hack/apt-install.sh mmdebstrap >&2
 
-# The mirror that apt uses for Debian itself, not for its security updates.
+# The mirror from which apt gets Debian packages other than security updates.
 sites() { apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian'; }
 [[ -n $(sites) ]] || hack/step.sh -q "Update the lists of apt" "10 s" apt-get update >&2
 mirror=$(sites | sort | uniq -c | sort -rn | awk 'NR == 1 {print $2}')
@@ -30,7 +30,8 @@ if [[ -z $mirror ]]; then
   exit 1
 fi
 
-# No package depends on essential packages. These are the ones that the programs' scripts use.
+# Packages do not declare dependencies on essential packages. These are the essential packages that the scripts of
+# the programs need.
 base=(base-files bash coreutils dash grep hostname libc-bin procps sed)
 packages=("${base[@]}" "$@")
 part=$root.part
@@ -39,9 +40,9 @@ mkdir -p "${root%/*}"
 hack/step.sh -q "Extract $* of Debian 13 into .tools/debian13, once" "1 min, 200 MB" \
   mmdebstrap --variant=extract --format=directory --include="$(IFS=,; echo "${packages[*]}")" trixie "$part" "$mirror" >&2
 
-# Documentation, and files that the programs do not load.
+# Remove documentation, and files that the programs do not load.
 rm -rf "$part"/usr/share/{doc,fonts,info,javascript,locale,man,nodejs} "$part"/var/lib/{apt,rabbitmq,redis}
-# The user of the official images of RabbitMQ and Redis, and root for chroot.
+# Users: root for chroot, and the user ID that the official images of RabbitMQ and Redis use.
 printf 'root:x:0:0:root:/root:/bin/sh\nserver:x:999:999:server:/tmp:/bin/sh\n' >"$part/etc/passwd"
 printf 'root:x:0:\nserver:x:999:\n' >"$part/etc/group"
 mv "$part" "$root"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the operator into the local cluster, starts the smallest simulation, and shows it. make demo-cluster
-# starts the cluster first.
+# Installs the operator in the local cluster, starts a simulation with default settings, and shows its status.
+# make demo-cluster starts the cluster first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export KUBECONFIG=$PWD/.cluster/kubeconfig PATH=$PWD/.tools/bin:$PATH

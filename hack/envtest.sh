@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Kubernetes API server and etcd from source into .tools/kubernetes, for tests that need a real API
-# server. hack/cluster/go.mod pins their versions. Prints the folder that KUBEBUILDER_ASSETS must name, and
-# its progress on stderr.
+# server. hack/cluster/go.mod pins their versions. Prints the folder for KUBEBUILDER_ASSETS on stdout, and
+# the progress on stderr.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,8 +19,8 @@ folder=$PWD/.tools/kubernetes/$version
 step=$PWD/hack/step.sh
 mkdir -p "$folder"
 
-# build NAME USUALLY PACKAGE LDFLAGS builds one program unless it exists. The binary gets its name when it is
-# complete: an interrupted build leaves none.
+# build NAME USUALLY PACKAGE LDFLAGS builds one program unless it exists. The binary has a temporary name until it is
+# complete, so that an interrupted build leaves no incomplete program.
 build() {
   [[ ! -x $folder/$1 ]] || return 0
   (cd hack/cluster && CGO_ENABLED=0 "$step" -q "Build $1 $version from source, once" "$2" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs each fuzz target of the project for some time.
+# Runs each fuzz target of the project for TIME.
 #
 #   hack/fuzz.sh [TIME]      default: 20s
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates everything that is derived from other files, in the source tree at FOLDER: deep copies, the CRD, the
-# roles, the chart's copies of both, the API reference, and the copies of npm packages that the live page uses.
+# Generates all generated files in the source tree at FOLDER: deep copy functions, the CRD, the roles, the chart's
+# copies of CRD and roles, the API reference, and the copies of npm packages that the live page uses.
 #
 #   hack/generate.sh FOLDER
 set -euo pipefail
@@ -11,7 +11,8 @@ cd "$1"
 "$tools/controller-gen" object paths=./api/...
 "$tools/controller-gen" crd paths=./api/... output:crd:dir=config/crd/bases
 
-# The RBAC markers have a file to themselves. Alone in a module, it is read without compiling the controllers.
+# Only one file has RBAC markers. Copy it to a separate module, so that controller-gen does not have to compile the
+# package controllers.
 markers=$(mktemp -d)
 trap 'rm -rf "$markers"' EXIT
 cp controllers/rbac.go "$markers"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests start when it is missing: RabbitMQ, Redis, Prometheus for its promtool, and Chromium with
-# axe-core for the live page. Starts no service. Exits 1 and prints the command to run when it may not install.
+# Installs the programs that the tests start, if they are missing: RabbitMQ, Redis, Prometheus for its promtool, and Chromium with
+# axe-core for the live page. Starts no service. If it lacks the rights to install, it exits with 1 and prints the command to run.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the conformance suites of the broker and the store against two generations of each server: those of this
 # machine (on Debian 12 RabbitMQ 3.10 and Redis 7), and those of Debian 13 (RabbitMQ 4.0, Redis 8, Valkey 8), which
-# run by chroot from .tools/debian13. Needs root on a Debian machine.
+# run with chroot from .tools/debian13. Needs root on a Debian machine.
 #
 #   hack/matrix.sh [ARGUMENT OF go test...]
 set -euo pipefail
@@ -12,14 +12,14 @@ if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
-# Mounts that this script makes end with it.
+# A private mount namespace removes the mounts of this script when it ends.
 if [[ -z ${PARKING_MATRIX_NAMESPACE:-} ]]; then
   PARKING_MATRIX_NAMESPACE=1 exec unshare --mount --propagation private "$PWD/hack/matrix.sh" "$@"
 fi
 
 # cell LABEL PACKAGE [VARIABLE=VALUE...] -- [ARGUMENT OF go test...]
 #
-# Runs one cell and adds its row to the table. A suite that passes without a server counts as failed.
+# Runs one cell and adds its row to the table. A suite that passes without connecting to a server counts as failed.
 cell() {
   local label=$1 package=$2 report=$results/$1.report
   shift 2
@@ -41,7 +41,7 @@ root=$(hack/debian13.sh rabbitmq-server redis-server valkey-server)
 mount -t proc proc "$root/proc" # an Erlang node reads it
 cp /etc/hosts "$root/etc/hosts"
 
-# The matrix chooses the servers, not these variables.
+# The matrix selects the servers, so ignore these variables.
 unset PARKING_TEST_AMQP_URI PARKING_TEST_REDIS_URI PARKING_RABBITMQ_ROOT PARKING_REDIS_ROOT PARKING_REDIS_SERVER
 
 results=$(mktemp -d)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the operator's image of the commit before HEAD to an archive, to test upgrades from it. Without such a
-# commit, as in a shallow clone, the image holds bin/parking.
+# Builds the operator's image from the commit before HEAD and writes it to an archive, to test upgrades. If there is
+# no such commit, as in a shallow clone, the image contains bin/parking.
 #
 #   hack/previous-image.sh IMAGE ARCHIVE
 set -euo pipefail

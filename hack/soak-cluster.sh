@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the operator into the local cluster and rehearses faults there. make soak-cluster starts the cluster first.
+# Installs the operator in the local cluster and rehearses faults there. make soak-cluster starts the cluster first.
 #
 #   hack/soak-cluster.sh [FLAG OF test/soak...]
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rehearses faults on two generations of each server: those of this machine (on Debian 12 RabbitMQ 3.10 and Redis 7),
-# and those of Debian 13 (RabbitMQ 4.0, Redis 8, Valkey 8), which run by chroot from .tools/debian13. Without root, or
+# and those of Debian 13 (RabbitMQ 4.0, Redis 8, Valkey 8), which run with chroot from .tools/debian13. Without root, or
 # on another system, it rehearses on the servers of this machine only.
 #
 #   hack/soak.sh [FLAG OF test/soak...]
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 flags=()
 if ((EUID == 0)) && command -v apt-get >/dev/null; then
-  # Mounts that this script makes end with it.
+  # A private mount namespace removes the mounts of this script when it ends.
   if [[ -z ${PARKING_SOAK_NAMESPACE:-} ]]; then
     PARKING_SOAK_NAMESPACE=1 exec unshare --mount --propagation private "$PWD/hack/soak.sh" "$@"
   fi

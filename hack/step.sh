@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs one long step of a make target. Says what the step does and how long it usually takes, shows a sign of
-# life after every 10 s without output, and reports the time it took. Exits with the code of the command.
+# Runs one long step of a make target. Prints what the step does and how long it usually takes, then a progress line
+# after every 10 s without output, and finally the actual time. Exits with the exit code of the command.
 #
 #   hack/step.sh [-q] WHAT USUALLY COMMAND [ARGUMENT...]
 #
-# -q shows the output of the command only when it fails. Each sign of life then ends with the last line of it.
-# USUALLY is the time on an otherwise idle machine with two cores.
+# With -q, the output of the command is shown only if the command fails, and progress lines end with the latest line
+# of the output. USUALLY is the usual time on an otherwise idle machine with two cores.
 set -uo pipefail
 
 quiet=false
@@ -21,7 +21,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 # show prints the output of the command, or writes it to the log, until the command ends. It also ends when this script
-# was killed: the next line of output then ends the command.
+# is killed. The command then ends at its next line of output.
 show() {
   local line last="" status alive=10
   while kill -0 $$ 2>/dev/null; do

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs the tests with the race detector, against private RabbitMQ and Redis servers and a real Kubernetes API
-# server. Ends with the failed tests, every skipped test with its reason, the server versions that the tests ran
-# against, and the totals.
+# server. At the end, prints the failed tests, the skipped tests with their reasons, the versions of the servers, and
+# the totals.
 #
 #   hack/test.sh [ARGUMENT OF go test...]      default: every package of every module
 #
-# PARKING_TEST_AMQP_URI and PARKING_TEST_REDIS_URI name servers for the tests that share one.
+# PARKING_TEST_AMQP_URI and PARKING_TEST_REDIS_URI select existing servers for the tests that can share a server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,11 +25,11 @@ totals=$(mktemp)
 trap 'rm -f "$PARKING_TEST_REPORT" "$totals"' EXIT
 export KUBEBUILDER_ASSETS PARKING_TEST_REPORT CGO_ENABLED=1
 
-# Modules other than the root module that have tests: they need dependencies that the root module does not.
+# Modules with tests, other than the root module. They have dependencies that the root module must not have.
 export OTHER_MODULES="hack/crd hack/image test/kstatus hack/cluster"
 export TEST_TIMEOUT=${TEST_TIMEOUT:-40m}
 
-# run_tests runs all tests, whatever fails, and prints the output of go test -json.
+# run_tests runs all tests, even if some fail, and prints the output of go test -json.
 run_tests() {
   local code=0
   if (($# > 0)); then
@@ -50,7 +50,7 @@ hack/step.sh "Run the tests" "12 min; the race detector is compiled in first" \
   --post-run-command "bash -c 'env | grep ^TESTS_ >$totals'" \
   --raw-command -- bash -c 'run_tests "$@"' run_tests "$@" || code=$?
 
-# What gotestsum does not show: the servers, and the totals alone on a line, which other programs read.
+# Print what gotestsum does not: the versions of the servers, and the totals on a separate line for other programs.
 printf '\n%-10s %-10s %9s  %s\n' SERVER VERSION INSTANCES PACKAGE
 awk -F '\t' '$1 == "server" {print $3, $4, $2}' "$PARKING_TEST_REPORT" | sort | uniq -c |
   awk '{printf "%-10s %-10s %9d  %s\n", $2, $3, $1, $4}'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the generators in a copy of the source tree. Exits 1 and shows the difference when the result is not what
-# the source tree holds.
+# Runs the generators in a copy of the source tree. If the result differs from the source tree, shows the
+# differences and exits with 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches what the live page and its tests take from npm, and copies the files of the page into the source tree at
-# FOLDER. hack/web/package-lock.json pins the contents by their hashes. The copies are not changed.
+# Downloads the npm packages of the live page and its tests, and copies the files of the page unchanged to the source
+# tree at FOLDER. hack/web/package-lock.json pins the packages by their hashes.
 #
 #   hack/web.sh FOLDER
 set -euo pipefail

@@ -100,9 +100,9 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 	}
 }
 
-// The same manifest and seed hit the same targets in the same order, in memory and on private servers. A test of package
-// rehearsal says so of pods.
-func TestSimulate_SameSeed_HitsTheSameTargets(t *testing.T) {
+// The same manifest and seed select the same targets in the same order, in memory and on private servers. A test of
+// package rehearsal checks the same for pods.
+func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/fault/testdata/targets.yaml"
 	sim, err := manifest.ReadFile(path)
@@ -125,7 +125,7 @@ func TestSimulate_SameSeed_HitsTheSameTargets(t *testing.T) {
 			if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 {
 				t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
 			}
-			// Faults of different instances may take effect in another order than they are due.
+			// Faults in different processes may take effect in another order than the one in which they are scheduled.
 			slices.SortStableFunc(r.Faults, func(a, b fault.Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
 			var got []string
 			for _, f := range r.Faults {
@@ -137,7 +137,7 @@ func TestSimulate_SameSeed_HitsTheSameTargets(t *testing.T) {
 				got = append(got, faulttest.Hit(f.Fault, f.Number, f.Target, indexes))
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("the faults hit\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+				t.Errorf("the targets of the faults are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		})
 	}

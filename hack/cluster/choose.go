@@ -20,7 +20,7 @@ type cluster interface {
 	load(ctx context.Context, archives []string) error
 	// monitoring imports the images of Prometheus and the Prometheus Operator.
 	monitoring(ctx context.Context) error
-	// policies makes the next start of the cluster enforce NetworkPolicies.
+	// policies prepares the cluster to enforce NetworkPolicies from its next start.
 	policies(ctx context.Context) error
 	// shell runs a command on the node.
 	shell(ctx context.Context, command []string) error
@@ -83,7 +83,7 @@ func (existingCluster) load(context.Context, []string) error {
 // monitoring does nothing, because an existing cluster pulls its images from a registry.
 func (existingCluster) monitoring(context.Context) error { return nil }
 
-// policies does nothing: the tests find out whether an existing cluster enforces NetworkPolicies.
+// policies does nothing. Tests check whether an existing cluster enforces NetworkPolicies.
 func (existingCluster) policies(context.Context) error { return nil }
 
 func (existingCluster) shell(context.Context, []string) error {

@@ -62,7 +62,7 @@ func (k *kindCluster) load(ctx context.Context, archives []string) error {
 // monitoring does nothing, because a kind cluster pulls its images from a registry.
 func (k *kindCluster) monitoring(context.Context) error { return nil }
 
-// policies does nothing: kind enforces NetworkPolicies.
+// policies does nothing, because kind clusters enforce NetworkPolicies.
 func (k *kindCluster) policies(context.Context) error { return nil }
 
 func (k *kindCluster) shell(ctx context.Context, command []string) error {

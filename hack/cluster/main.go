@@ -4,7 +4,7 @@
 //	cluster up             start the cluster if it is not running (CLUSTER=native|kind|existing)
 //	cluster load FILE...   import image archives
 //	cluster monitoring     import the images of Prometheus and the Prometheus Operator
-//	cluster policies       make the next start of the cluster enforce NetworkPolicies
+//	cluster policies       enforce NetworkPolicies from the next start of the cluster
 //	cluster shell [CMD]    run a command on the node
 //	cluster down           remove the cluster
 //

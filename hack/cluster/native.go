@@ -64,7 +64,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 	return nil
 }
 
-// policies builds kube-router, which the node starts if it exists.
+// policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if it is built.
 func (c *nativeCluster) policies(ctx context.Context) error {
 	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router calls them
 		return err
@@ -80,7 +80,7 @@ func (c *nativeCluster) policies(ctx context.Context) error {
 		return err
 	}
 	if _, err := outputOf(cmd); err != nil {
-		return errors.New("the cluster runs without kube-router, which enforces NetworkPolicies: run make cluster-down first")
+		return errors.New("the running cluster does not enforce NetworkPolicies: run make cluster-down first")
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func newClient() (*kubernetes.Clientset, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// isRegistered returns an error until the kubelet has created the Node.
+// isRegistered returns an error until the kubelet has created the Node object.
 func (n *node) isRegistered(ctx context.Context) error {
 	client, err := newClient()
 	if err != nil {
@@ -200,8 +200,8 @@ func (n *node) startKubeProxy() error {
 
 const kubeRouter = "kube-router"
 
-// startKubeRouter starts kube-router if it was built. It only enforces NetworkPolicies: kube-proxy and the network plugins
-// do everything else.
+// startKubeRouter starts kube-router if it is built. kube-router only enforces NetworkPolicies; kube-proxy and the CNI
+// plugins do the rest of the networking.
 func (n *node) startKubeRouter() error {
 	if _, err := os.Stat(n.layout.program(kubeRouter)); errors.Is(err, fs.ErrNotExist) {
 		return nil

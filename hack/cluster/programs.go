@@ -78,7 +78,7 @@ func nodeBuilds() []build {
 	}
 }
 
-// policyBuilds are the programs that enforce NetworkPolicies.
+// policyBuilds returns the build of kube-router, which enforces NetworkPolicies.
 func policyBuilds() []build {
 	return []build{{
 		what: "Build kube-router from source, once", usually: "5 min", module: "modules/kube-router",

@@ -322,8 +322,8 @@ func TestHandler_LimitsSizeOfInput(t *testing.T) {
 	}
 }
 
-// The kubelet has no token. Without an answer to its probe, it would have to open connections that the agent logs as
-// failed TLS handshakes.
+// The kubelet has no token. If /healthz needed one, the probe would have to be a TCP connection, which the agent would
+// log as a failed TLS handshake.
 func TestHandler_Healthz_NeedsNoToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	noToken := func() (string, error) { return "", net.ErrClosed }

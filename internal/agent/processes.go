@@ -154,13 +154,13 @@ func kill(path string) (time.Time, error) {
 }
 
 const (
-	// effectTimeout bounds how long a signal may take until it shows in the states of processes.
+	// effectTimeout limits how long processes may take to react to a signal by changing their state.
 	effectTimeout = 3 * time.Second
 	// effectPoll is the interval at which the states are read.
 	effectPoll = 2 * time.Millisecond
 )
 
-// await waits until each process has ended, or is in one of the states, which are letters of proc_pid_stat(5).
+// await waits until each process has ended or is in one of the given states. States are letters of proc_pid_stat(5).
 func (p processes) await(states string) error {
 	deadline := time.Now().Add(effectTimeout)
 	for _, process := range p {
@@ -178,8 +178,8 @@ func (p processes) await(states string) error {
 	return nil
 }
 
-// stateOf returns the state of a process as one letter, or "" if it has ended. The name of the program before the state is
-// in parentheses, and may contain some.
+// stateOf returns the state of a process as one letter, or "" if the process has ended. In /proc/PID/stat, the state
+// follows the name of the program, which is in parentheses and may itself contain parentheses.
 func stateOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -15,8 +15,8 @@ const Path = "/v1/faults"
 // maxBody limits the size of a command and of an answer, in bytes.
 const maxBody = 4 << 10
 
-// Handler serves the HTTP API of an agent, and /healthz, which always answers with 200. Requests to the API need the token
-// as a bearer token:
+// Handler serves the HTTP API of an agent, and /healthz, which always answers with 200. Requests to the API need the
+// bearer token:
 //
 //	PUT    /v1/faults/{id}  injects a fault; the body is a Command
 //	GET    /v1/faults/{id}  returns a fault
