@@ -296,7 +296,7 @@ func TestUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	})
 }
 
-func TestClaims_HoldThePlatesOfHalfASecond(t *testing.T) {
+func TestClaims_HoldPlatesForHalfASecondOfExits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string

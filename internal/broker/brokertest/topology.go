@@ -127,7 +127,7 @@ func excludesOtherOwners(t *testing.T, s *subject) {
 		t.Fatalf("delete: %v", err)
 	}
 	assertMessage(t, receive(t, rivals).Message, message(2))
-	assertError(t, "declare, by the owner whose queues another simulation uses now,", s.Broker.Declare(t.Context()), broker.ErrOtherOwner)
+	assertError(t, "declare queues that another simulation has taken over", s.Broker.Declare(t.Context()), broker.ErrOtherOwner)
 	if err := errors.Join(rival.Delete(t.Context()), rival.Close()); err != nil {
 		t.Fatalf("delete the queues of the rival and close it: %v", err)
 	}

@@ -107,8 +107,8 @@ func TestDial_RejectsInvalidBindings(t *testing.T) {
 		{"no URI", binding.Binding{}, "no URI"},
 		{"another scheme", binding.Binding{URI: parse(t, "http://u:secret@h")}, "amqps for TLS"},
 		{"a port beyond the last", binding.Binding{URI: parse(t, "amqp://u:secret@h:65536")}, "65535"},
-		{"unknown parameters", binding.Binding{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove the text from the ? on"},
-		{"a password in place of parameters", binding.Binding{URI: parse(t, "amqp://h?secret")}, "remove the text from the ? on"},
+		{"unknown parameters", binding.Binding{URI: parse(t, "amqp://u:secret@h?heartbeat=x&channel_max=9")}, "remove the ? and everything after it"},
+		{"a password in place of parameters", binding.Binding{URI: parse(t, "amqp://h?secret")}, "remove the ? and everything after it"},
 		{"a CA without certificate", binding.Binding{URI: parse(t, "amqps://u:secret@h"), CA: []byte("-")}, "ca.crt"},
 	}
 	for _, tt := range tests {
