@@ -172,7 +172,7 @@ func (p processes) await(states string) error {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("process %d is in state %s after %s", process.Pid, state, effectTimeout)
 			}
-			time.Sleep(effectPoll)
+			<-time.After(effectPoll)
 		}
 	}
 	return nil

@@ -22,21 +22,21 @@ type group[P process[S], S any] struct {
 	sum func(a, b S) S
 }
 
-// newGroup returns a group of n instances of the component c. If labeled is true, the metrics of each instance have
-// a label "pod".
-func newGroup[P process[S], S any](n int, labeled bool, sum func(a, b S) S, c component[P, S]) *group[P, S] {
+// newGroup returns a group of n instances of a component with a name. If labeled is true, their metrics have the label pod.
+func newGroup[P process[S], S any](
+	n int, labeled bool, name string, sum func(a, b S) S, registerer prometheus.Registerer,
+	create func(name string, registerer prometheus.Registerer) *component[P, S],
+) *group[P, S] {
 	g := &group[P, S]{sum: sum}
 	for i := range n {
-		instance := component[P, S]{
-			name: c.name, create: c.create, registerer: c.registerer, hasFaults: c.hasFaults, merge: c.merge,
-		}
+		instance, registers := name, registerer
 		if n > 1 {
-			instance.name += "-" + strconv.Itoa(i)
+			instance += "-" + strconv.Itoa(i)
 		}
 		if labeled {
-			instance.registerer = prometheus.WrapRegistererWith(prometheus.Labels{"pod": instance.name}, c.registerer)
+			registers = prometheus.WrapRegistererWith(prometheus.Labels{"pod": instance}, registerer)
 		}
-		g.instances = append(g.instances, &instance)
+		g.instances = append(g.instances, create(instance, registers))
 	}
 	return g
 }

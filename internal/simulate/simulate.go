@@ -109,14 +109,20 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
 	// All series of a metric must have the same labels.
 	labeled := max(processors, c.Plan.Entry.Replicas, c.Plan.Exit.Replicas) > 1
-	s.processor = newGroup(processors, labeled, mergeProcessors, component[*processor.Processor, processor.Stats]{
-		name: processorName, create: s.newProcessor, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeProcessors,
-	})
-	newGenerators := func(n int, name string, create createGenerator) *group[*generator.Generator, generator.Stats] {
-		return newGroup(n, labeled, sumGenerators, component[*generator.Generator, generator.Stats]{
-			name: name, registerer: d.Registerer, hasFaults: hasFaults, merge: mergeGenerators,
-			create: func(l *life) (*generator.Generator, error) { return s.newGenerator(create, l) },
+	s.processor = newGroup(processors, labeled, processorName, mergeProcessors, d.Registerer,
+		func(name string, r prometheus.Registerer) *component[*processor.Processor, processor.Stats] {
+			return &component[*processor.Processor, processor.Stats]{
+				name: name, create: s.newProcessor, registerer: r, hasFaults: hasFaults, merge: mergeProcessors,
+			}
 		})
+	newGenerators := func(n int, name string, create createGenerator) *group[*generator.Generator, generator.Stats] {
+		return newGroup(n, labeled, name, sumGenerators, d.Registerer,
+			func(name string, r prometheus.Registerer) *component[*generator.Generator, generator.Stats] {
+				return &component[*generator.Generator, generator.Stats]{
+					name: name, registerer: r, hasFaults: hasFaults, merge: mergeGenerators,
+					create: func(l *life) (*generator.Generator, error) { return s.newGenerator(create, l) },
+				}
+			})
 	}
 	s.entries = newGenerators(c.Plan.Entry.Replicas, entryGeneratorName, generator.NewEntry)
 	s.exits = newGenerators(c.Plan.Exit.Replicas, exitGeneratorName, generator.NewExit)
