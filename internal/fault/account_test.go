@@ -431,7 +431,7 @@ func TestWorst_ReturnsTheWorstInOriginalOrder(t *testing.T) {
 	}
 }
 
-func TestResults_CountsByTargetAndAction(t *testing.T) {
+func TestResults_CountsOccurrencesByTargetAndAction(t *testing.T) {
 	t.Parallel()
 	of := func(target plan.FaultTarget, action plan.FaultAction, outcome Outcome, seconds float64) Account {
 		return Account{Target: target, Action: action, Outcome: outcome, RecoverySeconds: &seconds}

@@ -41,7 +41,7 @@ func (s *search) contradiction(r *Record) string {
 	return fmt.Sprintf("%s worked in %d of %d measurements of that time", r.Target, busy, rows)
 }
 
-// proves reports whether a row shows work that needs a target.
+// proves reports whether the row shows work that is impossible while the target is paused or isolated.
 func (m *measured) proves(target plan.FaultTarget) bool {
 	switch target {
 	case plan.TargetRedis, plan.TargetProcessor:

@@ -11,17 +11,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Result counts the occurrences of all faults with one target and one action.
+// Result adds up the occurrences of all faults with the same target and the same action.
 type Result struct {
 	Target plan.FaultTarget
 	Action plan.FaultAction
-	// InProgress counts the occurrences without a final outcome. The other fields count the final outcomes.
+	// InProgress counts the occurrences without a final outcome. Each of the other fields counts the
+	// occurrences with that final outcome.
 	InProgress, Recovered, NotRecovered, NotInjected, Aborted int
-	// Recovery is the sum of the recovery times of those that Recovered counts, and Slowest the longest of them.
+	// Recovery is the sum of the recovery times of the occurrences in Recovered. Slowest is the longest of
+	// these times.
 	Recovery, Slowest time.Duration
 }
 
-// Results returns the result of each target and action, in the order of their names.
+// Results returns one result for each target and action, sorted by target and action.
 func Results(accounts []Account) []Result {
 	type key struct {
 		target plan.FaultTarget
@@ -64,12 +66,12 @@ func (r *Result) count(a *Account) {
 	}
 }
 
-// Metrics describe the results of faults.
+// Metrics exports results as Prometheus metrics.
 type Metrics struct {
 	faults, inProgress, recovery, slowest *prometheus.Desc
 }
 
-// NewMetrics returns metrics whose first labels are given.
+// NewMetrics returns Metrics. In addition to target and action, the metrics have the given labels.
 func NewMetrics(labels ...string) *Metrics {
 	describe := func(name, help string, more ...string) *prometheus.Desc {
 		all := slices.Concat(labels, []string{"target", "action"}, more)
@@ -83,14 +85,14 @@ func NewMetrics(labels ...string) *Metrics {
 	}
 }
 
-// Describe sends the descriptions of the metrics.
+// Describe sends the descriptions of the metrics, like a prometheus.Collector.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.faults, m.inProgress, m.recovery, m.slowest} {
 		descriptions <- d
 	}
 }
 
-// Collect sends results, with the values of the labels of NewMetrics.
+// Collect sends the metrics of the results. labels are the values of the labels passed to NewMetrics.
 func (m *Metrics) Collect(samples chan<- prometheus.Metric, results []Result, labels ...string) {
 	for i := range results {
 		r := &results[i]

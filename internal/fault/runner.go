@@ -350,7 +350,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 
 func isHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
-// ended returns the reason that a record states when ctx has ended.
+// ended returns why ctx ended: the simulation was suspended, or it ended.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSuspended) {
 		return cause

@@ -43,7 +43,7 @@ func TestFromNative_NoNativeBuckets_ReturnsAnEmptySnapshot(t *testing.T) {
 	}
 }
 
-func TestSnapshot_QuantileIsWithinOneBucketOfTheTrueValue(t *testing.T) {
+func TestQuantile_IsWithinOneBucketOfTheTrueValue(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 50 {
 		var h Histogram

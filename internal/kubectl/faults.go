@@ -17,20 +17,22 @@ import (
 )
 
 const (
-	// recoveryInterval is the shortest time between two readings of the timeline that find out whether the simulation
-	// has recovered. It grows with the time since the fault.
+	// recoveryInterval is the minimum time between two reads of the timeline to find out whether the simulation
+	// has recovered. The interval grows with the time since the end of the fault.
 	recoveryInterval = 5 * time.Second
-	// baselineTime is the part of the timeline before the first fault that package fault may compare with.
+	// baselineTime is how much of the timeline before the first fault is read. Package fault compares the time
+	// after a fault with a part of it.
 	baselineTime = 11 * time.Minute
 )
 
-// liveFaults accounts for the faults of a running simulation. Processors do not know of faults: the operator keeps
-// their records in a ConfigMap, which the user may read. Whether the simulation has recovered follows from the timeline.
+// liveFaults computes the accounts of the faults of a running simulation. Processors do not know about faults.
+// The operator keeps the records in a ConfigMap, which the plugin reads with the rights of the user. The
+// timeline shows whether the simulation has recovered.
 type liveFaults struct {
-	// read returns the records of a simulation, rows a part of its timeline.
+	// read reads the records of a simulation's faults. rows reads a part of its timeline.
 	read func(context.Context, *v1alpha1.ParkingSimulation) ([]fault.Record, error)
 	rows func(ctx context.Context, from, to time.Time) ([]timeline.Row, error)
-	// failed is called once, with the first error of read.
+	// failed is called with the first error of read, and not again.
 	failed func(error)
 
 	mu         sync.Mutex // guards the fields below
@@ -41,12 +43,12 @@ type liveFaults struct {
 	timeline   []timeline.Row // as of measuredAt
 }
 
-// liveFaults returns the accounts of the faults of simulations whose live data is in a source.
+// liveFaults returns the liveFaults of the simulation that s reads.
 func (c *connection) liveFaults(s *source, failed func(error)) *liveFaults {
 	return &liveFaults{read: c.faultRecords, rows: s.fetch, failed: failed}
 }
 
-// faultRecords reads the records that the operator has saved. There are none before the first fault.
+// faultRecords reads the records that the operator has saved in a ConfigMap.
 func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) ([]fault.Record, error) {
 	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.FaultsName(sim)}
 	object := &corev1.ConfigMap{}
@@ -60,7 +62,8 @@ func (c *connection) faultRecords(ctx context.Context, sim *v1alpha1.ParkingSimu
 	return content.Records, nil
 }
 
-// accounts returns the accounts so far. Without new data they are those of before.
+// accounts returns the accounts of the faults so far. If no new data can be read, it uses the data that was
+// read before.
 func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulation) []fault.Account {
 	if sim.Status.Faults == nil || sim.Status.StartTime == nil {
 		return nil
@@ -79,7 +82,7 @@ func (f *liveFaults) accounts(ctx context.Context, sim *v1alpha1.ParkingSimulati
 	return accounts
 }
 
-// readRecords reads the records unless they are recent.
+// readRecords reads the records again if the last read was more than objectInterval ago.
 func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimulation) {
 	if time.Since(f.readAt) < objectInterval {
 		return
@@ -94,7 +97,7 @@ func (f *liveFaults) readRecords(ctx context.Context, sim *v1alpha1.ParkingSimul
 	}
 }
 
-// account returns the accounts of the records.
+// account computes the accounts from the data that was read last.
 func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	var end time.Time
 	if sim.Spec.Duration != nil {
@@ -103,7 +106,8 @@ func (f *liveFaults) account(sim *v1alpha1.ParkingSimulation) []fault.Account {
 	return fault.Accounts(f.records, fault.RunSoFar(f.timeline, end))
 }
 
-// unmeasured reports whether the timeline may show a recovery that is not known yet, and which part of it is needed.
+// unmeasured reports whether the timeline must be read because it may show a recovery that is still unknown.
+// from is the beginning of the part to read.
 func (f *liveFaults) unmeasured(accounts []fault.Account) (from time.Time, ok bool) {
 	i := slices.IndexFunc(accounts, func(a fault.Account) bool { return a.Outcome == fault.OutcomeRecovering })
 	if i < 0 {

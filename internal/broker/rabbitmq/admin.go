@@ -27,9 +27,10 @@ func (b *Broker) Declare(ctx context.Context) error {
 }
 
 // Depths counts the messages that are ready in the simulation's queues. A queue that does not exist counts as
-// empty. A server does not say how many messages are delivered and unsettled, nor how many are on their way
-// from a quorum queue to its dead-letter target, so for a moment a retried message may be in neither count.
-// Depths makes one attempt. It fails with broker.ErrOtherOwner if the queues are another simulation's.
+// empty. A server does not report unsettled deliveries. It also does not report messages that it is moving from
+// a quorum queue to the queue's dead-letter target, so a retried message may be missing from all counts for a
+// moment. Depths makes one attempt. It fails with broker.ErrOtherOwner if the queues belong to another
+// simulation.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
 		if !b.declarer.marked.Load() { // afterwards the mark can only be removed

@@ -1,4 +1,4 @@
-// Package faulttest has what tests of injectors share.
+// Package faulttest provides helpers for tests of implementations of fault.Injector.
 package faulttest
 
 import (
@@ -8,13 +8,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Hit describes one occurrence of a fault, and the indexes of the instances that it hits.
+// Hit returns a text that describes an occurrence of a fault, with the indexes of the instances that it hits.
 func Hit(name string, number int, target plan.FaultTarget, indexes []int) string {
 	return fmt.Sprintf("%s/%d: %s %v", name, number, target, indexes)
 }
 
-// Planned describes all occurrences of a plan in their order. instances is the number of instances of each target; it is
-// 1 for targets that are not in it.
+// Planned returns a text for each occurrence of a plan, in the order in which they are due. instances has the
+// number of instances of each target. Targets that are not in the map have one instance.
 func Planned(p *plan.Plan, instances map[plan.FaultTarget]int) []string {
 	var hits []string
 	for o := range fault.Occurrences(p) {
