@@ -90,7 +90,7 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	case errors.As(err, &taken):
 		f = found(stalled, reasonNameTaken, "%s", err)
 	case isOptionalKind(key.kind) && isNotServed(err):
-		const retry = 5 * time.Second // the CRD watch usually notices earlier
+		const retry = 5 * time.Second // the CRD watch usually causes a reconcile earlier
 		s.wakeAfter(retry)
 		return nil
 	case apierrors.IsInvalid(err):
@@ -122,7 +122,7 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		}
 		desired[key] = true
 	}
-	desired[reportKey(s)], desired[faultsKey(s)] = true, true // they are kept once they are written
+	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the records of faults
 	for key, object := range s.children {
 		if desired[key] || object.GetDeletionTimestamp() != nil {
 			continue

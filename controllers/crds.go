@@ -39,7 +39,7 @@ type crdChange struct {
 	// queue receives the simulations that the change affects.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime ends when the definition is deleted.
-	lifetime context.Context //nolint:containedctx // it distinguishes two definitions of the same kind
+	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime
 }
 
 func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owned handler.EventHandler) *crdWatcher {
@@ -93,7 +93,7 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 			cancel, isWatched := cancels[c.kind]
 			switch {
 			case c.exists && !isWatched:
-				c.lifetime, cancels[c.kind] = context.WithCancel(ctx) //nolint:fatcontext // one level deep
+				c.lifetime, cancels[c.kind] = context.WithCancel(ctx) //nolint:fatcontext // contexts are not nested: each has ctx as its parent
 				work.Go(func() { w.watch(c) })
 			case !c.exists && isWatched:
 				cancel()
@@ -101,7 +101,7 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 				w.unwatch(ctx, c)
 			}
 		case c := <-w.synced:
-			if c.lifetime.Err() == nil { // otherwise it was deleted in the meantime
+			if c.lifetime.Err() == nil { // the definition was not deleted in the meantime
 				w.record(ctx, c)
 			}
 		}

@@ -208,7 +208,7 @@ func (f *fakeServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, 
 func (f *fakeServers) CountSummaries(context.Context, string) (int64, error) { return 0, f.err() }
 
 type fakeBroker struct {
-	broker.Broker // nil: the operator uses only the methods below
+	broker.Broker // nil, because the operator calls only the methods below
 
 	servers *fakeServers
 	plan    *plan.Plan

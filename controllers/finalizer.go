@@ -202,7 +202,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := r.cleaner.attempt(s.key, job)
-	result.final = result.done() // then what is missing is all that is left
+	result.final = result.done() // a retry cannot remove data on a server whose binding is unknown
 	result.queues, result.keys = errors.Join(result.queues, missing.queues), errors.Join(result.keys, missing.keys)
 	return result
 }

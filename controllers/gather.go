@@ -47,7 +47,7 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 			continue
 		}
 		options := indexed
-		if kind.crd != "" { // informers of optional kinds have no index
+		if kind.crd != "" { // the cache has no index for optional kinds
 			options = []client.ListOption{client.InNamespace(s.key.Namespace), client.UnsafeDisableDeepCopy}
 		}
 		if err := r.gatherKind(ctx, s, kind, options...); err != nil {

@@ -34,7 +34,7 @@ func everyKind() []schema.GroupVersionKind {
 		networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 		appsv1.SchemeGroupVersion.WithKind("StatefulSet"), appsv1.SchemeGroupVersion.WithKind("Deployment"),
 		resources.ServiceMonitorKind(), resources.PrometheusRuleKind(),
-		corev1.SchemeGroupVersion.WithKind("Secret"), // last, because new passwords change servers
+		corev1.SchemeGroupVersion.WithKind("Secret"), // last, because a new password changes the servers
 	}
 }
 
@@ -199,7 +199,7 @@ func appendLeaves(leaves []leaf, at leaf, fields map[string]any) []leaf {
 	for name, below := range fields {
 		kind, text, isField := strings.Cut(name, ":")
 		if !isField {
-			continue // the parent itself
+			continue // "." is the parent, not a field
 		}
 		isLeaf = false
 		next := leaf{name: at.name + "/" + name}

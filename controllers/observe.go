@@ -58,7 +58,7 @@ func (s *scope) abortIfFailed() {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && s.findings.objectives.state == stalled {
 		s.sim.Status.AbortTime = wholeSeconds(s.now)
-		s.wakeAfter(0) // the generators stop once it is in the status
+		s.wakeAfter(0) // stop the generators after the abort time is in the status
 	}
 }
 

@@ -146,7 +146,7 @@ const editIgnored = "has no effect: to run again, delete the simulation and crea
 // returns "".
 func (s *scope) ignoredDuration() string {
 	ended := s.sim.Status.EndTime
-	if !s.isComplete() || ended == nil { // completed before there was an end time
+	if !s.isComplete() || ended == nil { // an earlier version of the operator did not set the end time
 		return ""
 	}
 	if end, ok := endOf(s.sim); ok && ended.Equal(wholeSeconds(end)) {
@@ -180,7 +180,7 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 		return nil
 	}
 	s.sim.Status.StartTime, s.sim.Status.StartGeneration = wholeSeconds(s.now), s.sim.Generation
-	s.wakeAfter(0) // the plan gets the start once it is in the status
+	s.wakeAfter(0) // write the start time to the plan after it is in the status
 	return nil
 }
 

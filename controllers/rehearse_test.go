@@ -23,14 +23,14 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	f.At = v1alpha1.NewDuration(time.Second)
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(3 * time.Second)
-		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the servers of the test have no events
+		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers have no events
 		s.Processor.Replicas = new(int32(1))
 		s.Faults = []v1alpha1.Fault{f}
 	})
 	if prepare != nil {
 		prepare(sim)
 	}
-	c.Exists(&appsv1.Deployment{}, name+"-processor") // the last of its workloads
+	c.Exists(&appsv1.Deployment{}, name+"-processor") // the operator creates it last
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas(name+"-exit", 0) })
@@ -206,7 +206,7 @@ func TestRehearse_ADeletedSimulationInjectsNothing(t *testing.T) {
 func TestRehearse_ACompleteSimulationInjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.rehearse("complete", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil) // there is no Redis to hit
+	sim := c.rehearse("complete", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil) // the API server runs no pods, so there is no Redis to restart
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	at := time.Since(sim.Status.StartTime.Time) + 3*time.Second

@@ -39,7 +39,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	err := r.client.Status().Patch(ctx, after, patch, client.FieldOwner(apply.FieldManager))
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil // deleted in the meantime
+		return nil // the simulation was deleted in the meantime
 	case apierrors.IsConflict(err):
 		const lag = 50 * time.Millisecond
 		s.wakeAfter(lag)

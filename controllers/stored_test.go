@@ -23,7 +23,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	c := newDedicatedCluster(t)
 	stored := map[string]struct {
 		spec map[string]any
-		path string // of the field at fault
+		path string // of the invalid field
 	}{
 		"fraction": {map[string]any{"entry": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e1.5"}}}}, "spec.entry.resources.limits[memory]"},
 		"huge":     {map[string]any{"processor": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e2147483640"}}}}, "spec.processor.resources.limits[memory]"},
@@ -54,7 +54,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	}
 	for name, tt := range rejected {
 		sim := c.unchecked(name, tt.spec)
-		sim.SetFinalizers([]string{controllers.Finalizer}) // as if the spec had been valid
+		sim.SetFinalizers([]string{controllers.Finalizer}) // the operator adds it only to valid simulations
 		if err := c.Client.Create(t.Context(), sim); err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		c.Delete(sim, name)
 		c.Gone(sim)
 	}
-	// A deleted simulation with an invalid spec can end once the spec is corrected.
+	// The deletion of a simulation with an invalid spec completes once the spec is corrected.
 	text := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "text"}}
 	c.Delete(text, "text")
 	c.Edit(text, func() { text.Spec.Entry.Rate = new(int32(5)) })

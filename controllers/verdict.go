@@ -43,7 +43,7 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
 	status.Faults = faultsStatus(faults)
 	s.findings.complete = true
-	s.wakeAfter(0) // observing ends once the verdict is in the status
+	s.wakeAfter(0) // stop observing after the verdict is in the status
 	return nil
 }
 
@@ -58,7 +58,7 @@ func (s *scope) conclude() bool {
 	case !s.drainTimedOut():
 		return false
 	case s.observation != nil && s.observation.Rest != nil:
-		rest := *s.observation.Rest // it is shared
+		rest := *s.observation.Rest // copied, because reconciles share the observation
 		rest.TimedOut = true
 		now := *s.observation
 		now.Rest = &rest

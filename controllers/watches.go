@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range r.childKinds {
-		if kind.crd == "" { // crdWatcher watches the others
+		if kind.crd == "" { // crdWatcher watches the optional kinds
 			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
 		}
 	}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests start, if they are missing: RabbitMQ, Redis, Prometheus for its promtool, and Chromium with
-# axe-core for the live page. Starts no service. If it lacks the rights to install, it exits with 1 and prints the command to run.
+# Installs the programs that the tests start, if they are missing: RabbitMQ, Redis, Prometheus for its promtool, and
+# Chromium with axe-core for the live page. Starts no service. If it lacks the rights to install, it exits with 1 and
+# prints the command to run.
 set -euo pipefail
 cd "$(dirname "$0")"
 

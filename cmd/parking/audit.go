@@ -161,7 +161,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	}
 	input := ledger.Evidence{
 		Report: account, Objectives: auditable(p.Objectives), Depths: seen.depths,
-		Running: seen.moved, InFlight: ledger.Unknown, // only processors know it
+		Running: seen.moved, InFlight: ledger.Unknown, // only processors know how many events are in flight
 		Latencies: latencies, Timeline: rows,
 	}
 	if seen.depths.Dead > 0 {

@@ -101,7 +101,7 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case !errors.As(err, &failed): // the command line itself is invalid
+	case !errors.As(err, &failed): // the error concerns the command line
 		c.printError(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 		return exitBadInput
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &bySignal):

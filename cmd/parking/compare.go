@@ -111,7 +111,7 @@ func comparisonTable(r *report.Comparison) []string {
 		m := &r.Metrics[i]
 		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.NoiseText()})
 	}
-	const numbers = 5 // the columns before this one are numbers, except for the first
+	const numbers = 5 // the columns before, after, change and threshold
 	lines := append([]string{"", "  " + r.Headline(), ""}, aligned(rows, numbers)...)
 	for _, part := range []struct {
 		name string
@@ -129,8 +129,8 @@ func comparisonTable(r *report.Comparison) []string {
 	return append(lines, "")
 }
 
-// aligned renders rows as aligned columns. It aligns the columns from the second one to the given number to the right,
-// because they are numbers, and all others to the left.
+// aligned renders rows as aligned columns. The columns with indexes from 1 to numbers-1 are aligned to the right, because
+// they contain numbers. All others are aligned to the left.
 func aligned(rows [][]string, numbers int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

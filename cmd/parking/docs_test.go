@@ -165,7 +165,7 @@ func operatorMetrics(t *testing.T) []string {
 		labels := slices.Sorted(slices.Values(strings.Split(parts[3], ",")))
 		kind := "gauge"
 		if parts[1] == "parking_simulation_fault_recovery_seconds" {
-			kind = "summary" // a description does not say so
+			kind = "summary" // the description does not contain the type
 		}
 		served := "operator"
 		if slices.Contains(labels, "action") {

@@ -97,7 +97,7 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 		Long:              pluginCompareHelp,
 		Example:           pluginCompareExamples,
 		Args:              arguments("BEFORE", "AFTER"),
-		ValidArgsFunction: plugin.CompleteNames(2), //nolint:mnd // two arguments
+		ValidArgsFunction: plugin.CompleteNames(2), //nolint:mnd // the command has two arguments
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var documents [2]*report.Document
 			for i, name := range args {

@@ -77,7 +77,7 @@ func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	if err != nil {
 		l.T.Fatal(err)
 	}
-	defer func() { _ = output.Close() }() // the process has its own
+	defer func() { _ = output.Close() }() // the process has its own file descriptor
 	cmd := exec.Command(binary(l.T), args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -129,7 +129,7 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
-	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)} // the test goes on using sim
+	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)} // copied, because the test modifies sim
 	mount := func(ctx context.Context) error {
 		config := &corev1.ConfigMap{}
 		if err := l.Client.Get(ctx, key, config); err != nil {
@@ -157,7 +157,7 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 			case <-ctx.Done():
 				return
 			case <-time.After(100 * time.Millisecond):
-				_ = mount(ctx) // it is tried again
+				_ = mount(ctx) // retried in the next iteration
 			}
 		}
 	}()
@@ -261,7 +261,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	if keys, queues := keysOf(t, redis, id), queuesOf(t, amqp, id, 1); len(keys) == 0 || len(queues) == 0 {
 		t.Errorf("there are the keys %q and the queues %q, want some of each", keys, queues)
 	}
-	for _, pod := range pods { // as their controllers and kubelet do when the Deployments are deleted
+	for _, pod := range pods { // in a cluster, controllers and kubelet do this
 		if err := l.Client.Delete(t.Context(), pod); err != nil {
 			t.Error(err)
 		}

@@ -205,7 +205,7 @@ func (r reportFiles) check() error {
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
-		format, _ := formatOf(path) // Set has checked it
+		format, _ := formatOf(path) // Set has checked the suffix
 		text, err := render(d, format)
 		if err == nil {
 			err = writeFile(path, text)

@@ -491,7 +491,7 @@ func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, busy), "--simulation", name, "--http", address,
 		"--rabbitmq-uri", amqp, "--redis-uri", store.URI())
 	untilBusy(ctx, t, address)
-	if err := store.Pause(); err != nil { // keeps the simulation from coming to rest
+	if err := store.Pause(); err != nil { // no event can take effect, so the drain does not end
 		t.Fatal(err)
 	}
 	signalUntilEnd(ctx, t, r, syscall.SIGTERM)

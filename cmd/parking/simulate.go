@@ -156,7 +156,7 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // empty with --servers private, until these run
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // with --servers private, the URIs are set when the servers run
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
 		// The name is unique, so that data of an earlier run does not count in the ledger of this one.
@@ -414,7 +414,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		if err := resolved.Plan.Validate(); err != nil { // all other fields are valid
+		if err := resolved.Plan.Validate(); err != nil { // only the name can be invalid here
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}

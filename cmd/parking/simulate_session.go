@@ -123,7 +123,7 @@ func (s *session) declare(ctx context.Context) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return left // the user knows about the signal, but not about leftover data
+		return left // the user has sent the signal, but does not know about data that remains
 	}
 	return errors.Join(err, left)
 }
@@ -186,7 +186,7 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	}
 	result := s.simulation.Run(ctx)
 	if s.page != nil {
-		s.page.Close(background) // the page shows the verdict, and keeps it when this process has ended
+		s.page.Close(background) // send the verdict to the page, which shows it even after this process has ended
 	}
 	stop()
 	helpers.Wait()
@@ -197,7 +197,7 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 // that may remain.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
-		return nil // the servers end with this run
+		return nil // private servers end with this process, and their data with them
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeTimeout)
 	defer cancel()
@@ -347,7 +347,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 		},
 		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},
 		where:   where,
-		discard: func() { _ = remove() }, // the process ends, so the error has no use
+		discard: func() { _ = remove() }, // the process ends, so no one can react to the error
 		close: func(log *slog.Logger) {
 			closeAndLog(log, "summary database", service)
 			if err := remove(); err != nil {

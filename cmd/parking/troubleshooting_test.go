@@ -69,7 +69,7 @@ func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	for _, file := range sourceFiles(t, "../../internal/ledger") {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if pair, ok := n.(*ast.KeyValueExpr); ok && lastName(pair.Key) == "name" {
-				names = append(names, strings.TrimRight(literal(pair.Value), " …")) // without the name of a phase or fault
+				names = append(names, strings.TrimRight(literal(pair.Value), " …")) // the document omits the name of a phase or fault
 			}
 			return true
 		})

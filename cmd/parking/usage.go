@@ -128,7 +128,7 @@ func helpCommand() *cobra.Command {
 			case len(rest) > 0:
 				return unknownCommand(cmd, rest[0])
 			}
-			cmd.InitDefaultHelpFlag() // so that the help lists it
+			cmd.InitDefaultHelpFlag() // without it, the help does not list the flag
 			cmd.InitDefaultVersionFlag()
 			return cmd.Help()
 		},

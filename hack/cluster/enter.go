@@ -96,7 +96,7 @@ func connectNode() error {
 	if err != nil {
 		return err
 	}
-	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // never has a port
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "node0"}} // a bridge without ports
 	if err := netlink.LinkAdd(link); err != nil {
 		return fmt.Errorf("add the network interface node0: %w", err)
 	}

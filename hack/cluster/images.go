@@ -125,7 +125,7 @@ func (c *nativeCluster) importArchive(ctx context.Context, archive string) error
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // it was only read
+	defer func() { _ = file.Close() }() // closing a file that was only read cannot lose data
 	cmd, err := c.inNode(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	if err != nil {
 		return err

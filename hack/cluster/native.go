@@ -39,7 +39,7 @@ type nodeProcess struct {
 }
 
 func (c *nativeCluster) up(ctx context.Context) error {
-	if err := c.check(ctx); err != nil { // before the minutes of building
+	if err := c.check(ctx); err != nil { // check first, because the builds take minutes
 		return err
 	}
 	// kube-proxy runs nft, and dnsmasq is the name server of the pods.
@@ -66,7 +66,7 @@ func (c *nativeCluster) up(ctx context.Context) error {
 
 // policies builds kube-router, which enforces NetworkPolicies. The node starts kube-router if it is built.
 func (c *nativeCluster) policies(ctx context.Context) error {
-	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router calls them
+	if err := installPackages(ctx, c.steps, "iptables", "ipset"); err != nil { // kube-router runs these programs
 		return err
 	}
 	if err := c.buildAll(ctx, policyBuilds()); err != nil {
@@ -196,7 +196,7 @@ func (c *nativeCluster) launch(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the node in new namespaces: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // reaps it, so that it does not look alive after its end
+	go func() { _ = cmd.Wait() }() // reap the process, so that it does not remain as a zombie
 	started, err := startTime(cmd.Process.Pid)
 	if err != nil {
 		return err

@@ -133,7 +133,7 @@ func (b *builder) build(ctx context.Context, build build) error {
 	}
 	missing := maps.Clone(build.programs)
 	maps.DeleteFunc(missing, func(name, path string) bool {
-		version := versions[path] // none for a program of this repository, which is built each time
+		version := versions[path] // empty for a program of this repository, which is always built
 		return version != "" && builtVersion(filepath.Join(b.folder, name)) == version
 	})
 	if len(missing) == 0 {

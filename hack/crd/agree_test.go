@@ -183,7 +183,7 @@ func differences() []difference {
 // The CRD and the CLI accept the same manifests, except for the differences that docs/manifests.md lists.
 func TestCreate_AcceptsTheManifestsThatTheCLIAccepts(t *testing.T) {
 	t.Parallel()
-	const moreGarbage = 800 // a third of the time would go into collecting it
+	const moreGarbage = 800 // with the default, garbage collection takes a third of the time
 	defer debug.SetGCPercent(debug.SetGCPercent(moreGarbage))
 	const specs = 20_000
 	a := load(t)

@@ -102,7 +102,7 @@ func (a *Admission) admit(ctx context.Context, object, old map[string]any) error
 	if malformed {
 		return errors.Join(errs...)
 	}
-	// Without this check, the interface would hold a nil map and not be nil itself.
+	// An interface that holds a nil map is not nil, so assign old only if there is an old object.
 	var before any
 	if old != nil {
 		before = old

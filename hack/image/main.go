@@ -62,7 +62,7 @@ func parkingImage(o options) (oci.Image, error) {
 		return oci.Image{}, errors.New("-version is missing")
 	}
 	created := time.Unix(0, 0)
-	if o.date != "" && o.date != "unknown" { // the Makefile's default outside of a git checkout
+	if o.date != "" && o.date != "unknown" { // the Makefile sets "unknown" outside of a git checkout
 		var err error
 		if created, err = time.Parse(time.RFC3339, o.date); err != nil {
 			return oci.Image{}, fmt.Errorf("-date is %q, want a time in RFC 3339 such as 2026-01-02T03:04:05Z", o.date)

@@ -31,7 +31,7 @@ func find(path string) (processes, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		p, err := os.FindProcess(pid) // before its mounts are read, so that the handle belongs to what was read
+		p, err := os.FindProcess(pid) // get the handle before reading the mounts, so that both belong to the same process
 		if err != nil {
 			continue // it has ended
 		}
@@ -42,7 +42,7 @@ func find(path string) (processes, error) {
 			found = append(found, p)
 			continue
 		}
-		_ = p.Release() // closes the handle
+		_ = p.Release() // closes the pidfd
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("no process of the target runs in this pod (%d processes of other users were not examined): "+
@@ -196,7 +196,7 @@ func stateOf(pid int) string {
 func Resume(path string) {
 	found, err := find(path)
 	if err != nil {
-		return // the target does not run
+		return // no process of the target is running
 	}
 	found.resume()
 	found.release()

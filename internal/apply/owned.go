@@ -170,7 +170,8 @@ func (s *Slimmer) Metadata(o client.Object) metav1.ObjectMeta {
 // share returns one shared copy of equal managed fields. It removes the UIDs of the owners, because they would make
 // the fields of otherwise equal objects differ.
 func (s *Slimmer) share(o client.Object, fields *metav1.FieldsV1) *metav1.FieldsV1 {
-	const limit = 4096 // different sets of fields; beyond it, the table starts again and some are held twice
+	// limit is the maximum number of distinct sets of fields in the table. When it is reached, the table is cleared.
+	const limit = 4096
 	text := fields.GetRawString()
 	for _, owner := range o.GetOwnerReferences() {
 		text = strings.ReplaceAll(text, string(owner.UID), "")

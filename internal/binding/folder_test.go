@@ -14,8 +14,8 @@ func TestFolder_ReadsKeysOfAMountedSecret(t *testing.T) {
 		name    string
 		service Service
 		keys    map[string]string
-		uri     string // of a valid one
-		reason  string // in the error of one that is not
+		uri     string // the URI of a valid folder
+		reason  string // the error of an invalid folder
 	}{
 		{"a uri is taken as it is", Redis(), map[string]string{"uri": "redis://u:p@h:1/2\n"}, "redis://u:p@h:1/2", ""},
 		{"a uri without user is completed with user name and password", RabbitMQ(),

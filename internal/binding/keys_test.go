@@ -33,7 +33,7 @@ func TestKeys_EachKey_ChangesTheBinding(t *testing.T) {
 		value   string
 		with    map[string]string
 		want    string // the binding
-		err     string // or the error
+		err     string // the error, if the binding is invalid
 	}{
 		{key: "type", service: Redis(), value: "rabbitmq", with: map[string]string{"host": "h"}, err: `key "type" says`},
 		{key: "uri", service: Redis(), value: "redis://a", want: "redis://a"},

@@ -131,7 +131,7 @@ func explainOwn(err error) string {
 	switch {
 	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the port does not speak TLS: use the port for TLS, or a URI without TLS (amqp, redis, http)"
-	case strings.Contains(err.Error(), "TLS handshake timeout"): // of package net/http, which does not export the error
+	case strings.Contains(err.Error(), "TLS handshake timeout"): // package net/http does not export this error
 		return "the port does not answer the TLS handshake: check that it speaks TLS, or use a URI without TLS (amqp, redis, http)"
 	case errors.As(err, &authority):
 		return "the client does not know the CA of the server's certificate: put the certificate of that CA into " + keyCA

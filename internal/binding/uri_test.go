@@ -11,8 +11,8 @@ func TestURI_ParsesAndRejectsURIs(t *testing.T) {
 		name     string
 		service  Service
 		uri      string
-		redacted string // of a valid one
-		reason   string // in the error of one that is not
+		redacted string // the redacted form of a valid URI
+		reason   string // the error of an invalid URI
 	}{
 		{"a broker with user and password hides the password", RabbitMQ(), "amqp://guest:s3cr3t@127.0.0.1:5672/", "amqp://127.0.0.1:5672/", ""},
 		{"a broker over TLS is taken", RabbitMQ(), "amqps://broker.example", "amqps://broker.example", ""},

@@ -32,7 +32,7 @@ func (f Format) Check(path field.Path, value json.RawMessage, t reflect.Type) fi
 	case reflect.Slice:
 		return f.checkList(path, value, t)
 	case reflect.String:
-		if f.Directives && value[0] != '"' { // a pod template: this may be the value of a variable, and secret
+		if f.Directives && value[0] != '"' { // in a pod template, the value may be a secret
 			return field.ErrorList{field.InvalidSecret(path, "", "must be a string: put it in quotes")}
 		}
 		return checkLeaf(path, value, t, expectedString(value))
@@ -177,7 +177,7 @@ func membersOf(path field.Path, value json.RawMessage, expected string) (map[str
 		if err == nil {
 			err = decoder.Decode(&member)
 		}
-		if err != nil { // not with valid JSON
+		if err != nil { // cannot happen with valid JSON
 			return nil, append(list, field.Invalid(path, Written(value), err.Error()))
 		}
 		key, _ := name.(string)

@@ -32,7 +32,7 @@ func ReadAll(r io.Reader, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok {
-			err = failed.Err // the path is in name
+			err = failed.Err // name contains the path already
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
