@@ -34,20 +34,21 @@ const (
 	repository = "../.."
 	chart      = repository + "/charts/parking-operator"
 	release    = "parking-operator"
-	// operatorNamespace enforces the restricted Pod Security Standard, as the namespaces of simulations do.
+	// operatorNamespace is the namespace of the operator. It enforces the restricted Pod Security Standard, like
+	// the namespaces of simulations.
 	operatorNamespace = "parking-operator-system"
-	// namespacePrefix is the prefix of the namespaces of tests.
+	// namespacePrefix is the prefix of the names of all namespaces that the tests create.
 	namespacePrefix = "e2e-"
 )
 
-// cluster holds clients of the cluster.
+// cluster contains clients of the Kubernetes cluster under test.
 type cluster struct {
 	client.Client
 	set      kubernetes.Interface
 	metadata metadata.Interface
 }
 
-// shared is set by TestMain.
+// shared is the cluster that all tests use. TestMain sets it.
 var shared *cluster
 
 func TestMain(m *testing.M) {
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// runTests installs the operator, runs the tests and uninstalls it.
+// runTests installs the operator, runs the tests, and uninstalls the operator.
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
 	ctrl.SetLogger(logr.Discard())                         // the client library would print a warning and a stack
@@ -94,8 +95,8 @@ func runTests(m *testing.M) (int, error) {
 	return code, errors.Join(shared.awaitNoSimulation(ctx), uninstall(ctx))
 }
 
-// rejectOthers returns an error if the cluster has simulations that these tests did not create. The tests uninstall the
-// operator, which would leave them without one.
+// rejectOthers returns an error if the cluster contains simulations that these tests did not create. The tests
+// uninstall the operator at the end, so those simulations would be without an operator.
 func (c *cluster) rejectOthers(ctx context.Context) error {
 	var sims v1alpha1.ParkingSimulationList
 	if err := c.List(ctx, &sims); err != nil {
@@ -113,8 +114,8 @@ func (c *cluster) rejectOthers(ctx context.Context) error {
 	return nil
 }
 
-// awaitNoSimulation waits until every simulation is gone, also those of failed tests. Without the operator, finalizers
-// would block the deletion of their namespaces.
+// awaitNoSimulation waits until all simulations are deleted, including those of failed tests. If the operator were
+// uninstalled before, their finalizers would block the deletion of their namespaces.
 func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	const timeout, interval = 3 * time.Minute, time.Second
 	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
@@ -132,7 +133,8 @@ func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	}
 }
 
-// checkOperator returns an error if the operator restarted, or if there is an unexpected warning event about it.
+// checkOperator returns an error if the operator restarted or if there is an unexpected warning event in its
+// namespace.
 func (c *cluster) checkOperator(ctx context.Context) error {
 	var pods corev1.PodList
 	if err := c.List(ctx, &pods, client.InNamespace(operatorNamespace)); err != nil {
@@ -190,14 +192,14 @@ func (c *cluster) createNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// install installs or upgrades the operator with a chart, and waits until only one operator pod is left. An old pod that
-// is still the leader would create the pods of new simulations from the old image. E2E_VALUES is the file of chart values
-// with the images of the cluster.
+// install installs the operator from a Helm chart, or upgrades it. It waits until there is only one operator pod:
+// an old pod that is still the leader would create the pods of new simulations from the old image. The environment
+// variable E2E_VALUES is the path of a chart values file with the images in the cluster.
 func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
 	return c.installInto(ctx, operatorNamespace, chart, settings...)
 }
 
-// installInto is install for an operator in another namespace.
+// installInto is like install, but installs an operator in the given namespace.
 func (c *cluster) installInto(ctx context.Context, namespace, chart string, settings ...string) error {
 	arguments := []string{"upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
@@ -242,10 +244,10 @@ func helm(ctx context.Context, arguments ...string) error {
 	return nil
 }
 
-// nodeShell returns the command that runs another command on the node of the cluster.
+// nodeShell returns the prefix of a command line that makes it run on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
-// onNode runs a command on the node of the cluster, and returns its standard output.
+// onNode runs a command on the node of the cluster and returns its standard output.
 func onNode(t *testing.T, command ...string) string {
 	t.Helper()
 	shell := nodeShell()

@@ -22,9 +22,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// TestClusterRef_WithTLS_LosesNothing runs a simulation on a real RabbitMQ that listens for TLS only. Its RabbitmqCluster
-// and Secrets are as the RabbitMQ Cluster Operator writes them: the Secret of the default user has neither a URI nor the
-// CA.
+// TestClusterRef_WithTLS_LosesNothing runs a simulation on a real RabbitMQ that accepts only TLS connections. Its
+// RabbitmqCluster and Secrets have the form in which the RabbitMQ Cluster Operator creates them: the Secret of the
+// default user contains neither a URI nor the CA certificate.
 func TestClusterRef_WithTLS_LosesNothing(t *testing.T) {
 	t.Parallel()
 	messaging, ns := newNamespace(t), newNamespace(t)
@@ -41,7 +41,8 @@ func TestClusterRef_WithTLS_LosesNothing(t *testing.T) {
 	ns.remove(sim)
 }
 
-// installRabbitmqClusterCRD serves the kind RabbitmqCluster, with the fields that the operator reads.
+// installRabbitmqClusterCRD installs the CRD of RabbitmqCluster. Its schema contains the fields that the operator
+// reads.
 func installRabbitmqClusterCRD(t *testing.T) {
 	t.Helper()
 	open := map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
@@ -71,8 +72,9 @@ func installRabbitmqClusterCRD(t *testing.T) {
 	})
 }
 
-// createRabbitMQ starts a RabbitMQ that listens for TLS only, and waits until it is ready. Its certificate, and that of
-// the CA, are in the Secret NAME-tls, its configuration and user are in the Secret NAME-default-user.
+// createRabbitMQ starts a RabbitMQ that accepts only TLS connections, and waits until it is ready. The Secret
+// NAME-tls contains its certificate and that of the CA. The Secret NAME-default-user contains its configuration and
+// its user.
 func (ns *namespace) createRabbitMQ(name string) {
 	ns.t.Helper()
 	host := fmt.Sprintf("%s.%s.svc", name, ns.name)
@@ -176,7 +178,8 @@ func (ns *namespace) rabbitMQImage() string {
 	return "docker.io/library/rabbitmq:4.1.4"
 }
 
-// createRabbitmqCluster creates the object for a RabbitMQ of createRabbitMQ. It allows another namespace to use it.
+// createRabbitmqCluster creates the RabbitmqCluster object for a RabbitMQ that createRabbitMQ has started. It
+// permits another namespace to use the RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
 	cluster := &unstructured.Unstructured{Object: map[string]any{

@@ -17,16 +17,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Warnings that the faults cause.
+// Warning events that the faults of the tests cause.
 var (
-	// killed is the operator's event about a killed process that has not restarted yet.
+	// killed is the operator's warning about a killed process that has not restarted yet.
 	killed = warning{"PodsFailing", "exit code 137"}
-	// The kubelet waits before it restarts a process that ended for the second time.
+	// The kubelet delays the second restart of a process.
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
-	// probedDead is a liveness probe between a kill and the restart.
+	// probedDead is the warning about a liveness probe that failed between the kill and the restart of a process.
 	probedDead = warning{"Unhealthy", "connect: connection refused"}
-	// hookCutShort is the preStop hook of a pod that is deleted by force.
+	// hookCutShort is the warning about a preStop hook that failed because its pod was deleted without a grace
+	// period.
 	hookCutShort = warning{"FailedPreStopHook", "PreStopHook failed"}
 )
 
@@ -39,11 +40,11 @@ var crashes = []crash{
 type crash struct {
 	name string
 	kill func(*namespace, ...corev1.Pod)
-	// onNode says that the crash needs a command on the node.
+	// onNode says whether the crash requires a command on the node.
 	onNode bool
 }
 
-// skipIfImpossible skips the test if the crash needs a command on the node and E2E_NODE_SHELL is not set.
+// skipIfImpossible skips the test if the crash requires a command on the node but E2E_NODE_SHELL is not set.
 func (c crash) skipIfImpossible(t *testing.T) {
 	t.Helper()
 	if c.onNode && len(nodeShell()) == 0 {
@@ -51,7 +52,7 @@ func (c crash) skipIfImpossible(t *testing.T) {
 	}
 }
 
-func TestFault_OfEachComponent_LosesNothing(t *testing.T) {
+func TestFault_InEachComponent_LosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, crash := range crashes {
 		t.Run(crash.name, func(t *testing.T) {
@@ -88,7 +89,7 @@ func TestFault_OfEachComponent_LosesNothing(t *testing.T) {
 	}
 }
 
-func TestFault_OfOneRabbitMQNodeInThree_LosesNothing(t *testing.T) {
+func TestFault_InOneOfThreeRabbitMQNodes_LosesNothing(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{killed, probedDead, hookCutShort}
@@ -115,8 +116,8 @@ func TestFault_OfOneRabbitMQNodeInThree_LosesNothing(t *testing.T) {
 	ns.remove(sim)
 }
 
-// awaitQueues waits until every queue is a quorum queue with that many nodes online. It returns the pod of the leader of
-// the entry queue.
+// awaitQueues waits until every queue is a quorum queue with the given number of nodes online. It returns the pod
+// that leads the entry queue.
 func (ns *namespace) awaitQueues(sim *v1alpha1.ParkingSimulation, nodes int) (leader corev1.Pod) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d online nodes of every queue", nodes), 2*time.Minute, func() error {
@@ -149,7 +150,7 @@ func (ns *namespace) awaitQueues(sim *v1alpha1.ParkingSimulation, nodes int) (le
 	return leader
 }
 
-// podOfNode returns the pod of a RabbitMQ node, which is named rabbit@POD.SERVICE.….
+// podOfNode returns the pod of a RabbitMQ node. The name of a node has the form rabbit@POD.SERVICE.….
 func podOfNode(pods []corev1.Pod, node string) corev1.Pod {
 	for _, pod := range pods {
 		if strings.HasPrefix(node, "rabbit@"+pod.Name+".") {
@@ -172,7 +173,7 @@ func (ns *namespace) deleteByForce(pods ...corev1.Pod) {
 	}
 }
 
-// killProcess sends SIGKILL to the main process of the first container of pods.
+// killProcess sends SIGKILL to the main process of the first container of each pod.
 func (ns *namespace) killProcess(pods ...corev1.Pod) {
 	ns.t.Helper()
 	for _, pod := range pods {
@@ -186,13 +187,15 @@ func (ns *namespace) killProcess(pods ...corev1.Pod) {
 	}
 }
 
-// firstContainer returns the status of the first container in the spec of a pod. Statuses are in another order.
+// firstContainer returns the status of the first container in the pod's spec. It searches by name, because the
+// order of statuses differs from the order in the spec.
 func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	i := slices.IndexFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Spec.Containers[0].Name })
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted or has been replaced: until same is false for it.
+// awaitGone waits until a pod is deleted or replaced. The function same reports whether a pod of that name is still
+// the original one.
 func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {
@@ -208,8 +211,8 @@ func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	})
 }
 
-// awaitProgress waits until that many pods are ready, and then until entries are recorded, exits matched and summaries
-// stored.
+// awaitProgress waits until the given number of pods are ready. It then waits until entries are recorded, exits are
+// matched and summaries are stored.
 func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d ready pods", pods), 2*time.Minute, func() error {
@@ -234,7 +237,8 @@ func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	})
 }
 
-// effects returns the recorded entries, matched exits and stored summaries that the running processes have counted.
+// effects returns the numbers of recorded entries, matched exits and stored summaries in the metrics of the running
+// processes.
 func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error) {
 	ns.t.Helper()
 	var counts []float64
@@ -255,7 +259,7 @@ func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error)
 	return counts, nil
 }
 
-// finish ends a simulation after 10 more seconds, and waits for its verdict.
+// finish lets a simulation end after 10 more seconds and waits for its verdict.
 func (ns *namespace) finish(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	started := ns.get(sim).Status.StartTime

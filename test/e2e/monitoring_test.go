@@ -28,20 +28,22 @@ import (
 )
 
 const (
-	// prometheusRelease is the value of the label "release" that Prometheus selects.
+	// prometheusRelease is the value of the label "release" by which Prometheus selects the objects to use.
 	prometheusRelease = "e2e"
 	scrapeInterval    = 5 * time.Second
 )
 
-// form is a form in which Prometheus stores histograms. Rules and dashboards must work with both forms.
+// form is one of the forms in which Prometheus stores histograms: classic or native. Rules and dashboards must work
+// with both.
 type form struct {
-	// Features are the feature flags of Prometheus for this form.
+	// Features are the feature flags of Prometheus that select this form.
 	Features []string
-	// histogram is a metric that exists in this form, absent one that does not.
+	// histogram is the name of a series that exists only in this form. absent is the name of one that exists only
+	// in the other form.
 	histogram, absent string
 }
 
-// forms returns the forms of the Prometheuses that the test runs, by name.
+// forms returns the forms by name. The test runs one Prometheus for each.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{
@@ -50,8 +52,8 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is the panel of lost events. It is empty until the simulation is complete: until then, an event without an
-// effect may still have one.
+// lostPanel is the title of the dashboard panel that shows lost events. It has no data until the simulation is
+// complete, because an event without an effect may take effect until then.
 const lostPanel = "Lost A"
 
 func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
@@ -98,8 +100,8 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	ns.remove(sim)
 }
 
-// targets returns the component and name of each pod that Prometheus must scrape: those of the simulation and of the
-// operator.
+// targets returns the component and the name of each pod that Prometheus must scrape: the pods of the simulation,
+// and the operator.
 func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	ns.t.Helper()
 	var targets []string
@@ -117,8 +119,8 @@ func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	return targets
 }
 
-// panelExpressions returns the expressions of the dashboard of a simulation, by panel. The variables are replaced as
-// Grafana does.
+// panelExpressions returns the PromQL expressions in the dashboard of a simulation, by panel. It replaces variables
+// as Grafana does.
 func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[string]string {
 	ns.t.Helper()
 	var dashboards corev1.ConfigMapList
@@ -142,7 +144,7 @@ func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[strin
 		if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
 			ns.t.Fatalf("%s: %v", file, err)
 		}
-		// Grafana uses four times the scrape interval for rates.
+		// Grafana's rate interval is four times the scrape interval.
 		values := []string{"$__rate_interval", (4 * scrapeInterval).String(), "$__range", "5m"}
 		for _, variable := range dashboard.Templating.List {
 			if variable.Type == "constant" {
@@ -158,18 +160,18 @@ func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[strin
 	return expressions
 }
 
-// prometheus is a Prometheus on the cluster.
+// prometheus is a Prometheus server in the cluster.
 type prometheus struct {
 	*cluster
 
 	namespace, name string
 }
 
-// prometheusImages is the content of the file that E2E_MONITORING names.
+// prometheusImages is the content of the file whose path is in the environment variable E2E_MONITORING.
 type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-// installPrometheus installs the Prometheus Operator with its CRDs, and one Prometheus for each form of histograms, which
-// also scrape the operator. It removes them when the test ends.
+// installPrometheus installs the Prometheus Operator with its CRDs, and one Prometheus for each form of histograms.
+// These also scrape the parking operator. Everything is removed when the test ends.
 func installPrometheus(t *testing.T) []*prometheus {
 	t.Helper()
 	upstream := prometheusOperatorFolder(t)
@@ -220,7 +222,8 @@ func installPrometheus(t *testing.T) []*prometheus {
 	return all
 }
 
-// prometheusOperatorFolder returns the folder with the source of the Prometheus Operator that hack/cluster builds.
+// prometheusOperatorFolder returns the directory with the source of the Prometheus Operator. hack/cluster builds
+// its images from the same source.
 func prometheusOperatorFolder(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
@@ -267,7 +270,7 @@ func kubectl(ctx context.Context, input []byte, arguments ...string) error {
 	return nil
 }
 
-// get sends a request to the HTTP API of Prometheus, through the API server.
+// get sends a request to the HTTP API of Prometheus. It uses the proxy of the Kubernetes API server.
 func (p *prometheus) get(ctx context.Context, path string, parameters map[string]string, into any) error {
 	pod := "prometheus-" + p.name + "-0"
 	text, err := p.set.CoreV1().Pods(p.namespace).ProxyGet("http", pod, "9090", "/api/v1/"+path, parameters).DoRaw(ctx)
@@ -278,7 +281,7 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus has exactly these targets and has scraped each.
+// allUp returns an error unless Prometheus has exactly the given targets and has scraped each of them successfully.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
@@ -308,8 +311,8 @@ func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	return nil
 }
 
-// checkRules returns an error unless Prometheus has evaluated the rules of a simulation, each recording rule has data, and
-// no alert is active.
+// checkRules returns an error unless Prometheus has evaluated all rules of a simulation, every recording rule has
+// data, and no alert is active.
 func (p *prometheus) checkRules(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	var answer struct {
 		Groups []struct {
@@ -341,7 +344,7 @@ func (p *prometheus) checkRules(ctx context.Context, sim *v1alpha1.ParkingSimula
 	return errors.Join(errs...)
 }
 
-// haveData returns an error for each expression without data.
+// haveData returns an error for each expression that has no data.
 func (p *prometheus) haveData(ctx context.Context, expressions map[string]string) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(expressions)) {
@@ -352,7 +355,7 @@ func (p *prometheus) haveData(ctx context.Context, expressions map[string]string
 	return errors.Join(errs...)
 }
 
-// hasData returns an error unless an expression has series, and none of them is NaN.
+// hasData returns an error unless the result of an expression contains series, none of which is NaN.
 func (p *prometheus) hasData(ctx context.Context, expression string) error {
 	all, err := p.query(ctx, expression)
 	switch {
@@ -369,7 +372,7 @@ func (p *prometheus) hasData(ctx context.Context, expression string) error {
 	return nil
 }
 
-// series is one series of the result of an expression.
+// series is one series in the result of a PromQL expression.
 type series struct {
 	Metric map[string]string
 	Value  [2]any // the time, and the number as text; empty for a histogram
@@ -381,7 +384,7 @@ func (p *prometheus) query(ctx context.Context, expression string) ([]series, er
 	return answer.Result, err
 }
 
-// checkForm fails the test unless Prometheus stores histograms in its configured form.
+// checkForm fails the test unless Prometheus stores histograms in the form for which it is configured.
 func (p *prometheus) checkForm(t *testing.T) {
 	t.Helper()
 	form := forms()[p.name]
@@ -393,7 +396,7 @@ func (p *prometheus) checkForm(t *testing.T) {
 	}
 }
 
-// checkAlerts fails the test for every alert that has fired.
+// checkAlerts fails the test for each alert that has fired.
 func (p *prometheus) checkAlerts(t *testing.T) {
 	t.Helper()
 	fired, err := p.query(t.Context(), `present_over_time(ALERTS{alertstate="firing"}[1h])`)

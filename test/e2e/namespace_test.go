@@ -36,12 +36,12 @@ type namespace struct {
 
 	t    *testing.T
 	name string
-	// expected are the warnings that the test causes.
+	// expected contains the warning events that the test causes intentionally.
 	expected []warning
 }
 
-// newNamespace creates a namespace and deletes it when the test ends. Before that it fails the test if there is an
-// unexpected warning event, and describes the namespace if the test failed.
+// newNamespace creates a namespace that is deleted when the test ends. Before the deletion it fails the test if
+// there is an unexpected warning event. If the test has failed, it logs the state of the namespace.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	name := namespacePrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
@@ -67,7 +67,7 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation of a shipped sample, changed by edit.
+// applySample creates the simulation in a sample manifest. The function edit may change it before.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)
@@ -88,7 +88,8 @@ func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulat
 	return sim
 }
 
-// shareNode reduces the resource requests, so that several simulations fit on a node with two cores.
+// shareNode reduces the resource requests of a simulation, so that several simulations fit on a node with two
+// cores.
 func shareNode(sim *v1alpha1.ParkingSimulation) {
 	requirements := func(cpu, memoryLimit v1alpha1.Quantity) *v1alpha1.ResourceRequirements {
 		return &v1alpha1.ResourceRequirements{
@@ -108,7 +109,7 @@ func shareNode(sim *v1alpha1.ParkingSimulation) {
 	spec.Processor.Resources = requirements("40m", "512Mi")
 }
 
-// edit changes the spec of a simulation.
+// edit changes the spec of an existing simulation.
 func (ns *namespace) edit(sim *v1alpha1.ParkingSimulation, change func(*v1alpha1.ParkingSimulationSpec)) {
 	ns.t.Helper()
 	current := ns.get(sim)
@@ -128,7 +129,8 @@ func (ns *namespace) get(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimul
 	return current
 }
 
-// eventually polls a check until it passes. It returns the time that took, or fails the test after the timeout.
+// eventually calls a check repeatedly until it returns nil, and returns how long that took. It fails the test after
+// the timeout.
 func (ns *namespace) eventually(what string, timeout time.Duration, check func() error) time.Duration {
 	ns.t.Helper()
 	const interval = 200 * time.Millisecond
@@ -151,7 +153,7 @@ func (ns *namespace) eventually(what string, timeout time.Duration, check func()
 	}
 }
 
-// awaitCondition waits until a condition is true at the current generation.
+// awaitCondition waits until a condition of the simulation is true at the current generation.
 func (ns *namespace) awaitCondition(sim *v1alpha1.ParkingSimulation, condition string, timeout time.Duration) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is "+condition, timeout, func() error {
@@ -187,7 +189,7 @@ func (ns *namespace) allPods() []corev1.Pod {
 	return list.Items
 }
 
-// awaitPods waits until a component has count pods, all ready.
+// awaitPods waits until a component has exactly count pods and all of them are ready.
 func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Component, count int, timeout time.Duration) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d ready %s pods", count, c), timeout, func() error {
@@ -195,7 +197,7 @@ func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Comp
 	})
 }
 
-// allReady returns an error unless there are count pods, all ready.
+// allReady returns an error unless there are exactly count pods and all of them are ready.
 func allReady(pods []corev1.Pod, count int) error {
 	for _, pod := range pods {
 		if !isReady(&pod) {
@@ -214,7 +216,8 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// incarnations returns a text for each container that changes when its pod is replaced or the container restarts.
+// incarnations returns a text for each container. The text changes when the pod is replaced or the container
+// restarts.
 func (ns *namespace) incarnations() map[string]string {
 	ns.t.Helper()
 	all := map[string]string{}
@@ -236,8 +239,8 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 	return out, nil
 }
 
-// metric returns the sum of a metric over the pods of a component. With a value, only samples with a label of that value
-// count.
+// metric returns the sum of a metric over all pods of a component. If a label value is given, it adds up only the
+// samples with that value.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum := 0.0
 	for _, pod := range ns.pods(sim, c) {
@@ -267,31 +270,32 @@ func sample(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
 }
 
-// warning matches warning events by their reason and a part of their message.
+// warning selects warning events by their reason and a part of their message.
 type warning struct{ reason, message string }
 
-// alwaysExpected are the warnings that any test may cause. They are about short moments in which one part of Kubernetes is
-// ahead of another, and retries. If such a state lasts, the test fails because its pods do not become ready.
+// alwaysExpected returns the warning events that can occur in any test. They are about temporary states in which
+// one part of Kubernetes has not yet noticed what another part has done, and about retries. If such a state
+// persists, the test fails because its pods do not become ready.
 var alwaysExpected = []warning{
-	// A container is not ready at its start.
+	// A container is not ready immediately after its start.
 	{"Unhealthy", "Startup probe failed"},
 	{"Unhealthy", "Readiness probe failed"},
-	// A container ends during a probe.
+	// A container ends while a probe is in progress.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
-	// A pod is created before the volume of its claim. The operator reports this too.
+	// A pod is created before the volume for its claim. The operator reports this, too.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
 	// A pod is deleted before it is scheduled.
 	{"FailedScheduling", "skip schedule deleting pod"},
-	// The kubelet has not read the Secrets and ConfigMaps of a pod yet, or they were deleted before the pod.
+	// The kubelet has not yet read the Secrets and ConfigMaps of a pod, or they were deleted before the pod.
 	{"FailedMount", "failed to sync secret cache: timed out waiting for the condition"},
 	{"FailedMount", "failed to sync configmap cache: timed out waiting for the condition"},
 	{"FailedMount", " not registered"},
 	{"FailedMount", `secret "`},
 	{"FailedMount", `configmap "`},
-	// A pod is deleted while its network is set up or removed.
+	// A pod is deleted while its network is being set up or removed.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},
 	// Two controllers write to an object, and one retries.
@@ -299,7 +303,8 @@ var alwaysExpected = []warning{
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},
 	{"FailedToUpdateEndpointSlices", ""},
-	// The API server checks the addresses of Services every few minutes, and finds one that is being created.
+	// The API server checks the IP addresses of Services every few minutes. It can find a Service that is still
+	// being created.
 	{"ClusterIPNotAllocated", "repairing"},
 	// The disruption controller finds a pod whose Deployment is being deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
@@ -317,7 +322,7 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the warning events of a namespace without the expected ones.
+// warnings returns the unexpected warning events in a namespace.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {
@@ -336,7 +341,8 @@ func (c *cluster) warnings(ctx context.Context, namespace string, expected []war
 	return all, nil
 }
 
-// leftovers returns the names of all objects in the namespace, without events and the objects that every namespace has.
+// leftovers returns the names of all objects in the namespace. It omits events, and the objects that every
+// namespace contains.
 func (ns *namespace) leftovers() ([]string, error) {
 	lists, err := ns.set.Discovery().ServerPreferredNamespacedResources()
 	if err != nil {
@@ -367,7 +373,7 @@ func (ns *namespace) leftovers() ([]string, error) {
 	return left, nil
 }
 
-// remove deletes a simulation and waits until the namespace is empty.
+// remove deletes a simulation and waits until the namespace contains no more of its objects.
 func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	if err := ns.Delete(ns.t.Context(), sim); err != nil {
@@ -382,7 +388,7 @@ func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// describe logs the state of the namespace, to diagnose a failed test.
+// describe logs the state of the namespace for the diagnosis of a failed test.
 func (ns *namespace) describe(ctx context.Context) {
 	var sims v1alpha1.ParkingSimulationList
 	if err := ns.List(ctx, &sims, client.InNamespace(ns.name)); err == nil {

@@ -22,21 +22,21 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The users of the plugin.
+// Names of the users as which the test runs the kubectl plugin.
 const (
 	pluginViewer   = "e2e-plugin-viewer"   // may read simulations
 	pluginWatcher  = "e2e-plugin-watcher"  // may also forward ports
 	pluginOutsider = "e2e-plugin-outsider" // has no rights
 )
 
-// plugin is kubectl with the plugin in its PATH.
+// plugin runs kubectl with the parking plugin in its PATH.
 type plugin struct {
 	*namespace
 
 	path string
 }
 
-// buildPlugin builds the plugin, and gives the users their roles.
+// buildPlugin builds the plugin and binds the users to their roles.
 func (ns *namespace) buildPlugin() *plugin {
 	ns.t.Helper()
 	dir := ns.t.TempDir()
@@ -57,7 +57,7 @@ func (ns *namespace) buildPlugin() *plugin {
 	return &plugin{namespace: ns, path: dir + string(os.PathListSeparator) + os.Getenv("PATH")}
 }
 
-// command returns a command line of the plugin as a user.
+// command returns a command that runs the plugin as a user.
 func (p *plugin) command(ctx context.Context, user, line string) *exec.Cmd {
 	arguments := append([]string{"parking"}, strings.Fields(line)...)
 	kubectl, err := exec.LookPath("kubectl")
@@ -69,7 +69,7 @@ func (p *plugin) command(ctx context.Context, user, line string) *exec.Cmd {
 	return cmd
 }
 
-// run runs a command line, and checks its exit code and a part of its output.
+// run runs the plugin. It checks the exit code, and that the output contains a text.
 func (p *plugin) run(user, line string, code int, want string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
@@ -87,7 +87,7 @@ func (p *plugin) run(user, line string, code int, want string) {
 	}
 }
 
-func TestPlugin_WorksWithTheRightsOfTheUser(t *testing.T) {
+func TestPlugin_EachUser_CanDoWhatTheirRolePermits(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	p := ns.buildPlugin()
@@ -123,7 +123,7 @@ func TestPlugin_WorksWithTheRightsOfTheUser(t *testing.T) {
 	p.run(pluginViewer, "purge "+sim.Name+" --yes", 2, `verbs: ["delete"]`)
 }
 
-// ui serves the live page of a simulation that runs, and looks at it with a browser.
+// ui runs "kubectl parking ui" for a running simulation and opens the live page in a browser.
 func (p *plugin) ui(sim *v1alpha1.ParkingSimulation) {
 	p.t.Helper()
 	chromium, err := exec.LookPath("chromium")

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// outsider is a pod in the namespace of the simulation that does not belong to the simulation.
+	// outsider is the name of a pod that runs in the namespace of the simulation but does not belong to it.
 	outsider resources.Component = "outsider"
 	operator resources.Component = "operator"
 )

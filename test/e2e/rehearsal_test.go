@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Rehearsed are the faults of the test. They leave the kubelet time to start a container again: it waits 10 s before it
-// starts one for the second time.
+// Rehearsed are the faults that the test injects. The intervals between them are long enough for the kubelet, which
+// waits 10 s before it restarts a container for the second time.
 func rehearsed() []v1alpha1.Fault {
 	at := func(seconds time.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(seconds * time.Second) }
 	return []v1alpha1.Fault{

@@ -13,9 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestRelease_Second_RunsOtherNamespaces does not run in parallel to other tests, because it takes their namespaces from
-// the operator that they share.
-func TestRelease_Second_RunsOtherNamespaces(t *testing.T) {
+// TestSecondHelmRelease_ReconcilesOnlyItsNamespaces does not run in parallel with other tests: it temporarily takes
+// their namespaces away from the operator that they share.
+func TestSecondHelmRelease_ReconcilesOnlyItsNamespaces(t *testing.T) {
 	const second = "parking-operator-second"
 	t.Cleanup(func() { // the next test needs the operator
 		if err := shared.install(context.Background(), chart); err != nil {

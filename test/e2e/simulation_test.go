@@ -19,7 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// readyTimeout is long enough for a busy machine. An idle one takes about 30 s.
+// readyTimeout is how long a simulation may take to become ready. It is long enough for a busy machine. On an idle
+// one it takes about 30 s.
 const readyTimeout = 3 * time.Minute
 
 func TestSimulation_FollowsSpecChanges(t *testing.T) {
@@ -82,7 +83,7 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	ns := newNamespace(t)
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(20 * time.Second)
-		// The machine also runs the cluster: the latencies say nothing here.
+		// The cluster runs on the same machine, so the latencies are not meaningful.
 		sim.Spec.Objectives.ProcessingP99 = v1alpha1.NewDuration(10 * time.Second)
 		sim.Spec.Objectives.EndToEndP99 = v1alpha1.NewDuration(20 * time.Second)
 		shareNode(sim)
@@ -117,12 +118,13 @@ func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Logf("the report has %d bytes and %d rows of the timeline", len(object.Data[resources.ReportKey]), len(document.Timeline))
 }
 
-// in returns the namespace with the T of a subtest.
+// in returns a copy of the namespace for use in a subtest.
 func (ns *namespace) in(t *testing.T) *namespace {
 	return &namespace{cluster: ns.cluster, t: t, name: ns.name}
 }
 
-// awaitPass waits until the simulation is complete. It checks that the verdict is PASS and that the ledger balances.
+// awaitPass waits until the simulation is complete. It checks that the verdict is PASS and that the ledger
+// balances.
 func (ns *namespace) awaitPass(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	ns.awaitCondition(sim, v1alpha1.ConditionComplete, 3*time.Minute)
@@ -144,7 +146,7 @@ func (ns *namespace) awaitPass(sim *v1alpha1.ParkingSimulation) {
 		status.Ledger.DuplicatesSuppressed, status.Ledger.Indeterminate)
 }
 
-// processed returns the number of processed events in the last ledger of the status.
+// processed returns the number of processed events according to the latest ledger in the status.
 func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 	ns.t.Helper()
 	if ledger := ns.get(sim).Status.Ledger; ledger != nil {
@@ -153,8 +155,9 @@ func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 	return 0
 }
 
-// balance returns an error unless every confirmed event took effect once. It is valid only at rest. Indeterminate events
-// took effect without a known confirm, because their generator was killed.
+// balance returns an error unless every confirmed event has taken effect exactly once. It is valid only after all
+// events are processed. Indeterminate events are those that took effect although no confirmation was recorded,
+// because their generator was killed.
 func balance(l v1alpha1.LedgerStatus) error {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	effects := l.EntriesRecorded + l.Matched + l.UnmatchedExpected

@@ -24,14 +24,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestRollout_ThatHangs_IsNotReady(t *testing.T) {
+func TestRollout_Hangs_SimulationIsNotReady(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"PodsFailing", ""}, {"FailedScheduling", "node affinity/selector"}}
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
-	// The old pod keeps running, because the new one cannot be scheduled.
+	// The old pod continues to run because the new pod cannot be scheduled.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		spec.Processor.Template = &v1alpha1.PodTemplate{
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
@@ -43,11 +43,11 @@ func TestRollout_ThatHangs_IsNotReady(t *testing.T) {
 	ns.remove(sim)
 }
 
-func TestQuota_OnRequestsAndLimits_IsReportedAndMet(t *testing.T) {
+func TestQuota_RequestsAndLimits_AreReportedAndObeyed(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"FailedCreate", "exceeded quota"}, {"QuotaExceeded", ""}, {"PodsFailing", ""}}
-	// Containers without limits get those of the LimitRange, as the quota requires.
+	// The LimitRange sets limits for containers that have none, because the quota requires limits.
 	ns.create(&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "defaults"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
 		Type: corev1.LimitTypeContainer, Default: quantities("cpu", "500m", "memory", "512Mi"), DefaultRequest: quantities("cpu", "10m", "memory", "32Mi"),
 	}}}})
@@ -73,7 +73,7 @@ func TestQuota_OnRequestsAndLimits_IsReportedAndMet(t *testing.T) {
 	ns.remove(sim)
 }
 
-func TestEditorRole_GivesNoOtherRights(t *testing.T) {
+func TestEditorRole_DoesNotGiveFurtherRights(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}}
@@ -113,7 +113,8 @@ func TestEditorRole_GivesNoOtherRights(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// Managed servers may start. Our own components, which would get what is not allowed, may not.
+			// Managed servers may start. Our own components must not start, because their pods would have the
+			// forbidden settings.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
 					t.Errorf("the %s has %d pods", component, len(pods))
@@ -126,14 +127,14 @@ func TestEditorRole_GivesNoOtherRights(t *testing.T) {
 	}
 }
 
-func TestNamespaceDeletion_WithExternalServers_Ends(t *testing.T) {
+func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	t.Parallel()
 	servers := newNamespace(t)
 	managed := servers.applySample("minimal.yaml", shareNode)
 	servers.awaitCondition(managed, v1alpha1.ConditionReady, readyTimeout)
 
 	ns := newNamespace(t)
-	// The Secrets go first, so that queues and keys cannot be deleted.
+	// Delete the Secrets first, so that the operator cannot delete queues and keys on the servers.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
 	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
 	shareNode(external)
@@ -159,7 +160,7 @@ func TestNamespaceDeletion_WithExternalServers_Ends(t *testing.T) {
 	servers.remove(managed)
 }
 
-// shareNodeBut is shareNode for a simulation that may have an external broker.
+// shareNodeBut is like shareNode, for a simulation that may have an external broker.
 func shareNodeBut(sim *v1alpha1.ParkingSimulation, externalBroker bool) {
 	ref := sim.Spec.RabbitMQ.SecretRef
 	template := sim.Spec.Processor.Template
@@ -178,7 +179,8 @@ func (ns *namespace) create(o client.Object) {
 	}
 }
 
-// copyBinding copies a Secret of a simulation in another namespace, for every simulation in this one.
+// copyBinding copies the Secret with the binding of a simulation in another namespace to this namespace. All
+// simulations in this namespace may use the copy.
 func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v1alpha1.SecretReference {
 	ns.t.Helper()
 	var secret corev1.Secret
@@ -192,7 +194,8 @@ func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v
 	return &v1alpha1.SecretReference{Name: name}
 }
 
-// awaitNotReady waits until a simulation is not ready at its current generation, with that text in the reason or message.
+// awaitNotReady waits until a simulation is not ready at its current generation and the reason or the message of
+// the condition contains a text.
 func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is not Ready", readyTimeout, func() error {
@@ -208,7 +211,8 @@ func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string)
 	})
 }
 
-// clusterRole returns the name of the ClusterRole for people that has the part in its name.
+// clusterRole returns the full name of the ClusterRole for human users whose name contains a text, such as
+// "editor".
 func (ns *namespace) clusterRole(part string) string {
 	ns.t.Helper()
 	var roles rbacv1.ClusterRoleList
@@ -224,7 +228,7 @@ func (ns *namespace) clusterRole(part string) string {
 	return ""
 }
 
-// as returns a client that acts as a user.
+// as returns a client that impersonates a user.
 func (ns *namespace) as(user string) client.Client {
 	ns.t.Helper()
 	config, err := ctrl.GetConfig()
@@ -239,7 +243,7 @@ func (ns *namespace) as(user string) client.Client {
 	return c
 }
 
-// quantities returns a list of resources from pairs of names and quantities.
+// quantities converts pairs of resource names and quantities to a ResourceList.
 func quantities(pairs ...string) corev1.ResourceList {
 	list := corev1.ResourceList{}
 	for i := 0; i < len(pairs); i += 2 {

@@ -21,8 +21,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning does not run in parallel to other tests, because they share
-// the operator, and because it measures times.
+// TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning does not run in parallel with other tests, because
+// it changes the operator that they share and because it measures times.
 func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T) {
 	previous, previousTag := previousChart(t), os.Getenv("E2E_PREVIOUS_TAG")
 	var previousImage []string
@@ -61,7 +61,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			ns := ns.in(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			crash.kill(operator, operator.allPods()...)
-			// A pod that ends before it releases its Lease leaves it held for a minute.
+			// If a pod ends before it can release its leader election Lease, the Lease remains held for a minute.
 			ns.awaitReconciled(sim, 2*time.Minute)
 			ns.checkSame(before)
 		})
@@ -100,7 +100,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
-		// An operator that is uninstalled loses its rights before it can release its Lease, which expires after a minute.
+		// An operator that is uninstalled loses its permissions before it can release its leader election Lease.
+		// The Lease then expires after a minute.
 		ns.awaitReconciled(sim, 2*time.Minute)
 		ns.checkSame(before)
 	})
@@ -108,7 +109,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	ns.remove(sim)
 }
 
-// awaitReconciled changes the rate of entries and waits until the operator has passed it to the generator.
+// awaitReconciled changes the rate of entries and waits until the new rate has reached the generator.
 func (ns *namespace) awaitReconciled(sim *v1alpha1.ParkingSimulation, timeout time.Duration) {
 	ns.t.Helper()
 	var rate int32
@@ -125,7 +126,7 @@ func (ns *namespace) awaitReconciled(sim *v1alpha1.ParkingSimulation, timeout ti
 	})
 }
 
-// checkSame fails the test if a pod was replaced, or a container restarted.
+// checkSame fails the test if any pod was replaced or any container restarted.
 func (ns *namespace) checkSame(before map[string]string) {
 	ns.t.Helper()
 	if diff := cmp.Diff(before, ns.incarnations()); diff != "" {
@@ -133,7 +134,7 @@ func (ns *namespace) checkSame(before map[string]string) {
 	}
 }
 
-// checkSameBut fails the test if a pod other than some was replaced, or one of its containers restarted.
+// checkSameBut is like checkSame, but ignores some pods.
 func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
 	ns.t.Helper()
 	now := ns.incarnations()
@@ -145,8 +146,8 @@ func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
 	}
 }
 
-// previousChart unpacks the chart of HEAD~1 and returns its folder. Without that commit, as in a shallow clone, it returns
-// the current chart.
+// previousChart extracts the Helm chart of the previous commit (HEAD~1) and returns its directory. If that commit
+// is not available, as in a shallow clone, it returns the current chart.
 func previousChart(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()

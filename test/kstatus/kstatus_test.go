@@ -1,5 +1,6 @@
-// Package kstatus checks that kstatus reads the status of a ParkingSimulation as intended. Flux, Argo CD and other
-// tools use kstatus. The package is a module of its own because of the dependencies of kstatus.
+// Package kstatus checks that the library kstatus interprets the status of a ParkingSimulation as intended. Flux,
+// Argo CD and other tools use this library. The package is a Go module of its own because of the dependencies of
+// kstatus.
 package kstatus_test
 
 import (
@@ -27,17 +28,17 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// lot is an API server with an operator.
+// lot is an API server on which the tests run an operator.
 type lot struct{ *apiserver.Cluster }
 
-// startOperator runs the operator until the returned function is called, or the test ends.
+// startOperator runs the operator until the returned function is called or the test ends.
 func (l lot) startOperator() (stop func()) {
 	l.T.Helper()
 	servers := memoryServers{}
 	return l.RunOperator(l.Config, controllers.ManagerOptions{Servers: servers, Summaries: servers, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// memoryServers are servers in memory that always answer.
+// memoryServers opens servers that run in memory and always respond.
 type memoryServers struct{}
 
 func (memoryServers) OpenBroker(p *plan.Plan, _ binding.Binding) (broker.Broker, error) {
@@ -50,7 +51,7 @@ func (memoryServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, er
 
 func (memoryServers) CountSummaries(context.Context, string) (int64, error) { return 0, nil }
 
-// is returns the result of kstatus for a simulation.
+// is returns the status that kstatus computes for a simulation.
 func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
@@ -60,7 +61,8 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// becomes waits for a result of kstatus, and fails on any other result than the two given ones.
+// becomes waits until kstatus computes the status want. It fails the test if kstatus computes a status that is
+// neither of the two given ones.
 func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
@@ -92,10 +94,11 @@ func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-func TestKstatus_AtEachStage(t *testing.T) {
+func TestKstatus_EachStage_HasTheExpectedStatus(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
-	// The operator has not observed it. Without the default of observedGeneration, an empty status would be Current.
+	// The operator has not observed the simulation yet. If observedGeneration had no default, kstatus would report
+	// an empty status as Current.
 	l.becomes(sim, status.InProgressStatus, status.InProgressStatus)
 
 	stop := l.startOperator()
@@ -122,8 +125,9 @@ func TestKstatus_AtEachStage(t *testing.T) {
 	l.becomes(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
-// Every way of wiring goes through all phases of life.
-func TestKstatus_WiringAndPhases(t *testing.T) {
+// TestKstatus_EachKindOfServers_AgreesWithTheConditions moves simulations with each combination of managed and
+// external servers through all phases.
+func TestKstatus_EachKindOfServers_AgreesWithTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.startOperator()
 	_, broker := l.Secret("broker", map[string]string{"uri": "amqp://user:password@broker.example"})

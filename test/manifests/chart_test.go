@@ -13,13 +13,13 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// chart renders the chart as a release of the same name in the namespace system.
+// chart renders the Helm chart for a release named parking-operator in the namespace system.
 func chart(t *testing.T, values ...string) []*unstructured.Unstructured {
 	t.Helper()
 	return release(t, system, values...)
 }
 
-// release renders the chart as a release named parking-operator in a namespace.
+// release renders the Helm chart for a release named parking-operator in the given namespace.
 func release(t *testing.T, namespace string, values ...string) []*unstructured.Unstructured {
 	t.Helper()
 	args := []string{"template", "parking-operator", "charts/parking-operator", "--namespace", namespace}
@@ -49,8 +49,9 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
-// common returns objects by name, without what differs between kubectl and Helm. In the chart, the names of objects
-// without a namespace end in that of the release when the operator runs for some namespaces.
+// common returns objects by name and removes the intended differences between kubectl and Helm. One of them: if the
+// operator is limited to some namespaces, the chart appends the namespace of the release to the names of
+// cluster-scoped objects.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
@@ -79,7 +80,8 @@ func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	return all
 }
 
-// trimNamespace removes the namespace of the release from the names of and references to objects without a namespace.
+// trimNamespace removes the namespace of the release from the names of cluster-scoped objects, and from references
+// to them.
 func trimNamespace(value any) {
 	switch value := value.(type) {
 	case map[string]any:
@@ -113,7 +115,7 @@ func resolveNamespace(t *testing.T, deployment *unstructured.Unstructured) {
 	}
 }
 
-func TestChart_IsAdmitted(t *testing.T) {
+func TestChart_APIServerAcceptsAllObjects(t *testing.T) {
 	t.Parallel()
 	c := apiserver.New(t).Client
 	namespaced(t, c)
@@ -140,9 +142,9 @@ func TestChart_IsAdmitted(t *testing.T) {
 	}
 }
 
-// TestChart_TwoReleasesShareNothing renders two releases of the same name in two namespaces. Helm refuses to install the
-// second one if it contains an object of the first.
-func TestChart_TwoReleasesShareNothing(t *testing.T) {
+// TestChart_TwoReleases_ShareNoObject renders two releases of the same name in two namespaces. Helm refuses to
+// install the second one if both contain the same object.
+func TestChart_TwoReleases_ShareNoObject(t *testing.T) {
 	t.Parallel()
 	first := map[string]bool{}
 	id := func(o *unstructured.Unstructured) string {

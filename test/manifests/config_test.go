@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-func TestKustomizations_AreAdmitted(t *testing.T) {
+func TestKustomizations_APIServerAcceptsAllObjects(t *testing.T) {
 	t.Parallel()
 	c := apiserver.New(t).Client
 	namespaced(t, c)
@@ -68,7 +68,7 @@ func TestNamespacedRoles_AreBoundInOneNamespace(t *testing.T) {
 	}
 }
 
-func TestManager_RunsItsImageInSimulations(t *testing.T) {
+func TestManagerDeployment_UsesItsOwnImageForSimulations(t *testing.T) {
 	t.Parallel()
 	for _, object := range kustomization(t, "default") {
 		if object.GetKind() != "Deployment" {

@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// TestRoles_Suffice runs an operator with the rights in the manifests.
-func TestRoles_Suffice(t *testing.T) {
+// TestRoles_SufficeForTheOperator runs an operator with exactly the permissions that the manifests grant.
+func TestRoles_SufficeForTheOperator(t *testing.T) {
 	for _, tt := range []struct {
 		folder, simulations string
 		watched             []string
@@ -46,7 +46,7 @@ func TestRoles_Suffice(t *testing.T) {
 				}
 			}()
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
-			// The finalizer cleans up external servers, which takes further permissions.
+			// The finalizer deletes data from external servers, which requires further permissions.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			server.Create(&corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{
@@ -66,7 +66,8 @@ func TestRoles_Suffice(t *testing.T) {
 	}
 }
 
-// installRoles applies accounts, roles and bindings, and deletes them at the end of the test.
+// installRoles creates the service accounts, roles and bindings in the manifests, and deletes them when the test
+// ends.
 func installRoles(t *testing.T, c client.Client, folder string) {
 	t.Helper()
 	for _, object := range kustomization(t, folder) {
@@ -82,7 +83,7 @@ func installRoles(t *testing.T, c client.Client, folder string) {
 	}
 }
 
-// tokenOf returns a client configuration with the token of the operator's ServiceAccount.
+// tokenOf returns a client configuration that uses a token of the operator's ServiceAccount.
 func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "parking-operator-controller-manager"}}
@@ -96,7 +97,7 @@ func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	return as
 }
 
-// runOperator runs an operator until the test ends, and records the requests that the API server denies.
+// runOperator runs an operator until the test ends. It records the requests that the API server denies.
 func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string) *refusals {
 	refused := &refusals{}
 	as.Wrap(refused.wrap)
@@ -116,7 +117,7 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 	return refused
 }
 
-// updated checks that the operator has written status and finalizers.
+// updated returns an error unless the operator has set the conditions and the finalizer of a simulation.
 func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation) error {
 	if err := c.Get(ctx, client.ObjectKeyFromObject(sim), sim); err != nil {
 		return err
@@ -127,7 +128,7 @@ func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulati
 	return nil
 }
 
-// annotated checks that the operator annotates a pod that reads the plan.
+// annotated waits until the operator has annotated a pod that reads the plan.
 func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	pod := server.Pod(sim, resources.ComponentEntry, nil)
 	server.Eventually("the annotation of a running pod", func() error {
@@ -139,7 +140,7 @@ func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// refusals records requests that were answered with 403.
+// refusals records the requests to which the API server responds with 403 Forbidden.
 type refusals struct {
 	mu    sync.Mutex
 	lines []string

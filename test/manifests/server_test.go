@@ -1,5 +1,5 @@
-// Package manifests_test checks the manifests that install the operator, in the folder config and in the chart, against
-// a real API server.
+// Package manifests_test checks the installation manifests, both in config and in the Helm chart, against a real
+// API server.
 package manifests_test
 
 import (
@@ -27,13 +27,14 @@ import (
 
 const (
 	root = "../.."
-	// system is the namespace that the manifests install the operator into.
+	// system is the namespace in which the manifests install the operator.
 	system = "parking-operator-system"
 )
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m, "testdata").Run()) }
 
-// tool runs a program that make builds, in the root folder of the project, and returns its output.
+// tool runs a program that the Makefile has built and returns its output. It runs it in the root directory of the
+// repository.
 func tool(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	output, err := runTool(t, name, args...)
@@ -80,13 +81,13 @@ func parse(t *testing.T, text []byte) []*unstructured.Unstructured {
 	}
 }
 
-// kustomization builds a folder below config.
+// kustomization renders a kustomization below config.
 func kustomization(t *testing.T, folder string) []*unstructured.Unstructured {
 	t.Helper()
 	return parse(t, tool(t, "kustomize", "build", filepath.Join("config", folder)))
 }
 
-// namespaced creates the namespace of the manifests unless it exists.
+// namespaced creates the namespace of the manifests if it does not exist.
 func namespaced(t *testing.T, c client.Client) {
 	t.Helper()
 	for _, object := range kustomization(t, "manager") {
@@ -97,7 +98,7 @@ func namespaced(t *testing.T, c client.Client) {
 	}
 }
 
-// install applies an object for real.
+// install creates an object on the API server.
 func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 	t.Helper()
 	err := c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object.DeepCopy()), client.FieldOwner("test"), client.ForceOwnership)
@@ -106,8 +107,8 @@ func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 	}
 }
 
-// admitted checks that the API server takes the objects, knows all of their fields, and takes the pods that
-// they ask for.
+// admitted checks, without storing anything, that the API server accepts the objects, knows all of their fields,
+// and accepts the pods of their templates.
 func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructured) {
 	t.Helper()
 	if len(objects) == 0 {
@@ -131,7 +132,8 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 	}
 }
 
-// podAdmitted checks the pod of a Deployment. The API server validates a pod only when it is created.
+// podAdmitted checks that the API server accepts the pod of a Deployment. It must be checked separately, because
+// the API server validates a pod only when the pod is created.
 func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
 	t.Helper()
 	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")
@@ -145,7 +147,7 @@ func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstruc
 	var last error
 	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		last = c.Create(ctx, pod.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict"))
-		// The admission plugin sees a new PriorityClass a moment after it was created.
+		// The priority admission plugin notices a new PriorityClass with a short delay.
 		return last == nil || !strings.Contains(last.Error(), "no PriorityClass"), nil
 	})
 	if err = errors.Join(err, last); err != nil {

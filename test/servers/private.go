@@ -7,19 +7,19 @@ import (
 )
 
 type (
-	// Redis is a private Redis or Valkey server.
+	// Redis is a Redis or Valkey server for a single test or program.
 	Redis = privateserver.Redis
-	// RedisOptions configures a Redis.
+	// RedisOptions are the options of a Redis.
 	RedisOptions = privateserver.RedisOptions
-	// RabbitMQOptions configures a RabbitMQ.
+	// RabbitMQOptions are the options of a RabbitMQ.
 	RabbitMQOptions = privateserver.RabbitMQOptions
-	// Address is a reserved loopback address.
+	// Address is a loopback address that is reserved for a server.
 	Address = privateserver.Address
 	// NotInstalledError reports that a program is not installed.
 	NotInstalledError = privateserver.NotInstalledError
 )
 
-// RabbitMQ is a private RabbitMQ node.
+// RabbitMQ is a RabbitMQ node for a single test or program.
 type RabbitMQ struct{ *privateserver.RabbitMQ }
 
 // StartRabbitMQ starts a new node, as privateserver.StartRabbitMQ does.
@@ -36,5 +36,5 @@ func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, err
 	return privateserver.StartRedis(ctx, dir, opts)
 }
 
-// ReserveAddress reserves a loopback address for a server of the caller.
+// ReserveAddress reserves a loopback address for a server that the caller starts.
 func ReserveAddress() (*Address, error) { return privateserver.ReserveAddress() }

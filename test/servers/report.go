@@ -11,21 +11,25 @@ import (
 
 const reportVariable = "PARKING_TEST_REPORT"
 
-// reported holds the lines that this process has written. Each line is written once.
+// reported contains the lines that this process has already written to the report, because each line is written
+// only once.
 var reported sync.Map
 
-// reportServer adds a line to the report, with tabs between the fields: "server", package, product, version, address.
+// reportServer adds a line about a server to the report. Its fields are separated by tabs: "server", package,
+// product, version, address.
 func reportServer(product, version, address string) {
 	report("server", testPackage(), product, version, address)
 }
 
-// reportSkip adds a line to the report: "skip", package, test, reason.
+// reportSkip adds a line about a skipped test to the report. Its fields are separated by tabs: "skip", package,
+// test, reason.
 func reportSkip(test, reason string) {
 	report("skip", testPackage(), test, reason)
 }
 
-// report appends a line to the file that PARKING_TEST_REPORT names. Several test binaries write to it at the same time:
-// one small write to a file opened for appending is atomic.
+// report appends a line to the report, which is the file whose path is in PARKING_TEST_REPORT. Several test
+// binaries write to it at the same time. This is safe because small writes to a file that is opened for appending
+// are atomic.
 func report(fields ...string) {
 	path := os.Getenv(reportVariable)
 	if path == "" {

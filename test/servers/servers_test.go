@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { Main(m) }
 
-func TestRabbitMQ(t *testing.T) {
+func TestRabbitMQ_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	t.Parallel()
 	broker := NewRabbitMQ(t, RabbitMQOptions{})
 
@@ -53,7 +53,7 @@ func TestRabbitMQ(t *testing.T) {
 	t.Run("rabbitmqctl close_all_connections closes a connection", func(t *testing.T) {
 		conn, _ := open(t, broker.URI())
 		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-		// The node lists a connection, and so can close it, only some time after it was opened.
+		// RabbitMQ lists a connection, and can therefore close it, only some time after it was opened.
 		polltest.Until(t, "the closed connection", func() bool {
 			if _, err := broker.Ctl("close_all_connections", "a test"); err != nil {
 				t.Fatal(err)
@@ -121,7 +121,7 @@ func TestRabbitMQ(t *testing.T) {
 	})
 }
 
-func TestRedis(t *testing.T) {
+func TestRedis_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
@@ -188,7 +188,7 @@ func TestRemoveKeys_DeletesOnlyKeysWithName(t *testing.T) {
 	}
 }
 
-// TestHelper_IsKilled runs in the child process of TestServers_EndWithKilledTestBinary, which kills it.
+// TestHelper_IsKilled runs in a child process, which TestServers_TestBinaryIsKilled_ServersEnd starts and kills.
 func TestHelper_IsKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
@@ -199,7 +199,7 @@ func TestHelper_IsKilled(t *testing.T) {
 	select {}
 }
 
-func TestServers_EndWithKilledTestBinary(t *testing.T) {
+func TestServers_TestBinaryIsKilled_ServersEnd(t *testing.T) {
 	t.Parallel()
 	AMQPURI(t) // skips this test where RabbitMQ is not installed
 	RedisURI(t)
@@ -284,7 +284,7 @@ func TestReport_ListsEachServerOnce_WithoutPassword(t *testing.T) {
 	}
 }
 
-// open opens a connection and a channel. The connection is closed when the test ends.
+// open opens an AMQP connection and a channel. The connection is closed when the test ends.
 func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
 	t.Helper()
 	conn, err := amqp.Dial(uri)
@@ -299,7 +299,7 @@ func open(t *testing.T, uri string) (*amqp.Connection, *amqp.Channel) {
 	return conn, channel
 }
 
-// publish declares a quorum queue, publishes a message to it, and waits for the confirm.
+// publish declares a quorum queue, publishes a message to it, and waits for the confirmation.
 func publish(t *testing.T, uri, queue, body string) {
 	t.Helper()
 	_, channel := open(t, uri)
@@ -317,7 +317,7 @@ func publish(t *testing.T, uri, queue, body string) {
 	}
 }
 
-// get gets a message from the queue, and returns "" when the queue is empty.
+// get reads a message from a queue. It returns "" if the queue is empty.
 func get(t *testing.T, uri, queue string) string {
 	t.Helper()
 	_, channel := open(t, uri)
@@ -349,7 +349,7 @@ func set(t *testing.T, uri, key, value string) {
 	}
 }
 
-// lookup returns the value of a key, or "" when the key does not exist.
+// lookup returns the value of a Redis key, or "" if the key does not exist.
 func lookup(t *testing.T, uri, key string) string {
 	t.Helper()
 	client, err := privateserver.NewRedisClient(uri)
@@ -364,7 +364,8 @@ func lookup(t *testing.T, uri, key string) string {
 	return value
 }
 
-// assertSecret checks that the password needs escaping in the URI, and that printing the server does not show it.
+// assertSecret checks that the URI contains a password that needs escaping, and that formatting the server as text
+// does not reveal the password.
 func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	t.Helper()
 	parsed, err := url.Parse(uri)
@@ -384,7 +385,7 @@ func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	}
 }
 
-// readPIDs reads lines until one begins with "pids", and returns its numbers.
+// readPIDs reads lines until one begins with "pids" and returns the numbers on that line.
 func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 	t.Helper()
 	line := regexp.MustCompile(`^pids (\d+) (\d+) (\d+)$`)
@@ -409,7 +410,7 @@ func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 	return nil
 }
 
-// awaitEnd waits until all processes have ended. Zombies count as ended: init reaps them.
+// awaitEnd waits until all processes have ended. Zombies count as ended, because init will reap them.
 func awaitEnd(t *testing.T, pids []int) {
 	t.Helper()
 	for _, pid := range pids {

@@ -20,8 +20,8 @@ const (
 	requireVariable = "PARKING_TEST_REQUIRE"
 )
 
-// NewRabbitMQ starts a node for this test alone, and kills it when the test ends. When RabbitMQ is not installed, the
-// test is skipped, or fails with PARKING_TEST_REQUIRE=1.
+// NewRabbitMQ starts a RabbitMQ node for this test alone and kills it when the test ends. If RabbitMQ is not
+// installed, it skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
@@ -37,8 +37,8 @@ func NewRabbitMQ(t testing.TB, opts RabbitMQOptions) *RabbitMQ {
 	return r
 }
 
-// NewRedis starts a server for this test alone, and kills it when the test ends. When Redis is not installed, the test
-// is skipped, or fails with PARKING_TEST_REQUIRE=1.
+// NewRedis starts a Redis server for this test alone and kills it when the test ends. If Redis is not installed, it
+// skips the test, or fails it if PARKING_TEST_REQUIRE=1.
 func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	t.Helper()
 	skipIfShort(t)
@@ -49,7 +49,8 @@ func NewRedis(t testing.TB, opts RedisOptions) *Redis {
 	return r
 }
 
-// VHost creates a virtual host for this test alone, deletes it when the test ends, and returns its URI.
+// VHost creates a RabbitMQ virtual host for this test alone and returns its URI. It deletes the virtual host when
+// the test ends.
 func (r *RabbitMQ) VHost(t testing.TB) string {
 	t.Helper()
 	name := Name(t)
@@ -65,8 +66,8 @@ func (r *RabbitMQ) VHost(t testing.TB) string {
 	return uri
 }
 
-// Program returns the absolute path of a program in PATH. When it is not installed, the test is skipped, or fails with
-// PARKING_TEST_REQUIRE=1. remedy is how to install it.
+// Program returns the absolute path of a program in PATH. If it is not installed, Program skips the test, or fails
+// it if PARKING_TEST_REQUIRE=1. remedy says how to install the program.
 func Program(t testing.TB, name, remedy string) string {
 	t.Helper()
 	path, err := privateserver.FindProgram("", name, remedy)
@@ -74,7 +75,7 @@ func Program(t testing.TB, name, remedy string) string {
 	return path
 }
 
-// skipIfShort skips the test under go test -short, which runs the tests that need no server.
+// skipIfShort skips the test if go test -short is running.
 func skipIfShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -82,7 +83,8 @@ func skipIfShort(t testing.TB) {
 	}
 }
 
-// need skips or fails the test if err is not nil: it skips when a server or program is not installed.
+// need handles the error err of starting a server. If a program is not installed, it skips the test. It fails the
+// test for any other error.
 func need(t testing.TB, err error) {
 	t.Helper()
 	var missing *NotInstalledError
@@ -105,8 +107,8 @@ func closeOrFail(t testing.TB, end func() error) {
 	}
 }
 
-// shared holds the servers that the tests of one binary share. It is global because tests cannot pass values to each
-// other. The first test that needs a server starts it.
+// shared contains the servers that the tests of one binary share. It is a global variable because tests cannot pass
+// values to each other. The first test that needs a server starts it.
 var shared struct {
 	rabbitMQ sharedServer[*RabbitMQ]
 	redis    sharedServer[*Redis]
@@ -135,9 +137,9 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. m is a *testing.M, or
-// wraps one to do more at the end. Without Main, the shared servers end with the test binary, but their folders stay
-// until the next server starts.
+// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. m is a *testing.M,
+// or wraps one in order to do something after the tests. If a package does not use Main, its shared servers end
+// with the test binary, but their data directories remain until another server is started.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
@@ -150,8 +152,8 @@ func Main(m interface{ Run() int }) {
 	os.Exit(code)
 }
 
-// AMQPURI returns the URI of the RabbitMQ that the tests of this binary share: PARKING_TEST_AMQP_URI, or a private one.
-// Tests must not stop it.
+// AMQPURI returns the URI of the RabbitMQ that the tests of this binary share. It is the server in
+// PARKING_TEST_AMQP_URI, or a private one. Tests must not stop it.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -166,9 +168,9 @@ func AMQPURI(t testing.TB) string {
 	return sharedRabbitMQ(t).URI()
 }
 
-// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ. With PARKING_TEST_AMQP_URI it
-// returns that URI, because it cannot create virtual hosts there: tests use Name in the names of queues and exchanges
-// in any case.
+// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ. If PARKING_TEST_AMQP_URI
+// is set, it returns that URI instead, because the test may not be permitted to create virtual hosts there. Tests
+// must therefore always use Name in the names of queues and exchanges.
 func VHostURI(t testing.TB) string {
 	t.Helper()
 	if os.Getenv(amqpVariable) != "" {
@@ -180,7 +182,7 @@ func VHostURI(t testing.TB) string {
 func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
-	// Not the context of the test: the server outlives it.
+	// Do not use the context of the test: the server continues to run after the test.
 	r, err := shared.rabbitMQ.get(func() (*RabbitMQ, error) {
 		return StartRabbitMQ(context.Background(), "", RabbitMQOptions{})
 	})
@@ -189,8 +191,8 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return r
 }
 
-// RedisURI returns the URI of the Redis that the tests of this binary share: PARKING_TEST_REDIS_URI, or a private one.
-// Tests must not stop or flush it.
+// RedisURI returns the URI of the Redis that the tests of this binary share. It is the server in
+// PARKING_TEST_REDIS_URI, or a private one. Tests must not stop or flush it.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -210,7 +212,8 @@ func RedisURI(t testing.TB) string {
 	return r.URI()
 }
 
-// Name returns a unique name of lower-case letters, digits and hyphens, for queues, virtual hosts and parts of keys.
+// Name returns a unique name for queues, virtual hosts and parts of keys. It consists of lower-case letters, digits
+// and hyphens.
 func Name(t testing.TB) string {
 	t.Helper()
 	test := strings.Map(func(r rune) rune {
@@ -227,7 +230,7 @@ func Name(t testing.TB) string {
 	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
-// RemoveKeys deletes the keys of the shared Redis that contain name when the test ends.
+// RemoveKeys deletes the keys of the shared Redis that contain the given name. It does so when the test ends.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)
@@ -253,8 +256,8 @@ func removeKeys(ctx context.Context, uri, name string) (err error) {
 
 func amqpVersion(uri string) (version string, err error) {
 	if _, err := amqp.ParseURI(uri); err != nil {
-		// The parser's error quotes the URI with its password.
-		return "", errors.New("invalid AMQP URI: want amqp://user:password@host:port/vhost with the password percent-encoded")
+		// Do not include the error of the parser: it quotes the URI with the password.
+		return "", errors.New("invalid AMQP URI: it must have the form amqp://user:password@host:port/vhost, with a percent-encoded password")
 	}
 	conn, err := amqp.Dial(uri)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package stack runs the processes of a simulation as a user does, with the real binary and its flags, for tests and
-// benchmarks that observe them from outside.
+// Package stack runs the processes of a simulation as a user does, with the real binary and its flags. It is for
+// tests and benchmarks that observe the processes from outside.
 package stack
 
 import (
@@ -32,8 +32,8 @@ type Process struct {
 	done chan struct{}
 }
 
-// newProcess returns a process that is not started. It will run the binary with args and --http on a free loopback port,
-// and append its output to <dir>/<name>.log.
+// newProcess returns a process that is not started yet. When it is started, it runs the binary with the given
+// arguments and serves HTTP on a free loopback port. It appends its output to <dir>/<name>.log.
 func newProcess(binary, dir, name string, args ...string) (*Process, error) {
 	address, err := servers.ReserveAddress()
 	if err != nil {
@@ -48,13 +48,13 @@ func newProcess(binary, dir, name string, args ...string) (*Process, error) {
 	}, nil
 }
 
-// URL returns the URL of a path that the process serves.
+// URL returns the URL of a path on the HTTP server of the process.
 func (p *Process) URL(path string) string { return "http://" + p.address.String() + path }
 
 // Log returns the path of the log file of the process.
 func (p *Process) Log() string { return p.log }
 
-// Pid returns the process id, or 0 when the process is not running.
+// Pid returns the process ID, or 0 if the process is not running.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +91,7 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// WaitReady polls /readyz until the process is ready.
+// WaitReady polls the path /readyz until the process is ready.
 func (p *Process) WaitReady(ctx context.Context) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

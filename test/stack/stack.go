@@ -9,9 +9,10 @@ import (
 	"slices"
 )
 
-// Options configures a stack.
+// Options are the options of New.
 type Options struct {
-	// Binary is the path of the parking binary, Dir the folder of the database and the logs.
+	// Binary is the path of the parking binary. Dir is the directory for the database of the summary API and for
+	// the logs.
 	Binary string
 	Dir    string
 	// Plan is the path of the plan file.
@@ -20,7 +21,7 @@ type Options struct {
 	Processors, EntryGenerators, ExitGenerators int
 }
 
-// Stack holds the processes of one simulation.
+// Stack contains the processes of one simulation.
 type Stack struct {
 	Summaries  *Process
 	Processors []*Process
@@ -28,8 +29,8 @@ type Stack struct {
 	Exits      []*Process
 }
 
-// New returns a stack whose processes are not started. The address of the summary API is already reserved, so that the
-// plan can contain it.
+// New returns a stack whose processes are not started yet. The address of the summary API is already reserved, so
+// that the caller can write it into the plan.
 func New(o Options) (*Stack, error) {
 	s := &Stack{}
 	var errs []error
@@ -54,12 +55,12 @@ func New(o Options) (*Stack, error) {
 // Generators returns the entry and exit generators.
 func (s *Stack) Generators() []*Process { return slices.Concat(s.Entries, s.Exits) }
 
-// All returns all processes, in the order in which to start them.
+// All returns all processes in the order in which they must be started.
 func (s *Stack) All() []*Process {
 	return slices.Concat([]*Process{s.Summaries}, s.Processors, s.Generators())
 }
 
-// Start starts processes and waits until each is ready.
+// Start starts the given processes and waits until all of them are ready.
 func Start(ctx context.Context, processes ...*Process) error {
 	for _, p := range processes {
 		if err := p.Start(); err != nil {
@@ -69,7 +70,7 @@ func Start(ctx context.Context, processes ...*Process) error {
 	return WaitReady(ctx, processes...)
 }
 
-// WaitReady waits until each process is ready.
+// WaitReady waits until all given processes are ready.
 func WaitReady(ctx context.Context, processes ...*Process) error {
 	for _, p := range processes {
 		if err := p.WaitReady(ctx); err != nil {
