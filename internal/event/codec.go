@@ -13,8 +13,8 @@ import (
 
 // Limits for events of any publisher. They keep keys, rows and logs small.
 const (
-	// MaxBodyBytes is the maximum size of an event or a summary on the wire. One with all known fields at their
-	// maximum takes less than 1 KiB; the rest is room for unknown fields.
+	// MaxBodyBytes is the maximum size of an event or a summary on the wire. If all known fields have their
+	// maximum length, it takes less than 1 KiB. The rest is room for unknown fields.
 	MaxBodyBytes = 64 << 10
 	// MaxIDBytes is the maximum length of an identifier. A hexadecimal SHA-512 fits exactly; UUIDs and
 	// generated identifiers take less than a third.
@@ -183,7 +183,6 @@ var (
 // maxFields is the largest number of required fields that a shape has.
 const maxFields = 4
 
-// values are the parsed fields of a body.
 type values struct {
 	id, plate       string
 	entryAt, exitAt time.Time

@@ -62,7 +62,7 @@ func checkParsed[T any](t *testing.T, got, want T, err error) {
 	}
 }
 
-func TestParseEntry_Accepts(t *testing.T) {
+func TestParseEntry_AcceptsValidBodies(t *testing.T) {
 	t.Parallel()
 	plain := event.Entry{ID: "1", Plate: "A", At: noon}
 	tests := map[string]struct {
@@ -109,7 +109,7 @@ func padTo(n int) string {
 	return head + strings.Repeat(" ", n-len(head)-1) + "}"
 }
 
-func TestParseEntry_Rejects(t *testing.T) {
+func TestParseEntry_RejectsInvalidBodies(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ body, want string }{
 		"nothing":                         {``, `entry event: not valid JSON at byte 0: unexpected end of JSON input`},
@@ -184,7 +184,7 @@ func TestParseEntry_Rejects(t *testing.T) {
 	}
 }
 
-func TestParseSummary(t *testing.T) {
+func TestParseSummary_AcceptsAndRejectsBodies(t *testing.T) {
 	t.Parallel()
 	body := func(entryAt, exitAt, more string) []byte {
 		return []byte(`{"id":"1","vehicle_plate":"A","entry_date_time":"` + entryAt + `","exit_date_time":"` + exitAt + `"` + more + `}`)
@@ -216,7 +216,7 @@ func TestParseSummary(t *testing.T) {
 	}
 }
 
-func TestParseEntry_CopiesItsBody(t *testing.T) {
+func TestParseEntry_Result_DoesNotReferToTheBody(t *testing.T) {
 	t.Parallel()
 	body := []byte(entry)
 	got, err := event.ParseEntry(body)
@@ -279,7 +279,7 @@ func anySummary() *rapid.Generator[event.Summary] {
 	})
 }
 
-func TestAppend_WritesLikeEncodingJSON(t *testing.T) {
+func TestAppend_MatchesEncodingJSON(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySummary().Draw(t, "visit")
@@ -312,7 +312,8 @@ func exactSeconds(d time.Duration) json.Number {
 	return json.Number(strings.TrimRight(strings.TrimRight(string(whole)+"."+string(text), "0"), "."))
 }
 
-// acceptable reports whether a name is valid: not empty, not too long, printable, and undamaged.
+// acceptable reports whether an identifier or a plate is valid: not empty, not too long, valid UTF-8, and
+// without control characters.
 func acceptable(name string, limit int) bool {
 	return name != "" && len(name) <= limit && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
@@ -473,7 +474,7 @@ func BenchmarkAppendSummary(b *testing.B) {
 
 func BenchmarkParseEntry(b *testing.B) { benchmarkParse(b, entry, event.ParseEntry) }
 
-func BenchmarkParseEntry_UnusualShape(b *testing.B) {
+func BenchmarkParseEntry_UnknownField(b *testing.B) {
 	benchmarkParse(b, entry[:len(entry)-1]+`,"gate":"north"}`, event.ParseEntry)
 }
 

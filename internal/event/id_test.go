@@ -78,7 +78,7 @@ func TestNewRun_IsUnique(t *testing.T) {
 }
 
 // All versions of all publishers must agree on the partition of a plate, so the function must never change.
-func TestPartitionOf(t *testing.T) {
+func TestPartitionOf_NeverChanges(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		plate      string

@@ -21,8 +21,8 @@ type Account struct {
 	// Hit names the instances that were hit.
 	Hit []string `json:"hit,omitempty"`
 
-	// InjectedAt is when the fault took effect, HealedAt when it ended, and RecoveredAt when latency and backlog were
-	// as before the fault. They are zero if that did not happen.
+	// InjectedAt is when the fault took effect, and HealedAt when it ended. RecoveredAt is when latency and
+	// backlog were as before the fault. Each of them is zero until that has happened.
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
@@ -35,15 +35,16 @@ type Account struct {
 	// the end of the run.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
-	// The figures below cover the time from InjectedAt to RecoveredAt, or to the end of the run. Faults that overlap
-	// share them. PeakLagSeconds is the longest that a generator was behind its schedule, PeakBacklog the largest number
-	// of messages in the queues, and PeakP99Seconds the largest end-to-end p99 of one row of the timeline. A figure that
-	// was not measured is nil.
+	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run. If faults
+	// overlap, each of them has the figures of their common time. PeakLagSeconds is the longest lag of a
+	// generator behind its schedule. PeakBacklog is the largest number of messages in the queues.
+	// PeakP99Seconds is the largest end-to-end p99 in a row of the timeline. A figure that was not measured is
+	// nil.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
-	// Redeliveries counts messages that the broker delivered again. DuplicatesSuppressed counts those whose
-	// event had already taken effect.
+	// Redeliveries counts the messages that the broker delivered again. DuplicatesSuppressed counts the
+	// deliveries of events that had already taken effect.
 	Redeliveries         int64 `json:"redeliveries"`
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 	// Lost is 0 if the whole run lost no event. Otherwise it is nil, because it is unknown which fault lost an

@@ -370,8 +370,8 @@ func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	})
 }
 
-// TestAccounts_AnyRecords checks invariants that hold for all records and timelines.
-func TestAccounts_AnyRecords(t *testing.T) {
+// TestAccounts_RandomRecords_KeepTheInvariants checks invariants that hold for all records and timelines.
+func TestAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := story{length: 100, rate: rapid.IntRange(0, 3).Draw(t, "rate")}

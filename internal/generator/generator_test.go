@@ -333,7 +333,7 @@ func TestRun_PlateIsAvailableOnlyAfterItsConfirm(t *testing.T) {
 	})
 }
 
-func TestRun_RegistersDurablyInEveryPartitionBeforeTheFirstEvent(t *testing.T) {
+func TestRun_RegistersTheRunBeforeTheFirstEvent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -744,7 +744,7 @@ func TestRun_StoreLostData_ReturnsAnError(t *testing.T) {
 	})
 }
 
-func TestMetrics(t *testing.T) {
+func TestMetrics_MatchTheStats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()

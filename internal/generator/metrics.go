@@ -17,7 +17,6 @@ func intents(t event.Type) []event.Intent {
 	return []event.Intent{event.IntentMatched, event.IntentUnmatched}
 }
 
-// intentLabel returns the value of the metric label intent.
 func intentLabel(i event.Intent) string {
 	if i == event.IntentNone {
 		return "none"

@@ -180,7 +180,7 @@ func TestPacer_Update_KeepsOverdueEvents(t *testing.T) {
 	}
 }
 
-func TestPacer_PoissonArrivals(t *testing.T) {
+func TestPacer_PoissonArrivals_HaveRandomIntervals(t *testing.T) {
 	t.Parallel()
 	poisson := uniform(0, stage(100*time.Second, 2000), stage(0, 1000))
 	poisson.schedule.Arrivals = plan.ArrivalsPoisson

@@ -30,7 +30,8 @@ type Stats struct {
 	Lag time.Duration
 	// Active is how long the rate of the schedule was above 0.
 	Active time.Duration
-	// Rate is the current rate of the schedule, in events per second. TargetRate is its mean over Active.
+	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
+	// schedule over the time Active.
 	Rate, TargetRate float64
 	// AchievedRate is the mean rate of publishing, in events per second. It covers Active, and the time after
 	// it in which overdue events were published.
@@ -67,7 +68,8 @@ func (g *Generator) Stats() Stats {
 	return s
 }
 
-// Totals returns the measurements so far, for a timeline. It may be called at any time.
+// Totals returns the measurements so far, as a process records them in the timeline. It may be called at any
+// time.
 func (g *Generator) Totals() timeline.Row {
 	s := g.Stats()
 	var row timeline.Row

@@ -11,7 +11,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// checkOf returns the check with the given name.
 func checkOf(t *testing.T, v Verdict, name string) Check {
 	t.Helper()
 	i := slices.IndexFunc(v.Checks, func(c Check) bool { return c.Name == name })

@@ -258,7 +258,7 @@ func latencyOf(n int, d time.Duration) histogram.Snapshot {
 	return h.Snapshot()
 }
 
-func TestEvaluate(t *testing.T) {
+func TestEvaluate_ReturnsVerdictAndReasons(t *testing.T) {
 	t.Parallel()
 	rest, noon := Report{AtRest: true}, time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	with := func(change func(*Report)) Report { r := rest; change(&r); return r }

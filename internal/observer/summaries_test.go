@@ -38,7 +38,7 @@ func answer(body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
 }
 
-func TestCountSummaries(t *testing.T) {
+func TestCountSummaries_ReturnsTheCount(t *testing.T) {
 	t.Parallel()
 	held, err := NewHTTPCounter(8080).CountSummaries(t.Context(), pod(t, answer(`{"count":12,"more":"x"}`)))
 	if err != nil || held != 12 {

@@ -26,7 +26,7 @@ func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *co
 			continue
 		}
 		if n > 0 {
-			err = fmt.Errorf("only %v was hit: %w", namesOf(pods[:n]), err)
+			err = fmt.Errorf("only pods %v were hit: %w", namesOf(pods[:n]), err)
 		}
 		return time.Time{}, err
 	}
