@@ -29,7 +29,7 @@ type server struct {
 	data map[string][]byte
 	// version is the resource version of the Secret that pods mount.
 	version string
-	// binding is nil if it is unknown. remembered is the binding of an earlier reconcile. The finalizer uses it to
+	// binding is the current binding of the server, or nil if it is unknown. remembered is the binding of an earlier reconcile. The finalizer uses it to
 	// clean up if the Secret no longer exists.
 	binding, remembered *binding.Binding
 	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use it.

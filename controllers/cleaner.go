@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// cleanup says what to remove for a simulation: its queues from broker and its keys from store. A nil binding means
-// that there is nothing to remove.
+// cleanup has the plan of a simulation and the bindings of its external servers. A nil binding means that the server has
+// nothing to remove.
 type cleanup struct {
 	plan          *plan.Plan
 	broker, store *binding.Binding

@@ -143,7 +143,7 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		return finding{}, nil
 	}
 	if len(data["uri"]) == 0 {
-		// Without CA certificates, clients verify the server with those of the system.
+		// Without CA certificates in the binding, clients trust the CAs of the system.
 		data["uri"] = []byte(binding.RabbitMQ().TLSScheme + "://" + net.JoinHostPort(string(data["host"]), orElse(string(data["port"]), "5671")))
 	}
 	return finding{}, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// Once the drain timeout is over, the verdict waits for the observer for some time, and then does without it.
+// After the drain timeout expires, the verdict waits for the observer for a limited time. After that, it no longer waits.
 func TestConclude_WithoutObservation(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

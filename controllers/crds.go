@@ -36,7 +36,7 @@ type crdWatcher struct {
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue receives the simulations that the change affects.
+	// queue is the work queue to which Start adds the simulations that the change affects.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
 	// lifetime ends when the definition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime

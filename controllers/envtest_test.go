@@ -245,7 +245,7 @@ type fakeStore struct {
 	at      binding.Binding
 }
 
-// Counts fails if reading the queues fails, because a network failure affects both.
+// Counts returns the counters of the ledger. It returns the error that fakeServers.fail has set, if any.
 func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
 	if err := s.servers.err(); err != nil {
 		return store.Counts{}, fmt.Errorf("count: %w", err)

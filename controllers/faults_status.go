@@ -52,7 +52,7 @@ func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	return status
 }
 
-// resultStatus converts one result.
+// resultStatus converts the result of the faults with one target and action to its form in the status.
 func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 	status := v1alpha1.FaultResult{
 		Target: v1alpha1.FaultTarget(r.Target), Action: v1alpha1.FaultAction(r.Action),
@@ -66,7 +66,7 @@ func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 	return status
 }
 
-// resultOf is the reverse of resultStatus.
+// resultOf converts a result in the status back. It is the inverse of resultStatus.
 func resultOf(s *v1alpha1.FaultResult) fault.Result {
 	return fault.Result{
 		Target: plan.FaultTarget(s.Target), Action: plan.FaultAction(s.Action),

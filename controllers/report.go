@@ -103,7 +103,7 @@ func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	return nodes
 }
 
-// nodeOf describes a node by its CPU, memory and versions.
+// nodeOf describes the size and the system of a node.
 func nodeOf(n *corev1.Node) report.Node {
 	info := n.Status.NodeInfo
 	return report.Node{

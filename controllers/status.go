@@ -166,8 +166,8 @@ func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	return changed
 }
 
-// changedReason returns a condition if its reason has changed. It returns nil for a new simulation, whose conditions
-// are all new.
+// changedReason returns a condition if its reason has changed, and nil otherwise. The first condition of a new simulation
+// does not count if its reason is Progressing.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {

@@ -29,7 +29,7 @@ func measured(t *testing.T) *observer.Rest {
 	}
 }
 
-// unparsable is the reason of two dead-lettered messages.
+// unparsable says that two messages were dead-lettered because they could not be parsed.
 func unparsable() []broker.ReasonCount {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
 }
