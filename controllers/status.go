@@ -127,20 +127,26 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	if c := changedReason(before, now, v1alpha1.ConditionObjectivesMet); c != nil && c.Status == metav1.ConditionFalse && !completed {
 		note(false, "ObjectivesNotMet", "Audit", "The verdict will be FAIL: "+c.Message)
 	}
-	for _, f := range measuredFaults(before.Faults, now.Faults) {
-		message := fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message)
-		if f.Outcome == string(fault.OutcomeRecovered) {
-			note(true, "FaultRecovered", "Measure", message)
-		} else {
-			note(false, "FaultNotRecovered", "Measure", message)
-		}
-	}
+	notices = append(notices, recoveries(before.Faults, now.Faults)...)
 	if before.CompletionTime == nil && completed {
 		verdict := strings.Join(append([]string{"The verdict is " + string(now.Verdict)}, now.Reasons...), "; ")
 		note(now.Verdict == v1alpha1.VerdictPass, reasonComplete, "Complete", verdict)
 	}
 	if before.CompletionTime != nil && ignoredEdit(before, now) {
 		note(false, "EditIgnored", "Reconcile", meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete).Message)
+	}
+	return notices
+}
+
+// recoveries returns the events for occurrences of faults of which it has become known whether the simulation recovered.
+func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
+	var notices []notice
+	for _, f := range measuredFaults(before, now) {
+		kind := corev1.EventTypeWarning
+		if f.Outcome == string(fault.OutcomeRecovered) {
+			kind = corev1.EventTypeNormal
+		}
+		notices = append(notices, notice{kind, "Fault" + f.Outcome, "Measure", fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message)})
 	}
 	return notices
 }

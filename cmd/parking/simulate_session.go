@@ -235,11 +235,11 @@ func (s *session) kept() string {
 	what, flags := s.onServers()
 	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
 	if !s.adapters.store.InMemory() {
-		manifest := ""
+		source := ""
 		if s.flags.manifest.path != "" {
-			manifest = "-f MANIFEST "
+			source = "-f MANIFEST "
 		}
-		lines = append(lines, "  audit:   parking audit "+manifest+flags)
+		lines = append(lines, "  audit:   parking audit "+source+flags)
 	}
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }

@@ -191,8 +191,9 @@ func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time
 				return fmt.Errorf("pod %s: the agent answered that it killed the target, but no container of the pod has ended within %s",
 					name, i.evidenceTimeout)
 			}
-			_ = wait(ctx) // it fails only if ctx has ended
-			if ctx.Err() != nil {
+			select {
+			case <-time.After(healPoll):
+			case <-ctx.Done():
 				return nil
 			}
 		}
