@@ -1,6 +1,6 @@
 // Package servers runs real RabbitMQ and Redis servers for tests and benchmarks. Each server is private: it listens on
 // free loopback ports, has its own data folder and a random password, and does not affect other servers on the
-// machine. It ends with the process that started it, even when that process is killed.
+// machine. It ends together with the process that started it, even if that process is killed.
 //
 // A test that stops or kills its server starts its own:
 //
@@ -20,15 +20,15 @@
 //	name := servers.Name(t)          // a unique part of the names of queues, exchanges and keys
 //	servers.RemoveKeys(t, name)      // deletes the keys that contain name when the test ends
 //
-// A program calls StartRabbitMQ and StartRedis, and Close at the end.
+// Programs other than tests call StartRabbitMQ or StartRedis, and Close at the end.
 //
 // Environment variables:
 //
-//	PARKING_TEST_AMQP_URI, PARKING_TEST_REDIS_URI    URIs of the shared servers; none is started then
-//	PARKING_RABBITMQ_ROOT, PARKING_REDIS_ROOT        root folder of another system, whose server runs by chroot
-//	PARKING_REDIS_SERVER                             program to run as Redis, such as valkey-server
-//	PARKING_TEST_REQUIRE=1                           fail a test whose server is not installed, instead of skipping it
-//	PARKING_TEST_REPORT                              file to list the used servers and skipped tests in; see report.go
+//	PARKING_TEST_AMQP_URI, PARKING_TEST_REDIS_URI    URIs of existing servers to use as shared servers
+//	PARKING_RABBITMQ_ROOT, PARKING_REDIS_ROOT        root directory of another Linux system; its server is run with chroot
+//	PARKING_REDIS_SERVER                             program to run instead of redis-server, such as valkey-server
+//	PARKING_TEST_REQUIRE=1                           fail tests whose server is not installed, instead of skipping them
+//	PARKING_TEST_REPORT                              file that receives a list of the used servers and the skipped tests
 //
 // Under go test -short, tests that need a server are skipped.
 package servers

@@ -1,6 +1,6 @@
-// Command soak rehearses every action on every target, again and again, on private servers. It runs in pieces of some
-// minutes, and each piece has its own seed. A piece that has a report is not run again. A soak that was interrupted
-// therefore continues with the next piece.
+// Command soak injects every fault action into every target, again and again, on private servers or in a cluster.
+// It divides the faults into pieces of some minutes. Each piece is one simulation with its own seed. A piece that
+// already has a report is not run again, so an interrupted soak continues with the next piece.
 package main
 
 import (
@@ -31,12 +31,13 @@ import (
 const (
 	// perPiece is the number of faults in one piece. A manifest has at most 20.
 	perPiece = 18
-	// first is when the first fault of a piece occurs. The others follow after spacing, or after rabbitMQSpacing if the one
-	// before hit RabbitMQ, which takes up to 20 s to start. Recovery is measured for 5 s. In a cluster, the kubelet waits for
-	// 10 s before it restarts a container for the second time, 20 s before the third time, and so on.
+	// first is the time of the first fault of a piece. spacing is the time until the next fault. After a fault in
+	// RabbitMQ it is rabbitMQSpacing, because RabbitMQ takes up to 20 s to start. The measurement of the recovery
+	// takes 5 s. In a cluster, the kubelet delays restarts of a container: the second one by 10 s, the third one by
+	// 20 s, and so on.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	inCluster                       = 20 * time.Second // more
-	// lasts is how long pauses and isolations last.
+	// lasts is the duration of pauses and isolations.
 	lasts = 5 * time.Second
 )
 
@@ -62,17 +63,17 @@ func main() {
 	}
 }
 
-// settings are the same for all pieces.
+// settings apply to all pieces.
 type settings struct {
 	program, folder string
 	systems         []system
 	cluster         bool
 }
 
-// system is the environment variables that choose the private servers.
+// system contains the environment variables that select the programs of the private servers.
 type system []string
 
-// soak runs the missing pieces, and prints a summary of all pieces.
+// soak runs all pieces that have no report yet and prints a summary of all pieces.
 func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	if err := os.MkdirAll(s.folder, 0o755); err != nil {
 		return err
@@ -101,12 +102,12 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 		return errors.Join(err, printErr)
 	}
 	if len(total.reasons) > 0 {
-		return fmt.Errorf("%d of %d pieces failed", len(total.reasons), pieces)
+		return fmt.Errorf("%d of %d simulations failed", len(total.reasons), pieces)
 	}
 	return nil
 }
 
-// piecesFor returns how many pieces have at least this number of faults.
+// piecesFor returns the number of pieces that are necessary for the given number of faults.
 func piecesFor(faults int) int {
 	pieces := 0
 	for planned := 0; planned < faults; planned += len(faultsOf(pieces)) {
@@ -115,7 +116,7 @@ func piecesFor(faults int) int {
 	return pieces
 }
 
-// piece returns the report of a piece. It runs the piece if there is none.
+// piece returns the report of a piece. If there is none, it runs the piece.
 func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error) {
 	folder := s.folder
 	path := filepath.Join(folder, fmt.Sprintf("seed-%04d.json", seed))
@@ -129,7 +130,7 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 	if err := os.WriteFile(manifest, []byte(s.manifest(seed)), 0o644); err != nil {
 		return nil, err
 	}
-	// The report gets its name when it is complete.
+	// Give the report its final name only when it is complete.
 	partial := strings.TrimSuffix(path, ".json") + ".partial.json"
 	run := s.onPrivateServers
 	if s.cluster {
@@ -146,8 +147,8 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 	return d, os.Rename(partial, path)
 }
 
-// onPrivateServers runs a manifest on servers of its own, and writes the report. The error of a run whose verdict is FAIL
-// is not nil either.
+// onPrivateServers runs a manifest on private servers and writes the report. It also returns an error if the
+// verdict is FAIL.
 func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, path string) error {
 	cmd := exec.CommandContext(ctx, s.program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", path)
 	cmd.Env = append(os.Environ(), s.systems[(seed-1)/2%len(s.systems)]...)
@@ -159,7 +160,7 @@ func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, pat
 	return nil
 }
 
-// onCluster runs a manifest on the cluster, and writes the report that the operator leaves there.
+// onCluster runs a manifest in the cluster and writes the report, which it gets from the operator.
 func (s *settings) onCluster(ctx context.Context, seed int, manifest, path string) error {
 	name := "psim/" + nameOf(seed)
 	for _, arguments := range [][]string{
@@ -171,7 +172,7 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 	} {
 		cmd := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
 		if arguments[0] == "kubectl-parking" {
-			// The program is the plugin when it has this name.
+			// The parking program acts as the kubectl plugin if it is started under this name.
 			cmd = exec.CommandContext(ctx, s.program, arguments[1:]...)
 			cmd.Args[0] = arguments[0]
 		}
@@ -184,8 +185,8 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 
 func nameOf(seed int) string { return fmt.Sprintf("soak-%d", seed) }
 
-// faultsOf returns the faults of a piece, such as "Redis Kill". An odd seed and the next even seed together have every
-// action on every target.
+// faultsOf returns the faults of a piece, such as "Redis Kill". An odd seed and the following even seed together
+// cover every action on every target.
 func faultsOf(seed int) []string {
 	var all []string
 	for _, target := range []string{"RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"} {
@@ -232,7 +233,7 @@ spec:
 %s`, nameOf(seed), at+spacing, seed, b)
 }
 
-// summary adds up the reports of a soak.
+// summary combines the reports of all pieces.
 type summary struct {
 	occurrences int
 	seeds       []int
@@ -241,7 +242,7 @@ type summary struct {
 	pairs       map[string]map[string]*pair // by servers, then by target and action
 }
 
-// pair sums up the faults with one action on one target.
+// pair combines the results of one action on one target.
 type pair struct {
 	occurrences, recovered int
 	recoveries             []float64 // s
@@ -281,7 +282,7 @@ func (s *summary) add(seed int, d *report.Document) {
 	}
 }
 
-// print prints a table in Markdown for the servers of each system, and why pieces failed.
+// print prints a Markdown table for each choice of servers, and the reasons why pieces failed.
 func (s *summary) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(t, "\n%d faults with the seeds %v: lost %d, counted twice %d\n", s.occurrences, s.seeds, s.lost, s.twice)
