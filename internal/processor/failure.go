@@ -19,7 +19,7 @@ const (
 	StageSummarize Stage = "summarize"
 	// StagePost means that the summary API did not accept the summary.
 	StagePost Stage = "post"
-	// StageSettle means that the broker did not settle the delivery.
+	// StageSettle means that the message was processed but the broker could not settle its delivery.
 	StageSettle Stage = "settle"
 	// StagePanic means that the handler panicked.
 	StagePanic Stage = "panic"
@@ -39,7 +39,7 @@ type Failure struct {
 	Stage Stage
 	// EventID is the identifier of the event. It is empty if the body cannot be parsed.
 	EventID string
-	Err error
+	Err     error
 
 	permanent bool
 }

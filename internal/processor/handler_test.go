@@ -99,7 +99,7 @@ func generated() event.ID {
 	return event.ID{Run: run, Partition: event.PartitionOf(plate, 4), Seq: 42}
 }
 
-func TestEntryEventProcessor(t *testing.T) {
+func TestEntryEventProcessor_RecordsEntries(t *testing.T) {
 	t.Parallel()
 	id := generated()
 	tests := []struct {
@@ -152,7 +152,7 @@ func TestSetMaxStay_AppliesToLaterEntries(t *testing.T) {
 	}
 }
 
-func TestExitEventProcessor(t *testing.T) {
+func TestExitEventProcessor_MatchesExitsAndPostsSummaries(t *testing.T) {
 	t.Parallel()
 	id := generated()
 	summary := event.Summary{ID: id.String(), Plate: plate, EntryAt: entryAt, ExitAt: exitAt}
@@ -228,7 +228,7 @@ func TestPipeline_UnexpectedStoreResult_IsATransientFailure(t *testing.T) {
 	}
 }
 
-func TestExitOrigin(t *testing.T) {
+func TestExitOrigin_DistinguishesGeneratedFromExternalExits(t *testing.T) {
 	t.Parallel()
 	own := generated()
 	elsewhere := own

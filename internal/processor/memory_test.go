@@ -144,7 +144,7 @@ func (m *inMemory) expectBalance(t *testing.T, duplicates bool) {
 	}
 }
 
-func TestRun_Stop_LeavesNoDeliveryUnsettled(t *testing.T) {
+func TestRun_ContextEnds_LeavesNoDeliveryUnsettled(t *testing.T) {
 	t.Parallel()
 	m := newInMemory(t, 2000)
 	for n := 0; m.left(t) > 0; n++ {

@@ -86,7 +86,7 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 	return byType, nil
 }
 
-// has reports whether events of this type can have the outcome.
+// has reports whether events of the metrics' type can have the outcome.
 func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
 func (m *metrics) recordCall(o Outcome, took time.Duration) {

@@ -83,7 +83,7 @@ func newSettler(p *pipeline, partition int) *settler {
 	return s
 }
 
-// push adds a finished delivery. It does not block.
+// push adds a delivery whose message is processed. It does not block.
 func (s *settler) push(w work) {
 	s.mu.Lock()
 	s.collected = append(s.collected, w)

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-func TestDecide(t *testing.T) {
+func TestDecide_ReturnsTheActionForEachOutcomeAndFailure(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -37,7 +37,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestAsFailure(t *testing.T) {
+func TestAsFailure_ClassifiesErrors(t *testing.T) {
 	t.Parallel()
 	permanent := Permanent(StagePost, "id", errDown)
 	tests := []struct {
@@ -64,7 +64,7 @@ func TestAsFailure(t *testing.T) {
 	}
 }
 
-func TestDeadLetterKey_IsStable(t *testing.T) {
+func TestDeadLetterKey_Redelivery_HasTheSameKey(t *testing.T) {
 	t.Parallel()
 	named := Permanent(StagePost, "run-0-7", errDown)
 	if got := deadLetterKey(named, []byte("body")); got != "run-0-7" {

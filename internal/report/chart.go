@@ -147,7 +147,7 @@ func timeAxis(end float64) axis {
 	return axis{low: 0, high: max(end, 1), from: areaLeft, to: areaRight}
 }
 
-// valueAxis returns an axis that covers all values. It returns false if there are no values.
+// valueAxis returns an axis that covers the values of all lines. It returns false if there are no values.
 func valueAxis(u unit, lines []series, limit float64) (axis, bool) {
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, s := range lines {

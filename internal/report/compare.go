@@ -417,7 +417,7 @@ func (c *Change) format(v *float64) string {
 	return c.text(*v)
 }
 
-// RelativeText formats the relative change.
+// RelativeText formats the relative change as a percentage.
 func (c *Change) RelativeText() string {
 	if c.Relative == nil {
 		return ""

@@ -29,15 +29,15 @@ type Document struct {
 	Timeline []timeline.Row `json:"timeline,omitempty"`
 }
 
-// New returns the report of a run.
+// New returns the report of a run. rows is the timeline of the run.
 func New(r Run, e Environment, rows []timeline.Row) Document {
 	return Document{Version: Version, Run: r, Environment: e, Timeline: rows}
 }
 
-// Run is the result of a run.
+// Run contains the result of a run and its figures.
 type Run struct {
 	ledger.Verdict
-	// Simulation is the name of the simulation on the broker and in the store.
+	// Simulation is the name by which the broker and the store identify the simulation.
 	Simulation string `json:"simulation"`
 	// StartTime is the start of the run. EndTime is the time at which all events were processed, or at which the
 	// simulation stopped waiting for that.
@@ -113,7 +113,7 @@ func LatencyOf(d Distribution) *Latency {
 
 // Environment describes where a run took place. An empty field means that the value is unknown.
 type Environment struct {
-	// Parking is the version of this program.
+	// Parking is the version of the parking program.
 	Parking string `json:"parking,omitempty"`
 	// RabbitMQ, Redis and Kubernetes are the versions of the servers, or "in memory".
 	RabbitMQ   string `json:"rabbitmq,omitempty"`

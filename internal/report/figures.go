@@ -59,7 +59,7 @@ type Count struct {
 	Harmless bool
 }
 
-// Text formats the counter.
+// Text formats the value of the counter.
 func (c Count) Text() string { return terminal.Count(c.N) }
 
 // Bad reports whether the counter should be 0 but is not.

@@ -239,7 +239,7 @@ func TestSchema_DescribesEveryField(t *testing.T) {
 	}
 }
 
-func TestRead_ReturnsWhatWasWritten(t *testing.T) {
+func TestRead_WrittenReport_IsEqual(t *testing.T) {
 	t.Parallel()
 	want, err := sample().JSON()
 	if err != nil {
@@ -400,7 +400,7 @@ func TestJUnit_HasATestCaseForEachCheck(t *testing.T) {
 	}
 }
 
-func TestManifestOf_ReplacesTheValuesOfEnvironmentVariables(t *testing.T) {
+func TestManifestOf_EnvironmentVariables_AreRedacted(t *testing.T) {
 	t.Parallel()
 	got := string(ManifestOf(map[string]any{
 		"kind": "ParkingSimulation", "metadata": map[string]any{"name": "s", "managedFields": "x"}, "status": "x",

@@ -18,7 +18,7 @@ import (
 // into the main container of its pod.
 const AgentPort = 8090
 
-// ContainerAgent is the name of the container of an agent.
+// ContainerAgent is the name of the container in which an agent runs.
 const ContainerAgent = "agent"
 
 const (

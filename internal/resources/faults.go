@@ -7,7 +7,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// FaultsKey is the key of the records in the ConfigMap of FaultsName.
+// FaultsKey is the key under which a ConfigMap contains the records of injected faults.
 const FaultsKey = "journal.json"
 
 // FaultsName returns the name of the ConfigMap in which the operator records the faults that it injects into a

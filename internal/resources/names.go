@@ -48,7 +48,7 @@ const (
 	ComponentRedis     Component = "redis"
 	ComponentSummaries Component = "summaries"
 
-	// These components have no pods of their own.
+	// These components have objects but no pods.
 	ComponentAgent   Component = "agent"
 	componentAll     Component = "simulation"
 	componentMonitor Component = "monitoring"
@@ -90,7 +90,7 @@ func Selector(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	return map[string]string{SimulationLabel: sim.Name, ComponentLabel: string(c)}
 }
 
-// labels returns the labels of a component's objects.
+// labels returns the labels of the objects of a component.
 func labels(sim *v1alpha1.ParkingSimulation, c Component) map[string]string {
 	return merged(Selector(sim, c), map[string]string{
 		nameLabel:      program(c),

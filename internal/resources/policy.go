@@ -28,7 +28,7 @@ type TemplateNotAllowedError struct {
 	Fields field.ErrorList
 }
 
-// Error lists the fields by their paths, each with the reason and the remedy.
+// Error lists the rejected fields by path, each with the reason and the remedy.
 func (e *TemplateNotAllowedError) Error() string {
 	lines := make([]string, len(e.Fields))
 	for i, fault := range e.Fields {

@@ -102,7 +102,7 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	if *b.rabbitMQ.Replicas > 1 {
 		lines = append(lines, "cluster_partition_handling = pause_minority")
 	}
-	// Quorum queues keep several logs of this size in memory before they write them to disk.
+	// Each quorum queue keeps several write-ahead logs of this size in memory before it writes them to disk.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
 	// The rest of the memory is for everything except queues.
 	const percent = 80

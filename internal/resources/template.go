@@ -62,7 +62,7 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 	}
 	original, err := json.Marshal(base)
 	if err != nil {
-		return base, fmt.Errorf("marshal the pod: %w", err)
+		return base, fmt.Errorf("encode the pod template as JSON: %w", err)
 	}
 	text, err := strategicpatch.StrategicMergePatch(original, patch, corev1.PodSpec{})
 	var patched corev1.PodSpec

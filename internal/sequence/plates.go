@@ -13,7 +13,7 @@ const (
 // maxStay.
 const PlateCapacity = letterGroups * digitGroups / 2
 
-// plateFormat is an example of a plate.
+// plateFormat is an example of a plate. It shows the positions of letters and digits.
 const plateFormat = "ABC-1234"
 
 // EntryPlate returns the plate of the entry at a position, such as "KQX-0417". The position must not be

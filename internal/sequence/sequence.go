@@ -47,13 +47,13 @@ func (s *Sequence) Matched(position int64, matchPercent int) bool {
 	return s.Draw(position) > Percent-matchPercent
 }
 
-// splitMix returns number i of the SplitMix64 stream of a seed.
+// splitMix returns number i of the SplitMix64 random number stream of a seed.
 func splitMix(seed, i uint64) uint64 {
 	return mix(seed + (i+1)*0x9e3779b97f4a7c15)
 }
 
-// mix is the finalizer of SplitMix64. Flipping any bit of z flips each bit of the result with a probability
-// of about one half.
+// mix is the finalizer of the SplitMix64 generator. Flipping any bit of z flips each bit of the result with a
+// probability of about one half.
 func mix(z uint64) uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb

@@ -40,7 +40,8 @@ func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evid
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// accountsSoFar returns the timeline, unless it is not needed before the end, and the accounts of the faults.
+// accountsSoFar returns the timeline and the effects of the faults so far. It does not read the timeline if no
+// check before the end of the run needs it.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

@@ -57,10 +57,10 @@ type component[P process[S], S any] struct {
 	beforeTotals timeline.Row
 }
 
-// Name returns the name of the component.
+// Name implements fault.Instance.
 func (c *component[P, S]) Name() string { return c.name }
 
-// process returns the current process.
+// process returns the process that currently runs.
 func (c *component[P, S]) process() P {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -77,7 +77,8 @@ func repeated(target plan.FaultTarget, action plan.FaultAction) plan.Fault {
 	return f
 }
 
-// Whatever is injected, no event is lost and none takes effect twice.
+// TestRun_WithFaults_LosesNothing checks that, whatever fault is injected, no event is lost and none takes effect
+// twice.
 func TestRun_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, target := range targets() {
@@ -112,7 +113,8 @@ func TestRun_WithFaults_LosesNothing(t *testing.T) {
 	}
 }
 
-// Faults of all parts at once, on the same instances.
+// TestRun_WithAllFaults_LosesNothing injects faults into all components and servers at the same time, several of
+// them into the same instances.
 func TestRun_WithAllFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +197,7 @@ func TestRun_StoreWithoutAppendOnlyFileCrashes_Fails(t *testing.T) {
 	})
 }
 
-// sluggish is a server that takes long to start again.
+// sluggish is a server that takes a long time to start again.
 type sluggish struct {
 	*gate.Gate
 
@@ -212,7 +214,7 @@ func (s sluggish) Stop(ctx context.Context, _ bool, _ uint64) (started func(cont
 	}, err
 }
 
-func TestRun_WithASlowRestart_Fails(t *testing.T) {
+func TestRun_ServerRestartsTooSlowly_Fails(t *testing.T) {
 	t.Parallel()
 	for down, want := range map[time.Duration]string{
 		500 * time.Millisecond: "",
@@ -232,7 +234,7 @@ func TestRun_WithASlowRestart_Fails(t *testing.T) {
 	}
 }
 
-// sham is a server that claims to be paused or isolated, and goes on.
+// sham is a server that reports success when it is paused or isolated, but continues to work.
 type sham struct{ fault.Instance }
 
 func (sham) Name() string { return "redis" }
@@ -243,7 +245,7 @@ func (sham) Pause(context.Context) (release func() error, err error) {
 
 func (s sham) Isolate(ctx context.Context) (release func() error, err error) { return s.Pause(ctx) }
 
-func TestRun_WithAnInjectorThatDoesNothing_Fails(t *testing.T) {
+func TestRun_FaultIsReportedButNotInjected_Fails(t *testing.T) {
 	t.Parallel()
 	for _, target := range []plan.FaultTarget{plan.TargetRedis, plan.TargetRabbitMQ} {
 		for _, action := range []plan.FaultAction{plan.ActionPause, plan.ActionIsolate} {
@@ -262,7 +264,7 @@ func TestRun_WithAnInjectorThatDoesNothing_Fails(t *testing.T) {
 	}
 }
 
-func TestRun_Suspended_InjectsNothing(t *testing.T) {
+func TestRun_SuspendedSimulation_InjectsNoFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, repeated(plan.TargetRedis, plan.ActionKill))
@@ -279,7 +281,7 @@ func TestRun_Suspended_InjectsNothing(t *testing.T) {
 	})
 }
 
-func TestRun_Stopped_InjectsNothingMore(t *testing.T) {
+func TestRun_ContextEnds_InjectsNoFurtherFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, plan.Fault{
@@ -303,7 +305,7 @@ func TestRun_Stopped_InjectsNothingMore(t *testing.T) {
 	})
 }
 
-func TestRun_WithFaults_ExportsTheirResults(t *testing.T) {
+func TestRun_WithFaults_ExportsTheirResultsAsMetrics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rehearsal(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1, At: plan.Duration(8 * time.Second)})

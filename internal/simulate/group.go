@@ -22,7 +22,8 @@ type group[P process[S], S any] struct {
 	sum func(a, b S) S
 }
 
-// newGroup returns a group of n instances of a component with a name. If labeled is true, their metrics have the label pod.
+// newGroup returns a group of n instances of the component with the given name. If labeled is true, the metrics of
+// each instance have a label "pod".
 func newGroup[P process[S], S any](
 	n int, labeled bool, name string, sum func(a, b S) S, registerer prometheus.Registerer,
 	create func(name string, registerer prometheus.Registerer) *component[P, S],

@@ -27,7 +27,8 @@ type live struct {
 	reader  *ledger.TimelineReader
 }
 
-// faults returns the accounts in the final result. final is false while there is none.
+// faults returns the effects of the faults according to the final result. final is false if there is no final
+// result yet.
 func (l *live) faults() (accounts []fault.Account, final bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -116,7 +116,7 @@ func (o *observed) recordServers(depths *broker.Depths, pool *int64) {
 	o.depths, o.pool = depths, pool
 }
 
-// observe polls the generators, the broker and the store until ctx ends.
+// observe polls the generators, the broker and the store periodically until ctx ends.
 func (s *Simulation) observe(ctx context.Context) {
 	var lags sync.WaitGroup
 	defer lags.Wait()

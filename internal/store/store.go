@@ -144,7 +144,7 @@ type Generators interface {
 	Durability
 }
 
-// EntryStep records an entry.
+// EntryStep is the argument of RecordEntry: an entry to record.
 type EntryStep struct {
 	Origin Origin
 	// Partition is the partition of the plate.
@@ -155,7 +155,7 @@ type EntryStep struct {
 	MaxStay time.Duration
 }
 
-// ExitStep matches an exit with its entry.
+// ExitStep is the argument of RecordExit: an exit to match with its entry.
 type ExitStep struct {
 	Origin    Origin
 	Partition int
@@ -168,7 +168,7 @@ type ExitStep struct {
 	LastAttempt bool
 }
 
-// Result is the result of a step.
+// Result says what a step of a processor did.
 type Result string
 
 // The results of steps. A step with a final result has taken effect.

@@ -35,8 +35,8 @@ func BenchmarkServicePost(b *testing.B) {
 	}
 }
 
-// BenchmarkHTTPMany measures HTTP requests whose prepared bodies contain many summaries.
-func BenchmarkHTTPMany(b *testing.B) {
+// BenchmarkHTTPPost_ManySummaries measures HTTP requests whose prepared bodies contain many summaries.
+func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
 	for _, size := range []int{256, 4096} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
 			server, v := newServer(b, newService(b)), newVisits()

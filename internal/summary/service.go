@@ -142,7 +142,7 @@ func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	return page, unavailable(err)
 }
 
-// Stats returns totals over all stored summaries.
+// Stats returns totals over all stored summaries, such as their number.
 func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	stats, err := s.db.Stats(ctx)
 	return stats, unavailable(err)

@@ -303,7 +303,7 @@ func counters(t *testing.T, registry *prometheus.Registry, names map[string]floa
 	return values
 }
 
-func TestStore_RejectsABatchWithAnInvalidSummary(t *testing.T) {
+func TestStore_BatchWithInvalidSummary_IsRejected(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	batch := newVisits().batch(3)

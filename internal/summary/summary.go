@@ -111,7 +111,7 @@ type Database interface {
 	Find(ctx context.Context, id string) (event.Summary, bool, error)
 	// List returns one page of a query's results.
 	List(ctx context.Context, q Query) (Page, error)
-	// Stats returns the totals.
+	// Stats returns totals over all stored summaries.
 	Stats(ctx context.Context) (Stats, error)
 	Close() error
 }

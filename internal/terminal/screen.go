@@ -72,12 +72,12 @@ func Wrap(s string, columns int) []string {
 	return append(lines, line)
 }
 
-// PadLeft adds blanks on the left, up to a number of columns.
+// PadLeft adds spaces on the left until a text has the given number of columns.
 func PadLeft(s string, columns int) string {
 	return strings.Repeat(" ", max(columns-Width(s), 0)) + s
 }
 
-// PadRight adds blanks on the right, up to a number of columns.
+// PadRight adds spaces on the right until a text has the given number of columns.
 func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }

@@ -49,10 +49,10 @@ func (p Palette) Dim(s string) string { return p.paint("2", s) }
 // Head returns s in bold.
 func (p Palette) Head(s string) string { return p.paint("1", s) }
 
-// GoodBanner returns s in reversed green.
+// GoodBanner returns s in reverse video and green.
 func (p Palette) GoodBanner(s string) string { return p.paint("1;7;32", s) }
 
-// BadBanner returns s in reversed red.
+// BadBanner returns s in reverse video and red.
 func (p Palette) BadBanner(s string) string { return p.paint("1;7;31", s) }
 
 func (p Palette) paint(code, s string) string {

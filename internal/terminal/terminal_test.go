@@ -54,7 +54,7 @@ func TestPalette_DoesNotChangeTheWidth(t *testing.T) {
 	}
 }
 
-func TestIs_FileIsNotATerminal(t *testing.T) {
+func TestIs_RegularFile_IsNotATerminal(t *testing.T) {
 	t.Parallel()
 	f, err := os.Create(t.TempDir() + "/file")
 	if err != nil {
@@ -193,7 +193,7 @@ func (d *display) reflow(columns int) {
 	d.lines, d.row = wrapped, len(wrapped)
 }
 
-func TestWrap(t *testing.T) {
+func TestWrap_BreaksBetweenWords(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
 		"":                   {""},

@@ -13,7 +13,7 @@ const blockRows = 60
 
 // Tier defines a row width and how long rows keep that width.
 type Tier struct {
-	// Width of the rows, in seconds.
+	// Width is the width of the rows in seconds.
 	Width int64
 	// Keep is the age at which rows are merged into wider rows, those of the next tier. 0 means never.
 	Keep time.Duration
@@ -287,11 +287,13 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 }
 
 // repetitionTime is how long after its latest merged row a process may repeat rows. A process repeats rows within
-// seconds once it reaches the store again, so the time is that of the longest outage for one process only.
+// seconds after it reaches the store again. The limit is therefore the longest outage that affects only some
+// processes.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns the second before which a backend no longer needs the latest merged rows of processes, once the
-// minute is merged. Without it, each start of a process would leave an entry forever.
+// Horizon returns a second. If the latest merged row of a process is before it, a backend may delete that record
+// once the minute is merged. If backends kept all of these records, each start of a process would leave one
+// forever.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
 // LastSeconds returns the second of the latest row of each process.

@@ -124,7 +124,7 @@ func (r *Row) Start() time.Time { return time.Unix(r.Second, 0).UTC() }
 // End returns the time at which the interval ends.
 func (r *Row) End() time.Time { return time.Unix(r.Second+r.seconds(), 0).UTC() }
 
-// Of returns the measurements of the events of a type.
+// Of returns the measurements of one event type.
 func (r *Row) Of(t event.Type) *Events {
 	if t == event.TypeEntry {
 		return &r.Entry

@@ -100,7 +100,7 @@ func (v *View) rows(ctx context.Context, from, to time.Time) ([]timeline.Row, er
 func interval(query string) (from, to time.Time, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return from, to, errors.New("the query is not valid")
+		return from, to, errors.New("the query string of the URL is invalid")
 	}
 	from, to = time.Unix(0, 0), time.Now().Add(time.Minute)
 	for name, texts := range values {
@@ -111,7 +111,7 @@ func interval(query string) (from, to time.Time, err error) {
 		case len(texts) > 1:
 			return from, to, fmt.Errorf("the parameter %s is given more than once", name)
 		case err != nil:
-			return from, to, fmt.Errorf("the parameter %s is not a time in RFC 3339, such as 2026-03-01T08:00:00Z", name)
+			return from, to, fmt.Errorf("the parameter %s must be a time in RFC 3339 format, such as 2026-03-01T08:00:00Z", name)
 		case name == "from":
 			from = at
 		default:
@@ -119,7 +119,7 @@ func interval(query string) (from, to time.Time, err error) {
 		}
 	}
 	if !from.Before(to) {
-		return from, to, errors.New("from must be before to")
+		return from, to, errors.New("the parameter from must be before the parameter to")
 	}
 	return from, to, nil
 }

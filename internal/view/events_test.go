@@ -152,7 +152,7 @@ func TestEvents_SourceFails_SendsHeartbeats(t *testing.T) {
 	receive(t, next, "state")
 }
 
-func TestEvents_TooManyClients_AnswersUnavailable(t *testing.T) {
+func TestEvents_TooManyClients_RespondsUnavailable(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 3))
 	v.feed.maxClients = 3

@@ -129,7 +129,7 @@ func (f *fake) account() {
 	}
 }
 
-// grow adds the row of the next second.
+// grow adds the row of the next second to the simulation.
 func (f *fake) grow() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -122,7 +122,7 @@ type cachedState struct {
 	fetched time.Time
 }
 
-// get returns a state that is at most maxAge old.
+// get returns a state that is at most maxAge old, and calls the source only if necessary.
 func (c *cachedState) get(ctx context.Context) (State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

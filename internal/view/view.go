@@ -36,7 +36,7 @@ type Config struct {
 	Hosts []string
 	// Version is the version of the program. It is used for states that contain no version.
 	Version string
-	// Interval is the time between two updates of the page. The default is 500 ms.
+	// Interval is the time between two updates that clients receive. The default is 500 ms.
 	Interval time.Duration
 	// MaxClients is the maximum number of clients that receive events at the same time. The default is 32.
 	MaxClients int

@@ -66,7 +66,7 @@ func newCluster(t testing.TB, s *server) *Cluster {
 	return c
 }
 
-// Define installs CRDs on the server.
+// Define installs CRDs on the API server.
 func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinition) {
 	c.T.Helper()
 	if _, err := envtest.InstallCRDs(c.Config, envtest.CRDInstallOptions{CRDs: definitions}); err != nil {
@@ -283,7 +283,7 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 	return pod
 }
 
-// podTemplateHash distinguishes the ReplicaSets of a Deployment.
+// podTemplateHash is the label that distinguishes the ReplicaSets of a Deployment.
 const podTemplateHash = "5d8f"
 
 // ownerOfPods returns the owner of a component's pods, which is a StatefulSet or a ReplicaSet of a Deployment.

@@ -63,7 +63,7 @@ func sharedServer(t testing.TB) *server {
 	return shared.server
 }
 
-// serverFor starts a server and stops it when the test ends.
+// serverFor starts an API server and stops it when the test ends.
 func serverFor(t testing.TB) *server {
 	t.Helper()
 	need(t)
@@ -109,7 +109,7 @@ func start(definitions []string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// On a busy machine the API server starts slowly.
+	// Allow more time than by default, because the API server starts slowly on a busy machine.
 	environment := &envtest.Environment{
 		CRDDirectoryPaths: append([]string{own}, definitions...), ErrorIfCRDPathMissing: true,
 		ControlPlaneStartTimeout: 5 * time.Minute, ControlPlaneStopTimeout: time.Minute,

@@ -19,7 +19,6 @@ import (
 	"time"
 )
 
-// options are the command-line flags.
 type options struct {
 	simulations int
 	idle        time.Duration

@@ -140,7 +140,7 @@ type work struct {
 	waiting            float64 // simulations that are queued or being reconciled
 }
 
-// work reads the counters of the controller from its metrics.
+// work reads the current counters of the controller from its metrics.
 func (o *operator) work(ctx context.Context) (work, error) {
 	body, err := get(ctx, "http://"+o.metrics+"/metrics")
 	if err != nil {

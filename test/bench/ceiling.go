@@ -175,7 +175,7 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 			}
 			s := sample{At: now, Count: count.Load(), CPU: map[string]time.Duration{"clients": clients, "beam.smp": broker}}
 			if err := out.Encode(s); err != nil {
-				return fmt.Errorf("print sample: %w", err)
+				return fmt.Errorf("print a sample: %w", err)
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func measureCeiling(ctx context.Context, env environment, warmUp, length time.Du
 	}
 	first := slices.IndexFunc(samples, func(s sample) bool { return s.At.Sub(samples[0].At) >= warmUp })
 	if first < 0 || first == len(samples)-1 {
-		return ceilingResult{}, errors.New("measure the bare broker: too few samples: use a longer -length")
+		return ceilingResult{}, errors.New("measure the bare broker: there are too few samples: use a larger -length")
 	}
 	return samples[len(samples)-1].since(samples[first]), deleteCeiling(env.amqpURI)
 }

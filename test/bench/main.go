@@ -26,7 +26,6 @@ const matchPercent = 20
 // only a few.
 const logSize = 64 << 20
 
-// options are the command-line flags.
 type options struct {
 	rounds   int
 	warmUp   time.Duration
@@ -128,7 +127,7 @@ func (r *report) measureRound(ctx context.Context, env environment, o options) e
 	return nil
 }
 
-// prepare starts the servers and builds the parking binary.
+// prepare starts the private servers and builds the parking binary.
 func prepare(ctx context.Context, dir string) (environment, *report, func() error, error) {
 	progress("start RabbitMQ and Redis, build parking")
 	rabbit, err := servers.StartRabbitMQ(ctx, filepath.Join(dir, "rabbitmq"), servers.RabbitMQOptions{LogSize: logSize})

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// finalOutcomes are the outcomes of events that took effect.
+// finalOutcomes are the metric labels of the outcomes of events that took effect.
 var finalOutcomes = []string{
 	"recorded", "matched", "unmatched_expected", "unmatched_unexpected", "entry_not_found",
 }
@@ -240,7 +240,7 @@ func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, co
 	return after.result(before), nil
 }
 
-// repeat calls f every half second for length.
+// repeat calls f every half second for the duration length.
 func repeat(ctx context.Context, length time.Duration, f func(context.Context) error) error {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()

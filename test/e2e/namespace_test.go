@@ -30,7 +30,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// namespace is a namespace for one test.
+// namespace is the Kubernetes namespace of one test.
 type namespace struct {
 	*cluster
 
@@ -298,7 +298,7 @@ var alwaysExpected = []warning{
 	// A pod is deleted while its network is being set up or removed.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},
-	// Two controllers write to an object, and one retries.
+	// Two controllers write to the same object, and one of them must retry.
 	{"FailedUpdate", "the object has been modified"},
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},

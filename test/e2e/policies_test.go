@@ -29,7 +29,7 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		faults []v1alpha1.Fault
-		// The ports at which clients reach RabbitMQ, Redis and the summary API.
+		// The container ports at which clients reach RabbitMQ, Redis and the summary API.
 		amqp, redis, summaries int
 	}{
 		{"without faults", nil, 5672, 6379, 8080},
@@ -95,20 +95,20 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 	}
 }
 
-// connectedPod is a pod whose network namespace the test enters.
+// connectedPod is a pod from whose network namespace the test tries to connect to other pods.
 type connectedPod struct {
 	address string
 	pid     string // of its first container, on the node
 	ports   []int  // at which the pod listens, except on loopback
 }
 
-// endpoint is a port of a component's pod.
+// endpoint is a port of the pods of a component.
 type endpoint struct {
 	component resources.Component
 	port      int
 }
 
-// connectedPods returns a pod of each component of the simulation, the pod of the operator, and another pod.
+// connectedPods returns one pod of each component of the simulation, the pod of the operator, and the outsider.
 func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resources.Component]connectedPod {
 	ns.t.Helper()
 	pods := map[resources.Component]corev1.Pod{outsider: ns.outsider(sim)}
@@ -141,7 +141,8 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	return connected
 }
 
-// outsider creates a pod that sleeps, from the image of the simulation's Redis.
+// outsider creates a pod that does not belong to the simulation and does nothing. It uses the image of the
+// simulation's Redis.
 func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	ns.t.Helper()
 	redis := ns.pods(sim, resources.ComponentRedis)[0].Spec
@@ -165,7 +166,8 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	return pod
 }
 
-// listening returns the TCP ports at which processes listen in the network namespace of a process, except on loopback.
+// listening returns the TCP ports at which processes listen in the network namespace of a process. It omits ports
+// of the loopback interface.
 func listening(t *testing.T, pid string) (ports []int) {
 	t.Helper()
 	const listen, loopback4, loopback6 = "0A", "0100007F", "00000000000000000000000001000000"
@@ -187,7 +189,8 @@ func listening(t *testing.T, pid string) (ports []int) {
 	return slices.Compact(ports)
 }
 
-// connections tries to connect from the pod to each port of the other pods, and returns where it succeeded.
+// connections tries to connect from the pod to each port of the other pods. It returns the ports at which it
+// succeeded.
 func (p connectedPod) connections(t *testing.T, pods map[resources.Component]connectedPod) map[endpoint]bool {
 	t.Helper()
 	open := map[endpoint]bool{}

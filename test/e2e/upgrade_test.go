@@ -47,7 +47,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new chart restarts no pod", func(t *testing.T) {
 		ns := ns.in(t)
-		// The annotation replaces the operator even if the charts are equal.
+		// The annotation changes the operator's pod template, so that its pod is replaced even if the charts are
+		// equal.
 		if err := shared.install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
 			t.Fatal(err)
 		}

@@ -415,7 +415,7 @@ func (s *simulation) storedSummaries(t *testing.T) int64 {
 	return stats.Count
 }
 
-// printLogs logs the end of each process's output.
+// printLogs logs the last lines of the output of each process.
 func (s *simulation) printLogs(t *testing.T) {
 	t.Helper()
 	const tail = 4000

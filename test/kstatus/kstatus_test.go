@@ -80,7 +80,7 @@ func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status
 	})
 }
 
-// sees waits until the operator has observed the current generation.
+// sees waits until the operator has observed the current generation of the simulation.
 func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
 	l.T.Helper()
 	l.Eventually(sim.Name+" to be observed", func() error {

@@ -22,7 +22,7 @@ type (
 // RabbitMQ is a RabbitMQ node for a single test or program.
 type RabbitMQ struct{ *privateserver.RabbitMQ }
 
-// StartRabbitMQ starts a new node, as privateserver.StartRabbitMQ does.
+// StartRabbitMQ starts a new node. See privateserver.StartRabbitMQ.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	r, err := privateserver.StartRabbitMQ(ctx, dir, opts)
 	if err != nil {
@@ -31,7 +31,7 @@ func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*Rabb
 	return &RabbitMQ{r}, nil
 }
 
-// StartRedis starts a new server, as privateserver.StartRedis does.
+// StartRedis starts a new server. See privateserver.StartRedis.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	return privateserver.StartRedis(ctx, dir, opts)
 }

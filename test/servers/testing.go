@@ -114,7 +114,7 @@ var shared struct {
 	redis    sharedServer[*Redis]
 }
 
-// sharedServer is a server that is started at most once.
+// sharedServer is a server that is started when a test first needs it.
 type sharedServer[S interface{ Close() error }] struct {
 	once   sync.Once
 	server S

@@ -142,7 +142,7 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 	}
 	d, readErr := report.ReadFile(partial)
 	if readErr != nil {
-		return nil, fmt.Errorf("run seed %d: %w: %w", seed, err, readErr)
+		return nil, fmt.Errorf("run the simulation with seed %d: %w: %w", seed, err, readErr)
 	}
 	return d, os.Rename(partial, path)
 }
@@ -202,7 +202,7 @@ func faultsOf(seed int) []string {
 	return all[:perPiece]
 }
 
-// manifest returns the manifest of a piece.
+// manifest returns the ParkingSimulation manifest of a piece.
 func (s *settings) manifest(seed int) string {
 	b := &strings.Builder{}
 	at := first

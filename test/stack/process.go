@@ -64,7 +64,7 @@ func (p *Process) Pid() int {
 	return p.cmd.Process.Pid
 }
 
-// Start runs the process.
+// Start starts the process. It does not wait until the process is ready.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -208,7 +208,7 @@ func (s *stream) lose() {
 	}
 }
 
-// gatedSettler settles one delivery.
+// gatedSettler is the settler of one delivery that passed through the gate.
 type gatedSettler struct {
 	stream *stream
 	inner  broker.Settler

@@ -187,7 +187,7 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
 
-// Name returns the name.
+// Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
 // Stop implements fault.Instance: it restarts the server. If crash is true, the last calls before the crash take

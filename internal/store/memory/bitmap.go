@@ -32,7 +32,7 @@ func (b bitmaps) set(run string, seq int64) bool {
 	return before
 }
 
-// get reports whether the bit of a sequence number is set.
+// get reports whether the bit of a sequence number of a run is set.
 func (b bitmaps) get(run string, seq int64) bool {
 	chunk := b[chunkKey{run: run, index: seq / store.ChunkBits}]
 	if chunk == nil {

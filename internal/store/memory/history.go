@@ -58,7 +58,7 @@ func read[R any](p *partition, part func(*state) R) R {
 	return part(p.state)
 }
 
-// flush makes all steps durable.
+// flush makes all steps durable, as if a server had written them to disk.
 func (p *partition) flush() { p.keep(len(p.tail)) }
 
 // keep makes the first n steps of the tail durable and discards the others.

@@ -52,7 +52,7 @@ func (s *state) remember(o store.Origin, now int64) bool {
 	return s.externalIDs.add(o.ID, now)
 }
 
-// knows reports whether the event has taken effect.
+// knows reports whether the store has recorded that the event took effect.
 func (s *state) knows(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return s.seen.get(o.Run, o.Seq)

@@ -44,7 +44,7 @@ func (p *pool) remove(newest int64) (available, bool) {
 	return p.pop(), true
 }
 
-// prune removes outdated items from the top of the heap.
+// prune removes outdated items from the top of the heap. See pool.entered.
 func (p *pool) prune() {
 	for len(p.heap) > 0 {
 		if at, found := p.entered[p.heap[0].plate]; found && at == p.heap[0].at {

@@ -76,7 +76,7 @@ func (s *Store) partition(ctx context.Context, doing string, index int) (*partit
 	return s.partitions[index], nil
 }
 
-// ready returns an error if ctx has ended or the store is closed.
+// ready returns an error if a call must not be executed because ctx has ended or the store is closed.
 func (s *Store) ready(ctx context.Context, doing string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -68,10 +68,10 @@ func TestTimeline_BusyDay_SizeIsBounded(t *testing.T) {
 	t.Logf("a busy day has %d rows and at most %d bytes", len(rows), largest)
 }
 
-func TestCompactTimeline_ForgetsProcessesOfLongAgo(t *testing.T) {
+func TestCompactTimeline_RemovesDataOfProcessesThatEndedLongAgo(t *testing.T) {
 	t.Parallel()
 	s, start := New(1), time.Unix(1_800_000_000, 0)
-	// A process starts each day.
+	// Every day one process starts and stores a row.
 	for day := range 30 {
 		at := start.Add(time.Duration(day) * 24 * time.Hour)
 		if err := s.AppendTimeline(t.Context(), fmt.Sprintf("processor-%d", day), []timeline.Row{{Second: at.Unix(), Entry: timeline.Events{Published: 1}}}); err != nil {

@@ -98,7 +98,7 @@ func (v *visits) release(plate string, expires, now int64) {
 	v.addUnclaimed(plate, found)
 }
 
-// end removes a visit.
+// end removes the visit of a plate.
 func (v *visits) end(plate string) {
 	delete(v.claimed, plate)
 	delete(v.unclaimed, plate)

@@ -79,7 +79,7 @@ type call struct {
 	answered chan struct{}
 }
 
-// The states of a call.
+// The states of a call: it waits for a reply, the reply has arrived, or the caller no longer waits.
 const (
 	stateWaiting   = iota // the caller waits, and returns it to the pool
 	stateAnswered         // there is a reply; the caller returns it to the pool

@@ -36,9 +36,9 @@ type cluster struct {
 	uri    string
 }
 
-// TestConformance_OnCluster runs the conformance suite on a Redis cluster of three nodes, which share the
+// TestConformance_RedisCluster runs the conformance suite on a Redis cluster of three nodes, which share the
 // partitions.
-func TestConformance_OnCluster(t *testing.T) {
+func TestConformance_RedisCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	storetest.Run(t, func(t *testing.T, partitions int) store.Store {

@@ -148,7 +148,7 @@ func TestPurge_KeepsOtherSimulations(t *testing.T) {
 	}
 }
 
-func TestPurge_RemovesFormerPartitions(t *testing.T) {
+func TestPurge_RemovesPartitionsThatTheStoreDoesNotHave(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	fillAll := open(t, server.URI(), "shrunk", 12)

@@ -70,7 +70,7 @@ func datasetOf(t *testing.T, s *Store) store.Dataset {
 	return d
 }
 
-func TestDataset_Loss_IsNoticedAndRecorded(t *testing.T) {
+func TestDataset_Loss_IsDetectedAndRecorded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
@@ -124,7 +124,7 @@ func TestDataset_Loss_IsNoticedAndRecorded(t *testing.T) {
 	}
 }
 
-func TestDataset_LossBetweenObservations_IsNoticed(t *testing.T) {
+func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "unseen", 1)
@@ -200,7 +200,7 @@ func TestSettings_UnsafeSetting_IsLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestStore_LogsAnOutageOnce(t *testing.T) {
+func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)
@@ -226,7 +226,7 @@ func TestStore_LogsAnOutageOnce(t *testing.T) {
 	}
 }
 
-func TestStore_ObservationsDoNotEndAnOutageOfSteps(t *testing.T) {
+func TestStore_OutageOfSteps_IsNotEndedByObservations(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)

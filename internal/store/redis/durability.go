@@ -60,7 +60,7 @@ func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark)
 // but up to two seconds later while the disk is busy with an earlier fsync. If the process ends, the file survives
 // but the buffer does not.
 type observation struct {
-	// epoch identifies the server process.
+	// epoch identifies the server process. It changes with every restart.
 	epoch string
 	// logging is false if the server has no append-only file. In that case there is nothing to wait for.
 	logging bool

@@ -192,7 +192,7 @@ func TestWaitDurable_ServerWithoutAppendOnlyFile_ReturnsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWaitDurable_WaitersShareObservations(t *testing.T) {
+func TestWaitDurable_ConcurrentCallers_ShareObservations(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s := open(t, server.URI(), "shared", 1)
@@ -268,7 +268,7 @@ func TestWaiter_Consider_DetectsDurabilityAndRestarts(t *testing.T) {
 	}
 }
 
-func TestParseObservation(t *testing.T) {
+func TestParseObservation_ReadsTheINFOReply(t *testing.T) {
 	t.Parallel()
 	const server = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n"
 	const persistence = "# Persistence\r\naof_enabled:1\r\naof_rewrite_in_progress:1\r\naof_rewrites:3\r\n" +

@@ -12,7 +12,6 @@ import (
 //go:embed lua/*.lua
 var luaFiles embed.FS
 
-// scripts are the Lua scripts of the store.
 type scripts struct {
 	// The sources of the frequently used scripts. One execution performs the steps of several callers.
 	entry, exit, settle, deadLetter string

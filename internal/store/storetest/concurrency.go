@@ -80,7 +80,7 @@ func testConcurrency(t *testing.T, factory Factory) {
 		})
 		for _, plate := range plates {
 			if claimed[plate] != 1 {
-				t.Errorf("%s was claimed %d times", plate, claimed[plate])
+				t.Errorf("the plate %s was claimed %d times", plate, claimed[plate])
 			}
 		}
 	})

@@ -97,7 +97,7 @@ func timelineMerges(t *testing.T, open Factory) {
 		t.Errorf("the merged row has lag %d and backlog %d, want the maximum of both rows, 5", rows[0].Entry.Lag, *rows[0].Ready)
 	}
 	if got := f.timeline(time.Unix(at+1, 0), time.Unix(at+2, 0)); len(got) != 1 || got[0].Second != at+1 {
-		t.Errorf("an interval of one second has the rows %v", got)
+		t.Errorf("ReadTimeline for an interval of one second returned the rows %v", got)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// answerWith returns a handler that sends the same response to every request.
+// answerWith returns a handler that sends the given response to every request.
 func answerWith(status int, contentType, body string, headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -113,7 +113,8 @@ func hijack(t *testing.T, w http.ResponseWriter, raw string) {
 // hang is a handler that sends no response until the client disconnects.
 func hang(_ http.ResponseWriter, r *http.Request) { untilGone(r) }
 
-// untilGone waits until the client disconnects. It reads the body first: only then does package http detect this.
+// untilGone waits until the client disconnects. It reads the request body first, because package http detects a
+// disconnect only after that.
 func untilGone(r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()

@@ -36,7 +36,7 @@ type Options struct {
 	limits limits
 }
 
-// The paths of the API.
+// The URL paths of the API.
 const (
 	pathSummaries = "/v1/summaries"
 	pathSummary   = "/v1/summaries/{id}"

@@ -540,7 +540,7 @@ func TestPost_Timeout_IsUnavailable(t *testing.T) {
 	e.do(t, server.URL)
 }
 
-func TestPost_SlowClientLosesItsConnection(t *testing.T) {
+func TestPost_SlowClient_IsDisconnected(t *testing.T) {
 	t.Parallel()
 	limits := defaultLimits()
 	limits.maxTransfer = time.Second // enough for a busy server to send its response
