@@ -301,9 +301,9 @@ func parseInstant(text []byte) (time.Time, bool) {
 	return t.UTC(), true
 }
 
-// parseUnusualInstant parses instants that RFC 3339 permits and package time rejects: t and z in lower case, and a
-// leap second. A leap second is always the last second of a month. As in Unix time, it is the same instant as the
-// second after it, which is the first of the next month.
+// parseUnusualInstant parses instants that RFC 3339 permits and package time rejects: t and z in lower case,
+// and leap seconds. A leap second is always the last second of a month. As in Unix time, it is converted to the
+// second that follows it, which is the first of the next month.
 func parseUnusualInstant(text []byte) (time.Time, bool) {
 	const second = len("2006-01-02T15:04:")
 	text = bytes.ToUpper(text)

@@ -100,7 +100,7 @@ func (p *pacer) seed(seed, stream uint64) {
 	p.target += p.gap() - 1
 }
 
-// stop counts all overdue events as missed, and ends the time that the figures of the pacer cover.
+// stop counts all overdue events as missed. After that, the figures of the pacer do not change any more.
 func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -49,8 +49,8 @@ func (i *injector) command(ctx context.Context, o fault.Occurrence, pods []*core
 	})
 }
 
-// isolated returns the addresses of the client pods that an isolation cuts off from all servers. It returns
-// none if the target is a server: that is cut off from all clients.
+// isolated returns the addresses of the client pods that an isolation cuts off from all servers. If the target
+// is a server, it returns none, because all clients are cut off from that server.
 func (i *injector) isolated(o fault.Occurrence, pods []*corev1.Pod) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
 	component := resources.ComponentOf(o.Target)

@@ -252,8 +252,8 @@ func (s *sending) publish(m *outgoing) error {
 	return nil
 }
 
-// collect receives the answers until no more are expected. It also receives returns all the time, because the client
-// library blocks until they are received.
+// collect receives the confirms until no more are expected. Meanwhile it also receives the messages that the
+// server returns, because otherwise the client library would block.
 func (s *sending) collect() {
 	for {
 		select {

@@ -102,7 +102,7 @@ func TestCopyOf_DropsADirectReplyTo(t *testing.T) {
 	}
 }
 
-func TestCopyOf_HeadersTooLarge_KeepsOnlyOurs(t *testing.T) {
+func TestCopyOf_HeadersTooLarge_KeepsThoseOfPackageEvent(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxHeaders)
 	values := map[string]any{
