@@ -518,7 +518,9 @@ func testPageScreenshots(t *testing.T, b *browser) {
 	if os.Getenv("PARKING_SCREENSHOTS") != "1" {
 		t.Skip("PARKING_SCREENSHOTS=1 writes the images of the documentation")
 	}
-	w := newSite(t, newFake("run", 1500))
+	f := newFake("run", 1500)
+	f.state.Faults[2].Fault, f.state.Faults[2].AtSeconds = "cut", 240
+	w := newSite(t, f)
 	if err := os.MkdirAll(screenshots, 0o755); err != nil {
 		t.Fatal(err)
 	}

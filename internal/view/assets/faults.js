@@ -29,8 +29,8 @@ const columns = [
   [fault => seconds(fault.recoverySeconds), true],
   [fault => seconds(fault.peakP99Seconds), true],
   [fault => count(fault.peakBacklog), true],
-  [fault => count(fault.redeliveries), true],
-  [fault => count(fault.duplicatesSuppressed), true],
+  [fault => count(fault.injectedAt ? fault.redeliveries : null), true],
+  [fault => count(fault.injectedAt ? fault.duplicatesSuppressed : null), true],
   [fault => (fault.outcome === 'Recovered' ? '' : fault.message), false],
 ];
 
@@ -54,7 +54,12 @@ export class FaultTable {
 
   row() {
     const row = document.createElement('tr');
-    for (const [, isNumber] of columns) row.insertCell().className = isNumber ? 'number' : '';
+    const names = this.body.parentElement.tHead.rows[0].cells;
+    columns.forEach(([, isNumber], k) => {
+      const cell = row.insertCell();
+      cell.className = isNumber ? 'number' : '';
+      cell.dataset.name = names[k].textContent; // for a narrow window, which shows no head
+    });
     row.lastElementChild.className = 'wide';
     return row;
   }
