@@ -54,6 +54,7 @@ func TestKubectl_ExitCodes(t *testing.T) {
 		"missing name":    {"pause", exitBadInput, "NAME is missing; see 'kubectl parking pause --help'"},
 		"invalid format":  {"status -o csv", exitBadInput, "must be json, yaml, wide or name"},
 		"no cluster":      {"status", exitBadInput, "no cluster is configured: name a kubeconfig"},
+		"unknown context": {"status --server https://127.0.0.1:1 --context nope", exitBadInput, "'kubectl config get-contexts' lists all"},
 		"unreachable":     {"status --server https://127.0.0.1:1", exitFailed, "cannot reach the API server"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,6 +31,10 @@ func kubeconfigError(err error) error {
 	if clientcmd.IsEmptyConfig(err) {
 		return inputErrorf("no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG, or a server with --server")
 	}
+	if clientcmd.IsContextNotFound(err) {
+		// The error also lists what follows from that, such as a missing server.
+		return inputErrorf("kubeconfig: the context that --context or current-context selects does not exist; 'kubectl config get-contexts' lists all")
+	}
 	return inputErrorf("kubeconfig: %w", err)
 }
 
@@ -61,7 +65,11 @@ func (c *connection) explain(err error, doing string, needed rule) error {
 	var network net.Error
 	switch {
 	case isMissingRight(err):
-		return inputErrorf("%s: %w; ask an administrator to add this rule to a Role of yours: %s", doing, err, needed)
+		role := "Role"
+		if strings.Contains(err.Error(), "at the cluster scope") {
+			role = "ClusterRole"
+		}
+		return inputErrorf("%s: %w; ask an administrator to add this rule to a %s of yours: %s", doing, err, role, needed)
 	case apierrors.IsUnauthorized(err):
 		return inputErrorf("%s: the API server rejects the credentials: %w; log in again, or choose others with --context or --user", doing, err)
 	case isMissingResource(err):

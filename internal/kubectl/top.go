@@ -92,7 +92,7 @@ func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(p.Out, strings.Join(topLines(rows, f.allNamespaces), "\n"))
+		_, err = fmt.Fprintln(p.Out, strings.Join(m.lines(rows, f), "\n"))
 		return err
 	}
 	screen := terminal.NewScreen(p.Out, func() (int, int) { return terminal.Size(p.Out) })
@@ -105,7 +105,7 @@ func (p *Plugin) top(ctx context.Context, m *meter, f topFlags) error {
 		case err != nil:
 			return err
 		}
-		screen.Show(topLines(rows, f.allNamespaces))
+		screen.Show(m.lines(rows, f))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -338,11 +338,16 @@ func p99Of(l *v1alpha1.LatencySummary) *float64 {
 	return new(d.Seconds())
 }
 
+// lines renders rows as a table, or says that there are none.
+func (m *meter) lines(rows []TopRow, f topFlags) []string {
+	if len(rows) == 0 {
+		return []string{noSimulations(m.namespace)}
+	}
+	return topLines(rows, f.allNamespaces)
+}
+
 // topLines renders rows as a table, with the notes below it.
 func topLines(rows []TopRow, withNamespace bool) []string {
-	if len(rows) == 0 {
-		return []string{"No simulations found."}
-	}
 	var b strings.Builder
 	w := newTable(&b)
 	head := "NAME\tSTATUS\tENTRY/S\tEXIT/S\tP99\tBACKLOG\tLOST\tVERDICT"

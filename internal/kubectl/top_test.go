@@ -26,6 +26,14 @@ func started() *v1alpha1.ParkingSimulation {
 	return sim
 }
 
+func TestTop_WithoutSimulations_NamesTheNamespace(t *testing.T) {
+	t.Parallel()
+	m := newMeter(&connection{namespace: "nope"}, "", false)
+	if got := m.lines(nil, topFlags{}); len(got) != 1 || !strings.Contains(got[0], "in namespace nope") {
+		t.Errorf("the output is %q", got)
+	}
+}
+
 func TestMeasure_UsesTheLastSecondsOfTheTimeline(t *testing.T) {
 	t.Parallel()
 	var latency histogram.Histogram
