@@ -46,6 +46,11 @@ demo: ## Run a simulation with five faults in this terminal for 30 s, without a 
 		go build -v -trimpath -tags nooperator -ldflags '$(LDFLAGS)' -o bin/parking-demo ./cmd/parking
 	bin/parking-demo simulate -f config/samples/rehearsal.yaml
 
+.PHONY: krew
+krew: ## Write the archives of the kubectl plugin for all platforms, and the manifest for krew, to bin/krew (VERSION=v1.2.3).
+	@$(STEP) "Build the kubectl plugin for four platforms" "12 min the first time, then 1 min" \
+		hack/krew/build.sh '$(VERSION)' '$(LDFLAGS)'
+
 .PHONY: generate
 generate: $(GENERATORS) ## Generate what is derived from the code: deep copies, CRD, roles, the chart's copies, docs/api.md, the live page's npm files.
 	@$(STEP) "Generate deep copies, CRD, roles and docs/api.md" "20 s" hack/generate.sh .
