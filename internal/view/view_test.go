@@ -91,7 +91,7 @@ func TestView_Paths_RespondWithPageAndData(t *testing.T) {
 		"an unknown parameter":                         {to("/v1/timeline?since=2026-01-01T00:00:00Z"), 400, "unknown parameter"},
 		"a parameter twice":                            {to("/v1/timeline?to=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"), 400, "more than once"},
 		"an interval that ends before it begins":       {to("/v1/timeline?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"), 400, "before"},
-		"an invalid query":                             {to("/v1/timeline?%zz"), 400, "not valid"},
+		"an invalid query":                             {to("/v1/timeline?%zz"), 400, "the query string of the URL is invalid"},
 		"a file that does not exist":                   {to("/assets/passwd"), 404, "does not exist"},
 		"a path out of the folder":                     {to("/assets/..%2f..%2fview.go"), 404, "does not exist"},
 		"a path with a null byte":                      {to("/assets/app.js%00"), 404, "does not exist"},
