@@ -138,15 +138,15 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns the events for occurrences of faults of which it has become known whether the simulation recovered.
+// recoveries returns the events for occurrences of faults whose outcome has become Recovered or NotRecovered.
 func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
 	var notices []notice
 	for _, f := range measuredFaults(before, now) {
-		kind := corev1.EventTypeWarning
+		kind, reason := corev1.EventTypeWarning, "FaultNotRecovered"
 		if f.Outcome == string(fault.OutcomeRecovered) {
-			kind = corev1.EventTypeNormal
+			kind, reason = corev1.EventTypeNormal, "FaultRecovered"
 		}
-		notices = append(notices, notice{kind, "Fault" + f.Outcome, "Measure", fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message)})
+		notices = append(notices, notice{kind, reason, "Measure", fmt.Sprintf("Fault %s/%d: %s", f.Name, f.Number, f.Message)})
 	}
 	return notices
 }
