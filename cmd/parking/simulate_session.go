@@ -276,7 +276,7 @@ type summaries struct {
 	held func(context.Context) (int64, error)
 	// routes are the HTTP routes of the summary service. There are none for an external API.
 	routes []httpserver.Route
-	// where describes the destination for the output.
+	// where describes the destination of summaries in the output of the command.
 	where string
 	// discard deletes temporary files. It can be called at any time, even more than once.
 	discard func()

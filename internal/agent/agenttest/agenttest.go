@@ -50,7 +50,7 @@ func Start(t testing.TB, command ...string) *Target {
 	polltest.Until(t, "the process has its mount", func() bool {
 		select {
 		case <-s.ended:
-			missing(t, fmt.Errorf("unshare ended: %w", s.err))
+			missing(t, fmt.Errorf("the command unshare ended early: %w", s.err))
 		default:
 		}
 		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", s.PID))
