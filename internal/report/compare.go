@@ -65,6 +65,7 @@ type Change struct {
 // ChangeOutcome says whether a metric became better or worse.
 type ChangeOutcome string
 
+// The possible outcomes of the comparison of a metric.
 const (
 	// Unchanged means that the change is within the threshold.
 	Unchanged ChangeOutcome = "unchanged"

@@ -87,6 +87,7 @@ type Mark struct {
 // MarkKind is the type of a mark.
 type MarkKind string
 
+// The kinds of marks.
 const (
 	// MarkStarted means that a process started, MarkStopped that it stopped in an orderly way.
 	MarkStarted MarkKind = "started"

@@ -91,6 +91,7 @@ func (c *Cluster) Eventually(what string, check func() error) {
 	}
 }
 
+// Create creates an object and fails the test if the API server rejects it.
 func (c *Cluster) Create(o client.Object) {
 	c.T.Helper()
 	if err := c.Client.Create(c.T.Context(), o); err != nil {
