@@ -42,7 +42,7 @@ type exitHook struct {
 	do func()
 }
 
-// set replaces the function to call. Nil means that there is none.
+// set replaces the function to call. Nil means no function.
 func (h *exitHook) set(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -85,7 +85,7 @@ func (s Service) bind(u *url.URL, values map[string]string) (Binding, error) {
 	return b, s.secure(b)
 }
 
-// pemBlocks returns nil for an empty value, because a nil field of Binding means that there is none.
+// pemBlocks returns nil for an empty value, because a nil field of Binding means no value.
 func pemBlocks(value string) []byte {
 	if value == "" {
 		return nil

@@ -110,8 +110,8 @@ func (in *scanner) atEnd() bool {
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number, without an exponent, at the beginning of b. It returns 0 if
-// there is none.
+// numberLength returns the length of the number, without an exponent, at the beginning of b. It returns 0 if b
+// does not begin with a number.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {

@@ -31,7 +31,7 @@ type pod struct {
 	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is the pod template in the spec, or nil if there is none. path is the path of its field.
+	// patch is the pod template in the spec, or nil. path is the path of its field.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
 	// main is the name of the container that the patch must not remove.

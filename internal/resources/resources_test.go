@@ -94,7 +94,7 @@ func build(t testing.TB, in testInput) []client.Object {
 	return objects
 }
 
-// find returns the object with the given type and name. It fails the test if there is none.
+// find returns the object with the given type and name. It fails the test if no object matches.
 func find[O client.Object](t testing.TB, objects []client.Object, name string) O {
 	t.Helper()
 	for _, object := range objects {

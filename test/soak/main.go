@@ -116,7 +116,7 @@ func piecesFor(faults int) int {
 	return pieces
 }
 
-// piece returns the report of a piece. If there is none, it runs the piece.
+// piece returns the report of a piece. It runs the piece if that has no report yet.
 func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error) {
 	folder := s.folder
 	path := filepath.Join(folder, fmt.Sprintf("seed-%04d.json", seed))

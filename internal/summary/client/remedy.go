@@ -12,7 +12,7 @@ import (
 
 const remedyHTTPS = "the port speaks TLS: begin the URL with https://"
 
-// remedyFor returns advice for a request that failed without a response, or "" if there is none.
+// remedyFor returns advice for a request that failed without a response, or "" if it has no advice.
 func (t *transport) remedyFor(request *http.Request, err error) string {
 	if remedy := binding.ExplainFiles(err); remedy != "" {
 		return remedy
