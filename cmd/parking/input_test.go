@@ -31,7 +31,7 @@ func TestBadInput_PrintsOneLine(t *testing.T) {
 		{"directory instead of a manifest is named",
 			[]string{"simulate", "-f", "/"}, []string{`read manifest: "/" is a directory: give one file, such as "/simulation.yaml"`}},
 		{"URL instead of a manifest is rejected with the alternative",
-			[]string{"simulate", "-f", "https://user:s3cr3t@example.com/m.yaml"}, []string{"read manifest: a URL is given: download the manifest", "- to read it from stdin"}},
+			[]string{"simulate", "-f", "https://user:s3cr3t@example.com/m.yaml"}, []string{"read manifest: URLs are not supported: download the manifest", "or - for standard input"}},
 		{"unreachable broker is named with address and remedy",
 			[]string{"simulate", "--rabbitmq-uri", "amqp://user:s3cr3t@" + closed + "/"}, []string{"--rabbitmq-uri", "amqp://" + closed, "start RabbitMQ there"}},
 		{"unreachable store is named with address and remedy",

@@ -54,7 +54,7 @@ func (l *leaser) run(ctx context.Context) {
 func (l *leaser) lease(ctx context.Context) (block, error) {
 	size := int(min(max(l.rate()*leaseTime.Seconds(), leaseMin), leaseMax))
 	var first int64
-	err := l.steps.run(ctx, 0, "lease positions", func(ctx context.Context) (err error) {
+	err := l.steps.run(ctx, 0, "lease sequence numbers", func(ctx context.Context) (err error) {
 		first, err = l.steps.store.Lease(ctx, l.counter, size)
 		return err
 	})
@@ -67,7 +67,7 @@ func (l *leaser) peek(ctx context.Context) (int64, error) {
 		select {
 		case l.current = <-l.blocks:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("wait for a lease of positions: %w", ctx.Err())
+			return 0, fmt.Errorf("wait until the store leases sequence numbers: %w", ctx.Err())
 		}
 	}
 	return l.current.first, nil

@@ -111,7 +111,7 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 // ReadFile reads a manifest from a file as Read does. Its errors contain the path.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	if strings.Contains(path, "://") { // the error does not show it, because it may hold a password
-		return nil, errors.New("read manifest: a URL is given: download the manifest and give its file, or - to read it from stdin")
+		return nil, errors.New("read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input")
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, fmt.Errorf("read manifest: %q is a directory: give one file, such as %q", path, filepath.Join(path, "simulation.yaml"))

@@ -118,7 +118,7 @@ func TestReadFile_ErrorsNameTheFile(t *testing.T) {
 	for path, want := range map[string]string{
 		"testdata/missing.yaml": "read manifest: open testdata/missing.yaml: no such file or directory",
 		".":                     `read manifest: "." is a directory: give one file, such as "simulation.yaml"`,
-		"https://user:hunter2@example.com/a.yaml": "read manifest: a URL is given: download the manifest and give its file, or - to read it from stdin",
+		"https://user:hunter2@example.com/a.yaml": "read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input",
 		"manifest_test.go":                        "manifest manifest_test.go: not valid YAML: ",
 	} {
 		if _, err := manifest.ReadFile(path); err == nil || !strings.HasPrefix(err.Error(), want) {
