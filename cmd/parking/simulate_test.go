@@ -73,7 +73,8 @@ func checkPassed(t *testing.T, got ended) report.Document {
 			t.Errorf("%s: %d, want %d", equation.name, equation.left, equation.right)
 		}
 	}
-	if l.EntriesConfirmed == 0 || l.Matched == 0 || l.UnmatchedExpected == 0 {
+	// On a busy machine a short schedule may end before exits find plates. Its verdict is then FAIL.
+	if kept := r.Outcome == ledger.Pass; l.EntriesConfirmed == 0 || kept && (l.Matched == 0 || l.UnmatchedExpected == 0) {
 		t.Errorf("nothing happened: %+v", l)
 	}
 	if r.LatencySeconds.Processing.P99 <= 0 || r.LatencySeconds.EndToEnd.P99 <= 0 || r.Rates.Entry.Achieved <= 0 {
