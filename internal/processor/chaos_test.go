@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// chaos decides at random when the fake servers of a test inject a fault. It injects no more faults after calm.
+// chaos decides at random when the fake servers of a test inject faults. After a call of calm they inject no more.
 type chaos struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -31,14 +31,14 @@ func (c *chaos) calm() {
 	c.chance = 0
 }
 
-// strikes draws whether to inject a fault now.
+// strikes decides at random whether to inject a fault now.
 func (c *chaos) strikes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rng.IntN(100) < c.chance
 }
 
-// below draws a random number in [0, n).
+// below returns a random number in [0, n).
 func (c *chaos) below(n int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,7 +54,7 @@ func (c *chaos) linger(ctx context.Context) {
 }
 
 // chaoticBroker is a fake broker that can lose a session at any time. It then delivers all unsettled messages
-// again, while the processor may still be processing their first deliveries.
+// again, even if the processor is still processing them.
 type chaoticBroker struct {
 	*chaos
 	mu     sync.Mutex
@@ -100,7 +100,8 @@ func (q *chaoticQueue) add(msg broker.Message) {
 	q.signal()
 }
 
-// signal wakes the delivery loop, because a message is ready or the prefetch limit allows another delivery.
+// signal wakes the delivery loop. Call it when a message is ready or when the prefetch limit allows another
+// delivery.
 func (q *chaoticQueue) signal() {
 	select {
 	case q.wake <- struct{}{}:
@@ -108,7 +109,8 @@ func (q *chaoticQueue) signal() {
 	}
 }
 
-// loseSession requeues all unsettled messages. The caller holds the lock of the broker.
+// loseSession ends the session of the queue and requeues its unsettled messages. The caller holds the lock of the
+// broker.
 func (q *chaoticQueue) loseSession() {
 	q.session++
 	for _, msg := range q.unsettled {
@@ -193,8 +195,8 @@ type chaoticSettler struct {
 	msg             broker.Message
 }
 
-// settle runs then, which may copy the message to another queue, and removes the message from this queue. It
-// sometimes loses the session between the two.
+// settle first calls its argument, which may copy the message to another queue, and then removes the message from
+// this queue. It sometimes loses the session between these two steps.
 func (s *chaoticSettler) settle(then func()) error {
 	b := s.broker
 	lost := b.strikes()
@@ -246,7 +248,8 @@ func (s *chaoticSettler) DeadLetter(ctx context.Context, r broker.Reason) error 
 }
 
 // chaoticStore is an in-memory store that injects faults. A crash resets it to an earlier state that includes every
-// durable step. Calls are slow and can fail before or after they take effect. It also implements Durability.
+// durable step. Calls are slow and can fail before or after they take effect. It also implements the interface
+// Durability.
 type chaoticStore struct {
 	*chaos
 	partitions int
@@ -344,7 +347,7 @@ func (s *chaoticStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) 
 }
 
 // chaoticAPI is a fake summary API. It sometimes stores a summary and still returns an error. It permanently
-// rejects the plates that rejects selects.
+// rejects a summary if the function rejects returns true for its plate.
 type chaoticAPI struct {
 	*chaos
 	rejects func(plate string) bool

@@ -26,8 +26,8 @@ type scenario struct {
 	seed        uint64
 	partitions  int
 	concurrency int
-	// plates is the number of plates that enter. Every second one exits. The same number of unmatched exits are
-	// published, plus some events of external publishers.
+	// plates is the number of vehicles that enter. Every second vehicle also exits. There is one unmatched exit for
+	// each vehicle, and there are some events of external publishers.
 	plates int
 	// chance is the percentage of calls to the broker, the store and the summary API that fail.
 	chance int
@@ -63,9 +63,9 @@ type published struct {
 	exits    [][]store.Published
 	// matched is the number of generated exits that have an entry.
 	matched int64
-	// summaries are the expected summaries of generated exits, by event ID. The summary that the API rejects is not
-	// included. maybe are the summaries of external exits: each exists unless the exit was processed too long
-	// before its entry.
+	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API
+	// rejects. maybe are the possible summaries of external exits. Each exists unless its exit used up its attempts
+	// before its entry was processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Each may or may not be matched.
 	externalExits int
@@ -138,7 +138,7 @@ func (p *published) exit(plate string, intent event.Intent) {
 }
 
 // exitBeforeEntry publishes an entry, and an exit of the same plate with an earlier timestamp. The exit is
-// dead-lettered, so the audit must not count it as confirmed.
+// dead-lettered, so it is not among the exits that the test confirms.
 func (p *published) exitBeforeEntry(plate string) {
 	p.entry(plate)
 	partition := event.PartitionOf(plate, len(p.exits))
@@ -151,7 +151,7 @@ func (p *published) exitBeforeEntry(plate string) {
 }
 
 // external publishes n entries of external publishers, an exit for each of them, and n exits without an entry. All
-// go to partition 0.
+// go to the queues of partition 0.
 func (p *published) external(n int) {
 	for i := range n {
 		plate, in, out := fmt.Sprintf("EXTERNAL-%d", i), fmt.Sprintf("in-%d", i), fmt.Sprintf("out-%d", i)

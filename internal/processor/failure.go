@@ -82,7 +82,7 @@ func isRejection(err error) bool {
 }
 
 // retryAfter returns the minimum delay that the error requests before the next attempt, at most maxRetryAfter. It
-// returns 0 if the error requests none.
+// returns 0 if the error does not request a delay.
 func retryAfter(err error) time.Duration {
 	if hint, ok := errors.AsType[interface {
 		error

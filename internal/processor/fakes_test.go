@@ -106,7 +106,7 @@ func (s *fakeSettler) expect(t *testing.T, want ...string) {
 }
 
 // fakeStore is a fake of the durability and dead-letter functions of the store. Effects are durable at once unless
-// the test sets wait.
+// the test sets the field wait.
 type fakeStore struct {
 	mu          sync.Mutex
 	epoch       string

@@ -20,16 +20,16 @@ type EntryEventProcessor struct {
 	log        *slog.Logger
 }
 
-// NewEntryEventProcessor returns an EntryEventProcessor. A parked vehicle expires maxStay after its entry if no
-// exit ends the visit.
+// NewEntryEventProcessor returns an EntryEventProcessor. A visit that no exit ends expires when it has lasted for
+// maxStay.
 func NewEntryEventProcessor(s EntryStore, partitions int, maxStay time.Duration, log *slog.Logger) *EntryEventProcessor {
 	p := &EntryEventProcessor{store: s, partitions: partitions, log: log}
 	p.SetMaxStay(maxStay)
 	return p
 }
 
-// SetMaxStay changes the maximum stay of vehicles whose entries are processed from now on. It may be called at any
-// time.
+// SetMaxStay changes the maximum stay of vehicles whose entries are processed after this call. It may be called at
+// any time.
 func (p *EntryEventProcessor) SetMaxStay(maxStay time.Duration) { p.maxStay.Store(int64(maxStay)) }
 
 // ProcessMessage implements Handler. It parses an entry and records it in the store.
@@ -71,7 +71,8 @@ func NewExitEventProcessor(s ExitStore, poster Poster, partitions int, log *slog
 }
 
 // ProcessMessage implements Handler. It parses an exit and matches it with its entry. If the exit ends a visit, it
-// posts the summary. It also posts the summary if an earlier attempt ended the visit but could not post.
+// posts the summary. It also posts the summary if an earlier attempt ended the visit but could not post the
+// summary.
 func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Message) (Completion, error) {
 	exit, err := parse(&msg, event.ParseExit)
 	if err != nil {
@@ -109,7 +110,7 @@ func (p *ExitEventProcessor) ProcessMessage(ctx context.Context, msg broker.Mess
 }
 
 // postSummary posts a summary and removes it from the outbox. Two deliveries of the same exit may post it at the
-// same time. The delivery that removes the summary counts as matched, the other as a duplicate.
+// same time. The delivery that removes the summary counts as matched, and the other one counts as a duplicate.
 func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s event.Summary) (Outcome, error) {
 	if err := p.poster.Post(ctx, s); err != nil {
 		if isRejection(err) {
@@ -128,8 +129,8 @@ func (p *ExitEventProcessor) postSummary(ctx context.Context, partition int, s e
 }
 
 // parse parses the event in the body of a message. It ignores the content type and other message properties. Every
-// failure is permanent, because another attempt would read the same body. decode must reject a body of more than
-// event.MaxBodyBytes without reading it.
+// failure is permanent, because another attempt would read the same body. The function decode must reject a body of
+// more than event.MaxBodyBytes without parsing it.
 func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) (E, error)) (E, error) {
 	var none E
 	e, err := decode(msg.Body)
@@ -139,8 +140,8 @@ func parse[E event.Entry | event.Exit](msg *broker.Message, decode func([]byte) 
 	return e, nil
 }
 
-// logResult logs the result of an event at debug level. For an exit without a visit it also logs whether
-// the generator expected that.
+// logResult logs the result of an event at debug level. For an exit without a visit it also logs whether the
+// generator expected this result.
 func logResult(ctx context.Context, log *slog.Logger, message string, r store.Result, id, plate string) {
 	if !log.Enabled(ctx, slog.LevelDebug) {
 		return

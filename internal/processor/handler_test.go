@@ -32,7 +32,7 @@ var (
 type stepStore struct {
 	result store.Result
 	err    error
-	// markErr is the error of Mark, settleErr the error of SettleSummary.
+	// markErr is the error that Mark returns. settleErr is the error that SettleSummary returns.
 	markErr, settleErr error
 	// settledBefore makes SettleSummary report that the summary has left the outbox already.
 	settledBefore bool
@@ -93,8 +93,8 @@ func exitMessage(id string, intent event.Intent) broker.Message {
 		Body: event.AppendExit(nil, event.Exit{ID: id, Plate: plate, At: exitAt})}
 }
 
-// generated returns the identifier of a generated event whose plate is the constant plate. There are four
-// partitions.
+// generated returns the identifier of a generated event that has the plate of these tests, in a simulation with
+// four partitions.
 func generated() event.ID {
 	return event.ID{Run: run, Partition: event.PartitionOf(plate, 4), Seq: 42}
 }

@@ -42,7 +42,7 @@ func (k *keeper) Post(_ context.Context, s event.Summary) error {
 }
 
 // newInMemory returns a system with events in its queues. For each visit there are three events: an entry, its
-// exit, and an unmatched exit. Half of the exits precede their entries.
+// exit, and an unmatched exit. Half of the matched exits are published before their entries.
 func newInMemory(t testing.TB, visits int) *inMemory {
 	t.Helper()
 	b, err := brokermemory.New(brokermemory.Options{Partitions: memoryPartitions, RetryDelay: time.Millisecond, Window: 1 << 20, Limit: 1 << 20})

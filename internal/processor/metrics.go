@@ -19,7 +19,7 @@ const (
 )
 
 // metrics are the metrics of one event type. Their series are looked up once at the start, so that an event costs
-// no lookup. The HDR histograms in measured are not exported to Prometheus; Stats and the timeline return them.
+// no lookup. The histograms in the field measured are not exported to Prometheus, but returned by Stats and Totals.
 type metrics struct {
 	outcomes [outcomes]*outcomeMetrics // nil if the event type cannot have the outcome
 	failures map[Stage]*failureMetrics
@@ -43,8 +43,8 @@ type failureMetrics struct {
 	count atomic.Uint64
 }
 
-// newMetrics registers the metrics and returns those of each event type. It creates every series at once, so that
-// rates are correct from the first event on.
+// newMetrics registers the metrics and returns them by event type. It creates every series at once, so that rates
+// are correct from the first event on.
 func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Type]*metrics, error) {
 	seconds := prometheus.NewHistogramVec(shared.Latency("event_processing_seconds",
 		"Duration of the calls of ProcessMessage, by outcome. Failed calls are included."), []string{labelType, labelOutcome})
@@ -86,7 +86,7 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 	return byType, nil
 }
 
-// has reports whether events of the metrics' type can have the outcome.
+// has reports whether an event of this type can have the outcome.
 func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
 func (m *metrics) recordCall(o Outcome, took time.Duration) {
@@ -98,8 +98,8 @@ func (m *metrics) recordCall(o Outcome, took time.Duration) {
 }
 
 // recordEffect records an event that took effect at the given time. If the event does not carry the time at which
-// it was due, scheduled is zero and no latency is recorded. Call recordEffect once per event, after the effect is
-// durable: until then the store may lose the effect, and the event is processed again.
+// it was due, scheduled is zero and no latency is recorded. Call recordEffect once per event, when the effect is
+// durable. Before that, the store may lose the effect, and the event is then processed again.
 func (m *metrics) recordEffect(at, scheduled time.Time) {
 	m.effects.Add(1)
 	if !scheduled.IsZero() {
@@ -126,14 +126,14 @@ type Stats struct {
 
 // TypeStats are the counts of one event type.
 type TypeStats struct {
-	// Outcomes is the number of calls of ProcessMessage by outcome. Failures is the number of failures by stage.
+	// Outcomes counts the calls of ProcessMessage by outcome. Failures counts the failures by stage.
 	Outcomes map[Outcome]uint64
 	Failures map[Stage]uint64
 	// Redeliveries is the number of deliveries of messages that were delivered before. Effects is the number of
 	// events that took effect.
 	Redeliveries, Effects uint64
-	// Processing is the distribution of the durations of ProcessMessage, with any outcome. EndToEnd is the
-	// distribution of the times from when an event was due until it took effect.
+	// Processing is the distribution of the durations of all calls of ProcessMessage, whatever their outcome.
+	// EndToEnd is the distribution of the times from when an event was due until it took effect.
 	Processing histogram.Snapshot
 	EndToEnd   histogram.Snapshot
 }
@@ -172,7 +172,7 @@ func (m *metrics) stats() TypeStats {
 	return s
 }
 
-// events converts the counts of one event type to the totals of a timeline.
+// events converts the counts of one event type to the form that a timeline needs.
 func (s *TypeStats) events() timeline.Events {
 	e := timeline.Events{
 		Redeliveries: int64(s.Redeliveries),

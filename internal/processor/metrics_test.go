@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// series returns the values of the series of a metric. The key is the list of label values, ordered by label name.
-// The value of a histogram is its number of observations.
+// series returns the values of all series of a metric. The key of a series is the list of label values, ordered by
+// label name. The value of a histogram is the number of its observations.
 func series(t *testing.T, reg prometheus.Gatherer, name string) map[string]uint64 {
 	t.Helper()
 	families, err := reg.Gather()

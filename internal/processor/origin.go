@@ -14,7 +14,8 @@ const (
 	externalAttempts  = 6
 )
 
-// entryOrigin returns the origin of the entry with the identifier id. partition is the partition of its plate.
+// entryOrigin returns the origin of the entry with the identifier id. The argument partition is the partition of
+// the entry's plate.
 func entryOrigin(msg *broker.Message, id string, partition int) store.Origin {
 	if own, ok := generatedID(msg, id, partition); ok {
 		return store.Origin{ID: id, Run: own.Run, Partition: partition, Seq: own.Seq}
@@ -44,7 +45,7 @@ func generatedID(msg *broker.Message, id string, partition int) (event.ID, bool)
 	return own, ok && own.Partition == partition
 }
 
-// isLastAttempt reports whether an exit is not retried if it finds no visit in this attempt.
+// isLastAttempt reports whether the result is final if an exit finds no visit in this attempt.
 func isLastAttempt(origin store.Origin, attempt int) bool {
 	if origin.Generated() {
 		return attempt >= generatedAttempts

@@ -73,8 +73,8 @@ func Outcomes(t event.Type) []Outcome {
 	}
 }
 
-// isEffect reports whether the outcome means that the event took effect. The end-to-end latency of an event ends
-// with its effect.
+// isEffect reports whether the outcome means that the event took effect. The end-to-end latency of an event is
+// measured up to its effect.
 func (o Outcome) isEffect() bool {
 	switch o {
 	case OutcomeRecorded, OutcomeMatched, OutcomeUnmatchedExpected, OutcomeUnmatchedUnexpected, OutcomeEntryNotFound:

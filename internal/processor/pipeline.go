@@ -41,7 +41,7 @@ type pipeline struct {
 	log      *slog.Logger
 }
 
-// flight is the number of deliveries that workers have received but not settled.
+// flight counts the deliveries that workers have received but not settled.
 type flight struct {
 	count atomic.Int64
 	empty sync.WaitGroup
@@ -74,7 +74,7 @@ func (p *pipeline) consume(ctx context.Context, deliveries <-chan broker.Deliver
 	workers.Wait()
 }
 
-// processAll processes deliveries again whose effects the store may have lost. It starts
+// processAll processes the given deliveries again, because the store may have lost their effects. It starts
 // goroutines of its own and does not wait for them.
 func (p *pipeline) processAll(ctx context.Context, all []work) {
 	var next atomic.Int64
@@ -149,7 +149,8 @@ func (p *pipeline) invoke(ctx context.Context, msg *broker.Message) (done Comple
 	return p.handler.ProcessMessage(ctx, *msg)
 }
 
-// check returns a failure if the handler returned an outcome or a partition that its event type cannot have.
+// check returns a failure if the handler returned an outcome that its event type cannot have, or a partition that
+// does not exist.
 func (p *pipeline) check(done *Completion) *Failure {
 	if !p.metrics.has(done.Outcome) || done.Outcome == OutcomeFailed {
 		return Transient(StageStore, "", fmt.Errorf("invalid outcome %v of an %s event", done.Outcome, p.eventType))
@@ -175,9 +176,9 @@ func (p *pipeline) deadLetter(ctx context.Context, d *broker.Delivery, done Comp
 	return true
 }
 
-// countDeadLetter counts a dead letter in the store. It waits until the count is durable, and any effect that the
-// message had before it failed. It returns store.ErrRolledBack if the store may have lost one of them, and other
-// errors only if ctx has ended.
+// countDeadLetter counts a dead letter in the store. It waits until the count is durable. If the message had an
+// effect before it failed, it waits for that effect, too. It returns store.ErrRolledBack if the store may have lost
+// the count or the effect, and other errors only if ctx has ended.
 func (p *pipeline) countDeadLetter(ctx context.Context, d *broker.Delivery, done Completion, f *Failure) error {
 	key := deadLetterKey(f, d.Message.Body)
 	return p.untilAnswered(ctx, func() (err error) {
@@ -235,8 +236,8 @@ func (p *pipeline) requeue(ctx context.Context, d *broker.Delivery) {
 	p.flight.end(1)
 }
 
-// recordSettled records the result of settling a delivery. A lost session is a normal event, because the broker
-// delivers the message again. It is counted, but logged at debug level only.
+// recordSettled records the result of settling a delivery. The loss of a session is expected, because the broker
+// then delivers the message again. It counts as a failure, but is logged at debug level only.
 func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err error) {
 	switch {
 	case err == nil:
@@ -249,8 +250,9 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 	}
 }
 
-// fail counts and logs a failure. It does not log outages of the store, which the store itself logs. It logs errors
-// that may quote the message at debug level only; the header of the dead letter contains them, too.
+// fail counts and logs a failure. It logs outages of the store at debug level only, because the store itself logs
+// them. It also logs errors that may quote the message at debug level only. The header of the dead letter contains
+// these errors, too.
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {

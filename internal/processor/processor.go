@@ -22,16 +22,16 @@ const (
 	DefaultDrainTimeout = 20 * time.Second
 
 	// prefetchFactor is the number of deliveries per worker that may be unsettled at a time. One of them is being
-	// processed; the others are being transferred or wait for durability. With 5,000 events/s and 256 workers this
-	// covers a wait of 400 ms.
+	// processed; the others are being transferred or wait for durability. At 5,000 events/s and with 256 workers,
+	// the factor 8 allows a wait of 400 ms.
 	prefetchFactor = 8
 	// maxPrefetch limits the number of unsettled deliveries, and so the memory that they use: half a gigabyte if
 	// all bodies have the maximum size, a few megabytes for generated events.
 	maxPrefetch = 8192
 )
 
-// ErrUnfinished is returned by Run if the drain timeout expires before all deliveries are settled. The rest are
-// requeued, so no event is lost.
+// ErrUnfinished is returned by Run if the drain timeout expires before all deliveries are settled. The unsettled
+// deliveries are requeued, so no event is lost.
 var ErrUnfinished = errors.New("deliveries were requeued because the drain timeout expired")
 
 // Config is the configuration of a processor.
@@ -41,8 +41,8 @@ type Config struct {
 	Partitions int
 	// Concurrency is the number of messages of each queue that are processed concurrently.
 	Concurrency int
-	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. Run does not drain if
-	// the cause of that end is async.ErrKilled. 0 means DefaultDrainTimeout.
+	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. If the cause of the
+	// context's end is async.ErrKilled, Run does not wait for them. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
@@ -130,7 +130,7 @@ func (p *Processor) Totals() timeline.Row {
 }
 
 // InFlight returns the number of deliveries that are received but not settled. A delivery that a worker is just
-// receiving may be missing. InFlight may be called at any time.
+// receiving may not be counted. InFlight may be called at any time.
 func (p *Processor) InFlight() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,10 +141,12 @@ func (p *Processor) InFlight() int64 {
 	return n
 }
 
-// Run consumes the queues until ctx ends, and then finishes and settles all deliveries. It must be called once.
+// Run consumes the queues until ctx ends, and then finishes and settles all deliveries. It must be called only
+// once.
 //
-// Run returns nil after that, or ErrUnfinished if the drain timeout expires first. It returns another error,
-// possibly before ctx ends, if the consumer fails. In that case it settles all deliveries in the same way.
+// Run returns nil when all deliveries are settled, or ErrUnfinished if the drain timeout expires first. If the
+// consumer fails, possibly before ctx ends, Run settles all deliveries in the same way and returns the error of the
+// consumer.
 func (p *Processor) Run(ctx context.Context) error {
 	consuming, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -172,7 +174,7 @@ func (p *Processor) Run(ctx context.Context) error {
 }
 
 // consume consumes every queue until the context consuming ends and all deliveries are processed. If the broker
-// ends the deliveries of one queue earlier, consume stops consuming all queues.
+// closes the channel of one queue earlier, consume stops consuming all queues.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()
@@ -195,7 +197,6 @@ func (p *Processor) consume(consuming, working context.Context, stop context.Can
 	}
 }
 
-// result returns the error that Run returns.
 func (p *Processor) result(ctx, consuming context.Context) error {
 	var errs []error
 	if ctx.Err() == nil {

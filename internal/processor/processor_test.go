@@ -226,7 +226,8 @@ func TestRun_StuckMessage_DelaysNoOtherMessage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// stuck handles messages that block a worker. If unsettleable is set, settling these messages fails, too.
+		// stuck is what the handler does with messages that block a worker. If unsettleable is set, these messages
+		// also cannot be moved to another queue.
 		stuck        func(ctx context.Context) (Completion, error)
 		unsettleable bool
 	}{
@@ -573,7 +574,7 @@ func TestRun_DrainTimeoutExpires_RequeuesFailingMessages(t *testing.T) {
 	})
 }
 
-// brokenSettler fails to move messages to another queue.
+// brokenSettler is a settler that fails to move messages to another queue.
 type brokenSettler struct {
 	fakeSettler
 	retries, requeues int

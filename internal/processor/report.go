@@ -14,7 +14,7 @@ import (
 const reportInterval = time.Second
 
 // problem identifies a kind of problem. Occurrences of the same kind are counted and logged together, so that
-// frequent failures do not flood the log. The number of different values must therefore be small.
+// frequent failures do not flood the log. Each kind has its own log line, so the number of kinds must be small.
 type problem struct {
 	level     slog.Level
 	message   string
@@ -75,7 +75,8 @@ func (r *reporter) report(p problem, detail string) {
 	}
 }
 
-// flush logs the problems that occurred since the last flush. It deletes the problems that did not occur.
+// flush logs the problems that occurred since the last flush. It forgets the problems that did not occur again, so
+// that their next occurrence is logged at once.
 func (r *reporter) flush() {
 	r.mu.Lock()
 	due := make(map[problem]occurrences)
@@ -104,7 +105,8 @@ func (r *reporter) write(p problem, o occurrences) {
 	r.log.LogAttrs(context.Background(), p.level, p.message, attrs...)
 }
 
-// reportPanic logs the first panic of a handler with its stack. The deferred function that recovers must call it.
+// reportPanic logs the first panic of a handler with its stack. Call it from the deferred function that recovers,
+// where the stack still shows the cause.
 func (r *reporter) reportPanic(t event.Type, value any) {
 	r.panicked.Do(func() {
 		r.log.Error("A handler panicked; its message is dead-lettered and processing continues",

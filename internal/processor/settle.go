@@ -54,8 +54,8 @@ func deadLetterKey(f *Failure, body []byte) string {
 // work is a delivery that is being processed, and the state of its processing.
 type work struct {
 	delivery broker.Delivery
-	// mark is the mark of the store from before the latest effect of the event. It is set when the delivery waits
-	// for durability.
+	// mark is the mark that was read from the store before the latest effect of the event. It is set when the
+	// delivery begins to wait for durability.
 	mark store.Mark
 	// effectAt is the time at which the event took effect, or zero if it did not take effect in this process. It
 	// remains set if the event is processed again and is then a duplicate, because in that case the store has not
@@ -83,7 +83,7 @@ func newSettler(p *pipeline, partition int) *settler {
 	return s
 }
 
-// push adds a delivery whose message is processed. It does not block.
+// push adds a delivery whose message has been processed. It does not block.
 func (s *settler) push(w work) {
 	s.mu.Lock()
 	s.collected = append(s.collected, w)
@@ -94,7 +94,7 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close ends run after run has settled all deliveries that were pushed before.
+// close makes the method run return after it has settled all deliveries that were pushed before.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -102,7 +102,7 @@ func (s *settler) close() {
 	s.arrived.Signal()
 }
 
-// run settles the pushed deliveries. It returns after close.
+// run settles the pushed deliveries. It returns after a call of close.
 func (s *settler) run(ctx context.Context) {
 	for {
 		batch := s.nextBatch()
@@ -114,7 +114,8 @@ func (s *settler) run(ctx context.Context) {
 	}
 }
 
-// nextBatch waits for finished deliveries and returns all that were collected. It returns nil after close.
+// nextBatch waits for finished deliveries and returns all of them. It returns an empty batch once the settler is
+// closed and no delivery is left.
 func (s *settler) nextBatch() []work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,8 +149,8 @@ func groupByMark(batch []work) int {
 	return n
 }
 
-// settleSince acknowledges deliveries that took effect after the given mark, once their effects are durable. If the
-// store may have lost the effects, it processes the deliveries again.
+// settleSince acknowledges the deliveries of a batch once their effects are durable. All of these effects occurred
+// after the given mark was read. If the store may have lost the effects, it processes the deliveries again.
 func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work) {
 	err := s.pipeline.untilAnswered(ctx, func() error {
 		return s.pipeline.durability.WaitDurable(ctx, s.partition, mark)
