@@ -35,7 +35,7 @@ type series struct {
 type unit struct {
 	// tick formats a value for the axis. text formats a value for a sentence.
 	tick, text func(float64) string
-	// log selects a logarithmic axis. A linear axis extends at least to the value least.
+	// If log is set, the axis is logarithmic. A linear axis extends at least to the value of the field least.
 	log   bool
 	least float64
 }
@@ -109,8 +109,8 @@ func (a axis) at(v float64) float64 {
 // coordinate formats a coordinate for SVG.
 func coordinate(v float64) string { return strconv.FormatFloat(v, 'f', pathDigits, 64) }
 
-// newChart returns a line chart. The time axis ends at end, in seconds since the start of the run. A limit above 0
-// is drawn as a horizontal line.
+// newChart returns a line chart. The argument end is where the time axis ends, in seconds since the start of the
+// run. A limit above 0 is drawn as a horizontal line.
 func newChart(title, help string, u unit, end float64, lines []series, marks []Mark, limit float64) Chart {
 	c := frame(title, help, end)
 	y, ok := valueAxis(u, lines, limit)

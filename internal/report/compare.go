@@ -43,17 +43,17 @@ type Change struct {
 	// Key identifies the metric on the command line. Name is its display name.
 	Key  string `json:"key"`
 	Name string `json:"name"`
-	// Before and After are the values of the metric over the whole runs: seconds, shares or counts. Nil means that
-	// the value was not measured.
+	// Before and After are the values of the metric, each over a whole run. The unit is seconds, a share or a
+	// count. Nil means that the value was not measured.
 	Before *float64 `json:"before"`
 	After  *float64 `json:"after"`
 	// Relative is the change divided by Before. It is nil if Before is 0 or if a value is missing.
 	Relative *float64 `json:"relative,omitempty"`
 	// Threshold is the tolerated relative change. It is nil for a count, which must not increase at all.
 	Threshold *float64 `json:"threshold,omitempty"`
-	// P is the probability that the samples would differ this much if both runs behaved the same. It is nil if the
-	// outcome does not depend on it. Windows are the numbers of samples in each run: windows of the timeline or,
-	// for the recovery from a fault, recoveries.
+	// P is the probability that the samples would differ at least this much if both runs behaved the same. It is
+	// nil if the outcome does not depend on the samples. Windows are the numbers of samples in the two runs. A
+	// sample is a window of the timeline or, in the metrics of recovery times, one recovery.
 	P       *float64      `json:"p,omitempty"`
 	Windows [2]int        `json:"windows,omitzero"`
 	Outcome ChangeOutcome `json:"outcome"`
@@ -94,13 +94,13 @@ type metric struct {
 	// thresholdKey is the key under which callers set the threshold. Several metrics may share it. By default it is
 	// the key of the metric.
 	thresholdKey string
-	// window returns the value of one window of the timeline, which is a sample. It is nil if the metric has no
-	// samples from windows.
+	// window returns the value of the metric in one window of the timeline. These values are the samples of the
+	// metric. The function is nil if the metric has no value per window.
 	window func(*timeline.Row) (float64, bool)
-	// recoveries returns the duration of each recovery, which is a sample. It is set only for the recovery from a
-	// fault.
+	// recoveries returns the durations of all recoveries from one fault. They are the samples of the metric. The
+	// function is set only in the metrics of recovery times.
 	recoveries func(*Document) []float64
-	// threshold is the tolerated relative change, floor the tolerated absolute change.
+	// threshold is the tolerated relative change, and floor is the tolerated absolute change.
 	threshold, floor float64
 	higherIsBetter   bool
 	text             func(float64) string
@@ -277,25 +277,26 @@ func (m *metric) compare(before, after *Document) Change {
 }
 
 const (
-	// window is the usual length of a window of the timeline, in seconds. Shorter runs have shorter windows, so
-	// that there are about minWindows of them.
+	// window is the usual length of a window of the timeline, in seconds. A short run has shorter windows, so that
+	// it still has about minWindows windows.
 	window     = 10
 	minWindows = 10
 	// alpha is the significance level: the probability of reporting a change if there is only noise. fewestWindows
-	// is the number of samples per run that the test needs for this level.
+	// is the minimum number of samples per run with which the test can reach this level.
 	alpha         = 0.01
 	fewestWindows = 5
 	// maxGapRows limits the number of rows that fill gaps in the timeline.
 	maxGapRows = 10_000
 )
 
-// isCount reports whether the metric is a count. A count has neither noise nor a threshold.
+// isCount reports whether the metric is a count. Any change of a count matters, so a count has no threshold and no
+// test for noise.
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
-// significance compares the samples of both runs with a Mann–Whitney U test. If the difference is unlikely to be
-// noise, it returns direction. If there are too few samples, it returns Undecided. It does not do so for the
-// recovery from a fault, because most runs have few of them: in that case the threshold alone decides, and it
-// returns direction.
+// significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. It
+// returns direction if they do, and Noise if they do not. If there are too few samples, it returns Undecided.
+// Recovery times are an exception: most runs have few of them, so with too few samples the threshold alone decides,
+// and significance returns direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -313,8 +314,8 @@ func (m *metric) significance(c *Change, before, after *Document, direction Chan
 	samples := [2]*benchmath.Sample{benchmath.NewSample(was, thresholds), benchmath.NewSample(is, thresholds)}
 	test := benchmath.AssumeNothing.Compare(samples[0], samples[1])
 	c.P = &test.P
-	// The samples must have changed in the same direction as the total, because a single bad window can change the
-	// total.
+	// The median of the samples must have changed in the same direction as the total, because a single bad window
+	// can change the total.
 	difference := median(samples[1].Values) - median(samples[0].Values)
 	moved := difference != 0 && difference < 0 == (*c.After < *c.Before)
 	if test.P >= alpha || !moved {
@@ -329,12 +330,13 @@ func median(sorted []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// windowOf returns the length of the windows for a run, in seconds.
+// windowOf returns the length, in seconds, of the windows into which a run is divided.
 func windowOf(d *Document) int64 {
 	return min(max(int64(d.ElapsedSeconds)/minWindows, 1), window)
 }
 
-// windows returns the value of the metric in each window during the schedule of a run.
+// windows returns the value of the metric in each window. It omits windows that extend beyond the schedule of the
+// run.
 func (m *metric) windows(d *Document, width int64) []float64 {
 	if len(d.Timeline) == 0 {
 		return nil
@@ -346,7 +348,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 		rows[i].Second -= first
 	}
 	var values []float64
-	// If the gaps are implausibly long, fill them with fewer, wider rows.
+	// Fill implausibly long gaps with fewer, wider rows, to limit the memory.
 	filled := fillGaps(rows, max(width, rows[len(rows)-1].Second/maxGapRows))
 	for _, row := range timeline.Merge(width, filled...) {
 		if row.Second > 0 && float64(row.Second+width) > d.ElapsedSeconds {
@@ -371,8 +373,8 @@ func changedChecks(before, after *Document) []Differs {
 	return changed
 }
 
-// changedSettings returns the settings that differ between the runs, by their path in the environment or the
-// manifest.
+// changedSettings returns the settings that differ between the runs. The name of a setting is its path in the
+// environment or the manifest.
 func changedSettings(before, after *Document) []Differs {
 	was, is := settings(before), settings(after)
 	paths := maps.Clone(was)
@@ -386,7 +388,7 @@ func changedSettings(before, after *Document) []Differs {
 	return changed
 }
 
-// settings returns all values in the environment and the manifest by their path.
+// settings returns all values in the environment and the manifest. The keys are their paths.
 func settings(d *Document) map[string]string {
 	all := map[string]string{}
 	text, err := json.Marshal(d.Environment)
@@ -434,7 +436,7 @@ func (c *Change) ThresholdText() string {
 	return fmt.Sprintf("%.3g %%", 100**c.Threshold)
 }
 
-// NoiseText describes the test that distinguishes the change from noise.
+// NoiseText describes the result of the test for noise: the p-value and the numbers of samples.
 func (c *Change) NoiseText() string {
 	windows := fmt.Sprintf("%d and %d %s", c.Windows[0], c.Windows[1], c.samples)
 	switch {
@@ -517,7 +519,7 @@ func (c *Comparison) HTML() ([]byte, error) {
 	return p.render("comparison")
 }
 
-// charts returns charts that show the lines of both runs.
+// charts returns charts with one line for each of the two runs.
 func (c *Comparison) charts() []Chart {
 	before, after := curvesOf(c.runs[0]), curvesOf(c.runs[1])
 	if len(before.rows) == 0 && len(after.rows) == 0 {

@@ -7,12 +7,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// recoveryKey is the key of the threshold that applies to the recovery from every fault.
+// recoveryKey is the key of the threshold that applies to the recovery times of all faults.
 const recoveryKey = "recovery"
 
-// faultMetrics returns two metrics for each fault that both runs have: how long the recovery took, and how many
-// occurrences were not recovered from. A fault that only one run has is not compared, but is listed as a changed
-// setting.
+// faultMetrics returns two metrics for each fault that occurred in both runs. One is the recovery time, the other
+// is the number of occurrences from which the simulation did not recover. A fault that occurred in only one run is
+// not compared, but is listed as a changed setting.
 func faultMetrics(before, after *Document) []metric {
 	var all []metric
 	names := faultNames(after)
@@ -66,8 +66,8 @@ func recoveriesFrom(d *Document, name string) []float64 {
 	return seconds
 }
 
-// unrecovered counts the occurrences of a fault that the simulation did not recover from, and those that could not
-// be injected as planned.
+// unrecovered counts the occurrences of a fault from which the simulation did not recover. It includes the
+// occurrences that could not be injected as planned.
 func unrecovered(d *Document, name string) int {
 	n := 0
 	for i := range d.Faults {

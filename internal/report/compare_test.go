@@ -47,7 +47,7 @@ func steady(seed uint64, seconds int, latency, spike time.Duration, lost int64) 
 	return &d
 }
 
-// outcomeOf returns the outcome of the metric with a key.
+// outcomeOf returns the outcome of the metric with the given key.
 func outcomeOf(t *testing.T, c *Comparison, key string) ChangeOutcome {
 	t.Helper()
 	for _, m := range c.Metrics {
@@ -116,7 +116,7 @@ func TestCompare_CustomThreshold_ReplacesTheDefault(t *testing.T) {
 	}
 }
 
-func TestCompare_RateBelowItsTarget_IsWorse(t *testing.T) {
+func TestCompare_RateBelowItsTarget_IsARegression(t *testing.T) {
 	t.Parallel()
 	before, after := steady(1, 120, time.Millisecond, 0, 0), steady(2, 120, time.Millisecond, 0, 0)
 	after.Rates.Entry.Achieved = 150
@@ -128,10 +128,10 @@ func TestCompare_RateBelowItsTarget_IsWorse(t *testing.T) {
 	}
 }
 
-func TestCompare_SlowerOrMissingRecoveryFromFaults_IsWorse(t *testing.T) {
+func TestCompare_SlowerOrMissingRecoveryFromFaults_IsARegression(t *testing.T) {
 	t.Parallel()
-	// run returns the report of a run with occurrences of two faults. recoveries are the durations of the recovery
-	// from the first fault; a negative one means that there was no recovery.
+	// run returns the report of a run with occurrences of two faults. The arguments are the recovery times, in
+	// seconds, of the occurrences of the first fault. A negative value means that the simulation did not recover.
 	run := func(recoveries ...float64) *Document {
 		d := steady(1, 60, 10*time.Millisecond, 0, 0)
 		add := func(name string, number int, seconds float64) {
@@ -175,7 +175,7 @@ func TestCompare_SlowerOrMissingRecoveryFromFaults_IsWorse(t *testing.T) {
 	if got := outcomeOf(t, Compare(run(10), run(30), map[string]float64{"recovery": 3}), recovery); got != Unchanged {
 		t.Errorf("with a threshold of 300 %% the outcome is %q", got)
 	}
-	// A fault that only one run has cannot be compared.
+	// A fault that occurred in only one run cannot be compared.
 	if c := Compare(steady(1, 60, 10*time.Millisecond, 0, 0), run(10), nil); len(c.Metrics) != len(metrics()) || c.Regression {
 		t.Errorf("a new fault changes %+v", c.Metrics)
 	}

@@ -79,8 +79,8 @@ func gauge(value func(*timeline.Row) *int64) func(*timeline.Row) float64 {
 	}
 }
 
-// quantile returns a function that computes a quantile of the latencies in a row, over both event types and in
-// seconds.
+// quantile returns a function that computes a quantile of the latencies in a row, in seconds. It includes both
+// entries and exits.
 func quantile(q float64, of func(*timeline.Events) histogram.Snapshot) func(*timeline.Row) float64 {
 	return func(r *timeline.Row) float64 {
 		both := histogram.Merge(of(&r.Entry), of(&r.Exit))
@@ -104,7 +104,6 @@ func (c curves) percentiles(of func(*timeline.Events) histogram.Snapshot) []seri
 	}
 }
 
-// charts returns the charts of a run.
 func (d *Document) charts() []Chart {
 	c := curvesOf(d)
 	if len(c.rows) == 0 {
@@ -171,7 +170,7 @@ func (c curves) outcomes() []series {
 	return lines
 }
 
-// errors returns a chart line for each pipeline stage at which attempts failed.
+// errors returns a chart line for each pipeline stage at which attempts to process an event failed.
 func (c curves) errors() []series {
 	total := timeline.Sum(c.rows...)
 	stages := maps.Clone(total.Entry.Errors)
@@ -261,8 +260,8 @@ func (c curves) heatMap(title string, of func(*timeline.Events) histogram.Snapsh
 // heatColumns returns the number of columns of a heat map. There is at most one column per second.
 func (c curves) heatColumns() int { return int(min(max(c.end, 1), maxHeatColumns)) }
 
-// heat counts the latencies in each cell of a heat map. It also returns the lowest and the highest row that
-// contains any.
+// heat counts the latencies in each cell of a heat map. It also returns the lowest and the highest row with at
+// least one latency.
 func (c curves) heat(of func(*timeline.Events) histogram.Snapshot) (counts map[[2]int]uint64, low, high int) {
 	counts, low, high = map[[2]int]uint64{}, math.MaxInt, math.MinInt
 	columns := c.heatColumns()

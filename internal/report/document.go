@@ -24,12 +24,12 @@ type Document struct {
 	Version int `json:"version"`
 	Run
 	Environment Environment `json:"environment"`
-	// Timeline contains the measurements over time, in ascending order. It is empty if the timeline could not be
-	// read.
+	// Timeline contains the measurements over time, with the earliest first. It is empty if the timeline could not
+	// be read.
 	Timeline []timeline.Row `json:"timeline,omitempty"`
 }
 
-// New returns the report of a run. rows is the timeline of the run.
+// New returns the report of a run. The argument rows is the timeline of the run.
 func New(r Run, e Environment, rows []timeline.Row) Document {
 	return Document{Version: Version, Run: r, Environment: e, Timeline: rows}
 }
@@ -40,20 +40,20 @@ type Run struct {
 	// Simulation is the name by which the broker and the store identify the simulation.
 	Simulation string `json:"simulation"`
 	// StartTime is the start of the run. EndTime is the time at which all events were processed, or at which the
-	// simulation stopped waiting for that.
+	// simulation stopped waiting for them.
 	StartTime time.Time `json:"startTime,omitzero"`
 	EndTime   time.Time `json:"endTime,omitzero"`
-	// ElapsedSeconds is the duration of the schedule, or the time until a signal ended it. DrainSeconds is the time
-	// from then until EndTime.
+	// ElapsedSeconds is the time from StartTime until the schedule ended or a signal ended it early. DrainSeconds
+	// is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
-	// Ledger is the audit of the ledger. It is nil if the ledger could not be read.
+	// Ledger is the result of the audit. It is nil if the ledger could not be read.
 	Ledger         *ledger.Report  `json:"ledger"`
 	Rates          Rates           `json:"rates"`
 	LatencySeconds Latencies       `json:"latencySeconds"`
 	Objectives     plan.Objectives `json:"objectives"`
 	// Faults contains the occurrences of faults, in the order of their injection. FaultsOmitted is the number of
-	// occurrences that were omitted to limit the size of the report. The worst ones are kept.
+	// occurrences that were omitted to limit the size of the report. The report keeps the worst occurrences.
 	Faults        []fault.Account `json:"faults,omitempty"`
 	FaultsOmitted int             `json:"faultsOmitted,omitempty"`
 }
@@ -74,8 +74,8 @@ type Rate struct {
 	MaxLagSeconds float64 `json:"maxLagSeconds"`
 }
 
-// Latencies contains two distributions: the time in ProcessMessage, and the time from when an event was due until
-// it took effect. A distribution is nil if no event was measured.
+// Latencies contains two latency distributions. Processing is the duration of the calls of ProcessMessage. EndToEnd
+// is the time from when an event was due until it took effect. A distribution is nil if no event was measured.
 type Latencies struct {
 	Processing *Latency `json:"processing"`
 	EndToEnd   *Latency `json:"endToEnd"`
@@ -115,13 +115,15 @@ func LatencyOf(d Distribution) *Latency {
 type Environment struct {
 	// Parking is the version of the parking program.
 	Parking string `json:"parking,omitempty"`
-	// RabbitMQ, Redis and Kubernetes are the versions of the servers, or "in memory".
+	// RabbitMQ, Redis and Kubernetes are the versions of the servers. The text "in memory" means that no server was
+	// used.
 	RabbitMQ   string `json:"rabbitmq,omitempty"`
 	Redis      string `json:"redis,omitempty"`
 	Kubernetes string `json:"kubernetes,omitempty"`
 	// Nodes are the machines on which the processes of the simulation ran.
 	Nodes []Node `json:"nodes,omitempty"`
-	// Manifest is the ParkingSimulation. The values of environment variables in pod templates are removed.
+	// Manifest is the manifest of the simulation. The values of environment variables in pod templates are
+	// redacted.
 	Manifest json.RawMessage `json:"manifest,omitempty"`
 }
 

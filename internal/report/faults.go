@@ -16,10 +16,9 @@ type FaultLine struct {
 	// long the fault was in effect.
 	At, Lasted string
 	Outcome    fault.Outcome
-	// Recovery is the time until the simulation had recovered. The other fields are the measured effects of the
-	// fault.
+	// Recovery is how long the recovery took. The fields after it are the measured effects of the fault.
 	Recovery, PeakP99, PeakLag, PeakBacklog, Redeliveries, Duplicates, Lost string
-	// Message is the reason why the simulation did not recover. It is empty if it did.
+	// Message is the reason why the simulation did not recover. It is empty if the simulation recovered.
 	Message string
 }
 
@@ -74,8 +73,8 @@ func (r *Run) faultLine(a *fault.Account) FaultLine {
 // Band is an interval of the time axis in which a fault disturbed the simulation. Charts shade it.
 type Band struct{ X, Width, Class, Label string }
 
-// bands returns two bands for each fault: the time in which it was in effect, and the time until the simulation had
-// recovered.
+// bands returns up to two bands for each occurrence of a fault. One is the time in which the fault was in effect.
+// The other is the time from then until the simulation had recovered.
 func (c curves) bands(faults []fault.Account) []Band {
 	x := timeAxis(c.end)
 	var all []Band

@@ -15,11 +15,11 @@ const Unmeasured = "–"
 
 // Equation compares the number of events that were published with the number that took effect.
 type Equation struct {
-	// ConfirmedKey and EffectsKey are the names of the two fields in the JSON form.
+	// ConfirmedKey and EffectsKey are the names of the two compared counters in the JSON form.
 	ConfirmedKey, EffectsKey string
 	Published                string
 	// Confirmed is the number of events that the broker confirmed. Indeterminate is the number of events that took
-	// effect although no confirmation was recorded. It is added to the left side of the equation.
+	// effect although no confirmation was recorded. The left side of the equation is the sum of both.
 	Confirmed, Indeterminate int64
 	Effect                   string
 	Effects                  int64
@@ -147,7 +147,7 @@ func Seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // Fact is a named property of a run, such as the version of a server.
 type Fact struct{ Name, Value string }
 
-// Facts returns when and where the run took place. It omits what is unknown.
+// Facts returns when and where the run took place. It omits unknown values.
 func (d *Document) Facts() []Fact {
 	facts := []Fact{
 		{"start", timeText(d.StartTime)},
@@ -179,7 +179,7 @@ func timeText(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-// String returns the fact as one line of text.
+// String describes the machine in one line.
 func (n Node) String() string {
 	text := n.Name
 	add := func(separator, part string) {

@@ -20,8 +20,8 @@ var styleSheet string
 // page contains the data for the HTML template.
 type page struct {
 	*Document
-	// Style is the style sheet. Policy is a content security policy that permits nothing but this style sheet: the
-	// page runs no script and loads no other files.
+	// Style is the style sheet. Policy is a content security policy that permits nothing but this style sheet, so
+	// the page can neither run scripts nor load other files.
 	Style    template.CSS
 	Policy   string
 	Title    string

@@ -101,7 +101,8 @@ func (s *junitSuite) add(c ledger.Check) {
 	s.Cases = append(s.Cases, test)
 }
 
-// properties returns the values of the JSON form by their path. It omits the checks, the manifest and the timeline.
+// properties returns the values in the JSON form of the report. The name of a property is the path of its value. It
+// omits the checks, the manifest and the timeline.
 func (d *Document) properties() ([]junitProperty, error) {
 	figures := *d
 	figures.Checks, figures.Reasons, figures.Timeline, figures.Environment.Manifest = nil, nil, nil, nil
@@ -118,7 +119,8 @@ func (d *Document) properties() ([]junitProperty, error) {
 	return flatten("", value), nil
 }
 
-// flatten returns all scalar values in a JSON value by their path, in path order.
+// flatten returns all scalar values within a JSON value, sorted by their paths. The name of a property is the path
+// of its value.
 func flatten(path string, value any) (leaves []junitProperty) {
 	within := func(key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 	switch v := value.(type) {

@@ -80,7 +80,7 @@ func (d *Document) ManifestText() string {
 	return b.String() + "\n"
 }
 
-// markdown builds a Markdown document piece by piece.
+// markdown builds a Markdown document line by line.
 type markdown struct{ bytes.Buffer }
 
 func (b *markdown) line(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
@@ -128,7 +128,7 @@ func (b *markdown) ledger(r *ledger.Report) {
 	}
 }
 
-// faults adds a table with the occurrences of faults.
+// faults appends a table with the occurrences of faults.
 func (b *markdown) faults(r *Run) {
 	lines := r.FaultLines()
 	if len(lines) == 0 {
@@ -144,7 +144,7 @@ func (b *markdown) faults(r *Run) {
 	}
 }
 
-// fence adds text as a fenced code block. The fence is longer than any sequence of backquotes in the text.
+// fence appends a text as a fenced code block. The fence is longer than any sequence of backquotes in the text.
 func (b *markdown) fence(text string) {
 	longest, run := 2, 0
 	for _, c := range text {

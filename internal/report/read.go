@@ -18,7 +18,7 @@ const (
 	// maxSize is the maximum size of a JSON document that Read accepts, in bytes. The report of a busy simulation
 	// of one week is much smaller.
 	maxSize = 64 << 20
-	// maxYears limits the time range of a timeline, in years from 1970.
+	// maxYears limits the times and widths of the rows in a timeline, in years since 1970.
 	maxYears = 8000
 	// yearSeconds is the length of a year in seconds.
 	yearSeconds = 366 * 24 * 3600
@@ -139,7 +139,8 @@ func encode(v any, indent string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// mergedWidths are row widths in seconds. Bounded tries one after the other until the report is small enough.
+// mergedWidths returns widths of rows, in seconds. Bounded merges rows to one width after the other until the
+// report is small enough.
 func mergedWidths() []int64 {
 	return []int64{2, 5, 10, 30, 60, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
 }
@@ -147,8 +148,9 @@ func mergedWidths() []int64 {
 // maxBoundedFaults is the maximum number of fault occurrences in a report that Bounded returns.
 const maxBoundedFaults = 200
 
-// Bounded returns the report as JSON of at most limit bytes. To achieve this, it omits fault occurrences other than
-// the worst ones, then merges the rows of the timeline into wider rows, and finally omits the timeline.
+// Bounded returns the report as JSON of at most limit bytes. If the report is larger, Bounded keeps only the worst
+// occurrences of faults. If it is still too large, Bounded merges the rows of the timeline into wider rows, and
+// finally omits the timeline.
 func (d *Document) Bounded(limit int) ([]byte, error) {
 	text, err := d.JSON()
 	bounded := *d

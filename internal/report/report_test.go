@@ -47,7 +47,7 @@ func golden(t *testing.T, name string, got []byte) {
 // start returns the time at which the runs of these tests start.
 func start() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 250_000_000, time.UTC) }
 
-// rows returns a timeline of n seconds. The latencies rise in the middle of the run.
+// rows returns a timeline of n seconds. The latencies are higher in the middle of the run.
 func rows(n int, slowest time.Duration) []timeline.Row {
 	all := make([]timeline.Row, n)
 	for i := range all {
@@ -73,7 +73,7 @@ func rows(n int, slowest time.Duration) []timeline.Row {
 	return all
 }
 
-// sample returns the report of a failed run in which every part of a report is present.
+// sample returns the report of a failed run. It contains every part that a report can have.
 func sample() *Document {
 	l := ledger.Report{
 		EntriesConfirmed: 12_000, EntriesRecorded: 12_010, IndeterminateEntries: 11, Indeterminate: 11, MissingEntries: 1,
@@ -299,7 +299,7 @@ func TestRead_EndlessFile_StopsAtTheMaximumSize(t *testing.T) {
 	}
 }
 
-func TestBounded_LongRun_MergesSeconds(t *testing.T) {
+func TestBounded_LongRun_MergesTimelineRows(t *testing.T) {
 	t.Parallel()
 	d := sample()
 	d.Timeline = rows(3600, time.Second)

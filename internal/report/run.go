@@ -6,8 +6,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// RatesOf computes mean rates from a timeline. The mean covers only the time in which the schedule contained
-// events.
+// RatesOf computes the mean rates of a timeline. The mean covers only the rows in which events were due.
 func RatesOf(rows []timeline.Row) Rates {
 	return Rates{
 		Entry: rateOf(rows, func(r *timeline.Row) *timeline.Events { return &r.Entry }),
