@@ -31,8 +31,8 @@ const (
 	// that the agent injects.
 	volumeFaultTarget = "fault-target"
 
-	// The keys of the Secret that all agents of a simulation share. The keys of the certificate and its private key
-	// are the same as in a TLS Secret.
+	// Keys in the data of the Secret that all agents of a simulation share. The certificate and its private key
+	// have the same names as in a TLS Secret.
 	keyToken       = "token"
 	keyCertificate = corev1.TLSCertKey
 	keyPrivateKey  = corev1.TLSPrivateKeyKey
@@ -70,8 +70,8 @@ func ComponentOf(t plan.FaultTarget) Component {
 	return ""
 }
 
-// NeedsAgent reports whether a fault action is injected by the agent in the target's pod. The operator injects all
-// other actions through the Kubernetes API.
+// NeedsAgent reports whether the agent in the target's pod injects the faults with this action. The operator
+// injects all other faults through the Kubernetes API.
 func NeedsAgent(a plan.FaultAction) bool {
 	return a == plan.ActionKill || a == plan.ActionPause || a == plan.ActionIsolate
 }
@@ -86,7 +86,7 @@ func isolates(p *plan.Plan) bool {
 	return slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Action == plan.ActionIsolate })
 }
 
-// isRelayed reports whether clients connect to a component through its agents.
+// isRelayed reports whether clients connect to a component through the agents in its pods.
 func isRelayed(p *plan.Plan, c Component) bool { return isolates(p) && slices.Contains(Servers(), c) }
 
 // HasAgent reports whether the pods of a component have an agent.
@@ -96,8 +96,8 @@ func HasAgent(p *plan.Plan, c Component) bool {
 	})
 }
 
-// clientPort returns the Service port at which clients reach a server. Its target port is the server itself, or the
-// server's agent if the agent relays connections.
+// clientPort returns the Service port at which clients reach a server. Its target port is that of the server
+// itself, or that of the server's agent if the agent relays connections.
 func (b *builder) clientPort(c Component, name string, number int32) corev1.ServicePort {
 	p := servicePort(name, number)
 	if isRelayed(b.plan, c) {
@@ -106,8 +106,8 @@ func (b *builder) clientPort(c Component, name string, number int32) corev1.Serv
 	return p
 }
 
-// clientPortNumber returns the container port at which clients reach a server: the port of the server itself, or of its
-// agent if the agent relays connections.
+// clientPortNumber returns the container port at which clients reach a server. It is the port of the server itself,
+// or the port of its agent if the agent relays connections.
 func (b *builder) clientPortNumber(c Component, number int32) int32 {
 	if isRelayed(b.plan, c) {
 		return relayPort

@@ -7,7 +7,7 @@ import (
 )
 
 // disruptionBudget returns a PodDisruptionBudget that allows the eviction of one pod at a time. It returns nil for
-// a component with a single pod: a budget would either block the drain of a node or have no effect.
+// a component with a single pod, because a budget would either block the drain of a node or have no effect.
 func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object {
 	if replicas < 2 {
 		return nil
@@ -17,7 +17,7 @@ func (b *builder) disruptionBudget(c Component, replicas int32) []client.Object 
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable: new(intstr.FromInt32(1)),
 			Selector:       b.selector(c),
-			// Evicting a pod that is not ready interrupts nothing.
+			// The eviction of a pod that is not ready interrupts no work.
 			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
 	}}

@@ -98,7 +98,7 @@ func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 		for workload, template := range templates(t, objects) {
 			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 			pod.Namespace, pod.Name = in.Simulation.Namespace, workload+"-0"
-			// The StatefulSet controller adds these volumes for the claim templates.
+			// In a cluster, the StatefulSet controller adds these volumes, which the volume claim templates define.
 			pod.Spec.Volumes = append(pod.Spec.Volumes, missingVolumes(pod.Spec)...)
 			if err := c.Create(t.Context(), pod, client.DryRunAll, client.FieldValidation("Strict")); err != nil {
 				t.Errorf("%s: a pod of %s: %v", name, workload, err)
@@ -108,8 +108,8 @@ func TestBuild_APIServerAcceptsObjectsAndPods(t *testing.T) {
 }
 
 // checkDrawn checks that the API server accepts the objects of randomly drawn valid specs. It uses a dry run, which
-// stores nothing. The API server rejects unknown fields: it would drop them, and the operator would apply them
-// again at every reconcile.
+// stores nothing. In this dry run, unknown fields are errors. Normally the API server would drop them, and the
+// operator would apply them again at every reconcile.
 func checkDrawn(t *testing.T, trial *apply.Applier) {
 	t.Helper()
 	const specs = 15

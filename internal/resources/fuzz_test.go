@@ -54,8 +54,8 @@ func checkLabels(t rapid.TB, id string, labels map[string]string) {
 	}
 }
 
-// checkVolumes checks that every mounted volume exists. The volume "data" of a StatefulSet exists because of its
-// claim template.
+// checkVolumes checks that every mounted volume exists. A StatefulSet gets the volume "data" from its claim
+// template.
 func checkVolumes(t rapid.TB, id string, spec corev1.PodSpec) {
 	t.Helper()
 	volumes := map[string]bool{"data": true}
@@ -134,7 +134,8 @@ func TestBuild_ValidSpec_ReturnsValidObjects(t *testing.T) {
 	})
 }
 
-// maybe draws whether a value is set. If so, it draws the value; otherwise it returns nil.
+// maybe decides at random whether a value is set. It returns a pointer to a value that the function draw returns,
+// or nil.
 func maybe[T any](r *rapid.T, label string, draw func() T) *T {
 	if !rapid.Bool().Draw(r, label+" is set") {
 		return nil

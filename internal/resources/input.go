@@ -56,11 +56,12 @@ type Input struct {
 	// because pods cannot mount Secrets of other namespaces. BrokerAddress is empty if the spec does not reference
 	// a RabbitmqCluster.
 	BrokerAddress map[string][]byte
-	// StartTime is the time at which the schedules of the event rates begin. Before it is known it is nil and the
-	// plan is suspended, so that servers and processors start before the generators.
+	// StartTime is the time at which the schedules of the event rates begin. As long as the time is unknown,
+	// StartTime is nil and the plan is suspended, so that servers and processors start before the generators.
 	StartTime *metav1.Time
 	// Forming says that the nodes of a managed RabbitMQ have not yet formed a cluster. No component may connect
-	// before they have: a quorum queue has only those nodes as members that are in the cluster when it is declared.
+	// before that, because a quorum queue gets only those nodes as members that are in the cluster when the queue
+	// is declared.
 	Forming bool
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool
@@ -71,7 +72,7 @@ type Input struct {
 	// network policies admit operators in any namespace.
 	OperatorNamespace string
 	// ClusterAssignsUserIDs says that the cluster chooses the user and group IDs of pods, as OpenShift does. Build
-	// then sets none.
+	// then sets no IDs.
 	ClusterAssignsUserIDs bool
 	// AllowPrivilegedTemplates lets pod templates in the spec set any field. If it is false, Build returns a
 	// *TemplateNotAllowedError for a template that could give its author more rights.

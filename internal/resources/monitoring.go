@@ -76,7 +76,7 @@ func (b *builder) targets() []target {
 }
 
 // metricsService returns a Service that only Prometheus uses, because no program connects to generators and
-// processors. It includes pods that are not ready: their metrics show why they are not.
+// processors. It includes pods that are not ready, because their metrics show the cause.
 func (b *builder) metricsService(c Component) client.Object {
 	meta := b.object(b.name(c), c)
 	meta.Labels[ScrapeLabel] = scrape
@@ -91,7 +91,7 @@ func (b *builder) metricsService(c Component) client.Object {
 	}
 }
 
-// serviceMonitor returns the ServiceMonitor of a simulation. It adds the labels "simulation" and "component" to the
+// serviceMonitor returns the ServiceMonitor of a component. It adds the labels "simulation" and "component" to the
 // scraped metrics, because rules and dashboards select by them. It requests native histograms if the installed
 // Prometheus Operator supports them. All other fields exist in every version of the CRD.
 func (b *builder) serviceMonitor(t target) client.Object {

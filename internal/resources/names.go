@@ -134,7 +134,7 @@ func (b *builder) host(name string) string {
 	return name + "." + b.sim.Namespace + ".svc." + b.ClusterDomain
 }
 
-// merged returns the union of maps. If maps have the same key, the last one wins.
+// merged returns the union of maps. If several maps have the same key, the value in the last of these maps is used.
 func merged[V any](all ...map[string]V) map[string]V {
 	union := map[string]V{}
 	for _, m := range all {

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// networkPolicies returns a policy that allows all pods of the simulation DNS only, and policies that allow what
-// each component needs. Access to metrics is allowed from everywhere, because the operator does not know where
+// networkPolicies returns a policy that allows all pods of the simulation nothing but DNS, and policies that allow
+// what each component needs. Access to metrics is allowed from everywhere, because the operator does not know where
 // Prometheus runs.
 func (b *builder) networkPolicies() []client.Object {
 	policies := []client.Object{b.denyPolicy(), b.clientPolicy(), b.httpPolicy()}
@@ -26,7 +26,7 @@ func (b *builder) networkPolicies() []client.Object {
 }
 
 // denyPolicy returns a policy for all pods of the simulation that allows nothing but DNS. Policies are additive, so
-// the other policies allow more.
+// the other policies can allow further connections.
 func (b *builder) denyPolicy() client.Object {
 	return b.policy(b.sim.Name+"-deny", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{SimulationLabel: b.sim.Name}},
@@ -64,9 +64,9 @@ func (b *builder) clientPolicy() client.Object {
 	})
 }
 
-// httpPolicy returns the policy that allows connections to our own programs from everywhere. Metrics and the summary API
-// share a port. The policy has no egress rules: kube-router would apply the ingress rules of such a policy to outgoing
-// connections too.
+// httpPolicy returns the policy that allows connections to our own programs from everywhere. Metrics and the
+// summary API share a port. The policy has no egress rules. If it had, kube-router would apply its ingress rules to
+// outgoing connections, too.
 func (b *builder) httpPolicy() client.Object {
 	return b.policy(b.sim.Name+"-http", componentAll, networkingv1.NetworkPolicySpec{
 		PodSelector: *b.peers(ComponentEntry, ComponentExit, ComponentProcessor, ComponentSummaries).PodSelector,
@@ -115,8 +115,8 @@ func (b *builder) policy(name string, c Component, spec networkingv1.NetworkPoli
 	return &networkingv1.NetworkPolicy{ObjectMeta: b.object(name, c), Spec: spec}
 }
 
-// clients returns selectors for the pods that connect to RabbitMQ and Redis. The operator is one of them: it reads
-// the ledger.
+// clients returns selectors for the pods that connect to RabbitMQ and Redis. They include the operator's pods,
+// because the operator reads the ledger.
 func (b *builder) clients() []networkingv1.NetworkPolicyPeer {
 	return []networkingv1.NetworkPolicyPeer{b.peers(ComponentEntry, ComponentExit, ComponentProcessor), b.operator()}
 }

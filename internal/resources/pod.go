@@ -31,7 +31,7 @@ type pod struct {
 	init       []corev1.Container
 	containers []corev1.Container
 	volumes    []corev1.Volume
-	// patch is the pod template in the spec, or nil. path is the path of its field.
+	// patch is the pod template in the spec, or nil. path is the path of this pod template in the spec.
 	patch *v1alpha1.PodTemplate
 	path  *field.Path
 	// main is the name of the container that the patch must not remove.
@@ -95,7 +95,7 @@ func (b *builder) spread(c Component, key string) corev1.TopologySpreadConstrain
 	}
 }
 
-// hardened returns the containers with the pull policy and the security context that all containers have.
+// hardened gives all containers the same pull policy and a restricted security context.
 func (b *builder) hardened(containers []corev1.Container) []corev1.Container {
 	for i := range containers {
 		containers[i].ImagePullPolicy = b.Images.PullPolicy

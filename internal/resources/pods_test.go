@@ -42,7 +42,7 @@ func TestBuild_TemplateWithMemoryLimit_SetsGOMEMLIMIT(t *testing.T) {
 	}
 }
 
-func TestBuild_TemplateWithMemoryLimit_SizesTheServer(t *testing.T) {
+func TestBuild_TemplateWithMemoryLimit_SetsTheServersMemory(t *testing.T) {
 	t.Parallel()
 	objects := build(t, input(t, "sim", `rabbitmq: {managed: {template: {spec: {containers: [{name: rabbitmq, resources: {limits: {memory: 2000Mi}}}]}}}},
 		redis: {managed: {template: {spec: {containers: [{name: redis, resources: {limits: {memory: 1000Mi}}}]}}}}`))
@@ -78,7 +78,7 @@ func TestBuild_ServerTemplate_IsMerged(t *testing.T) {
 	}
 }
 
-// quota is a part of a spec that sets CPU and memory requests and limits wherever the spec allows it.
+// quota is a part of a spec that sets CPU and memory requests and limits of every container.
 const quota = `entry: {resources: RESOURCES}, exit: {resources: RESOURCES}, processor: {resources: RESOURCES}, summaryAPI: {managed: {resources: RESOURCES}},
 	rabbitmq: {managed: {resources: RESOURCES}}, redis: {managed: {resources: RESOURCES, template: {spec: {containers: [{name: exporter, resources: RESOURCES}]}}}}`
 
@@ -106,7 +106,7 @@ func TestBuild_EveryContainer_HasTheResourcesInTheSpec(t *testing.T) {
 	}
 }
 
-func TestBuild_ClusterAssignsUserIDs_SetsNone(t *testing.T) {
+func TestBuild_ClusterAssignsUserIDs_SetsNoUserIDs(t *testing.T) {
 	t.Parallel()
 	in := input(t, "sim", "")
 	in.ClusterAssignsUserIDs = true
@@ -118,7 +118,7 @@ func TestBuild_ClusterAssignsUserIDs_SetsNone(t *testing.T) {
 	}
 }
 
-func TestBuild_RequestsNativeHistogramsIfTheCRDSupportsThem(t *testing.T) {
+func TestBuild_CRDSupportsNativeHistograms_RequestsThem(t *testing.T) {
 	t.Parallel()
 	for _, known := range []bool{false, true} {
 		in := input(t, "sim", "")

@@ -116,7 +116,8 @@ func checkTemplate(path *field.Path, template *v1alpha1.PodTemplate) field.Error
 	return append(faults, checkPriority(path.Child("spec", "priorityClassName"), spec)...)
 }
 
-// check returns an error for each field of value that is not in the set. value is an object or a list of objects.
+// check returns an error for each field that is not in the set. It checks the fields of value, which is a JSON
+// object or a list of JSON objects.
 func (s fieldSet) check(path *field.Path, value any) field.ErrorList {
 	var faults field.ErrorList
 	switch value := value.(type) {

@@ -79,8 +79,8 @@ func escalations() map[string]struct{ template, path string } {
 	}
 }
 
-// templated returns the spec fields that contain a pod template. The value is a format string for a spec into which
-// a template is inserted.
+// templated returns the paths of the spec fields that contain a pod template. It maps each path to a format string
+// that takes a template and yields a spec.
 func templated() map[string]string {
 	return map[string]string{
 		"spec.entry.template":               "entry: {template: {%s}}",
@@ -158,7 +158,7 @@ func TestBuild_ContainerAddedByTemplate_IsRestricted(t *testing.T) {
 }
 
 // TestBuild_AcceptedTemplate_GivesNoRights uses randomly drawn templates. Build must either reject a template, or
-// build pods that have the same rights as without the template.
+// build pods that have the same rights as pods without a template.
 func TestBuild_AcceptedTemplate_GivesNoRights(t *testing.T) {
 	t.Parallel()
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
@@ -193,7 +193,7 @@ func TestBuild_AcceptedTemplate_GivesNoRights(t *testing.T) {
 	})
 }
 
-// secretsOf lists the Secrets, ConfigMaps and volume claims that a pod reads.
+// secretsOf counts the references of a pod to Secrets, ConfigMaps and volume claims, by kind of reference.
 func secretsOf(spec *corev1.PodSpec) string {
 	text, err := json.Marshal(spec)
 	if err != nil {
@@ -206,7 +206,8 @@ func secretsOf(spec *corev1.PodSpec) string {
 	return fmt.Sprint(counts)
 }
 
-// drawPatch returns a patch of randomly drawn fields. Some of them give rights, others do not.
+// drawPatch returns a patch of randomly drawn fields. Some of these fields would give the author of the template
+// further rights.
 func drawPatch(r *rapid.T) []byte {
 	fragments := []string{
 		`"hostNetwork":true`, `"HostNetwork":true`, `"serviceAccountName":"admin"`, `"serviceAccount":"admin"`, `"automountServiceAccountToken":true`,

@@ -32,8 +32,8 @@ const (
 	keyRabbitMQConf = "rabbitmq.conf"
 	keyAdvancedConf = "advanced.config"
 
-	// rabbitMQUserName is the user name of a managed RabbitMQ. It never changes, so a new password replaces the old
-	// one.
+	// rabbitMQUserName is the user name of a managed RabbitMQ. It never changes, so a new password changes the
+	// existing user and does not create another one.
 	rabbitMQUserName = "parking"
 	keyPlugins       = "enabled_plugins"
 
@@ -104,7 +104,7 @@ func (b *builder) rabbitMQConf(spec corev1.PodSpec) string {
 	}
 	// Each quorum queue keeps several write-ahead logs of this size in memory before it writes them to disk.
 	lines = append(lines, "raft.wal_max_size_bytes = 67108864")
-	// The rest of the memory is for everything except queues.
+	// The remaining memory is for everything except queues.
 	const percent = 80
 	if available := memoryShare(spec, string(ComponentRabbitMQ), percent); available > 0 {
 		lines = append(lines, fmt.Sprintf("total_memory_available_override_value = %d", available))
@@ -124,7 +124,7 @@ func (b *builder) rabbitMQAdvancedConf() string {
 `, *b.rabbitMQ.Replicas)
 }
 
-// rabbitMQNode returns the host name of the pod with the given ordinal.
+// rabbitMQNode returns the host name of the pod with the given name.
 func (b *builder) rabbitMQNode(pod string) string { return pod + "." + b.host(b.rabbitMQNodes()) }
 
 func (b *builder) rabbitMQNodes() string { return b.name(ComponentRabbitMQ) + "-nodes" }
@@ -224,9 +224,9 @@ func (b *builder) rabbitMQContainer() corev1.Container {
 	return c
 }
 
-// awaitQuorum returns a preStop hook that waits for up to a minute while stopping the node would cost a queue its
-// majority. If the host names of the nodes no longer resolve, their Service is deleted, and so is the whole
-// cluster. In that case the hook does not wait.
+// awaitQuorum returns a preStop hook. It waits while some queue would lose its majority if the node stopped, but
+// for at most a minute. If the host names of the nodes no longer resolve, the whole cluster is being deleted, and
+// the hook does not wait.
 func (b *builder) awaitQuorum() *corev1.LifecycleHandler {
 	script := `for _ in 1 2 3 4 5 6; do
   getent hosts ` + b.host(b.rabbitMQNodes()) + ` >/dev/null || exit 0
@@ -286,7 +286,7 @@ func (b *builder) rabbitMQImage() string {
 	return b.Images.RabbitMQ
 }
 
-// tcpProbe returns a probe that opens a TCP connection. It is for a server that requires a login for all requests.
+// tcpProbe returns a probe that opens a TCP connection. It is for servers that accept no request without a login.
 func tcpProbe(port string) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString(port)}},

@@ -68,8 +68,8 @@ func redisConf(spec corev1.PodSpec) string {
 		"maxmemory-policy noeviction",
 		"include " + redisConfDir + "/" + keyAuthConf,
 	}
-	// The rest of the memory is for buffers, and for pages that change while a child process rewrites the
-	// append-only file.
+	// The remaining memory is for buffers, and for copies of the pages that Redis changes while a child process
+	// rewrites the append-only file.
 	const percent = 70
 	if limit := memoryShare(spec, string(ComponentRedis), percent); limit > 0 {
 		lines = append(lines, fmt.Sprintf("maxmemory %d", limit))

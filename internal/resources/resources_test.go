@@ -61,7 +61,8 @@ func (in testInput) build() ([]client.Object, error) {
 	return resources.Build(in.Input)
 }
 
-// input returns a testInput for a simulation. spec is the content of the spec as a YAML flow mapping.
+// input returns a testInput for a simulation. The argument spec is the content of the spec as a YAML flow mapping,
+// without its braces.
 func input(t testing.TB, name, spec string) testInput {
 	t.Helper()
 	sim := &v1alpha1.ParkingSimulation{}

@@ -25,7 +25,7 @@ func (b *builder) prometheusRule() client.Object {
 type series struct{ namespace, simulation string }
 
 // of returns a selector for a metric that the pods of the simulation export, or that Prometheus records about them.
-// more are additional label matchers.
+// The argument more contains additional label matchers.
 func (s series) of(metric string, more ...string) string {
 	return selector(metric, append([]string{fmt.Sprintf("namespace=%q,simulation=%q", s.namespace, s.simulation)}, more...))
 }
@@ -43,7 +43,8 @@ func selector(metric string, matchers []string) string {
 	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// by returns a PromQL by clause that keeps the labels which identify the simulation, and the labels in more.
+// by returns a "by" clause of PromQL. The clause keeps the labels that identify the simulation, and the labels that
+// the argument more lists.
 func by(more string) string {
 	if more != "" {
 		more = "," + more

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// dataVolume is the name of the data volume. The names of its claims begin with it.
+// dataVolume is the name of the data volume. The names of the volume claims begin with this name.
 const dataVolume = "data"
 
 // revisions is the number of old revisions of a workload that Kubernetes keeps for rollbacks.

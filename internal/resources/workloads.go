@@ -24,7 +24,7 @@ const (
 
 	portHTTP = "http"
 
-	// processGrace is the time in seconds in which a process finishes its work after SIGTERM. Closing its
+	// processGrace is the time in seconds in which a process must finish its work after SIGTERM. Closing its
 	// connections takes up to 4 s more. parkingGrace is the termination grace period of the pod in seconds; it
 	// leaves some time for the kubelet.
 	processGrace = 25
@@ -100,8 +100,8 @@ func (b *builder) processorDeployment() (client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The hash covers only what requires a restart. Processors react to all other changes of the plan while they
-	// run.
+	// The hash covers only settings whose change requires a restart. Processors react to all other changes of the
+	// plan while they run.
 	template = withConfigHash(template, []any{b.plan.Processor.Concurrency, endpoint})
 	return b.deployment(ComponentProcessor, replicas, template, appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
@@ -150,7 +150,7 @@ func (b *builder) parkingContainer(command []string, r corev1.ResourceRequiremen
 
 // planVolumes returns the volumes with the plan and with the bindings of the servers. Of the operator's own Secrets
 // it mounts only the keys of the binding. It mounts all keys of a user's Secret, because the operator does not know
-// which of them are in use.
+// which keys are in use.
 func (b *builder) planVolumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: "plan", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
