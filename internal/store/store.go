@@ -30,14 +30,14 @@ var (
 )
 
 // MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in
-// one partition. An audit does not look further past a watermark.
+// one partition. An audit examines only so many events past a watermark.
 const MaxOutstanding = 1 << 16
 
 // Counter identifies a sequence of positions that all generators of a simulation share.
 type Counter string
 
-// The counters. The position of an entry determines its plate. The position of an exit determines its draw, and its
-// plate if it is unmatched.
+// The counters. The position of an entry determines its plate. The position of an exit determines whether the exit
+// is matched, and its plate if it is not.
 const (
 	CounterEntries Counter = "entries"
 	CounterExits   Counter = "exits"
@@ -86,8 +86,8 @@ type Confirmation struct {
 const (
 	// MaxClaim is the maximum number of plates of one claim, even if its Limit is larger.
 	MaxClaim = 1024
-	// ClaimsRemembered is the number of claims of one run and partition that can be repeated or released. Older
-	// claims are evicted.
+	// ClaimsRemembered is how many claims the store remembers for each run and partition. Only these claims can be
+	// repeated or released. Older claims are evicted.
 	ClaimsRemembered = 64
 )
 
@@ -107,25 +107,25 @@ type Claim struct {
 	MaxStay time.Duration
 }
 
-// Plate is a plate in the pool together with its entry time, truncated to milliseconds.
+// Plate is a plate in the pool. EntryAt is its entry time, truncated to milliseconds.
 type Plate struct {
 	Plate   string
 	EntryAt time.Time
 }
 
 const (
-	// VisitMargin is added to MaxStay for the lifetime of an unclaimed visit. A plate therefore leaves the pool
+	// VisitMargin is how much longer than MaxStay an unclaimed visit exists. A plate therefore leaves the pool
 	// before its visit expires.
 	VisitMargin = time.Minute
-	// ClaimedStay is added to MaxStay for the lifetime of a claimed visit. The visit therefore still exists when
-	// its exit has waited in a queue for a long time.
+	// ClaimedStay is how much longer than MaxStay a claimed visit exists. The visit therefore still exists if its
+	// exit has waited in a queue for a long time.
 	ClaimedStay = 24 * time.Hour
 )
 
 // Generators contains the steps of generators.
 type Generators interface {
-	// Lease reserves n consecutive positions of a counter and returns the first. Once the lease is durable, no
-	// other lease contains these positions. If the reply is lost, the positions stay unused.
+	// Lease reserves n consecutive positions of a counter and returns the first of them. Once the lease is durable,
+	// no other lease contains these positions. If the reply is lost, the positions stay unused.
 	Lease(ctx context.Context, counter Counter, n int) (first int64, err error)
 	// Confirm advances the watermark of a run and partition and returns the new watermark. In the same step, it
 	// adds the plates of newly confirmed entries to the pool. It skips events below the stored watermark. If the
@@ -133,7 +133,7 @@ type Generators interface {
 	// The caller must then confirm again from that watermark.
 	Confirm(ctx context.Context, c Confirmation) (next int64, err error)
 	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of their
-	// visits so that these exist until the exits are processed.
+	// visits, so that the visits still exist when the exits are processed.
 	Claim(ctx context.Context, c Claim) ([]Plate, error)
 	// Release returns unused plates of a claim to the pool, that is, plates for which no exit was published. It
 	// skips plates that are not in the claim. A repeated release changes nothing. Call it after all other plates of
@@ -161,8 +161,8 @@ type ExitStep struct {
 	Partition int
 	Plate     string
 	At        time.Time
-	// Intent is the intent of a generated exit. If it is missing, the exit counts as matched. The store ignores the
-	// intent of an external exit.
+	// Intent is the intent of a generated exit. If it is missing, the intent "matched" applies. The store ignores
+	// the intent of an external exit.
 	Intent event.Intent
 	// LastAttempt makes the result final if the exit finds no visit. Otherwise the result is ResultEarly.
 	LastAttempt bool
@@ -229,7 +229,7 @@ type Mark struct {
 // Durability says when effects survive a crash of the server process.
 type Durability interface {
 	// Mark returns a mark from the latest observation of the partition's server. Only the first call does I/O. The
-	// first mark of a simulation also records its number of partitions.
+	// first call in a simulation also records the simulation's number of partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
 	// WaitDurable waits until all effects in the partition that were reported before the call survive a crash of
 	// the server process. It returns ErrRolledBack if the server process is no longer the one that the mark
@@ -270,7 +270,7 @@ type Run struct {
 	Type      event.Type
 	Partition int
 	// Confirmed is the watermark: the broker has confirmed every sequence number below it. Matched and Unmatched
-	// are the numbers of confirmed exits with each intent.
+	// are the numbers of confirmed exits with the intents "matched" and "unmatched".
 	Confirmed int64
 	Matched   int64
 	Unmatched int64
@@ -279,8 +279,8 @@ type Run struct {
 // ChunkBits is the number of sequence numbers in one chunk of a run's bitmaps.
 const ChunkBits = 1 << 16
 
-// Chunk contains one bit for each of ChunkBits consecutive sequence numbers of a run in a partition. The most
-// significant bit comes first, as in Redis. Missing bytes at the end count as zero.
+// Chunk contains two bitmaps. Each has one bit for each of ChunkBits consecutive sequence numbers of a run in a
+// partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count as zero.
 type Chunk struct {
 	// Seen has a bit for each event that has taken effect.
 	Seen []byte
@@ -294,12 +294,13 @@ type Ledger interface {
 	Counts(ctx context.Context) (Counts, error)
 	// Runs returns every registered run of every partition.
 	Runs(ctx context.Context) ([]Run, error)
-	// Chunk returns one chunk of a run's bitmaps. Its first sequence number is index×ChunkBits. If no bit is set,
-	// the chunk is empty.
+	// Chunk returns one chunk of a run's bitmaps. The chunk begins with the sequence number index×ChunkBits. If no
+	// bit is set, the chunk is empty.
 	Chunk(ctx context.Context, r Run, index int64) (Chunk, error)
 	// Outbox returns the number of summaries, in all partitions, that the summary API has not accepted yet.
 	Outbox(ctx context.Context) (int64, error)
-	// Dataset describes the simulation's data. It works with any number of partitions.
+	// Dataset describes the simulation's data. It works even if the simulation started with another number of
+	// partitions than the store has.
 	Dataset(ctx context.Context) (Dataset, error)
 }
 
@@ -321,8 +322,8 @@ type Store interface {
 	Generators
 	Processors
 	Ledger
-	// CountStarved sets the number of starved draws of a run: draws of matched exits that found the pool empty.
-	// total is the number since the start of the run, so a repeated call changes nothing.
+	// CountStarved sets the number of starved draws of a run: draws of matched exits that found the pool empty. The
+	// argument total is the number since the start of the run, so a repeated call changes nothing.
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping returns an error if the store does not respond.
 	Ping(ctx context.Context) error

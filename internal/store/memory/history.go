@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// maxTail is the maximum number of steps that are not durable. If it is reached, all of them become durable, even
-// if no caller waits for that.
+// maxTail is the maximum number of steps in a tail. When a tail has this length, all of its steps become durable,
+// even if no caller waits for that.
 const maxTail = 1 << 14
 
-// partition contains the state of one partition. In a store that can crash it also contains what survives a crash:
-// the state durable, plus some of the steps in tail, which were performed after it.
+// partition contains the current state of one partition. A store that can crash needs two more fields. durable is
+// the state that survives every crash. tail contains the steps since that state, of which a crash keeps only the
+// first ones.
 type partition struct {
 	mu      sync.Mutex
 	state   *state
@@ -29,8 +30,8 @@ func newPartition(visitMargin time.Duration, crashable bool) *partition {
 	return p
 }
 
-// do performs a step that changes the state, and returns its result. The step must depend only on the state and
-// change only the state, because it may be repeated later by another goroutine.
+// do performs a step that changes the state, and returns the result of the step. The step must depend only on the
+// state and change only the state, because it may be repeated later by another goroutine.
 func do[R any](p *partition, step func(*state) R) R {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,7 +71,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the state by what survives a crash. draw determines how many steps of the tail survive.
+// crash replaces the current state by one that a crash could leave. The random number draw determines how many
+// steps of the tail survive.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return

@@ -20,7 +20,7 @@ func TestConformance_CrashableStore(t *testing.T) {
 	storetest.Run(t, func(_ *testing.T, partitions int) store.Store { return newStore(partitions, 0, true) })
 }
 
-// history performs a sequence of steps on a store. Step n depends only on n.
+// history performs a sequence of steps on a store. What step n does depends only on n.
 type history struct {
 	t interface {
 		Context() context.Context
@@ -81,7 +81,7 @@ func (h *history) observe() {
 }
 
 // TestCrash_KeepsAPrefixWithAllDurableSteps checks that a crash keeps a prefix of the steps that includes all
-// durable ones. The lost steps must be repeatable.
+// durable ones. It must be possible to repeat the lost steps.
 func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -122,8 +122,8 @@ func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 	})
 }
 
-// prefixOf returns how many of the first n steps the store contains. It fails the test if these are not the first
-// steps.
+// prefixOf returns the number of steps whose effects the store contains. It fails the test unless these are the
+// first steps of the history. n is the length of the history.
 func prefixOf(t *rapid.T, h *history, n int) int {
 	got := h.ledger()
 	model := &history{t: t, store: New(1)}

@@ -44,7 +44,7 @@ func (s *state) reset() {
 	s.starved, s.counters = map[string]int64{}, map[store.Counter]int64{}
 }
 
-// remember records that an event has taken effect. It reports whether that was recorded before.
+// remember records that an event has taken effect. It reports whether the event was recorded before.
 func (s *state) remember(o store.Origin, now int64) bool {
 	if o.Generated() {
 		return s.seen.set(o.Run, o.Seq)
@@ -126,7 +126,7 @@ func (s *state) match(e store.ExitStep, kind exitKind, now int64) (visit, store.
 	}
 }
 
-// final reports whether an exit with this result has taken effect and is not retried.
+// final reports whether an exit with this result has taken effect.
 func final(r store.Result) bool {
 	return r != store.ResultEarly && r != store.ResultPrecedesEntry
 }

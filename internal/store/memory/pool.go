@@ -36,7 +36,8 @@ func (p *pool) evict(until int64) {
 	}
 }
 
-// remove removes and returns the plate with the earliest entry, unless it entered after newest.
+// remove removes and returns the plate with the earliest entry. It returns false if that entry is after the time
+// newest.
 func (p *pool) remove(newest int64) (available, bool) {
 	if p.prune(); len(p.heap) == 0 || p.heap[0].at > newest {
 		return available{}, false

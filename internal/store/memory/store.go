@@ -1,5 +1,5 @@
 // Package memory stores the state of a simulation in the memory of the process. It is for simulations without a
-// server, and for tests. It behaves like package redis. Because the state ends with the process, every effect is
+// server, and for tests. It behaves like package redis. Nothing survives the process, so every effect counts as
 // durable at once.
 package memory
 
@@ -25,7 +25,7 @@ type Store struct {
 	partitions []*partition
 	timeline   *timelineBlocks
 	closed     atomic.Bool
-	// crashes is the number of simulated crashes so far. The epoch of a mark is the number of crashes before it.
+	// crashes is the number of simulated crashes so far. The epoch of a mark contains this number.
 	crashes atomic.Int64
 }
 
@@ -46,9 +46,9 @@ func newStore(partitions int, visitMargin time.Duration, crashable bool) *Store 
 	return s
 }
 
-// Crash simulates a crash of the server. The store continues with a prefix of its history that contains at least
-// every durable effect. draw determines how much more it contains. WaitDurable returns store.ErrRolledBack for
-// marks from before the crash. Crash has no effect on a store that New created.
+// Crash simulates a crash of the server. Afterwards each partition contains the effects of its first steps only,
+// but at least of all that were durable. The random number draw determines how many others it contains. WaitDurable
+// returns store.ErrRolledBack for marks from before the crash. Crash has no effect on a store that New created.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()
@@ -65,7 +65,7 @@ func (s *Store) Crash(draw uint64) {
 // epoch identifies the simulated server process. It changes with every crash.
 func (s *Store) epoch() string { return "memory-" + strconv.FormatInt(s.crashes.Load(), 10) }
 
-// partition returns a partition. Its errors begin with the text doing.
+// partition returns the partition with the given index. The argument doing describes the operation, for errors.
 func (s *Store) partition(ctx context.Context, doing string, index int) (*partition, error) {
 	if err := s.ready(ctx, doing); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (s *Store) partition(ctx context.Context, doing string, index int) (*partit
 	return s.partitions[index], nil
 }
 
-// ready returns an error if a call must not be executed because ctx has ended or the store is closed.
+// ready returns an error if ctx has ended or the store is closed.
 func (s *Store) ready(ctx context.Context, doing string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -261,7 +261,8 @@ func (s *Store) Chunk(ctx context.Context, r store.Run, index int64) (store.Chun
 	return read(p, func(s *state) store.Chunk { return s.chunk(r.Run, index) }), nil
 }
 
-// Dataset implements store.Ledger. The data are never lost, because they end with the process.
+// Dataset implements store.Ledger. It never reports a loss of data, because the data exist only as long as the
+// process.
 func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 	if err := s.ready(ctx, "describe the data"); err != nil {
 		return store.Dataset{}, err

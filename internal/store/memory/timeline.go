@@ -112,8 +112,8 @@ func (b *timelineBlocks) ReadMinute(_ context.Context, start int64) (timeline.Mi
 	return minute, nil
 }
 
-// minuteVersion is the version of a minute: its number of rows. The number is sufficient, because a row never
-// replaces a different row.
+// minuteVersion returns the version of a minute, which is its number of rows. This number is sufficient, because a
+// stored row never changes.
 func (b *timelineBlocks) minuteVersion(start int64) string {
 	return strconv.Itoa(len(b.minutes[start]))
 }

@@ -25,8 +25,8 @@ func (v visit) entered() time.Time { return time.Unix(v.enteredSec, int64(v.ente
 const sweepInterval = int64(time.Minute)
 
 // visits contains the parked vehicles by plate. Unclaimed visits expire roughly in the order of their entries, so a
-// queue finds the expired ones. Claimed visits live much longer. They are few, because their exits will soon end
-// them, so they are in a map that is searched from time to time.
+// queue finds the expired ones. Claimed visits live much longer, but are few, because their exits will soon end
+// them. Therefore they are in a map that is searched from time to time.
 type visits struct {
 	unclaimed map[string]visit
 	expiry    queue[expiry]
@@ -47,9 +47,9 @@ func (v *visits) get(plate string, now int64) (visit, bool) {
 	return found, ok && found.parked && found.expires > now
 }
 
-// enter creates the visit of a plate, or sets a new entry time if there is already a visit. There is one if the
-// plate was claimed before its entry was processed, or if it entered before. Of the old and the new expiry, the
-// later one applies.
+// enter creates the visit of a plate, or sets a new entry time if there is already a visit. There is already a
+// visit if the plate was claimed before its entry was processed, or if it has entered before. The later of the old
+// and the new expiry time applies.
 func (v *visits) enter(plate string, entered time.Time, expires, now int64) {
 	v.expire(now)
 	if found, ok := v.claimed[plate]; ok {

@@ -30,8 +30,7 @@ var (
 type batcher struct {
 	client  goredis.UniversalClient
 	metrics *metrics
-	// answered is called with the part of the outage log to which a step belongs after the server has executed the
-	// step.
+	// answered is called after the server has executed a step. The argument identifies the step in the outage log.
 	answered func(part string)
 	// Close cancels stopped.
 	stopped context.Context
@@ -210,7 +209,8 @@ func (s *sender) reset() {
 }
 
 // answer sets the reply or the error of each call in a bundle. The argument pipeline is the error of the whole
-// pipeline, because the client library does not always set the errors of the commands if it cannot connect.
+// pipeline. It is needed because the client library does not always set the errors of the commands if it cannot
+// connect.
 func (u *bundle) answer(pipeline error) {
 	replies, err := u.cmd.Result()
 	if err == nil && len(replies) != len(u.calls) {

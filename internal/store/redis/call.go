@@ -71,7 +71,8 @@ type call struct {
 	fields [maxFields]field
 	next   int
 	text   []byte
-	// reply is the reply of the script, which is never empty. It is empty if err is set.
+	// reply is the reply of the script. A script never replies with an empty text, so reply is empty only if err is
+	// set.
 	reply string
 	err   error
 	// state determines whether the caller or the sender returns the call to its pool. answered wakes the caller.
@@ -108,9 +109,9 @@ func (c *call) end() {
 	}
 }
 
-// fill sets the next field to the bytes of text from start on.
+// fill makes the next field refer to the bytes of the buffer text from index start on.
 func (c *call) fill(start int) {
-	// If append moves text to a larger buffer later, the field continues to refer to the old buffer.
+	// If the bytes move to a larger buffer later, the field continues to refer to the old buffer.
 	c.fields[c.next] = c.text[start:len(c.text):len(c.text)]
 	c.next++
 }
@@ -121,7 +122,7 @@ func (c *call) key(kind, name string) {
 	c.fill(start)
 }
 
-// bitmap adds the key of the bitmap in which a generated event has its bit.
+// bitmap appends a key to the call: the key of the bitmap that contains the bit of a generated event.
 func (c *call) bitmap(kind string, o store.Origin) {
 	start := len(c.text)
 	c.text = append(append(append(c.text, c.step.partition.prefix...), kind...), o.Run...)
@@ -129,7 +130,7 @@ func (c *call) bitmap(kind string, o store.Origin) {
 	c.fill(start)
 }
 
-// origin adds the key under which the store records whether the event has taken effect.
+// origin appends a key to the call: the key under which the store records whether the event has taken effect.
 func (c *call) origin(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keySeen, o)
@@ -138,8 +139,8 @@ func (c *call) origin(o store.Origin) {
 	}
 }
 
-// matched adds the key of the bitmap of exits with the intent "matched". The script ignores this key for an
-// external exit.
+// matched appends a key to the call: the key of the bitmap of exits with the intent "matched". The script ignores
+// this key for an external exit.
 func (c *call) matched(o store.Origin) {
 	if o.Generated() {
 		c.bitmap(keyMatched, o)
@@ -148,7 +149,7 @@ func (c *call) matched(o store.Origin) {
 	}
 }
 
-// bit adds the offset of the event's bit in its bitmap, or "" for an external event.
+// bit appends an argument to the call: the offset of the event's bit in its bitmap, or "" for an external event.
 func (c *call) bit(o store.Origin) {
 	if o.Generated() {
 		c.number(o.Seq % store.ChunkBits)
@@ -163,7 +164,7 @@ func (c *call) string(s string) {
 	c.fill(start)
 }
 
-// flag adds a boolean argument as "1" or "0".
+// flag appends a boolean argument to the call, as "1" or "0".
 func (c *call) flag(set bool) {
 	if set {
 		c.string("1")

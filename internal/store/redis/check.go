@@ -58,7 +58,7 @@ func (s *Store) checkServer(ctx context.Context, p *partition) error {
 		doing, s.where(), strings.Join(slices.Compact(missing), " "))
 }
 
-// right returns the ACL rule that the user needs in order to run the command, given the error reply of the server.
+// right returns the ACL rule that permits the user to run the command. It depends on the error reply of the server.
 func right(command []any, reply string) string {
 	if strings.Contains(reply, " access ") {
 		return "~parking:*"
@@ -66,8 +66,8 @@ func right(command []any, reply string) string {
 	return "+" + strings.ToLower(fmt.Sprint(command[0]))
 }
 
-// trialsOn returns a trial of each command that the store or one of its scripts uses. The keys begin with the given
-// prefix. The last command removes them.
+// trialsOn returns one trial call of each command that the store or one of its scripts uses. The keys begin with
+// the given prefix. The last command removes them.
 func trialsOn(prefix, script string) [][]any {
 	text, number, hash, list, set, sorted := prefix+"text", prefix+"number", prefix+"hash", prefix+"list", prefix+"set", prefix+"sorted"
 	return [][]any{

@@ -205,7 +205,7 @@ func (c connector) credentials(context.Context) (user, password string, err erro
 }
 
 // dialer returns a function that connects to the server of the current binding or, in a cluster, to the given node.
-// base is the TLS configuration from the parameters of the URI.
+// The argument base is the TLS configuration from the parameters of the URI.
 func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, node string) (net.Conn, error) {
 		now, err := c.address()
@@ -231,8 +231,8 @@ func (c connector) dialer(timeout time.Duration, base *tls.Config) func(context.
 	}
 }
 
-// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS.
-// base is the TLS configuration from the parameters of the URI.
+// tlsConfig returns the TLS configuration for a connection to the host, or nil if the binding does not use TLS. The
+// argument base is the TLS configuration from the parameters of the URI.
 func tlsConfig(b binding.Binding, host string, base *tls.Config) (*tls.Config, error) {
 	config, err := b.TLSConfig(host)
 	if err != nil || config == nil {

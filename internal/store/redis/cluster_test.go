@@ -104,7 +104,8 @@ func newCluster(t *testing.T, size int) *cluster {
 }
 
 // newClusterWith is like newCluster, with additional configuration. The function node returns the configuration of
-// a node and the address that it announces to other nodes. "" means the address for clients.
+// a node and the address that it announces to other nodes. If the address is "", the node announces the address
+// that clients use.
 func newClusterWith(t *testing.T, size int, node func(i int) (address string, config []string)) *cluster {
 	t.Helper()
 	c := &cluster{}
@@ -114,7 +115,7 @@ func newClusterWith(t *testing.T, size int, node func(i int) (address string, co
 		address, config := node(i)
 		node := servers.NewRedis(t, servers.RedisOptions{Config: append(config,
 			"cluster-enabled yes",
-			// By default, nodes would use the client port plus 10,000, which may be in use.
+			// By default, nodes talk to each other on the client port plus 10,000, which may be in use.
 			"cluster-port "+buses[i],
 			fmt.Sprintf("user %s on >%s ~* &* +@all", clusterUser, clusterPassword),
 		)})
@@ -218,7 +219,7 @@ func TestCluster_Failover_ReloadsTheTopology(t *testing.T) {
 	replica := c.addReplica(t, owner)
 	s := open(t, withUser(t, c.nodes[other].URI(), clusterUser, clusterPassword)+"?cluster=true", "failover", 1)
 	record(t, s, 0, store.ResultRecorded)
-	// The failover loses data that the replica has not received.
+	// Wait for the replica, because a failover loses data that the replica has not received.
 	polltest.Until(t, "the replica has the entry", func() bool {
 		info, err := replica.Info(t.Context(), "keyspace").Result()
 		return err == nil && strings.Contains(info, "db0:")

@@ -24,10 +24,11 @@ const (
 
 // dataset detects whether a server has lost the data of a simulation. It writes a random mark into the ledger and
 // waits until the mark is durable. If the mark is missing later, the server has lost data. A crash alone does not
-// remove it: a crash may lose the latest writes, but the append-only file restores everything up to the last
+// remove the mark. It may lose the latest writes, but the append-only file restores everything up to the last
 // durable write.
 type dataset struct {
-	// join writes the mark to the data unless they already have one. It returns the mark that the data have.
+	// join writes the mark into the ledger unless the ledger already has one. It returns the mark that the ledger
+	// then has.
 	join    func(ctx context.Context, mark string, lostAt time.Time) (stands string, err error)
 	metrics *metrics
 	logger  *slog.Logger
@@ -46,7 +47,8 @@ type dataState struct {
 	effects int64
 }
 
-// compare checks an observation for a loss of data. before is the previous observation, or nil for the first one.
+// compare checks an observation for a loss of data. The argument before is the previous observation, or nil if
+// there is none.
 func (d *dataset) compare(ctx context.Context, before *observation, now observation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -102,14 +104,15 @@ func (d *dataset) await(now observation) error {
 	return err
 }
 
-// reset makes the next observation start with a new mark. Purge calls it, because purged data are not lost.
+// reset makes the next observation start with a new mark. Purge calls it, because purged data do not count as lost.
 func (d *dataset) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mark, d.durable = "", false
 }
 
-// misses reports whether the durable data have a mark other than the given one.
+// misses reports whether the server has lost a mark that was durable. The argument is the mark that the server has
+// now.
 func (d *dataset) misses(mark string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

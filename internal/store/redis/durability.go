@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// observationGap is the minimum interval between two observations of a server. It limits their cost, however many
-// callers wait.
+// observationGap is the minimum interval between two observations of a server. It limits the load on the server,
+// even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
 // Mark implements store.Durability. It returns the latest observation of the partition's server.
@@ -67,7 +67,8 @@ type observation struct {
 	// rewrites identifies the file, which the server rewrites from time to time. Positions are comparable only
 	// within one file.
 	rewrites rewrites
-	// written is the length of the file in bytes. appended is the length after the buffer is written.
+	// written is the length of the file in bytes. appended is the length that the file will have once the buffer is
+	// written.
 	written, appended int64
 	// data is the state of the simulation's data at the same time.
 	data dataState
@@ -105,13 +106,13 @@ type observer struct {
 	arrived chan struct{}
 }
 
-// waiter is a caller that waits for the observer.
+// waiter is a caller that waits until its effects are written to disk.
 type waiter struct {
-	// epoch is the server process that the caller expects. If another process runs, its effects may be lost. An
-	// empty epoch accepts any process.
+	// epoch is the server process that the caller expects. If another process runs, the caller's effects may be
+	// lost. If epoch is empty, the caller accepts any process.
 	epoch string
-	// observed says whether the waiter has a target. The effects are written once the file that rewrites identifies
-	// has reached the length target.
+	// observed says whether target is set. The caller's effects are on disk once the append-only file is at least
+	// target bytes long. The field rewrites identifies the file to which target refers.
 	observed bool
 	rewrites rewrites
 	target   int64
@@ -133,7 +134,7 @@ func (o *observer) shut() { o.stop() }
 
 func (o *observer) drain() { o.done.Wait() }
 
-// epoch returns the server process in the latest observation. Before the first observation, it waits.
+// epoch returns the server process in the latest observation. If there is none yet, it waits for the first one.
 func (o *observer) epoch(ctx context.Context) (string, error) {
 	if latest := o.latest.Load(); latest != nil {
 		return latest.epoch, nil
@@ -223,8 +224,8 @@ func (o *observer) joined(waiters []*waiter) []*waiter {
 	return waiters
 }
 
-// answer notifies the waiters whose wait ends with this observation. It returns the waiters that need another one.
-// The observation must have begun after all of them joined.
+// answer notifies the waiters whose wait ends with this observation. It returns the waiters that need a further
+// observation. All waiters must have joined before the observation began.
 func answer(waiters []*waiter, seen observation, err error) []*waiter {
 	return slices.DeleteFunc(waiters, func(w *waiter) bool {
 		if w.left.Load() {
@@ -254,8 +255,8 @@ func (w *waiter) consider(seen observation) (bool, error) {
 	case !seen.logging:
 		return true, nil
 	case !w.observed || w.rewrites != seen.rewrites || seen.appended < w.target:
-		// This is the waiter's first observation, or the first after the file was rewritten. Its position is after
-		// the effects of all replies that preceded the wait.
+		// This is the waiter's first observation, or the first after the file was rewritten. The end of the file is
+		// now after the effects of all replies that preceded the wait.
 		w.observed, w.rewrites, w.target = true, seen.rewrites, seen.appended
 	}
 	return seen.written >= w.target, nil

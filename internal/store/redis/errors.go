@@ -17,8 +17,8 @@ import (
 // kindObservation identifies observations of the server in the outage log.
 const kindObservation = "observation"
 
-// fault returns the same error as failure, and also logs an outage. It is for steps that callers repeat until they
-// succeed. part identifies the step in the outage log.
+// fault returns the same error as the method failure, and also logs an outage. It is for steps that callers repeat
+// until they succeed. The argument part identifies the step in the outage log.
 func (s *Store) fault(ctx context.Context, part, doing string, err error) error {
 	failure := s.failure(ctx, doing, err)
 	if errors.Is(failure, store.ErrUnavailable) && !errors.Is(failure, errClosed) {
@@ -51,7 +51,7 @@ func (s *Store) classify(ctx context.Context, doing string, err error) error {
 }
 
 // refused reports whether the server rejected a command for good, so that a retry would get the same error. All
-// other errors are temporary states of the server or the network, or an administrator can correct their cause.
+// other errors are temporary, or have a cause that an administrator can correct.
 func refused(err error) bool {
 	reply := replyIn(err)
 	switch codeOf(reply) {

@@ -191,8 +191,9 @@ func TestScripts_ScriptFlush_CausesNoError(t *testing.T) {
 	}
 }
 
-// TestConnect_UnusableServer_ErrorContainsTheRemedy checks several reasons why a server cannot be used. The error must wrap ErrUnavailable
-// and contain the address and advice but not the password. Steps must succeed after the reason is removed.
+// TestConnect_UnusableServer_ErrorContainsTheRemedy makes a server unusable in several ways. The error must wrap
+// ErrUnavailable and contain the address and advice but not the password. Steps must succeed after the server is
+// repaired.
 func TestConnect_UnusableServer_ErrorContainsTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -748,8 +749,8 @@ func (m *mixedCallers) check() {
 	}
 }
 
-// together calls the function call once per caller, concurrently. It pauses the server until all of them wait, so
-// that they share pipelines. It returns their errors.
+// together starts concurrent callers, each of which runs the function call once. It pauses the server until all
+// callers wait, so that they share pipelines. It returns the errors of the callers.
 func together(t *testing.T, server *servers.Redis, s *Store, callers int, call func(i int64) error) []error {
 	t.Helper()
 	noError(t, s.Ping(t.Context()))

@@ -7,8 +7,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Reserve reserves the name of the simulation for an owner until Purge. It returns false if another owner has
-// reserved the name. If several owners try at the same time, exactly one succeeds.
+// Reserve reserves the name of the simulation for an owner until Purge is called. It returns false if another owner
+// has reserved the name. If several owners try at the same time, exactly one succeeds.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	// The reply to a first attempt may get lost. The second attempt must then succeed because it finds its own
 	// reservation.

@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists: the basic ones suffice
-// where the document says so, and each of the additional ones is necessary where it says so.
+// TestRights_DocumentedRights_Suffice checks the permissions that docs/ledger.md lists. The basic permissions must
+// suffice where the document says so. Each of the additional permissions must be necessary where the document says
+// so.
 func TestRights_DocumentedRights_Suffice(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/ledger.md")

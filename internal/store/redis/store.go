@@ -116,8 +116,8 @@ func validate(o Options) error {
 	}
 }
 
-// servers returns one partition for each server: the first partition if there is a single server, and every
-// partition in a cluster.
+// servers returns partitions that together cover all servers. For a single server, this is the first partition. For
+// a cluster, these are all partitions, because each may be on a different node.
 func (s *Store) servers() []*partition {
 	if _, cluster := s.client.(*goredis.ClusterClient); cluster {
 		return s.partitions

@@ -53,7 +53,7 @@ func (s *Store) CompactTimeline(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// timelineKeys implements timeline.Backend on keys of partition 0.
+// timelineKeys implements timeline.Backend. It stores the timeline under keys of partition 0.
 type timelineKeys struct {
 	client    goredis.UniversalClient
 	scripts   *scripts

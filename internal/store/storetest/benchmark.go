@@ -12,8 +12,7 @@ import (
 )
 
 // Benchmark measures the steps of a processor in one partition with the given number of concurrent callers. One
-// operation is one event. A visit counts as one operation that includes its entry, its exit, and the settlement of
-// its summary.
+// operation is one event, or a whole visit: its entry, its exit, and the settlement of its summary.
 func Benchmark(b *testing.B, callers int, open func(*testing.B) store.Store) {
 	b.Helper()
 	for _, bench := range []struct {

@@ -132,7 +132,7 @@ func together(t *testing.T, do func(i int) error) {
 	}
 }
 
-// wantOne performs a step in concurrent goroutines and checks that exactly one of them takes effect.
+// wantOne performs the same step in concurrent goroutines and checks that it takes effect exactly once.
 func wantOne(t *testing.T, effect, otherwise store.Result, step func() (store.Result, error)) {
 	t.Helper()
 	results := make([]store.Result, crowd)

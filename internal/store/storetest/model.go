@@ -176,7 +176,8 @@ func (m *machine) starved(t *rapid.T) {
 	want(t, "counted", err, "counted")
 }
 
-// burst delivers one event several times concurrently. The results must be those of the model, in any order.
+// burst delivers one event several times concurrently. The results must be the same as those of the model, but may
+// be in any order.
 func (m *machine) burst(t *rapid.T) {
 	enter, leave := someEntries().Draw(t, "entry"), someExits().Draw(t, "exit")
 	isEntry := rapid.Bool().Draw(t, "of entries")
@@ -242,7 +243,7 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model is a partition that consists of plain maps. Its data never expire.
+// model is a simple model of a partition, made of plain maps. Its data never expire.
 type model struct {
 	seen        map[string]bool // event id
 	matched     map[string]bool // event id

@@ -229,7 +229,7 @@ func entered(from int64, plates ...string) store.Confirmation {
 	}
 }
 
-// claimAt returns a claim, made at the time now, of plates that entered at least one second earlier.
+// claimAt returns a claim for plates that entered at least one second before now.
 func claimAt(token int64, now time.Time, limit int) store.Claim {
 	return store.Claim{
 		Run: exitRun, Token: token, Limit: limit, Now: now, MinStay: time.Second, MaxStay: maxStay,

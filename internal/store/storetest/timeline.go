@@ -22,7 +22,7 @@ func testTimeline(t *testing.T, open Factory) {
 	t.Run("forgets everything when purged", func(t *testing.T) { timelinePurges(t, open) })
 }
 
-// longAgo and farAhead are before and after all rows of the tests.
+// longAgo and farAhead are times before and after all rows of the tests.
 func longAgo() time.Time  { return noon().Add(-30 * 24 * time.Hour) }
 func farAhead() time.Time { return noon().Add(30 * 24 * time.Hour) }
 
