@@ -206,7 +206,7 @@ func (s *chaoticSettler) settle(then func()) error {
 		return broker.ErrSessionLost
 	}
 	then()
-	if lost { // the copy, if there is one, stays where it is
+	if lost { // a copy in another queue remains
 		s.queue.loseSession()
 		return broker.ErrSessionLost
 	}
@@ -257,7 +257,7 @@ type chaoticStore struct {
 	mu      sync.Mutex
 	state   *memory.Store
 	history []func(*memory.Store)
-	durable int // how much of the history no crash takes back
+	durable int // the number of steps in history that survive every crash
 	epoch   int
 	crashes int
 }
@@ -295,7 +295,7 @@ func take[R any](ctx context.Context, s *chaoticStore, step func(context.Context
 	s.mu.Unlock()
 	s.linger(ctx)
 	if s.strikes() {
-		return none, store.ErrUnavailable // the answer is lost, the effect is not
+		return none, store.ErrUnavailable // the step took effect, but its reply is lost
 	}
 	return answer, err
 }

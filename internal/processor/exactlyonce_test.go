@@ -64,8 +64,8 @@ type published struct {
 	// matched is the number of generated exits that have an entry.
 	matched int64
 	// summaries are the expected summaries of generated exits, by event ID, without the summary that the API
-	// rejects. maybe are the possible summaries of external exits. Each exists unless its exit used up its attempts
-	// before its entry was processed.
+	// rejects. The field maybe contains the possible summaries of external exits. Such a summary exists unless the
+	// exit used up its attempts before the entry was processed.
 	summaries, maybe map[string]event.Summary
 	// externalExits is the number of external exits. Each may or may not be matched.
 	externalExits int
@@ -172,7 +172,7 @@ func (p *published) poison() {
 		if i%2 == 0 {
 			queue = exitQueue
 		}
-		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...) // distinct, and no better
+		poison.msg.Body = append(slices.Clone(poison.msg.Body), fmt.Sprintf(" poison %d", i)...) // makes the bodies distinct, but not valid
 		p.messages = append(p.messages, delivered{queue, poison.msg})
 		p.deadLetters++
 	}
@@ -313,7 +313,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 	want.Runs, want.Partitions, want.DuplicatesSuppressed = got.Runs, got.Partitions, got.DuplicatesSuppressed
 	want.ExternalMatched, want.EntryNotFound = got.ExternalMatched, got.EntryNotFound
 	want.SummariesStored = int64(len(p.summaries)) + got.ExternalMatched
-	want.Outbox = 1 // the rejected one
+	want.Outbox = 1 // the rejected summary
 	if diff := cmp.Diff(want, got); diff != "" {
 		complain("the ledger (-want +got):\n%s", diff)
 	}
@@ -329,7 +329,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 			complain("summary %s is %+v, want %+v", id, s, expected)
 		}
 	}
-	if held < got.ExternalMatched { // more if the store forgot one until it was too late to match it again
+	if held < got.ExternalMatched { // more if a crash undid a match that could not be repeated
 		complain("the API holds %d summaries of external events, want %d", held, got.ExternalMatched)
 	}
 	for id := range p.summaries {
@@ -352,7 +352,7 @@ func (p *published) audit(ctx context.Context, queues *chaoticBroker, state *cha
 }
 
 func (p *published) confirm(ctx context.Context, state *chaoticStore, t event.Type, run string, partition int, events []store.Published) {
-	_, _ = state.state.Confirm(ctx, store.Confirmation{ // the audit would see if it failed
+	_, _ = state.state.Confirm(ctx, store.Confirmation{ // the audit would detect a failure
 		Run: run, Type: t, Partition: partition, Events: events, MaxStay: maxStay,
 	})
 }

@@ -36,7 +36,7 @@ func answer(o Outcome, err error) handlerFunc {
 type fakeQueues struct {
 	mu     sync.Mutex
 	queues map[broker.Queue]chan broker.Delivery
-	err    error // of Consume
+	err    error // the error that Consume returns
 }
 
 func newFakeQueues() *fakeQueues {

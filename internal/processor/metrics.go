@@ -26,8 +26,8 @@ type metrics struct {
 
 	endToEnd prometheus.Observer
 
-	// redeliveries is the number of deliveries of messages that were delivered before. effects is the number of
-	// events that took effect.
+	// redeliveries counts the deliveries of messages that had been delivered before. effects counts the events that
+	// took effect.
 	redeliveries, effects atomic.Uint64
 	measured              struct{ processing, endToEnd histogram.Histogram }
 }
@@ -86,7 +86,7 @@ func newMetrics(reg prometheus.Registerer, inFlight func() int64) (map[event.Typ
 	return byType, nil
 }
 
-// has reports whether an event of this type can have the outcome.
+// has reports whether the outcome is possible for the event type of the metrics.
 func (m *metrics) has(o Outcome) bool { return o < outcomes && m.outcomes[o] != nil }
 
 func (m *metrics) recordCall(o Outcome, took time.Duration) {
@@ -129,8 +129,8 @@ type TypeStats struct {
 	// Outcomes counts the calls of ProcessMessage by outcome. Failures counts the failures by stage.
 	Outcomes map[Outcome]uint64
 	Failures map[Stage]uint64
-	// Redeliveries is the number of deliveries of messages that were delivered before. Effects is the number of
-	// events that took effect.
+	// Redeliveries counts the deliveries of messages that had been delivered before. Effects counts the events that
+	// took effect.
 	Redeliveries, Effects uint64
 	// Processing is the distribution of the durations of all calls of ProcessMessage, whatever their outcome.
 	// EndToEnd is the distribution of the times from when an event was due until it took effect.

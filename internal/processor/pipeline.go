@@ -256,7 +256,7 @@ func (p *pipeline) recordSettled(ctx context.Context, d *broker.Delivery, err er
 func (p *pipeline) fail(ctx context.Context, f *Failure) {
 	p.metrics.recordFailure(f.Stage)
 	if ctx.Err() != nil && errors.Is(f.Err, ctx.Err()) {
-		return // the drain timeout is over
+		return // the drain timeout has expired
 	}
 	about := problem{level: slog.LevelWarn, message: "Processing failed, retrying", eventType: p.eventType, stage: f.Stage}
 	detail := broker.Reason{Detail: f.Err.Error()}.Bounded().Detail

@@ -40,7 +40,7 @@ type EntryStore interface {
 	RecordEntry(ctx context.Context, s store.EntryStep) (store.Result, error)
 }
 
-// ExitStore matches exits with entries and stores the summaries until they are settled.
+// ExitStore matches exits with entries and stores the summaries until the summary API has accepted them.
 type ExitStore interface {
 	Marker
 	RecordExit(ctx context.Context, s store.ExitStep) (store.ExitResult, error)

@@ -41,8 +41,8 @@ type Config struct {
 	Partitions int
 	// Concurrency is the number of messages of each queue that are processed concurrently.
 	Concurrency int
-	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. If the cause of the
-	// context's end is async.ErrKilled, Run does not wait for them. 0 means DefaultDrainTimeout.
+	// DrainTimeout limits how long Run takes to settle its deliveries after its context ends. If the context's
+	// cause is async.ErrKilled, Run does not wait for the deliveries. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
@@ -173,8 +173,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	return p.result(ctx, consuming)
 }
 
-// consume consumes every queue until the context consuming ends and all deliveries are processed. If the broker
-// closes the channel of one queue earlier, consume stops consuming all queues.
+// consume consumes every queue until the context named consuming ends and all deliveries are processed. If the
+// broker closes the channel of one queue earlier, consume stops consuming all queues.
 func (p *Processor) consume(consuming, working context.Context, stop context.CancelCauseFunc) {
 	var consumers sync.WaitGroup
 	defer consumers.Wait()

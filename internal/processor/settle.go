@@ -65,7 +65,7 @@ type work struct {
 
 // settler acknowledges the finished deliveries of one event type and partition. While it waits for the durability
 // of one batch, it collects the next one, so one wait covers many deliveries. The prefetch limit of the consumer
-// bounds the size of a batch.
+// also limits the size of a batch.
 type settler struct {
 	pipeline  *pipeline
 	partition int
@@ -94,7 +94,7 @@ func (s *settler) push(w work) {
 	}
 }
 
-// close makes the method run return after it has settled all deliveries that were pushed before.
+// close ends the settler. The method run first settles all deliveries that were pushed before, and then returns.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -168,7 +168,7 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 	case errors.Is(err, store.ErrRolledBack):
 		s.pipeline.reportRollback()
 		s.pipeline.processAll(ctx, slices.Clone(batch)) // run reuses the memory of the batch
-	default: // the drain timeout is over
+	default: // the drain timeout has expired
 		for i := range batch {
 			s.pipeline.requeue(ctx, &batch[i].delivery)
 		}
