@@ -252,7 +252,7 @@ func (m *metric) compare(before, after *Document) Change {
 	}
 	if !wasMeasured || !isMeasured {
 		if wasMeasured {
-			c.Outcome = Regression // what is no longer measured may be as bad as can be
+			c.Outcome = Regression // assume the worst of a value that is no longer measured
 		}
 		return c
 	}
@@ -294,9 +294,9 @@ const (
 func (m *metric) isCount() bool { return m.window == nil && m.recoveries == nil }
 
 // significance decides with a Mann–Whitney U test whether the samples of both runs differ by more than noise. It
-// returns direction if they do, and Noise if they do not. If there are too few samples, it returns Undecided.
-// Recovery times are an exception: most runs have few of them, so with too few samples the threshold alone decides,
-// and significance returns direction.
+// returns the argument direction if they do, and Noise if they do not. If there are too few samples, it returns
+// Undecided. Recovery times are an exception: most runs have few of them, so with too few samples the threshold
+// alone decides, and significance returns the argument direction.
 func (m *metric) significance(c *Change, before, after *Document, direction ChangeOutcome) ChangeOutcome {
 	var was, is []float64
 	few := Undecided
@@ -352,7 +352,7 @@ func (m *metric) windows(d *Document, width int64) []float64 {
 	filled := fillGaps(rows, max(width, rows[len(rows)-1].Second/maxGapRows))
 	for _, row := range timeline.Merge(width, filled...) {
 		if row.Second > 0 && float64(row.Second+width) > d.ElapsedSeconds {
-			continue // it holds the end of the schedule
+			continue // the window extends beyond the end of the schedule
 		}
 		if v, ok := m.window(&row); ok {
 			values = append(values, v)

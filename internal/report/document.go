@@ -43,8 +43,8 @@ type Run struct {
 	// simulation stopped waiting for them.
 	StartTime time.Time `json:"startTime,omitzero"`
 	EndTime   time.Time `json:"endTime,omitzero"`
-	// ElapsedSeconds is the time from StartTime until the schedule ended or a signal ended it early. DrainSeconds
-	// is the remaining time until EndTime.
+	// ElapsedSeconds is the time from StartTime until the end of the schedule, or until a signal ended the schedule
+	// early. DrainSeconds is the remaining time until EndTime.
 	ElapsedSeconds float64 `json:"elapsedSeconds"`
 	DrainSeconds   float64 `json:"drainSeconds"`
 	// Ledger is the result of the audit. It is nil if the ledger could not be read.

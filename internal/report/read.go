@@ -19,8 +19,7 @@ const (
 	// of one week is much smaller.
 	maxSize = 64 << 20
 	// maxYears limits the times and widths of the rows in a timeline, in years since 1970.
-	maxYears = 8000
-	// yearSeconds is the length of a year in seconds.
+	maxYears    = 8000
 	yearSeconds = 366 * 24 * 3600
 )
 
@@ -28,9 +27,9 @@ const (
 func ReadFile(path string) (*Document, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err // it names the file
+		return nil, err // the error names the file
 	}
-	defer func() { _ = file.Close() }() // it was only read
+	defer func() { _ = file.Close() }() // closing a file after reading loses no data
 	d, err := Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

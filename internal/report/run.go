@@ -6,7 +6,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// RatesOf computes the mean rates of a timeline. The mean covers only the rows in which events were due.
+// RatesOf computes the mean rates of a timeline. Each mean covers only the rows in which events were due.
 func RatesOf(rows []timeline.Row) Rates {
 	return Rates{
 		Entry: rateOf(rows, func(r *timeline.Row) *timeline.Events { return &r.Entry }),
