@@ -44,7 +44,7 @@ func (b *builder) template(p pod) (corev1.PodTemplateSpec, error) {
 	spec := corev1.PodSpec{
 		ServiceAccountName:            ServiceAccountName(b.sim),
 		AutomountServiceAccountToken:  new(false),
-		EnableServiceLinks:            new(false), // a program could read their variables as settings
+		EnableServiceLinks:            new(false), // a program could mistake the variables of Services for settings
 		TerminationGracePeriodSeconds: new(p.grace),
 		SecurityContext:               b.securityContext(p.user),
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{

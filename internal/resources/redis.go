@@ -77,8 +77,8 @@ func redisConf(spec corev1.PodSpec) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// redisResources returns the resources of Redis. By default there is no memory limit: the required memory depends
-// on the event rates and on the durations of stays, which can change during a simulation, and changing the limit
+// redisResources returns the resources of Redis. By default there is no memory limit, because the required memory
+// depends on the event rates and on the lengths of stays. Both can change during a simulation, and a new limit
 // would restart the server.
 func (b *builder) redisResources() corev1.ResourceRequirements {
 	defaults := requirements("40m", "256Mi", "256Mi")

@@ -36,7 +36,7 @@ func (b *builder) summariesStatefulSet() (client.Object, error) {
 	container := b.parkingContainer(
 		[]string{"summaries", "--database", summariesData + "/summaries.db"},
 		resources(b.summaries.Resources.Core(), requirements("20m", "64Mi", "512Mi")))
-	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in files
+	container.VolumeMounts = []corev1.VolumeMount{mount(dataVolume, summariesData), mount("tmp", "/tmp")} // SQLite sorts in temporary files
 	template, err := b.template(pod{
 		component: ComponentSummaries, user: parkingUser, grace: parkingGrace,
 		containers: []corev1.Container{container},
