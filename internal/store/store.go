@@ -30,7 +30,7 @@ var (
 )
 
 // MaxOutstanding is the maximum number of sequence numbers that a generator may use beyond its durable watermark in
-// one partition. An audit examines only so many events past a watermark.
+// one partition. An audit examines at most this many events past a watermark.
 const MaxOutstanding = 1 << 16
 
 // Counter identifies a sequence of positions that all generators of a simulation share.
@@ -101,7 +101,8 @@ type Claim struct {
 	Token int64
 	// Limit is the maximum number of plates to claim.
 	Limit int
-	// Now, MinStay and MaxStay select the plates: their entry is at least MinStay and less than MaxStay before Now.
+	// Now, MinStay and MaxStay select the plates. The entry of each plate is at least MinStay and less than MaxStay
+	// before Now.
 	Now     time.Time
 	MinStay time.Duration
 	MaxStay time.Duration
@@ -164,7 +165,8 @@ type ExitStep struct {
 	// Intent is the intent of a generated exit. If it is missing, the intent "matched" applies. The store ignores
 	// the intent of an external exit.
 	Intent event.Intent
-	// LastAttempt makes the result final if the exit finds no visit. Otherwise the result is ResultEarly.
+	// LastAttempt makes the result final if the exit finds no visit. If LastAttempt is false, the result is
+	// ResultEarly in this case.
 	LastAttempt bool
 }
 
@@ -173,16 +175,17 @@ type Result string
 
 // The results of steps. A step with a final result has taken effect.
 const (
-	// ResultRecorded means that the visit of the entry was created. It is final.
+	// ResultRecorded means that the visit of the entry was created. This result is final.
 	ResultRecorded Result = "recorded"
-	// ResultMatched means that the exit ended a visit and that the summary is in the outbox. It is final.
+	// ResultMatched means that the exit ended a visit and that the summary is in the outbox. This result is final.
 	ResultMatched Result = "matched"
-	// ResultUnmatchedExpected means that a generated exit with the intent "unmatched" was recorded. It is final.
+	// ResultUnmatchedExpected means that a generated exit with the intent "unmatched" was recorded. This result is
+	// final.
 	ResultUnmatchedExpected Result = "unmatched_expected"
-	// ResultUnmatchedUnexpected means that an exit with the intent "matched" found no visit in its last attempt. It
-	// is final.
+	// ResultUnmatchedUnexpected means that an exit with the intent "matched" found no visit in its last attempt.
+	// This result is final.
 	ResultUnmatchedUnexpected Result = "unmatched_unexpected"
-	// ResultEntryNotFound means that an external exit found no visit in its last attempt. It is final.
+	// ResultEntryNotFound means that an external exit found no visit in its last attempt. This result is final.
 	ResultEntryNotFound Result = "entry_not_found"
 	// ResultPending means that the exit was matched before and that its summary is still in the outbox.
 	ResultPending Result = "pending"
@@ -322,7 +325,7 @@ type Store interface {
 	Generators
 	Processors
 	Ledger
-	// CountStarved sets the number of starved draws of a run: draws of matched exits that found the pool empty. The
+	// CountStarved sets the number of matched exits that a run could not publish because the pool was empty. The
 	// argument total is the number since the start of the run, so a repeated call changes nothing.
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping returns an error if the store does not respond.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxTail is the maximum number of steps in a tail. When a tail has this length, all of its steps become durable,
-// even if no caller waits for that.
+// maxTail is the maximum number of steps of a partition that are not durable. When it is reached, all of these
+// steps become durable, even if no caller waits for that.
 const maxTail = 1 << 14
 
 // partition contains the current state of one partition. A store that can crash needs two more fields. durable is
@@ -81,7 +81,7 @@ func (p *partition) crash(draw uint64) {
 	p.state, p.durable = p.durable, p.durable.clone()
 }
 
-// numberOf returns a pseudo-random number that depends on a draw and an index.
+// numberOf derives a pseudo-random number from the random number draw and an index.
 func numberOf(draw uint64, i int) uint64 { return rand.NewPCG(draw, uint64(i)).Uint64() }
 
 // clone returns a copy of the state. The copy shares only data that steps never change.

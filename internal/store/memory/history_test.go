@@ -123,7 +123,7 @@ func TestCrash_KeepsAPrefixWithAllDurableSteps(t *testing.T) {
 }
 
 // prefixOf returns the number of steps whose effects the store contains. It fails the test unless these are the
-// first steps of the history. n is the length of the history.
+// first steps of the history. The argument n is the length of the history.
 func prefixOf(t *rapid.T, h *history, n int) int {
 	got := h.ledger()
 	model := &history{t: t, store: New(1)}

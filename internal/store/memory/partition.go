@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// state is the state of one partition. Each of its methods performs one step.
+// state contains the data of one partition. Each of its methods performs one step.
 type state struct {
 	visitMargin time.Duration
 
@@ -23,7 +23,7 @@ type state struct {
 	pool        *pool
 	runs        map[string]*store.Run
 	claims      map[string]*claims
-	// Only partition 0 uses starved and counters. It holds them for all partitions.
+	// starved and counters are used only in partition 0, where they contain the data of all partitions.
 	starved  map[string]int64
 	counters map[store.Counter]int64
 }

@@ -46,9 +46,10 @@ func newStore(partitions int, visitMargin time.Duration, crashable bool) *Store 
 	return s
 }
 
-// Crash simulates a crash of the server. Afterwards each partition contains the effects of its first steps only,
-// but at least of all that were durable. The random number draw determines how many others it contains. WaitDurable
-// returns store.ErrRolledBack for marks from before the crash. Crash has no effect on a store that New created.
+// Crash simulates a crash of the server. Afterwards each partition contains the effects of only its first steps.
+// These include all durable steps. The random number draw determines how many further steps they include.
+// WaitDurable returns store.ErrRolledBack for marks from before the crash. Crash has no effect on a store that New
+// created.
 func (s *Store) Crash(draw uint64) {
 	for _, p := range s.partitions {
 		p.mu.Lock()

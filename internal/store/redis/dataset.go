@@ -43,7 +43,7 @@ type dataset struct {
 type dataState struct {
 	// mark is empty if the server has no data of the simulation.
 	mark string
-	// effects is the number of effects in one partition. It never decreases unless data are lost.
+	// effects is the number of effects in one partition. It decreases only if data are lost.
 	effects int64
 }
 
@@ -150,7 +150,7 @@ func (s *Store) Dataset(ctx context.Context) (store.Dataset, error) {
 		return store.Dataset{}, s.failure(ctx, doing, err)
 	}
 	var d store.Dataset
-	for i, p := range s.servers() { // the others have no mark
+	for i, p := range s.servers() { // the other partitions have no mark
 		fields := found[i].Val()
 		partitions, err := wholeNumber(fields[1])
 		if err != nil {

@@ -22,7 +22,8 @@ import (
 // even if many callers wait.
 const observationGap = 20 * time.Millisecond
 
-// Mark implements store.Durability. It returns the latest observation of the partition's server.
+// Mark implements store.Durability. The mark identifies the server process in the latest observation of the
+// partition's server.
 func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	const doing = "observe the store"
 	p, err := s.partition(partition)
@@ -64,20 +65,21 @@ type observation struct {
 	epoch string
 	// logging is false if the server has no append-only file. In that case there is nothing to wait for.
 	logging bool
-	// rewrites identifies the file, which the server rewrites from time to time. Positions are comparable only
-	// within one file.
+	// rewrites identifies the current version of the file, which the server rewrites from time to time. Lengths are
+	// comparable only within one version.
 	rewrites rewrites
 	// written is the length of the file in bytes. appended is the length that the file will have once the buffer is
 	// written.
 	written, appended int64
-	// data is the state of the simulation's data at the same time.
+	// data is the state of the simulation's data at the time of the observation.
 	data dataState
 }
 
 // look is a function that observes a server.
 type look func(context.Context) (observation, error)
 
-// rewrites changes whenever the server rewrites the append-only file, which makes the file shorter.
+// rewrites identifies one version of the append-only file. It changes whenever the server rewrites the file, which
+// makes the file shorter.
 type rewrites struct {
 	count, running, base int64
 }
@@ -112,7 +114,7 @@ type waiter struct {
 	// lost. If epoch is empty, the caller accepts any process.
 	epoch string
 	// observed says whether target is set. The caller's effects are on disk once the append-only file is at least
-	// target bytes long. The field rewrites identifies the file to which target refers.
+	// target bytes long. The field rewrites identifies the version of the file to which target refers.
 	observed bool
 	rewrites rewrites
 	target   int64
@@ -160,7 +162,7 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	o.mu.Unlock()
 	select {
 	case o.arrived <- struct{}{}:
-	default: // it has been woken already
+	default: // the observer has been woken already
 	}
 	select {
 	case err := <-w.answer:

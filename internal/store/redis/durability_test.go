@@ -24,7 +24,7 @@ import (
 
 // TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite checks that WaitDurable waits for delayed writes. While an
 // fsync is slow, the server replies before it writes to its append-only file. If the server is killed at that
-// moment, the effects that it has reported are lost.
+// moment, effects that it has already reported are lost.
 func TestWaitDurable_ServerDelaysItsLog_WaitsForTheWrite(t *testing.T) {
 	t.Parallel()
 	server := slowServer(t, 1500)
@@ -79,7 +79,7 @@ func stepIntoBuffer(t *testing.T, s *Store) int64 {
 	return 0
 }
 
-// TestWaitDurable_ServerIsKilled_DurableStepsSurvive performs  steps with concurrent callers, as a processor does,
+// TestWaitDurable_ServerIsKilled_DurableStepsSurvive performs steps with concurrent callers, as a processor does,
 // and kills the server at random times. Afterwards every effect that was reported as durable must exist, and every
 // step must count exactly once.
 func TestWaitDurable_ServerIsKilled_DurableStepsSurvive(t *testing.T) {

@@ -56,9 +56,9 @@ func refused(err error) bool {
 	reply := replyIn(err)
 	switch codeOf(reply) {
 	case "",
-		"OOM", "MISCONF", "READONLY", "NOREPLICAS", // it accepts no writes
-		"LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", // it is not ready
-		"NOAUTH", "WRONGPASS": // it does not accept the credentials
+		"OOM", "MISCONF", "READONLY", "NOREPLICAS", // the server accepts no writes
+		"LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", // the server is not ready
+		"NOAUTH", "WRONGPASS": // the server does not accept the credentials
 		return false
 	}
 	return !strings.HasPrefix(reply, "ERR max number of clients") && !isForbidden(reply)
@@ -85,7 +85,7 @@ func isForbidden(reply string) bool {
 	return codeOf(reply) == "NOPERM" || strings.HasPrefix(reply, "ERR The user executing the script can't")
 }
 
-// explain appends advice to an error if there is any.
+// explain appends advice to an error, if the store has advice for this error.
 func (s *Store) explain(err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("%w; %s", err, remedy)

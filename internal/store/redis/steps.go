@@ -65,8 +65,8 @@ func (s *Store) RecordExit(ctx context.Context, e store.ExitStep) (store.ExitRes
 	return result, nil
 }
 
-// intent returns the intent for the script. It is empty for an external exit. A generated exit whose message lost
-// its intent counts as matched.
+// intent returns the intent of an exit as the script expects it. It is empty for an external exit. If a generated
+// exit has no intent, the intent "matched" applies.
 func intent(e store.ExitStep) string {
 	switch {
 	case !e.Origin.Generated():

@@ -21,9 +21,9 @@ import (
 
 // Options configure a store.
 type Options struct {
-	// Address returns the current binding of the server. A URI with the scheme redis or rediss refers to one
-	// server. It refers to a cluster if it has the parameter cluster=true, or further nodes in parameters "addr".
-	// Other parameters are those of go-redis, such as read_timeout and pool_size.
+	// Address returns the current binding of the server. Its URI has the scheme redis or rediss. The URI refers to
+	// a cluster if it has the parameter cluster=true, or further nodes in parameters "addr". Otherwise it refers to
+	// a single server. Other parameters are those of go-redis, such as read_timeout and pool_size.
 	Address binding.Source
 	// Simulation identifies the simulation. It has the form <namespace>.<name>.
 	Simulation string
@@ -153,7 +153,7 @@ func (s *Store) Close() error {
 	for _, o := range s.observers {
 		o.shut()
 	}
-	err := s.client.Close() // fails the commands that are on the wire
+	err := s.client.Close() // fails the commands that are in flight
 	for _, b := range s.batchers {
 		b.drain()
 	}

@@ -222,7 +222,8 @@ func published(plates ...string) []store.Published {
 	return events
 }
 
-// entered returns a confirmation of entries of the given plates. The first entry has the sequence number from.
+// entered returns a confirmation of entries of the given plates. The argument from is the sequence number of the
+// first entry.
 func entered(from int64, plates ...string) store.Confirmation {
 	return store.Confirmation{
 		Run: entryRun, Type: event.TypeEntry, From: from, Events: published(plates...), MaxStay: maxStay,

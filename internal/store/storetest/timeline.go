@@ -82,7 +82,7 @@ func timelineMerges(t *testing.T, open Factory) {
 	at := noon().Unix()
 	f.appendTimeline("a", measured(at, 3), measured(at+1, 4))
 	f.appendTimeline("b", measured(at, 5))
-	f.appendTimeline("c:d", measured(at+2, 1)) // any text names a process
+	f.appendTimeline("c:d", measured(at+2, 1)) // a process name may be any text
 
 	rows := f.timeline(longAgo(), farAhead())
 	want := []timeline.Row{
