@@ -14,8 +14,8 @@ const (
 	StageParse Stage = "parse"
 	// StageStore means that a call to the store failed.
 	StageStore Stage = "store"
-	// StageSummarize means that an exit and its entry do not form a valid visit: the exit is dated before the
-	// entry.
+	// StageSummarize means that an exit and its entry do not form a valid visit, because the exit is dated before
+	// the entry.
 	StageSummarize Stage = "summarize"
 	// StagePost means that the summary API did not accept the summary.
 	StagePost Stage = "post"

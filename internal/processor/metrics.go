@@ -133,18 +133,20 @@ type TypeStats struct {
 	// took effect.
 	Redeliveries, Effects uint64
 	// Processing is the distribution of the durations of all calls of ProcessMessage, whatever their outcome.
-	// EndToEnd is the distribution of the times from when an event was due until it took effect.
+	// EndToEnd is the distribution of the end-to-end latencies, each from when an event was due until it took
+	// effect.
 	Processing histogram.Snapshot
 	EndToEnd   histogram.Snapshot
 }
 
-// Processing returns the distribution of the durations of ProcessMessage, for entries and exits together.
+// Processing returns the distribution of the durations of all calls of ProcessMessage. It includes entries and
+// exits.
 func (s Stats) Processing() histogram.Snapshot {
 	return histogram.Merge(s.Entry.Processing, s.Exit.Processing)
 }
 
-// EndToEnd returns the distribution of the times from when an event was due until it took effect, for entries and
-// exits together.
+// EndToEnd returns the distribution of the end-to-end latencies, each from when an event was due until it took
+// effect. It includes entries and exits.
 func (s Stats) EndToEnd() histogram.Snapshot {
 	return histogram.Merge(s.Entry.EndToEnd, s.Exit.EndToEnd)
 }

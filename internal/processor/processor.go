@@ -129,8 +129,8 @@ func (p *Processor) Totals() timeline.Row {
 	return timeline.Row{Entry: s.Entry.events(), Exit: s.Exit.events()}
 }
 
-// InFlight returns the number of deliveries that are received but not settled. A delivery that a worker is just
-// receiving may not be counted. InFlight may be called at any time.
+// InFlight returns the number of deliveries that are received but not settled. The number may omit a delivery that
+// a worker is just receiving. InFlight may be called at any time.
 func (p *Processor) InFlight() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

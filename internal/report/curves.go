@@ -50,7 +50,7 @@ func fillGaps(rows []timeline.Row, width int64) []timeline.Row {
 	return filled
 }
 
-// series returns a chart line with one value per row.
+// series returns a chart line with one value for each row of the timeline.
 func (c curves) series(name, class string, value func(*timeline.Row) float64) series {
 	s := series{name: name, class: class}
 	for i := range c.rows {
@@ -61,7 +61,7 @@ func (c curves) series(name, class string, value func(*timeline.Row) float64) se
 	return s
 }
 
-// width returns the length of a row's interval in seconds.
+// width returns the length of the time interval that a row covers, in seconds.
 func width(r *timeline.Row) float64 { return float64(max(r.Width, 1)) }
 
 // rate returns a function that computes a rate per second from the count in a row.

@@ -95,7 +95,7 @@ func (d *Document) tiles() []Tile {
 	return tiles
 }
 
-// notes describes the marks of the timeline in words.
+// notes describes the noteworthy events of the timeline in words.
 func (d *Document) notes() []Note {
 	var all []Note
 	for i := range d.Timeline {

@@ -31,8 +31,8 @@ func (b *builder) dashboardConfigMap() (client.Object, error) {
 	}, nil
 }
 
-// dashboard returns the dashboard with its variables set. The JSON is compact, because every simulation has its own
-// copy.
+// dashboard returns the dashboard as JSON, with its variables set to the given values. The JSON is compact, because
+// every simulation has its own copy.
 func dashboard(namespace, simulation string) (string, error) {
 	var d map[string]any
 	if err := json.Unmarshal(dashboardTemplate, &d); err != nil {

@@ -55,7 +55,7 @@ func (b *builder) monitoring() ([]client.Object, error) {
 	return objects, nil
 }
 
-// target is a component that Prometheus scrapes, and the name of the port of its Service.
+// target names a component that Prometheus scrapes, and the Service port that it scrapes.
 type target struct {
 	component Component
 	port      string

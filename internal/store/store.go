@@ -2,9 +2,9 @@
 // and the queries of an audit. Package redis implements it on Redis or Valkey, and package memory within one
 // process. Both pass the conformance suite in package storetest.
 //
-// Every step is atomic and idempotent. A caller may repeat a step with the same arguments, because a reply was lost
-// or a message was redelivered. The repeated step changes nothing, and its result lets the caller continue.
-// docs/ledger.md explains why every effect therefore happens exactly once.
+// Every step is atomic and idempotent. A caller may repeat a step with the same arguments, for example because a
+// reply was lost or a message was redelivered. The repeated step changes nothing, and its result lets the caller
+// continue. docs/ledger.md explains why every effect therefore happens exactly once.
 package store
 
 import (
@@ -70,13 +70,13 @@ type Published struct {
 	Intent event.Intent
 }
 
-// Confirmation advances the watermark of a run past a contiguous range of confirmed events.
+// Confirmation advances the watermark of a generator run past a contiguous range of confirmed events.
 type Confirmation struct {
 	Run       string
 	Type      event.Type
 	Partition int
 	// From is the sequence number of Events[0]. The events have consecutive sequence numbers. A confirmation
-	// without events registers the run.
+	// without events only registers the generator run.
 	From   int64
 	Events []Published
 	// MaxStay is how long a plate stays in the pool of available plates.
@@ -86,8 +86,8 @@ type Confirmation struct {
 const (
 	// MaxClaim is the maximum number of plates of one claim, even if its Limit is larger.
 	MaxClaim = 1024
-	// ClaimsRemembered is how many claims the store remembers for each run and partition. Only these claims can be
-	// repeated or released. Older claims are evicted.
+	// ClaimsRemembered is how many claims the store remembers for each generator run and partition. Only these
+	// claims can be repeated or released. Older claims are evicted.
 	ClaimsRemembered = 64
 )
 
@@ -95,9 +95,9 @@ const (
 type Claim struct {
 	Run       string
 	Partition int
-	// Token identifies the claim within its run and partition. Repeating a claim with the same token returns the
-	// same plates as the first time, or none if the claim was released. The store does not remember a claim that
-	// returned no plates.
+	// Token identifies the claim within its generator run and partition. Repeating a claim with the same token
+	// returns the same plates as the first time, or none if the claim was released. The store does not remember a
+	// claim that returned no plates.
 	Token int64
 	// Limit is the maximum number of plates to claim.
 	Limit int
@@ -128,10 +128,10 @@ type Generators interface {
 	// Lease reserves n consecutive positions of a counter and returns the first of them. Once the lease is durable,
 	// no other lease contains these positions. If the reply is lost, the positions stay unused.
 	Lease(ctx context.Context, counter Counter, n int) (first int64, err error)
-	// Confirm advances the watermark of a run and partition and returns the new watermark. In the same step, it
-	// adds the plates of newly confirmed entries to the pool. It skips events below the stored watermark. If the
-	// returned watermark is below From, the store has lost earlier confirmations and Confirm has changed nothing.
-	// The caller must then confirm again from that watermark.
+	// Confirm advances the watermark of a generator run in one partition and returns the new watermark. In the same
+	// step, it adds the plates of newly confirmed entries to the pool. It skips events below the stored watermark.
+	// If the returned watermark is below From, the store has lost earlier confirmations and Confirm has changed
+	// nothing. The caller must then confirm again from that watermark.
 	Confirm(ctx context.Context, c Confirmation) (next int64, err error)
 	// Claim removes up to Limit plates from the pool, earliest entries first. It extends the lifetime of their
 	// visits, so that the visits still exist when the exits are processed.
@@ -234,8 +234,8 @@ type Durability interface {
 	// Mark returns a mark from the latest observation of the partition's server. Only the first call does I/O. The
 	// first call in a simulation also records the simulation's number of partitions.
 	Mark(ctx context.Context, partition int) (Mark, error)
-	// WaitDurable waits until all effects in the partition that were reported before the call survive a crash of
-	// the server process. It returns ErrRolledBack if the server process is no longer the one that the mark
+	// WaitDurable waits until a crash of the server process can no longer undo effects in the partition that were
+	// reported before the call. It returns ErrRolledBack if the server process is no longer the one that the mark
 	// identifies. Concurrent calls share observations of the server.
 	WaitDurable(ctx context.Context, partition int, mark Mark) error
 }
@@ -279,11 +279,12 @@ type Run struct {
 	Unmatched int64
 }
 
-// ChunkBits is the number of sequence numbers in one chunk of a run's bitmaps.
+// ChunkBits is the number of sequence numbers in one chunk of the bitmaps of a generator run.
 const ChunkBits = 1 << 16
 
-// Chunk contains two bitmaps. Each has one bit for each of ChunkBits consecutive sequence numbers of a run in a
-// partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count as zero.
+// Chunk contains two bitmaps. Each has one bit for each of ChunkBits consecutive sequence numbers of a generator
+// run in one partition. The most significant bit of a byte comes first, as in Redis. Missing bytes at the end count
+// as zero.
 type Chunk struct {
 	// Seen has a bit for each event that has taken effect.
 	Seen []byte
@@ -297,8 +298,8 @@ type Ledger interface {
 	Counts(ctx context.Context) (Counts, error)
 	// Runs returns every registered run of every partition.
 	Runs(ctx context.Context) ([]Run, error)
-	// Chunk returns one chunk of a run's bitmaps. The chunk begins with the sequence number index×ChunkBits. If no
-	// bit is set, the chunk is empty.
+	// Chunk returns one chunk of the bitmaps of a generator run. The chunk begins with the sequence number
+	// index×ChunkBits. If no bit is set, the chunk is empty.
 	Chunk(ctx context.Context, r Run, index int64) (Chunk, error)
 	// Outbox returns the number of summaries, in all partitions, that the summary API has not accepted yet.
 	Outbox(ctx context.Context) (int64, error)
@@ -325,8 +326,8 @@ type Store interface {
 	Generators
 	Processors
 	Ledger
-	// CountStarved sets the number of matched exits that a run could not publish because the pool was empty. The
-	// argument total is the number since the start of the run, so a repeated call changes nothing.
+	// CountStarved sets the number of matched exits that a generator run could not publish because the pool was
+	// empty. The argument total is the number since the start of the run, so a repeated call changes nothing.
 	CountStarved(ctx context.Context, run string, total int64) error
 	// Ping returns an error if the store does not respond.
 	Ping(ctx context.Context) error

@@ -7,7 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// bitmaps stores one bit per run and sequence number, in chunks as store.Chunk describes.
+// bitmaps stores one bit for each generator run and sequence number. It divides the bits into chunks, which
+// store.Chunk describes.
 type bitmaps map[chunkKey]*bits
 
 type chunkKey struct {
@@ -32,7 +33,7 @@ func (b bitmaps) set(run string, seq int64) bool {
 	return before
 }
 
-// get reports whether the bit of a sequence number of a run is set.
+// get reports whether the bit of a sequence number is set. The sequence number belongs to the given generator run.
 func (b bitmaps) get(run string, seq int64) bool {
 	chunk := b[chunkKey{run: run, index: seq / store.ChunkBits}]
 	if chunk == nil {

@@ -103,7 +103,7 @@ func TestQueue_IsFirstInFirstOut(t *testing.T) {
 	})
 }
 
-func TestPool_IsOrdered(t *testing.T) {
+func TestPool_RemovesEarliestEntriesFirst(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPool()

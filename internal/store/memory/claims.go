@@ -2,7 +2,7 @@ package memory
 
 import "github.com/parking-operator/parking-operator/internal/store"
 
-// claims stores the latest claims of a run, so that they can be repeated and released.
+// claims stores the latest claims of one generator run, so that they can be repeated or released.
 type claims struct {
 	byToken map[int64][]available
 	tokens  queue[int64] // oldest first

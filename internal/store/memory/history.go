@@ -71,8 +71,8 @@ func (p *partition) keep(n int) {
 	p.tail = p.tail[:0]
 }
 
-// crash replaces the current state by one that a crash could leave. The random number draw determines how many
-// steps of the tail survive.
+// crash replaces the current state with one that a crash could leave behind. The random number draw determines how
+// many steps of the tail survive.
 func (p *partition) crash(draw uint64) {
 	if p.durable == nil {
 		return

@@ -138,7 +138,7 @@ func prefixOf(t *rapid.T, h *history, n int) int {
 	}
 }
 
-func TestCrash_LosesUndurableEffects(t *testing.T) {
+func TestCrash_LosesNonDurableEffects(t *testing.T) {
 	t.Parallel()
 	lost := 0
 	for draw := range uint64(50) {

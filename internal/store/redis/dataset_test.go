@@ -137,7 +137,7 @@ func TestDataset_LossBetweenObservations_IsDetected(t *testing.T) {
 
 // If the server is killed before it has written the first steps to disk, the mark of the data is lost together with
 // these steps. That does not count as a loss.
-func TestDataset_LossOfUndurableData_IsIgnored(t *testing.T) {
+func TestDataset_LossOfNonDurableData_IsIgnored(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)
@@ -226,7 +226,7 @@ func TestStore_Outage_IsLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestStore_OutageOfSteps_IsNotEndedByObservations(t *testing.T) {
+func TestStore_StepsFail_ObservationsDoNotEndTheOutage(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, servers.RedisOptions{})
 	s, log := openLogged(t, server.URI(), 1)

@@ -37,8 +37,8 @@ func (s *Store) Mark(ctx context.Context, partition int) (store.Mark, error) {
 	return store.Mark{Epoch: epoch}, nil
 }
 
-// WaitDurable implements store.Durability. It waits until the effects of all earlier replies survive a crash of the
-// partition's server.
+// WaitDurable implements store.Durability. It waits until a crash of the partition's server can no longer undo the
+// effects of earlier replies.
 func (s *Store) WaitDurable(ctx context.Context, partition int, mark store.Mark) error {
 	const doing = "wait until the store has written its append-only file"
 	p, err := s.partition(partition)
@@ -85,8 +85,8 @@ type rewrites struct {
 }
 
 // observer observes one server and notifies the waiters whose effects are written to disk. One observation serves
-// all waiters that joined before it began. The observer works only while there are waiters. It observes at once,
-// but not more often than every observationGap.
+// all waiters that joined before it began. The observer works only while there are waiters. It observes the server
+// as soon as there is a waiter, but at most once per observationGap.
 type observer struct {
 	look    look
 	dataset *dataset
@@ -175,7 +175,7 @@ func (o *observer) join(ctx context.Context, w *waiter) error {
 	}
 }
 
-// run observes the server as long as there are waiters. It returns after shut.
+// run observes the server as long as there are waiters. It returns after a call of shut.
 func (o *observer) run() {
 	var waiters []*waiter
 	for {

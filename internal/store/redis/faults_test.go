@@ -573,7 +573,7 @@ func TestKeys_HaveTheDocumentedExpiries(t *testing.T) {
 	}
 }
 
-func TestFailure_RejectedCommand_IsNotUnavailable(t *testing.T) {
+func TestFailure_RejectedCommand_IsNotErrUnavailable(t *testing.T) {
 	t.Parallel()
 	simulation := servers.Name(t)
 	servers.RemoveKeys(t, simulation)

@@ -124,7 +124,7 @@ func (s *Store) Runs(ctx context.Context) ([]store.Run, error) {
 	return runs, nil
 }
 
-// watermarks reads the watermarks of the runs in one partition.
+// watermarks reads the watermarks of the given generator runs in one partition.
 func (s *Store) watermarks(ctx context.Context, p *partition, names []string) ([]store.Run, error) {
 	hashes := make([]*goredis.MapStringStringCmd, 0, len(names))
 	_, err := s.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {

@@ -283,7 +283,7 @@ func deliver(ctx context.Context, random *rand.Rand, messages []func(context.Con
 	return len(all) - len(messages), group.Wait()
 }
 
-// wantPopulation checks how many bits are set in the first chunk of a run.
+// wantPopulation checks how many bits are set in the first chunk of a generator run.
 func wantPopulation(t *testing.T, s store.Store, r store.Run, seen, matched int) {
 	t.Helper()
 	chunk, err := s.Chunk(t.Context(), r, 0)

@@ -243,7 +243,7 @@ func plateText(plates []store.Plate) string {
 	return strings.Join(texts, " ")
 }
 
-// model is a simple model of a partition, made of plain maps. Its data never expire.
+// model predicts the results of steps in one partition. It stores its data in plain maps, and they never expire.
 type model struct {
 	seen        map[string]bool // event id
 	matched     map[string]bool // event id
@@ -438,7 +438,7 @@ func (m *model) registered() []store.Run {
 	return runs
 }
 
-// bits returns the sequence numbers of those events of a run that are in a set.
+// bits returns the sequence numbers of the events that are in a set and belong to a generator run.
 func (m *model) bits(set map[string]bool, run string) []int64 {
 	var seqs []int64
 	for seq := range int64(10) {

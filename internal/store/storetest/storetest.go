@@ -50,8 +50,8 @@ func Run(t *testing.T, open Factory) {
 	}
 }
 
-// fixture is a store under test with helpers for steps that must succeed. All entries belong to one run and all
-// exits to another. They are in partition 0 unless a test changes the step.
+// fixture is a store under test with helpers for steps that must succeed. All entries belong to one generator run,
+// and all exits to another. All events are in partition 0, unless a test changes the partition of a step.
 type fixture struct {
 	store.Store
 	t *testing.T
@@ -63,7 +63,8 @@ const (
 	maxStay  = time.Hour
 )
 
-// noon returns the time of most events. Its nanoseconds reveal whether the store preserves them.
+// noon returns the time of most events in the tests. It includes nanoseconds, to reveal whether the store preserves
+// them.
 func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 123_456_789, time.UTC) }
 
 func open(t *testing.T, factory Factory) fixture {
@@ -197,7 +198,7 @@ func bits(chunk []byte, index int64) []int64 {
 	return seqs
 }
 
-// wantBits checks which bits of a run are set in one chunk.
+// wantBits checks which bits of a generator run are set in one chunk.
 func (f fixture) wantBits(run string, index int64, seen, matched []int64) {
 	f.t.Helper()
 	chunk, err := f.Chunk(f.t.Context(), store.Run{Run: run}, index)

@@ -66,8 +66,8 @@ func (f fixture) timeline(from, to time.Time) []timeline.Row {
 	return rows
 }
 
-// recorded returns the total number of effects in the rows. It checks that their histograms contain the same number
-// of durations.
+// recorded returns the total number of effects in the rows. It checks that the histograms of the rows contain the
+// same number of durations.
 func (f fixture) recorded(rows []timeline.Row) int64 {
 	f.t.Helper()
 	total := timeline.Sum(rows...).Entry
