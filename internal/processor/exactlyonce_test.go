@@ -67,7 +67,7 @@ type published struct {
 	// rejects. The field maybe contains the possible summaries of external exits. Such a summary exists unless the
 	// exit used up its attempts before the entry was processed.
 	summaries, maybe map[string]event.Summary
-	// externalExits is the number of external exits. Each may or may not be matched.
+	// externalExits is the number of external exits. Any number of them may be matched.
 	externalExits int
 	deadLetters   int
 }

@@ -175,8 +175,8 @@ func (s *settler) settleSince(ctx context.Context, mark store.Mark, batch []work
 	}
 }
 
-// isOver reports whether an error means that a delivery needs no further settling: it is already settled, or its
-// session has ended and the broker delivers the message again.
+// isOver reports whether an error means that a delivery needs no further settling. Either it is already settled, or
+// its session has ended and the broker delivers the message again.
 func isOver(err error) bool {
 	return errors.Is(err, broker.ErrSessionLost) || errors.Is(err, broker.ErrClosed) || errors.Is(err, broker.ErrSettled)
 }

@@ -59,9 +59,9 @@ type Input struct {
 	// StartTime is the time at which the schedules of the event rates begin. As long as the time is unknown,
 	// StartTime is nil and the plan is suspended, so that servers and processors start before the generators.
 	StartTime *metav1.Time
-	// Forming says that the nodes of a managed RabbitMQ have not yet formed a cluster. No component may connect
-	// before that, because a quorum queue gets only those nodes as members that are in the cluster when the queue
-	// is declared.
+	// Forming says that the nodes of a managed RabbitMQ have not yet formed a cluster. Until they have, no
+	// component may connect, because the members of a quorum queue are only the nodes that are in the cluster when
+	// the queue is declared.
 	Forming bool
 	// Complete says that the simulation has ended. Build then scales the generators to zero.
 	Complete bool

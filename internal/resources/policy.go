@@ -71,14 +71,15 @@ func containerFields() fieldSet {
 	return fieldSet{
 		"args":    nil,
 		"command": nil,
-		// References to Secrets and ConfigMaps are not allowed: the author may not be permitted to read them.
+		// References to Secrets and ConfigMaps are not allowed, because the author might lack the permission to
+		// read them.
 		"env":             {"name": nil, "value": nil, "valueFrom": {"fieldRef": nil, "resourceFieldRef": nil}},
 		"image":           nil,
 		"imagePullPolicy": nil,
 		"lifecycle":       nil,
 		"livenessProbe":   nil,
 		"name":            nil,
-		// hostPort is not allowed: it would occupy a port of the node.
+		// hostPort is not allowed, because it would occupy a port of the node.
 		"ports":                    {"name": nil, "containerPort": nil, "protocol": nil},
 		"readinessProbe":           nil,
 		"resources":                nil,

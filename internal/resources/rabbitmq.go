@@ -185,8 +185,9 @@ func (b *builder) rabbitMQStatefulSet(template corev1.PodTemplateSpec, config *c
 }
 
 // cookieContainer returns the init container that copies the Erlang cookie. Erlang requires that only the owner can
-// read the cookie, and a Secret cannot be mounted with such a mode. A node keeps its first cookie, even if the
-// Secret changes: nodes are replaced one by one, and a node with a different cookie could not join the others.
+// read the cookie, and the file mode of a mounted Secret does not meet this. A node keeps its first cookie even if
+// the Secret changes, because nodes are replaced one by one, and a node with a different cookie could not join the
+// others.
 func (b *builder) cookieContainer() corev1.Container {
 	const script = `cookie=` + rabbitMQHome + `/.erlang.cookie
 if [ -s "$cookie" ]; then source="$cookie"; else source=` + cookieMount + "/" + keyErlangCookie + `; fi

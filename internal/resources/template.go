@@ -74,8 +74,9 @@ func mergePodSpec(base corev1.PodSpec, extension *runtime.RawExtension, main str
 
 var errNotAPatch = errors.New("must be a strategic merge patch of the operator's PodSpec: a directive such as $patch is not valid here")
 
-// checkContainers returns an error if the pod lacks its main container, or if a container has no image. A container
-// has no image if the patch refers to a container that the operator does not add with the settings in the spec.
+// checkContainers returns an error if the pod lacks its main container, or if a container has no image. An image is
+// missing if the patch adds a container without one, or refers to a container of the operator that is absent with
+// the current spec.
 func checkContainers(containers []corev1.Container, main string) error {
 	if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == main }) {
 		return fmt.Errorf("must keep the container named %q", main)

@@ -43,8 +43,8 @@ const (
 	CounterExits   Counter = "exits"
 )
 
-// Origin identifies an event. A generated event has Run and Seq; the store needs a single bit to remember that it
-// took effect. An external event has no Run; the store remembers its ID for ExternalIDTTL.
+// Origin identifies an event. A generated event has Run and Seq. The store needs a single bit to remember that a
+// generated event took effect. An external event has no Run. The store remembers its ID for ExternalIDTTL.
 type Origin struct {
 	ID        string
 	Run       string

@@ -25,7 +25,7 @@ var (
 )
 
 // batcher sends the calls of concurrent callers in shared pipelines. It combines all calls of the same script and
-// partition in one command. It never delays a call to fill a pipeline: if fewer than maxPipelines are in flight, it
+// partition in one command. It never delays a call to fill a pipeline. If fewer than maxPipelines are in flight, it
 // sends a call at once. Calls that arrive in the meantime share the next pipeline.
 type batcher struct {
 	client  goredis.UniversalClient

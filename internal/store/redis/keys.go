@@ -71,8 +71,8 @@ func validateSimulation(name string) error {
 	return nil
 }
 
-// belongs reports whether a key is a key of the simulation with the given key prefix: the prefix must be followed
-// by a partition number and the end of the hash tag.
+// belongs reports whether a key is a key of the simulation with the given key prefix. In such a key, a partition
+// number and the end of the hash tag follow the prefix.
 func belongs(key, prefix string) bool {
 	rest, found := strings.CutPrefix(key, prefix)
 	if !found {
