@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
-// BenchmarkServiceStore stores batches of the size that the client sends, two concurrently.
+// BenchmarkServiceStore stores summaries from two goroutines, in batches of the size that the client sends.
 func BenchmarkServiceStore(b *testing.B) {
 	const size = 256
 	s, v := newService(b), newVisits()
@@ -61,8 +61,7 @@ func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
 	}
 }
 
-// BenchmarkEmbeddedPost posts summaries through the client of the embedded API from many goroutines, one summary
-// per call.
+// BenchmarkEmbeddedPost posts summaries with client.Embedded from many goroutines, one summary per call.
 func BenchmarkEmbeddedPost(b *testing.B) {
 	for _, posters := range []int{1, 256, 1024} {
 		b.Run(fmt.Sprintf("posters=%d", posters), func(b *testing.B) {
@@ -77,8 +76,7 @@ func BenchmarkEmbeddedPost(b *testing.B) {
 	}
 }
 
-// BenchmarkExternalPost is like BenchmarkEmbeddedPost, but with the client for external APIs, which sends one
-// request per summary.
+// BenchmarkExternalPost posts summaries with client.External, which sends one request per summary.
 func BenchmarkExternalPost(b *testing.B) {
 	c, err := client.NewExternal(client.Options{URL: newServer(b, newService(b)).URL + "/v1/summaries"})
 	if err != nil {
@@ -89,8 +87,9 @@ func BenchmarkExternalPost(b *testing.B) {
 	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 }
 
-// concurrently splits b.N rows into parts of at most size rows and processes them with the given number of
-// goroutines. It reports the rate and the CPU time per row.
+// concurrently measures a function that stores summaries. Several goroutines call the function until it has stored b.N
+// summaries in total. The argument of each call is the number of summaries to store, at most size. concurrently reports
+// the rate and the CPU time per summary.
 func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -118,8 +117,8 @@ func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/row")
 }
 
-// processorTime returns the CPU time that this process, which contains client and server, has used. On a busy
-// machine it is more reliable than the rate.
+// processorTime returns the CPU time that this process has used. The process contains both client and server. On a busy
+// machine CPU time is more reliable than the rate.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage

@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runServer serves a database over HTTP and prints its address. It ends when its standard input is closed, and
-// therefore with the test that started it.
+// runServer serves a database over HTTP and prints its address. The server ends when its standard input is closed. It
+// therefore does not outlive the test that started it.
 func runServer(path string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -112,21 +112,21 @@ func (p *process) kill(t *testing.T) {
 	_ = p.command.Wait() // says that it was killed
 }
 
-// load posts summaries. It posts each one until the server has accepted it.
+// load is a set of summaries that clients post to a server that is killed repeatedly.
 type load struct {
 	mu sync.Mutex
 	// pending are the summaries that the server has not accepted yet.
 	pending  []event.Summary
 	accepted map[string]event.Summary
-	// left is the number of summaries that the server has yet to accept before it is killed. When left reaches 0,
-	// enough is closed.
+	// left is the number of summaries that the server must still accept before the test kills it. When left reaches 0,
+	// the channel enough is closed.
 	left   int
 	enough chan struct{}
 	// killed is closed after the server is killed.
 	killed chan struct{}
 }
 
-// round prepares to kill the next server after it has accepted a number of summaries.
+// round prepares to kill the next server after it has accepted the given number of summaries.
 func (l *load) round(acceptances int) {
 	l.left, l.enough, l.killed = acceptances, make(chan struct{}), make(chan struct{})
 }
@@ -185,8 +185,8 @@ func (l *load) post(t *testing.T, c interface {
 	}
 }
 
-// TestServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post. Every accepted
-// summary must be stored. The clients post the others again. In the end each summary must be stored exactly once.
+// TestServer_KilledRepeatedly_KeepsAcceptedSummaries kills a server repeatedly while clients post summaries. Summaries
+// that the killed server did not accept are posted again. In the end each summary must be stored exactly once.
 func TestServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	t.Parallel()
 	const kills, posters, total = 5, 64, 6_000
@@ -240,8 +240,8 @@ func (l *load) start(t *testing.T, url string, posters int) (finished chan struc
 	return finished
 }
 
-// checkDatabase opens the database as a restarted server does and counts the summaries. There must be at least as
-// many as were accepted, and at most as many as were posted.
+// checkDatabase opens the database as a restarted server does and returns the number of stored summaries. The database
+// must contain at least the accepted summaries, and no more than were posted.
 func checkDatabase(t *testing.T, path string, accepted map[string]event.Summary, posted int) int {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})

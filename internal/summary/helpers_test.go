@@ -34,8 +34,8 @@ func (v *visits) generate() event.Summary {
 	}
 }
 
-// plate returns the plate number n. The first 26³·10⁴ plates are all different. Successive plates are not in
-// alphabetical order.
+// plate returns the n-th plate. The first 26³·10⁴ plates are all different. Successive plates are not in alphabetical
+// order.
 func plate(n int64) string {
 	const letters, digits = 26 * 26 * 26, 10_000
 	n = n * 7_368_787 % (letters * digits) // a prime

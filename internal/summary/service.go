@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxCommitRows is the size at which a transaction accepts no further requests. With that many summaries the
-	// commit costs little compared to its rows, and the transaction takes about 30 ms.
+	// maxCommitRows is the number of summaries from which on a transaction takes no further requests. With that many
+	// summaries the fixed cost of the commit is negligible, and the transaction takes about 30 ms.
 	maxCommitRows = 4096
 	// queueLength is the maximum number of requests that wait for the writer goroutine. Further callers block.
 	queueLength = 1024
@@ -41,14 +41,14 @@ type Service struct {
 	requests sync.Pool
 }
 
-// request asks the writer to store the summaries of one caller.
+// request is a request to the writer to store the summaries of one caller.
 type request struct {
 	summaries []event.Summary
 	outcomes  []Outcome
 	// done receives the result. It is buffered, so that the writer never waits for a caller that has returned.
 	done chan error
 
-	// Only Post uses one, outcome and timer. They save allocations.
+	// The fields one, outcome and timer save allocations in Post. Store does not use them.
 	one     [1]event.Summary
 	outcome [1]Outcome
 	timer   *time.Timer
@@ -60,7 +60,7 @@ func newRequest() *request {
 	return &request{done: make(chan error, 1), timer: timer}
 }
 
-// New returns a service and starts its writer. Close closes db, too.
+// New returns a service and starts its writer. The service closes db when it is closed.
 func New(db Database, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	m, err := newServiceMetrics(reg)
 	if err != nil {
@@ -101,8 +101,8 @@ func (s *Service) Store(ctx context.Context, summaries []event.Summary) ([]Outco
 }
 
 // Post stores one summary. It returns nil if the summary is stored now or was stored before. It returns a
-// *RejectedError if the summary is invalid or conflicts with a stored one. Otherwise it returns the same errors as
-// Store. Post takes at most 10 s, even if the database hangs.
+// *RejectedError if the summary is invalid or conflicts with a stored one. For all other failures it returns the same
+// errors as Store. Post takes at most 10 s, even if the database hangs.
 func (s *Service) Post(ctx context.Context, summary event.Summary) error {
 	if err := Validate(summary); err != nil {
 		return err
@@ -151,7 +151,8 @@ func (s *Service) Stats(ctx context.Context) (Stats, error) {
 // Close commits all pending requests and closes the database. Later calls fail with ErrClosed.
 func (s *Service) Close() error { return s.close() }
 
-// submit sends a request to the writer and waits for the result. It returns early if ctx ends or timeout fires.
+// submit sends a request to the writer and waits for the result. It stops waiting if ctx ends or the channel timeout
+// delivers a value.
 func (s *Service) submit(ctx context.Context, r *request, timeout <-chan time.Time) error {
 	select {
 	case s.queue <- r:
@@ -211,7 +212,7 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// group contains the requests of the current transaction, summaries and outcomes their summaries and results.
+	// The requests of the current transaction, with all of their summaries and the outcomes of these summaries.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome

@@ -68,7 +68,7 @@ func TestValidate_RejectsSummariesThatCannotBeStored(t *testing.T) {
 type fakeDatabase struct {
 	summary.Database // nil: the other methods are not called
 
-	// entered receives the number of rows of each transaction. The transaction then blocks until the test sends its
+	// Each transaction sends its number of rows to entered, and then blocks until the test sends an error or nil to
 	// result.
 	entered chan int
 	result  chan error
@@ -287,7 +287,8 @@ func TestService_StoresEachSummaryOnce(t *testing.T) {
 	}
 }
 
-// counters returns the values of the counters of a registry whose names are keys of names.
+// counters returns the values of some counters in a registry. It selects the counters whose names are keys of the map
+// names.
 func counters(t *testing.T, registry *prometheus.Registry, names map[string]float64) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()

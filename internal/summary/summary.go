@@ -61,17 +61,17 @@ func invalid(format string, args ...any) *RejectedError {
 // Query selects summaries. The results are ordered by exit time. Summaries with the same exit time are in insertion
 // order.
 type Query struct {
-	// Plate selects the visits of one vehicle. If it is empty, the query selects all vehicles.
+	// Plate selects the visits of one vehicle. An empty Plate selects all vehicles.
 	Plate string
 	// From and To select visits with From <= exit < To. A zero time means no bound.
 	From, To time.Time
-	// After is the position after which the page begins. The zero position starts with the first result.
+	// After is the position of the last summary on the previous page. For the first page it is the zero position.
 	After Position
-	// Limit is the maximum number of summaries on the page. It is at least 1.
+	// Limit is the maximum number of summaries on the page. It must be at least 1.
 	Limit int
 }
 
-// Position identifies the place of a summary in the results of a query.
+// Position is the position of a summary in the results of a query.
 type Position struct {
 	// ExitNanos is the Unix time of the exit in nanoseconds.
 	ExitNanos int64
@@ -85,8 +85,8 @@ func (p Position) IsZero() bool { return p == Position{} }
 // Page is one page of a query's results.
 type Page struct {
 	Summaries []event.Summary
-	// Next is the position of the last summary on the page. Set Query.After to it to get the next page. On the last
-	// page it is the zero position.
+	// Next is the position of the last summary on the page, or the zero position if this is the last page. To get the
+	// next page, set Query.After to Next.
 	Next Position
 }
 
@@ -102,10 +102,10 @@ type Stats struct {
 // Database stores summaries for a Service. All methods except Insert are safe for concurrent use. After Close
 // they fail.
 type Database interface {
-	// Insert stores summaries in one transaction. Each of them passes Validate. They are durable when Insert
+	// Insert stores summaries in one transaction. The caller has validated each of them. They are durable when Insert
 	// returns. Insert sets outcomes, which has the same length as summaries. If several summaries have the same
-	// identifier, only the first is stored. After an error it is unknown whether any are stored. Insert writes to
-	// the database even if there are no summaries; its success shows that the database is writable.
+	// identifier, only the first is stored. After an error it is unknown whether any are stored. Even without
+	// summaries, Insert writes to the database, so that its success shows that the database is writable.
 	Insert(ctx context.Context, summaries []event.Summary, outcomes []Outcome) error
 	// Find returns the summary with an identifier, and whether it exists.
 	Find(ctx context.Context, id string) (event.Summary, bool, error)

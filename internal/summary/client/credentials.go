@@ -9,12 +9,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// freshness is the time for which the client uses credentials before it reads their files again. With this value a
-// rotated Secret makes only a few attempts fail, and many requests per second cause only a few reads per second.
+// freshness is how long the client uses credentials before it reads their files again. The value is a compromise: after
+// a Secret is rotated only a few requests fail, and many requests per second cause only one read.
 const freshness = time.Second
 
-// authorize adds the credentials of the binding to a request. If the binding has a token, it uses the token instead
-// of the user name and password.
+// authorize adds the credentials of the binding to a request. A token takes precedence over a user name and password.
 func authorize(r *http.Request, b binding.Binding) {
 	switch user := b.URI.User; {
 	case b.Token != "":
@@ -25,8 +24,7 @@ func authorize(r *http.Request, b binding.Binding) {
 	}
 }
 
-// redact removes the credentials of a request from a text that the server has sent. The server may have quoted the
-// request.
+// redact removes the credentials of a request from a text sent by the server, because the server may quote the request.
 func redact(text string, r *http.Request, b binding.Binding) string {
 	_, encoded, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	_, password, _ := r.BasicAuth()
@@ -38,7 +36,7 @@ func redact(text string, r *http.Request, b binding.Binding) string {
 	return text
 }
 
-// cachedBinding caches the binding of the API for the duration freshness.
+// cachedBinding caches the binding of the API for one second. See freshness.
 type cachedBinding struct {
 	source binding.Source
 
@@ -62,7 +60,7 @@ func (c *cachedBinding) read() (binding.Binding, error) {
 	return b, nil
 }
 
-// expire makes the next call of read bypass the cache. Call it after the API rejects the credentials.
+// expire makes the next call of read ignore the cache. Call it after the API rejects the credentials.
 func (c *cachedBinding) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

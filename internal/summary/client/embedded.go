@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	// embeddedInFlight is the default number of concurrent requests. While the API commits one request, it receives
-	// the next.
+	// embeddedInFlight is the default number of concurrent requests. With two, the API can receive one request while it
+	// commits the other.
 	embeddedInFlight = 2
 	// linger is how long the client waits for more summaries before it sends a request. It waits only if several
-	// summaries are queued while another request is in flight. In that case summaries arrive faster than the API
-	// responds, and a request costs far more than a summary.
+	// summaries are queued while another request is in flight. Summaries then arrive faster than the API responds, and
+	// a few large requests are cheaper than many small ones.
 	linger = 5 * time.Millisecond
 	// maxBatch is the maximum number of summaries per request.
 	maxBatch = 256
 	// maxResult is the maximum number of response bytes per summary. It suffices for an identifier of 128 bytes and
 	// a detail of 256 bytes, even if every byte is escaped.
 	maxResult = 4 << 10
-	// usualLength is the usual number of bytes of an encoded summary.
+	// usualLength is the typical length of an encoded summary in bytes.
 	usualLength = 240
 )
 
@@ -41,9 +41,9 @@ type Embedded struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	senders  sync.WaitGroup
-	// gathering is locked by the goroutine that collects the summaries of the next request from the queue.
+	// The mutex gathering is held by the goroutine that collects the summaries of the next request from the queue.
 	gathering sync.Mutex
-	// underWay is the number of goroutines that wait for a response.
+	// underWay is the number of requests in flight.
 	underWay atomic.Int32
 }
 
@@ -51,8 +51,7 @@ type Embedded struct {
 type item struct {
 	ctx     context.Context //nolint:containedctx // the context of the Post
 	summary event.Summary
-	// done receives the result. It is buffered, so that sending a result never blocks, even if the call of Post has
-	// returned.
+	// done receives the result. It is buffered, so that the sender never blocks, even if Post has already returned.
 	done chan error
 }
 
@@ -116,8 +115,8 @@ func (c *Embedded) send() {
 	}
 }
 
-// gather waits for a queued item and returns it together with the items queued after it. It omits items whose
-// context has ended. It returns nil if the client is closed.
+// gather waits for a queued item and returns it together with the items queued behind it. It omits items whose context
+// has ended. It returns nil if the client is closed.
 func (c *Embedded) gather() []*item {
 	c.gathering.Lock()
 	defer c.gathering.Unlock()
@@ -168,7 +167,7 @@ func (c *Embedded) post(batch []*item) {
 		c.post(batch[:half])
 		c.post(batch[half:])
 	case permanent(r.status) && !r.isProblem():
-		// The response is not from the API, but from a proxy or from another server at this address.
+		// The response does not come from the API but from a proxy, or from another server at this address.
 		finish(batch, r.unavailable(c.transport.endpoint))
 	default:
 		finish(batch, r.failure(c.transport.endpoint))
@@ -183,8 +182,8 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	}
 	header := http.Header{
 		"Content-Type": {typeNDJSON},
-		// Package http does not send a header without values. Its presence lets package http repeat the request on
-		// a new connection if the server closed the old one while it was idle.
+		// If the map contains this key, package http repeats the request on a new connection when the server has closed
+		// an idle one. Without values the header is not sent.
 		"Idempotency-Key": {},
 	}
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)

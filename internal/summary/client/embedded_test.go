@@ -42,7 +42,8 @@ func lines(t *testing.T, r *http.Request) []event.Summary {
 	return all
 }
 
-// answerLines returns a handler that responds to each summary with the line that the function result returns.
+// answerLines returns a handler that calls the function result for each posted summary and responds with one line per
+// result.
 func answerLines(t *testing.T, result func(s event.Summary) string) http.HandlerFunc {
 	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -115,8 +116,8 @@ func TestEmbedded_Responses_BecomeResultsOfPosts(t *testing.T) {
 	}
 }
 
-// gathered is a handler that delays the first response until all other posts are queued, so that these share one
-// request.
+// gathered is a handler that delays the first response until all other posts are queued, so that the other posts share
+// one request.
 type gathered struct {
 	t       *testing.T
 	rest    http.HandlerFunc

@@ -29,7 +29,7 @@ const (
 // processed must also send Retry-After; the client then posts the summary again.
 type External struct {
 	transport transport
-	// places limits the requests in flight: it contains one element for each of them.
+	// places contains one element for each request in flight. Its capacity limits their number.
 	places chan struct{}
 }
 
@@ -75,12 +75,12 @@ func (c *External) Post(ctx context.Context, s event.Summary) error {
 // Address returns the URL of the API without credentials, for messages.
 func (c *External) Address() string { return shown(c.transport.endpoint) }
 
-// Reach returns nil if a server responds at the URL of the API, with any status. It sends a HEAD request, which
-// changes nothing. Callers use it to detect a wrong URL before the first summary. Its error says what to do.
+// Reach returns nil if a server responds at the URL of the API, with any status. Callers use it to detect a wrong URL
+// before the first summary. It sends a HEAD request, which changes nothing. An error of Reach says what to do.
 func (c *External) Reach(ctx context.Context) error {
 	r, err := c.transport.send(ctx, http.MethodHead, nil, http.Header{}, maxExternalReply)
 	if err == nil && r.status == http.StatusBadRequest && c.transport.endpoint.Scheme == "http" {
-		// The response to HEAD has no body, so it cannot explain an error.
+		// A response to HEAD has no body. Repeat the request as GET to see why the status is 400.
 		r, err = c.transport.send(ctx, http.MethodGet, nil, http.Header{}, maxExternalReply)
 		if err == nil && r.wantsTLS() {
 			return fmt.Errorf("reach the summary API at %s: %s", c.Address(), remedyHTTPS)

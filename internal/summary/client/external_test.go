@@ -338,8 +338,8 @@ func TestExternal_ReusesConnectionsAndLimitsTheirNumber(t *testing.T) {
 	}
 	count := 0
 	connections.Range(func(any, any) bool { count++; return true })
-	// Package http opens another connection if its goroutines are delayed. On a busy machine there can be a few
-	// more connections than concurrent requests.
+	// Package http opens another connection if its goroutines are delayed. On a busy machine there can therefore be a
+	// few more connections than concurrent requests.
 	if count == posts {
 		t.Errorf("%d connections for %d requests: none was used twice", count, posts)
 	}

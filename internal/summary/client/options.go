@@ -27,8 +27,8 @@ type Options struct {
 	maxInFlight int
 }
 
-// open returns the URL to which summaries are posted, which is the URL with path appended, and the source of the
-// binding.
+// open returns two values: the URL to which summaries are posted, and the source of the binding. The URL is o.URL with
+// path appended.
 func (o Options) open(path string) (*url.URL, binding.Source, error) {
 	bare, err := binding.URI(binding.HTTP(), o.URL)
 	if err != nil {

@@ -41,8 +41,8 @@ func (t *transport) proxyFor(request *http.Request) string {
 	return proxy.Host // the rest may contain a password
 }
 
-// wantsTLS reports whether a response says that the port expects TLS. Web servers respond to a request without TLS
-// with status 400 and one of these sentences.
+// wantsTLS reports whether a response says that the port expects TLS. Web servers respond to an unencrypted request on
+// such a port with status 400 and one of these sentences.
 func (r *reply) wantsTLS() bool {
 	if r.status != http.StatusBadRequest {
 		return false

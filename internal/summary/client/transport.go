@@ -14,13 +14,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/binding"
 )
 
-// Limits of connections and responses.
 const (
 	dialTimeout = 3 * time.Second
 	idleTimeout = 90 * time.Second
 	keepAlive   = 15 * time.Second
-	// maxDrained is the maximum number of unused response bytes that the client reads so that it can reuse the
-	// connection.
+	// maxDrained is how many bytes of the rest of a response the client reads and discards. A connection can be reused
+	// only after the whole response is read.
 	maxDrained = 64 << 10
 	// maxHeader is the maximum size of the response headers in bytes.
 	maxHeader = 64 << 10
@@ -43,7 +42,7 @@ type transport struct {
 
 	mu     sync.Mutex
 	client *http.Client
-	// tls is the binding from which the TLS configuration of client was made.
+	// The TLS configuration of the client is made from this binding.
 	tls binding.Binding
 }
 
@@ -59,8 +58,8 @@ type reply struct {
 
 func (r *reply) success() bool { return r.status/100 == 2 }
 
-// send sends one request and reads up to limit bytes of the response body. It returns no error for a response,
-// whatever its status.
+// send sends one request and reads up to limit bytes of the response body. It returns an error only if there is no
+// response. A response with an error status is not an error.
 func (t *transport) send(ctx context.Context, method string, body []byte, header http.Header, limit int64) (*reply, error) {
 	b, err := t.binding.read()
 	if err != nil {
@@ -94,7 +93,6 @@ func (t *transport) send(ctx context.Context, method string, body []byte, header
 	return r, nil
 }
 
-// receive reads up to limit bytes of a response body.
 func receive(response *http.Response, limit int64) *reply {
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit))
 	r := &reply{status: response.StatusCode, header: response.Header, body: body, truncated: err != nil}
@@ -105,13 +103,13 @@ func receive(response *http.Response, limit int64) *reply {
 	return r
 }
 
-// fault is an error of package http with a text without credentials, and with advice if there is any.
+// fault wraps an error of package http. Its text contains no credentials. It ends with advice if there is any.
 type fault struct {
 	err          error
 	text, remedy string
 }
 
-// Error implements error. The text ends with the advice.
+// Error implements error.
 func (f fault) Error() string {
 	if f.remedy == "" {
 		return f.text
@@ -133,8 +131,8 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// clientFor returns an HTTP client with the TLS configuration of the binding. If the TLS material has changed, the
-// idle connections of the previous client are closed.
+// clientFor returns an HTTP client with the TLS configuration of the binding. If the TLS configuration has changed,
+// clientFor makes a new client and closes the idle connections of the old one.
 func (t *transport) clientFor(b binding.Binding) (*http.Client, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,8 +172,8 @@ func (t *transport) proxy(request *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(request)
 }
 
-// checkRedirect follows a redirect only if it repeats the POST on the same host. It returns any other redirect as
-// the response: a GET would store nothing, and another host must not receive the credentials.
+// checkRedirect follows a redirect only if it repeats the POST on the same host. Otherwise the redirect itself is the
+// response, because a GET would store nothing and another host must not receive the credentials.
 func (t *transport) checkRedirect(next *http.Request, previous []*http.Request) error {
 	if next.Method != http.MethodPost || next.URL.Scheme != t.endpoint.Scheme || next.URL.Host != t.endpoint.Host ||
 		len(previous) > maxRedirects {

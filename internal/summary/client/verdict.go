@@ -25,8 +25,8 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// permanent reports whether a status means that the API will never accept the summary. Other errors may be
-// temporary, or caused by the configuration.
+// permanent reports whether a status means that the API will never accept the summary. Any other error status may be
+// temporary, or be caused by the configuration.
 func permanent(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
@@ -35,7 +35,7 @@ func permanent(status int) bool {
 	return false
 }
 
-// failure returns the error for a response that does not accept the summary.
+// failure returns the error for a response with which the API does not accept the summary.
 func (r *reply) failure(endpoint *url.URL) error {
 	if permanent(r.status) {
 		return &summary.RejectedError{Detail: describe(r.status, r.detail())}
@@ -43,7 +43,7 @@ func (r *reply) failure(endpoint *url.URL) error {
 	return r.unavailable(endpoint)
 }
 
-// unavailable returns the error for a response that says nothing about the validity of the summary.
+// unavailable returns the error for a response after which another attempt may succeed.
 func (r *reply) unavailable(endpoint *url.URL) error {
 	text := "the API responded with " + describe(r.status, r.detail())
 	if r.wantsTLS() {
@@ -87,7 +87,7 @@ func (r *reply) redirect(endpoint *url.URL) string {
 	return shown(location)
 }
 
-// detail returns the explanation in the body of a response, as one short line.
+// detail returns the explanation in the body of an error response, as one short line.
 func (r *reply) detail() string {
 	switch r.mediaType() {
 	case typeProblem, typeJSON:

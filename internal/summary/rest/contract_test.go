@@ -22,7 +22,7 @@ type contract struct {
 	document map[string]any
 
 	mu sync.Mutex
-	// met contains the responses that the test has observed, in the form "GET /v1/stats 200".
+	// met contains the kinds of responses that occurred in the test, in the form "GET /v1/stats 200".
 	met map[string]bool
 }
 
@@ -56,7 +56,8 @@ func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	})
 }
 
-// check compares a response with the document: its path, method and status select the expected schema.
+// check compares a response with the document. The document must describe a response with this status for the path and
+// method of the request.
 func (c *contract) check(r *http.Request, answer *http.Response, body []byte) error {
 	path := c.pathOf(r.URL.EscapedPath())
 	if path == "" {
@@ -288,7 +289,7 @@ func (c *contract) at(path ...string) any {
 	return node
 }
 
-// answers lists every documented response of the paths under /v1, in the form "GET /v1/stats 200".
+// answers returns every documented response of the paths under /v1, in the form "GET /v1/stats 200".
 func (c *contract) answers() []string {
 	var all []string
 	for _, path := range c.paths() {

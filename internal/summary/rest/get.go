@@ -74,7 +74,7 @@ func (a *api) stats(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// statsBody is the response body with the totals. If no summaries are stored, it contains only the count.
+// statsBody is the response body of the totals. If no summaries are stored, it contains only the count.
 type statsBody struct {
 	Count           int64      `json:"count"`
 	Duration        *extremes  `json:"duration,omitempty"`

@@ -36,7 +36,6 @@ type Options struct {
 	limits limits
 }
 
-// The URL paths of the API.
 const (
 	pathSummaries = "/v1/summaries"
 	pathSummary   = "/v1/summaries/{id}"
@@ -44,7 +43,6 @@ const (
 	pathOpenAPI   = "/openapi.json"
 )
 
-// The media types of requests and responses.
 const (
 	typeJSON    = "application/json"
 	typeNDJSON  = "application/x-ndjson"
@@ -141,7 +139,7 @@ func (m methods) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-// bounded limits the requests that an endpoint handles concurrently. See limits.maxBytesInFlight.
+// bounded limits how many requests the endpoint handles concurrently. See limits.maxBytesInFlight.
 func (a *api) bounded(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		leave, err := a.gate.enter(r)
@@ -179,7 +177,7 @@ func (r *statusRecorder) WriteHeader(status int) {
 // Unwrap returns the underlying writer. http.ResponseController needs it.
 func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// refuse responds with a problem document.
+// refuse responds with a problem document (RFC 9457).
 func (a *api) refuse(w http.ResponseWriter, p *problem) {
 	p.header(w.Header())
 	a.answer(w, p.Status, typeProblem, p.body())

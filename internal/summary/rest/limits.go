@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// limits limit the resources that requests can use.
+// limits bounds the resources that requests can use.
 type limits struct {
 	// maxBytes is the maximum body size of a request with many summaries. The maximum for a single summary, and for
 	// each line, is event.MaxBodyBytes.
@@ -39,7 +39,7 @@ func defaultLimits() limits {
 // minWeight is the weight of a small request. It exceeds the memory that such a request and its response need.
 const minWeight = 64 << 10
 
-// gate admits requests as long as their total weight is below a limit.
+// gate limits the total weight of the requests that are handled at the same time.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -49,7 +49,8 @@ func newGate(l limits) *gate {
 	return &gate{room: semaphore.NewWeighted(l.maxBytesInFlight), limits: l}
 }
 
-// enter waits until the gate admits the request. The caller must call leave after it has handled the request.
+// enter waits until the total weight permits another request. The caller must call leave after it has handled the
+// request.
 func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	weight := min(g.weight(r), g.limits.maxBytesInFlight)
 	if !g.room.TryAcquire(weight) {
@@ -64,7 +65,7 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	return func() { g.room.Release(weight) }, nil
 }
 
-// weight returns how much a request counts towards the limit of the gate, in bytes.
+// weight returns the weight of a request in bytes.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the length is unknown

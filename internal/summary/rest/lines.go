@@ -25,7 +25,7 @@ type refusal struct {
 	problem *problem
 }
 
-// decodeBulk parses a body line by line. It ignores blank lines. The error is a *problem.
+// decodeBulk parses a body line by line. It ignores blank lines. It returns errors of type *problem.
 func decodeBulk(body []byte, maxLines int) (*bulk, error) {
 	b := &bulk{summaries: make([]event.Summary, 0, min(bytes.Count(body, []byte("\n"))+1, maxLines))}
 	for len(body) > 0 {
@@ -70,8 +70,8 @@ func decode(body []byte) (event.Summary, error) {
 	return s, summary.Validate(s)
 }
 
-// appendAnswer appends the response body, which has one line per line of the request. outcomes are the outcomes of
-// b.summaries.
+// appendAnswer appends the response body, which has one line for each line of the request. The slice outcomes has one
+// element for each of b.summaries.
 func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	refused, stored := 0, 0
 	for line := range b.lines {

@@ -30,7 +30,8 @@ const (
 	maxLimit     = 1000
 )
 
-// parseQuery parses the query parameters for listing summaries. The error is a *problem that names the parameter.
+// parseQuery parses the query parameters for listing summaries. It returns errors of type *problem that name the
+// parameter.
 func parseQuery(raw string) (summary.Query, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -76,8 +77,8 @@ func parsePlate(value string) (string, error) {
 	return value, nil
 }
 
-// parseInstant parses a date and time. In a Query the zero time means "no bound", so parseInstant replaces it by
-// the next nanosecond. No summary is that old.
+// parseInstant parses a date and time. A zero time in a Query would mean "no bound". parseInstant therefore returns the
+// zero time plus one nanosecond instead. The query result is the same, because no summary is that old.
 func parseInstant(value string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {

@@ -85,7 +85,8 @@ const (
 	otherA = `{"id":"a","vehicle_plate":"P-9","entry_date_time":"2026-03-01T08:00:00Z","exit_date_time":"2026-03-01T09:30:00.25Z"}`
 )
 
-// exchanges returns requests that a client sends in this order to an API whose database is empty at first.
+// exchanges returns the requests of a test in order, with their expected responses. The database is empty before the
+// first request.
 func exchanges() []exchange {
 	long := strings.Repeat("x", event.MaxBodyBytes)
 	post := func(name, body string, status int, want ...string) exchange {
@@ -215,8 +216,8 @@ func (e *exchange) do(t *testing.T, base string) {
 	}
 }
 
-// TestAPI_Exchanges_ObserveEveryDocumentedResponse uses the whole API. It fails if a documented response never
-// occurs.
+// TestAPI_Exchanges_ObserveEveryDocumentedResponse sends requests to every endpoint. It fails if a documented response
+// never occurs.
 func TestAPI_Exchanges_ObserveEveryDocumentedResponse(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
@@ -253,8 +254,7 @@ func TestAPI_Exchanges_ObserveEveryDocumentedResponse(t *testing.T) {
 	}
 }
 
-// sendHalfABody closes the connection in the middle of a request body. No client receives the response, but the
-// contract records it.
+// sendHalfABody sends half of a request body and closes its side of the connection. It expects status 408.
 func sendHalfABody(t *testing.T, address string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)

@@ -8,10 +8,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// primary is the mask that extracts the primary result code from an extended one.
+// primary is a bit mask. It extracts the primary result code from an extended SQLite result code.
 const primary = 0xff
 
-// describe adds the path of the database and advice to an error of SQLite.
+// describe adds the path of the database, and advice, to an SQLite error.
 func describe(path string, err error) error {
 	fault, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {

@@ -138,8 +138,8 @@ func TestInsert_Failure_ErrorContainsRemedyAndNextInsertSucceeds(t *testing.T) {
 	}
 }
 
-// replaceWriter makes the next insert fail: it replaces the settings of the writer's connection by the given
-// setting. It returns the URI with the previous settings.
+// replaceWriter gives the writer's connection a setting that makes the next insert fail. It returns the previous URI of
+// the connection, which the test restores later.
 func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	t.Helper()
 	if err := d.writer.close(); err != nil {
@@ -151,10 +151,9 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// many is a number of summaries that need more than 16 database pages.
+// The summaries of this number need more than 16 database pages.
 const many = 1000
 
-// insertMany inserts many summaries in one transaction.
 func insertMany(d *Database) error {
 	batch := make([]event.Summary, many)
 	for i := range batch {

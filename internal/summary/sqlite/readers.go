@@ -113,7 +113,6 @@ func (r *readers) list(ctx context.Context, q summary.Query) (summary.Page, erro
 	return page, rows.Err()
 }
 
-// query runs the SQL query for the summaries of one page.
 func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error) {
 	after := start(q)
 	args := []any{after.ExitNanos, after.Seq, end(q), q.Limit + 1}
@@ -123,7 +122,8 @@ func (r *readers) query(ctx context.Context, q summary.Query) (*sql.Rows, error)
 	return r.listPlate.QueryContext(ctx, append(args, q.Plate)...)
 }
 
-// start returns the position after which the results of the query begin. The first summary has number 1.
+// start returns the position after which the page begins. A position with Seq 0 precedes all summaries with the same
+// exit time.
 func start(q summary.Query) summary.Position {
 	from := summary.Position{ExitNanos: math.MinInt64}
 	if !q.From.IsZero() {
@@ -135,7 +135,8 @@ func start(q summary.Query) summary.Position {
 	return q.After
 }
 
-// end returns the latest exit that the query selects, as a Unix time in nanoseconds.
+// end returns the upper bound for the exit times of a query, as a Unix time in nanoseconds. The bound itself is
+// included.
 func end(q summary.Query) int64 {
 	if q.To.IsZero() {
 		return math.MaxInt64

@@ -13,8 +13,9 @@ const (
 	schemaVersion = 1
 )
 
-// schema creates the tables. Instants are Unix times in nanoseconds, and durations are in nanoseconds. The columns
-// of totals for minimum and maximum start with values that any summary replaces.
+// schema creates the tables. Instants are Unix times in nanoseconds. Durations are in nanoseconds, except the column
+// "seconds". In the table "totals", the minimum and maximum columns start with extreme values that the first summary
+// replaces.
 const schema = `
 CREATE TABLE summaries (
 	seq      INTEGER PRIMARY KEY, -- the order of storing

@@ -24,10 +24,10 @@ const (
 	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
 	// the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages, at which a commit copies the log into the
-	// database. In 16 MiB of log most pages change many times before they are copied, which saves writes.
+	// checkpointPages is the length of the write-ahead log, in pages, from which on a commit also copies the log into
+	// the database. While 16 MiB of log are written, most pages change many times but are copied only once.
 	checkpointPages = 4000
-	// logLimitBytes is the length to which a checkpoint truncates a longer write-ahead log.
+	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
 )
 
@@ -47,7 +47,7 @@ type Options struct {
 type Database struct {
 	path     string
 	writerAt string
-	// writer is nil after a failed insert. The next insert opens a new connection.
+	// After a failed insert, writer is nil until the next insert opens a new connection.
 	writer  *writer
 	readers *readers
 }
@@ -106,8 +106,8 @@ func (d *Database) Insert(ctx context.Context, summaries []event.Summary, outcom
 	return nil
 }
 
-// insert runs one transaction. After a failed insert it opens a new connection, because the old one may be the
-// cause.
+// insert runs one transaction. If it fails, the next insert uses a new connection, because the old one may have caused
+// the failure.
 func (d *Database) insert(ctx context.Context, summaries []event.Summary, outcomes []summary.Outcome) error {
 	if d.writer == nil {
 		w, err := openWriter(ctx, d.writerAt)
@@ -151,7 +151,7 @@ func (d *Database) Stats(ctx context.Context) (summary.Stats, error) {
 	return stats, nil
 }
 
-// writerURI returns the SQLite URI of the file for the writer's connection.
+// writerURI returns the SQLite URI for the writer's connection.
 func (o Options) writerURI(path string) string {
 	sync := "FULL"
 	if o.NoSync {
@@ -169,12 +169,13 @@ func (o Options) writerURI(path string) string {
 	return fileURI(path, settings)
 }
 
-// readerURI returns the SQLite URI of the file for the readers' connections.
+// readerURI returns the SQLite URI for the readers' connections.
 func readerURI(path string) string {
 	return fileURI(path, url.Values{"_query_only": {"true"}})
 }
 
-// fileURI returns the SQLite URI of the file. It contains the given settings and those that all connections share.
+// fileURI returns the SQLite URI of a file, with the given settings and the settings that all connections have in
+// common.
 func fileURI(path string, settings url.Values) string {
 	settings.Set("_busy_timeout", strconv.FormatInt(lockTimeout.Milliseconds(), 10))
 	settings.Add("_pragma", pragma("cache_size", -cacheKiB))

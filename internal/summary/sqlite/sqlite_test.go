@@ -137,7 +137,7 @@ func queryPlan(t *testing.T, db *sql.DB, query string) []string {
 
 func TestTotals_SumExceeds64Bits_MeanIsExact(t *testing.T) {
 	t.Parallel()
-	// The sum is that of 50 million visits which each last a day and a nanosecond. It does not fit into 64 bits.
+	// The sum of the durations of 50 million visits that each last a day and a nanosecond does not fit into 64 bits.
 	const visits, length = 50_000_000, 24*time.Hour + 1
 	sum := totals{summaries: visits, seconds: visits * 86_400, nanos: visits}
 	if got := sum.mean(); got != length {

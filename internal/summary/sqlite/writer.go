@@ -15,13 +15,12 @@ import (
 // columns is the number of values that are bound per row.
 const columns = 4
 
-// writer is the connection that writes, with its prepared statements. It must not be used after an error.
+// writer is the connection for writing, with its prepared statements. It must not be used after an error.
 type writer struct {
 	db *sql.DB
 
 	begin, addTotals, find, commit *sql.Stmt
-	// inserts are prepared statements that insert several rows each. They are sorted by the number of rows, largest
-	// first. The last one inserts a single row.
+	// inserts are the prepared insert statements, one for each element of insertRows and in the same order.
 	inserts []insertion
 	// args is a buffer for the arguments of the current statement.
 	args []any
@@ -33,8 +32,8 @@ type insertion struct {
 	stmt *sql.Stmt
 }
 
-// insertRows are the numbers of rows for which statements are prepared. Statements with more than 64 rows are not
-// faster per row.
+// insertRows are the numbers of rows for which insert statements are prepared. Statements with more than 64 rows are
+// not faster per row.
 var insertRows = [...]int{64, 8, 1}
 
 const (
@@ -111,7 +110,7 @@ func (w *writer) insert(ctx context.Context, summaries []event.Summary, outcomes
 	return err
 }
 
-// largest returns the statement that inserts the most rows, but at most n.
+// largest returns the prepared statement that inserts the most rows, but no more than n.
 func (w *writer) largest(n int) insertion {
 	for _, in := range w.inserts {
 		if in.rows <= n {
@@ -186,18 +185,18 @@ func (w *writer) lookUpOutcomes(ctx context.Context, rows []event.Summary, outco
 	return nil
 }
 
-// totals contains the values of the table "totals", or the changes that one transaction makes to them.
+// totals contains either the values of the table "totals", or the changes that one transaction makes to them.
 type totals struct {
 	summaries, seconds, nanos              int64
 	shortest, longest, firstExit, lastExit int64
 }
 
-// noTotals returns totals whose addition changes nothing.
+// noTotals returns the initial value for adding up the changes of a transaction.
 func noTotals() totals {
 	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
 }
 
-// add adds those summaries whose outcome is Created.
+// add adds the summaries whose outcome is Created to the totals, and ignores the others.
 func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
 	for i := range summaries {
 		if outcomes[i] != summary.Created {
@@ -212,7 +211,6 @@ func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
 	}
 }
 
-// args returns the arguments of the statement addTotalsSQL.
 func (t *totals) args() []any {
 	return []any{t.summaries, t.seconds, t.nanos, t.shortest, t.longest, t.firstExit, t.lastExit}
 }

@@ -89,7 +89,7 @@ func (d *Database) List(ctx context.Context, q summary.Query) (summary.Page, err
 	return page, nil
 }
 
-// selected returns all results of a query, ignoring its limit.
+// selected returns all results of a query. It ignores the query's limit.
 func (d *Database) selected(q summary.Query) []row {
 	var rows []row
 	for i, s := range d.stored {

@@ -30,7 +30,7 @@ func Run(t *testing.T, factory Factory) {
 	t.Run("use after Close", func(t *testing.T) { testClosed(t, factory) })
 }
 
-// failer contains the methods that testing.TB and *rapid.T have in common.
+// failer is the interface that testing.TB and *rapid.T have in common.
 type failer interface {
 	Helper()
 	Errorf(format string, args ...any)
@@ -211,8 +211,8 @@ func testRandomBatches(t *testing.T, factory Factory) {
 	})
 }
 
-// InsertRandomBatch stores the same batch of random summaries in two databases and compares the outcomes. It draws
-// from few identifiers, plates and exits, so that the same ones occur often.
+// InsertRandomBatch stores the same batch of random summaries in two databases and compares the outcomes. The
+// identifiers, plates and exit times have few different values, so that duplicates are frequent.
 func InsertRandomBatch(rt *rapid.T, d, want summary.Database) {
 	var batch []event.Summary
 	for range rapid.IntRange(0, 90).Draw(rt, "size") {
