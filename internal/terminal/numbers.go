@@ -23,7 +23,7 @@ func Count(n int64) string {
 	return sign + strings.Join(append([]string{digits}, groups...), ",")
 }
 
-// Rate formats a rate per second. It prints one decimal below 100 and none above.
+// Rate formats a rate per second: with one decimal if it is below 100, otherwise without decimals.
 func Rate(perSecond float64) string {
 	if math.Abs(perSecond) >= 99.95 {
 		return Count(int64(math.Round(perSecond)))
@@ -48,8 +48,8 @@ func Duration(d time.Duration) string {
 	return digits(d.Seconds()) + " s"
 }
 
-// digits formats a number from 1 to 1000 with three significant digits. It formats a larger number without
-// decimals.
+// digits formats a number of at least 1. It prints three significant digits, or all digits before the decimal point if
+// there are more.
 func digits(v float64) string {
 	decimals := 2
 	if v >= 9.995 {

@@ -24,7 +24,7 @@ func Width(s string) int {
 	return n
 }
 
-// Truncate cuts a line to a number of columns. It keeps all ANSI sequences.
+// Truncate shortens a line to at most the given number of columns. It keeps all ANSI sequences.
 func Truncate(s string, columns int) string {
 	var b strings.Builder
 	n := 0
@@ -82,16 +82,16 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearRight is the ANSI sequence that clears the current row from the cursor on. clearBelow clears everything from
-// the cursor on. The screen overwrites rows one by one instead of clearing it first, because some terminals would
-// keep the cleared rows in their scrollback.
+// clearRight is the ANSI sequence that clears the current row from the cursor on. clearBelow also clears all rows
+// below. Screen overwrites its rows one by one. If it cleared all of them first, some terminals would keep the cleared
+// rows in their scrollback.
 const (
 	clearRight = "\x1b[K"
 	clearBelow = "\x1b[J"
 )
 
-// Screen shows a few lines at the bottom of a terminal and redraws them in place. It is also an io.Writer: text that is
-// written to it, such as a log, appears above the lines. It is safe for concurrent use.
+// Screen shows a few lines at the bottom of a terminal and redraws them in place. It is also an io.Writer. Text that is
+// written to it, such as a log, appears above the lines. Screen is safe for concurrent use.
 type Screen struct {
 	out  io.Writer
 	size func() (columns, rows int)
@@ -154,7 +154,7 @@ func (s *Screen) Close() {
 	}
 }
 
-// redraw writes the given text and below it the lines. It uses a single write, to avoid flicker.
+// redraw writes the given text, and the lines below it, in a single write to avoid flicker.
 func (s *Screen) redraw(above []byte) {
 	columns, rows := s.Size()
 	var b strings.Builder
@@ -170,8 +170,8 @@ func (s *Screen) redraw(above []byte) {
 	_, _ = io.WriteString(s.out, b.String())
 }
 
-// rows returns the number of terminal rows that the shown lines occupy. If the user has made the terminal narrower,
-// a line can occupy several rows.
+// rows returns the number of terminal rows that the shown lines occupy. A line occupies several rows if the terminal
+// has become narrower since it was shown.
 func (s *Screen) rows(columns int) int {
 	rows := 0
 	for _, width := range s.widths {
@@ -180,7 +180,7 @@ func (s *Screen) rows(columns int) int {
 	return rows
 }
 
-// up returns the ANSI sequence that moves the cursor up by a number of rows, to the start of the row.
+// up returns the ANSI sequence that moves the cursor to the start of the row that is the given number of rows above.
 func up(rows int) string {
 	if rows == 0 {
 		return "\r"

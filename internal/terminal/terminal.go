@@ -14,7 +14,7 @@ func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 // CanRedraw reports whether f is a terminal that supports ANSI sequences.
 func CanRedraw(f *os.File) bool { return Is(f) && os.Getenv("TERM") != "dumb" }
 
-// Size returns the number of columns and rows of the terminal f, or 80 and 24 if they are unknown.
+// Size returns the numbers of columns and rows of the terminal f. If they are unknown, it returns 80 and 24.
 func Size(f *os.File) (columns, rows int) {
 	columns, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil || columns < 1 || rows < 1 {

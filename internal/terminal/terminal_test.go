@@ -112,7 +112,8 @@ func (d *display) put(character string) {
 	d.lines[d.row] = line[:d.column] + character + line[min(d.column+len(character), len(line)):]
 }
 
-// shown returns the lines above the cursor. It fails the test if there is text below the cursor.
+// shown returns the lines above the cursor. It fails the test if there is text below the cursor, because Screen leaves
+// the cursor below everything that it shows.
 func (d *display) shown(t *testing.T) []string {
 	t.Helper()
 	if below := strings.Join(d.lines[d.row:], ""); below != "" {
