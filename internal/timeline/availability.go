@@ -2,14 +2,15 @@ package timeline
 
 import "time"
 
-// Availability creates a mark when a server stops responding, and another one when it responds again. It assumes
-// that servers respond at first. It is not safe for concurrent use.
+// Availability creates a Mark when a server stops responding, and another one when the server responds again. It
+// assumes that servers respond at first. It is not safe for concurrent use.
 type Availability struct {
 	down map[string]bool
 }
 
-// Observe calls the function mark if the availability of the server has changed. err is the result of a request to
-// the server. The mark does not contain err, because err may name a server or a user.
+// Observe passes a Mark to the function mark if the availability of the server has changed. err is the result of the
+// latest request to the server. The Mark does not contain err, because the text of err may contain the name of a server
+// or a user.
 func (a *Availability) Observe(server string, err error, mark func(Mark)) {
 	down := err != nil
 	if a.down[server] == down {

@@ -7,19 +7,20 @@ import (
 	"time"
 )
 
-// Rows are stored in blocks of blockRows rows of equal width. As they grow old, they are merged into wider rows.
-// The timeline of a simulation of any length therefore takes a bounded amount of memory.
+// The store keeps rows in blocks. All rows of a block have the same width, and a block covers blockRows rows. Old rows
+// are merged into wider rows, so that the timeline of a simulation of any length takes a bounded amount of memory.
 const blockRows = 60
 
-// Tier defines a row width and how long rows keep that width.
+// Tier defines the width of rows up to a certain age.
 type Tier struct {
 	// Width is the width of the rows in seconds.
 	Width int64
-	// Keep is the age at which rows are merged into wider rows, those of the next tier. 0 means never.
+	// Keep is the age at which rows are merged into the wider rows of the next tier. 0 means that they are never
+	// merged.
 	Keep time.Duration
 }
 
-// Tiers returns the tiers, from the finest to the coarsest.
+// Tiers returns the tiers. The first one has the narrowest rows.
 func Tiers() []Tier {
 	return []Tier{
 		{Width: 1, Keep: time.Hour},
@@ -29,18 +30,18 @@ func Tiers() []Tier {
 	}
 }
 
-// settleTime is the delay after which the rows of a minute are merged over all processes. It gives processes time
-// to deliver their rows. Rows that arrive even later are merged later.
+// settleTime is the time between the end of a minute and the merging of its rows over all processes. It lets processes
+// deliver their rows first. Rows that arrive even later are merged by a later compaction.
 const settleTime = 2 * time.Minute
 
-// BlockID identifies a block by its tier, which is an index in the result of Tiers, and by the Unix time at which
-// the block begins.
+// BlockID identifies a block. Tier is an index in the result of Tiers. Start is the Unix time at which the block
+// begins.
 type BlockID struct {
 	Tier  int
 	Start int64
 }
 
-// blockOf returns the ID of the block that contains a second in the given tier.
+// blockOf returns the ID of the block of a tier that contains a given second.
 func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }
@@ -48,16 +49,16 @@ func blockOf(tier int, second int64) BlockID {
 // span returns the number of seconds that a block of a tier covers.
 func span(tier int) int64 { return blockRows * Tiers()[tier].Width }
 
-// MinuteOf returns the start of the minute to which a row belongs. The row is stored with that minute until it is
-// merged.
+// MinuteOf returns the start of the minute that contains a second. The store keeps the rows of a minute together until
+// they are merged.
 func MinuteOf(second int64) int64 { return second - mod(second, blockRows) }
 
-// Block is a stored sequence of rows of one tier.
+// Block is a stored sequence of rows that have the width of one tier.
 type Block struct {
 	ID   BlockID
 	Rows []Row
-	// Version changes whenever the rows change. It is empty if the block does not exist. Only the backend
-	// interprets it.
+	// Version changes whenever the rows change. It is empty if the block does not exist. Only the backend knows its
+	// format.
 	Version string
 }
 
@@ -65,9 +66,9 @@ type Block struct {
 type Minute struct {
 	// Start is the Unix time at which the minute begins.
 	Start int64
-	// Rows contains the rows of each process.
+	// Rows contains the rows of each process, by the name of the process.
 	Rows map[string][]Row
-	// Version changes whenever a row is added. Only the backend interprets it.
+	// Version changes whenever a row is added. Only the backend knows its format.
 	Version string
 }
 
@@ -75,8 +76,9 @@ type Minute struct {
 type Backend interface {
 	// Generation returns a number that increases whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
-	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process
-	// and second. A row that is not later than the last merged row of its process is a repetition and is ignored.
+	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process and
+	// second. AppendRows ignores a row if the same or a later second of the process is already merged, because the row
+	// must be a repetition.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the minutes that contain rows, in any order.
 	Minutes(ctx context.Context) ([]int64, error)
@@ -84,28 +86,28 @@ type Backend interface {
 	ReadMinute(ctx context.Context, start int64) (Minute, error)
 	// ReadBlocks returns the blocks of a tier that begin in [from, to), in any order.
 	ReadBlocks(ctx context.Context, tier int, from, to int64) ([]Block, error)
-	// Replace replaces the sources of a block by the block. If the version of the block or of a source has changed
-	// since it was read, Replace changes nothing.
+	// Replace stores r.Block and deletes the rows that were merged into it. It changes nothing if the version of the
+	// stored block, or of a deleted block or minute, has changed since it was read.
 	Replace(ctx context.Context, r Replacement) error
 }
 
-// Replacement describes a change of the timeline: Block replaces a minute or blocks of a finer tier. Block.Version
-// is the version that the block had before.
+// Replacement is one step of a compaction. Block replaces either a minute or blocks of the previous tier. Block.Version
+// is the version that the stored block had when it was read.
 type Replacement struct {
 	Block Block
 	// Minute is the minute whose rows were merged into Block, or nil.
 	Minute *Minute
-	// Sources are the blocks of a finer tier whose rows were merged into Block.
+	// Sources are the blocks of the previous tier whose rows were merged into Block.
 	Sources []Block
 }
 
 // Log reads and compacts the rows in a backend.
 type Log struct{ backend Backend }
 
-// NewLog returns a Log on a backend.
+// NewLog returns a Log that stores its rows in a backend.
 func NewLog(b Backend) Log { return Log{backend: b} }
 
-// Append adds rows of one process. It may be repeated with the same rows.
+// Append adds rows of one process. Adding the same rows again has no effect.
 func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 	if len(rows) == 0 {
 		return nil
@@ -116,8 +118,8 @@ func (l Log) Append(ctx context.Context, process string, rows []Row) error {
 // Read returns the measurements in the interval [from, to), merged over all processes and in the order of time. It
 // includes rows that lie only partly in the interval. Old rows are wider than 1 s.
 func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
-	// A concurrent compaction can move rows between two of the reads below. The result would then lack these rows
-	// or contain them twice. Read again if the generation has changed.
+	// If a concurrent compaction moves rows between two of the reads below, the result lacks these rows or contains
+	// them twice. Read again if the generation has changed.
 	for range maxReads {
 		before, err := l.backend.Generation(ctx)
 		if err != nil {
@@ -136,10 +138,10 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	return nil, fmt.Errorf("read the timeline: it was compacted during each of %d reads; try again", maxReads)
 }
 
-// maxReads limits how often Read tries to read a timeline that is being compacted.
+// maxReads is how often Read tries to read a timeline that is compacted at the same time.
 const maxReads = 10
 
-// read returns the rows of all tiers, and the rows of processes that are not merged into a tier yet.
+// read returns the rows of all tiers, and the rows of minutes that are not merged into a tier yet.
 func (l Log) read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	var all []Row
 	for tier := range Tiers() {
@@ -175,8 +177,8 @@ func between(rows []Row, from, to time.Time) []Row {
 	})
 }
 
-// mergeOverlapping sorts rows and merges those whose intervals overlap. Rows overlap if a row of a process arrived
-// late: its second is already part of a wide row.
+// mergeOverlapping sorts rows and merges those whose intervals overlap. Intervals overlap if a process delivered a row
+// late, when the rows of other processes for that time were already merged into a wider row.
 func mergeOverlapping(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.Second != b.Second {
@@ -204,8 +206,8 @@ func (m *Minute) merged() []Row {
 	return Merge(1, all...)
 }
 
-// Compact merges the rows that are old enough at the given time. Several processes may call it at the same time,
-// and any of them may be killed: each replacement is atomic.
+// Compact merges the rows that are old enough at the given time. Several processes may call Compact at the same time,
+// and any of them may be killed, because each replacement is atomic.
 func (l Log) Compact(ctx context.Context, now time.Time) error {
 	if err := l.compactMinutes(ctx, now); err != nil {
 		return fmt.Errorf("compact the timeline: %w", err)
@@ -218,7 +220,7 @@ func (l Log) Compact(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactMinutes merges the rows of past minutes into blocks of the finest tier.
+// compactMinutes merges the rows of past minutes into blocks of the first tier.
 func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	starts, err := l.backend.Minutes(ctx)
 	if err != nil {
@@ -286,17 +288,17 @@ func (l Log) block(ctx context.Context, id BlockID) (Block, error) {
 	return blocks[0], nil
 }
 
-// repetitionTime is how long after its latest merged row a process may repeat rows. A process repeats rows within
-// seconds after it reaches the store again. The limit is therefore the longest outage that affects only some
-// processes.
+// repetitionTime is how long the backend can recognize a row that a process sends again. A process sends rows again
+// within seconds after it can reach the store again. An outage that affects only some processes must therefore be
+// shorter than this.
 const repetitionTime = 7 * 24 * time.Hour
 
-// Horizon returns a second. If the latest merged row of a process is before it, a backend may delete that record
-// once the minute is merged. If backends kept all of these records, each start of a process would leave one
-// forever.
+// Horizon returns a Unix time. The backend records the latest merged second of each process in order to recognize
+// repeated rows. When the minute is merged, the backend may delete the records of processes whose latest merged second
+// is before the horizon. Otherwise each start of a process would leave a record forever.
 func (m *Minute) Horizon() int64 { return m.Start - int64(repetitionTime/time.Second) }
 
-// LastSeconds returns the second of the latest row of each process.
+// LastSeconds returns the second of the latest row of each process in the minute.
 func (m *Minute) LastSeconds() map[string]int64 {
 	last := make(map[string]int64, len(m.Rows))
 	for process, rows := range m.Rows {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// Totals returns what a process has measured since it started. Only the counts, the histograms, the lag and the
-// gauges of the row are set.
+// Totals returns what a process has measured since it started. It sets only the counts, the histograms, the lag and the
+// gauges of the Row.
 type Totals func() Row
 
 // Sink stores the rows of a process. Every store implements it.
 type Sink interface {
-	// AppendTimeline appends rows. It returns nil once the rows survive a crash of the store. It may be repeated
-	// with the same rows.
+	// AppendTimeline appends rows. It returns nil once the rows survive a crash of the store. Appending the same rows
+	// again has no effect.
 	AppendTimeline(ctx context.Context, process string, rows []Row) error
 	// CompactTimeline merges the rows that are old enough at the given time.
 	CompactTimeline(ctx context.Context, now time.Time) error
@@ -29,12 +29,12 @@ const (
 	compaction = time.Minute
 	// sendTimeout is the timeout of one attempt to send rows to the sink.
 	sendTimeout = 10 * time.Second
-	// maxPending is the maximum number of rows that wait for the sink. If the sink is unavailable for that many
-	// seconds, the recorder drops the oldest rows. Their events then count as unmeasured.
+	// maxPending is the maximum number of rows that wait for the sink, one per second. If the sink is unavailable for
+	// longer, the recorder drops the oldest rows. The events in dropped rows count as unmeasured.
 	maxPending = 3600
 )
 
-// Recorder measures one process. It sends one row per second to a sink.
+// Recorder records the measurements of one process. It sends one row per second to a sink.
 type Recorder struct {
 	process string
 	totals  Totals
@@ -49,13 +49,13 @@ type Recorder struct {
 	marks   []Mark
 }
 
-// NewRecorder returns a recorder for one process of a component. The function totals returns the measurements.
-// Every start of a component is recorded as a new process.
+// NewRecorder returns a recorder for one process of a component. The function totals returns the measurements of the
+// process. A component that restarts is recorded as a new process.
 func NewRecorder(component string, totals Totals, sink Sink, log *slog.Logger) *Recorder {
 	return &Recorder{process: component + "-" + rand.Text(), totals: totals, sink: sink, log: log}
 }
 
-// Mark adds a noteworthy event to the row of the current second.
+// Mark adds a Mark to the row of the current second.
 func (r *Recorder) Mark(m Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,8 +64,8 @@ func (r *Recorder) Mark(m Mark) {
 	}
 }
 
-// Run records until ctx ends. It then measures once more and tries to send all pending rows until the context
-// closing ends. The error says how many seconds it could not send. Run must be called once.
+// Run records until ctx ends. It then measures once more and sends the pending rows. It gives up when the second
+// context, closing, ends. The error says how many seconds were not sent. Run must be called only once.
 func (r *Recorder) Run(ctx, closing context.Context) error {
 	due := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -90,14 +90,14 @@ func (r *Recorder) Run(ctx, closing context.Context) error {
 	return r.finish(closing)
 }
 
-// measure adds a row with the changes since the last call. It adds no row if nothing happened.
+// measure adds a pending row with the changes since the last row. It adds no row if nothing has changed.
 func (r *Recorder) measure(now time.Time) {
 	totals := r.totals()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row := Row{
-		// Label the row with the second before the tick, because the ticker fires at the end of an interval. The
-		// rows of a process must have different seconds, in ascending order.
+		// The ticker fires at the end of an interval, so the row belongs to the second before the tick. The rows of a
+		// process must have different seconds, in ascending order.
 		Second: max(r.last+1, now.Unix()-1),
 		Entry:  totals.Entry.since(&r.before.Entry),
 		Exit:   totals.Exit.since(&r.before.Exit),
@@ -165,7 +165,7 @@ func (r *Recorder) compact(ctx context.Context) {
 	}
 }
 
-// finish sends the remaining rows.
+// finish sends the remaining rows. It retries until ctx ends.
 func (r *Recorder) finish(ctx context.Context) error {
 	for {
 		err := r.flush(ctx)

@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// Row contains the measurements of one interval, by one process or by all of them. The zero value means that
-// nothing was measured.
+// Row contains what one process, or all processes together, measured in one interval. The zero value means that nothing
+// was measured.
 type Row struct {
 	// Second is the start of the interval as a Unix time in seconds.
 	Second int64 `json:"t"`
@@ -27,32 +27,34 @@ type Row struct {
 	Exit  Events `json:"exit,omitzero"`
 	Gauges
 
-	// Marks are noteworthy events, in the order of their time.
+	// Marks are the notable events of the interval, in the order of time.
 	Marks []Mark `json:"marks,omitempty"`
 }
 
-// Events contains the measurements of the events of one type. Counts are numbers of events.
+// Events contains the measurements of the events of one type, such as entries. Every count is a number of events unless
+// its comment says otherwise.
 type Events struct {
-	// Due is the number of events that the schedule asked for.
+	// Due is the number of events that became due according to the schedule.
 	Due int64 `json:"due,omitempty"`
 	// Published is the number of events that a generator sent to the broker. Confirmed is the number of events that
 	// the broker confirmed. Matched is the number of confirmed exits with the intent "matched".
 	Published int64 `json:"published,omitempty"`
 	Confirmed int64 `json:"confirmed,omitempty"`
 	Matched   int64 `json:"matched,omitempty"`
-	// Starved is the number of exits that were not published because no plate was available. Missed is the number
-	// of events that were still due when their schedule ended.
+	// Starved is the number of exits that were not published because no plate was available. Missed is the number of
+	// events that were due but not yet published when their schedule ended.
 	Starved int64 `json:"starved,omitempty"`
 	Missed  int64 `json:"missed,omitempty"`
-	// Lag is the longest time for which the next event to publish has been overdue.
+	// Lag is how long the next unpublished event was overdue. Merged rows contain the maximum.
 	Lag time.Duration `json:"lagNs,omitempty"`
 
-	// Redeliveries is the number of deliveries of messages that the broker had delivered before.
+	// Redeliveries is the number of deliveries of messages that the broker had already delivered before.
 	Redeliveries int64 `json:"redeliveries,omitempty"`
-	// Effects is the number of events that took effect. An event is also counted in EndToEnd if the time at which
-	// it was due is known.
+	// Effects is the number of events that took effect. If it is known when an event was due, the event is also counted
+	// in EndToEnd.
 	Effects int64 `json:"effects,omitempty"`
-	// Outcomes counts the calls of ProcessMessage by outcome. Errors counts the failures by pipeline stage.
+	// Outcomes contains the numbers of calls of ProcessMessage, by outcome. Errors contains the numbers of failures, by
+	// the stage of the pipeline.
 	Outcomes map[string]int64 `json:"outcomes,omitempty"`
 	Errors   map[string]int64 `json:"errors,omitempty"`
 	// Processing is the distribution of the time in ProcessMessage. EndToEnd is the distribution of the time from
@@ -61,8 +63,9 @@ type Events struct {
 	EndToEnd   histogram.Snapshot `json:"endToEnd,omitzero"`
 }
 
-// Gauges are values of the whole simulation. A row contains their maximum in its interval. Nil means that no
-// process measured the value. In a second without a row, the gauges have the same values as in the previous row.
+// Gauges are values of the whole simulation. A row contains the maximum of each value in its interval, or nil if no
+// process measured the value. No row is stored for a second in which nothing changes: the gauges keep the values of the
+// previous row.
 type Gauges struct {
 	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
 	// dead-letter queue.
@@ -73,7 +76,7 @@ type Gauges struct {
 	Pool *int64 `json:"pool,omitempty"`
 }
 
-// Mark is a noteworthy event, such as the start of a process or the loss of a connection.
+// Mark is a notable event, such as the start of a process or the loss of a connection.
 type Mark struct {
 	// At is the time of the event.
 	At time.Time `json:"at"`
@@ -102,7 +105,8 @@ const (
 	// occurrence.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
-	// MarkObjective means that an objective was missed for the first time, measured over all events so far.
+	// MarkObjective means that an objective is violated for the first time. The objective applies to all events since
+	// the start.
 	MarkObjective MarkKind = "objective"
 )
 
@@ -125,7 +129,7 @@ func (r *Row) Start() time.Time { return time.Unix(r.Second, 0).UTC() }
 // End returns the time at which the interval ends.
 func (r *Row) End() time.Time { return time.Unix(r.Second+r.seconds(), 0).UTC() }
 
-// Of returns the measurements of one event type.
+// Of returns the measurements of one type of events.
 func (r *Row) Of(t event.Type) *Events {
 	if t == event.TypeEntry {
 		return &r.Entry
@@ -133,7 +137,7 @@ func (r *Row) Of(t event.Type) *Events {
 	return &r.Exit
 }
 
-// add adds the measurements of another row. The interval becomes wide enough to contain both.
+// add adds the measurements of another row. It widens the interval of r so that it contains both intervals.
 func (r *Row) add(other *Row) {
 	end := max(r.Second+r.seconds(), other.Second+other.seconds())
 	r.Second = min(r.Second, other.Second)
@@ -147,7 +151,7 @@ func (r *Row) add(other *Row) {
 }
 
 // mergeMarks returns the marks of two rows in the order of time. If a server fails, every process reports the same
-// mark. Therefore, of marks that differ only in their time, mergeMarks returns only the first.
+// mark. mergeMarks therefore keeps only the first of several marks that differ only in their time.
 func mergeMarks(a, b []Mark) []Mark {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b Mark) int { return a.At.Compare(b.At) })
@@ -177,8 +181,8 @@ func (e *Events) add(other *Events) {
 	e.EndToEnd = histogram.Merge(e.EndToEnd, other.EndToEnd)
 }
 
-// since returns the changes between two measurements of the totals of one process. Lag is not a total, so the result has
-// the later lag.
+// since returns how much the totals of a process have grown since an earlier measurement. Lag is not a total, so since
+// returns the current lag.
 func (e *Events) since(earlier *Events) Events {
 	return Events{
 		Due:          e.Due - earlier.Due,
@@ -220,7 +224,7 @@ func (g *Gauges) all() [4]**int64 {
 	return [...]**int64{&g.Ready, &g.Retrying, &g.DeadLetters, &g.Pool}
 }
 
-// sum returns the sum of two maps of counts. It does not change its arguments.
+// sum returns the sum of two maps of counts. It does not change either map.
 func sum(a, b map[string]int64) map[string]int64 {
 	if len(b) == 0 {
 		return a
@@ -235,7 +239,7 @@ func sum(a, b map[string]int64) map[string]int64 {
 	return total
 }
 
-// difference returns the counts by which now exceeds before. It omits counts that are 0.
+// difference subtracts the counts in the map before from those in the map now. It omits differences of 0.
 func difference(now, before map[string]int64) map[string]int64 {
 	var diff map[string]int64
 	for name, n := range now {
@@ -249,9 +253,9 @@ func difference(now, before map[string]int64) map[string]int64 {
 	return diff
 }
 
-// Merge combines rows into wider rows. Each result covers an interval of the given width in seconds, aligned to a
-// multiple of the width, and contains all rows that begin in it. The results are in the order of time. Merge does
-// not change the rows.
+// Merge combines rows into wider rows of the given width in seconds. Each result begins at a multiple of the width and
+// combines all rows that begin in its interval. The results are in the order of time. Merge does not change its
+// arguments.
 func Merge(width int64, rows ...Row) []Row {
 	merged := map[int64]*Row{}
 	for i := range rows {
@@ -270,7 +274,6 @@ func Merge(width int64, rows ...Row) []Row {
 	return all
 }
 
-// Sum combines all rows into one.
 func Sum(rows ...Row) Row {
 	if len(rows) == 0 {
 		return Row{}
@@ -282,5 +285,5 @@ func Sum(rows ...Row) Row {
 	return total
 }
 
-// mod returns the remainder of a division. Unlike the operator %, it never returns a negative number.
+// mod returns the remainder of a division. Unlike the operator %, it returns no negative number for a negative n.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/histogram"
 )
 
-// fakeSink stores rows in memory, by process and second. It returns an error while broken is set.
+// fakeSink stores rows in memory, by second. It returns an error while broken is set.
 type fakeSink struct {
 	mu     sync.Mutex
 	broken bool
@@ -180,8 +180,8 @@ func TestSum_ChangesNoRow(t *testing.T) {
 	}
 }
 
-// BenchmarkRecorder_Row measures the cost of recording one second of a busy process: reading its totals,
-// subtracting the previous totals, and sending the row.
+// BenchmarkRecorder_Row measures the cost of one row of a busy process. That includes reading the totals, subtracting
+// the previous totals, and sending the row.
 func BenchmarkRecorder_Row(b *testing.B) {
 	var processing, endToEnd histogram.Histogram
 	var events int64
