@@ -46,9 +46,9 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 	return &Authority{PEM: encode("CERTIFICATE", der), certificate: certificate, key: key}
 }
 
-// Issue returns a certificate for a server or a client, and its private key, both in PEM format. The certificate is
-// valid for an hour and for the given hosts, which are DNS names or IP addresses. Without hosts it is valid for
-// 127.0.0.1.
+// Issue returns a certificate for a server or a client, and its private key. Both are in PEM format. The certificate is
+// valid for an hour and for the given hosts, which are DNS names or IP addresses. If no hosts are given, it is valid
+// for 127.0.0.1.
 func (a *Authority) Issue(tb testing.TB, hosts ...string) (certificate, key []byte) {
 	tb.Helper()
 	return a.IssueUntil(tb, time.Now().Add(time.Hour), hosts...)
@@ -83,8 +83,8 @@ func (a *Authority) IssueUntil(tb testing.TB, end time.Time, hosts ...string) (c
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
-// ServerConfig returns the TLS configuration of a server whose certificate is issued by the authority. policy says
-// whether the server requires and verifies client certificates.
+// ServerConfig returns the TLS configuration of a server with a certificate of the authority. policy says whether the
+// server requires and verifies client certificates.
 func (a *Authority) ServerConfig(tb testing.TB, clients tls.ClientAuthType) *tls.Config {
 	tb.Helper()
 	certificate, err := tls.X509KeyPair(a.Issue(tb))
@@ -96,7 +96,7 @@ func (a *Authority) ServerConfig(tb testing.TB, clients tls.ClientAuthType) *tls
 	return &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: clients, ClientCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
-// Proxy starts a TLS proxy that forwards connections to a server without TLS. It returns the address of the proxy.
+// Proxy starts a TLS proxy in front of a server without TLS. It returns the address of the proxy.
 func Proxy(tb testing.TB, config *tls.Config, server string) string {
 	tb.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
