@@ -21,7 +21,7 @@ type asset struct {
 	etag        string
 }
 
-// indexFile is the name of the file that is served at the root path.
+// indexFile is the file that is served at the path "/".
 const indexFile = "index.html"
 
 // assets returns the files of the live page by name.
@@ -46,8 +46,8 @@ var assets = sync.OnceValue(func() map[string]asset {
 	return all
 })
 
-// contentType returns the media type of a file. It does not use the system's type configuration, because scripts
-// must have the same type on every machine.
+// contentType returns the media type of a file. It ignores the media types that the operating system defines, because
+// scripts must have the same type on every machine.
 func contentType(name string) string {
 	switch path.Ext(name) {
 	case ".html":
@@ -66,8 +66,8 @@ func servePage(w http.ResponseWriter, r *http.Request) { serve(w, r, indexFile) 
 
 func serveAsset(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) }
 
-// serve responds with the file. Browsers may cache it but must check for changes before each use, because the next
-// version of the program may serve at the same address.
+// serve responds with the file. Browsers may cache the file but must check before each use whether it has changed,
+// because a newer version of the program may be running at the same address.
 func serve(w http.ResponseWriter, r *http.Request, name string) {
 	file, ok := assets()[name]
 	if !ok {

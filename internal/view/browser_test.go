@@ -53,7 +53,7 @@ func need(t *testing.T, path string, err error) string {
 	return path
 }
 
-// site serves the live page of a source at an address that stays the same when the server is restarted.
+// site serves the live page with the data of a source. Its address stays the same when the server is restarted.
 type site struct {
 	t       *testing.T
 	address string
@@ -88,7 +88,7 @@ func (w *site) start(s Source) {
 	go func() { _ = w.server.Serve(listener) }()
 }
 
-// stop ends the server as a crash does, that is, without sending the last event.
+// stop ends the server without sending a last event to the clients, as a crash would.
 func (w *site) stop() { _ = w.server.Close() }
 
 // browser is a tab of a Chromium browser.
@@ -124,7 +124,7 @@ func newBrowser(t *testing.T) *browser {
 	return b
 }
 
-// console collects the errors and warnings in the browser's console.
+// console collects the errors and warnings that the browser logs.
 type console struct {
 	mu     sync.Mutex
 	errors []string
@@ -152,7 +152,7 @@ func (c *console) record(event any) {
 	}
 }
 
-// take returns the errors and warnings since the last call. It omits those about failed connections.
+// take returns the errors and warnings since the last call. It omits errors about failed connections.
 func (c *console) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,7 +191,7 @@ func evaluate[T any](b *browser, expression string) T {
 	return run(b, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// until waits until a JavaScript expression in the page is true.
+// until waits until a JavaScript expression is true in the page.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
 	polltest.UntilState(b.t, what, func() bool { return evaluate[bool](b, "Boolean("+expression+")") }, func() any {
@@ -213,13 +213,13 @@ func (b *browser) resize(width, height int64, theme string) {
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
 	})
-	// Wait, because the page redraws charts only in the frames after the change.
+	// The page redraws its charts in one of the next frames. Wait for that.
 	evaluate[bool](b, "new Promise(done => setTimeout(() => requestAnimationFrame(() => done(true)), 400))")
 }
 
 const text = "document.getElementById('%s').textContent"
 
-// TestPage_InChromium uses one browser for all subtests, because most of the time is spent on starting it.
+// TestPage_InChromium uses one browser for all subtests, because starting a browser takes most of the time.
 func TestPage_InChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
@@ -358,7 +358,7 @@ func testPageExplainsTerms(t *testing.T, b *browser) {
 	b.until("the focus shows a meaning", "!document.getElementById('tip').hidden && document.getElementById('tip').textContent.length > 20")
 	run(b, chromedp.KeyEvent("\x1b"))
 	b.until("Escape hides it", "document.getElementById('tip').hidden")
-	// Every number on the page must have a term with an explanation.
+	// Every number on the page must have a label with an explanation.
 	missing := evaluate[[]string](b, `[...document.querySelectorAll('.tile, .facts > div, #ledger tbody tr, #totals tbody tr, #latencies tbody tr, figure')]
 		.filter(e => {
 			const id = e.querySelector('.term')?.getAttribute('aria-describedby');
@@ -391,8 +391,8 @@ func testPageSplitsLogarithmicAxes(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsLatenciesBelowAPowerOfTen shows a heat map that begins at 96.4 ms. The chart library uPlot never
-// finishes when it computes the ticks of such an axis itself.
+// testPageDrawsLatenciesBelowAPowerOfTen shows a heat map whose axis begins at 96.4 ms. The chart library uPlot would
+// loop forever if it computed the ticks of such an axis, so the page computes them.
 func testPageDrawsLatenciesBelowAPowerOfTen(t *testing.T, b *browser) {
 	var latencies histogram.Histogram
 	latencies.Observe(98 * time.Millisecond)
@@ -429,8 +429,8 @@ func testPageIsAccessible(t *testing.T, b *browser) {
 	}
 }
 
-// testPageDrawsEveryUpdate sends one update after the other to a page with an hour of history. Before the next update,
-// it waits until the charts show the previous one. The result therefore does not depend on the speed of the machine.
+// testPageDrawsEveryUpdate sends 10 updates to a page with an hour of history. It sends the next update only when the
+// charts show the previous one, so the result does not depend on the speed of the machine.
 func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -442,9 +442,9 @@ func testPageDrawsEveryUpdate(t *testing.T, b *browser) {
 	}
 }
 
-// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts show all of
-// them at the end. How many updates share a frame, and how long frames take, depends on the machine. The test logs both,
-// together with the same figures for an idle page.
+// testPageKeepsUp sends 10 updates per second to a page with an hour of history. It checks that the charts finally show
+// all of them. The time per frame and the number of updates per frame depend on the machine, so the test only logs
+// them, together with the values for an idle page.
 func testPageKeepsUp(t *testing.T, b *browser) {
 	f := newFake("run", 3600)
 	w := newSite(t, f)
@@ -471,8 +471,8 @@ func testPageKeepsUp(t *testing.T, b *browser) {
 	}
 }
 
-// recordFrames starts to record the frames of the page. It records the time since the previous frame, the number of rows
-// that the page has received, and the number of rows that the charts show.
+// recordFrames starts to record the frames of the page. For each frame it records the time since the previous frame,
+// the number of rows that the page has received, and the number of rows that the charts show.
 func (b *browser) recordFrames() {
 	b.t.Helper()
 	evaluate[int](b, `(() => {
@@ -488,7 +488,7 @@ func (b *browser) recordFrames() {
 	})()`)
 }
 
-// frames returns statistics of the frames since recordFrames was called, as text.
+// frames returns statistics of the frames since the call of recordFrames, as text.
 func (b *browser) frames() string {
 	b.t.Helper()
 	return evaluate[string](b, `(() => {
@@ -501,7 +501,7 @@ func (b *browser) frames() string {
 }
 
 // processorTime returns the CPU time in seconds that the main thread of the page has used, by kind of work. Unlike
-// elapsed time, it does not depend on the load of the machine.
+// elapsed time, CPU time hardly depends on the load of the machine.
 func (b *browser) processorTime() map[string]float64 {
 	b.t.Helper()
 	times := map[string]float64{}

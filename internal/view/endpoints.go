@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// maxRows is the maximum number of rows in one response. If there are more, they are merged into wider rows.
+// maxRows is the maximum number of rows in one response. Longer timelines are merged into wider rows.
 const maxRows = 8000
 
 // serveState responds with the current state.
@@ -72,7 +72,8 @@ func (v *View) writeRows(w http.ResponseWriter, rows []timeline.Row) error {
 	return err
 }
 
-// enter waits until another timeline may be read. The caller must call leave after the timeline is sent.
+// enter waits until fewer than maxReads timelines are being read and sent. The caller must call leave after it has sent
+// its timeline.
 func (v *View) enter(ctx context.Context) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -124,8 +125,8 @@ func interval(query string) (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// unavailable responds with status 503. It writes the error to the log only, because the error may name servers
-// that clients need not know.
+// unavailable responds with status 503. The response does not contain the error, because clients need not know the
+// names of servers that the error may contain. unavailable logs the error instead.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// lookback is the maximum age of a row that is sent again after it has changed. Rows change because each
-	// process delivers its measurements of a second at a different time.
+	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
+	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rowsPerEvent is the maximum number of rows per event. It is small so that a client with a poor connection
-	// keeps the rows that it has received when it resumes.
+	// rowsPerEvent is the maximum number of rows per event. Small events help clients with a poor connection: when such
+	// a client resumes, it does not need the rows of earlier events again.
 	rowsPerEvent = 200
 )
 
@@ -61,7 +61,7 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	v.log.Debug("A client of the live page was disconnected", "error", err)
 }
 
-// begin sends the state, and the rows that the client does not have.
+// begin sends the state and the rows that the client does not have yet.
 func (v *View) begin(r *http.Request, s *stream) error {
 	s.w.Header().Set("Content-Type", "text/event-stream")
 	s.w.Header().Set("Cache-Control", "no-store")
@@ -90,8 +90,8 @@ func (v *View) begin(r *http.Request, s *stream) error {
 	return err
 }
 
-// since returns the time from which on a client needs rows. If the client received rows of another run, it needs
-// all rows.
+// since returns the start of the timeline that a client still needs. A client that received rows of another run needs
+// the whole timeline.
 func since(r *http.Request, run string) time.Time {
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
@@ -105,14 +105,14 @@ func since(r *http.Request, run string) time.Time {
 	return time.Unix(unix, 0).Add(-lookback)
 }
 
-// stream sends events to one client.
+// stream is the response to one client that receives events.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
 }
 
-// write sends events. If the client does not receive them in time, it closes the connection.
+// write sends events. It returns an error if the client does not receive them in time.
 func (s *stream) write(events []byte) error {
 	_ = s.control.SetWriteDeadline(time.Now().Add(s.timeout)) // tests have no connection
 	if _, err := s.w.Write(events); err != nil {
@@ -124,14 +124,15 @@ func (s *stream) write(events []byte) error {
 	return nil
 }
 
-// poller remembers which rows earlier polls have sent.
+// poller remembers the rows that earlier polls have sent.
 type poller struct {
 	run string
-	// sent contains the recent rows in the form in which they were sent, by second.
+	// sent contains the recent rows as they were last sent, by second.
 	sent map[int64]timeline.Row
 }
 
-// poll returns the events of one update. If the source fails, it returns none; the clients then receive heartbeats.
+// poll returns the events of one update. If the source fails, poll returns no events, and clients receive heartbeats
+// instead.
 func (v *View) poll(ctx context.Context) []byte {
 	state, err := v.state.get(ctx)
 	if err != nil {

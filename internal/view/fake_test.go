@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// fake is a source that generates the data of a simulation. Reading a row twice returns the same row.
+// fake is a source with the generated data of a simulation. The row of a second is always the same.
 type fake struct {
 	mu    sync.Mutex
 	state State
@@ -110,7 +110,7 @@ func fakeEvents(r *rand.Rand, due, published int64, slow float64) timeline.Event
 	}
 }
 
-// account computes the rates and the ledger in the state from the rows.
+// account sets the rates and the ledger in the state according to the rows.
 func (f *fake) account() {
 	total := timeline.Sum(f.rows...)
 	seconds := float64(max(len(f.rows), 1))

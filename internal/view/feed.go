@@ -8,10 +8,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/async"
 )
 
-// maxBehind is the maximum number of updates that wait for a slow client. Beyond that, the client is disconnected.
+// maxBehind is the maximum number of updates that are queued for a slow client. A client with a longer queue is
+// disconnected.
 const maxBehind = 20
 
-// feed polls for updates while there are clients, and sends each update to all of them.
+// feed polls for updates while it has clients, and sends each update to all of them.
 type feed struct {
 	// poll returns the events of an update. It is never called concurrently.
 	poll       func(context.Context) []byte
@@ -26,9 +27,9 @@ type feed struct {
 	closed  bool
 }
 
-// join adds a client. ok is false if there are too many clients or the feed is closed. The channel receives the
-// events. The feed closes it if the client is too slow or when the feed itself is closed. If ok is true, the caller
-// must call leave.
+// join adds a client. It returns ok = false if there are too many clients or the feed is closed. Otherwise the caller
+// must call leave, and the channel receives the events. The feed closes the channel if the client is too slow, or when
+// the feed itself is closed.
 func (f *feed) join() (events <-chan []byte, leave func(), ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -23,7 +23,7 @@ type problem struct {
 // retryAfter is the value of the header Retry-After that accompanies status 503.
 const retryAfter = time.Second
 
-// refuse responds with a problem document.
+// refuse responds with a problem document (RFC 9457).
 func refuse(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail})
 	if err != nil {
@@ -39,14 +39,14 @@ func refuse(w http.ResponseWriter, status int, detail string) {
 	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
 }
 
-// contentSecurityPolicy permits only the files of the page itself. It forbids inline scripts and styles.
+// contentSecurityPolicy permits only files from the page's own origin. It forbids inline scripts and styles.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // maxQuery is the maximum length of a query in bytes.
 const maxQuery = 512
 
-// origins selects the requests that an endpoint accepts, by the site that sends them.
+// origins says which requests an endpoint accepts, depending on the site that sends them.
 type origins int
 
 const (
@@ -56,7 +56,7 @@ const (
 	navigation
 )
 
-// guard returns a handler that rejects requests which the page never sends, and passes all others to next. It
+// guard returns a handler that passes to next only requests that the page could send, and rejects all others. It also
 // limits the time for sending the response.
 func (v *View) guard(allowed origins, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -109,8 +109,8 @@ func hostname(hostport string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
 }
 
-// isOwnOrigin reports whether a request comes from the page itself, from a program other than a browser or, if
-// origins permits it, from a link on another site.
+// isOwnOrigin reports whether an endpoint accepts a request from the site that sends it. It always accepts requests from the page
+// itself and from programs other than browsers. Links on other sites are accepted if allowed is navigation.
 func isOwnOrigin(allowed origins, r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":

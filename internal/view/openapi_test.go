@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/ledger"
 )
 
-// openAPI is the part of the OpenAPI document that describes the data of the live page.
+// openAPI contains the parts of the OpenAPI document that describe the data of the live page.
 type openAPI struct {
 	Paths map[string]struct {
 		Get struct{ Tags []string }
@@ -84,8 +84,8 @@ func TestOpenAPI_HasEveryField(t *testing.T) {
 	}
 }
 
-// compare returns the fields of a value that its schema does not contain, and the required fields that the value
-// lacks.
+// compare returns the differences between a value and its schema, namely fields that the schema does not contain and
+// required fields that the value does not contain.
 func (d *openAPI) compare(s schema, value any, at string) (faults []string) {
 	if s.Ref != "" {
 		s = d.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")]

@@ -27,13 +27,13 @@ const (
 
 // State is the current state of a simulation. A nil pointer means that the value is unknown.
 type State struct {
-	// Run identifies the run. A new run of the same simulation has a different identifier.
+	// Run identifies this run of the simulation. If the simulation is run again, Run is different.
 	Run        string `json:"run"`
 	Simulation string `json:"simulation"`
 	// Version is the version of the program that created the state.
 	Version string `json:"version,omitempty"`
 	Phase   Phase  `json:"phase"`
-	// At is the time of the state. StartedAt is the time at which the schedules began.
+	// At is when the state was read. StartedAt is when the schedules began.
 	At        time.Time `json:"at"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
 	// DurationSeconds is the length of the schedules. 0 means that they have no end.
@@ -44,15 +44,15 @@ type State struct {
 	Entry      Generator  `json:"entry"`
 	Exit       Generator  `json:"exit"`
 	Queues     Queues     `json:"queues"`
-	// Faults contains the latest occurrences of faults, at most 100, in the order of their injection.
+	// Faults contains the latest occurrences of faults, at most 100, in the order in which they were injected.
 	Faults []fault.Account `json:"faults"`
 	// Ledger is the audit of the ledger so far.
 	Ledger *ledger.Report `json:"ledger"`
 }
 
-// Verdict is the verdict, or the part of it that is already certain.
+// Verdict is the verdict. Before the run ends, it contains what is already certain.
 type Verdict struct {
-	// Outcome is PASS or FAIL. It is empty as long as both are possible.
+	// Outcome is PASS or FAIL. It is empty as long as it is undecided.
 	Outcome ledger.Outcome `json:"outcome,omitempty"`
 	// Final says that the verdict is based on the audit at the end of the run.
 	Final bool `json:"final"`
@@ -60,7 +60,7 @@ type Verdict struct {
 	Reasons []string `json:"reasons"`
 }
 
-// Objectives are the objectives of the simulation. 0 means that there is no objective for a latency.
+// Objectives are the objectives of the simulation. A latency of 0 means that there is no objective for it.
 type Objectives struct {
 	ProcessingP99Seconds float64 `json:"processingP99Seconds"`
 	EndToEndP99Seconds   float64 `json:"endToEndP99Seconds"`
@@ -83,14 +83,14 @@ type Generator struct {
 	Rate         float64 `json:"rate"`
 	TargetRate   float64 `json:"targetRate"`
 	AchievedRate float64 `json:"achievedRate"`
-	// Due is the number of events that the schedule asked for. Published is the number of events that were sent to
-	// the broker. Missed is the number of events that the generators never attempted to publish. Starved is the
-	// number of exits that found no available plate.
+	// Due is the number of events that have become due according to the schedule. Published is the number of events
+	// that were sent to the broker. Missed is the number of events that the generators never tried to publish. Starved
+	// is the number of exits that were not published because no plate was available.
 	Due       int64 `json:"due"`
 	Published int64 `json:"published"`
 	Missed    int64 `json:"missed"`
 	Starved   int64 `json:"starved"`
-	// LagSeconds is how long the next event has been overdue.
+	// LagSeconds is how long the next event to publish has been overdue.
 	LagSeconds float64 `json:"lagSeconds"`
 }
 
@@ -101,17 +101,17 @@ type Queues struct {
 	Ready       *int64 `json:"ready"`
 	Retrying    *int64 `json:"retrying"`
 	DeadLetters *int64 `json:"deadLetters"`
-	// InFlight is the number of messages that processors hold.
+	// InFlight is the number of messages that are delivered to processors but not settled.
 	InFlight *int64 `json:"inFlight"`
 	// Pool is the number of plates that are available to exits.
 	Pool *int64 `json:"pool"`
 }
 
-// maxFaults is the maximum number of faults in a state. All clients receive the state at each update, so it must be
-// small.
+// maxFaults is the maximum number of faults in a state. A state must be small, because each update sends it to all
+// clients.
 const maxFaults = 100
 
-// cachedState caches the state of a source for maxAge, however many callers there are.
+// cachedState caches the state of a source for the time maxAge, so that many callers cause only one call of the source.
 type cachedState struct {
 	source  Source
 	version string
@@ -122,7 +122,7 @@ type cachedState struct {
 	fetched time.Time
 }
 
-// get returns a state that is at most maxAge old, and calls the source only if necessary.
+// get returns a state that is at most maxAge old. It calls the source only if the cached state is older.
 func (c *cachedState) get(ctx context.Context) (State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +144,7 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// expire makes the next call of get bypass the cache.
+// expire makes the next call of get ignore the cache.
 func (c *cachedState) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

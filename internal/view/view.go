@@ -30,32 +30,32 @@ type Source interface {
 
 // Config is the configuration of a View. Zero values select the defaults.
 type Config struct {
-	// Hosts are host names at which clients may request the page, in addition to localhost and IP addresses.
-	// Requests for other names are rejected, because a malicious web site can make its own name resolve to this
-	// machine (DNS rebinding).
+	// Hosts are the host names under which clients may request the page, in addition to localhost and IP addresses.
+	// Requests for other names are rejected, because a malicious web site can make its own name resolve to this machine
+	// (DNS rebinding).
 	Hosts []string
-	// Version is the version of the program. It is used for states that contain no version.
+	// Version is the version of the program. The page shows it if a state contains no version.
 	Version string
 	// Interval is the time between two updates that clients receive. The default is 500 ms.
 	Interval time.Duration
 	// MaxClients is the maximum number of clients that receive events at the same time. The default is 32.
 	MaxClients int
 
-	// heartbeat is the maximum time between two events. writeTimeout is the timeout of each write to a client.
-	// Tests shorten both.
+	// heartbeat is the longest time between two events. writeTimeout is the timeout of each write to a client. Tests
+	// set shorter ones.
 	heartbeat, writeTimeout time.Duration
 }
 
 const (
 	defaultInterval   = 500 * time.Millisecond
 	defaultMaxClients = 32
-	// defaultHeartbeat is shorter than the time after which the page considers a silent connection broken; see
+	// defaultHeartbeat must be shorter than the time after which the page considers a silent connection broken. See
 	// feed.js.
 	defaultHeartbeat    = 5 * time.Second
 	defaultWriteTimeout = 10 * time.Second
 	// sourceTimeout is the timeout of each call of the source.
 	sourceTimeout = 10 * time.Second
-	// maxReads is the maximum number of timelines that are read and sent concurrently. Further requests wait up to
+	// maxReads is the maximum number of timelines that are read and sent at the same time. Further requests wait up to
 	// maxWait.
 	maxReads = 4
 	maxWait  = time.Second
@@ -94,7 +94,6 @@ func New(c Config, d Dependencies) *View {
 	return v
 }
 
-// The URL paths of the page and its data.
 const (
 	pathPage     = "/{$}"
 	pathAssets   = "/assets/{name}"
@@ -127,8 +126,8 @@ func (v *View) Routes() []httpserver.Route {
 	return routes
 }
 
-// Close sends the last state and the last rows to all clients that receive events and then ends their connections.
-// New clients cannot receive events. The other paths remain available.
+// Close sends the last state and the last rows to all clients that receive events, and then ends their connections.
+// After that, clients can no longer receive events, but all other paths still respond.
 func (v *View) Close(ctx context.Context) {
 	v.state.expire()
 	v.feed.close(ctx)
