@@ -10,13 +10,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary/client"
 )
 
-// Poster is the client of a summary API that a processor uses.
+// Poster is the client with which a processor posts summaries to a summary API.
 type Poster interface {
 	processor.Poster
 	io.Closer
 }
 
-// OpenPoster returns a client of the summary API in the plan. It does not connect. It returns an error if the
+// OpenPoster returns a client of the summary API that the plan selects. It does not connect. It returns an error if the
 // credentials of an external API are missing or invalid.
 func OpenPoster(p *plan.Plan) (Poster, error) {
 	switch {
@@ -28,7 +28,7 @@ func OpenPoster(p *plan.Plan) (Poster, error) {
 	return client.NewEmbedded(posterOptions(p))
 }
 
-// OpenExternal returns a client of the external summary API in the plan.
+// OpenExternal returns a client of the external summary API that the plan selects.
 func OpenExternal(p *plan.Plan) (*client.External, error) {
 	options := posterOptions(p)
 	if err := options.CheckSecret(); err != nil {

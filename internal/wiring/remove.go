@@ -20,13 +20,14 @@ type Keys interface {
 	Purge(ctx context.Context) error
 }
 
-// Remove deletes the queues and the keys of a simulation. Either argument may be nil. Remove deletes the queues
-// first, because a processor that still receives deliveries would create keys again. It deletes the keys even if it
-// cannot delete the queues.
+// Remove deletes the queues and the keys of a simulation. Either argument may be nil. Remove deletes the queues first,
+// because a processor that still received messages would create keys again. If the deletion of the queues fails, Remove
+// still deletes the keys.
 func Remove(ctx context.Context, simulation string, queues Queues, keys Keys) error {
 	var errs []error
 	if queues != nil {
-		// Queues that have another owner belong to another simulation with the same name: leave them.
+		// If another owner created the queues, they belong to another simulation with the same name. Do not delete
+		// them.
 		if err := queues.Delete(ctx); err != nil && !errors.Is(err, broker.ErrOtherOwner) {
 			errs = append(errs, fmt.Errorf("remove the queues of %s: %w", simulation, err))
 		}

@@ -9,16 +9,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store/redis"
 )
 
-// Servers opens adapters for any number of simulations. Each method gets the binding of the server. The adapters
-// connect when they are first used.
+// Servers opens adapters for any number of simulations. Each method gets the binding of the server. An adapter connects
+// when it is first used.
 type Servers struct{ Options Options }
 
-// OpenBroker returns a broker on the RabbitMQ server of the binding.
+// OpenBroker returns a broker adapter for the RabbitMQ server of the binding.
 func (s Servers) OpenBroker(p *plan.Plan, at binding.Binding) (broker.Broker, error) {
 	return openRabbitMQ(p, binding.Static(at), s.Options)
 }
 
-// OpenStore returns a store on the Redis server of the binding.
+// OpenStore returns a store adapter for the Redis server of the binding.
 func (s Servers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, error) {
 	return openRedis(p, binding.Static(at), s.Options)
 }

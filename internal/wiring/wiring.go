@@ -17,12 +17,13 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// InMemory is displayed instead of an address if the broker or the store is in the memory of this process.
+// InMemory is the text that is displayed instead of an address if the broker or the store is in the memory of this
+// process.
 const InMemory = "in memory"
 
 // Options identify the process that opens the adapters.
 type Options struct {
-	// Component is the client name that the process gives to servers, for their lists of clients.
+	// Component is the name that servers show for this process in their lists of clients.
 	Component  string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -37,8 +38,8 @@ type Broker struct {
 	exists  func(context.Context) (bool, error)
 }
 
-// OpenBroker opens the broker of a plan, or one in memory if the plan has no binding for RabbitMQ. It does not
-// connect.
+// OpenBroker opens the broker of a plan. If the plan has no binding for RabbitMQ, it opens a broker in memory. It does
+// not connect.
 func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	if p.RabbitMQ == (plan.BindingRef{}) {
 		b, err := memorybroker.New(memorybroker.Options{Partitions: p.Partitions})
@@ -58,7 +59,7 @@ func OpenBroker(p *plan.Plan, o Options) (*Broker, error) {
 	return &Broker{Broker: b, Address: shown(source, p.RabbitMQ), check: b.Check, exists: b.Exists}, nil
 }
 
-// Check connects to the server once. Its error contains the address and says what to do.
+// Check connects to the server once. Its error contains the address of the server and says what to do.
 func (b *Broker) Check(ctx context.Context) error {
 	if b.check == nil {
 		return nil
@@ -69,7 +70,7 @@ func (b *Broker) Check(ctx context.Context) error {
 // InMemory reports whether the broker is in the memory of this process.
 func (b *Broker) InMemory() bool { return b.Address == InMemory }
 
-// Exists reports whether the server already has queues of the simulation, even with other settings.
+// Exists reports whether the server already has queues of the simulation. Queues with other settings count too.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	if b.exists == nil {
 		return false, nil
@@ -82,15 +83,16 @@ type Store struct {
 	store.Store
 	// Address is the address of the server without the password, for display.
 	Address string
-	// Crash simulates a crash of the server, as memory.Store documents. It is nil unless the store is in memory and
-	// the plan has faults.
+	// Crash simulates a crash of the server; see memory.Store. It is nil unless the store is in memory and the plan has
+	// faults.
 	Crash   func(draw uint64)
 	check   func(context.Context) error
 	exists  func(context.Context) (bool, error)
 	reserve func(ctx context.Context, owner string) (bool, error)
 }
 
-// Check tries every Redis command that a simulation uses. Its error contains the address and says what to do.
+// Check tries every Redis command that a simulation uses. Its error contains the address of the server and says what to
+// do.
 func (s *Store) Check(ctx context.Context) error {
 	if s.check == nil {
 		return nil
@@ -110,8 +112,9 @@ func (s *Store) Exists(ctx context.Context) (bool, error) {
 	return s.exists(ctx)
 }
 
-// Reserve reserves the name of the simulation for the owner until the store is purged. It returns false if another
-// owner has reserved the name. A reservation in memory always succeeds, because no other process uses the store.
+// Reserve reserves the name of the simulation for an owner. The reservation lasts until the data of the simulation are
+// deleted from the store. Reserve returns false if another owner has reserved the name. If the store is in memory,
+// Reserve always succeeds, because no other process uses the store.
 func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	if s.reserve == nil {
 		return true, nil
@@ -119,7 +122,8 @@ func (s *Store) Reserve(ctx context.Context, owner string) (bool, error) {
 	return s.reserve(ctx, owner)
 }
 
-// OpenStore opens the store of a plan, or one in memory if the plan has no binding for Redis. It does not connect.
+// OpenStore opens the store of a plan. If the plan has no binding for Redis, it opens a store in memory. It does not
+// connect.
 func OpenStore(p *plan.Plan, o Options) (*Store, error) {
 	if p.Redis == (plan.BindingRef{}) {
 		return openMemoryStore(p), nil
@@ -144,8 +148,8 @@ func openMemoryStore(p *plan.Plan) *Store {
 	return &Store{Store: s, Address: InMemory, Crash: s.Crash}
 }
 
-// Source returns the source of the binding that a reference describes. If the reference has both a URI and a
-// directory, see plan.BindingRef for how they are combined.
+// Source returns the source of the binding to which a plan refers. The reference may have a URI, a directory, or both;
+// see plan.BindingRef.
 func Source(s binding.Service, ref plan.BindingRef) (binding.Source, error) {
 	switch {
 	case ref.URI != "" && ref.SecretDir != "":
