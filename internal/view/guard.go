@@ -109,8 +109,9 @@ func hostname(hostport string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
 }
 
-// isOwnOrigin reports whether an endpoint accepts a request from the site that sends it. It always accepts requests from the page
-// itself and from programs other than browsers. Links on other sites are accepted if allowed is navigation.
+// isOwnOrigin reports whether an endpoint accepts a request from the site that sends it. It always accepts requests
+// from the page itself and from programs other than browsers. Links on other sites are accepted if allowed is
+// navigation.
 func isOwnOrigin(allowed origins, r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":
