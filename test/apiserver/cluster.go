@@ -27,18 +27,18 @@ import (
 // patience is the timeout of every wait. It is long enough for a busy machine.
 const patience = 90 * time.Second
 
-// Cluster is a Kubernetes API server for one test. It has no nodes. The test has its own namespace.
+// Cluster gives one test access to a Kubernetes API server that has no nodes. Each test has its own namespace.
 type Cluster struct {
 	T testing.TB
-	// Config and KubeConfig are credentials with all permissions.
+	// Config and KubeConfig contain the credentials of a user with all permissions.
 	Config     *rest.Config
 	KubeConfig []byte
-	// Client is a client whose scheme contains all types that the operator uses.
+	// Client is a client for all types that the operator uses.
 	Client    client.Client
 	Namespace string
 }
 
-// New returns a Cluster on the API server that the tests of the package share, with a new namespace.
+// New returns a Cluster with a new namespace. The tests of the package share its API server.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	return newCluster(t, sharedServer(t))
@@ -74,7 +74,8 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-// Eventually calls check repeatedly until it returns nil. It fails the test after 90 s.
+// Eventually calls check repeatedly until it returns nil. It fails the test after 90 s. what describes what the test
+// waits for.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
 	deadline := time.After(patience)
@@ -91,7 +92,7 @@ func (c *Cluster) Eventually(what string, check func() error) {
 	}
 }
 
-// Create creates an object and fails the test if the API server rejects it.
+// Create creates an object. It fails the test if the API server rejects the object.
 func (c *Cluster) Create(o client.Object) {
 	c.T.Helper()
 	if err := c.Client.Create(c.T.Context(), o); err != nil {
@@ -99,7 +100,7 @@ func (c *Cluster) Create(o client.Object) {
 	}
 }
 
-// Simulate creates a simulation. The function edit may change its spec, which is empty otherwise.
+// Simulate creates a simulation with an empty spec. The function edit, which may be nil, may change the spec first.
 func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpec)) *v1alpha1.ParkingSimulation {
 	c.T.Helper()
 	sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name}}
@@ -110,8 +111,8 @@ func (c *Cluster) Simulate(name string, edit func(*v1alpha1.ParkingSimulationSpe
 	return sim
 }
 
-// Secret creates a Secret that every simulation is permitted to use. It returns the Secret and a reference for use
-// in a spec.
+// Secret creates a Secret that all simulations are permitted to use. It returns the Secret and a reference to it for
+// use in a spec.
 func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret, *v1alpha1.SecretReference) {
 	c.T.Helper()
 	secret := &corev1.Secret{
@@ -124,7 +125,7 @@ func (c *Cluster) Secret(name string, values map[string]string) (*corev1.Secret,
 	return secret, &v1alpha1.SecretReference{Name: name}
 }
 
-// Edit reads an object, changes it with a function, and updates it. It retries after a conflict.
+// Edit reads an object, changes it with a function, and updates it on the API server. After a conflict it tries again.
 func (c *Cluster) Edit(o client.Object, change func()) {
 	c.T.Helper()
 	c.Eventually("edit "+o.GetName(), func() error {
@@ -176,8 +177,8 @@ func (c *Cluster) read(o client.Object) error {
 	return c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(o), o)
 }
 
-// Expect waits until a condition of the simulation has the given status and reason at the current generation, and
-// returns the condition.
+// Expect waits until a condition of the simulation has the given status and reason, and was set for the current
+// generation. It returns the condition.
 func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	c.T.Helper()
 	var got metav1.Condition
@@ -195,7 +196,7 @@ func (c *Cluster) Expect(sim *v1alpha1.ParkingSimulation, kind string, status me
 	return got
 }
 
-// AwaitEvent waits for an event about an object whose message contains a text. It returns the message.
+// AwaitEvent waits for an event that is about an object and whose message contains a text. It returns the message.
 func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string) {
 	c.T.Helper()
 	c.Eventually(fmt.Sprintf("an event %s of %s", reason, o.GetName()), func() error {
@@ -215,9 +216,9 @@ func (c *Cluster) AwaitEvent(o client.Object, reason, part string) (note string)
 	return note
 }
 
-// MakeWorkloadsReady acts as the controllers of Deployments and StatefulSets: it sets the status of every workload
-// in the namespace so that all replicas are updated and ready. It skips the workloads with the given names. It does
-// not create pods.
+// MakeWorkloadsReady acts as the controllers of Deployments and StatefulSets. It sets the status of every workload in
+// the namespace as if all replicas were updated and ready, except for the workloads with the given names. It does not
+// create pods.
 func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	c.T.Helper()
 	c.Eventually("workloads to settle", func() error {
@@ -250,8 +251,8 @@ func (c *Cluster) MakeWorkloadsReady(but ...string) {
 	})
 }
 
-// Pod creates a pod of a component as its workload would do, and sets its status to running as the kubelet would
-// do. The function edit may change the status.
+// Pod creates a pod of a component, as the controller of its workload would. It then sets the status of the pod to
+// running, as the kubelet would. The function edit may change this status first.
 func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Component, edit func(*corev1.PodStatus)) *corev1.Pod {
 	c.T.Helper()
 	pod := &corev1.Pod{
@@ -284,10 +285,10 @@ func (c *Cluster) Pod(sim *v1alpha1.ParkingSimulation, component resources.Compo
 	return pod
 }
 
-// podTemplateHash is the label that distinguishes the ReplicaSets of a Deployment.
+// podTemplateHash is part of the name of the ReplicaSet that owns the pods of a Deployment.
 const podTemplateHash = "5d8f"
 
-// ownerOfPods returns the owner of a component's pods, which is a StatefulSet or a ReplicaSet of a Deployment.
+// ownerOfPods returns the owner of a component's pods. The owner is a StatefulSet or the ReplicaSet of a Deployment.
 func ownerOfPods(sim *v1alpha1.ParkingSimulation, component resources.Component) metav1.OwnerReference {
 	owner := metav1.OwnerReference{
 		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: resources.Name(sim, component),

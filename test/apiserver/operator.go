@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 )
 
-// RunOperator runs an operator as the user of a config. It stops the operator when the returned function is called
-// or the test ends. It sets options that no test depends on.
+// RunOperator runs an operator with the given client configuration. It stops the operator when the returned function is
+// called or the test ends. It sets the images if they are empty, and some options that are the same for all tests.
 func (c *Cluster) RunOperator(as *rest.Config, o controllers.ManagerOptions) (stop func()) {
 	c.T.Helper()
 	if o.Images.Parking == "" {

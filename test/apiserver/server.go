@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// Tests runs the tests of a package, which share an API server.
+// Tests runs the tests of a package. These tests share an API server.
 type Tests struct{ m *testing.M }
 
 // NewTests returns a Tests for m. The shared API server has the CRD of ParkingSimulations, and the CRDs in the
@@ -79,7 +79,7 @@ func serverFor(t testing.TB) *server {
 	return s
 }
 
-// need skips or fails the test if the programs of the API server are missing.
+// need skips the test, or fails it, if the programs of the API server are missing.
 func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
