@@ -28,7 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// lot is an API server on which the tests run an operator.
+// lot is a Cluster with functions for an operator and for the results of kstatus.
 type lot struct{ *apiserver.Cluster }
 
 // startOperator runs the operator until the returned function is called or the test ends.
@@ -38,7 +38,7 @@ func (l lot) startOperator() (stop func()) {
 	return l.RunOperator(l.Config, controllers.ManagerOptions{Servers: servers, Summaries: servers, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// memoryServers opens servers that run in memory and always respond.
+// memoryServers opens brokers and stores in memory, instead of connections to servers.
 type memoryServers struct{}
 
 func (memoryServers) OpenBroker(p *plan.Plan, _ binding.Binding) (broker.Broker, error) {
@@ -51,7 +51,7 @@ func (memoryServers) OpenStore(p *plan.Plan, _ binding.Binding) (store.Store, er
 
 func (memoryServers) CountSummaries(context.Context, string) (int64, error) { return 0, nil }
 
-// is returns the status that kstatus computes for a simulation.
+// is returns the status of a simulation according to kstatus.
 func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
@@ -61,8 +61,8 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// becomes waits until kstatus computes the status want. It fails the test if kstatus computes a status that is
-// neither of the two given ones.
+// becomes waits until the kstatus status of a simulation changes from before to want. It fails the test if kstatus
+// computes any other status.
 func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
@@ -125,8 +125,8 @@ func TestKstatus_EachStage_HasTheExpectedStatus(t *testing.T) {
 	l.becomes(stalled, status.TerminatingStatus, status.TerminatingStatus)
 }
 
-// TestKstatus_EachKindOfServers_AgreesWithTheConditions moves simulations with each combination of managed and
-// external servers through all phases.
+// TestKstatus_ManagedAndExternalServers_MatchesTheConditions runs simulations with several combinations of managed and
+// external servers. It checks the status of each one while the simulation starts, runs, is suspended, and completes.
 func TestKstatus_EachKindOfServers_AgreesWithTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.startOperator()
