@@ -49,9 +49,9 @@ func TestChart_MatchesKustomization(t *testing.T) {
 	}
 }
 
-// common returns objects by name and removes the intended differences between kubectl and Helm. One of them: if the
-// operator is limited to some namespaces, the chart appends the namespace of the release to the names of
-// cluster-scoped objects.
+// common returns the objects by name, without the intended differences between kubectl and Helm. One of these
+// differences is in the names of cluster-scoped objects. If the operator is limited to some namespaces, the chart
+// appends the namespace of the release to these names.
 func common(t *testing.T, objects []*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}

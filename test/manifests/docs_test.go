@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestSecurityDoc_NamesExistingTests checks that every test that docs/security.md names exists.
+// TestSecurityDoc_NamesExistingTests checks that all tests that docs/security.md names exist.
 func TestSecurityDoc_NamesExistingTests(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(root, "docs/security.md"))

@@ -46,7 +46,8 @@ func TestRoles_SufficeForTheOperator(t *testing.T) {
 				}
 			}()
 			sim := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: tt.simulations, Name: tt.folder}}
-			// The finalizer deletes data from external servers, which requires further permissions.
+			// When a simulation with an external server is deleted, the operator deletes its data from that server.
+			// This requires further permissions.
 			sim.Spec.Redis.SecretRef = &v1alpha1.SecretReference{Name: "store"}
 			server.Create(&corev1.Secret{
 				ObjectMeta: metav1.ObjectMeta{
@@ -83,7 +84,7 @@ func installRoles(t *testing.T, c client.Client, folder string) {
 	}
 }
 
-// tokenOf returns a client configuration that uses a token of the operator's ServiceAccount.
+// tokenOf returns a client configuration that authenticates with a token of the operator's ServiceAccount.
 func tokenOf(t *testing.T, server *apiserver.Cluster) *rest.Config {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "parking-operator-controller-manager"}}
@@ -117,7 +118,7 @@ func runOperator(server *apiserver.Cluster, as *rest.Config, namespaces []string
 	return refused
 }
 
-// updated returns an error unless the operator has set the conditions and the finalizer of a simulation.
+// updated returns an error until the operator has set the conditions and the finalizer of a simulation.
 func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulation) error {
 	if err := c.Get(ctx, client.ObjectKeyFromObject(sim), sim); err != nil {
 		return err
@@ -128,7 +129,7 @@ func updated(ctx context.Context, c client.Client, sim *v1alpha1.ParkingSimulati
 	return nil
 }
 
-// annotated waits until the operator has annotated a pod that reads the plan.
+// annotated creates a pod that reads the plan, and waits until the operator has annotated it.
 func annotated(server *apiserver.Cluster, sim *v1alpha1.ParkingSimulation) {
 	pod := server.Pod(sim, resources.ComponentEntry, nil)
 	server.Eventually("the annotation of a running pod", func() error {

@@ -27,14 +27,13 @@ import (
 
 const (
 	root = "../.."
-	// system is the namespace in which the manifests install the operator.
+	// system is the namespace of the operator in the manifests.
 	system = "parking-operator-system"
 )
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m, "testdata").Run()) }
 
-// tool runs a program that the Makefile has built and returns its output. It runs it in the root directory of the
-// repository.
+// tool runs a program that the Makefile has built, in the root directory of the repository, and returns the output.
 func tool(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	output, err := runTool(t, name, args...)
@@ -107,8 +106,8 @@ func install(t *testing.T, c client.Client, object *unstructured.Unstructured) {
 	}
 }
 
-// admitted checks, without storing anything, that the API server accepts the objects, knows all of their fields,
-// and accepts the pods of their templates.
+// admitted checks that the API server accepts the objects and the pods of their templates, and knows all of their
+// fields. It uses dry-run requests, so nothing is stored.
 func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructured) {
 	t.Helper()
 	if len(objects) == 0 {
@@ -132,8 +131,8 @@ func admitted(t *testing.T, c client.Client, objects []*unstructured.Unstructure
 	}
 }
 
-// podAdmitted checks that the API server accepts the pod of a Deployment. It must be checked separately, because
-// the API server validates a pod only when the pod is created.
+// podAdmitted checks that the API server accepts the pod of a Deployment. This needs a separate check, because the API
+// server does not validate the pod when the Deployment is created.
 func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstructured) {
 	t.Helper()
 	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")
@@ -147,7 +146,7 @@ func podAdmitted(t *testing.T, c client.Client, deployment *unstructured.Unstruc
 	var last error
 	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		last = c.Create(ctx, pod.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict"))
-		// The priority admission plugin notices a new PriorityClass with a short delay.
+		// The priority admission plugin learns of a new PriorityClass only after a short delay.
 		return last == nil || !strings.Contains(last.Error(), "no PriorityClass"), nil
 	})
 	if err = errors.Join(err, last); err != nil {
