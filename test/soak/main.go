@@ -1,6 +1,6 @@
-// Command soak injects every fault action into every target, again and again, on private servers or in a cluster.
-// It divides the faults into pieces of some minutes. Each piece is one simulation with its own seed. A piece that
-// already has a report is not run again, so an interrupted soak continues with the next piece.
+// Command soak is a long fault test. It injects every fault action into every target, many times, on private servers or
+// in a cluster. It runs many simulations of a few minutes, called pieces. Each piece has its own seed and a part of the
+// faults. A piece that already has a report is not run again, so an interrupted soak continues with the next piece.
 package main
 
 import (
@@ -29,15 +29,15 @@ import (
 )
 
 const (
-	// perPiece is the number of faults in one piece. A manifest has at most 20.
+	// perPiece is the number of faults in one simulation. A manifest can have at most 20.
 	perPiece = 18
-	// first is the time of the first fault of a piece. spacing is the time until the next fault. After a fault in
-	// RabbitMQ it is rabbitMQSpacing, because RabbitMQ takes up to 20 s to start. The measurement of the recovery
-	// takes 5 s. In a cluster, the kubelet delays restarts of a container: the second one by 10 s, the third one by
-	// 20 s, and so on.
+	// first is the time of the first fault in a simulation. spacing is the time from one fault to the next. It allows 5
+	// s for the measurement of the recovery. After a fault in RabbitMQ the time is rabbitMQSpacing instead, because
+	// RabbitMQ takes up to 20 s to start. In a cluster inCluster is added, because the kubelet delays restarts of a
+	// container: the second restart by 10 s, the third one by 20 s, and so on.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	inCluster                       = 20 * time.Second // more
-	// lasts is the duration of pauses and isolations.
+	// lasts is how long a pause or an isolation lasts.
 	lasts = 5 * time.Second
 )
 
@@ -63,17 +63,17 @@ func main() {
 	}
 }
 
-// settings apply to all pieces.
+// settings contains the settings that all pieces share.
 type settings struct {
 	program, folder string
 	systems         []system
 	cluster         bool
 }
 
-// system contains the environment variables that select the programs of the private servers.
+// system contains environment variables for the private servers. They select the RabbitMQ and Redis programs to run.
 type system []string
 
-// soak runs all pieces that have no report yet and prints a summary of all pieces.
+// soak runs all pieces that have no report yet. It then prints a summary of all pieces.
 func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	if err := os.MkdirAll(s.folder, 0o755); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (s *settings) soak(ctx context.Context, faults, jobs int) error {
 	return nil
 }
 
-// piecesFor returns the number of pieces that are necessary for the given number of faults.
+// piecesFor returns how many pieces are needed for the given number of faults.
 func piecesFor(faults int) int {
 	pieces := 0
 	for planned := 0; planned < faults; planned += len(faultsOf(pieces)) {
@@ -116,7 +116,8 @@ func piecesFor(faults int) int {
 	return pieces
 }
 
-// piece returns the report of a piece. It runs the piece if that has no report yet.
+// piece returns the report of a piece, that is, of the simulation with the given seed. If there is no report yet, it
+// runs the simulation.
 func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error) {
 	folder := s.folder
 	path := filepath.Join(folder, fmt.Sprintf("seed-%04d.json", seed))
@@ -130,7 +131,7 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 	if err := os.WriteFile(manifest, []byte(s.manifest(seed)), 0o644); err != nil {
 		return nil, err
 	}
-	// Give the report its final name only when it is complete.
+	// The report gets its final name only when it is complete.
 	partial := strings.TrimSuffix(path, ".json") + ".partial.json"
 	run := s.onPrivateServers
 	if s.cluster {
@@ -147,8 +148,8 @@ func (s *settings) piece(ctx context.Context, seed int) (*report.Document, error
 	return d, os.Rename(partial, path)
 }
 
-// onPrivateServers runs a manifest on private servers and writes the report. It also returns an error if the
-// verdict is FAIL.
+// onPrivateServers runs a simulation on private servers and writes its report. If the verdict is FAIL, it writes the
+// report and returns an error.
 func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, path string) error {
 	cmd := exec.CommandContext(ctx, s.program, "simulate", "-f", manifest, "--servers", "private", "--http", "", "--report", path)
 	cmd.Env = append(os.Environ(), s.systems[(seed-1)/2%len(s.systems)]...)
@@ -160,7 +161,7 @@ func (s *settings) onPrivateServers(ctx context.Context, seed int, manifest, pat
 	return nil
 }
 
-// onCluster runs a manifest in the cluster and writes the report, which it gets from the operator.
+// onCluster runs a simulation in the cluster, and then downloads its report from the operator.
 func (s *settings) onCluster(ctx context.Context, seed int, manifest, path string) error {
 	name := "psim/" + nameOf(seed)
 	for _, arguments := range [][]string{
@@ -172,7 +173,7 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 	} {
 		cmd := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
 		if arguments[0] == "kubectl-parking" {
-			// The parking program acts as the kubectl plugin if it is started under this name.
+			// The parking program acts as the kubectl plugin when it is started with this name.
 			cmd = exec.CommandContext(ctx, s.program, arguments[1:]...)
 			cmd.Args[0] = arguments[0]
 		}
@@ -185,8 +186,8 @@ func (s *settings) onCluster(ctx context.Context, seed int, manifest, path strin
 
 func nameOf(seed int) string { return fmt.Sprintf("soak-%d", seed) }
 
-// faultsOf returns the faults of a piece, such as "Redis Kill". An odd seed and the following even seed together
-// cover every action on every target.
+// faultsOf returns the faults of the simulation with the given seed, such as "Redis Kill". An odd seed and the even
+// seed after it together cover every action on every target.
 func faultsOf(seed int) []string {
 	var all []string
 	for _, target := range []string{"RabbitMQ", "RabbitMQLeader", "Redis", "SummaryAPI", "Processor", "EntryGenerator", "ExitGenerator"} {
@@ -202,7 +203,7 @@ func faultsOf(seed int) []string {
 	return all[:perPiece]
 }
 
-// manifest returns the ParkingSimulation manifest of a piece.
+// manifest returns the ParkingSimulation manifest for a seed.
 func (s *settings) manifest(seed int) string {
 	b := &strings.Builder{}
 	at := first
@@ -233,7 +234,7 @@ spec:
 %s`, nameOf(seed), at+spacing, seed, b)
 }
 
-// summary combines the reports of all pieces.
+// summary combines the results of all pieces.
 type summary struct {
 	occurrences int
 	seeds       []int
@@ -242,7 +243,7 @@ type summary struct {
 	pairs       map[string]map[string]*pair // by servers, then by target and action
 }
 
-// pair combines the results of one action on one target.
+// pair combines the results of all faults with the same action and target.
 type pair struct {
 	occurrences, recovered int
 	recoveries             []float64 // s
@@ -282,7 +283,7 @@ func (s *summary) add(seed int, d *report.Document) {
 	}
 }
 
-// print prints a Markdown table for each choice of servers, and the reasons why pieces failed.
+// print prints the reasons for the verdict FAIL, and one Markdown table for each combination of server versions.
 func (s *summary) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(t, "\n%d faults with the seeds %v: lost %d, counted twice %d\n", s.occurrences, s.seeds, s.lost, s.twice)
