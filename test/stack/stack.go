@@ -17,7 +17,7 @@ type Options struct {
 	Dir    string
 	// Plan is the path of the plan file.
 	Plan string
-	// Processors, EntryGenerators and ExitGenerators are the numbers of processes.
+	// Processors, EntryGenerators and ExitGenerators are the numbers of processes of these components.
 	Processors, EntryGenerators, ExitGenerators int
 }
 
