@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The limits of the messages in flight. They are the same as in the RabbitMQ adapter of the pipeline.
+// These limits are the same as in the RabbitMQ adapter that the pipeline uses.
 const (
 	window   = 1024 // unconfirmed messages per publisher
 	prefetch = 2048 // unsettled deliveries per consumer
@@ -27,18 +27,17 @@ const (
 	backlog  = 4096 // published but not acknowledged messages per queue
 )
 
-// ceilingExchange is the exchange of the bare-broker measurement. It routes a message to the queue whose name is
-// the routing key.
+// ceilingExchange is the exchange for the measurement of the broker alone. It routes a message to the queue whose name
+// is the routing key.
 const ceilingExchange = "ceiling"
 
-// ceilingQueue returns the name of the queue of an event type. There are as many queues as in a simulation with one
-// partition.
+// ceilingQueue returns the name of the queue for an event type. A simulation with one partition has as many queues.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
-// runCeiling measures the broker without the pipeline, which is the upper limit of the pipeline's throughput. It
-// publishes with confirms, consumes, and acknowledges as fast as the broker allows. At most backlog messages per
-// queue are unacknowledged, so that publishers and consumers stay in balance. Until ctx ends it prints the number
-// of acknowledged messages four times a second.
+// runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with
+// confirms, consumes, and acknowledges as fast as the broker allows. At most backlog messages per queue are
+// unacknowledged, so that publishers do not get far ahead of consumers. Until ctx ends, runCeiling prints the number of
+// acknowledged messages four times a second.
 func runCeiling(ctx context.Context, uri string) error {
 	var acked atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -83,7 +82,7 @@ func publishBare(ctx context.Context, uri string, t event.Type, credit chan<- st
 	}
 }
 
-// publishing returns an event as the AMQP message that a generator would publish.
+// publishing returns the AMQP message that a generator would publish for an event.
 func publishing(t event.Type, run string, seq int64) amqp.Publishing {
 	now := time.Now()
 	id := event.ID{Run: run, Seq: seq}.String()
@@ -136,7 +135,7 @@ func consumeBare(ctx context.Context, uri, queue string, credit <-chan struct{},
 	return nil
 }
 
-// sample contains the number of acknowledged messages and the CPU time used, both up to a point in time.
+// sample contains the number of acknowledged messages and the CPU time used, from the start until the time At.
 type sample struct {
 	At    time.Time                `json:"at"`
 	Count int64                    `json:"count"`
@@ -181,16 +180,16 @@ func printSamples(ctx context.Context, count *atomic.Int64) error {
 	}
 }
 
-// ceilingResult is the result of measuring the broker without the pipeline.
+// ceilingResult is the result of measuring the broker alone.
 type ceilingResult struct {
 	// PerSecond is the number of messages per second that were published, consumed and acknowledged.
 	PerSecond float64 `json:"perSecond"`
-	// CPUMicros is the CPU time per message in microseconds, separately for the broker and for its clients.
+	// CPUMicros is the CPU time per message in microseconds. The broker and its clients have separate values.
 	CPUMicros map[string]float64 `json:"cpuMicrosPerMessage"`
 }
 
-// measureCeiling measures the broker without the pipeline. The clients run in a separate process, so that their CPU
-// time is measured separately.
+// measureCeiling measures the broker alone. The clients run in a separate process, so that their CPU time can be
+// measured.
 func measureCeiling(ctx context.Context, env environment, warmUp, length time.Duration) (ceilingResult, error) {
 	if err := declareCeiling(env.amqpURI); err != nil {
 		return ceilingResult{}, err
@@ -230,7 +229,7 @@ func readSamples(output []byte) ([]sample, error) {
 	return samples, nil
 }
 
-// declareCeiling declares the queues for runCeiling. They have the same type as the queues of a simulation.
+// declareCeiling declares the queues for runCeiling. They are quorum queues, like those of a simulation.
 func declareCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)
 	if err != nil {
@@ -253,7 +252,7 @@ func declareCeiling(uri string) error {
 	return nil
 }
 
-// deleteCeiling deletes the queues of runCeiling, so that the remaining messages do not slow down the next
+// deleteCeiling deletes the queues of runCeiling, so that the messages left in them do not slow down the next
 // measurement.
 func deleteCeiling(uri string) error {
 	conn, channel, err := openChannel(uri)

@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// drainEach is the number of entries in the queues before the processor starts, and also the number of matching
-// exits. The measurement of the original system used the same number.
+// drainEach is the number of entries that are in the queues before the processor starts. There are as many exits, one
+// for each entry. The original system was measured with the same numbers.
 const drainEach = 20_000
 
 // drainResult is the result of measureDrain.
@@ -26,8 +26,9 @@ type drainResult struct {
 	ProcessorMicrosByType map[string]float64 `json:"processMessageMeanMicros"`
 }
 
-// measureDrain measures how fast a processor empties queues that already contain entries and matching exits. The
-// events are in the JSON format of the original system and have no headers. Each summary is stored durably.
+// measureDrain measures how fast a processor empties queues that were filled before it started. For each entry in the
+// queues there is a matching exit. The events have the JSON format of the original system and no headers. Each summary
+// is stored durably.
 func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 	p, err := startPipeline(ctx, env, "drain", 0)
 	if err != nil {
@@ -38,8 +39,8 @@ func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 }
 
 func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
-	// The processor was started to declare the queues. It must not run while they are filled. The generators are
-	// not needed.
+	// The processor was started only to declare the queues, and must not run while they are filled. The generators are
+	// not needed either.
 	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
 		if _, err := process.Terminate(ctx); err != nil {
 			return drainResult{}, err
@@ -87,7 +88,8 @@ func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
 	return r, nil
 }
 
-// waitProcessed polls the metrics of the processor until it has processed n events.
+// waitProcessed polls the metrics of the processor until it has processed the given number of events. It returns the
+// last metrics.
 func waitProcessed(ctx context.Context, processor *stack.Process, events int64) (families, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -139,7 +141,7 @@ func (p *pipeline) publishOriginals(ctx context.Context) error {
 	return nil
 }
 
-// originalEvent returns event number i of the measurement: first all entries, then the exits with the same plates.
+// originalEvent returns the event with index i. The entries come first, then the exits with the same plates.
 func originalEvent(i int, entered time.Time) (routingKey string, body []byte) {
 	plate := fmt.Sprintf("DRN-%05d", i%drainEach)
 	if i < drainEach {

@@ -1,5 +1,5 @@
-// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It measures
-// both alternately, on private servers that it starts. The speed of a machine varies: compare ratios, not absolute
+// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It measures both
+// in turn, on private servers that it starts. Because the speed of a machine varies, compare ratios, not the absolute
 // numbers of different runs.
 package main
 
@@ -18,12 +18,12 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// matchPercent is the percentage of exits with a plate that has entered. It is the default of a simulation.
+// matchPercent is the percentage of exits whose plate belongs to a parked vehicle. It is the default of a simulation.
 const matchPercent = 20
 
 // logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
-// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). A measurement deletes
-// only a few.
+// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). The benchmark deletes only
+// a few queues.
 const logSize = 64 << 20
 
 type options struct {
@@ -34,7 +34,7 @@ type options struct {
 	offered  []int64
 }
 
-// report contains the results of all rounds.
+// report contains the results of all rounds. A round takes each measurement once.
 type report struct {
 	Broker    string           `json:"broker"`
 	Store     string           `json:"store"`
@@ -63,7 +63,7 @@ func main() {
 	exit(run(ctx, o))
 }
 
-// ceilingURI is the environment variable in which the child process receives the URI of the broker.
+// ceilingURI is the environment variable that passes the URI of the broker to the child process.
 const ceilingURI = "PARKING_BENCH_CEILING_URI"
 
 func exit(err error) {
@@ -102,7 +102,8 @@ func run(ctx context.Context, o options) (err error) {
 	return r.print(o.jsonPath)
 }
 
-// measureRound takes each measurement once, so that a change of the machine's speed affects all of them equally.
+// measureRound takes each measurement once. A change of the machine's speed then affects all measurements of a round in
+// a similar way.
 func (r *report) measureRound(ctx context.Context, env environment, o options) error {
 	progress("  the bare broker, %s", o.warmUp/2+o.length)
 	ceiling, err := measureCeiling(ctx, env, o.warmUp/2, o.length)

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// finalOutcomes are the metric labels of the outcomes of events that took effect.
+// finalOutcomes are the values of the metric label "outcome" for events that took effect.
 var finalOutcomes = []string{
 	"recorded", "matched", "unmatched_expected", "unmatched_unexpected", "entry_not_found",
 }
@@ -37,7 +37,7 @@ type pipelineResult struct {
 	EndToEnd           quantiles          `json:"endToEndSeconds"`
 }
 
-// quantiles are quantiles of a latency, in seconds.
+// quantiles contains quantiles of a latency in seconds.
 type quantiles struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
@@ -92,8 +92,8 @@ func startPipeline(ctx context.Context, env environment, name string, offered in
 	return p, nil
 }
 
-// stop terminates the processes, generators first, and deletes the data of the simulation from the servers. Without
-// that, Redis would spend more and more time on rewriting its append-only file.
+// stop terminates the processes, generators first, and deletes the data of the simulation from the servers. If the data
+// stayed in Redis, each rewrite of its append-only file would take longer.
 func (p *pipeline) stop(ctx context.Context) error {
 	var errs []error
 	for _, process := range append(p.stack.Generators(), append(p.stack.Processors, p.stack.Summaries)...) {
@@ -112,7 +112,7 @@ func (p *pipeline) purge(ctx context.Context) error {
 	return nil
 }
 
-// setRate changes the rate at which the generators publish.
+// setRate changes the rate of the generators. offered is the total of entries and exits per second.
 func (p *pipeline) setRate(offered int64) error {
 	p.plan.Entry.Rate, p.plan.Exit.Rate = offered/2, offered/2
 	return p.plan.Write(p.path)
@@ -183,8 +183,8 @@ func measureOffered(ctx context.Context, env environment, offered int64, warmUp,
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To find that rate,
-// it repeatedly adjusts the rate of the generators to the processed rate and the backlog.
+// measureSaturated measures the pipeline at the highest rate at which its backlog stays bounded. To stay at that rate,
+// it repeatedly sets the rate of the generators according to the processed rate and the backlog.
 func measureSaturated(ctx context.Context, env environment, warmUp, length time.Duration) (pipelineResult, error) {
 	const start = 4000
 	p, err := startPipeline(ctx, env, "saturated", start)
@@ -207,12 +207,12 @@ func measureSaturated(ctx context.Context, env environment, warmUp, length time.
 	return r, errors.Join(err, p.stop(ctx))
 }
 
-// averagedStates is the number of states over which the processed rate is averaged.
+// averagedStates is the number of recent states from which the processed rate is computed.
 const averagedStates = 5
 
-// nextRate returns the next rate of the generators. If the backlog equals the one in the measurement of the broker
-// alone, that is the processed rate. With a smaller backlog the rate is up to half more, and with a larger one down
-// to half less.
+// nextRate returns the next rate of the generators. The target is the backlog that runCeiling permits. If the backlog
+// equals the target, the next rate is the processed rate. With no backlog it is 50% higher, and with at least twice the
+// target it is 50% lower.
 func nextRate(processed float64, waiting int64) int64 {
 	const target = backlog * 2 // two queues
 	shortfall := float64(target-waiting) / target
@@ -221,7 +221,8 @@ func nextRate(processed float64, waiting int64) int64 {
 
 func (p *pipeline) hold(context.Context) error { return nil }
 
-// measure waits for the warm-up time and then measures for the time length. It calls control every half second.
+// measure lets the pipeline warm up and then measures it. The parameters warmUp and length are the durations of both.
+// Meanwhile it calls control every half second.
 func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, control func(context.Context) error) (pipelineResult, error) {
 	if err := repeat(ctx, warmUp, control); err != nil {
 		return pipelineResult{}, err
@@ -240,7 +241,7 @@ func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, co
 	return after.result(before), nil
 }
 
-// repeat calls f every half second for the duration length.
+// repeat calls f every half second until the time length has passed.
 func repeat(ctx context.Context, length time.Duration, f func(context.Context) error) error {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()

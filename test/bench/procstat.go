@@ -13,20 +13,20 @@ import (
 // architecture that Go supports (see proc_pid_stat(5)).
 const clockTick = 10 * time.Millisecond
 
-// process contains fields of /proc/<pid>/stat.
+// process contains some fields of /proc/<pid>/stat.
 type process struct {
 	parent int
 	name   string
 	cpu    time.Duration
 }
 
-// cpuOf returns the CPU time, user and system, that a process has used so far.
+// cpuOf returns the user and system CPU time that a process has used so far.
 func cpuOf(pid int) (time.Duration, error) {
 	p, err := readProcess(pid)
 	return p.cpu, err
 }
 
-// cpuByName returns the total CPU time of the descendants of a process that run the named command.
+// cpuByName returns the total CPU time of those descendants of a process that run the command with the given name.
 func cpuByName(ancestor int, name string) (time.Duration, error) {
 	all, err := readProcesses()
 	if err != nil {

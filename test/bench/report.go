@@ -10,8 +10,8 @@ import (
 	"text/tabwriter"
 )
 
-// print prints the results as a table. It also writes the report as JSON to a file, or prints it if the file name
-// is empty.
+// print prints the results as a table. It then writes the report as JSON to a file. If no file is given, it prints the
+// JSON.
 func (r *report) print(jsonPath string) error {
 	r.printTable()
 	text, err := json.MarshalIndent(r, "", "  ")
@@ -53,8 +53,8 @@ func (r *report) printTable() {
 	fmt.Fprintln(w)
 }
 
-// originalDrain is the best result of the original system in the drain measurement, in events per second. The
-// original system did not store summaries; it only appended them to a list.
+// originalDrain is the best result of the original system in the same measurement as measureDrain, in events per
+// second. The original system only appended summaries to a list instead of storing them.
 const originalDrain = 1949
 
 func printLatency(w *tabwriter.Writer, label string, p pipelineResult) {
@@ -89,7 +89,7 @@ func (r *report) printCPU(w *tabwriter.Writer) {
 	}
 }
 
-// medianOf returns the median of one value over all results.
+// medianOf returns the median of the values that a function reads from the results.
 func medianOf[T any](results []T, value func(T) float64) float64 {
 	values := make([]float64, len(results))
 	for i, r := range results {

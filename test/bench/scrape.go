@@ -51,7 +51,7 @@ func scrape(ctx context.Context, url string) (families, error) {
 	}
 }
 
-// sum returns the sum of those counters of a family whose label has one of the given values.
+// sum adds up the counters of a family whose label has one of the given values.
 func (f families) sum(name, label string, values ...string) int64 {
 	var total float64
 	for _, m := range f[name].GetMetric() {
@@ -71,7 +71,7 @@ func labelOf(m *dto.Metric, name string) string {
 	return ""
 }
 
-// distribution merges all native histograms of a family.
+// distribution merges all native histograms of a metric family.
 func (f families) distribution(name string) histogram.Snapshot {
 	var merged histogram.Snapshot
 	for _, m := range f[name].GetMetric() {
@@ -80,8 +80,8 @@ func (f families) distribution(name string) histogram.Snapshot {
 	return merged
 }
 
-// meanMicros returns the mean of a histogram in microseconds. The metric is in seconds. Only series with the given
-// label count.
+// meanMicros returns the mean of a histogram in microseconds. The histogram itself is in seconds. meanMicros ignores
+// series in which the label has another value.
 func (f families) meanMicros(name, label, value string) float64 {
 	var sum, count float64
 	for _, m := range f[name].GetMetric() {
