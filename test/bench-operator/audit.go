@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// request is a write request of the operator, as recorded in the audit log of the API server.
+// request is a write request of the operator in the audit log of the API server.
 type request struct {
 	Verb      string `json:"verb"`
 	ObjectRef struct {
@@ -36,14 +36,14 @@ func (r *request) kind() string {
 	return name
 }
 
-// isWrite reports whether the request counts as a write. Requests in the operator's own namespace do not count,
+// isWrite reports whether the benchmark counts the request. It ignores requests in the operator's own namespace,
 // because they are for leader election.
 func (r *request) isWrite() bool { return r.ObjectRef.Namespace != system }
 
 // isForbidden reports whether the API server denied the request because the operator lacks the permission.
 func (r *request) isForbidden() bool { return r.ResponseStatus.Code == http.StatusForbidden }
 
-// createdChild returns the name of the simulation for which the request created a child object, or "" if it did not
+// createdChild returns the simulation for which the request created a child object. ok is false if the request did not
 // create one.
 func (r *request) createdChild() (simulation string, ok bool) {
 	if r.ResponseStatus.Code != http.StatusCreated || r.ObjectRef.Resource == "events" || !r.isWrite() {
@@ -53,7 +53,7 @@ func (r *request) createdChild() (simulation string, ok bool) {
 	return simulation, ok
 }
 
-// auditLog reads the audit log of the API server while the server appends to it.
+// auditLog reads the audit log of the API server while the API server is writing it.
 type auditLog struct {
 	file *os.File
 	in   *bufio.Reader

@@ -1,9 +1,9 @@
-// Command bench-operator measures the operator against a real API server and etcd, which it starts. It runs the
-// same operator binary that users run. There are no nodes, so no pods run. The report shows how fast the child
-// objects of many simulations are created, how much CPU and memory that takes, and whether the operator is idle
-// when nothing changes.
+// Command bench-operator measures the operator against a real API server and etcd, which it starts. It runs the same
+// operator binary as users do. There are no nodes, so no pods run. The report shows how fast the operator creates the
+// child objects of many simulations, how much CPU time and memory it needs, and whether it is idle when nothing
+// changes.
 //
-// All processes share the machine, and the API server uses most of it. Compare ratios and counts, not times on
+// All processes share the machine, and the API server uses most of it. Compare ratios and counts, but not times from
 // different machines.
 package main
 
@@ -37,7 +37,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder with the logs, and print its path")
 	flag.BoolVar(&o.profile, "profile", false, "write CPU and heap profiles of the operator to that folder, and keep it")
 	flag.Parse()
-	// Stop the servers even if a signal ends this process.
+	// Stop the servers even if this process is interrupted by a signal.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := run(ctx, o)
 	stop()
@@ -75,7 +75,6 @@ func run(ctx context.Context, o options) (err error) {
 	return report.print(o.jsonPath)
 }
 
-// progress prints which measurement is running.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench-operator: "+format+"\n", args...)
 }

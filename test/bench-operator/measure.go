@@ -17,13 +17,13 @@ import (
 const (
 	// creators is the number of goroutines that create simulations.
 	creators = 4
-	// quiet is how long the operator must be idle before a measurement ends.
+	// quiet is how long the operator must do nothing to count as idle.
 	quiet = 10 * time.Second
-	// patience is the timeout of the whole measurement.
+	// patience is the timeout of all measurements together.
 	patience = 30 * time.Minute
 )
 
-// bench is the state of one run of all measurements.
+// bench contains the state of the benchmark.
 type bench struct {
 	options
 
@@ -36,7 +36,7 @@ type bench struct {
 	seen     seen
 }
 
-// seen contains what the audit log has shown so far.
+// seen contains counts from the part of the audit log that was read so far.
 type seen struct {
 	writes    int
 	forbidden int
@@ -101,8 +101,8 @@ func simulation(name string) *v1alpha1.ParkingSimulation {
 	return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: lot, Name: name}}
 }
 
-// measureCreation creates all simulations as fast as the API server permits. It waits until each has all of its
-// child objects and the operator is idle.
+// measureCreation creates all simulations as fast as the API server permits. It waits until every simulation has all of
+// its child objects and the operator is idle.
 func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) error {
 	progress("create %d simulations and wait for their children", b.simulations)
 	before, err := childrenCPU()
@@ -162,7 +162,7 @@ func (b *bench) measureCreation(ctx context.Context, o *operator, r *report) err
 	return b.recordUsage(o, r)
 }
 
-// profileCPU writes a CPU profile of the next 10 s if -profile is set.
+// profileCPU records a CPU profile of the next 10 s if the flag -profile is set.
 func (b *bench) profileCPU(ctx context.Context, o *operator) error {
 	if !b.options.profile {
 		return nil
@@ -202,7 +202,7 @@ func (b *bench) createAll(ctx context.Context) error {
 	}
 }
 
-// readLog updates the counts with the new requests in the audit log.
+// readLog updates the counts with the requests that were logged since the last call.
 func (b *bench) readLog() error {
 	requests, err := b.log.next()
 	if err != nil {
@@ -238,7 +238,7 @@ func (b *bench) count(r *request) {
 	}
 }
 
-// awaitIdle waits until the operator has neither written nor reconciled anything for some seconds.
+// awaitIdle waits until the operator has neither written nor reconciled anything for 10 s.
 func (b *bench) awaitIdle(ctx context.Context, o *operator) error {
 	since := time.Now()
 	for time.Since(since) < quiet {
@@ -275,7 +275,7 @@ func (b *bench) recordUsage(o *operator, r *report) error {
 	return nil
 }
 
-// measureIdle measures what the operator does while nothing changes.
+// measureIdle measures the operator while nothing changes.
 func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
 	progress("measure the idle operator for %s", b.idle)
 	before, err := o.work(ctx)
@@ -311,7 +311,7 @@ func (b *bench) measureIdle(ctx context.Context, o *operator, r *report) error {
 	return nil
 }
 
-// measureRestart starts a second operator, and waits until it has reconciled every simulation.
+// measureRestart starts the operator again and waits until it has reconciled every simulation.
 func (b *bench) measureRestart(ctx context.Context, r *report) (err error) {
 	progress("restart the operator")
 	writes := b.seen.writes

@@ -27,11 +27,11 @@ type operator struct {
 	metrics string // address
 	pprof   string // address, or "0"
 	log     string // file
-	// reserved contains the reservations of the addresses above.
+	// reserved keeps other processes from using the addresses above.
 	reserved []*servers.Address
 }
 
-// startOperator starts an operator and waits until it is ready. The flags have their defaults, except for the
+// startOperator starts an operator and waits until it is ready. All flags have their default values, except those for
 // addresses.
 func startOperator(ctx context.Context, binary, folder, kubeconfig string, profiled bool) (*operator, error) {
 	o := &operator{ended: make(chan error, 1), pprof: "0", log: filepath.Join(folder, "operator.log")}
@@ -119,7 +119,7 @@ func usageOf(pid int) (usage, error) {
 	return usage{cpuSeconds: stat.CPUTime(), peakRSS: status.VmHWM}, nil
 }
 
-// childrenCPU returns the CPU seconds of this process and its child processes, by command name.
+// childrenCPU returns the CPU time in seconds of this process and its child processes, by command name.
 func childrenCPU() (map[string]float64, error) {
 	processes, err := procfs.AllProcs()
 	if err != nil {
@@ -134,13 +134,12 @@ func childrenCPU() (map[string]float64, error) {
 	return seconds, nil
 }
 
-// work contains counters of the controller.
+// work contains counters from the metrics of the controller.
 type work struct {
 	reconciles, errors float64
 	waiting            float64 // simulations that are queued or being reconciled
 }
 
-// work reads the current counters of the controller from its metrics.
 func (o *operator) work(ctx context.Context) (work, error) {
 	body, err := get(ctx, "http://"+o.metrics+"/metrics")
 	if err != nil {
@@ -164,7 +163,8 @@ func (o *operator) work(ctx context.Context) (work, error) {
 	}, nil
 }
 
-// profile downloads a pprof profile of the operator to a file in the folder. path is the URL path of the profile.
+// profile downloads a pprof profile of the operator and writes it to a file in the folder. path is the URL path of the
+// profile.
 func (o *operator) profile(ctx context.Context, folder, name, path string) error {
 	body, err := get(ctx, "http://"+o.pprof+"/debug/pprof/"+path)
 	if err != nil {
@@ -177,7 +177,7 @@ func (o *operator) profile(ctx context.Context, folder, name, path string) error
 	return nil
 }
 
-// get returns the body of an HTTP response. It returns an error unless the status is 200.
+// get sends a GET request and returns the response body. It returns an error unless the status is 200.
 func get(ctx context.Context, url string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

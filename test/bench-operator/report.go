@@ -15,23 +15,22 @@ type report struct {
 	// ChildrenEach is the number of child objects of each simulation.
 	ChildrenEach int `json:"childrenEach"`
 	Create       struct {
-		// Seconds is the time from the creation of the first simulation until the last child object of any
-		// simulation is created.
+		// Seconds is the time from the creation of the first simulation to that of the last child object.
 		Seconds              float64 `json:"seconds"`
 		SimulationsPerSecond float64 `json:"simulationsPerSecond"`
 		ChildrenPerSecond    float64 `json:"childrenPerSecond"`
-		// P50Seconds and P99Seconds are quantiles of the time from the creation of a simulation until its last
-		// child object is created.
+		// P50Seconds and P99Seconds are quantiles over all simulations. They measure the time from the creation of a
+		// simulation to that of its last child object.
 		P50Seconds float64 `json:"p50Seconds"`
 		P99Seconds float64 `json:"p99Seconds"`
-		// CPUSeconds is the CPU time that each program used during Seconds.
+		// CPUSeconds is the CPU time that each program used while the simulations and their child objects were created.
 		CPUSeconds map[string]float64 `json:"cpuSeconds"`
-		// WritesPerSimulation is the mean number of write requests per simulation until the operator is idle.
+		// WritesPerSimulation is the mean number of write requests per simulation until the operator was idle.
 		WritesPerSimulation float64        `json:"writesPerSimulation"`
 		Writes              map[string]int `json:"writes"`
 	} `json:"create"`
-	// OperatorCPUSeconds is the CPU time of the operator until it is idle. PeakRSSMiB is its maximum memory in that
-	// time.
+	// OperatorCPUSeconds is the CPU time that the operator used until it was idle. PeakRSSMiB is the maximum of its
+	// memory until then.
 	OperatorCPUSeconds float64 `json:"operatorCPUSeconds"`
 	PeakRSSMiB         float64 `json:"peakRSSMiB"`
 	Idle               struct {
@@ -41,7 +40,7 @@ type report struct {
 		CPUSeconds                    float64 `json:"cpuSeconds"`
 	} `json:"idle"`
 	Restart struct {
-		// Seconds is the time from the start of the process until the operator has reconciled every simulation.
+		// Seconds is the time from the start of the second operator process until it has reconciled every simulation.
 		Seconds    float64 `json:"seconds"`
 		Writes     int     `json:"writes"`
 		CPUSeconds float64 `json:"cpuSeconds"`
@@ -52,8 +51,8 @@ type report struct {
 	Forbidden int `json:"forbidden"`
 }
 
-// print prints the results as a table. It also writes the report as JSON to a file, or prints it if the file name
-// is empty.
+// print prints the results as a table. It then writes the report as JSON to a file. If no file is given, it prints the
+// JSON.
 func (r *report) print(jsonPath string) error {
 	if err := r.printTable(); err != nil {
 		return err

@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	// operatorUser is the name of the user as which the operator runs. It has the role that the manifests define.
+	// operatorUser is the name of the user whose credentials the operator has. This user has the role from the
+	// manifests.
 	operatorUser = "parking-operator"
-	// system is the namespace of the operator. lot is the namespace of the simulations.
+	// system is the namespace of the operator. The simulations are in the namespace lot.
 	system = "system"
 	lot    = "lot"
 )
@@ -65,7 +66,7 @@ func startServer(ctx context.Context, folder string) (_ *server, err error) {
 	}
 	s.environment.ControlPlane.GetAPIServer().Configure().
 		Set("audit-policy-file", policy).Set("audit-log-path", s.audit).Set("audit-log-maxsize", "10000").
-		// The default range has 254 addresses, but each simulation needs three.
+		// Each simulation needs three Service addresses, and the default range has only 254.
 		Set("service-cluster-ip-range", "10.96.0.0/16")
 	config, err := s.environment.Start()
 	if err != nil {
@@ -113,7 +114,7 @@ func (s *server) addOperator() error {
 	return nil
 }
 
-// grant creates the namespaces and the roles in the manifests. It binds the roles to the user of the operator.
+// grant creates the namespaces, and the roles from the manifests. It gives the roles to the user of the operator.
 func (s *server) grant(ctx context.Context) error {
 	objects := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}},
