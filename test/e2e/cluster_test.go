@@ -34,10 +34,10 @@ const (
 	repository = "../.."
 	chart      = repository + "/charts/parking-operator"
 	release    = "parking-operator"
-	// operatorNamespace is the namespace of the operator. It enforces the restricted Pod Security Standard, like
-	// the namespaces of simulations.
+	// operatorNamespace is the namespace of the operator. Like the namespaces of simulations, it enforces the
+	// restricted Pod Security Standard.
 	operatorNamespace = "parking-operator-system"
-	// namespacePrefix is the prefix of the names of all namespaces that the tests create.
+	// All namespaces that the tests create have names with this prefix.
 	namespacePrefix = "e2e-"
 )
 
@@ -95,8 +95,8 @@ func runTests(m *testing.M) (int, error) {
 	return code, errors.Join(shared.awaitNoSimulation(ctx), uninstall(ctx))
 }
 
-// rejectOthers returns an error if the cluster contains simulations that these tests did not create. The tests
-// uninstall the operator at the end, so those simulations would be without an operator.
+// rejectOthers returns an error if the cluster contains simulations that these tests did not create. Those simulations
+// would lose their operator, because the tests uninstall it at the end.
 func (c *cluster) rejectOthers(ctx context.Context) error {
 	var sims v1alpha1.ParkingSimulationList
 	if err := c.List(ctx, &sims); err != nil {
@@ -114,8 +114,9 @@ func (c *cluster) rejectOthers(ctx context.Context) error {
 	return nil
 }
 
-// awaitNoSimulation waits until all simulations are deleted, including those of failed tests. If the operator were
-// uninstalled before, their finalizers would block the deletion of their namespaces.
+// awaitNoSimulation waits until all simulations are deleted, including simulations of failed tests. It must be called
+// before the operator is uninstalled. Otherwise the finalizers of simulations would block the deletion of their
+// namespaces.
 func (c *cluster) awaitNoSimulation(ctx context.Context) error {
 	const timeout, interval = 3 * time.Minute, time.Second
 	for deadline := time.Now().Add(timeout); ; <-time.After(interval) {
@@ -192,14 +193,14 @@ func (c *cluster) createNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// install installs the operator from a Helm chart, or upgrades it. It waits until there is only one operator pod:
-// an old pod that is still the leader would create the pods of new simulations from the old image. The environment
-// variable E2E_VALUES is the path of a chart values file with the images in the cluster.
+// install installs the operator from a Helm chart, or upgrades it. It waits until there is only one operator pod. If
+// the old pod were still the leader, it would create the pods of new simulations from the old image. The environment
+// variable E2E_VALUES may contain the path of a chart values file that selects the images.
 func (c *cluster) install(ctx context.Context, chart string, settings ...string) error {
 	return c.installInto(ctx, operatorNamespace, chart, settings...)
 }
 
-// installInto is like install, but installs an operator in the given namespace.
+// installInto is like install, but for the given namespace.
 func (c *cluster) installInto(ctx context.Context, namespace, chart string, settings ...string) error {
 	arguments := []string{"upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m"}
 	if values := os.Getenv("E2E_VALUES"); values != "" {
@@ -244,7 +245,7 @@ func helm(ctx context.Context, arguments ...string) error {
 	return nil
 }
 
-// nodeShell returns the prefix of a command line that makes it run on the node of the cluster.
+// nodeShell returns a command prefix. A command with this prefix runs on the node of the cluster.
 func nodeShell() []string { return strings.Fields(os.Getenv("E2E_NODE_SHELL")) }
 
 // onNode runs a command on the node of the cluster and returns its standard output.

@@ -22,9 +22,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// TestClusterRef_WithTLS_LosesNothing runs a simulation on a real RabbitMQ that accepts only TLS connections. Its
-// RabbitmqCluster and Secrets have the form in which the RabbitMQ Cluster Operator creates them: the Secret of the
-// default user contains neither a URI nor the CA certificate.
+// TestClusterRef_WithTLS_LosesNoEvents runs a simulation on a real RabbitMQ that accepts only TLS connections. The
+// RabbitmqCluster and its Secrets look as if the RabbitMQ Cluster Operator had created them. In particular, the Secret
+// of the default user contains neither a URI nor the CA certificate.
 func TestClusterRef_WithTLS_LosesNothing(t *testing.T) {
 	t.Parallel()
 	messaging, ns := newNamespace(t), newNamespace(t)
@@ -41,8 +41,7 @@ func TestClusterRef_WithTLS_LosesNothing(t *testing.T) {
 	ns.remove(sim)
 }
 
-// installRabbitmqClusterCRD installs the CRD of RabbitmqCluster. Its schema contains the fields that the operator
-// reads.
+// installRabbitmqClusterCRD installs a CRD for RabbitmqCluster that accepts any spec and any status.
 func installRabbitmqClusterCRD(t *testing.T) {
 	t.Helper()
 	open := map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
@@ -72,9 +71,9 @@ func installRabbitmqClusterCRD(t *testing.T) {
 	})
 }
 
-// createRabbitMQ starts a RabbitMQ that accepts only TLS connections, and waits until it is ready. The Secret
-// NAME-tls contains its certificate and that of the CA. The Secret NAME-default-user contains its configuration and
-// its user.
+// createRabbitMQ starts a RabbitMQ that accepts only TLS connections, and waits until it is ready. It also creates two
+// Secrets: NAME-tls with the certificates of the server and of the CA, and NAME-default-user with the configuration of
+// the server and its user.
 func (ns *namespace) createRabbitMQ(name string) {
 	ns.t.Helper()
 	host := fmt.Sprintf("%s.%s.svc", name, ns.name)
@@ -161,7 +160,7 @@ exec rabbitmq-server`
 	}
 }
 
-// rabbitMQImage returns the image that the operator uses for managed RabbitMQ servers.
+// rabbitMQImage returns the image from which the operator runs RabbitMQ servers.
 func (ns *namespace) rabbitMQImage() string {
 	ns.t.Helper()
 	var operators appsv1.DeploymentList
@@ -178,8 +177,8 @@ func (ns *namespace) rabbitMQImage() string {
 	return "docker.io/library/rabbitmq:4.1.4"
 }
 
-// createRabbitmqCluster creates the RabbitmqCluster object for a RabbitMQ that createRabbitMQ has started. It
-// permits another namespace to use the RabbitMQ.
+// createRabbitmqCluster creates the RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started. It permits
+// the namespace allowed to use this RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
 	cluster := &unstructured.Unstructured{Object: map[string]any{

@@ -17,14 +17,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Warning events that the faults of the tests cause.
+// These warning events are caused by the faults that the tests inject.
 var (
-	// killed is the operator's warning about a killed process that has not restarted yet.
+	// killed is the operator's warning about a process that was killed and has not restarted yet.
 	killed = warning{"PodsFailing", "exit code 137"}
-	// The kubelet delays the second restart of a process.
+	// The kubelet delays the second restart of a container.
 	redisKilledTwice  = warning{"BackOff", "restarting failed container redis in"}
 	brokerKilledTwice = warning{"BackOff", "restarting failed container rabbitmq in"}
-	// probedDead is the warning about a liveness probe that failed between the kill and the restart of a process.
+	// probedDead is the warning about a liveness probe that failed between the kill of a process and its restart.
 	probedDead = warning{"Unhealthy", "connect: connection refused"}
 	// hookCutShort is the warning about a preStop hook that failed because its pod was deleted without a grace
 	// period.
@@ -44,7 +44,7 @@ type crash struct {
 	onNode bool
 }
 
-// skipIfImpossible skips the test if the crash requires a command on the node but E2E_NODE_SHELL is not set.
+// skipIfImpossible skips the test if the crash requires a command on the node, and E2E_NODE_SHELL is not set.
 func (c crash) skipIfImpossible(t *testing.T) {
 	t.Helper()
 	if c.onNode && len(nodeShell()) == 0 {
@@ -116,8 +116,8 @@ func TestFault_InOneOfThreeRabbitMQNodes_LosesNothing(t *testing.T) {
 	ns.remove(sim)
 }
 
-// awaitQueues waits until every queue is a quorum queue with the given number of nodes online. It returns the pod
-// that leads the entry queue.
+// awaitQueues waits until every queue is a quorum queue with the given number of online nodes. It returns the pod with
+// the leader of the entry queue.
 func (ns *namespace) awaitQueues(sim *v1alpha1.ParkingSimulation, nodes int) (leader corev1.Pod) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d online nodes of every queue", nodes), 2*time.Minute, func() error {
@@ -150,7 +150,7 @@ func (ns *namespace) awaitQueues(sim *v1alpha1.ParkingSimulation, nodes int) (le
 	return leader
 }
 
-// podOfNode returns the pod of a RabbitMQ node. The name of a node has the form rabbit@POD.SERVICE.….
+// podOfNode returns the pod of the RabbitMQ node with the given name. The name has the form rabbit@POD.SERVICE.….
 func podOfNode(pods []corev1.Pod, node string) corev1.Pod {
 	for _, pod := range pods {
 		if strings.HasPrefix(node, "rabbit@"+pod.Name+".") {
@@ -187,15 +187,15 @@ func (ns *namespace) killProcess(pods ...corev1.Pod) {
 	}
 }
 
-// firstContainer returns the status of the first container in the pod's spec. It searches by name, because the
-// order of statuses differs from the order in the spec.
+// firstContainer returns the status of the container that is first in the pod's spec. It searches by name, because the
+// statuses may have another order than the spec.
 func firstContainer(pod corev1.Pod) corev1.ContainerStatus {
 	i := slices.IndexFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == pod.Spec.Containers[0].Name })
 	return pod.Status.ContainerStatuses[i]
 }
 
-// awaitGone waits until a pod is deleted or replaced. The function same reports whether a pod of that name is still
-// the original one.
+// awaitGone waits until a pod is deleted or replaced. The function same reports whether the current pod with that name
+// is still the original one.
 func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	ns.t.Helper()
 	ns.eventually("the end of "+pod.Name, time.Minute, func() error {
@@ -211,8 +211,8 @@ func (ns *namespace) awaitGone(pod corev1.Pod, same func(corev1.Pod) bool) {
 	})
 }
 
-// awaitProgress waits until the given number of pods are ready. It then waits until entries are recorded, exits are
-// matched and summaries are stored.
+// awaitProgress waits until the namespace has the given number of pods and all of them are ready. It then waits until
+// more entries are recorded, more exits are matched, and more summaries are stored.
 func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d ready pods", pods), 2*time.Minute, func() error {
@@ -237,8 +237,8 @@ func (ns *namespace) awaitProgress(sim *v1alpha1.ParkingSimulation, pods int) {
 	})
 }
 
-// effects returns the numbers of recorded entries, matched exits and stored summaries in the metrics of the running
-// processes.
+// effects returns the numbers of recorded entries, matched exits and stored summaries. They come from metrics, so they
+// count only since the start of each process.
 func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error) {
 	ns.t.Helper()
 	var counts []float64
@@ -259,7 +259,7 @@ func (ns *namespace) effects(sim *v1alpha1.ParkingSimulation) ([]float64, error)
 	return counts, nil
 }
 
-// finish lets a simulation end after 10 more seconds and waits for its verdict.
+// finish lets the simulation run for 10 more seconds and waits for the verdict.
 func (ns *namespace) finish(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	started := ns.get(sim).Status.StartTime

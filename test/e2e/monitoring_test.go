@@ -28,22 +28,22 @@ import (
 )
 
 const (
-	// prometheusRelease is the value of the label "release" by which Prometheus selects the objects to use.
+	// prometheusRelease is the value of the label "release" of the objects that Prometheus uses.
 	prometheusRelease = "e2e"
 	scrapeInterval    = 5 * time.Second
 )
 
-// form is one of the forms in which Prometheus stores histograms: classic or native. Rules and dashboards must work
-// with both.
+// form is one of the two forms in which Prometheus can store histograms: classic or native. Rules and dashboards must
+// work with both.
 type form struct {
 	// Features are the feature flags of Prometheus that select this form.
 	Features []string
-	// histogram is the name of a series that exists only in this form. absent is the name of one that exists only
+	// histogram is the name of a series that exists only in this form. absent is the name of a series that exists only
 	// in the other form.
 	histogram, absent string
 }
 
-// forms returns the forms by name. The test runs one Prometheus for each.
+// forms returns the forms by name. The test runs one Prometheus server for each form.
 func forms() map[string]form {
 	const histogram, buckets = "parking_event_processing_seconds", "parking_event_processing_seconds_bucket"
 	return map[string]form{
@@ -52,8 +52,8 @@ func forms() map[string]form {
 	}
 }
 
-// lostPanel is the title of the dashboard panel that shows lost events. It has no data until the simulation is
-// complete, because an event without an effect may take effect until then.
+// lostPanel is the title of the dashboard panel that shows lost events. The panel has no data until the simulation is
+// complete, because until then no event is known to be lost.
 const lostPanel = "Lost A"
 
 func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
@@ -100,8 +100,8 @@ func TestMonitoring_RulesAndDashboardHaveData(t *testing.T) {
 	ns.remove(sim)
 }
 
-// targets returns the component and the name of each pod that Prometheus must scrape: the pods of the simulation,
-// and the operator.
+// targets returns all pods that Prometheus must scrape, in the form "component name". These are the pods of the
+// simulation and the pod of the operator.
 func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	ns.t.Helper()
 	var targets []string
@@ -119,8 +119,8 @@ func (ns *namespace) targets(sim *v1alpha1.ParkingSimulation) []string {
 	return targets
 }
 
-// panelExpressions returns the PromQL expressions in the dashboard of a simulation, by panel. It replaces variables
-// as Grafana does.
+// panelExpressions returns the PromQL expressions in the dashboard of a simulation, by panel. It replaces dashboard
+// variables by values, as Grafana does.
 func (ns *namespace) panelExpressions(sim *v1alpha1.ParkingSimulation) map[string]string {
 	ns.t.Helper()
 	var dashboards corev1.ConfigMapList
@@ -167,11 +167,11 @@ type prometheus struct {
 	namespace, name string
 }
 
-// prometheusImages is the content of the file whose path is in the environment variable E2E_MONITORING.
+// prometheusImages is the content of the JSON file that the environment variable E2E_MONITORING names.
 type prometheusImages struct{ Operator, ConfigReloader, Prometheus, PrometheusVersion string }
 
-// installPrometheus installs the Prometheus Operator with its CRDs, and one Prometheus for each form of histograms.
-// These also scrape the parking operator. Everything is removed when the test ends.
+// installPrometheus installs the Prometheus Operator with its CRDs, and one Prometheus server for each form of
+// histograms. The servers also scrape the parking operator. All of this is removed when the test ends.
 func installPrometheus(t *testing.T) []*prometheus {
 	t.Helper()
 	upstream := prometheusOperatorFolder(t)
@@ -222,8 +222,8 @@ func installPrometheus(t *testing.T) []*prometheus {
 	return all
 }
 
-// prometheusOperatorFolder returns the directory with the source of the Prometheus Operator. hack/cluster builds
-// its images from the same source.
+// prometheusOperatorFolder returns the directory with the source code of the Prometheus Operator. hack/cluster builds
+// the images from the same source code.
 func prometheusOperatorFolder(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator")
@@ -270,7 +270,7 @@ func kubectl(ctx context.Context, input []byte, arguments ...string) error {
 	return nil
 }
 
-// get sends a request to the HTTP API of Prometheus. It uses the proxy of the Kubernetes API server.
+// get sends a request to the HTTP API of Prometheus, through the proxy of the Kubernetes API server.
 func (p *prometheus) get(ctx context.Context, path string, parameters map[string]string, into any) error {
 	pod := "prometheus-" + p.name + "-0"
 	text, err := p.set.CoreV1().Pods(p.namespace).ProxyGet("http", pod, "9090", "/api/v1/"+path, parameters).DoRaw(ctx)
@@ -281,7 +281,8 @@ func (p *prometheus) get(ctx context.Context, path string, parameters map[string
 	return json.Unmarshal(text, &answer)
 }
 
-// allUp returns an error unless Prometheus has exactly the given targets and has scraped each of them successfully.
+// allUp returns an error unless Prometheus has exactly the given targets and its latest scrape of each one was
+// successful.
 func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	var answer struct {
 		ActiveTargets []struct {
@@ -311,8 +312,8 @@ func (p *prometheus) allUp(ctx context.Context, want []string) error {
 	return nil
 }
 
-// checkRules returns an error unless Prometheus has evaluated all rules of a simulation, every recording rule has
-// data, and no alert is active.
+// checkRules returns an error unless Prometheus has evaluated all rules of a simulation, every recording rule has data,
+// and all alerts are inactive.
 func (p *prometheus) checkRules(ctx context.Context, sim *v1alpha1.ParkingSimulation) error {
 	var answer struct {
 		Groups []struct {
@@ -355,7 +356,7 @@ func (p *prometheus) haveData(ctx context.Context, expressions map[string]string
 	return errors.Join(errs...)
 }
 
-// hasData returns an error unless the result of an expression contains series, none of which is NaN.
+// hasData returns an error if the result of an expression is empty or contains NaN.
 func (p *prometheus) hasData(ctx context.Context, expression string) error {
 	all, err := p.query(ctx, expression)
 	switch {
@@ -384,7 +385,7 @@ func (p *prometheus) query(ctx context.Context, expression string) ([]series, er
 	return answer.Result, err
 }
 
-// checkForm fails the test unless Prometheus stores histograms in the form for which it is configured.
+// checkForm fails the test unless Prometheus stores histograms in the configured form.
 func (p *prometheus) checkForm(t *testing.T) {
 	t.Helper()
 	form := forms()[p.name]

@@ -36,12 +36,12 @@ type namespace struct {
 
 	t    *testing.T
 	name string
-	// expected contains the warning events that the test causes intentionally.
+	// expected contains the warning events that the test causes on purpose.
 	expected []warning
 }
 
-// newNamespace creates a namespace that is deleted when the test ends. Before the deletion it fails the test if
-// there is an unexpected warning event. If the test has failed, it logs the state of the namespace.
+// newNamespace creates a namespace and deletes it when the test ends. Before the deletion, it fails the test for each
+// unexpected warning event. If the test has failed, it also logs the state of the namespace.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	name := namespacePrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
@@ -67,7 +67,7 @@ func newNamespace(t *testing.T) *namespace {
 	return ns
 }
 
-// applySample creates the simulation in a sample manifest. The function edit may change it before.
+// applySample creates the simulation of a sample manifest. The function edit may change the simulation first.
 func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulation)) *v1alpha1.ParkingSimulation {
 	ns.t.Helper()
 	text, err := os.ReadFile(repository + "/config/samples/" + file)
@@ -88,8 +88,7 @@ func (ns *namespace) applySample(file string, edit func(*v1alpha1.ParkingSimulat
 	return sim
 }
 
-// shareNode reduces the resource requests of a simulation, so that several simulations fit on a node with two
-// cores.
+// shareNode reduces the resource requests of a simulation, so that several simulations fit on one node with two cores.
 func shareNode(sim *v1alpha1.ParkingSimulation) {
 	requirements := func(cpu, memoryLimit v1alpha1.Quantity) *v1alpha1.ResourceRequirements {
 		return &v1alpha1.ResourceRequirements{
@@ -129,8 +128,8 @@ func (ns *namespace) get(sim *v1alpha1.ParkingSimulation) *v1alpha1.ParkingSimul
 	return current
 }
 
-// eventually calls a check repeatedly until it returns nil, and returns how long that took. It fails the test after
-// the timeout.
+// eventually calls check repeatedly until it returns nil. It returns how long that took, or fails the test after the
+// timeout.
 func (ns *namespace) eventually(what string, timeout time.Duration, check func() error) time.Duration {
 	ns.t.Helper()
 	const interval = 200 * time.Millisecond
@@ -153,7 +152,7 @@ func (ns *namespace) eventually(what string, timeout time.Duration, check func()
 	}
 }
 
-// awaitCondition waits until a condition of the simulation is true at the current generation.
+// awaitCondition waits until a condition of the simulation is true for the current generation.
 func (ns *namespace) awaitCondition(sim *v1alpha1.ParkingSimulation, condition string, timeout time.Duration) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is "+condition, timeout, func() error {
@@ -189,7 +188,7 @@ func (ns *namespace) allPods() []corev1.Pod {
 	return list.Items
 }
 
-// awaitPods waits until a component has exactly count pods and all of them are ready.
+// awaitPods waits until a component has exactly the given number of pods and all of them are ready.
 func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Component, count int, timeout time.Duration) {
 	ns.t.Helper()
 	ns.eventually(fmt.Sprintf("%d ready %s pods", count, c), timeout, func() error {
@@ -197,7 +196,7 @@ func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Comp
 	})
 }
 
-// allReady returns an error unless there are exactly count pods and all of them are ready.
+// allReady returns an error unless there are exactly the given number of pods and all of them are ready.
 func allReady(pods []corev1.Pod, count int) error {
 	for _, pod := range pods {
 		if !isReady(&pod) {
@@ -216,8 +215,8 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// incarnations returns a text for each container. The text changes when the pod is replaced or the container
-// restarts.
+// incarnations returns a text for each container, by pod and container name. The text changes when the pod is replaced
+// or the container restarts.
 func (ns *namespace) incarnations() map[string]string {
 	ns.t.Helper()
 	all := map[string]string{}
@@ -239,8 +238,8 @@ func (ns *namespace) exec(pod corev1.Pod, command ...string) ([]byte, error) {
 	return out, nil
 }
 
-// metric returns the sum of a metric over all pods of a component. If a label value is given, it adds up only the
-// samples with that value.
+// metric returns the sum of a metric over all pods of a component. If value is not empty, only series with this label
+// value count.
 func (ns *namespace) metric(sim *v1alpha1.ParkingSimulation, c resources.Component, name, value string) (float64, error) {
 	sum := 0.0
 	for _, pod := range ns.pods(sim, c) {
@@ -270,12 +269,12 @@ func sample(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
 }
 
-// warning selects warning events by their reason and a part of their message.
+// warning selects warning events with the given reason and a message that contains the given text.
 type warning struct{ reason, message string }
 
-// alwaysExpected returns the warning events that can occur in any test. They are about temporary states in which
-// one part of Kubernetes has not yet noticed what another part has done, and about retries. If such a state
-// persists, the test fails because its pods do not become ready.
+// alwaysExpected contains the warning events that can occur in every test. They are about retries, and about short
+// periods in which one part of Kubernetes has not noticed yet what another part has done. If such a problem persists,
+// the test fails anyway, because pods do not become ready.
 var alwaysExpected = []warning{
 	// A container is not ready immediately after its start.
 	{"Unhealthy", "Startup probe failed"},
@@ -283,7 +282,7 @@ var alwaysExpected = []warning{
 	// A container ends while a probe is in progress.
 	{"Unhealthy", "Startup probe errored"},
 	{"Unhealthy", "Readiness probe errored"},
-	// A pod is created before the volume for its claim. The operator reports this, too.
+	// A pod is created before its PersistentVolumeClaim is bound to a volume. The operator reports this, too.
 	{"FailedScheduling", `persistentvolumeclaim "`},
 	{"FailedScheduling", "pod has unbound immediate PersistentVolumeClaims"},
 	{"PodsFailing", "pod has unbound immediate PersistentVolumeClaims"},
@@ -298,15 +297,15 @@ var alwaysExpected = []warning{
 	// A pod is deleted while its network is being set up or removed.
 	{"FailedCreatePodSandBox", ""},
 	{"FailedKillPod", ""},
-	// Two controllers write to the same object, and one of them must retry.
+	// Two controllers write to the same object at the same time, and one of them must retry.
 	{"FailedUpdate", "the object has been modified"},
 	{"ProvisioningFailed", "the object has been modified"},
 	{"FailedToUpdateEndpoint", ""},
 	{"FailedToUpdateEndpointSlices", ""},
-	// The API server checks the IP addresses of Services every few minutes. It can find a Service that is still
-	// being created.
+	// Every few minutes the API server checks the IP addresses of Services. It may see a Service that is not completely
+	// created.
 	{"ClusterIPNotAllocated", "repairing"},
-	// The disruption controller finds a pod whose Deployment is being deleted.
+	// The disruption controller sees a pod whose Deployment is being deleted.
 	{"CalculateExpectedPodCountFailed", "found no controllers for pod"},
 }
 
@@ -322,7 +321,8 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the unexpected warning events in a namespace.
+// warnings returns the warning events in a namespace that neither the list alwaysExpected nor the parameter expected
+// contains.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {
@@ -341,8 +341,8 @@ func (c *cluster) warnings(ctx context.Context, namespace string, expected []war
 	return all, nil
 }
 
-// leftovers returns the names of all objects in the namespace. It omits events, and the objects that every
-// namespace contains.
+// leftovers returns the names of all objects in the namespace, without events and without the objects that Kubernetes
+// creates in every namespace.
 func (ns *namespace) leftovers() ([]string, error) {
 	lists, err := ns.set.Discovery().ServerPreferredNamespacedResources()
 	if err != nil {
@@ -373,7 +373,7 @@ func (ns *namespace) leftovers() ([]string, error) {
 	return left, nil
 }
 
-// remove deletes a simulation and waits until the namespace contains no more of its objects.
+// remove deletes a simulation and waits until the namespace is empty.
 func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	if err := ns.Delete(ns.t.Context(), sim); err != nil {
@@ -388,7 +388,7 @@ func (ns *namespace) remove(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-// describe logs the state of the namespace for the diagnosis of a failed test.
+// describe logs the state of the namespace, to help find out why a test failed.
 func (ns *namespace) describe(ctx context.Context) {
 	var sims v1alpha1.ParkingSimulationList
 	if err := ns.List(ctx, &sims, client.InNamespace(ns.name)); err == nil {

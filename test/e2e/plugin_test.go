@@ -22,21 +22,21 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Names of the users as which the test runs the kubectl plugin.
+// The test runs the kubectl plugin as each of these users.
 const (
 	pluginViewer   = "e2e-plugin-viewer"   // may read simulations
 	pluginWatcher  = "e2e-plugin-watcher"  // may also forward ports
 	pluginOutsider = "e2e-plugin-outsider" // has no rights
 )
 
-// plugin runs kubectl with the parking plugin in its PATH.
+// plugin runs kubectl with the parking plugin in the PATH.
 type plugin struct {
 	*namespace
 
 	path string
 }
 
-// buildPlugin builds the plugin and binds the users to their roles.
+// buildPlugin builds the plugin and gives the users their roles.
 func (ns *namespace) buildPlugin() *plugin {
 	ns.t.Helper()
 	dir := ns.t.TempDir()
@@ -69,7 +69,7 @@ func (p *plugin) command(ctx context.Context, user, line string) *exec.Cmd {
 	return cmd
 }
 
-// run runs the plugin. It checks the exit code, and that the output contains a text.
+// run runs the plugin as a user. It checks the exit code, and checks that the output contains the text want.
 func (p *plugin) run(user, line string, code int, want string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// outsider is the name of a pod that runs in the namespace of the simulation but does not belong to it.
+	// outsider is a pod in the namespace of the simulation that does not belong to the simulation.
 	outsider resources.Component = "outsider"
 	operator resources.Component = "operator"
 )
@@ -29,7 +29,7 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		faults []v1alpha1.Fault
-		// The container ports at which clients reach RabbitMQ, Redis and the summary API.
+		// The ports of the containers at which clients reach RabbitMQ, Redis and the summary API.
 		amqp, redis, summaries int
 	}{
 		{"without faults", nil, 5672, 6379, 8080},
@@ -95,20 +95,20 @@ func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
 	}
 }
 
-// connectedPod is a pod from whose network namespace the test tries to connect to other pods.
+// connectedPod is a pod from which the test tries to connect to other pods.
 type connectedPod struct {
 	address string
 	pid     string // of its first container, on the node
 	ports   []int  // at which the pod listens, except on loopback
 }
 
-// endpoint is a port of the pods of a component.
+// endpoint is a port that the pods of a component have.
 type endpoint struct {
 	component resources.Component
 	port      int
 }
 
-// connectedPods returns one pod of each component of the simulation, the pod of the operator, and the outsider.
+// connectedPods returns one pod for each component of the simulation, the pod of the operator, and the outsider pod.
 func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resources.Component]connectedPod {
 	ns.t.Helper()
 	pods := map[resources.Component]corev1.Pod{outsider: ns.outsider(sim)}
@@ -141,7 +141,7 @@ func (ns *namespace) connectedPods(sim *v1alpha1.ParkingSimulation) map[resource
 	return connected
 }
 
-// outsider creates a pod that does not belong to the simulation and does nothing. It uses the image of the
+// outsider creates a pod that does nothing and does not belong to the simulation. The pod uses the image of the
 // simulation's Redis.
 func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	ns.t.Helper()
@@ -166,8 +166,8 @@ func (ns *namespace) outsider(sim *v1alpha1.ParkingSimulation) corev1.Pod {
 	return pod
 }
 
-// listening returns the TCP ports at which processes listen in the network namespace of a process. It omits ports
-// of the loopback interface.
+// listening returns the TCP ports at which any process listens in the network namespace of the given process. It omits
+// ports at which processes listen only on the loopback interface.
 func listening(t *testing.T, pid string) (ports []int) {
 	t.Helper()
 	const listen, loopback4, loopback6 = "0A", "0100007F", "00000000000000000000000001000000"
@@ -189,8 +189,8 @@ func listening(t *testing.T, pid string) (ports []int) {
 	return slices.Compact(ports)
 }
 
-// connections tries to connect from the pod to each port of the other pods. It returns the ports at which it
-// succeeded.
+// connections tries to connect from the pod to each port of the other pods. The value of a port is true if the
+// connection succeeded.
 func (p connectedPod) connections(t *testing.T, pods map[resources.Component]connectedPod) map[endpoint]bool {
 	t.Helper()
 	open := map[endpoint]bool{}

@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Rehearsed are the faults that the test injects. The intervals between them are long enough for the kubelet, which
+// rehearsed returns the faults that the test injects. There is enough time between two faults for the kubelet, which
 // waits 10 s before it restarts a container for the second time.
 func rehearsed() []v1alpha1.Fault {
 	at := func(seconds time.Duration) *v1alpha1.Duration { return v1alpha1.NewDuration(seconds * time.Second) }

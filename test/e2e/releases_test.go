@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSecondHelmRelease_ReconcilesOnlyItsNamespaces does not run in parallel with other tests: it temporarily takes
-// their namespaces away from the operator that they share.
+// TestSecondHelmRelease_ReconcilesOnlyItsNamespaces does not run in parallel with other tests. It temporarily limits
+// the shared operator to one namespace, so the other tests would have no operator.
 func TestSecondHelmRelease_ReconcilesOnlyItsNamespaces(t *testing.T) {
 	const second = "parking-operator-second"
 	t.Cleanup(func() { // the next test needs the operator

@@ -19,8 +19,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// readyTimeout is how long a simulation may take to become ready. It is long enough for a busy machine. On an idle
-// one it takes about 30 s.
+// readyTimeout is how long a simulation may take to become ready. This usually takes about 30 s, but much longer on a
+// busy machine.
 const readyTimeout = 3 * time.Minute
 
 func TestSimulation_FollowsSpecChanges(t *testing.T) {
@@ -83,7 +83,7 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	ns := newNamespace(t)
 	sim := ns.applySample("run-to-completion.yaml", func(sim *v1alpha1.ParkingSimulation) {
 		sim.Spec.Duration = v1alpha1.NewDuration(20 * time.Second)
-		// The cluster runs on the same machine, so the latencies are not meaningful.
+		// The cluster shares the machine with the tests, so the latency objectives are lenient.
 		sim.Spec.Objectives.ProcessingP99 = v1alpha1.NewDuration(10 * time.Second)
 		sim.Spec.Objectives.EndToEndP99 = v1alpha1.NewDuration(20 * time.Second)
 		shareNode(sim)
@@ -97,7 +97,7 @@ func TestSimulation_RunToCompletion_Passes(t *testing.T) {
 	ns.remove(sim)
 }
 
-// checkReport checks that the report of a complete simulation agrees with its status.
+// checkReport checks that the report of a complete simulation has no missing parts and agrees with the status.
 func (ns *namespace) checkReport(sim *v1alpha1.ParkingSimulation) {
 	ns.t.Helper()
 	status := ns.get(sim).Status
@@ -155,9 +155,9 @@ func (ns *namespace) processed(sim *v1alpha1.ParkingSimulation) int64 {
 	return 0
 }
 
-// balance returns an error unless every confirmed event has taken effect exactly once. It is valid only after all
-// events are processed. Indeterminate events are those that took effect although no confirmation was recorded,
-// because their generator was killed.
+// balance returns an error unless every confirmed event has taken effect exactly once. It must be called after all
+// events are processed. An indeterminate event took effect although its confirmation was not recorded, because its
+// generator was killed. It is therefore added to the confirmed events.
 func balance(l v1alpha1.LedgerStatus) error {
 	confirmed := l.EntriesConfirmed + l.ExitsMatchedConfirmed + l.ExitsUnmatchedConfirmed + l.Indeterminate
 	effects := l.EntriesRecorded + l.Matched + l.UnmatchedExpected

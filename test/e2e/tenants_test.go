@@ -31,7 +31,7 @@ func TestRollout_Hangs_SimulationIsNotReady(t *testing.T) {
 	sim := ns.applySample("minimal.yaml", shareNode)
 	ns.awaitCondition(sim, v1alpha1.ConditionReady, readyTimeout)
 
-	// The old pod continues to run because the new pod cannot be scheduled.
+	// The new pod cannot be scheduled, so the old pod continues to run.
 	ns.edit(sim, func(spec *v1alpha1.ParkingSimulationSpec) {
 		spec.Processor.Template = &v1alpha1.PodTemplate{
 			Spec: &runtime.RawExtension{Raw: []byte(`{"nodeSelector":{"example.com/absent":"true"}}`)},
@@ -47,7 +47,7 @@ func TestQuota_RequestsAndLimits_AreReportedAndObeyed(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"FailedCreate", "exceeded quota"}, {"QuotaExceeded", ""}, {"PodsFailing", ""}}
-	// The LimitRange sets limits for containers that have none, because the quota requires limits.
+	// With this quota every container must have limits. The LimitRange sets them for containers without limits.
 	ns.create(&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "defaults"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
 		Type: corev1.LimitTypeContainer, Default: quantities("cpu", "500m", "memory", "512Mi"), DefaultRequest: quantities("cpu", "10m", "memory", "32Mi"),
 	}}}})
@@ -113,8 +113,8 @@ func TestEditorRole_DoesNotGiveFurtherRights(t *testing.T) {
 				t.Fatal(err)
 			}
 			ns.awaitCondition(sim, v1alpha1.ConditionStalled, time.Minute)
-			// Managed servers may start. Our own components must not start, because their pods would have the
-			// forbidden settings.
+			// Pods of managed servers may be created. Pods of our own components must not be created, because they
+			// would have the forbidden settings.
 			for _, component := range []resources.Component{resources.ComponentEntry, resources.ComponentExit, resources.ComponentProcessor} {
 				if pods := ns.pods(sim, component); len(pods) > 0 {
 					t.Errorf("the %s has %d pods", component, len(pods))
@@ -134,7 +134,8 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.awaitCondition(managed, v1alpha1.ConditionReady, readyTimeout)
 
 	ns := newNamespace(t)
-	// Delete the Secrets first, so that the operator cannot delete queues and keys on the servers.
+	// If the Secrets are deleted before the simulation, the operator cannot delete its queues and keys from the
+	// servers.
 	ns.expected = []warning{{"CleanupAbandoned", ""}, {"SecretNotFound", ""}}
 	external := &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Namespace: ns.name, Name: "external"}}
 	shareNode(external)
@@ -160,7 +161,7 @@ func TestNamespaceDeletion_WithExternalServers_Completes(t *testing.T) {
 	servers.remove(managed)
 }
 
-// shareNodeBut is like shareNode, for a simulation that may have an external broker.
+// shareNodeBut is like shareNode, but keeps the template of the processor and the external broker if there is one.
 func shareNodeBut(sim *v1alpha1.ParkingSimulation, externalBroker bool) {
 	ref := sim.Spec.RabbitMQ.SecretRef
 	template := sim.Spec.Processor.Template
@@ -179,8 +180,8 @@ func (ns *namespace) create(o client.Object) {
 	}
 }
 
-// copyBinding copies the Secret with the binding of a simulation in another namespace to this namespace. All
-// simulations in this namespace may use the copy.
+// copyBinding copies the Secret with a binding from the namespace of another simulation. All simulations in this
+// namespace may use the copy.
 func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v1alpha1.SecretReference {
 	ns.t.Helper()
 	var secret corev1.Secret
@@ -194,8 +195,8 @@ func (ns *namespace) copyBinding(of *v1alpha1.ParkingSimulation, name string) *v
 	return &v1alpha1.SecretReference{Name: name}
 }
 
-// awaitNotReady waits until a simulation is not ready at its current generation and the reason or the message of
-// the condition contains a text.
+// awaitNotReady waits until a simulation is not ready at its current generation. The reason or message of the condition
+// must contain the given text.
 func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string) {
 	ns.t.Helper()
 	ns.eventually(sim.Name+" is not Ready", readyTimeout, func() error {
@@ -211,8 +212,7 @@ func (ns *namespace) awaitNotReady(sim *v1alpha1.ParkingSimulation, text string)
 	})
 }
 
-// clusterRole returns the full name of the ClusterRole for human users whose name contains a text, such as
-// "editor".
+// clusterRole returns the full name of the operator's ClusterRole whose name contains the given text, such as "editor".
 func (ns *namespace) clusterRole(part string) string {
 	ns.t.Helper()
 	var roles rbacv1.ClusterRoleList

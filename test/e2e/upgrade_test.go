@@ -21,8 +21,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning does not run in parallel with other tests, because
-// it changes the operator that they share and because it measures times.
+// TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning does not run in parallel with other tests, because it
+// changes the shared operator and measures times.
 func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T) {
 	previous, previousTag := previousChart(t), os.Getenv("E2E_PREVIOUS_TAG")
 	var previousImage []string
@@ -47,8 +47,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 
 	t.Run("a new chart restarts no pod", func(t *testing.T) {
 		ns := ns.in(t)
-		// The annotation changes the operator's pod template, so that its pod is replaced even if the charts are
-		// equal.
+		// The annotation changes the pod template of the operator. The operator's pod is therefore replaced even if
+		// both charts are equal.
 		if err := shared.install(t.Context(), chart, append(previousImage, "podAnnotations.upgraded=now")...); err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 			ns := ns.in(t)
 			operator := &namespace{cluster: ns.cluster, t: t, name: operatorNamespace}
 			crash.kill(operator, operator.allPods()...)
-			// If a pod ends before it can release its leader election Lease, the Lease remains held for a minute.
+			// A pod that is killed does not release its leader election Lease. The Lease then expires only after a
+			// minute.
 			ns.awaitReconciled(sim, 2*time.Minute)
 			ns.checkSame(before)
 		})
@@ -101,8 +102,8 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 		if err := shared.install(t.Context(), chart); err != nil {
 			t.Fatal(err)
 		}
-		// An operator that is uninstalled loses its permissions before it can release its leader election Lease.
-		// The Lease then expires after a minute.
+		// When the operator is uninstalled, it loses its permissions before it can release its leader election Lease.
+		// The Lease then expires only after a minute.
 		ns.awaitReconciled(sim, 2*time.Minute)
 		ns.checkSame(before)
 	})
@@ -110,7 +111,7 @@ func TestOperator_UpgradedKilledUninstalled_KeepsSimulationsRunning(t *testing.T
 	ns.remove(sim)
 }
 
-// awaitReconciled changes the rate of entries and waits until the new rate has reached the generator.
+// awaitReconciled changes the rate of entries and waits until the generator uses the new rate.
 func (ns *namespace) awaitReconciled(sim *v1alpha1.ParkingSimulation, timeout time.Duration) {
 	ns.t.Helper()
 	var rate int32
@@ -135,7 +136,7 @@ func (ns *namespace) checkSame(before map[string]string) {
 	}
 }
 
-// checkSameBut is like checkSame, but ignores some pods.
+// checkSameBut is like checkSame, but ignores the given pods.
 func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
 	ns.t.Helper()
 	now := ns.incarnations()
@@ -147,8 +148,8 @@ func (ns *namespace) checkSameBut(some []corev1.Pod, before map[string]string) {
 	}
 }
 
-// previousChart extracts the Helm chart of the previous commit (HEAD~1) and returns its directory. If that commit
-// is not available, as in a shallow clone, it returns the current chart.
+// previousChart extracts the Helm chart of the previous commit (HEAD~1) and returns its directory. If that commit is
+// not available, for example in a shallow clone, it returns the current chart.
 func previousChart(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
