@@ -1,5 +1,5 @@
-// Package faults kills the processes of a running simulation repeatedly. Afterwards it audits the ledger to check
-// that every event has counted exactly once.
+// Package faults kills the processes of a running simulation repeatedly. Afterwards it audits the ledger to check that
+// every event was counted exactly once.
 package faults
 
 import (
@@ -28,9 +28,10 @@ import (
 )
 
 const (
-	// leastFaults is the minimum number of faults per run. Each kind occurs at least once.
+	// leastFaults is the minimum number of faults in one test. Each kind of fault occurs at least once.
 	leastFaults = 24
-	// matchPercent makes half of the exits end a visit, so that the test reaches all code paths.
+	// matchPercent is the percentage of exits that end a visit. Both kinds of exits are equally frequent, so that the
+	// test reaches all code paths.
 	matchPercent = 50
 	entryRate    = 650
 	exitRate     = 600
@@ -67,9 +68,9 @@ func TestFaults_WithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
 	})
 	s.injectFaults(t, redelivering, 6)
 	s.stopGenerators(t)
-	// Do not wait until the queues are empty, because that takes minutes: a matched exit that is delivered again no
-	// longer finds its visit and is retried. Stop at the first audit that finds duplicate effects. Audits never
-	// report more of them than there are.
+	// Do not wait until the queues are empty. That takes minutes, because a matched exit that is delivered again no
+	// longer finds its visit and goes through the retry queue. An audit never reports more duplicate effects than there
+	// are, so the first audit that finds some is sufficient.
 	var report auditReport
 	polltest.UntilState(t, "the verdict is FAIL, because effects were taken twice", func() bool {
 		report = s.audit(t)
@@ -78,7 +79,7 @@ func TestFaults_WithoutDeduplication_AuditFindsDuplicates(t *testing.T) {
 	t.Logf("as it must, the verdict is FAIL: %s", strings.Join(report.Reasons, "; "))
 }
 
-// simulation is the set of parking processes of one simulation, with their private servers.
+// simulation contains the parking processes of one simulation and their private servers.
 type simulation struct {
 	dir    string
 	plan   plan.Plan
@@ -157,7 +158,7 @@ func (s *simulation) newPlan() plan.Plan {
 	}
 }
 
-// fault injects one kind of fault and repairs the damage before it returns.
+// fault is one kind of fault. The function inject causes the fault and repairs the damage before it returns.
 type fault struct {
 	name   string
 	inject func(context.Context) error
@@ -195,8 +196,8 @@ func (s *simulation) faults() []fault {
 	}
 }
 
-// injectFaults injects faults in random order while events are processed. It injects each kind of fault at least
-// once, and at least the given number in total.
+// injectFaults injects faults in random order while events are processed. It injects each of the given faults at least
+// once. The parameter least is the minimum number of faults in total.
 func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
 	t.Helper()
 	schedule := slices.Clone(faults)
@@ -221,8 +222,8 @@ func (s *simulation) injectFaults(t *testing.T, faults []fault, least int) {
 	}
 }
 
-// pause sleeps for a random time of up to 2.5 s, so that events are processed between faults and the faults occur
-// at random times.
+// pause sleeps for a random time of up to 2.5 s, so that faults occur at random times and events are processed between
+// them.
 func (s *simulation) pause(ctx context.Context) error {
 	select {
 	case <-time.After(time.Duration(200+s.random.IntN(2300)) * time.Millisecond):
@@ -259,7 +260,7 @@ func (s *simulation) flushScripts(ctx context.Context) error {
 	return client.ScriptFlush(ctx).Err()
 }
 
-// stopGenerators waits until all processes are ready and then stops the generators one after the other.
+// stopGenerators stops the generators one after the other. Before that, it waits until all processes are ready.
 func (s *simulation) stopGenerators(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -274,7 +275,7 @@ func (s *simulation) stopGenerators(t *testing.T) {
 	}
 }
 
-// waitEmpty waits until the queues of the given kinds contain neither ready nor unacknowledged messages.
+// waitEmpty waits until the queues of the given kinds contain no messages, neither ready nor unacknowledged ones.
 func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -297,8 +298,8 @@ func (s *simulation) waitEmpty(t *testing.T, kinds ...string) {
 	}
 }
 
-// messages counts the messages in the queues of the given kinds. The kind is part of a queue's name:
-// parking.<simulation>.<kind>.…
+// messages counts the messages in the queues of the given kinds, such as "entry" or "retry". The name of a queue
+// contains its kind: parking.<simulation>.<kind>.…
 func (s *simulation) messages(kinds []string) (int64, error) {
 	output, err := s.rabbit.Ctl("list_queues", "--quiet", "--no-table-headers", "name", "messages")
 	if err != nil {
@@ -345,8 +346,8 @@ type auditReport struct {
 	text string
 }
 
-// auditAtRest stops the generators, waits until all events are processed, and audits the ledger. It returns the
-// audit, and fails the test unless the verdict is PASS.
+// auditAtRest stops the generators, waits until all events are processed, and audits the ledger. It fails the test
+// unless the verdict is PASS. It returns the audit.
 func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	t.Helper()
 	s.stopGenerators(t)
@@ -367,7 +368,7 @@ func (s *simulation) auditAtRest(t *testing.T) auditReport {
 	return report
 }
 
-// audit runs the audit command. Exit code 1 is the verdict FAIL, not an error of the command.
+// audit runs "parking audit". Exit code 1 means that the verdict is FAIL, not that the command failed.
 func (s *simulation) audit(t *testing.T) auditReport {
 	t.Helper()
 	manifest := filepath.Join(s.dir, "simulation.yaml")

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// outage is how long the summary API is down. The environment variable PARKING_FAULTS_OUTAGE overrides it, for
-// example with "5m".
+// outage is how long the summary API is down in the test. The environment variable PARKING_FAULTS_OUTAGE can set
+// another duration, such as "5m".
 const outage = 15 * time.Second
 
-// maxProcessorMemory is the maximum resident memory of a processor while the summary API is down, in KiB. The
-// prefetch limits the number of messages that a processor holds. All other messages stay in the broker.
+// maxProcessorMemory is the maximum resident memory of a processor while the summary API is down, in KiB. The memory is
+// limited because the prefetch limits how many messages a processor holds. All other messages stay in the broker.
 const maxProcessorMemory = 512 << 10
 
 func TestProcessor_SummaryAPIOutage_OnlyDelaysEvents(t *testing.T) {
@@ -46,7 +46,7 @@ func TestProcessor_SummaryAPIOutage_OnlyDelaysEvents(t *testing.T) {
 	s.auditAtRest(t)
 }
 
-// residentMemory returns the resident memory of a process in KiB: VmRSS in proc_pid_status(5).
+// residentMemory returns the resident memory of a process in KiB. It is the field VmRSS in /proc/<pid>/status.
 func residentMemory(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -16,16 +16,16 @@ type misbehaviour int32
 
 const (
 	behaves misbehaviour = iota
-	// answers500 replies with status 500 and stores nothing.
+	// answers500 sends a response with status 500 and stores nothing.
 	answers500
 	// hangs sends no response until the client disconnects.
 	hangs
-	// dropsAfterStoring forwards the summaries to the API, which stores them, and then closes the connection
+	// dropsAfterStoring forwards the summaries to the API, so that they are stored. It then closes the connection
 	// without a response.
 	dropsAfterStoring
 )
 
-// apiProxy is an HTTP proxy between the processors and the summary API. It injects failures.
+// apiProxy is an HTTP proxy between the processors and the summary API. It can make requests fail.
 type apiProxy struct {
 	server *httptest.Server
 	mode   atomic.Int32
@@ -47,7 +47,7 @@ func newAPIProxy(t *testing.T, target string) *apiProxy {
 		case answers500:
 			w.WriteHeader(http.StatusInternalServerError)
 		case hangs:
-			// The HTTP server detects that the client has disconnected only after it has read the body.
+			// The HTTP server notices that the client has disconnected only after the body is read.
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		case dropsAfterStoring:

@@ -11,8 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// redelivering is a manifest whose faults cause redeliveries. The broker crashes while the replies of the store to
-// the processors are held back, so it delivers messages again whose events have already taken effect.
+// redelivering is a manifest whose faults cause redeliveries. Redis is paused when the broker crashes. At that moment
+// processors wait for replies to steps that have already taken effect, so the broker delivers the messages of these
+// steps again.
 const redelivering = `apiVersion: simulation.parking.dev/v1alpha1
 kind: ParkingSimulation
 metadata: {name: rehearsal}
@@ -25,7 +26,7 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// rehearse builds the parking binary with the given flags and runs the simulation in memory.
+// rehearse builds the parking binary with the given flags and runs the simulation of redelivering in memory.
 func rehearse(t *testing.T, buildFlags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// measuredEvents is the number of events after which the test checks the timeline. A killed processor does not
-// report its last second. The events of that second must be less than one percent of all events.
+// measuredEvents is the number of events after which the test checks the timeline. Events in the last second of a
+// killed processor are not measured. They must be less than one percent of all events.
 const measuredEvents = 100_000
 
 func TestTimeline_KilledProcesses_AlmostAllEventsAreMeasured(t *testing.T) {
