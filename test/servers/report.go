@@ -11,25 +11,23 @@ import (
 
 const reportVariable = "PARKING_TEST_REPORT"
 
-// reported contains the lines that this process has already written to the report, because each line is written
-// only once.
+// reported contains the lines that this process has already written to the report. Each line is written only once.
 var reported sync.Map
 
-// reportServer adds a line about a server to the report. Its fields are separated by tabs: "server", package,
-// product, version, address.
+// reportServer adds a line about a server to the report. The line consists of five fields, separated by tabs: "server",
+// package, product, version, address.
 func reportServer(product, version, address string) {
 	report("server", testPackage(), product, version, address)
 }
 
-// reportSkip adds a line about a skipped test to the report. Its fields are separated by tabs: "skip", package,
-// test, reason.
+// reportSkip adds a line about a skipped test to the report. The line consists of four fields, separated by tabs:
+// "skip", package, test, reason.
 func reportSkip(test, reason string) {
 	report("skip", testPackage(), test, reason)
 }
 
-// report appends a line to the report, which is the file whose path is in PARKING_TEST_REPORT. Several test
-// binaries write to it at the same time. This is safe because small writes to a file that is opened for appending
-// are atomic.
+// report appends a line to the file whose path is in PARKING_TEST_REPORT. Several test binaries may append at the same
+// time, because small writes to a file that is opened for appending are atomic.
 func report(fields ...string) {
 	path := os.Getenv(reportVariable)
 	if path == "" {

@@ -53,7 +53,7 @@ func TestRabbitMQ_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	t.Run("rabbitmqctl close_all_connections closes a connection", func(t *testing.T) {
 		conn, _ := open(t, broker.URI())
 		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-		// RabbitMQ lists a connection, and can therefore close it, only some time after it was opened.
+		// RabbitMQ does not list a connection, and therefore cannot close it, until some time after it was opened.
 		polltest.Until(t, "the closed connection", func() bool {
 			if _, err := broker.Ctl("close_all_connections", "a test"); err != nil {
 				t.Fatal(err)
@@ -188,7 +188,7 @@ func TestRemoveKeys_DeletesOnlyKeysWithName(t *testing.T) {
 	}
 }
 
-// TestHelper_IsKilled runs in a child process, which TestServers_TestBinaryIsKilled_ServersEnd starts and kills.
+// TestHelper_IsKilled runs in a child process. TestServers_TestBinaryIsKilled_ServersEnd starts and kills that process.
 func TestHelper_IsKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
@@ -364,8 +364,8 @@ func lookup(t *testing.T, uri, key string) string {
 	return value
 }
 
-// assertSecret checks that the URI contains a password that needs escaping, and that formatting the server as text
-// does not reveal the password.
+// assertSecret checks that the URI contains the password in escaped form, and that formatting the server as text does
+// not reveal the password.
 func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	t.Helper()
 	parsed, err := url.Parse(uri)
@@ -385,7 +385,7 @@ func assertSecret(t *testing.T, server fmt.Stringer, uri, password string) {
 	}
 }
 
-// readPIDs reads lines until one begins with "pids" and returns the numbers on that line.
+// readPIDs reads lines until one begins with "pids", and returns the numbers on that line.
 func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 	t.Helper()
 	line := regexp.MustCompile(`^pids (\d+) (\d+) (\d+)$`)
@@ -410,7 +410,7 @@ func readPIDs(t *testing.T, lines *bufio.Scanner) []int {
 	return nil
 }
 
-// awaitEnd waits until all processes have ended. Zombies count as ended, because init will reap them.
+// awaitEnd waits until all processes have ended. A zombie counts as ended, because init will reap it.
 func awaitEnd(t *testing.T, pids []int) {
 	t.Helper()
 	for _, pid := range pids {

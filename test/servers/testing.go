@@ -83,8 +83,8 @@ func skipIfShort(t testing.TB) {
 	}
 }
 
-// need handles the error err of starting a server. If a program is not installed, it skips the test. It fails the
-// test for any other error.
+// need handles an error of starting a server. If the program of the server is not installed, it skips the test, or
+// fails it if PARKING_TEST_REQUIRE=1. For any other error it fails the test.
 func need(t testing.TB, err error) {
 	t.Helper()
 	var missing *NotInstalledError
@@ -137,9 +137,9 @@ func (s *sharedServer[S]) close() error {
 	return s.server.Close()
 }
 
-// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. m is a *testing.M,
-// or wraps one in order to do something after the tests. If a package does not use Main, its shared servers end
-// with the test binary, but their data directories remain until another server is started.
+// Main runs the tests of a package, closes the shared servers, and exits. Call it from TestMain. The argument m is a
+// *testing.M, or a wrapper of one that does something after the tests. In a package that does not use Main, the shared
+// servers end with the test binary. Their data directories then remain until another server is started.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code != 0 && shared.rabbitMQ.opened {
@@ -152,8 +152,8 @@ func Main(m interface{ Run() int }) {
 	os.Exit(code)
 }
 
-// AMQPURI returns the URI of the RabbitMQ that the tests of this binary share. It is the server in
-// PARKING_TEST_AMQP_URI, or a private one. Tests must not stop it.
+// AMQPURI returns the URI of the RabbitMQ that the tests of this binary share. PARKING_TEST_AMQP_URI selects an
+// existing server; by default a private one is started. Tests must not stop the server.
 func AMQPURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -168,9 +168,9 @@ func AMQPURI(t testing.TB) string {
 	return sharedRabbitMQ(t).URI()
 }
 
-// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ. If PARKING_TEST_AMQP_URI
-// is set, it returns that URI instead, because the test may not be permitted to create virtual hosts there. Tests
-// must therefore always use Name in the names of queues and exchanges.
+// VHostURI returns the URI of a virtual host for this test alone, on the shared RabbitMQ. If PARKING_TEST_AMQP_URI is
+// set, it returns that URI instead, because the user of an existing server may not be permitted to create virtual
+// hosts. Tests must therefore always use Name in the names of queues and exchanges.
 func VHostURI(t testing.TB) string {
 	t.Helper()
 	if os.Getenv(amqpVariable) != "" {
@@ -182,7 +182,7 @@ func VHostURI(t testing.TB) string {
 func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
 	skipIfShort(t)
-	// Do not use the context of the test: the server continues to run after the test.
+	// The context of the test would stop the server at the end of the test. Other tests still need the server.
 	r, err := shared.rabbitMQ.get(func() (*RabbitMQ, error) {
 		return StartRabbitMQ(context.Background(), "", RabbitMQOptions{})
 	})
@@ -191,8 +191,8 @@ func sharedRabbitMQ(t testing.TB) *RabbitMQ {
 	return r
 }
 
-// RedisURI returns the URI of the Redis that the tests of this binary share. It is the server in
-// PARKING_TEST_REDIS_URI, or a private one. Tests must not stop or flush it.
+// RedisURI returns the URI of the Redis that the tests of this binary share. PARKING_TEST_REDIS_URI selects an existing
+// server; by default a private one is started. Tests must not stop or flush the server.
 func RedisURI(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
@@ -230,7 +230,7 @@ func Name(t testing.TB) string {
 	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
-// RemoveKeys deletes the keys of the shared Redis that contain the given name. It does so when the test ends.
+// RemoveKeys makes the end of the test delete all keys of the shared Redis that contain the given name.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)
@@ -256,7 +256,7 @@ func removeKeys(ctx context.Context, uri, name string) (err error) {
 
 func amqpVersion(uri string) (version string, err error) {
 	if _, err := amqp.ParseURI(uri); err != nil {
-		// Do not include the error of the parser: it quotes the URI with the password.
+		// The error of the parser quotes the URI with the password, so do not include it.
 		return "", errors.New("invalid AMQP URI: it must have the form amqp://user:password@host:port/vhost, with a percent-encoded password")
 	}
 	conn, err := amqp.Dial(uri)
