@@ -103,7 +103,7 @@ func serve(t *testing.T, db summary.Database, log *slog.Logger) (*summary.Servic
 	return s, registry
 }
 
-func TestService_GroupsPostsThatArriveDuringATransaction(t *testing.T) {
+func TestService_PostsDuringATransaction_ShareTheNextTransaction(t *testing.T) {
 	t.Parallel()
 	const posts = 100
 	db, v := newFake(), newVisits()
@@ -170,7 +170,7 @@ func TestService_ReportsAFailureToAllCallersAndLogsItOnce(t *testing.T) {
 	}
 }
 
-func TestPost_ContextEnds_ReturnsItsError(t *testing.T) {
+func TestServicePost_ContextEnds_ReturnsTheErrorOfTheContext(t *testing.T) {
 	t.Parallel()
 	db, v := newFake(), newVisits()
 	s, _ := serve(t, db, slog.New(slog.DiscardHandler))

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestNumbers_AreFormattedForPeople(t *testing.T) {
+func TestNumberFormatting_RoundsAndAddsUnits(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ got, want string }{
 		{Count(0), "0"}, {Count(999), "999"}, {Count(1000), "1,000"}, {Count(-1234567), "-1,234,567"},
@@ -30,7 +30,7 @@ func TestNumbers_AreFormattedForPeople(t *testing.T) {
 	}
 }
 
-func TestPalette_DoesNotChangeTheWidth(t *testing.T) {
+func TestPalette_Colors_DoNotChangeTheWidth(t *testing.T) {
 	t.Parallel()
 	colored := Palette{enabled: true}
 	text := colored.Good("µs") + " " + colored.Bad("12")
@@ -54,7 +54,7 @@ func TestPalette_DoesNotChangeTheWidth(t *testing.T) {
 	}
 }
 
-func TestIs_RegularFile_IsNotATerminal(t *testing.T) {
+func TestIs_RegularFile_ReturnsFalse(t *testing.T) {
 	t.Parallel()
 	f, err := os.Create(t.TempDir() + "/file")
 	if err != nil {

@@ -126,7 +126,7 @@ func TestRecorder_IdleSecond_StoresNoRow(t *testing.T) {
 	})
 }
 
-func TestRecorder_SinkFails_ErrorSaysHowManySecondsAreMissing(t *testing.T) {
+func TestRecorderRun_SinkFails_ReturnsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink, process := &fakeSink{rows: map[int64]Row{}, broken: true}, &counter{n: 1}
 		recorder := NewRecorder("p", process.totals, sink, slog.New(slog.DiscardHandler))
@@ -167,7 +167,7 @@ func TestSum_KeepsTheFirstOfEqualMarks(t *testing.T) {
 	}
 }
 
-func TestSum_ChangesNoRow(t *testing.T) {
+func TestSum_DoesNotChangeItsArguments(t *testing.T) {
 	rows := []Row{
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 1}}, Marks: []Mark{{Kind: MarkStarted}}},
 		{Entry: Events{Outcomes: map[string]int64{"recorded": 2}}, Marks: []Mark{{Kind: MarkStopped}}},

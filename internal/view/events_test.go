@@ -116,7 +116,7 @@ func TestEvents_NewAndChangedRows_AreSent(t *testing.T) {
 	}
 }
 
-func TestEvents_ResumingClient_ReceivesOnlyLaterRows(t *testing.T) {
+func TestEvents_ClientReconnects_ReceivesOnlyLaterRows(t *testing.T) {
 	t.Parallel()
 	f := newFake("run", 600)
 	base := serveHTTP(t, newView(f))
@@ -152,7 +152,7 @@ func TestEvents_SourceFails_SendsHeartbeats(t *testing.T) {
 	receive(t, next, "state")
 }
 
-func TestEvents_TooManyClients_RespondsUnavailable(t *testing.T) {
+func TestEvents_TooManyClients_RespondsWithStatus503(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 3))
 	v.feed.maxClients = 3

@@ -35,7 +35,7 @@ func serveHTTP(t *testing.T, v *View) string {
 	return server.URL
 }
 
-func TestView_Paths_RespondWithPageAndData(t *testing.T) {
+func TestView_EachRequest_HasTheExpectedResponse(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 30))
 	get := func(change func(*http.Request)) *http.Request {
@@ -110,7 +110,7 @@ func TestView_Paths_RespondWithPageAndData(t *testing.T) {
 	}
 }
 
-func TestView_RejectsOtherMethods(t *testing.T) {
+func TestView_MethodsOtherThanGETAndHEAD_AreRejected(t *testing.T) {
 	t.Parallel()
 	v := newView(newFake("run", 1))
 	for _, path := range []string{"/", "/assets/app.js", "/v1/state", "/v1/timeline", "/v1/events"} {

@@ -25,7 +25,7 @@ import (
 // TestClusterRef_WithTLS_LosesNoEvents runs a simulation on a real RabbitMQ that accepts only TLS connections. The
 // RabbitmqCluster and its Secrets look as if the RabbitMQ Cluster Operator had created them. In particular, the Secret
 // of the default user contains neither a URI nor the CA certificate.
-func TestClusterRef_WithTLS_LosesNothing(t *testing.T) {
+func TestClusterRef_WithTLS_LosesNoEvents(t *testing.T) {
 	t.Parallel()
 	messaging, ns := newNamespace(t), newNamespace(t)
 	installRabbitmqClusterCRD(t)

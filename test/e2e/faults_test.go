@@ -52,7 +52,7 @@ func (c crash) skipIfImpossible(t *testing.T) {
 	}
 }
 
-func TestFault_InEachComponent_LosesNothing(t *testing.T) {
+func TestPodCrash_InEachComponent_LosesNoEvents(t *testing.T) {
 	t.Parallel()
 	for _, crash := range crashes {
 		t.Run(crash.name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestFault_InEachComponent_LosesNothing(t *testing.T) {
 	}
 }
 
-func TestFault_InOneOfThreeRabbitMQNodes_LosesNothing(t *testing.T) {
+func TestPodCrash_OneOfThreeRabbitMQNodes_LosesNoEvents(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{killed, probedDead, hookCutShort}

@@ -87,7 +87,7 @@ func (p *plugin) run(user, line string, code int, want string) {
 	}
 }
 
-func TestPlugin_EachUser_CanDoWhatTheirRolePermits(t *testing.T) {
+func TestPlugin_EachUser_CanRunOnlyThePermittedCommands(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	p := ns.buildPlugin()

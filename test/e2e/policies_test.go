@@ -24,7 +24,7 @@ const (
 	operator resources.Component = "operator"
 )
 
-func TestNetworkPolicies_AllowOnlyNeededConnections(t *testing.T) {
+func TestNetworkPolicies_AllowOnlyTheConnectionsThatAreNeeded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string

@@ -32,7 +32,7 @@ func rehearsed() []v1alpha1.Fault {
 	}
 }
 
-func TestRehearsal_InjectsEachFault_LosesNothing(t *testing.T) {
+func TestFaultInjection_EachFault_LosesNoEvents(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{killed, probedDead}

@@ -13,9 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// TestSecondHelmRelease_ReconcilesOnlyItsNamespaces does not run in parallel with other tests. It temporarily limits
+// TestSecondHelmRelease_ReconcilesOnlyItsOwnNamespaces does not run in parallel with other tests. It temporarily limits
 // the shared operator to one namespace, so the other tests would have no operator.
-func TestSecondHelmRelease_ReconcilesOnlyItsNamespaces(t *testing.T) {
+func TestSecondHelmRelease_ReconcilesOnlyItsOwnNamespaces(t *testing.T) {
 	const second = "parking-operator-second"
 	t.Cleanup(func() { // the next test needs the operator
 		if err := shared.install(context.Background(), chart); err != nil {

@@ -23,7 +23,7 @@ import (
 // busy machine.
 const readyTimeout = 3 * time.Minute
 
-func TestSimulation_FollowsSpecChanges(t *testing.T) {
+func TestSimulation_SpecChanges_TakeEffect(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	sim := ns.applySample("minimal.yaml", shareNode)

@@ -24,7 +24,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-func TestRollout_Hangs_SimulationIsNotReady(t *testing.T) {
+func TestRollout_PodUnschedulable_SimulationIsNotReady(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"PodsFailing", ""}, {"FailedScheduling", "node affinity/selector"}}
@@ -43,7 +43,7 @@ func TestRollout_Hangs_SimulationIsNotReady(t *testing.T) {
 	ns.remove(sim)
 }
 
-func TestQuota_RequestsAndLimits_AreReportedAndObeyed(t *testing.T) {
+func TestResourceQuota_Exceeded_SimulationIsNotReadyUntilRaised(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"FailedCreate", "exceeded quota"}, {"QuotaExceeded", ""}, {"PodsFailing", ""}}
@@ -73,7 +73,7 @@ func TestQuota_RequestsAndLimits_AreReportedAndObeyed(t *testing.T) {
 	ns.remove(sim)
 }
 
-func TestEditorRole_DoesNotGiveFurtherRights(t *testing.T) {
+func TestEditorRole_CannotBypassPodSecurityOrReadSecrets(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	ns.expected = []warning{{"TemplateNotAllowed", ""}, {"SecretNotAllowed", ""}}

@@ -39,7 +39,7 @@ const (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-func TestFaults_InjectedAtRandom_EveryEventCountsOnce(t *testing.T) {
+func TestFaults_InRandomOrder_EveryEventIsCountedOnce(t *testing.T) {
 	s := startSimulation(t, "-race")
 	s.injectFaults(t, s.faults(), leastFaults)
 	l := s.auditAtRest(t).Ledger

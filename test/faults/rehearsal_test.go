@@ -51,7 +51,7 @@ func rehearse(t *testing.T, buildFlags ...string) report.Document {
 	return result
 }
 
-func TestRehearsal_InMemory_Redeliveries_CountOnce(t *testing.T) {
+func TestSimulate_Redeliveries_EveryEventIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	l := rehearse(t, "-tags=nooperator").Ledger
 	if l.Lost != 0 || l.TakenTwice != 0 || l.DuplicatesSuppressed == 0 {
@@ -59,7 +59,7 @@ func TestRehearsal_InMemory_Redeliveries_CountOnce(t *testing.T) {
 	}
 }
 
-func TestRehearsal_InMemory_WithoutDeduplication_AuditFails(t *testing.T) {
+func TestSimulate_RedeliveriesWithoutDeduplication_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	result := rehearse(t, "-tags=nooperator,parking_nodedup")
 	if result.Outcome != "FAIL" || result.Ledger.TakenTwice == 0 {

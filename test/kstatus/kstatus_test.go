@@ -94,7 +94,7 @@ func (l lot) sees(sim *v1alpha1.ParkingSimulation) {
 	})
 }
 
-func TestKstatus_EachStage_HasTheExpectedStatus(t *testing.T) {
+func TestKstatus_StartRunSuspendStallDelete_HasTheExpectedStatus(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	sim := l.Simulate("sim", nil)
 	// The operator has not observed the simulation yet. If observedGeneration had no default, kstatus would report
@@ -127,7 +127,7 @@ func TestKstatus_EachStage_HasTheExpectedStatus(t *testing.T) {
 
 // TestKstatus_ManagedAndExternalServers_MatchesTheConditions runs simulations with several combinations of managed and
 // external servers. It checks the status of each one while the simulation starts, runs, is suspended, and completes.
-func TestKstatus_EachKindOfServers_AgreesWithTheConditions(t *testing.T) {
+func TestKstatus_ManagedAndExternalServers_MatchesTheConditions(t *testing.T) {
 	l := lot{apiserver.NewPrivate(t)}
 	l.startOperator()
 	_, broker := l.Secret("broker", map[string]string{"uri": "amqp://user:password@broker.example"})

@@ -23,7 +23,7 @@ func TestKustomizations_APIServerAcceptsAllObjects(t *testing.T) {
 	}
 }
 
-func TestRoles_HaveNoWildcardsAndNoEscalation(t *testing.T) {
+func TestRoles_GrantNoWildcardsAndNoPrivilegeEscalation(t *testing.T) {
 	t.Parallel()
 	for _, folder := range []string{"default", "namespaced"} {
 		for _, object := range kustomization(t, folder) {

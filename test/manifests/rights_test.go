@@ -25,8 +25,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/apiserver"
 )
 
-// TestRoles_SufficeForTheOperator runs an operator with exactly the permissions that the manifests grant.
-func TestRoles_SufficeForTheOperator(t *testing.T) {
+// TestRoles_ProvideAllPermissionsOfTheOperator runs an operator with exactly the permissions that the manifests grant.
+func TestRoles_ProvideAllPermissionsOfTheOperator(t *testing.T) {
 	for _, tt := range []struct {
 		folder, simulations string
 		watched             []string

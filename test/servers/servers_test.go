@@ -153,7 +153,7 @@ func TestRedis_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	}
 }
 
-func TestSharedServers_StartOnce_IsolateByName(t *testing.T) {
+func TestSharedServers_TwoCalls_ReturnOneServerAndTwoNames(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []func(testing.TB) string{AMQPURI, RedisURI} {
 		first, second := uri(t), uri(t)
@@ -188,7 +188,7 @@ func TestRemoveKeys_DeletesOnlyKeysWithName(t *testing.T) {
 	}
 }
 
-// TestHelper_IsKilled runs in a child process. TestServers_TestBinaryIsKilled_ServersEnd starts and kills that process.
+// TestHelper_IsKilled runs in a child process. TestServers_TestBinaryIsKilled_ServersAreTerminated starts and kills that process.
 func TestHelper_IsKilled(t *testing.T) {
 	if os.Getenv("PARKING_SERVERS_HELPER") != "1" {
 		return
@@ -199,7 +199,7 @@ func TestHelper_IsKilled(t *testing.T) {
 	select {}
 }
 
-func TestServers_TestBinaryIsKilled_ServersEnd(t *testing.T) {
+func TestServers_TestBinaryIsKilled_ServersAreTerminated(t *testing.T) {
 	t.Parallel()
 	AMQPURI(t) // skips this test where RabbitMQ is not installed
 	RedisURI(t)
@@ -223,7 +223,7 @@ func TestServers_TestBinaryIsKilled_ServersEnd(t *testing.T) {
 	awaitEnd(t, pids)
 }
 
-func TestStart_NotInstalled_NamesPackage(t *testing.T) {
+func TestStart_ServerNotInstalled_ErrorNamesThePackage(t *testing.T) {
 	t.Parallel()
 	empty := t.TempDir()
 	tests := []struct {
@@ -250,7 +250,7 @@ func TestStart_NotInstalled_NamesPackage(t *testing.T) {
 	}
 }
 
-func TestStartRedis_InvalidConfig_FailsWithoutPassword(t *testing.T) {
+func TestStartRedis_InvalidConfig_ErrorOmitsThePassword(t *testing.T) {
 	t.Parallel()
 	_, err := StartRedis(t.Context(), "", RedisOptions{Config: []string{"no-such-directive yes"}})
 	if missing, ok := errors.AsType[*NotInstalledError](err); ok {
@@ -264,7 +264,7 @@ func TestStartRedis_InvalidConfig_FailsWithoutPassword(t *testing.T) {
 	}
 }
 
-func TestReport_ListsEachServerOnce_WithoutPassword(t *testing.T) {
+func TestReport_EachServer_IsListedOnceWithoutPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report")
 	t.Setenv(reportVariable, path)
 	uri := "amqp://user:secret@127.0.0.1:1/" + Name(t)

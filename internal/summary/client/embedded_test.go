@@ -56,7 +56,7 @@ func answerLines(t *testing.T, result func(s event.Summary) string) http.Handler
 
 func line201(s event.Summary) string { return fmt.Sprintf("{\"id\":%q,\"status\":201}\n", s.ID) }
 
-func TestEmbedded_Responses_BecomeResultsOfPosts(t *testing.T) {
+func TestEmbeddedPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 	t.Parallel()
 	fixed := func(answer string) http.HandlerFunc {
 		return answerLines(t, func(event.Summary) string { return answer })
@@ -308,7 +308,7 @@ func TestEmbedded_LimitsTheSizeAndNumberOfRequests(t *testing.T) {
 	}
 }
 
-func TestEmbedded_OmitsPostsWhoseContextEnded(t *testing.T) {
+func TestEmbedded_ContextEnded_PostIsNotSent(t *testing.T) {
 	t.Parallel()
 	var sent []event.Summary
 	g := &gathered{t: t, entered: make(chan struct{}), release: make(chan struct{}), rest: func(w http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,7 @@ func answerWith(status int, contentType, body string, headers ...string) http.Ha
 	}
 }
 
-func TestExternal_Responses_BecomeErrorsOfPost(t *testing.T) {
+func TestExternalPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 	t.Parallel()
 	raw := func(answer string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { hijack(t, w, answer) }
@@ -111,7 +111,7 @@ func TestExternal_Responses_BecomeErrorsOfPost(t *testing.T) {
 	}
 }
 
-func TestExternal_NoServer_IsUnavailable(t *testing.T) {
+func TestExternal_NoServer_ReturnsUnavailableError(t *testing.T) {
 	t.Parallel()
 	server := serve(t, hang)
 	server.Close()
@@ -243,7 +243,7 @@ func TestExternal_SendsCredentialsButNeverQuotesThem(t *testing.T) {
 	}
 }
 
-func TestExternal_InvalidSecret_IsNamedInTheError(t *testing.T) {
+func TestExternal_InvalidSecret_ErrorSaysWhatIsInvalid(t *testing.T) {
 	t.Parallel()
 	server := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
 	tests := []struct {

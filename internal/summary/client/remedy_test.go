@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestExternal_HTTPRequestToTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
+func TestExternal_HTTPURLOfTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(answerWith(201, "", ""))
 	defer server.Close()
@@ -31,7 +31,7 @@ func TestExternal_HTTPRequestToTLSPort_ErrorSuggestsHTTPS(t *testing.T) {
 	}
 }
 
-func TestExternal_ProxyIsDown_IsNamedInTheError(t *testing.T) {
+func TestExternal_ProxyIsDown_ErrorNamesTheProxy(t *testing.T) {
 	t.Parallel()
 	closed := httptest.NewServer(nil)
 	closed.Close()

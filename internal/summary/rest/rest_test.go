@@ -216,9 +216,9 @@ func (e *exchange) do(t *testing.T, base string) {
 	}
 }
 
-// TestAPI_Exchanges_ObserveEveryDocumentedResponse sends requests to every endpoint. It fails if a documented response
+// TestAPI_EveryDocumentedResponse_Occurs sends requests to every endpoint. It fails if a documented response
 // never occurs.
-func TestAPI_Exchanges_ObserveEveryDocumentedResponse(t *testing.T) {
+func TestAPI_EveryDocumentedResponse_Occurs(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)
 	server := httptest.NewServer(c.wrap(t, newHandler(t, newService(t), limits{})))
