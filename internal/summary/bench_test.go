@@ -35,7 +35,8 @@ func BenchmarkServicePost(b *testing.B) {
 	}
 }
 
-// BenchmarkHTTPPost_ManySummaries measures HTTP requests whose prepared bodies contain many summaries.
+// BenchmarkHTTPPost_ManySummaries measures HTTP requests with many summaries each. The request bodies are prepared
+// before the measurement.
 func BenchmarkHTTPPost_ManySummaries(b *testing.B) {
 	for _, size := range []int{256, 4096} {
 		b.Run(fmt.Sprintf("lines=%d", size), func(b *testing.B) {
@@ -87,9 +88,9 @@ func BenchmarkExternalPost(b *testing.B) {
 	concurrently(b, 64, 1, func(int) error { return c.Post(b.Context(), v.generate()) })
 }
 
-// concurrently measures a function that stores summaries. Several goroutines call the function until it has stored b.N
-// summaries in total. The argument of each call is the number of summaries to store, at most size. concurrently reports
-// the rate and the CPU time per summary.
+// concurrently calls the function work from several goroutines until it has stored b.N summaries in total. The argument
+// n of each call is the number of summaries to store, at most size. The reported metrics are the rate and the CPU time
+// per summary.
 func concurrently(b *testing.B, goroutines, size int, work func(n int) error) {
 	b.Helper()
 	var wg sync.WaitGroup

@@ -214,7 +214,8 @@ func TestServer_KilledRepeatedly_KeepsAcceptedSummaries(t *testing.T) {
 	}
 }
 
-// start posts with both clients in the background. It returns a channel that is closed when they have finished.
+// start posts the pending summaries with both clients in the background. It returns a channel that is closed when all
+// clients have finished.
 func (l *load) start(t *testing.T, url string, posters int) (finished chan struct{}) {
 	t.Helper()
 	embedded, err := client.NewEmbedded(client.Options{URL: url})

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// ErrClosed is the error of calls to a closed Service, Database or client. Such errors wrap it.
+// ErrClosed is wrapped by the errors of all calls to a closed Service, Database or client.
 var ErrClosed = errors.New("closed")
 
 // MaxDetail is the maximum length of RejectedError.Detail in bytes.
 const MaxDetail = 256
 
-// Shorten truncates a text to MaxDetail bytes, at a character boundary, and appends an ellipsis. It returns shorter
-// texts unchanged.
+// Shorten truncates a long text to MaxDetail bytes, at a character boundary, and appends an ellipsis. It returns all
+// other texts unchanged.
 func Shorten(text string) string {
 	if len(text) <= MaxDetail {
 		return text

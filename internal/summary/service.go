@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// maxCommitRows is the number of summaries from which on a transaction takes no further requests. With that many
-	// summaries the fixed cost of the commit is negligible, and the transaction takes about 30 ms.
+	// maxCommitRows limits the size of a transaction. A transaction with at least this many summaries takes no further
+	// requests. At this size the fixed cost of the commit is negligible, and the transaction takes about 30 ms.
 	maxCommitRows = 4096
 	// queueLength is the maximum number of requests that wait for the writer goroutine. Further callers block.
 	queueLength = 1024
-	// retryAfter is the delay that callers should wait before they retry after a failure of the database.
+	// retryAfter is how long callers should wait before they retry after a failure of the database.
 	retryAfter = time.Second
 	// postTimeout is the timeout of Post. A transaction on a healthy disk takes far less.
 	postTimeout = 10 * time.Second
@@ -212,7 +212,8 @@ func (s *Service) write() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	*Service
-	// The requests of the current transaction, with all of their summaries and the outcomes of these summaries.
+	// group contains the requests of the current transaction. The field summaries contains all summaries of these
+	// requests. The field outcomes contains the outcomes of these summaries.
 	group     []*request
 	summaries []event.Summary
 	outcomes  []Outcome

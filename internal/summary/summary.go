@@ -22,7 +22,7 @@ const (
 	Conflicting
 )
 
-// The first and the last year whose instants fit into a 64-bit Unix time in nanoseconds.
+// All instants from the year firstYear to the year lastYear fit into a 64-bit Unix time in nanoseconds.
 const (
 	firstYear = 1678
 	lastYear  = 2261
@@ -99,8 +99,8 @@ type Stats struct {
 	FirstExit, LastExit time.Time
 }
 
-// Database stores summaries for a Service. All methods except Insert are safe for concurrent use. After Close
-// they fail.
+// Database stores summaries for a Service. All methods except Insert are safe for concurrent use. Calls after Close
+// return an error.
 type Database interface {
 	// Insert stores summaries in one transaction. The caller has validated each of them. They are durable when Insert
 	// returns. Insert sets outcomes, which has the same length as summaries. If several summaries have the same

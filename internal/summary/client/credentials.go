@@ -60,7 +60,7 @@ func (c *cachedBinding) read() (binding.Binding, error) {
 	return b, nil
 }
 
-// expire makes the next call of read ignore the cache. Call it after the API rejects the credentials.
+// expire discards the cached binding. Call it after the API rejects the credentials.
 func (c *cachedBinding) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -189,7 +189,7 @@ func (c *Embedded) request(batch []*item) (*reply, error) {
 	return c.transport.send(c.stopping, http.MethodPost, body, header, int64(len(batch))*maxResult)
 }
 
-// finishEach reports to each item the result on its line of the response. If a line is missing or belongs to
+// finishEach reports to each item its result, which is one line of the response. If a line is missing or belongs to
 // another summary, this item and all following ones fail with an UnavailableError.
 func (c *Embedded) finishEach(batch []*item, r *reply) {
 	results := results{rest: r.body}

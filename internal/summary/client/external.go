@@ -23,10 +23,10 @@ const (
 
 // External posts summaries to a user's own REST API, with one JSON request per summary.
 //
-// The Idempotency-Key of a request is the identifier of the summary, because the client posts a summary again if
-// the response is lost. Every status 2xx means that the API has accepted the summary. So does 409 Conflict: with
-// most APIs it means that the summary already exists. An API that uses 409 for a request that is still being
-// processed must also send Retry-After; the client then posts the summary again.
+// The Idempotency-Key of a request is the identifier of the summary, because the client posts a summary again if the
+// response is lost. Every status 2xx means that the API has accepted the summary. The status 409 (Conflict) means the
+// same, because most APIs use it for a summary that already exists. An API that uses 409 for a request that is still
+// being processed must also send Retry-After. The client then posts the summary again.
 type External struct {
 	transport transport
 	// places contains one element for each request in flight. Its capacity limits their number.

@@ -16,9 +16,10 @@ type Options struct {
 	// URL is the base URL of an embedded API. For an external API it is the complete URL to which summaries are
 	// posted.
 	URL string
-	// SecretDir is a directory with the files for authentication and TLS, or "" for none. All files are optional:
-	// token, or username and password, for authentication; ca.crt with the PEM certificates to trust instead of the
-	// system's; tls.crt and tls.key with a client certificate. Changes take effect without a restart.
+	// SecretDir is a directory with the files for authentication and TLS, or "" for none. All files are optional.
+	// Either the file token, or the files username and password, are for authentication. The file ca.crt contains the
+	// PEM certificates to trust instead of the system's. The files tls.crt and tls.key contain a client certificate and
+	// its key. Changes take effect without a restart.
 	SecretDir string
 
 	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent

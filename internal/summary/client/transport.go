@@ -42,7 +42,7 @@ type transport struct {
 
 	mu     sync.Mutex
 	client *http.Client
-	// The TLS configuration of the client is made from this binding.
+	// client uses the TLS configuration of this binding.
 	tls binding.Binding
 }
 
@@ -50,9 +50,9 @@ type transport struct {
 type reply struct {
 	status int
 	header http.Header
-	// body contains the bytes that were received, up to a limit.
+	// body is the response body. It is incomplete if truncated is true.
 	body []byte
-	// truncated is true if the body exceeds the limit or ended early.
+	// truncated is true if the body was longer than the limit, or if it could not be read to its end.
 	truncated bool
 }
 
@@ -103,7 +103,8 @@ func receive(response *http.Response, limit int64) *reply {
 	return r
 }
 
-// fault wraps an error of package http. Its text contains no credentials. It ends with advice if there is any.
+// fault wraps an error of package http. The text of a fault contains no credentials, and ends with advice if there is
+// any.
 type fault struct {
 	err          error
 	text, remedy string

@@ -35,8 +35,8 @@ func newContract(tb testing.TB) *contract {
 	return c
 }
 
-// wrap returns a handler that calls next and fails the test if the request or the response does not match the
-// document.
+// wrap returns a handler that calls next. The handler fails the test if the request or the response does not match the
+// OpenAPI document.
 func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	tb.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,8 +56,8 @@ func (c *contract) wrap(tb testing.TB, next http.Handler) http.Handler {
 	})
 }
 
-// check compares a response with the document. The document must describe a response with this status for the path and
-// method of the request.
+// check compares a response with the OpenAPI document. The document must describe a response with this status for the
+// path and method of the request.
 func (c *contract) check(r *http.Request, answer *http.Response, body []byte) error {
 	path := c.pathOf(r.URL.EscapedPath())
 	if path == "" {
@@ -83,7 +83,7 @@ func (c *contract) check(r *http.Request, answer *http.Response, body []byte) er
 	return c.checkAnswer(c.resolve(documented), answer, body)
 }
 
-// pathOf returns the path template in the document that matches a path.
+// pathOf returns the path template in the OpenAPI document that matches the path of a request.
 func (c *contract) pathOf(path string) string {
 	for _, template := range c.paths() {
 		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(template), `[^/]+`)
@@ -94,7 +94,7 @@ func (c *contract) pathOf(path string) string {
 	return ""
 }
 
-// paths returns the path templates in the document. It omits those of the live page, which package view serves.
+// paths returns the path templates in the OpenAPI document, except those of the live page, which package view serves.
 func (c *contract) paths() []string {
 	var own []string
 	paths, _ := c.document["paths"].(map[string]any)
@@ -148,7 +148,7 @@ func (c *contract) checkJSON(schema map[string]any, body []byte) error {
 	return c.validate(schema, value, "$")
 }
 
-// validate checks a value against a JSON schema. It supports the keywords that the document uses.
+// validate checks a value against a JSON schema. It supports only the keywords that the OpenAPI document uses.
 func (c *contract) validate(schema map[string]any, value any, at string) error {
 	schema = c.resolve(schema)
 	for keyword := range schema {
@@ -276,7 +276,7 @@ func (c *contract) resolve(node map[string]any) map[string]any {
 	return target
 }
 
-// at returns the part of the document at a path of keys, or nil if it does not exist.
+// at returns the part of the OpenAPI document under the given keys, or nil if it does not exist.
 func (c *contract) at(path ...string) any {
 	var node any = c.document
 	for _, name := range path {

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// find responds with the summary whose identifier is in the path.
+// find responds with the summary whose identifier is in the URL path.
 func (a *api) find(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), a.limits.timeout)
 	defer cancel()

@@ -27,7 +27,8 @@ type limits struct {
 	timeout time.Duration
 }
 
-// defaultLimits allow 64 MiB of concurrent requests: 1,024 small ones or 16 of the maximum size.
+// defaultLimits returns limits that allow 64 MiB of concurrent requests, which is 1,024 small requests or 16 of the
+// maximum size.
 func defaultLimits() limits {
 	return limits{
 		maxBytes: 4 << 20, maxLines: 10_000,
@@ -36,10 +37,10 @@ func defaultLimits() limits {
 	}
 }
 
-// minWeight is the weight of a small request. It exceeds the memory that such a request and its response need.
+// minWeight is the weight of a small request in bytes. It exceeds the memory that such a request and its response need.
 const minWeight = 64 << 10
 
-// gate limits the total weight of the requests that are handled at the same time.
+// gate limits the total weight in bytes of the requests that are handled at the same time.
 type gate struct {
 	room   *semaphore.Weighted
 	limits limits
@@ -65,7 +66,7 @@ func (g *gate) enter(r *http.Request) (leave func(), err error) {
 	return func() { g.room.Release(weight) }, nil
 }
 
-// weight returns the weight of a request in bytes.
+// weight returns how many bytes a request counts towards the limit of the gate.
 func (g *gate) weight(r *http.Request) int64 {
 	switch {
 	case r.ContentLength < 0: // the length is unknown

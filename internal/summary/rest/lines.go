@@ -87,7 +87,6 @@ func (b *bulk) appendAnswer(answer []byte, outcomes []summary.Outcome) []byte {
 	return answer
 }
 
-// statusOf returns the HTTP status for an outcome.
 func statusOf(o summary.Outcome) int {
 	switch o {
 	case summary.Created:

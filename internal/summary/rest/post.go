@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/summary"
 )
 
-// post stores the summaries in a request: a single one, or one per line.
+// post stores the summaries in a request. The body contains either a single summary, or one summary per line.
 func (a *api) post(w http.ResponseWriter, r *http.Request) error {
 	mediaType, err := requestType(r)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *api) postOne(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// postMany stores the valid summaries in a request and responds with one line per line of the request.
+// postMany stores the valid summaries in a request. The response has one line for each line of the request.
 func (a *api) postMany(w http.ResponseWriter, r *http.Request) error {
 	body, err := a.read(w, r, a.limits.maxBytes)
 	if err != nil {

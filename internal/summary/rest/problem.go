@@ -16,7 +16,7 @@ import (
 type problem struct {
 	Status int
 	Detail string
-	// RetryAfter is the value of the header Retry-After. 0 omits the header.
+	// RetryAfter is the value of the header Retry-After. If it is 0, the response has no such header.
 	RetryAfter time.Duration
 }
 
@@ -57,7 +57,6 @@ func asProblem(err error) *problem {
 	return p
 }
 
-// header sets the headers of the response.
 func (p *problem) header(h http.Header) {
 	if p.RetryAfter > 0 {
 		seconds := (p.RetryAfter + time.Second - 1) / time.Second
@@ -65,7 +64,6 @@ func (p *problem) header(h http.Header) {
 	}
 }
 
-// body returns the response body.
 func (p *problem) body() []byte {
 	b := append([]byte(nil), `{"type":"about:blank","title":`...)
 	b = event.AppendString(b, http.StatusText(p.Status))

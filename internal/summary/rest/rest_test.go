@@ -300,7 +300,7 @@ func (unavailable) Stats(context.Context) (summary.Stats, error) {
 
 func (unavailable) Ready(context.Context) error { return errUnavailable() }
 
-// TestOpenAPI_HasEveryRoute checks that the document contains exactly the paths and methods of the API and of
+// TestOpenAPI_HasEveryRoute checks that the OpenAPI document contains exactly the paths and methods of the API and of
 // package httpserver.
 func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	t.Parallel()
@@ -325,7 +325,7 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	}
 }
 
-// TestOpenAPI_HasTheLimits checks that the limits in the document match those in the code.
+// TestOpenAPI_HasTheLimits checks that the limits in the OpenAPI document match those in the code.
 func TestOpenAPI_HasTheLimits(t *testing.T) {
 	t.Parallel()
 	c := newContract(t)

@@ -151,7 +151,7 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// The summaries of this number need more than 16 database pages.
+// many is a number of summaries that do not fit into 16 database pages.
 const many = 1000
 
 func insertMany(d *Database) error {

@@ -135,8 +135,7 @@ func start(q summary.Query) summary.Position {
 	return q.After
 }
 
-// end returns the upper bound for the exit times of a query, as a Unix time in nanoseconds. The bound itself is
-// included.
+// end returns the latest exit time that a query selects, as a Unix time in nanoseconds.
 func end(q summary.Query) int64 {
 	if q.To.IsZero() {
 		return math.MaxInt64

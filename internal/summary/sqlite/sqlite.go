@@ -24,8 +24,8 @@ const (
 	// cacheKiB is the size of the page cache of each connection. The writer needs a few MiB, for the last pages of
 	// the table and of its indexes.
 	cacheKiB = 16 << 10
-	// checkpointPages is the length of the write-ahead log, in pages, from which on a commit also copies the log into
-	// the database. While 16 MiB of log are written, most pages change many times but are copied only once.
+	// checkpointPages is the length of the write-ahead log, in pages, that makes a commit copy the log into the
+	// database. While 16 MiB of log are written, most pages change many times but are copied only once.
 	checkpointPages = 4000
 	// logLimitBytes is the size to which a checkpoint truncates a longer write-ahead log.
 	logLimitBytes = 64 << 20
@@ -86,8 +86,8 @@ func (d *Database) create(ctx context.Context) error {
 
 // Close closes the database.
 func (d *Database) Close() error {
-	// Close the readers first: the last connection that closes copies the write-ahead log into the database, which
-	// only the writer can do.
+	// Close the readers first, because the last connection that closes copies the write-ahead log into the database.
+	// Only the writer's connection can do that.
 	err := d.readers.close()
 	if d.writer != nil {
 		err = errors.Join(err, d.writer.close())

@@ -37,9 +37,10 @@ type insertion struct {
 var insertRows = [...]int{64, 8, 1}
 
 const (
-	// insertSQL, rowSQL and skipSQL form a statement that inserts rows and skips those whose identifier is already
-	// stored. Any other failure rolls back the whole transaction. To roll back only the statement, SQLite would
-	// have to copy each page before changing it, which would take a fifth of the statement's time.
+	// insertSQL, rowSQL and skipSQL are the parts of a statement that inserts rows. The statement skips rows whose
+	// identifier is already stored. If the statement fails, SQLite rolls back the whole transaction. To roll back only
+	// the statement, SQLite would have to copy each page before it changes the page, which would take a fifth of the
+	// statement's time.
 	insertSQL = "INSERT OR ROLLBACK INTO summaries (id, plate, entry_at, exit_at) VALUES "
 	rowSQL    = "(?, ?, ?, ?)"
 	skipSQL   = " ON CONFLICT (id) DO NOTHING"
