@@ -82,9 +82,9 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearRight is the ANSI sequence that clears the current row from the cursor on. clearBelow also clears all rows
-// below. Screen overwrites its rows one by one. If it cleared all of them first, some terminals would keep the cleared
-// rows in their scrollback.
+// clearRight is the ANSI sequence that clears the current row from the cursor to its end. clearBelow also clears all
+// rows below. Screen overwrites its rows one by one. If it cleared all of them first, some terminals would keep the
+// cleared rows in their scrollback.
 const (
 	clearRight = "\x1b[K"
 	clearBelow = "\x1b[J"
@@ -115,8 +115,7 @@ func (s *Screen) Size() (columns, rows int) {
 	return columns, max(rows-1, 1)
 }
 
-// Show replaces the lines. It truncates lines that are too wide and drops lines that exceed the rows of the
-// terminal.
+// Show replaces the lines. It truncates lines that are too wide, and drops lines that do not fit on the terminal.
 func (s *Screen) Show(lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +148,7 @@ func (s *Screen) Close() {
 	if len(s.widths) > 0 {
 		columns, _ := s.size()
 		rows := s.rows(columns)
-		// Ignore errors: the program must not fail because its terminal does.
+		// Ignore errors. The program must not fail when the terminal fails.
 		_, _ = io.WriteString(s.out, up(rows)+strings.Repeat(clearRight+"\n", rows)+up(rows))
 	}
 }
