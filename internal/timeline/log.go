@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// The store keeps rows in blocks. All rows of a block have the same width, and a block covers blockRows rows. Old rows
-// are merged into wider rows, so that the timeline of a simulation of any length takes a bounded amount of memory.
+// The store keeps rows in blocks. All rows of a block have the same width, and a block covers the time of blockRows
+// rows. Old rows are merged into wider rows, so that the timeline of a simulation of any length takes a bounded amount
+// of memory.
 const blockRows = 60
 
 // Tier defines the width of rows up to a certain age.
@@ -77,8 +78,7 @@ type Backend interface {
 	// Generation returns a number that increases whenever Replace changes something.
 	Generation(ctx context.Context) (int64, error)
 	// AppendRows adds the rows of one process to their minutes. A row replaces an existing row of the same process and
-	// second. AppendRows ignores a row if the same or a later second of the process is already merged, because the row
-	// must be a repetition.
+	// second. If the same or a later second of the process is already merged, the row is a repetition and is ignored.
 	AppendRows(ctx context.Context, process string, rows []Row) error
 	// Minutes returns the minutes that contain rows, in any order.
 	Minutes(ctx context.Context) ([]int64, error)
@@ -138,7 +138,7 @@ func (l Log) Read(ctx context.Context, from, to time.Time) ([]Row, error) {
 	return nil, fmt.Errorf("read the timeline: it was compacted during each of %d reads; try again", maxReads)
 }
 
-// maxReads is how often Read tries to read a timeline that is compacted at the same time.
+// maxReads is the maximum number of attempts of Read. An attempt fails if the timeline is compacted at the same time.
 const maxReads = 10
 
 // read returns the rows of all tiers, and the rows of minutes that are not merged into a tier yet.

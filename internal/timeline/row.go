@@ -36,8 +36,8 @@ type Row struct {
 type Events struct {
 	// Due is the number of events that became due according to the schedule.
 	Due int64 `json:"due,omitempty"`
-	// Published is the number of events that a generator sent to the broker. Confirmed is the number of events that
-	// the broker confirmed. Matched is the number of confirmed exits with the intent "matched".
+	// Published is the number of events that a generator sent to the broker. Confirmed is the number of events that the
+	// broker confirmed. Matched is the number of confirmed exits that were meant to end a visit.
 	Published int64 `json:"published,omitempty"`
 	Confirmed int64 `json:"confirmed,omitempty"`
 	Matched   int64 `json:"matched,omitempty"`
@@ -64,8 +64,8 @@ type Events struct {
 }
 
 // Gauges are values of the whole simulation. A row contains the maximum of each value in its interval, or nil if no
-// process measured the value. No row is stored for a second in which nothing changes: the gauges keep the values of the
-// previous row.
+// process measured the value. No row is stored for a second in which nothing changes. In such a second the gauges have
+// the values of the previous row.
 type Gauges struct {
 	// Ready, Retrying and DeadLetters are the numbers of messages in the event queues, the retry queues and the
 	// dead-letter queue.
@@ -92,17 +92,19 @@ type MarkKind string
 
 // The kinds of marks.
 const (
-	// MarkStarted means that a process started, MarkStopped that it stopped in an orderly way.
+	// MarkStarted means that a process started. MarkStopped means that a process stopped in an orderly way.
 	MarkStarted MarkKind = "started"
 	MarkStopped MarkKind = "stopped"
-	// MarkUnavailable means that a server stopped responding to a process, MarkAvailable that it responds again.
+	// MarkUnavailable means that a server stopped responding to a process. MarkAvailable means that the server responds
+	// again.
 	MarkUnavailable MarkKind = "unavailable"
 	MarkAvailable   MarkKind = "available"
-	// MarkStage means that a schedule reached its next stage, MarkPhase that the simulation reached its next phase.
+	// MarkStage means that a schedule reached its next stage. MarkPhase means that the simulation reached its next
+	// phase.
 	MarkStage MarkKind = "stage"
 	MarkPhase MarkKind = "phase"
-	// MarkInjected means that a fault took effect, MarkHealed that it ended. The subject is the ID of the
-	// occurrence.
+	// MarkInjected means that a fault took effect. MarkHealed means that a fault ended. The subject of both is the ID
+	// of the occurrence of the fault.
 	MarkInjected MarkKind = "injected"
 	MarkHealed   MarkKind = "healed"
 	// MarkObjective means that an objective is violated for the first time. The objective applies to all events since
