@@ -125,8 +125,8 @@ func interval(query string) (from, to time.Time, err error) {
 	return from, to, nil
 }
 
-// unavailable responds with status 503. The response does not contain the error, because clients need not know the
-// names of servers that the error may contain. unavailable logs the error instead.
+// unavailable responds with status 503. It logs the error but does not send it to the client, because the error may
+// contain names of servers that clients need not know.
 func (v *View) unavailable(w http.ResponseWriter, what string, err error) {
 	v.log.Debug("The live page cannot read "+what, "error", err)
 	refuse(w, http.StatusServiceUnavailable, what+" cannot be read now; retry later")

@@ -30,8 +30,9 @@ const (
 //	rows       an array of timeline.Row; each replaces the previous row of its second
 //	heartbeat  nothing
 //
-// The stream begins with the state and all rows. If the client resumes, it begins with the rows since the last
-// event that the client received. The header Last-Event-ID or the query parameter "after" identifies that event.
+// For a new client, the stream begins with the state and all rows. For a client that resumes, it begins with the state
+// and the rows since the last event that the client received. The header Last-Event-ID or the query parameter "after"
+// identifies that event.
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")

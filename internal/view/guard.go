@@ -56,8 +56,8 @@ const (
 	navigation
 )
 
-// guard returns a handler that passes to next only requests that the page could send, and rejects all others. It also
-// limits the time for sending the response.
+// guard returns a handler that passes to next only requests that the page could send. It rejects all other requests. It
+// also limits the time for sending the response.
 func (v *View) guard(allowed origins, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -91,8 +91,8 @@ func setHeaders(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// isOwnHost reports whether a Host header refers to this machine. An IP address always does, because an attacker
-// can redirect only names to another machine.
+// isOwnHost reports whether a Host header refers to this machine. All IP addresses are accepted, because DNS rebinding
+// works only with names.
 func (v *View) isOwnHost(hostport string) bool {
 	host := strings.ToLower(hostname(hostport))
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -109,9 +109,9 @@ func hostname(hostport string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
 }
 
-// isOwnOrigin reports whether an endpoint accepts a request from the site that sends it. It always accepts requests
-// from the page itself and from programs other than browsers. Links on other sites are accepted if allowed is
-// navigation.
+// isOwnOrigin reports whether an endpoint accepts a request, given the site that sends it. It always accepts requests
+// from the page itself and from programs other than browsers. It accepts links on other sites only if the parameter
+// allowed is navigation.
 func isOwnOrigin(allowed origins, r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":

@@ -54,7 +54,7 @@ type State struct {
 type Verdict struct {
 	// Outcome is PASS or FAIL. It is empty as long as it is undecided.
 	Outcome ledger.Outcome `json:"outcome,omitempty"`
-	// Final says that the verdict is based on the audit at the end of the run.
+	// Final is true if the verdict is based on the audit at the end of the run.
 	Final bool `json:"final"`
 	// Reasons are sentences that explain why the outcome is FAIL.
 	Reasons []string `json:"reasons"`
@@ -144,7 +144,7 @@ func (c *cachedState) get(ctx context.Context) (State, error) {
 	return state, nil
 }
 
-// expire makes the next call of get ignore the cache.
+// expire discards the cached state.
 func (c *cachedState) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
