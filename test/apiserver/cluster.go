@@ -74,8 +74,7 @@ func (c *Cluster) Define(definitions ...*apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-// Eventually calls check repeatedly until it returns nil. It fails the test after 90 s. what describes what the test
-// waits for.
+// Eventually calls check repeatedly until it returns nil. It fails the test after 90 s.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.T.Helper()
 	deadline := time.After(patience)

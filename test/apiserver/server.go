@@ -99,8 +99,8 @@ func Missing(t testing.TB, reason string) {
 	t.Skip(reason)
 }
 
-// discardLogs sets the global logger of controller-runtime, which would otherwise log a warning that none is set.
-// Operators have their own loggers.
+// discardLogs sets the global logger of controller-runtime. Otherwise controller-runtime would log a warning that no
+// logger is set. Operators have their own loggers.
 var discardLogs = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
 
 func start(definitions []string) (*server, error) {

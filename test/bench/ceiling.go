@@ -31,7 +31,8 @@ const (
 // is the routing key.
 const ceilingExchange = "ceiling"
 
-// ceilingQueue returns the name of the queue for an event type. A simulation with one partition has as many queues.
+// ceilingQueue returns the name of the queue for an event type. As in a simulation with one partition, there is one
+// queue per event type.
 func ceilingQueue(t event.Type) string { return ceilingExchange + "." + string(t) }
 
 // runCeiling measures the throughput of the broker alone, which is an upper limit for the pipeline. It publishes with

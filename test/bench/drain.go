@@ -39,8 +39,8 @@ func measureDrain(ctx context.Context, env environment) (drainResult, error) {
 }
 
 func (p *pipeline) drain(ctx context.Context) (drainResult, error) {
-	// The processor was started only to declare the queues, and must not run while they are filled. The generators are
-	// not needed either.
+	// The processor was started only to declare the queues. It must not run while the queues are filled. The generators
+	// are not needed either.
 	for _, process := range append(p.stack.Generators(), p.stack.Processors...) {
 		if _, err := process.Terminate(ctx); err != nil {
 			return drainResult{}, err

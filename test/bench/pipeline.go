@@ -157,7 +157,7 @@ func (p *pipeline) observe(ctx context.Context) (state, error) {
 	return s, nil
 }
 
-// result returns the rates and latencies between two states.
+// result returns the rates and latencies in the time between two states.
 func (s state) result(earlier state) pipelineResult {
 	events := float64(s.processed - earlier.processed)
 	r := pipelineResult{
@@ -241,7 +241,7 @@ func (p *pipeline) measure(ctx context.Context, warmUp, length time.Duration, co
 	return after.result(before), nil
 }
 
-// repeat calls f every half second until the time length has passed.
+// repeat calls f every half second. It returns after the given time.
 func repeat(ctx context.Context, length time.Duration, f func(context.Context) error) error {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()

@@ -177,8 +177,8 @@ func (ns *namespace) rabbitMQImage() string {
 	return "docker.io/library/rabbitmq:4.1.4"
 }
 
-// createRabbitmqCluster creates the RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started. It permits
-// the namespace allowed to use this RabbitMQ.
+// createRabbitmqCluster creates the RabbitmqCluster object for the RabbitMQ that createRabbitMQ has started. The
+// parameter allowed is a namespace whose simulations may use this RabbitMQ.
 func (ns *namespace) createRabbitmqCluster(name, allowed string) {
 	ns.t.Helper()
 	cluster := &unstructured.Unstructured{Object: map[string]any{

@@ -196,7 +196,7 @@ func (ns *namespace) awaitPods(sim *v1alpha1.ParkingSimulation, c resources.Comp
 	})
 }
 
-// allReady returns an error unless there are exactly the given number of pods and all of them are ready.
+// allReady returns an error unless the number of pods is count and all of them are ready.
 func allReady(pods []corev1.Pod, count int) error {
 	for _, pod := range pods {
 		if !isReady(&pod) {

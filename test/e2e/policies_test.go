@@ -102,7 +102,7 @@ type connectedPod struct {
 	ports   []int  // at which the pod listens, except on loopback
 }
 
-// endpoint is a port that the pods of a component have.
+// endpoint is a port of a component's pods.
 type endpoint struct {
 	component resources.Component
 	port      int
@@ -189,8 +189,8 @@ func listening(t *testing.T, pid string) (ports []int) {
 	return slices.Compact(ports)
 }
 
-// connections tries to connect from the pod to each port of the other pods. The value of a port is true if the
-// connection succeeded.
+// connections tries to connect from the pod to each port of the other pods. It returns true for a port if the
+// connection succeeded, and false otherwise.
 func (p connectedPod) connections(t *testing.T, pods map[resources.Component]connectedPod) map[endpoint]bool {
 	t.Helper()
 	open := map[endpoint]bool{}

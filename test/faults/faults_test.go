@@ -30,8 +30,8 @@ import (
 const (
 	// leastFaults is the minimum number of faults in one test. Each kind of fault occurs at least once.
 	leastFaults = 24
-	// matchPercent is the percentage of exits that end a visit. Both kinds of exits are equally frequent, so that the
-	// test reaches all code paths.
+	// matchPercent is the percentage of exits that end a visit. The other half of the exits have plates that are not
+	// parked, so that the test reaches all code paths.
 	matchPercent = 50
 	entryRate    = 650
 	exitRate     = 600

@@ -26,7 +26,8 @@ spec:
   - {name: rabbitmq-crash, target: RabbitMQ, action: Kill, at: 2s, every: 2s}
 `
 
-// rehearse builds the parking binary with the given flags and runs the simulation of redelivering in memory.
+// rehearse builds the parking binary with the given flags. It runs the simulation in memory, with the manifest
+// redelivering.
 func rehearse(t *testing.T, buildFlags ...string) report.Document {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,6 +1,6 @@
-// Package kstatus checks that the library kstatus interprets the status of a ParkingSimulation as intended. Flux,
-// Argo CD and other tools use this library. The package is a Go module of its own because of the dependencies of
-// kstatus.
+// Package kstatus checks that the library kstatus interprets the status of a ParkingSimulation as intended. Flux, Argo
+// CD and other tools use this library. The package is a separate Go module, so that the main module does not have the
+// dependencies of kstatus.
 package kstatus_test
 
 import (

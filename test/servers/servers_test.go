@@ -53,7 +53,7 @@ func TestRabbitMQ_StopKillRestart_KeepsDataAndAddress(t *testing.T) {
 	t.Run("rabbitmqctl close_all_connections closes a connection", func(t *testing.T) {
 		conn, _ := open(t, broker.URI())
 		closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-		// RabbitMQ does not list a connection, and therefore cannot close it, until some time after it was opened.
+		// RabbitMQ needs some time to list a new connection. Before that, it cannot close the connection.
 		polltest.Until(t, "the closed connection", func() bool {
 			if _, err := broker.Ctl("close_all_connections", "a test"); err != nil {
 				t.Fatal(err)

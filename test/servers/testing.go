@@ -230,7 +230,7 @@ func Name(t testing.TB) string {
 	return test[:min(len(test), maxLength)] + "-" + privateserver.RandomHex(5)
 }
 
-// RemoveKeys makes the end of the test delete all keys of the shared Redis that contain the given name.
+// RemoveKeys arranges that all keys of the shared Redis that contain the given name are deleted when the test ends.
 func RemoveKeys(t testing.TB, name string) {
 	t.Helper()
 	uri := RedisURI(t)
