@@ -122,7 +122,7 @@ type load struct {
 	// the channel enough is closed.
 	left   int
 	enough chan struct{}
-	// killed is closed after the server is killed.
+	// The channel killed is closed after the server is killed.
 	killed chan struct{}
 }
 

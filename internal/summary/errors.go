@@ -49,7 +49,7 @@ type UnavailableError struct {
 	After time.Duration
 }
 
-// Error implements error. The text is that of the cause.
+// Error returns the text of the cause.
 func (e *UnavailableError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause, for errors.Is and errors.As.

@@ -34,7 +34,8 @@ type Service struct {
 	metrics *serviceMetrics
 
 	queue chan *request
-	// closing is closed when the service accepts no more requests. stopped is closed when the writer has ended.
+	// The channel closing is closed when the service accepts no more requests. The channel stopped is closed when the
+	// writer has ended.
 	closing, stopped chan struct{}
 	close            func() error
 	// requests is a pool of the requests that Post reuses.
@@ -142,7 +143,7 @@ func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	return page, unavailable(err)
 }
 
-// Stats returns totals over all stored summaries, such as their number.
+// Stats returns totals over all stored summaries.
 func (s *Service) Stats(ctx context.Context) (Stats, error) {
 	stats, err := s.db.Stats(ctx)
 	return stats, unavailable(err)
@@ -194,7 +195,7 @@ func unavailable(err error) error {
 	return &UnavailableError{Err: err, After: retryAfter}
 }
 
-// write runs the writer: it commits requests until the service is closed.
+// write is the main loop of the writer goroutine. It commits requests until the service is closed.
 func (s *Service) write() {
 	defer close(s.stopped)
 	w := writer{Service: s}

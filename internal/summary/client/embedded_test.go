@@ -375,8 +375,8 @@ func TestEmbedded_ServerClosedIdleConnection_RequestIsRepeated(t *testing.T) {
 	}
 }
 
-// TestClients_EmbeddedAPI_StoresEachSummaryOnce posts summaries to the embedded API with both clients, many concurrently and each one
-// twice. It then checks which summaries are stored.
+// TestClients_EmbeddedAPI_StoresEachSummaryOnce sends many summaries to the embedded API at the same time, each one
+// twice and with both clients. It then checks which summaries are stored.
 func TestClients_EmbeddedAPI_StoresEachSummaryOnce(t *testing.T) {
 	t.Parallel()
 	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "summaries.db"), NoSync: true})

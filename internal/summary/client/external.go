@@ -102,9 +102,9 @@ func (c *External) Close() error {
 	return nil
 }
 
-// idempotencyKey returns an identifier in a form that is valid in an HTTP header. It percent-encodes identifiers
-// that contain a percent sign or anything but visible ASCII characters. It does not change the identifiers of
-// generated events.
+// idempotencyKey returns an identifier in a form that is valid in an HTTP header. It percent-encodes identifiers that
+// contain a percent sign or a character that is not visible ASCII. Identifiers of generated events contain neither, so
+// they do not change.
 func idempotencyKey(id string) string {
 	if !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '%' }) {
 		return id

@@ -16,10 +16,10 @@ type Options struct {
 	// URL is the base URL of an embedded API. For an external API it is the complete URL to which summaries are
 	// posted.
 	URL string
-	// SecretDir is a directory with the files for authentication and TLS, or "" for none. All files are optional.
-	// Either the file token, or the files username and password, are for authentication. The file ca.crt contains the
-	// PEM certificates to trust instead of the system's. The files tls.crt and tls.key contain a client certificate and
-	// its key. Changes take effect without a restart.
+	// SecretDir is a directory with the files for authentication and TLS, or "" for none. All files are optional. For
+	// authentication, use either the file token, or the files username and password. The file ca.crt contains the PEM
+	// certificates to trust instead of the system's. The files tls.crt and tls.key contain a client certificate and its
+	// key. Changes take effect without a restart.
 	SecretDir string
 
 	// timeout and maxInFlight are for tests. They replace the client's request timeout and its limit of concurrent
@@ -49,8 +49,8 @@ func (o Options) open(path string) (*url.URL, binding.Source, error) {
 	return b.URI, source, err
 }
 
-// CheckSecret returns an error if the directory SecretDir cannot be used: it cannot be read, one of its files is
-// invalid, or it contains none of the known files. It returns nil if SecretDir is empty.
+// CheckSecret returns an error if the directory SecretDir cannot be read, if one of its files is invalid, or if it
+// contains none of the known files. It returns nil if SecretDir is empty.
 func (o Options) CheckSecret() error {
 	if o.SecretDir == "" {
 		return nil

@@ -42,7 +42,7 @@ func (t *transport) proxyFor(request *http.Request) string {
 }
 
 // wantsTLS reports whether a response says that the port expects TLS. Web servers respond to an unencrypted request on
-// such a port with status 400 and one of these sentences.
+// a TLS port with status 400 and one of the sentences below.
 func (r *reply) wantsTLS() bool {
 	if r.status != http.StatusBadRequest {
 		return false

@@ -11,7 +11,7 @@ type results struct {
 	rest []byte
 }
 
-// result is one line of a response: the result of one summary.
+// result is one line of a response. It contains the result of one summary.
 type result struct {
 	ID     string `json:"id"`
 	Status int    `json:"status"`
