@@ -206,8 +206,8 @@ func (m *Minute) merged() []Row {
 	return Merge(1, all...)
 }
 
-// Compact merges the rows that are old enough at the given time. Several processes may call Compact at the same time,
-// and any of them may be killed, because each replacement is atomic.
+// Compact merges old rows into wider rows. The given time determines which rows are old enough. Several processes may
+// call Compact at the same time, and any of them may be killed, because each replacement is atomic.
 func (l Log) Compact(ctx context.Context, now time.Time) error {
 	if err := l.compactMinutes(ctx, now); err != nil {
 		return fmt.Errorf("compact the timeline: %w", err)
@@ -246,7 +246,7 @@ func (l Log) compactMinutes(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// compactTier merges the blocks of a tier that are old enough into blocks of the next tier.
+// compactTier merges blocks of a tier into blocks of the next tier when they are old enough.
 func (l Log) compactTier(ctx context.Context, tier int, now time.Time) error {
 	horizon := now.Add(-Tiers()[tier].Keep).Unix()
 	whole := blockOf(tier+1, horizon).Start // blocks of the next tier that end by the horizon begin before this

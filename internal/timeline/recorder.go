@@ -19,7 +19,7 @@ type Sink interface {
 	// AppendTimeline appends rows. It returns nil once the rows survive a crash of the store. Appending the same rows
 	// again has no effect.
 	AppendTimeline(ctx context.Context, process string, rows []Row) error
-	// CompactTimeline merges the rows that are old enough at the given time.
+	// CompactTimeline merges old rows into wider rows. The given time determines which rows are old enough.
 	CompactTimeline(ctx context.Context, now time.Time) error
 }
 

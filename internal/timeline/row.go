@@ -241,7 +241,7 @@ func sum(a, b map[string]int64) map[string]int64 {
 	return total
 }
 
-// difference subtracts the counts in the map before from those in the map now. It omits differences of 0.
+// difference subtracts the counts in the map before from the counts in the map now. It omits differences of 0.
 func difference(now, before map[string]int64) map[string]int64 {
 	var diff map[string]int64
 	for name, n := range now {
