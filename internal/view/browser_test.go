@@ -213,7 +213,7 @@ func (b *browser) resize(width, height int64, theme string) {
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
 	})
-	// The page redraws its charts in one of the next frames. Wait for that.
+	// Wait until the page has redrawn its charts, which happens in one of the next frames.
 	evaluate[bool](b, "new Promise(done => setTimeout(() => requestAnimationFrame(() => done(true)), 400))")
 }
 

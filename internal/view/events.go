@@ -19,8 +19,8 @@ const (
 	// lookback is how far back the feed looks for rows that have changed since it sent them. Rows change because the
 	// processes deliver their measurements of the same second at different times.
 	lookback = 2 * time.Minute
-	// rowsPerEvent is the maximum number of rows per event. Small events help clients with a poor connection: when such
-	// a client resumes, it does not need the rows of earlier events again.
+	// rowsPerEvent is the maximum number of rows per event. It is small, so that a client that loses its connection
+	// must receive only a few rows again.
 	rowsPerEvent = 200
 )
 

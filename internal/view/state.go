@@ -33,7 +33,7 @@ type State struct {
 	// Version is the version of the program that created the state.
 	Version string `json:"version,omitempty"`
 	Phase   Phase  `json:"phase"`
-	// At is when the state was read. StartedAt is when the schedules began.
+	// At is the time at which the state was read. StartedAt is the time at which the schedules began.
 	At        time.Time `json:"at"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
 	// DurationSeconds is the length of the schedules. 0 means that they have no end.
