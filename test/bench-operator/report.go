@@ -15,12 +15,12 @@ type report struct {
 	// ChildrenEach is the number of child objects of each simulation.
 	ChildrenEach int `json:"childrenEach"`
 	Create       struct {
-		// Seconds is the time from the creation of the first simulation to that of the last child object.
+		// Seconds is the time from the creation of the first simulation until the last child object was created.
 		Seconds              float64 `json:"seconds"`
 		SimulationsPerSecond float64 `json:"simulationsPerSecond"`
 		ChildrenPerSecond    float64 `json:"childrenPerSecond"`
 		// P50Seconds and P99Seconds are quantiles over all simulations. They measure the time from the creation of a
-		// simulation to that of its last child object.
+		// simulation until its last child object was created.
 		P50Seconds float64 `json:"p50Seconds"`
 		P99Seconds float64 `json:"p99Seconds"`
 		// CPUSeconds is the CPU time that each program used while the simulations and their child objects were created.

@@ -1,6 +1,6 @@
-// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It measures both
-// in turn, on private servers that it starts. Because the speed of a machine varies, compare ratios, not the absolute
-// numbers of different runs.
+// Command bench compares the throughput of the whole pipeline with the throughput of the broker alone. It alternates
+// between both measurements, on private servers that it starts. Because the speed of a machine varies, compare ratios,
+// not the absolute numbers of different runs.
 package main
 
 import (

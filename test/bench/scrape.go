@@ -51,7 +51,7 @@ func scrape(ctx context.Context, url string) (families, error) {
 	}
 }
 
-// sum adds up the counters of a family whose label has one of the given values.
+// sum adds up those counters of a metric family that have one of the given label values.
 func (f families) sum(name, label string, values ...string) int64 {
 	var total float64
 	for _, m := range f[name].GetMetric() {

@@ -321,8 +321,8 @@ func (ns *namespace) checkWarnings(ctx context.Context) {
 	}
 }
 
-// warnings returns the warning events in a namespace that neither the list alwaysExpected nor the parameter expected
-// contains.
+// warnings returns the warning events in a namespace, except those in the list alwaysExpected and in the parameter
+// expected.
 func (c *cluster) warnings(ctx context.Context, namespace string, expected []warning) ([]string, error) {
 	var events corev1.EventList
 	if err := c.List(ctx, &events, client.InNamespace(namespace)); err != nil {

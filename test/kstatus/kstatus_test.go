@@ -61,8 +61,8 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// becomes waits until the kstatus status of a simulation changes from before to want. It fails the test if kstatus
-// computes any other status.
+// becomes waits until the status that kstatus computes for a simulation has changed from before to want, which are the
+// two parameters. It fails the test if kstatus computes a third status meanwhile.
 func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {

@@ -37,7 +37,7 @@ const (
 	// restarts of a container: the second restart by 10 s, the third one by 20 s, and so on.
 	first, spacing, rabbitMQSpacing = 15 * time.Second, 12 * time.Second, 25 * time.Second
 	inCluster                       = 20 * time.Second // more
-	// lasts is how long a pause or an isolation lasts.
+	// lasts is the duration of each pause and each isolation.
 	lasts = 5 * time.Second
 )
 
