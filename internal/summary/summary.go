@@ -71,7 +71,7 @@ type Query struct {
 	Limit int
 }
 
-// Position is the position of a summary in the results of a query.
+// Position identifies a place in the results of a query by the exit time and the insertion number of a summary.
 type Position struct {
 	// ExitNanos is the Unix time of the exit in nanoseconds.
 	ExitNanos int64

@@ -287,5 +287,5 @@ func Sum(rows ...Row) Row {
 	return total
 }
 
-// mod returns the remainder of a division. Unlike the operator %, it returns no negative number for a negative n.
+// mod returns the remainder of a division. Unlike the result of the operator %, it is never negative.
 func mod(n, divisor int64) int64 { return (n%divisor + divisor) % divisor }

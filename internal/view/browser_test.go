@@ -270,7 +270,7 @@ func testPageUpdates(t *testing.T, b *browser) {
 	if n := evaluate[int](b, "document.querySelectorAll('#charts canvas').length"); n != 9 {
 		t.Errorf("there are %d charts, want 9", n)
 	}
-	// A chart without lines would have only a few colors.
+	// Check that the chart has lines. Without lines it would have only a few colors.
 	colors := evaluate[int](b, `(() => {
 		const c = document.querySelector('#charts canvas'), data = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
 		return new Set(data).size;

@@ -141,7 +141,7 @@ func (f *fake) grow() {
 	f.state.At = time.Unix(next, 0)
 }
 
-// change modifies the simulation with the function f.
+// change calls a function that modifies the source. Meanwhile the source cannot be read.
 func (f *fake) change(change func(*fake)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -151,7 +151,7 @@ func replaceWriter(t *testing.T, d *Database, setting string) (healthy string) {
 	return healthy
 }
 
-// many is a number of summaries that do not fit into 16 database pages.
+// many is the number of summaries that insertMany stores. They need more than 16 database pages.
 const many = 1000
 
 func insertMany(d *Database) error {
