@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// fake is a source with the generated data of a simulation. The row of a second is always the same.
+// fake is a source with the generated data of a simulation. Every read of the same second returns the same row.
 type fake struct {
 	mu    sync.Mutex
 	state State

@@ -22,8 +22,8 @@ import (
 const matchPercent = 20
 
 // logSize is the size of RabbitMQ's write-ahead log, the same as in the RabbitMQ that the operator runs. With this
-// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). The benchmark deletes only
-// a few queues.
+// size, RabbitMQ 3.10 may crash when many queues are deleted (see servers.RabbitMQOptions). This is unlikely in the
+// benchmark, which deletes only a few queues.
 const logSize = 64 << 20
 
 type options struct {

@@ -61,8 +61,8 @@ func (l lot) is(sim *v1alpha1.ParkingSimulation) (*status.Result, error) {
 	return status.Compute(u)
 }
 
-// becomes waits until the status that kstatus computes for a simulation has changed from before to want, which are the
-// two parameters. It fails the test if kstatus computes a third status meanwhile.
+// becomes waits until kstatus computes the status in the parameter want for a simulation. Until then kstatus must
+// compute the status in the parameter before. Any other status fails the test.
 func (l lot) becomes(sim *v1alpha1.ParkingSimulation, want, before status.Status) {
 	l.T.Helper()
 	l.Eventually(fmt.Sprintf("%s to be %s", sim.Name, want), func() error {
