@@ -42,7 +42,7 @@ type BlockID struct {
 	Start int64
 }
 
-// blockOf returns the ID of the block of a tier that contains a given second.
+// blockOf returns the ID of the block that contains the given second in the given tier.
 func blockOf(tier int, second int64) BlockID {
 	return BlockID{Tier: tier, Start: second - mod(second, span(tier))}
 }

@@ -276,6 +276,7 @@ func Merge(width int64, rows ...Row) []Row {
 	return all
 }
 
+// Sum combines all rows into one row, whose interval contains all of their intervals.
 func Sum(rows ...Row) Row {
 	if len(rows) == 0 {
 		return Row{}

@@ -132,8 +132,8 @@ type poller struct {
 	sent map[int64]timeline.Row
 }
 
-// poll returns the events of one update. If the source fails, poll returns no events, and clients receive heartbeats
-// instead.
+// poll returns the events of one update. If the state cannot be read, poll returns no events, and clients receive
+// heartbeats instead.
 func (v *View) poll(ctx context.Context) []byte {
 	state, err := v.state.get(ctx)
 	if err != nil {

@@ -197,7 +197,7 @@ func noTotals() totals {
 	return totals{shortest: math.MaxInt64, longest: math.MinInt64, firstExit: math.MaxInt64, lastExit: math.MinInt64}
 }
 
-// add adds the summaries whose outcome is Created to the totals, and ignores the others.
+// add adds the summaries with the outcome Created to the totals. It ignores all other summaries.
 func (t *totals) add(summaries []event.Summary, outcomes []summary.Outcome) {
 	for i := range summaries {
 		if outcomes[i] != summary.Created {
