@@ -82,9 +82,9 @@ func PadRight(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// clearRight is the ANSI sequence that clears the current row from the cursor to its end. clearBelow also clears all
-// rows below. Screen overwrites its rows one by one. If it cleared all of them first, some terminals would keep the
-// cleared rows in their scrollback.
+// clearRight is the ANSI sequence that clears the current row from the cursor to the end of the row. clearBelow also
+// clears all rows below. Screen overwrites its rows one by one. If it cleared all of them first, some terminals would
+// keep the cleared rows in their scrollback.
 const (
 	clearRight = "\x1b[K"
 	clearBelow = "\x1b[J"

@@ -33,7 +33,8 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m, "testdata").Run()) }
 
-// tool runs a program that the Makefile has built, in the root directory of the repository, and returns the output.
+// tool runs a program that the Makefile has built and returns the output. The working directory is the root of the
+// repository.
 func tool(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	output, err := runTool(t, name, args...)

@@ -116,7 +116,7 @@ func TestEmbeddedPost_EachResponse_ReturnsTheExpectedError(t *testing.T) {
 	}
 }
 
-// gathered is a handler that delays the first response until all other posts are queued, so that the other posts share
+// gathered is a handler that delays the first response until all other posts are queued. The queued posts then share
 // one request.
 type gathered struct {
 	t       *testing.T
