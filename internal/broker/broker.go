@@ -1,10 +1,10 @@
-// Package broker defines the interfaces through which generators publish events and processors consume them.
-// Package rabbitmq implements them with RabbitMQ, and package memory in one process. Both pass the conformance
-// suite of package brokertest.
+// Package broker defines the interfaces through which generators publish events to a message broker, and
+// processors consume them. Package rabbitmq implements them with RabbitMQ. Package memory implements them
+// within one process, without a server. Both pass the conformance suite of package brokertest.
 //
-// Delivery is at least once: the broker may deliver a message several times, and messages in any order. It
-// confirms a message once the message is as durable as its queue type allows. A message stays in its queue
-// until a delivery of it is settled.
+// Delivery is at least once: the broker may deliver a message several times, and it may deliver messages in any
+// order. It confirms a message once the message is as durable as its queue type allows. A message stays in its
+// queue until a delivery of it is settled.
 package broker
 
 import (
@@ -24,18 +24,18 @@ import (
 
 // Errors for errors.Is.
 var (
-	// ErrClosed is returned by every operation after Close.
+	// ErrClosed is returned by every method after Close was called.
 	ErrClosed = errors.New("broker is closed")
-	// ErrSessionLost is returned when a delivery is settled after its session has ended. The broker delivers the
-	// message again, so the caller has nothing to do.
+	// ErrSessionLost is returned when a delivery is settled after its session has ended. The caller has nothing
+	// to do, because the broker delivers the message again.
 	ErrSessionLost = errors.New("the session that delivered the message has ended; the message will be delivered again")
 	// ErrOtherOwner is returned when the queues are marked as belonging to another simulation of the same name.
 	ErrOtherOwner = errors.New("the queues belong to another simulation of the same name")
 	// ErrConfig matches errors that last until somebody changes the configuration of the simulation or of the
-	// server: invalid settings, missing permissions, exceeded limits, queues with other settings or another
-	// owner.
+	// server. Examples are invalid settings, missing permissions, exceeded limits, and existing queues that
+	// have other settings or another owner.
 	ErrConfig = errors.New("the configuration of the broker is invalid")
-	// ErrSettled is returned when a delivery was settled before, or is being settled.
+	// ErrSettled is returned when a delivery has already been settled, or is being settled by another call.
 	ErrSettled = errors.New("the delivery has been settled before")
 )
 
@@ -69,9 +69,11 @@ type Message struct {
 	ContentType string
 	// Timestamp is the instant of publishing. AMQP transmits whole seconds.
 	Timestamp time.Time
-	// Intent is the outcome that the generator of an exit expects.
+	// Intent says whether the generator expects the exit to find a visit; see event.Intent. Entries have no
+	// intent.
 	Intent event.Intent
-	// Scheduled is when the event was due by the schedule. Latency counts from it. The zero time means unknown.
+	// Scheduled is when the event was due by the schedule. Latencies are measured from it. The zero time means
+	// unknown.
 	Scheduled time.Time
 	// Attempt is the number of times that the message has been retried.
 	Attempt int
@@ -81,27 +83,31 @@ type Message struct {
 
 // Publisher publishes events and reports which of them the broker has confirmed.
 type Publisher interface {
-	// Publish accepts msg for delivery to q. It blocks while the window of unconfirmed messages is full, and
-	// does not wait for the confirm. The implementation publishes msg again, under the same ID, until the
-	// broker confirms it: after lost connections, rejections and unroutable returns. Then it calls confirmed
-	// exactly once, from another goroutine and possibly out of order. confirmed must not block. If Publish
-	// returns an error, that of ctx or ErrClosed, msg is not accepted and confirmed is never called. The caller
-	// must not change msg.Body after the call.
+	// Publish accepts msg for delivery to q. It blocks while the window of unconfirmed messages is full. It
+	// does not wait until the broker confirms msg.
+	//
+	// The implementation publishes msg again, under the same ID, after a lost connection, a rejection or an
+	// unroutable return, until the broker confirms it. Then it calls confirmed exactly once, from another
+	// goroutine. It may call the callbacks of different messages in any order. A callback must not block.
+	//
+	// If Publish returns an error, which is that of ctx or ErrClosed, msg is not accepted and confirmed is
+	// never called. The caller must not change msg.Body after the call.
 	Publish(ctx context.Context, q Queue, msg Message, confirmed func()) error
-	// Flush waits until every message that Publish has accepted so far is confirmed, or ctx ends.
+	// Flush waits until the broker has confirmed every message that Publish has accepted so far. It returns
+	// early if ctx ends.
 	Flush(ctx context.Context) error
 }
 
 // Consumer delivers the messages of queues.
 type Consumer interface {
-	// Consume delivers the messages of q on the returned channel, at most prefetch of them unsettled at a time.
-	// It reconnects with backoff for as long as ctx lasts. When ctx ends it stops consuming and closes the
-	// channel. Deliveries can still be settled, until the broker is closed.
+	// Consume delivers the messages of q on the returned channel. At most prefetch deliveries are unsettled at
+	// a time. Consume reconnects with backoff until ctx ends. When ctx ends, it stops consuming and closes the
+	// channel. The deliveries that were received can still be settled until the broker is closed.
 	Consume(ctx context.Context, q Queue, prefetch int) (<-chan Delivery, error)
 }
 
-// Delivery is one delivery of a message. The receiver settles it by calling exactly one method of its Settler,
-// once.
+// Delivery is one delivery of a message. The receiver must settle it by calling exactly one method of its
+// Settler, once.
 type Delivery struct {
 	Message     Message
 	Queue       Queue
@@ -110,34 +116,34 @@ type Delivery struct {
 	Settler Settler
 }
 
-// Settler settles one delivery. Every method returns ErrSessionLost if the session has ended, after which the
-// message is delivered again, and ErrSettled if the delivery was settled before.
+// Settler settles one delivery. Every method returns ErrSettled if the delivery has already been settled. If
+// the session has ended, every method returns ErrSessionLost and the broker delivers the message again.
 type Settler interface {
 	// Ack removes the message from its queue. It does not wait for the server. If the session ends before the
-	// acknowledgement is sent, the message is delivered again.
+	// server has received the acknowledgement, the message is delivered again.
 	Ack() error
 	// Requeue returns the message to its queue at once.
 	Requeue() error
-	// Retry moves the message to the retry queue of its partition and increments Attempt. The message returns to
-	// its queue after the retry delay. Retry returns when the broker has confirmed the copy and the original
-	// is acknowledged. After any error except ErrSessionLost the delivery is still unsettled.
+	// Retry moves the message to the retry queue of its partition and increments Attempt. After the retry
+	// delay, the message returns to its queue. Retry publishes a copy of the message, waits until the broker
+	// has confirmed the copy, and then acknowledges the original. If it returns an error other than
+	// ErrSessionLost, the delivery is still unsettled.
 	Retry(ctx context.Context) error
-	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers, and does not
-	// change the body and the properties. It returns under the same conditions, and with the same errors, as
-	// Retry.
+	// DeadLetter moves the message to the dead-letter queue. It adds the reason to the headers and keeps the
+	// body and the properties. Otherwise it works like Retry and returns the same errors.
 	DeadLetter(ctx context.Context, reason Reason) error
 }
 
-// Reason is why a message was dead-lettered.
+// Reason says why a message was dead-lettered.
 type Reason struct {
-	// Stage is the stage of the pipeline that rejected the message: parse, summarize, post, panic, or
-	// StageBroker.
+	// Stage is the step of processing that rejected the message: parse, summarize, post or panic. It is
+	// StageBroker if the broker itself dead-lettered the message.
 	Stage string
-	// Detail is one sentence for people. Implementations truncate it to MaxDetail bytes.
+	// Detail is one sentence for human readers. Implementations truncate it to MaxDetail bytes.
 	Detail string
 }
 
-// StageBroker is the stage of a message that the broker itself dead-lettered.
+// StageBroker is the value of Reason.Stage for messages that the broker itself dead-lettered.
 const StageBroker = "broker"
 
 // String returns <stage>: <detail>, on one line.
@@ -158,14 +164,14 @@ type ReasonCount struct {
 // MaxDetail is the maximum length of Reason.Detail, in bytes.
 const MaxDetail = 1024
 
-// Bounded returns the reason with Stage and Detail truncated to their maximum lengths. It never splits a
-// character.
+// Bounded returns the reason with Stage and Detail truncated to their maximum lengths. It does not cut a UTF-8
+// character in two.
 func (r Reason) Bounded() Reason {
 	const maxStage = 255
 	return Reason{Stage: excerpt.Of(r.Stage, maxStage), Detail: excerpt.Of(r.Detail, MaxDetail)}
 }
 
-// CountReasons counts equal reasons and returns at most limit of them, the most frequent first.
+// CountReasons counts how often each reason occurs. It returns at most limit reasons, the most frequent first.
 func CountReasons(reasons iter.Seq[Reason], limit int) []ReasonCount {
 	counts := map[Reason]int64{}
 	for r := range reasons {
@@ -186,7 +192,7 @@ type Depths struct {
 	// Ready counts messages in the entry and exit queues. It includes unsettled deliveries only if the
 	// implementation knows their number.
 	Ready int64
-	// Retry counts messages in the retry queues, Dead those in the dead-letter queue.
+	// Retry counts the messages in the retry queues. Dead counts the messages in the dead-letter queue.
 	Retry int64
 	Dead  int64
 }
@@ -195,10 +201,10 @@ type Depths struct {
 type Topology interface {
 	// Declare creates the exchange and queues that do not exist. It is idempotent.
 	Declare(ctx context.Context) error
-	// Depths counts the messages in the simulation's queues.
+	// Depths returns the numbers of messages in the simulation's queues.
 	Depths(ctx context.Context) (Depths, error)
-	// DeadLetterReasons counts the reasons in the dead-letter queue and returns at most limit of them, the most
-	// frequent first. It examines a limited number of messages and leaves them in the queue.
+	// DeadLetterReasons counts the reasons of the messages in the dead-letter queue. It returns at most limit
+	// reasons, the most frequent first. It examines a limited number of messages and leaves them in the queue.
 	DeadLetterReasons(ctx context.Context, limit int) ([]ReasonCount, error)
 	// Delete removes the exchange and the queues of the simulation, with the messages in them.
 	Delete(ctx context.Context) error
@@ -209,9 +215,9 @@ type Broker interface {
 	Publisher
 	Consumer
 	Topology
-	// Version returns the name of the server and its version, such as "RabbitMQ 4.1.2". Without a server it
-	// returns "in memory".
+	// Version returns the name and version of the server, such as "RabbitMQ 4.1.2". It returns "in memory" if
+	// there is no server.
 	Version(ctx context.Context) (string, error)
-	// Close closes every connection. Unsettled messages are delivered again, to other consumers.
+	// Close closes every connection. The broker delivers unsettled messages again, to other consumers.
 	Close() error
 }

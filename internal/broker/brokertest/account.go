@@ -12,7 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/polltest"
 )
 
-// account counts the confirms and deliveries of each message of a run.
+// account counts, for each message of a test, how often it was confirmed, delivered, acknowledged and
+// dead-lettered.
 type account struct {
 	mu           sync.Mutex
 	confirmed    map[string]int
@@ -34,7 +35,7 @@ func (a *account) count(what map[string]int, id string) {
 	what[id]++
 }
 
-// settled returns the number of acknowledged or dead-lettered messages.
+// settled returns the number of messages that were acknowledged or dead-lettered.
 func (a *account) settled() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,8 +58,8 @@ func accountQueues() []broker.Queue {
 	return []broker.Queue{{Type: event.TypeEntry, Partition: 0}, {Type: event.TypeExit, Partition: 1}}
 }
 
-// accountsForEveryMessage publishes and settles concurrently. No session is lost, so each message must be
-// settled exactly once.
+// accountsForEveryMessage publishes and settles messages concurrently. No session is lost, so each message must
+// be settled exactly once.
 func accountsForEveryMessage(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, func() {})
 	for n := range publishers * messagesPublishers {
@@ -71,8 +72,8 @@ func accountsForEveryMessage(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: int64(len(a.dead))})
 }
 
-// losesNothingWhenSessionsEnd publishes and settles concurrently while sessions are lost. A message may then be
-// settled several times, but none may be lost.
+// losesNothingWhenSessionsEnd publishes and settles messages concurrently while sessions end. A message may
+// then be settled several times, but none may be lost.
 func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	a := s.publishAndSettle(t, s.Interrupt)
 	for n := range publishers * messagesPublishers {
@@ -82,7 +83,7 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 				id, a.confirmed[id], a.delivered[id], a.acknowledged[id], a.dead[id])
 		}
 	}
-	// Messages whose acknowledgement was lost with a session are delivered again.
+	// If a session ended before an acknowledgement reached the broker, the message is delivered again.
 	for _, q := range accountQueues() {
 		deliveries, _ := s.consume(t, q, 100)
 		go func() {
@@ -97,8 +98,9 @@ func losesNothingWhenSessionsEnd(t *testing.T, s *subject) {
 	}, func() any { return s.depths(t) })
 }
 
-// publishAndSettle publishes from several goroutines and settles at random in several others, until every
-// message is acknowledged or dead-lettered. Meanwhile it calls interrupt a few times.
+// publishAndSettle publishes messages from several goroutines. Several other goroutines settle them in random
+// ways, until every message is acknowledged or dead-lettered. Meanwhile, publishAndSettle calls interrupt a few
+// times.
 func (s *subject) publishAndSettle(t *testing.T, interrupt func()) *account {
 	t.Helper()
 	a := newAccount()
@@ -144,7 +146,7 @@ func (s *subject) publishRange(t *testing.T, a *account, first int) {
 	}
 }
 
-// settleAtRandom settles deliveries in random order and in different ways.
+// settleAtRandom settles the deliveries in random order, each in a random way.
 func settleAtRandom(t *testing.T, a *account, deliveries <-chan broker.Delivery, random *rand.Rand) {
 	var held []broker.Delivery
 	for d := range deliveries {

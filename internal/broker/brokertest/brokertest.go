@@ -11,17 +11,19 @@ import (
 // Partitions is the number of partitions of the simulation under test.
 const Partitions = 2
 
-// Subject is a broker under test, with functions that the port does not have.
+// Subject is a broker under test, with functions that the tests need but the interface broker.Broker does not
+// have.
 type Subject struct {
-	// Broker belongs to a simulation that only this test uses. It has Partitions partitions, and its queues are
-	// declared and empty. The suite may close it; otherwise the factory closes it.
+	// Broker belongs to a simulation that only this test uses, with the number of partitions in the constant
+	// Partitions. Its queues are declared and empty. The tests may close it. If they do not, the factory closes
+	// it.
 	Broker broker.Broker
-	// Interrupt ends every session of the broker, as lost connections would.
+	// Interrupt ends every session of the broker, as if its connections were lost.
 	Interrupt func()
 	// DeadLetters returns the dead letters, the oldest first. It may be called once.
 	DeadLetters func() []DeadLetter
 	// Rival returns a broker that uses the same queues but has another owner. The factory closes it. Rival is
-	// nil if the implementation's queues cannot be used by another process.
+	// nil if the queues exist only inside Broker, so that no other broker can use them.
 	Rival func() broker.Broker
 	// CountsUnsettled is true if Depths counts unsettled deliveries as ready.
 	CountsUnsettled bool
@@ -33,7 +35,8 @@ type DeadLetter struct {
 	Reason  broker.Reason
 }
 
-// Factory returns a subject for one test, with the given retry delay. It cleans up when the test ends.
+// Factory returns a Subject for one test. Its queues have the given retry delay. The factory cleans up when the
+// test ends.
 type Factory func(t *testing.T, retryDelay time.Duration) Subject
 
 const (

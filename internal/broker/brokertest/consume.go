@@ -83,7 +83,7 @@ func endsConsuming(t *testing.T, s *subject) {
 	s.awaitDepths(t, broker.Depths{Dead: 1})
 }
 
-// awaitClosed waits until the channel of deliveries is closed. It fails if another delivery arrives.
+// awaitClosed waits until the channel of deliveries is closed. It fails the test if another delivery arrives.
 func awaitClosed(t *testing.T, deliveries <-chan broker.Delivery) {
 	t.Helper()
 	select {

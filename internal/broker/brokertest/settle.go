@@ -39,7 +39,8 @@ func keepsAcksAfterLoss(t *testing.T, s *subject) {
 			acknowledged[d.Message.ID] = true
 		}
 	}
-	// The server delivers further messages only after it has received the acknowledgements.
+	// The prefetch is exhausted. The server delivers further messages only after it has received the
+	// acknowledgements.
 	for n := range len(acknowledged) {
 		s.publish(t, entries(), message(prefetch+n))
 		receive(t, deliveries)
@@ -69,7 +70,8 @@ func refusesToSettleAfterLoss(t *testing.T, s *subject) {
 	}
 }
 
-// On a server, the first deliveries of two sessions have the same delivery tag.
+// A server numbers the deliveries of each session from 1. So the first deliveries of two sessions have the same
+// delivery tag, and an acknowledgement for one session must not be sent in the other.
 func keepsAcksInTheirSession(t *testing.T, s *subject) {
 	s.publish(t, entries(), message(1))
 	deliveries, _ := s.consume(t, entries(), 1)
@@ -127,7 +129,7 @@ func retries(t *testing.T, s *subject) {
 			t.Fatal(err)
 		}
 		again := receive(t, deliveries)
-		// Servers measure the retry delay in whole milliseconds.
+		// Servers measure the retry delay in whole milliseconds, so the comparison rounds to milliseconds.
 		if waited := time.Since(retried).Round(time.Millisecond); waited < shortDelay {
 			t.Errorf("a retried message returned after %s, before the retry delay of %s", waited, shortDelay)
 		}

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// patience is the timeout of every wait, long enough for a busy machine.
+	// patience is the timeout for every condition that a test waits for. It is long enough for a busy machine.
 	patience = 3 * time.Minute
 )
 
-// subject adds test helpers to a Subject.
+// subject is a Subject with test helpers as methods.
 type subject struct {
 	Subject
 }
@@ -27,7 +27,7 @@ type subject struct {
 // entries is the queue that most tests use.
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry, Partition: 0} }
 
-// message returns the n-th message of a test, with every property set.
+// message returns test message number n, with every property set.
 func message(n int) broker.Message {
 	at := time.Date(2030, time.May, 17, 9, 30, n%60, 0, time.UTC)
 	return broker.Message{
@@ -43,7 +43,7 @@ func message(n int) broker.Message {
 	}
 }
 
-// publish publishes and waits for the confirms.
+// publish publishes messages and waits until all of them are confirmed.
 func (s *subject) publish(t *testing.T, q broker.Queue, messages ...broker.Message) {
 	t.Helper()
 	confirmed := make(chan struct{}, len(messages))
@@ -61,7 +61,7 @@ func (s *subject) publish(t *testing.T, q broker.Queue, messages ...broker.Messa
 	}
 }
 
-// consume consumes until the test ends or the returned function is called.
+// consume starts a consumer. The consumer runs until the test ends or the returned function is called.
 func (s *subject) consume(t *testing.T, q broker.Queue, prefetch int) (<-chan broker.Delivery, context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -116,7 +116,6 @@ func (s *subject) depths(t *testing.T) broker.Depths {
 	return depths
 }
 
-// awaitDepths waits until the queues have the given depths.
 func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	t.Helper()
 	var got broker.Depths
@@ -126,7 +125,7 @@ func (s *subject) awaitDepths(t *testing.T, want broker.Depths) {
 	}, func() any { return got })
 }
 
-// settlements returns all ways to settle a delivery, by name.
+// settlements returns the methods that settle a delivery, by name.
 func settlements(ctx context.Context) map[string]func(broker.Settler) error {
 	return map[string]func(broker.Settler) error{
 		"ack":     broker.Settler.Ack,

@@ -10,11 +10,13 @@ import (
 const (
 	// maxBuffered is the maximum capacity of a consumer's Go channel.
 	maxBuffered = 256
-	// maxBatch is the maximum number of messages that a consumer removes from its queue at a time.
+	// maxBatch is the maximum number of messages that a consumer takes from its queue while it holds the lock
+	// of the queue once.
 	maxBatch = 64
 )
 
-// consumer sends the messages of its queue to the Go channel out. The mutex of the queue guards the fields after wake.
+// consumer sends the messages of its queue to the Go channel in its field out. The mutex of the queue guards
+// the fields below wake.
 type consumer struct {
 	queue    *queue
 	prefetch int
@@ -39,7 +41,7 @@ func (q *queue) newConsumer(prefetch int) *consumer {
 	return c
 }
 
-// run delivers until ctx ends or the broker is closed.
+// run delivers messages until ctx ends or the broker is closed.
 func (c *consumer) run(ctx context.Context, closed <-chan struct{}) {
 	defer close(c.out)
 	var batch []broker.Delivery
@@ -64,8 +66,8 @@ func (c *consumer) run(ctx context.Context, closed <-chan struct{}) {
 	}
 }
 
-// receive appends ready messages to batch, up to the prefetch. If no message is ready, the queue wakes the
-// consumer later.
+// receive appends ready messages to batch, as many as the prefetch allows. If no message is ready, it registers
+// the consumer as idle, so that the queue wakes it when a message arrives.
 func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	q := c.queue
 	q.mu.Lock()
@@ -83,8 +85,8 @@ func (c *consumer) receive(batch []broker.Delivery) []broker.Delivery {
 	return batch
 }
 
-// pass sends deliveries to the Go channel. It returns the number of deliveries sent, which is smaller than the
-// batch if ctx ends or the broker is closed.
+// pass sends the deliveries to the consumer's Go channel and returns how many it has sent. That number is less
+// than len(batch) if ctx ends or the broker is closed.
 func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []broker.Delivery) int {
 	for i := range batch {
 		select {

@@ -21,11 +21,13 @@ import (
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit messages fill a queue in a few seconds at the highest supported rate, and take about 100 MB.
+	// DefaultLimit is the default of Options.Limit. At the highest supported rate, so many messages fill a
+	// queue in a few seconds. They take about 100 MB of memory.
 	DefaultLimit = 1 << 18
 )
 
-// keptLetters is the maximum number of dead letters that are kept. Older ones are dropped but remain counted.
+// keptLetters is the maximum number of dead letters that are kept. When there are more, the oldest are dropped
+// but still counted.
 const keptLetters = 1000
 
 // Options configure New.
@@ -100,7 +102,7 @@ func New(options Options) (*Broker, error) {
 	return b, nil
 }
 
-// Publish adds msg to q; see broker.Publisher.
+// Publish adds msg to q, as described for broker.Publisher.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
 		return errors.New("publish: confirmed is nil")
@@ -115,7 +117,7 @@ func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message
 	return queue.publish(ctx, b.closed, &message{content: msg}, confirmed)
 }
 
-// Flush waits until every message accepted before is confirmed.
+// Flush waits until every message accepted before the call is confirmed.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.isClosed() {
 		return broker.ErrClosed
@@ -123,8 +125,8 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.tally.Wait(ctx, b.closed)
 }
 
-// Consume delivers the messages of q; see broker.Consumer. When ctx ends, deliveries that were not received from the
-// channel return to the queue at once.
+// Consume delivers the messages of q, as described for broker.Consumer. When ctx ends, deliveries that the
+// caller has not received from the channel return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	queue, err := b.queue(q)
 	if err != nil {
@@ -150,7 +152,7 @@ func (b *Broker) queue(q broker.Queue) (*queue, error) {
 	return nil, q.Check(b.options.Partitions)
 }
 
-// Declare does nothing, because the queues exist.
+// Declare does nothing, because the queues always exist.
 func (b *Broker) Declare(context.Context) error {
 	if b.isClosed() {
 		return broker.ErrClosed
@@ -161,7 +163,7 @@ func (b *Broker) Declare(context.Context) error {
 // Version returns "in memory".
 func (b *Broker) Version(context.Context) (string, error) { return "in memory", nil }
 
-// Depths counts the messages. Unsettled deliveries count as ready.
+// Depths returns the numbers of messages in the queues. Messages whose delivery is unsettled count as ready.
 func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	if b.isClosed() {
 		return broker.Depths{}, broker.ErrClosed
@@ -175,7 +177,7 @@ func (b *Broker) Depths(context.Context) (broker.Depths, error) {
 	return depths, nil
 }
 
-// DeadLetterReasons counts the reasons of the latest dead letters.
+// DeadLetterReasons counts the reasons of the dead letters that are kept.
 func (b *Broker) DeadLetterReasons(_ context.Context, limit int) ([]broker.ReasonCount, error) {
 	if b.isClosed() {
 		return nil, broker.ErrClosed
@@ -195,7 +197,8 @@ func (b *Broker) Delete(context.Context) error {
 	return nil
 }
 
-// Interrupt ends every session, as a lost connection to a server would. Unsettled messages are delivered again.
+// Interrupt ends every session, as if the connection to a server were lost. Unsettled messages are delivered
+// again.
 func (b *Broker) Interrupt() {
 	for _, queue := range b.queues {
 		queue.interrupt()

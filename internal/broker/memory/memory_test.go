@@ -64,7 +64,8 @@ func consume(t *testing.T, b broker.Broker, prefetch int) <-chan broker.Delivery
 	return deliveries
 }
 
-// inBubble runs a test in the fake time of package synctest. It fails if a goroutine of the test does not end.
+// inBubble runs a test with the fake clock of package synctest. The test fails if one of its goroutines does
+// not end.
 func inBubble(t *testing.T, options memory.Options, test func(*testing.T, *memory.Broker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,15 +10,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker/internal/tally"
 )
 
-// message is a message in a queue. Nearly every message is delivered once, so it contains the settler of its
-// first delivery to save an allocation.
+// message is a message in a queue. It contains the settler of its first delivery. This saves an allocation,
+// because nearly every message is delivered only once.
 type message struct {
 	content   broker.Message
 	delivered bool
 	first     delivery
 }
 
-// queue is one queue with its retry queue. One mutex guards it; each operation locks it once.
+// queue is one queue together with its retry queue. One mutex guards both. Each operation locks it once.
 type queue struct {
 	name    broker.Queue
 	options Options
@@ -40,13 +40,13 @@ type queue struct {
 	room        chan struct{} // closed when there may be room again; nil if no publisher waits
 }
 
-// pendingConfirm is a confirm callback of Publish that is still to be called.
+// pendingConfirm is a confirm callback that was passed to Publish and has not been called yet.
 type pendingConfirm struct {
 	call   func()
 	number uint64 // in the tally
 }
 
-// retry is a message that waits for another attempt.
+// retry is a message in the retry queue.
 type retry struct {
 	message *message
 	due     time.Time
@@ -59,7 +59,7 @@ func newQueue(name broker.Queue, options Options, dead *deadLetters, counts *tal
 	}
 }
 
-// publish appends m once there is room.
+// publish appends m to the queue. It blocks until there is room.
 func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message, confirmed func()) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -79,7 +79,8 @@ func (q *queue) publish(ctx context.Context, closed <-chan struct{}, m *message,
 	}
 }
 
-// tryPublish appends m. If there is no room, it returns a channel that is closed when there may be room again.
+// tryPublish appends m to the queue. If there is no room, it returns a channel that is closed when there may be
+// room again.
 func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,7 +105,8 @@ func (q *queue) tryPublish(m *message, confirmed func()) (room <-chan struct{}, 
 	return nil, nil
 }
 
-// confirm calls the pending confirm callbacks until none are left.
+// confirm calls the pending confirm callbacks, including those that are added meanwhile, until none are
+// pending.
 func (q *queue) confirm() {
 	var batch []pendingConfirm
 	for {
@@ -119,8 +121,8 @@ func (q *queue) confirm() {
 	}
 }
 
-// nextConfirms returns the next batch of pending confirm callbacks, and frees the window slots of the previous
-// batch.
+// nextConfirms returns the pending confirm callbacks. The callbacks in before have been called, so it frees
+// their slots in the window.
 func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,7 +135,7 @@ func (q *queue) nextConfirms(before []pendingConfirm) []pendingConfirm {
 	return batch
 }
 
-// signalRoom wakes the publishers that wait for room.
+// signalRoom wakes the publishers that are blocked because there was no room.
 func (q *queue) signalRoom() {
 	if q.room != nil {
 		close(q.room)
@@ -141,7 +143,7 @@ func (q *queue) signalRoom() {
 	}
 }
 
-// wakeOne wakes one idle consumer.
+// wakeOne wakes the consumer that has waited longest for a message.
 func (q *queue) wakeOne() {
 	for q.idle.length > 0 {
 		c := q.idle.popFront()
@@ -158,7 +160,7 @@ func (q *queue) leave() {
 	q.signalRoom()
 }
 
-// delay adds a message to the retry queue.
+// delay adds m to the retry queue.
 func (q *queue) delay(m *message) {
 	q.retries.pushBack(retry{message: m, due: time.Now().Add(q.options.RetryDelay)})
 	if q.retries.length == 1 {
@@ -166,8 +168,8 @@ func (q *queue) delay(m *message) {
 	}
 }
 
-// releaseRetries moves due messages from the retry queue to the queue. All have the same delay, so the first one is
-// due first.
+// releaseRetries moves messages whose retry delay has passed back to the main queue. All messages have the same
+// delay, so they are due in the order in which they were added.
 func (q *queue) releaseRetries() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -188,7 +190,7 @@ func (q *queue) depths() (ready, retrying int) {
 	return q.messages - q.retries.length, q.retries.length
 }
 
-// interrupt ends every session. Their unsettled messages are ready again.
+// interrupt ends every session. Its unsettled messages return to the queue.
 func (q *queue) interrupt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -218,7 +220,7 @@ func (q *queue) drop(err error) {
 	q.signalRoom()
 }
 
-// close removes every message. Later operations fail with broker.ErrClosed.
+// close removes every message. Operations after it fail with broker.ErrClosed.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,6 +1,7 @@
 package memory
 
-// ring is a double-ended queue in a ring buffer, which never shrinks.
+// ring is a double-ended queue that is stored in a ring buffer. The buffer grows when it is full, and never
+// shrinks.
 type ring[T any] struct {
 	buffer []T // its length is a power of two, or zero
 	head   int

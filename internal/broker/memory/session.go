@@ -7,8 +7,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// session is the period in which a consumer receives deliveries, like a connection to a server. The mutex of
-// the queue guards it.
+// session is the period in which a consumer receives and settles deliveries. It corresponds to a connection to
+// a server. The mutex of the queue guards it.
 type session struct {
 	queue       *queue
 	consumer    *consumer
@@ -23,7 +23,7 @@ func (q *queue) newSession(c *consumer) *session {
 	return s
 }
 
-// deliver returns a new delivery of m.
+// deliver records a new delivery of m and returns it.
 func (s *session) deliver(m *message) broker.Delivery {
 	redelivered := m.delivered
 	d := &m.first
@@ -42,7 +42,7 @@ func (s *session) deliver(m *message) broker.Delivery {
 	return broker.Delivery{Message: m.content, Queue: s.queue.name, Redelivered: redelivered, Settler: d}
 }
 
-// remove removes a settled delivery from the session's list of unsettled ones.
+// remove removes a delivery that has been settled from the session's list of unsettled deliveries.
 func (s *session) remove(d *delivery) {
 	if d.previous == nil {
 		s.first = d.next
@@ -62,14 +62,14 @@ func (s *session) remove(d *delivery) {
 	s.removeIfDone()
 }
 
-// removeIfDone removes a session that will have no more deliveries.
+// removeIfDone removes the session from its queue if its consumer has ended and all its deliveries are settled.
 func (s *session) removeIfDone() {
 	if s.consumer.ended && s.unsettled == 0 {
 		delete(s.queue.sessions, s)
 	}
 }
 
-// lose ends the session. Its unsettled messages are ready again.
+// lose ends the session. Its unsettled messages return to the front of the queue.
 func (s *session) lose(err error) {
 	s.err = err
 	for d := s.last; d != nil; d = d.previous {
@@ -80,7 +80,7 @@ func (s *session) lose(err error) {
 	s.queue.wakeOne()
 }
 
-// delivery settles one delivery. The mutex of the queue guards it.
+// delivery is the broker.Settler of one delivery. The mutex of the queue guards it.
 type delivery struct {
 	session        *session
 	message        *message
@@ -90,8 +90,7 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// settle removes the delivery from its session and then calls outcome. The mutex of the queue is held during
-// the call.
+// settle marks the delivery as settled and then calls outcome, while it holds the mutex of the queue.
 func (d *delivery) settle(outcome func(*queue, *message)) error {
 	s := d.session
 	s.queue.mu.Lock()
@@ -108,7 +107,7 @@ func (d *delivery) settle(outcome func(*queue, *message)) error {
 	return nil
 }
 
-// Ack removes the message.
+// Ack removes the message from the queue.
 func (d *delivery) Ack() error {
 	return d.settle(func(q *queue, _ *message) { q.leave() })
 }
@@ -133,7 +132,7 @@ func (d *delivery) Retry(ctx context.Context) error {
 	})
 }
 
-// DeadLetter moves the message to the dead letters.
+// DeadLetter adds the message to the dead letters.
 func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	if err := ctx.Err(); err != nil {
 		return err

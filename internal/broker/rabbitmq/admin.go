@@ -10,11 +10,11 @@ import (
 )
 
 // maxAdminRequests is the maximum number of pending administrative requests. A request stays pending until the
-// server answers, even if its caller no longer waits.
+// server answers it, even if its caller has given up.
 const maxAdminRequests = 8
 
-// Declare creates the missing exchange and queues of the simulation. It makes one attempt. Publishing and
-// consuming do not depend on it: they declare the queues that they need.
+// Declare creates the exchange and those queues of the simulation that do not exist. It makes one attempt.
+// Publish and Consume work without it, because they declare the queues that they need.
 func (b *Broker) Declare(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		channel, err := b.declarer.open(a.connection, b.topology.allRoutes())
@@ -26,11 +26,11 @@ func (b *Broker) Declare(ctx context.Context) error {
 	})
 }
 
-// Depths counts the messages that are ready in the simulation's queues. A queue that does not exist counts as
-// empty. A server does not report unsettled deliveries. It also does not report messages that it is moving from
-// a quorum queue to the queue's dead-letter target, so a retried message may be missing from all counts for a
-// moment. Depths makes one attempt. It fails with broker.ErrOtherOwner if the queues belong to another
-// simulation.
+// Depths counts the ready messages in the simulation's queues. A queue that does not exist counts as empty.
+// Unsettled deliveries are not counted, because a server does not report them. A server also does not report
+// messages that it is moving from a quorum queue to its dead-letter target. So a retried message may be missing
+// from all counts for a moment. Depths makes one attempt. It fails with broker.ErrOtherOwner if the queues
+// belong to another simulation.
 func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	return administer(ctx, b, func(a *administration) (depths broker.Depths, err error) {
 		if !b.declarer.marked.Load() { // afterwards the mark can only be removed
@@ -50,9 +50,9 @@ func (b *Broker) Depths(ctx context.Context) (broker.Depths, error) {
 	})
 }
 
-// Exists reports whether anything of the simulation exists on the server, for any number of partitions. It
-// looks for the exchange, and for the dead-letter queue and the owner's mark, which Delete removes last. It
-// changes nothing and makes one attempt.
+// Exists reports whether the server still holds the exchange, the dead-letter queue or the owner's mark of the
+// simulation. Delete removes the dead-letter queue and the mark last. So the result does not depend on the
+// number of partitions. Exists changes nothing and makes one attempt.
 func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	return administer(ctx, b, func(a *administration) (bool, error) {
 		for _, exchange := range []string{b.topology.exchange, b.topology.ownerExchange()} {
@@ -64,17 +64,18 @@ func (b *Broker) Exists(ctx context.Context) (bool, error) {
 	})
 }
 
-// Delete removes the simulation's exchange and queues with the messages in them. It makes one attempt. It fails
-// with broker.ErrOtherOwner, and removes nothing, if they are another simulation's. A publisher or consumer that
-// is still at work declares them again.
+// Delete removes the simulation's exchange and queues, with the messages in them. It makes one attempt. If they
+// belong to another simulation, it removes nothing and returns broker.ErrOtherOwner. A publisher or consumer
+// that still runs declares the exchange and queues again.
 func (b *Broker) Delete(ctx context.Context) error {
 	return b.administer(ctx, func(a *administration) error {
 		if err := a.verify(b.declarer); err != nil {
 			return err
 		}
 		b.declarer.marked.Store(false)
-		// Delete the exchange first, so that no message is routed to queues that are already deleted. Delete
-		// the mark last, so that no other owner takes over the remaining queues if the deletion is interrupted.
+		// Delete the exchange first, so that no message is routed to a queue that is already deleted. Delete
+		// the mark last. Otherwise, if the deletion were interrupted, another owner could take over the
+		// remaining queues.
 		if err := a.deleteExchange(b.topology.exchange); err != nil {
 			return err
 		}
@@ -92,7 +93,7 @@ func (b *Broker) Delete(ctx context.Context) error {
 	})
 }
 
-// administration is a channel for administrative requests.
+// administration is a channel for administrative requests, with its connection.
 type administration struct {
 	connection *connection
 	channel    *amqp.Channel
@@ -103,11 +104,12 @@ func (b *Broker) administer(ctx context.Context, work func(*administration) erro
 	return err
 }
 
-// administer runs work with an administrative channel and returns its result.
+// administer calls the function work with an administrative channel and returns its result.
 //
-// The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx. work
-// continues in the background until the server answers or the connection ends. administer does not close the
-// connection: other requests use it as well, and the server would log that as an error of the client.
+// The client library cannot cancel a request. If ctx ends first, administer returns the error of ctx, and the
+// function work continues in the background until the server answers or the connection ends. administer does
+// not close the connection to stop it. Other requests use the same connection, and the server would log the
+// closing as an error of the client.
 func administer[T any](ctx context.Context, b *Broker, work func(*administration) (T, error)) (T, error) {
 	var none T
 	release, err := b.acquireAdmin(ctx)
@@ -144,8 +146,8 @@ func administer[T any](ctx context.Context, b *Broker, work func(*administration
 	}
 }
 
-// acquireAdmin waits until fewer than maxAdminRequests are pending. The caller calls the returned function when
-// its request is complete.
+// acquireAdmin waits until fewer than maxAdminRequests are pending. The caller must call release when its
+// request is complete.
 func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	select {
 	case b.adminSlots <- struct{}{}:
@@ -157,7 +159,7 @@ func (b *Broker) acquireAdmin(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// withChannel runs work with a new channel, which it closes afterwards.
+// withChannel calls the function work with a new channel, and closes the channel afterwards.
 func withChannel[T any](conn *connection, work func(*administration) (T, error)) (T, error) {
 	a := &administration{connection: conn}
 	if err := a.open(); err != nil {
@@ -172,7 +174,7 @@ func withChannel[T any](conn *connection, work func(*administration) (T, error))
 	return value, err
 }
 
-// open opens a channel. It replaces one that the server has closed.
+// open opens a channel. It is also called to replace a channel that the server has closed.
 func (a *administration) open() error {
 	channel, err := a.connection.Channel()
 	if err != nil {
@@ -182,7 +184,7 @@ func (a *administration) open() error {
 	return nil
 }
 
-// verify returns broker.ErrOtherOwner if the simulation is marked as another owner's. It never creates a mark.
+// verify returns broker.ErrOtherOwner if the simulation is marked with another owner. It never creates a mark.
 func (a *administration) verify(d *declarer) error {
 	if d.owner == "" {
 		return nil
@@ -194,19 +196,18 @@ func (a *administration) verify(d *declarer) error {
 	return d.declareOwner(a.channel)
 }
 
-// hasExchange reports whether an exchange exists.
 func (a *administration) hasExchange(name string) (bool, error) {
 	err := a.channel.ExchangeDeclarePassive(name, amqp.ExchangeDirect, true, false, false, false, nil)
 	return a.found("exchange "+name, err)
 }
 
-// hasQueue reports whether a queue exists.
 func (a *administration) hasQueue(name string) (bool, error) {
 	_, err := a.channel.QueueDeclarePassive(name, true, false, false, false, nil)
 	return a.found("queue "+name, err)
 }
 
-// found derives from the error of a passive declaration whether the declared object exists.
+// found interprets the error of a passive declaration: it reports whether the declared queue or exchange
+// exists.
 func (a *administration) found(what string, err error) (bool, error) {
 	switch {
 	case err == nil:
@@ -218,7 +219,7 @@ func (a *administration) found(what string, err error) (bool, error) {
 	}
 }
 
-// count adds the number of ready messages of a queue to sum.
+// count adds the number of ready messages in the queue to *sum. A queue that does not exist adds nothing.
 func (a *administration) count(r route, sum *int64) error {
 	queue, err := a.channel.QueueDeclarePassive(r.queue, true, false, false, false, nil)
 	if isNotFound(err) {

@@ -7,23 +7,24 @@ import (
 	"github.com/parking-operator/parking-operator/internal/backoff"
 )
 
-// Delays between attempts double from minDelay to maxDelay. The first ones are short, because most failures happen
-// while a connection is being replaced.
+// The delays between attempts start at minDelay and double up to maxDelay. The first delays are short, because
+// most failures happen while a connection is being replaced.
 const (
 	minDelay = 20 * time.Millisecond
 	maxDelay = 5 * time.Second
-	// deletedDelay is the minimum delay before a deleted queue is declared again. A server notifies the
-	// consumers of a deleted queue one by one. If the queue is declared again before that is done, the server
-	// delivers messages of the new queue to consumers of the old one, which do not receive them.
+	// deletedDelay is the minimum delay before a deleted queue is declared again. When a queue is deleted, the
+	// server notifies its consumers one by one. If the queue is declared again too early, the server delivers
+	// messages of the new queue to consumers of the old queue that it has not notified yet. These consumers do
+	// not receive the messages.
 	deletedDelay = time.Second
 )
 
-// errQueueGone ends a session whose queue was deleted.
+// errQueueGone is why a session ends when its queue is deleted.
 var errQueueGone = errors.New("the queue was deleted")
 
 func newBackoff() backoff.Backoff { return backoff.Backoff{First: minDelay, Last: maxDelay} }
 
-// minDelayAfter returns the minimum delay before the attempt that follows a failure.
+// minDelayAfter returns the minimum delay before the next attempt, which depends on why the last one failed.
 func minDelayAfter(failure error) time.Duration {
 	if errors.Is(failure, errQueueGone) {
 		return deletedDelay

@@ -15,14 +15,16 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// The benchmarks measure the CPU time and memory of this process per message. The elapsed time includes the server.
+// The benchmarks report the CPU time and memory that this process uses per message. The elapsed time also
+// includes the server.
 
 func BenchmarkPublishAndConfirm(b *testing.B) {
 	client := newBenchmarkBroker(b)
 	reportCPU(b, func() { publishAll(b, client, b.N) })
 }
 
-// Like the processor, it settles from many goroutines, roughly in the order of delivery.
+// Like the processor, the benchmark settles deliveries from many goroutines, roughly in the order in which they
+// arrive.
 func BenchmarkConsumeAndAck(b *testing.B) {
 	for _, settlers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("settlers=%d", settlers), func(b *testing.B) {
@@ -87,7 +89,7 @@ func ackAll(b *testing.B, client broker.Broker, count, settlers int) {
 	settling.Wait()
 }
 
-// reportCPU runs f and reports the CPU time that it used.
+// reportCPU runs f and reports how much CPU time it used per operation.
 func reportCPU(b *testing.B, f func()) {
 	b.Helper()
 	b.ReportAllocs()

@@ -48,7 +48,8 @@ func TestClose_LeavesNoGoroutine(t *testing.T) { //nolint:paralleltest // see ab
 	}
 }
 
-// goroutines returns the stack traces, of all running goroutines, that contain at least one of the texts.
+// goroutines returns the stack traces of all running goroutines whose stack trace contains at least one of the
+// texts.
 func goroutines(texts ...string) string {
 	buffer := make([]byte, 1<<20)
 	buffer = buffer[:runtime.Stack(buffer, true)]

@@ -14,7 +14,7 @@ import (
 // maxBuffered is the maximum capacity of a consumer's Go channel.
 const maxBuffered = 64
 
-// consumer delivers the messages of one queue. It opens one session after the other.
+// consumer delivers the messages of one queue. It opens a session and, whenever that ends, the next one.
 type consumer struct {
 	broker   *Broker
 	queue    broker.Queue
@@ -22,8 +22,8 @@ type consumer struct {
 	out      chan broker.Delivery
 }
 
-// Consume delivers the messages of q; see broker.Consumer. The prefetch is 1 to 65535. When ctx ends, deliveries
-// that were not received from the channel return to the queue at once.
+// Consume delivers the messages of q, as described for broker.Consumer. The prefetch must be from 1 to 65535.
+// When ctx ends, deliveries that the caller has not received from the channel return to the queue at once.
 func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	if err := q.Check(b.topology.partitions); err != nil {
 		return nil, err
@@ -41,10 +41,10 @@ func (b *Broker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-c
 	return c.out, nil
 }
 
-// part returns the name of the consumer in the outage log.
+// part returns the consumer's name in the log of outages.
 func (c *consumer) part() string { return "consume " + c.queue.String() }
 
-// run delivers until ctx ends or the broker is closed.
+// run delivers messages until ctx ends or the broker is closed.
 func (c *consumer) run(ctx context.Context) {
 	defer close(c.out)
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,8 +69,8 @@ func (c *consumer) run(ctx context.Context) {
 	}
 }
 
-// session delivers messages over one channel until it or ctx ends. It returns the number of delivered messages and
-// why it ended.
+// session delivers messages over one channel until the channel or ctx ends. It returns the number of delivered
+// messages, and why the session ended.
 func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	conn, err := c.broker.consume.get(ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *consumer) session(ctx context.Context) (delivered int, err error) {
 	}
 }
 
-// open opens a channel and starts to consume on it.
+// open opens a channel, declares the queue, and starts to consume it.
 func (c *consumer) open(conn *connection) (*session, <-chan amqp.Delivery, error) {
 	channel, err := c.broker.declarer.open(conn, c.broker.topology.routesAround(c.queue))
 	if err != nil {
@@ -129,7 +129,7 @@ func (c *consumer) subscribe(channel *amqp.Channel) (*session, <-chan amqp.Deliv
 	return s, deliveries, nil
 }
 
-// adopt starts the goroutine of a session. It reports false if the broker is closed.
+// adopt starts the goroutine of a session. It returns false if the broker is closed.
 func (b *Broker) adopt(s *session) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,7 +146,8 @@ func (b *Broker) adopt(s *session) bool {
 	return true
 }
 
-// deliver sends a message to the Go channel, unless the session ends first. It reports false if ctx ended first.
+// deliver sends a message to the consumer's Go channel, or returns when the session ends. It returns false if
+// ctx ends first.
 func (c *consumer) deliver(ctx context.Context, s *session, original *amqp.Delivery) bool {
 	d := c.track(s, original)
 	select {
@@ -171,8 +172,8 @@ func (c *consumer) track(s *session, original *amqp.Delivery) *delivery {
 	return d
 }
 
-// end waits until a session without further deliveries has ended, and returns why it ended. When a queue is
-// deleted or moved, the server cancels the consumer and leaves the channel open.
+// end waits until the session has ended, after the server has stopped delivering in it. It returns why the
+// session ended. When a queue is deleted or moved, the server cancels the consumer and leaves the channel open.
 func (c *consumer) end(s *session) error {
 	s.finish(broker.ErrSessionLost)
 	<-s.done
@@ -184,8 +185,8 @@ func (c *consumer) end(s *session) error {
 	return fmt.Errorf("consume %s: the broker cancelled the consumer: %w", queue, errQueueGone)
 }
 
-// retire cancels the consumer and requeues the deliveries that were not received. The session lasts until the
-// received ones are settled.
+// retire cancels the consumer and requeues the deliveries that the caller has not received. The session lasts
+// until the caller has settled all others.
 func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	s.retire()
 	c.withdraw()
@@ -197,7 +198,7 @@ func (c *consumer) retire(s *session, deliveries <-chan amqp.Delivery) {
 	})
 }
 
-// withdraw requeues the deliveries in the Go channel.
+// withdraw requeues the deliveries that are still in the consumer's Go channel.
 func (c *consumer) withdraw() {
 	for {
 		select {

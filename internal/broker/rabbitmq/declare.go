@@ -17,21 +17,22 @@ import (
 type declarer struct {
 	topology
 
-	// marked is true if the owner's mark is known to exist and to name this owner.
+	// marked is true once the owner's mark is known to exist on the server and to name this owner.
 	marked atomic.Bool
 
 	mu sync.Mutex
-	// unlocated holds the queues that an earlier version declared without the argument x-queue-leader-locator.
+	// unlocated holds the queues that exist without the argument x-queue-leader-locator, because an earlier
+	// version of this program declared them.
 	unlocated map[string]bool
 }
 
 func newDeclarer(t topology) *declarer { return &declarer{topology: t, unlocated: map[string]bool{}} }
 
-// errOtherLocator says that a queue exists with another leader locator than the one in the declaration.
+// errOtherLocator means that a queue exists whose leader locator differs from the one in the declaration.
 var errOtherLocator = errors.New("the queue exists with another leader locator")
 
-// open opens a channel and declares the routes on it. A server closes the channel when it rejects a
-// declaration, so each attempt needs a new one.
+// open opens a channel and declares the routes on it. When a server rejects a declaration, it closes the
+// channel, so each attempt opens a new one.
 func (d *declarer) open(conn *connection, routes []route) (*amqp.Channel, error) {
 	for range routes { // each of them may need another attempt
 		channel, err := d.try(conn, routes)
@@ -54,7 +55,7 @@ func (d *declarer) try(conn *connection, routes []route) (*amqp.Channel, error) 
 	return channel, nil
 }
 
-// declare creates the exchange and the routes that do not exist, and marks them with the owner.
+// declare creates the exchange and those queues that do not exist, and marks the simulation with its owner.
 func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	if err := d.declareOwner(channel); err != nil {
 		return err
@@ -73,14 +74,15 @@ func (d *declarer) declare(channel *amqp.Channel, routes []route) error {
 	return nil
 }
 
-// declareOwner marks the simulation as belonging to the owner. It returns an error if the simulation is marked
-// as belonging to another one.
+// declareOwner marks the simulation with its owner. It returns an error if the simulation is already marked
+// with another owner.
 //
 // The mark is an exchange whose alternate exchange is named after the owner. Nothing is ever published to it.
 // If an exchange is declared again, the server compares its alternate exchange, but no other argument. So
-// declaring the mark checks the owner in one atomic step. The metadata of an exchange is on every node of a
-// cluster; that of a queue is not. The alternate exchange does not exist. Its name begins with the name of the
-// simulation's exchange, because users may have permissions only for that prefix.
+// declaring the mark checks the owner in one atomic step. A queue could not serve as the mark: in a cluster,
+// the metadata of a queue may be on one node only, while the metadata of an exchange is on every node. The
+// alternate exchange does not exist. Its name begins with the name of the simulation's exchange, because users
+// may have permissions only for that prefix.
 func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	if d.owner == "" {
 		return nil
@@ -99,8 +101,8 @@ func (d *declarer) declareOwner(channel *amqp.Channel) error {
 	return nil
 }
 
-// argumentsOf returns the arguments with which to declare a route's queue. For a queue that exists without a
-// leader locator it omits that argument, because the server would reject the declaration.
+// argumentsOf returns the arguments with which to declare the queue of a route. If the queue exists without a
+// leader locator, it omits this argument. Otherwise, the server would reject the declaration.
 func (d *declarer) argumentsOf(r route) amqp.Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,8 +114,8 @@ func (d *declarer) argumentsOf(r route) amqp.Table {
 	return args
 }
 
-// queueError explains why a queue could not be declared. If the cause is the leader locator, it records whether
-// the queue has one, for the next attempt.
+// queueError explains why a queue could not be declared. If the leader locator is the cause, it makes the next
+// attempt omit the leader locator, or include it again.
 func (d *declarer) queueError(r route, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok || refusal.Code != amqp.PreconditionFailed || !strings.Contains(refusal.Reason, argLocator) {
@@ -125,7 +127,7 @@ func (d *declarer) queueError(r route, err error) error {
 	return errOtherLocator
 }
 
-// declareError names the queue or exchange that could not be declared, and the remedy.
+// declareError adds to err what could not be declared, and the remedy if one is known.
 func declareError(what string, err error) error {
 	refusal, ok := errors.AsType[*amqp.Error](err)
 	if !ok {
@@ -139,7 +141,7 @@ func declareError(what string, err error) error {
 	return err
 }
 
-// declareRemedy returns the remedy for a rejected declaration. isConfig reports whether the cause is the
+// declareRemedy returns the remedy for a rejected declaration. isConfig is true if the cause is the
 // configuration of the simulation or of the server.
 func declareRemedy(refusal *amqp.Error) (remedy string, isConfig bool) {
 	switch {
@@ -158,7 +160,7 @@ func declareRemedy(refusal *amqp.Error) (remedy string, isConfig bool) {
 	}
 }
 
-// Is reports whether target is broker.ErrConfig.
+// Is makes errors.Is(err, broker.ErrConfig) true for every configError.
 func (e *configError) Is(target error) bool { return target == broker.ErrConfig }
 
 func hasCode(err error, code int) bool {

@@ -21,7 +21,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// deadArguments returns the arguments of a simulation's dead-letter queue.
+// deadArguments returns the arguments of a simulation's dead-letter queue with the given leader locator.
 func deadArguments(locator string) amqp.Table {
 	args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 	if locator != "" {
@@ -37,7 +37,7 @@ func TestDeclare_BalancesLeadersOfQuorumQueues(t *testing.T) {
 	if err := newBroker(t, options).Declare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// A server accepts a declaration of an existing queue only with the same arguments.
+	// A server accepts the declaration of an existing queue only if the arguments are the same.
 	if _, err := dialServer(t, uri).QueueDeclare(options.Exchange+".dead", true, false, false, false, deadArguments("balanced")); err != nil {
 		t.Error(err)
 	}
@@ -157,7 +157,8 @@ func TestExists_OnlyTheMarkIsLeft_ReturnsTrue(t *testing.T) {
 	}
 }
 
-// stallingProxy forwards data between a client and a server. While it is stalled, the client receives nothing.
+// stallingProxy forwards data between a client and a server. While the proxy is stalled, the client receives
+// nothing.
 type stallingProxy struct {
 	listener net.Listener
 	to       string
@@ -264,7 +265,7 @@ func TestDepths_ContextEnds_KeepsTheConnection(t *testing.T) {
 	}
 }
 
-// gathered returns the sum of all series of a metric.
+// gathered returns the sum of all time series of a metric.
 func gathered(t *testing.T, registry *prometheus.Registry, name string) (sum float64) {
 	t.Helper()
 	families, err := registry.Gather()

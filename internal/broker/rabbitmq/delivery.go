@@ -19,7 +19,7 @@ type delivery struct {
 	tag      uint64
 	original amqp.Delivery
 
-	// The session uses the following fields, and guards them with its mutex.
+	// The session uses and guards the following fields.
 	previous, next *delivery
 	verdict        verdict
 	removed        bool
@@ -28,10 +28,10 @@ type delivery struct {
 
 var _ broker.Settler = (*delivery)(nil)
 
-// Ack marks the delivery as acknowledged. The session informs the server.
+// Ack marks the delivery as acknowledged. The session sends the acknowledgement to the server later.
 func (d *delivery) Ack() error { return d.session.settle(d, unsettled, acknowledged) }
 
-// Requeue marks the delivery as requeued. The session informs the server.
+// Requeue marks the delivery as requeued. The session requeues it on the server later.
 func (d *delivery) Requeue() error { return d.session.settle(d, unsettled, requeued) }
 
 // Retry publishes a copy to the retry queue and acknowledges the original.
@@ -52,10 +52,10 @@ func (d *delivery) DeadLetter(ctx context.Context, reason broker.Reason) error {
 	return nil
 }
 
-// move publishes a copy and acknowledges the delivery once the copy is confirmed. Until then the delivery
-// cannot be settled in another way. If move fails, the delivery is unsettled again, although the copy may
-// already be published or be published later. Then the message exists twice. The same happens if the session is
-// lost before the acknowledgement.
+// move publishes a copy of the message, waits until the copy is confirmed, and then acknowledges the delivery.
+// Until it returns, the delivery cannot be settled in another way. If move fails, the delivery is unsettled
+// again. The copy may nevertheless have been published, or be published later. Then the message exists twice.
+// The same happens if the session ends before the acknowledgement is sent.
 func (d *delivery) move(ctx context.Context, to laneID, publishing func() amqp.Publishing) error {
 	if err := d.session.settle(d, unsettled, reserved); err != nil {
 		return err

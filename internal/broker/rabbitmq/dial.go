@@ -18,13 +18,14 @@ import (
 
 const (
 	connectTimeout = 10 * time.Second
-	// heartbeat is the interval that the client proposes to the server; both use the lower proposal. Each side
-	// sends something twice per interval, so a peer that is silent for two intervals is dead.
+	// heartbeat is the heartbeat interval that the client proposes to the server. Client and server use the
+	// shorter of their two proposals. Each of them sends data at least twice per interval, so a peer that has
+	// been silent for two intervals is considered dead.
 	heartbeat = 10 * time.Second
 	silence   = 2 * heartbeat
 )
 
-// connection is an AMQP connection and the transport below it.
+// connection is an AMQP connection, and the transport that carries it.
 type connection struct {
 	*amqp.Connection
 
@@ -40,8 +41,8 @@ func (c *connection) close(timeout time.Duration) {
 	<-c.wire.done
 }
 
-// dial makes one attempt to connect to the server, with the current binding from the source. Its errors contain
-// the address and the remedy, but never the password.
+// dial makes one attempt to connect to the server that the current binding names. Its errors contain the
+// address and the remedy, but never the password.
 func dial(ctx context.Context, source binding.Source, name string) (*connection, error) {
 	address, err := source()
 	if err != nil {
@@ -99,7 +100,7 @@ func open(ctx context.Context, w *wire, target target, name string) (*connection
 	return &connection{Connection: conn, wire: w}, nil
 }
 
-// target holds the connection parameters in a URI.
+// target holds the connection parameters that a URI contains.
 type target struct {
 	hostPort string
 	login    amqp.PlainAuth

@@ -1,4 +1,4 @@
-// Package rabbitmq implements the broker on RabbitMQ 3.10 or later.
+// Package rabbitmq implements the interfaces of package broker with RabbitMQ 3.10 or later.
 //
 // # Topology
 //
@@ -10,33 +10,36 @@
 //	parking.<simulation>.retry.entry.<p>   retry.entry.<p>   entry events that wait for another attempt
 //	parking.<simulation>.retry.exit.<p>    retry.exit.<p>    exit events that wait for another attempt
 //
-// The queue parking.<simulation>.dead, with the key dead, holds messages that cannot be processed. Messages in a
-// retry queue expire after the retry delay, and the server dead-letters them back to the queue they came from.
+// The queue parking.<simulation>.dead, with the key dead, holds messages that cannot be processed. Messages in
+// a retry queue expire after the retry delay, and the server dead-letters them back to the queue they came
+// from.
 //
-// The exchange parking.<simulation>.owner marks the owner of the simulation. Nothing is published to it. A broker
-// with another owner, which uses another store, does not use the queues.
+// The exchange parking.<simulation>.owner marks the owner of the simulation. Nothing is published to it. A
+// Broker with another owner refuses to use the queues, because it uses another store.
 //
 // The queues are quorum queues or durable classic queues. A quorum queue keeps a confirmed message as long as a
-// majority of the nodes works. It dead-letters with confirms. A classic queue does not: an event may be lost if
-// the node dies while the event returns from its retry queue.
+// majority of the nodes works. It dead-letters a message with a confirm: it removes the message only after the
+// target queue has confirmed it. A classic queue does not wait for a confirm, so an event may be lost if the
+// node dies while the event returns from its retry queue.
 //
 // A quorum queue dead-letters a message that was delivered too often; see DefaultDeliveryLimit. A server closes
 // the channel of a consumer that leaves a message unsettled for longer than the server's consumer_timeout, 30
 // minutes by default, and delivers the messages again. A consumer holds up to its prefetch of messages in
 // memory, whatever their size.
 //
-// Any program may publish to the exchange. It uses the routing key entry.<p> or exit.<p>, where p is the partition
-// of the plate: the 32-bit FNV-1a hash of its bytes, modulo the number of partitions. The body is in the wire
-// format of package event. No header or property is required.
+// Any program may publish to the exchange. It uses the routing key entry.<p> or exit.<p>, where p is the
+// partition of the plate: the 32-bit FNV-1a hash of its bytes, modulo the number of partitions. The body is in
+// the wire format of package event. No header or property is required.
 //
-// Publishers and consumers declare the exchange and queues whenever they open a channel, so a deleted queue is
-// created again, empty. If a queue exists with other arguments, they log an error and retry.
+// Publishers and consumers declare the exchange and queues whenever they open a channel, so a queue that was
+// deleted is created again as an empty queue. If a queue exists with other arguments, they log an error and
+// retry.
 //
 // # Connections
 //
-// A Broker opens up to three connections, each when it is first needed: one publishes, one consumes, and one serves
-// administrative requests such as Depths. While a memory or disk alarm is active, a server stops reading from
-// connections that publish; acknowledgements must still reach it. Publishing and consuming reconnect until they
-// succeed. Each attempt uses the binding that the source returns at that time. The log says that a connection is
-// lost, with the cause, and that it is restored. It does not mention each attempt.
+// A Broker opens up to three connections, each when it is first needed: one publishes, one consumes, and one
+// serves administrative requests such as Depths. While a memory or disk alarm is active, a server stops reading
+// from connections that publish; acknowledgements must still reach it. Publishing and consuming reconnect until
+// they succeed. Each attempt uses the binding that the source returns at that time. The log says that a
+// connection is lost, with the cause, and that it is restored. It does not mention each attempt.
 package rabbitmq

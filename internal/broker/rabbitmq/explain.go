@@ -20,13 +20,14 @@ type configError struct{ error }
 
 func (e *configError) Unwrap() error { return e.error }
 
-// tlsError is a failure of the TLS handshake.
+// tlsError is an error of the TLS handshake.
 type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
 
-// explain adds the address and the remedy to an error of connecting. The error is one line. It contains no
-// password, because neither the client library nor the network knows the URI.
+// explain adds the address and the remedy to an error that occurred while connecting. The resulting error is
+// one line. It contains no password, because err comes from the client library or the network, which never see
+// the URI.
 func explain(address binding.Binding, err error) error {
 	if remedy := remedyOf(err); remedy != "" {
 		return fmt.Errorf("connect to the broker at %s: %w: %s", address.Redacted(), err, remedy)
@@ -61,8 +62,8 @@ func remedyOf(err error) string {
 	}
 }
 
-// serverRemedy returns the remedy for a login that the server rejected. Until a connection is open, the client
-// library reports every failure as an amqp.Error.
+// serverRemedy returns the remedy for a login that the server rejected. While a connection is being opened, the
+// client library reports every failure as an amqp.Error.
 func serverRemedy(err *amqp.Error) string {
 	switch {
 	case err.Code == amqp.NotAllowed && strings.Contains(err.Reason, "not found"):

@@ -3,7 +3,7 @@ package rabbitmq
 // Decode exports decode to the tests.
 var Decode = decode
 
-// Interrupt closes the consumer connection of b.
+// Interrupt closes the connection that b uses to consume.
 func (b *Broker) Interrupt() {
 	b.consume.turn <- struct{}{}
 	defer b.consume.release()

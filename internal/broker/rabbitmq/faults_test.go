@@ -23,7 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// TestBroker_ServerFails_LosesNoMessage runs traffic against a private server while the server fails in different ways.
+// TestBroker_ServerFails_LosesNoMessage publishes and consumes messages on a private server while that server
+// fails in different ways.
 func TestBroker_ServerFails_LosesNoMessage(t *testing.T) {
 	t.Parallel()
 	server := &ownServer{RabbitMQ: servers.NewRabbitMQ(t, servers.RabbitMQOptions{})}
@@ -60,8 +61,8 @@ func (s *ownServer) setAlarm(t *testing.T, on bool) {
 	s.ctl(t, "set_vm_memory_high_watermark", watermark)
 }
 
-// losesNothing injects one fault after the other while two streams publish and consume. It checks that every
-// message is confirmed once and none is lost.
+// losesNothing makes the server fail in one way after the other while two streams publish and consume messages.
+// It checks that every message is confirmed once and none is lost.
 func losesNothing(t *testing.T, server *ownServer) {
 	faults := []struct {
 		name   string
@@ -128,7 +129,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	confirmed := map[string]int{}
 	count := 0
 	isRejected := func() bool { return gathered(t, registry, "parking_broker_refused_messages_total") > 0 }
-	// A full quorum queue accepts a few more messages before it rejects.
+	// A full quorum queue accepts a few more messages before it rejects one.
 	for !isRejected() {
 		id := strconv.Itoa(count)
 		err := b.Publish(t.Context(), entries(), broker.Message{ID: id}, func() {
@@ -167,7 +168,7 @@ func publishesWhatIsRefused(t *testing.T, server *ownServer) {
 	}
 }
 
-// flushWithin reports whether all messages were confirmed within the timeout.
+// flushWithin reports whether all messages were confirmed before the timeout.
 func flushWithin(t *testing.T, b *rabbitmq.Broker, timeout time.Duration) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -214,7 +215,7 @@ func blocksPublishers(t *testing.T, server *ownServer) {
 		t.Error(err)
 	}
 
-	// Close does not wait for the end of the alarm.
+	// Close must not wait for the end of the alarm.
 	other := open(t, options)
 	polltest.Until(t, "its publishers are blocked", func() bool { return put(other) != nil })
 	if err := other.Close(); err != nil {
@@ -273,7 +274,8 @@ func usesNewPassword(t *testing.T, server *ownServer) {
 	}
 }
 
-// The server rejects a message whose user ID is not that of the publishing user.
+// The server rejects a message whose user ID differs from the user who publishes it. So a copy of the message
+// must not keep the user ID.
 func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	server.ctl(t, "add_user", "another", "password")
 	defer server.ctl(t, "delete_user", "another")
@@ -299,7 +301,7 @@ func movesMessageOfAnotherUser(t *testing.T, server *ownServer) {
 	awaitDepths(t, b, broker.Depths{Dead: 1})
 }
 
-// stream publishes and consumes continuously.
+// stream publishes and consumes messages continuously.
 type stream struct {
 	broker    *rabbitmq.Broker
 	retries   bool
@@ -364,7 +366,8 @@ func (s *stream) publish(ctx context.Context, t *testing.T) {
 	}
 }
 
-// mayPublish waits until the backlog allows another message. It returns false if ctx ends first.
+// mayPublish blocks while the stream has as many unacknowledged messages as the constant backlog allows. It
+// returns false if ctx ends first.
 func (s *stream) mayPublish(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -396,7 +399,7 @@ func (s *stream) count(what map[string]int, id string) {
 	s.moved.Broadcast()
 }
 
-// awaitProgress waits until more messages are confirmed and acknowledged.
+// awaitProgress waits until another 500 confirms and acknowledgements have been counted.
 func (s *stream) awaitProgress(t *testing.T, when string) {
 	t.Helper()
 	s.mu.Lock()
@@ -409,7 +412,7 @@ func (s *stream) awaitProgress(t *testing.T, when string) {
 	})
 }
 
-// finish stops publishing and waits for the rest to be consumed.
+// finish stops publishing and waits until all remaining messages are acknowledged.
 func (s *stream) finish(t *testing.T) {
 	t.Helper()
 	s.stop()

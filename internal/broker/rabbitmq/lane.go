@@ -15,8 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// errRejected ends a session in which the broker rejected a message, for example because the queue is full or has no
-// leader.
+// errRejected is why a session ends when the broker rejects a message, for example because the queue is full or
+// has no leader.
 var errRejected = errors.New("the broker rejected messages: the queue may be full, or without a leader")
 
 // outgoing is an unconfirmed message.
@@ -27,12 +27,13 @@ type outgoing struct {
 	published  bool   // at least once
 }
 
-// lane publishes the messages of one routing key on its own channel, so that a queue that does not confirm
-// delays no other queue. It holds each message until the message is confirmed.
+// lane publishes the messages with one routing key, on a channel of its own. Therefore, a queue that does not
+// confirm its messages does not delay other queues. A lane keeps each message until the broker has confirmed
+// it.
 //
-// A session of the lane is one channel. It ends when the channel is lost, or when the broker rejects or returns
-// a message. Before it ends, it waits for the answers to all published messages. The next session declares the
-// topology again and publishes the unconfirmed messages again.
+// A session of the lane uses one channel. It ends when the channel is lost, or when the broker rejects or
+// returns a message. Before it ends, it waits until the broker has answered all published messages. The next
+// session declares the queues again, and publishes the unconfirmed messages again.
 type lane struct {
 	link     *link
 	declare  func(*connection) (*amqp.Channel, error) // opens a channel with the topology declared
@@ -50,7 +51,8 @@ type lane struct {
 	unsent []*outgoing // oldest first
 }
 
-// put accepts m once there is room in the window. It returns an error only if ctx ends or the broker is closed.
+// put accepts m. It blocks until there is room in the window. It returns an error only if ctx ends or the
+// broker is closed.
 func (l *lane) put(ctx context.Context, closed <-chan struct{}, m *outgoing) error {
 	if err := l.acquireSlot(ctx, closed); err != nil {
 		return err
@@ -83,7 +85,7 @@ func (l *lane) acquireSlot(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// confirm completes a confirmed message.
+// confirm handles the confirm of m: it frees the slot of m and calls its callback.
 func (l *lane) confirm(m *outgoing) {
 	<-l.slots
 	l.metrics.unconfirmed.Dec()
@@ -91,7 +93,8 @@ func (l *lane) confirm(m *outgoing) {
 	l.tally.Confirm(m.number)
 }
 
-// swapUnsent returns the unsent messages and replaces them with an empty slice.
+// swapUnsent returns the unsent messages and continues with the empty slice that it is given, so that slices
+// are reused.
 func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,14 +103,14 @@ func (l *lane) swapUnsent(empty []*outgoing) []*outgoing {
 	return unsent
 }
 
-// putBack adds messages in front of the unsent ones, because they are older.
+// putBack puts messages back in front of the unsent ones, because they are older than those.
 func (l *lane) putBack(messages []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unsent = append(messages, l.unsent...)
 }
 
-// run publishes until ctx ends.
+// run publishes messages until ctx ends.
 func (l *lane) run(ctx context.Context) {
 	delay := newBackoff()
 	for l.awaitWork(ctx) {
@@ -125,7 +128,7 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// awaitWork waits until unsent is not empty. It reports false if ctx ends first.
+// awaitWork waits until there are unsent messages. It returns false if ctx ends first.
 func (l *lane) awaitWork(ctx context.Context) bool {
 	for !l.hasWork() {
 		select {
@@ -143,7 +146,8 @@ func (l *lane) hasWork() bool {
 	return len(l.unsent) > 0
 }
 
-// session publishes on one channel until it ends. It returns the number of confirmed messages and why it ended.
+// session publishes messages on one channel until the session ends. It returns the number of confirmed
+// messages, and why the session ended.
 func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	conn, err := l.link.get(ctx)
 	if err != nil {
@@ -166,7 +170,7 @@ func (l *lane) session(ctx context.Context) (confirmed int, err error) {
 	return s.confirmed, lostOr(conn, fmt.Errorf("publish to %s with key %s: %w", l.exchange, l.key, s.reason(err)))
 }
 
-// open opens a channel with the topology declared and confirms enabled.
+// open opens a channel, declares the queues, and enables publisher confirms on the channel.
 func (l *lane) open(conn *connection) (*sending, error) {
 	channel, err := l.declare(conn)
 	if err != nil {
@@ -187,7 +191,7 @@ func (l *lane) open(conn *connection) (*sending, error) {
 	}, nil
 }
 
-// sending is one session of a lane. A goroutine, the sender, publishes messages; another, the collector,
+// sending is one session of a lane. It has two goroutines: the sender publishes messages, and the collector
 // receives the confirms.
 type sending struct {
 	lane    *lane
@@ -198,22 +202,23 @@ type sending struct {
 	inFlight chan flight   // from the sender to the collector
 	refused  chan struct{} // closed by the collector when a message stays unconfirmed
 
-	// Until the collector ends, only the collector uses the following fields.
+	// Only the collector uses the following fields until it ends.
 	returned    map[string]struct{} // message ids
 	unconfirmed []*outgoing
 	confirmed   int
 }
 
-// flight is a published message that the server has not answered. It uses the client library's confirmation per
-// message. The library's shared listener for confirms would cost less, but it can report a rejected message as
-// confirmed if a confirm for several messages arrives before the rejection is processed.
+// flight is a message that is published and that the server has not answered yet. Each flight has its own
+// confirmation object of the client library. A shared listener for all confirms would cost less. But if one
+// confirm covers several messages and arrives before an earlier rejection is processed, the library can report
+// the rejected message to that listener as confirmed.
 type flight struct {
 	message *outgoing
 	answer  *amqp.DeferredConfirmation
 }
 
-// send publishes the messages of the lane until the session ends. It returns why it ended, and the messages that it
-// removed from the lane but did not publish.
+// send publishes the messages of the lane until the session ends. It returns why the session ended, and the
+// messages that it took from the lane but did not publish.
 func (s *sending) send(ctx context.Context) (rest []*outgoing, err error) {
 	var batch []*outgoing
 	for {
@@ -252,8 +257,8 @@ func (s *sending) publish(m *outgoing) error {
 	return nil
 }
 
-// collect receives the confirms until no more are expected. Meanwhile it also receives the messages that the
-// server returns, because otherwise the client library would block.
+// collect receives the confirms of all published messages. Meanwhile, it also receives the messages that the
+// server returns. Otherwise, the client library would block.
 func (s *sending) collect() {
 	for {
 		select {
@@ -268,8 +273,9 @@ func (s *sending) collect() {
 	}
 }
 
-// await waits for the answer to f. A server returns an unroutable message before it confirms it. Therefore,
-// when the confirm has arrived, the return is already recorded or waits in the channel s.returns.
+// await waits until the server has answered f. A server returns an unroutable message before it confirms the
+// message. Therefore, when the confirm has arrived, the return is already recorded or waits in the channel
+// s.returns.
 func (s *sending) await(f flight) {
 	for answered := false; !answered; {
 		select {
@@ -292,8 +298,8 @@ func (s *sending) await(f flight) {
 	s.lane.confirm(f.message)
 }
 
-// noteReturn records the id of a returned message. If several messages have the same id, or none, all of them
-// count as returned: a duplicate is better than a loss.
+// noteReturn records the ID of a returned message. If several messages have the same ID, or no ID, all of them
+// count as returned and are published again. Duplicates are better than a lost message.
 func (s *sending) noteReturn(r amqp.Return, open bool) {
 	if !open {
 		s.returns = nil // the channel is closed
@@ -302,8 +308,8 @@ func (s *sending) noteReturn(r amqp.Return, open bool) {
 	s.returned[r.MessageId] = struct{}{}
 }
 
-// keepUnconfirmed keeps a message for the next session and ends this one. When the channel is lost, the client
-// library reports all unanswered messages as rejected.
+// keepUnconfirmed keeps m for the next session, and makes this session end. The broker may have rejected or
+// returned m. If the channel was lost, the client library reports all messages without an answer as rejected.
 func (s *sending) keepUnconfirmed(m *outgoing) {
 	if !s.channel.IsClosed() {
 		s.lane.metrics.refused.Inc()
@@ -314,8 +320,8 @@ func (s *sending) keepUnconfirmed(m *outgoing) {
 	s.unconfirmed = append(s.unconfirmed, m)
 }
 
-// reason returns why the session ended: the server closed the channel, or a message was unroutable. Otherwise
-// it returns err.
+// reason returns why the session ended. That is the error with which the server closed the channel, or
+// errQueueGone if a message was unroutable. In all other cases, it is err.
 func (s *sending) reason(err error) error {
 	select {
 	case closed := <-s.closes:
@@ -330,7 +336,7 @@ func (s *sending) reason(err error) error {
 	return err
 }
 
-// errConnectionLost ends a session whose connection is lost.
+// errConnectionLost is why a session ends when its connection is lost.
 var errConnectionLost = errors.New("the connection to RabbitMQ was lost")
 
 // lostOr returns errConnectionLost if the connection is closed, and err otherwise.

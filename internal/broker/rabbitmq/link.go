@@ -13,13 +13,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-// partConnection names the connection in the outage log. The log also has a part for each lane and each
-// consumer.
+// partConnection is the connection's name in the log of outages. In that log, each lane and each consumer has a
+// name of its own.
 const partConnection = "connection"
 
-// link holds at most one connection to the server. It opens a new one when it is needed after a loss.
+// link holds at most one open connection to the server. If the connection is lost, the link opens a new one as
+// soon as one is needed.
 type link struct {
-	// connect makes one attempt to connect.
+	// connect makes one attempt to open a connection.
 	connect func(ctx context.Context) (*connection, error)
 	outages *outage.Log // shared by the links of a broker, which fail together
 	log     *slog.Logger
@@ -31,7 +32,7 @@ type link struct {
 	watches sync.WaitGroup
 }
 
-// try returns the open connection. Without one, it makes one attempt to connect.
+// try returns the open connection. If there is none, it makes one attempt to connect.
 func (l *link) try(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func (l *link) try(ctx context.Context) (*connection, error) {
 	return l.attempt(ctx)
 }
 
-// get returns the open connection. Without one, it tries to connect until it succeeds. It returns an error
+// get returns the open connection. If there is none, it tries to connect until it succeeds. It returns an error
 // only if ctx ends or the broker is closed.
 func (l *link) get(ctx context.Context) (*connection, error) {
 	if err := l.acquire(ctx); err != nil {
@@ -83,7 +84,8 @@ func (l *link) isClosed() bool {
 	}
 }
 
-// attempt returns the open connection, or makes one attempt to connect. The caller must have acquired the link.
+// attempt returns the open connection. If there is none, it makes one attempt to connect. The caller must have
+// called acquire.
 func (l *link) attempt(ctx context.Context) (*connection, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
@@ -106,8 +108,9 @@ func (l *link) attempt(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// watch reports state changes of a connection until it is closed. It does not report a connection that the
-// program closes itself, whatever error the socket returns.
+// watch logs and measures the loss of a connection, and the times in which the server blocks it, until the
+// connection is closed. It does not report that the program itself closes the connection, whatever error the
+// socket then returns.
 func (l *link) watch(closes <-chan *amqp.Error, blocks <-chan amqp.Blocking) {
 	defer l.gauges.connected.Set(0)
 	defer l.gauges.blocked.Set(0)
@@ -138,8 +141,8 @@ func (l *link) reportBlocked(blocking amqp.Blocking) {
 	l.log.Info("the broker accepts messages again")
 }
 
-// close closes the connection, forcibly after the timeout. The caller must close l.closed first, so that no
-// other connection is opened.
+// close closes the connection. If the server does not respond within the timeout, it closes the connection
+// forcibly. The caller must close the channel l.closed first, so that no other connection is opened.
 func (l *link) close(timeout time.Duration) {
 	l.turn <- struct{}{}
 	defer l.release()

@@ -18,7 +18,7 @@ const (
 	// maxShort is the maximum length, in bytes, of a property of type short string.
 	maxShort = 255
 	// maxHeaders is the maximum size of the headers that are kept in a copy of a message. All properties must
-	// fit into one frame, of 128 KiB by default. Otherwise the server closes the connection.
+	// fit into one frame, which has 128 KiB by default. If they do not, the server closes the connection.
 	maxHeaders = 64 << 10
 )
 
@@ -66,7 +66,7 @@ func headersOf(msg broker.Message) amqp.Table {
 	return headers
 }
 
-// decode converts an AMQP delivery to a message. It ignores headers with an invalid type or value.
+// decode converts an AMQP delivery to a message. It ignores headers whose type or value is invalid.
 func decode(d *amqp.Delivery) broker.Message {
 	return broker.Message{
 		ID:          d.MessageId,
@@ -106,8 +106,8 @@ func scheduledIn(headers amqp.Table) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-// attemptIn returns the number of attempts in the headers. Clients write integers of different widths. The
-// result is at most MaxInt32-1, so that it can be incremented.
+// attemptIn returns the number of attempts that the headers contain. It accepts integers of any width, because
+// clients differ in this. The result is at most MaxInt32-1, so that it can be incremented.
 func attemptIn(headers amqp.Table) int {
 	var n int64
 	switch v := headers[event.HeaderAttempt].(type) {
@@ -145,11 +145,11 @@ func deadLetterOf(d *amqp.Delivery, reason broker.Reason) amqp.Publishing {
 	return p
 }
 
-// copyOf returns a publishing with the body, the properties and the headers of a delivery. It omits those that change
-// how the server treats the copy:
+// copyOf returns a publishing with the body, the properties and the headers of a delivery. It omits the
+// properties and headers that would change how the server treats the copy:
 //
 //   - the expiration: the copy would expire in the dead-letter queue, or too early in the retry queue;
-//   - the user id: the server compares it with the user that publishes;
+//   - the user id: the server rejects a message if it differs from the user that publishes it;
 //   - a direct reply-to: only the channel that waits for the reply may use it;
 //   - the headers CC and BCC: the server would route the copy to other queues as well;
 //   - the headers in which the server records earlier deliveries.
@@ -173,7 +173,7 @@ func copyOf(d *amqp.Delivery) amqp.Publishing {
 	return p
 }
 
-// foreignHeaders returns the headers to keep in a copy of a message. If they are too large for a frame, it
+// foreignHeaders returns the headers to keep in a copy of a message. If they do not fit into a frame, it
 // returns only the headers that package event defines.
 func foreignHeaders(headers amqp.Table) amqp.Table {
 	kept := make(amqp.Table, len(headers)+2)
@@ -201,7 +201,8 @@ func isServerHeader(name string) bool {
 	}
 }
 
-// sizeOf returns an upper bound of the encoded size of a header's value, without its type and name.
+// sizeOf returns an upper bound for the encoded size of a header's value. The size does not include the type
+// and the name.
 func sizeOf(value any) int {
 	const fixed = 16 // more than any value of fixed size, and more than the length field of others
 	switch v := value.(type) {

@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// collectors are the metrics of the adapter.
+// collectors are the Prometheus collectors of this package.
 type collectors struct {
 	connected   *prometheus.GaugeVec
 	connections *prometheus.CounterVec
@@ -49,7 +49,8 @@ func newCollectors(registerer prometheus.Registerer) (*collectors, error) {
 	return c, c.register(registerer)
 }
 
-// register registers the collectors. All brokers of a process share the collectors of the first one.
+// register registers the collectors. If another Broker of this process has already registered its own, register
+// returns those, so that all brokers of the process share them.
 func (c *collectors) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil

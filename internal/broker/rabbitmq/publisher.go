@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// laneID identifies the queue to which a lane publishes.
+// laneID identifies the queue to which a lane publishes, which also identifies the lane.
 type laneID struct {
 	kind laneKind
 	of   broker.Queue // empty for the dead-letter queue
@@ -24,8 +24,8 @@ const (
 	toDead
 )
 
-// Publish accepts msg for delivery to q; see broker.Publisher. Each queue has its own window. It returns an error for
-// a message that no server would accept.
+// Publish accepts msg for delivery to q, as described for broker.Publisher. Each queue has its own window of
+// unconfirmed messages. Publish returns an error if every server would reject msg.
 func (b *Broker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	publishing, err := encode(msg)
 	if err != nil {
@@ -45,7 +45,7 @@ func (b *Broker) put(ctx context.Context, id laneID, publishing amqp.Publishing,
 	return l.put(ctx, b.running.Done(), &outgoing{publishing: publishing, confirmed: confirmed})
 }
 
-// Flush waits until every message accepted before is confirmed.
+// Flush waits until every message accepted before the call is confirmed.
 func (b *Broker) Flush(ctx context.Context) error {
 	if b.running.Err() != nil {
 		return broker.ErrClosed
@@ -53,7 +53,7 @@ func (b *Broker) Flush(ctx context.Context) error {
 	return b.unconfirmed.Wait(ctx, b.running.Done())
 }
 
-// lane returns the lane with an id. The first call starts it.
+// lane returns the lane with the given ID. At the first call for an ID, it starts the lane.
 func (b *Broker) lane(id laneID) (*lane, error) {
 	b.mu.RLock()
 	l, closed := b.lanes[id], b.isClosed
@@ -99,7 +99,8 @@ func (b *Broker) newLane(id laneID) (*lane, error) {
 	return l, nil
 }
 
-// routesOf returns the routing key of a lane, and the routes that must exist so that no message is lost.
+// routesOf returns the routing key of a lane. It also returns the routes that must exist before the lane
+// publishes, so that no message is lost.
 func (b *Broker) routesOf(id laneID) (key string, routes []route) {
 	switch id.kind {
 	case toRetry:

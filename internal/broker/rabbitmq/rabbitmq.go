@@ -21,12 +21,12 @@ import (
 // The defaults of Options.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
-	// DefaultDeliveryLimit is the number of times that a quorum queue delivers a message again before it
-	// dead-letters the message. Each lost session counts for all messages that were unsettled in it. The limit
-	// must be so high that a long series of faults does not dead-letter a valid event: with one lost session
-	// every three seconds, it is reached after 50 minutes. It still stops a message that crashes its consumer
-	// each time. Malformed messages never reach it, because the processor dead-letters them at their first
-	// delivery.
+	// DefaultDeliveryLimit is the default of Options.DeliveryLimit: how often a quorum queue delivers a message
+	// again before it dead-letters the message. When a session is lost, the server counts one more delivery for
+	// every message that was unsettled in it. So the limit must be high enough that a long series of faults
+	// does not dead-letter a valid event: with one lost session every three seconds, a message reaches it after
+	// 50 minutes. It must also be low enough to stop a message that crashes its consumer each time. Malformed
+	// messages never reach the limit, because the processor dead-letters them at their first delivery.
 	DefaultDeliveryLimit = 1000
 	DefaultWindow        = 1024
 )
@@ -47,12 +47,13 @@ const (
 
 // Options configure New.
 type Options struct {
-	// Address returns the current binding of the server. It is called before each attempt to connect.
+	// Address returns the current binding: the address and the credentials of the server. It is called before
+	// each attempt to connect.
 	Address binding.Source
 	// Exchange is the name of the simulation's exchange. The names of its queues begin with it.
 	Exchange string
-	// Owner distinguishes the simulation from others of the same name that use another store. The queues are
-	// marked with the owner when they are declared. Queues that are marked with another owner are not used. If
+	// Owner distinguishes the simulation from others that have the same name and use another store. When queues
+	// are declared, they are marked with the owner. Queues that are marked with another owner are not used. If
 	// Owner is empty, queues are neither marked nor checked.
 	Owner string
 	// Partitions is the number of entry queues, and of exit queues.
@@ -61,12 +62,11 @@ type Options struct {
 	QueueType plan.QueueType
 	// RetryDelay is how long a retried message stays in the retry queue, in whole milliseconds.
 	RetryDelay time.Duration
-	// DeliveryLimit is the number of times that a quorum queue delivers a message again before it dead-letters
-	// the message.
+	// DeliveryLimit is how often a quorum queue delivers a message again before it dead-letters the message.
 	DeliveryLimit int
 	// Window is the maximum number of unconfirmed messages per queue.
 	Window int
-	// Component names this process in the broker's list of connections.
+	// Component is the name of this process in the server's list of connections.
 	Component string
 	// Logger receives the log; nil discards it.
 	Logger *slog.Logger
@@ -203,8 +203,8 @@ func (b *Broker) newLink(role string) *link {
 	}
 }
 
-// Check makes one attempt to connect, and closes the connection. Its error is one line that contains the
-// address, without the password, and the remedy.
+// Check makes one attempt to connect, and closes the connection again. Its error is one line with the address,
+// without the password, and with the remedy.
 func (b *Broker) Check(ctx context.Context) error {
 	conn, err := dial(ctx, b.options.Address, b.options.Component+" check")
 	if err != nil {
@@ -214,7 +214,7 @@ func (b *Broker) Check(ctx context.Context) error {
 	return nil
 }
 
-// Version returns the product and the version that the server reports when a connection is opened.
+// Version opens a connection and returns the product name and the version that the server reports.
 func (b *Broker) Version(ctx context.Context) (string, error) {
 	conn, err := dial(ctx, b.options.Address, b.options.Component+" version")
 	if err != nil {
@@ -226,8 +226,9 @@ func (b *Broker) Version(ctx context.Context) (string, error) {
 	return strings.TrimSpace(product + " " + version), nil
 }
 
-// Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or were never
-// received, return to their queues. Unconfirmed messages may be lost: call Flush first.
+// Close sends the pending acknowledgements and closes every connection. Deliveries that are unsettled, or that
+// the caller has not received, return to their queues. Unconfirmed messages may be lost. To avoid this, call
+// Flush first.
 func (b *Broker) Close() error {
 	sessions, first := b.markClosed()
 	if !first {
@@ -272,7 +273,7 @@ func (b *Broker) finish(sessions []*session) {
 	}
 }
 
-// start runs f in a goroutine that Close waits for. It reports false if the broker is closed.
+// start runs f in a goroutine, whose end Close waits for. It returns false if the broker is closed.
 func (b *Broker) start(f func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

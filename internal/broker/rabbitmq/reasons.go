@@ -11,14 +11,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// These limits apply to the dead letters that DeadLetterReasons examines.
+// The limits for the number and the total size of the dead letters that DeadLetterReasons examines.
 const (
 	maxExamined      = 1000
 	maxExaminedBytes = 64 << 20
 )
 
-// DeadLetterReasons counts the reasons in the headers of dead letters. It gets the oldest letters from their
-// queue and requeues them. It makes one attempt.
+// DeadLetterReasons counts the reasons in the headers of dead letters. It takes the oldest messages from the
+// dead-letter queue and then requeues them. It makes one attempt.
 func (b *Broker) DeadLetterReasons(ctx context.Context, limit int) ([]broker.ReasonCount, error) {
 	return administer(ctx, b, func(a *administration) ([]broker.ReasonCount, error) {
 		reasons, err := a.deadReasons(b.topology.dead())
@@ -44,7 +44,7 @@ func (a *administration) deadReasons(dead route) (reasons []broker.Reason, err e
 	return reasons, a.requeueUpTo(dead, last)
 }
 
-// requeueUpTo requeues all deliveries up to the last one.
+// requeueUpTo requeues all deliveries up to and including last.
 func (a *administration) requeueUpTo(dead route, last amqp.Delivery) error {
 	if last.DeliveryTag == 0 {
 		return nil
@@ -55,7 +55,7 @@ func (a *administration) requeueUpTo(dead route, last amqp.Delivery) error {
 	return nil
 }
 
-// reasonIn returns why a message was dead-lettered, by a processor or by the broker.
+// reasonIn returns why a processor or the broker dead-lettered a message.
 func reasonIn(headers amqp.Table) broker.Reason {
 	stage, _ := headers[event.HeaderStage].(string)
 	detail, _ := headers[event.HeaderReason].(string)
@@ -65,7 +65,7 @@ func reasonIn(headers amqp.Table) broker.Reason {
 	return broker.Reason{Stage: stage, Detail: detail}.Bounded()
 }
 
-// deathIn returns why the broker last dead-lettered a message.
+// deathIn returns the reason that the broker recorded when it last dead-lettered a message.
 func deathIn(headers amqp.Table) string {
 	deaths, _ := headers["x-death"].([]any)
 	if len(deaths) == 0 {

@@ -28,7 +28,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// patience is the timeout of every wait, long enough for a busy machine.
+// patience is the timeout for every condition that a test waits for. It is long enough for a busy machine.
 const patience = 3 * time.Minute
 
 func entries() broker.Queue { return broker.Queue{Type: event.TypeEntry} }
@@ -201,8 +201,8 @@ func assertExternal(t *testing.T, name string, letter amqp.Delivery, p amqp.Publ
 	}
 }
 
-// A CC header makes the server route a message to additional queues. If the dead letter kept it, the server
-// would also route the copy back to its old queue, in an endless loop.
+// A CC header makes the server route a message to additional queues. If a dead letter kept this header, the
+// server would also route it back to the queue it came from, in an endless loop.
 func TestDeadLetter_DropsTheCCHeader(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
@@ -285,7 +285,7 @@ func TestPublish_UnroutableMessages_AreRepeated(t *testing.T) {
 	awaitDepths(t, b, broker.Depths{Ready: 3})
 }
 
-// settleEachWay retries, requeues and dead-letters the next messages.
+// settleEachWay receives messages and settles them with Retry, Requeue and DeadLetter.
 func settleEachWay(t *testing.T, b *rabbitmq.Broker, deliveries <-chan broker.Delivery) {
 	t.Helper()
 	if err := receive(t, deliveries).Settler.Retry(t.Context()); err != nil {

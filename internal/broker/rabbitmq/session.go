@@ -12,18 +12,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// gapPatience is how long an acknowledgement after a gap waits for the gap to close.
+// gapPatience is how long the acknowledgement of a delivery is delayed while earlier deliveries are unsettled;
+// see session.
 const gapPatience = 250 * time.Millisecond
 
-// session is a channel that consumes, together with its deliveries that are unsettled on the server. Once it is
-// set up, only the goroutine of run uses the channel.
+// session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled.
+// After the setup, only the goroutine that executes run uses the channel.
 //
-// Acknowledgements are coalesced. Settling a delivery marks it and wakes the goroutine. The goroutine
-// acknowledges the longest prefix of settled deliveries at once. A delivery that takes longer than later ones
-// leaves a gap in that prefix. The acknowledgements after a gap wait up to gapPatience for the gap to close. If
-// they are more than half of the prefetch, each is sent individually without waiting. So a slow message does
-// not stall others. The server rarely receives individual acknowledgements, each of which costs it half as much
-// as the delivery itself.
+// Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. The goroutine
+// acknowledges all deliveries up to the first one that is not settled with a single request. Deliveries that
+// are settled while an earlier one is not are said to be after a gap. Their acknowledgements are delayed by up
+// to gapPatience, in case the gap closes. But if more than half of the prefetch is after a gap, they are
+// acknowledged one by one at once. So a slow message does not stall others. Individual acknowledgements are
+// rare, because each of them costs the server half as much as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	tag      string // of the consumer
@@ -38,14 +39,14 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
-	// first and last are the ends of a list, in tag order, of the deliveries that the server still regards as
-	// unsettled. If the session has settled such a delivery but has not yet informed the server, the delivery
-	// is also in settled, in the order of settling.
+	// first and last are the ends of a list of the deliveries that the server still regards as unsettled, in
+	// the order of their tags. A delivery that was settled, but of which the server has not been informed, is
+	// also in the slice settled. That slice is in the order of settling.
 	first, last *delivery
 	settled     []*delivery
 }
 
-// verdict is how a delivery was settled, if it was.
+// verdict says whether and how a delivery was settled.
 type verdict uint8
 
 const (
@@ -63,7 +64,7 @@ func newSession(channel *amqp.Channel, tag string, prefetch int) *session {
 	}
 }
 
-// add appends a delivery to the list.
+// add appends d to the list of unsettled deliveries.
 func (s *session) add(d *delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +77,8 @@ func (s *session) add(d *delivery) {
 	s.last = d
 }
 
-// settle changes the state of a delivery from one verdict to another.
+// settle changes the verdict on d. It returns broker.ErrSettled if the current verdict is not the value of
+// from.
 func (s *session) settle(d *delivery, from, to verdict) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +96,7 @@ func (s *session) settle(d *delivery, from, to verdict) error {
 	return nil
 }
 
-// finish ends the session after the settlements so far have been sent. Later calls to settle return err.
+// finish makes the session end after it has sent the settlements so far. After that, settle returns err.
 func (s *session) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +106,7 @@ func (s *session) finish(err error) {
 	async.Notify(s.wake)
 }
 
-// retire cancels the consumer. The session lasts until all deliveries are settled.
+// retire makes the session cancel its consumer. The session ends when all deliveries are settled.
 func (s *session) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +114,7 @@ func (s *session) retire() {
 	async.Notify(s.wake)
 }
 
-// markDrained records that no more deliveries follow.
+// markDrained records that the session will receive no more deliveries.
 func (s *session) markDrained() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +151,7 @@ func (s *session) run() {
 	}
 }
 
-// outbox is a batch of settlements and other requests to send to the server.
+// outbox is a batch of requests that the session sends to the server, mostly settlements.
 type outbox struct {
 	requeues []uint64
 	prefix   uint64 // acknowledged with all deliveries before it; 0 for none
@@ -159,7 +161,8 @@ type outbox struct {
 	last     bool          // this is the last batch of the session
 }
 
-// plan fills the outbox with the settlements that are due, and removes their deliveries from the list.
+// plan fills the outbox with the settlements that are due, and removes these deliveries from the list of
+// unsettled ones.
 func (s *session) plan(out *outbox, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,7 +183,8 @@ func (s *session) plan(out *outbox, now time.Time) {
 	s.planSingles(out, now)
 }
 
-// planSingles adds the settled deliveries after a gap that have waited long enough.
+// planSingles adds to the outbox the settled deliveries after a gap whose acknowledgements have been delayed
+// long enough.
 func (s *session) planSingles(out *outbox, now time.Time) {
 	isRemoved := func(d *delivery) bool { return d.removed }
 	s.settled = slices.DeleteFunc(s.settled, isRemoved)
@@ -216,11 +220,12 @@ func (s *session) remove(d *delivery) {
 	d.previous, d.next, d.removed = nil, nil, true
 }
 
-// send sends the outbox. Requeues come first, because the acknowledged prefix may include their tags.
+// send sends the requests in the outbox. Requeues come first, because the tags of requeued deliveries may lie
+// below out.prefix, up to which all deliveries are acknowledged.
 //
-// The cancellation of the consumer comes last. A server's channel forwards about 30 acknowledgements at a time
-// to a quorum queue, and discards the others when it is closed. It answers a cancellation only after the queue
-// has accepted the first ones, and then forwards the others.
+// The cancellation of the consumer comes last. The server forwards only about 30 acknowledgements of a channel
+// at a time to a quorum queue. If the channel is closed, it discards the others. It answers a cancellation only
+// after the queue has accepted the first acknowledgements, and then forwards the rest.
 func (s *session) send(out *outbox) error {
 	for _, tag := range out.requeues {
 		if err := s.channel.Nack(tag, false, true); err != nil {

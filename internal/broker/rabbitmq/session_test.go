@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// planned is a session together with a model of the server, which records the deliveries that are unsettled
-// there.
+// planned is a session together with a model of the server. The model records which deliveries are unsettled on
+// the server.
 type planned struct {
 	session   *session
 	now       time.Time
@@ -38,8 +38,8 @@ func (p *planned) deliver() *delivery {
 	return d
 }
 
-// flush plans the acknowledgements and applies them to the model. It returns an error if they contradict how
-// deliveries were settled.
+// flush lets the session plan its requests, and applies them to the model of the server. It returns an error if
+// a request contradicts how its delivery was settled.
 func (p *planned) flush() error {
 	p.session.plan(&p.out, p.now)
 	for _, tag := range p.out.requeues {
@@ -74,7 +74,8 @@ func (p *planned) receive(tag uint64, verdict verdict) error {
 	return nil
 }
 
-// settledButHeld counts the settled deliveries that the server still holds as unsettled.
+// settledButHeld counts the deliveries that the session has settled, but that are still unsettled on the
+// server.
 func (p *planned) settledButHeld() int {
 	count := 0
 	for _, d := range p.held {
@@ -85,7 +86,8 @@ func (p *planned) settledButHeld() int {
 	return count
 }
 
-// settleAtRandom settles a random delivery. Settling one twice must be an error.
+// settleAtRandom settles a delivery in a random way. If the delivery was settled before, settling it must
+// return an error.
 func (p *planned) settleAtRandom(t *rapid.T, tag uint64) {
 	d := p.held[tag]
 	from, wrong := d.verdict, false

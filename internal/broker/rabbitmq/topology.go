@@ -11,7 +11,7 @@ import (
 )
 
 // deadDeliveryLimit is the delivery limit of the dead-letter queue. The server drops messages that exceed it.
-// It is so high that no one reaches it by inspecting and requeuing dead letters.
+// It is so high that a user who inspects and requeues dead letters never reaches it.
 const deadDeliveryLimit = 1_000_000
 
 const (
@@ -33,21 +33,21 @@ type topology struct {
 	deliveryLimit int
 }
 
-// route is a queue, its arguments, and the routing key that leads to it.
+// route is a queue with its arguments, and the routing key of the messages that are routed to it.
 type route struct {
 	queue string
 	key   string
 	args  amqp.Table
 }
 
-// main returns the route to q.
+// main returns the route of the queue q itself.
 func (t topology) main(q broker.Queue) route {
 	key := q.String()
 	return route{queue: t.exchange + "." + key, key: key, args: t.arguments(t.deliveryLimit, keyDead)}
 }
 
-// retry returns the route of the queue in which messages of q wait for another attempt. They expire after the
-// retry delay, and the server dead-letters them back to q.
+// retry returns the route of the retry queue of q. Messages in it expire after the retry delay, and the server
+// dead-letters them back to q.
 func (t topology) retry(q broker.Queue) route {
 	key := "retry." + q.String()
 	args := t.arguments(t.deliveryLimit, q.String())
@@ -59,8 +59,8 @@ func (t topology) dead() route {
 	return route{queue: t.exchange + "." + keyDead, key: keyDead, args: t.arguments(deadDeliveryLimit, "")}
 }
 
-// arguments returns the arguments of a queue that dead-letters to the queue with the routing key deadKey, or
-// nowhere if deadKey is empty.
+// arguments returns the arguments of a queue. The queue dead-letters its messages with the routing key deadKey,
+// or drops them if deadKey is empty.
 func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 	args := amqp.Table{amqp.QueueTypeArg: string(t.queueType)}
 	if deadKey != "" {
@@ -71,18 +71,18 @@ func (t topology) arguments(deliveryLimit int, deadKey string) amqp.Table {
 		return args
 	}
 	args[argLimit] = deliveryLimit
-	// Without a leader locator, the leader is on the node that the client is connected to. One client that
-	// declares every queue would put all leaders on one node.
+	// Without a leader locator, the leader of a queue is on the node that the declaring client is connected to.
+	// If one client declared every queue, all leaders would be on one node.
 	args[argLocator] = "balanced"
 	if deadKey != "" {
-		// At-least-once dead-lettering requires the overflow behaviour reject-publish.
+		// The dead-letter strategy at-least-once requires the overflow behaviour reject-publish.
 		args[argDLStrategy] = "at-least-once"
 		args[amqp.QueueOverflowArg] = amqp.QueueOverflowRejectPublish
 	}
 	return args
 }
 
-// queues lists the queues that are consumed.
+// queues returns the queues that processors consume: the entry and exit queues of all partitions.
 func (t topology) queues() []broker.Queue {
 	queues := make([]broker.Queue, 0, 2*t.partitions)
 	for partition := range t.partitions {
@@ -93,14 +93,15 @@ func (t topology) queues() []broker.Queue {
 	return queues
 }
 
-// routesAround lists the routes that messages of q may take: to q, to its retry queue, and to the dead-letter
-// queue. Each queue follows the one that it dead-letters to. Therefore, declaring them in this order never
-// loses a dead letter.
+// routesAround returns the routes that messages of q may take: to q itself, to its retry queue, and to the
+// dead-letter queue. Each queue comes after the queue to which it dead-letters its messages. Therefore, if
+// queues are declared in this order, no dead letter is lost.
 func (t topology) routesAround(q broker.Queue) []route {
 	return []route{t.dead(), t.main(q), t.retry(q)}
 }
 
-// allRoutes lists every route of the simulation. Each queue follows the one that it dead-letters to.
+// allRoutes returns every route of the simulation. Each queue comes after the queue to which it dead-letters
+// its messages.
 func (t topology) allRoutes() []route {
 	routes := []route{t.dead()}
 	for _, q := range t.queues() {

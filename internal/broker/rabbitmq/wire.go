@@ -9,20 +9,21 @@ import (
 )
 
 const (
-	// readBuffer is the size of a read from the socket. The buffer of the client library has 4 KiB.
+	// readBuffer is the size of the buffer for reads from the socket. The client library's own buffer has only
+	// 4 KiB.
 	readBuffer = 64 << 10
-	// maxUnwritten is the maximum number of buffered bytes. Beyond it a write blocks, as on a socket whose peer
-	// does not read.
+	// maxUnwritten is the maximum number of bytes in the write buffer. When the buffer is full, a write blocks,
+	// just as it blocks on a socket whose peer does not read.
 	maxUnwritten = 256 << 10
-	// lastWrite bounds how long a closed wire tries to write the bytes that are still buffered.
+	// lastWrite is how long a wire that is being closed tries to write the bytes in its buffer.
 	lastWrite = time.Second
 )
 
 var errWireClosed = errors.New("connection is closed")
 
-// wire is the transport of one AMQP connection. The client library flushes after each publishing and each
-// acknowledgement, and sets a read deadline for each frame. At thousands of messages per second that is most of
-// its cost. A wire avoids it:
+// wire is the transport of one AMQP connection. The client library flushes after each message and each
+// acknowledgement that it sends, and sets a read deadline for each frame. At thousands of messages per second,
+// this causes most of the library's cost. A wire avoids the cost:
 //
 //   - A write appends to a buffer, which another goroutine writes to the socket. Frames that arrive during one
 //     system call are written by the next. So there are few system calls when there is much to write, and a
@@ -30,8 +31,8 @@ var errWireClosed = errors.New("connection is closed")
 //   - A read sets the deadline that detects a dead peer once per system call. The library sets none, because a
 //     wire has no method SetReadDeadline.
 //
-// When a read fails, every write fails as well, including a blocked one. Otherwise the library would wait for the
-// blocked write for ever.
+// When a read fails, every write fails as well, including one that is blocked. Otherwise the library would wait
+// forever for the blocked write.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -43,7 +44,8 @@ type wire struct {
 	done      chan struct{} // closed when the writing goroutine has ended and conn is closed
 }
 
-// newWire returns a wire that owns conn. A peer that sends nothing for the duration silence counts as dead.
+// newWire returns a wire that owns conn. The peer counts as dead if it sends nothing for the given duration of
+// silence.
 func newWire(conn net.Conn, silence time.Duration) *wire {
 	w := &wire{
 		conn: conn,
@@ -64,7 +66,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write appends p to the buffer. Its error is that of an earlier write or read.
+// Write appends p to the write buffer. It returns the error of an earlier write to, or read from, the socket.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,21 +81,22 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends the wire once the buffered bytes are written, or after lastWrite.
+// Close makes the wire end once the buffered bytes are written, or after the time lastWrite.
 func (w *wire) Close() error {
-	// The deadline also ends a write to a peer that does not read.
+	// The deadline also ends a write that is blocked because the peer does not read.
 	_ = w.conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	w.fail(errWireClosed)
 	return nil
 }
 
-// abort ends the wire at once.
+// abort ends the wire at once. Buffered bytes are lost.
 func (w *wire) abort() {
 	w.fail(errWireClosed)
 	_ = w.conn.Close()
 }
 
-// fail makes all writes return err from now on, unless they return an earlier error.
+// fail makes all further writes return err. If the wire has already failed, they keep returning the first
+// error.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -123,8 +126,8 @@ func (w *wire) write() {
 	}
 }
 
-// swapUnwritten waits for unwritten bytes, returns their buffer and replaces it with spare. It reports false if no
-// more bytes will follow.
+// swapUnwritten waits for unwritten bytes. It returns their buffer and continues with the buffer spare. It
+// returns false if no more bytes will follow.
 func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,7 +139,7 @@ func (w *wire) swapUnwritten(spare []byte) (batch []byte, more bool) {
 	return batch, w.err == nil
 }
 
-// impatientReader reads from conn. A read fails if nothing arrives for the duration silence.
+// impatientReader reads from conn. A read fails if nothing arrives for the time in the field silence.
 type impatientReader struct {
 	conn    net.Conn
 	silence time.Duration
@@ -150,8 +153,8 @@ func (r impatientReader) Read(p []byte) (int, error) {
 	return n, withoutAddresses(err)
 }
 
-// withoutAddresses removes the addresses from a network error. They differ between connections, and the same fault
-// should have the same text each time.
+// withoutAddresses removes the addresses from a network error. Addresses differ between connections, but the
+// same fault should have the same text each time.
 func withoutAddresses(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err

@@ -1,6 +1,6 @@
 package tally
 
-// Waiting returns the number of calls of Wait that have not returned.
+// Waiting returns the number of Wait calls that have not returned.
 func (t *Tally) Waiting() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

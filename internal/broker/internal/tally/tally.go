@@ -1,5 +1,5 @@
-// Package tally counts accepted and confirmed messages, so that Flush waits for the messages accepted before it and for
-// no others.
+// Package tally counts the messages that a broker client has accepted and the server has confirmed. With it,
+// Flush waits for the messages that were accepted before it was called, and not for later ones.
 package tally
 
 import (
@@ -18,14 +18,14 @@ type Tally struct {
 	waiters     []*waiter
 }
 
-// waiter waits until all messages up to a number are confirmed.
+// waiter is a call of Wait. It waits until all messages with numbers up to upTo are confirmed.
 type waiter struct {
 	upTo      uint64
 	remaining int
 	done      chan struct{}
 }
 
-// Accept counts an accepted message and returns its number.
+// Accept counts a message as accepted and returns its number.
 func (t *Tally) Accept() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -34,7 +34,7 @@ func (t *Tally) Accept() uint64 {
 	return t.accepted
 }
 
-// Confirm counts the message with that number as confirmed. Callers call it once per number.
+// Confirm counts the message with the given number as confirmed. It must be called once per number.
 func (t *Tally) Confirm(number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,15 +57,15 @@ func (t *Tally) notify(number uint64) {
 	})
 }
 
-// Unconfirmed returns the number of accepted messages that are not confirmed.
+// Unconfirmed returns the number of messages that are accepted and not yet confirmed.
 func (t *Tally) Unconfirmed() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.unconfirmed
 }
 
-// Wait waits until every message accepted so far is confirmed. It returns the error of ctx if ctx ends first, and
-// broker.ErrClosed if closed is closed first.
+// Wait waits until every message accepted so far is confirmed. It returns the error of ctx if ctx ends first.
+// It returns broker.ErrClosed if the channel closed is closed first.
 func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	w := t.register()
 	if w == nil {
@@ -83,7 +83,8 @@ func (t *Tally) Wait(ctx context.Context, closed <-chan struct{}) error {
 	}
 }
 
-// register adds a waiter for the messages accepted so far. It returns nil if all of them are confirmed.
+// register adds a waiter for the messages accepted so far. It returns nil if all of these messages are
+// confirmed.
 func (t *Tally) register() *waiter {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -38,8 +38,8 @@ func TestWait_ContextOrBrokerEnds_ReturnsTheError(t *testing.T) {
 	}
 }
 
-// In whatever order messages are confirmed, a wait ends exactly when all messages accepted before it are
-// confirmed. Messages accepted later do not prolong it.
+// Wait must return exactly when all messages accepted before the call are confirmed, in whatever order that
+// happens. Messages accepted later must not delay it.
 func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
