@@ -223,7 +223,7 @@ func TestRetry_ReturnsEachMessageAfterItsDelay(t *testing.T) {
 	})
 }
 
-func TestDeadLetters_KeepsTheLatestAndCountsEveryOne(t *testing.T) {
+func TestDeadLetters_KeepsTheLatestAndCountsAll(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, memory.Options{Partitions: 1})
 	deliveries := consume(t, b, 1)

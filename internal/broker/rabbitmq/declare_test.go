@@ -122,7 +122,7 @@ func TestBroker_UnmarkedQueues_AreMarkedAndUsed(t *testing.T) {
 	}
 }
 
-func TestDelete_WithoutOwner_RemovesTheMark(t *testing.T) {
+func TestDelete_WithoutOwner_RemovesTheOwnerMark(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, servers.AMQPURI(t))
 	options.Owner = "first"
@@ -144,7 +144,7 @@ func TestDelete_WithoutOwner_RemovesTheMark(t *testing.T) {
 	}
 }
 
-func TestExists_OnlyTheMarkIsLeft_ReturnsTrue(t *testing.T) {
+func TestExists_OnlyTheOwnerMarkIsLeft_ReturnsTrue(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)

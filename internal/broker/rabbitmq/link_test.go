@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/outage"
 )
 
-func TestLink_ConnectionLost_LogsItUnlessClosed(t *testing.T) {
+func TestLink_ConnectionLost_IsLoggedUnlessTheProgramClosedIt(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string

@@ -60,7 +60,7 @@ func TestDecode_IgnoresInvalidHeaders(t *testing.T) {
 	}
 }
 
-func TestCopyOf_ExternalPublisher_KeepsItsProperties(t *testing.T) {
+func TestCopyOf_MessageOfExternalPublisher_KeepsItsProperties(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	original := amqp.Delivery{
@@ -102,7 +102,7 @@ func TestCopyOf_DropsADirectReplyTo(t *testing.T) {
 	}
 }
 
-func TestCopyOf_HeadersTooLarge_KeepsThoseOfPackageEvent(t *testing.T) {
+func TestCopyOf_HeadersTooLarge_KeepsOnlyHeadersOfPackageEvent(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxHeaders)
 	values := map[string]any{

@@ -50,7 +50,7 @@ func newCollectors(registerer prometheus.Registerer) (*collectors, error) {
 }
 
 // register registers the collectors. If another Broker of this process has already registered its own, register
-// returns those, so that all brokers of the process share them.
+// uses those, so that all brokers of the process share them.
 func (c *collectors) register(registerer prometheus.Registerer) error {
 	if registerer == nil {
 		return nil

@@ -272,7 +272,7 @@ func TestBroker_DeletedQueues_AreDeclaredAgain(t *testing.T) {
 	}
 }
 
-func TestPublish_UnroutableMessages_AreRepeated(t *testing.T) {
+func TestPublish_UnroutableMessages_AreRepublished(t *testing.T) {
 	t.Parallel()
 	uri := servers.AMQPURI(t)
 	options := optionsFor(t, uri)
@@ -397,7 +397,7 @@ func TestCheck_UnreadableBinding_Fails(t *testing.T) {
 	}
 }
 
-func TestDeclare_EndsWithItsContext(t *testing.T) {
+func TestDeclare_ContextEnds_Returns(t *testing.T) {
 	t.Parallel()
 	options := optionsFor(t, "amqp://u:secret@"+closedPort(t))
 	b := open(t, options)

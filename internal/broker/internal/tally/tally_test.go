@@ -21,7 +21,7 @@ func TestWait_NothingUnconfirmed_ReturnsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWait_ContextOrBrokerEnds_ReturnsTheError(t *testing.T) {
+func TestWait_ContextEndsOrBrokerCloses_ReturnsTheError(t *testing.T) {
 	t.Parallel()
 	var counts tally.Tally
 	counts.Accept()
