@@ -11,20 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// Limits for events of any publisher. They keep keys, rows and logs small.
+// These limits apply to the events of any publisher. They keep keys, database rows and logs small.
 const (
-	// MaxBodyBytes is the maximum size of an event or a summary on the wire. If all known fields have their
-	// maximum length, it takes less than 1 KiB. The rest is room for unknown fields.
+	// MaxBodyBytes is the maximum size of an encoded event or summary. A body whose known fields all have their
+	// maximum length takes less than 1 KiB. The rest is for unknown fields.
 	MaxBodyBytes = 64 << 10
-	// MaxIDBytes is the maximum length of an identifier. A hexadecimal SHA-512 fits exactly; UUIDs and
-	// generated identifiers take less than a third.
+	// MaxIDBytes is the maximum length of an identifier. A SHA-512 hash in hexadecimal digits is exactly this
+	// long. UUIDs and generated identifiers are less than a third of it.
 	MaxIDBytes = 128
 	// MaxPlateBytes is the maximum length of a plate. Real plates have about ten characters of up to three
 	// bytes.
 	MaxPlateBytes = 32
 )
 
-// SyntaxError says why a body is not a valid event or summary. Processing the body again fails in the same way.
+// SyntaxError says why a body is not a valid event or summary. If the same body is parsed again, the error is
+// the same.
 type SyntaxError struct {
 	// Kind is "entry event", "exit event" or "summary".
 	Kind string
@@ -34,7 +35,7 @@ type SyntaxError struct {
 	Detail string
 }
 
-// Error returns the kind, the field if there is one, and the reason.
+// Error returns the kind of body, the field if one is set, and the detail.
 func (e *SyntaxError) Error() string {
 	if e.Field == "" {
 		return e.Kind + ": " + e.Detail
@@ -63,8 +64,8 @@ func AppendEntry(b []byte, e Entry) []byte {
 	return append(b, '}')
 }
 
-// AppendExit appends the wire format of an exit to b. It has the field exit_date_time in place of
-// entry_date_time.
+// AppendExit appends the wire format of an exit to b. It is that of an entry, but has the field exit_date_time
+// in place of entry_date_time.
 func AppendExit(b []byte, e Exit) []byte {
 	b = appendHead(b, e.ID, e.Plate)
 	b = appendInstant(b, fieldExitAt, e.At)
@@ -134,8 +135,8 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 
 // ParseEntry parses the wire format of an entry event. Fields may be in any order and their names are
 // case-sensitive. Unknown fields are ignored. If a name occurs several times, the last value counts. The
-// instant is any that RFC 3339 permits, with any offset from UTC, and is returned in UTC; a leap second
-// becomes the second that follows it. The error is a *SyntaxError. The result does not refer to body.
+// instant may have any form that RFC 3339 permits, with any offset from UTC. The result is in UTC. A leap
+// second is converted to the second after it. The error is a *SyntaxError. The result does not refer to body.
 func ParseEntry(body []byte) (Entry, error) {
 	v, err := entryShape.parse(body)
 	return Entry{ID: v.id, Plate: v.plate, At: v.entryAt}, err
@@ -147,8 +148,8 @@ func ParseExit(body []byte) (Exit, error) {
 	return Exit{ID: v.id, Plate: v.plate, At: v.exitAt}, err
 }
 
-// ParseSummary parses a summary. It follows the rules of ParseEntry. The exit must not precede the entry. The
-// duration fields may be missing and their values are ignored, because they follow from the instants.
+// ParseSummary parses a summary. It follows the rules of ParseEntry. The exit must not be before the entry. The
+// duration fields may be missing. Their values are ignored, because the duration follows from the two instants.
 func ParseSummary(body []byte) (Summary, error) {
 	v, err := summaryShape.parse(body)
 	if err == nil && v.exitAt.Before(v.entryAt) {
@@ -160,16 +161,18 @@ func ParseSummary(body []byte) (Summary, error) {
 	return Summary{ID: v.id, Plate: v.plate, EntryAt: v.entryAt, ExitAt: v.exitAt}, nil
 }
 
-// shape describes the fields of one kind of body: an entry event, an exit event or a summary.
+// shape describes the fields of one kind of body, namely an entry event, an exit event or a summary.
 type shape struct {
 	kind string
-	// fields are the required fields, in the order in which they are written. All are strings.
+	// fields are the names of the required fields, in the order in which they are written. The values of all of
+	// them are strings.
 	fields []string
-	// derived are the fields that the encoder computes from the others and writes, and that the parser ignores.
+	// derived are the names of the fields that the encoder computes from the other fields. The parser ignores
+	// them.
 	derived []string
 }
 
-// The shapes of the bodies. They never change after initialization.
+// These variables are never changed after initialization.
 var (
 	entryShape   = shape{kind: "entry event", fields: []string{fieldID, fieldPlate, fieldEntryAt}}
 	exitShape    = shape{kind: "exit event", fields: []string{fieldID, fieldPlate, fieldExitAt}}
@@ -180,7 +183,6 @@ var (
 	}
 )
 
-// maxFields is the largest number of required fields that a shape has.
 const maxFields = 4
 
 type values struct {
@@ -188,13 +190,13 @@ type values struct {
 	entryAt, exitAt time.Time
 }
 
-// texts are the raw values of the required fields, in the order of the fields in the shape. A missing field is
-// nil.
+// texts holds the raw values of the required fields, in the order of shape.fields. The value of a missing field
+// is nil.
 type texts [maxFields][]byte
 
-// parse parses a body. It first tries scan, which is fast and understands nearly all bodies. If scan does not
-// understand the body, or a value is invalid, it parses the body again with encoding/json. So encoding/json
-// alone decides which bodies are rejected, and with which error.
+// parse parses a body. It first uses the function scan, which is fast and understands nearly all bodies. If
+// scan does not understand the body, or if a value is invalid, parse starts again with encoding/json. So only
+// encoding/json decides which bodies are rejected, and with which error.
 func (s *shape) parse(body []byte) (values, error) {
 	if len(body) > MaxBodyBytes {
 		return values{}, s.errorf("", "%d bytes are more than the %d that it may have", len(body), MaxBodyBytes)
@@ -211,7 +213,7 @@ func (s *shape) parse(body []byte) (values, error) {
 	return s.interpret(t)
 }
 
-// interpret validates and converts the raw values.
+// interpret converts the raw values to their types and validates them.
 func (s *shape) interpret(t texts) (values, error) {
 	var v values
 	for i, field := range s.fields {
@@ -237,7 +239,7 @@ func (s *shape) interpret(t texts) (values, error) {
 	return v, nil
 }
 
-// name checks that an identifier or a plate is valid, and returns it.
+// name returns an identifier or a plate as a string. It returns an error if the value is invalid.
 func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	switch {
 	case len(text) == 0:
@@ -253,7 +255,8 @@ func (s *shape) name(field string, text []byte, limit int) (string, error) {
 	return string(text), nil
 }
 
-// unprintable returns the index of the first byte that is not printable ASCII, or -1.
+// unprintable returns the index of the first byte that is not a printable ASCII character, or -1 if there is
+// none.
 func unprintable(text []byte) int {
 	for i, c := range text {
 		if c < ' ' || c > '~' {
@@ -263,8 +266,8 @@ func unprintable(text []byte) int {
 	return -1
 }
 
-// faultyRune describes the first character that a name must not contain. It returns "" if all characters are
-// valid.
+// faultyRune describes the first character that is not allowed in an identifier or a plate. It returns "" if
+// there is none.
 func faultyRune(text []byte) string {
 	for _, r := range string(text) {
 		switch {
@@ -292,7 +295,8 @@ func (s *shape) instant(field string, text []byte) (time.Time, error) {
 	return t, nil
 }
 
-// parseInstant parses instants that package time accepts: upper-case T and Z, and seconds up to 59.
+// parseInstant parses the instants that package time accepts. Their letters T and Z are upper case, and their
+// seconds are at most 59.
 func parseInstant(text []byte) (time.Time, bool) {
 	var t time.Time
 	if err := t.UnmarshalText(text); err != nil || !isRFC3339(text) {
@@ -301,9 +305,9 @@ func parseInstant(text []byte) (time.Time, bool) {
 	return t.UTC(), true
 }
 
-// parseUnusualInstant parses instants that RFC 3339 permits and package time rejects: t and z in lower case,
-// and leap seconds. A leap second is always the last second of a month. As in Unix time, it is converted to the
-// second that follows it, which is the first of the next month.
+// parseUnusualInstant parses the instants that RFC 3339 permits and package time rejects. These have the
+// letters t and z in lower case, or a leap second. A leap second is always the last second of a month. As in
+// Unix time, it is converted to the second after it, which is the first second of the next month.
 func parseUnusualInstant(text []byte) (time.Time, bool) {
 	const second = len("2006-01-02T15:04:")
 	text = bytes.ToUpper(text)
@@ -316,8 +320,8 @@ func parseUnusualInstant(text []byte) (time.Time, bool) {
 	return t, ok && t.Day() == 1 && t.Hour() == 0 && t.Minute() == 0 && t.Second() == 0
 }
 
-// isRFC3339 reports whether a text that package time accepts follows RFC 3339. Package time also accepts an hour of
-// one digit, a comma before the fraction, and an offset of a day or more.
+// isRFC3339 reports whether text follows RFC 3339 strictly. Package time has already accepted it. But package
+// time also accepts an hour of one digit, a comma before the fraction, and an offset of a day or more.
 func isRFC3339(text []byte) bool {
 	const hour, fraction = len("2006-01-02T"), len("2006-01-02T15:04:05")
 	if text[hour+1] == ':' || text[fraction] == ',' {
@@ -334,7 +338,6 @@ func (s *shape) errorf(field, format string, args ...any) *SyntaxError {
 	return &SyntaxError{Kind: s.kind, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
-// excerpt quotes the beginning of a text for an error message.
 func excerpt(text []byte) string {
 	const limit = 48
 	if len(text) > limit {
@@ -343,8 +346,8 @@ func excerpt(text []byte) string {
 	return strconv.QuoteToASCII(string(text))
 }
 
-// decode finds the required fields of a body with encoding/json. It is slower than scan and accepts every valid
-// body.
+// decode finds the required fields of a body with encoding/json. It is slower than scan, but accepts every
+// valid body.
 func (s *shape) decode(body []byte) (texts, error) {
 	if !utf8.Valid(body) { // encoding/json would silently replace invalid bytes
 		return texts{}, s.errorf("", "not valid UTF-8")
@@ -382,7 +385,7 @@ func (s *shape) decodeString(field string, raw json.RawMessage) (string, error) 
 	return text, nil
 }
 
-// describe converts an error of encoding/json to the detail of a SyntaxError.
+// describe returns the text for SyntaxError.Detail that describes an error of encoding/json.
 func describe(err error) string {
 	var (
 		syntax *json.SyntaxError

@@ -17,7 +17,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// noon is an instant whose fraction has nine digits.
+// noon is an instant with a fraction of nine digits.
 var noon = time.Date(2026, 5, 17, 12, 0, 0, 123456789, time.UTC)
 
 const (
@@ -227,8 +227,8 @@ func TestParseEntry_Result_DoesNotReferToTheBody(t *testing.T) {
 	checkParsed(t, got, event.Entry{ID: "0123456789abc-0-7", Plate: "ABC1234", At: noon}, nil)
 }
 
-// The structs have the fields of the wire formats. Tests compare what encoding/json writes for them with the
-// output of the encoder.
+// These structs have the fields of the wire formats. Tests check that the encoder writes exactly what
+// encoding/json writes for them.
 type (
 	entryJSON struct {
 		ID    string    `json:"id"`
@@ -312,8 +312,8 @@ func exactSeconds(d time.Duration) json.Number {
 	return json.Number(strings.TrimRight(strings.TrimRight(string(whole)+"."+string(text), "0"), "."))
 }
 
-// acceptable reports whether an identifier or a plate is valid: not empty, not too long, valid UTF-8, and
-// without control characters.
+// acceptable reports whether s is a valid identifier or plate: it is not empty, not too long, valid UTF-8, and
+// contains no control characters.
 func acceptable(name string, limit int) bool {
 	return name != "" && len(name) <= limit && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, unicode.IsControl) && !strings.ContainsRune(name, utf8.RuneError)
@@ -341,7 +341,8 @@ func TestParse_RoundTrip(t *testing.T) {
 	})
 }
 
-// reference parses a body with encoding/json alone. The fields with the given names must be strings.
+// reference is a parser that uses only encoding/json. The values of the fields with the given names must be
+// strings.
 func reference(body []byte, fields ...string) (map[string]string, bool) {
 	var members map[string]any
 	if len(body) > event.MaxBodyBytes || !utf8.Valid(body) || json.Unmarshal(body, &members) != nil {
@@ -358,11 +359,11 @@ func reference(body []byte, fields ...string) (map[string]string, bool) {
 	return texts, true
 }
 
-// rfc3339 matches the syntax of RFC 3339. It does not check that a month has the day.
+// rfc3339 matches the syntax of RFC 3339. It does not check that the day exists in the month.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only as the last
-// second of a month in UTC, and returns the second after it.
+// referenceInstant parses an RFC 3339 instant with encoding/json. It accepts a leap second only if that is the
+// last second of a month in UTC. It converts a leap second to the second after it.
 func referenceInstant(text string) (time.Time, bool) {
 	if !rfc3339.MatchString(text) {
 		return time.Time{}, false

@@ -1,6 +1,6 @@
 // Package event defines the messages of a parking simulation: entry events, exit events and the summaries of
-// finished visits. It encodes and parses them, and generates their identifiers, by which each event is counted
-// exactly once.
+// finished visits. It encodes and parses these messages. It also generates the identifiers of events, with
+// which the simulation counts each event exactly once.
 package event
 
 import (
@@ -20,16 +20,17 @@ const (
 // Types returns all event types, in display order.
 func Types() []Type { return []Type{TypeEntry, TypeExit} }
 
-// Intent is the outcome that the generator of an exit event expects.
+// Intent says whether the generator of an exit event expects the exit to find a visit.
 type Intent string
 
-// The intents. Only generated exits have one other than IntentNone.
+// The intents. Only exits of a generator have an intent other than IntentNone.
 const (
-	// IntentNone is the intent of entries, and of exits without the intent header.
+	// IntentNone is the intent of entries, and of exits without the header HeaderIntent.
 	IntentNone Intent = ""
-	// IntentMatched is the intent of an exit whose plate was claimed from the pool of available plates.
+	// IntentMatched is the intent of an exit that uses a plate from the pool of available plates. It is
+	// expected to find the visit of that plate.
 	IntentMatched Intent = "matched"
-	// IntentUnmatched is the intent of an exit whose plate never entered. It is expected to find no visit.
+	// IntentUnmatched is the intent of an exit whose plate has never entered. It is expected to find no visit.
 	IntentUnmatched Intent = "unmatched"
 )
 
@@ -77,15 +78,16 @@ const ContentType = "application/json"
 
 // Header names of the AMQP messages.
 const (
-	// HeaderIntent is the header with the Intent of a generated exit.
+	// HeaderIntent is the header that contains the Intent of an exit.
 	HeaderIntent = "x-parking-intent"
-	// HeaderScheduled is the header with the instant at which the event was due: Unix time in nanoseconds, a
-	// 64-bit integer.
+	// HeaderScheduled is the header that contains the instant at which the event was due: the Unix time in
+	// nanoseconds, as a 64-bit integer.
 	HeaderScheduled = "x-parking-scheduled"
-	// HeaderAttempt is the header that counts the retries of a message, an integer.
+	// HeaderAttempt is the header that contains the number of times that the message has been retried, as an
+	// integer.
 	HeaderAttempt = "x-parking-attempt"
-	// HeaderStage and HeaderReason are the headers of a dead letter that say which stage of the processor
-	// rejected the message, and why.
+	// HeaderStage and HeaderReason are headers of a dead letter. HeaderStage names the processing step that
+	// rejected the message, and HeaderReason says why.
 	HeaderStage  = "x-parking-stage"
 	HeaderReason = "x-parking-reason"
 )

@@ -7,36 +7,37 @@ import (
 	"strings"
 )
 
-// RunLength is the number of characters in the identifier of a run.
+// RunLength is the number of characters in ID.Run.
 const RunLength = 13 // ceil(64 bits / 5 bits a character)
 
-// MaxSeq is the largest sequence number. An identifier with a larger one belongs to an external publisher.
+// MaxSeq is the largest sequence number. An identifier with a larger number cannot be from a generator, so it
+// is treated as that of an external publisher.
 const MaxSeq = 1<<40 - 1
 
-// runEncoding is base32 with the "extended hex" alphabet in lower case. Its texts sort like the bytes and contain
-// no dash.
+// runEncoding is base32 with the "extended hex" alphabet in lower case. Encoded texts sort in the same order as
+// the bytes, and contain no dash.
 var runEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// ID is the identifier of a generated event, written <run>-<partition>-<seq>. A generator process draws a new Run
-// each time it starts. Seq counts from 0 without gaps within (Run, Partition), so the store needs one bit per
-// event to know whether it took effect.
+// ID is the identifier of a generated event, written <run>-<partition>-<seq>. A generator process draws a
+// random Run each time it starts. Seq counts the events with the same Run and Partition from 0, without gaps.
+// Therefore, the store needs only one bit per event to record whether the event took effect.
 type ID struct {
 	Run       string
 	Partition int
 	Seq       int64
 }
 
-// NewRun returns the random identifier of a run: 64 bits as RunLength characters of [0-9a-v].
+// NewRun returns a random value for ID.Run: 64 bits, written as RunLength characters of [0-9a-v].
 func NewRun() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never returns an error
 	return runEncoding.EncodeToString(b[:])
 }
 
-// String returns the text of the identifier in events and messages.
+// String returns the identifier as text, as events and messages contain it.
 func (id ID) String() string { return string(id.Append(make([]byte, 0, RunLength+16))) }
 
-// Append appends the text of the identifier to b.
+// Append appends the identifier as text to b.
 func (id ID) Append(b []byte) []byte {
 	b = append(b, id.Run...)
 	b = append(b, '-')
@@ -45,8 +46,8 @@ func (id ID) Append(b []byte) []byte {
 	return strconv.AppendInt(b, id.Seq, 10)
 }
 
-// ParseID parses the canonical text of an identifier. It reports false for any other text, which is not an error:
-// external publishers choose their own identifiers.
+// ParseID parses the text that ID.String returns. It returns false for any other text. That is not an error,
+// because external publishers choose their own identifiers.
 func ParseID(s string) (ID, bool) {
 	if len(s) < RunLength+len("-0-0") || s[RunLength] != '-' || !isRun(s[:RunLength]) {
 		return ID{}, false
@@ -77,7 +78,7 @@ func isRun(s string) bool {
 }
 
 // parseCanonical parses a decimal number from 0 to limit. It rejects signs and leading zeros, so that each
-// identifier has exactly one text.
+// identifier can be written in exactly one way.
 func parseCanonical(s string, limit int64) (int64, bool) {
 	if s == "" || len(s) > 13 || (s[0] == '0' && len(s) > 1) {
 		return 0, false

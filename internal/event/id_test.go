@@ -77,7 +77,7 @@ func TestNewRun_IsUnique(t *testing.T) {
 	}
 }
 
-// All versions of all publishers must agree on the partition of a plate, so the function must never change.
+// All publishers, in all versions, must agree on the partition of a plate. So the function must never change.
 func TestPartitionOf_NeverChanges(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -2,9 +2,10 @@ package event
 
 import "bytes"
 
-// scan finds the required fields of a body quickly. It understands only simple bodies: one object with known
-// fields, each at most once, and without escapes. It reports false for any other body, valid or not. The texts
-// that it returns are slices of body. It does not validate their characters.
+// scan finds the required fields of a body quickly. It understands only simple bodies: a single object in which
+// all fields are known, none occurs twice, and no string contains an escape. It returns false for every other
+// body, whether valid or not. The texts that it returns are slices of body. It does not validate their
+// characters.
 func (s *shape) scan(body []byte) (texts, bool) {
 	if bytes.IndexByte(body, '\\') >= 0 {
 		return texts{}, false
@@ -42,7 +43,7 @@ func (s *shape) scan(body []byte) (texts, bool) {
 	}
 }
 
-// index returns the index of name in fields, or -1. It tries the expected index first.
+// index returns the index of name in fields, or -1 if it is not there. It looks at the expected index first.
 func index(fields []string, name []byte, expected int) int {
 	if expected >= 0 && expected < len(fields) && fields[expected] == string(name) {
 		return expected
@@ -55,8 +56,8 @@ func index(fields []string, name []byte, expected int) int {
 	return -1
 }
 
-// scanner reads JSON tokens from the beginning of rest. Each method first skips white space. After a method has
-// reported false, rest is undefined.
+// scanner reads JSON tokens from the beginning of its field rest. Each method first skips white space. After a
+// method has returned false, the scanner must not be used any more.
 type scanner struct{ rest []byte }
 
 func (in *scanner) skipSpace() {
@@ -69,7 +70,7 @@ func (in *scanner) skipSpace() {
 	in.rest = nil
 }
 
-// accept consumes the character c if it is next. It reports whether it was.
+// accept consumes the next character if that is c. It reports whether it was.
 func (in *scanner) accept(c byte) bool {
 	if len(in.rest) == 0 || in.rest[0] != c {
 		if in.skipSpace(); len(in.rest) == 0 || in.rest[0] != c {
@@ -80,7 +81,7 @@ func (in *scanner) accept(c byte) bool {
 	return true
 }
 
-// str consumes a string without escapes and returns the bytes between its quotes, which are never nil.
+// str consumes a string without escapes. It returns the bytes between the quotes. They are never nil.
 func (in *scanner) str() ([]byte, bool) {
 	if !in.accept('"') {
 		return nil, false
@@ -94,7 +95,7 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar consumes a string of printable ASCII without escapes, or a number without an exponent.
+// scalar consumes a number without an exponent, or a string of printable ASCII characters without escapes.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
@@ -104,14 +105,14 @@ func (in *scanner) scalar() bool {
 	return n > 0
 }
 
-// atEnd reports whether only white space is left.
+// atEnd reports whether nothing but white space is left.
 func (in *scanner) atEnd() bool {
 	in.skipSpace()
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number, without an exponent, at the beginning of b. It returns 0 if b
-// does not begin with a number.
+// numberLength returns the length of the number at the beginning of b. It returns 0 if b does not begin with a
+// number, or if the number has an exponent.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {

@@ -23,8 +23,8 @@ const gapPatience = 250 * time.Millisecond
 // acknowledges all deliveries up to the first one that is not settled with a single request. Deliveries that
 // are settled while an earlier one is not are said to be after a gap. Their acknowledgements are delayed by up
 // to gapPatience, in case the gap closes. But if more than half of the prefetch is after a gap, they are
-// acknowledged one by one at once. So a slow message does not stall others. Individual acknowledgements are
-// rare, because each of them costs the server half as much as the delivery itself.
+// acknowledged one by one at once. So a slow message does not stall others. At the same time, individual
+// acknowledgements remain rare. Each of them costs the server half as much as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	tag      string // of the consumer
