@@ -9,9 +9,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Account describes the effect of one occurrence of a fault on the simulation.
+// Account describes what one occurrence of a fault did to the simulation.
 type Account struct {
-	// Fault is the name of the fault. Number counts its occurrences from 0.
+	// Fault is the name of the fault. Number is the number of the occurrence of this fault, counted from 0.
 	Fault  string           `json:"fault"`
 	Number int              `json:"number"`
 	Target plan.FaultTarget `json:"target"`
@@ -21,34 +21,36 @@ type Account struct {
 	// Hit names the instances that were hit.
 	Hit []string `json:"hit,omitempty"`
 
-	// InjectedAt is when the fault took effect, and HealedAt when it ended. RecoveredAt is when latency and
-	// backlog were as before the fault. Each of them is zero until that has happened.
+	// InjectedAt is when the fault took effect. HealedAt is when it ended. RecoveredAt is when latency and
+	// backlog were again as before the fault. Each of them is zero until that has happened.
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is how long the simulation needed to recover, until RecoveredAt. It counts from HealedAt
-	// for an action with a duration. For other actions it counts from InjectedAt, because starting again is
-	// part of the recovery. It does not include the time in which other faults were in effect. It is nil if the
-	// simulation has not recovered.
+	// RecoverySeconds is how long the simulation needed to recover. It is the time until RecoveredAt, from
+	// HealedAt for an action with a duration such as a pause, and from InjectedAt for all other actions,
+	// because their recovery includes the restart. The time in which other faults were in effect is not
+	// included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is measured like RecoverySeconds, until
-	// the end of the run.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It is the time until the end of the run.
+	// It starts as for RecoverySeconds, and also does not include the time of other faults.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
-	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run. If faults
-	// overlap, each of them has the figures of their common time. PeakLagSeconds is the longest lag of a
-	// generator behind its schedule. PeakBacklog is the largest number of messages in the queues.
-	// PeakP99Seconds is the largest end-to-end p99 in a row of the timeline. A figure that was not measured is
-	// nil.
+	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
+	// simulation has not recovered. If these times overlap for several faults, what happened in the overlap
+	// counts for each of the faults. A nil figure was not measured.
+	//
+	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number
+	// of messages in the queues. PeakP99Seconds is the largest 99th percentile of the end-to-end latency in a
+	// row of the timeline.
 	PeakLagSeconds float64  `json:"peakLagSeconds"`
 	PeakBacklog    *int64   `json:"peakBacklog,omitempty"`
 	PeakP99Seconds *float64 `json:"peakP99Seconds,omitempty"`
-	// Redeliveries counts the messages that the broker delivered again. DuplicatesSuppressed counts the
-	// deliveries of events that had already taken effect.
+	// Redeliveries counts the deliveries of messages that the broker had delivered before. DuplicatesSuppressed
+	// counts the deliveries of events that had already taken effect.
 	Redeliveries         int64 `json:"redeliveries"`
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
-	// Lost is 0 if the whole run lost no event. Otherwise it is nil, because it is unknown which fault lost an
-	// event.
+	// Lost is 0 if no event was lost in the whole run. Otherwise it is nil, because it is unknown which fault
+	// caused the loss.
 	Lost *int64 `json:"lost,omitempty"`
 
 	Outcome Outcome `json:"outcome"`
@@ -56,57 +58,58 @@ type Account struct {
 	Message string `json:"message"`
 }
 
-// Outcome is how an occurrence ended, or how far it has come.
+// Outcome says how an occurrence of a fault ended, or how far it has progressed.
 type Outcome string
 
-// The outcomes. The first three are those of occurrences that have not ended.
+// The outcomes. The first three are not final: the occurrence is still in progress.
 const (
 	// OutcomeInjecting means that the fault is being injected and is not in effect yet.
 	OutcomeInjecting Outcome = "Injecting"
 	// OutcomeActive means that the fault is in effect.
 	OutcomeActive Outcome = "Active"
-	// OutcomeRecovering means that the fault has ended, and that the simulation has not recovered yet.
+	// OutcomeRecovering means that the fault has ended, but the simulation has not recovered yet.
 	OutcomeRecovering Outcome = "Recovering"
 
-	// OutcomeRecovered means that latency and backlog were as before the fault, for 5 s.
+	// OutcomeRecovered means that latency and backlog returned to the level before the fault, and stayed there
+	// for 5 s.
 	OutcomeRecovered Outcome = "Recovered"
 	// OutcomeNotRecovered means that latency or backlog did not return to the level before the fault, or that
-	// this could not be measured.
+	// it is unknown whether they did.
 	OutcomeNotRecovered Outcome = "NotRecovered"
 	// OutcomeNotInjected means that the fault could not be injected.
 	OutcomeNotInjected Outcome = "NotInjected"
-	// OutcomeAborted means that the simulation ended before the occurrence did.
+	// OutcomeAborted means that the simulation was ended or suspended before the fault had ended.
 	OutcomeAborted Outcome = "Aborted"
 )
 
-// IsFinal reports whether the outcome is that of an occurrence that has ended.
+// IsFinal reports whether the outcome can no longer change.
 func (o Outcome) IsFinal() bool {
 	return o != OutcomeInjecting && o != OutcomeActive && o != OutcomeRecovering
 }
 
-// Outcomes lists the final outcomes, from the best to the worst.
+// Outcomes returns the final outcomes, from the best to the worst.
 func Outcomes() []Outcome {
 	return []Outcome{OutcomeRecovered, OutcomeAborted, OutcomeNotRecovered, OutcomeNotInjected}
 }
 
-// Run holds the measurements of the simulation in which faults were injected.
+// Run holds the measurements of a simulation into which faults were injected.
 type Run struct {
 	// Rows are the rows of the timeline, the earliest first. Without rows, recovery cannot be measured.
 	Rows []timeline.Row
-	// End is when the generators stopped. In a running simulation, it is the time until which the rows are
-	// complete. Recovery cannot be measured after End, because there is no load.
+	// End is when the generators stopped. While they are running, it is the time up to which Rows are complete.
+	// Recovery cannot be measured after End, because then there is no load.
 	End time.Time
-	// Ended is true if the run is over. Until then, occurrences may have outcomes that are not final.
+	// Ended is true if the run is over, so that every outcome is final.
 	Ended bool
 	// Lost is the number of events that the run lost, or nil if that is unknown.
 	Lost *int64
 }
 
-// incompleteTime is the age at which a row of a running simulation is complete. Processes write their parts of
-// a row at different moments.
+// incompleteTime is how old a row of a running simulation must be to count as complete. Until then, some
+// processes may not have written their part of the row.
 const incompleteTime = 2 * time.Second
 
-// RunSoFar returns the measurements of a running simulation, with its timeline so far. end is when its
+// RunSoFar returns the measurements of a running simulation. rows is its timeline so far. end is when its
 // generators stop, or zero if that is unknown.
 func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	run := Run{Rows: rows}
@@ -119,7 +122,7 @@ func RunSoFar(rows []timeline.Row, end time.Time) Run {
 	return run
 }
 
-// Accounts returns the account of each record, in the order in which the faults were injected. The accounts of
+// Accounts returns one Account for each record, in the order in which the faults were injected. The accounts of
 // faults that were not injected come last.
 func Accounts(records []Record, run Run) []Account {
 	records = slices.Clone(records)
@@ -140,7 +143,8 @@ func Accounts(records []Record, run Run) []Account {
 	return accounts
 }
 
-// account returns the account of one record. Records must be passed in the order of their injection.
+// account returns the Account for one record. It must be called for all records in the order of their
+// injection.
 func (s *search) account(r *Record) Account {
 	a := Account{
 		Fault: r.Fault, Number: r.Number, Target: r.Target, Action: r.Action, AtSeconds: r.At.Seconds(), Hit: r.Hit,
@@ -172,13 +176,13 @@ func (s *search) account(r *Record) Account {
 	return a
 }
 
-// Disturbs reports whether a row of the timeline for [from, to) may show effects of the fault: it was in
-// effect, or the simulation had not recovered from it.
+// Disturbs reports whether the row of the timeline that covers [from, to) may show effects of the fault. It may
+// if, in that time, the fault was in effect or the simulation had not recovered from it.
 func (a *Account) Disturbs(from, to time.Time) bool {
 	return !a.InjectedAt.IsZero() && to.Add(rowShift).After(a.InjectedAt) && (a.RecoveredAt.IsZero() || from.Before(a.RecoveredAt))
 }
 
-// notInjected returns the outcome of an occurrence that did not take effect.
+// notInjected returns the outcome and the message for an occurrence that did not take effect.
 func (s *search) notInjected(r *Record) (Outcome, string) {
 	switch {
 	case r.State == NotInjected:
@@ -191,7 +195,7 @@ func (s *search) notInjected(r *Record) (Outcome, string) {
 	return OutcomeInjecting, "The fault is being injected"
 }
 
-// injected returns the outcome of an occurrence that took effect.
+// injected returns the outcome and the message for an occurrence that took effect.
 func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	switch {
 	case r.State == Aborted:
@@ -210,7 +214,8 @@ func (s *search) injected(r *Record, found recovery) (Outcome, string) {
 	return OutcomeRecovering, "Latency and backlog are not as before yet: " + found.why
 }
 
-// after returns a text that says how long the simulation needed to recover.
+// after returns the end of a sentence, such as "2.5s after the end of the fault", that says how long the
+// simulation needed to recover.
 func (s *search) after(r *Record, recovered time.Time) string {
 	took := s.undisturbed(r, recovered)
 	text := took.Round(10*time.Millisecond).String() + " after the "
@@ -228,7 +233,7 @@ func (s *search) after(r *Record, recovered time.Time) string {
 	return text
 }
 
-// measure adds the figures that cover the time in which the fault disturbed the simulation.
+// measure sets the figures in a that cover the time from the injection to the recovery.
 func (s *search) measure(a *Account) {
 	for i := range s.rows {
 		row := &s.rows[i]
@@ -250,11 +255,11 @@ func (s *search) measure(a *Account) {
 	}
 }
 
-// ID identifies the occurrence within its simulation, such as "redis-crash/3".
+// ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n worst of the accounts, in their original order. A later outcome in the list of Outcomes
-// is worse than an earlier one. Of accounts with equal outcomes, the one with the longer recovery is worse.
+// Worst returns the n accounts with the worst outcomes, in their original order. The order of outcomes is that
+// of the function Outcomes. If outcomes are equal, the account with the longer recovery is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts
@@ -273,7 +278,8 @@ func Worst(accounts []Account, n int) []Account {
 	return worst
 }
 
-// compare returns a positive number if a has the worse outcome or, if outcomes are equal, the longer recovery.
+// compare returns a positive number if a has the worse outcome, or the longer recovery if the outcomes are
+// equal.
 func compare(a, b *Account) int {
 	severity := func(o Outcome) int { return slices.Index(Outcomes(), o) }
 	recovery := func(a *Account) float64 {

@@ -14,14 +14,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// noon is when the invented runs start.
+// noon is when the simulated runs in these tests start.
 func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC) }
 
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
-// story describes an invented run of length seconds. In each second, rate entries and as many exits take
-// effect, with a latency of 2 ms. During an outage they have the latency slow, or do not take effect if slow is
-// 0.
+// story describes an invented run that lasts length seconds. In each second, as many entries as rate says and
+// as many exits take effect, with a latency of 2 ms. During an outage, the latency is that of the field slow.
+// If slow is 0, no event takes effect during the outage.
 type story struct {
 	length, rate int
 	outages      []outage
@@ -61,7 +61,7 @@ func (s story) rows() []timeline.Row {
 
 func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
 
-// record returns a record of a pause that was in effect between two seconds of the run.
+// record returns the record of a pause that was in effect from one second of the run to another.
 func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
@@ -76,7 +76,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		run     Run
 		records []Record
-		// want is the recovery time of each record in seconds. -1 means that the simulation did not recover.
+		// want is the expected recovery time for each record, in seconds. It is -1 if the simulation did not
+		// recover.
 		want    []float64
 		message string // part of the message of the last account
 	}{
@@ -124,8 +125,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 			[]float64{1}, "",
 		},
 		"rows that show the fault up to a second later": {
-			// The row of second 20 covers the time from 20.9 to 21.9, because a process may measure up to a
-			// second late.
+			// A process may measure up to a second late. So the row of second 20 may show the time from 20.9 s
+			// to 21.9 s, when the fault was in effect.
 			story{length: 60, rate: 50, outages: []outage{{19, 22, slow, 0}}}.run(), []Record{record("a", 20.1, 22.5)}, []float64{0}, "",
 		},
 		"two events per second": {
@@ -175,8 +176,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 		},
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "too little was measured"},
 		"a second fault before recovery from the first": {
-			// The simulation recovers from both faults in second 33. The recovery from the first takes 11 s,
-			// during 3 s of which the second fault is in effect.
+			// The simulation recovers from both faults after 33 s. The recovery from the first fault takes 11
+			// s. In 3 s of these, the second fault is in effect, so 8 s are counted.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "",
@@ -222,7 +223,8 @@ func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
 	}
 }
 
-// Starting again is part of the recovery from a kill. The recovery from a pause begins at its end.
+// After a kill, the recovery time is counted from the kill and includes the restart. After a pause, it would be
+// counted from the end of the pause.
 func TestAccounts_Kill_RecoveryCountsFromTheKill(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
@@ -332,8 +334,8 @@ func TestDisturbs_ReportsRowsThatTheFaultAffects(t *testing.T) {
 	}
 }
 
-// TestAccounts_RecoveryMatchesTheOutage generates runs in which all events are slow from the injection of each
-// fault until some seconds after its end.
+// TestAccounts_RecoveryMatchesTheOutage generates random runs. In each of them, all events are slow from the
+// injection of a fault until some seconds after its end.
 func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -361,8 +363,8 @@ func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 			if a.RecoverySeconds == nil {
 				t.Fatalf("occurrence %d: %s", i, a.Message)
 			}
-			// Rows of several seconds are either disturbed or not, so the measured recovery may be up to one
-			// row longer.
+			// A row counts as disturbed as a whole. So the measured recovery may exceed the actual one by up to
+			// the width of a row.
 			if got := *a.RecoverySeconds; got < float64(want[i]) || got >= float64(want[i])+float64(s.width) {
 				t.Errorf("occurrence %d recovered after %g s, want %d s", i, got, want[i])
 			}
@@ -370,7 +372,8 @@ func TestAccounts_RecoveryMatchesTheOutage(t *testing.T) {
 	})
 }
 
-// TestAccounts_RandomRecords_KeepTheInvariants checks invariants that hold for all records and timelines.
+// TestAccounts_RandomRecords_KeepTheInvariants checks properties that accounts must have for all records and
+// timelines.
 func TestAccounts_RandomRecords_KeepTheInvariants(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

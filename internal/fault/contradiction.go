@@ -7,18 +7,18 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Rows near the beginning and the end of a fault do not prove anything about it. They may show what happened
-// before the injection or after the end, because processes measure a row up to rowShift late, and clocks of
-// machines differ. settlesAfter is the length of that time after the injection, and settlesUntil before the
-// end.
+// The rows of the timeline that are near the beginning or the end of a fault prove nothing about the fault.
+// They may show what happened before the injection or after the end, because processes measure up to rowShift
+// late, and because the clocks of machines differ. settlesAfter is the time after the injection in which rows
+// are ignored. settlesUntil is the time before the end in which they are ignored.
 const (
 	settlesAfter = rowShift + time.Second
 	settlesUntil = time.Second
 )
 
-// contradiction says what in the timeline proves that a pause or an isolation had no effect, although its
-// injector reported one. It returns "" if nothing does. The timeline can prove that only if all instances of
-// the target were hit, and for at least some seconds.
+// contradiction checks whether the timeline proves that a pause or an isolation had no effect, although its
+// injector reported that it took effect. It returns the proof as a text, or "" if there is none. There can be a
+// proof only if all instances of the target were hit, and for at least some seconds.
 func (s *search) contradiction(r *Record) string {
 	if r.State != Healed || !r.Action.Lasts() || len(r.Hit) == 0 || len(r.Hit) != r.Of {
 		return ""

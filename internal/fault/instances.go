@@ -10,28 +10,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Instance is a process, or a part of one, that faults can hit.
+// Instance is a process or a part of a process into which faults can be injected.
 type Instance interface {
 	// Name identifies the instance, such as "processor".
 	Name() string
-	// Stop ends the instance and starts it again, and returns when it has ended. The caller then calls started
-	// to wait until it runs again. If crash is true, the instance writes nothing to disk as it ends; draw
-	// determines which unwritten data it loses.
+	// Stop ends the instance and then starts it again. It returns when the instance has ended. The caller must
+	// then call started, which waits until the instance runs again. If crash is true, the instance writes
+	// nothing to disk while it ends, and the random number draw determines which unwritten data are lost.
 	Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error)
-	// Pause stops all activity of the instance, and Isolate cuts it off from all others, until the caller calls
-	// release.
+	// Pause stops all activity of the instance until the caller calls release. Isolate cuts the instance off
+	// from all others until the caller calls release.
 	Pause(context.Context) (release func() error, err error)
 	Isolate(context.Context) (release func() error, err error)
 }
 
-// startTimeout bounds how long a stopped instance may take until it runs again.
+// startTimeout is the timeout for starting a stopped instance again.
 const startTimeout = time.Minute
 
-// Instances is an Injector for instances that this process controls.
+// Instances is an Injector for instances that run in, or are controlled by, this process.
 type Instances struct {
 	// ByTarget holds the instances of each target.
 	ByTarget map[plan.FaultTarget][]Instance
-	// Refused holds, for targets without instances, the reason why faults cannot hit them.
+	// Refused says, for targets without instances, why faults cannot be injected into them.
 	Refused map[plan.FaultTarget]string
 
 	mu   sync.Mutex
@@ -59,8 +59,8 @@ func (i *Instances) refuse(target plan.FaultTarget) error {
 	return fmt.Errorf("the simulation has no %s", target)
 }
 
-// Inject hits the instances that Pick chooses for the occurrence. It first waits until no other fault affects
-// them.
+// Inject injects the fault into the instances that Occurrence.Pick chooses. It first waits until no other fault
+// affects these instances.
 func (i *Instances) Inject(ctx context.Context, o Occurrence) (Injection, error) {
 	if err := i.refuse(o.Target); err != nil {
 		return Injection{}, err
@@ -94,7 +94,7 @@ func (i *Instances) pick(o *Occurrence) []Instance {
 	return hit
 }
 
-// acquire waits until no other fault affects the instance, and reserves it for this one.
+// acquire waits until no other fault affects the instance, and then reserves the instance.
 func (i *Instances) acquire(ctx context.Context, instance Instance) error {
 	timeout := time.NewTimer(MaxLate)
 	defer timeout.Stop()
@@ -129,8 +129,8 @@ func (i *Instances) release(instances []Instance) {
 	}
 }
 
-// effect is the effect of a fault on one instance. release ends it, and healed waits until it has ended. Either
-// may be nil.
+// effect is the effect of a fault on one instance. The function release ends the effect. The function healed
+// waits until the instance runs again. Either of them may be nil.
 type effect struct {
 	release func() error
 	healed  func(context.Context) error
@@ -150,7 +150,7 @@ func inject(ctx context.Context, o *Occurrence, instance Instance, number uint64
 	return e, err
 }
 
-// end releases all instances.
+// end ends all the effects.
 func end(effects []effect) error {
 	var errs []error
 	for _, e := range effects {
@@ -161,8 +161,8 @@ func end(effects []effect) error {
 	return errors.Join(errs...)
 }
 
-// injection returns an Injection for effects that begin now. A timer ends effects that have a duration, even if
-// no one waits for them.
+// injection returns the Injection for effects that have just begun. If the effects have a duration, a timer
+// ends them, even if nobody calls Healed.
 func (i *Instances) injection(o *Occurrence, hit []Instance, effects []effect) Injection {
 	injected := Injection{Of: len(i.ByTarget[o.Target]), At: time.Now()}
 	for _, instance := range hit {

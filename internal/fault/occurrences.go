@@ -11,12 +11,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Occurrences returns the planned occurrences of all faults in the order in which they are due. The sequence is
-// infinite if a fault repeats and the plan has no duration.
+// Occurrences returns the planned occurrences of all faults, in the order in which they are due. The sequence
+// is infinite if a fault repeats and the plan has no duration.
 //
-// An occurrence depends only on the seed, on its fault, and on its number. An edit of one fault therefore does
-// not change the occurrences of the others. An occurrence that would outlast the duration of the plan is
-// omitted.
+// An occurrence depends only on the seed, its fault and its number. So an edit of one fault does not change the
+// occurrences of other faults. An occurrence that would still last when the plan ends is omitted.
 func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	return func(yield func(Occurrence) bool) {
 		var upcoming []*series
@@ -40,14 +39,14 @@ func Occurrences(p *plan.Plan) iter.Seq[Occurrence] {
 	}
 }
 
-// series is the sequence of occurrences of one fault.
+// series generates the occurrences of one fault.
 type series struct {
 	fault *plan.Fault
 	seed  uint64
-	// end is the duration of the plan, or 0.
+	// end is the duration of the plan, or 0 if the plan does not end.
 	end time.Duration
 
-	// next is the occurrence that advance computed last. base is the instant at which it would be due without
+	// next is the occurrence that advance has computed. base is when this occurrence would be due without
 	// jitter.
 	next   Occurrence
 	base   time.Duration
@@ -60,7 +59,7 @@ func newSeries(p *plan.Plan, f *plan.Fault) *series {
 	return &series{fault: f, seed: p.Seed ^ name.Sum64(), end: p.Duration.D()}
 }
 
-// advance computes the next occurrence. It reports false if there are no more.
+// advance computes the next occurrence. It returns false if there are no more.
 func (s *series) advance() bool {
 	f := s.fault
 	if s.number == 0 {
@@ -88,8 +87,8 @@ func jitter(random *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(draw%(2*uint64(most)+1)) - most
 }
 
-// Pick returns the indexes of the instances that the occurrence hits, in ascending order, if its target has n instances.
-// It returns all of them if the occurrence asks for more than there are.
+// Pick returns the indexes of the instances that the occurrence hits, in ascending order, if its target has n
+// instances. If the occurrence is to hit more than n instances, it hits all n.
 func (o *Occurrence) Pick(n int) []int {
 	random := rand.New(rand.NewPCG(o.Draw, 0))
 	picked := random.Perm(n)[:min(o.count(n), n)]
@@ -97,7 +96,7 @@ func (o *Occurrence) Pick(n int) []int {
 	return picked
 }
 
-// count returns how many of the n instances of the target the occurrence hits.
+// count returns how many instances the occurrence is to hit if its target has n.
 func (o *Occurrence) count(n int) int {
 	if o.Percent > 0 {
 		return (n*o.Percent + 99) / 100

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// first returns the first n occurrences of a plan, or all of them if there are fewer.
+// first returns the first n occurrences of a plan, or all of them if the plan has fewer.
 func first(p *plan.Plan, n int) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
@@ -26,7 +26,7 @@ func first(p *plan.Plan, n int) []fault.Occurrence {
 
 func seconds(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Second) }
 
-// drawPlan generates a plan with valid faults.
+// drawPlan generates a random plan with valid faults.
 func drawPlan(t *rapid.T) *plan.Plan {
 	p := &plan.Plan{Seed: rapid.Uint64().Draw(t, "seed"), Duration: seconds(rapid.IntRange(0, 500).Draw(t, "duration"))}
 	for i := range rapid.IntRange(0, 6).Draw(t, "faults") {
@@ -74,7 +74,7 @@ func TestOccurrences_FollowThePlan(t *testing.T) {
 	})
 }
 
-// The edits change one fault, or the order of the faults.
+// The test removes one fault and reverses the order of the others.
 func TestOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -95,7 +95,7 @@ func TestOccurrences_EditOfOneFault_DoesNotChangeOthers(t *testing.T) {
 	})
 }
 
-// within returns the occurrences before an instant, omitting those of one fault.
+// within returns the occurrences before the given time, without those of one fault.
 func within(p *plan.Plan, until time.Duration, without string) []fault.Occurrence {
 	var list []fault.Occurrence
 	for o := range fault.Occurrences(p) {
@@ -119,7 +119,7 @@ func TestOccurrences_DependOnTheSeed(t *testing.T) {
 	}
 }
 
-// Users rely on a seed to repeat a run, so a new version must not change the values.
+// Users rely on the seed to repeat a run. So no version of this program may change the values.
 func TestOccurrences_OfAFixedSeed_NeverChange(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}

@@ -10,24 +10,28 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Recovery is defined on the timeline. A simulation has recovered from a fault at the earliest time t, at or after the
-// end of the fault, from which all of the following hold for steadyTime:
+// This file determines from the timeline when the simulation has recovered from a fault. That is the earliest
+// time t, at or after the end of the fault, such that all of the following conditions hold from t on for a
+// period of steadyTime:
 //
 //   - The end-to-end p99 of all events is at most twice the p99 before the fault, or at most latencySlack above it.
 //   - The queues hold at most twice as many messages as before the fault, plus the arrivals of a tenth of a second,
 //     plus backlogSlack.
 //   - Events of a type take effect, if at least one of that type per second took effect before the fault.
 //
-// "Before the fault" means the latest period of length baselineTime, before the injection, that no other fault disturbed.
-// If fewer than minEvents events were measured in it, the period is extended up to maxTime. The period of steadyTime is
-// extended in the same way. The p99 is that of all events in the period, so one slow event among hundreds does not
-// matter. In addition, the p99 of the first row must not exceed the limit.
+// "Before the fault" means the last period before the injection that has the length baselineTime and that no
+// other fault disturbed. If fewer than minEvents events were measured in this period, it is extended up to the
+// length maxTime. The period of steadyTime is extended in the same way. The p99 is computed over all events in
+// the period, so one slow event among hundreds does not matter. In addition, the p99 of the first row of the
+// period must not exceed the limit.
 //
-// latencySlack is more than the noise of a busy machine and less than the effect of a fault. The latencies after the
-// recovery count for the objectives that exclude faults, which may be stricter.
+// latencySlack is more than the noise of a busy machine and less than the effect of a fault. After the
+// recovery, latencies count for the objectives for the time without faults. Those objectives may be stricter
+// than the conditions above.
 //
-// t is the end of the fault or the beginning of a row, so the accuracy of t is about the width of a row. A process may
-// measure a row up to rowShift later than the row says, so the row that ends before a fault may already show it.
+// The time t is either the end of the fault or the beginning of a row, so its accuracy is about the width of a
+// row. A process may measure a row up to rowShift too late. So a row that ends shortly before a fault may
+// already show the fault.
 const (
 	rowShift     = time.Second
 	steadyTime   = 5 * time.Second
@@ -38,21 +42,21 @@ const (
 	backlogSlack = 10
 )
 
-// interval is the time [from, to). If to is zero, the interval has no end.
+// interval is the time [from, to). If the field to is zero, the interval has no end.
 type interval struct{ from, to time.Time }
 
-// measured holds what a row of the timeline says that matters for recovery.
+// measured holds the values from one row of the timeline that matter for recovery.
 type measured struct {
 	start, end time.Time
-	// endToEnd holds the latencies of entries and exits together. effects counts the events that took effect,
-	// by type.
+	// endToEnd holds the end-to-end latencies of entries and exits together. effects counts the events that
+	// took effect, first entries and then exits.
 	endToEnd histogram.Snapshot
 	effects  [2]uint64
-	// confirmed counts the events that the broker has confirmed, by type.
+	// confirmed counts the events that the broker has confirmed, first entries and then exits.
 	confirmed [2]int64
 	lag       time.Duration
-	// backlog is the number of messages in the queues. If the row did not measure it, it is that of the row
-	// before; nil means that it was never measured.
+	// backlog is the number of messages in the queues. If it was not measured in this row, it is that of the
+	// latest row in which it was measured. It is nil if there is no such row.
 	backlog                 *int64
 	redelivered, duplicates int64
 }
@@ -61,38 +65,38 @@ func (m *measured) overlaps(i interval) bool {
 	return m.end.After(i.from) && (i.to.IsZero() || m.start.Before(i.to))
 }
 
-// search finds the recovery from each fault of a run.
+// search determines when the simulation recovered from each fault of a run.
 type search struct {
 	run  Run
 	rows []measured
-	// active holds the interval in which each fault was in effect, by the ID of the occurrence.
+	// active contains the interval in which each fault was in effect. The key is the ID of the occurrence.
 	active map[string]interval
-	// disturbed holds the intervals from the injection of a fault to the recovery from it, for the faults
-	// handled so far. They are disjoint, the earliest first.
+	// disturbed contains the intervals from the injection of a fault to the recovery from it, for the faults
+	// handled so far. Overlapping intervals are merged. The earliest comes first.
 	disturbed []interval
-	// before is the baseline in use. latest is the result of the latest search, and from is the instant at
-	// which that search began.
+	// before is the baseline that the latest search used. latest is the result of this search, and from is the
+	// time at which the search began.
 	before *baseline
 	latest recovery
 	from   time.Time
 }
 
-// recovery is the result of a search.
+// recovery says when the simulation recovered from a fault, or that it did not recover.
 type recovery struct {
 	at time.Time
 	ok bool
-	// why says which measurement was not as before the fault. It is empty if ok is true.
+	// why says which measurement had not returned to the level before the fault. It is empty if ok is true.
 	why string
 }
 
-// baseline holds the normal measurements before a fault.
+// baseline holds the measurements from the period before a fault, which count as normal.
 type baseline struct {
-	// last is the index of the latest row that the baseline includes.
+	// last is the index of the last row in that period.
 	last int
 	p99  time.Duration
 	// backlog is nil if it was not measured.
 	backlog *int64
-	// rates are the numbers of events per second that took effect, by type.
+	// rates contains the numbers of events per second that took effect, first entries and then exits.
 	rates [2]float64
 }
 
@@ -126,8 +130,8 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns the time from the beginning of the recovery from a fault until an instant, not counting
-// the time in which other faults were in effect.
+// undisturbed returns the time from the beginning of the recovery from a fault until recovered. It does not
+// include the time in which other faults were in effect.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval
@@ -161,7 +165,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// recovery returns whether the simulation recovered from a fault, and when.
+// recovery returns whether and when the simulation recovered from the fault of r.
 func (s *search) recovery(r *Record) recovery {
 	if b := s.baseline(r.InjectedAt); b != nil && (s.before == nil || b.last != s.before.last) {
 		s.before, s.from = b, time.Time{}
@@ -172,8 +176,8 @@ func (s *search) recovery(r *Record) recovery {
 	case s.before == nil:
 		return recovery{why: fmt.Sprintf("too little was measured before the fault to compare with: fewer than %d events", minEvents)}
 	}
-	// Consecutive faults without recovery between them have the same baseline. A search from the end of the
-	// first one then also gives the recovery from the others.
+	// If the simulation does not recover between consecutive faults, all of them have the same baseline. Then a
+	// search that began at the end of the first fault also gives the recovery from the later ones.
 	known := !s.from.IsZero() && !r.HealedAt.Before(s.from) && (!s.latest.ok || !s.latest.at.Before(r.HealedAt))
 	if !known {
 		s.latest, s.from = s.find(r.HealedAt, s.before), r.HealedAt
@@ -181,7 +185,8 @@ func (s *search) recovery(r *Record) recovery {
 	return s.latest
 }
 
-// baseline returns the normal measurements before an instant. It returns nil if too few events were measured.
+// baseline returns the measurements from the period before the given time. It returns nil if too few events
+// were measured.
 func (s *search) baseline(before time.Time) *baseline {
 	b := &baseline{last: -1}
 	var all histogram.Snapshot
@@ -218,8 +223,8 @@ func (s *search) baseline(before time.Time) *baseline {
 	return b
 }
 
-// disturb adds the interval from the injection of a fault to the recovery from it. Callers add intervals in the
-// order of their beginning.
+// disturb adds the interval from the injection of a fault to the recovery from it. It must be called in the
+// order in which the intervals begin.
 func (s *search) disturb(i interval) {
 	n := len(s.disturbed)
 	if n == 0 || !s.disturbed[n-1].to.IsZero() && s.disturbed[n-1].to.Before(i.from) {
@@ -243,8 +248,8 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the earliest time, at or after from, at which the simulation has recovered: its measurements are
-// as in the baseline for steadyTime.
+// find returns the earliest time, at or after from, at which the simulation has recovered, that is, from which
+// its measurements are as in the baseline for a period of steadyTime.
 func (s *search) find(from time.Time, b *baseline) recovery {
 	found := recovery{why: "the fault ended less than 5 s ago"}
 	if s.run.Ended {
@@ -272,9 +277,9 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 	return found
 }
 
-// window compares the measurements from at on with the baseline. Row i is the first row that it uses. complete
-// reports whether the timeline covers enough time. If it does, why says which measurement is not normal; it is
-// empty if all are.
+// window compares the measurements in a period that begins at the given time with the baseline. Row i is the
+// first row of the period. complete is false if the timeline ends before the period. Otherwise, why says which
+// measurement is not normal, or is empty if all are.
 func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64
@@ -308,7 +313,7 @@ func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why st
 	return true, b.violation(all, effects, backlog)
 }
 
-// violation says which measurement is not normal. It returns "" if all are.
+// violation says which measurement is not normal, compared with the baseline. It returns "" if all are normal.
 func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog *int64) string {
 	if all.Count() == 0 {
 		return "no event took effect"
@@ -333,7 +338,7 @@ func (b *baseline) violation(all histogram.Snapshot, effects [2]uint64, backlog 
 	return ""
 }
 
-// latencyViolation says by how much the p99 exceeds the normal one. It returns "" if the p99 is normal.
+// latencyViolation says by how much the p99 exceeds that of the baseline. It returns "" if the p99 is normal.
 func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	if p99 := endToEnd.Quantile(0.99); p99 > max(2*b.p99, b.p99+latencySlack) {
 		return fmt.Sprintf("p99 is %s, and was %s before", rounded(p99), rounded(b.p99))
@@ -341,7 +346,7 @@ func (b *baseline) latencyViolation(endToEnd histogram.Snapshot) string {
 	return ""
 }
 
-// rounded returns d rounded to three digits.
+// rounded returns d rounded to about three significant digits.
 func rounded(d time.Duration) time.Duration {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

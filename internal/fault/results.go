@@ -11,19 +11,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Result adds up the occurrences of all faults with the same target and the same action.
+// Result summarizes all occurrences of faults that have the same target and the same action.
 type Result struct {
 	Target plan.FaultTarget
 	Action plan.FaultAction
-	// InProgress counts the occurrences without a final outcome. Each of the other fields counts the
-	// occurrences with that final outcome.
+	// InProgress counts the occurrences whose outcome is not final. Each of the other fields counts the
+	// occurrences with the outcome that it is named after.
 	InProgress, Recovered, NotRecovered, NotInjected, Aborted int
-	// Recovery is the sum of the recovery times of the occurrences in Recovered. Slowest is the longest of
-	// these times.
+	// Recovery is the sum of the recovery times of the occurrences that Recovered counts. Slowest is the
+	// longest of these times.
 	Recovery, Slowest time.Duration
 }
 
-// Results returns one result for each target and action, sorted by target and action.
+// Results returns one Result for each combination of target and action that occurs, sorted by target and
+// action.
 func Results(accounts []Account) []Result {
 	type key struct {
 		target plan.FaultTarget
@@ -66,12 +67,12 @@ func (r *Result) count(a *Account) {
 	}
 }
 
-// Metrics exports results as Prometheus metrics.
+// Metrics exports a list of Results as Prometheus metrics.
 type Metrics struct {
 	faults, inProgress, recovery, slowest *prometheus.Desc
 }
 
-// NewMetrics returns Metrics. In addition to target and action, the metrics have the given labels.
+// NewMetrics returns Metrics. The metrics have the given labels, in addition to the labels target and action.
 func NewMetrics(labels ...string) *Metrics {
 	describe := func(name, help string, more ...string) *prometheus.Desc {
 		all := slices.Concat(labels, []string{"target", "action"}, more)
@@ -85,14 +86,15 @@ func NewMetrics(labels ...string) *Metrics {
 	}
 }
 
-// Describe sends the descriptions of the metrics, like a prometheus.Collector.
+// Describe sends the descriptions of the metrics, as the method of prometheus.Collector does.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.faults, m.inProgress, m.recovery, m.slowest} {
 		descriptions <- d
 	}
 }
 
-// Collect sends the metrics of the results. labels are the values of the labels passed to NewMetrics.
+// Collect sends the values of the metrics. labels contains the values of the labels that were passed to
+// NewMetrics.
 func (m *Metrics) Collect(samples chan<- prometheus.Metric, results []Result, labels ...string) {
 	for i := range results {
 		r := &results[i]

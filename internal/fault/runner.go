@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// MaxLate is how long after its due time an occurrence may still be injected. If the delay is longer, its
-	// state is NotInjected.
+	// MaxLate is how late an occurrence may be injected. If it would be injected later, it gets the state
+	// NotInjected instead.
 	MaxLate = time.Minute
 	// saveRetry is the interval between attempts to save a record.
 	saveRetry = 500 * time.Millisecond
-	// lastSaveTimeout bounds how long a Runner tries to save a record after the simulation has ended.
+	// lastSaveTimeout is how long a Runner tries to save a record after its context has ended.
 	lastSaveTimeout = 5 * time.Second
 )
 
-// ErrHandedOver is the cause with which the context of a Runner ends when another process takes over. The
-// Runner then leaves the faults in effect, and their records, as they are.
+// ErrHandedOver is the cause of the end of a Runner's context when another process takes over. The Runner then
+// leaves the faults in effect, and does not change their records.
 var ErrHandedOver = errors.New("another process takes over")
 
 // The reasons in the records of aborted occurrences.
@@ -37,19 +37,21 @@ var (
 	errSuspended = errors.New("the simulation was suspended")
 )
 
-// Progress says which occurrences a Runner has handled, so that the next process does not inject them again.
+// Progress says which occurrences a Runner has handled. With it, the process that takes over does not inject
+// these occurrences again.
 type Progress struct {
-	// Through is the end of the time in which all occurrences are handled, from the start of the schedule. No
-	// occurrence that was due before it is injected any more.
+	// Through is the time, measured from the start of the schedule, before which every occurrence counts as
+	// handled. Occurrences that were due before it are no longer injected.
 	Through time.Duration `json:"through"`
-	// Next holds, by the name of the fault, the number of the first occurrence that is not handled.
+	// Next contains the number of the first occurrence that is not handled, for each fault. The key is the name
+	// of the fault.
 	Next map[string]int `json:"next,omitempty"`
 }
 
-// covers reports whether an occurrence has been handled.
+// covers reports whether the occurrence has been handled.
 func (p *Progress) covers(o *Occurrence) bool { return o.At < p.Through || o.Number < p.Next[o.Fault] }
 
-// with returns the progress after an occurrence has been handled.
+// with returns the progress after the occurrence, too, has been handled.
 func (p *Progress) with(o *Occurrence) Progress {
 	next := Progress{Through: max(p.Through, o.At), Next: maps.Clone(p.Next)}
 	if next.Next == nil {
@@ -61,28 +63,29 @@ func (p *Progress) with(o *Occurrence) Progress {
 
 // Journal stores the progress and the records of a Runner, so that another process can take over.
 type Journal interface {
-	// Save stores the progress and the record. A record replaces the earlier record of the same occurrence; a
-	// nil record is not stored. Save returns nil once both are durable.
+	// Save stores the progress and the record durably. A record replaces the earlier record of the same
+	// occurrence. If r is nil, Save stores only the progress. It returns nil once everything is durable.
 	Save(ctx context.Context, p Progress, r *Record) error
 }
 
-// Resumer is an Injector that can find the faults that an earlier process has injected.
+// Resumer is an Injector that can find the faults that an earlier process has injected, so that this process
+// can continue them.
 type Resumer interface {
-	// Resume returns the injection of a record whose state is Injecting or Active. It returns an error if the
+	// Resume returns the Injection for a record whose state is Injecting or Active. It returns an error if the
 	// fault was not injected.
 	Resume(context.Context, Record) (Injection, error)
 }
 
 // RunnerConfig configures a Runner.
 type RunnerConfig struct {
-	// Plan contains the faults. Runner.Update replaces it.
+	// Plan contains the faults to inject. Runner.Update replaces it.
 	Plan  *plan.Plan
 	Start time.Time
-	// ExitAtEnd makes Run return after the last planned occurrence has healed. Otherwise Run waits until its context
-	// ends, because an update may add faults.
+	// ExitAtEnd makes Run return when the last planned fault has ended. Otherwise, Run waits until its context
+	// ends, because an update of the plan may add faults.
 	ExitAtEnd bool
-	// Progress and Records are those that the previous process saved. Records need not include records in a
-	// final state.
+	// Progress and Records are what the previous process has saved. Records whose state is final may be
+	// omitted.
 	Progress Progress
 	Records  []Record
 }
@@ -91,26 +94,25 @@ type RunnerConfig struct {
 type RunnerDependencies struct {
 	Injector Injector
 	Journal  Journal
-	// Mark adds a mark, such as the injection of a fault, to the timeline.
+	// Mark adds an event, such as the injection of a fault, to the timeline.
 	Mark   func(timeline.Mark)
 	Logger *slog.Logger
 }
 
-// Runner injects the occurrences of a plan when they are due. It saves a record of each occurrence before it
-// injects it. Therefore, a process that takes over from a crashed one never injects an occurrence a second
-// time.
+// Runner injects each occurrence of a plan when it is due. It saves a record before it injects the fault. So a
+// process that takes over from a crashed process never injects the same occurrence a second time.
 type Runner struct {
 	start     time.Time
 	exitAtEnd bool
 	deps      RunnerDependencies
-	// updated receives a value when the plan has been replaced.
+	// updated receives a value when Update has replaced the plan.
 	updated chan struct{}
 
 	mu       sync.Mutex
 	plan     *plan.Plan
 	progress Progress
 	records  []*Record
-	// interrupts holds, for each fault in effect, the function that ends it.
+	// interrupts contains, for each fault in effect, a function that ends the fault early.
 	interrupts map[*Record]context.CancelCauseFunc
 
 	saving sync.Mutex // so that an older record never replaces a newer one
@@ -141,8 +143,8 @@ func (r *Runner) Records() []Record {
 	return records
 }
 
-// Update replaces the plan. Faults in effect continue, and occurrences that were due before the update are not
-// injected. If the new plan is suspended, the faults in effect end.
+// Update replaces the plan. Faults that are in effect continue. Occurrences of the new plan that were due
+// before the update are not injected. If the new plan is suspended, the faults in effect are ended.
 func (r *Runner) Update(p *plan.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,8 +157,8 @@ func (r *Runner) Update(p *plan.Plan) {
 	async.Notify(r.updated)
 }
 
-// Run injects occurrences until ctx ends. Then it ends the faults in effect and waits until they have ended. If
-// the cause of the end is ErrHandedOver, it leaves them in effect. Run must be called once.
+// Run injects faults until ctx ends. Then it ends the faults that are in effect, and waits until they have
+// ended. But if the cause of ctx is ErrHandedOver, it leaves them in effect. Run must be called only once.
 func (r *Runner) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
@@ -181,8 +183,8 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// adopt returns the current plan. If it replaces another plan, adopt records that occurrences which were due
-// before now are handled.
+// adopt returns the current plan. If that plan replaces another one, adopt records all occurrences that were
+// due before now as handled.
 func (r *Runner) adopt(replaces bool) *plan.Plan {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,7 +194,7 @@ func (r *Runner) adopt(replaces bool) *plan.Plan {
 	return r.plan
 }
 
-// unfinished returns the records of the previous process whose faults may still be in effect.
+// unfinished returns the records of faults that the previous process injected and that may still be in effect.
 func (r *Runner) unfinished() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -205,7 +207,7 @@ func (r *Runner) unfinished() []*Record {
 	return list
 }
 
-// inEffect calls f with a context that ends when ctx ends or the simulation is suspended.
+// inEffect calls f with a context that ends when ctx ends, or when the simulation is suspended.
 func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Context, *Record)) {
 	ctx, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
@@ -219,8 +221,8 @@ func (r *Runner) inEffect(ctx context.Context, record *Record, f func(context.Co
 	f(ctx, record)
 }
 
-// runPlan injects the occurrences of one plan. It returns true when no occurrences are left. It returns false
-// when the plan was replaced or ctx has ended.
+// runPlan injects the occurrences of one plan. It returns true when there are no more occurrences. It returns
+// false when the plan has been replaced, or when ctx has ended.
 func (r *Runner) runPlan(ctx context.Context, upcoming func() (Occurrence, bool), active *sync.WaitGroup) (ended bool) {
 	for {
 		o, ok := upcoming()
@@ -252,7 +254,7 @@ func (r *Runner) covers(o *Occurrence) bool {
 	return r.progress.covers(o)
 }
 
-// wait waits for the timer. It returns false if the plan is replaced or ctx ends first.
+// wait waits until the timer fires. It returns false if the plan is replaced first, or if ctx ends.
 func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	select {
 	case <-timer: // an occurrence that is due takes place, even if the plan has just been replaced
@@ -268,8 +270,8 @@ func (r *Runner) wait(ctx context.Context, timer <-chan time.Time) bool {
 	return false
 }
 
-// open adds the record of an occurrence that is due. The record is final if the occurrence must not be
-// injected, because the simulation is suspended or the occurrence is overdue.
+// open adds a record for an occurrence that is due. If the fault must not be injected, because the simulation
+// is suspended or it is too late, the state of the record is final.
 func (r *Runner) open(o Occurrence) *Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -287,13 +289,14 @@ func (r *Runner) open(o Occurrence) *Record {
 	return record
 }
 
-// inject injects the occurrence of a record, and updates the record until the fault has ended.
+// inject injects the fault of a record, and updates the record until the fault has ended.
 func (r *Runner) inject(ctx context.Context, record *Record) {
 	injection, err := r.deps.Injector.Inject(ctx, record.Occurrence)
 	r.observe(ctx, record, injection, err)
 }
 
-// resume finds a fault that the previous process injected, and updates its record until it has ended.
+// resume takes over a fault that the previous process injected, and updates its record until the fault has
+// ended.
 func (r *Runner) resume(ctx context.Context, record *Record) {
 	resumer, ok := r.deps.Injector.(Resumer)
 	if !ok {
@@ -306,8 +309,8 @@ func (r *Runner) resume(ctx context.Context, record *Record) {
 	r.observe(ctx, record, injection, err)
 }
 
-// observe records that the fault is in effect, waits until it has ended, and records that. If err is set, it
-// records why the fault was not injected.
+// observe records that the fault is in effect, waits until the fault has ended, and records that as well. If
+// err is not nil, it only records why the fault was not injected.
 func (r *Runner) observe(ctx context.Context, record *Record, injection Injection, err error) {
 	id := record.ID()
 	if err != nil && isHandedOver(ctx) {
@@ -350,7 +353,7 @@ func (r *Runner) observe(ctx context.Context, record *Record, injection Injectio
 
 func isHandedOver(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrHandedOver) }
 
-// ended returns why ctx ended: the simulation was suspended, or it ended.
+// ended returns why ctx ended: either the simulation was suspended or it has ended.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSuspended) {
 		return cause
@@ -358,7 +361,7 @@ func ended(ctx context.Context) error {
 	return errEnded
 }
 
-// finish changes a record for the last time and saves it, even if ctx has ended.
+// finish makes the last change to a record and saves the record, even if ctx has ended.
 func (r *Runner) finish(ctx context.Context, record *Record, change func()) {
 	r.change(change)
 	if ctx.Err() != nil {
@@ -381,7 +384,7 @@ func (r *Runner) mark(at time.Time, kind timeline.MarkKind, subject, message str
 	}
 }
 
-// save saves the progress and a record. It retries until it succeeds, and returns false if ctx ends first.
+// save saves the progress and a record. It retries until it succeeds. It returns false if ctx ends first.
 func (r *Runner) save(ctx context.Context, record *Record) bool {
 	if r.deps.Journal == nil {
 		return ctx.Err() == nil
@@ -405,7 +408,7 @@ func (r *Runner) save(ctx context.Context, record *Record) bool {
 	}
 }
 
-// snapshot returns copies of the progress and of a record. The record may be nil.
+// snapshot returns copies of the progress and of the record, which may be nil.
 func (r *Runner) snapshot(record *Record) (Progress, *Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

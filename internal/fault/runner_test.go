@@ -19,12 +19,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// target is an injector that records the occurrences that it is asked to inject.
+// target is an injector that lists the occurrences that were passed to Inject.
 type target struct {
 	mu       sync.Mutex
 	injected []string
 	active   int
-	// Inject returns err. recovery is how long a fault without a duration, such as a kill, takes to heal.
+	// err is the error that Inject returns. recovery is how long a fault without a duration, such as a kill,
+	// stays in effect.
 	err      error
 	recovery time.Duration
 }
@@ -50,14 +51,13 @@ func (f *target) Inject(_ context.Context, o fault.Occurrence) (fault.Injection,
 	}}, nil
 }
 
-// inEffect returns the number of faults in effect.
 func (f *target) inEffect() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.active
 }
 
-// journal stores progress and records in memory. While err is set, Save fails.
+// journal stores the progress and the records in memory. While its field err is set, Save fails.
 type journal struct {
 	mu       sync.Mutex
 	err      error
@@ -93,7 +93,7 @@ func (j *journal) saved() []fault.Record {
 	return list
 }
 
-// bench holds a Runner under test and its dependencies.
+// bench contains the dependencies of a Runner under test.
 type bench struct {
 	target  target
 	journal journal
@@ -116,7 +116,7 @@ func (b *bench) runner(p *plan.Plan, c fault.RunnerConfig) *fault.Runner {
 	})
 }
 
-// states returns the ID, state and reason of each record.
+// states returns a text for each record, with its ID, state and reason.
 func states(records []fault.Record) []string {
 	var list []string
 	for _, r := range records {
@@ -136,7 +136,7 @@ func same(t *testing.T, what string, want, got any) {
 	}
 }
 
-// inBubble runs a test in the fake time of package synctest.
+// inBubble runs a test with the fake clock of package synctest.
 func inBubble(t *testing.T, test func(*testing.T, *bench)) {
 	t.Helper()
 	t.Parallel()
@@ -237,8 +237,8 @@ func TestUpdate_AffectsOnlyFutureOccurrences(t *testing.T) {
 	})
 }
 
-// The first process ends at a random time. The next process must inject no occurrence a second time, and may
-// skip only those that are overdue by more than MaxLate.
+// The first process ends at a random time. The next process must not inject an occurrence a second time. It may
+// skip only the occurrences that are late by more than MaxLate.
 func TestRunner_ProcessIsReplaced_NextOneContinues(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

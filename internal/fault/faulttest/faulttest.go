@@ -1,4 +1,4 @@
-// Package faulttest provides helpers for tests of implementations of fault.Injector.
+// Package faulttest provides helpers for tests of the implementations of fault.Injector.
 package faulttest
 
 import (
@@ -8,13 +8,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Hit returns a text that describes an occurrence of a fault, with the indexes of the instances that it hits.
+// Hit returns a text that describes an occurrence of a fault and the instances that it hits, which are given by
+// their indexes.
 func Hit(name string, number int, target plan.FaultTarget, indexes []int) string {
 	return fmt.Sprintf("%s/%d: %s %v", name, number, target, indexes)
 }
 
-// Planned returns a text for each occurrence of a plan, in the order in which they are due. instances has the
-// number of instances of each target. Targets that are not in the map have one instance.
+// Planned returns one text per planned occurrence, as Hit does, in the order in which the occurrences are due.
+// The map instances contains the number of instances of each target. Targets that are not in the map have one
+// instance.
 func Planned(p *plan.Plan, instances map[plan.FaultTarget]int) []string {
 	var hits []string
 	for o := range fault.Occurrences(p) {
