@@ -66,7 +66,7 @@ func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }
 
-func TestAccounts_RecoveryIsMeasuredOnTheTimeline(t *testing.T) {
+func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 	t.Parallel()
 	const slow = 500 * time.Millisecond
 	unmeasured := func(r Run, from int) Run {

@@ -120,7 +120,7 @@ func TestOccurrences_DependOnTheSeed(t *testing.T) {
 }
 
 // Users rely on the seed to repeat a run. So no version of this program may change the values.
-func TestOccurrences_OfAFixedSeed_NeverChange(t *testing.T) {
+func TestOccurrences_FixedSeed_NeverChange(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}
 	var got []string

@@ -278,8 +278,8 @@ func (s *search) find(from time.Time, b *baseline) recovery {
 }
 
 // window compares the measurements in a period that begins at the given time with the baseline. Row i is the
-// first row of the period. complete is false if the timeline ends before the period. Otherwise, why says which
-// measurement is not normal, or is empty if all are.
+// first row of the period. complete is false if the timeline does not cover the whole period. Otherwise, why
+// says which measurement is not normal, or is empty if all are.
 func (s *search) window(i int, at time.Time, b *baseline) (complete bool, why string) {
 	var all histogram.Snapshot
 	var effects [2]uint64

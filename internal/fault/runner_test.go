@@ -239,7 +239,7 @@ func TestUpdate_AffectsOnlyFutureOccurrences(t *testing.T) {
 
 // The first process ends at a random time. The next process must not inject an occurrence a second time. It may
 // skip only the occurrences that are late by more than MaxLate.
-func TestRunner_ProcessIsReplaced_NextOneContinues(t *testing.T) {
+func TestRunner_ProcessIsReplaced_NewProcessInjectsNoFaultTwice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)
@@ -288,7 +288,7 @@ func TestRunner_StartsLate_SkipsOverdueOccurrences(t *testing.T) {
 	})
 }
 
-func TestRunner_FaultOfPreviousProcess_IsEnded(t *testing.T) {
+func TestRunner_FaultOfPreviousProcess_IsRecordedAsAborted(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		o := fault.Occurrence{Fault: "a", Action: plan.ActionKill}
 		r := b.runner(&plan.Plan{}, fault.RunnerConfig{ExitAtEnd: true, Records: []fault.Record{{Occurrence: o, State: fault.Active}}})

@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// idleStore is a store that does nothing, so that benchmarks measure only the generator.
+// idleStore is a store that does nothing, so that a benchmark measures only the generator.
 type idleStore struct {
 	leased  atomic.Int64
 	claimed []store.Plate
@@ -42,7 +42,7 @@ func (s *idleStore) CountStarved(context.Context, string, int64) error         {
 func (s *idleStore) Mark(context.Context, int) (store.Mark, error)             { return store.Mark{}, nil }
 func (s *idleStore) WaitDurable(context.Context, int, store.Mark) error        { return nil }
 
-// countingPublisher confirms every event at once. It calls done after n events.
+// countingPublisher confirms every event at once. After n events, it calls the function done.
 type countingPublisher struct {
 	n    int
 	done func()
@@ -58,8 +58,8 @@ func (p *countingPublisher) Publish(_ context.Context, _ broker.Queue, _ broker.
 
 func (p *countingPublisher) Flush(context.Context) error { return nil }
 
-// BenchmarkGenerator measures the whole path of an event: from its schedule until the store has recorded that
-// the broker confirmed it.
+// BenchmarkGenerator measures all work on an event: from the schedule until the store has recorded that the
+// broker confirmed the event.
 func BenchmarkGenerator(b *testing.B) {
 	for _, bm := range []struct {
 		name      string

@@ -13,28 +13,30 @@ import (
 )
 
 const (
-	// claimTime is the time for which a generator claims plates in advance.
+	// claimTime says how far in advance a generator claims plates. It holds as many claimed plates as it needs
+	// for exits in this time.
 	claimTime = 500 * time.Millisecond
-	// maxHeld is the maximum number of held plates, of all partitions together. If there are more partitions
-	// than that, each may still hold one.
+	// maxHeld is the maximum number of held plates of all partitions together. But each partition may hold at
+	// least one, even if there are more partitions than maxHeld.
 	maxHeld = 1024
-	// emptyValid is how long the generator assumes that an empty pool is still empty. Without it, every attempt
-	// to get a plate from an empty pool would cost a round trip to the store.
+	// emptyValid is how long a generator assumes that a pool which was empty is still empty. Otherwise, every
+	// attempt to get a plate from an empty pool would cost a round trip to the store.
 	emptyValid = 10 * time.Millisecond
-	// drainedRetry is the delay between a claim that emptied the pool and the next claim. A claim that a draw
-	// waits for is not delayed.
+	// drainedRetry is the minimum delay between a claim that emptied the pool and the next claim. There is no
+	// delay if an exit is waiting for the plate.
 	drainedRetry = 100 * time.Millisecond
 )
 
-// claims holds plates that are claimed before they are needed, from the pools of all partitions. A claim is
-// durable before its plates are used. When the generator stops, it releases the held plates.
+// claims gets plates for exits from the pools of all partitions. It claims plates before they are needed, and
+// uses a plate only after its claim is durable. Plates that are claimed and not yet used are called held. When
+// the generator stops, it releases the held plates.
 type claims struct {
 	claimers []*claimer
-	// answered receives a value after the store has answered a claim.
+	// answered receives a value when the store has answered a claim.
 	answered chan struct{}
-	// turn is the partition whose plate is used next.
+	// turn is the index of the claimer that is asked for the next plate first.
 	turn int
-	// latest is the claimer whose plate was used last.
+	// latest is the claimer that provided the last plate.
 	latest *claimer
 }
 
@@ -45,35 +47,35 @@ type claimer struct {
 	run       string
 	partition int
 	stay      func() (minStay, maxStay time.Duration)
-	// need returns how many plates the claimer should hold.
+	// need returns how many plates the claimer should hold at the current rate of exits.
 	need     func() int
 	answered chan<- struct{}
-	// wake receives a value when a claim may be due.
+	// wake receives a value when the claimer may have to claim more plates.
 	wake chan struct{}
 
 	mu sync.Mutex
-	// held are the claimed plates that are not used, the oldest claim first. latest is the plate that was used
-	// last.
+	// held contains the held plates, those of the oldest claim first. latest is the plate that was used last.
 	held   []claimed
 	latest claimed
 	// token identifies the latest claim.
 	token int64
-	// low is the number of held plates at which the claimer claims more.
+	// low is the number of held plates at or below which the claimer claims more.
 	low int
-	// wanted is true while a draw waits for the answer to a claim.
+	// wanted is true while an exit waits for the answer to a claim.
 	wanted bool
-	// drainedAt is when a claim last returned fewer plates than its limit. emptyAt is when a claim last
-	// returned none.
+	// drainedAt is when a claim last returned fewer plates than were requested. emptyAt is when a claim last
+	// returned no plate.
 	drainedAt, emptyAt time.Time
 }
 
-// claimed is a held plate with the token of its claim.
+// claimed is a held plate, with the token of the claim that returned it.
 type claimed struct {
 	store.Plate
 	token int64
 }
 
-// newClaims returns the claims of a run. matched returns the current rate of matched exits per second.
+// newClaims returns the claims of one generator process. run identifies the process. The function matched
+// returns the current number of matched exits per second.
 func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	stay func() (minStay, maxStay time.Duration), matched func() float64,
 ) *claims {
@@ -100,8 +102,9 @@ func newClaims(s *steps, log *slog.Logger, run string, partitions int,
 	return c
 }
 
-// next returns a held plate and its partition, and visits the partitions in turn. If no plate is held, it waits
-// for the answers to claims. It reports false if the pools of all partitions are empty.
+// next takes a held plate and returns it with its partition. Successive calls go through the partitions in
+// turn. If no plate is held, next waits until the store has answered the pending claims. It returns false if
+// the pools of all partitions are empty.
 func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	since := time.Now().Add(-emptyValid)
 	for {
@@ -129,7 +132,8 @@ func (c *claims) next(ctx context.Context) (store.Plate, int, bool, error) {
 	}
 }
 
-// restore undoes the latest call of next, because the exit of its plate was not published.
+// restore undoes the latest call of next: the plate that it returned is held again. It is called if the exit
+// was not published.
 func (c *claims) restore() { c.latest.restore() }
 
 func (c *claimer) pop() (store.Plate, bool) {
@@ -152,8 +156,8 @@ func (c *claimer) restore() {
 	c.held = slices.Insert(c.held, 0, c.latest)
 }
 
-// emptySince reports whether a claim has returned no plate after the given time. If none has, it requests a
-// claim.
+// emptySince reports whether a claim after the given time returned no plate, so that the pool counts as empty.
+// Otherwise, it requests a claim.
 func (c *claimer) emptySince(since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,7 +169,8 @@ func (c *claimer) emptySince(since time.Time) bool {
 	return false
 }
 
-// serve claims plates until stopping is closed. Then it releases the held plates. It returns early if ctx ends.
+// serve claims plates until the channel stopping is closed. Then it releases the held plates and returns. It
+// returns early if ctx ends.
 func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	for {
 		limit, ok := c.await(stopping)
@@ -179,8 +184,8 @@ func (c *claimer) serve(ctx context.Context, stopping <-chan struct{}) {
 	c.releaseHeld(ctx)
 }
 
-// await waits until a claim is due and returns the number of plates to claim. It reports false when stopping is
-// closed.
+// await waits until plates must be claimed, and returns their number. It returns false when the channel
+// stopping is closed.
 func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	retry := time.NewTimer(drainedRetry)
 	defer retry.Stop()
@@ -204,8 +209,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the number of plates to claim now. If no claim is due, limit is 0, and the caller calls due again
-// after wait or when wake receives a value.
+// due returns the number of plates to claim now. If limit is 0, none must be claimed, and the caller must call
+// due again after the time wait, or earlier if the channel wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,15 +229,16 @@ func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	return missing, 0
 }
 
-// tooManyClaims reports whether the held plates belong to too many claims. The store remembers a limited number
-// of claims, and cannot release the plates of older ones.
+// tooManyClaims reports whether the held plates come from too many different claims. The store remembers only a
+// limited number of claims. It could not release the plates of claims that it has forgotten.
 func (c *claimer) tooManyClaims() bool {
 	return len(c.held) > 0 && c.token-c.held[0].token >= store.ClaimsRemembered/2
 }
 
-// claim claims up to limit plates, and holds them once the claim is durable. Before that, a restart of the
-// store could make a plate available again after its exit was published. If an answer is lost, claim repeats
-// the request with the same token, so that it gets the same plates.
+// claim claims up to limit plates, and waits until the claim is durable before it adds them to the held plates.
+// If a plate were used earlier, a restart of the store could make it available again after its exit was
+// published. If an answer of the store is lost, claim repeats the request with the same token. Then the store
+// returns the same plates again.
 func (c *claimer) claim(ctx context.Context, limit int) error {
 	minStay, maxStay := c.stay()
 	c.token++
@@ -256,7 +262,7 @@ func (c *claimer) claim(ctx context.Context, limit int) error {
 	return err
 }
 
-// hold adds the plates of the latest claim to the held plates.
+// hold adds the plates that the latest claim has returned to the held plates.
 func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -273,7 +279,7 @@ func (c *claimer) hold(plates []store.Plate, limit int, now time.Time) {
 	async.Notify(c.answered)
 }
 
-// releaseHeld releases the held plates of one claim after the other.
+// releaseHeld releases all held plates, one claim at a time.
 func (c *claimer) releaseHeld(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

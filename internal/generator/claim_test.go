@@ -29,7 +29,7 @@ func exitsOf(t *testing.T, p *fakePublisher, intent event.Intent) []event.Exit {
 	return exits
 }
 
-// platesOf returns n plates of entries that belong to the given partition.
+// platesOf returns n plates of entries that all belong to the given partition.
 func platesOf(n, partition, partitions int) []string {
 	var plates []string
 	for position := int64(0); len(plates) < n; position++ {
@@ -235,7 +235,7 @@ func TestRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-// The store loses answers, and crashes before claims are durable.
+// The store loses some of its answers, and crashes before some of the claims are durable.
 func TestRun_FaultyStore_EveryPlateLeavesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

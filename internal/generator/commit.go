@@ -10,14 +10,16 @@ import (
 )
 
 const (
-	// commitBatch is the maximum number of events in one step, so that no step occupies the store for long.
+	// commitBatch is the maximum number of events that the committer records in one operation, so that no
+	// operation blocks the store for long.
 	commitBatch = 512
-	// commitInterval is the time between two commits. A commit of a hundred events costs the store about as
-	// much as a commit of one. Plates do not need to become available any sooner.
+	// commitInterval is the time between two operations that record confirmed events. Recording a hundred
+	// events costs the store about as much as recording one. Plates need not become available any sooner than
+	// that.
 	commitInterval = 25 * time.Millisecond
 )
 
-// committer records in the store which events of a partition the broker has confirmed.
+// committer records in the store which events of one partition the broker has confirmed.
 type committer struct {
 	steps     *steps
 	run       string
@@ -28,8 +30,8 @@ type committer struct {
 	events    []store.Published
 }
 
-// register records the run in the store before its first event is published, so that an audit finds every event
-// of the run.
+// register records this generator process in the store. That must happen before its first event is published,
+// so that an audit finds every event of the process.
 func (c *committer) register(ctx context.Context) error {
 	return c.steps.run(ctx, c.partition, "register the run", func(ctx context.Context) error {
 		_, err := c.steps.store.Confirm(ctx, c.confirmation(0, nil))
@@ -37,8 +39,8 @@ func (c *committer) register(ctx context.Context) error {
 	})
 }
 
-// commit records confirmed events in the store until ctx ends. After stopping is closed it returns once
-// every published event is recorded. It fails when the store has lost durable data.
+// commit records confirmed events in the store until ctx ends. After the channel stopping is closed, it returns
+// as soon as every published event is recorded. It returns an error if the store has lost durable data.
 func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error {
 	interval := time.NewTimer(0)
 	defer interval.Stop()
@@ -47,7 +49,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 		if stopped && durable == next {
 			return nil
 		}
-		// With events to record, wait for the commit interval. Without, wait until there are some.
+		// If there are events to record, wait until the interval has elapsed. Otherwise, wait until there are
+		// some.
 		var moved <-chan struct{}
 		var elapsed <-chan time.Time
 		if durable == ready {
@@ -71,7 +74,8 @@ func (c *committer) commit(ctx context.Context, stopping <-chan struct{}) error 
 	}
 }
 
-// confirmReady records all events that the broker has confirmed without a gap, and waits until that is durable.
+// confirmReady records all events below the ready watermark, that is, those before the first event that the
+// broker has not confirmed. It waits until the records are durable.
 func (c *committer) confirmReady(ctx context.Context) error {
 	var confirmed int64
 	err := c.steps.run(ctx, c.partition, "confirm events", func(ctx context.Context) (err error) {
@@ -84,8 +88,8 @@ func (c *committer) confirmReady(ctx context.Context) error {
 	return err
 }
 
-// confirmOnce records the events from the durable to the ready watermark in batches; see tracker. It skips
-// events that the store has recorded already. It returns the watermark that the store has after that.
+// confirmOnce records the events from the durable watermark to the ready watermark, in batches; see tracker. It
+// skips events that the store has already recorded. It returns the watermark that the store then has.
 func (c *committer) confirmOnce(ctx context.Context) (int64, error) {
 	durable, ready, _ := c.tracker.marks()
 	next := durable

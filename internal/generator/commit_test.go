@@ -30,8 +30,8 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// The store must record each event once and in order, whatever its faults and whatever the order in which the
-// broker confirms the events.
+// The store must record each event once and in order, even if it fails and if the broker confirms the events in
+// another order.
 func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -78,8 +78,9 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll confirms len(order) events in the given order. The store crashes before each of the given confirms.
-// commitAll returns an error if the store or the tracker is in the wrong state at the end.
+// commitAll confirms as many events as order has elements, in the order that it gives. The store crashes before
+// each of the given confirms. commitAll returns an error if, at the end, the store or the tracker is in the
+// wrong state.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {

@@ -7,50 +7,56 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// A curve is the rate at which one process generates events, as a function of the time since the
-// process started its schedule. The function is piecewise linear.
+// A curve is the rate at which one process generates events, as a function of the time since the process
+// started its schedule. The function is piecewise linear: it consists of pieces, in each of which the rate
+// changes linearly.
 //
-// Let r(t) be that rate: the rate of the schedule divided by its replicas. Then
+// Let r(t) be that rate, namely the rate of the schedule divided by the number of replicas that share it. Then
 //
 //	N(t) = ∫ r(s) ds over s from 0 to t
 //
-// events are due until t. Event i has a target c(i), with c(i) - c(i-1) = x. For uniform arrivals x = 1, for
-// Poisson arrivals x is exponentially distributed with mean 1. The event is due at the time t with
-// N(t) = c(i), so the time between two events is the time over which ∫ r(s) ds = x. (If the time axis of a
-// Poisson process of rate 1 is transformed by N, the result is a Poisson process of rate r.)
+// is the number of events that are due by the time t. Each event i has a target c(i), and is due at the time t
+// with N(t) = c(i). The difference between successive targets is x = c(i) - c(i-1). So the time between two
+// events is the time over which ∫ r(s) ds = x. For uniform arrivals, x = 1. For Poisson arrivals, x is
+// exponentially distributed with mean 1. (If the time axis of a Poisson process of rate 1 is transformed by N,
+// the result is a Poisson process of rate r.)
 //
-// In a piece that begins at s with the rate a and the slope b, N(s+d) = N(s) + a·d + b·d²/2. With
-// y = c - N(s), the solution of N(s+d) = c for d is
+// In a piece that begins at s with the rate a and the slope b, N(s+d) = N(s) + a·d + b·d²/2. With y = c - N(s),
+// the solution of N(s+d) = c for d is
 //
 //	d = 2·y / (a + √(a² + 2·b·y))
 //
-// This form of the quadratic formula avoids cancellation and a division by a slope of 0. Each time is
-// computed from the beginning of its piece, so rounding errors do not accumulate.
+// This form of the quadratic formula avoids cancellation and a division by a slope of 0. Each time is computed
+// from the beginning of its piece, so rounding errors do not accumulate.
 //
-// An edit of the schedule replaces the pieces after its time. N continues from its value, which preserves
-// the fraction of an event that has accumulated. Events that were due before the edit keep their times.
+// An edit of the schedule replaces the pieces after the time of the edit. N continues from the value that it
+// has at this time, so that the accumulated fraction of an event is preserved. Events that were due before the
+// edit keep their times.
 type curve struct {
-	// pieces are in chronological order. Each ends where the next begins. The last one never ends.
+	// pieces contains the pieces of the curve in chronological order. Each piece ends where the next one
+	// begins. The last piece has no end.
 	pieces []piece
-	// end is when the schedule ends. It is never for a schedule without end.
+	// end is when the schedule ends, or the constant never if it has no end.
 	end time.Duration
 }
 
-// never is a point in time that is never reached.
+// never is the time of something that will not happen.
 const never = time.Duration(math.MaxInt64)
 
 // piece is a part of a curve in which the rate changes linearly.
 type piece struct {
 	start time.Duration
-	// rate is the rate at start, in events per second. slope is the change of the rate per second.
+	// rate is the rate at the start of the piece, in events per second. slope is the change of the rate per
+	// second.
 	rate, slope float64
-	// due is the number of events that are due until start: N(start) in the comment of curve.
+	// due is the number of events that are due by the start of the piece. It is N(start) in the comment on
+	// curve.
 	due float64
-	// active is how long the rate was above 0 before start.
+	// active is the total time before the start of the piece in which the rate was above 0.
 	active time.Duration
 }
 
-// window says which part of a curve a schedule covers.
+// window is the period for which a schedule defines the curve.
 type window struct {
 	// origin is when the first stage of the schedule begins. end is when the schedule ends.
 	origin, end time.Duration
@@ -58,21 +64,20 @@ type window struct {
 	suspended bool
 }
 
-// idle reports whether the rate is 0 in the whole piece.
+// idle reports whether the rate is 0 throughout the piece.
 func (p piece) idle() bool { return p.rate == 0 && p.slope == 0 }
 
-// rateAt returns the rate at t.
 func (p piece) rateAt(t time.Duration) float64 {
 	return max(0, p.rate+p.slope*(t-p.start).Seconds())
 }
 
-// dueAt returns the number of events that are due until t.
+// dueAt returns the number of events that are due by the time t.
 func (p piece) dueAt(t time.Duration) float64 {
 	d := (t - p.start).Seconds()
 	return p.due + d*(p.rate+p.slope*d/2)
 }
 
-// activeAt returns how long the rate was above 0 before t.
+// activeAt returns the total time before t in which the rate was above 0.
 func (p piece) activeAt(t time.Duration) time.Duration {
 	if p.idle() {
 		return p.active
@@ -80,18 +85,17 @@ func (p piece) activeAt(t time.Duration) time.Duration {
 	return p.active + t - p.start
 }
 
-// when returns the time at which N, the number of events that are due, reaches the target. The piece must not
-// be idle.
+// when returns the time at which the number of due events reaches the target. The piece must not be idle.
 func (p piece) when(target float64) time.Duration {
 	y := target - p.due
 	d := 2 * y / (p.rate + math.Sqrt(max(0, p.rate*p.rate+2*p.slope*y)))
 	return later(p.start, time.Duration(math.Round(min(d, maxSeconds)*float64(time.Second))))
 }
 
-// maxSeconds is the longest time, in seconds, that still fits into a time.Duration after rounding.
+// maxSeconds is the largest number of seconds that fits into a time.Duration, even after rounding.
 const maxSeconds = float64(never/time.Second) - 1
 
-// later returns t+d, or never if the sum overflows.
+// later returns t+d. It returns the constant never if the sum overflows.
 func later(t, d time.Duration) time.Duration {
 	if t > 0 && d > never-t {
 		return never
@@ -99,7 +103,7 @@ func later(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-// replace replaces the curve after t by the curve of a schedule.
+// replace replaces the part of the curve after t by the curve of the schedule s.
 func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.cut(t)
 	c.end = w.end
@@ -132,8 +136,8 @@ func (c *curve) cut(t time.Duration) {
 	c.pieces = c.pieces[:n]
 }
 
-// add appends the part after t of a piece that lasts from start to stop. It does nothing if the piece ends
-// before t.
+// add appends a piece that lasts from start to stop, without the part before t. It does nothing if the whole
+// piece is before t.
 func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	begin := max(start, t)
 	if begin >= stop {
@@ -151,7 +155,7 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes the pieces that end before t and in which N does not reach the target.
+// trim removes the pieces that end before t, up to the first one that contains the event with the given target.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
@@ -169,8 +173,8 @@ func (c *curve) at(t time.Duration) piece {
 	return c.pieces[i]
 }
 
-// when returns the time at which N, the number of events that are due, reaches the target. It returns never if
-// N does not reach it.
+// when returns the time at which the number of due events reaches the target. It returns the constant never if
+// the number does not reach the target.
 func (c *curve) when(target float64) time.Duration {
 	i := 0
 	for i+1 < len(c.pieces) && (c.pieces[i].idle() || c.pieces[i+1].due < target) {

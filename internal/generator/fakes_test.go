@@ -15,15 +15,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// fakeStore is a store whose server can crash. A crash undoes all effects that WaitDurable was not called for.
+// fakeStore is a store whose server can crash. If volatile is true, a crash undoes all effects that are not
+// durable, namely those since the last call of WaitDurable.
 type fakeStore struct {
-	// before is called before a call takes effect, and after is called after that. If they return an error, the
-	// call fails. They may be nil, and are never called concurrently.
+	// before is called before each call of the store takes effect, and after is called afterwards. If one of
+	// them returns an error, the call fails. Both may be nil. They are never called concurrently.
 	before, after func(call string) error
 	faults        sync.Mutex
 	// claimTime is how long the store takes to claim plates.
 	claimTime time.Duration
-	// If volatile is true, a crash undoes effects. WaitDurable then copies the whole state.
+	// If volatile is true, a crash undoes effects that are not durable. WaitDurable then saves a copy of the
+	// whole state.
 	volatile bool
 
 	mu         sync.Mutex
@@ -61,7 +63,8 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{live: empty, kept: empty.clone(), starved: map[string]int64{}, calls: map[string]int{}}
 }
 
-// clone copies the maps. The copy shares the slices, which are only ever replaced or appended to.
+// clone copies the maps. The slices in them can be shared with the copy, because they are only replaced or
+// appended to.
 func (s state) clone() state {
 	return state{
 		leased:    maps.Clone(s.leased),
@@ -98,7 +101,7 @@ func (s *fakeStore) lose() {
 	s.live, s.kept = empty.live, empty.kept
 }
 
-// call applies an effect, unless before or after returns an error.
+// call applies an effect to the state. It returns an error instead if before or after does.
 func (s *fakeStore) call(ctx context.Context, name string, effect func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -217,7 +220,7 @@ func (s *fakeStore) WaitDurable(ctx context.Context, _ int, mark store.Mark) (er
 	return cmp.Or(failed, err)
 }
 
-// park adds plates to the pool of a partition, with the given time of entry.
+// park adds plates with the given entry time to the pool of a partition.
 func (s *fakeStore) park(partition int, at time.Time, plates ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,34 +241,34 @@ func (s *fakeStore) pool(partition int) []string {
 	return plates
 }
 
-// events returns the confirmed events of a run in a partition.
+// events returns the confirmed events that are recorded for a generator process and a partition.
 func (s *fakeStore) events(run string, partition int) []store.Published {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.live.confirmed[runPartition{run, partition}]
 }
 
-// called returns how often the method with that name was called.
+// called returns how often the method with the given name was called.
 func (s *fakeStore) called(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[name]
 }
 
-// sent is a published message and the time of its publishing.
+// sent is a published message, with its queue and the time of publishing.
 type sent struct {
 	broker.Message
 	queue broker.Queue
 	at    time.Time
 }
 
-// fakePublisher accepts every message and confirms it at once. Its fields change that.
+// fakePublisher accepts every message and confirms it at once, unless one of its fields is set.
 type fakePublisher struct {
 	mu sync.Mutex
-	// If hold is set, confirms are withheld until release is called. If lazy is set as well, Flush also ends
-	// that.
+	// If hold is set, confirms are withheld until release is called. If lazy is set as well, Flush calls
+	// release.
 	hold, lazy bool
-	// If blocked is set, Publish waits until it is closed.
+	// If blocked is set, Publish waits until this channel is closed.
 	blocked chan struct{}
 	// failure is the error that Publish returns.
 	failure error
@@ -307,7 +310,7 @@ func (p *fakePublisher) Publish(ctx context.Context, q broker.Queue, m broker.Me
 	return nil
 }
 
-// Flush waits until no confirms are withheld.
+// Flush waits until no confirm is withheld.
 func (p *fakePublisher) Flush(ctx context.Context) error {
 	if p.lazy {
 		for _, confirmed := range p.release() {
@@ -331,14 +334,14 @@ func (p *fakePublisher) Flush(ctx context.Context) error {
 	}
 }
 
-// set runs a function that changes fields of the publisher.
+// set calls a function that changes fields of the publisher, while it holds the lock.
 func (p *fakePublisher) set(change func(*fakePublisher)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
 }
 
-// release stops withholding confirms, and returns those that were withheld.
+// release stops withholding confirms. It returns the callbacks of those that were withheld.
 func (p *fakePublisher) release() []func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,38 +20,40 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultShutdownTimeout is shorter than the 30 seconds that Kubernetes grants a pod by default, so that time
-// is left to exit.
+// DefaultShutdownTimeout is less than the 30 seconds that Kubernetes by default grants a pod to stop. The
+// difference is for the other steps of the shutdown.
 const DefaultShutdownTimeout = 25 * time.Second
 
 // Config is the configuration of a generator.
 type Config struct {
 	// Plan describes the events to generate. Update replaces it while the generator runs.
 	Plan *plan.Plan
-	// ExitAtEnd makes Run return when the schedule ends. Otherwise Run waits until its context ends, because an
-	// update may prolong the schedule.
+	// ExitAtEnd makes Run return when the schedule ends. Otherwise, Run waits until its context ends, because
+	// an update of the plan may prolong the schedule.
 	ExitAtEnd bool
-	// ShutdownTimeout bounds how long Run takes to return after its context has ended. 0 means
+	// ShutdownTimeout is how long Run may take to return after its context has ended. 0 means
 	// DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 
-	// run is the identifier of the run. Only tests set it. If it is empty, the generator draws one at random.
+	// run identifies the generator process in the identifiers of its events. Only tests set it. If it is empty,
+	// a random one is generated.
 	run string
 }
 
-// Dependencies are the dependencies of a generator. Publisher and Store are required and may be shared. They
-// must not be closed before Run returns.
+// Dependencies are the dependencies of a generator. Publisher and Store are required. Several generators may
+// share them. They must not be closed before Run returns.
 type Dependencies struct {
 	Publisher broker.Publisher
 	Store     Store
 	// Logger receives the log. nil discards it.
 	Logger *slog.Logger
-	// Registerer registers the metrics of at most one generator of each type. nil means no metrics.
+	// Registerer registers the metrics. It must not be shared by two generators of the same type. nil means no
+	// metrics.
 	Registerer prometheus.Registerer
 }
 
-// Generator generates the events of one type. Several processes may share the schedule of the plan; each has
-// its own Generator.
+// Generator generates the events of one type. If several processes share the schedule of a plan, each of them
+// has its own Generator.
 type Generator struct {
 	eventType  event.Type
 	run        string
@@ -61,7 +63,7 @@ type Generator struct {
 	log        *slog.Logger
 	exitAtEnd  bool
 	shutdown   time.Duration
-	// pacing, encode and source depend on the event type.
+	// The values of pacing, encode and source depend on the event type.
 	pacing func(*plan.Plan) pacing
 	encode func(b []byte, id, plate string, at time.Time) []byte
 
@@ -77,10 +79,10 @@ type Generator struct {
 	// epoch is when Run was called.
 	epoch time.Time
 	// published counts the events that the publisher has accepted. lastSent is when the last of them was
-	// published, in nanoseconds after epoch.
+	// published, in nanoseconds since epoch.
 	published, lastSent atomic.Int64
-	// confirmed counts the events that the broker has confirmed. matched counts those of them whose intent is
-	// matched.
+	// confirmed counts the events that the broker has confirmed. matched counts the confirmed exits with the
+	// intent matched.
 	confirmed, matched atomic.Int64
 }
 
@@ -149,20 +151,19 @@ func newGenerator(c Config, d Dependencies, t event.Type, counter store.Counter,
 	return g
 }
 
-// stay returns how long a plate must have been available before its vehicle may leave, and how long it remains
-// available.
+// stay returns the minimum time and the maximum time between the entry and the exit of a vehicle.
 func (g *Generator) stay() (minStay, maxStay time.Duration) {
 	p := g.plan.Load()
 	return p.Exit.MinStay.D(), p.MaxStay.D()
 }
 
-// matchedRate returns the current rate of matched exits, per second.
+// matchedRate returns the current number of matched exits per second.
 func (g *Generator) matchedRate() float64 {
 	return g.pacer.rate(time.Now()) * float64(g.plan.Load().Exit.MatchPercent) / sequence.Percent
 }
 
-// Update replaces the plan. It does not change events that are already due or published. The generator keeps
-// the seed and the number of partitions with which it started: a different seed could give two parked vehicles
+// Update replaces the plan. Events that are already due or published do not change. The generator keeps the
+// seed and the number of partitions with which it started. With another seed, two parked vehicles could have
 // the same plate.
 func (g *Generator) Update(p *plan.Plan) {
 	if p.Seed != g.seed || p.Partitions != g.partitions {
@@ -174,13 +175,13 @@ func (g *Generator) Update(p *plan.Plan) {
 }
 
 // Run generates events until ctx ends or, if ExitAtEnd is set, until the schedule ends. Then it waits until the
-// broker has confirmed every published event and the store has recorded that durably. It also releases claimed
-// plates that were not used. Both must finish within ShutdownTimeout. If the cause of the end of ctx is
-// async.ErrKilled, Run does neither.
+// broker has confirmed every published event and the store has durably recorded these confirms. It also
+// releases claimed plates that were not used. All of this must finish within ShutdownTimeout. If the cause of
+// ctx is async.ErrKilled, Run skips these steps.
 //
-// Run returns an error if the timeout expires. An audit then counts the unconfirmed events as indeterminate,
-// neither lost nor duplicated. Run also returns an error if the publisher is closed, or if the store has lost
-// durable data. Run must be called once.
+// Run returns an error if the timeout expires. In this case, an audit counts the unconfirmed events as
+// indeterminate, which is neither lost nor duplicated. Run also returns an error if the publisher is closed, or
+// if the store has lost durable data. Run must be called only once.
 func (g *Generator) Run(ctx context.Context) error {
 	generating, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -216,8 +217,8 @@ func (g *Generator) Run(ctx context.Context) error {
 	return errors.Join(err, g.finish(finishing, &helpers))
 }
 
-// failure returns the error of a step that cannot be retried, if it cancelled ctx. It returns nil if ctx ended
-// for another reason.
+// failure returns the error of an operation that cannot be retried, if this error was the cause of the end of
+// ctx. Otherwise, it returns nil.
 func failure(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.As(err, new(finalError)) {
 		return err
@@ -225,8 +226,8 @@ func failure(ctx context.Context) error {
 	return nil
 }
 
-// finish waits until every published event is durably confirmed, and until the background goroutines have
-// returned.
+// finish waits until the confirms of all published events are durably recorded, and until the background
+// goroutines have returned.
 func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	flushed := g.publisher.Flush(ctx)
 	helpers.Wait()
@@ -240,7 +241,7 @@ func (g *Generator) finish(ctx context.Context, helpers *sync.WaitGroup) error {
 	return nil
 }
 
-// outstanding returns the number of published events that the store has not yet durably recorded as confirmed.
+// outstanding returns the number of published events whose confirm is not yet durably recorded in the store.
 func (g *Generator) outstanding() int64 {
 	var sum int64
 	for _, t := range g.trackers {
@@ -250,7 +251,8 @@ func (g *Generator) outstanding() int64 {
 	return sum
 }
 
-// generate publishes events when they are due, until ctx ends.
+// generate publishes each event when it is due. It returns when ctx ends, or, if exitAtEnd is set, when the
+// schedule ends.
 func (g *Generator) generate(ctx context.Context) error {
 	if err := g.prepare(ctx); err != nil {
 		return err
@@ -277,7 +279,8 @@ func (g *Generator) generate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prepare registers the run in every partition and waits until the first position is leased.
+// prepare registers this process in every partition of the store, and waits until the first positions are
+// leased.
 func (g *Generator) prepare(ctx context.Context) error {
 	failures := make([]error, len(g.committers))
 	var registering sync.WaitGroup
@@ -306,7 +309,7 @@ func (g *Generator) sleep(ctx context.Context, timer *time.Timer, wait time.Dura
 	}
 }
 
-// emit publishes the event that is due. It publishes nothing if the source has no event for the position.
+// emit publishes the event that is due. It publishes nothing if the source has no event for the next position.
 func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	position, err := g.positions.next(ctx)
 	if err != nil {
@@ -326,10 +329,11 @@ func (g *Generator) emit(ctx context.Context, due time.Time) error {
 	return nil
 }
 
-// bodySize is a capacity that is large enough for the body of every generated event.
+// bodySize is large enough for the body of every generated event.
 const bodySize = 128
 
-// publish numbers an event and publishes it. If the tracker of its partition is full, it first waits.
+// publish gives the event a sequence number and publishes it. If the tracker of its partition is full, publish
+// waits until there is room.
 func (g *Generator) publish(ctx context.Context, d draft, due time.Time) error {
 	tracker := g.trackers[d.partition]
 	if err := waitForRoom(ctx, tracker); err != nil {
@@ -375,7 +379,7 @@ func waitForRoom(ctx context.Context, t *tracker) error {
 	return nil
 }
 
-// confirm counts an event that the broker has confirmed. The publisher calls it.
+// confirm counts an event as confirmed. The publisher calls it when the broker has confirmed the event.
 func (g *Generator) confirm(t *tracker, seq int64) {
 	r, ok := t.confirm(seq)
 	if !ok {

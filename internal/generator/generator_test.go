@@ -25,10 +25,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// The tests run whole generators in the fake time of synctest.Test. The clock stands still while any goroutine
-// can run, and then advances to the next timer.
+// The tests run complete generators with the fake clock of synctest.Test. The clock stands still while any
+// goroutine can run. When all are blocked, it advances to the next timer.
 
-// testPlan returns a plan with the same rate for entries and exits.
+// testPlan returns a plan with the given rate of entries and the same rate of exits.
 func testPlan(rate int64, edits ...func(*plan.Plan)) *plan.Plan {
 	schedule := plan.Schedule{Rate: rate, Arrivals: plan.ArrivalsUniform, Replicas: 1}
 	p := &plan.Plan{
@@ -69,7 +69,7 @@ func poisson(p *plan.Plan) {
 
 type constructor func(Config, Dependencies) (*Generator, error)
 
-// options combines the Config and the Dependencies of a generator.
+// options contains the configuration and the dependencies of a generator.
 type options struct {
 	Plan            *plan.Plan
 	Publisher       broker.Publisher
@@ -111,7 +111,7 @@ func start(t *testing.T, g *Generator) *running {
 	return r
 }
 
-// finish stops the generator. The test fails if Run returns an error.
+// finish stops the generator. It fails the test if Run returns an error.
 func (r *running) finish(t *testing.T) {
 	t.Helper()
 	r.stop()
@@ -120,7 +120,7 @@ func (r *running) finish(t *testing.T) {
 	}
 }
 
-// pass advances the fake clock, and waits until all goroutines are blocked.
+// pass advances the fake clock by the given time, and then waits until all goroutines are blocked.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -785,7 +785,7 @@ func TestMetrics_MatchTheStats(t *testing.T) {
 	})
 }
 
-// gather returns the values of all metrics by name and labels. For a histogram, it returns the number of
+// gather returns the values of all metrics by name and labels. The value for a histogram is its number of
 // observations.
 func gather(t *testing.T, g prometheus.Gatherer) map[string]float64 {
 	t.Helper()

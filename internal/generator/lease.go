@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// A block contains the positions of about leaseTime. The leaser leases two blocks ahead, because a lease may
-// take two seconds to become durable.
+// Each block of positions is enough for about the time leaseTime. Two blocks are leased in advance, because it
+// may take two seconds until a lease is durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128
@@ -19,16 +19,17 @@ const (
 // block is a range [first, end) of leased positions.
 type block struct{ first, end int64 }
 
-// leaser leases blocks of positions before they are needed. A lease reserves positions in the sequence of
-// plates and draws that all generators of the type share. The leaser uses a position only after its lease is
-// durable. Before that, a restart of the store could lease the same position to another generator.
+// leaser leases positions in the sequence of plates and draws before they are needed. All generators of the
+// same type share the sequence. A lease reserves a block of positions for one of them. The leaser uses a block
+// only after its lease is durable. If it used the block earlier, a restart of the store could lease the same
+// positions to another generator.
 type leaser struct {
 	steps   *steps
 	counter store.Counter
-	// rate returns the current rate, in positions per second.
+	// rate returns the number of positions that are currently needed per second.
 	rate   func() float64
 	blocks chan block
-	// current is the block in use. Only the goroutine that calls next accesses it.
+	// current is the block that is in use. Only the goroutine that calls next and peek accesses it.
 	current block
 }
 
@@ -61,7 +62,7 @@ func (l *leaser) lease(ctx context.Context) (block, error) {
 	return block{first: first, end: first + int64(size)}, err
 }
 
-// peek returns the next position without consuming it. It waits for a lease if necessary.
+// peek returns the next position without using it up. If none is leased, it waits for a lease.
 func (l *leaser) peek(ctx context.Context) (int64, error) {
 	for l.current.first == l.current.end {
 		select {
@@ -73,7 +74,7 @@ func (l *leaser) peek(ctx context.Context) (int64, error) {
 	return l.current.first, nil
 }
 
-// next consumes the next position.
+// next returns the next position and uses it up.
 func (l *leaser) next(ctx context.Context) (int64, error) {
 	position, err := l.peek(ctx)
 	if err == nil {

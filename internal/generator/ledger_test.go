@@ -18,8 +18,8 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// The test edits plans, restarts generators and kills one. A killed generator writes nothing more to the store.
-// The audit must find exactly the events that both generators report.
+// The test edits plans, restarts generators and kills one of them. A killed generator writes nothing more to
+// the store. The audit must find exactly those events that the generators report.
 func TestRun_EditsRestartsAndKill_LedgerMatchesTheGenerators(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -150,7 +150,7 @@ func process(s store.Store, d broker.Delivery) error {
 	return d.Settler.Ack()
 }
 
-// mortalStore is a store whose calls all fail after kill was called.
+// mortalStore is a store whose methods all fail after its method kill was called.
 type mortalStore struct {
 	Store
 	mu   sync.Mutex

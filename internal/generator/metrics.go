@@ -9,7 +9,7 @@ import (
 	shared "github.com/parking-operator/parking-operator/internal/metrics"
 )
 
-// intents returns the intents that events of a type may have.
+// intents returns the intents that an event of the given type may have.
 func intents(t event.Type) []event.Intent {
 	if t == event.TypeEntry {
 		return []event.Intent{event.IntentNone}
@@ -24,7 +24,8 @@ func intentLabel(i event.Intent) string {
 	return string(i)
 }
 
-// metrics are the metrics that a generator sets itself. starved and pool are nil in a generator of entries.
+// metrics contains the metrics that a generator updates itself. starved and pool are nil in a generator of
+// entries.
 type metrics struct {
 	published map[event.Intent]prometheus.Counter
 	confirm   prometheus.Histogram
@@ -61,11 +62,12 @@ func newMetrics(t event.Type) *metrics {
 	return m
 }
 
-// register registers the metrics, including those that are computed from the pacer when they are scraped. It
-// does nothing if registerer is nil.
+// register registers the metrics. These include metrics that are computed from the pacer at each scrape.
+// register does nothing if registerer is nil.
 //
-// The lag is a gauge, not a histogram, because it must rise while publishing is blocked and there is no event
-// to observe. parking_event_end_to_end_seconds includes the final delay of every event.
+// The lag is a gauge, not a histogram, because it must rise while publishing is blocked. In that time, no event
+// is published that a histogram could count. parking_event_end_to_end_seconds includes the final delay of every
+// event.
 func (m *metrics) register(r prometheus.Registerer, t event.Type, p *pacer) error {
 	if r == nil {
 		return nil

@@ -9,23 +9,23 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// patience is how long overdue events are still published after the schedule has paused: it has ended, is
-// suspended, or has a rate of 0. The last events of a schedule are always a little late, so they need some
-// time. The limit prevents an overloaded simulation from running much longer than its schedule.
+// patience is how long overdue events are still published after the schedule has paused. A schedule pauses when
+// it ends, when it is suspended, or when its rate becomes 0. Its last events are always a little late, so they
+// need some time. The limit prevents an overloaded simulation from running much longer than its schedule.
 const patience = time.Second
 
-// exitDelay is added to minStay before the first exit is due. A plate becomes available only after the broker
-// has confirmed its entry and the store has recorded that.
+// exitDelay is how much later than minStay the first exit is due. It gives the broker time to confirm the
+// entries and the store time to record that, because plates become available only then.
 const exitDelay = 500 * time.Millisecond
 
 // pacing is the part of a plan that determines when events of one type are due.
 type pacing struct {
 	schedule plan.Schedule
-	// origin is when the schedule begins. The zero time means the start of the process.
+	// origin is when the schedule begins. The zero time means that it begins when the process starts.
 	origin time.Time
 	// delay is the time from origin to the first stage.
 	delay time.Duration
-	// duration is the time from origin to the end of the schedule. 0 means that it never ends.
+	// duration is the time from origin to the end of the schedule. 0 means that the schedule does not end.
 	duration  time.Duration
 	suspended bool
 }
@@ -39,7 +39,7 @@ func entryPacing(p *plan.Plan) pacing {
 	}
 }
 
-// exitPacing delays the exits by minStay, because no vehicle can have parked for that long before.
+// exitPacing delays the first exit by minStay. Before that, no vehicle has been parked for the minimum time.
 func exitPacing(p *plan.Plan) pacing {
 	return pacing{
 		schedule:  p.Exit.Schedule,
@@ -50,25 +50,26 @@ func exitPacing(p *plan.Plan) pacing {
 	}
 }
 
-// pacer decides when the next event is due. It is an open model: only the schedule decides, not the speed of
-// the broker. An event that could not be published in time remains due. The pacer skips events that were due
-// before it was started.
+// pacer decides when the next event is due. It follows an open model: events are due by the schedule alone,
+// however fast the broker is. An event that could not be published in time remains due. The pacer skips events
+// that were due before it was started.
 //
-// Only one goroutine may call next and advance. All other methods may be called at any time.
+// Only one goroutine may call next and advance. All other methods may be called concurrently.
 type pacer struct {
 	// edited receives a value when the time of the next event may have changed.
 	edited chan struct{}
 
 	mu     sync.Mutex
 	pacing pacing
-	// epoch is the instant that corresponds to time 0 of the curve. Times are measured from it with the
+	// epoch is the instant that corresponds to time 0 of the curve. All times are measured from epoch with the
 	// monotonic clock.
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target is the number of due events at which the next event is due.
+	// target is the target of the next event, as defined in the comment on curve: the event is due when the
+	// number of due events reaches target.
 	target float64
-	// interval draws an exponentially distributed number with a mean of 1.
+	// interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64
 	missed   int64
 }
@@ -92,7 +93,7 @@ func (p *pacer) start(now time.Time) {
 }
 
 // seed seeds the random intervals between Poisson arrivals. It must be called before the first event is
-// published. Before that call, the intervals are uniform.
+// published. Until it is called, the intervals are uniform.
 func (p *pacer) seed(seed, stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +101,7 @@ func (p *pacer) seed(seed, stream uint64) {
 	p.target += p.gap() - 1
 }
 
-// stop counts all overdue events as missed. After that, the figures of the pacer do not change any more.
+// stop counts all overdue events as missed. After stop, the counts of the pacer no longer change.
 func (p *pacer) stop(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +124,7 @@ func (p *pacer) update(next pacing, now time.Time) {
 
 func (p *pacer) running() bool { return len(p.curve.pieces) > 0 }
 
-// reschedule replaces the part of the curve after t by the curve of the pacing.
+// reschedule replaces the part of the curve after t by the curve of the current schedule.
 func (p *pacer) reschedule(t time.Duration) {
 	w := window{end: never, suspended: p.pacing.suspended}
 	origin := time.Duration(0)
@@ -137,9 +138,9 @@ func (p *pacer) reschedule(t time.Duration) {
 	p.curve.replace(p.pacing.schedule, w, t)
 }
 
-// next returns when the next event is due, and the time until then. wait is 0 or negative if the event is due
-// now. It is never if the schedule has no more events. over means that the schedule has ended; a later update
-// may prolong it.
+// next returns when the next event is due, and the time to wait until then. wait is 0 or negative if the event
+// is already due. It is the constant never if no more events will be due. over is true if the schedule has
+// ended. A later update may prolong the schedule.
 func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,7 +158,8 @@ func (p *pacer) next(now time.Time) (due time.Time, wait time.Duration, over boo
 	return time.Time{}, never, t >= p.curve.end
 }
 
-// countMissed skips all events that are due and not published, and counts them as missed.
+// countMissed skips the events that are due and not published, and counts them as missed. due is the number of
+// events that are due so far.
 func (p *pacer) countMissed(due float64) {
 	if p.target <= due {
 		overdue := int64(due-p.target) + 1
@@ -166,7 +168,7 @@ func (p *pacer) countMissed(due float64) {
 	}
 }
 
-// advance moves on to the next event.
+// advance makes the event after the current one the next event.
 func (p *pacer) advance() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,7 +193,7 @@ func (p *pacer) rate(now time.Time) float64 {
 	return p.curve.at(t).rateAt(t)
 }
 
-// lag returns how long the next event has been due, or 0 if it is not due.
+// lag returns how long the next event has been due. It returns 0 if the event is not due yet.
 func (p *pacer) lag(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -203,15 +205,16 @@ func (p *pacer) lag(now time.Time) time.Duration {
 
 // progress describes how far a schedule has advanced.
 type progress struct {
-	// due is the number of events that have been due, plus the accumulated fraction of the next one.
+	// due is the number of events that have become due, plus the accumulated fraction of the next event.
 	due float64
 	// missed is the number of events that were skipped.
 	missed int64
-	// active is how long the rate was above 0.
+	// active is the total time in which the rate was above 0.
 	active time.Duration
-	// rest is when the schedule paused, on the pacer's clock. It is never if the schedule is active.
+	// rest is when the schedule paused, on the pacer's clock. It is the constant never if the schedule is not
+	// paused.
 	rest time.Duration
-	// over means that no more events will be due, except after an update.
+	// over means that no more events will be due, unless the schedule is edited.
 	over bool
 }
 
@@ -236,7 +239,7 @@ func (p *pacer) progress(now time.Time) progress {
 	return made
 }
 
-// clock converts now to a time of the curve. It no longer advances after stop was called.
+// clock converts an instant to a time on the curve. After stop was called, that time no longer advances.
 func (p *pacer) clock(now time.Time) time.Duration {
 	return min(now.Sub(p.epoch), p.stopped)
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// origin is when the schedules of the tests begin.
+// origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time after origin. Each edit of the schedule takes
-// effect at its own time after origin.
+// arrivals returns when events are due, up to the given time after origin. Each edit of the schedule is made at
+// the time that it contains.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -156,8 +156,8 @@ func TestPacer_UniformArrivals_HaveEqualIntervals(t *testing.T) {
 
 func TestPacer_Update_KeepsTheFractionOfAnEvent(t *testing.T) {
 	t.Parallel()
-	// 0.4 of an event has accumulated when the rate changes from 1 to 10 events per second. The remaining 0.6
-	// of the event takes 60 ms.
+	// When the rate changes from 1 to 10 events per second, 0.4 of an event has accumulated. At the new rate,
+	// the remaining 0.6 takes 60 ms.
 	due := arrivals(started(uniform(1)), 2*time.Second, map[time.Duration]pacing{1400 * time.Millisecond: uniform(10)})
 	want := []time.Duration{1000, 1460, 1560, 1660, 1760, 1860, 1960}
 	for i := range want {
@@ -232,7 +232,7 @@ func TestPacer_PoissonArrivals_HaveRandomIntervals(t *testing.T) {
 	})
 }
 
-// The schedule, its edits, and the times of the calls are random.
+// The test draws a random schedule, random edits, and random times at which the pacer is called.
 func TestPacer_NumberOfEvents_IsTheIntegralOfTheRate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -279,7 +279,7 @@ func TestPacer_NumberOfEvents_IsTheIntegralOfTheRate(t *testing.T) {
 	})
 }
 
-// integral returns the integral of the rate, computed in small steps.
+// integral computes the integral of the rate numerically, in small steps.
 func integral(p pacing, from, to time.Duration) float64 {
 	const steps = 20_000
 	var sum float64

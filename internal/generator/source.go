@@ -12,32 +12,33 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// draft is an event before it is numbered and published.
+// draft is an event that is not yet numbered and published.
 type draft struct {
 	plate     string
 	partition int
 	intent    event.Intent
-	// earliest is a lower bound of the time in the event.
+	// earliest is the earliest time that the event may contain.
 	earliest time.Time
 }
 
 // source chooses the event to publish at each position of the simulation's sequence.
 type source interface {
-	// draft returns the event of a position. It reports false if no event is to be published at that position.
+	// draft returns the event for a position. It returns false if no event is to be published for this
+	// position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn informs the source that the event of the latest draft was not published.
+	// withdrawn tells the source that the event which draft returned last was not published.
 	withdrawn(d draft)
 	// serve runs the background work of the source. After stopping is closed, it cleans up and returns. It
 	// returns early if ctx ends.
 	serve(ctx context.Context, stopping <-chan struct{})
-	// starved returns the number of positions at which no event was published because no plate was available.
+	// starved returns the number of positions for which no event was published, because no plate was available.
 	starved() int64
-	// pool returns the latest count of the available plates, or nil if they have not been counted.
+	// pool returns how many plates were available when they were last counted. It returns nil if they have not
+	// been counted.
 	pool() *int64
 }
 
-// entries is the source of entries. Each position has a plate of its own, so no two entries have the same
-// plate.
+// entries is the source of entries. Each position has its own plate, so no two entries have the same plate.
 type entries struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -57,14 +58,16 @@ func (e *entries) starved() int64 { return 0 }
 func (e *entries) pool() *int64 { return nil }
 
 const (
-	// reportInterval is the interval at which the pool is measured and starved draws are reported.
+	// reportInterval is the interval at which exits measures the pool and reports how many matched exits found
+	// no available plate.
 	reportInterval = 5 * time.Second
-	// entryPrecision is the precision of the entry time of a claimed plate: stores keep whole milliseconds.
+	// entryPrecision is the precision of the entry time of a claimed plate. It is a millisecond, because stores
+	// truncate the time to that.
 	entryPrecision = time.Millisecond
 )
 
-// exits is the source of exits. At a share of the positions, it publishes the exit of a claimed plate. At the
-// others, it publishes the exit of a plate that never entered.
+// exits is the source of exits. For some of the positions, it publishes the exit of a claimed plate. For the
+// others, it publishes the exit of a plate that has never entered.
 type exits struct {
 	sequence   *sequence.Sequence
 	partitions int
@@ -76,7 +79,7 @@ type exits struct {
 	metrics    *metrics
 	// starvedDraws counts the matched exits for which no plate was available.
 	starvedDraws atomic.Int64
-	// plates is the latest size of the pool.
+	// plates is the size of the pool when it was last measured.
 	plates atomic.Pointer[int64]
 }
 
@@ -93,7 +96,8 @@ func (e *exits) serve(ctx context.Context, stopping <-chan struct{}) {
 	serving.Wait()
 }
 
-// report measures the pool and reports starved draws at an interval, and a last time when stopping is closed.
+// report measures the pool, and reports the exits for which no plate was available. It does so at a regular
+// interval, and once more when the channel stopping is closed.
 func (e *exits) report(ctx context.Context, stopping <-chan struct{}) {
 	ticker := time.NewTicker(reportInterval)
 	defer ticker.Stop()
@@ -120,7 +124,8 @@ func (e *exits) reportPool(ctx context.Context) {
 	e.metrics.pool.Set(float64(plates))
 }
 
-// reportStarved reports the total of the run, not the change, so that a lost report does no harm.
+// reportStarved reports the total count of this process, not the change since the last report. So it does not
+// matter if a report is lost.
 func (e *exits) reportStarved(ctx context.Context) {
 	total := e.starvedDraws.Load()
 	if total == 0 {
@@ -146,7 +151,8 @@ func (e *exits) draft(ctx context.Context, position int64) (draft, bool, error) 
 		e.metrics.starved.Inc()
 		return draft{}, false, nil
 	}
-	// The exit must be later than the entry even if this clock is behind that of the entry generator.
+	// The time of the exit must be after the time of the entry, even if the clock of this process is behind the
+	// clock of the entry generator.
 	earliest := plate.EntryAt.Add(entryPrecision)
 	return draft{plate: plate.Plate, partition: partition, intent: event.IntentMatched, earliest: earliest}, true, nil
 }

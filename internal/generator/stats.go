@@ -12,33 +12,33 @@ type Stats struct {
 	Run  string
 	Type event.Type
 
-	// Due counts the events that were due by the schedule. Each of them is published, starved, missed, or still
-	// to be published.
+	// Due counts the events that were due by the schedule. Each of them was published, was skipped because no
+	// plate was available (Starved), was missed, or is still to be published.
 	Due int64
-	// Published counts the events that the publisher has accepted. Confirmed counts those that the broker has
-	// confirmed. Matched and Unmatched count the confirmed exits by intent.
+	// Published counts the events that the publisher has accepted. Confirmed counts the events that the broker
+	// has confirmed. Matched and Unmatched count the confirmed exits with each intent.
 	Published, Confirmed, Matched, Unmatched int64
-	// Outstanding counts the published events that the store has not yet durably recorded as confirmed.
+	// Outstanding counts the published events whose confirm is not yet durably recorded in the store.
 	Outstanding int64
-	// Starved counts the matched exits that were not published because no plate was available.
+	// Starved counts the matched exits that were due but not published, because no plate was available.
 	Starved int64
-	// Missed counts the due events that were skipped. They were overdue when the schedule paused or ended, or
-	// when the generator stopped.
+	// Missed counts the due events that were skipped, because they were overdue when the schedule paused or
+	// ended, or when the generator stopped.
 	Missed int64
 
-	// Lag is how long the next event has been due. It is 0 when no event is due.
+	// Lag is how long the next event has been due. It is 0 if the event is not due yet.
 	Lag time.Duration
-	// Active is how long the rate of the schedule was above 0.
+	// Active is the total time in which the rate of the schedule was above 0.
 	Active time.Duration
 	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
-	// schedule over the time Active.
+	// schedule over the time in Active.
 	Rate, TargetRate float64
-	// AchievedRate is the mean rate of publishing, in events per second. It covers Active, and the time after
-	// it in which overdue events were published.
+	// AchievedRate is the mean rate of publishing, in events per second. The mean is over the time in Active,
+	// plus the time after the schedule paused in which overdue events were still published.
 	AchievedRate float64
 
-	// Done means that the schedule is over and the store has recorded every confirm durably. A later update
-	// may prolong the schedule.
+	// Done means that the schedule is over and that the confirms of all published events are durably recorded.
+	// A later update may prolong the schedule.
 	Done bool
 }
 
@@ -68,8 +68,8 @@ func (g *Generator) Stats() Stats {
 	return s
 }
 
-// Totals returns the measurements so far, as a process records them in the timeline. It may be called at any
-// time.
+// Totals returns the measurements so far, in the form in which a process records them in the timeline. It may
+// be called at any time.
 func (g *Generator) Totals() timeline.Row {
 	s := g.Stats()
 	var row timeline.Row

@@ -11,33 +11,35 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Store is the part of the store that generators use.
+// Store contains the methods of the store that a generator uses.
 type Store interface {
 	store.Generators
-	// CountStarved records the number of exits, in the whole run so far, for which no plate was available.
+	// CountStarved records for how many exits of a generator process no plate was available. total is the count
+	// since the process started.
 	CountStarved(ctx context.Context, run string, total int64) error
 }
 
-// The backoff between two attempts of a step doubles from firstBackoff to lastBackoff.
+// The delay between two attempts of a step starts at firstBackoff and doubles up to lastBackoff.
 const (
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = time.Second
 )
 
-// steps runs steps in the store. It retries them until their effects survive a crash of the store's server.
+// steps executes operations in the store, called steps. It repeats a step until the effects of the step survive
+// a crash of the store's server.
 type steps struct {
 	store Store
 	log   *slog.Logger
 }
 
-// finalError is an error that retries cannot resolve.
+// finalError is an error that does not go away if the step is retried.
 type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// run runs a step in the partition, and retries it until its effects survive a crash of the store's server. The
-// step must be idempotent. Logs and errors contain its name. run returns an error only if ctx ends or the step
-// returns a finalError.
+// run executes a step in the given partition. It repeats the step until its effects survive a crash of the
+// store's server, so the step must be idempotent. Logs and errors contain the name of the step. run returns an
+// error only if ctx ends or the step returns a finalError.
 func (s *steps) run(ctx context.Context, partition int, name string, step func(context.Context) error) error {
 	failed := false
 	retry := backoff.Backoff{First: firstBackoff, Last: lastBackoff}
@@ -65,7 +67,7 @@ func (s *steps) run(ctx context.Context, partition int, name string, step func(c
 	}
 }
 
-// attempt runs the step once and waits until its effects are durable.
+// attempt executes the step once, and waits until its effects are durable.
 func (s *steps) attempt(ctx context.Context, partition int, step func(context.Context) error) error {
 	mark, err := s.store.Mark(ctx, partition)
 	if err != nil {

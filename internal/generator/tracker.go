@@ -9,17 +9,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// maxOutstanding is the maximum number of events of a partition beyond the durable watermark. It is smaller, by
-// a margin, than the number of such events that an audit reads.
+// maxOutstanding is the maximum number of events of one partition at or above the durable watermark. It is a
+// little less than the number of such events that an audit reads.
 const maxOutstanding = store.MaxOutstanding - 1024
 
-// record is what a generator keeps about a published event until the store has durably recorded that the event
-// is confirmed.
+// record is what a generator remembers about a published event, until the store has durably recorded that the
+// event is confirmed.
 type record struct {
 	plate string
-	// at is the time in the event, in Unix nanoseconds.
+	// at is the time that the event contains, as Unix time in nanoseconds.
 	at int64
-	// sent is when the event was published, on the generator's monotonic clock.
+	// sent is when the event was published, as the time since the start of the generator.
 	sent      time.Duration
 	intent    event.Intent
 	confirmed bool
@@ -32,15 +32,16 @@ type record struct {
 //	[durable, ready) the broker has confirmed all of these events; the store has not recorded that yet
 //	[ready, next)    these events are published; the broker has not confirmed the first of them
 //
-// One goroutine adds events. Another one reads confirmed events and advances durable. Any goroutine may confirm.
+// One goroutine may add events. One other goroutine may read confirmed events and advance durable. Any
+// goroutine may call confirm.
 type tracker struct {
-	// moved receives a value after ready has moved. room receives a value after durable has moved.
+	// moved receives a value when ready has increased. room receives a value when durable has increased.
 	moved, room chan struct{}
 
 	mu                   sync.Mutex
 	durable, ready, next int64
-	// ring holds the record of an event at its sequence number modulo the length of ring, which is a power of
-	// two.
+	// ring contains the record of each event from durable to next. The index is the sequence number modulo
+	// len(ring), which is a power of two.
 	ring []record
 }
 
@@ -54,7 +55,7 @@ func newTracker() *tracker {
 
 func (t *tracker) slot(seq int64) *record { return &t.ring[seq&int64(len(t.ring)-1)] }
 
-// full reports whether no event can be added until the durable watermark moves.
+// full reports whether no event can be added until the durable watermark increases.
 func (t *tracker) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,15 +83,15 @@ func (t *tracker) grow() {
 	}
 }
 
-// retract removes the event that was added last. It must not have been published.
+// retract removes the event that was added last. The event must not have been published.
 func (t *tracker) retract() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next--
 }
 
-// confirm marks an event as confirmed by the broker and returns its record. It reports false if the event was
-// already confirmed.
+// confirm marks an event as confirmed by the broker, and returns its record. It returns false if the event was
+// already marked.
 func (t *tracker) confirm(seq int64) (record, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,15 +109,14 @@ func (t *tracker) confirm(seq int64) (record, bool) {
 	return *confirmed, true
 }
 
-// marks returns the watermarks.
 func (t *tracker) marks() (durable, ready, next int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.durable, t.ready, t.next
 }
 
-// confirmed appends the events with sequence numbers in [from, to) to events. They must lie between durable and
-// ready.
+// confirmed appends the events with sequence numbers in [from, to) to events. The numbers must be between the
+// watermarks durable and ready.
 func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Published {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +127,7 @@ func (t *tracker) confirmed(events []store.Published, from, to int64) []store.Pu
 	return events
 }
 
-// advanceDurable moves the durable watermark and drops the records below it.
+// advanceDurable increases the durable watermark, and drops the records below it.
 func (t *tracker) advanceDurable(durable int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// trackerMachine compares a tracker with a simple model that keeps all records.
+// trackerMachine compares a tracker with a simple model, which keeps the records of all events.
 type trackerMachine struct {
 	tracker   *tracker
 	records   []record
