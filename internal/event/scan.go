@@ -95,7 +95,8 @@ func (in *scanner) str() ([]byte, bool) {
 	return text, true
 }
 
-// scalar consumes a number without an exponent, or a string of printable ASCII characters without escapes.
+// scalar consumes a string of printable ASCII characters without escapes, or a number. It does not consume the
+// exponent of a number, so the next token is then invalid.
 func (in *scanner) scalar() bool {
 	if text, ok := in.str(); ok {
 		return unprintable(text) < 0
@@ -111,8 +112,8 @@ func (in *scanner) atEnd() bool {
 	return len(in.rest) == 0
 }
 
-// numberLength returns the length of the number at the beginning of b. It returns 0 if b does not begin with a
-// number, or if the number has an exponent.
+// numberLength returns the length of the number at the beginning of b. An exponent is not part of it. It
+// returns 0 if b does not begin with a number.
 func numberLength(b []byte) int {
 	sign := 0
 	if len(b) > 0 && b[0] == '-' {

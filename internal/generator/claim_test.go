@@ -236,7 +236,7 @@ func TestRun_Stop_ReleaseFails_ReturnsAfterTheTimeout(t *testing.T) {
 }
 
 // The store loses some of its answers, and crashes before some of the claims are durable.
-func TestRun_FaultyStore_EveryPlateLeavesOnce(t *testing.T) {
+func TestRun_FaultyStore_EveryClaimedPlateExitsOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -296,7 +296,7 @@ func TestUpdate_MatchPercent_TakesEffectAtOnce(t *testing.T) {
 	})
 }
 
-func TestClaims_HoldPlatesForHalfASecondOfExits(t *testing.T) {
+func TestClaims_HoldEnoughPlatesForHalfASecondOfExits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name       string
@@ -321,7 +321,7 @@ func TestClaims_HoldPlatesForHalfASecondOfExits(t *testing.T) {
 	}
 }
 
-func TestClaims_DoNotExceedThoseThatTheStoreRemembers(t *testing.T) {
+func TestClaims_HeldPlates_BelongToClaimsThatTheStoreRemembers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{blocked: make(chan struct{})}

@@ -126,7 +126,7 @@ func sequenceOf(n int) []int {
 	return s
 }
 
-func TestCommitter_RecordsEventsOnlyUpToTheFirstUnconfirmedOne(t *testing.T) {
+func TestCommitter_RecordsOnlyEventsBeforeTheFirstUnconfirmedOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

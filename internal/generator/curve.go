@@ -155,7 +155,8 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes the pieces that end before t, up to the first one that contains the event with the given target.
+// trim removes the first pieces, as long as they end before t and the number of due events does not reach the
+// target in them.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {

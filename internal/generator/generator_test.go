@@ -285,7 +285,7 @@ func TestRun_ReplicasAndRestarts_NeverRepeatAPlate(t *testing.T) {
 	})
 }
 
-func TestRun_UsesALeaseOnlyAfterItIsDurable(t *testing.T) {
+func TestRun_UsesLeasedPositionsOnlyAfterTheLeaseIsDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}
@@ -663,7 +663,7 @@ func TestRun_Stop_WithoutConfirms_FailsAfterTheTimeout(t *testing.T) {
 	})
 }
 
-func TestRun_Stop_EndsEveryWait(t *testing.T) {
+func TestRun_Stop_EndsEveryBlockedOperation(t *testing.T) {
 	t.Parallel()
 	down := func(call string) error { return fmt.Errorf("%s: %w", call, store.ErrUnavailable) }
 	for _, tt := range []struct {

@@ -14,8 +14,8 @@ import (
 // origin is when the schedules in these tests begin.
 var origin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// arrivals returns when events are due, up to the given time after origin. Each edit of the schedule is made at
-// the time that it contains.
+// arrivals returns when events are due, up to the given time after origin. The map edits contains later
+// schedules. Their keys are the times after origin at which they replace the earlier schedule.
 func arrivals(p *pacer, until time.Duration, edits map[time.Duration]pacing) []time.Duration {
 	times := make([]time.Duration, 0, len(edits)+1)
 	for at := range edits {
@@ -364,7 +364,7 @@ func TestPacer_OverdueEvents_RemainDueForALimitedTime(t *testing.T) {
 	}
 }
 
-func TestPacer_Next_DistinguishesTheEndFromAPause(t *testing.T) {
+func TestPacer_Next_DistinguishesEndOfScheduleFromRateZero(t *testing.T) {
 	t.Parallel()
 	p := uniform(0)
 	p.duration = time.Minute

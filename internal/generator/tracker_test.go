@@ -99,7 +99,7 @@ func TestTracker_Watermark_EndsAtTheFirstUnconfirmedEvent(t *testing.T) {
 	})
 }
 
-func TestTracker_MaximumOfOutstandingEvents_IsFull(t *testing.T) {
+func TestTracker_MaximumOfOutstandingEvents_ReportsFull(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker()
 	for !tracker.full() {
