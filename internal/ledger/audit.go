@@ -1,5 +1,5 @@
-// Package ledger audits a simulation. It compares the events that the generators published with those that
-// took effect, one by one, and returns a verdict. docs/ledger.md derives the equations.
+// Package ledger audits a simulation. It compares, event by event, what the generators published with what took
+// effect, and returns a verdict. docs/ledger.md derives the equations that it uses.
 package ledger
 
 import (
@@ -11,27 +11,29 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// DefaultNamed is the default maximum number of lost events that a report names.
+// DefaultNamed is the default of Options.Named.
 const DefaultNamed = 100
 
 // Options are the options of an audit.
 type Options struct {
-	// AtRest means that the generators have stopped and no event is in flight. A confirmed event without an
-	// effect then counts as lost. Otherwise it counts as outstanding.
+	// AtRest means that the generators have stopped and no event is in flight. Then a confirmed event that has
+	// not taken effect counts as lost. Otherwise, it counts as outstanding.
 	AtRest bool
-	// Named is the maximum number of lost events that the report names. 0 means DefaultNamed.
+	// Named is the maximum number of lost events whose identifiers the report contains. 0 means DefaultNamed.
 	Named int
 }
 
-// Audit reads the whole ledger. It reads counters before bits, which is the order in which effects are
-// recorded. Therefore, Report.TakenTwice is never too large, even if the simulation is running.
+// Audit reads the whole ledger. For each event that takes effect, the ledger contains a bit, and a counter is
+// incremented. Audit reads the counters before the bits, which is the order in which they are written.
+// Therefore, Report.TakenTwice is never too large, even if the simulation is running.
 func Audit(ctx context.Context, l store.Ledger, o Options) (Report, error) {
 	return NewAuditor(l).Audit(ctx, o)
 }
 
-// Auditor audits one simulation repeatedly. It does not read chunks of the ledger again in which every event
-// was confirmed and had taken effect. For the final audit, use Audit or a new Auditor, because that must detect
-// that the store has lost data. An Auditor is not safe for concurrent use.
+// Auditor audits one simulation repeatedly. It does not read a chunk of the ledger again once all events of the
+// chunk are confirmed and have taken effect. Therefore it does not notice if the store later loses such a
+// chunk. For the final audit, use the function Audit or a new Auditor. An Auditor is not safe for concurrent
+// use.
 type Auditor struct {
 	ledger   store.Ledger
 	complete map[runKey]completeChunks
@@ -42,18 +44,19 @@ type runKey struct {
 	partition int
 }
 
-// completeChunks describes the leading chunks of a run in which every event has taken effect.
+// completeChunks describes the first chunks of one generator process in one partition, up to the first chunk in
+// which an event has not taken effect.
 type completeChunks struct {
 	chunks  int64
 	matched int64
 }
 
-// NewAuditor returns an Auditor. Its first audit reads the whole ledger.
+// NewAuditor returns an Auditor that has not read anything yet. Its first audit reads the whole ledger.
 func NewAuditor(l store.Ledger) *Auditor {
 	return &Auditor{ledger: l, complete: map[runKey]completeChunks{}}
 }
 
-// Audit reads the parts of the ledger that may have changed since the last audit.
+// Audit reads those parts of the ledger that may have changed since the last call.
 func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	if o.Named == 0 {
 		o.Named = DefaultNamed
@@ -76,7 +79,7 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 			return Report{}, fmt.Errorf("audit run %s in partition %d: %w", run.Run, run.Partition, err)
 		}
 	}
-	// This check must come last, because the store may lose data during the audit.
+	// This must be the last step, because the store may lose data during the audit.
 	data, err := a.ledger.Dataset(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("check whether the store has lost data: %w", err)
@@ -89,7 +92,7 @@ func (a *Auditor) Audit(ctx context.Context, o Options) (Report, error) {
 	return report, nil
 }
 
-// readRun adds the bits of a run in one partition to the account.
+// readRun adds the events of one generator process in one partition to the sums in r.
 func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error {
 	if run.Type == "" { // registered, but its record is missing
 		r.forgotten++
@@ -116,15 +119,17 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied holds the number of events that took effect, and how many of them have the intent matched.
+// tallied is a number of events that took effect. seen counts all of them, matched those with the intent
+// matched.
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the bits of a chunk below the watermark of its run, and those beyond it. It ignores bits so far
-// beyond the watermark that no generator can have published their events.
+// tally counts the events of a chunk that took effect. The result below is for events below the watermark, and
+// the result beyond is for later ones. tally ignores bits so far beyond the watermark that the generator cannot
+// have published their events.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding
@@ -133,7 +138,8 @@ func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	return below, beyond
 }
 
-// countBits counts the bits of a chunk in [from, to). The range may extend beyond the chunk.
+// countBits counts the bits that are set in the range [from, to) of a chunk. The range may extend beyond the
+// chunk.
 func countBits(c store.Chunk, from, to int64) tallied {
 	var t tallied
 	from, to = max(from, 0), min(to, store.ChunkBits)
@@ -147,8 +153,8 @@ func countBits(c store.Chunk, from, to int64) tallied {
 	return t
 }
 
-// byteMask selects the bits in [from, to) of the byte that starts at bit first. Bit 0 is the most significant
-// bit.
+// byteMask returns a mask for a byte whose first bit has the index first. The mask selects the bits with an
+// index in [from, to). The first bit is the most significant one.
 func byteMask(first, from, to int64) byte {
 	mask := byte(0xff)
 	if from > first {
@@ -160,7 +166,7 @@ func byteMask(first, from, to int64) byte {
 	return mask
 }
 
-// account adds up the runs of one audit.
+// account sums up the events of all generator processes during one audit.
 type account struct {
 	Options
 	entriesConfirmed, matchedConfirmed, unmatchedConfirmed int64
@@ -171,7 +177,7 @@ type account struct {
 	named                                                  []string
 }
 
-// side holds the bit counts of all events of one type.
+// side counts the events of one type that took effect, below and beyond the watermarks.
 type side struct {
 	below, beyond tallied
 }
@@ -208,7 +214,8 @@ func (r *account) add(run store.Run, c store.Chunk, index int64, below, beyond t
 	}
 }
 
-// name records the identifiers of lost events: those among the first n events of a chunk whose bit is not set.
+// name records the identifiers of lost events. These are the ones among the first n events of a chunk whose bit
+// is not set.
 func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	if !r.AtRest {
 		return
@@ -221,8 +228,8 @@ func (r *account) name(run store.Run, c store.Chunk, index, n int64) {
 	}
 }
 
-// report returns the report of the audit: it compares the bits, which were added up, with the counters in the
-// store.
+// report returns the report of the audit. To find contradictions, it compares the sums of the bits with the
+// counters in the store.
 func (r *account) report(c store.Counts, outbox int64) Report {
 	matchedSeen := r.exits.below.matched + r.exits.beyond.matched
 	unmatchedSeen := r.exits.below.seen + r.exits.beyond.seen - matchedSeen

@@ -11,22 +11,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Check is a condition that a simulation must meet, with the result of checking it.
+// Check is a condition that a simulation must meet, and whether the simulation met it.
 type Check struct {
-	// Name identifies the condition. It is the same in every verdict.
+	// Name identifies the condition. Each condition has the same name in every verdict.
 	Name    string       `json:"name"`
 	Kind    Kind         `json:"kind"`
 	Outcome CheckOutcome `json:"outcome"`
-	// Want describes the condition and Got is the measured value, both as text. Got is empty if nothing was
-	// measured.
+	// Want describes the condition. Got is the measured value as text, or empty if nothing was measured.
 	Want string `json:"want"`
 	Got  string `json:"got,omitempty"`
 	// Message is one sentence that says why the check did not pass. It is empty if the check passed. It is also
-	// empty if the check could not be made only because another check did not pass.
+	// empty if the check was not made because of another check that did not pass.
 	Message string `json:"message,omitempty"`
 }
 
-// Kind classifies a check.
+// Kind says who has set the condition of a check.
 type Kind string
 
 // The kinds of checks.
@@ -37,54 +36,56 @@ const (
 	Objective Kind = "objective"
 )
 
-// CheckOutcome is the outcome of a check.
+// CheckOutcome says whether a check passed.
 type CheckOutcome string
 
-// The outcomes of a check. A verdict is PASS only if every check passed.
+// The outcomes of a check. A verdict is PASS only if the outcome of every check is Passed.
 const (
 	Passed      CheckOutcome = "passed"
 	Failed      CheckOutcome = "failed"
 	NotMeasured CheckOutcome = "notMeasured"
 )
 
-// check defines one condition and when it can be checked.
+// check defines one condition, and the circumstances in which it can be checked.
 type check struct {
 	name string
 	kind Kind
-	// find checks the condition. It returns the zero finding if the condition does not apply to the simulation.
+	// find checks the condition. If the condition does not apply to the simulation, it returns the zero value.
 	find func(Evidence) finding
-	// certain means that a violation of the condition is permanent.
+	// certain means that, once the condition is violated, it stays violated. So a running simulation that
+	// violates it is certain to fail.
 	certain bool
-	// onlyAtRest means that the check compares numbers that are consistent only when no event is in flight.
+	// onlyAtRest means that the check compares numbers that agree only when no event is in flight.
 	onlyAtRest bool
-	// withoutLedger means that the check is possible even if the ledger cannot be read. despiteLoss means that
-	// it is possible even if the store has lost data. For all other checks, a violation may be only a
-	// consequence of the loss.
+	// withoutLedger means that the check is made even if the ledger cannot be read. despiteLoss means that it
+	// is made even if the store has lost data. Other checks are not made then, because a loss of data may be
+	// the only cause of their violation.
 	withoutLedger, despiteLoss bool
 }
 
-// finding is the outcome of a check, with the texts for the verdict.
+// finding is the result of one check: its outcome, and the texts for the verdict.
 type finding struct {
 	outcome            CheckOutcome
 	want, got, message string
 }
 
-// checks lists all conditions. Those that can cause violations of others come first.
+// checks returns all conditions. If one condition being violated can cause violations of others, it comes
+// before them.
 func checks(faults []plan.Fault) []check {
 	list := []check{
 		{name: "ledger readable", kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
 		{name: "data kept", kind: Invariant, find: dataKept, certain: true, despiteLoss: true},
-		// An event that is still in flight may or may not take effect.
+		// While an event is in flight, it is unknown whether it will take effect.
 		{name: "at rest", kind: Invariant, find: atRest},
-		// Every event that the broker confirmed takes effect.
+		// Every event that the broker has confirmed takes effect.
 		{name: "lost events", kind: Objective, find: nothingLost, certain: true},
 		// No event takes effect twice, however often it is delivered.
 		{name: "events counted twice", kind: Invariant, find: nothingTakenTwice, certain: true},
-		// Every effect is counted. Otherwise the other numbers in the report are wrong as well.
+		// Every effect is counted. If not, the other numbers in the report are wrong as well.
 		{name: "uncounted effects", kind: Invariant, find: nothingUncounted, certain: true},
-		// An exit arrives with the same intent that its generator gave it.
+		// The processor reads the same intent of an exit that the generator gave it.
 		{name: "changed intents", kind: Invariant, find: intentsKept, certain: true},
-		// An exit whose plate was claimed finds the visit of the entry with that plate.
+		// An exit with a plate from the pool finds the visit of that plate.
 		{name: "unexpectedly unmatched exits", kind: Objective, find: nothingUnexpected, certain: true},
 		// Every message can be processed.
 		{name: "dead letters", kind: Invariant, find: nothingDeadLettered, certain: true},
@@ -92,14 +93,15 @@ func checks(faults []plan.Fault) []check {
 		{name: "pending summaries", kind: Invariant, find: outboxEmpty, onlyAtRest: true},
 		// Every finished visit has exactly one summary.
 		{name: "one summary per visit", kind: Invariant, find: oneSummaryPerVisit, onlyAtRest: true},
-		// The summary API holds as many summaries as the ledger counts. This is the only check with a number
-		// from outside the ledger.
+		// The summary API stores as many summaries as the ledger counts. This is the only check that uses a
+		// number from outside the ledger.
 		{name: "summaries in the API", kind: Invariant, find: summariesHeld, onlyAtRest: true},
-		// The generators publish the load that the user asked for. Without it, the objectives mean nothing.
+		// The generators publish the load that the user has asked for. Without that load, meeting the
+		// objectives would prove nothing.
 		{name: "entry schedule", kind: Invariant, find: entriesOnSchedule},
 		{name: "exit schedule", kind: Invariant, find: exitsOnSchedule},
 	}
-	// Every planned fault is injected. A rehearsal without its faults is not a success.
+	// Every planned fault is injected. A rehearsal in which a fault was not injected is not a success.
 	for _, f := range faults {
 		list = append(list, check{
 			name: "fault " + f.Name, kind: Invariant, certain: true, withoutLedger: true, despiteLoss: true,
@@ -116,7 +118,7 @@ func checks(faults []plan.Fault) []check {
 	)
 }
 
-// makeChecks makes every check in the list that applies to the evidence.
+// makeChecks makes those checks in the list that apply to the evidence.
 func makeChecks(e Evidence, list []check) []Check {
 	made := []Check{}
 	for _, c := range list {
@@ -134,8 +136,8 @@ func makeChecks(e Evidence, list []check) []Check {
 	return made
 }
 
-// isBlocked reports whether the check cannot be made because the ledger cannot be read, the store has lost
-// data, or the simulation is running.
+// isBlocked reports whether the check cannot be made, because the ledger cannot be read, the store has lost
+// data, or the simulation is still running.
 func (c *check) isBlocked(e Evidence) bool {
 	switch {
 	case e.ReportErr != nil:
@@ -146,8 +148,8 @@ func (c *check) isBlocked(e Evidence) bool {
 	return e.Running && c.onlyAtRest
 }
 
-// unless returns a finding with the outcome Passed if the condition is met. Otherwise the outcome is Failed,
-// with the message.
+// unless returns a finding with the outcome Passed if the condition is met. Otherwise, it returns one with the
+// outcome Failed and the given message.
 func unless(met bool, want, got, message string) finding {
 	if met {
 		return finding{outcome: Passed, want: want, got: got}
@@ -209,7 +211,7 @@ func atRest(e Evidence) finding {
 	return finding{outcome: Failed, want: want, got: found, message: state + found}
 }
 
-// DataKept reports whether the store still has all data that were durable.
+// DataKept reports whether the store still has all data that it had made durable.
 func (r *Report) DataKept() bool { return r.DataLostAt == nil && r.ForgottenRuns == 0 }
 
 func dataKept(e Evidence) finding {
@@ -245,9 +247,9 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// The missing share is the number of confirmed events of one intent minus that of processed ones. Events in
-	// flight only increase it. A negative share therefore proves that an intent changed, even while the
-	// simulation is running.
+	// The missing share of an intent is the number of confirmed events with that intent, minus the number of
+	// processed ones. Events in flight only increase it. So a negative share proves that the intent of an event
+	// has changed, even if the simulation is still running.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
 }
@@ -286,12 +288,13 @@ func summariesHeld(e Evidence) finding {
 }
 
 func nothingDeadLettered(e Evidence) finding {
-	// The broker itself dead-letters messages that were delivered too often. Processors do not count those.
+	// The broker itself dead-letters messages that it has delivered too often. Processors do not count these
+	// messages.
 	dead := max(e.Report.DeadLettered, e.Depths.Dead, 0)
 	return noneOf(dead, deadLetterMessage(dead, e.DeadReasons))
 }
 
-// deadLetterMessage returns a message that lists the reasons of dead letters.
+// deadLetterMessage returns a message that contains the reasons for which messages were dead-lettered.
 func deadLetterMessage(dead int64, all []broker.ReasonCount) string {
 	said := count(dead, "event was", "events were") + " dead-lettered"
 	if len(all) == 0 {
@@ -312,8 +315,8 @@ func entriesOnSchedule(e Evidence) finding { return onSchedule("entries", e.Entr
 
 func exitsOnSchedule(e Evidence) finding { return onSchedule("exits", e.Exits) }
 
-// maxMissed is the share of the due events that generators may miss without failing the check. On a busy
-// machine, generators finish a little late.
+// maxMissed is the share of the due events that generators may miss before the check fails. On a busy machine,
+// generators are a little late at the end of their schedule.
 const maxMissed = 0.1
 
 func onSchedule(what string, s *Schedule) finding {
@@ -329,7 +332,8 @@ func onSchedule(what string, s *Schedule) finding {
 			what, s.Missed, count(s.Due, "due event was", "due events were"), 100*missed))
 }
 
-// unmeasured returns a suffix for a figure that says how many events were not measured.
+// unmeasured returns a text to append to a latency. It says how many events were not measured, and is empty if
+// all were.
 func unmeasured(l *Latencies) string {
 	if l.Unmeasured == 0 {
 		return ""
@@ -337,8 +341,8 @@ func unmeasured(l *Latencies) string {
 	return fmt.Sprintf(" (%s not measured)", count(int64(l.Unmeasured), "event", "events"))
 }
 
-// rounded returns d rounded to three digits. If rounding would move it across the limit, rounded returns d
-// itself.
+// rounded returns d rounded to about three significant digits. But if the rounded value would be on the other
+// side of the limit, it returns d itself.
 func rounded(d, limit time.Duration) time.Duration {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

@@ -10,13 +10,13 @@ import (
 
 // Latencies are the latencies of the generated events that took effect.
 type Latencies struct {
-	// Processing is the time that a processor spent on each event, including failed attempts. EndToEnd is the
-	// time from when an event was due until its effect.
+	// Processing holds the times that processors spent on each event, including failed attempts. EndToEnd holds
+	// the times from when each event was due until it took effect.
 	Processing, EndToEnd histogram.Snapshot
-	// Unmeasured counts the events that took effect but are missing from EndToEnd, because their processor was
-	// killed before it could store its latest measurements.
+	// Unmeasured counts the events that took effect but are missing from EndToEnd. They are missing because
+	// their processor was killed before it could store its latest measurements.
 	Unmeasured uint64
-	// Err is the error of reading the timeline. If it is set, all events are unmeasured.
+	// Err is the error that occurred when the timeline was read. If it is set, all events count as unmeasured.
 	Err error
 }
 
@@ -30,9 +30,9 @@ func ReadTimeline(ctx context.Context, t Timeline) ([]timeline.Row, error) {
 	return t.ReadTimeline(ctx, time.Unix(0, 0), time.Now().Add(time.Hour)) // the clocks of two machines may differ
 }
 
-// LatenciesOf returns the latencies in the timeline of a whole simulation. r is the report of its ledger, and
-// err the error of reading the timeline. The ledger must be read before the timeline. Then an event that takes
-// effect in between counts as measured, not as unmeasured.
+// LatenciesOf returns the latencies in rows, which is the timeline of a whole simulation. r is the report on
+// the ledger of the simulation, and err is the error of reading the timeline. The ledger must have been read
+// before the timeline. Then an event that took effect in between counts as measured.
 func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	total := timeline.Sum(rows...)
 	return &Latencies{
@@ -43,7 +43,7 @@ func LatenciesOf(rows []timeline.Row, err error, r *Report) *Latencies {
 	}
 }
 
-// missing returns the number of events that took effect and were not measured.
+// missing returns the number of events that took effect and are missing from the measurements.
 func missing(effects int64, measured timeline.Events) uint64 {
 	return uint64(max(effects-int64(measured.EndToEnd.Count()), 0))
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// drawModel generates a history with at most a few errors. The errors do not offset each other: for example, no
-// ledger can show that two exits have swapped their intents.
+// drawModel generates a random history that contains at most a few errors. The errors do not hide each other.
+// For example, it does not swap the intents of two exits, because no ledger could show that.
 func drawModel(t *rapid.T) *model {
 	m := &model{}
 	faults := rapid.IntRange(0, 2).Draw(t, "faults")
@@ -122,7 +122,8 @@ func TestAudit_NotAtRest_CountsEventsAsOutstandingNotLost(t *testing.T) {
 	})
 }
 
-// longRun returns a run of entries that fill more than three chunks. Every entry has taken effect once.
+// longRun returns a generator process whose entries fill more than three chunks of the ledger. Each entry has
+// taken effect once.
 func longRun() *model {
 	m := &model{runs: []modelRun{{
 		id: event.ID{Run: "0000000000000", Partition: 1}, typ: event.TypeExit, watermark: 3*store.ChunkBits + 10,
@@ -249,7 +250,7 @@ func TestAudit_ReportsLostData(t *testing.T) {
 	}
 }
 
-// latencyOf returns a snapshot of n equal durations.
+// latencyOf returns a histogram that contains the same duration n times.
 func latencyOf(n int, d time.Duration) histogram.Snapshot {
 	var h histogram.Histogram
 	for range n {

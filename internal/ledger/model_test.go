@@ -13,18 +13,19 @@ import (
 
 // modelEvent is the history of one event.
 type modelEvent struct {
-	// intent is the intent with which the event was published. arrived is the intent that the processor read.
+	// intent is the intent with which the event was published. arrived is the intent that the processor has
+	// read.
 	intent, arrived event.Intent
-	// taken is how often the event took effect. met means that the exit found its visit. posted is how often
+	// taken is how often the event took effect. met is true if the exit found its visit. posted is how often
 	// its summary was counted as stored.
-	taken  int
-	met    bool
-	posted int
-	// deadLettered means that the event was dead-lettered.
+	taken        int
+	met          bool
+	posted       int
 	deadLettered bool
 }
 
-// modelRun is a run in one partition. Its first events, as many as watermark says, are confirmed.
+// modelRun is one generator process in one partition. The first events, as many as the field watermark says,
+// are confirmed.
 type modelRun struct {
 	id        event.ID // Seq is unused
 	typ       event.Type
@@ -32,7 +33,7 @@ type modelRun struct {
 	events    []modelEvent
 }
 
-// model is a store that computes the ledger from a known history.
+// model is a fake store that computes its ledger from a known history of events.
 type model struct {
 	runs    []modelRun
 	skewed  store.Counts // added to the counters without a cause
@@ -137,8 +138,8 @@ func setBit(bitmap []byte, bit int64) []byte {
 	return bitmap
 }
 
-// sound reports whether every confirmed event took effect exactly once and with its intent. It examines the
-// events themselves, independently of the equations of the audit.
+// sound reports whether every confirmed event took effect exactly once and with its original intent. It looks
+// at the history itself, and so does not depend on the equations of the audit.
 func (m *model) sound() bool {
 	for _, run := range m.runs {
 		for seq, e := range run.events {

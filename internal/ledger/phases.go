@@ -13,20 +13,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// phase is a part of the run for which objectives can be set: the whole run, the time without faults, or the
-// time under faults.
+// phase is a part of the run for which objectives can be set. It is the whole run, the time without faults, or
+// the time under faults.
 type phase struct {
-	// suffix is appended to the names of the checks of the phase.
+	// suffix is appended to the names of the checks for this phase.
 	suffix     string
 	objectives func(*plan.Objectives) plan.PhaseObjectives
-	// covers reports whether a row belongs to the phase. A row belongs to the phase under faults if faults
-	// disturbed any part of it.
+	// covers reports whether a row of the timeline belongs to the phase. If a fault disturbed any part of a
+	// row, the row belongs to the time under faults.
 	covers func(e *Evidence, row *timeline.Row) bool
-	// unmeasured reports whether unmeasured events may belong to the phase. Processors lose measurements when
-	// they are killed. If there were faults, those events therefore belong to the phase under faults.
+	// unmeasured reports whether events whose latency was not measured may belong to the phase. Processors lose
+	// measurements only when they are killed. So if there were faults, these events count for the time under
+	// faults.
 	unmeasured func(e *Evidence) bool
-	// absent is the message if no row belongs to the phase. It is empty for the whole run, which always has
-	// rows.
+	// absent is the message to show if no row belongs to the phase. It is empty for the whole run, to which all
+	// rows belong.
 	absent string
 }
 
@@ -64,7 +65,7 @@ func (e *Evidence) isDisturbed(row *timeline.Row) bool {
 	return slices.ContainsFunc(e.Faults, func(a fault.Account) bool { return a.Disturbs(row.Start(), row.End()) })
 }
 
-// checks returns the checks of the phase.
+// checks returns the checks of this phase's objectives.
 func (p phase) checks() []check {
 	measure := func(find func(plan.PhaseObjectives, measured) finding) func(Evidence) finding {
 		return func(e Evidence) finding { return find(p.objectives(&e.Objectives), p.measure(&e)) }
@@ -76,8 +77,8 @@ func (p phase) checks() []check {
 		{name: "end-to-end p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
 			return m.latency("end-to-end p99"+p.suffix, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
 		})},
-		// The longest lag of the whole run never decreases. That of a phase may, because the later recovery
-		// from a fault determines which rows belong to the phase.
+		// For the whole run, the longest lag never decreases. For another phase it may decrease, because it
+		// becomes known only when the simulation has recovered from a fault which rows belong to the phase.
 		{name: "generator lag" + p.suffix, kind: Objective, certain: p.suffix == "", find: measure(func(o plan.PhaseObjectives, m measured) finding {
 			return m.lag("generator lag"+p.suffix, o.MaxLag)
 		})},
@@ -87,16 +88,16 @@ func (p phase) checks() []check {
 	}
 }
 
-// measured holds the measurements of a phase in the timeline.
+// measured holds what the timeline says about one phase.
 type measured struct {
 	// latencies is nil if the timeline was not read.
 	latencies *Latencies
 	total     timeline.Row
-	// absent says why the phase has no rows. It is empty if it has some.
+	// absent says why no row belongs to the phase. It is empty if there are such rows.
 	absent string
 }
 
-// measure adds up the rows of the phase.
+// measure sums up the rows that belong to the phase.
 func (p phase) measure(e *Evidence) measured {
 	if e.Latencies == nil || p.objectives(&e.Objectives) == (plan.PhaseObjectives{}) {
 		return measured{}
@@ -126,7 +127,7 @@ func (p phase) measure(e *Evidence) measured {
 	return m
 }
 
-// unknown returns the finding for an objective that could not be checked.
+// unknown returns the finding for an objective that cannot be checked.
 func (m measured) unknown(what, want, reason string) finding {
 	if m.absent != "" {
 		reason = m.absent
@@ -138,8 +139,8 @@ func (m measured) unknown(what, want, reason string) finding {
 		what, strings.TrimPrefix(want, "at most "), reason)}
 }
 
-// latency compares a 99th percentile with its objective. The outcome is Passed or Failed only if unmeasured
-// events could not change it, however long they took.
+// latency compares a 99th percentile with its objective. If the latencies of unmeasured events could change the
+// outcome, the outcome is NotMeasured.
 func (m measured) latency(what string, objective plan.Duration, of func(*Latencies) histogram.Snapshot) finding {
 	if objective == 0 || m.latencies == nil {
 		return finding{}
@@ -159,7 +160,6 @@ func (m measured) latency(what string, objective plan.Duration, of func(*Latenci
 	return m.unknown(what, want, fmt.Sprintf("only %d of %d events were measured", count, count+l.Unmeasured))
 }
 
-// lag compares the longest lag of a generator with its objective.
 func (m measured) lag(what string, objective plan.Duration) finding {
 	if objective == 0 || m.latencies == nil {
 		return finding{}
@@ -173,7 +173,8 @@ func (m measured) lag(what string, objective plan.Duration) finding {
 	return unless(lag <= objective.D(), want, got, fmt.Sprintf("%s is %s, beyond the objective of %s", what, got, objective))
 }
 
-// achieved compares the events that were published with those that were due. Each event type must meet the objective.
+// achieved compares the number of events that were published with the number that were due. Entries and exits
+// must both meet the objective.
 func (m measured) achieved(what string, percent int) finding {
 	if percent == 0 || m.latencies == nil {
 		return finding{}
@@ -203,8 +204,8 @@ func (m measured) achieved(what string, percent int) finding {
 	return unless(len(missed) == 0, want, strings.Join(got, ", "), fmt.Sprintf("%s is below the objective of %d %%: %s", what, percent, strings.Join(missed, "; ")))
 }
 
-// sharePercent formats a share of 100. It shows one decimal, or more if rounding would make the share appear to
-// meet a limit that it does not meet.
+// sharePercent formats a percentage. It shows one decimal. It shows more if the rounded value would seem to
+// meet a limit that the exact value does not meet.
 func sharePercent(share float64, limit int) string {
 	text := fmt.Sprintf("%.1f", share)
 	if share < float64(limit) && text == fmt.Sprintf("%.1f", float64(limit)) {
@@ -213,7 +214,7 @@ func sharePercent(share float64, limit int) string {
 	return text
 }
 
-// tookPlace checks that every occurrence of a fault was injected and has ended.
+// tookPlace checks that every occurrence of the fault with the given name was injected and has ended.
 func tookPlace(e Evidence, name string) finding {
 	const want = "every occurrence is injected and ends"
 	var all, failed []fault.Account
@@ -243,7 +244,7 @@ func tookPlace(e Evidence, name string) finding {
 	return finding{outcome: Passed, want: want, got: fmt.Sprintf("%d injected, %d recovered", len(all), recovered)}
 }
 
-// ofAll returns a text such as "2 of 3 occurrences".
+// ofAll returns a text such as "2 of 3 occurrences", or "3 occurrences" if n is the number of all.
 func ofAll(n, all int) string {
 	if n == all {
 		return count(int64(n), "occurrence", "occurrences")
@@ -251,7 +252,7 @@ func ofAll(n, all int) string {
 	return fmt.Sprintf("%d of %d occurrences", n, all)
 }
 
-// recovery checks that the simulation recovered from every fault within the time of the objective.
+// recovery checks that the simulation recovered from every fault within the time that the objective allows.
 func recovery(e Evidence) finding {
 	objective := e.Objectives.MaxRecovery
 	if objective == 0 {
@@ -294,7 +295,7 @@ func recovery(e Evidence) finding {
 	return finding{outcome: Passed, want: want, got: rounded(slowest, objective.D()).String()}
 }
 
-// some joins texts. If there are many, it joins only the first ones and says how many more there are.
+// some joins texts. If there are many, it joins only the first ones and adds how many more there are.
 func some(texts []string) string {
 	const named = 5
 	if more := len(texts) - named; more > 0 {

@@ -12,14 +12,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// at returns the instant of a second of the run in these tests.
+// at returns the instant that is the given number of seconds after the start of the run in these tests.
 func at(second int) time.Time {
 	return time.Date(2026, time.May, 17, 12, 0, second, 0, time.UTC)
 }
 
-// phaseRows returns a timeline of 100 s that is disturbed from second 40 to second 60. In that time, latencies
-// are 2 s instead of 10 ms, generators lag by 3 s instead of 1 ms, and 60 instead of 100 of 100 due events are
-// published.
+// phaseRows returns a timeline of 100 s in which seconds 40 to 60 are disturbed. In the disturbed seconds,
+// latencies are 2 s instead of 10 ms, the lag of generators is 3 s instead of 1 ms, and only 60 of 100 due
+// events are published.
 func phaseRows() []timeline.Row {
 	var rows []timeline.Row
 	for i := range 100 {
@@ -32,7 +32,7 @@ func phaseRows() []timeline.Row {
 	return rows
 }
 
-// disturbance is the account of a fault that disturbs the run from second 40 to second 60.
+// disturbance is the fault.Account of a fault that disturbs the run from second 40 to second 60.
 func disturbance() fault.Account {
 	return fault.Account{
 		Fault: "crash", InjectedAt: at(40), HealedAt: at(45), RecoveredAt: at(60), RecoverySeconds: new(15.0), Outcome: fault.OutcomeRecovered,
@@ -150,7 +150,7 @@ func TestEvaluate_PhaseObjectives_ApplyToTheirRows(t *testing.T) {
 	}
 }
 
-// checkReasons checks that each reason of a verdict begins with the expected text.
+// checkReasons checks that each reason in a verdict begins with the expected text.
 func checkReasons(t *testing.T, name string, got Verdict, want []string) {
 	t.Helper()
 	matches := len(got.Reasons) == len(want) && (got.Outcome == Pass) == (len(want) == 0)

@@ -2,48 +2,50 @@ package ledger
 
 import "time"
 
-// Report is the result of an audit. It says what the generators published, what took effect, and the
-// differences. Every number is counted where the event occurs, or derived from the bits of the events. No
-// number is derived from another one that it is compared with.
+// Report is the result of an audit. It says what the generators published, what took effect, and how the two
+// differ. Every number is either counted where it arises, or computed from the bits of the events. Numbers that
+// are compared with each other are always obtained independently.
 type Report struct {
 	// EntriesConfirmed, ExitsMatchedConfirmed and ExitsUnmatchedConfirmed count the published events that the
-	// broker has confirmed. Exits are counted by the intent of their generator.
+	// broker has confirmed. Exits are counted by the intent that their generator gave them.
 	EntriesConfirmed        int64 `json:"entriesConfirmed"`
 	EntriesRecorded         int64 `json:"entriesRecorded"`
 	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
-	// Matched, UnmatchedExpected and UnmatchedUnexpected count the generated exits by their outcome.
+	// Matched, UnmatchedExpected and UnmatchedUnexpected count the exits of generators that took effect. A
+	// matched exit found its visit. An unmatched one did not, and its generator had expected this or had not.
 	Matched             int64 `json:"matched"`
 	UnmatchedExpected   int64 `json:"unmatchedExpected"`
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
-	// SummariesStored counts the summaries that the summary API has accepted, including those for exits of
-	// external publishers.
+	// SummariesStored counts the summaries that the summary API has accepted. It includes the summaries for
+	// exits of external publishers.
 	SummariesStored int64 `json:"summariesStored"`
 	// DuplicatesSuppressed counts the deliveries of events that had already taken effect.
 	DuplicatesSuppressed int64 `json:"duplicatesSuppressed"`
 	DeadLettered         int64 `json:"deadLettered"`
-	// Indeterminate counts the events that took effect but whose confirm is not recorded, because their
-	// generator died first.
+	// Indeterminate counts the events that took effect, but whose confirm is not recorded because their
+	// generator died before that.
 	Indeterminate int64 `json:"indeterminate"`
 	// Lost counts the confirmed events that never took effect. It is 0 if AtRest is false.
 	Lost int64 `json:"lost"`
-	// Starved counts the matched exits that were not published because no plate was available.
+	// Starved counts the matched exits that were due but not published, because no plate was available.
 	Starved int64 `json:"starved"`
 
-	// AtRest means that, as far as the reader of the ledger could know, no event was in flight.
+	// AtRest is Options.AtRest: whether the caller of the audit knew that no event was in flight.
 	AtRest bool `json:"atRest"`
 	// Outstanding counts the confirmed events that have not taken effect yet. It is 0 if AtRest is true.
 	Outstanding int64 `json:"outstanding"`
-	// TakenTwice counts the effects of events that had already taken effect.
+	// TakenTwice counts how often an event took effect that had already taken effect.
 	TakenTwice int64 `json:"takenTwice"`
-	// Uncounted counts the events that took effect but are missing from the counters. It is 0 if AtRest is
-	// false.
+	// Uncounted counts the events that took effect, but that the counters of the ledger do not include. It is 0
+	// if AtRest is false.
 	Uncounted int64 `json:"uncounted"`
 	// Outbox counts the summaries that the summary API has not accepted yet.
 	Outbox int64 `json:"outbox"`
 
-	// The following fields break down Indeterminate, and Lost or Outstanding, by type and intent. A negative
-	// missing share means that events were processed with a different intent than they were published with.
+	// The following fields say how many of the events in Indeterminate, and in Lost or Outstanding, have which
+	// type and intent. A missing number is negative if events were processed with another intent than they were
+	// published with.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`
@@ -51,34 +53,36 @@ type Report struct {
 	MissingMatched         int64 `json:"missingMatched"`
 	MissingUnmatched       int64 `json:"missingUnmatched"`
 
-	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers by their
-	// outcome. Of the numbers above, only SummariesStored and DuplicatesSuppressed include such events.
+	// ExternalEntries, ExternalMatched and EntryNotFound count the events of external publishers: entries,
+	// exits that found a visit, and exits that found none. Of the numbers above, only SummariesStored and
+	// DuplicatesSuppressed include events of external publishers.
 	ExternalEntries int64 `json:"externalEntries"`
 	ExternalMatched int64 `json:"externalMatched"`
 	EntryNotFound   int64 `json:"entryNotFound"`
 
-	// Runs counts the generator processes that ever published. ForgottenRuns counts those whose record is
-	// missing in the store in at least one partition.
+	// Runs counts the generator processes that have published events. ForgottenRuns counts those of them whose
+	// record is missing from the store in at least one partition.
 	Runs          int64 `json:"runs"`
 	ForgottenRuns int64 `json:"forgottenRuns,omitempty"`
 	// Partitions is the number of partitions with which the simulation was started. It is 0 if the store does
-	// not have it.
+	// not know the number.
 	Partitions int `json:"partitions,omitempty"`
-	// DataLostAt is when a process noticed that the store had lost durable data. If it is set, the numbers
-	// above do not cover the whole simulation.
+	// DataLostAt is when a process noticed that the store had lost durable data. It is nil if no process has.
+	// If it is set, the numbers above are incomplete.
 	DataLostAt *time.Time `json:"dataLostAt,omitempty"`
-	// LostEvents holds the identifiers of the first lost events, in the order of their runs.
+	// LostEvents contains the identifiers of the first lost events. They are in the order of the generator
+	// processes and their sequence numbers.
 	LostEvents []string `json:"lostEvents,omitempty"`
 }
 
-// Generated returns the number of events of the simulation's own generators that took effect. Only these events
-// have a known due time.
+// Generated returns the number of events that took effect and that the simulation's own generators published.
+// Only for these events is it known when they were due.
 func (r *Report) Generated() int64 {
 	return r.EntriesRecorded + r.Matched + r.UnmatchedExpected + r.UnmatchedUnexpected
 }
 
-// External returns the number of events of external publishers that took effect.
+// External returns the number of events that took effect and that external publishers published.
 func (r *Report) External() int64 { return r.ExternalEntries + r.ExternalMatched + r.EntryNotFound }
 
-// Processed returns the number of all events that took effect.
+// Processed returns the number of events that took effect, whoever published them.
 func (r *Report) Processed() int64 { return r.Generated() + r.External() }

@@ -11,13 +11,13 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// ForeseesFromTimeline reports whether the timeline of a running simulation can show that it is certain to
-// fail. If not, the timeline does not need to be read before the end.
+// ForeseesFromTimeline reports whether, with this plan, the timeline of a running simulation can show that the
+// simulation is certain to fail. If it cannot, the timeline need not be read before the end.
 func ForeseesFromTimeline(p *plan.Plan) bool { return len(p.Faults) > 0 || p.Objectives.MaxLag > 0 }
 
-// EvidenceSoFar returns the evidence about a running simulation: the audit of its ledger, its timeline or the
-// error of reading it, and the accounts of its faults so far. The depths of the queues are unknown. A caller
-// that knows them sets them.
+// EvidenceSoFar returns the evidence about a running simulation. r is the latest audit of its ledger. rows is
+// its timeline, and err is the error of reading the timeline. faults contains the accounts of the faults so
+// far. In the result, the depths of the queues are Unknown. If the caller knows them, it can set them.
 func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faults []fault.Account) Evidence {
 	e := Evidence{
 		Report: *r, Objectives: p.Objectives, Planned: p.Faults, Running: true, InFlight: Unknown,
@@ -30,28 +30,29 @@ func EvidenceSoFar(p *plan.Plan, r *Report, rows []timeline.Row, err error, faul
 }
 
 const (
-	// lateTime is the age from which a row of the timeline is expected not to change any more.
+	// lateTime is the age at which a row of the timeline is unlikely to change any more.
 	lateTime = 5 * time.Minute
-	// rereadTime is the interval at which the whole timeline is read again. A process that could not reach the
-	// store writes its rows late, and the store merges old rows.
+	// rereadTime is the interval at which the whole timeline is read again. This is necessary because a process
+	// that could not reach the store writes its rows late, and because the store merges old rows.
 	rereadTime = 10 * time.Minute
 )
 
-// TimelineReader reads the timeline of one simulation repeatedly. It keeps the rows that are expected not to
-// change, and reads only later ones. For a verdict, use ReadTimeline. A TimelineReader is not safe for
-// concurrent use.
+// TimelineReader reads the timeline of one simulation repeatedly. It remembers the rows that are unlikely to
+// change any more, and reads only later ones from the store. For a final verdict, use ReadTimeline instead. A
+// TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled are the rows that end before until. readAt is when they were read.
+	// settled contains the remembered rows, which end before the time until. readAt is when the whole timeline
+	// was last read.
 	settled []timeline.Row
 	until   time.Time
 	readAt  time.Time
 }
 
-// NewTimelineReader returns a reader. Its first Read reads the whole timeline.
+// NewTimelineReader returns a TimelineReader. Its first call of Read reads the whole timeline.
 func NewTimelineReader(t Timeline) *TimelineReader { return &TimelineReader{source: t} }
 
-// Read returns the timeline so far. The caller must not change the rows.
+// Read returns the timeline so far. The caller must not modify the rows.
 func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	now := time.Now()
 	if t.readAt.IsZero() || now.Sub(t.readAt) >= rereadTime {
@@ -67,7 +68,8 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The result may include earlier rows: late ones, and rows that the store has merged with later ones.
+	// The rows from the store may overlap the remembered rows, because some were written late, and because the
+	// store merges rows.
 	kept := t.settled
 	for len(kept) > 0 && len(later) > 0 && kept[len(kept)-1].End().After(later[0].Start()) {
 		kept = kept[:len(kept)-1]
@@ -77,7 +79,7 @@ func (t *TimelineReader) Read(ctx context.Context) ([]timeline.Row, error) {
 	return rows, nil
 }
 
-// settle keeps the rows that are older than lateTime.
+// settle remembers the rows that are older than lateTime.
 func (t *TimelineReader) settle(rows []timeline.Row, now time.Time) {
 	t.until = now.Add(-lateTime).Truncate(time.Second)
 	n := len(rows)

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// rowSource is a timeline that counts the rows that are read.
+// rowSource is a timeline. It counts how many rows are read from it.
 type rowSource struct {
 	rows []timeline.Row
 	read int
@@ -81,7 +81,7 @@ func TestTimelineReader_MergedRows_AppearOnce(t *testing.T) {
 	})
 }
 
-// Local simulations and the operator end a run early if this evidence shows that it is certain to fail.
+// Local simulations and the operator end a run early when this evidence shows that the run is certain to fail.
 func TestEvidenceSoFar_ShowsCertainFailures(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)

@@ -18,58 +18,61 @@ const (
 	Fail Outcome = "FAIL"
 )
 
-// Verdict says whether a simulation met every condition that its plan sets, and if not, why.
+// Verdict says whether a simulation met all the conditions that apply to it, and if it did not, why.
 type Verdict struct {
 	Outcome Outcome `json:"verdict"`
-	// Reasons has one sentence for each check that did not pass. It omits checks that could not be made because
-	// another check did not pass. For PASS it is empty, but never nil.
+	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made
+	// because of another check that did not pass. If the outcome is PASS, it is empty, but never nil.
 	Reasons []string `json:"reasons"`
-	// Checks holds all checks that apply. Those that can cause violations of others come first.
+	// Checks contains all checks that apply. If the violation of one can cause violations of others, it comes
+	// before them.
 	Checks []Check `json:"checks"`
 }
 
-// Evidence holds everything that a verdict is based on. If a field is nil, its check does not apply. A check
-// that applies but has no data does not pass.
+// Evidence holds everything on which a verdict is based. If a field is nil, the check that needs the field does
+// not apply. A check that applies but has no data does not pass.
 type Evidence struct {
-	// Report is the result of the audit. It is ignored if ReportErr is set.
+	// Report is the result of the audit. If ReportErr is set, Report is ignored.
 	Report Report
-	// ReportErr is the error of reading the ledger.
+	// ReportErr is the error that occurred when the ledger was read.
 	ReportErr  error
 	Objectives plan.Objectives
-	// Running means that the ledger changed while it was read, so that its numbers may not add up.
+	// Running means that the simulation was running while the ledger was read. Then the numbers in the report
+	// need not agree with each other.
 	Running bool
-	// Depths counts the messages in the simulation's queues, and InFlight those that processors hold. A count
-	// may be Unknown.
+	// Depths counts the messages in the simulation's queues. InFlight counts the messages that processors hold.
+	// A count that could not be read is Unknown.
 	Depths   broker.Depths
 	InFlight int64
-	// DeadReasons are the reasons of the dead letters that were read. Not all dead letters may have been read.
+	// DeadReasons contains the reasons of the dead letters that were examined, which may not be all of them.
 	DeadReasons []broker.ReasonCount
-	// Latencies are the latencies in the timeline. They are nil if the timeline was not read. Timeline holds
-	// the rows from which they were computed.
+	// Latencies contains the latencies in the timeline. It is nil if the timeline was not read. Timeline
+	// contains the rows from which the latencies were computed.
 	Latencies *Latencies
 	Timeline  []timeline.Row
-	// Planned are the faults in the plan. Faults are the accounts of their occurrences.
+	// Planned contains the faults in the plan. Faults contains one account per occurrence of a fault.
 	Planned []plan.Fault
 	Faults  []fault.Account
-	// Aborted says why the run was ended early. It is empty if the run was not ended early.
+	// Aborted says why the run was ended before its time. It is empty if that did not happen.
 	Aborted string
-	// Entries and Exits compare what the generators published with their schedules.
+	// Entries and Exits say how many events were due by the schedule, and how many of these were not published.
 	Entries, Exits *Schedule
-	// Summaries is the number of summaries that the summary API holds. It is nil if the API does not count the
-	// summaries of this simulation.
+	// Summaries is the number of summaries that the summary API stores. It is nil if the API cannot count the
+	// summaries of one simulation.
 	Summaries *SummaryCount
-	// Failures are errors of the simulation itself. Any of them makes the verdict FAIL.
+	// Failures contains errors in the running of the simulation itself. If there are any, the verdict is FAIL.
 	Failures []error
 }
 
-// Schedule compares the events of one type with their schedule.
+// Schedule says how well the events of one type kept to their schedule.
 type Schedule struct {
-	// Due counts the events that were due by the schedule. Missed counts those of them that were skipped.
+	// Due counts the events that were due by the schedule. Missed counts those of them that were skipped
+	// because they were too late.
 	Due, Missed int64
 }
 
-// SummaryCount is the number of summaries that the summary API holds for this simulation, or the error of
-// requesting it.
+// SummaryCount is the number of summaries of this simulation that the summary API stores, or the error of
+// asking for it.
 type SummaryCount struct {
 	Held int64
 	Err  error
@@ -78,10 +81,10 @@ type SummaryCount struct {
 // MaxDeadReasons is the maximum number of different dead-letter reasons that a verdict names.
 const MaxDeadReasons = 20
 
-// Unknown is the value of a count that could not be read.
+// Unknown is the value of a count that could not be determined.
 const Unknown = -1
 
-// Evaluate makes every check that applies to the evidence, and returns the verdict.
+// Evaluate makes all checks that apply to the evidence, and returns the verdict.
 func Evaluate(e Evidence) Verdict {
 	v := Verdict{Outcome: Pass, Checks: makeChecks(e, checks(e.Planned))}
 	v.Reasons = messages(v.Checks)
@@ -93,8 +96,8 @@ func Evaluate(e Evidence) Verdict {
 	return v
 }
 
-// CertainFailures returns the reasons for which a running simulation is already certain to fail. It returns
-// none if the simulation may still pass.
+// CertainFailures returns the reasons why a running simulation is already certain to fail. It returns no
+// reasons if the simulation may still pass.
 func CertainFailures(e Evidence) []string {
 	e.Running = true
 	made := makeChecks(e, slices.DeleteFunc(checks(e.Planned), func(c check) bool { return !c.certain }))
