@@ -1,5 +1,6 @@
-// Package field provides validation errors that name a field of a document. Their wording is that of the Kubernetes API
-// server. Generators and processors validate their plan with it, without importing Kubernetes.
+// Package field provides validation errors that name a field of a document. The errors are worded like those of
+// the Kubernetes API server. Generators and processors use this package to validate their plan without
+// importing Kubernetes packages.
 package field
 
 import (
@@ -11,10 +12,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// Path is the path of a field, such as spec.entry.stages[0].rate. The empty path is the document itself.
+// Path is the path of a field, such as spec.entry.stages[0].rate. The empty path denotes the whole document.
 type Path string
 
-// Child returns the path of a field below p.
+// Child returns the path of a field of the object at p. If there are several names, each is the name of a field
+// of the one before.
 func (p Path) Child(names ...string) Path {
 	for _, child := range names {
 		if p != "" {
@@ -28,10 +30,11 @@ func (p Path) Child(names ...string) Path {
 // Index returns the path of an element of the list at p.
 func (p Path) Index(i int) Path { return p + Path("["+strconv.Itoa(i)+"]") }
 
-// Key returns the path of the value that the map at p holds for a key.
+// Key returns the path of the value with the given key in the map at p.
 func (p Path) Key(key string) Path { return p + Path("["+name(key)+"]") }
 
-// name returns the key of a map for use in a path. It returns "…" for a key that may hold a password.
+// name returns the name of a field or the key of a map, for use in a path. It returns "…" instead if the text
+// may contain a password.
 func name(text string) string {
 	if MayHoldPassword(text) {
 		return "…"
@@ -42,8 +45,8 @@ func name(text string) string {
 // Error says what is wrong with one field.
 type Error struct {
 	Path Path
-	// Problem is one line that has the kind of error, the value unless it may be secret, and a description of
-	// valid values.
+	// Problem is one line. It contains the kind of error, the value unless that may be secret, and a
+	// description of valid values.
 	Problem string
 }
 
@@ -55,11 +58,11 @@ func (e Error) Error() string {
 	return string(e.Path) + ": " + e.Problem
 }
 
-// Raw is a value as the document contains it. Errors show it without adding quotes.
+// Raw is a value as text, exactly as the document contains it. Errors show it without adding quotes.
 type Raw string
 
-// Invalid returns an error for an invalid value. detail describes valid values. The error quotes the value unless
-// MayHoldPassword reports true for it.
+// Invalid returns an error for an invalid value. detail describes which values are valid. The error quotes the
+// value unless it may contain a password; see MayHoldPassword.
 func Invalid(path Path, value any, detail string) Error {
 	text, isText := value.(string)
 	if !isText {
@@ -71,12 +74,13 @@ func Invalid(path Path, value any, detail string) Error {
 	return Error{path, fmt.Sprintf("Invalid value: %s: %s", show(text), withoutSurplus(text, detail))}
 }
 
-// InvalidSecret is like Invalid, for a text that may hold a password: the error does not quote the text.
+// InvalidSecret is like Invalid, but for a text that may contain a password. The error does not quote the text.
 func InvalidSecret(path Path, text, detail string) Error {
 	return Error{path, "Invalid value: " + withoutSurplus(text, detail)}
 }
 
-// withoutSurplus adds advice to detail if text begins or ends with white space, which users easily overlook.
+// withoutSurplus returns detail. If text begins or ends with white space, which users easily overlook, it
+// appends the advice to remove it.
 func withoutSurplus(text, detail string) string {
 	if strings.TrimSpace(text) != text {
 		return detail + ": remove the white space around the value"
@@ -84,7 +88,8 @@ func withoutSurplus(text, detail string) string {
 	return detail
 }
 
-// MayHoldPassword reports whether a text may hold a password, such as a URI with credentials, however malformed.
+// MayHoldPassword reports whether a text may contain a password. A URI may contain one, even if it is
+// malformed.
 func MayHoldPassword(text string) bool {
 	return strings.ContainsAny(text, "@\\") || strings.Contains(text, ":/")
 }
@@ -94,12 +99,12 @@ func Required(path Path, detail string) Error {
 	return Error{path, "Required value: " + detail}
 }
 
-// Forbidden returns an error for a field that must not be set. detail says why, or what to set in its place.
+// Forbidden returns an error for a field that must not be set. detail says why, or which field to set instead.
 func Forbidden(path Path, detail string) Error {
 	return Error{path, "Forbidden: " + detail}
 }
 
-// NotSupported returns an error for a value that is not in allowed.
+// NotSupported returns an error for a value that is not one of the allowed values.
 func NotSupported(path Path, value string, allowed []string) Error {
 	shown := value
 	if MayHoldPassword(value) {
@@ -117,15 +122,15 @@ func TooLong(path Path, limit int) Error {
 	return Error{path, fmt.Sprintf("Too long: may not be more than %d bytes", limit)}
 }
 
-// TooMany returns an error for a list or map that has n items, which is more than limit.
+// TooMany returns an error for a list or map with n items if at most limit are allowed.
 func TooMany(path Path, n, limit int) Error {
 	return Error{path, fmt.Sprintf("Too many: %d: must have at most %d items", n, limit)}
 }
 
-// maxShown is the largest number of bytes of a value that an error quotes.
+// maxShown is the maximum number of bytes of a value that an error shows.
 const maxShown = 64
 
-// show returns a value on one line, with strings in quotes.
+// show returns a value as one line of text. Strings are quoted.
 func show(value any) string {
 	text := fmt.Sprint(value)
 	if len(text) > maxShown {
@@ -140,7 +145,7 @@ func show(value any) string {
 // ErrorList holds the validation errors of a document. A valid document has none.
 type ErrorList []Error
 
-// Err returns the list as one error of one line, or nil if the list is empty.
+// Err returns an error whose text is the whole list on one line. It returns nil if the list is empty.
 func (l ErrorList) Err() error {
 	if len(l) == 0 {
 		return nil
@@ -148,7 +153,7 @@ func (l ErrorList) Err() error {
 	return errors.New(l.String())
 }
 
-// String returns the errors on one line, separated by semicolons.
+// String returns all errors on one line, separated by semicolons.
 func (l ErrorList) String() string {
 	lines := make([]string, len(l))
 	for i, e := range l {

@@ -1,11 +1,12 @@
 // Package histogram counts durations in exponential buckets, merges counts exactly and estimates quantiles.
 //
 // The buckets are those of a Prometheus native histogram with schema 3: bucket i holds the durations in the
-// interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the one before. One schema for
-// everything has two benefits: histograms of different processes and seconds add up without error, and a
-// quantile from a report equals the one that PromQL computes from the same observations. The schema is
-// specified at https://prometheus.io/docs/specs/native_histograms/. HdrHistogram has buckets of equal relative width
-// as well, but other bounds: its counts could not be compared with those that Prometheus scrapes.
+// interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the previous one. All histograms use
+// this schema. Therefore, histograms of different processes and different seconds can be added without error.
+// And a quantile in a report equals the quantile that PromQL computes from the same observations. The schema is
+// specified at https://prometheus.io/docs/specs/native_histograms/. Package HdrHistogram has buckets of equal
+// relative width as well, but with other bounds. Its counts could not be compared with the counts that
+// Prometheus scrapes.
 package histogram
 
 import (
@@ -15,24 +16,24 @@ import (
 )
 
 const (
-	// perOctave is the number of buckets in each power of two: 2 to the power of the schema.
+	// perOctave is the number of buckets for each power of two. It is 2 to the power of the schema.
 	perOctave = 8
-	// first and last are the indexes of the outermost buckets. Bucket first holds durations up to 2^-30 s (0.93
-	// ns), and bucket last those above 2^24 s (194 days).
+	// The constants first and last are the indexes of the outermost buckets. Bucket number first counts all
+	// durations up to 2^-30 s (0.93 ns). Bucket number last counts all durations above 2^24 s (194 days).
 	first   = -30 * perOctave
 	last    = 25 * perOctave
 	buckets = last - first + 1
 )
 
-// fractions are the bucket bounds in the interval [0.5, 1). Multiplied by a power of two, they are the bounds
-// in every other interval.
+// fractions are the bucket bounds in the interval [0.5, 1). All other bounds are these multiplied by a power of
+// two.
 var fractions = [perOctave]float64{
 	0.5, 0.5452538663326288, 0.5946035575013605, 0.6484197773255048,
 	0.7071067811865475, 0.7711054127039704, 0.8408964152537144, 0.9170040432046711,
 }
 
-// Histogram counts durations. The zero value is ready to use. Its methods may be called concurrently and
-// take no lock. It must not be copied.
+// Histogram counts durations. The zero value is ready to use. Its methods may be called concurrently, and use
+// no locks. A Histogram must not be copied.
 type Histogram struct {
 	counts [buckets]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -45,7 +46,8 @@ func (h *Histogram) Observe(d time.Duration) {
 	h.sum.Add(int64(d))
 }
 
-// Snapshot returns a copy of the counts. Concurrent observations may or may not be included.
+// Snapshot returns a copy of the counts. Durations that are observed during the call may or may not be
+// included.
 func (h *Histogram) Snapshot() Snapshot {
 	s := Snapshot{sum: h.sum.Load()}
 	for i := range h.counts {
@@ -56,7 +58,7 @@ func (h *Histogram) Snapshot() Snapshot {
 	return s
 }
 
-// indexOf returns the index of the bucket that holds d.
+// indexOf returns the index of the bucket that counts the duration d.
 func indexOf(d time.Duration) int {
 	if d <= 1 {
 		return first

@@ -12,7 +12,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// random generates durations from nanoseconds to hours, evenly over their orders of magnitude.
+// random generates durations between nanoseconds and hours. All orders of magnitude are equally likely.
 func random(r *rand.Rand) time.Duration { return time.Duration(math.Exp(r.Float64() * 31)) }
 
 func TestHistogram_HasTheBucketsOfPrometheus(t *testing.T) {
@@ -121,7 +121,7 @@ func TestRange_BoundsTheQuantileForAnyMissingDurations(t *testing.T) {
 	}
 }
 
-// near reports whether two durations are at most one bucket apart.
+// near reports whether two durations are in the same bucket or in neighbouring buckets.
 func near(got, want time.Duration) bool {
 	return math.Abs(float64(got)-float64(want)) <= 0.0906*float64(want)
 }

@@ -9,8 +9,9 @@ import (
 // schema is the native histogram schema of the buckets.
 const schema = 3
 
-// FromNative converts a Prometheus native histogram of seconds to a snapshot. The snapshot is empty if the
-// histogram has another schema or no native buckets. The zero bucket counts as the shortest duration.
+// FromNative converts a Prometheus native histogram of durations in seconds to a snapshot. If the histogram has
+// another schema or no native buckets, the snapshot is empty. Durations in the zero bucket count as the
+// shortest duration.
 func FromNative(h *dto.Histogram) Snapshot {
 	var s Snapshot
 	if h.GetSchema() != schema {

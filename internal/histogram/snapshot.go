@@ -8,18 +8,18 @@ import (
 )
 
 // Snapshot holds the counts of a histogram at one instant, or the difference between two instants. The zero
-// value is empty. A Snapshot is immutable: methods return new values.
+// value is empty. A Snapshot is immutable. Methods that change counts return a new Snapshot.
 type Snapshot struct {
-	// counts are the counts of consecutive buckets, of which the first has index offset. The first and the last
-	// count are never 0.
+	// counts contains the counts of consecutive buckets. The bucket of the first element has the index offset.
+	// The first and the last element are never 0.
 	offset int
 	counts []uint64
 	total  uint64
 	sum    int64 // nanoseconds
 }
 
-// add counts n more durations in a bucket. It must only be called before the snapshot is returned to a caller,
-// because snapshots are immutable.
+// add counts n more durations in a bucket. It must not be called after the snapshot was returned to a caller of
+// this package, because snapshots are immutable.
 func (s *Snapshot) add(index int, n uint64) {
 	switch {
 	case n == 0:
@@ -37,7 +37,7 @@ func (s *Snapshot) add(index int, n uint64) {
 	s.total += n
 }
 
-// Merge returns the sum of the snapshots.
+// Merge returns a snapshot whose counts are the sums of those of the given snapshots.
 func Merge(snapshots ...Snapshot) Snapshot {
 	var merged Snapshot
 	for _, s := range snapshots {
@@ -49,8 +49,9 @@ func Merge(snapshots ...Snapshot) Snapshot {
 	return merged
 }
 
-// Since returns the durations observed after earlier, which must be a snapshot of the same histogram. If the
-// count of a bucket has decreased, which cannot happen in one histogram, Since treats it as unchanged.
+// Since returns the durations that were observed after the snapshot earlier. Both snapshots must be of the same
+// histogram. If the count of a bucket has decreased, which is impossible in one histogram, Since treats the
+// count as unchanged.
 func (s Snapshot) Since(earlier Snapshot) Snapshot {
 	diff := Snapshot{sum: s.sum - earlier.sum}
 	for i, n := range s.counts {
@@ -72,7 +73,7 @@ func (s Snapshot) count(index int) uint64 {
 // Count returns the number of durations.
 func (s Snapshot) Count() uint64 { return s.total }
 
-// Mean returns the exact arithmetic mean of the durations. It is 0 for an empty snapshot.
+// Mean returns the exact arithmetic mean of the durations. It returns 0 if the snapshot is empty.
 func (s Snapshot) Mean() time.Duration {
 	if s.total == 0 {
 		return 0
@@ -80,9 +81,9 @@ func (s Snapshot) Mean() time.Duration {
 	return time.Duration(float64(s.sum) / float64(s.total))
 }
 
-// Quantile estimates the q-quantile of the durations, for q in [0, 1]: 0.5 asks for the median. Like PromQL's
-// histogram_quantile it interpolates exponentially inside the bucket, so that the estimate is within 9 % of
-// the true value. It is 0 for an empty snapshot.
+// Quantile estimates the q-quantile of the durations, for q in [0, 1]. For example, 0.5 gives the median. Like
+// histogram_quantile in PromQL, it interpolates exponentially inside a bucket. So the estimate is within 9 % of
+// the true value. It is 0 if the snapshot is empty.
 func (s Snapshot) Quantile(q float64) time.Duration {
 	if s.total == 0 {
 		return 0
@@ -90,10 +91,10 @@ func (s Snapshot) Quantile(q float64) time.Duration {
 	return s.at(min(max(q, 0), 1) * float64(s.total))
 }
 
-// Range bounds the q-quantile of a set of durations of which the snapshot has only a part: missing durations
-// were not measured. The lower bound assumes that the missing ones are all 0. The upper bound assumes that they
-// exceed every measured duration, and is math.MaxInt64 if the quantile is then one of them. If nothing was
-// measured, the bounds are 0 and math.MaxInt64.
+// Range returns bounds of the q-quantile if some durations were not measured. missing is their number. The
+// lower bound assumes that all missing durations are 0. The upper bound assumes that all missing durations
+// exceed every measured duration. It is math.MaxInt64 if, under this assumption, the quantile is one of the
+// missing durations. If nothing was measured, the bounds are 0 and math.MaxInt64.
 func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duration) {
 	highest = math.MaxInt64
 	rank := min(max(q, 0), 1) * float64(s.total+missing)
@@ -106,8 +107,8 @@ func (s Snapshot) Range(q float64, missing uint64) (lowest, highest time.Duratio
 	return lowest, highest
 }
 
-// at returns the duration with the given rank, in (0, total], in ascending order. The snapshot must not be
-// empty.
+// at returns the duration with the given rank, if the durations are sorted in ascending order. The rank must be
+// in (0, total]. The snapshot must not be empty.
 func (s Snapshot) at(rank float64) time.Duration {
 	var below float64
 	for i, n := range s.counts {
@@ -122,14 +123,14 @@ func (s Snapshot) at(rank float64) time.Duration {
 	return time.Duration(upperBound(s.offset+len(s.counts)-1) * float64(time.Second))
 }
 
-// Bucket is one bucket of a snapshot.
+// Bucket is one bucket of a Snapshot.
 type Bucket struct {
-	// Lower and Upper bound the durations in the bucket: Lower < d <= Upper, in seconds.
+	// Lower and Upper are the bounds of the durations d in the bucket, in seconds: Lower < d <= Upper.
 	Lower, Upper float64
 	Count        uint64
 }
 
-// Buckets returns the buckets that hold a duration, in ascending order.
+// Buckets returns the buckets that are not empty, in ascending order.
 func (s Snapshot) Buckets() []Bucket {
 	var all []Bucket
 	for i, n := range s.counts {
@@ -144,15 +145,15 @@ func (s Snapshot) Buckets() []Bucket {
 type snapshotJSON struct {
 	// Sum is the sum of all durations in nanoseconds.
 	Sum int64 `json:"sumNs"`
-	// Buckets holds the index and the count of each bucket that holds a duration, in ascending order.
+	// Buckets contains the index and the count of each bucket that is not empty, in ascending order.
 	Buckets [][]int64 `json:"buckets"`
 }
 
-// IsZero reports whether the snapshot is empty, for the JSON option omitzero.
+// IsZero reports whether the snapshot is empty. The JSON option omitzero uses it.
 func (s Snapshot) IsZero() bool { return s.total == 0 }
 
 // MarshalJSON writes {"sumNs": nanoseconds, "buckets": [[index, count], ...]}. It omits empty buckets. The
-// package comment defines the bounds of the bucket with an index.
+// comment on this package defines which durations the bucket with an index contains.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	w := snapshotJSON{Sum: s.sum, Buckets: make([][]int64, 0, len(s.counts))}
 	for i, n := range s.counts {
@@ -163,7 +164,8 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. It rejects indexes outside the range of the schema.
+// UnmarshalJSON reads what MarshalJSON has written. It rejects bucket indexes that are outside the range of the
+// schema.
 func (s *Snapshot) UnmarshalJSON(text []byte) error {
 	var w snapshotJSON
 	if err := json.Unmarshal(text, &w); err != nil {

@@ -17,22 +17,23 @@ import (
 )
 
 const (
-	// checkTimeout bounds each readiness check. It is shorter than the default timeout of a Kubernetes probe.
+	// checkTimeout is the timeout of each readiness check. It is shorter than the default timeout of a
+	// Kubernetes probe.
 	checkTimeout = 2 * time.Second
-	// shutdownTimeout is how long Serve waits for open requests after its context has ended.
+	// shutdownTimeout is how long Serve waits, after its context has ended, for requests in progress to finish.
 	shutdownTimeout = 3 * time.Second
-	// headerTimeout bounds how long a client may take to send the headers of a request. idleTimeout bounds how
-	// long a connection may stay unused between requests.
+	// headerTimeout is how long a client may take to send the headers of a request. idleTimeout is how long a
+	// connection may stay open between two requests.
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
 )
 
-// Check is a readiness check: a condition that must hold before a process is ready.
+// Check is a readiness check. It checks a condition that must hold for a process to be ready.
 type Check struct {
 	// Name identifies the check in the response.
 	Name string
-	// Check returns an error if the condition does not hold. It must be safe for concurrent use and honor its
-	// context.
+	// Check returns an error if the condition does not hold. It must be safe for concurrent use, and must
+	// return when its context ends.
 	Check func(context.Context) error
 }
 
@@ -40,23 +41,23 @@ type Check struct {
 type Options struct {
 	// Metrics provides the metrics at /metrics.
 	Metrics prometheus.Gatherer
-	// Ready are the checks of /readyz. All must pass.
+	// Ready contains the checks for /readyz. The process is ready if all of them pass.
 	Ready []Check
-	// Routes are additional handlers. Paths without a route return 404.
+	// Routes contains additional handlers. Requests for paths without a handler get the status 404.
 	Routes []Route
-	// Log receives the errors of gathering metrics.
+	// Log receives errors that occur while metrics are gathered.
 	Log *slog.Logger
 }
 
-// Route is a handler and the http.ServeMux pattern of the requests that it serves.
+// Route is a handler, with the http.ServeMux pattern of the requests that it handles.
 type Route struct {
 	Pattern string
 	Handler http.Handler
 }
 
-// Handler serves /metrics, /healthz, /readyz and the routes of the options. /healthz always returns 200. /readyz
-// returns 200 if all checks pass, and otherwise 503 with one line per failed check. Handler panics if routes
-// conflict.
+// Handler serves /metrics, /healthz, /readyz and the routes in the options. /healthz always returns 200.
+// /readyz returns 200 if all checks pass. Otherwise, it returns 503 and one line per failed check. Handler
+// panics if two routes conflict.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
@@ -72,7 +73,8 @@ func Handler(o Options) http.Handler {
 	return mux
 }
 
-// answer writes 200 if there are no failures, and otherwise 503 with one line per failure.
+// answer writes a response with the status 200 if there are no failures. Otherwise, it writes the status 503
+// and one line per failure.
 func answer(w http.ResponseWriter, failures []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -86,7 +88,7 @@ func answer(w http.ResponseWriter, failures []string) {
 	}
 }
 
-// failing runs all checks concurrently. It returns one line per failed check, in the order of the checks.
+// failing makes all checks concurrently. It returns one line per failed check, in the order of the checks.
 func failing(ctx context.Context, checks []Check) []string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -111,8 +113,9 @@ type Server struct {
 	server   *http.Server
 }
 
-// Listen opens the address, host:port or :port. It is separate from Serve so that an address in use is reported
-// before the process starts other work. The server does not answer until Serve is called.
+// Listen opens the address, which has the form host:port or :port. It is separate from Serve so that, if the
+// address is in use, this is reported before the process starts other work. The server does not answer requests
+// until Serve is called.
 func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logger) (*Server, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -130,16 +133,18 @@ func Listen(ctx context.Context, address string, h http.Handler, log *slog.Logge
 	}}, nil
 }
 
-// WithTLS makes the server accept only TLS connections. It returns the server.
+// WithTLS makes the server accept only TLS connections. It returns the same server.
 func (s *Server) WithTLS(c *tls.Config) *Server {
 	s.listener = tls.NewListener(s.listener, c)
 	return s
 }
 
-// Address returns the address at which the server listens. For port 0 it contains the port that the system chose.
+// Address returns the address at which the server listens. If Listen was called with port 0, it contains the
+// port that the operating system has chosen.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Serve answers requests until ctx ends. Then it waits up to 3 s for open requests to finish, and closes the others.
+// Serve answers requests until ctx ends. Then it waits up to 3 s for requests in progress to finish, and closes
+// all connections.
 func (s *Server) Serve(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
@@ -157,7 +162,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(err, unlessClosed(<-failed))
 }
 
-// unlessClosed returns err, or nil for http.ErrServerClosed, which http.Server returns after a shutdown.
+// unlessClosed returns err. But it returns nil for http.ErrServerClosed, which http.Server returns after every
+// shutdown.
 func unlessClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -219,7 +219,7 @@ func TestAuditor_ReadsCompleteChunksOnce(t *testing.T) {
 	audit(0, 1)
 }
 
-func TestAudit_ReadFails_ErrorNamesThePart(t *testing.T) {
+func TestAudit_ReadFails_ErrorNamesTheUnreadablePart(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]string{
 		"Counts": "read the counters", "Outbox": "count the summaries", "Runs": "list the runs", "Chunk": "partition 1: read chunk 0",

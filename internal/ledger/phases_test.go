@@ -47,7 +47,7 @@ func phaseEvidence(o plan.Objectives) Evidence {
 	}
 }
 
-func TestEvaluate_PhaseObjectives_ApplyToTheirRows(t *testing.T) {
+func TestEvaluate_PhaseObjectives_ApplyOnlyToTheirPhase(t *testing.T) {
 	t.Parallel()
 	ms := func(n int) plan.Duration { return plan.Duration(time.Duration(n) * time.Millisecond) }
 	with := func(change func(*Evidence)) func(*Evidence) { return change }

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// Errors show an example of the expected object or list. Every object and list type of the spec must have one,
-// and it must be valid.
+// Error messages show an example of the object or list that is expected. So there must be a valid example for
+// each type of object and list in the spec.
 func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	t.Parallel()
 	found := map[reflect.Type]bool{reflect.TypeFor[metav1.ObjectMeta](): true}
@@ -37,7 +37,7 @@ func TestExamples_CoverAllTypesInTheSpec(t *testing.T) {
 	}
 }
 
-// collect adds the types of all objects and lists that occur in a type.
+// collect adds the types of all objects and lists in t, at any depth.
 func collect(t reflect.Type, found map[reflect.Type]bool) {
 	switch {
 	case t == reflect.TypeFor[runtime.RawExtension]():

@@ -45,7 +45,7 @@ func (c *checks) fault(path field.Path, f *v1alpha1.Fault, s *v1alpha1.ParkingSi
 	}
 }
 
-// faultTarget checks the target of a fault. Faults can hit only servers that the operator runs, and components
+// faultTarget checks the target of a fault. The target must be a server that the operator runs, or a component
 // of the simulation.
 func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) {
 	if target == "" {
@@ -59,8 +59,8 @@ func (c *checks) faultTarget(path field.Path, target v1alpha1.FaultTarget, s *v1
 	}
 }
 
-// externalServer returns the spec field that refers to the external server which a fault targets. It returns ""
-// if the operator runs the target.
+// externalServer returns the spec field that makes the fault's target an external server. It returns "" if the
+// operator runs the target itself.
 func externalServer(target v1alpha1.FaultTarget, s *v1alpha1.ParkingSimulationSpec) string {
 	switch target {
 	case v1alpha1.FaultTargetRabbitMQ, v1alpha1.FaultTargetRabbitMQLeader:
@@ -97,7 +97,7 @@ func faultsOf(s *v1alpha1.ParkingSimulationSpec) []plan.Fault {
 	return faults
 }
 
-// faults warns of faults that hit more pods than the target has.
+// faults warns if a fault is to hit more pods than its target has.
 func (w *warner) faults() {
 	for i := range w.spec.Faults {
 		f := &w.spec.Faults[i]
@@ -111,7 +111,6 @@ func (w *warner) faults() {
 	}
 }
 
-// podsOf returns how many pods a target has.
 func (w *warner) podsOf(target v1alpha1.FaultTarget) int {
 	switch target {
 	case v1alpha1.FaultTargetEntryGenerator:

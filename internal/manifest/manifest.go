@@ -1,6 +1,6 @@
 // Package manifest turns the manifest of a ParkingSimulation into a plan. It parses the manifest strictly, sets
-// defaults, validates it, derives the plan, and warns of valid settings that are probably mistakes. It accesses
-// neither a cluster nor a server.
+// defaults, validates the result, derives the plan, and warns of settings that are valid but probably mistakes.
+// It accesses neither a cluster nor a server.
 package manifest
 
 import (
@@ -23,7 +23,8 @@ import (
 )
 
 var (
-	// format describes the fields of manifests. patchFormat describes the fields of the spec of a pod template.
+	// format describes the fields of a manifest. patchFormat describes the fields of the pod spec in a pod
+	// template.
 	format = document.Format{
 		Expected: expected,
 		Examples: examples,
@@ -37,7 +38,7 @@ var (
 		reflect.TypeFor[metav1.Time]():       `must be a date and time such as "2006-01-02T15:04:05Z"`,
 	}
 
-	// examples holds a valid value of each type of object or list, for error messages.
+	// examples contains a valid value for each type of object or list. Error messages show these values.
 	examples = map[reflect.Type]string{
 		reflect.TypeFor[v1alpha1.ParkingSimulationSpec](): "{duration: 30m}",
 		reflect.TypeFor[v1alpha1.EntrySpec]():             "{rate: 200}",
@@ -70,9 +71,9 @@ var (
 	}
 )
 
-// Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults and checks the same
-// rules as the API server when an object is created. The error is one line that names each invalid field, its
-// value and the expected value.
+// Read reads one ParkingSimulation in YAML or JSON, of at most 1 MiB. It sets defaults, and applies the same
+// rules as the API server does when an object is created. The error is one line. It contains each invalid
+// field, its value and a description of valid values.
 func Read(r io.Reader) (*v1alpha1.ParkingSimulation, error) {
 	text, err := document.ReadAll(r, "the manifest")
 	if err != nil {
@@ -108,7 +109,7 @@ func parse(text []byte) (*v1alpha1.ParkingSimulation, error) {
 	return resolved.Simulation, nil
 }
 
-// ReadFile reads a manifest from a file as Read does. Its errors contain the path.
+// ReadFile reads a manifest from a file, in the same way as Read. Its errors contain the path.
 func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	if strings.Contains(path, "://") { // the error does not show it, because it may hold a password
 		return nil, errors.New("read manifest: URLs are not supported: download the manifest and pass the file, or - for standard input")
@@ -127,8 +128,8 @@ func ReadFile(path string) (*v1alpha1.ParkingSimulation, error) {
 	return sim, nil
 }
 
-// checkKind rejects documents of other kinds. It runs before the fields are checked. Otherwise, the error would
-// list every field of the other kind as unknown.
+// checkKind rejects documents that are not a ParkingSimulation. It must run before the fields are checked.
+// Otherwise, the error would list all fields of the other kind of document as unknown.
 func checkKind(text []byte) error {
 	if err := document.CheckObject(text); err != nil {
 		return fmt.Errorf("%w: %s", err, beginning())
@@ -163,7 +164,6 @@ func checkKind(text []byte) error {
 	return list.Err()
 }
 
-// beginning returns the advice to begin a manifest with apiVersion, kind, and metadata.
 func beginning() string {
 	return fmt.Sprintf("give it apiVersion: %s, kind: %s and a metadata.name", v1alpha1.GroupVersion, v1alpha1.Kind)
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// normalize checks the names and types of a manifest's fields. In the spec, it then does what the API server
-// does: it removes fields that are null, and rejects empty strings and numbers with a fraction or an exponent.
+// normalize checks the names and types of the fields in a manifest. Then it treats the spec as the API server
+// does: it removes fields whose value is null, and rejects empty strings and numbers with a fraction or an
+// exponent.
 func normalize(text []byte) ([]byte, error) {
 	if err := format.Check("", text, reflect.TypeFor[v1alpha1.ParkingSimulation]()).Err(); err != nil {
 		return nil, err

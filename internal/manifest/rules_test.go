@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Rules in the CRD contain copies of regular expressions that are Go constants, because markers cannot refer to
-// constants. The test checks that the copies are equal.
+// Some rules in the CRD contain copies of regular expressions, because markers cannot refer to Go constants.
+// The test checks that these copies equal the constants.
 func TestRules_HaveTheSamePatternsAsTheConstants(t *testing.T) {
 	t.Parallel()
 	patterns := map[string]string{
@@ -57,7 +57,6 @@ func TestRules_HaveTheSamePatternsAsTheConstants(t *testing.T) {
 	}
 }
 
-// rulesIn returns all CEL rules in a schema.
 func rulesIn(value any) (rules []string) {
 	switch value := value.(type) {
 	case map[string]any:

@@ -10,22 +10,22 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// Resolved holds a valid simulation and everything that is derived from it.
+// Resolved is a valid simulation, with everything that is derived from it.
 type Resolved struct {
-	// Simulation is a copy of the simulation with defaults set.
+	// Simulation is a copy of the simulation, with defaults set.
 	Simulation *v1alpha1.ParkingSimulation
-	// Plan is derived from the spec and status.startTime. Its fields RabbitMQ and Redis are not set, because
-	// they depend on where the plan is used: callers set them. In SummaryAPI, only the URL of an external API
-	// is set.
+	// Plan is derived from the spec and status.startTime. Callers must set its fields RabbitMQ and Redis
+	// themselves, because the values depend on where the plan is used. In the field SummaryAPI, only the URL of
+	// an external API is set.
 	Plan *plan.Plan
-	// Warnings holds one sentence for each setting that is valid but probably a mistake.
+	// Warnings contains one sentence for each setting that is valid but probably a mistake.
 	Warnings []string
 }
 
-// Resolve copies the simulation and sets its defaults, validates it, and derives its plan and warnings. If the
-// simulation is invalid, Resolve returns the errors and a nil Resolved.
+// Resolve copies a simulation, sets defaults in the copy, validates it, and derives the plan and the warnings.
+// If the simulation is invalid, Resolve returns the errors and nil.
 //
-// Callers resolve a simulation once and pass the result on.
+// Call Resolve once per version of a simulation, and pass its result to all functions that need it.
 func Resolve(sim *v1alpha1.ParkingSimulation) (*Resolved, field.ErrorList) {
 	sim = sim.DeepCopy()
 	sim.Default()
@@ -73,8 +73,8 @@ func planOf(sim *v1alpha1.ParkingSimulation) *plan.Plan {
 	return p
 }
 
-// ID returns the identifier of a simulation on shared servers, <namespace>.<name>. It is unique, because a
-// namespace contains no dot. An empty namespace means "default".
+// ID returns the identifier of a simulation on shared servers: <namespace>.<name>. It is unique, because
+// neither part can contain a dot. If the namespace is empty, the namespace "default" is used.
 func ID(sim *v1alpha1.ParkingSimulation) string {
 	namespace := sim.Namespace
 	if namespace == "" {

@@ -14,19 +14,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// pod lists the containers that the operator creates in a kind of pod. In a pod template, only these need no
-// image.
+// pod contains the names of the containers that the operator creates in pods of one kind. In a template for
+// such pods, only these containers need no image.
 type pod struct{ containers, initContainers []string }
 
-// The kinds of pods that can have a template in the spec.
+// The kinds of pods for which the spec can have a template.
 var (
 	parkingPod  = pod{containers: []string{"parking"}}
 	rabbitMQPod = pod{containers: []string{"rabbitmq"}, initContainers: []string{"cookie"}}
 	redisPod    = pod{containers: []string{"redis", "exporter"}}
 )
 
-// podPatch holds those fields of a template's pod spec whose values are checked. For the others, only types are
-// checked.
+// podPatch contains those fields of the pod spec in a template whose values are checked. Of all other fields,
+// only the types are checked.
 type podPatch struct {
 	RestartPolicy  string           `json:"restartPolicy"`
 	Containers     []containerPatch `json:"containers"`
@@ -41,15 +41,15 @@ type containerPatch struct {
 	Directive     string         `json:"$patch"`
 }
 
-// resourcesPatch maps names of resources to quantities. A nil quantity means that the patch removes the
-// resource.
+// resourcesPatch contains quantities by the name of the resource. A nil quantity means that the patch removes
+// this resource.
 type resourcesPatch struct {
 	Limits   map[string]*v1alpha1.Quantity `json:"limits"`
 	Requests map[string]*v1alpha1.Quantity `json:"requests"`
 }
 
-// template checks a pod template: its metadata, the names and types of the fields in its spec, and that pods
-// can be created and started with it.
+// template checks a pod template. It checks the metadata, the names and types of the fields in the pod spec,
+// and that pods with this template can be created and started.
 func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
 	if t == nil {
 		return
@@ -66,7 +66,7 @@ func (c *checks) template(path field.Path, t *v1alpha1.PodTemplate, of pod) {
 	}
 }
 
-// podSpec checks a pod spec in the form of a strategic merge patch.
+// podSpec checks a pod spec that has the form of a strategic merge patch.
 func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 	if !json.Valid(patch) {
 		c.Invalid(path, field.Raw("{…}"), "must be JSON")
@@ -84,9 +84,9 @@ func (c *checks) podSpec(path field.Path, patch []byte, of pod) {
 	c.containers(path.Child("initContainers"), p.InitContainers, of.initContainers, names)
 }
 
-// containers checks the containers of a template. own are the names of the containers that the operator
-// creates. names maps each container name that is already used in the pod to the path of its container;
-// containers adds to it, because names must be unique.
+// containers checks the containers in a template. own contains the names of the containers that the operator
+// creates. Container names must be unique in a pod. names contains the names that are already used, each with
+// the path of its container. containers adds the names that it finds.
 func (c *checks) containers(path field.Path, containers []containerPatch, own []string, names map[string]field.Path) {
 	for i, container := range containers {
 		at := path.Index(i)
@@ -111,8 +111,8 @@ func (c *checks) containers(path field.Path, containers []containerPatch, own []
 	}
 }
 
-// missingImage returns advice for a container without an image. own are the names of the containers that need
-// no image.
+// missingImage returns the advice for a container without an image. own contains the names of the containers
+// that need no image.
 func missingImage(name string, own []string) string {
 	text := fmt.Sprintf("%q is a new container: give it an image", name)
 	if len(own) > 0 {
@@ -121,7 +121,8 @@ func missingImage(name string, own []string) string {
 	return text
 }
 
-// alwaysRestarts checks that a restart policy is Always. The pods must run until the simulation is deleted.
+// alwaysRestarts checks that a restart policy is Always or not set. The pods must run until the simulation is
+// deleted.
 func (c *checks) alwaysRestarts(path field.Path, policy, of string) {
 	if policy != "" && policy != string(corev1.RestartPolicyAlways) {
 		c.Invalid(path.Child("restartPolicy"), policy, `must be "Always" or absent: the operator's workloads restart %s that ends`, of)
@@ -132,7 +133,7 @@ func (r resourcesPatch) requirements() *v1alpha1.ResourceRequirements {
 	return &v1alpha1.ResourceRequirements{Limits: set(r.Limits), Requests: set(r.Requests)}
 }
 
-// set returns the quantities that a patch sets, without the resources that it removes.
+// set returns the quantities that a patch sets. It omits the resources that the patch removes.
 func set(patch map[string]*v1alpha1.Quantity) v1alpha1.ResourceList {
 	list := make(v1alpha1.ResourceList, len(patch))
 	for name, quantity := range patch {

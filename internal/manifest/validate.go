@@ -19,8 +19,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// validate checks a simulation whose defaults are set. It checks the rules that the API server checks, except
-// those that compare two versions of an object. In addition, it checks the fields of pod templates.
+// validate checks a simulation in which defaults are set. It applies the rules of the API server, except those
+// that compare two versions of an object. It also checks the fields of pod templates, which the API server does
+// not.
 func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	var c checks
 	c.metadata("metadata", &sim.ObjectMeta)
@@ -32,12 +33,12 @@ func validate(sim *v1alpha1.ParkingSimulation) field.ErrorList {
 	return c.Errors
 }
 
-// checks collects the errors of a simulation. It extends plan.Checks, which checks the values of a plan, with
-// checks of Kubernetes objects.
+// checks collects the errors of a simulation. It adds checks of Kubernetes objects to plan.Checks, which checks
+// the values that plans and manifests have in common.
 type checks struct{ plan.Checks }
 
-// types reports values in the spec that have the wrong type. An object in the cluster has such values only if
-// it was stored under another version of the CRD.
+// types adds an error for each value in the spec that has the wrong type. An object in the cluster can have
+// such values only if it was stored under another version of the CRD.
 func (c *checks) types(path field.Path, spec []byte) {
 	faults := format.Check(path, spec, reflect.TypeFor[v1alpha1.ParkingSimulationSpec]())
 	if len(faults) == 0 {
@@ -46,7 +47,8 @@ func (c *checks) types(path field.Path, spec []byte) {
 	c.Errors = append(c.Errors, faults...)
 }
 
-// maxNameLength is the maximum length of the name of a simulation. The names of its objects add suffixes to it.
+// maxNameLength is the maximum length of a simulation's name. It is limited because the names of other objects
+// consist of this name and a suffix.
 const maxNameLength = 40
 
 func (c *checks) metadata(path field.Path, meta *metav1.ObjectMeta) {
@@ -94,8 +96,8 @@ func (c *checks) spec(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 		string(v1alpha1.DeletionPolicyDelete), string(v1alpha1.DeletionPolicyRetain))
 }
 
-// plates checks how long vehicles stay, and that there are enough plates for all vehicles that can be parked at
-// the same time.
+// plates checks how long vehicles stay. It also checks that there are enough plates for all vehicles that can
+// be parked at the same time.
 func (c *checks) plates(path field.Path, s *v1alpha1.ParkingSimulationSpec) {
 	minStay, minStayValid := c.length(path.Child("exit", "minStay"), s.Exit.MinStay, true, "2s")
 	maxStay, maxStayValid := c.length(path.Child("plates", "maxStay"), s.Plates.MaxStay, false, "1h")
@@ -236,7 +238,7 @@ func (c *checks) phaseObjectivesSpec(path field.Path, o *v1alpha1.PhaseObjective
 	}
 }
 
-// length checks an optional duration and returns it. It reports false if the duration is missing or invalid.
+// length checks an optional duration and returns it. It returns false if the duration is not set or is invalid.
 func (c *checks) length(path field.Path, d *v1alpha1.Duration, zeroAllowed bool, example string) (plan.Length, bool) {
 	if d == nil {
 		return plan.Length{}, false
@@ -254,7 +256,7 @@ func (c *checks) required(path field.Path, remedy string) {
 	c.Add(field.Required(path, remedy))
 }
 
-// atMostOne checks that at most one of several alternative fields is set. set maps each field to whether it is
+// atMostOne checks that at most one of several fields is set. The map set says for each field whether it is
 // set.
 func (c *checks) atMostOne(path field.Path, set map[string]bool) {
 	var names []string
@@ -306,7 +308,7 @@ func (c *checks) storage(path field.Path, s *v1alpha1.StorageSpec) {
 	}
 }
 
-// resources checks compute resources as the API server does when a pod is created.
+// resources checks compute resources in the same way as the API server does when a pod is created.
 func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	if r == nil {
 		return
@@ -322,7 +324,7 @@ func (c *checks) resources(path field.Path, r *v1alpha1.ResourceRequirements) {
 	}
 }
 
-// quantities checks a resource list. It returns the quantities that are valid.
+// quantities checks a list of resources and returns the valid quantities.
 func (c *checks) quantities(path field.Path, list v1alpha1.ResourceList) map[string]resource.Quantity {
 	c.entries(path, len(list), 16)
 	valid := make(map[string]resource.Quantity, len(list))
@@ -367,8 +369,8 @@ func (c *checks) label(path field.Path, key, value string) {
 	}
 }
 
-// qualifiedName checks the key of a label or an annotation. Callers pass the key of an annotation in lower case
-// as checked, as the API server does.
+// qualifiedName checks the key of a label or an annotation. The argument checked is the key of a label, or the
+// key of an annotation in lower case, because the API server ignores the case of annotation keys.
 func (c *checks) qualifiedName(path field.Path, key, checked, kind string) {
 	if len(validation.IsQualifiedName(checked)) > 0 {
 		c.Invalid(path.Key(key), key, `must be %s's key such as "team" or "example.com/team"`, kind)

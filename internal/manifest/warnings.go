@@ -11,7 +11,8 @@ import (
 )
 
 // warnings returns one sentence for each setting of a valid simulation that is probably a mistake. The
-// sentences name fields without the leading "spec.", and quote durations and quantities as in the manifest.
+// sentences name fields without "spec." at the beginning. They show durations and quantities as they are
+// written in the manifest.
 func warnings(sim *v1alpha1.ParkingSimulation, p *plan.Plan) []string {
 	w := warner{spec: &sim.Spec, plan: p}
 	w.rates()
@@ -33,7 +34,7 @@ func (w *warner) warn(format string, args ...any) {
 	w.list = append(w.list, fmt.Sprintf(format, args...))
 }
 
-// rates warns if a simulation has no events, or more matched exits than entries.
+// rates warns if a simulation would publish nothing, or if it has more matched exits than entries.
 func (w *warner) rates() {
 	if !w.plan.Entry.Publishes() && !w.plan.Exit.Publishes() {
 		w.warn("entry.rate and exit.rate are 0: nothing will be published")
@@ -47,7 +48,7 @@ func (w *warner) rates() {
 		"counted as starved; raise entry.rate, or lower exit.rate or exit.matchPercent", percent, exits, entries)
 }
 
-// durations warns if exits or stages would begin only after the end of the simulation.
+// durations warns if the simulation ends before its exits begin, or before its last stage is over.
 func (w *warner) durations() {
 	end := w.plan.Duration.D()
 	if end == 0 {
@@ -68,7 +69,8 @@ func (w *warner) durations() {
 	}
 }
 
-// objectives warns if an end-to-end objective is stricter than the processing objective of the same phase.
+// objectives warns if, in the same phase, the objective for the end-to-end latency is stricter than the one for
+// the processing time.
 func (w *warner) objectives() {
 	o := &w.spec.Objectives
 	w.phaseObjectives("objectives", &o.PhaseObjectivesSpec)
@@ -83,7 +85,7 @@ func (w *warner) phaseObjectives(path string, o *v1alpha1.PhaseObjectivesSpec) {
 	}
 }
 
-// replicas warns if a component has work but no pods, or if additional RabbitMQ nodes provide no redundancy.
+// replicas warns if a component has no pods but is needed, or if additional RabbitMQ nodes give no redundancy.
 func (w *warner) replicas() {
 	if w.plan.Entry.Replicas == 0 && w.plan.Entry.Publishes() {
 		w.warn("entry.replicas is 0: no entries will be published")
@@ -104,14 +106,14 @@ func (w *warner) replicas() {
 	}
 }
 
-// Servers and components with less than these sizes usually fail.
+// These are the minimum sizes with which servers and components usually work.
 const (
 	leastStorage        = "100Mi"
 	leastMemory         = "32Mi"
 	leastRabbitMQMemory = "256Mi"
 )
 
-// sizes warns if volumes or memory limits are too small, which is often due to a missing unit.
+// sizes warns if the size of a volume or a memory limit is too small. Often, its unit is missing.
 func (w *warner) sizes() {
 	s := w.spec
 	w.memory("entry", s.Entry.Resources, leastMemory)

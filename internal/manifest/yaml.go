@@ -18,8 +18,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// toJSON converts a YAML file to JSON. The file must contain exactly one document that is not empty. JSON is
-// returned unchanged.
+// toJSON converts a YAML file to JSON. The file must contain exactly one document, not counting empty ones. A
+// file that is already JSON is returned unchanged.
 func toJSON(text []byte) ([]byte, error) {
 	if json.Valid(text) { // may be indented with tabs, which the YAML parser rejects
 		return text, nil
@@ -55,11 +55,12 @@ func toJSON(text []byte) ([]byte, error) {
 var (
 	// tabIndent matches a line that is indented with a tab.
 	tabIndent = regexp.MustCompile(`(?m)^ *\t`)
-	// templateExpression matches an expression of a Helm template, or a variable for envsubst.
+	// templateExpression matches the start of an expression in a Helm template, or a variable for envsubst.
 	templateExpression = regexp.MustCompile(`{{|\$\{\w+\}`)
 )
 
-// yamlError converts an error of the YAML parser to one line, and adds advice for frequent mistakes.
+// yamlError converts an error of the YAML parser to one line. For frequent mistakes, it adds how to correct
+// them.
 func yamlError(err error, document []byte) error {
 	if at := tabIndent.FindIndex(document); at != nil {
 		return fmt.Errorf("not valid YAML: line %d is indented with a tab: use spaces", lineAt(document, at[0]))
@@ -105,9 +106,9 @@ func unrepresentableIn(path field.Path, node *yamlv3.Node) (field.Path, string) 
 	return "", ""
 }
 
-// withUnrendered adds to an error the advice to render the manifest, if the manifest contains a template
-// expression. Template expressions alone are no error: a valid manifest may contain them, for example in
-// annotations.
+// withUnrendered adds to err the advice to render the manifest first, if the manifest contains a template
+// expression. A template expression by itself is not an error, because a valid manifest may contain one, for
+// example in an annotation.
 func withUnrendered(err error, manifest []byte) error {
 	at := templateExpression.FindIndex(manifest)
 	if at == nil {
@@ -121,5 +122,5 @@ func withUnrendered(err error, manifest []byte) error {
 		err, lineAt(manifest, at[0]), expression)
 }
 
-// lineAt returns the number of the line that contains an offset. The first line is 1.
+// lineAt returns the number of the line at the given offset. Lines are numbered from 1.
 func lineAt(text []byte, offset int) int { return 1 + bytes.Count(text[:offset], []byte("\n")) }

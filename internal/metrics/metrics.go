@@ -1,4 +1,4 @@
-// Package metrics holds the conventions that the metrics of all components share: their prefix, their registration
+// Package metrics contains what the metrics of all components have in common: their prefix, their registration
 // and their buckets.
 package metrics
 
@@ -10,10 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Namespace prefixes the name of every metric of the simulation.
+// Namespace is the prefix of the names of all metrics of a simulation.
 const Namespace = "parking"
 
-// Register registers the collectors of a component. The error names the component.
+// Register registers the collectors of a component. The error contains the name of the component.
 func Register(r prometheus.Registerer, component string, collectors ...prometheus.Collector) error {
 	var errs []error
 	for _, c := range collectors {
@@ -25,8 +25,9 @@ func Register(r prometheus.Registerer, component string, collectors ...prometheu
 	return nil
 }
 
-// Latency returns the options of a histogram of seconds. It has native buckets with a growth factor of 1.1. It
-// also has classic buckets, from 50 µs to 30 s, for Prometheus servers that do not scrape native histograms.
+// Latency returns the options for a histogram of durations in seconds. The histogram has native buckets with a
+// growth factor of 1.1. It also has classic buckets from 50 µs to 30 s, for Prometheus servers that do not
+// scrape native histograms.
 func Latency(name, help string) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Namespace: Namespace,

@@ -1,6 +1,6 @@
 // Package outage logs when a dependency of this process, such as a server, fails and when it works again. It
-// logs one line at the start of an outage, one every 30 s during the outage, and one at its end, no matter how
-// many goroutines notice the outage and how often they retry.
+// logs one line at the start of an outage, one line every 30 s while the outage lasts, and one line at its end.
+// The number of lines does not depend on how many goroutines notice the outage and how often they retry.
 package outage
 
 import (
@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	// reminder is the time between two lines about one outage.
+	// reminder is the time between two log lines about the same outage.
 	reminder = 30 * time.Second
-	// quiet is how long there must be no fault before an outage is over. It is longer than the longest backoff
-	// between retries, so that an outage does not end between two attempts.
+	// quiet is how long all parts must have worked before an outage counts as over. It is longer than the
+	// longest delay between two attempts of a caller. Otherwise, an outage could end between these attempts.
 	quiet = 5 * time.Second
-	// stale is the age at which a fault no longer prolongs the outage, because its caller has given up.
+	// stale is the age at which a fault no longer prolongs the outage. By then, the caller that reported it
+	// must have given up.
 	stale = time.Minute
 )
 
@@ -30,25 +31,26 @@ type Log struct {
 	isOutage atomic.Bool
 
 	mu sync.Mutex
-	// faults holds the time of the latest fault of each part that has not worked since.
+	// faults contains, for each part that does not work, the time of its latest fault.
 	faults map[string]time.Time
-	// began is when the outage began. logged is when it was last logged.
+	// began is when the outage began. logged is when a line about the outage was last logged.
 	began, logged time.Time
-	// recovered is when all parts worked again. It is zero while any part does not work.
+	// recovered is the time since when all parts have worked again. It is zero while a part does not work.
 	recovered time.Time
-	// generation counts the faults. It tells a pending end of an outage that there was another fault.
+	// generation counts the calls of Fault. A timer that is about to end the outage can tell from it whether
+	// there was another fault.
 	generation int
 }
 
-// New returns a Log. It logs the message isDown at level warn, with the error, and the message isUp at level
-// info.
+// New returns a Log. At the start of an outage, it logs the message isDown with the error, at level warn. At
+// the end, it logs the message isUp at level info.
 func New(logger *slog.Logger, isDown, isUp string) *Log {
 	return &Log{logger: logger, isDown: isDown, isUp: isUp, faults: map[string]time.Time{}}
 }
 
-// Fault records that a part of the dependency failed. Parts fail independently of each other, for example one
-// operation on one node. The failure of a part ends when the part succeeds, or when a minute has passed without
-// another fault of it.
+// Fault records that a part of the dependency has failed. A part is anything that can fail by itself, for
+// example one operation on one node. It counts as failed until Fine is called for it, or until a minute has
+// passed without another call of Fault for it.
 func (l *Log) Fault(part string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,7 +72,7 @@ func (l *Log) Fault(part string, err error) {
 	l.logger.Warn(l.isDown, attrs...)
 }
 
-// Fine records that parts work. The outage is over once all parts have worked for some seconds.
+// Fine records that the given parts work. The outage is over when all parts have worked for some seconds.
 func (l *Log) Fine(parts ...string) {
 	if !l.isOutage.Load() {
 		return
@@ -94,7 +96,7 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.end(generation) })
 }
 
-// end ends the outage unless another fault has been recorded since the given generation.
+// end ends the outage, unless Fault was called after the given generation.
 func (l *Log) end(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

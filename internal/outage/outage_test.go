@@ -30,7 +30,7 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-// newLog returns a Log, and a function that returns its lines without their times.
+// newLog returns a Log, and a function that returns the lines that it has logged, without their times.
 func newLog() (*Log, func() []string) {
 	var text lockedBuffer
 	handler := slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -103,7 +103,8 @@ func TestLog_Outage_LastsUntilEveryPartWorks(t *testing.T) {
 	})
 }
 
-// For example, a server without free memory accepts some requests and rejects others.
+// Successes and failures can alternate. For example, a server that has no free memory accepts some requests and
+// rejects others.
 func TestLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// changes returns the paths of the fields in which two plans differ, such as entry.rate.
+// changes returns the paths of the fields in which two plans differ. entry.rate is an example of a path.
 func (p *Plan) changes(next *Plan) ([]string, error) {
 	before, err := p.tree()
 	if err != nil {
@@ -22,7 +22,7 @@ func (p *Plan) changes(next *Plan) ([]string, error) {
 	return differences("", before, after), nil
 }
 
-// tree returns the JSON form of the plan as nested maps.
+// tree returns the plan in its JSON form, decoded into nested maps.
 func (p *Plan) tree() (tree map[string]any, err error) {
 	text, err := p.Marshal()
 	if err != nil {
@@ -34,7 +34,8 @@ func (p *Plan) tree() (tree map[string]any, err error) {
 	return tree, nil
 }
 
-// differences returns the paths of the fields that differ. It compares objects field by field, and lists as a whole.
+// differences returns the paths of the fields in which two objects differ. It compares nested objects field by
+// field. Lists are compared as a whole.
 func differences(path string, before, after map[string]any) (paths []string) {
 	names := maps.Clone(before)
 	maps.Copy(names, after)
@@ -51,7 +52,7 @@ func differences(path string, before, after map[string]any) (paths []string) {
 	return paths
 }
 
-// Role is the kind of a process. It determines which fields of the plan the process uses.
+// Role says what a process does in a simulation. It determines which fields of the plan the process uses.
 type Role int
 
 // The roles of the processes that watch a plan file.
@@ -60,12 +61,13 @@ const (
 	RoleProcessor
 )
 
-// needs reports whether a process of this role must be restarted after an edit of the field at path.
+// needs reports whether a process with this role must be restarted when the field at path is edited.
 func (r Role) needs(path string) bool {
 	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.") || r == RoleProcessor && waitsForStart(path)
 }
 
-// waitsForStart reports whether processes read the field at path only when they start.
+// waitsForStart reports whether processes read the field at path only when they start, so that an edit has no
+// effect until then.
 func waitsForStart(path string) bool {
 	return hasAnyPrefix(path, "owner", "rabbitmq.", "redis.", "summaryAPI.", "processor.concurrency")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/sequence"
 )
 
-// Limits of the values in a plan and in a manifest. The rules of the CRD state the same limits.
+// The limits of the values in plans and manifests. The rules in the CRD contain the same limits.
 const (
 	// MaxRate is the maximum rate of a schedule, in events per second.
 	MaxRate = 1_000_000
@@ -21,8 +21,8 @@ const (
 	MaxGenerators = 64
 	// MaxPartitions is the maximum number of entry queues, and of exit queues.
 	MaxPartitions = 64
-	// MaxConcurrency is the maximum number of messages in progress per queue. It is the largest AMQP prefetch
-	// count.
+	// MaxConcurrency is the maximum number of messages of one queue that a processor processes at the same
+	// time. It is the largest prefetch count that AMQP allows.
 	MaxConcurrency = 1<<16 - 1
 	// MaxFaults is the maximum number of faults in a plan.
 	MaxFaults = 20
@@ -32,32 +32,33 @@ const (
 	MaxFaultInstances = 999
 	// MinFaultInterval is the minimum time between two occurrences of a fault.
 	MinFaultInterval = time.Second
-	// MaxDuration is the maximum of every duration: a year.
+	// MaxDuration is the longest duration that any field may have: one year.
 	MaxDuration = 365 * 24 * time.Hour
 )
 
-// owner is the syntax of Plan.Owner, which becomes part of the name of an exchange.
+// owner matches valid values of Plan.Owner, which becomes part of the name of an exchange.
 var owner = regexp.MustCompile(`^[A-Za-z0-9-]{0,64}$`)
 
-// Syntax of URLs. The rules of the CRD repeat the patterns.
+// Patterns for URLs. The rules in the CRD contain copies of them.
 const (
-	// URLPattern is the syntax of an absolute http or https URL without credentials and fragment.
+	// URLPattern matches absolute http and https URLs without credentials and without a fragment.
 	URLPattern = `^[hH][tT][tT][pP][sS]?://(([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.])*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?]([-A-Za-z0-9._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*)?$`
-	// URLCredentialsPattern matches a URL with a user name or password, however malformed the URL is.
+	// URLCredentialsPattern matches URLs with a user name or password. The URL may otherwise be malformed.
 	URLCredentialsPattern = `^([A-Za-z]+:)?[^A-Za-z0-9?#]*[^/?#]*@`
 )
 
-// simulationName is the syntax of Plan.Simulation, which becomes part of queue names and Redis keys.
+// simulationName matches valid values of Plan.Simulation, which becomes part of the names of queues and Redis
+// keys.
 var simulationName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?$`)
 
-// Checks collects the errors of a plan or of a manifest. Its methods check values that both have, and add an
-// error if a value is out of bounds. The zero value is ready to use.
+// Checks collects the errors of a plan or a manifest. Its methods check values that occur in both. They add an
+// error if a value is invalid. The zero value is ready to use.
 type Checks struct{ Errors field.ErrorList }
 
-// Add adds an error.
+// Add adds an error to Errors.
 func (c *Checks) Add(err field.Error) { c.Errors = append(c.Errors, err) }
 
-// Invalid adds an error for an invalid value. The format and its arguments describe valid values.
+// Invalid adds an error for an invalid value. The format and the arguments describe which values are valid.
 func (c *Checks) Invalid(path field.Path, value any, format string, args ...any) {
 	c.Add(field.Invalid(path, value, fmt.Sprintf(format, args...)))
 }
@@ -69,36 +70,36 @@ func (c *Checks) OneOf(path field.Path, value string, allowed ...string) {
 	}
 }
 
-// Number checks that an integer is in [low, high]. The error contains the unit.
+// Number checks that an integer is in the range [low, high]. The error contains the unit of the number.
 func (c *Checks) Number(path field.Path, value, low, high int64, unit string) {
 	if value < low || value > high {
 		c.Invalid(path, value, "must be from %d to %d %s", low, high, unit)
 	}
 }
 
-// NotNegative checks the maximum number of events in an objective.
+// NotNegative checks that the maximum number of events in an objective is not negative.
 func (c *Checks) NotNegative(path field.Path, value int64) {
 	if value < 0 {
 		c.Invalid(path, value, "must not be negative; 0 allows none")
 	}
 }
 
-// Rate checks a rate in events per second.
+// Rate checks that a rate, in events per second, is in the allowed range.
 func (c *Checks) Rate(path field.Path, value int64) {
 	c.Number(path, value, 0, MaxRate, "events per second")
 }
 
-// Percent checks a percentage.
+// Percent checks that a percentage is from 0 to 100.
 func (c *Checks) Percent(path field.Path, value int64) { c.Number(path, value, 0, 100, "percent") }
 
-// Length is a duration, and its text for error messages.
+// Length is a duration, together with its text in the document, which error messages show.
 type Length struct {
 	Value time.Duration
 	Text  string
 }
 
-// Duration checks that a duration is positive and at most MaxDuration. If zeroAllowed is true, it may also be
-// 0.
+// Duration checks that a duration is greater than 0 and at most MaxDuration. If zeroAllowed is true, it may
+// also be 0.
 func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example string) {
 	low := "above 0s and up to"
 	if zeroAllowed {
@@ -109,8 +110,8 @@ func (c *Checks) Duration(path field.Path, d Length, zeroAllowed bool, example s
 	}
 }
 
-// Stay checks that minStay is less than maxStay. Otherwise every vehicle would expire before it may leave.
-// maxStayName is the name of maxStay's field, for the error.
+// Stay checks that minStay is less than maxStay. If it were not, every visit would expire before the vehicle
+// may leave. maxStayName is the name of the field of maxStay, for error messages.
 func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName string) {
 	if minStay.Value >= maxStay.Value {
 		c.Invalid(path, minStay.Text, "must be less than %s, which is %s, or every car is forgotten before it may leave: "+
@@ -118,8 +119,8 @@ func (c *Checks) Stay(path field.Path, minStay, maxStay Length, maxStayName stri
 	}
 }
 
-// Capacity checks that there are enough plates for the vehicles that are parked at the same time, if they enter
-// at the given rate and stay for maxStay.
+// Capacity checks that there are enough plates. All vehicles that are parked at the same time need different
+// plates, if they enter at the given rate and stay for maxStay.
 func (c *Checks) Capacity(path field.Path, rate int64, maxStay Length, maxStayName string) {
 	if rate > MaxRate || maxStay.Value > MaxDuration { // another error says so
 		return
@@ -135,8 +136,9 @@ var (
 	urlCredentials = regexp.MustCompile(URLCredentialsPattern)
 )
 
-// HTTPURL checks an absolute URL without credentials. Errors never quote a URL, because it may contain a
-// password in an unexpected place. instead says where credentials must be set.
+// HTTPURL checks that a text is an absolute URL without credentials. Its errors never quote the text, because
+// it may contain a password in an unexpected place. The argument instead says where to put credentials, for
+// error messages.
 func (c *Checks) HTTPURL(path field.Path, text, instead string) {
 	if urlCredentials.MatchString(text) {
 		c.Add(field.Forbidden(path, "must not hold a user name or password: put them into "+instead))

@@ -34,12 +34,13 @@ func TestPlanDoc_ListsEveryField(t *testing.T) {
 	}
 }
 
-// rows returns the fields listed in docs/plan.md, each with the effect of an edit.
+// rows returns the rows of the table of fields in docs/plan.md. Each contains a field and the effect of editing
+// it.
 func rows(page string) [][]string {
 	return regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| (refused|at once|next start) \\|$").FindAllStringSubmatch(page, -1)
 }
 
-// fieldsOf returns the paths of all values and lists in the JSON form of a type.
+// fieldsOf returns the paths of all values and lists that the JSON form of a type contains.
 func fieldsOf(path string, t reflect.Type) (fields []string) {
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -58,7 +59,7 @@ func fieldsOf(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// The page docs/plan.md must say correctly when the edit of each field takes effect.
+// For each field, the page docs/plan.md must correctly say when an edit of the field takes effect.
 func TestPlanDoc_EffectOfEachEdit_MatchesTheCode(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/plan.md")

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration whose JSON form is a Go duration string, such as "1h30m".
+// Duration is a time.Duration. Its JSON form is a Go duration string, such as "1h30m".
 type Duration time.Duration
 
 // D converts d to a time.Duration.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-// String formats the duration as Go does, such as "1h30m0s".
+// String returns the duration in the format of Go, such as "1h30m0s".
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// MarshalJSON writes the duration as a string.
+// MarshalJSON returns the duration as a JSON string.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// UnmarshalJSON reads a Go duration string.
+// UnmarshalJSON parses a JSON string that contains a Go duration.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {

@@ -1,6 +1,7 @@
 package plan
 
-// EffectOfEdit returns the effect of an edit of a field on running processes, in the words of docs/plan.md.
+// EffectOfEdit says what happens in a running process when the field at path is edited, in the words of
+// docs/plan.md.
 func EffectOfEdit(path string) string {
 	p := new(Plan)
 	for _, fixed := range p.fixed(p) {

@@ -6,17 +6,17 @@ type Fault struct {
 	Name   string      `json:"name"`
 	Target FaultTarget `json:"target"`
 	Action FaultAction `json:"action"`
-	// Instances is the number of instances of the target to hit, at least 1. If Percent is set, it is the
-	// percentage of the target's instances to hit, rounded up to a whole number of them.
+	// Instances is the number of instances of the target to hit, at least 1. If Percent is set instead, that
+	// percentage of the target's instances is hit. The number is rounded up to whole instances.
 	Instances int `json:"instances,omitempty"`
 	Percent   int `json:"percent,omitempty"`
-	// At is when the fault occurs first, from the start of the schedule.
+	// At is when the fault occurs for the first time, measured from the start of the schedule.
 	At Duration `json:"at"`
-	// Every is the interval between occurrences. If it is 0, the fault occurs once. Jitter is the maximum time
-	// by which an occurrence is randomly moved, in either direction.
+	// Every is the interval between occurrences. If it is 0, the fault occurs only once. Each occurrence is
+	// moved by a random time in either direction. Jitter is the maximum of that time.
 	Every  Duration `json:"every,omitzero"`
 	Jitter Duration `json:"jitter,omitzero"`
-	// For is the duration of the actions Pause and Isolate.
+	// For is how long the fault lasts, for the actions Pause and Isolate.
 	For Duration `json:"for,omitzero"`
 }
 
@@ -26,7 +26,7 @@ type FaultTarget string
 // The targets.
 const (
 	TargetRabbitMQ FaultTarget = "RabbitMQ"
-	// TargetRabbitMQLeader is the RabbitMQ node that leads most of the simulation's quorum queues.
+	// TargetRabbitMQLeader is the RabbitMQ node that is the leader of the most quorum queues of the simulation.
 	TargetRabbitMQLeader FaultTarget = "RabbitMQLeader"
 	TargetRedis          FaultTarget = "Redis"
 	TargetSummaryAPI     FaultTarget = "SummaryAPI"
@@ -46,11 +46,11 @@ const (
 	ActionRestart FaultAction = "Restart"
 	// ActionEvict deletes pods with the eviction API, which respects disruption budgets.
 	ActionEvict FaultAction = "Evict"
-	// ActionPause stops the target with SIGSTOP, and resumes it with SIGCONT after the duration.
+	// ActionPause stops the target with SIGSTOP. After the duration, it resumes the target with SIGCONT.
 	ActionPause FaultAction = "Pause"
-	// ActionIsolate cuts the target off from all other parts of the simulation for the duration.
+	// ActionIsolate cuts off the target from all other parts of the simulation, for the duration of the fault.
 	ActionIsolate FaultAction = "Isolate"
 )
 
-// Lasts reports whether the action has a duration, as Pause and Isolate have.
+// Lasts reports whether the action has a duration. Only Pause and Isolate do.
 func (a FaultAction) Lasts() bool { return a == ActionPause || a == ActionIsolate }

@@ -9,7 +9,7 @@ import (
 
 var faultName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
-// FaultNames checks that the names of the faults in the list at path are valid and unique.
+// FaultNames checks that the names of faults are valid and unique. path is the path of the list of faults.
 func (c *Checks) FaultNames(path field.Path, names []string) {
 	first := make(map[string]int, len(names))
 	for i, name := range names {
@@ -34,8 +34,8 @@ func (c *Checks) FaultTarget(path field.Path, target FaultTarget) {
 		string(TargetProcessor), string(TargetEntryGenerator), string(TargetExitGenerator))
 }
 
-// FaultLeader checks that the queues have a leader, which classic queues do not, if a fault targets the leader.
-// queueTypeName is the name of the queue type's field, for the error.
+// FaultLeader checks that the queues have leaders if the target of a fault is a leader. Classic queues have no
+// leader. queueTypeName is the name of the field for the queue type, for error messages.
 func (c *Checks) FaultLeader(path field.Path, target FaultTarget, queueType QueueType, queueTypeName string) {
 	if target == TargetRabbitMQLeader && queueType == QueueTypeClassic {
 		c.Invalid(path, string(target), "requires quorum queues, because classic queues have no leader: set the target to RabbitMQ, or %s to Quorum", queueTypeName)
@@ -47,12 +47,12 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 	c.OneOf(path, string(action), string(ActionKill), string(ActionRestart), string(ActionEvict), string(ActionPause), string(ActionIsolate))
 }
 
-// FaultTimes holds the durations of a fault, and that of the simulation. The Text of a duration that is not set
-// is empty.
+// FaultTimes contains the durations of a fault and the duration of the simulation. If one of them is not set,
+// its Text is empty.
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 
-// FaultTimes checks that the durations of a fault are consistent. Each of them must already be valid by itself.
-// path is the path of the fault.
+// FaultTimes checks that the durations of a fault are consistent with each other. Each duration by itself must
+// already have been found valid. path is the path of the fault.
 func (c *Checks) FaultTimes(path field.Path, action FaultAction, t FaultTimes) {
 	if action.Lasts() && t.For.Text == "" {
 		c.Add(field.Required(path.Child("for"), fmt.Sprintf(`say how long %s lasts, such as "20s"`, action)))
@@ -83,7 +83,6 @@ func (c *Checks) faultInterval(path field.Path, t FaultTimes) {
 	}
 }
 
-// faults checks the faults of a plan.
 func (c *checks) faults(path field.Path, p *Plan) {
 	if len(p.Faults) > MaxFaults {
 		c.Add(field.TooMany(path, len(p.Faults), MaxFaults))
@@ -122,7 +121,7 @@ func (c *checks) fault(path field.Path, f *Fault, p *Plan) {
 	}
 }
 
-// unlessZero converts a duration to a Length. It converts 0, which means that the duration is not set, to the
+// unlessZero converts a duration to a Length. A duration of 0 means that it is not set, and is converted to the
 // zero Length.
 func unlessZero(d Duration) Length {
 	if d == 0 {

@@ -12,15 +12,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// format describes the fields of a plan file, for error messages.
+// format describes the fields of a plan file. Error messages use it.
 var format = document.Format{Expected: map[reflect.Type]string{
 	reflect.TypeFor[Duration]():  `must be a duration such as "30s" or "1h30m"`,
 	reflect.TypeFor[time.Time](): `must be a date and time such as "2006-01-02T15:04:05Z"`,
 }}
 
-// Read reads and validates a plan file: one JSON object with the fields of Plan, of at most 1 MiB. It rejects
-// fields that are unknown, duplicate or out of bounds. The error is one line with the file, the field, its
-// value and a description of valid values.
+// Read reads a plan file and validates it. The file contains one JSON object with the fields of Plan, and has
+// at most 1 MiB. Fields that are unknown, occur twice or have an invalid value are errors. The error is one
+// line. It contains the file, the field, its value and a description of valid values.
 func Read(path string) (*Plan, error) {
 	text, err := document.ReadFile(path)
 	if err != nil {
@@ -33,7 +33,7 @@ func Read(path string) (*Plan, error) {
 	return p, nil
 }
 
-// Parse parses and validates the text of a plan file. It follows the rules of Read.
+// Parse parses the text of a plan file and validates it. It follows the rules of Read.
 func Parse(text []byte) (*Plan, error) {
 	p := new(Plan)
 	if err := format.Decode(text, p); err != nil {
@@ -45,7 +45,7 @@ func Parse(text []byte) (*Plan, error) {
 	return p, nil
 }
 
-// Marshal returns the text of a plan file. For equal plans it returns equal texts.
+// Marshal returns the text of a plan file for the plan. The texts of equal plans are equal.
 func (p *Plan) Marshal() ([]byte, error) {
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
@@ -54,8 +54,8 @@ func (p *Plan) Marshal() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// Write writes a plan file that only its owner can read. It replaces an existing file atomically, so that
-// readers never see an incomplete plan.
+// Write writes the plan to a file that only the file's owner can read. If the file exists, it is replaced
+// atomically, so that readers never see an incomplete plan.
 func (p *Plan) Write(path string) (err error) {
 	text, err := p.Marshal()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// full is a plan with every field set.
+// full returns a plan in which every field is set.
 func full() *plan.Plan {
 	return &plan.Plan{
 		Simulation:   "lot.rush-hour",
@@ -91,7 +91,7 @@ func TestWrite_MissingFolder_Fails(t *testing.T) {
 	}
 }
 
-// edited returns the text of the plan full, with the field at a path set to a value.
+// edited returns the text of the plan that full returns, with one field set to another value.
 func edited(t *testing.T, value any, path ...string) string {
 	t.Helper()
 	text, err := full().Marshal()

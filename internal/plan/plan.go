@@ -1,6 +1,6 @@
-// Package plan defines the plan of a simulation: the values that its processes need at run time. The operator
-// writes the plan to a file that the processes mount. While they run, the processes apply edits of the file.
-// Package manifest derives a plan from a ParkingSimulation.
+// Package plan defines the plan of a simulation, which contains the values that its processes need at run time.
+// The operator writes the plan to a ConfigMap, which each process sees as a file. When the file is edited,
+// running processes apply the changes. Package manifest derives a plan from a ParkingSimulation.
 package plan
 
 import (
@@ -11,24 +11,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// Plan holds everything that a generator, a processor or an audit must know about its simulation. In a cluster
-// it contains no secrets, only the folders in which secrets are mounted.
+// Plan contains everything that a generator, a processor or an audit must know about its simulation. In a
+// cluster, it contains no secrets. It only contains the paths of the folders in which secrets are mounted.
 type Plan struct {
-	// Simulation identifies the simulation on shared brokers and stores: <namespace>.<name>.
+	// Simulation identifies the simulation on shared brokers and stores. Its form is <namespace>.<name>.
 	Simulation string `json:"simulation"`
-	// Owner distinguishes the simulation from others of the same name that use the same RabbitMQ. The operator
-	// sets it to the UID of the ParkingSimulation. If it is empty, the owner of the queues is not checked.
+	// Owner distinguishes the simulation from others that have the same name and use the same RabbitMQ. The
+	// operator sets it to the UID of the ParkingSimulation. If it is empty, the simulation does not check to
+	// whom the queues belong.
 	Owner string `json:"owner,omitempty"`
-	// Seed determines the plates, and which exits are matched.
+	// Seed determines which plates are used and which exits are matched.
 	Seed uint64 `json:"seed"`
-	// StartTime is when the schedules begin. The zero time means the start of the process.
+	// StartTime is when the schedules begin. The zero time means that they begin when the process starts.
 	StartTime time.Time `json:"startTime,omitzero"`
 	// Duration is how long the schedules last. 0 means that they do not end.
 	Duration Duration `json:"duration,omitzero"`
 	// DrainTimeout is the maximum time from the end of the schedules to the verdict. 0 means that there is no
 	// maximum.
 	DrainTimeout Duration `json:"drainTimeout,omitzero"`
-	// Suspended interrupts the schedules.
+	// Suspended means that the schedules are interrupted.
 	Suspended bool `json:"suspended,omitempty"`
 	// Partitions is the number of entry queues and the number of exit queues.
 	Partitions int `json:"partitions"`
@@ -40,7 +41,7 @@ type Plan struct {
 	MaxStay   Duration  `json:"maxStay"`
 	Processor Processor `json:"processor"`
 
-	// Faults are injected while the schedules run.
+	// Faults contains the faults that are injected while the schedules run.
 	Faults     []Fault    `json:"faults,omitempty"`
 	Objectives Objectives `json:"objectives"`
 
@@ -58,7 +59,7 @@ const (
 	QueueTypeClassic QueueType = "classic"
 )
 
-// Arrivals is the arrival process of a schedule.
+// Arrivals says how events are distributed over time.
 type Arrivals string
 
 // The arrival processes.
@@ -67,19 +68,19 @@ const (
 	ArrivalsPoisson Arrivals = "Poisson"
 )
 
-// Schedule is the rate of events over time. All replicas of a generator share it.
+// Schedule is the rate of events over time. All replicas of a generator share one schedule.
 type Schedule struct {
 	// Rate is the rate at the start, in events per second.
 	Rate     int64    `json:"rate"`
 	Arrivals Arrivals `json:"arrivals"`
-	// Stages are linear changes of the rate. The first one begins at Rate, and each other one at the rate at
-	// which the previous one ends. After the last stage, the rate stays constant.
+	// Stages are periods in which the rate changes linearly. The first stage begins at Rate. Each other stage
+	// begins at the rate at which the one before ends. After the last stage, the rate stays constant.
 	Stages []Stage `json:"stages,omitempty"`
 	// Replicas is the number of processes that share the schedule.
 	Replicas int `json:"replicas"`
 }
 
-// Publishes reports whether the schedule has any events.
+// Publishes reports whether the schedule contains any events.
 func (s Schedule) Publishes() bool {
 	return s.Rate > 0 || slices.ContainsFunc(s.Stages, func(stage Stage) bool { return stage.Rate > 0 })
 }
@@ -92,7 +93,8 @@ func (s Schedule) FinalRate() int64 {
 	return s.Rate
 }
 
-// RateAt returns the rate at time t after the start of the schedule, in events per second. It is 0 before the start.
+// RateAt returns the rate at the time t after the start of the schedule, in events per second. It returns 0
+// before the start.
 func (s Schedule) RateAt(t time.Duration) int64 {
 	if t < 0 {
 		return 0
@@ -109,7 +111,7 @@ func (s Schedule) RateAt(t time.Duration) int64 {
 	return rate
 }
 
-// Events returns the number of events that are due before time t after the start of the schedule.
+// Events returns the number of events that are due within the time t after the start of the schedule.
 func (s Schedule) Events(t time.Duration) int64 {
 	events, rate := 0.0, float64(s.Rate)
 	for _, stage := range s.Stages {
@@ -130,7 +132,7 @@ func (s Schedule) Length() time.Duration {
 	return sum
 }
 
-// Stage is a linear change of the rate to Rate, in events per second. It takes Duration.
+// Stage is a period in which the rate changes linearly. At the end of the period, it is Rate events per second.
 type Stage struct {
 	Duration Duration `json:"duration"`
 	Rate     int64    `json:"rate"`
@@ -144,7 +146,7 @@ type Entry struct {
 // Exit is the plan of the exit generators.
 type Exit struct {
 	Schedule
-	// MatchPercent is the percentage of exits, from 0 to 100, whose plate has entered.
+	// MatchPercent is the percentage of exits, from 0 to 100, that use the plate of a vehicle that has entered.
 	MatchPercent int `json:"matchPercent"`
 	// MinStay is the minimum time between the entry and the exit of a vehicle.
 	MinStay Duration `json:"minStay"`
@@ -152,16 +154,17 @@ type Exit struct {
 
 // Processor is the plan of the processors.
 type Processor struct {
-	// Concurrency is the maximum number of messages per queue that are processed concurrently.
+	// Concurrency is the maximum number of messages of one queue that a processor processes at the same time.
 	Concurrency int `json:"concurrency"`
 }
 
-// Objectives are the limits that the verdict checks. A duration of 0 means that there is no limit.
+// Objectives are the limits that the verdict checks. A duration of 0 means that there is no limit for that
+// value.
 type Objectives struct {
 	// PhaseObjectives apply to the whole run.
 	PhaseObjectives
-	// WithoutFaults applies to the time in which no fault disturbs the simulation. UnderFaults applies to the
-	// rest of the run.
+	// WithoutFaults applies to the time in which no fault disturbs the simulation. UnderFaults applies to all
+	// other time of the run.
 	WithoutFaults PhaseObjectives `json:"withoutFaults,omitzero"`
 	UnderFaults   PhaseObjectives `json:"underFaults,omitzero"`
 	// MaxRecovery is the maximum time that the simulation may need to recover from a fault.
@@ -172,7 +175,8 @@ type Objectives struct {
 	AbortOnFailure bool `json:"abortOnFailure,omitempty"`
 }
 
-// PhaseObjectives are objectives for the whole run or a part of it. 0 means that there is no objective.
+// PhaseObjectives are objectives for the whole run or a part of it. For each field, 0 means that there is no
+// objective.
 type PhaseObjectives struct {
 	ProcessingP99 Duration `json:"processingP99,omitzero"`
 	EndToEndP99   Duration `json:"endToEndP99,omitzero"`
@@ -182,16 +186,16 @@ type PhaseObjectives struct {
 	MinAchievedPercent int `json:"minAchievedPercent,omitempty"`
 }
 
-// BindingRef says where a process finds the binding of a server. The process reads the files again at each
-// connect, so that credentials can be rotated without a restart. If both fields are empty, the process uses an
-// implementation in memory instead of a server.
+// BindingRef says where a process finds the binding of a server, that is, its address and credentials. The
+// process reads the files each time it connects, so that credentials can be rotated without a restart. If both
+// fields are empty, the process uses an in-memory implementation instead of a server.
 type BindingRef struct {
-	// URI is the URI of the server. It may contain a password if a user gave it on the command line. In the
-	// plan files of the operator it is empty.
+	// URI is the URI of the server. If a user has given it on the command line, it may contain a password. It
+	// is empty in the plans that the operator writes.
 	URI string `json:"uri,omitempty"`
-	// SecretDir is a folder with one file per key of a Service Binding: uri, or host, port; username, password;
-	// ca.crt, tls.crt, tls.key. If URI is set as well, URI is used instead of the address in the folder, and
-	// the credentials in the folder instead of those in URI.
+	// SecretDir is a folder that contains a file for each key of a Service Binding. The keys are uri, or host
+	// and port; username and password; ca.crt, tls.crt and tls.key. If URI is set as well, the address is taken
+	// from URI, and the credentials are taken from the folder.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
@@ -199,15 +203,15 @@ type BindingRef struct {
 type SummaryAPI struct {
 	// URL is the base URL of the project's summary API, or the full URL of an external API.
 	URL string `json:"url,omitempty"`
-	// External means that the API is a program of the user. It receives one POST request with a JSON object per
-	// summary.
+	// External means that the API is a program of the user. It receives one POST request per summary, whose
+	// body is a JSON object.
 	External bool `json:"external,omitempty"`
-	// SecretDir is a folder with the credentials of an external API: the file token, or the files username and
-	// password, and optionally ca.crt.
+	// SecretDir is a folder with the credentials for an external API. It contains either the file token or the
+	// files username and password. It may also contain ca.crt.
 	SecretDir string `json:"secretDir,omitempty"`
 }
 
-// Partition returns the partition of a plate. Both events of a visit are in the same partition.
+// Partition returns the partition of a plate. The entry and the exit of a visit are in the same partition.
 func (p *Plan) Partition(plate string) int { return event.PartitionOf(plate, p.Partitions) }
 
 // Exchange returns the name of the simulation's direct exchange.

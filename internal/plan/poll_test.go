@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// A file that is being written in place is incomplete for a moment.
+// While a file is being overwritten in place, it is incomplete for a moment. A single read of it must not be
+// logged as an error.
 func TestPoll_InvalidFile_IsLoggedAtTheSecondRead(t *testing.T) {
 	t.Parallel()
 	running := &Plan{

@@ -4,8 +4,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// Validate checks the fields whose validity does not depend on where the plan is used. The error is one line
-// that has each invalid field with its value and a description of valid values.
+// Validate checks those fields that must be valid wherever the plan is used. The error is one line. It contains
+// each invalid field, its value and a description of valid values.
 func (p *Plan) Validate() error {
 	var c checks
 	if !simulationName.MatchString(p.Simulation) {

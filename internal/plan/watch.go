@@ -12,20 +12,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/document"
 )
 
-// pollInterval is the time between two reads of the plan file. Polling works on every file system, and with the
-// symbolic links by which the kubelet updates a ConfigMap volume. Reading a small file takes only microseconds.
+// pollInterval is the time between two reads of the plan file. Polling works on every file system. It also
+// works with the symbolic links through which the kubelet updates a ConfigMap volume. Reading a small file
+// takes only microseconds.
 const pollInterval = 200 * time.Millisecond
 
-// Watch polls the plan file until ctx ends. It calls apply with each new plan within a second of the edit.
-// running is the plan that the process already uses. Watch calls apply sequentially, and only if a plan differs
-// from the previous one.
+// Watch polls the plan file until ctx ends. It calls the function apply with each new plan, within a second of
+// the edit. running is the plan that the process already uses. Calls of apply are never concurrent. Watch does
+// not call apply if the plan is equal to the previous one.
 //
 // If the file cannot be read, is invalid, or changes a field that must not change while the simulation runs,
-// Watch logs an error and keeps the previous plan. It ignores an error that occurs in one read only, because a
-// file that is being written in place may be incomplete.
+// Watch logs an error and keeps the previous plan. It ignores an error that occurs in a single read only. The
+// file may have been incomplete then, because it was being overwritten in place.
 //
 // Some fields, such as the bindings of servers, take effect only when the process starts. If a process with the
-// given role uses such a field, Watch logs a warning when it is edited.
+// given role uses such a field, Watch logs a warning when the field is edited.
 func Watch(ctx context.Context, path string, role Role, running *Plan, log *slog.Logger, apply func(*Plan)) {
 	w := watcher{path: path, role: role, started: running, running: running, log: log, apply: apply}
 	tick := time.NewTicker(pollInterval)
@@ -48,7 +49,7 @@ type watcher struct {
 	log     *slog.Logger
 	apply   func(*Plan)
 	// text is the content of the file at the last read. fault is the error that was logged last. suspicion is
-	// an error that occurred only in the last read and has not been logged.
+	// an error that occurred in the last read for the first time and has not been logged.
 	text             []byte
 	fault, suspicion string
 }
@@ -74,8 +75,8 @@ func (w *watcher) poll() {
 	}
 }
 
-// change applies the fields that take effect at once, and logs those that take effect only when the process
-// starts.
+// change applies the fields that take effect at once. For the fields that take effect only when the process
+// starts, it logs a warning.
 func (w *watcher) change(next *Plan) error {
 	changed, err := w.running.changes(next)
 	if err != nil {
@@ -101,7 +102,7 @@ func (w *watcher) change(next *Plan) error {
 	return nil
 }
 
-// report logs an error when two consecutive reads return it. It does not log it again.
+// report logs an error if it occurs in two consecutive reads. If the error persists, it is not logged again.
 func (w *watcher) report(err error) {
 	switch fault := err.Error(); fault {
 	case w.fault:
@@ -122,8 +123,8 @@ func (p *Plan) successor(text []byte) (*Plan, error) {
 	return next, p.canBecome(next)
 }
 
-// canBecome returns an error if next changes a field that must not change while the simulation runs. After such
-// a change, processes could not find the simulation's events and visits any more.
+// canBecome returns an error if next changes a field that must not change while the simulation runs. If such a
+// field changed, processes could no longer find the events and visits of the simulation.
 func (p *Plan) canBecome(next *Plan) error {
 	for _, fixed := range p.fixed(next) {
 		if fixed.before != fixed.after {
@@ -134,7 +135,7 @@ func (p *Plan) canBecome(next *Plan) error {
 	return nil
 }
 
-// fixedField is a field that must not change, with its values in the current and in the next plan.
+// fixedField is a field that must not change. It contains the values from the current and from the next plan.
 type fixedField struct {
 	field         string
 	before, after any

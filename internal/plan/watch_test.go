@@ -16,11 +16,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// buffer holds a log. It can be read while the log is being written.
+// buffer stores log lines. It can be read while lines are being written.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	// written receives a value when something was written.
+	// written receives a value when a line was written.
 	written chan struct{}
 }
 
@@ -40,7 +40,7 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// watched is a plan file with a running Watch.
+// watched is a plan file that Watch is polling.
 type watched struct {
 	path    string
 	applied <-chan *plan.Plan
@@ -67,7 +67,7 @@ func watchAs(t *testing.T, role plan.Role, path string, running *plan.Plan) watc
 	return watched{path: path, applied: applied, log: log}
 }
 
-// next waits for the next plan that Watch applies, and returns it.
+// next waits until Watch applies a plan, and returns that plan.
 func (w watched) next(t *testing.T) *plan.Plan {
 	t.Helper()
 	select {
@@ -79,7 +79,7 @@ func (w watched) next(t *testing.T) *plan.Plan {
 	}
 }
 
-// waitLogged waits until the log contains text.
+// waitLogged waits until the log contains the text.
 func (w watched) waitLogged(t *testing.T, text string) {
 	t.Helper()
 	for deadline := time.After(30 * time.Second); !strings.Contains(w.log.String(), text); {
@@ -164,7 +164,8 @@ func TestWatch_EditWithoutEffect_IsIgnored(t *testing.T) {
 	}
 }
 
-// The kubelet writes each version of a ConfigMap to a new folder, and replaces the symbolic link to it.
+// The kubelet writes each version of a ConfigMap to a new folder. Then it replaces the symbolic link that
+// points to the folder.
 func TestWatch_ConfigMapVolume_AppliesEachVersion(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

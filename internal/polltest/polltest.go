@@ -7,19 +7,19 @@ import (
 )
 
 const (
-	// timeout is long enough for a busy machine. Only a failing test waits that long.
+	// timeout is how long a test waits for a condition before it fails. It is long enough for a busy machine.
 	timeout  = time.Minute
 	interval = time.Millisecond
 )
 
-// Until polls until holds returns true. After a minute it fails the test with what, a description of the
-// condition.
+// Until calls the function holds repeatedly until it returns true. If that takes more than a minute, it fails
+// the test. what describes the condition.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	UntilState(tb, what, holds, nil)
 }
 
-// UntilState is like Until. On failure it also shows the result of state.
+// UntilState is like Until. If it fails the test, it also shows the result of the function state.
 func UntilState(tb testing.TB, what string, holds func() bool, state func() any) {
 	tb.Helper()
 	deadline := time.After(timeout)

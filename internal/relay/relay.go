@@ -1,5 +1,6 @@
-// Package relay forwards TCP connections to a server, and can cut off clients. Faults that isolate a server or
-// its clients use it. A firewall rule would not do, because it does not end existing connections.
+// Package relay forwards TCP connections to a server. It can cut off clients from the server, which is how
+// faults isolate a server or its clients. A firewall rule would not be sufficient, because it does not end
+// existing connections.
 package relay
 
 import (
@@ -17,7 +18,7 @@ import (
 const (
 	// dialTimeout is how long the relay waits for the server to accept a connection.
 	dialTimeout = 5 * time.Second
-	// acceptRetry is the delay after a failed accept.
+	// acceptRetry is the delay after an attempt to accept a connection has failed.
 	acceptRetry = 10 * time.Millisecond
 )
 
@@ -29,22 +30,22 @@ type Relay struct {
 	running  sync.WaitGroup
 
 	mu sync.Mutex
-	// cuts holds the cuts in effect. connections holds the forwarded connections and the addresses of their
-	// clients.
+	// cuts contains the cuts that are in effect. connections contains the forwarded connections, each with the
+	// address of its client.
 	cuts        []*cut
 	connections map[net.Conn]netip.Addr
 	closed      bool
 }
 
-// cut rejects the clients with the given addresses, or all clients if there are no addresses.
+// cut cuts off the clients with the given addresses, or all clients if there are no addresses.
 type cut struct{ from []netip.Addr }
 
 func (c *cut) rejects(client netip.Addr) bool {
 	return len(c.from) == 0 || slices.Contains(c.from, client)
 }
 
-// Listen returns a relay that accepts connections at one address and forwards them to a server at another. Both
-// addresses have the form host:port.
+// Listen returns a relay. It accepts connections at address and forwards them to server. Both have the form
+// host:port.
 func Listen(ctx context.Context, address, server string) (*Relay, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
@@ -60,8 +61,8 @@ func Listen(ctx context.Context, address, server string) (*Relay, error) {
 // Address returns the address at which the relay listens.
 func (r *Relay) Address() string { return r.listener.Addr().String() }
 
-// Cut closes the connections of the clients with the given addresses, or of all clients if there are no
-// addresses. It rejects new connections of these clients until restore is called.
+// Cut closes the connections of the clients with the given addresses, or of all clients if no address is given.
+// It also rejects new connections of these clients, until the caller calls restore.
 func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
 	c := &cut{from: from}
 	r.mu.Lock()
@@ -79,7 +80,7 @@ func (r *Relay) Cut(from ...netip.Addr) (restore func()) {
 	}
 }
 
-// Close closes the relay and all connections.
+// Close closes the listener and all connections.
 func (r *Relay) Close() error {
 	r.stop()
 	err := r.listener.Close()
@@ -100,7 +101,7 @@ func (r *Relay) accept(ctx context.Context) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			// There may be too many open files. Wait until some are closed.
+			// The process may have too many open files. Wait until some are closed.
 			select {
 			case <-time.After(acceptRetry):
 			case <-ctx.Done():
@@ -111,7 +112,8 @@ func (r *Relay) accept(ctx context.Context) {
 	}
 }
 
-// forward copies data between a client and the server until either of them closes its connection.
+// forward copies data in both directions between a client and the server, until one of them closes its
+// connection.
 func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	from := addressOf(client)
 	defer r.remove(client)
@@ -131,7 +133,8 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
 		copying.Go(func() {
 			_, _ = io.Copy(way[0], way[1]) // fails when the connection is cut
-			// AMQP, Redis and HTTP do not use a connection of which one direction is closed, so close both.
+			// AMQP, Redis and HTTP cannot use a connection that is closed in one direction only. So close both
+			// connections.
 			_ = client.Close()
 			_ = server.Close()
 		})
@@ -139,7 +142,7 @@ func (r *Relay) forward(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// add registers the connection of a client. It reports false if the client is cut off.
+// add registers a connection that belongs to a client. It returns false if the client is cut off.
 func (r *Relay) add(c net.Conn, client netip.Addr) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

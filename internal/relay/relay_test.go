@@ -14,7 +14,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// serveEcho starts a server that sends every line back, and returns its address.
+// serveEcho starts a server that sends each line back to the client. It returns the address of the server.
 func serveEcho(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -51,7 +51,7 @@ func listen(t *testing.T, server string) *relay.Relay {
 	return r
 }
 
-// dial connects to a relay from the given loopback address.
+// dial connects to the relay, with the given loopback address as the address of the client.
 func dial(t *testing.T, r *relay.Relay, from string) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
@@ -63,7 +63,7 @@ func dial(t *testing.T, r *relay.Relay, from string) net.Conn {
 	return c
 }
 
-// echo sends a line. It returns an error if the line does not come back.
+// echo sends a line. It returns an error if the line is not sent back.
 func echo(c net.Conn) error {
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
@@ -82,7 +82,7 @@ func TestCut_ClosesAndRejectsConnectionsOfTheGivenClients(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []netip.Addr
-		// works says whether clients with the addresses 127.0.0.2 and 127.0.0.3 can use the server.
+		// works says which of the clients 127.0.0.2 and 127.0.0.3 can use the server after the cut.
 		works [2]bool
 	}{
 		{"all", nil, [2]bool{false, false}},

@@ -7,13 +7,13 @@ const (
 	digitGroups  = 10 * 10 * 10 * 10
 )
 
-// PlateCapacity is the number of plates available to entries, and also the number available to unmatched exits. It
-// is half of all plates with three letters and four digits. The entries at positions n and n+PlateCapacity have the
-// same plate, so all parked vehicles have different plates as long as at most PlateCapacity vehicles enter within
-// maxStay.
+// PlateCapacity is the number of plates that entries can have. Unmatched exits have as many plates of their
+// own. Together, these are all plates with three letters and four digits. The entries at positions n and
+// n+PlateCapacity have the same plate. So all parked vehicles have different plates as long as at most
+// PlateCapacity vehicles enter within maxStay.
 const PlateCapacity = letterGroups * digitGroups / 2
 
-// plateFormat is an example of a plate. It shows the positions of letters and digits.
+// plateFormat is an example of a plate. It shows where letters and digits are.
 const plateFormat = "ABC-1234"
 
 // EntryPlate returns the plate of the entry at a position, such as "KQX-0417". The position must not be
@@ -22,21 +22,22 @@ func (s *Sequence) EntryPlate(position int64) string {
 	return s.plate(uint32(position % PlateCapacity))
 }
 
-// UnmatchedPlate returns the plate of the unmatched exit at a position. No entry ever has this plate. The position
+// UnmatchedPlate returns the plate of the unmatched exit at a position. No entry has this plate. The position
 // must not be negative.
 func (s *Sequence) UnmatchedPlate(position int64) string {
 	return s.plate(uint32(position%PlateCapacity) + PlateCapacity)
 }
 
-// rounds is the number of rounds of the Feistel network. Each half changes in three of them.
+// rounds is the number of rounds of the Feistel network. The letters change in half of the rounds, and the
+// digits in the other half.
 const rounds = 6
 
 // plate returns plate number n of all 2×PlateCapacity plates, in an order that the seed determines.
 //
-// The order is a permutation, so different numbers have different plates. It is a Feistel network whose
-// halves are the group of letters and the group of digits. Each round adds a pseudo-random function of one
-// group to the other group, modulo the size of that group. This is reversible because the first group
-// remains known.
+// The order is a permutation, so different numbers have different plates. It is computed by a Feistel network
+// whose two halves are the letters and the digits, each taken as one number. Each round adds a pseudo-random
+// function of one half to the other half, modulo the number of values that the other half can have. A round can
+// be reversed, because it does not change the half from which the function is computed.
 func (s *Sequence) plate(n uint32) string {
 	letters, digits := n/digitGroups, n%digitGroups
 	for i := 0; i < rounds; i += 2 {
@@ -46,7 +47,7 @@ func (s *Sequence) plate(n uint32) string {
 	return formatPlate(letters, digits)
 }
 
-// below returns a pseudo-random number in [0, limit) that is a function of v.
+// below returns a pseudo-random number in [0, limit), which depends only on the arguments.
 func below(key uint64, v, limit uint32) uint32 {
 	n, _ := bits.Mul64(splitMix(key, uint64(v)), uint64(limit))
 	return uint32(n)

@@ -1,9 +1,11 @@
-// Package sequence defines the content of the events that a simulation publishes. Entries and exits are counted
-// separately. The position of an entry determines its plate. The position of an exit determines its draw, which
-// decides whether the exit is matched, and its plate if it is unmatched.
+// Package sequence defines the content of the events that a simulation publishes. Entries and exits are
+// numbered separately; the number of an event is called its position. The position of an entry determines its
+// plate. The position of an exit determines a random number, called its draw, which decides whether the exit is
+// matched. If the exit is unmatched, its position also determines its plate.
 //
-// These are pure functions of the seed and the position. Replicas and restarted processes lease disjoint positions,
-// so they never repeat a plate. The same seed yields the same plates and draws.
+// Plates and draws depend only on the seed and the position, so the same seed always gives the same plates and
+// draws. Replicas and restarted processes lease different positions, so they do not publish the same plate
+// again.
 package sequence
 
 import "math/bits"
@@ -14,7 +16,7 @@ type Sequence struct {
 	rounds [rounds]uint64
 }
 
-// New returns the sequence that belongs to a seed.
+// New returns the sequence for a seed.
 func New(seed uint64) *Sequence {
 	s := &Sequence{draws: splitMix(seed, 0)}
 	for i := range s.rounds {
@@ -23,13 +25,14 @@ func New(seed uint64) *Sequence {
 	return s
 }
 
-// Percent is the largest draw. Draws are percentages.
+// Percent is the largest possible draw. A draw is a whole number from 1 to Percent.
 const Percent = 100
 
-// Draw returns the draw of the exit at a position: a number in [1, Percent], uniformly distributed.
+// Draw returns the draw of the exit at a position: a random number from 1 to Percent. All these numbers are
+// equally likely.
 func (s *Sequence) Draw(position int64) int {
-	// 2^64 is not a multiple of Percent, so some draws would be slightly more likely than others. Replace the
-	// surplus numbers, which are those with the smallest remainders.
+	// 2^64 is not a multiple of Percent, so some draws would be slightly more likely than others. To prevent
+	// this, replace the surplus values of n, which are those with the smallest remainders.
 	const surplus = (1 << 64) % Percent
 	n := splitMix(s.draws, uint64(position))
 	for {
@@ -41,19 +44,20 @@ func (s *Sequence) Draw(position int64) int {
 	}
 }
 
-// Matched reports whether the exit at a position is matched, that is, whether it has the plate of a vehicle that
-// has entered. This is the case for matchPercent of all exits on average: those with draw > 100 - matchPercent.
+// Matched reports whether the exit at a position is matched, that is, whether it uses the plate of a vehicle
+// that has entered. An exit is matched if its draw is greater than 100 - matchPercent. On average, these are
+// matchPercent percent of all exits.
 func (s *Sequence) Matched(position int64, matchPercent int) bool {
 	return s.Draw(position) > Percent-matchPercent
 }
 
-// splitMix returns number i of the SplitMix64 random number stream of a seed.
+// splitMix returns number i of the stream of random numbers that the SplitMix64 generator produces for a seed.
 func splitMix(seed, i uint64) uint64 {
 	return mix(seed + (i+1)*0x9e3779b97f4a7c15)
 }
 
-// mix is the finalizer of the SplitMix64 generator. Flipping any bit of z flips each bit of the result with a
-// probability of about one half.
+// mix is the final step of the SplitMix64 generator. If any bit of z is flipped, each bit of the result flips
+// with a probability of about one half.
 func mix(z uint64) uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb

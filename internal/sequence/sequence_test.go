@@ -24,7 +24,7 @@ func TestPlates_HaveThreeLettersAndFourDigits(t *testing.T) {
 	})
 }
 
-// If plate has an inverse, different numbers have different plates.
+// Different numbers have different plates, because the method plate has an inverse.
 func TestPlate_IsReversible(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -38,7 +38,7 @@ func TestPlate_IsReversible(t *testing.T) {
 	})
 }
 
-// numberOf is the inverse of the method plate. It reverses the rounds, starting with the last one.
+// numberOf is the inverse of the method plate. It undoes the rounds, from the last to the first.
 func (s *Sequence) numberOf(plate string) uint32 {
 	var letters, digits uint32
 	for _, c := range plate[:3] {
@@ -86,7 +86,8 @@ func TestEntryPlate_RepeatsAfterPlateCapacity(t *testing.T) {
 	}
 }
 
-// The plates and draws of a seed are part of the API contract of spec.seed. A new version must not change them.
+// Users rely on spec.seed to get the same plates and draws again. So no version of this program may change
+// them.
 func TestSequence_SameSeed_YieldsTheSameValuesInEveryVersion(t *testing.T) {
 	t.Parallel()
 	s := New(42)
@@ -131,8 +132,8 @@ func TestSequence_DifferentSeeds_YieldDifferentValues(t *testing.T) {
 	})
 }
 
-// At least one of these counts would be out of bounds if successive plates were ordered or correlated. The bounds
-// are five standard deviations from the mean of independent plates.
+// If successive plates were ordered or correlated, at least one of these counts would be outside its bounds.
+// The bounds are five standard deviations from the mean for independent plates.
 func TestPlates_AreUncorrelated(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
@@ -173,7 +174,8 @@ func TestPlates_AreUncorrelated(t *testing.T) {
 	}
 }
 
-// expectCount fails the test if the number of successes is implausible for n independent trials of probability p.
+// expectCount fails the test if the number of successes is implausible for n independent trials with the
+// success probability p.
 func expectCount(t *testing.T, seed uint64, what string, got, n int, p float64) {
 	t.Helper()
 	mean, deviation := float64(n)*p, math.Sqrt(float64(n)*p*(1-p))

@@ -3,19 +3,19 @@ package manifesttest
 
 import "strings"
 
-// Head is the start of a valid manifest in YAML. A spec may follow.
+// Head is the beginning of a valid manifest in YAML. It may be followed by a spec.
 const Head = "apiVersion: simulation.parking.dev/v1alpha1\nkind: ParkingSimulation\nmetadata: {name: rush-hour}\n"
 
-// Faulty is an invalid manifest with its expected errors.
+// Faulty is an invalid manifest, with the errors that are expected for it.
 type Faulty struct {
-	// Name describes what is invalid. It is used as the name of a subtest.
+	// Name says what is invalid. It is the name of the subtest.
 	Name string
-	// Spec holds the fields of the spec in YAML flow style, without braces.
+	// Spec contains the fields of the spec in YAML flow style, without the surrounding braces.
 	Spec string
-	// Error is the whole error that manifest.Read returns.
+	// Error is the complete error that manifest.Read returns.
 	Error string
-	// Admission is a part of the error that the API server returns. It is empty if the API server accepts the
-	// manifest.
+	// Admission is a part of the error that the API server returns when the object is created. It is empty if
+	// the API server accepts the object.
 	Admission string
 }
 
@@ -25,7 +25,7 @@ func (f Faulty) Manifest() string { return Head + "spec: {" + f.Spec + "}\n" }
 // FaultyManifests returns manifests that manifest.Read rejects.
 func FaultyManifests() []Faulty {
 	return []Faulty{
-		// Names and types of fields.
+		// Wrong names and types of fields.
 		{
 			Name:      "an unknown field",
 			Spec:      "entri: {}",
@@ -352,7 +352,7 @@ func FaultyManifests() []Faulty {
 			Admission: `exit.minStay must be less than plates.maxStay`,
 		},
 
-		// Pod templates with which pods could not start.
+		// Pod templates whose pods could not be started.
 		{
 			Name:  "a container without a name",
 			Spec:  `processor: {template: {spec: {containers: [{image: "side:v1"}]}}}`,
