@@ -4,8 +4,8 @@
 // interval (2^((i-1)/8), 2^(i/8)] seconds, so that each bound is 9 % above the previous one. All histograms use
 // this schema. Therefore, histograms of different processes and different seconds can be added without error.
 // And a quantile in a report equals the quantile that PromQL computes from the same observations. The schema is
-// specified at https://prometheus.io/docs/specs/native_histograms/. Package HdrHistogram has buckets of equal
-// relative width as well, but with other bounds. Its counts could not be compared with the counts that
+// specified at https://prometheus.io/docs/specs/native_histograms/. The HdrHistogram libraries have buckets of
+// equal relative width as well, but with other bounds. Their counts could not be compared with the counts that
 // Prometheus scrapes.
 package histogram
 

@@ -7,16 +7,16 @@ import (
 	"syscall"
 )
 
-// daemon is a server process that can be stopped, killed, paused and started again. Its methods are not safe
+// daemon is a server process that can be stopped, killed, paused, and started again. Its methods are not safe
 // for concurrent use.
 type daemon struct {
-	// launch starts the program and returns when clients can connect.
+	// launch starts the program. It returns when clients can connect.
 	launch  func(context.Context) error
 	process *process // the current process, or the last one
 }
 
-// Start starts a stopped or killed server with the same data, and returns when clients can connect. It does nothing when
-// the server is running.
+// Start starts a server that was stopped or killed. The server has the same data as before. Start returns when
+// clients can connect. If the server is running, Start does nothing.
 func (d *daemon) Start(ctx context.Context) error {
 	if d.process.running() {
 		return nil
@@ -24,8 +24,8 @@ func (d *daemon) Start(ctx context.Context) error {
 	return d.launch(ctx)
 }
 
-// Stop sends SIGTERM to the server and returns when it has ended. If the server does not end in time, Stop kills it and
-// returns an error.
+// Stop sends SIGTERM to the server, and returns when the server has ended. If the server does not end in time,
+// Stop kills it and returns an error.
 func (d *daemon) Stop(ctx context.Context) error {
 	p := d.process
 	if !p.running() {
@@ -44,9 +44,9 @@ func (d *daemon) Stop(ctx context.Context) error {
 	}
 }
 
-// Kill sends SIGKILL to the server and its child processes, which is like a crash, and returns when they have
-// ended. Messages that RabbitMQ has confirmed survive, unless their queue was declared seconds ago: see
-// SyncQueues.
+// Kill sends SIGKILL to the server and its child processes, which has the effect of a crash. It returns when
+// they have ended. Messages that RabbitMQ has confirmed survive, unless their queue was declared a few seconds
+// before; see SyncQueues.
 func (d *daemon) Kill() error { return d.process.kill() }
 
 // Restart stops the server and starts it again.
@@ -57,14 +57,15 @@ func (d *daemon) Restart(ctx context.Context) error {
 	return d.Start(ctx)
 }
 
-// Pause sends SIGSTOP to the server. To its clients this looks like a network partition: connections stay open and get
-// no answer.
+// Pause sends SIGSTOP to the server. For clients, this is like a network partition: connections stay open, but
+// the server does not answer.
 func (d *daemon) Pause() error { return d.process.signal(syscall.SIGSTOP) }
 
-// Resume ends the effect of Pause.
+// Resume makes a paused server continue.
 func (d *daemon) Resume() error { return d.process.signal(syscall.SIGCONT) }
 
-// PID returns the process id of the server. If the server is not running, it returns that of its last process.
+// PID returns the process ID of the server. If the server is not running, it returns the process ID that the
+// server had last.
 func (d *daemon) PID() int { return d.process.pid }
 
 // Running reports whether the server process is running.

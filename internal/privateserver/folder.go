@@ -19,7 +19,7 @@ const (
 	lockName     = "lock"
 )
 
-// folder holds the configuration, data and logs of one server.
+// folder contains the configuration, the data and the logs of one server.
 type folder struct {
 	root  string // folder to chroot to; empty for none
 	host  string // absolute path for this process
@@ -28,8 +28,8 @@ type folder struct {
 	ours  bool // created by openFolder; close removes it
 }
 
-// openFolder creates and locks the folder dir, or a temporary folder if dir is empty. If the server runs in
-// another root folder, dir must be below that.
+// openFolder creates the folder dir and locks it. If dir is empty, it creates a temporary folder. If the server
+// is started with chroot, dir must be below the root folder.
 func openFolder(root, dir string) (*folder, error) {
 	f := &folder{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {
@@ -77,15 +77,15 @@ func (f *folder) write(name, content string) error {
 	return nil
 }
 
-// tail returns the last lines of the files whose names match the pattern.
+// tail returns the last lines of all files whose names match the pattern.
 func (f *folder) tail(pattern string) string {
 	const maxLines = 25
 	all := f.lines(pattern)
 	return strings.Join(all[max(0, len(all)-maxLines):], "\n")
 }
 
-// errors returns the first errors in a RabbitMQ log, and of each only the first lines. Later errors are usually
-// consequences.
+// errors returns the first errors in a RabbitMQ log. It omits later errors, because they are usually
+// consequences of the first ones. Of each error, it returns only the first lines.
 func (f *folder) errors(pattern string) string {
 	const maxErrors, maxLines = 30, 3
 	var found []string
@@ -105,7 +105,7 @@ func (f *folder) errors(pattern string) string {
 	return strings.Join(found, "\n")
 }
 
-// lines returns the lines of the files whose names match the pattern.
+// lines returns the lines of all files whose names match the pattern.
 func (f *folder) lines(pattern string) (all []string) {
 	names, err := filepath.Glob(filepath.Join(f.host, pattern))
 	if err != nil {
@@ -127,7 +127,7 @@ func (f *folder) close() error {
 	return err
 }
 
-// removeAbandoned removes the folders below base that were left by processes which were killed.
+// removeAbandoned removes the folders below base that are left over from processes that were killed.
 func removeAbandoned(base string) {
 	names, err := filepath.Glob(filepath.Join(base, folderPrefix+"*"))
 	if err != nil {
@@ -145,8 +145,8 @@ func removeAbandoned(base string) {
 	}
 }
 
-// tryLock locks the file at path, and creates the file if needed. Closing the file, or the end of the process, releases
-// the lock.
+// tryLock locks the file at path. It creates the file if that does not exist. The lock is released when the
+// file is closed or the process ends.
 func tryLock(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -158,8 +158,8 @@ func tryLock(path string) (*os.File, error) {
 	return file, nil
 }
 
-// port is a reserved loopback TCP port. Other processes with this package do not use it, even while no server
-// listens on it.
+// port is a loopback TCP port that is reserved. Other processes that use this package do not use the port, even
+// while no server listens on it.
 type port struct {
 	number int
 	lock   *os.File
@@ -168,8 +168,9 @@ type port struct {
 func (p port) String() string  { return strconv.Itoa(p.number) }
 func (p port) address() string { return net.JoinHostPort("127.0.0.1", p.String()) }
 
-// reservePorts reserves n free ports. They are below the range from which Linux chooses local ports of outgoing
-// connections. Therefore, the port of a stopped server is still free when the server starts again.
+// reservePorts reserves n free ports. They are below the range from which Linux chooses the local ports of
+// outgoing connections. Therefore, if a server is stopped, its port is still free when the server is started
+// again.
 func reservePorts(n int) ([]port, error) {
 	const lowest, highest, attempts = 20_000, 32_000, 1_000
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("parking-ports-%d", os.Getuid()))
@@ -222,10 +223,10 @@ func releasePorts(ports []port) {
 	}
 }
 
-// Address is a reserved loopback address. The reservation ends when the garbage collector frees the Address.
+// Address is a loopback address that is reserved until the garbage collector frees the Address.
 type Address struct{ port port }
 
-// ReserveAddress reserves a loopback address for a server of the caller.
+// ReserveAddress reserves a loopback address, at which the caller can start its own server.
 func ReserveAddress() (*Address, error) {
 	ports, err := reservePorts(1)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// NotInstalledError says that a program is not installed, and how to install it.
+// NotInstalledError means that a program is not installed. Its text says how to install the program.
 type NotInstalledError struct {
 	Program string // such as rabbitmq-server
 	Where   string // where it was searched
@@ -21,8 +21,8 @@ func (e *NotInstalledError) Error() string {
 	return fmt.Sprintf("%s is not in %s: %s", e.Program, e.Where, e.Remedy)
 }
 
-// FindProgram returns the absolute path of a program. It searches the given folders below root. If root is
-// empty, it also searches PATH.
+// FindProgram returns the absolute path of a program. It searches the given folders below the folder root. If
+// root is empty, it also searches the folders in PATH.
 func FindProgram(root, name, remedy string, folders ...string) (string, error) {
 	for _, dir := range folders {
 		path := filepath.Join(dir, name)
@@ -40,13 +40,13 @@ func FindProgram(root, name, remedy string, folders ...string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// newPassword returns a random password with characters that must be escaped in a URI, so that tests find code
-// that does not escape them.
+// newPassword returns a random password. It contains characters that must be escaped in a URI, so that tests
+// detect code that does not escape them.
 func newPassword() string {
 	return "p@ss:/?#%&+ " + RandomHex(12)
 }
 
-// RandomHex returns n random bytes as 2n hexadecimal digits.
+// RandomHex returns n random bytes as a text of 2n hexadecimal digits.
 func RandomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // documented never to return an error

@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// command is a program with the arguments, environment and files to run it with.
+// command is a program, with the arguments, environment and files to start it with.
 type command struct {
 	root   string // folder to chroot to; empty for none
 	path   string // absolute path below root
@@ -34,15 +34,15 @@ func (c command) build() *exec.Cmd {
 	return cmd
 }
 
-// process is a child process with its own process group.
+// process is a child process that has its own process group.
 type process struct {
 	pid    int
 	exited chan struct{} // closed when the child is reaped
 	err    error         // the error of Wait; valid after exited is closed
 }
 
-// start starts the program. The kernel kills the child when the thread that started it ends (see
-// childAttributes), so a goroutine that is locked to its thread starts the child and waits for it.
+// start starts the program. The kernel kills the child when the thread that started it ends; see
+// childAttributes. Therefore, a goroutine that is locked to its thread starts the child and then waits for it.
 func (c command) start() (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	started := make(chan error, 1)
@@ -65,8 +65,8 @@ func (c command) start() (*process, error) {
 	return p, nil
 }
 
-// running reports whether the child has not ended, or has ended but is not reaped. For a nil process it returns
-// false.
+// running reports whether the child is running, or has ended but was not waited for yet. It returns false if p
+// is nil.
 func (p *process) running() bool {
 	if p == nil {
 		return false
@@ -79,7 +79,7 @@ func (p *process) running() bool {
 	}
 }
 
-// signal sends a signal to the child only.
+// signal sends a signal to the child, but not to its descendants.
 func (p *process) signal(sig syscall.Signal) error {
 	if !p.running() {
 		return errors.New("the server is not running")
@@ -87,8 +87,8 @@ func (p *process) signal(sig syscall.Signal) error {
 	return syscall.Kill(p.pid, sig)
 }
 
-// signalTree sends a signal to the child, its process group and its descendants. Some descendants, such as the
-// helpers of an Erlang node, are not in the group.
+// signalTree sends a signal to the child, its process group and all its descendants. Some descendants are not
+// in the process group, such as the helper processes of an Erlang node.
 func (p *process) signalTree(sig syscall.Signal) error {
 	if !p.running() {
 		return nil
@@ -101,7 +101,7 @@ func (p *process) signalTree(sig syscall.Signal) error {
 	return err
 }
 
-// kill sends SIGKILL to the child and its descendants, and returns when the child has ended.
+// kill sends SIGKILL to the child and all its descendants. It returns when the child has ended.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
@@ -120,8 +120,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// Descendants returns the process ids of the descendants of a process. It reads /proc. On systems without
-// /proc, it returns none.
+// Descendants returns the process IDs of all descendants of a process. It reads them from /proc. On systems
+// without /proc, it returns none.
 func Descendants(pid int) []int {
 	children := map[int][]int{}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -140,9 +140,9 @@ func Descendants(pid int) []int {
 	return found
 }
 
-// readParent reads the ids of a process and of its parent from /proc/<pid>/stat. The second field of that file
-// is the name in parentheses. The name may itself contain parentheses, so the other fields begin after the last
-// one.
+// readParent reads the ID of a process and the ID of its parent from /proc/<pid>/stat. The second field of that
+// file is the name of the process in parentheses. The name may itself contain parentheses. So the other fields
+// begin after the last closing parenthesis.
 func readParent(path string) (pid, parent int, ok bool) {
 	stat, err := os.ReadFile(path)
 	if err != nil {

@@ -2,8 +2,8 @@ package privateserver
 
 import "syscall"
 
-// childAttributes puts a child into its own process group, so that Ctrl-C reaches only the test process. The
-// kernel kills the child when its parent ends.
+// childAttributes puts a child process into its own process group, so that Ctrl-C reaches only the test
+// process. It also makes the kernel kill the child when the thread that started the child ends.
 func childAttributes(root string) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: root}
 }

@@ -25,21 +25,24 @@ const (
 	rabbitMQRemedy = "run hack/install-servers.sh, or on Debian: apt-get install rabbitmq-server"
 )
 
-// RabbitMQOptions configures a RabbitMQ. Most callers use the zero value.
+// RabbitMQOptions configures a RabbitMQ node. For most callers, the zero value is sufficient.
 type RabbitMQOptions struct {
-	// Root is the root folder of another system. RabbitMQ is then started with chroot, which only the user root
-	// can do. The default is PARKING_RABBITMQ_ROOT or, if that is not set, this system.
+	// Root is a root folder in which another Linux system is installed. If it is set, RabbitMQ is started with
+	// chroot, which only the user root can do. The default is the value of PARKING_RABBITMQ_ROOT. If that is
+	// not set either, the RabbitMQ of this system is used.
 	Root string
-	// Environment holds additional variables for the node, such as RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
+	// Environment contains additional environment variables for the node, such as
+	// RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS.
 	Environment []string
-	// LogSize is the setting wal_max_size_bytes: the size at which the write-ahead log of quorum queues is
-	// flushed to segments. The default is RabbitMQ's, 512 MiB. Do not set it in tests that delete many queues:
-	// in RabbitMQ 3.10, the segment writer may crash if the folder of a queue is gone, and then the quorum
-	// queues of the node may stop working.
+	// LogSize is the RabbitMQ setting wal_max_size_bytes. When the write-ahead log of the quorum queues has
+	// this size, it is flushed to segment files. The default is that of RabbitMQ, 512 MiB. Do not set LogSize
+	// in tests that delete many queues. In RabbitMQ 3.10, the segment writer may crash if the folder of a queue
+	// no longer exists, and after that the quorum queues of the node may stop working.
 	LogSize int
 }
 
-// RabbitMQ is a private RabbitMQ node. Methods that start or stop it are not safe for concurrent use.
+// RabbitMQ is a private RabbitMQ node. The methods that start and stop the node are not safe for concurrent
+// use.
 type RabbitMQ struct {
 	daemon
 
@@ -57,8 +60,8 @@ type RabbitMQ struct {
 type rabbitMQPrograms struct{ server, ctl, diagnostics, epmd string }
 
 func findRabbitMQ(root string) (rabbitMQPrograms, error) {
-	// Debian's commands in /usr/sbin can only be run by the user rabbitmq. Use the original commands in this
-	// folder.
+	// On Debian, only the user rabbitmq can run the commands in /usr/sbin. This folder contains the original
+	// commands, which any user can run.
 	const originals = "/usr/lib/rabbitmq/bin"
 	var found rabbitMQPrograms
 	var err error
@@ -74,9 +77,9 @@ func findRabbitMQ(root string) (rabbitMQPrograms, error) {
 	return found, err
 }
 
-// StartRabbitMQ starts a new node and returns when clients can connect. The node keeps its data in dir, or in a
-// temporary folder if dir is empty. ctx applies only to the start. If RabbitMQ is not installed, the error
-// wraps a *NotInstalledError. The caller must call Close.
+// StartRabbitMQ starts a new node. It returns when clients can connect. The node stores its data in dir, or in
+// a temporary folder if dir is empty. ctx limits only the start. If RabbitMQ is not installed, the error wraps
+// a *NotInstalledError. The caller must call Close.
 func StartRabbitMQ(ctx context.Context, dir string, opts RabbitMQOptions) (*RabbitMQ, error) {
 	if opts.Root == "" {
 		opts.Root = os.Getenv("PARKING_RABBITMQ_ROOT")
@@ -121,8 +124,8 @@ func (r *RabbitMQ) epmdPort() port { return r.ports[2] }
 // Node returns the name of the Erlang node, such as parking-23456@localhost.
 func (r *RabbitMQ) Node() string { return "parking-" + r.amqpPort().String() + "@localhost" }
 
-// configure writes the configuration of the node. It uses Erlang's format, which loads faster than
-// rabbitmq.conf and allows all characters in a password.
+// configure writes the configuration of the node. It uses the Erlang format. Compared with rabbitmq.conf, this
+// format loads faster and allows all characters in a password.
 func (r *RabbitMQ) configure() error {
 	advanced := fmt.Sprintf(`[
  {rabbit, [
@@ -152,7 +155,7 @@ func (r *RabbitMQ) configure() error {
 	return nil
 }
 
-// logSize returns the line of the configuration that sets LogSize.
+// logSize returns the line for LogSize in the configuration. The line is empty if LogSize is not set.
 func (r *RabbitMQ) logSize() string {
 	if r.options.LogSize == 0 {
 		return ""
@@ -160,8 +163,8 @@ func (r *RabbitMQ) logSize() string {
 	return fmt.Sprintf(" {ra, [{wal_max_size_bytes, %d}]},\n", r.options.LogSize)
 }
 
-// environment returns the complete environment of the node and its tools. They do not inherit variables from
-// this process.
+// environment returns the complete environment of the node and its command line tools. They do not inherit any
+// variables of this process.
 func (r *RabbitMQ) environment() []string {
 	inner := func(name string) string { return filepath.Join(r.folder.inner, name) }
 	return append([]string{
@@ -177,18 +180,18 @@ func (r *RabbitMQ) environment() []string {
 		"RABBITMQ_LOG_BASE=" + inner("log"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + inner("advanced.config"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + inner("enabled_plugins"),
-		// The files do not need to exist. Without these variables, the node would read the configuration files
-		// of the machine.
+		// These files need not exist. If the variables were not set, the node would read the configuration
+		// files that are installed on this machine.
 		"RABBITMQ_CONFIG_FILE=" + inner("rabbitmq"),
 		"RABBITMQ_CONFIG_FILES=" + inner("conf.d"),
 		"RABBITMQ_CONF_ENV_FILE=" + inner("rabbitmq-env.conf"),
-		// With this variable, the start script replaces itself with the node. Otherwise it would wait for the
-		// node.
+		// This variable makes the start script replace itself with the node. Otherwise, the script would run
+		// until the node ends.
 		"RABBITMQ_ALLOW_INPUT=1",
-		// Idle schedulers must not wait busily, because many processes share the cores.
+		// Erlang's schedulers must not wait busily when they are idle, because many processes share the cores.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none",
-		// The command line tools are Erlang nodes and listen too. Let them listen on loopback, and above the
-		// range of local ports for outgoing connections.
+		// The command line tools are Erlang nodes, which listen as well. These settings make them listen on
+		// loopback, above the range of local ports for outgoing connections.
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_DIST_PORT_MIN=61000",
 		"RABBITMQ_CTL_DIST_PORT_MAX=65000",
@@ -202,8 +205,8 @@ func (r *RabbitMQ) command(path string, args []string, output io.Writer) command
 	}
 }
 
-// startEpmd starts the Erlang port mapper as a child process. Otherwise the node would start one as a daemon,
-// which would outlive the tests.
+// startEpmd starts the Erlang port mapper (epmd) as a child process. Otherwise, the node would start it as a
+// daemon, which would continue to run after the tests.
 func (r *RabbitMQ) startEpmd(ctx context.Context) error {
 	args := []string{"-port", r.epmdPort().String(), "-address", "127.0.0.1"}
 	var err error
@@ -230,20 +233,21 @@ func (r *RabbitMQ) start(ctx context.Context) error {
 	return nil
 }
 
-// logTail returns the end of the node's log. If the node failed before it wrote a log, it returns the end of
-// its output.
+// logTail returns the end of the node's log. If the node failed before it created a log, it returns the end of
+// the node's output.
 func (r *RabbitMQ) logTail() string {
 	log := cmp.Or(r.folder.tail("log/*.log"), r.folder.tail("output.log"))
 	return strings.ReplaceAll(log, r.password, "***")
 }
 
-// Diagnosis returns the first errors in the node's log and its end, for the output of a failed test.
+// Diagnosis returns the first errors in the node's log and the end of the log. The output of a failed test
+// should contain it.
 func (r *RabbitMQ) Diagnosis() string {
 	first := strings.ReplaceAll(r.folder.errors("log/*.log"), r.password, "***")
 	return fmt.Sprintf("the first errors in the log of %v:\n%s\nthe end of the log:\n%s", r, first, r.logTail())
 }
 
-// connect opens and closes an AMQP connection. It succeeds only after the node has recovered its queues.
+// connect opens an AMQP connection and closes it. It succeeds only after the node has recovered its queues.
 func (r *RabbitMQ) connect(context.Context) error {
 	conn, err := amqp.DialConfig(r.URI(), amqp.Config{Dial: amqp.DefaultDial(10 * time.Second)})
 	if err != nil {
@@ -255,17 +259,18 @@ func (r *RabbitMQ) connect(context.Context) error {
 	return conn.Close()
 }
 
-// Close kills the node, releases its ports, and removes its folder if the folder is temporary.
+// Close kills the node and releases its ports. If its folder is temporary, Close removes the folder.
 func (r *RabbitMQ) Close() error {
 	err := errors.Join(r.process.kill(), r.epmd.kill(), r.folder.close())
 	releasePorts(r.ports)
 	return err
 }
 
-// Ctl runs rabbitmqctl on the node and returns its output. An error includes the output.
+// Ctl runs rabbitmqctl for the node and returns the output. If it fails, the error contains the output.
 func (r *RabbitMQ) Ctl(args ...string) (string, error) { return r.run(r.programs.ctl, args) }
 
-// Diagnostics runs rabbitmq-diagnostics on the node and returns its output. An error includes the output.
+// Diagnostics runs rabbitmq-diagnostics for the node and returns the output. If it fails, the error contains
+// the output.
 func (r *RabbitMQ) Diagnostics(args ...string) (string, error) {
 	return r.run(r.programs.diagnostics, args)
 }
@@ -291,15 +296,17 @@ func (r *RabbitMQ) run(path string, args []string) (string, error) {
 	return printed, nil
 }
 
-// SyncQueues makes the node write its list of quorum queues to disk. By default, the node does so some seconds
-// after a queue is declared. If RabbitMQ 3.10 is killed before that, the queue loses confirmed messages and
-// never elects a leader. A test that kills the node soon after declaring queues must first call SyncQueues.
+// SyncQueues makes the node write its list of quorum queues to disk. Otherwise, the node writes the list some
+// seconds after a queue was declared. If RabbitMQ 3.10 is killed before that, the queue loses confirmed
+// messages and never elects a leader again. So a test that declares queues and soon afterwards kills the node
+// must call SyncQueues in between.
 func (r *RabbitMQ) SyncQueues() error {
 	_, err := r.Ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 	return err
 }
 
-// AddVHost creates a virtual host, gives the node's user all permissions in it, and returns its URI.
+// AddVHost creates a virtual host and gives the node's user all permissions in it. It returns the URI of the
+// virtual host.
 func (r *RabbitMQ) AddVHost(name string) (string, error) {
 	if _, err := r.Ctl("add_vhost", name); err != nil {
 		return "", err
@@ -316,7 +323,7 @@ func (r *RabbitMQ) DeleteVHost(name string) error {
 	return err
 }
 
-// URI returns the URI of the node's default virtual host, with user name and password.
+// URI returns the URI of the node's default virtual host, with the user name and the password.
 func (r *RabbitMQ) URI() string { return r.uri("") }
 
 func (r *RabbitMQ) uri(vhost string) string {
@@ -329,10 +336,10 @@ func (r *RabbitMQ) uri(vhost string) string {
 	return u.String()
 }
 
-// User returns the name of the node's only user.
+// User returns the name of the only user on the node.
 func (r *RabbitMQ) User() string { return r.user }
 
-// Version returns the server's version, such as 3.10.8.
+// Version returns the version of RabbitMQ, such as 3.10.8.
 func (r *RabbitMQ) Version() string { return r.version }
 
 // Folder returns the path of the folder with the node's data and logs.
@@ -341,8 +348,8 @@ func (r *RabbitMQ) Folder() string { return r.folder.host }
 // String returns the URI without user name and password.
 func (r *RabbitMQ) String() string { return Redacted(r.URI()) }
 
-// poll calls ready repeatedly until it succeeds, process p ends, or the timeout expires. The error includes the
-// last error of ready.
+// poll calls the function ready repeatedly until it succeeds. It returns an error if process p ends or if the
+// timeout expires. The error contains the last error of ready.
 func poll(ctx context.Context, timeout time.Duration, p *process, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -370,5 +377,6 @@ func endOf(p *process) error {
 	return p.err
 }
 
-// PortMapperPID returns the process id of the node's Erlang port mapper, which is another child of this process.
+// PortMapperPID returns the process ID of the node's Erlang port mapper. Like the node, it is a child of this
+// process.
 func (r *RabbitMQ) PortMapperPID() int { return r.epmd.pid }

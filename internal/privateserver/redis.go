@@ -14,20 +14,23 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// RedisOptions configures a Redis. Most callers use the zero value.
+// RedisOptions configures a Redis server. For most callers, the zero value is sufficient.
 type RedisOptions struct {
-	// Root is the root folder of another system. The server is then started with chroot, which only the user
-	// root can do. The default is PARKING_REDIS_ROOT or, if that is not set, this system.
+	// Root is a root folder in which another Linux system is installed. If it is set, the server is started
+	// with chroot, which only the user root can do. The default is the value of PARKING_REDIS_ROOT. If that is
+	// not set either, the server of this system is used.
 	Root string
-	// Server is the program to run. The default is PARKING_REDIS_SERVER or, if that is not set, redis-server.
+	// Server is the name of the program to run. The default is the value of PARKING_REDIS_SERVER. If that is
+	// not set either, the default is redis-server.
 	Server string
-	// NoAOF disables the append-only file, so that a server that was killed starts without data.
+	// NoAOF disables the append-only file. A server that was killed then starts again without data.
 	NoAOF bool
-	// Config holds additional lines of redis.conf, such as "maxmemory 1mb".
+	// Config contains additional lines for redis.conf, such as "maxmemory 1mb".
 	Config []string
 }
 
-// Redis is a private Redis or Valkey server. Methods that start or stop it are not safe for concurrent use.
+// Redis is a private Redis or Valkey server. The methods that start and stop the server are not safe for
+// concurrent use.
 type Redis struct {
 	daemon
 
@@ -40,8 +43,8 @@ type Redis struct {
 	version  string
 }
 
-// StartRedis starts a new server and returns when clients can connect. The server keeps its data in dir, or in
-// a temporary folder if dir is empty. ctx applies only to the start. If the program is not installed, the error
+// StartRedis starts a new server. It returns when clients can connect. The server stores its data in dir, or in
+// a temporary folder if dir is empty. ctx limits only the start. If the program is not installed, the error
 // wraps a *NotInstalledError. The caller must call Close.
 func StartRedis(ctx context.Context, dir string, opts RedisOptions) (*Redis, error) {
 	if opts.Root == "" {
@@ -103,7 +106,7 @@ func (r *Redis) config() string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// start starts the program and returns when clients can connect.
+// start starts the program. It returns when clients can connect.
 func (r *Redis) start(ctx context.Context) error {
 	cmd := command{
 		root: r.folder.root, path: r.program, args: []string{filepath.Join(r.folder.inner, "redis.conf")},
@@ -121,8 +124,9 @@ func (r *Redis) start(ctx context.Context) error {
 	return nil
 }
 
-// connect checks that clients can connect, and reads the version. It fails while the server loads its data. It
-// dials the port before it uses the client library, because the library logs and retries failed connections.
+// connect checks that clients can connect, and reads the version of the server. It fails while the server is
+// loading its data. First, it dials the port without the client library, because that library logs and retries
+// failed connections.
 func (r *Redis) connect(ctx context.Context) error {
 	if err := dial(ctx, r.ports[0]); err != nil {
 		return err
@@ -134,7 +138,7 @@ func (r *Redis) connect(ctx context.Context) error {
 	return err
 }
 
-// Close kills the server, releases its port, and removes its folder if the folder is temporary.
+// Close kills the server and releases its port. If its folder is temporary, Close removes the folder.
 func (r *Redis) Close() error {
 	err := errors.Join(r.process.kill(), r.folder.close())
 	releasePorts(r.ports)
@@ -155,7 +159,7 @@ func (r *Redis) URI() string {
 // Product returns "Redis" or "Valkey".
 func (r *Redis) Product() string { return r.product }
 
-// Version returns the server's version, such as 7.0.15.
+// Version returns the version of the server, such as 7.0.15.
 func (r *Redis) Version() string { return r.version }
 
 // Folder returns the path of the folder with the server's data and log.
@@ -164,8 +168,8 @@ func (r *Redis) Folder() string { return r.folder.host }
 // String returns the URI without user name and password.
 func (r *Redis) String() string { return Redacted(r.URI()) }
 
-// RedisVersion returns the product and the version of the server at a URI. It checks valkey_version first,
-// because Valkey also reports a redis_version.
+// RedisVersion returns the product name and the version of the server at a URI. It looks for valkey_version
+// first, because Valkey reports a redis_version as well.
 func RedisVersion(ctx context.Context, uri string) (product, version string, err error) {
 	client, err := NewRedisClient(uri)
 	if err != nil {
@@ -190,11 +194,11 @@ func RedisVersion(ctx context.Context, uri string) (product, version string, err
 	return "Redis", fields["redis_version"], nil
 }
 
-// NewRedisClient returns a client that does not retry. Its error does not quote the URI.
+// NewRedisClient returns a client that does not retry commands. Its error does not contain the URI.
 func NewRedisClient(uri string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(uri)
 	if err != nil {
-		// Do not return the error of the parser: it quotes the URI with its password.
+		// The error of the parser must not be returned, because it contains the URI with the password.
 		return nil, errors.New("invalid Redis URI: want redis://user:password@host:port/0 with the password percent-encoded")
 	}
 	opts.MaxRetries = -1

@@ -20,7 +20,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// command makes the agents in the pods inject an occurrence.
+// command makes agents inject the fault of an occurrence, which hits the given pods.
 func (i *injector) command(ctx context.Context, o fault.Occurrence, pods []*corev1.Pod) (time.Time, error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -49,8 +49,8 @@ func (i *injector) command(ctx context.Context, o fault.Occurrence, pods []*core
 	})
 }
 
-// isolated returns the addresses of the client pods that an isolation cuts off from all servers. If the target
-// is a server, it returns none, because all clients are cut off from that server.
+// isolated returns the addresses of the client pods that the agents of all servers must cut off. If the target
+// of the isolation is a server, it returns none, because then all clients are cut off from that server.
 func (i *injector) isolated(o fault.Occurrence, pods []*corev1.Pod) ([]netip.Addr, error) {
 	spec := &i.target().Simulation.Spec
 	component := resources.ComponentOf(o.Target)
@@ -74,8 +74,8 @@ func (i *injector) isolated(o fault.Occurrence, pods []*corev1.Pod) ([]netip.Add
 	return addresses, nil
 }
 
-// commanded returns the pods whose agents inject an occurrence. Usually, these are the pods that it hits. To
-// isolate clients, the agents of all servers reject their connections.
+// commanded returns the pods whose agents must inject the fault. Usually, these are the pods that the fault
+// hits. But to isolate pods of clients, the agents of all servers must reject connections from these pods.
 func (i *injector) commanded(ctx context.Context, o fault.Occurrence, hit []string) ([]*corev1.Pod, error) {
 	component := resources.ComponentOf(o.Target)
 	components, all := []resources.Component{component}, false
@@ -93,7 +93,7 @@ func (i *injector) commanded(ctx context.Context, o fault.Occurrence, hit []stri
 	return commanded, nil
 }
 
-// agents returns a client for the agents of the simulation.
+// agents returns a client that can reach the agents of the simulation.
 func (i *injector) agents() (*agent.Client, error) {
 	credentials := i.target().Agents
 	return agent.NewClient(credentials.Token, []byte(credentials.Certificate))
@@ -103,7 +103,7 @@ func agentOf(pod *corev1.Pod) string {
 	return net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.AgentPort))
 }
 
-// untilEnded waits until the agents have ended a fault. If ctx ends first, it makes them end it.
+// untilEnded waits until the agents have ended a fault. If ctx ends first, it tells them to end the fault.
 func (i *injector) untilEnded(ctx context.Context, o fault.Occurrence, commanded []*corev1.Pod) (last time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {
@@ -134,7 +134,7 @@ func (i *injector) untilEndedIn(ctx context.Context, agents *agent.Client, o fau
 	}
 }
 
-// hasEnded reports whether a fault has ended in a pod, and when.
+// hasEnded reports whether a fault has ended in one pod, and when it ended.
 func (i *injector) hasEnded(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, bool) {
 	pod := &corev1.Pod{}
 	switch err := i.client.Get(ctx, key, pod); {
@@ -150,7 +150,8 @@ func (i *injector) hasEnded(ctx context.Context, agents *agent.Client, o fault.O
 	return f.Healed, err == nil && !f.Healed.IsZero()
 }
 
-// end ends a fault early. It also works if ctx has ended, and then takes at most healTimeout.
+// end tells the agent in one pod to end a fault early. It does so even if ctx has ended. It takes at most
+// healTimeout.
 func (i *injector) end(ctx context.Context, agents *agent.Client, o fault.Occurrence, key client.ObjectKey) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 	defer cancel()
@@ -171,9 +172,9 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// injectedByAgents asks the agents whether they have injected an occurrence, and returns the pods that it has
-// hit. If clients are isolated, the agents do not know their pods. Then injectedByAgents returns those that the
-// occurrence would hit now.
+// injectedByAgents asks the agents whether they have injected an occurrence of a fault, and returns the pods
+// that the fault has hit. If the fault isolates clients, the agents of the servers do not know the pods of
+// these clients. In this case, injectedByAgents returns the pods that the fault would hit now.
 func (i *injector) injectedByAgents(ctx context.Context, o fault.Occurrence, pods []*corev1.Pod) (hit []string, at time.Time, err error) {
 	agents, err := i.agents()
 	if err != nil {

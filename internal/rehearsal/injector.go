@@ -13,16 +13,16 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// healPoll is the interval at which a fault is polled until it has ended.
+// healPoll is the interval between two checks whether a fault has ended.
 const healPoll = 500 * time.Millisecond
 
 // injector injects faults into the pods of one simulation. It implements fault.Injector and fault.Resumer.
 type injector struct {
 	client client.Client
 	core   rest.Interface
-	// target returns the current target of the rehearsal, which Track may replace.
+	// target returns the current Target of the simulation. Rehearsals.Track may replace it.
 	target func() Target
-	// evidenceTimeout is how long it may take until the status of a pod shows the effect of a kill.
+	// evidenceTimeout is how long it may take until the status of a pod shows that the pod was killed.
 	evidenceTimeout time.Duration
 }
 
@@ -49,7 +49,7 @@ func (i *injector) Inject(ctx context.Context, o fault.Occurrence) (fault.Inject
 	return i.injection(ctx, o, namesOf(pods), of, at)
 }
 
-// wait waits for the poll interval. It returns an error if ctx ends first.
+// wait waits for the time healPoll. It returns an error if ctx ends first.
 func wait(ctx context.Context) error {
 	select {
 	case <-time.After(healPoll):
@@ -59,8 +59,8 @@ func wait(ctx context.Context) error {
 	}
 }
 
-// injection returns the fault.Injection for a fault that is in effect in the named pods. of is the number of
-// pods from which they were chosen. It returns an error if a kill had no effect.
+// injection returns the fault.Injection for a fault that is in effect in the pods in hit. of is the number of
+// pods from which these were chosen. If a kill had no effect, injection returns an error.
 func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []string, of int, at time.Time) (fault.Injection, error) {
 	injection := fault.Injection{Hit: hit, Of: of, At: at}
 	if o.Action == plan.ActionKill {
@@ -80,8 +80,8 @@ func (i *injector) injection(ctx context.Context, o fault.Occurrence, hit []stri
 	return injection, nil
 }
 
-// Resume implements fault.Resumer. If it is unknown whether an occurrence was injected, and no trace of it is
-// found, Resume injects it now.
+// Resume implements fault.Resumer. If the record does not say whether the fault was injected, Resume looks for
+// traces of the fault. If there are none, it injects the fault now.
 func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection, error) {
 	if r.State == fault.Active {
 		return i.injection(ctx, r.Occurrence, r.Hit, r.Of, r.InjectedAt)
@@ -96,9 +96,9 @@ func (i *injector) Resume(ctx context.Context, r fault.Record) (fault.Injection,
 	return i.injection(ctx, r.Occurrence, hit, of, at)
 }
 
-// traces returns the pods that an occurrence has hit, as far as it has left traces. Agents know which faults
-// they have injected. Pods that were deleted are terminating or missing, or their replacements are younger than
-// the occurrence.
+// traces returns the pods that show signs of having been hit by an occurrence of a fault. Agents know which
+// faults they have injected. A pod that was deleted is still terminating, or is missing, or has been replaced
+// by a pod that is younger than the occurrence.
 func (i *injector) traces(ctx context.Context, o fault.Occurrence) (hit []string, of int, at time.Time, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)

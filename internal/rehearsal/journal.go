@@ -15,33 +15,34 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// maxRecords is the maximum number of records in a journal, which must fit into a ConfigMap. If there are more,
-// the oldest are dropped.
+// maxRecords is the maximum number of records in a journal. It is limited because a journal must fit into a
+// ConfigMap. If there are more records, the oldest are dropped.
 const maxRecords = 1000
 
-// fieldManager is the owner of the fields in the journal's ConfigMap.
+// fieldManager is the field manager with which the journal's ConfigMap is applied.
 const fieldManager = "parking-operator-faults"
 
-// entries is the JSON content of a journal.
+// entries is the content of a journal, which is stored as JSON.
 type entries struct {
 	Progress fault.Progress `json:"progress"`
 	Records  []fault.Record `json:"records"`
 }
 
-// journal keeps the records of a simulation in a ConfigMap that the simulation owns. It implements fault.Journal.
+// journal stores the records of a simulation's faults in a ConfigMap, which the simulation owns. It implements
+// fault.Journal.
 type journal struct {
 	client client.Client
 	// direct reads from the API server, because the cache does not contain the data of ConfigMaps.
 	direct client.Reader
 	target func() Target
-	// saved is called after each save. Its argument is the record that has changed, or nil if only the progress
-	// has.
+	// saved is called after each save. Its argument is the record that has changed. It is nil if only the
+	// progress has changed.
 	saved func(*fault.Record)
 
 	content entries
 }
 
-// load reads the progress and records that the previous leader has saved.
+// load reads the progress and the records that the previous leader has saved.
 func (j *journal) load(ctx context.Context) error {
 	sim := j.target().Simulation
 	object := &corev1.ConfigMap{}
@@ -82,7 +83,8 @@ func (j *journal) Save(ctx context.Context, p fault.Progress, r *fault.Record) e
 	return nil
 }
 
-// with returns the records with r added. r replaces an earlier version of the same record.
+// with returns records with r added. If there is already a record of the same occurrence, r replaces that
+// record.
 func with(records []fault.Record, r fault.Record) []fault.Record {
 	at := slices.IndexFunc(records, func(known fault.Record) bool { return known.ID() == r.ID() })
 	if at >= 0 {

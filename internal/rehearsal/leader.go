@@ -19,16 +19,16 @@ import (
 )
 
 const (
-	// leaderTimeout is the timeout for asking all nodes which queues they lead.
+	// leaderTimeout is the timeout for asking all RabbitMQ nodes which queues they lead.
 	leaderTimeout = 15 * time.Second
-	// maxMetrics is the maximum size, in bytes, of a node's response.
+	// maxMetrics is the maximum size of a node's response, in bytes.
 	maxMetrics = 10 << 20
-	// leadsQueue is the name of a metric that a node reports for each queue that it leads.
+	// leadsQueue is how a line of the metrics begins that a RabbitMQ node reports for each queue that it leads.
 	leadsQueue = "rabbitmq_detailed_queue_messages{"
 )
 
-// leaderOf returns the pod of the RabbitMQ node that leads the most queues. If several lead equally many, it
-// returns the first of them.
+// leaderOf returns the pod of the RabbitMQ node that is the leader of the most queues. If several nodes lead
+// equally many queues, it returns the first of them.
 func leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
 	if len(pods) == 1 {
 		return pods[0], nil
@@ -53,8 +53,8 @@ func leaderOf(ctx context.Context, pods []*corev1.Pod) (*corev1.Pod, error) {
 	return leader, nil
 }
 
-// queuesLedBy returns the number of queues that a node leads. A node reports metrics only for the queues that
-// it leads; see https://www.rabbitmq.com/docs/prometheus#detailed-endpoint.
+// queuesLedBy returns how many queues the RabbitMQ node in a pod leads. A node reports metrics only for the
+// queues that it leads; see https://www.rabbitmq.com/docs/prometheus#detailed-endpoint.
 func queuesLedBy(ctx context.Context, pod *corev1.Pod) (int, error) {
 	target := url.URL{
 		Scheme: "http", Host: net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.RabbitMQMetricsPort)),

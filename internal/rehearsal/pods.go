@@ -19,7 +19,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// each calls hit for one pod after the other. It returns when the last one was hit.
+// each calls the function hit for one pod after the other. It returns the time of the last hit.
 func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *corev1.Pod) (time.Time, error)) (at time.Time, err error) {
 	for n, pod := range pods {
 		if at, err = hit(ctx, pod); err == nil {
@@ -33,8 +33,8 @@ func each(ctx context.Context, pods []*corev1.Pod, hit func(context.Context, *co
 	return at, nil
 }
 
-// pick chooses the running pods that an occurrence hits. of is the number of running pods from which it
-// chooses.
+// pick chooses the running pods that the fault of an occurrence hits. of is the number of running pods from
+// which they are chosen.
 func (i *injector) pick(ctx context.Context, o fault.Occurrence) (picked []*corev1.Pod, of int, err error) {
 	component := resources.ComponentOf(o.Target)
 	pods, err := i.podsOf(ctx, component)
@@ -55,8 +55,8 @@ func (i *injector) pick(ctx context.Context, o fault.Occurrence) (picked []*core
 	return picked, len(pods), nil
 }
 
-// podsOf returns the pods of a component in a stable order: pods of a StatefulSet by their ordinal, and others
-// by age, because the pods of a Deployment have random names.
+// podsOf returns the pods of a component in a stable order. The pods of a StatefulSet are sorted by their
+// ordinal. The pods of a Deployment have random names, so they are sorted by age.
 func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1.Pod, error) {
 	sim := i.target().Simulation
 	list := &corev1.PodList{}
@@ -78,8 +78,8 @@ func (i *injector) podsOf(ctx context.Context, c resources.Component) ([]*corev1
 	return pods, nil
 }
 
-// isMade reports whether a pod belongs to the workload with the given name. Labels do not prove that, because
-// anyone who may create pods can set the labels of a simulation.
+// isMade reports whether a pod was created for the workload with the given name. The labels of a pod do not
+// prove that, because anyone who can create pods can give them the labels of a simulation.
 func isMade(pod *corev1.Pod, workload string) bool {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
@@ -103,14 +103,14 @@ func (i *injector) delete(ctx context.Context, pod *corev1.Pod) (time.Time, erro
 	return time.Now(), nil
 }
 
-// evict deletes a pod unless a disruption budget forbids that.
+// evict deletes a pod through the eviction API, which fails if a disruption budget forbids the eviction.
 func (i *injector) evict(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
 	uid := pod.UID
 	eviction := &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
 	}
-	// By default, the client would retry an eviction that a budget forbids, for minutes.
+	// By default, the client would retry for minutes if a disruption budget forbids the eviction.
 	err := i.core.Post().MaxRetries(0).Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
 		Body(eviction).Do(ctx).Error()
 	switch {
@@ -130,8 +130,8 @@ func namesOf(pods []*corev1.Pod) []string {
 	return names
 }
 
-// untilReady waits until all pods that were hit have been replaced or restarted, and the component has its full
-// number of ready pods.
+// untilReady waits until every pod that was hit has been replaced or restarted, and all pods of the component
+// are ready again.
 func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []string, at time.Time) (time.Time, error) {
 	component := resources.ComponentOf(o.Target)
 	for {
@@ -145,8 +145,8 @@ func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []str
 	}
 }
 
-// isHealed reports whether at least want pods are ready, and every pod that was hit has been replaced or
-// restarted since the fault.
+// isHealed reports whether at least want pods are ready, and whether every pod that was hit has been replaced
+// or restarted since the time at.
 func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 	at = at.Truncate(time.Second) // as the times in a status
 	ready := 0
@@ -163,20 +163,21 @@ func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 	return ready >= want
 }
 
-// restarted reports whether a container of the pod, other than that of the agent, has started since the given
-// time.
+// restarted reports whether any container of the pod has started since the given time. The container of the
+// agent does not count.
 func restarted(pod *corev1.Pod, since time.Time) bool {
 	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.Name != resources.ContainerAgent && s.State.Running != nil && !s.State.Running.StartedAt.Time.Before(since)
 	})
 }
 
-// defaultEvidenceTimeout is long enough for a busy kubelet.
+// defaultEvidenceTimeout is the default of Dependencies.EvidenceTimeout. It is long enough for a busy kubelet.
 const defaultEvidenceTimeout = time.Minute
 
-// untilKilled waits until the kubelet reports, for each pod, that a container other than that of the agent has
-// ended since the agent killed it. It returns an error if no container ends: then the agent did nothing,
-// whatever it answered. If ctx ends first, the effect is not proved, and the fault counts as injected.
+// untilKilled waits until, for each of the pods, the kubelet reports that a container has ended since the agent
+// killed the target. The container of the agent itself does not count. If no container ends before the timeout,
+// untilKilled returns an error, because the agent has killed nothing, even if it said that it had. If ctx ends
+// first, untilKilled returns nil, and the fault counts as injected without proof.
 func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time) error {
 	deadline := time.Now().Add(i.evidenceTimeout)
 	for _, name := range names {
@@ -201,8 +202,8 @@ func (i *injector) untilKilled(ctx context.Context, names []string, at time.Time
 	return nil
 }
 
-// isKilled reports whether a container of the pod, other than that of the agent, is not running or has started
-// since the given time.
+// isKilled reports whether any container of the pod is not running, or has started since the given time. The
+// container of the agent does not count.
 func isKilled(pod *corev1.Pod, since time.Time) bool {
 	return restarted(pod, since) || slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.Name != resources.ContainerAgent && s.State.Running == nil

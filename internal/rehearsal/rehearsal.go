@@ -1,9 +1,10 @@
 // Package rehearsal injects the faults of simulations into their pods, and stores the records of the faults in
 // the cluster.
 //
-// Each tracked simulation has a fault.Runner. Its injector deletes and evicts pods through the Kubernetes API,
-// and makes agents in the pods kill, pause and isolate processes. Its journal is a ConfigMap that is written
-// before each injection, so that another operator pod that becomes the leader can continue.
+// Each tracked simulation has its own fault.Runner. The injector of the Runner deletes and evicts pods through
+// the Kubernetes API. To kill, pause and isolate processes, it sends commands to agents in the pods. The
+// journal of the Runner is a ConfigMap, which is written before each injection. So if another operator pod
+// becomes the leader, it can continue where the previous leader stopped.
 package rehearsal
 
 import (
@@ -24,14 +25,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// Target is a simulation that has started and whose faults are to be injected.
+// Target is a simulation that has started and into which faults are to be injected.
 type Target struct {
-	// Simulation is the simulation with defaults set. Plan is the plan that is derived from it.
+	// Simulation is the simulation with defaults set. Plan is its plan.
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
 	// Start is when the schedules began.
 	Start time.Time
-	// Agents holds the credentials for the agents. It is empty if no fault needs agents.
+	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
+	// needs an agent.
 	Agents resources.AgentCredentials
 }
 
@@ -61,16 +63,16 @@ type Dependencies struct {
 	Direct client.Reader
 	// Core is a REST client for the core API group, which contains pods.
 	Core rest.Interface
-	// Changed is called with each new version of a record after the version was saved. It may be nil.
+	// Changed is called with each new version of a record, after that version was saved. It may be nil.
 	Changed func(*v1alpha1.ParkingSimulation, fault.Record)
-	// EvidenceTimeout is how long it may take until the status of a pod shows that the pod was killed. After
-	// that, the fault counts as not injected. 0 means a minute.
+	// EvidenceTimeout is how long it may take until the status of a pod shows that the pod was killed. If it
+	// takes longer, the fault counts as not injected. 0 means one minute.
 	EvidenceTimeout time.Duration
 	Logger          *slog.Logger
 }
 
-// Rehearsals injects the faults of all tracked simulations. It is a manager.Runnable and safe for concurrent
-// use.
+// Rehearsals injects the faults of all tracked simulations. It is a manager.Runnable. Its methods are safe for
+// concurrent use.
 type Rehearsals struct {
 	deps Dependencies
 
@@ -89,7 +91,8 @@ type rehearsal struct {
 	runner *fault.Runner // nil until the journal is loaded
 }
 
-// New returns Rehearsals. Start and Track must be called before it injects any faults.
+// New returns Rehearsals without any tracked simulation. It injects faults after both Start and Track have been
+// called.
 func New(d Dependencies) *Rehearsals {
 	if d.EvidenceTimeout == 0 {
 		d.EvidenceTimeout = defaultEvidenceTimeout
@@ -97,11 +100,11 @@ func New(d Dependencies) *Rehearsals {
 	return &Rehearsals{deps: d, tracked: map[types.NamespacedName]*rehearsal{}}
 }
 
-// NeedLeaderElection returns true, because only the leader injects faults.
+// NeedLeaderElection returns true, so that only the leader injects faults.
 func (r *Rehearsals) NeedLeaderElection() bool { return true }
 
-// Start injects faults until ctx ends. It leaves faults that are in effect as they are, because the next leader
-// continues.
+// Start injects faults until ctx ends. Then it leaves the faults that are in effect unchanged, so that the next
+// leader can continue them.
 func (r *Rehearsals) Start(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = ctx
@@ -114,8 +117,8 @@ func (r *Rehearsals) Start(ctx context.Context) error {
 	return nil
 }
 
-// Track starts to inject the faults of a simulation, or changes its target. A changed plan affects only future
-// occurrences.
+// Track starts to inject the faults of a simulation. If the simulation is already tracked, Track replaces its
+// Target. If the plan has changed, this affects only future occurrences of faults.
 func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,7 +133,7 @@ func (r *Rehearsals) Track(key types.NamespacedName, t Target) {
 	}
 }
 
-// run starts a rehearsal in a goroutine. The caller holds r.mu.
+// run runs a rehearsal in a new goroutine. The caller must hold r.mu.
 func (r *Rehearsals) run(key types.NamespacedName, t *rehearsal) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.ctx))
 	t.stop = func() { cancel(nil) }
@@ -142,7 +145,7 @@ func (r *Rehearsals) run(key types.NamespacedName, t *rehearsal) {
 	})
 }
 
-// rehearse loads the journal and then runs a fault.Runner until ctx ends.
+// rehearse loads the journal, and then runs a fault.Runner until ctx ends.
 func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *rehearsal) {
 	log := r.deps.Logger.With("simulation", key.String())
 	j := &journal{client: r.deps.Client, direct: r.deps.Direct, target: t.get, saved: func(changed *fault.Record) {
@@ -171,7 +174,8 @@ func (r *Rehearsals) rehearse(ctx context.Context, key types.NamespacedName, t *
 	runner.Run(ctx)
 }
 
-// Untrack stops injecting faults of a simulation, and ends those in effect. It does not wait for that.
+// Untrack stops injecting the faults of a simulation, and ends the faults that are in effect. It does not wait
+// until they have ended.
 func (r *Rehearsals) Untrack(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,7 +187,7 @@ func (r *Rehearsals) Untrack(key types.NamespacedName) {
 	}
 }
 
-// Records returns the records of a tracked simulation. It reports false until the journal is loaded.
+// Records returns the records of a tracked simulation's faults. It returns false until the journal is loaded.
 func (r *Rehearsals) Records(key types.NamespacedName) (records []fault.Record, ok bool) {
 	r.mu.Lock()
 	tracked := r.tracked[key]
@@ -222,7 +226,8 @@ func (t *rehearsal) update(target Target) {
 	}
 }
 
-// sameFaults reports whether two plans have the same occurrences of faults, and are both suspended or both not.
+// sameFaults reports whether two plans have the same occurrences of faults, and whether both or none of them
+// are suspended.
 func sameFaults(a, b *plan.Plan) bool {
 	return a.Suspended == b.Suspended && a.Seed == b.Seed && a.Duration == b.Duration && slices.Equal(a.Faults, b.Faults)
 }

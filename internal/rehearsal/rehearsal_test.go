@@ -44,7 +44,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// world is an API server, a simulation on it, and the credentials of its agents.
+// world is an API server with one simulation, and the credentials of the simulation's agents.
 type world struct {
 	*apiserver.Cluster
 
@@ -72,13 +72,13 @@ func (w *world) target() rehearsal.Target {
 	return rehearsal.Target{Simulation: w.sim, Plan: w.plan, Start: w.start, Agents: w.agents}
 }
 
-// lead runs Rehearsals for the simulation, as the leader does, until the returned function is called or the
-// test ends.
+// lead runs Rehearsals with the simulation tracked, as the leader does. It ends when stop is called or the test
+// ends.
 func (w *world) lead() (r *rehearsal.Rehearsals, stop func()) {
 	return w.leadWith(w.Client, context.Background())
 }
 
-// leadWith is like lead. It uses the given client, and ends when ctx ends.
+// leadWith is like lead, but uses the given client, and also ends when ctx ends.
 func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Rehearsals, stop func()) { //nolint:revive // ctx is rarely given
 	core, err := corev1client.NewForConfig(w.Config)
 	if err != nil {
@@ -101,7 +101,7 @@ func (w *world) leadWith(c client.Client, ctx context.Context) (r *rehearsal.Reh
 	return r, stop
 }
 
-// await waits until the first record has the given state, and returns it.
+// await waits until the first record has the given state. It returns that record.
 func (w *world) await(r *rehearsal.Rehearsals, state fault.State) fault.Record {
 	w.T.Helper()
 	var first fault.Record
@@ -118,7 +118,7 @@ func (w *world) await(r *rehearsal.Rehearsals, state fault.State) fault.Record {
 	return first
 }
 
-// journal returns the records in the journal's ConfigMap.
+// journal returns the records that the ConfigMap of the journal contains.
 func (w *world) journal() []fault.Record {
 	w.T.Helper()
 	object := &corev1.ConfigMap{}
@@ -132,7 +132,8 @@ func (w *world) journal() []fault.Record {
 	return content.Records
 }
 
-// ready returns a function that makes a pod ready, with containers that have been running since the given time.
+// ready returns a function that sets the status of a pod to ready. In this status, a container has been running
+// since the given time.
 func ready(since time.Time) func(*corev1.PodStatus) {
 	return func(s *corev1.PodStatus) {
 		s.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
@@ -142,8 +143,8 @@ func ready(since time.Time) func(*corev1.PodStatus) {
 	}
 }
 
-// serveAgent starts a process, and an agent for it at the given IP address. It returns both, and a function
-// that sets the status of their pod.
+// serveAgent starts a process, and serves an agent for that process at the given IP address. It also returns a
+// function that sets the status of the pod to which both belong.
 func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *agenttest.Target, status func(*corev1.PodStatus)) {
 	t.Helper()
 	process = agenttest.Start(t, "sleep", "300")
@@ -153,7 +154,7 @@ func (w *world) serveAgent(t *testing.T, ip string) (a *agent.Agent, process *ag
 	}
 }
 
-// agentFor serves an agent, for the process with the given path, until the test ends.
+// agentFor serves an agent for the process with the given path. It serves the agent until the test ends.
 func (w *world) agentFor(t *testing.T, target, ip string) *agent.Agent {
 	t.Helper()
 	return w.serve(t, agent.Config{Target: target}, ip)
@@ -168,7 +169,7 @@ func (w *world) serve(t *testing.T, config agent.Config, ip string) *agent.Agent
 	return a
 }
 
-// handle serves the given handler in place of an agent until the test ends.
+// handle serves the given handler at an IP address until the test ends, in place of an agent.
 func (w *world) handle(t *testing.T, ip string, handler http.Handler) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -305,7 +306,8 @@ func TestRehearsals_ImpossibleFaults_AreNotInjected(t *testing.T) {
 	}
 }
 
-// rabbitMQ creates the pod of a RabbitMQ node, whose metrics say that it leads some queues.
+// rabbitMQ creates the pod of a RabbitMQ node. The metrics of the node say that it leads the given number of
+// queues.
 func (w *world) rabbitMQ(t *testing.T, ip string, leads int) *corev1.Pod {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(resources.RabbitMQMetricsPort)))
@@ -350,7 +352,7 @@ func TestRehearsals_Kill_HealsWhenTheContainerRunsAgain(t *testing.T) {
 	w.await(r, fault.Healed)
 }
 
-// restarted makes the status of a pod say that its container has been restarted, as the kubelet does.
+// restarted changes the status of a pod as the kubelet does when it has restarted the container.
 func (w *world) restarted(pod *corev1.Pod) {
 	w.T.Helper()
 	w.Eventually("the kubelet to report the restart", func() error {
@@ -362,8 +364,8 @@ func (w *world) restarted(pod *corev1.Pod) {
 	})
 }
 
-// The agent reports a kill but does nothing. The kubelet reports that the container is still running, so the
-// fault must not count as injected.
+// The agent reports that it has killed the target, but does nothing. The kubelet reports that the container is
+// still running. So the fault must not count as injected.
 func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "crash", Target: plan.TargetRedis, Action: plan.ActionKill, Instances: 1})
 	const ip = "127.77.5.1"
@@ -373,7 +375,7 @@ func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	w.Pod(w.sim, resources.ComponentRedis, func(s *corev1.PodStatus) {
 		ready(time.Now().Add(-time.Hour))(s)
 		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
-		// A restart of the agent does not prove that the target was killed.
+		// A restart of the agent's own container does not prove that the target was killed.
 		s.ContainerStatuses = append(s.ContainerStatuses, corev1.ContainerStatus{
 			Name: resources.ContainerAgent, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now().Add(time.Minute))}},
 		})
@@ -405,7 +407,7 @@ func TestRehearsals_LeaderIsReplaced_NextOneContinues(t *testing.T) {
 	}
 }
 
-// A leader may crash after it has saved a record, before or after it has injected the fault.
+// After a leader has saved a record, it may crash before it has injected the fault, or after that.
 func TestRehearsals_LeaderCrashes_NextOneInjectsOnce(t *testing.T) {
 	for _, injected := range []bool{false, true} {
 		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
@@ -484,7 +486,8 @@ func TestRehearsals_Suspended_EndsAPause(t *testing.T) {
 	}
 }
 
-// relayed creates the pod of a server whose agent relays connections to it. It returns the address for clients.
+// relayed creates the pod of a server whose agent relays the connections to the server. It returns the address
+// at which clients connect.
 func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address string) {
 	t.Helper()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -502,7 +505,7 @@ func (w *world) relayed(t *testing.T, c resources.Component, ip string) (address
 	return forwarding.Address()
 }
 
-// connects reports whether a client with the given address can connect to a server.
+// connects reports whether a client can connect to a server, if the client has the given address.
 func connects(t *testing.T, from, server string) bool {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -519,8 +522,8 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 	const processor, other = "127.77.3.1", "127.77.3.2"
 	for i, tt := range []struct {
 		target plan.FaultTarget
-		// Each element says whether a client can reach a server during the isolation: RabbitMQ, Redis, and the
-		// summary API.
+		// These values say whether the processor, or another client, can reach RabbitMQ, Redis and the summary
+		// API during the isolation, in this order.
 		processor, other [3]bool
 	}{
 		{plan.TargetProcessor, [3]bool{}, [3]bool{true, true, true}},
@@ -558,7 +561,7 @@ func TestRehearsals_Isolate_CutsOffOnlyTheTarget(t *testing.T) {
 }
 
 // For the same manifest and seed, the operator must hit the same targets in the same order as the command
-// parking simulate, which has a test with the same expectation.
+// "parking simulate". A test of that command expects the same hits.
 func TestRehearsals_SameSeed_HitsTheSameTargetsAsSimulate(t *testing.T) {
 	sim, err := manifest.ReadFile("../fault/testdata/targets.yaml")
 	if err != nil {
@@ -604,7 +607,7 @@ func TestRehearsals_SameSeed_HitsTheSameTargetsAsSimulate(t *testing.T) {
 			if record.Action.Lasts() {
 				continue
 			}
-			// Replace the deleted pods, as the controller of the workload does.
+			// Replace the deleted pods, as the workload controller does.
 			pods[record.Target] = slices.DeleteFunc(pods[record.Target], func(p *corev1.Pod) bool { return slices.Contains(record.Hit, p.Name) })
 			add(record.Target, len(record.Hit))
 		}

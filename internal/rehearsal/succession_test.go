@@ -22,12 +22,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// mortal is the client of an operator that is killed while it writes the journal. After that, no call has an
-// effect.
+// mortal is the client of an operator that is killed while it writes to the journal. After the kill, all its
+// methods fail without an effect.
 type mortal struct {
 	client.Client
 
-	// at is the state of the record at whose write the operator is killed. after means that the write still
+	// The operator is killed when it writes a record with the state at. If after is true, that write still
 	// takes effect.
 	at    fault.State
 	after bool
@@ -61,7 +61,7 @@ func (m *mortal) die() {
 	m.kill()
 }
 
-// stateIn returns the state of the only record in a journal, or "" if there is no record.
+// stateIn returns the state of the only record in a journal, or "" if the journal has no record.
 func stateIn(object client.Object) fault.State {
 	config, ok := object.(*corev1.ConfigMap)
 	if !ok {
@@ -96,8 +96,8 @@ func (m *mortal) Delete(ctx context.Context, object client.Object, options ...cl
 	return m.Client.Delete(ctx, object, options...)
 }
 
-// The operator is killed in each phase of a fault, and another one takes over. At the end, the fault must have
-// been injected once, have ended, and be recorded.
+// The operator is killed in each phase of a fault, and another operator takes over. In the end, the fault must
+// have been injected exactly once, must have ended, and must be recorded.
 func TestRehearsals_OperatorIsKilled_NextOneFinishesTheFault(t *testing.T) {
 	phases := []struct {
 		name  string
@@ -146,9 +146,9 @@ func TestRehearsals_OperatorIsKilled_NextOneFinishesTheFault(t *testing.T) {
 	}
 }
 
-// cluster runs a pod of Redis with an agent, and acts as the kubelet and the controller of the pod: it reports
-// that a killed container runs again, and replaces a deleted pod. It returns a function that counts the faults
-// that the agent has injected.
+// cluster creates a pod of Redis with an agent. It also does what the kubelet and the workload controller would
+// do: it reports that a killed container runs again, and it replaces a deleted pod. It returns a function that
+// counts the faults that the agent has injected.
 func (w *world) cluster(t *testing.T, ip string) (executed func() int64) {
 	t.Helper()
 	process := agenttest.Start(t, "sleep", "300")

@@ -10,11 +10,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// abortPoll is the interval at which a run checks whether its failure is already certain.
+// abortPoll is the interval between two checks whether a run is already certain to fail.
 const abortPoll = time.Second
 
-// abortOnFailure calls stop as soon as the verdict can only be FAIL, if the plan has abortOnFailure set. It returns
-// when ctx ends.
+// abortOnFailure calls the function stop when the simulation is certain to fail. It does so only if
+// abortOnFailure is set in the plan. It returns when ctx ends.
 func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 	if !s.config.Plan.Objectives.AbortOnFailure {
 		return
@@ -34,14 +34,15 @@ func (s *Simulation) abortOnFailure(ctx context.Context, stop func()) {
 	})
 }
 
-// evidence returns the evidence for a verdict while the simulation still runs. r is the latest audit of the ledger.
+// evidence returns the evidence for the verdict on a simulation that is still running. r is the latest audit of
+// its ledger.
 func (s *Simulation) evidence(ctx context.Context, r *ledger.Report) ledger.Evidence {
 	rows, accounts, err := s.accountsSoFar(ctx)
 	return ledger.EvidenceSoFar(&s.config.Plan, r, rows, err, accounts)
 }
 
-// accountsSoFar returns the timeline and the effects of the faults so far. It does not read the timeline if no
-// check before the end of the run needs it.
+// accountsSoFar returns the timeline so far, and what the faults did to the simulation so far. It reads the
+// timeline only if that can show, before the end of the run, that the simulation is certain to fail.
 func (s *Simulation) accountsSoFar(ctx context.Context) (rows []timeline.Row, accounts []fault.Account, err error) {
 	p := &s.config.Plan
 	if ledger.ForeseesFromTimeline(p) {

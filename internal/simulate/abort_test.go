@@ -42,7 +42,7 @@ func TestRun_AbortOnFailure_SuccessfulRunIsNotAborted(t *testing.T) {
 	})
 }
 
-// pausedRedis runs a simulation whose Redis is paused from second 12 to second 15.
+// pausedRedis runs a simulation in which Redis is paused from second 12 to second 15.
 func pausedRedis(t *testing.T, o plan.Objectives) (r report.Run) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

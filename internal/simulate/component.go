@@ -14,45 +14,49 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// process is what a component runs: a generator or a processor. S is the type of its counts.
+// process is a generator or a processor, which a component runs. S is the type of its counts.
 type process[S any] interface {
 	Run(ctx context.Context) error
 	Stats() S
 	Totals() timeline.Row
 }
 
-// life is the state of one process of a component. A component that faults restart has several lives.
+// life is the state of one process of a component. If a fault restarts the component, the new process has a new
+// life.
 type life struct {
-	// gate is the gate that all calls of the process pass through. It is nil if the plan has no faults.
+	// gate is the gate.Gate through which all calls of the process pass. It is nil if the plan has no faults.
 	gate *gate.Gate
-	// metrics is the registerer of the process. It unregisters the metrics when the process ends.
+	// metrics registers the metrics of the process. When the next process replaces this one, it unregisters
+	// them.
 	metrics *metricsScope
-	// restarted says whether a fault has ended an earlier process of the component.
+	// restarted is true if the process replaces one that a fault has ended.
 	restarted bool
 
-	// stop ends the process. ended is closed after the process has ended. replaced is closed after the next process
-	// has started.
+	// stop ends the process. The channel ended is closed when the process has ended. The channel replaced is
+	// closed when the next process has been created.
 	stop            context.CancelCauseFunc
 	ended, replaced chan struct{}
 }
 
-// errRestart is the cause of a graceful stop after which the component starts another process.
+// errRestart is the cause with which a process is stopped gracefully if the component is to start another one.
 var errRestart = errors.New("restart")
 
-// component runs a process and replaces it whenever a fault has ended it. It implements fault.Instance.
+// component runs a process. When a fault has ended the process, it starts another one. It implements
+// fault.Instance.
 type component[P process[S], S any] struct {
 	name       string
 	create     func(*life) (P, error)
 	registerer prometheus.Registerer
-	// hasFaults says whether processes need a gate because the plan has faults.
+	// hasFaults is true if the plan has faults, so that each process needs a gate.
 	hasFaults bool
-	// merge adds the counts of a process to those of its predecessors.
+	// merge adds the counts of a process to the sum of the counts of all earlier ones.
 	merge func(before, last S) S
 
 	mu      sync.Mutex
 	current P
 	life    *life
-	// before contains the counts of all earlier processes, beforeTotals their measurements.
+	// before contains the sum of the counts of all earlier processes. beforeTotals contains the sum of their
+	// measurements.
 	before       *S
 	beforeTotals timeline.Row
 }
@@ -60,14 +64,13 @@ type component[P process[S], S any] struct {
 // Name implements fault.Instance.
 func (c *component[P, S]) Name() string { return c.name }
 
-// process returns the process that currently runs.
 func (c *component[P, S]) process() P {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current
 }
 
-// Stats returns the counts since the start, over all processes of the component.
+// Stats returns the counts since the start, summed over all processes that the component has run.
 func (c *component[P, S]) Stats() S {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +85,7 @@ func (c *component[P, S]) stats() S {
 	return counts
 }
 
-// Totals returns the measurements since the start, over all processes of the component.
+// Totals returns the measurements since the start, summed over all processes that the component has run.
 func (c *component[P, S]) Totals() timeline.Row {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +99,7 @@ func (c *component[P, S]) totals() timeline.Row {
 	return timeline.Sum(c.beforeTotals, c.current.Totals())
 }
 
-// begin creates a process that replaces the previous one.
+// begin creates a process. If restarted is true, that process replaces the previous one.
 func (c *component[P, S]) begin(restarted bool) error {
 	l := &life{
 		metrics: &metricsScope{Registerer: c.registerer}, restarted: restarted,
@@ -123,8 +126,8 @@ func (c *component[P, S]) begin(restarted bool) error {
 	return nil
 }
 
-// Run runs the process until ctx ends or the process ends by itself. When a fault has ended the process, Run starts
-// another one. It returns the error of the last process.
+// Run runs the process until ctx ends or until the process ends by itself. If a fault ends the process, Run
+// starts another one. It returns the error of the last process.
 func (c *component[P, S]) Run(ctx context.Context) error {
 	for {
 		living, stop := context.WithCancelCause(ctx)
@@ -153,7 +156,7 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 	}
 }
 
-// alive returns the current life. It returns an error if its process is not running.
+// alive returns the life of the current process. It returns an error if that process is not running.
 func (c *component[P, S]) alive() (*life, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,8 +170,8 @@ func (c *component[P, S]) alive() (*life, error) {
 	return nil, fmt.Errorf("the %s is not running", c.name)
 }
 
-// Stop implements fault.Instance: it ends the process, and the component starts another one. If crash is true, the
-// process cannot drain, and nothing that it still does has an effect.
+// Stop implements fault.Instance. It ends the process, and Run starts another one. If crash is true, the
+// process ends without draining, and its further calls have no effect.
 func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	l, err := c.alive()
 	if err != nil {
@@ -186,7 +189,7 @@ func (c *component[P, S]) Stop(ctx context.Context, crash bool, _ uint64) (start
 	return func(ctx context.Context) error { return closed(ctx, l.replaced) }, nil
 }
 
-// closed waits until a channel is closed or ctx ends.
+// closed waits until the channel c is closed. It returns an error if ctx ends first.
 func closed(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -214,7 +217,7 @@ func (c *component[P, S]) Isolate(ctx context.Context) (release func() error, er
 	return l.gate.Isolate(ctx)
 }
 
-// metricsScope is a registerer that can unregister everything that was registered through it.
+// metricsScope is a registerer that can unregister everything that was registered with it.
 type metricsScope struct {
 	prometheus.Registerer
 

@@ -15,15 +15,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
 
-// Targets are the servers that faults can hit. Faults can always hit the components of the simulation.
+// Targets contains the servers into which faults can be injected. Faults can always be injected into the
+// components of a simulation, so they are not listed here.
 type Targets struct {
-	// Servers contains the instances of each server.
+	// Servers contains the instances of each server that faults can hit.
 	Servers map[plan.FaultTarget][]fault.Instance
-	// Refused contains, for each server that faults cannot hit, the reason.
+	// Refused says, for each server that faults cannot hit, why they cannot.
 	Refused map[plan.FaultTarget]string
 }
 
-// behind returns the dependencies of a process. Their calls pass through the gate of the process if it has one.
+// behind returns the dependencies for one process. If the process has a gate, all calls to these dependencies
+// pass through it.
 func (d Dependencies) behind(l *life) Dependencies {
 	d.Registerer = l.metrics
 	if l.gate != nil {
@@ -32,8 +34,8 @@ func (d Dependencies) behind(l *life) Dependencies {
 	return d
 }
 
-// injector returns the instances that faults can hit. It returns an error if the plan has a fault that cannot be
-// injected.
+// injector returns the instances into which faults can be injected. It returns an error if one of the faults in
+// the plan cannot be injected.
 func (s *Simulation) injector() (*fault.Instances, error) {
 	targets := maps.Clone(s.deps.Targets.Servers)
 	if targets == nil {
@@ -53,13 +55,14 @@ func (s *Simulation) injector() (*fault.Instances, error) {
 	return i, i.Check(&s.config.Plan)
 }
 
-// rehearsing is the state of the goroutine that injects the faults of the plan.
+// rehearsing represents the goroutine that injects the faults of the plan.
 type rehearsing struct {
-	// finish waits until all faults have ended. If abort is true, it ends the faults that are in effect.
+	// finish waits until all faults have ended. If abort is true, it first ends the faults that are in effect.
 	finish func(abort bool)
 }
 
-// rehearse injects the faults of the plan in the background. When ctx ends, it ends the faults that are in effect.
+// rehearse injects the faults of the plan in a goroutine. When ctx ends, that goroutine ends the faults that
+// are in effect.
 func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	if len(s.config.Plan.Faults) == 0 {
 		return rehearsing{finish: func(bool) {}}
@@ -84,7 +87,7 @@ func (s *Simulation) rehearse(ctx context.Context, start time.Time) rehearsing {
 	}}
 }
 
-// Faults returns the records of the faults that were injected so far. It may be called at any time.
+// Faults returns the records of the faults so far. It may be called at any time.
 func (s *Simulation) Faults() []fault.Record {
 	if runner := s.faults.Load(); runner != nil {
 		return runner.Records()
@@ -92,7 +95,8 @@ func (s *Simulation) Faults() []fault.Record {
 	return nil
 }
 
-// account adds the effects of the faults to the evidence for the verdict.
+// account adds to the evidence for the verdict which faults were planned and what each occurrence did to the
+// simulation.
 func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Planned = s.config.Plan.Faults
 	run := fault.Run{Rows: e.Timeline, End: end, Ended: true}
@@ -102,7 +106,8 @@ func (s *Simulation) account(e *ledger.Evidence, end time.Time) {
 	e.Faults = fault.Accounts(s.Faults(), run)
 }
 
-// mergeGenerators adds the counts of a generator to those of its predecessors, which it has replaced.
+// mergeGenerators adds the counts of a generator to the sum of the counts of the generators that it has
+// replaced.
 func mergeGenerators(before, last generator.Stats) generator.Stats {
 	sum := last
 	sum.Run = before.Run // identifies the simulation on the live page
@@ -119,7 +124,7 @@ func mergeGenerators(before, last generator.Stats) generator.Stats {
 	return sum
 }
 
-// sumGenerators adds up the counts of two generators that share a schedule.
+// sumGenerators adds up the counts of two generators that run at the same time and share a schedule.
 func sumGenerators(a, b generator.Stats) generator.Stats {
 	sum := a
 	sum.Due += b.Due
@@ -138,7 +143,7 @@ func sumGenerators(a, b generator.Stats) generator.Stats {
 	return sum
 }
 
-// inFlight returns the number of deliveries that the processors hold.
+// inFlight returns the number of deliveries that the processors hold, that is, have received and not settled.
 func (s *Simulation) inFlight() int64 {
 	var n int64
 	for _, p := range s.processor.processes() {
@@ -147,10 +152,9 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns the number of seconds over which AchievedRate is a mean.
+// publishing returns the number of seconds over which the mean AchievedRate was computed.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
-// rate returns dividend / divisor, or 0 if the divisor is not positive.
 func rate(dividend, divisor float64) float64 {
 	if divisor <= 0 {
 		return 0
@@ -158,7 +162,8 @@ func rate(dividend, divisor float64) float64 {
 	return dividend / divisor
 }
 
-// mergeProcessors adds the counts of a processor to those of its predecessors.
+// mergeProcessors adds the counts of a processor to the sum of the counts of the processors that it has
+// replaced.
 func mergeProcessors(before, last processor.Stats) processor.Stats {
 	return processor.Stats{Entry: mergeTypes(before.Entry, last.Entry), Exit: mergeTypes(before.Exit, last.Exit)}
 }

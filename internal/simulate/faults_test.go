@@ -21,7 +21,7 @@ import (
 	memorystore "github.com/parking-operator/parking-operator/internal/store/memory"
 )
 
-// rehearsal returns an in-memory simulation whose servers faults can hit.
+// rehearsal returns an in-memory simulation. Faults can hit its servers as well as its components.
 func rehearsal(t *testing.T, faults ...plan.Fault) *setup {
 	t.Helper()
 	p := testPlan()
@@ -77,8 +77,8 @@ func repeated(target plan.FaultTarget, action plan.FaultAction) plan.Fault {
 	return f
 }
 
-// TestRun_WithFaults_LosesNothing checks that, whatever fault is injected, no event is lost and none takes effect
-// twice.
+// TestRun_WithFaults_LosesNothing checks that no event is lost and none takes effect twice, whatever fault is
+// injected.
 func TestRun_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, target := range targets() {
@@ -113,8 +113,8 @@ func TestRun_WithFaults_LosesNothing(t *testing.T) {
 	}
 }
 
-// TestRun_WithAllFaults_LosesNothing injects faults into all components and servers at the same time, several of
-// them into the same instances.
+// TestRun_WithAllFaults_LosesNothing injects faults into all components and servers at the same time. Some
+// instances are hit by several of the faults.
 func TestRun_WithAllFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestRun_FaultHasNoEffect_Fails(t *testing.T) {
 	})
 }
 
-// hasty is a store that reports effects as durable before they are.
+// hasty is a store that reports effects as durable too early.
 type hasty struct{ store.Store }
 
 func (hasty) WaitDurable(context.Context, int, store.Mark) error { return nil }
@@ -234,7 +234,7 @@ func TestRun_ServerRestartsTooSlowly_Fails(t *testing.T) {
 	}
 }
 
-// sham is a server that reports success when it is paused or isolated, but continues to work.
+// sham is a server that reports a successful pause or isolation, but continues to work.
 type sham struct{ fault.Instance }
 
 func (sham) Name() string { return "redis" }

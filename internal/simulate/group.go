@@ -13,17 +13,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// group contains all instances of a component. If faults hit the component, there are as many instances as the
-// component has replicas, so that a fault hits the same instances as in a cluster. Otherwise a single instance does
-// the work of all replicas.
+// group contains the instances of a component. If a fault targets the component, there is one instance per
+// replica, so that the fault hits the same instances as it would in a cluster. Otherwise, a single instance
+// does the work of all replicas.
 type group[P process[S], S any] struct {
 	instances []*component[P, S]
-	// sum adds up the counts of two instances.
+	// sum adds the counts of two instances.
 	sum func(a, b S) S
 }
 
-// newGroup returns a group of n instances of the component with the given name. If labeled is true, the metrics of
-// each instance have a label "pod".
+// newGroup returns a group of n instances of the component with the given name. If labeled is true, the metrics
+// of each instance have the label "pod".
 func newGroup[P process[S], S any](
 	n int, labeled bool, name string, sum func(a, b S) S, registerer prometheus.Registerer,
 	create func(name string, registerer prometheus.Registerer) *component[P, S],
@@ -42,7 +42,7 @@ func newGroup[P process[S], S any](
 	return g
 }
 
-// begin creates the first process of every instance.
+// begin creates the first process of each instance.
 func (g *group[P, S]) begin() error {
 	var errs []error
 	for _, c := range g.instances {
@@ -51,7 +51,8 @@ func (g *group[P, S]) begin() error {
 	return errors.Join(errs...)
 }
 
-// Run runs all instances until ctx ends or they end by themselves. If one fails, it stops the others.
+// Run runs all instances until ctx ends, or until they end by themselves. If one of them fails, Run stops the
+// others.
 func (g *group[P, S]) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -72,7 +73,7 @@ func (g *group[P, S]) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Stats returns the counts of all instances so far.
+// Stats returns the counts of all instances so far, added up.
 func (g *group[P, S]) Stats() S {
 	total := g.instances[0].Stats()
 	for _, c := range g.instances[1:] {
@@ -81,7 +82,7 @@ func (g *group[P, S]) Stats() S {
 	return total
 }
 
-// Totals returns the measurements of all instances so far.
+// Totals returns the measurements of all instances so far, added up.
 func (g *group[P, S]) Totals() timeline.Row {
 	if len(g.instances) == 1 {
 		return g.instances[0].Totals()
@@ -102,7 +103,7 @@ func (g *group[P, S]) processes() []P {
 	return all
 }
 
-// targets returns the instances in the form that the fault injector needs.
+// targets returns the instances as a list of fault.Instance.
 func (g *group[P, S]) targets() []fault.Instance {
 	var all []fault.Instance
 	for _, c := range g.instances {

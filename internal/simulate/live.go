@@ -13,10 +13,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/view"
 )
 
-// auditTimeout is the timeout of an audit for the live page.
+// auditTimeout is the timeout of an audit while the simulation is running.
 const auditTimeout = 2 * time.Second
 
-// live contains the data that only the live page needs.
+// live contains data that the live page shows.
 type live struct {
 	mu      sync.Mutex
 	auditor *ledger.Auditor
@@ -27,8 +27,8 @@ type live struct {
 	reader  *ledger.TimelineReader
 }
 
-// faults returns the effects of the faults according to the final result. final is false if there is no final
-// result yet.
+// faults returns what the faults did to the simulation according to the final result. final is false if there
+// is no final result yet.
 func (l *live) faults() (accounts []fault.Account, final bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *live) faults() (accounts []fault.Account, final bool) {
 	return l.final.Faults, true
 }
 
-// timeline returns the timeline since the start of the run.
+// timeline returns all rows of the timeline so far.
 func (l *live) timeline(ctx context.Context) ([]timeline.Row, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -51,8 +51,9 @@ func (l *live) finish(result report.Run) {
 	l.final = &result
 }
 
-// audit returns the audit of the ledger so far, and the final result. Either is nil if it is not available. If the
-// store does not respond, audit returns the ledger that it read last.
+// audit returns the result of auditing the ledger so far, and the final result of the run. Each of them is nil
+// if it is not available yet. If the store does not respond, audit returns the result of the last successful
+// audit.
 func (l *live) audit(ctx context.Context) (*ledger.Report, *report.Run) {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
@@ -104,7 +105,7 @@ func (s *Simulation) Timeline(ctx context.Context, from, to time.Time) ([]timeli
 	return s.deps.Store.ReadTimeline(ctx, from, to)
 }
 
-// view returns the name of the phase that the live page uses.
+// view returns the phase as the live page names it.
 func (p Phase) view() view.Phase {
 	switch p {
 	case Draining:

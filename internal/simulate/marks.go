@@ -9,10 +9,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// markPoll is the interval at which the schedules and objectives are checked for events that the timeline marks.
+// markPoll is the interval at which the schedules and the objectives are checked for new marks.
 const markPoll = 500 * time.Millisecond
 
-// marker adds marks to the timeline when a schedule reaches its next stage, and when an objective is missed.
+// marker adds a mark to the timeline when a schedule reaches its next stage, and when an objective is missed.
 type marker struct {
 	plan  *plan.Plan
 	start time.Time
@@ -26,7 +26,7 @@ func newMarker(p *plan.Plan, start time.Time, mark func(timeline.Mark)) *marker 
 	return &marker{plan: p, start: start, mark: mark}
 }
 
-// observe adds the marks that are due now. totals are the measurements of the processors so far.
+// observe adds the marks that are due now. totals contains the measurements of the processors so far.
 func (m *marker) observe(now time.Time, totals timeline.Row) {
 	elapsed := now.Sub(m.start)
 	m.stage(now, "entries", m.plan.Entry.Schedule, elapsed, &m.entryStage)
@@ -35,8 +35,8 @@ func (m *marker) observe(now time.Time, totals timeline.Row) {
 	m.objective(now, "end-to-end", m.plan.Objectives.EndToEndP99, &m.endToEndP99, totals.Entry.EndToEnd, totals.Exit.EndToEnd)
 }
 
-// stage adds a mark if a schedule has reached its next stage. reached is the number of stages that already have a
-// mark.
+// stage adds a mark if the schedule has reached another stage. *reached is the number of stages that were
+// reached before.
 func (m *marker) stage(now time.Time, subject string, s plan.Schedule, elapsed time.Duration, reached *int) {
 	n := 0
 	for begin := time.Duration(0); n < len(s.Stages) && elapsed >= begin; n++ {
@@ -53,7 +53,8 @@ func (m *marker) stage(now time.Time, subject string, s plan.Schedule, elapsed t
 	})
 }
 
-// objective adds a mark when the 99th percentile of all events so far exceeds its objective for the first time.
+// objective adds a mark when the 99th percentile of the latencies so far exceeds the objective. It adds the
+// mark only once.
 func (m *marker) objective(now time.Time, name string, objective plan.Duration, missed *bool, latencies ...histogram.Snapshot) {
 	if objective == 0 || *missed {
 		return

@@ -8,14 +8,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/fault"
 )
 
-// faultMetrics exports the results of the faults so far. It is a prometheus.Collector.
+// faultMetrics exports metrics about the faults so far. It is a prometheus.Collector.
 type faultMetrics struct {
 	*fault.Metrics
 
 	simulation *Simulation
 }
 
-// registerFaults registers the metrics of the faults if the plan has any.
+// registerFaults registers metrics about the faults, if the plan has any.
 func (s *Simulation) registerFaults() error {
 	if len(s.config.Plan.Faults) == 0 {
 		return nil
@@ -23,7 +23,7 @@ func (s *Simulation) registerFaults() error {
 	return s.deps.Registerer.Register(faultMetrics{fault.NewMetrics(), s})
 }
 
-// Collect implements prometheus.Collector. It reads the timeline from the store.
+// Collect implements prometheus.Collector. It may read the timeline from the store.
 func (m faultMetrics) Collect(samples chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()

@@ -38,17 +38,17 @@ func (p Phase) String() string {
 // Progress contains the counts and rates of a simulation so far.
 type Progress struct {
 	Phase Phase
-	// At is the time at which the progress was read. Elapsed is the time since the start of the simulation.
+	// At is when the progress was read. Elapsed is the time since the start of the simulation.
 	At      time.Time
 	Elapsed time.Duration
 	Entries generator.Stats
 	Exits   generator.Stats
 	Done    processor.Stats
-	// InFlight is the number of deliveries that the processor holds.
+	// InFlight is the number of deliveries that the processors hold.
 	InFlight int64
-	// Depths contains the numbers of messages in the queues, not counting those that the processor holds. Pool is
-	// the number of available plates. Both are from the latest poll, or nil if the broker or the store did not
-	// respond to it.
+	// Depths contains the numbers of messages in the queues, without the messages that the processors hold.
+	// Pool is the number of available plates. Both are results of the latest poll. Each is nil if its server
+	// did not respond to that poll.
 	Depths *broker.Depths
 	Pool   *int64
 }
@@ -76,10 +76,10 @@ func (s *Simulation) enter(p Phase) {
 }
 
 const (
-	// lagPoll is the interval at which the lag of the generators is polled.
+	// lagPoll is the interval at which the lag of the generators is measured.
 	lagPoll = 100 * time.Millisecond
-	// serverPoll is the interval at which the broker and the store are polled. serverTimeout is the timeout of one
-	// poll.
+	// serverPoll is the interval at which the broker and the store are polled. serverTimeout is the timeout of
+	// such a poll.
 	serverPoll    = 500 * time.Millisecond
 	serverTimeout = 2 * time.Second
 )
@@ -137,7 +137,8 @@ func (s *Simulation) observe(ctx context.Context) {
 	})
 }
 
-// observeServers polls the broker and the store. It returns the errors of both, which are nil if they respond.
+// observeServers polls the broker and the store once. It returns the error of each of them, which is nil if it
+// responded.
 func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
@@ -147,7 +148,7 @@ func (s *Simulation) observeServers(ctx context.Context) (brokerErr, storeErr er
 	return depthsErr, poolErr
 }
 
-// depths returns the numbers of messages in the queues, not counting those that the processor holds.
+// depths returns the numbers of messages in the queues, without the messages that the processors hold.
 func (s *Simulation) depths(ctx context.Context, inFlight int64) (broker.Depths, error) {
 	depths, err := s.deps.Broker.Depths(ctx)
 	if s.config.DepthsHoldInFlight {
@@ -156,7 +157,6 @@ func (s *Simulation) depths(ctx context.Context, inFlight int64) (broker.Depths,
 	return depths, err
 }
 
-// unlessFailed returns a pointer to the value, or nil if err is not nil.
 func unlessFailed[T any](value T, err error) *T {
 	if err != nil {
 		return nil

@@ -11,33 +11,33 @@ import (
 )
 
 const (
-	// restPoll is the interval at which the simulation is polled after its schedule has ended, until all events are
-	// processed.
+	// restPoll is the interval between polls after the schedule has ended, until all events are processed.
 	restPoll = 50 * time.Millisecond
-	// restStable is how long the queues must be empty before confirmed events without an effect count as lost. A
-	// single poll is not sufficient, because a message that moves between two queues can be missing from both
-	// depths for a moment.
+	// restStable is how long the queues must stay empty before confirmed events that have not taken effect
+	// count as lost. A single poll is not sufficient, because a message that moves from one queue to another
+	// can be missing from both depths for a moment.
 	restStable = 3 * time.Second
-	// pollTimeout is the timeout of one poll. lastPollTimeout is the timeout of the poll after the drain timeout
-	// has expired.
+	// pollTimeout is the timeout of one poll. lastPollTimeout is the timeout of the last poll, which is made
+	// after the drain timeout has expired.
 	pollTimeout     = 10 * time.Second
 	lastPollTimeout = time.Second
 )
 
-// rest is the state of the simulation when it stopped waiting for its events to be processed.
+// rest is the state of the simulation after it has waited for its events to be processed.
 type rest struct {
-	// reached means that the simulation is at rest: all events are processed.
+	// reached is true if all events are processed.
 	reached bool
-	// dataLost means that the store has lost data. Waiting for the lost events would never end.
+	// dataLost is true if the store has lost data. Then it would make no sense to wait for the lost events.
 	dataLost bool
-	// depths and inFlight are the numbers of messages that are not processed.
+	// depths counts the messages that are still in the queues. inFlight counts those that processors still
+	// hold.
 	depths   broker.Depths
 	inFlight int64
 	errs     []error // why the simulation did not come to rest, or why that is unknown
 }
 
-// comeToRest waits until the queues are empty and the processor holds no deliveries. It stops waiting when ctx
-// ends, when the processor has stopped, or when the store has lost data.
+// comeToRest waits until the queues are empty and the processors hold no deliveries. It returns early if ctx
+// ends, if the processors stop, or if the store has lost data.
 func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan struct{}) rest {
 	ticker := time.NewTicker(restPoll)
 	defer ticker.Stop()
@@ -70,7 +70,7 @@ func (s *Simulation) comeToRest(ctx context.Context, processorStopped <-chan str
 	}
 }
 
-// timedOut returns the state when the drain timeout has expired.
+// timedOut returns the state of the simulation after the drain timeout has expired.
 func (s *Simulation) timedOut(ctx context.Context) rest {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPollTimeout)
 	defer cancel()
@@ -80,8 +80,8 @@ func (s *Simulation) timedOut(ctx context.Context) rest {
 	return r
 }
 
-// poll returns the current state. complete means that every confirmed event has taken effect and that every summary
-// is accepted, so nothing more can happen.
+// poll returns the current state. complete is true if every confirmed event has taken effect and the summary
+// API has accepted every summary, so that nothing more can happen.
 func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest, complete bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
@@ -98,7 +98,7 @@ func (s *Simulation) poll(ctx context.Context, auditor *ledger.Auditor) (r rest,
 	return r, err == nil && report.Outstanding == 0 && report.Outbox == 0
 }
 
-// count counts the messages in the queues and those that the processor holds.
+// count counts the messages that are in the queues, and those that processors hold.
 func (s *Simulation) count(ctx context.Context) rest {
 	r := rest{inFlight: s.inFlight()}
 	var err error

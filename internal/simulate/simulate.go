@@ -1,5 +1,5 @@
-// Package simulate runs a complete simulation in one process: the generators, the processors, and the audit at the
-// end. The caller provides the broker, the store and the summary API.
+// Package simulate runs a complete simulation in one process. It runs the generators and the processors, and
+// makes the audit at the end. The caller provides the broker, the store and the summary API.
 package simulate
 
 import (
@@ -26,17 +26,19 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// DefaultDrainTimeout is the default of Config.DrainTimeout.
+// DefaultDrainTimeout is the default value of Config.DrainTimeout.
 const DefaultDrainTimeout = 2 * time.Minute
 
 const (
-	// overrun is how long generators may continue after the end of their schedule. Normally they discard overdue
-	// events by themselves, but a broker or a store that does not respond can block them.
+	// overrun is how long generators may continue after the end of their schedule. Normally, they stop earlier,
+	// because they discard events that are too late. But they are blocked while a broker or a store does not
+	// respond.
 	overrun = 2 * time.Second
-	// maxClosing is the maximum part of the drain timeout that is reserved for stopping the processor, and also the
-	// maximum part that is reserved for the audit. Each part is at most an eighth of the drain timeout.
+	// maxClosing is the maximum time that is reserved for stopping the processors. It is also the maximum time
+	// that is reserved for the audit. Both are parts of the drain timeout. Each of them is at most an eighth of
+	// it.
 	maxClosing = 5 * time.Second
-	// minAudit is the minimum time for the audit. Without an audit there is no result.
+	// minAudit is the minimum time for the audit. Without an audit, there is no result.
 	minAudit = 5 * time.Second
 	// recordTimeout is how long it may take to store the remaining rows of the timeline.
 	recordTimeout = time.Second
@@ -44,33 +46,35 @@ const (
 
 // Config is the configuration of a simulation.
 type Config struct {
-	// Plan is the plan of the simulation. One generator per event type does the work of all replicas, unless a
-	// fault hits the generators of that type.
+	// Plan is the plan of the simulation. For each event type, there is one generator that does the work of all
+	// replicas, unless a fault targets the generators of this type.
 	Plan plan.Plan
-	// Processors is the number of processors if a fault hits processors. Otherwise there is one.
+	// Processors is the number of processors to run if a fault targets processors. Otherwise, one processor is
+	// run.
 	Processors int
-	// DepthsHoldInFlight means that the ready messages which the broker counts include those that processors hold.
+	// DepthsHoldInFlight is true if the broker counts a message as ready until it is settled. Then the number
+	// of ready messages includes the messages that processors hold.
 	DepthsHoldInFlight bool
-	// DrainTimeout limits the time from the end of the schedule, or of the context, to the result. In this time the
-	// events are processed and the ledger is audited. The audit has at least a few seconds. 0 means
-	// DefaultDrainTimeout.
+	// DrainTimeout is the maximum time from the end of the schedule, or of the context, until the result is
+	// available. In this time, the remaining events are processed, and the ledger is audited. The audit may
+	// take a few seconds even if the timeout has expired. 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 }
 
-// closingTime returns how long the processor may take to stop if it still holds events.
+// closingTime returns how long the processors may take to stop if they still hold events.
 func (c *Config) closingTime() time.Duration { return min(c.DrainTimeout/8, maxClosing) }
 
-// restTime returns how long the simulation waits until all events are processed.
+// restTime returns how long the simulation waits for all events to be processed.
 func (c *Config) restTime() time.Duration { return c.DrainTimeout - 2*c.closingTime() }
 
-// Dependencies are the ports and services that a simulation uses. All are required, except SummariesHeld. The
-// simulation does not close them.
+// Dependencies are what a simulation needs to run. All fields are required except SummariesHeld and Targets.
+// The simulation does not close any of them.
 type Dependencies struct {
 	Broker broker.Broker
 	Store  store.Store
 	Poster processor.Poster
-	// SummariesHeld returns the number of summaries of this simulation that the summary API stores. It is nil if
-	// the API cannot count them.
+	// SummariesHeld returns how many summaries of this simulation the summary API stores. It is nil if the API
+	// cannot count them.
 	SummariesHeld func(context.Context) (int64, error)
 	Registerer    prometheus.Registerer
 	Logger        *slog.Logger
@@ -96,8 +100,8 @@ type Simulation struct {
 	aborted atomic.Pointer[string]
 }
 
-// New returns a simulation that has not started. It returns an error if metrics cannot be registered or if the plan
-// has a fault that cannot be injected.
+// New returns a simulation that has not started. It returns an error if metrics cannot be registered, or if a
+// fault in the plan cannot be injected.
 func New(c Config, d Dependencies) (*Simulation, error) {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
@@ -107,7 +111,7 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	s := &Simulation{config: c, deps: d}
 	hasFaults := len(c.Plan.Faults) > 0
 	processors := instancesOf(&c.Plan, plan.TargetProcessor, c.Processors)
-	// All series of a metric must have the same labels.
+	// All time series of a metric must have the same labels.
 	labeled := max(processors, c.Plan.Entry.Replicas, c.Plan.Exit.Replicas) > 1
 	s.processor = newGroup(processors, labeled, processorName, mergeProcessors, d.Registerer,
 		func(name string, r prometheus.Registerer) *component[*processor.Processor, processor.Stats] {
@@ -133,7 +137,8 @@ func New(c Config, d Dependencies) (*Simulation, error) {
 	return s, errors.Join(refused, s.registerFaults(), s.processor.begin(), s.entries.begin(), s.exits.begin())
 }
 
-// instancesOf returns how many instances of a component to run. replicas is the number of its replicas in the plan.
+// instancesOf returns how many instances of a component to run. replicas is the number of replicas of the
+// component in the plan.
 func instancesOf(p *plan.Plan, target plan.FaultTarget, replicas int) int {
 	if slices.ContainsFunc(p.Faults, func(f plan.Fault) bool { return f.Target == target }) {
 		return max(replicas, 1)
@@ -147,7 +152,7 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 	config := processor.Config{
 		Partitions:  p.Partitions,
 		Concurrency: p.Processor.Concurrency,
-		// The processor is stopped after all events are processed, or after waiting for that has timed out.
+		// The processor is stopped only when all events are processed, or when waiting for that has timed out.
 		DrainTimeout: c.closingTime(),
 	}
 	return processor.New(config, processor.Dependencies{
@@ -164,7 +169,8 @@ func (s *Simulation) newProcessor(l *life) (*processor.Processor, error) {
 // createGenerator is the type of generator.NewEntry and generator.NewExit.
 type createGenerator func(generator.Config, generator.Dependencies) (*generator.Generator, error)
 
-// newGenerator creates a generator. If it replaces one that a fault has ended, it continues the schedule.
+// newGenerator creates a generator. If the generator replaces one that a fault has ended, it continues the same
+// schedule.
 func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.Generator, error) {
 	p, d := s.config.Plan, s.deps.behind(l)
 	if l.restarted {
@@ -176,9 +182,9 @@ func (s *Simulation) newGenerator(create createGenerator, l *life) (*generator.G
 	)
 }
 
-// Run runs the simulation until the duration of the plan has passed or ctx ends. It then waits until all events are
-// processed, audits the ledger, and returns the result. Errors become reasons in the result. The queues must be
-// declared before. Run must be called once.
+// Run runs the simulation until the duration in the plan has passed or ctx ends. Then it waits until all events
+// are processed, audits the ledger, and returns the result. If an error occurs, it becomes a reason for the
+// verdict FAIL in the result. The queues must have been declared. Run must be called only once.
 func (s *Simulation) Run(ctx context.Context) report.Run {
 	start := time.Now()
 	s.started.Store(&start)
@@ -219,8 +225,8 @@ func (s *Simulation) Run(ctx context.Context) report.Run {
 	return result
 }
 
-// schedule returns a context that ends with ctx, or shortly after the duration of the plan. The latter stops
-// generators that are blocked by a broker or a store that does not respond.
+// schedule returns a context that ends with ctx, or shortly after the duration in the plan has passed. The
+// second case ends generators that are blocked because a broker or a store does not respond.
 func (s *Simulation) schedule(ctx context.Context) (context.Context, context.CancelFunc) {
 	if d := s.config.Plan.Duration.D(); d > 0 {
 		return context.WithTimeout(ctx, d+overrun)
@@ -228,14 +234,14 @@ func (s *Simulation) schedule(ctx context.Context) (context.Context, context.Can
 	return context.WithCancel(ctx)
 }
 
-// endedEarly reports whether the simulation ended before its schedule.
+// endedEarly reports whether the simulation ended before the duration in the plan had passed.
 func (s *Simulation) endedEarly(start time.Time) bool {
 	d := s.config.Plan.Duration.D()
 	return d == 0 || time.Since(start) < d
 }
 
-// end returns the time at which the schedule ended. The generators may have stopped later because they had overdue
-// events. That time counts as part of the drain.
+// end returns the time at which the schedule ended. The generators may have stopped later, if events were
+// overdue. The time from then on counts as part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
@@ -243,11 +249,11 @@ func (s *Simulation) end(start, stopped time.Time) time.Time {
 	return stopped
 }
 
-// processing is a processor that runs in the background.
+// processing represents the processors, which run in the background.
 type processing struct {
-	// stopped is closed after the processor has stopped. It may stop by itself.
+	// stopped is closed when the processors have stopped. They may stop by themselves.
 	stopped <-chan struct{}
-	// stop stops the processor after it has settled its deliveries. It returns the error of the processor.
+	// stop stops the processors after they have settled their deliveries. It returns their error.
 	stop func() error
 }
 
@@ -269,8 +275,8 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns all measurements so far, for the timeline: those of the generators, of the processors, and of the
-// polls.
+// totals returns all measurements so far, in the form of a row of the timeline. They are those of the
+// generators, those of the processors, and the results of polling the servers.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()
@@ -281,9 +287,9 @@ func (s *Simulation) totals() timeline.Row {
 	return total
 }
 
-// recording is a timeline recorder that runs in the background.
+// recording represents the recorder of the timeline, which runs in the background.
 type recording struct {
-	// stop stops the recorder after it has stored all rows.
+	// stop stops the recorder after the recorder has stored all rows.
 	stop func()
 }
 
@@ -304,8 +310,9 @@ func (s *Simulation) startRecorder(ctx context.Context) recording {
 	}}
 }
 
-// generate runs both generators. It returns when their schedule has ended, when ctx ends, when one of them fails,
-// or when failed is closed. It returns the error of each generator, or nil.
+// generate runs the entry generators and the exit generators. It returns when their schedule has ended, when
+// ctx ends, when one of them fails, or when the channel failed is closed. The result contains one error for the
+// entry generators and one for the exit generators. An error may be nil.
 func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -331,7 +338,7 @@ func (s *Simulation) generate(ctx context.Context, failed <-chan struct{}) []err
 	return errs
 }
 
-// conclude audits the ledger and completes the result with the ledger, the latencies and the verdict.
+// conclude audits the ledger. It adds the ledger, the latencies and the verdict to the result.
 func (s *Simulation) conclude(ctx context.Context, result *report.Run, r rest, failures []error, end time.Time) {
 	evidence := ledger.Evidence{
 		Objectives: s.config.Plan.Objectives,
@@ -367,8 +374,8 @@ func scheduleOf(s generator.Stats) *ledger.Schedule {
 	return &ledger.Schedule{Due: s.Due, Missed: s.Missed}
 }
 
-// deadReasons returns why messages were dead-lettered. It reads the reasons before the queues, and with them the
-// dead letters, are deleted.
+// deadReasons returns why messages were dead-lettered. It must be called before the queues are deleted, because
+// the dead letters are deleted with them.
 func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
 	reasons, err := s.deps.Broker.DeadLetterReasons(ctx, ledger.MaxDeadReasons)
 	if err != nil {
@@ -377,8 +384,7 @@ func (s *Simulation) deadReasons(ctx context.Context) []broker.ReasonCount {
 	return reasons
 }
 
-// summaries returns the number of summaries that the summary API stores. It returns nil if the API cannot count
-// them.
+// summaries returns how many summaries the summary API stores. It returns nil if the API cannot count them.
 func (s *Simulation) summaries(ctx context.Context) *ledger.SummaryCount {
 	if s.deps.SummariesHeld == nil {
 		return nil

@@ -25,10 +25,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// The tests run whole simulations in virtual time. Inside synctest.Test the clock stands still while any goroutine
-// can run, and jumps to the next timer when none can. A test fails if its simulation leaves a goroutine behind.
+// The tests run whole simulations with the fake clock of synctest.Test. The clock stands still while any
+// goroutine can run. When all are blocked, it jumps to the next timer. A test fails if its simulation does not
+// end all its goroutines.
 
-// counter is a summary API that counts the different identifiers it receives.
+// counter is a summary API that counts how many different identifiers it has received.
 type counter struct {
 	mu   sync.Mutex
 	seen map[string]bool
@@ -47,7 +48,7 @@ func (c *counter) held(context.Context) (int64, error) {
 	return int64(len(c.seen)), nil
 }
 
-// interceptor is a broker that calls the function publish for every message.
+// interceptor is a broker that passes every message to the function publish.
 type interceptor struct {
 	broker.Broker
 
@@ -58,7 +59,7 @@ func (b *interceptor) Publish(ctx context.Context, q broker.Queue, msg broker.Me
 	return b.publish(ctx, b.Broker, q, msg, confirmed)
 }
 
-// setup contains the arguments of New, which a test can change.
+// setup contains the arguments for New. A test can change them.
 type setup struct {
 	Config
 	Dependencies
@@ -82,7 +83,7 @@ func testPlan() plan.Plan {
 	}
 }
 
-// inMemory returns a simulation with a broker and a store in memory.
+// inMemory returns the setup of a simulation with a broker and a store in memory.
 func inMemory(t *testing.T) *setup {
 	t.Helper()
 	p := testPlan()
@@ -121,7 +122,7 @@ func run(t *testing.T, o *setup) report.Run {
 	return r
 }
 
-// inBubble runs a test with an in-memory simulation in virtual time.
+// inBubble runs a test with an in-memory simulation and the fake clock of package synctest.
 func inBubble(t *testing.T, test func(t *testing.T, o *setup)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, inMemory(t)) })
@@ -280,7 +281,7 @@ type failingAPI struct{}
 
 func (failingAPI) Post(context.Context, event.Summary) error { return errors.New("down") }
 
-// noConsumer is a broker that does not permit consumers.
+// noConsumer is a broker whose method Consume always fails.
 type noConsumer struct{ broker.Broker }
 
 func (noConsumer) Consume(context.Context, broker.Queue, int) (<-chan broker.Delivery, error) {
@@ -299,7 +300,7 @@ func TestRun_ProcessorFails_EndsTheSimulation(t *testing.T) {
 	})
 }
 
-// unreadable is a store whose ledger cannot be read.
+// unreadable is a store from which the ledger cannot be read.
 type unreadable struct{ store.Store }
 
 func (unreadable) Counts(context.Context) (store.Counts, error) {
@@ -321,7 +322,7 @@ func TestRun_LedgerCannotBeRead_Fails(t *testing.T) {
 	})
 }
 
-// failing is a store that begins to fail after some time.
+// failing is a store that stops working after some time.
 type failing struct {
 	store.Store
 
@@ -420,7 +421,7 @@ func TestRun_BrokerDown_VerdictSaysThatDepthsAreUnknown(t *testing.T) {
 	})
 }
 
-// lostData is a store that reports a loss of data.
+// lostData is a store that reports that it has lost data.
 type lostData struct{ store.Store }
 
 func (lostData) Dataset(context.Context) (store.Dataset, error) {

@@ -8,24 +8,25 @@ import (
 	"github.com/parking-operator/parking-operator/internal/broker"
 )
 
-// Broker wraps a broker so that all calls pass through a gate. When the gate cuts the connections, unsettled
-// messages are delivered again. Messages whose confirmation is lost are published again.
+// Broker returns a broker whose calls all pass through a gate. When the gate cuts the connections, unsettled
+// messages are delivered again, and messages whose confirm is lost are published again.
 func Broker(inner broker.Broker, g *Gate) broker.Broker {
 	return &gatedBroker{Broker: inner, gate: g, idle: make(chan struct{})}
 }
 
-// gatedBroker embeds the broker, because Version and Close need no gate.
+// gatedBroker embeds the broker that it wraps, because the methods Version and Close need no gate.
 type gatedBroker struct {
 	broker.Broker
 	gate *Gate
 
 	mu sync.Mutex
-	// unconfirmed is the number of published messages that are not confirmed yet. idle is closed when it reaches 0.
+	// unconfirmed is the number of published messages that are not confirmed yet. The channel idle is closed
+	// when that number becomes 0.
 	unconfirmed int
 	idle        chan struct{}
 }
 
-// Publish waits until the gate is open and then publishes a message.
+// Publish waits until the gate is open, and then publishes the message.
 func (b *gatedBroker) Publish(ctx context.Context, q broker.Queue, msg broker.Message, confirmed func()) error {
 	if confirmed == nil {
 		return b.Broker.Publish(ctx, q, msg, nil) // an error
@@ -58,8 +59,8 @@ func (b *gatedBroker) publish(ctx context.Context, q broker.Queue, msg broker.Me
 	})
 }
 
-// confirmLater handles a confirmation that the gate does not let through at present. If the confirmation is lost,
-// it publishes the message again.
+// confirmLater waits until the gate lets the confirm of a message through, and then calls confirmed. If the
+// gate has cut the connection, the confirm is lost, and confirmLater publishes the message again.
 func (b *gatedBroker) confirmLater(ctx context.Context, connection int, q broker.Queue, msg broker.Message, confirmed func()) {
 	err := b.gate.answer(ctx, connection)
 	if errors.Is(err, errLost) {
@@ -99,7 +100,7 @@ func (b *gatedBroker) Flush(ctx context.Context) error {
 	}
 }
 
-// Declare, Depths, DeadLetterReasons and Delete return an error if the gate rejects the call or its result.
+// The following methods return an error if the gate rejects the call or its result.
 
 func (b *gatedBroker) Declare(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Declare(ctx) })
@@ -125,7 +126,7 @@ func (b *gatedBroker) Delete(ctx context.Context) error {
 	return b.gate.call(ctx, func() error { return b.Broker.Delete(ctx) })
 }
 
-// Consume delivers the messages of queue q. While the gate is closed, it holds them.
+// Consume delivers the messages of queue q. While the gate is paused or cut, it holds the messages back.
 func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int) (<-chan broker.Delivery, error) {
 	deliveries, err := b.Broker.Consume(ctx, q, prefetch)
 	if err != nil {
@@ -137,7 +138,7 @@ func (b *gatedBroker) Consume(ctx context.Context, q broker.Queue, prefetch int)
 	return s.out, nil
 }
 
-// stream forwards the deliveries of one consumer through the gate.
+// stream passes the deliveries of one consumer through the gate.
 type stream struct {
 	gate   *Gate
 	out    chan broker.Delivery
@@ -167,7 +168,7 @@ func (s *stream) run(ctx context.Context, deliveries <-chan broker.Delivery) {
 	}
 }
 
-// end disconnects the stream from the gate after all deliveries are settled.
+// end unregisters the stream from the gate as soon as all its deliveries are settled.
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +184,8 @@ func (s *stream) add(settler *gatedSettler) {
 	s.unsettled[settler] = struct{}{}
 }
 
-// settle removes a delivery from the unsettled ones. It returns false if the session of the delivery was lost.
+// settle removes a delivery from the list of unsettled ones. It returns false if the session of the delivery
+// was lost.
 func (s *stream) settle(settler *gatedSettler) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +196,7 @@ func (s *stream) settle(settler *gatedSettler) bool {
 	return !settler.lost
 }
 
-// lose ends the session, so all unsettled messages return to their queue.
+// lose ends the session, so that all unsettled messages return to their queue.
 func (s *stream) lose() {
 	s.mu.Lock()
 	lost := s.unsettled
@@ -208,14 +210,15 @@ func (s *stream) lose() {
 	}
 }
 
-// gatedSettler is the settler of one delivery that passed through the gate.
+// gatedSettler settles one delivery through the gate.
 type gatedSettler struct {
 	stream *stream
 	inner  broker.Settler
 	lost   bool // the mutex of stream guards it
 }
 
-// do settles the delivery with f. It returns an error if the session of the delivery was lost.
+// do calls the function settle, which settles the delivery. If the session of the delivery was lost, it returns
+// an error instead.
 func (s *gatedSettler) do(ctx context.Context, settle func() error) error {
 	if _, err := s.stream.gate.enter(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -1,6 +1,7 @@
-// Package gate injects faults into the parts of a simulation that run in this process: components, and in-memory
-// servers. Each part has a Gate. The decorators Broker, Store and Poster make every call pass through a gate, so
-// that a fault can pause, isolate or kill the part without its cooperation.
+// Package gate injects faults into the parts of a simulation that run in this process, namely components and
+// in-memory servers. Each part has a Gate. The functions Broker, Store and Poster wrap an interface so that
+// every call passes through a Gate. In this way, a fault can pause, isolate or kill a part that knows nothing
+// about faults.
 package gate
 
 import (
@@ -11,11 +12,12 @@ import (
 )
 
 var (
-	// errCut is the error of calls to or from a part that is isolated.
+	// errCut is returned by calls to or from an isolated part.
 	errCut = errors.New("the connection is refused")
-	// errLost is the error of calls whose connection was cut before they returned. They may have taken effect.
+	// errLost is returned by calls whose connection was cut before they returned. The call may have taken
+	// effect.
 	errLost = errors.New("the connection was lost before the reply")
-	// errDead is the error of calls by a part that was killed. They have no effect.
+	// errDead is returned by calls of a part that was killed.
 	errDead = errors.New("the process was killed")
 )
 
@@ -24,22 +26,22 @@ type state int
 
 const (
 	open state = iota
-	// paused blocks calls and their results until the state changes.
+	// paused blocks calls and their results until the state of the gate changes.
 	paused
-	// mute executes calls but blocks their results.
+	// mute lets calls take effect, but blocks their results.
 	mute
 	// cut rejects calls.
 	cut
-	// dead rejects all calls permanently.
+	// dead rejects all calls, and the state never changes again.
 	dead
 )
 
-// Gate controls either all calls that one part of the simulation makes, or all calls that it receives.
+// Gate controls all calls that one part of the simulation makes, or all calls that one part receives.
 type Gate struct {
 	mu    sync.Mutex
 	state state
-	// connection is the number of times that the connections were cut. A call fails if this number changes while
-	// the call is in progress.
+	// connection counts how often the connections were cut. If it changes while a call is in progress, the call
+	// fails.
 	connection int
 	changed    chan struct{} // closed at each change
 	cuts       map[int]func()
@@ -49,7 +51,7 @@ type Gate struct {
 // New returns an open gate.
 func New() *Gate { return &Gate{changed: make(chan struct{}), cuts: make(map[int]func())} }
 
-// set changes the state of the gate. A change to cut or dead also cuts the connections.
+// set changes the state of the gate. If the new state is cut or dead, it also cuts the connections.
 func (g *Gate) set(s state) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +69,7 @@ func (g *Gate) set(s state) {
 	g.changed = make(chan struct{})
 }
 
-// onCut registers f to be called whenever the connections are cut. The returned function unregisters it.
+// onCut registers a function to be called whenever the connections are cut. To unregister it, call remove.
 func (g *Gate) onCut(f func()) (remove func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,8 +89,8 @@ func (g *Gate) now() (s state, connection int, changed <-chan struct{}) {
 	return g.state, g.connection, g.changed
 }
 
-// pass blocks while hold returns true for the state of the gate. It returns the number of the current connection.
-// It returns an error if the gate rejects calls or if ctx has ended.
+// pass blocks as long as the function hold returns true for the state of the gate. Then it returns the number
+// of the current connection. It returns an error if the gate rejects calls, or if ctx ends.
 func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int, err error) {
 	for {
 		s, connection, changed := g.now()
@@ -108,18 +110,18 @@ func (g *Gate) pass(ctx context.Context, hold func(state) bool) (connection int,
 	}
 }
 
-// enter must be called before a call. It blocks while the gate is paused.
+// enter must be called before each request that the gate controls. It blocks while the gate is paused.
 func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await is like enter, but also blocks while the connections are cut.
+// await is like enter, but also blocks, instead of returning an error, while the gate is cut.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
 
-// answer must be called before the result of a call is returned. It blocks while the gate holds results. It returns
-// an error if the connection was cut since enter.
+// answer must be called before the result of a request is returned. It blocks while the gate is paused or mute.
+// It returns an error if the connection was cut after enter returned its number.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {
@@ -129,14 +131,14 @@ func (g *Gate) answer(ctx context.Context, connection int) error {
 	return err
 }
 
-// answers reports whether the gate lets the result of a call through at once.
+// answers reports whether the gate lets the result of a request through without blocking.
 func (g *Gate) answers(connection int) bool {
 	s, now, _ := g.now()
 	return s == open && now == connection
 }
 
-// call calls f and lets the call and its result pass through the gate. If it returns errLost, f may have taken
-// effect.
+// call calls f through the gate: it calls enter before f, and answer after f. If it returns errLost, f may have
+// taken effect.
 func (g *Gate) call(ctx context.Context, f func() error) error {
 	connection, err := g.enter(ctx)
 	if err != nil {
@@ -150,19 +152,19 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 }
 
 const (
-	// muteTime is how long a killed server still executes calls without returning their results.
+	// muteTime is how long calls to a killed server still take effect, although their results are not returned.
 	muteTime = 20 * time.Millisecond
-	// DownTime is how long it takes to start a server or a component again.
+	// DownTime is the time from the end of a server or a component until it runs again.
 	DownTime = 500 * time.Millisecond
 )
 
-// Kill rejects all further calls permanently. Calls in progress may take effect.
+// Kill makes the gate reject all further calls, permanently. Calls in progress may still take effect.
 func (g *Gate) Kill() { g.set(dead) }
 
-// Pause blocks all calls and their results until the returned function is called.
+// Pause blocks all calls and their results until the caller calls release.
 func (g *Gate) Pause(context.Context) (release func() error, err error) { return g.hold(paused) }
 
-// Isolate cuts all connections and rejects calls until the returned function is called.
+// Isolate cuts all connections and rejects all calls until the caller calls release.
 func (g *Gate) Isolate(context.Context) (release func() error, err error) { return g.hold(cut) }
 
 func (g *Gate) hold(s state) (release func() error, err error) {
@@ -173,7 +175,8 @@ func (g *Gate) hold(s state) (release func() error, err error) {
 	}, nil
 }
 
-// Server is an in-memory server that faults can hit: a broker, a store or a summary API behind a gate.
+// Server is an in-memory server into which faults can be injected. It is a broker, a store or a summary API
+// behind a gate.
 type Server struct {
 	*Gate
 
@@ -181,8 +184,8 @@ type Server struct {
 	crash func(draw uint64)
 }
 
-// NewServer returns a server with a name. The function crash discards what a crash of the server would lose. It may
-// be nil.
+// NewServer returns the server with the given name behind the gate g. The function crash discards the data that
+// a crash of the server would lose. It may be nil.
 func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 	return &Server{name: name, Gate: g, crash: crash}
 }
@@ -190,8 +193,8 @@ func NewServer(name string, g *Gate, crash func(draw uint64)) *Server {
 // Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// Stop implements fault.Instance: it restarts the server. If crash is true, the last calls before the crash take
-// effect but return no result.
+// Stop implements fault.Instance. It restarts the server. If crash is true, the last calls before the crash
+// take effect, but do not return a result.
 func (s *Server) Stop(ctx context.Context, crash bool, draw uint64) (started func(context.Context) error, err error) {
 	if crash {
 		s.set(mute)

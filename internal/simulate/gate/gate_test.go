@@ -29,7 +29,7 @@ func newBroker(t *testing.T, partitions int, retryDelay time.Duration) *memorybr
 	return b
 }
 
-// isolate cuts the connections of a server for a short time.
+// isolate cuts off a server for the given time.
 func isolate(s *gate.Server, length time.Duration) error {
 	release, err := s.Isolate(context.Background())
 	time.Sleep(length)
@@ -124,8 +124,8 @@ func TestServer_Killed_ExecutesCallsWithoutReply(t *testing.T) {
 	})
 }
 
-// TestBroker_WithFaults_LosesNothing checks that every message is confirmed once, and delivered until it is
-// settled, whatever faults hit the connections.
+// TestBroker_WithFaults_LosesNothing checks that every message is confirmed once and is delivered until it is
+// settled, whatever faults are injected.
 func TestBroker_WithFaults_LosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

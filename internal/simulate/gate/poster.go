@@ -8,7 +8,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/processor"
 )
 
-// Poster wraps the client of a summary API so that all calls pass through a gate.
+// Poster returns a client of a summary API whose calls all pass through a gate.
 func Poster(inner processor.Poster, g *Gate) processor.Poster {
 	return &gatedPoster{inner: inner, gate: g}
 }
@@ -18,7 +18,7 @@ type gatedPoster struct {
 	gate  *Gate
 }
 
-// Post posts a summary. If the gate rejects the call, it returns an error that is not permanent.
+// Post posts a summary. If the gate rejects the call, the error is not a permanent one, so the caller retries.
 func (p *gatedPoster) Post(ctx context.Context, s event.Summary) error {
 	var posted error
 	if err := p.gate.call(ctx, func() error {

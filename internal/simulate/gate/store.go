@@ -10,17 +10,17 @@ import (
 	"github.com/parking-operator/parking-operator/internal/timeline"
 )
 
-// Store wraps a store so that all calls pass through a gate. If the gate rejects a call, the error is
+// Store returns a store whose calls all pass through a gate. If the gate rejects a call, the error is
 // store.ErrUnavailable.
 func Store(inner store.Store, g *Gate) store.Store { return &gatedStore{Store: inner, gate: g} }
 
-// gatedStore embeds the store, because Version and Close need no gate.
+// gatedStore embeds the store that it wraps, because the methods Version and Close need no gate.
 type gatedStore struct {
 	store.Store
 	gate *Gate
 }
 
-// ask performs a store call with a result through the gate.
+// ask calls a method of the store that has a result, through the gate.
 func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (result R, err error) {
 	err = s.tell(ctx, func() (err error) {
 		result, err = call()
@@ -33,7 +33,7 @@ func ask[R any](ctx context.Context, s *gatedStore, call func() (R, error)) (res
 	return result, nil
 }
 
-// tell performs a store call without a result through the gate.
+// tell calls a method of the store that has no result, through the gate.
 func (s *gatedStore) tell(ctx context.Context, call func() error) error {
 	err := s.gate.call(ctx, call)
 	if errors.Is(err, errCut) || errors.Is(err, errLost) || errors.Is(err, errDead) {

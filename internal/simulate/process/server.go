@@ -1,5 +1,5 @@
-// Package process injects faults into servers that run as child processes. It uses signals, and a relay that can
-// cut their connections.
+// Package process injects faults into servers that run as child processes. It sends signals to a server, and
+// can cut the connections to it with a relay.
 package process
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/relay"
 )
 
-// Daemon is a server process that package privateserver started.
+// Daemon is a server process, as package privateserver starts it.
 type Daemon interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
@@ -23,20 +23,22 @@ type Daemon interface {
 	Close() error
 }
 
-// Server is a server process together with the relay that clients connect to. It implements fault.Instance.
+// Server is a server process, together with the relay through which clients connect. It implements
+// fault.Instance.
 type Server struct {
 	name   string
 	daemon Daemon
 	relay  *relay.Relay
 	uri    string
-	// Close ends the context closing.
+	// The context closing ends when Close is called.
 	closing context.Context //nolint:containedctx // it bounds starts, which outlive the call that begins them
 	close   context.CancelFunc
 
 	mu sync.Mutex // the methods of Daemon are not safe for concurrent use
 }
 
-// NewServer starts a relay to a running server. Close of the Server also ends the daemon.
+// NewServer starts a relay for a server that is already running. The method Close of the result also ends the
+// server.
 func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 	u, err := url.Parse(d.URI())
 	if err != nil {
@@ -55,11 +57,12 @@ func NewServer(ctx context.Context, name string, d Daemon) (*Server, error) {
 // Name implements fault.Instance.
 func (s *Server) Name() string { return s.name }
 
-// URI returns the URI at which clients reach the server through the relay. It contains user name and password.
+// URI returns the URI at which clients reach the server through the relay. It contains the user name and the
+// password.
 func (s *Server) URI() string { return s.uri }
 
-// Stop implements fault.Instance: it ends the process with SIGKILL if crash is true and otherwise with SIGTERM. It
-// then starts the server again with the same data.
+// Stop implements fault.Instance. It ends the process, with SIGKILL if crash is true and with SIGTERM
+// otherwise. Then it starts the server again with the same data.
 func (s *Server) Stop(ctx context.Context, crash bool, _ uint64) (started func(context.Context) error, err error) {
 	if err := s.end(ctx, crash); err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func (s *Server) start() error {
 	return s.daemon.Start(s.closing)
 }
 
-// Pause implements fault.Instance. It stops the process with SIGSTOP until the fault ends.
+// Pause implements fault.Instance. It stops the process with SIGSTOP, until the caller calls release.
 func (s *Server) Pause(context.Context) (release func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,8 +105,8 @@ func (s *Server) Pause(context.Context) (release func() error, err error) {
 	}, s.daemon.Pause()
 }
 
-// Isolate implements fault.Instance. It cuts all connections of the server and rejects new ones until the fault
-// ends.
+// Isolate implements fault.Instance. It cuts all connections to the server and rejects new ones, until the
+// caller calls release.
 func (s *Server) Isolate(context.Context) (release func() error, err error) {
 	restore := s.relay.Cut()
 	return func() error {
