@@ -14,7 +14,7 @@ import (
 
 // Some rules in the CRD contain copies of regular expressions, because markers cannot refer to Go constants.
 // The test checks that these copies equal the constants.
-func TestRules_HaveTheSamePatternsAsTheConstants(t *testing.T) {
+func TestCRDRules_ContainTheSamePatternsAsTheGoConstants(t *testing.T) {
 	t.Parallel()
 	patterns := map[string]string{
 		"v1alpha1.DurationPattern":      v1alpha1.DurationPattern,

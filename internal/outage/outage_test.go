@@ -121,7 +121,7 @@ func TestLog_SuccessesAndFaultsAlternate_LogsOneOutage(t *testing.T) {
 	})
 }
 
-func TestLog_FaultOfAPartIsOld_DoesNotProlongTheOutage(t *testing.T) {
+func TestLog_OldFaultOfAPart_DoesNotProlongTheOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, lines := newLog()

@@ -387,7 +387,7 @@ func TestRehearsals_KillWithoutEffect_CountsAsNotInjected(t *testing.T) {
 	}
 }
 
-func TestRehearsals_LeaderIsReplaced_NextOneContinues(t *testing.T) {
+func TestRehearsals_LeaderIsReplaced_NewLeaderContinuesTheFault(t *testing.T) {
 	w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Hour)})
 	a, process, status := w.serveAgent(t, "127.77.0.2")
 	w.Pod(w.sim, resources.ComponentRedis, status)
@@ -408,7 +408,7 @@ func TestRehearsals_LeaderIsReplaced_NextOneContinues(t *testing.T) {
 }
 
 // After a leader has saved a record, it may crash before it has injected the fault, or after that.
-func TestRehearsals_LeaderCrashes_NextOneInjectsOnce(t *testing.T) {
+func TestRehearsals_LeaderCrashes_NewLeaderInjectsTheFaultOnce(t *testing.T) {
 	for _, injected := range []bool{false, true} {
 		t.Run("injected="+strconv.FormatBool(injected), func(t *testing.T) {
 			w := newWorld(t, plan.Fault{Name: "pause", Target: plan.TargetRedis, Action: plan.ActionPause, Instances: 1, For: plan.Duration(time.Second)})

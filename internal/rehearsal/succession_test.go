@@ -98,7 +98,7 @@ func (m *mortal) Delete(ctx context.Context, object client.Object, options ...cl
 
 // The operator is killed in each phase of a fault, and another operator takes over. In the end, the fault must
 // have been injected exactly once, must have ended, and must be recorded.
-func TestRehearsals_OperatorIsKilled_NextOneFinishesTheFault(t *testing.T) {
+func TestRehearsals_OperatorIsKilled_NewOperatorFinishesTheFault(t *testing.T) {
 	phases := []struct {
 		name  string
 		at    fault.State

@@ -54,7 +54,7 @@ func (s *Sequence) numberOf(plate string) uint32 {
 	return letters*digitGroups + digits
 }
 
-func TestUnmatchedPlate_NeverEnters(t *testing.T) {
+func TestUnmatchedPlate_IsNeverThatOfAnEntry(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(rapid.Uint64().Draw(t, "seed"))

@@ -428,7 +428,7 @@ func (lostData) Dataset(context.Context) (store.Dataset, error) {
 	return store.Dataset{LostAt: time.Unix(1, 0)}, nil
 }
 
-func TestRun_StoreLostData_EndsTheDrainAndIsTheOnlyReason(t *testing.T) {
+func TestRun_StoreLostData_EndsTheDrainAndIsTheOnlyReasonForFail(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Store, o.Poster, o.SummariesHeld = lostData{o.Store}, failingAPI{}, nil
@@ -480,7 +480,7 @@ func TestRun_ObjectiveWithoutMeasurement_Fails(t *testing.T) {
 	})
 }
 
-func TestRun_ScheduleNotKept_Fails(t *testing.T) {
+func TestRun_TooManyEventsMissed_Fails(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, o *setup) {
 		o.Broker = &interceptor{o.Broker, func(ctx context.Context, _ broker.Broker, _ broker.Queue, _ broker.Message, _ func()) error {

@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-func TestConsumer_AllDeliveriesSettled_IsRemoved(t *testing.T) {
+func TestConsumer_EndedAndAllDeliveriesSettled_SessionIsRemoved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b, err := New(Options{Partitions: 1})

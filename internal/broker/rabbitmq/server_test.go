@@ -344,7 +344,7 @@ func TestBroker_QueueHasOtherSettings_Retries(t *testing.T) {
 	}
 }
 
-func TestBroker_ReadsItsBindingAtEachConnect(t *testing.T) {
+func TestBroker_ReadsAddressAndCredentialsAtEachConnect(t *testing.T) {
 	t.Parallel()
 	uri, _ := url.Parse(servers.AMQPURI(t))
 	wrong := *uri
