@@ -45,7 +45,7 @@ type Queue struct {
 	Partition int
 }
 
-// String returns <type>.<partition>, such as entry.0.
+// String returns the name of the queue as <type>.<partition>, such as entry.0.
 func (q Queue) String() string { return string(q.Type) + "." + strconv.Itoa(q.Partition) }
 
 // Check returns an error if q is not a queue of a simulation with the given number of partitions.
@@ -56,8 +56,8 @@ func (q Queue) Check(partitions int) error {
 	return nil
 }
 
-// Message is an event in its wire format, with the properties of the AMQP message. In a message of an external
-// publisher, every field except Body may be empty.
+// Message is an event in its wire format, with the properties of the AMQP message. If an external publisher (a
+// program other than our generators) has sent the message, every field except Body may be empty.
 type Message struct {
 	// ID is the AMQP message id, which is the identifier of the event.
 	ID string
@@ -106,8 +106,7 @@ type Consumer interface {
 	Consume(ctx context.Context, q Queue, prefetch int) (<-chan Delivery, error)
 }
 
-// Delivery is one delivery of a message. The receiver must settle it by calling exactly one method of its
-// Settler, once.
+// Delivery is one delivery of a message. The receiver must settle it by calling one method of its Settler once.
 type Delivery struct {
 	Message     Message
 	Queue       Queue

@@ -64,8 +64,8 @@ func AppendEntry(b []byte, e Entry) []byte {
 	return append(b, '}')
 }
 
-// AppendExit appends the wire format of an exit to b. It is that of an entry, but has the field exit_date_time
-// in place of entry_date_time.
+// AppendExit appends the wire format of an exit to b. The format is the same as for an entry, except that the
+// field exit_date_time replaces entry_date_time.
 func AppendExit(b []byte, e Exit) []byte {
 	b = appendHead(b, e.ID, e.Plate)
 	b = appendInstant(b, fieldExitAt, e.At)

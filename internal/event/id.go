@@ -11,7 +11,7 @@ import (
 const RunLength = 13 // ceil(64 bits / 5 bits a character)
 
 // MaxSeq is the largest sequence number. An identifier with a larger number cannot be from a generator, so it
-// is treated as that of an external publisher.
+// belongs to an external publisher.
 const MaxSeq = 1<<40 - 1
 
 // runEncoding is base32 with the "extended hex" alphabet in lower case. Encoded texts sort in the same order as

@@ -18,7 +18,7 @@ type Account struct {
 	Action plan.FaultAction `json:"action"`
 	// AtSeconds is when the occurrence was due, in seconds since the start of the schedule.
 	AtSeconds float64 `json:"atSeconds"`
-	// Hit names the instances that were hit.
+	// Hit contains the names of the instances that were hit.
 	Hit []string `json:"hit,omitempty"`
 
 	// InjectedAt is when the fault took effect. HealedAt is when it ended. RecoveredAt is when latency and
@@ -26,18 +26,18 @@ type Account struct {
 	InjectedAt  time.Time `json:"injectedAt,omitzero"`
 	HealedAt    time.Time `json:"healedAt,omitzero"`
 	RecoveredAt time.Time `json:"recoveredAt,omitzero"`
-	// RecoverySeconds is how long the simulation needed to recover. It is the time until RecoveredAt, from
-	// HealedAt for an action with a duration such as a pause, and from InjectedAt for all other actions,
-	// because their recovery includes the restart. The time in which other faults were in effect is not
-	// included. RecoverySeconds is nil if the simulation has not recovered.
+	// RecoverySeconds is how long the simulation needed to recover, until RecoveredAt. For an action with a
+	// duration, such as a pause, it is counted from HealedAt. For all other actions, it is counted from
+	// InjectedAt, because their recovery includes the restart. The time in which other faults were in effect is
+	// not included. RecoverySeconds is nil if the simulation has not recovered.
 	RecoverySeconds *float64 `json:"recoverySeconds,omitempty"`
-	// UnrecoveredSeconds is set if the simulation has not recovered. It is the time until the end of the run.
-	// It starts as for RecoverySeconds, and also does not include the time of other faults.
+	// UnrecoveredSeconds is set if the simulation has not recovered. It says how long the simulation had been
+	// recovering when the run ended. That time is counted in the same way as RecoverySeconds.
 	UnrecoveredSeconds float64 `json:"unrecoveredSeconds,omitempty"`
 
 	// The following figures cover the time from InjectedAt to RecoveredAt, or to the end of the run if the
-	// simulation has not recovered. If these times overlap for several faults, what happened in the overlap
-	// counts for each of the faults. A nil figure was not measured.
+	// simulation has not recovered. If the times of several faults overlap, each of these faults includes what
+	// happened in the overlap. A nil figure was not measured.
 	//
 	// PeakLagSeconds is the longest lag of a generator behind its schedule. PeakBacklog is the largest number
 	// of messages in the queues. PeakP99Seconds is the largest 99th percentile of the end-to-end latency in a
@@ -61,7 +61,7 @@ type Account struct {
 // Outcome says how an occurrence of a fault ended, or how far it has progressed.
 type Outcome string
 
-// The outcomes. The first three are not final: the occurrence is still in progress.
+// The outcomes. The first three are not final, because the occurrence is still in progress.
 const (
 	// OutcomeInjecting means that the fault is being injected and is not in effect yet.
 	OutcomeInjecting Outcome = "Injecting"
@@ -94,7 +94,8 @@ func Outcomes() []Outcome {
 
 // Run holds the measurements of a simulation into which faults were injected.
 type Run struct {
-	// Rows are the rows of the timeline, the earliest first. Without rows, recovery cannot be measured.
+	// Rows contains the rows of the timeline, the earliest first. If there are none, recovery cannot be
+	// measured.
 	Rows []timeline.Row
 	// End is when the generators stopped. While they are running, it is the time up to which Rows are complete.
 	// Recovery cannot be measured after End, because then there is no load.

@@ -20,8 +20,8 @@ func noon() time.Time { return time.Date(2026, time.May, 17, 12, 0, 0, 0, time.U
 func second(s float64) time.Time { return noon().Add(time.Duration(s * float64(time.Second))) }
 
 // story describes an invented run that lasts length seconds. In each second, as many entries as rate says and
-// as many exits take effect, with a latency of 2 ms. During an outage, the latency is that of the field slow.
-// If slow is 0, no event takes effect during the outage.
+// as many exits take effect, with a latency of 2 ms. During an outage, the latency is the value of the field
+// slow. If that value is 0, no event takes effect during the outage.
 type story struct {
 	length, rate int
 	outages      []outage
@@ -177,7 +177,7 @@ func TestAccounts_RecoveryIsDerivedFromTheTimeline(t *testing.T) {
 		"no timeline": {Run{End: second(60), Ended: true}, []Record{record("a", 20, 22)}, []float64{-1}, "too little was measured"},
 		"a second fault before recovery from the first": {
 			// The simulation recovers from both faults after 33 s. The recovery from the first fault takes 11
-			// s. In 3 s of these, the second fault is in effect, so 8 s are counted.
+			// s. The second fault is in effect during 3 of these seconds, so only 8 s are counted.
 			story{length: 60, rate: 50, outages: []outage{{20, 33, slow, 0}}}.run(),
 			[]Record{record("a", 20, 22), record("b", 25, 28)},
 			[]float64{8, 5}, "",

@@ -33,7 +33,8 @@ type Occurrence struct {
 	Draw      uint64 `json:"draw"`
 }
 
-// ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
+// ID returns the name and the number of the occurrence, such as "redis-crash/3", which identify it within its
+// simulation.
 func (o *Occurrence) ID() string { return occurrenceID(o.Fault, o.Number) }
 
 func occurrenceID(fault string, number int) string { return fault + "/" + strconv.Itoa(number) }
@@ -42,7 +43,7 @@ func occurrenceID(fault string, number int) string { return fault + "/" + strcon
 type Record struct {
 	Occurrence
 
-	// Hit names the instances that were hit, such as "processor-1".
+	// Hit contains the names of the instances that were hit, such as "processor-1".
 	Hit []string `json:"hit,omitempty"`
 	// Of is the number of instances that the target had when the fault was injected, whether or not they were
 	// hit. It is 0 if the number is unknown.
@@ -57,8 +58,9 @@ type Record struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// recoversFrom returns the time from which the recovery is counted. That is when the fault ended for an action
-// with a duration, and when it took effect for any other action. It is zero before that time.
+// recoversFrom returns the time from which the recovery is counted. For an action with a duration, it is the
+// time at which the fault ended. For any other action, it is the time at which the fault took effect. It is
+// zero until that has happened.
 func (r *Record) recoversFrom() time.Time {
 	if r.Action.Lasts() {
 		return r.HealedAt
@@ -101,7 +103,7 @@ type Injection struct {
 	// Of is the number of instances of the target, whether or not they were hit. It is 0 if the number is
 	// unknown.
 	Of int
-	// Hit names the instances that were hit.
+	// Hit contains the names of the instances that were hit.
 	Hit []string
 	// At is when the fault took effect.
 	At time.Time

@@ -119,7 +119,8 @@ func TestOccurrences_DependOnTheSeed(t *testing.T) {
 	}
 }
 
-// Users rely on the seed to repeat a run. So no version of this program may change the values.
+// Users rely on the seed to repeat a run. So no version of this program may change which occurrences a seed
+// gives.
 func TestOccurrences_FixedSeed_NeverChange(t *testing.T) {
 	t.Parallel()
 	p := &plan.Plan{Seed: 42, Faults: []plan.Fault{{Name: "redis-crash", Target: plan.TargetRedis, Action: plan.ActionKill, At: seconds(60), Every: seconds(60), Jitter: seconds(20), Instances: 1}}}

@@ -55,8 +55,8 @@ type measured struct {
 	// confirmed counts the events that the broker has confirmed, first entries and then exits.
 	confirmed [2]int64
 	lag       time.Duration
-	// backlog is the number of messages in the queues. If it was not measured in this row, it is that of the
-	// latest row in which it was measured. It is nil if there is no such row.
+	// backlog is the number of messages in the queues. If it was not measured in this row, it is the number
+	// from the latest earlier row in which it was measured. It is nil if it was never measured.
 	backlog                 *int64
 	redelivered, duplicates int64
 }
@@ -94,7 +94,7 @@ type baseline struct {
 	// last is the index of the last row in that period.
 	last int
 	p99  time.Duration
-	// backlog is nil if it was not measured.
+	// backlog is the largest number of messages in the queues. It is nil if it was not measured.
 	backlog *int64
 	// rates contains the numbers of events per second that took effect, first entries and then exits.
 	rates [2]float64
@@ -130,8 +130,8 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns the time from the beginning of the recovery from a fault until recovered. It does not
-// include the time in which other faults were in effect.
+// undisturbed returns how long the simulation took to recover from the fault of r, if it had recovered at the
+// given time. The time in which other faults were in effect is not included.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval

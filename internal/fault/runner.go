@@ -31,7 +31,7 @@ const (
 // leaves the faults in effect, and does not change their records.
 var ErrHandedOver = errors.New("another process takes over")
 
-// The reasons in the records of aborted occurrences.
+// The values of Record.Reason for occurrences that were aborted.
 var (
 	errEnded     = errors.New("the simulation ended")
 	errSuspended = errors.New("the simulation was suspended")

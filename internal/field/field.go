@@ -15,8 +15,8 @@ import (
 // Path is the path of a field, such as spec.entry.stages[0].rate. The empty path denotes the whole document.
 type Path string
 
-// Child returns the path of a field of the object at p. If there are several names, each is the name of a field
-// of the one before.
+// Child returns the path of a field of the object at p. If there are several names, they lead to a nested
+// field: Child("a", "b") is the field b of the field a.
 func (p Path) Child(names ...string) Path {
 	for _, child := range names {
 		if p != "" {

@@ -209,8 +209,8 @@ func (c *claimer) await(stopping <-chan struct{}) (int, bool) {
 	}
 }
 
-// due returns the number of plates to claim now. If limit is 0, none must be claimed, and the caller must call
-// due again after the time wait, or earlier if the channel wake receives a value.
+// due returns the number of plates to claim now. If limit is 0, no plates must be claimed. Then the caller must
+// call due again after the returned wait time, or earlier if the channel wake receives a value.
 func (c *claimer) due(now time.Time) (limit int, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,8 +30,8 @@ func newCommitter(s Store) *committer {
 	}
 }
 
-// The store must record each event once and in order, even if it fails and if the broker confirms the events in
-// another order.
+// The store must record each event once and in order. It must do so even if the store fails, and in whatever
+// order the broker confirms the events.
 func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -40,7 +40,7 @@ type curve struct {
 	end time.Duration
 }
 
-// never is the time of something that will not happen.
+// never is a time value which means that something will not happen.
 const never = time.Duration(math.MaxInt64)
 
 // piece is a part of a curve in which the rate changes linearly.
@@ -127,7 +127,7 @@ func (c *curve) replace(s plan.Schedule, w window, t time.Duration) {
 	c.add(stop, never, t, 0, 0)
 }
 
-// cut removes the pieces that begin after t.
+// cut removes the pieces of the curve that begin after the time t.
 func (c *curve) cut(t time.Duration) {
 	n := len(c.pieces)
 	for n > 0 && c.pieces[n-1].start > t {
@@ -155,8 +155,8 @@ func (c *curve) add(start, stop, t time.Duration, rate, slope float64) {
 	c.pieces = append(c.pieces, part)
 }
 
-// trim removes the first pieces, as long as they end before t and the number of due events does not reach the
-// target in them.
+// trim removes pieces from the beginning of the curve, as long as they end before t and the number of due
+// events does not reach the target in them.
 func (c *curve) trim(t time.Duration, target float64) {
 	n := 0
 	for n+1 < len(c.pieces) && c.pieces[n+1].start <= t && c.pieces[n+1].due < target {
@@ -165,7 +165,7 @@ func (c *curve) trim(t time.Duration, target float64) {
 	c.pieces = append(c.pieces[:0], c.pieces[n:]...)
 }
 
-// at returns the piece that contains t. The curve must not be empty.
+// at returns the piece that contains the time t. The curve must not be empty.
 func (c *curve) at(t time.Duration) piece {
 	i := len(c.pieces) - 1
 	for i > 0 && c.pieces[i].start > t {

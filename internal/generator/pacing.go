@@ -66,8 +66,7 @@ type pacer struct {
 	epoch   time.Time
 	stopped time.Duration
 	curve   curve
-	// target is the target of the next event, as defined in the comment on curve: the event is due when the
-	// number of due events reaches target.
+	// target is the number of due events at which the next event is due; see the comment on curve.
 	target float64
 	// interval returns a random number from an exponential distribution with mean 1.
 	interval func() float64

@@ -21,15 +21,15 @@ type draft struct {
 	earliest time.Time
 }
 
-// source chooses the event to publish at each position of the simulation's sequence.
+// source chooses which event to publish for each position. Package sequence explains positions.
 type source interface {
 	// draft returns the event for a position. It returns false if no event is to be published for this
 	// position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that the event which draft returned last was not published.
+	// withdrawn tells the source that the last event which draft returned was not published.
 	withdrawn(d draft)
-	// serve runs the background work of the source. After stopping is closed, it cleans up and returns. It
-	// returns early if ctx ends.
+	// serve runs the background work of the source. After the channel stopping is closed, it cleans up and
+	// returns. It returns early if ctx ends.
 	serve(ctx context.Context, stopping <-chan struct{})
 	// starved returns the number of positions for which no event was published, because no plate was available.
 	starved() int64
@@ -61,8 +61,7 @@ const (
 	// reportInterval is the interval at which exits measures the pool and reports how many matched exits found
 	// no available plate.
 	reportInterval = 5 * time.Second
-	// entryPrecision is the precision of the entry time of a claimed plate. It is a millisecond, because stores
-	// truncate the time to that.
+	// entryPrecision is the precision with which stores keep the entry time of a plate.
 	entryPrecision = time.Millisecond
 )
 

@@ -31,10 +31,11 @@ type Stats struct {
 	// Active is the total time in which the rate of the schedule was above 0.
 	Active time.Duration
 	// Rate is the current rate of the schedule, in events per second. TargetRate is the mean rate of the
-	// schedule over the time in Active.
+	// schedule, over the time in which the rate was above 0.
 	Rate, TargetRate float64
-	// AchievedRate is the mean rate of publishing, in events per second. The mean is over the time in Active,
-	// plus the time after the schedule paused in which overdue events were still published.
+	// AchievedRate is the mean rate of publishing, in events per second. The mean is over the time in which the
+	// rate of the schedule was above 0. It also includes the time after that in which overdue events were still
+	// published.
 	AchievedRate float64
 
 	// Done means that the schedule is over and that the confirms of all published events are durably recorded.

@@ -6,7 +6,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// schema is the native histogram schema of the buckets.
+// schema is the number of the Prometheus native histogram schema that defines the buckets.
 const schema = 3
 
 // FromNative converts a Prometheus native histogram of durations in seconds to a snapshot. If the histogram has

@@ -37,7 +37,7 @@ func (s *Snapshot) add(index int, n uint64) {
 	s.total += n
 }
 
-// Merge returns a snapshot whose counts are the sums of those of the given snapshots.
+// Merge returns a snapshot that counts the durations of all the given snapshots.
 func Merge(snapshots ...Snapshot) Snapshot {
 	var merged Snapshot
 	for _, s := range snapshots {

@@ -77,8 +77,8 @@ func (p phase) checks() []check {
 		{name: "end-to-end p99" + p.suffix, kind: Objective, find: measure(func(o plan.PhaseObjectives, m measured) finding {
 			return m.latency("end-to-end p99"+p.suffix, o.EndToEndP99, func(l *Latencies) histogram.Snapshot { return l.EndToEnd })
 		})},
-		// For the whole run, the longest lag never decreases. For another phase it may decrease, because it
-		// becomes known only when the simulation has recovered from a fault which rows belong to the phase.
+		// The longest lag of the whole run never decreases. The longest lag of another phase may decrease,
+		// because some rows move to a different phase when the simulation has recovered from a fault.
 		{name: "generator lag" + p.suffix, kind: Objective, certain: p.suffix == "", find: measure(func(o plan.PhaseObjectives, m measured) finding {
 			return m.lag("generator lag"+p.suffix, o.MaxLag)
 		})},

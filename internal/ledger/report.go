@@ -35,7 +35,7 @@ type Report struct {
 	AtRest bool `json:"atRest"`
 	// Outstanding counts the confirmed events that have not taken effect yet. It is 0 if AtRest is true.
 	Outstanding int64 `json:"outstanding"`
-	// TakenTwice counts how often an event took effect that had already taken effect.
+	// TakenTwice counts how often an event that had already taken effect took effect again.
 	TakenTwice int64 `json:"takenTwice"`
 	// Uncounted counts the events that took effect, but that the counters of the ledger do not include. It is 0
 	// if AtRest is false.

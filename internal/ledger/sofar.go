@@ -42,8 +42,8 @@ const (
 // TimelineReader is not safe for concurrent use.
 type TimelineReader struct {
 	source Timeline
-	// settled contains the remembered rows, which end before the time until. readAt is when the whole timeline
-	// was last read.
+	// settled contains the remembered rows. All of them end before the time in the field until. readAt is when
+	// the whole timeline was last read.
 	settled []timeline.Row
 	until   time.Time
 	readAt  time.Time

@@ -96,7 +96,7 @@ func (l *Log) Fine(parts ...string) {
 	time.AfterFunc(quiet, func() { l.end(generation) })
 }
 
-// end ends the outage, unless Fault was called after the given generation.
+// end ends the outage, unless Fault was called since the counter generation had the given value.
 func (l *Log) end(generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

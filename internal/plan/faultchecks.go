@@ -47,7 +47,7 @@ func (c *Checks) FaultAction(path field.Path, action FaultAction) {
 	c.OneOf(path, string(action), string(ActionKill), string(ActionRestart), string(ActionEvict), string(ActionPause), string(ActionIsolate))
 }
 
-// FaultTimes contains the durations of a fault and the duration of the simulation. If one of them is not set,
+// FaultTimes contains the durations of a fault and the duration of the simulation. If a duration is not set,
 // its Text is empty.
 type FaultTimes struct{ At, Every, Jitter, For, Simulation Length }
 

@@ -33,7 +33,7 @@ type Plan struct {
 	Suspended bool `json:"suspended,omitempty"`
 	// Partitions is the number of entry queues and the number of exit queues.
 	Partitions int `json:"partitions"`
-	// QueueType is quorum or classic.
+	// QueueType is the RabbitMQ type of the queues.
 	QueueType QueueType `json:"queueType"`
 
 	Entry     Entry     `json:"entry"`
@@ -70,11 +70,11 @@ const (
 
 // Schedule is the rate of events over time. All replicas of a generator share one schedule.
 type Schedule struct {
-	// Rate is the rate at the start, in events per second.
+	// Rate is the rate at the start of the schedule, in events per second.
 	Rate     int64    `json:"rate"`
 	Arrivals Arrivals `json:"arrivals"`
-	// Stages are periods in which the rate changes linearly. The first stage begins at Rate. Each other stage
-	// begins at the rate at which the one before ends. After the last stage, the rate stays constant.
+	// Stages are periods in which the rate changes linearly. The first stage begins at Rate. Every other stage
+	// begins at the rate at which the previous stage ends. After the last stage, the rate stays constant.
 	Stages []Stage `json:"stages,omitempty"`
 	// Replicas is the number of processes that share the schedule.
 	Replicas int `json:"replicas"`

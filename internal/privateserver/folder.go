@@ -28,8 +28,8 @@ type folder struct {
 	ours  bool // created by openFolder; close removes it
 }
 
-// openFolder creates the folder dir and locks it. If dir is empty, it creates a temporary folder. If the server
-// is started with chroot, dir must be below the root folder.
+// openFolder creates and locks the folder at the path dir. If dir is empty, it creates and locks a temporary
+// folder. If the server is started with chroot, the path must be below the root folder.
 func openFolder(root, dir string) (*folder, error) {
 	f := &folder{root: root, host: dir, ours: dir == ""}
 	if err := f.make(); err != nil {

@@ -146,7 +146,7 @@ func (i *injector) untilReady(ctx context.Context, o fault.Occurrence, hit []str
 }
 
 // isHealed reports whether at least want pods are ready, and whether every pod that was hit has been replaced
-// or restarted since the time at.
+// or restarted since the given time.
 func isHealed(pods []*corev1.Pod, hit []string, at time.Time, want int) bool {
 	at = at.Truncate(time.Second) // as the times in a status
 	ready := 0

@@ -30,7 +30,7 @@ type Target struct {
 	// Simulation is the simulation with defaults set. Plan is its plan.
 	Simulation *v1alpha1.ParkingSimulation
 	Plan       *plan.Plan
-	// Start is when the schedules began.
+	// Start is when the schedules of the simulation began.
 	Start time.Time
 	// Agents contains the credentials for requests to the agents. It is empty if no fault of the simulation
 	// needs an agent.
@@ -59,7 +59,7 @@ func (t Target) replicas(c resources.Component) int {
 type Dependencies struct {
 	// Client reads pods from a cache, and writes to the API server.
 	Client client.Client
-	// Direct reads from the API server.
+	// Direct reads from the API server, not from a cache.
 	Direct client.Reader
 	// Core is a REST client for the core API group, which contains pods.
 	Core rest.Interface

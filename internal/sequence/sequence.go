@@ -10,7 +10,7 @@ package sequence
 
 import "math/bits"
 
-// Sequence defines the events of one seed. It is immutable and safe for concurrent use.
+// Sequence computes the plates and draws for one seed. It is immutable and safe for concurrent use.
 type Sequence struct {
 	draws  uint64
 	rounds [rounds]uint64

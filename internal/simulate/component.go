@@ -156,7 +156,8 @@ func (c *component[P, S]) Run(ctx context.Context) error {
 	}
 }
 
-// alive returns the life of the current process. It returns an error if that process is not running.
+// alive returns the value of the field life, which describes the current process. It returns an error if that
+// process is not running.
 func (c *component[P, S]) alive() (*life, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

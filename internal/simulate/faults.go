@@ -152,7 +152,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns the number of seconds over which the mean AchievedRate was computed.
+// publishing returns over how many seconds the mean AchievedRate was computed.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {

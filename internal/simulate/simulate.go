@@ -96,7 +96,7 @@ type Simulation struct {
 	phase    atomic.Int32
 	observed observed
 	live     live
-	// aborted is the reason why the run was ended early, or nil.
+	// aborted is the reason why the run was ended early. It is nil if the run was not ended early.
 	aborted atomic.Pointer[string]
 }
 
@@ -241,7 +241,7 @@ func (s *Simulation) endedEarly(start time.Time) bool {
 }
 
 // end returns the time at which the schedule ended. The generators may have stopped later, if events were
-// overdue. The time from then on counts as part of the drain.
+// overdue. The time between the two counts as part of the drain.
 func (s *Simulation) end(start, stopped time.Time) time.Time {
 	if d := s.config.Plan.Duration.D(); d > 0 && stopped.Sub(start) > d {
 		return start.Add(d)
@@ -275,8 +275,8 @@ func (s *Simulation) startProcessor(ctx context.Context) processing {
 	}}
 }
 
-// totals returns all measurements so far, in the form of a row of the timeline. They are those of the
-// generators, those of the processors, and the results of polling the servers.
+// totals returns all measurements so far, in the form of a row of the timeline. It combines the measurements of
+// the generators and the processors with the results of polling the servers.
 func (s *Simulation) totals() timeline.Row {
 	total := timeline.Sum(s.entries.Totals(), s.exits.Totals(), s.processor.Totals())
 	depths, pool := s.observed.latest()

@@ -105,7 +105,8 @@ func (c *consumer) pass(ctx context.Context, closed <-chan struct{}, batch []bro
 	return len(batch)
 }
 
-// end requeues the deliveries that were not received. The others can still be settled.
+// end requeues the deliveries that the caller has not received from the channel. All other deliveries can still
+// be settled.
 func (c *consumer) end(rest []broker.Delivery) {
 	c.leaveQueue()
 	rest = append(c.withdraw(), rest...)

@@ -17,12 +17,12 @@ import (
 	"github.com/parking-operator/parking-operator/internal/event"
 )
 
-// The defaults of Options.
+// The default values of the fields of Options.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	DefaultWindow     = 1024
-	// DefaultLimit is the default of Options.Limit. At the highest supported rate, so many messages fill a
-	// queue in a few seconds. They take about 100 MB of memory.
+	// DefaultLimit is the default of Options.Limit. At the highest supported rate, this number of messages
+	// fills a queue in a few seconds. It takes about 100 MB of memory.
 	DefaultLimit = 1 << 18
 )
 

@@ -1,6 +1,6 @@
 package rabbitmq
 
-// Decode exports decode to the tests.
+// Decode is the function decode, exported for the tests in package rabbitmq_test.
 var Decode = decode
 
 // Interrupt closes the connection that b uses to consume.

@@ -19,7 +19,7 @@ import (
 // has no leader.
 var errRejected = errors.New("the broker rejected messages: the queue may be full, or without a leader")
 
-// outgoing is an unconfirmed message.
+// outgoing is a message that a lane has accepted and that the broker has not confirmed yet.
 type outgoing struct {
 	publishing amqp.Publishing
 	confirmed  func()

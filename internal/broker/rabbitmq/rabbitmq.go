@@ -18,7 +18,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// The defaults of Options.
+// The default values of the fields of Options.
 const (
 	DefaultRetryDelay = 500 * time.Millisecond
 	// DefaultDeliveryLimit is the default of Options.DeliveryLimit: how often a quorum queue delivers a message
@@ -58,7 +58,7 @@ type Options struct {
 	Owner string
 	// Partitions is the number of entry queues, and of exit queues.
 	Partitions int
-	// QueueType is quorum, which is the default, or classic.
+	// QueueType is the type of the queues: quorum or classic. The default is quorum.
 	QueueType plan.QueueType
 	// RetryDelay is how long a retried message stays in the retry queue, in whole milliseconds.
 	RetryDelay time.Duration
@@ -68,9 +68,9 @@ type Options struct {
 	Window int
 	// Component is the name of this process in the server's list of connections.
 	Component string
-	// Logger receives the log; nil discards it.
+	// Logger receives log messages. nil discards them.
 	Logger *slog.Logger
-	// Registerer registers the metrics parking_broker_*; nil registers none.
+	// Registerer registers the metrics whose names begin with parking_broker_. nil registers none.
 	Registerer prometheus.Registerer
 }
 

@@ -45,7 +45,7 @@ func testConformance(t *testing.T, queueType plan.QueueType) {
 	})
 }
 
-// optionsFor returns options for a simulation that only this test uses.
+// optionsFor returns options for a simulation that no other test uses.
 func optionsFor(t testing.TB, uri string) rabbitmq.Options {
 	t.Helper()
 	return rabbitmq.Options{

@@ -504,7 +504,7 @@ func awaitDepths(t *testing.T, b broker.Broker, want broker.Depths) {
 	})
 }
 
-// logBuffer collects a log.
+// logBuffer is a buffer for log output.
 type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder

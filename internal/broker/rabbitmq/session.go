@@ -39,9 +39,9 @@ type session struct {
 	retiring  bool  // the consumer must be cancelled
 	cancelled bool  // the consumer is cancelled
 	drained   bool  // no more deliveries follow
-	// first and last are the ends of a list of the deliveries that the server still regards as unsettled, in
-	// the order of their tags. A delivery that was settled, but of which the server has not been informed, is
-	// also in the slice settled. That slice is in the order of settling.
+	// first and last are the ends of a list. It contains the deliveries that the server still regards as
+	// unsettled, in the order of their tags. The slice settled contains those of them that were settled, but of
+	// which the server has not been informed yet. It is in the order of settling.
 	first, last *delivery
 	settled     []*delivery
 }

@@ -248,7 +248,7 @@ func FaultyManifests() []Faulty {
 			Admission: `the target RabbitMQLeader requires quorum queues`,
 		},
 
-		// Values of the wrong form, or in the wrong place.
+		// Values that have the wrong form, or are in the wrong place.
 		{
 			Name:      "a rate in quotes",
 			Spec:      `entry: {rate: "200"}`,

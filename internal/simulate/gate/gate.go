@@ -115,7 +115,7 @@ func (g *Gate) enter(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused })
 }
 
-// await is like enter, but also blocks, instead of returning an error, while the gate is cut.
+// await is like enter, except while the gate is cut. Then, enter returns an error, and await blocks.
 func (g *Gate) await(ctx context.Context) (connection int, err error) {
 	return g.pass(ctx, func(s state) bool { return s == paused || s == cut })
 }
@@ -154,7 +154,7 @@ func (g *Gate) call(ctx context.Context, f func() error) error {
 const (
 	// muteTime is how long calls to a killed server still take effect, although their results are not returned.
 	muteTime = 20 * time.Millisecond
-	// DownTime is the time from the end of a server or a component until it runs again.
+	// DownTime is the time from when a server or a component ends until it runs again.
 	DownTime = 500 * time.Millisecond
 )
 
