@@ -259,8 +259,8 @@ func (s *search) measure(a *Account) {
 // ID returns a text that identifies the occurrence within its simulation, such as "redis-crash/3".
 func (a *Account) ID() string { return occurrenceID(a.Fault, a.Number) }
 
-// Worst returns the n accounts with the worst outcomes, in their original order. The order of outcomes is that
-// of the function Outcomes. If outcomes are equal, the account with the longer recovery is worse.
+// Worst returns the n accounts with the worst outcomes, in their original order. Outcomes are ordered as in the
+// result of the function Outcomes. If outcomes are equal, the account with the longer recovery is worse.
 func Worst(accounts []Account, n int) []Account {
 	if len(accounts) <= n {
 		return accounts

@@ -61,7 +61,8 @@ func (s story) rows() []timeline.Row {
 
 func (s story) run() Run { return Run{Rows: s.rows(), End: second(float64(s.length)), Ended: true} }
 
-// record returns the record of a pause that was in effect from one second of the run to another.
+// record returns the Record of a pause. Its parameters from and to are the seconds of the run between which the
+// pause was in effect.
 func record(name string, from, to float64) Record {
 	return Record{Occurrence: Occurrence{Fault: name, Action: plan.ActionPause, At: time.Duration(from * float64(time.Second))}, InjectedAt: second(from), HealedAt: second(to), State: Healed}
 }

@@ -1,4 +1,4 @@
-// Package fault plans the faults of a simulation, injects them, and measures what they did to it.
+// Package fault plans the faults of a simulation, injects them, and measures their effects on the simulation.
 //
 // Data flows in one direction. The function Occurrences computes from the plan when each fault occurs and which
 // instances it hits. When an occurrence is due, a Runner passes it to an Injector and keeps a Record of it. An

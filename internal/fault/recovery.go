@@ -248,8 +248,8 @@ func (s *search) isDisturbed(row *measured) bool {
 	return false
 }
 
-// find returns the earliest time, at or after from, at which the simulation has recovered, that is, from which
-// its measurements are as in the baseline for a period of steadyTime.
+// find returns the time of the recovery. That is the earliest time, not before the parameter from, at which a
+// period of steadyTime begins in which all measurements are as in the baseline.
 func (s *search) find(from time.Time, b *baseline) recovery {
 	found := recovery{why: "the fault ended less than 5 s ago"}
 	if s.run.Ended {

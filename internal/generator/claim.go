@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// claimTime says how far in advance a generator claims plates. It holds as many claimed plates as it needs
-	// for exits in this time.
+	// claimTime says how far in advance a generator claims plates. The generator holds as many claimed plates
+	// as it needs for its exits in this time.
 	claimTime = 500 * time.Millisecond
 	// maxHeld is the maximum number of held plates of all partitions together. But each partition may hold at
 	// least one, even if there are more partitions than maxHeld.

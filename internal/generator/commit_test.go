@@ -78,9 +78,9 @@ func TestCommitter_RecordsEachConfirmedEventOnce(t *testing.T) {
 	})
 }
 
-// commitAll confirms as many events as order has elements, in the order that it gives. The store crashes before
-// each of the given confirms. commitAll returns an error if, at the end, the store or the tracker is in the
-// wrong state.
+// commitAll confirms events in the given order of their sequence numbers. crashes contains the indexes in order
+// of the confirms before which the store crashes. commitAll returns an error if, at the end, the store or the
+// tracker is in the wrong state.
 func commitAll(ctx context.Context, s *fakeStore, order, crashes []int) error {
 	c := newCommitter(s)
 	if err := c.register(ctx); err != nil {

@@ -393,7 +393,7 @@ func TestRun_BlockedPublisher_DelaysButDropsNoEvents(t *testing.T) {
 	})
 }
 
-func TestRun_StoreDown_StopsAtTheMaximumOfOutstandingEvents(t *testing.T) {
+func TestRun_StoreDown_StopsPublishingAtTheMaximumOfOutstandingEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, publisher := newFakeStore(), &fakePublisher{}

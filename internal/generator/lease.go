@@ -8,8 +8,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/store"
 )
 
-// Each block of positions is enough for about the time leaseTime. Two blocks are leased in advance, because it
-// may take two seconds until a lease is durable.
+// Each block contains enough positions for a period of about leaseTime. Two blocks are leased in advance,
+// because it may take two seconds until a lease is durable.
 const (
 	leaseTime = 2 * time.Second
 	leaseMin  = 128

@@ -26,7 +26,7 @@ type source interface {
 	// draft returns the event for a position. It returns false if no event is to be published for this
 	// position.
 	draft(ctx context.Context, position int64) (draft, bool, error)
-	// withdrawn tells the source that the last event which draft returned was not published.
+	// withdrawn tells the source that the event that draft returned last was not published.
 	withdrawn(d draft)
 	// serve runs the background work of the source. After the channel stopping is closed, it cleans up and
 	// returns. It returns early if ctx ends.

@@ -119,17 +119,17 @@ func (a *Auditor) readRun(ctx context.Context, run store.Run, r *account) error 
 	return nil
 }
 
-// tallied is a number of events that took effect. seen counts all of them, matched those with the intent
-// matched.
+// tallied holds numbers of events that took effect. seen counts all of these events. matched counts those with
+// the intent matched.
 type tallied struct {
 	seen, matched int64
 }
 
 func (t tallied) plus(u tallied) tallied { return tallied{t.seen + u.seen, t.matched + u.matched} }
 
-// tally counts the events of a chunk that took effect. The result below is for events below the watermark, and
-// the result beyond is for later ones. tally ignores bits so far beyond the watermark that the generator cannot
-// have published their events.
+// tally counts the events of a chunk that took effect. The result below counts the events below the watermark.
+// The result beyond counts the events from the watermark on. tally ignores bits so far beyond the watermark
+// that the generator cannot have published their events.
 func tally(c store.Chunk, index, watermark int64) (below, beyond tallied) {
 	first := index * store.ChunkBits
 	limit := watermark + store.MaxOutstanding

@@ -69,8 +69,8 @@ type finding struct {
 	want, got, message string
 }
 
-// checks returns all conditions. If one condition being violated can cause violations of others, it comes
-// before them.
+// checks returns all conditions. A condition whose violation can cause violations of other conditions comes
+// before these.
 func checks(faults []plan.Fault) []check {
 	list := []check{
 		{name: "ledger readable", kind: Invariant, find: ledgerReadable, withoutLedger: true, despiteLoss: true},
@@ -247,9 +247,9 @@ func nothingUncounted(e Evidence) finding {
 }
 
 func intentsKept(e Evidence) finding {
-	// The missing share of an intent is the number of confirmed events with that intent, minus the number of
-	// processed ones. Events in flight only increase it. So a negative share proves that the intent of an event
-	// has changed, even if the simulation is still running.
+	// The missing number for an intent is the number of confirmed events with that intent, minus the number of
+	// processed events with that intent. Events in flight only increase it. So a negative number proves that
+	// the intent of an event has changed, even if the simulation is still running.
 	changed := max(-e.Report.MissingEntries, 0) + max(-e.Report.MissingMatched, 0) + max(-e.Report.MissingUnmatched, 0)
 	return noneOf(changed, count(changed, "exit was", "exits were")+" processed with a different intent than its generator published")
 }

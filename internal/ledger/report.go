@@ -12,8 +12,9 @@ type Report struct {
 	EntriesRecorded         int64 `json:"entriesRecorded"`
 	ExitsMatchedConfirmed   int64 `json:"exitsMatchedConfirmed"`
 	ExitsUnmatchedConfirmed int64 `json:"exitsUnmatchedConfirmed"`
-	// Matched, UnmatchedExpected and UnmatchedUnexpected count the exits of generators that took effect. A
-	// matched exit found its visit. An unmatched one did not, and its generator had expected this or had not.
+	// Matched counts the exits of generators that found their visit. UnmatchedExpected and UnmatchedUnexpected
+	// count the exits of generators that found no visit. The generator had expected this for the former, and
+	// had not expected it for the latter.
 	Matched             int64 `json:"matched"`
 	UnmatchedExpected   int64 `json:"unmatchedExpected"`
 	UnmatchedUnexpected int64 `json:"unmatchedUnexpected"`
@@ -43,9 +44,9 @@ type Report struct {
 	// Outbox counts the summaries that the summary API has not accepted yet.
 	Outbox int64 `json:"outbox"`
 
-	// The following fields say how many of the events in Indeterminate, and in Lost or Outstanding, have which
-	// type and intent. A missing number is negative if events were processed with another intent than they were
-	// published with.
+	// The fields IndeterminateEntries to IndeterminateUnmatched divide Indeterminate by type and intent. The
+	// fields MissingEntries to MissingUnmatched divide Lost or Outstanding in the same way. One of these is
+	// negative if events were processed with another intent than they were published with.
 	IndeterminateEntries   int64 `json:"indeterminateEntries"`
 	IndeterminateMatched   int64 `json:"indeterminateMatched"`
 	IndeterminateUnmatched int64 `json:"indeterminateUnmatched"`

@@ -24,8 +24,8 @@ type Verdict struct {
 	// Reasons contains one sentence for each check that did not pass. It omits checks that were not made
 	// because of another check that did not pass. If the outcome is PASS, it is empty, but never nil.
 	Reasons []string `json:"reasons"`
-	// Checks contains all checks that apply. If the violation of one can cause violations of others, it comes
-	// before them.
+	// Checks contains all checks that apply. If the failure of one check can cause other checks to fail, it
+	// comes before them.
 	Checks []Check `json:"checks"`
 }
 

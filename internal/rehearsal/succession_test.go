@@ -27,8 +27,8 @@ import (
 type mortal struct {
 	client.Client
 
-	// The operator is killed when it writes a record with the state at. If after is true, that write still
-	// takes effect.
+	// The operator is killed when it writes a record whose state is the value of at. If after is true, that
+	// write still takes effect.
 	at    fault.State
 	after bool
 	// kill ends the context of the operator.

@@ -152,7 +152,7 @@ func (s *Simulation) inFlight() int64 {
 	return n
 }
 
-// publishing returns over how many seconds the mean AchievedRate was computed.
+// publishing returns the length, in seconds, of the period for which AchievedRate is the mean rate.
 func publishing(s generator.Stats) float64 { return rate(float64(s.Published), s.AchievedRate) }
 
 func rate(dividend, divisor float64) float64 {

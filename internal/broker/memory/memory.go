@@ -1,5 +1,5 @@
-// Package memory implements the broker in one process. Its messages do not outlive the process. Apart from
-// that, it gives the guarantees of package broker.
+// Package memory implements the interfaces of package broker within one process, without a server. Its messages
+// do not outlive the process. Apart from that, it gives the guarantees of package broker.
 //
 // Each queue holds at most Options.Limit messages: ready messages, unsettled deliveries, and messages that wait
 // for a retry. While a queue is full, Publish blocks.

@@ -19,12 +19,13 @@ const gapPatience = 250 * time.Millisecond
 // session is an AMQP channel that consumes, together with the deliveries that the server regards as unsettled.
 // After the setup, only the goroutine that executes run uses the channel.
 //
-// Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. The goroutine
-// acknowledges all deliveries up to the first one that is not settled with a single request. Deliveries that
-// are settled while an earlier one is not are said to be after a gap. Their acknowledgements are delayed by up
-// to gapPatience, in case the gap closes. But if more than half of the prefetch is after a gap, they are
-// acknowledged one by one at once. So a slow message does not stall others. At the same time, individual
-// acknowledgements remain rare. Each of them costs the server half as much as the delivery itself.
+// Acknowledgements are combined. Settling a delivery marks it and wakes the goroutine. With a single request,
+// the goroutine acknowledges all deliveries before the first one that is not settled. A delivery that is not
+// settled leaves a gap if later deliveries are settled. The acknowledgements of these later deliveries are
+// delayed by up to gapPatience, because the gap may close in that time. But if the deliveries after a gap are
+// more than half of the prefetch, they are acknowledged at once, one by one. So a slow message does not stall
+// others. At the same time, individual acknowledgements remain rare. Each of them costs the server half as much
+// as the delivery itself.
 type session struct {
 	channel  *amqp.Channel
 	tag      string // of the consumer

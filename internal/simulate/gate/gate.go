@@ -121,7 +121,7 @@ func (g *Gate) await(ctx context.Context) (connection int, err error) {
 }
 
 // answer must be called before the result of a request is returned. It blocks while the gate is paused or mute.
-// It returns an error if the connection was cut after enter returned its number.
+// It returns an error if the connection was cut since enter returned the number of the connection.
 func (g *Gate) answer(ctx context.Context, connection int) error {
 	now, err := g.pass(ctx, func(s state) bool { return s == paused || s == mute })
 	switch {

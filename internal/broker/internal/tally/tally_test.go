@@ -40,7 +40,7 @@ func TestWait_ContextEndsOrBrokerCloses_ReturnsTheError(t *testing.T) {
 
 // Wait must return exactly when all messages accepted before the call are confirmed, in whatever order that
 // happens. Messages accepted later must not delay it.
-func TestWait_EndsWhenEarlierMessagesAreConfirmed(t *testing.T) {
+func TestWait_ReturnsWhenEarlierMessagesAreConfirmed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var counts tally.Tally
