@@ -130,8 +130,8 @@ func newSearch(run Run, records []Record) *search {
 	return s
 }
 
-// undisturbed returns how long the simulation took to recover from the fault of r, if it had recovered at the
-// given time. The time in which other faults were in effect is not included.
+// undisturbed returns the time that passed from the beginning of the recovery from the fault of r until the
+// given instant. It leaves out the time in which other faults were in effect.
 func (s *search) undisturbed(r *Record, recovered time.Time) time.Duration {
 	begin := r.recoversFrom()
 	var others []interval

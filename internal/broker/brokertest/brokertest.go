@@ -14,9 +14,9 @@ const Partitions = 2
 // Subject is a broker under test, with functions that the tests need but the interface broker.Broker does not
 // have.
 type Subject struct {
-	// Broker belongs to a simulation that only this test uses, with the number of partitions in the constant
-	// Partitions. Its queues are declared and empty. The tests may close it. If they do not, the factory closes
-	// it.
+	// Broker is a broker for a simulation that no other test uses. The simulation has as many partitions as the
+	// constant Partitions says. Its queues are declared and empty. The tests may close the broker. If they do
+	// not, the factory closes it.
 	Broker broker.Broker
 	// Interrupt ends every session of the broker, as if its connections were lost.
 	Interrupt func()
