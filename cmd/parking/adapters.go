@@ -15,22 +15,23 @@ import (
 )
 
 const (
-	// connectTimeout limits how long a command waits for the servers to respond before it starts its work.
+	// connectTimeout limits the time that a command waits at startup for the servers to respond.
 	connectTimeout = 5 * time.Second
 	// purgeTimeout limits how long the removal of a simulation's queues and keys may take.
 	purgeTimeout = 30 * time.Second
 )
 
-// adapters are the broker and the store that a plan refers to.
+// adapters are the clients of the message broker and of the store that a plan refers to.
 type adapters struct {
 	broker *wiring.Broker
 	store  *wiring.Store
-	// brokerFlag and storeFlag name the flag, or the field of the plan file, that selects the server. Error messages
-	// begin with them.
+	// brokerFlag and storeFlag are the names of the flags, or of the fields of the plan file, that select the
+	// servers. Error messages begin with them.
 	brokerFlag, storeFlag string
 }
 
-// openPlanAdapters opens the adapters for a plan file, which must refer to servers. It does not connect to them.
+// openPlanAdapters opens the adapters for a plan file. The plan must refer to servers. openPlanAdapters does not
+// connect to them.
 func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	if err := wiring.RequireServers(p); err != nil {
 		return adapters{}, badInput(err)
@@ -38,13 +39,13 @@ func openPlanAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, "rabbitmq", "redis")
 }
 
-// openAdapters opens the adapters for servers that flags select, or adapters in memory if no flag selects one. It
-// does not connect.
+// openAdapters opens the adapters for the servers that flags select. If no flag selects a server, the adapter works
+// in memory. openAdapters does not connect to servers.
 func openAdapters(p *plan.Plan, o wiring.Options) (adapters, error) {
 	return openNamedAdapters(p, o, flagOf(p.RabbitMQ, flagRabbitMQ, flagRabbitMQSecret), flagOf(p.Redis, flagRedis, flagRedisSecret))
 }
 
-// openNamedAdapters opens the adapters. Its errors begin with the flag or field that is invalid.
+// openNamedAdapters is like openAdapters. Its errors begin with the name of the invalid flag or field.
 func openNamedAdapters(p *plan.Plan, o wiring.Options, brokerFlag, storeFlag string) (adapters, error) {
 	b, err := wiring.OpenBroker(p, o)
 	if err != nil {
@@ -68,8 +69,8 @@ func (a adapters) readyChecks() []httpserver.Check {
 	}
 }
 
-// connect checks that both servers respond. Its error names the flag of the server that does not respond, and the
-// remedy.
+// connect checks that both servers respond. Its error names the flag of the server that does not respond, and says
+// what the user can do.
 func (a adapters) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -89,8 +90,9 @@ func (a adapters) connect(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
-// checkStore checks that the store permits all commands that a simulation needs. A missing permission is bad input. A
-// server that cannot execute commands is not: for example, its memory is full, or it cannot save its data.
+// checkStore checks that the store permits all commands that a simulation needs. If a permission is missing, the
+// error is marked as bad input. If the server cannot execute commands for another reason, for example because its
+// memory is full, the error is not marked.
 func (a adapters) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -123,8 +125,9 @@ func (a adapters) checkUnused(ctx context.Context, simulation string) error {
 	return nil
 }
 
-// reserve reserves the name of the simulation in the store, so that only one of two processes that start at the same
-// time can use the name. The reservation is a key of the simulation; purging the simulation removes it.
+// reserve reserves the name of the simulation in the store. If two processes start at the same time with the same
+// name, only one of them gets the reservation. The reservation is one of the simulation's keys, so purging the
+// simulation removes it.
 func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -135,7 +138,7 @@ func (a adapters) reserve(ctx context.Context, p *plan.Plan) error {
 	return err
 }
 
-// remove deletes the simulation's queues and keys from the servers. It does nothing for adapters in memory.
+// remove deletes the simulation's queues and keys from the servers. It does nothing if the adapters work in memory.
 func (a adapters) remove(ctx context.Context, simulation string) error {
 	var queues wiring.Queues
 	var keys wiring.Keys

@@ -23,14 +23,13 @@ that mounts a volume at this path. They must run as the same user as the agent, 
 have shareProcessNamespace set. To isolate a server, the agent closes the connections that
 --relay forwards to it.`
 
-// Names of the files in the mounted Secret of an agent.
+// These are the names of the files in the agent's mounted Secret.
 const (
 	agentTokenFile       = "token"
 	agentCertificateFile = "tls.crt"
 	agentKeyFile         = "tls.key"
 )
 
-// agentFlags are the flags of the command agent.
 type agentFlags struct {
 	target, http, secrets, relay string
 	level                        logLevel
@@ -85,7 +84,7 @@ func (c *cli) agent(ctx context.Context, flags agentFlags) error {
 	if _, err := token(); err != nil {
 		return badInput(fmt.Errorf("--secret-dir: %w", err))
 	}
-	// The certificate is read for each connection, because the operator renews it.
+	// Read the certificate anew for each connection, because the operator renews it.
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(filepath.Join(flags.secrets, agentCertificateFile), filepath.Join(flags.secrets, agentKeyFile))
 		return &pair, err

@@ -43,11 +43,10 @@ const auditExamples = `  # Audit a simulation in a cluster, through forwarded po
   # Audit a simulation after 'parking simulate --keep', by the name that it printed
   parking audit -f rush-hour.yaml --simulation default.rush-hour-4f7k2a --redis-uri redis://127.0.0.1:6379`
 
-// observationInterval is the time between two reads of the ledger. If both reads are equal, the simulation is
-// considered to be at rest.
+// observationInterval is the time between two reads of the ledger. If the numbers do not change in this time, the
+// simulation is considered to have stopped.
 const observationInterval = time.Second
 
-// auditFlags are the flags of the command audit.
 type auditFlags struct {
 	manifest manifestFlags
 	servers  serverFlags
@@ -79,7 +78,7 @@ type auditResult struct {
 
 	Simulation string        `json:"simulation"`
 	Ledger     ledger.Report `json:"ledger"`
-	// LatencySeconds has the latencies of the recorded timeline.
+	// LatencySeconds contains the latencies, computed from the recorded timeline.
 	LatencySeconds report.Latencies `json:"latencySeconds"`
 	// Running is true if the ledger changed during the audit.
 	Running bool `json:"running"`
@@ -140,7 +139,8 @@ func (c *cli) printAudit(format outputFormat, p *plan.Plan, r auditResult) error
 	return c.print(auditTable(p, r, newTable(c.stdout)))
 }
 
-// auditSimulation observes whether the simulation is at rest, reads its ledger and computes the verdict.
+// auditSimulation checks whether the simulation is still processing events, reads its ledger and computes the
+// verdict.
 func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult, error) {
 	seen, err := observe(ctx, a)
 	if err != nil {
@@ -161,7 +161,7 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	}
 	input := ledger.Evidence{
 		Report: account, Objectives: auditable(p.Objectives), Depths: seen.depths,
-		Running: seen.moved, InFlight: ledger.Unknown, // only processors know how many events are in flight
+		Running: seen.moved, InFlight: ledger.Unknown, // only the processors know this number
 		Latencies: latencies, Timeline: rows,
 	}
 	if seen.depths.Dead > 0 {
@@ -177,15 +177,15 @@ func auditSimulation(ctx context.Context, p *plan.Plan, a adapters) (auditResult
 	return result, nil
 }
 
-// auditable removes the objectives that require the records of injected faults, because the store does not have these
-// records.
+// auditable removes the objectives that cannot be checked without a list of the injected faults, because the store
+// has no such list.
 func auditable(o plan.Objectives) plan.Objectives {
 	o.WithoutFaults, o.UnderFaults, o.MaxRecovery, o.AbortOnFailure = plan.PhaseObjectives{}, plan.PhaseObjectives{}, 0, false
 	return o
 }
 
-// checkReport returns an error if the store has no such simulation, or if the simulation has another number of
-// partitions than the plan.
+// checkReport returns an error if the store does not know the simulation, or if the simulation has a different
+// number of partitions than the plan.
 func checkReport(p *plan.Plan, a adapters, r ledger.Report) error {
 	switch {
 	case r.Partitions != 0 && r.Partitions != p.Partitions:
@@ -213,11 +213,12 @@ type observation struct {
 	depths broker.Depths
 	// moved is true if the ledger changed between the two reads.
 	moved bool
-	// held is true if processors hold events whose summaries wait for the summary API.
+	// held is true if processors hold events whose summaries cannot be delivered yet, because the summary API does
+	// not accept them.
 	held bool
 }
 
-// atRest reports whether no event is queued or being processed, as far as the ledger and the queues show.
+// atRest reports whether all events have been processed, as far as the ledger and the queues show.
 func (o observation) atRest() bool {
 	return !o.moved && !o.held && max(o.depths.Ready, 0)+max(o.depths.Retry, 0) == 0
 }
@@ -242,12 +243,11 @@ func observe(ctx context.Context, a adapters) (observation, error) {
 	if err != nil {
 		return observation{}, err
 	}
-	// The number of events that processors hold is not known. While summaries wait for the summary API, processors
-	// hold some events, so an event without effect may be one of those and is not necessarily lost.
+	// While summaries wait for the summary API, processors hold some unacknowledged events, but it is not known how
+	// many. So an event that has not taken effect may be one of them, and is not necessarily lost.
 	return observation{depths: depths, moved: !reflect.DeepEqual(before, after), held: after.Outbox > 0 && after.Outstanding > 0}, nil
 }
 
-// queueDepths returns the number of messages in the queues.
 func queueDepths(ctx context.Context, a adapters) (broker.Depths, error) {
 	if a.broker.InMemory() {
 		return broker.Depths{Ready: ledger.Unknown, Retry: ledger.Unknown}, nil

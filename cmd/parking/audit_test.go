@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-func TestAudit_OtherNumberOfPartitions_IsBadInput(t *testing.T) {
+func TestAudit_WrongNumberOfPartitions_IsBadInput(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	name := servers.Name(t)
@@ -90,7 +90,7 @@ func TestSimulate_RedisOutOfMemory_ExitsWithFailure(t *testing.T) {
 	}
 }
 
-func TestSimulate_RedisLosesData_ReasonNamesTheLoss(t *testing.T) {
+func TestSimulate_RedisLosesData_VerdictNamesTheLoss(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

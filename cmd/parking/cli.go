@@ -16,14 +16,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// Exit codes. If a signal ends a process before its work is complete, the exit code is 128 plus the signal number.
+// These are the exit codes. If a signal ends a process before its work is complete, the exit code is 128 plus the
+// signal number.
 const (
 	exitOK = iota
 	exitFailed
 	exitBadInput
 )
 
-// cli has the outputs, the environment and the state that all commands share.
+// cli contains the outputs, the environment and the state that all commands share.
 type cli struct {
 	stdout, stderr *os.File
 	getenv         func(string) string
@@ -36,13 +37,13 @@ func newCLI(stdout, stderr *os.File, getenv func(string) string) *cli {
 	return &cli{stdout: stdout, stderr: stderr, getenv: getenv}
 }
 
-// exitHook holds the function to call before a second signal ends the process. It is safe for concurrent use.
+// exitHook holds a function that is called before a second signal ends the process. It is safe for concurrent use.
 type exitHook struct {
 	mu sync.Mutex
 	do func()
 }
 
-// set replaces the function to call. Nil means no function.
+// set replaces the function. If do is nil, nothing is called.
 func (h *exitHook) set(do func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,8 +65,8 @@ const (
 	completionName = "kubectl_complete-parking"
 )
 
-// rootFor returns the root command: that of the kubectl plugin if the binary is called by the plugin's name, that of
-// parking otherwise.
+// rootFor returns the root command. It is the command of the kubectl plugin if the binary is called by the plugin's
+// name, and the command parking otherwise.
 func (c *cli) rootFor() *cobra.Command {
 	if c.isPlugin() {
 		if plugin := c.pluginCommand(); plugin != nil {
@@ -75,10 +76,10 @@ func (c *cli) rootFor() *cobra.Command {
 	return c.rootCommand()
 }
 
-// isPlugin reports whether the binary is called by the name of the kubectl plugin.
 func (c *cli) isPlugin() bool { return c.name == pluginName || c.name == completionName }
 
-// program returns the name of the program in messages: "parking", or "kubectl parking" for the plugin.
+// program returns the name of the program for messages. It is "kubectl parking" for the plugin, and "parking"
+// otherwise.
 func (c *cli) program() string {
 	if c.isPlugin() {
 		return "kubectl parking"
@@ -86,7 +87,6 @@ func (c *cli) program() string {
 	return "parking"
 }
 
-// execute runs a command line and returns the exit code.
 func execute(ctx context.Context, c *cli, args []string) int {
 	root := c.rootFor()
 	if c.name == completionName {
@@ -116,7 +116,6 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	return exitFailed
 }
 
-// printError writes an error to stderr as one line.
 func (c *cli) printError(err error) {
 	_, _ = fmt.Fprintln(c.stderr, c.program()+": "+excerpt.OneLine(err.Error())) // there is no other place to report it
 }
@@ -131,11 +130,11 @@ func (e *runError) Error() string { return e.err.Error() }
 
 func (e *runError) Unwrap() error { return e.err }
 
-// errVerdict makes a command fail that has already printed the verdict FAIL.
+// errVerdict is returned by a command that has already printed the verdict FAIL. It makes the exit code 1.
 var errVerdict = errors.New("the verdict is FAIL")
 
-// badInput marks an error that the user can fix: on the command line, in the environment, or in a file or an account
-// to which these refer. It returns nil if err is nil.
+// badInput marks an error as one that the user can fix. The cause is on the command line, in the environment, in a
+// file, or in the permissions of an account. It returns nil if err is nil.
 func badInput(err error) error {
 	if err == nil {
 		return nil
@@ -143,7 +142,7 @@ func badInput(err error) error {
 	return &runError{err: err, badInput: true}
 }
 
-// runs adapts f to cobra. It marks every error of f as a failure, unless it is marked as bad input.
+// runs adapts f to cobra. If an error of f is not marked as bad input, runs marks it as a failure.
 func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		err := f(cmd.Context())
@@ -155,8 +154,9 @@ func runs(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 	}
 }
 
-// interruptible calls f and returns its result, or the error of ctx as soon as ctx ends. Use it for work that cannot
-// be canceled, such as reading stdin. If ctx ends first, f continues in the background until the process exits.
+// interruptible calls f and returns its result. If ctx ends first, it returns the error of ctx at once, while f
+// continues in the background until the process exits. Use it for work that cannot be canceled, such as reading
+// stdin.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -218,7 +218,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	return root
 }
 
-// Groups of commands in the help text.
+// These are the groups of commands in the help text.
 const (
 	groupSimulations = "simulations"
 	groupComponents  = "components"
@@ -244,10 +244,11 @@ func (l *logLevel) Set(s string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (l *logLevel) Type() string { return "level" }
 
-// logger returns a logger that writes to stderr: text if stderr is a terminal, JSON otherwise.
+// logger returns a logger that writes to stderr. The format is text if stderr is a terminal, and JSON otherwise.
 func (c *cli) logger(level slog.Level) *slog.Logger { return c.loggerTo(c.stderr, level) }
 
-// loggerTo is like logger but writes to w. The format still depends on stderr.
+// loggerTo returns a logger that writes to w. The format is the same as that of logger: it depends on stderr, not on
+// w.
 func (c *cli) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if terminal.Is(c.stderr) {

@@ -33,7 +33,8 @@ const compareExamples = `  # Compare last week's run with today's, and tolerate 
   # Write a page with the charts of both runs
   parking compare before.json after.json -o html --output-file diff.html`
 
-// errRegression makes a command fail that has already printed a comparison in which the second report is worse.
+// errRegression is returned by a command that has already printed a comparison in which the second report is worse.
+// It makes the exit code 1.
 var errRegression = errors.New("a metric or a check is worse in the second report")
 
 func (c *cli) compareCommand() *cobra.Command {
@@ -104,14 +105,13 @@ func renderComparison(r *report.Comparison, f reportFormat) ([]byte, error) {
 	return []byte(strings.Join(comparisonTable(r), "\n") + "\n"), nil
 }
 
-// comparisonTable renders a comparison as a text table.
 func comparisonTable(r *report.Comparison) []string {
 	rows := [][]string{{"metric", "before", "after", "change", "threshold", "outcome", ""}}
 	for i := range r.Metrics {
 		m := &r.Metrics[i]
 		rows = append(rows, []string{m.Name, m.BeforeText(), m.AfterText(), m.RelativeText(), m.ThresholdText(), string(m.Outcome), m.NoiseText()})
 	}
-	const numbers = 5 // the columns before, after, change and threshold
+	const numbers = 5 // columns 1 to 4 contain numbers: before, after, change and threshold
 	lines := append([]string{"", "  " + r.Headline(), ""}, aligned(rows, numbers)...)
 	for _, part := range []struct {
 		name string
@@ -129,8 +129,8 @@ func comparisonTable(r *report.Comparison) []string {
 	return append(lines, "")
 }
 
-// aligned renders rows as aligned columns. The columns with indexes from 1 to numbers-1 are aligned to the right, because
-// they contain numbers. All others are aligned to the left.
+// aligned renders rows as aligned columns. The columns from 1 to numbers-1 contain numbers, so they are aligned to
+// the right. All other columns are aligned to the left.
 func aligned(rows [][]string, numbers int) []string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -153,8 +153,8 @@ func aligned(rows [][]string, numbers int) []string {
 	return lines
 }
 
-// thresholdFlags is a flag value that maps metrics to the relative change that is tolerated. The flag can be
-// repeated.
+// thresholdFlags is a flag value. It maps the name of a metric to the relative change that is tolerated. The flag
+// can be repeated.
 type thresholdFlags map[string]float64
 
 // String implements pflag.Value.

@@ -68,7 +68,7 @@ func jsonFields(path string, t reflect.Type) (fields []string) {
 	return fields
 }
 
-// recordingRegistry is a registry that also records the names of the registered metrics.
+// recordingRegistry is a Prometheus registry that also records the names of the registered metrics.
 type recordingRegistry struct {
 	*prometheus.Registry
 
@@ -87,8 +87,8 @@ func (s *recordingRegistry) Register(c prometheus.Collector) error {
 	return s.Registry.Register(c)
 }
 
-// families gathers the metrics of this project, by name. It fails the test if a metric has no series, because its
-// labels are then unknown.
+// families gathers the metrics of this project, by name. It fails the test if a metric has no series, because the
+// labels of such a metric cannot be read.
 func (s *recordingRegistry) families(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 	gathered, err := s.Gather()
@@ -148,8 +148,8 @@ func TestDocs_ListEveryMetric(t *testing.T) {
 	checkSection(t, "../../docs/metrics.md", "metrics", strings.Join(lines, ""))
 }
 
-// operatorMetrics returns the rows of the documentation table for the operator's metrics per simulation. It reads
-// their descriptions, because they have no series in this test.
+// operatorMetrics returns the rows that the documentation must have for the operator's metrics of each simulation.
+// These metrics have no series in this test, so it reads their descriptions instead.
 func operatorMetrics(t *testing.T) []string {
 	t.Helper()
 	descriptions := make(chan *prometheus.Desc, 100)
@@ -176,8 +176,8 @@ func operatorMetrics(t *testing.T) []string {
 	return lines
 }
 
-// checkSection compares the section between two marker comments of a document with want. With -update, it writes want
-// into the document.
+// checkSection compares the text between two marker comments of a document with want. With the flag -update, it
+// replaces the text by want.
 func checkSection(t *testing.T, path, name, want string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

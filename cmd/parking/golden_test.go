@@ -40,7 +40,6 @@ func TestHelp_EachCommand_MatchesGoldenFile(t *testing.T) {
 	}
 }
 
-// passed returns the result of a simulation with verdict PASS.
 func passed() report.Run {
 	return report.Run{
 		Verdict: ledger.Verdict{Outcome: ledger.Pass, Reasons: []string{}, Checks: []ledger.Check{
@@ -66,13 +65,11 @@ func passed() report.Run {
 	}
 }
 
-// documentOf returns the report of a simulation.
 func documentOf(r report.Run) *report.Document {
 	d := report.New(r, report.Environment{}, nil)
 	return &d
 }
 
-// failed returns the result of a simulation with verdict FAIL.
 func failed() report.Run {
 	r := passed()
 	r.Verdict = ledger.Verdict{Outcome: ledger.Fail, Reasons: []string{
@@ -95,7 +92,6 @@ func failed() report.Run {
 	return r
 }
 
-// unread returns the result of a simulation whose ledger could not be read.
 func unread() report.Run {
 	r := passed()
 	r.Ledger = nil
@@ -147,7 +143,7 @@ func TestResultJSON_MatchesGoldenFiles(t *testing.T) {
 	}
 }
 
-// testSnapshot returns the progress of a running simulation.
+// testSnapshot returns the values that the live view shows during a simulation.
 func testSnapshot() snapshot {
 	var processing, endToEnd histogram.Histogram
 	for i := range 1000 {
@@ -205,7 +201,7 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	t.Parallel()
 	s := testSnapshot()
 	lines := []string{s.line()}
-	s.Elapsed = 39 * time.Second // generators that wait for a server run longer than the duration
+	s.Elapsed = 39 * time.Second // generators run longer than the duration if they had to wait for a server
 	s.Depths = nil
 	lines = append(lines, s.line())
 	s.Phase = simulate.Draining
@@ -213,7 +209,7 @@ func TestProgressLine_MatchesGoldenFile(t *testing.T) {
 	golden(t, "progress-line.txt", strings.Join(lines, "\n")+"\n")
 }
 
-func TestWindow_Rates_AverageTheLastTwoSeconds(t *testing.T) {
+func TestRates_AreMeansOverTwoSeconds(t *testing.T) {
 	t.Parallel()
 	var w window
 	at := func(seconds float64, published int64) {
@@ -232,7 +228,7 @@ func TestWindow_Rates_AverageTheLastTwoSeconds(t *testing.T) {
 		t.Errorf("rate is %v long after the last event", got.now)
 	}
 	at(5.5, 1200)
-	// The target rises from 350 to 550 during the two seconds of the window.
+	// The target rate rises from 350/s to 550/s during the 2 s window, so its mean is 450/s.
 	if got, want := w.rates(entriesOf), (rates{target: 450, now: 100}); got != want {
 		t.Errorf("rates are %v, want %v", got, want)
 	}

@@ -54,7 +54,7 @@ func (c *cli) pluginCommand() *cobra.Command {
 	return root
 }
 
-// pluginError marks an error of a plugin command either as bad input or as a failure.
+// pluginError marks an error of the kubectl plugin either as bad input or as a failure.
 func pluginError(err error) error {
 	var input *kubectl.InputError
 	var marked *runError

@@ -60,7 +60,6 @@ func (c *cli) pluginReportCommand(plugin *kubectl.Plugin) *cobra.Command {
 	return cmd
 }
 
-// renderReport renders a report. A table on a terminal has colors and fits the width of the terminal.
 func (c *cli) renderReport(d *report.Document, format reportFormat, toStdout bool) ([]byte, error) {
 	if format == formatTable && toStdout {
 		return []byte(strings.Join(reportTable(d, newTable(c.stdout)), "\n") + "\n"), nil
@@ -114,7 +113,8 @@ func (c *cli) pluginCompareCommand(plugin *kubectl.Plugin) *cobra.Command {
 	return cmd
 }
 
-// anyReport reads a report from a file if the argument is a path, or else from the cluster.
+// anyReport returns a report. If the argument ends in .json, it is the path of a file with the report. Otherwise it
+// is the name of a simulation in the cluster.
 func anyReport(ctx context.Context, plugin *kubectl.Plugin, name string) (*report.Document, error) {
 	if !strings.EqualFold(filepath.Ext(name), ".json") {
 		if strings.ContainsAny(name, `/\`) {

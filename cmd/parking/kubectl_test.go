@@ -39,7 +39,7 @@ func kubectlParking(t *testing.T, name, kubeconfig string, args ...string) ended
 	return wait(t, r)
 }
 
-func TestKubectl_ExitCodes(t *testing.T) {
+func TestKubectl_Errors_SetTheExitCode(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
@@ -75,8 +75,8 @@ func TestKubectl_CompletesCommandLines(t *testing.T) {
 	}
 }
 
-// users is an API server with two simulations, a complete one and a running one, and three users. The user ann has
-// the viewer role, ben may also forward ports, and eve has no rights.
+// users is an API server with a complete simulation, a running simulation, and three users. The user ann has the
+// viewer role. The user ben has the viewer role and may also forward ports. The user eve has no permissions.
 type users struct {
 	*apiserver.Cluster
 
@@ -103,7 +103,7 @@ func newUsers(t *testing.T) *users {
 	return u
 }
 
-// bind grants users a role in the namespace.
+// bind grants a role to users in the namespace.
 func (u *users) bind(role string, users ...string) {
 	u.T.Helper()
 	b := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: u.Namespace, Name: role}}
@@ -114,7 +114,7 @@ func (u *users) bind(role string, users ...string) {
 	u.Create(b)
 }
 
-// complete creates a complete simulation. Its report is a test file of package report.
+// complete creates a simulation that is complete. Its report is a test file of package report.
 func (u *users) complete(t *testing.T, name string) {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/report/testdata/report.json")
@@ -129,7 +129,7 @@ func (u *users) complete(t *testing.T, name string) {
 	})
 }
 
-// running creates a simulation with one processor pod. Its status has one ledger observation.
+// running creates a simulation that is running. It has one processor pod, and its status shows the ledger.
 func (u *users) running(name string) {
 	u.T.Helper()
 	sim := u.Simulate(name, nil)
@@ -165,7 +165,7 @@ func (u *users) run(t *testing.T, user, line string) ended {
 	return kubectlParking(t, pluginName, u.kubeconfig, append(strings.Fields(line), "--as", user, "-n", u.Namespace)...)
 }
 
-func TestKubectl_Viewer_ReadsEverything(t *testing.T) {
+func TestKubectl_ViewerRole_AllowsOnlyReading(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	u.complete(t, "nightly")
@@ -209,7 +209,7 @@ func TestKubectl_Viewer_ReadsEverything(t *testing.T) {
 	}
 }
 
-func TestKubectl_MissingRight_ErrorNamesTheRule(t *testing.T) {
+func TestKubectl_MissingPermission_ErrorNamesTheRule(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
 	u.complete(t, "nightly")
@@ -248,7 +248,7 @@ func TestKubectl_LiveData_NeedsTheUIRole(t *testing.T) {
 			t.Errorf("%s as a viewer: %+v", line, got)
 		}
 	}
-	// The API server has no kubelet, so port forwarding fails, but not for lack of rights.
+	// The API server has no kubelet, so port forwarding fails, but not because of missing permissions.
 	got = u.run(t, "ben", "ui rush-hour")
 	if strings.Contains(got.stderr, "forbidden") || !strings.Contains(got.stderr, "pod rush-hour-processor-0 does not answer") {
 		t.Errorf("with the role: %+v", got)

@@ -1,9 +1,9 @@
-// Command parking runs parking simulations, or single components of them. It also audits the ledger of a simulation,
-// and removes the simulation's queues and keys from servers.
+// Command parking runs parking simulations, or single components of a simulation. It also audits the ledger of a
+// simulation, and removes a simulation's queues and keys from servers.
 //
-// The exit code is 0 for success or the verdict PASS, 1 for a failure or the verdict FAIL, and 2 for invalid input,
-// which one line on stderr explains. If a signal ends a process before its work is complete, the exit code is 128
-// plus the signal number.
+// The exit code is 0 for success or the verdict PASS, 1 for a failure or the verdict FAIL, and 2 for invalid input.
+// One line on stderr explains what is invalid. If a signal ends a process before its work is complete, the exit code
+// is 128 plus the signal number.
 package main
 
 import (
@@ -19,8 +19,8 @@ import (
 )
 
 func main() {
-	// The Redis client writes unstructured logs to one global logger. Discard them: the store adapter logs what
-	// matters.
+	// The Redis client writes unstructured logs to one global logger. Discard these logs: the store adapter logs
+	// what matters.
 	goredis.SetLogger(discardLogger{})
 	// A closed pipe, as in "parking simulate 2>&1 | head", must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
@@ -32,13 +32,13 @@ func main() {
 	os.Exit(code)
 }
 
-// untilSignal returns a context that is canceled by the first SIGINT, SIGTERM or SIGHUP. The signal is the cause of
-// the cancellation. A second signal calls beforeExit and then ends the process immediately.
+// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. The cause of the cancellation is a
+// signalError. A second signal calls beforeExit and then ends the process immediately.
 func untilSignal(parent context.Context, beforeExit func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+	if !signal.Ignored(syscall.SIGHUP) { // programs started by nohup ignore SIGHUP
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {
@@ -50,7 +50,7 @@ func untilSignal(parent context.Context, beforeExit func()) (context.Context, co
 	return ctx, func() { cancel(nil) }
 }
 
-// signalError is the cause of a context that a signal has canceled.
+// signalError is the cancellation cause of a context that a signal has canceled.
 type signalError struct {
 	signal os.Signal
 }
@@ -66,7 +66,7 @@ func (e *signalError) exitCode() int {
 	return base
 }
 
-// discardLogger discards everything.
+// discardLogger implements the logger interface of the Redis client. It discards everything.
 type discardLogger struct{}
 
 // Printf does nothing.

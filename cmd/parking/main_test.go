@@ -23,8 +23,8 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// asParking is the environment variable that makes the test binary run as the program parking. Tests use it to run
-// the same code in a separate process, including the race detector if it is enabled.
+// asParking is an environment variable. If it is set, the test binary behaves as the program parking. So tests can
+// run the program in a separate process, with the race detector if it is enabled.
 const asParking = "PARKING_TEST_AS_PARKING"
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -37,13 +37,13 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asParking, "1"); err != nil { // for the processes that tests start
 		panic(err)
 	}
-	// nohup ignores SIGHUP, and child processes inherit that. Catching the signal makes it effective in child
-	// processes again.
+	// If the tests run under nohup, SIGHUP is ignored in this process and in its child processes. After this call,
+	// child processes no longer ignore it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	servers.Main(apiserver.NewTests(m))
 }
 
-// binary returns the path of the test binary, which runs as the program parking.
+// binary returns the path of the test binary, which also serves as the program parking.
 func binary(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -53,14 +53,15 @@ func binary(t testing.TB) string {
 	return path
 }
 
-// ended has the output and the exit code of a process that has ended.
+// ended contains the output and the exit code of a process that has ended.
 type ended struct {
 	stdout, stderr string
 	code           int
 }
 
-// checkTempFiles gives a process its own folder for temporary files. When the test ends, it checks that the folder is
-// empty. It ignores the lock files of ports, which the private servers of all processes share.
+// checkTempFiles gives a process its own folder for temporary files. When the test ends, it checks that the process
+// has left no files there. It ignores the lock files of ports, because the private servers of all processes share
+// them.
 func (r *running) checkTempFiles(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -87,7 +88,7 @@ func command(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, binary(t), args...)
 }
 
-// running is a process that has not ended, and its output so far.
+// running is a process that is still running, and its output so far.
 type running struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -114,20 +115,20 @@ func wait(t *testing.T, r *running) ended {
 	return ended{stdout: r.stdout.String(), stderr: r.stderr.String(), code: r.cmd.ProcessState.ExitCode()}
 }
 
-// signalUntilEnd sends a signal to the process repeatedly until the process ends.
+// signalUntilEnd sends a signal to the process again and again until the process ends.
 func signalUntilEnd(ctx context.Context, t *testing.T, r *running, signal syscall.Signal) {
 	t.Helper()
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		_ = r.cmd.Wait() // ProcessState has the exit code
+		_ = r.cmd.Wait() // the exit code is read from ProcessState
 	}()
 	eventually(ctx, t, "the process ends", func() error {
 		select {
 		case <-exited:
 			return nil
 		default:
-			_ = r.cmd.Process.Signal(signal) // fails if it has just ended
+			_ = r.cmd.Process.Signal(signal) // fails if the process has just ended
 			return errors.New("still running")
 		}
 	})
@@ -148,7 +149,7 @@ func (e ended) result(t *testing.T) report.Document {
 	return r
 }
 
-// golden compares a text with a golden file.
+// golden compares a text with a golden file. With the flag -update, it writes the text to the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)

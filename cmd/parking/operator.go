@@ -44,7 +44,6 @@ server allows to get the path /metrics.`
 const operatorExamples = `  # from a workstation, for one namespace, without metrics
   parking operator --namespaces parking --leader-elect=false --metrics-address 0`
 
-// operatorFlags are the flags of the command operator.
 type operatorFlags struct {
 	level           logLevel
 	namespaces      []string
@@ -106,7 +105,8 @@ func (f *operatorFlags) register(cmd *cobra.Command, getenv func(string) string)
 	flags.StringVar(&f.namespace, "operator-namespace", getenv("POD_NAMESPACE"), "`namespace` of the operator's pods, which network policies let in")
 }
 
-// ownImage returns the image of the binary's release, or the latest image if the binary is not a release.
+// ownImage returns the image that was released together with this binary. If the binary is not a release, it returns
+// the latest image.
 func ownImage() string {
 	const repository = "ghcr.io/parking-operator/parking-operator"
 	if v := currentBuild().version; regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(v) {
@@ -143,7 +143,7 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	}
 	c.saveMemory()
 	f.images.PullPolicy = corev1.PullPolicy(f.pullPolicy)
-	config, err := ctrl.GetConfig() // before the library has a logger, because it would log part of the error
+	config, err := ctrl.GetConfig() // called before the library gets a logger, so that the library does not log part of the error too
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		if _, err := rest.InClusterConfig(); err != nil && !errors.Is(err, rest.ErrNotInCluster) {
@@ -169,9 +169,9 @@ func (c *cli) operator(ctx context.Context, f *operatorFlags) error {
 	return mgr.Start(ctx)
 }
 
-// saveMemory makes garbage collection run three times as often as by default. It saves memory at startup, when
-// garbage would otherwise double the memory for the caches. The operator has little work later, so the additional CPU
-// time is small.
+// saveMemory makes garbage collection run three times as often as by default. This saves memory at startup, when
+// garbage would otherwise double the memory for the caches. After startup, the operator has little work, so the
+// additional CPU time is small.
 func (c *cli) saveMemory() {
 	const percent = 33
 	if c.getenv("GOGC") == "" {
@@ -182,22 +182,22 @@ func (c *cli) saveMemory() {
 // leaderElectionID is the name of the Lease for leader election.
 const leaderElectionID = "operator.simulation.parking.dev"
 
-// Times of leader election.
+// These are the times for leader election.
 //
-// A leader exits if it cannot renew its Lease within renewDeadline, so the deadline must be longer than an overload
-// or a restart of the API server.
+// A leader exits if it cannot renew its Lease within renewDeadline. The deadline must be longer than an overload or
+// a restart of the API server.
 //
-// When an operator stops, it releases its Lease at once. Only if the leader's node fails does another operator have
-// to wait for leaseDuration.
+// When an operator stops normally, it releases its Lease at once. Another operator has to wait for leaseDuration
+// only if the leader's node fails.
 const (
 	leaseDuration = 60 * time.Second
 	renewDeadline = 45 * time.Second
 	retryPeriod   = 5 * time.Second
 )
 
-// podLock returns a leader election lock with the name of the pod as its identity. A container restarts only after
-// its old process has ended, so an operator that restarts after a crash can continue to use its Lease without waiting
-// for it to expire. If the name of the pod is unknown, podLock returns nil. The manager then uses a random identity.
+// podLock returns a lock for leader election whose identity is the name of the pod. So an operator that restarts
+// after a crash can use its Lease again at once. This is safe because a container restarts only after its old
+// process has ended. If the name of the pod is unknown, podLock returns nil, and the manager uses a random identity.
 func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.Interface, error) {
 	namespace := cmp.Or(f.leaderNamespace, f.namespace)
 	if !f.leaderElect || pod == "" || namespace == "" {
@@ -208,7 +208,7 @@ func (f *operatorFlags) podLock(config *rest.Config, pod string) (resourcelock.I
 }
 
 func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
-	host, _ := os.Hostname() // only for the log
+	host, _ := os.Hostname() // the name is only logged
 	metrics := metricsserver.Options{BindAddress: f.metrics, CertDir: f.metricsCerts}
 	if !f.metricsInsecure {
 		metrics.SecureServing = true
@@ -221,8 +221,8 @@ func (f *operatorFlags) options(log *slog.Logger) controllers.ManagerOptions {
 			CleanupTimeout: f.cleanupTimeout, AllowPrivilegedTemplates: f.allowPrivileged,
 		},
 		Namespaces: f.namespaces,
-		// Discard the logs of the RabbitMQ and Redis clients. The conditions of each simulation report the state of
-		// its connections.
+		// Discard the logs of the RabbitMQ and Redis clients. The conditions of each simulation report whether its
+		// servers are reachable.
 		Servers:   wiring.Servers{Options: wiring.Options{Component: "parking operator", Logger: slog.New(slog.DiscardHandler)}},
 		Summaries: observer.NewHTTPCounter(resources.HTTPPort),
 		Logger:    log.With("pod", host),

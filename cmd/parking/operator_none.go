@@ -4,9 +4,9 @@ package main
 
 import "github.com/spf13/cobra"
 
-// operatorCommands returns no commands in a build without the operator. Such a build is much faster, because it does
-// not need the Kubernetes libraries.
+// operatorCommands returns no commands: this file is compiled into builds without the operator. These builds are
+// much faster, because they do not need the Kubernetes libraries.
 func (c *cli) operatorCommands() []*cobra.Command { return nil }
 
-// pluginCommand returns nil in a build without the operator.
+// pluginCommand returns nil, because builds without the operator have no kubectl plugin either.
 func (c *cli) pluginCommand() *cobra.Command { return nil }

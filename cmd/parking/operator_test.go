@@ -40,7 +40,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/servers"
 )
 
-// lot is an API server without nodes. Tests run the operator for it in a separate process.
+// lot is an API server without nodes. The tests run the operator in a separate process.
 type lot struct {
 	*apiserver.Cluster
 
@@ -69,15 +69,15 @@ func (l *lot) startOperator(args ...string) {
 	l.process(l.log, []string{"KUBECONFIG=" + file(l.T, "kubeconfig", string(l.KubeConfig))}, args...)
 }
 
-// process starts a command. The command is stopped when the test ends or when the test calls stop, and must exit with
-// code 0.
+// process starts a command in a separate process. The process is stopped when the test calls stop, or else when the
+// test ends. It must exit with code 0.
 func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 	l.T.Helper()
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		l.T.Fatal(err)
 	}
-	defer func() { _ = output.Close() }() // the process has its own file descriptor
+	defer func() { _ = output.Close() }() // the started process has its own file descriptor
 	cmd := exec.Command(binary(l.T), args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -90,7 +90,7 @@ func (l *lot) process(log string, env []string, args ...string) (stop func()) {
 			return
 		}
 		stopped = true
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		_ = cmd.Process.Signal(syscall.SIGTERM) // fails if the process has already ended
 		if err := cmd.Wait(); err != nil {
 			text, _ := os.ReadFile(log)
 			l.T.Errorf("%q ended with %v:\n%s", args, err, text[max(0, len(text)-4000):])
@@ -124,12 +124,13 @@ func (l *lot) pod(sim *v1alpha1.ParkingSimulation, c resources.Component, ip str
 	return l.Pod(sim, c, func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}} })
 }
 
-// mountPlan copies the simulation's plan from its ConfigMap to a file and returns the path. It updates the file until
-// the test ends, as a kubelet does. edit changes the plan before it is written, for example the addresses of servers.
+// mountPlan does what a kubelet does for a mounted ConfigMap: it copies the simulation's plan to a file, and updates
+// the file until the test ends. It returns the path of the file. The function edit can change the plan before each
+// write, for example the addresses of servers.
 func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) string {
 	l.T.Helper()
 	path, written := filepath.Join(l.T.TempDir(), "plan.json"), ""
-	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)} // copied, because the test modifies sim
+	key := client.ObjectKey{Namespace: sim.Namespace, Name: resources.PlanName(sim)} // read here, because the test changes sim later
 	mount := func(ctx context.Context) error {
 		config := &corev1.ConfigMap{}
 		if err := l.Client.Get(ctx, key, config); err != nil {
@@ -157,7 +158,7 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 			case <-ctx.Done():
 				return
 			case <-time.After(100 * time.Millisecond):
-				_ = mount(ctx) // retried in the next iteration
+				_ = mount(ctx) // retried a moment later
 			}
 		}
 	}()
@@ -165,8 +166,8 @@ func (l *lot) mountPlan(sim *v1alpha1.ParkingSimulation, edit func(*plan.Plan)) 
 	return path
 }
 
-// address returns a loopback address at which port 8080 is free. Tests use one address per pod, because pods listen
-// on this port.
+// address returns a loopback address at which port 8080 is free. All pods listen on this port, so each pod needs its
+// own address.
 func address(t *testing.T, network int) string {
 	t.Helper()
 	for host := 2; host < 250; host++ {
@@ -261,7 +262,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	if keys, queues := keysOf(t, redis, id), queuesOf(t, amqp, id, 1); len(keys) == 0 || len(queues) == 0 {
 		t.Errorf("there are the keys %q and the queues %q, want some of each", keys, queues)
 	}
-	for _, pod := range pods { // in a cluster, controllers and kubelet do this
+	for _, pod := range pods { // in a cluster, controllers and the kubelet delete the pods
 		if err := l.Client.Delete(t.Context(), pod); err != nil {
 			t.Error(err)
 		}
@@ -273,7 +274,7 @@ func TestOperator_RealServers_RunsASimulation(t *testing.T) {
 	l.AwaitEvent(sim, "CleanedUp", id)
 }
 
-// exports waits until the metrics endpoint of the operator has the given sample.
+// exports waits until the metrics endpoint of the operator returns the given sample.
 func (l *lot) exports(want string) error {
 	request, err := http.NewRequestWithContext(l.T.Context(), http.MethodGet, "http://"+l.metrics+"/metrics", http.NoBody)
 	if err != nil {
@@ -412,7 +413,7 @@ func TestOperator_Passwords_AppearOnlyInSecrets(t *testing.T) {
 	}
 }
 
-// objects returns the YAML of all objects in the namespace, including events and excluding Secrets.
+// objects returns all objects in the namespace as YAML. It includes events, but not Secrets.
 func (l *lot) objects() string {
 	l.T.Helper()
 	server, err := discovery.NewDiscoveryClientForConfig(l.Config)
@@ -504,13 +505,13 @@ func TestOperator_WithoutCluster_PrintsOneLine(t *testing.T) {
 	}
 }
 
-func TestPodLock_IdentityIsTheNameOfThePod(t *testing.T) {
+func TestPodLock_IdentityIsThePodName(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
 		flags operatorFlags
 		pod   string
-		want  string // namespace/name of the Lease and the identity
+		want  string // namespace and name of the Lease, and the identity
 	}{
 		{"in a pod", operatorFlags{leaderElect: true, namespace: "system"}, "operator-0", "system/operator.simulation.parking.dev operator-0"},
 		{"another namespace", operatorFlags{leaderElect: true, namespace: "system", leaderNamespace: "leases"}, "operator-0", "leases/operator.simulation.parking.dev operator-0"},

@@ -14,8 +14,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// pageHosts returns the host names that requests for the live page may use: the host in the --http address and the
-// host name of the machine.
+// pageHosts returns the host names by which browsers may address the live page. They are the host in the --http
+// address and the host name of the machine.
 func pageHosts(address string) []string {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
@@ -27,7 +27,7 @@ func pageHosts(address string) []string {
 	return hosts
 }
 
-// pageURL returns the URL of the live page for a listener's address.
+// pageURL returns the URL of the live page for the address of its listener.
 func pageURL(address string) string {
 	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().IsUnspecified() {
 		address = fmt.Sprintf("localhost:%d", a.Port())
@@ -35,8 +35,8 @@ func pageURL(address string) string {
 	return "http://" + address + "/"
 }
 
-// openPage opens a URL in the user's browser. If that fails, it writes a warning with the URL to w, and the user can
-// open the URL.
+// openPage opens a URL in the user's browser. If it fails, it writes a warning to w. The warning contains the URL,
+// so that the user can open the page.
 func openPage(ctx context.Context, w io.Writer, url string) {
 	command := browserCommand(runtime.GOOS, url)
 	if err := exec.CommandContext(ctx, command[0], command[1:]...).Run(); err != nil && ctx.Err() == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// planned is a process that runs one component of a plan and connects to the servers of the plan.
+// planned is a process that runs one component of a plan and connects to the servers in the plan.
 type planned struct {
 	service
 
@@ -41,16 +41,16 @@ func (c *cli) openPlanned(ctx context.Context, component string, flags serviceFl
 	return s, nil
 }
 
-// inPlan adds the path of the plan file to an error about the content of the file.
+// inPlan adds the path of the plan file to an error about the content of this file.
 func (s *planned) inPlan(err error) error { return fmt.Errorf("plan file %s: %w", s.path, err) }
 
 func (s *planned) close() { s.adapters.close(s.log) }
 
-// recordTimeout limits how long a stopping process tries to store the last rows of its timeline.
+// recordTimeout limits the time that a stopping process spends on storing the last rows of its timeline.
 const recordTimeout = 2 * time.Second
 
-// record records the timeline of a component until the caller calls stop. stop returns after the last row is stored,
-// or after recordTimeout.
+// record records the timeline of a component until the caller calls the returned function stop. That function
+// returns after the last row is stored, or after recordTimeout.
 func (s *planned) record(ctx context.Context, component string, totals timeline.Totals) (recorder *timeline.Recorder, stop func()) {
 	recorder = timeline.NewRecorder(component, totals, s.adapters.store, s.log)
 	recorder.Mark(timeline.Mark{At: time.Now(), Kind: timeline.MarkStarted, Subject: component})
@@ -71,8 +71,8 @@ func (s *planned) record(ctx context.Context, component string, totals timeline.
 	}
 }
 
-// watch calls apply with each new version of the plan file until ctx ends or the caller calls stop. After stop
-// returns, apply is no longer called.
+// watch calls apply for each new version of the plan file until ctx ends or the caller calls the returned function
+// stop. apply is never called after stop has returned.
 func (s *planned) watch(ctx context.Context, role plan.Role, apply func(*plan.Plan)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

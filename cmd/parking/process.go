@@ -110,8 +110,8 @@ func (c *cli) process(ctx context.Context, flags serviceFlags, planPath, page st
 // pageInterval is the interval at which the live page is updated. It equals the interval of the timeline.
 const pageInterval = time.Second
 
-// livePage listens on the address of the live page. The returned function serves the page until ctx ends. If the
-// address is empty, the function does nothing.
+// livePage listens on the given address. The returned function serves the live page there until ctx ends. If the
+// address is empty, livePage does not listen, and the returned function does nothing.
 func (s *planned) livePage(ctx context.Context, address string, d live.Dependencies) (serve func(context.Context), err error) {
 	if address == "" {
 		return func(context.Context) {}, nil
@@ -130,15 +130,15 @@ func (s *planned) livePage(ctx context.Context, address string, d live.Dependenc
 	}, nil
 }
 
-// pollTimeout limits the duration of one poll of the servers. It is shorter than the interval of the timeline, so
-// that each row has the result of the latest poll.
+// pollTimeout limits the duration of one poll of the servers. It is shorter than the polling interval of 1 s, so
+// that a poll ends before the next one is due.
 const pollTimeout = 900 * time.Millisecond
 
 // polledQueues holds the queue depths from the latest poll, or nil if the poll failed.
 type polledQueues struct{ depths atomic.Pointer[broker.Depths] }
 
-// poll polls RabbitMQ for the queue depths, and pings Redis, once per second until ctx ends. It adds a mark to the
-// timeline when a server stops or resumes responding.
+// poll reads the queue depths from RabbitMQ and pings Redis, once per second until ctx ends. When a server stops
+// responding or responds again, poll marks this moment in the timeline.
 func (q *polledQueues) poll(ctx context.Context, a adapters, mark func(timeline.Mark)) {
 	var servers timeline.Availability
 	async.Every(ctx, time.Second, func() {
@@ -168,8 +168,8 @@ func (q *polledQueues) gauges() timeline.Gauges {
 	return timeline.Gauges{Ready: &d.Ready, Retrying: &d.Retry, DeadLetters: &d.Dead}
 }
 
-// awaitStore pings the store until it responds, and logs while it does not. Without this, an idle processor would not
-// log that its store is unavailable until the first event arrives.
+// awaitStore pings the store until it responds, and logs that the store is unavailable until then. Otherwise a
+// processor without work would not log this until the first event arrives.
 func awaitStore(ctx context.Context, s *wiring.Store, log *slog.Logger) {
 	const part = "ping"
 	outages := outage.New(log, "store does not answer yet", "store answers")

@@ -30,7 +30,6 @@ const purgeExamples = `  # Remove a simulation by the name that 'parking simulat
   # Remove the keys of a simulation that has the name of its manifest
   parking purge -f rush-hour.yaml --redis-uri redis://127.0.0.1:6379`
 
-// purgeFlags are the flags of the command purge.
 type purgeFlags struct {
 	manifest manifestFlags
 	servers  serverFlags
@@ -54,8 +53,8 @@ func (c *cli) purgeCommand() *cobra.Command {
 	return cmd
 }
 
-// plan returns a plan with the maximum number of partitions. It covers all queues and keys that a simulation can
-// have, whatever its actual number of partitions.
+// plan returns a plan with the maximum number of partitions. So it covers all queues and keys that the simulation
+// can have, whatever its actual number of partitions is.
 func (f *purgeFlags) plan(ctx context.Context) (*plan.Plan, error) {
 	if f.manifest.path == "" && f.manifest.simulation == "" {
 		return nil, errors.New("the simulation to remove is missing: set --simulation or -f")
@@ -105,8 +104,8 @@ func (c *cli) purge(ctx context.Context, f purgeFlags) error {
 	if err != nil {
 		return err
 	}
-	// Remove even if nothing was found, because an interrupted removal may have left objects that Exists does not
-	// detect.
+	// Remove even if nothing was found. An earlier removal that was interrupted may have left objects that Exists
+	// does not detect.
 	if err := adapters.remove(ctx, p.Simulation); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ const reportExamples = `  # Record a report, then render it
 // reportFormat is an output format of reports.
 type reportFormat string
 
-// Output formats of reports.
+// These are the output formats of reports.
 const (
 	formatHTML     reportFormat = "html"
 	formatJSON     reportFormat = "json"
@@ -49,7 +49,7 @@ const (
 	formatTable    reportFormat = "table"
 )
 
-// render renders a report in a format. Tables have no colors and no maximum width.
+// render renders a report in a format. Its tables have no colors and no maximum width.
 func render(d *report.Document, f reportFormat) ([]byte, error) {
 	switch f {
 	case formatHTML:
@@ -64,7 +64,7 @@ func render(d *report.Document, f reportFormat) ([]byte, error) {
 	return d.JSON()
 }
 
-// formatFlag is a flag value that allows a subset of the report formats.
+// formatFlag is a flag value that accepts a subset of the report formats.
 type formatFlag struct {
 	format  reportFormat
 	allowed []reportFormat
@@ -85,7 +85,7 @@ func (f *formatFlag) Set(s string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (f *formatFlag) Type() string { return "format" }
 
-// choices lists the allowed formats in words.
+// choices lists the allowed formats for a message.
 func (f *formatFlag) choices() string {
 	names := make([]string, len(f.allowed))
 	for i, format := range f.allowed {
@@ -146,7 +146,7 @@ func readReport(ctx context.Context, path string) (*report.Document, error) {
 	})
 }
 
-// output writes to a file, or to stdout if the path is empty.
+// output writes a text to a file, or to stdout if the path is empty.
 func (c *cli) output(path string, text []byte) error {
 	if path == "" {
 		_, err := c.stdout.Write(text)
@@ -155,7 +155,8 @@ func (c *cli) output(path string, text []byte) error {
 	return badInput(writeFile(path, text))
 }
 
-// reportFiles is a flag value: the paths of the files to write the report to. The flag can be repeated.
+// reportFiles is a flag value. It contains the paths of the files that the report is written to. The flag can be
+// repeated.
 type reportFiles []string
 
 // String implements pflag.Value.
@@ -176,7 +177,7 @@ func (r *reportFiles) Set(path string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (r *reportFiles) Type() string { return "file" }
 
-// formatOf returns the format for the suffix of a path.
+// formatOf returns the format that the suffix of a path stands for.
 func formatOf(path string) (reportFormat, error) {
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".html", ".htm":
@@ -191,7 +192,7 @@ func formatOf(path string) (reportFormat, error) {
 	return "", errors.New("must end in .html, .json, .md or .xml")
 }
 
-// check returns an error if one of the files cannot be written.
+// check returns an error if any of the files cannot be written.
 func (r reportFiles) check() error {
 	for _, path := range r {
 		if err := checkWritable(path); err != nil {
@@ -205,7 +206,7 @@ func (r reportFiles) check() error {
 func (r reportFiles) write(d *report.Document) error {
 	var errs []error
 	for _, path := range r {
-		format, _ := formatOf(path) // Set has checked the suffix
+		format, _ := formatOf(path) // cannot fail: Set has checked the suffix
 		text, err := render(d, format)
 		if err == nil {
 			err = writeFile(path, text)
@@ -247,15 +248,16 @@ func writeFile(path string, text []byte) error {
 
 // createNextTo creates a temporary file in the folder of the given path, with the permissions of a new file.
 func createNextTo(path string) (*os.File, error) {
-	const readWriteForAll = 0o666 // before the umask
+	const readWriteForAll = 0o666 // the umask removes bits from this mode
 	name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.tmp", filepath.Base(path), os.Getpid()))
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, readWriteForAll)
 }
 
-// environmentTimeout limits the requests for the servers' versions, which only the report needs.
+// environmentTimeout limits the time for asking the servers for their versions. It is short because the versions are
+// not essential: they are only shown in the report.
 const environmentTimeout = 5 * time.Second
 
-// environment describes this machine and the servers in a report. It omits values that it cannot determine.
+// environment describes this machine and the servers for a report. It omits values that it cannot determine.
 func (a adapters) environment(ctx context.Context, sim *v1alpha1.ParkingSimulation, log *slog.Logger) report.Environment {
 	ctx, cancel := context.WithTimeout(ctx, environmentTimeout)
 	defer cancel()
@@ -291,10 +293,11 @@ func thisMachine() report.Node {
 	return node
 }
 
-// timelineTimeout limits how long reading the timeline may take.
+// timelineTimeout limits the time for reading the timeline.
 const timelineTimeout = 30 * time.Second
 
-// readTimeline reads the recorded measurements of a run. It returns none if the store does not respond.
+// readTimeline reads the recorded measurements of a simulation from the store. It returns nil if the store does not
+// respond.
 func (a adapters) readTimeline(ctx context.Context, r report.Run, log *slog.Logger) []timeline.Row {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timelineTimeout)
 	defer cancel()

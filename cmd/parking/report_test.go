@@ -15,7 +15,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// sampleReport is the path of a recorded report in which no part is empty.
+// sampleReport is the path of a recorded report in which every section has content.
 const sampleReport = "../../internal/report/testdata/report.json"
 
 // fields returns the cells of the first line that begins with the given name, without the punctuation between cells.
@@ -50,8 +50,9 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// agree compares a figure in the JSON report with all other formats. column is the position of the figure after
-	// the name of its row, in the terminal and Markdown tables.
+	// agree checks that a figure is the same in the JSON report and in all other formats. The parameter column is
+	// the position of the figure in its row of the terminal table and of the Markdown table, counted from the row's
+	// name.
 	agree := func(key, want string, format func(float64) string, row string, column int) {
 		t.Helper()
 		number, err := strconv.ParseFloat(properties[key], 64)
@@ -93,7 +94,7 @@ func TestReport_AllFormats_HaveTheSameFigures(t *testing.T) {
 			{"achieved", terminal.Rate(r.Achieved), terminal.Rate, 1},
 			{"maxLagSeconds", duration(r.MaxLagSeconds), duration, 3},
 		} {
-			// The ledger has rows of the same names. Start at the table with the matching header.
+			// The ledger has rows with the same names. So start reading at the table with the matching header.
 			for _, format := range []reportFormat{formatTable, formatMarkdown} {
 				_, rest, found := strings.Cut(texts[format], map[reportFormat]string{formatTable: "events/s", formatMarkdown: "|events per second"}[format])
 				if !found {
@@ -267,7 +268,7 @@ func TestSimulate_WritesReports(t *testing.T) {
 	}
 }
 
-func TestSimulate_UnwritableReport_FailsAtTheStart(t *testing.T) {
+func TestSimulate_UnwritableReport_FailsBeforeTheSimulationStarts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for want, path := range map[string]string{
@@ -290,7 +291,7 @@ func mkdir(t *testing.T, path string) string {
 	return path
 }
 
-func TestWriteFile_Failure_KeepsOldContent(t *testing.T) {
+func TestWriteFile_Failure_KeepsTheOldContent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "r.md")
@@ -310,7 +311,7 @@ func TestWriteFile_Failure_KeepsOldContent(t *testing.T) {
 	}
 }
 
-func TestCompareCommand_ExitCodeAndOutput(t *testing.T) {
+func TestCompareCommand_WritesTheComparisonAndSetsTheExitCode(t *testing.T) {
 	t.Parallel()
 	before, err := report.ReadFile(sampleReport)
 	if err != nil {

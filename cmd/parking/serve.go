@@ -46,7 +46,7 @@ func (f *serviceFlags) check() error {
 	return nil
 }
 
-// planFlag adds the flag --plan, the path of a plan file.
+// planFlag adds the required flag --plan, which takes the path of a plan file.
 func planFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "plan", "", "`file` with the plan of the simulation in JSON; changes of the file take effect at once (required)")
 	_ = cmd.MarkFlagRequired("plan") // fails only for a flag that does not exist
@@ -61,7 +61,7 @@ type service struct {
 	ready    []httpserver.Check
 	// routes are additional HTTP routes, such as the API of the summary service.
 	routes []httpserver.Route
-	// work runs until ctx ends. It must then return within the grace period.
+	// work is the service's work. It runs until ctx ends, and must then return within the grace period.
 	work func(ctx context.Context) error
 }
 
@@ -80,14 +80,15 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// closingTime is the part of the grace period for closing connections. It is at most a fifth of the grace period.
+// closingTime is the part of the grace period that is reserved for closing connections. It is at most a fifth of the
+// grace period.
 const closingTime = 5 * time.Second
 
-// workTime is the part of the grace period for finishing work.
+// workTime is the part of the grace period that remains for finishing work.
 func (f *serviceFlags) workTime() time.Duration { return f.grace - min(f.grace/5, closingTime) }
 
-// gcPercent lets the heap grow to five times its live size of a few megabytes. With the default of twice the live
-// size, garbage collection takes a tenth of the CPU time at high rates.
+// gcPercent lets the heap grow to five times its live size, which is a few megabytes. With the default of two times,
+// garbage collection takes a tenth of the CPU time at high rates.
 const gcPercent = 400
 
 // setGCPercent applies gcPercent, unless the environment variable GOGC is set.
@@ -97,8 +98,8 @@ func setGCPercent() {
 	}
 }
 
-// run does the service's work and serves HTTP until ctx ends. It serves /healthz and /metrics until the work is
-// complete. /readyz fails as soon as ctx ends.
+// run does the service's work and serves HTTP until ctx ends. From then on, /readyz fails, while /healthz and
+// /metrics are served until the work is complete.
 func (s service) run(ctx context.Context) error {
 	setGCPercent()
 	stopping := httpserver.Check{Name: "process", Check: func(context.Context) error {
@@ -123,7 +124,7 @@ func (s service) run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() {
 		served <- server.Serve(serving)
-		stop() // a process that cannot be monitored must not continue
+		stop() // without HTTP, the process cannot be monitored, so it must not continue
 	}()
 	err = withinGrace(working, s.flags.grace, s.work)
 	stopServing()
@@ -149,7 +150,7 @@ func withinGrace(ctx context.Context, grace time.Duration, work func(context.Con
 	}
 }
 
-// profiles returns the routes of /debug/pprof/, or none if enabled is false.
+// profiles returns the routes below /debug/pprof/. It returns nil if enabled is false.
 func profiles(enabled bool) []httpserver.Route {
 	if !enabled {
 		return nil
@@ -162,7 +163,7 @@ func profiles(enabled bool) []httpserver.Route {
 	}
 }
 
-// closeAndLog closes c at the end of a process, and logs an error if that fails.
+// closeAndLog closes c at the end of a process. If that fails, it logs the error.
 func closeAndLog(log *slog.Logger, name string, c io.Closer) {
 	if err := c.Close(); err != nil {
 		log.Warn("close failed", "what", name, "error", err)

@@ -11,8 +11,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// Flags that select servers, and the environment variables that are their defaults. All users of a machine can read
-// command lines, so users should pass passwords in the environment or in files.
+// These flags select the servers. The environment variables are the defaults of the flags. All users of a machine
+// can read command lines, so passwords should be in the environment or in files instead.
 const (
 	flagRabbitMQ       = "rabbitmq-uri"
 	flagRabbitMQSecret = "rabbitmq-secret"
@@ -43,8 +43,8 @@ func (f *serverFlags) register(cmd *cobra.Command) {
 	}
 }
 
-// fromEnvironment sets the URIs whose flags are not on the command line from the environment. A flag with an empty
-// value selects no server, even if the environment variable is set.
+// fromEnvironment sets each URI whose flag is not on the command line from its environment variable. A flag with an
+// empty value selects no server, even if the environment variable is set.
 func (f *serverFlags) fromEnvironment(getenv func(string) string) {
 	if !f.changed(flagRabbitMQ) {
 		f.rabbitmq.URI = getenv(envRabbitMQ)
@@ -60,7 +60,8 @@ func (f *serverFlags) hasRedis() bool { return f.redis != (plan.BindingRef{}) }
 
 func (f *serverFlags) any() bool { return f.hasRabbitMQ() || f.hasRedis() }
 
-// check reads the folders of the flags. The error for an invalid file names the flag.
+// check reads the Secret folders that the flags name. The error for an invalid file begins with the name of the
+// flag.
 func (f *serverFlags) check() error {
 	for _, server := range []struct {
 		flag    string
@@ -72,7 +73,7 @@ func (f *serverFlags) check() error {
 		}
 		source, err := wiring.Source(server.service, server.ref)
 		if err != nil {
-			continue // the URI is invalid, which opening the adapter reports
+			continue // the URI is invalid: the error is returned later, when the adapter is opened
 		}
 		if _, err := source(); err != nil {
 			return fmt.Errorf("--%s: %w", server.flag, err)
@@ -81,7 +82,8 @@ func (f *serverFlags) check() error {
 	return nil
 }
 
-// selection returns flags that select the same servers, for messages. It replaces their values by placeholders.
+// selection returns flags that select the same servers. Messages use them in proposed commands. The values of the
+// flags are replaced by placeholders.
 func (f *serverFlags) selection() string {
 	var flags []string
 	for _, flag := range []struct{ name, value, placeholder string }{
@@ -97,7 +99,7 @@ func (f *serverFlags) selection() string {
 	return strings.Join(flags, " ")
 }
 
-// flagOf returns the flag that selects a server by the given reference.
+// flagOf returns the flag with which the user has selected a server.
 func flagOf(ref plan.BindingRef, uri, secret string) string {
 	if ref.URI == "" && ref.SecretDir != "" {
 		return "--" + secret

@@ -31,7 +31,7 @@ import (
 	"github.com/parking-operator/parking-operator/test/stack"
 )
 
-// planWith returns a plan with high rates and a unique name. change can modify the plan.
+// planWith returns a plan with high rates and a unique name. The function change can modify the plan.
 func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	t.Helper()
 	p := &plan.Plan{
@@ -54,7 +54,7 @@ func planWith(t *testing.T, change func(*plan.Plan)) *plan.Plan {
 	return p
 }
 
-func TestSimulate_OnServers_PassesAndRemovesQueuesAndKeys(t *testing.T) {
+func TestSimulate_OnServers_PassesAndRemovesItsQueuesAndKeys(t *testing.T) {
 	t.Parallel()
 	amqp, redis := servers.VHostURI(t), servers.RedisURI(t)
 	got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "4s", "--output", "json", "--http", "",
@@ -73,7 +73,7 @@ func TestSimulate_OnServers_PassesAndRemovesQueuesAndKeys(t *testing.T) {
 	}
 }
 
-// The faults of the manifest affect the processes of private servers. No event may be lost.
+// The manifest injects faults into private servers, which are processes on this machine. No event may be lost.
 func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 	t.Parallel()
 	servers.Program(t, "redis-server", "run hack/install-servers.sh")
@@ -100,8 +100,8 @@ func TestSimulate_PrivateServers_LoseNoEventDuringFaults(t *testing.T) {
 	}
 }
 
-// The same manifest and seed select the same targets in the same order, in memory and on private servers. A test of
-// package rehearsal checks the same for pods.
+// The same manifest and seed must select the same fault targets in the same order, both in memory and on private
+// servers. A test of package rehearsal checks the same for pods.
 func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 	t.Parallel()
 	const path = "../../internal/fault/testdata/targets.yaml"
@@ -125,13 +125,13 @@ func TestSimulate_SameSeed_SelectsTheSameTargets(t *testing.T) {
 			if l := r.Ledger; l == nil || !l.AtRest || l.Lost != 0 || l.TakenTwice != 0 || l.UnmatchedUnexpected != 0 {
 				t.Errorf("ledger is %+v, verdict %q", l, r.Reasons)
 			}
-			// Faults in different processes may take effect in another order than the one in which they are scheduled.
+			// If faults hit different processes, they may take effect in a different order than scheduled.
 			slices.SortStableFunc(r.Faults, func(a, b fault.Account) int { return cmp.Compare(a.AtSeconds, b.AtSeconds) })
 			var got []string
 			for _, f := range r.Faults {
 				var indexes []int
 				for _, instance := range f.Hit {
-					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:]) // the only instance has no index
+					index, _ := strconv.Atoi(instance[strings.LastIndex(instance, "-")+1:]) // without an index, there is only one instance: 0
 					indexes = append(indexes, index)
 				}
 				got = append(got, faulttest.Hit(f.Fault, f.Number, f.Target, indexes))
@@ -152,7 +152,7 @@ func TestSimulate_FaultOnExternalServer_IsRejected(t *testing.T) {
 	}
 }
 
-func TestSimulate_WrongPassword_IsReportedButNotPrinted(t *testing.T) {
+func TestSimulate_WrongPassword_ErrorDoesNotQuoteIt(t *testing.T) {
 	t.Parallel()
 	for flag, uri := range map[string]string{"--rabbitmq-uri": servers.AMQPURI(t), "--redis-uri": servers.RedisURI(t)} {
 		u, err := url.Parse(uri)
@@ -199,8 +199,8 @@ func TestAudit_AfterSimulateKeep_ReturnsTheSameLedger(t *testing.T) {
 	}
 }
 
-// simulateUntilBusy runs a simulation until summaries are stored, stops it, and checks the result. It works on slow
-// machines too.
+// simulateUntilBusy runs a simulation until summaries are stored, stops it, and checks the result. Because it does
+// not rely on times, it works on slow machines too.
 func simulateUntilBusy(t *testing.T, args ...string) (ended, report.Document) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -240,7 +240,8 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 		t.Errorf("the ledger that was kept is %+v, was %+v", r.Ledger, kept.Ledger)
 	}
 
-	// Purge one server after the other. A new simulation of the same name is rejected until both are purged.
+	// Purge one server, then the other one. A new simulation with the same name must be rejected until both are
+	// purged.
 	purged := parking(t, "purge", "--simulation", name, "--rabbitmq-uri", amqp)
 	if purged.code != exitOK || !strings.Contains(purged.stdout, "removed exchange and queues of "+name) {
 		t.Errorf("exit code %d: %s%s", purged.code, purged.stdout, purged.stderr)
@@ -261,7 +262,7 @@ func TestSimulate_NameInUse_IsBadInputAndChangesNothing(t *testing.T) {
 	simulateUntilBusy(t, "--simulation", name, "--rabbitmq-uri", amqp, "--redis-uri", redis)
 }
 
-func TestSimulate_TwoProcessesWithOneName_OnlyOneRuns(t *testing.T) {
+func TestSimulate_TwoProcessesWithOneName_OneIsRejected(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -269,7 +270,7 @@ func TestSimulate_TwoProcessesWithOneName_OnlyOneRuns(t *testing.T) {
 	servers.RemoveKeys(t, name)
 	removeQueues(t, amqp, name)
 	type end struct {
-		other int // index of the process that still runs
+		other int // index of the process that is still running
 		ended
 	}
 	ends := make(chan end, 2)
@@ -294,7 +295,7 @@ func TestSimulate_TwoProcessesWithOneName_OnlyOneRuns(t *testing.T) {
 	}
 }
 
-func TestPurge_EmptyFlag_OverridesEnvironment(t *testing.T) {
+func TestPurge_EmptyFlag_OverridesTheEnvironmentVariable(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -361,7 +362,7 @@ func TestSimulate_RabbitMQUserWithoutRights_IsBadInput(t *testing.T) {
 	t.Log(got.stderr)
 }
 
-// queuesOf returns the names of the existing queues of a simulation.
+// queuesOf returns the names of the queues that a simulation has on the broker.
 func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []string) {
 	t.Helper()
 	connection, err := amqp091.Dial(uri)
@@ -387,7 +388,7 @@ func queuesOf(t *testing.T, uri, simulation string, partitions int) (found []str
 	return found
 }
 
-func TestSimulate_RedisStaysDown_EndsWithVerdict(t *testing.T) {
+func TestSimulate_RedisStaysDown_EndsWithAVerdict(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(*servers.Redis) error{"killed": (*servers.Redis).Kill, "hung": (*servers.Redis).Pause} {
 		t.Run(name, func(t *testing.T) {
@@ -397,7 +398,7 @@ func TestSimulate_RedisStaysDown_EndsWithVerdict(t *testing.T) {
 	}
 }
 
-func TestSimulate_RabbitMQStaysDown_VerdictNamesIt(t *testing.T) {
+func TestSimulate_RabbitMQStaysDown_VerdictNamesRabbitMQ(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -427,7 +428,7 @@ func TestSimulate_RabbitMQStaysDown_VerdictNamesIt(t *testing.T) {
 	}
 }
 
-func TestSimulate_RedisLosesData_EndsDrainAtOnce(t *testing.T) {
+func TestSimulate_RedisLosesData_DoesNotWaitForTheDrainTimeout(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -515,7 +516,7 @@ func TestSimulate_SecondSignal_PrintsWhatRemainsOnServers(t *testing.T) {
 	}
 }
 
-// loseOneEntry makes one entry look lost: it clears the entry's bit in the store. It returns the identifier of the
+// loseOneEntry makes an entry event look lost by clearing its bit in the store. It returns the identifier of the
 // event.
 func loseOneEntry(t *testing.T, uri, simulation string) string {
 	t.Helper()
@@ -584,7 +585,7 @@ func (s *processes) write(t *testing.T) {
 	}
 }
 
-// metric returns the sum over all series of a metric whose text contains the given labels.
+// metric returns the value of a metric of a process. It adds the series whose text contains the given labels.
 func metric(ctx context.Context, t *testing.T, p *stack.Process, name, labels string) float64 {
 	t.Helper()
 	page, err := get(ctx, p.URL("/metrics"))
@@ -614,7 +615,7 @@ func terminate(ctx context.Context, t *testing.T, all ...*stack.Process) {
 	}
 }
 
-// auditAtRest repeats the audit until the simulation is at rest, and returns the last result.
+// auditAtRest repeats the audit until all events are processed, and returns the last result.
 func (s *processes) auditAtRest(ctx context.Context, t *testing.T) auditResult {
 	t.Helper()
 	var r auditResult
@@ -688,7 +689,7 @@ func TestProcess_SIGTERM_SettlesAllDeliveries(t *testing.T) {
 	if r.Outcome != ledger.Pass {
 		t.Errorf("verdict is %s %q: %+v", r.Outcome, r.Reasons, r.Ledger)
 	}
-	// An event that took effect but was not acknowledged is delivered again and counts as a duplicate.
+	// An event that took effect but was not acknowledged would be delivered again and counted as a duplicate.
 	if r.Ledger.DuplicatesSuppressed != 0 {
 		t.Errorf("%d events had taken effect but were not settled", r.Ledger.DuplicatesSuppressed)
 	}
@@ -747,7 +748,7 @@ func checkAudit(t *testing.T, got ended) auditResult {
 	return r
 }
 
-// checkNoPassword checks that the output of a process contains no password from the URIs.
+// checkNoPassword checks that the output of a process contains none of the passwords in the URIs.
 func checkNoPassword(t *testing.T, got ended, uris ...string) {
 	t.Helper()
 	for _, uri := range uris {
@@ -771,7 +772,7 @@ func redisClient(t *testing.T, uri string) *goredis.Client {
 	return client
 }
 
-// removeQueues deletes the simulation's queues when the test ends, because tests may share a broker.
+// removeQueues deletes the simulation's queues when the test ends, because several tests may use the same broker.
 func removeQueues(t *testing.T, uri, simulation string) {
 	t.Helper()
 	t.Cleanup(func() {

@@ -77,7 +77,6 @@ const simulateExamples = `  # Run the defaults in memory for 30 seconds
   # Print the result as JSON; the exit code tells the verdict
   parking simulate -f rush-hour.yaml --duration 1m --output json | jq .ledger`
 
-// simulateFlags are the flags of the command simulate.
 type simulateFlags struct {
 	manifest      manifestFlags
 	servers       serverFlags
@@ -136,12 +135,12 @@ func (c *cli) simulateCommand() *cobra.Command {
 	return cmd
 }
 
-// defaultSimulateHTTP is the default address for HTTP. If its port is in use, simulate listens on a free port
-// instead.
+// defaultSimulateHTTP is the default address for HTTP. If its port is in use, the command simulate listens on a free
+// port instead.
 const defaultSimulateHTTP = "127.0.0.1:8080"
 
 // plan derives the plan from the manifest and the flags. It also returns the manifest with the flags applied, and
-// notes for the user: the fields that flags override, and warnings about the manifest.
+// notes for the user. The notes are warnings about the manifest, and the fields that flags override.
 func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, sim *v1alpha1.ParkingSimulation, notes []string, err error) {
 	if err := f.check(); err != nil {
 		return nil, nil, nil, err
@@ -156,10 +155,10 @@ func (f *simulateFlags) plan(ctx context.Context) (resolved *manifest.Resolved, 
 	}
 	p := resolved.Plan
 	p.StartTime = time.Time{}
-	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // with --servers private, the URIs are set when the servers run
+	p.RabbitMQ, p.Redis = f.servers.rabbitmq, f.servers.redis // with --servers private, the URIs are set once the servers have started
 	p.SummaryAPI = plan.SummaryAPI{URL: f.summaryURL, External: f.summaryURL != "", SecretDir: f.summarySecret}
 	if f.manifest.simulation == "" && f.servers.any() {
-		// The name is unique, so that data of an earlier run does not count in the ledger of this one.
+		// Make the name unique, so that the ledger does not count events of an earlier simulation.
 		p.Simulation += "-" + event.NewRun()[:6]
 	}
 	if err := p.Validate(); err != nil {
@@ -190,7 +189,6 @@ func (f *simulateFlags) check() error {
 	return f.checkSummaries()
 }
 
-// checkSummaries returns an error if the flags of the summary API are invalid.
 func (f *simulateFlags) checkSummaries() error {
 	switch {
 	case f.summaryURL != "" && f.summariesDB != "":
@@ -224,7 +222,7 @@ func (f *simulateFlags) checkSummaryURL() error {
 }
 
 // override applies the flags to the manifest. It returns a note for each field that a flag overrides, and for each
-// field that has no effect.
+// field that the command ignores.
 func (f *simulateFlags) override(sim *v1alpha1.ParkingSimulation) (notes []string) {
 	spec := &sim.Spec
 	if f.duration > 0 {
@@ -307,7 +305,7 @@ func (c *cli) simulate(ctx context.Context, f simulateFlags) error {
 	return err
 }
 
-// printResult prints a report. It omits the timeline.
+// printResult prints a report without its timeline.
 func (c *cli) printResult(format outputFormat, r *report.Document) error {
 	if format == outputJSON {
 		return printJSON(c.stdout, r)
@@ -331,7 +329,7 @@ func printJSON(w io.Writer, v any) error {
 // outputFormat is a flag value: the output format of a result.
 type outputFormat string
 
-// The output formats.
+// These are the output formats of results.
 const (
 	outputTable outputFormat = "table"
 	outputJSON  outputFormat = "json"
@@ -353,7 +351,7 @@ func (o *outputFormat) Set(s string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (o *outputFormat) Type() string { return "format" }
 
-// manifestFlags are the flags that select the manifest and the name of a simulation.
+// manifestFlags are the flags that select the manifest and the name of the simulation.
 type manifestFlags struct {
 	path       manifestPath
 	simulation string
@@ -369,7 +367,7 @@ func (f *manifestFlags) registerName(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.simulation, "simulation", "", "`name` of the simulation on servers (default: NAMESPACE.NAME of the manifest; simulate adds a random suffix)")
 }
 
-// manifestPath is a flag value: the path of one manifest. The flag cannot be repeated.
+// manifestPath is a flag value: the path of a manifest. The flag cannot be repeated.
 type manifestPath string
 
 // String implements pflag.Value.
@@ -390,7 +388,7 @@ func (p *manifestPath) Set(path string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (p *manifestPath) Type() string { return "file" }
 
-// read returns the manifest. If no flag selects a file, the manifest has an empty spec.
+// read reads the manifest. If no flag selects a file, it returns a manifest with an empty spec.
 func (f *manifestFlags) read(ctx context.Context) (*v1alpha1.ParkingSimulation, error) {
 	if f.path == "" {
 		return &v1alpha1.ParkingSimulation{ObjectMeta: metav1.ObjectMeta{Name: "simulation"}}, nil
@@ -403,7 +401,7 @@ func (f *manifestFlags) read(ctx context.Context) (*v1alpha1.ParkingSimulation, 
 	})
 }
 
-// resolve derives the plan and the warnings from the manifest.
+// resolve derives the plan from the manifest. The result also contains warnings about the manifest.
 func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimulation) (*manifest.Resolved, error) {
 	resolved, err := interruptible(ctx, func() (*manifest.Resolved, error) {
 		resolved, faults := manifest.Resolve(sim)
@@ -414,7 +412,7 @@ func (f *manifestFlags) resolve(ctx context.Context, sim *v1alpha1.ParkingSimula
 	}
 	if f.simulation != "" {
 		resolved.Plan.Simulation = f.simulation
-		if err := resolved.Plan.Validate(); err != nil { // only the name can be invalid here
+		if err := resolved.Plan.Validate(); err != nil { // here, only the name can still be invalid
 			return nil, fmt.Errorf("--simulation: %w", err)
 		}
 	}

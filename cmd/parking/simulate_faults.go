@@ -9,15 +9,15 @@ import (
 	"github.com/parking-operator/parking-operator/internal/simulate/gate"
 )
 
-// Names of the servers in records of faults.
+// These are the names of the servers in reports.
 const (
 	rabbitMQName   = "rabbitmq"
 	redisName      = "redis"
 	summaryAPIName = "summary-api"
 )
 
-// exposeServers makes the servers of this process available as targets of faults. Servers that flags select are not
-// available, because they may serve others too.
+// exposeServers makes the servers that belong to this process available as targets of faults. Servers that were
+// selected by flags are not available, because other programs may use them too.
 func (s *session) exposeServers(d *simulate.Dependencies) {
 	t := simulate.Targets{Servers: make(map[plan.FaultTarget][]fault.Instance), Refused: make(map[plan.FaultTarget]string)}
 	if s.private != nil {
@@ -53,7 +53,7 @@ func (s *session) exposeAdapters(d *simulate.Dependencies, t *simulate.Targets) 
 	}
 }
 
-// refusal returns the reason why faults cannot be injected into a server that a flag selects.
+// refusal returns the reason why no fault can be injected into a server that was selected by a flag.
 func refusal(flag string) string {
 	return fmt.Sprintf("a fault cannot target an external server, and %s selects one: remove the fault, or run with --servers private", flag)
 }

@@ -13,7 +13,7 @@ import (
 
 const flagServers = "servers"
 
-// privateFlag is a flag value: either empty or "private".
+// privateFlag is a flag value. It is either empty or "private".
 type privateFlag string
 
 // String implements pflag.Value.
@@ -31,13 +31,13 @@ func (p *privateFlag) Set(s string) error {
 // Type implements pflag.Value. It returns the placeholder for the value in help texts.
 func (p *privateFlag) Type() string { return "private" }
 
-// privateServers are a RabbitMQ and a Redis that run only for this process.
+// privateServers are a RabbitMQ and a Redis server that run only for this process.
 type privateServers struct {
 	node            *privateserver.RabbitMQ
 	rabbitmq, redis *process.Server
 }
 
-// startPrivateServers starts the servers and makes the plan refer to them.
+// startPrivateServers starts the servers and sets their URIs in the plan.
 func startPrivateServers(ctx context.Context, p *plan.Plan) (*privateServers, error) {
 	s := new(privateServers)
 	if err := s.start(ctx); err != nil {
@@ -69,8 +69,8 @@ func (s *privateServers) start(ctx context.Context) error {
 	return nil
 }
 
-// sync makes the RabbitMQ node write its queue definitions to disk. RabbitMQ 3.10 loses definitions that are only a
-// few seconds old if the node is killed.
+// sync makes the RabbitMQ node write its queue definitions to disk. If the node is killed, RabbitMQ 3.10 loses
+// definitions that were created in the last few seconds.
 func (s *privateServers) sync() error {
 	if s == nil {
 		return nil
@@ -78,7 +78,7 @@ func (s *privateServers) sync() error {
 	return s.node.SyncQueues()
 }
 
-// targets makes the servers available as targets of faults.
+// targets adds the servers to the targets of faults.
 func (s *privateServers) targets(servers map[plan.FaultTarget][]fault.Instance) {
 	servers[plan.TargetRabbitMQ] = []fault.Instance{s.rabbitmq}
 	servers[plan.TargetRedis] = []fault.Instance{s.redis}

@@ -30,7 +30,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// session has everything that one run of the command simulate opens. openSession sets all fields.
+// session contains everything that the command simulate opens. openSession sets all fields.
 type session struct {
 	flags      simulateFlags
 	plan       *plan.Plan
@@ -79,7 +79,8 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 		Plan:         *p,
 		Processors:   int(*resolved.Simulation.Spec.Processor.Replicas),
 		DrainTimeout: p.DrainTimeout.D(),
-		// The depths of the memory broker include unsettled deliveries. Those of RabbitMQ do not.
+		// The queue depths of the broker in memory include unacknowledged deliveries. The depths that RabbitMQ
+		// reports do not.
 		DepthsHoldInFlight: s.adapters.broker.InMemory(),
 	}
 	deps := simulate.Dependencies{
@@ -99,8 +100,8 @@ func openSession(ctx context.Context, f simulateFlags, resolved *manifest.Resolv
 	if err := s.listen(ctx, registry, log); err != nil {
 		return s, err
 	}
-	// The reservation is the first write to a server. It comes last, so that an earlier failure leaves no data on
-	// servers.
+	// The reservation is the first write to a server. It comes last, so that a failure of any other step leaves no
+	// data on servers.
 	err = s.adapters.reserve(ctx, p)
 	return s, err
 }
@@ -118,18 +119,19 @@ func (s *session) declare(ctx context.Context) error {
 		err = badInput(err)
 	}
 	left := s.purge(ctx)
-	// The removal fails for a user who may neither declare nor delete queues, but then no queue exists.
+	// A user who has permission neither to declare nor to delete queues cannot run the purge. In this case no queue
+	// exists, so there is nothing to report.
 	if left == nil || s.adapters.checkUnused(context.WithoutCancel(ctx), s.plan.Simulation) == nil {
 		return err
 	}
 	if ctx.Err() != nil {
-		return left // the user has sent the signal, but does not know about data that remains
+		return left // the user knows about the signal, but not about the data that remains
 	}
 	return errors.Join(err, left)
 }
 
-// listen opens the HTTP listener. If the default port is in use, it listens on a free port. If the user has set the
-// address, it returns an error instead.
+// listen opens the HTTP listener. If the default port is in use, it listens on a free port. If a port that the user
+// has chosen is in use, it returns an error.
 func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log *slog.Logger) error {
 	if s.flags.http == "" {
 		return nil
@@ -151,7 +153,7 @@ func (s *session) listen(ctx context.Context, registry *prometheus.Registry, log
 	return nil
 }
 
-// describe returns labels and addresses that the command prints at the start.
+// describe returns pairs of a label and a value, such as an address. The command prints them at the start.
 func (s *session) describe() [][2]string {
 	lines := [][2]string{
 		{"broker", s.adapters.broker.Address},
@@ -169,14 +171,14 @@ func (s *session) describe() [][2]string {
 	return lines
 }
 
-// run runs the simulation. While it runs, it serves HTTP and shows the progress.
+// run runs the simulation. Meanwhile, it serves HTTP and shows the progress.
 func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup
 	if s.http != nil {
 		helpers.Go(func() {
 			if err := s.http.Serve(background); err != nil {
-				_, _ = fmt.Fprintln(v, "parking: "+excerpt.OneLine(err.Error())) // the simulation goes on without HTTP
+				_, _ = fmt.Fprintln(v, "parking: "+excerpt.OneLine(err.Error())) // the simulation continues without HTTP
 			}
 		})
 	}
@@ -186,15 +188,15 @@ func (s *session) run(ctx context.Context, v *progressView) report.Run {
 	}
 	result := s.simulation.Run(ctx)
 	if s.page != nil {
-		s.page.Close(background) // send the verdict to the page, which shows it even after this process has ended
+		s.page.Close(background) // send the verdict to the browser, which shows it even after this process has ended
 	}
 	stop()
 	helpers.Wait()
 	return result
 }
 
-// purge removes the simulation's queues and keys from its servers, even if ctx has ended. An error lists the data
-// that may remain.
+// purge removes the simulation's queues and keys from its servers, even if ctx has ended. If it fails, the error
+// lists the data that may remain.
 func (s *session) purge(ctx context.Context) error {
 	if s.private != nil {
 		return nil // private servers end with this process, and their data with them
@@ -210,7 +212,7 @@ func (s *session) purge(ctx context.Context) error {
 	return nil
 }
 
-// abandon deletes temporary files before the process exits early. The error that it returns lists the data that may
+// abandon deletes temporary files before the process exits early. It returns an error that lists the data that may
 // remain on servers.
 func (s *session) abandon() error {
 	s.summaries.discard()
@@ -220,8 +222,8 @@ func (s *session) abandon() error {
 	return errors.New("stopped without a verdict")
 }
 
-// leftBehind returns an error that lists the data that may remain on servers and how to remove it. It returns nil if
-// all servers are private or in memory.
+// leftBehind returns an error that lists the data that may remain on servers and the command that removes it. It
+// returns nil if all servers are private or in memory.
 func (s *session) leftBehind() error {
 	what, flags := s.onServers()
 	if what == "" || s.private != nil {
@@ -230,7 +232,8 @@ func (s *session) leftBehind() error {
 	return fmt.Errorf("%s of %s may remain; remove them with 'parking purge %s'", what, s.plan.Simulation, flags)
 }
 
-// kept returns a message about the data that --keep leaves on servers, and how to audit and remove it.
+// kept returns a message about the data that --keep leaves on servers. The message contains the commands that audit
+// the data and remove it.
 func (s *session) kept() string {
 	what, flags := s.onServers()
 	lines := []string{fmt.Sprintf("Kept %s of %s.", what, s.plan.Simulation)}
@@ -244,8 +247,8 @@ func (s *session) kept() string {
 	return strings.Join(append(lines, "  remove:  parking purge "+flags), "\n")
 }
 
-// onServers describes the simulation's data on servers, or returns "" if all adapters are in memory. flags are the
-// command line flags that select the simulation on these servers.
+// onServers describes the simulation's data on servers. The result what is "" if all adapters work in memory. The
+// result flags contains the command line flags that select the simulation on these servers.
 func (s *session) onServers() (what, flags string) {
 	var parts []string
 	if b := s.adapters.broker; !b.InMemory() {
@@ -269,16 +272,17 @@ func (s *session) close(log *slog.Logger) {
 	}
 }
 
-// summaries is the destination of summaries: a summary service in this process, or an external API.
+// summaries is where summaries are sent: a summary service in this process, or an external API.
 type summaries struct {
 	poster processor.Poster
-	// held returns the number of summaries that this process has stored. It is nil for an external API.
+	// held counts the summaries that are stored in this process. It is nil if the summaries are sent to an external
+	// API.
 	held func(context.Context) (int64, error)
-	// routes are the HTTP routes of the summary service. There are none for an external API.
+	// routes are the HTTP routes of the summary service. There are no routes for an external API.
 	routes []httpserver.Route
-	// where describes the destination of summaries in the output of the command.
+	// where describes where summaries are sent. The command prints it.
 	where string
-	// discard deletes temporary files. It can be called at any time, even more than once.
+	// discard deletes temporary files. It can be called at any time, and more than once.
 	discard func()
 	close   func(*slog.Logger)
 }
@@ -295,7 +299,7 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 		return nil, fmt.Errorf("create a temporary folder for the summaries: %w; set TMPDIR, or choose a file with --summaries-db", err)
 	}
 	remove := func() error { return os.RemoveAll(dir) }
-	// The database is deleted at the end, so it need not survive a crash of the machine.
+	// This database is deleted at the end, so it need not survive a crash of the machine.
 	s, err := openDatabase(ctx, sqlite.Options{Path: filepath.Join(dir, "summaries.db"), NoSync: true}, "a temporary file", remove, o)
 	if err != nil {
 		return nil, errors.Join(err, remove())
@@ -303,8 +307,8 @@ func openSummaries(ctx context.Context, p *plan.Plan, path string, o wiring.Opti
 	return s, nil
 }
 
-// openExternal opens an external API and checks that it responds. Without this check, the simulation would start and
-// wait for the API.
+// openExternal opens an external API and checks that it responds. Without this check, a simulation would start and
+// then wait for the API.
 func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -321,7 +325,8 @@ func openExternal(ctx context.Context, p *plan.Plan) (*summaries, error) {
 	}, nil
 }
 
-// openDatabase opens a summary service on a database file. The file may contain summaries of other simulations.
+// openDatabase opens a summary service that uses a database file. The file may contain summaries of other
+// simulations.
 func openDatabase(ctx context.Context, db sqlite.Options, where string, remove func() error, o wiring.Options) (*summaries, error) {
 	database, err := sqlite.Open(ctx, db)
 	if err != nil {
@@ -347,7 +352,7 @@ func openDatabase(ctx context.Context, db sqlite.Options, where string, remove f
 		},
 		routes:  []httpserver.Route{{Pattern: "/", Handler: api}},
 		where:   where,
-		discard: func() { _ = remove() }, // the process ends, so no one can react to the error
+		discard: func() { _ = remove() }, // the process is about to exit, so no caller could handle the error
 		close: func(log *slog.Logger) {
 			closeAndLog(log, "summary database", service)
 			if err := remove(); err != nil {

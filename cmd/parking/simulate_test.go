@@ -18,9 +18,10 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-// busy is a spec with such high rates that every outcome of an event occurs within seconds.
+// calm is a spec with low rates.
 const calm = "{entry: {rate: 40}, exit: {rate: 40, matchPercent: 50, minStay: 1s}}"
 
+// busy is a spec with such high rates that events of every kind of outcome occur within seconds.
 const busy = "{entry: {rate: 800}, exit: {rate: 700, matchPercent: 50, minStay: 100ms}, rabbitmq: {partitions: 2}}"
 
 func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
@@ -29,8 +30,8 @@ func TestSimulate_InMemory_LedgerIsExact(t *testing.T) {
 	checkPassed(t, got)
 }
 
-// passedButSchedules reports whether all checks passed, ignoring the checks of the schedules. A busy machine may be
-// unable to publish on schedule.
+// passedButSchedules reports whether all checks passed, except the check that events were published on schedule. A
+// busy machine may be too slow to publish on schedule.
 func passedButSchedules(got ended, r report.Document) bool {
 	late := false
 	for _, check := range r.Checks {
@@ -45,8 +46,8 @@ func passedButSchedules(got ended, r report.Document) bool {
 	return (got.code == exitOK) != late && (r.Outcome == ledger.Pass) != late
 }
 
-// checkPassed checks that the verdict is PASS. It also checks the equations of the ledger independently of the
-// verdict.
+// checkPassed checks that the verdict is PASS. It also checks that the numbers of the ledger add up, independently
+// of the verdict.
 func checkPassed(t *testing.T, got ended) report.Document {
 	t.Helper()
 	r := got.result(t)
@@ -99,7 +100,7 @@ func TestSimulate_MissedObjective_Fails(t *testing.T) {
 	}
 }
 
-func TestSimulate_Signal_EndsWithVerdict(t *testing.T) {
+func TestSimulate_OneSignal_EndsWithAVerdict(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -107,7 +108,7 @@ func TestSimulate_Signal_EndsWithVerdict(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			address := closedPort(t)
-			// At a low rate, few events are due when the signal arrives, so few of them are not published.
+			// At a low rate, few events are due at the moment of the signal, so few events remain unpublished.
 			r := start(ctx, t, "simulate", "-f", manifestFile(t, calm), "--output", "json", "--http", address)
 			untilBusy(ctx, t, address)
 			if err := r.cmd.Process.Signal(signal); err != nil {
@@ -179,7 +180,8 @@ func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
 			if err := r.cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			// A pipe buffers only 64 KiB. So when this write returns, the process has started to read stdin.
+			// A pipe buffers at most 64 KiB, and this text is longer. So when this write returns, the process has
+			// started to read stdin.
 			if _, err := io.WriteString(stdin, strings.Repeat("# this manifest does not end\n", 5000)); err != nil {
 				t.Fatal(err)
 			}
@@ -193,7 +195,7 @@ func TestSimulate_SignalWhileReadingStdin_ExitsAtOnce(t *testing.T) {
 	}
 }
 
-func TestSimulate_ClosedStderr_DoesNotStopTheRun(t *testing.T) {
+func TestSimulate_ClosedStderr_DoesNotStopTheSimulation(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -224,7 +226,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	// The API accepts no summary, so the queues never become empty.
+	// The API accepts no summary, so the queues never become empty and the drain does not end.
 	address := closedPort(t)
 	r := start(ctx, t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--http", address, "--summary-url", overloadedAPI(t))
 	eventually(ctx, t, "posts fail", func() error {
@@ -234,7 +236,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	// The first signal starts the drain, whose timeout is two minutes.
+	// The first signal starts the drain, which has a timeout of two minutes.
 	signalUntilEnd(ctx, t, r, syscall.SIGINT)
 	if code := r.cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
 		t.Errorf("exit code %d, want %d", code, 128+int(syscall.SIGINT))
@@ -244,7 +246,7 @@ func TestSimulate_SecondSignal_ExitsAtOnce(t *testing.T) {
 	}
 }
 
-func TestSimulate_DrainTimeout_VerdictNamesUnprocessedEvents(t *testing.T) {
+func TestSimulate_DrainTimeout_VerdictCountsUnprocessedEvents(t *testing.T) {
 	t.Parallel()
 	got := parking(t, "simulate", "-f", manifestFile(t, "{exit: {matchPercent: 100, minStay: 0s}}"), "--duration", "2s",
 		"--drain-timeout", "1s", "--http", "", "--output", "json", "--summary-url", overloadedAPI(t))
@@ -263,11 +265,11 @@ func TestSimulate_DrainTimeout_VerdictNamesUnprocessedEvents(t *testing.T) {
 	}
 }
 
-func TestSimulate_SummariesDB_KeepsSummaries(t *testing.T) {
+func TestSimulate_SummariesDB_KeepsSummariesAfterTheProcess(t *testing.T) {
 	t.Parallel()
 	db := t.TempDir() + "/summaries.db"
 	var matched int64
-	for range 2 { // the second invocation finds the summaries of the first
+	for range 2 { // the second process finds the summaries of the first one
 		got := parking(t, "simulate", "-f", manifestFile(t, busy), "--duration", "2s", "--output", "json", "--http", "", "--summaries-db", db)
 		matched += checkPassed(t, got).Ledger.Matched
 	}
@@ -311,7 +313,7 @@ func TestSimulate_ManifestOnStdin_IsRead(t *testing.T) {
 	}
 }
 
-// eventually calls f until it succeeds, or fails the test when ctx ends.
+// eventually calls f until it returns no error. It fails the test if ctx ends before.
 func eventually(ctx context.Context, t *testing.T, what string, f func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)

@@ -21,21 +21,21 @@ import (
 )
 
 const (
-	// refreshInterval is the interval at which the live view on a terminal is redrawn. lineInterval is the interval
-	// of progress lines if stderr is not a terminal.
+	// refreshInterval is the interval at which the live view is redrawn if stderr is a terminal. lineInterval is the
+	// interval of progress lines if stderr is not a terminal.
 	refreshInterval = 250 * time.Millisecond
 	lineInterval    = 5 * time.Second
 	// rateWindow is the period over which the displayed rates are averaged.
 	rateWindow = 2 * time.Second
 )
 
-// progressView shows the progress of a simulation on stderr. On a terminal, it redraws a live view in place;
-// otherwise it prints a line every few seconds. Loggers must write to the progressView, which prints log lines above
-// the live view.
+// progressView shows the progress of a simulation on stderr. On a terminal, it redraws a live view in place.
+// Otherwise it prints a line every few seconds. Loggers must write to the progressView, which then prints the log
+// lines above the live view.
 type progressView struct {
 	io.Writer
 
-	screen  *terminal.Screen // nil if stderr is not a terminal that can redraw
+	screen  *terminal.Screen // nil if stderr is not a terminal that supports redrawing
 	palette terminal.Palette
 	plan    *plan.Plan
 }
@@ -49,7 +49,7 @@ func newProgressView(stderr *os.File, p *plan.Plan) *progressView {
 	return v
 }
 
-// begin prints the name of the simulation, a line per label and value, and the notes.
+// begin prints the name of the simulation, then each label with its value, then the notes.
 func (v *progressView) begin(pairs [][2]string, notes []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Simulating %s%s\n", v.palette.Head(v.plan.Simulation), durationText(v.plan))
@@ -62,7 +62,7 @@ func (v *progressView) begin(pairs [][2]string, notes []string) {
 	_, _ = io.WriteString(v, b.String()) // a broken stderr does not stop the simulation
 }
 
-// durationText returns the length of the run as text for the end of a sentence.
+// durationText returns the duration of the simulation as the end of a sentence.
 func durationText(p *plan.Plan) string {
 	if p.Duration == 0 {
 		return " until Ctrl-C"
@@ -105,7 +105,7 @@ func (v *progressView) end() {
 	}
 }
 
-// window holds the latest observations of the progress, to compute current rates.
+// window holds the latest values of the progress, from which the current rates are computed.
 type window struct {
 	seen []simulate.Progress
 }
@@ -120,13 +120,14 @@ func (w *window) add(p simulate.Progress) {
 func entriesOf(p simulate.Progress) generator.Stats { return p.Entries }
 func exitsOf(p simulate.Progress) generator.Stats   { return p.Exits }
 
-// rates are in events per second. target is the scheduled rate, now is the rate at which events were published.
+// rates are in events per second. The field target is the scheduled rate. The field now is the rate at which events
+// were published.
 type rates struct {
 	target, now float64
 }
 
-// rates returns the mean rates in the window. Both are means over the same period, so they are comparable while the
-// rate changes.
+// rates returns the means of the scheduled and of the actual rate. Both are means over the same window, so they can
+// be compared even while the rate changes.
 func (w *window) rates(of func(simulate.Progress) generator.Stats) rates {
 	first, last := w.seen[0], w.seen[len(w.seen)-1]
 	elapsed := last.At.Sub(first.At).Seconds()
@@ -149,7 +150,7 @@ func memoryInUse() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// snapshot has the values that the view shows at one moment.
+// snapshot contains the values that the view shows at one moment.
 type snapshot struct {
 	simulate.Progress
 
@@ -172,8 +173,8 @@ func (s snapshot) lines(p terminal.Palette, columns, rows int) []string {
 	return lines
 }
 
-// clock returns the time since the start. While generators run, it does not exceed the duration of the
-// simulation.
+// clock returns the time since the start. While events are generated, the result is at most the duration of the
+// simulation, even if the generators are late.
 func (s snapshot) clock() time.Duration {
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {
 		return min(s.Elapsed, total)
@@ -250,17 +251,17 @@ func (s snapshot) outcomes(p terminal.Palette, columns int) []string {
 // unknown is shown instead of a number that a server did not report.
 const unknown = "unknown"
 
-// outcome returns the number of entries and exits with the given outcome.
+// outcome returns the number of entries and exits that ended with the given outcome.
 func (s snapshot) outcome(o processor.Outcome) int64 {
 	return int64(s.Done.Entry.Outcomes[o] + s.Done.Exit.Outcomes[o])
 }
 
-// figure is a value with its name. It also has a short name for narrow terminals.
+// figure is a value with its name. The name has a short form for narrow terminals.
 type figure struct {
 	name, short, value string
 }
 
-// figures renders figures in two columns of the given total width.
+// figures renders figures in two columns with the given total width.
 func figures(columns int, all []figure) []string {
 	const left, between, right = 35, 6, 36
 	widths, gap, short := [2]int{left, right}, between, false
@@ -295,7 +296,8 @@ func (s snapshot) latencies(p terminal.Palette, columns int) []string {
 	}
 }
 
-// measured formats a percentile or mean of latencies. If no latency was measured, it returns a text that says so.
+// measured formats a figure of a latency distribution, such as a percentile. If no latency was measured, it returns
+// a text that says so.
 func measured(of histogram.Snapshot, figure time.Duration) string {
 	if of.Count() == 0 {
 		return report.Unmeasured
@@ -305,7 +307,6 @@ func measured(of histogram.Snapshot, figure time.Duration) string {
 
 func p99(of histogram.Snapshot) string { return measured(of, of.Quantile(.99)) }
 
-// line renders the snapshot as one line of text.
 func (s snapshot) line() string {
 	clock := terminal.Clock(s.clock())
 	if total := s.plan.Duration.D(); total > 0 && s.Phase == simulate.Generating {

@@ -60,7 +60,7 @@ func (c *cli) summaries(ctx context.Context, flags serviceFlags, database string
 	s.routes = []httpserver.Route{{Pattern: "/", Handler: api}}
 	s.ready = []httpserver.Check{{Name: "database", Check: summaries.Ready}}
 	s.work = func(ctx context.Context) error {
-		<-ctx.Done() // the HTTP server finishes current requests
+		<-ctx.Done() // after that, the HTTP server finishes the current requests
 		return nil
 	}
 	return s.run(ctx)

@@ -14,7 +14,6 @@ import (
 	"github.com/parking-operator/parking-operator/internal/terminal"
 )
 
-// reportTable renders a report as a text table.
 func reportTable(r *report.Document, t *table) []string {
 	t.banner(r.Verdict, fmt.Sprintf("%s after %s", r.Simulation, terminal.Clock(report.Seconds(r.ElapsedSeconds))))
 	if r.Ledger != nil {
@@ -26,7 +25,6 @@ func reportTable(r *report.Document, t *table) []string {
 	return append(t.lines, "")
 }
 
-// auditTable renders the result of an audit as a text table.
 func auditTable(p *plan.Plan, r auditResult, t *table) []string {
 	t.banner(r.Verdict, r.Simulation)
 	t.moving = r.Running
@@ -44,12 +42,13 @@ type table struct {
 	palette terminal.Palette
 	// columns is the maximum width of a line in characters.
 	columns int
-	// moving is true if the numbers were read at different moments, so that the equations of the ledger may not hold.
+	// moving is true if the numbers were read while they changed. In this case the numbers of the ledger may not add
+	// up.
 	moving bool
 	lines  []string
 }
 
-// unlimited is the width of tables that are not written to a terminal.
+// unlimited is the width of a table that is not written to a terminal.
 const unlimited = math.MaxInt
 
 // newTable returns a table that fits the width of f if f is a terminal.
@@ -67,8 +66,8 @@ func (t *table) add(lines ...string) {
 	}
 }
 
-// paragraph adds a wrapped text after a mark such as a check mark. Further lines are indented to align with the
-// first.
+// paragraph adds a wrapped text after a mark, such as a check mark. It indents all further lines so that they align
+// with the first line.
 func (t *table) paragraph(mark, text string) {
 	indent := terminal.Width(mark) + 1
 	for i, line := range terminal.Wrap(text, max(t.columns-indent, 1)) {
@@ -94,7 +93,7 @@ func (t *table) banner(v ledger.Verdict, title string) {
 	}
 }
 
-// Widths of the columns, and of a line with two names, two figures and a mark.
+// These are the widths of the columns. The last one is the width of a line with two names, two figures and a mark.
 const (
 	leftName, leftFigure   = 25, 17
 	rightName, rightFigure = 22, 10
@@ -102,8 +101,8 @@ const (
 	bothSides              = leftName + leftFigure + len(gap) + rightName + rightFigure + 3
 )
 
-// ledger adds the counters: published events next to events that took effect. It adds nothing if the store has lost
-// data, because the counters are then incomplete.
+// ledger adds the counters of published events and of events that took effect, side by side. If the store has lost
+// data, the counters are incomplete, so it adds nothing.
 func (t *table) ledger(r ledger.Report) {
 	if !r.DataKept() {
 		return
@@ -122,7 +121,7 @@ func (t *table) ledger(r ledger.Report) {
 	t.lost(r)
 }
 
-// equation adds both sides of an equation of the ledger, and marks whether they are equal.
+// equation adds both sides of an equation between counters of the ledger. It marks whether they are equal.
 func (t *table) equation(e report.Equation) {
 	mark := t.palette.Good("✓")
 	switch {
@@ -138,13 +137,12 @@ func (t *table) equation(e report.Equation) {
 	t.add(pair("  "+e.Published, e.Left(), e.Effect, e.Right()) + "  " + mark)
 }
 
-// pair formats two names and their figures on one line.
 func pair(name1, figure1, name2, figure2 string) string {
 	return terminal.PadRight(name1, leftName) + terminal.PadLeft(figure1, leftFigure) + gap +
 		terminal.PadRight(name2, rightName) + terminal.PadLeft(figure2, rightFigure)
 }
 
-// single formats one name and its figure on a line, for narrow terminals.
+// single formats one name and its figure on a line. It is used for narrow terminals.
 func single(name, figure string) string {
 	return terminal.PadRight(name, leftName) + terminal.PadLeft(figure, leftFigure)
 }
@@ -201,10 +199,11 @@ func (t *table) latencies(r *report.Run) {
 	}
 }
 
-// maxFaultLines is the maximum number of occurrences of faults in the table.
+// maxFaultLines is the maximum number of faults that the table lists. A fault that is injected repeatedly counts
+// each time.
 const maxFaultLines = 20
 
-// faults adds the occurrences of faults. If there are too many, it adds those with the worst outcomes.
+// faults lists the injected faults. If there are too many, it lists those with the worst outcomes.
 func (t *table) faults(r *report.Run) {
 	shown := *r
 	shown.Faults = fault.Worst(r.Faults, maxFaultLines)
@@ -225,7 +224,7 @@ func (t *table) faults(r *report.Run) {
 	}
 }
 
-// row formats a name and up to four figures. On narrow terminals it uses narrower columns.
+// row formats a name and up to four figures. It uses narrower columns on narrow terminals.
 func row(columns int, name string, figures ...string) string {
 	nameWidth, figureWidth := 22, 14
 	if columns < nameWidth+4*figureWidth {

@@ -27,7 +27,7 @@ func secretFolder(t *testing.T, files map[string][]byte) string {
 }
 
 // overTLS starts a TLS proxy in front of a server. It returns the URI of the proxy, without credentials, and the
-// files for --rabbitmq-secret or --redis-secret.
+// files that --rabbitmq-secret or --redis-secret needs.
 func overTLS(t *testing.T, a *tlstest.Authority, uri, scheme string) (string, map[string][]byte) {
 	t.Helper()
 	u, err := url.Parse(uri)
@@ -86,7 +86,8 @@ func TestSimulate_ServersWithClientCertificates_Passes(t *testing.T) {
 	}
 }
 
-// The files in a Secret folder can contain the address of the server and everything else that is needed to connect.
+// The files in a Secret folder can contain everything that is needed to connect, including the address of the
+// server.
 func TestPurge_SecretFolderWithURI_NeedsNoURIFlag(t *testing.T) {
 	t.Parallel()
 	ca := tlstest.NewAuthority(t, "test CA")

@@ -50,7 +50,7 @@ func TestTroubleshooting_ListsEveryWarningAndError(t *testing.T) {
 	compareRows(t, "## Log messages", slices.DeleteFunc(messages, func(message string) bool { return message == "" }))
 }
 
-// An event has either the reason of a condition or a reason that only events have.
+// An event has either the reason of a condition, or a reason that no condition has.
 func TestTroubleshooting_ListsEveryEvent(t *testing.T) {
 	t.Parallel()
 	var reasons []string
@@ -69,7 +69,7 @@ func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	for _, file := range sourceFiles(t, "../../internal/ledger") {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if pair, ok := n.(*ast.KeyValueExpr); ok && lastName(pair.Key) == "name" {
-				names = append(names, strings.TrimRight(literal(pair.Value), " …")) // the document omits the name of a phase or fault
+				names = append(names, strings.TrimRight(literal(pair.Value), " …")) // the document omits variable parts, such as the name of a phase or a fault
 			}
 			return true
 		})
@@ -77,9 +77,9 @@ func TestTroubleshooting_ListsEveryCheckOfTheVerdict(t *testing.T) {
 	compareRows(t, "## The verdict is FAIL", names)
 }
 
-// eventReason returns the reason of an event: an argument of a call that records an event, or the value of a variable
-// named reason. For all other nodes of the syntax tree, and for reasons that are constants of conditions, it returns
-// "".
+// eventReason returns the reason of a Kubernetes event. The reason is an argument of a call that records an event,
+// or the value of a variable named reason. For all other nodes of the syntax tree, and for reasons that are
+// constants of conditions, it returns "".
 func eventReason(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -99,8 +99,9 @@ func eventReason(n ast.Node) string {
 	return ""
 }
 
-// loggedProblem returns the message of a node of the syntax tree that logs a warning or an error. Such a node is a
-// call of a logger of slog or logr, the creation of an outage log, or a problem of package processor.
+// loggedProblem returns the message if a node of the syntax tree logs a warning or an error. Such a node is a call
+// of a logger of slog or logr, the creation of an outage log, or a problem of package processor. For other nodes, it
+// returns "".
 func loggedProblem(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -156,8 +157,8 @@ func lastName(e ast.Expr) string {
 	return ""
 }
 
-// literal returns the value of a string literal, or of concatenated string literals. In a concatenation, it replaces
-// constants by "…". It returns "" for other expressions.
+// literal returns the value of a string literal, or of several string literals that are concatenated. It replaces
+// constants between concatenated literals by "…". It returns "" for other expressions.
 func literal(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:

@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/field"
 )
 
-// validateUsage makes root and all commands below it check the command line, with consistent error messages that name
-// the flag or argument and say what is expected. A command whose Args is nil takes no arguments.
+// validateUsage makes root and all its subcommands check their command lines. All error messages name the flag or
+// argument and say what is expected. A command whose field Args is nil takes no arguments.
 func validateUsage(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	var visit func(*cobra.Command)
@@ -50,7 +50,7 @@ func onlyFlags(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// arguments requires exactly one argument for each name.
+// arguments requires exactly one argument for each of the given names.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -63,7 +63,8 @@ func arguments(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// quote quotes a value of the command line for an error message. It omits a value that may be a URI with a password.
+// quote quotes a value of the command line for an error message. It omits the value if it may be a URI with a
+// password.
 func quote(value string) string {
 	if field.MayHoldPassword(value) {
 		return "(hidden: it may contain a password)"
@@ -79,7 +80,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command %s for %q", quote(name), cmd.CommandPath())
 }
 
-// flagError replaces an error of package pflag by one that says what is expected.
+// flagError replaces an error of package pflag by an error that says which values are expected.
 func flagError(err error) error {
 	var unknown *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError
@@ -99,7 +100,8 @@ func flagError(err error) error {
 	return err
 }
 
-// expectation says which values a flag accepts. For a flag of a type of this package, it returns the error of that type.
+// expectation says which values a flag accepts. If the type of the flag's value is defined in this package, it
+// returns the error of that type.
 func expectation(e *pflag.InvalidValueError) error {
 	switch e.GetFlag().Value.Type() {
 	case "duration":

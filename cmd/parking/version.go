@@ -15,13 +15,13 @@ var (
 	date    string
 )
 
-// build identifies the source code from which the binary was built.
+// build identifies the source code that the binary was built from.
 type build struct {
 	version, commit, date string
 }
 
-// currentBuild returns the values that the linker set. Values that it did not set come from the build information of
-// the Go toolchain.
+// currentBuild returns the values that the linker set. It takes missing values from the build information of the Go
+// toolchain.
 func currentBuild() build {
 	b := build{version: version, commit: commit, date: date}
 	if info, ok := debug.ReadBuildInfo(); ok {
