@@ -15,7 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// assessWorkloads compares the desired workloads with those in the cluster, and finds out why pods are not ready.
+// assessWorkloads compares the desired workloads with the workloads in the cluster, and finds out why pods are not
+// ready.
 func (r *Reconciler) assessWorkloads(ctx context.Context, s *scope) error {
 	for _, object := range s.desired {
 		w, ok := desiredWorkload(object)
@@ -50,8 +51,8 @@ func (s *scope) podFailureOf(c resources.Component) string {
 	return ""
 }
 
-// persistentFailure returns why a pod is not ready. It ignores scheduling failures younger than 5 s: they often
-// resolve by themselves, for example once a volume is bound.
+// persistentFailure returns why a pod is not ready. It ignores scheduling failures younger than 5 s, because they
+// often resolve by themselves, for example once a volume is bound.
 func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	const grace = 5 * time.Second
 	for _, c := range pod.Status.Conditions {
@@ -63,9 +64,9 @@ func (s *scope) persistentFailure(pod *corev1.Pod) string {
 	return podFailure(pod)
 }
 
-// creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. The reason
-// is only in events, not in the status of the StatefulSet. Events do not cause a reconcile, so creationFailure
-// requests another one.
+// creationFailure returns why the pods of a StatefulSet cannot be created, for example because of a quota. This
+// reason is only in events, not in the status of the StatefulSet. Because events do not cause a reconcile,
+// creationFailure requests another reconcile.
 func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.Object) (string, error) {
 	set, ok := live.(*appsv1.StatefulSet)
 	if !ok {
@@ -89,13 +90,13 @@ func (r *Reconciler) creationFailure(ctx context.Context, s *scope, live client.
 	return failure, nil
 }
 
-// component returns the name of a component in messages.
+// component is a component with its name for messages.
 type component struct {
 	component        resources.Component
 	singular, plural string
 }
 
-// ownComponents lists the generators and processors, whose workloads the condition WorkloadsReady covers.
+// ownComponents lists the generators and processors. The condition WorkloadsReady is about their workloads.
 func ownComponents() []component {
 	return []component{
 		{resources.ComponentProcessor, "processor", "processors"},
@@ -104,8 +105,8 @@ func ownComponents() []component {
 	}
 }
 
-// assessParts sets the findings that depend only on objects in the cluster, and writes the fields of the scale
-// subresource.
+// assessParts examines the servers, the summary API, the workloads and the monitoring objects as far as the objects
+// in the cluster show. It also writes the fields of the scale subresource.
 func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	s.findings.suspended = s.sim.Spec.Suspend
 	s.findings.complete = s.isComplete()
@@ -124,7 +125,7 @@ func (r *Reconciler) assessParts(_ context.Context, s *scope) error {
 	return nil
 }
 
-// setScale sets the status fields for the scale subresource and for the processor columns of kubectl get.
+// setScale sets the status fields that the scale subresource and kubectl get read.
 func (s *scope) setScale() {
 	processors := s.workloads[resources.ComponentProcessor]
 	s.sim.Status.Replicas = &processors.pods
@@ -134,7 +135,7 @@ func (s *scope) setScale() {
 	})
 }
 
-// running describes which generators and processors run.
+// running describes which generators and processors are running.
 func (s *scope) running() string {
 	var parts []string
 	for _, c := range ownComponents() {
@@ -152,8 +153,8 @@ func (s *scope) running() string {
 	return "Running: " + strings.Join(parts, ", ")
 }
 
-// assessServer returns the finding about RabbitMQ or Redis, based on its pods or its Secret. External servers of a
-// complete simulation are no longer observed, so their condition does not change.
+// assessServer returns the state of RabbitMQ or Redis, based on its pods or on its Secret. When a simulation is
+// complete, the operator no longer observes external servers, so their conditions do not change.
 func (s *scope) assessServer(server server, c resources.Component) finding {
 	switch {
 	case server.finding.state != unchecked:
@@ -166,8 +167,8 @@ func (s *scope) assessServer(server server, c resources.Component) finding {
 	return server.pending()
 }
 
-// assessSummaryAPI returns the finding about the summary API. The operator does not connect to an external API; only
-// the processors do.
+// assessSummaryAPI returns the state of the summary API. The operator does not connect to an external summary API,
+// because only the processors use it.
 func (s *scope) assessSummaryAPI() finding {
 	url := s.sim.Spec.SummaryAPI.URL
 	switch {
@@ -179,7 +180,7 @@ func (s *scope) assessSummaryAPI() finding {
 	return found(ready, reasonExternal, "Processors post summaries to the URL in spec.summaryAPI.url")
 }
 
-// monitoringFinding reports which monitoring objects exist.
+// monitoringFinding returns which monitoring objects exist, for the condition about monitoring.
 func monitoringFinding(spec v1alpha1.MonitoringSpec, s served) finding {
 	monitors, rules := s[resources.ServiceMonitorKind()], s[resources.PrometheusRuleKind()]
 	var created, missing []string

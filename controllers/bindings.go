@@ -17,24 +17,26 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// server is the RabbitMQ or Redis that a simulation uses.
+// server is the RabbitMQ server or the Redis server that a simulation uses.
 type server struct {
 	// name is "RabbitMQ" or "Redis".
 	name    string
 	managed bool
-	// origin names the source of the binding in messages: a Secret or a RabbitmqCluster.
+	// origin says where the binding (address and credentials) comes from: a Secret or a RabbitmqCluster. Messages
+	// contain it.
 	origin string
 	// data is the data of the Secret with the binding, including the password. It is nil if the Secret has not been
 	// read.
 	data map[string][]byte
-	// version is the resource version of the Secret that pods mount.
+	// version is the resource version of the Secret that the pods mount.
 	version string
-	// binding is the current binding of the server, or nil if it is unknown. remembered is the binding of an earlier reconcile. The finalizer uses it to
-	// clean up if the Secret no longer exists.
+	// binding is the current binding of the server, or nil if the binding is unknown. remembered is the binding that
+	// an earlier reconcile has read. The finalizer uses it to clean up if the Secret no longer exists.
 	binding, remembered *binding.Binding
-	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use it.
+	// denied is true if the owner of the Secret or RabbitmqCluster does not permit the simulation to use this
+	// object.
 	denied bool
-	// finding explains why the binding is unknown.
+	// finding says why the binding is unknown.
 	finding finding
 }
 
@@ -45,10 +47,11 @@ type credentialsSecret struct {
 	finding finding
 }
 
-// secretKeys describes the keys that a Secret with a binding needs, for messages.
+// secretKeys says in messages which keys a Secret with a binding must have.
 const secretKeys = "uri, or host, port, username and password; and ca.crt for TLS"
 
-// resolveBindings determines the bindings of RabbitMQ and Redis, and the credentials of an external summary API.
+// resolveBindings determines the bindings (addresses and credentials) of RabbitMQ and Redis, and the credentials of
+// an external summary API.
 func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	spec := &s.sim.Spec
 	var err error
@@ -79,8 +82,8 @@ func (r *Reconciler) resolveBindings(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// managedServer reads the binding of a managed server from the Secret that the operator creates for it. In the first
-// reconcile, the Secret does not exist yet.
+// managedServer reads the binding of a managed server from the Secret that the operator creates for the server.
+// During the first reconcile, this Secret does not exist yet.
 func (r *Reconciler) managedServer(ctx context.Context, s *scope, service binding.Service, c resources.Component) (server, error) {
 	own := server{name: service.Name, managed: true, origin: fmt.Sprintf("Secret %s/%s", s.key.Namespace, resources.Name(s.sim, c))}
 	secret, err := r.ownSecret(ctx, s, c)
@@ -100,8 +103,8 @@ func (r *Reconciler) ownSecret(ctx context.Context, s *scope, c resources.Compon
 	if secret, ok := s.children[childKey{"Secret", name}].(*corev1.Secret); ok {
 		return secret, nil
 	}
-	// Read from the API server, because the cache may lag. If the operator generated a second password, clients with
-	// the first one could no longer connect.
+	// Read the Secret from the API server, because the cache may lag. If the operator overwrote an existing password
+	// with a second one, clients with the first one could no longer connect.
 	return r.getSecret(ctx, client.ObjectKey{Namespace: s.key.Namespace, Name: name})
 }
 
@@ -132,7 +135,7 @@ func (r *Reconciler) referencedServer(ctx context.Context, s *scope, service bin
 	return named, nil
 }
 
-// notAllowed is the finding about a Secret whose owner does not permit the simulation to use it.
+// notAllowed explains that the owner of a Secret does not permit the simulation to use it.
 func notAllowed(secret *corev1.Secret, simulation string) finding {
 	return found(stalled, reasonSecretNotAllowed, "Secret %s does not allow simulation %s to use it. To allow it, run: %s",
 		client.ObjectKeyFromObject(secret), simulation, allowCommand("secret", secret, simulation))
@@ -161,12 +164,13 @@ func (r *Reconciler) readSummaryAPISecret(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isDenied reports whether the simulation refers to a Secret or RabbitmqCluster that it is not permitted to use. No
-// generator or processor may run then, because their pods mount the Secret.
+// isDenied reports whether the simulation refers to a Secret or RabbitmqCluster that it is not permitted to use. If
+// so, no generator or processor may run, because their pods mount the Secret.
 func (s *scope) isDenied() bool { return s.broker.denied || s.store.denied || s.summaryAPI.denied }
 
-// ensureCredentials generates passwords for managed servers that have none, and credentials for the agents. The
-// operator stores them in Secrets of the simulation and reads them from there in later reconciles.
+// ensureCredentials generates passwords for managed servers without a password, and credentials for the agents if
+// they have none. The operator stores them in Secrets of the simulation, and reads these Secrets in later
+// reconciles.
 func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	var broker, store map[string][]byte
 	if s.broker.managed {
@@ -194,12 +198,12 @@ func (r *Reconciler) ensureCredentials(ctx context.Context, s *scope) error {
 	return err
 }
 
-// renewBefore is the remaining lifetime at which the certificate of the agents is renewed. Agents read the
-// certificate for each connection.
+// renewBefore is how long before its expiry the agents' certificate is renewed. Agents need no restart, because they
+// read the certificate for each connection.
 const renewBefore = 30 * 24 * time.Hour
 
-// agentCredentials returns the agents' credentials from a Secret. It generates new credentials if there are none or
-// if the certificate expires soon.
+// agentCredentials returns the agents' credentials from a Secret. It generates new credentials if the Secret has
+// none or if the certificate expires soon.
 func agentCredentials(secret *corev1.Secret, now time.Time) (resources.AgentCredentials, error) {
 	if secret != nil {
 		c := resources.ReadAgentCredentials(secret.Data)
@@ -221,12 +225,12 @@ func setIfEmpty(field *string, value string) {
 	}
 }
 
-// pending is the finding about an external server that has not been observed yet.
+// pending returns the state of an external server that has not been observed yet.
 func (s server) pending() finding {
 	return found(progressing, reasonConnecting, "The operator is connecting to %s (%s)", s.name, s.origin)
 }
 
-// reached is the finding about an external server that has been observed. err is the error of the observation, or
+// reached returns the state of an external server that has been observed. err is the error of the observation, or
 // nil.
 func (s server) reached(err error) finding {
 	if err != nil {
@@ -235,7 +239,7 @@ func (s server) reached(err error) finding {
 	return found(ready, reasonReady, "%s (%s) answers", s.name, s.origin)
 }
 
-// leftOn names the server in messages about queues or keys that could not be removed.
+// leftOn names the server in messages about queues or keys that could not be removed from it.
 func (s server) leftOn() string {
 	if b := cmp.Or(s.binding, s.remembered); b != nil {
 		return fmt.Sprintf("%s at %s (%s)", s.name, b.Redacted(), s.origin)

@@ -45,8 +45,8 @@ func (r *Reconciler) build(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// isForming reports whether the nodes of a managed RabbitMQ are starting for the first time and have not formed a
-// cluster yet.
+// isForming reports whether the nodes of a managed RabbitMQ cluster are starting for the first time and have not yet
+// found each other.
 func (s *scope) isForming() bool {
 	managed := s.sim.Spec.RabbitMQ.ManagedOrDefault()
 	if managed == nil || *managed.Replicas == 1 || s.sim.Status.StartTime != nil {
@@ -57,7 +57,7 @@ func (s *scope) isForming() bool {
 	return !nodes.isReady()
 }
 
-// applyChildren applies the desired objects. If one cannot be applied, the others still are.
+// applyChildren applies the desired objects. If an object cannot be applied, it still applies the others.
 func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	s.findings.objects = finding{state: ready}
 	var errs []error
@@ -80,8 +80,8 @@ func (r *Reconciler) applyChildren(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// applyFailed sets the finding about an object that could not be applied. The error that it returns causes a retry
-// with backoff.
+// applyFailed records why an object could not be applied. It returns an error, so that the reconcile is retried with
+// backoff.
 func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	err = redactedError{err}
 	var taken *apply.NameTakenError
@@ -106,8 +106,8 @@ func (r *Reconciler) applyFailed(s *scope, key childKey, err error) error {
 	return err
 }
 
-// isNotServed reports whether an error means that the API server does not serve a kind, because its CRD was deleted
-// or is not established yet.
+// isNotServed reports whether an error means that the API server does not serve a kind. The reason is that the
+// kind's CRD was deleted or is not established yet.
 func isNotServed(err error) bool {
 	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource")
 }
@@ -122,7 +122,7 @@ func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 		}
 		desired[key] = true
 	}
-	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the records of faults
+	desired[reportKey(s)], desired[faultsKey(s)] = true, true // never prune the report and the journal of faults
 	for key, object := range s.children {
 		if desired[key] || object.GetDeletionTimestamp() != nil {
 			continue

@@ -16,19 +16,20 @@ import (
 	"github.com/parking-operator/parking-operator/internal/wiring"
 )
 
-// cleanup has the plan of a simulation and the bindings of its external servers. A nil binding means that the server has
-// nothing to remove.
+// cleanup is the input of a cleanup: the plan of a simulation, and the bindings of its external servers. If a
+// binding is nil, nothing is removed from that server.
 type cleanup struct {
 	plan          *plan.Plan
 	broker, store *binding.Binding
 }
 
-// cleanupResult is the result of the attempts to clean up so far.
+// cleanupResult is the result of the latest attempt to clean up.
 type cleanupResult struct {
 	running bool
-	// queues is the error of removing the queues, keys that of removing the keys. Each is nil on success.
+	// queues is the error of removing the queues. keys is the error of removing the keys. Each of them is nil on
+	// success.
 	queues, keys error
-	// final means that a retry would have the same result.
+	// final is true if a retry would have the same result.
 	final bool
 	// ended is the end time of the last attempt.
 	ended time.Time
@@ -37,12 +38,12 @@ type cleanupResult struct {
 // done reports whether all queues and keys have been removed.
 func (r cleanupResult) done() bool { return !r.running && r.queues == nil && r.keys == nil }
 
-// bindings are the bindings of a simulation's external servers. Nil means that the server is managed or that its
-// binding is unknown.
+// bindings are the bindings of a simulation's external servers. A binding is nil if the operator manages the server
+// or if the binding is unknown.
 type bindings struct{ broker, store *binding.Binding }
 
-// Cleaner removes queues and keys from external servers in the background. When an attempt has ended, it causes a
-// reconcile of the simulation. It is a manager.Runnable and safe for concurrent use.
+// Cleaner removes queues and keys of deleted simulations from external servers. It works in the background. When an
+// attempt has ended, it causes a reconcile of the simulation. It is a manager.Runnable and safe for concurrent use.
 type Cleaner struct {
 	servers observer.Servers
 	jobs    chan func(context.Context)
@@ -53,7 +54,7 @@ type Cleaner struct {
 	known   map[client.ObjectKey]bindings
 }
 
-// NewCleaner returns a cleaner. It does nothing until Start is called.
+// NewCleaner returns a cleaner, which does nothing until Start is called.
 func NewCleaner(servers observer.Servers) *Cleaner {
 	const maxWaiting = 1024
 	return &Cleaner{
@@ -85,7 +86,7 @@ func (c *Cleaner) Start(ctx context.Context) error {
 	return nil
 }
 
-// NeedLeaderElection returns true, because only the leader may remove data.
+// NeedLeaderElection returns true, because only the leader may remove queues and keys.
 func (c *Cleaner) NeedLeaderElection() bool { return true }
 
 // remember stores the bindings of a simulation's external servers, in case their Secrets are deleted before the
@@ -102,8 +103,8 @@ func (c *Cleaner) remember(key client.ObjectKey, broker, store server) {
 	c.known[key] = known
 }
 
-// remember returns the binding to store: the current one if it is known, or else the stored one, unless its use is no
-// longer permitted.
+// remember returns the binding to store: the current binding if it is known, otherwise the binding that is already
+// stored. It returns nil if the simulation may no longer use the server.
 func (s server) remember(before *binding.Binding) *binding.Binding {
 	switch {
 	case s.managed || s.denied:
@@ -120,7 +121,7 @@ func (c *Cleaner) remembered(key client.ObjectKey) bindings {
 	return c.known[key]
 }
 
-// evict removes the stored data of a simulation.
+// evict discards what the cleaner has stored about a simulation.
 func (c *Cleaner) evict(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,8 +129,8 @@ func (c *Cleaner) evict(key client.ObjectKey) {
 	delete(c.known, key)
 }
 
-// attempt returns the result of the last attempt. It starts an attempt if there was none, or if the last one failed
-// and the retry interval has passed.
+// attempt returns the result of the latest attempt to clean up. It starts another attempt if there was none, or if
+// the latest one failed and attemptInterval has passed.
 func (c *Cleaner) attempt(key client.ObjectKey, job cleanup) cleanupResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +165,7 @@ func (c *Cleaner) run(ctx context.Context, key client.ObjectKey, job cleanup) {
 	}
 }
 
-// do removes the queues first, because a message that is still delivered creates keys.
+// do removes the queues before the keys, because the processing of a queued message would create keys again.
 func (j cleanup) do(ctx context.Context, servers observer.Servers) cleanupResult {
 	return cleanupResult{queues: j.removeQueues(ctx, servers), keys: j.removeKeys(ctx, servers)}
 }

@@ -19,13 +19,13 @@ import (
 )
 
 // allowedNamespaces is the annotation with which the owner of a RabbitmqCluster permits other namespaces to use it.
-// Its value is a comma-separated list of namespaces, or "*". The messaging topology operator uses the same
-// annotation.
+// Its value is a comma-separated list of namespaces, or "*". The Messaging Topology Operator of RabbitMQ uses the
+// same annotation.
 const allowedNamespaces = "rabbitmq.com/topology-allowed-namespaces"
 
-// clusterServer determines the binding of a RabbitmqCluster. It consists of the Secret of the cluster's default user
-// and the TLS settings in the cluster's spec. The operator copies the binding to a Secret of the simulation, because
-// pods cannot mount Secrets of other namespaces.
+// clusterServer determines the binding of a RabbitmqCluster, which combines the Secret of the cluster's default user
+// with the TLS settings in the cluster's spec. The operator copies the binding to a Secret of the simulation,
+// because pods cannot mount Secrets of other namespaces.
 func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error) {
 	ref := s.sim.Spec.RabbitMQ.ClusterRef
 	key := client.ObjectKey{Namespace: orElse(ref.Namespace, s.key.Namespace), Name: ref.Name}
@@ -51,7 +51,7 @@ func (r *Reconciler) clusterServer(ctx context.Context, s *scope) (server, error
 	return r.defaultUser(ctx, s, named, cluster)
 }
 
-// useCopy uses the binding in the simulation's copy while the RabbitmqCluster cannot be read.
+// useCopy makes the simulation use its own copy of the binding while the RabbitmqCluster cannot be read.
 func (s *server) useCopy(scope *scope) {
 	copied, ok := scope.children[childKey{"Secret", resources.BrokerSecretName(scope.sim)}].(*corev1.Secret)
 	if !ok {
@@ -63,9 +63,9 @@ func (s *server) useCopy(scope *scope) {
 	}
 }
 
-// clusterDenied returns a finding if the owner of a RabbitmqCluster does not permit the simulation to use it. In the
-// simulation's namespace, an annotation permits single simulations. In other namespaces, an annotation permits whole
-// namespaces.
+// clusterDenied explains why a simulation may not use a RabbitmqCluster, or returns an empty finding if it may. If
+// both are in the same namespace, an annotation must list the simulation. Otherwise an annotation must list the
+// simulation's namespace.
 func clusterDenied(cluster client.Object, sim client.ObjectKey) finding {
 	key := client.ObjectKeyFromObject(cluster)
 	switch {
@@ -113,8 +113,9 @@ func (r *Reconciler) defaultUser(ctx context.Context, s *scope, named server, cl
 	return named, nil
 }
 
-// addTLS adds the TLS settings in the spec of a RabbitmqCluster to its binding: the CA certificates, or only the
-// scheme. The Secret of the default user contains neither.
+// addTLS completes the binding of a RabbitmqCluster with the TLS settings in the cluster's spec, because the Secret
+// of the default user does not contain them. It adds the CA certificates if the spec refers to any, or else only a
+// URI that requires TLS.
 func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured.Unstructured, data map[string][]byte) (finding, error) {
 	tlsName := nested(cluster, "spec", "tls", "secretName")
 	if tlsName == "" || len(data["ca.crt"]) > 0 {
@@ -143,13 +144,13 @@ func (r *Reconciler) addTLS(ctx context.Context, s *scope, cluster *unstructured
 		return finding{}, nil
 	}
 	if len(data["uri"]) == 0 {
-		// Without CA certificates in the binding, clients trust the CAs of the system.
+		// The binding has no CA certificates, so clients trust the CA certificates of the operating system.
 		data["uri"] = []byte(binding.RabbitMQ().TLSScheme + "://" + net.JoinHostPort(string(data["host"]), orElse(string(data["port"]), "5671")))
 	}
 	return finding{}, nil
 }
 
-// nested returns a nested string field, or "" if it is missing or has another type.
+// nested returns a string field of an object. It returns "" if the field is missing or is not a string.
 func nested(o *unstructured.Unstructured, path ...string) string {
 	value, _, err := unstructured.NestedString(o.Object, path...)
 	if err != nil {

@@ -14,20 +14,21 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// clusterFeatures caches which features the cluster has. It is safe for concurrent use. It holds no lock while it
-// queries the API server, so that a slow response does not block other reconciles; they send the same query.
+// clusterFeatures caches which features the cluster has. It is safe for concurrent use. Reconciles that need the
+// same answer at the same time send the same query, because no lock is held during a query. So a slow API server
+// does not make reconciles wait for each other.
 type clusterFeatures struct {
-	// userIDs says whether the cluster assigns user IDs to namespaces. Nil means unknown.
+	// userIDs points to whether the cluster assigns user IDs to namespaces. It is nil if this is unknown.
 	userIDs atomic.Pointer[bool]
-	// histograms says whether ServiceMonitors support native histograms. Nil means unknown.
+	// histograms points to whether ServiceMonitors support native histograms. It is nil if this is unknown.
 	histograms atomic.Pointer[nativeHistograms]
 }
 
-// nativeHistograms is a cached answer to whether ServiceMonitors support native histograms.
+// nativeHistograms is a cached answer to the question whether ServiceMonitors support native histograms.
 type nativeHistograms struct {
 	supported bool
-	// expires is when the CRD of ServiceMonitors must be read again, because an upgrade of the Prometheus Operator
-	// changes it.
+	// expires is when the ServiceMonitor CRD must be read again. The CRD changes when the Prometheus Operator is
+	// upgraded.
 	expires time.Time
 }
 
@@ -45,8 +46,8 @@ func (r *Reconciler) addClusterFeatures(ctx context.Context, input *resources.In
 	return err
 }
 
-// clusterAssignsUserIDs reports whether the cluster assigns user IDs to namespaces. OpenShift does, so it checks
-// whether the API server serves SecurityContextConstraints.
+// clusterAssignsUserIDs reports whether the cluster assigns user IDs to namespaces, as OpenShift does. It recognizes
+// OpenShift by the kind SecurityContextConstraints, which the API server then serves.
 func (r *Reconciler) clusterAssignsUserIDs() (bool, error) {
 	if known := r.features.userIDs.Load(); known != nil {
 		return *known, nil

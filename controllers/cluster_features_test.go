@@ -27,9 +27,9 @@ func TestReconcile_TemplateNotAllowed_Stalls(t *testing.T) {
 	c.Exists(&appsv1.Deployment{}, "escalating-processor")
 }
 
-// If an edit makes a template invalid while the simulation runs, its pods keep the previous template until the
+// If an edit makes the pod template invalid while the simulation runs, the pods keep the previous template until the
 // template is corrected.
-func TestReconcile_RunningSimulationWithForbiddenTemplate_KeepsPods(t *testing.T) {
+func TestReconcile_TemplateNotAllowedWhileRunning_KeepsPods(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("refused", nil)
@@ -54,7 +54,7 @@ func TestReconcile_RunningSimulationWithForbiddenTemplate_KeepsPods(t *testing.T
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestReconcile_ClusterFeatures_ChangeTheObjects(t *testing.T) {
+func TestReconcile_ClusterFeatures_ChangeTheDesiredObjects(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	monitors := definition(resources.ServiceMonitorKind())

@@ -13,8 +13,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// After the drain timeout expires, the verdict waits for the observer for a limited time. After that, it no longer waits.
-func TestConclude_WithoutObservation(t *testing.T) {
+// After the drain timeout, the simulation still waits for the observer, but only for giveUpTime. Then the verdict is
+// given without an observation.
+func TestConclude_WithoutAudit_WaitsUntilGiveUpTime(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, time.May, 17, 12, 0, 0, 0, time.UTC)
 	const duration, drain = 10 * time.Minute, 2 * time.Minute

@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// The fake API server answers only after it has received queries from two reconciles. So the test fails if one
+// The fake API server does not answer before it has received queries from two reconciles. So the test fails if one
 // reconcile waits for the other.
 func TestAddClusterFeatures_SlowAPIServer_DoesNotBlockOtherReconciles(t *testing.T) {
 	t.Parallel()
@@ -33,7 +33,7 @@ func TestAddClusterFeatures_SlowAPIServer_DoesNotBlockOtherReconciles(t *testing
 	work.Wait()
 }
 
-// meetingReader is a client that answers only after all expected callers have called it.
+// meetingReader is a client that answers no call before it has received the expected number of calls.
 type meetingReader struct {
 	client.Reader
 

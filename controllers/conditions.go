@@ -9,7 +9,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/excerpt"
 )
 
-// maxMessage is the maximum length in bytes of a condition message.
+// maxMessage is the maximum length of a condition's message in bytes.
 const maxMessage = 32768
 
 // part is a part of a simulation that has its own condition, such as the broker.
@@ -32,9 +32,9 @@ func (f *findings) parts() []part {
 	}
 }
 
-// conditionsOf computes the conditions of a simulation from the findings. It returns no condition for a part that was
-// not examined, so that the existing condition does not change. Reconciling and Stalled exist only while they are
-// True.
+// conditionsOf computes the conditions of a simulation from the findings. It returns no condition for a part that
+// was not examined, so that the existing condition does not change. The conditions Reconciling and Stalled exist
+// only while they are True.
 func conditionsOf(f findings) []metav1.Condition {
 	var all []metav1.Condition
 	for _, p := range f.parts() {
@@ -45,8 +45,8 @@ func conditionsOf(f findings) []metav1.Condition {
 	return append(all, summarize(f)...)
 }
 
-// statusOf returns the status of a condition: True for a part that works, Unknown for a part that was not measured
-// yet, False otherwise.
+// statusOf returns the status of a condition. It is True if the part works. It is Unknown if the condition depends
+// on a measurement that has no result yet. Otherwise it is False.
 func statusOf(kind string, f finding) metav1.ConditionStatus {
 	measured := kind == v1alpha1.ConditionLedgerReadable || kind == v1alpha1.ConditionObjectivesMet
 	switch {
@@ -59,9 +59,9 @@ func statusOf(kind string, f finding) metav1.ConditionStatus {
 	}
 }
 
-// summarize returns the condition Ready, and Reconciling or Stalled if one of them is True. Reconciling and Stalled
-// repeat the message of the part that is not ready, because kstatus shows it. Ready only refers to the condition of
-// that part.
+// summarize returns the condition Ready and, if the simulation is not ready, Reconciling or Stalled. Reconciling and
+// Stalled repeat the message of the part that is not ready, because tools that use kstatus show this message. Ready
+// only names the condition of the part.
 func summarize(f findings) []metav1.Condition {
 	worst, source := f.worst()
 	switch worst.state {
@@ -84,8 +84,9 @@ func seeCondition(f finding, source string) finding {
 	return found(f.state, f.reason, "Not ready: see condition %s", source)
 }
 
-// worst returns the finding that determines readiness and the condition that has its message, or "" if no condition
-// has it. For a complete simulation, the parts are ignored.
+// worst returns the worst finding, which determines whether the simulation is ready. It also returns the condition
+// that shows the same message, or "" if there is none. If the simulation is complete, only the spec and the objects
+// count.
 func (f *findings) worst() (worst finding, condition string) {
 	candidates := []part{{"", f.spec}, {"", f.objects}}
 	if !f.complete {
@@ -100,7 +101,7 @@ func (f *findings) worst() (worst finding, condition string) {
 	return worst, condition
 }
 
-// readiness is the finding about a simulation that is ready.
+// readiness returns the reason and message for the condition Ready of a simulation that is ready.
 func readiness(f findings) finding {
 	switch {
 	case f.complete:
@@ -115,11 +116,10 @@ func readiness(f findings) finding {
 	return found(ready, reasonRunning, "%s", message)
 }
 
-// isWorseThan reports whether the state of a finding is worse than that of another one.
 func (f finding) isWorseThan(other finding) bool { return f.state > other.state }
 
-// worstOf returns the finding with the worst state. If several are equally bad, it returns the first one, because
-// callers list causes before their consequences.
+// worstOf returns the finding with the worst state. If several are equally bad, it returns the first of them,
+// because callers list causes before consequences.
 func worstOf(all ...finding) finding {
 	worst := finding{state: ready}
 	for _, f := range all {

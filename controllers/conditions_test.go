@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// healthy returns the findings of a simulation that runs without problems.
+// healthy returns the findings for a simulation that runs without problems.
 func healthy() findings {
 	ok := finding{state: ready, reason: reasonReady}
 	return findings{
@@ -23,11 +23,11 @@ func healthy() findings {
 	}
 }
 
-func TestConditionsOf_Findings_DetermineConditions(t *testing.T) {
+func TestConditionsOf_ComputesConditionsFromFindings(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*findings)
-		want   map[string]string // status/reason by type
+		want   map[string]string // condition type to status/reason
 	}{
 		"a running simulation is ready without monitoring": {
 			change: func(*findings) {},
@@ -102,7 +102,7 @@ func TestConditionsOf_NotReady_RefersToTheConditionWithTheMessage(t *testing.T) 
 	const cause = "RabbitMQ cannot be used: connection refused"
 	tests := map[string]struct {
 		change func(*findings)
-		want   map[string]string // message by type
+		want   map[string]string // condition type to message
 	}{
 		"a part with a condition": {
 			func(f *findings) { f.broker = found(progressing, reasonUnreachable, cause) },
@@ -128,7 +128,7 @@ func TestConditionsOf_NotReady_RefersToTheConditionWithTheMessage(t *testing.T) 
 	}
 }
 
-func TestConditionsOf_Ready_ListsWarnings(t *testing.T) {
+func TestConditionsOf_ReadySimulation_MessageListsWarnings(t *testing.T) {
 	t.Parallel()
 	f := healthy()
 	f.notes = []string{"90 % of 500 exits a second leave", "processor.replicas is 0"}
@@ -139,7 +139,7 @@ func TestConditionsOf_Ready_ListsWarnings(t *testing.T) {
 	}
 }
 
-func TestSetConditions_UncheckedPart_KeepsItsCondition(t *testing.T) {
+func TestSetConditions_PartNotExamined_KeepsItsCondition(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)
@@ -158,7 +158,7 @@ func TestSetConditions_UncheckedPart_KeepsItsCondition(t *testing.T) {
 	}
 }
 
-func TestTransitions_StatusChanges_ReturnEvents(t *testing.T) {
+func TestTransitions_StatusChange_IsReportedAsEvents(t *testing.T) {
 	t.Parallel()
 	status := func(ready, objectives string, edit func(*v1alpha1.ParkingSimulationStatus)) *v1alpha1.ParkingSimulationStatus {
 		s := &v1alpha1.ParkingSimulationStatus{}
@@ -219,7 +219,7 @@ func TestTransitions_StatusChanges_ReturnEvents(t *testing.T) {
 	}
 }
 
-func TestSetConditions_SortsByImportance(t *testing.T) {
+func TestSetConditions_SortsConditionsByImportance(t *testing.T) {
 	t.Parallel()
 	have := []metav1.Condition{}
 	setConditions(&have, conditionsOf(healthy()), 1)

@@ -11,9 +11,9 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-// The owner of a Secret must permit each simulation to use it, and can revoke the permission while the simulation
-// runs.
-func TestConsent_Secrets_AreUsedOnlyWhilePermitted(t *testing.T) {
+// The owner of a Secret must permit each simulation to use it. The owner can revoke this permission while the
+// simulation runs.
+func TestReconcile_ReferencedSecrets_AreUsedOnlyWhilePermitted(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		refer     func(s *v1alpha1.ParkingSimulationSpec, ref *v1alpha1.SecretReference)

@@ -54,7 +54,7 @@ func TestReconcile_NewSimulation_StartsAndThenWritesNothing(t *testing.T) {
 		t.Errorf("the scale status is %d of %q, want 2 processors", *sim.Status.Replicas, sim.Status.Selector)
 	}
 
-	// These edits cause reconciles, but do not change any desired object.
+	// The following edits cause reconciles, but they do not change any desired object.
 	c.quiet()
 	const times = 10
 	for i := range times {
@@ -86,7 +86,7 @@ func TestReconcile_RestartedOperator_WritesNothing(t *testing.T) {
 	stop()
 	c.writes.drain()
 	c.startOperator()
-	// Delete an object and wait until the operator restores it. Its first reconcile has then ended.
+	// Delete an object and wait until the operator restores it. By then, the operator's first reconcile has ended.
 	c.Delete(&corev1.ConfigMap{}, "steady-plan")
 	c.Exists(&corev1.ConfigMap{}, "steady-plan")
 	for _, write := range c.quiet() {
@@ -149,8 +149,8 @@ func TestReconcile_MissingSecret_StallsUntilItExists(t *testing.T) {
 }
 
 // The Secrets and the simulation are deleted while the operator is down. When the operator starts again, it does not
-// know the servers.
-func TestFinalize_UnknownServers_EventSaysHowToCleanUp(t *testing.T) {
+// know the bindings of the servers.
+func TestFinalize_UnknownBindings_EventSaysHowToCleanUp(t *testing.T) {
 	t.Parallel()
 	c := newClusterWithoutOperator(t)
 	stop := c.startOperator()
@@ -238,12 +238,12 @@ func TestReconcile_Suspend_StopsAndResumesGenerators(t *testing.T) {
 	}
 }
 
-func TestReconcile_DurationEnds_RunsToCompletion(t *testing.T) {
+func TestReconcile_DurationEnds_CompletesTheSimulation(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("short", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(time.Second)
-		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers have no events
+		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers report no events
 	})
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "NotStarted")
 	c.MakeWorkloadsReady()
@@ -283,7 +283,7 @@ func TestReconcile_Complete_WritesAReportAndKeepsIt(t *testing.T) {
 		s.Duration = v1alpha1.NewDuration(time.Second)
 		s.Processor.Template = &v1alpha1.PodTemplate{Spec: rawExtension(`{"containers":[{"name":"parking","env":[{"name":"TOKEN","value":"hush"}]}]}`)}
 	})
-	c.Exists(&appsv1.Deployment{}, "done-processor") // the operator creates it last
+	c.Exists(&appsv1.Deployment{}, "done-processor") // the last object that the operator creates
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("done-exit", 0) })
@@ -311,7 +311,7 @@ func TestReconcile_Complete_WritesAReportAndKeepsIt(t *testing.T) {
 	if !strings.Contains(text, "TOKEN") || strings.Contains(text, "hush") {
 		t.Errorf("the report holds the value of an environment variable, or no manifest:\n%s", text)
 	}
-	// An edit of the spec causes another reconcile, which prunes objects.
+	// An edit of the spec causes another reconcile, which prunes objects. It must not prune the report.
 	c.Edit(sim, func() { sim.Spec.Duration = v1alpha1.NewDuration(time.Hour) })
 	c.AwaitEvent(sim, "EditIgnored", "has no effect")
 	c.Exists(&corev1.ConfigMap{}, sim.Status.Report)
@@ -322,7 +322,7 @@ func TestReconcile_ReportNameTaken_CompletesWithoutAReport(t *testing.T) {
 	c := newCluster(t)
 	c.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "used-report", Namespace: c.Namespace}})
 	sim := c.Simulate("used", func(s *v1alpha1.ParkingSimulationSpec) { s.Duration = v1alpha1.NewDuration(time.Second) })
-	c.Exists(&appsv1.Deployment{}, "used-processor") // the operator creates it last
+	c.Exists(&appsv1.Deployment{}, "used-processor") // the last object that the operator creates
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas("used-exit", 0) })
@@ -334,13 +334,13 @@ func TestReconcile_ReportNameTaken_CompletesWithoutAReport(t *testing.T) {
 	c.AwaitEvent(sim, "ReportNotWritten", "used-report")
 }
 
-func TestReconcile_RabbitMQForming_StartsNoClients(t *testing.T) {
+func TestReconcile_RabbitMQClusterForming_StartsNoClients(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("nodes", func(s *v1alpha1.ParkingSimulationSpec) {
 		s.RabbitMQ.Managed = &v1alpha1.ManagedRabbitMQ{Replicas: new(int32(3))}
 	})
-	c.Exists(&appsv1.Deployment{}, "nodes-processor") // the operator creates it last
+	c.Exists(&appsv1.Deployment{}, "nodes-processor") // the last object that the operator creates
 	c.MakeWorkloadsReady("nodes-rabbitmq")
 	c.Expect(sim, "StoreReady", metav1.ConditionTrue, "Ready")
 	c.Expect(sim, "BrokerReady", metav1.ConditionFalse, "Progressing")
@@ -358,7 +358,7 @@ func TestReconcile_RabbitMQForming_StartsNoClients(t *testing.T) {
 	}
 }
 
-func TestReconcile_EmptyQueues_Complete(t *testing.T) {
+func TestReconcile_EmptyQueues_CompletesTheSimulation(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.servers.queue(5)
@@ -434,7 +434,7 @@ func (c *cluster) object(o client.Object, name string) client.Object {
 	return o
 }
 
-// quiet waits until the operator has written nothing for 2 s. It returns all writes up to then.
+// quiet waits until the operator has written nothing for 2 s. It returns the writes before that.
 func (c *cluster) quiet() []string {
 	c.T.Helper()
 	const quiet = 2 * time.Second
@@ -463,7 +463,7 @@ func merge(m map[string]string, key, value string) map[string]string {
 	return merged
 }
 
-func TestReconcile_DrainTimeout_VerdictNamesUnprocessedEvents(t *testing.T) {
+func TestReconcile_DrainTimeout_VerdictCountsUnprocessedEvents(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.servers.queue(5)
@@ -489,7 +489,7 @@ func TestReconcile_AbortOnFailure_EndsTheSimulation(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("aborted", func(s *v1alpha1.ParkingSimulationSpec) {
-		s.Objectives.AbortOnFailure = true // without a duration, it would run until it is deleted
+		s.Objectives.AbortOnFailure = true // spec.duration is not set, so nothing else ends the simulation
 	})
 	c.Exists(&appsv1.Deployment{}, "aborted-processor")
 	c.MakeWorkloadsReady()

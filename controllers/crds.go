@@ -20,8 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// crdWatcher watches the objects of an optional kind while the kind's CustomResourceDefinition exists. It records a
-// kind as served once the cache has its objects. It is a manager.Runnable.
+// crdWatcher watches the objects of an optional kind while the kind's CustomResourceDefinition exists. It records
+// the kind as served once the cache contains the existing objects. It is a manager.Runnable.
 type crdWatcher struct {
 	reconciler *Reconciler
 	manager    ctrl.Manager
@@ -32,13 +32,13 @@ type crdWatcher struct {
 	changes, synced chan crdChange
 }
 
-// crdChange is the creation or deletion of an optional CustomResourceDefinition.
+// crdChange is the creation or deletion of the CustomResourceDefinition of an optional kind.
 type crdChange struct {
 	kind   schema.GroupVersionKind
 	exists bool
-	// queue is the work queue to which Start adds the simulations that the change affects.
+	// queue is the work queue of the controller. Start adds the simulations that the change affects to it.
 	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
-	// lifetime ends when the definition is deleted.
+	// lifetime is canceled when the CustomResourceDefinition is deleted.
 	lifetime context.Context //nolint:containedctx // a definition that is deleted and created again has another lifetime
 }
 
@@ -49,7 +49,8 @@ func newCRDWatcher(r *Reconciler, mgr ctrl.Manager, referenced cache.Cache, owne
 	}
 }
 
-// handler returns an event handler that passes the definitions of optional kinds to Start.
+// handler returns an event handler for CustomResourceDefinitions. It passes changes of those that define optional
+// kinds to Start.
 func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMetadata, reconcile.Request] {
 	type object = *metav1.PartialObjectMetadata
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -77,7 +78,7 @@ func (w *crdWatcher) handler() handler.TypedEventHandler[*metav1.PartialObjectMe
 	}
 }
 
-// NeedLeaderElection returns true, as for the controller.
+// NeedLeaderElection returns true, because only the leader runs the controller.
 func (w *crdWatcher) NeedLeaderElection() bool { return true }
 
 // Start processes changes of CustomResourceDefinitions until ctx ends.
@@ -101,15 +102,15 @@ func (w *crdWatcher) Start(ctx context.Context) error {
 				w.unwatch(ctx, c)
 			}
 		case c := <-w.synced:
-			if c.lifetime.Err() == nil { // the definition was not deleted in the meantime
+			if c.lifetime.Err() == nil { // skip it if the definition was deleted in the meantime
 				w.record(ctx, c)
 			}
 		}
 	}
 }
 
-// watch starts to watch the objects of a kind whose definition was created. It retries, because the API server serves
-// the kind only after some time.
+// watch starts to watch the objects of a kind whose CustomResourceDefinition was created. It retries, because the
+// API server does not serve the kind at once.
 func (w *crdWatcher) watch(c crdChange) {
 	const interval = 250 * time.Millisecond
 	ctx := c.lifetime
@@ -138,7 +139,7 @@ func (w *crdWatcher) watch(c crdChange) {
 	}
 }
 
-// unwatch stops watching a kind whose definition was deleted.
+// unwatch stops watching a kind whose CustomResourceDefinition was deleted.
 func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
 	if err := w.cacheOf(c.kind).RemoveInformer(ctx, unstructuredOf(c.kind)); err != nil {
 		log.FromContext(ctx).Error(err, "Failed to stop the watch of an optional kind", "kind", c.kind.Kind)
@@ -146,7 +147,7 @@ func (w *crdWatcher) unwatch(ctx context.Context, c crdChange) {
 	w.record(ctx, c)
 }
 
-// record records whether a kind is served. If that changes, it causes a reconcile of every simulation.
+// record records whether a kind is served. If this has changed, it causes a reconcile of every simulation.
 func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	if !w.reconciler.kinds.set(c.kind, c.exists) {
 		return
@@ -157,8 +158,8 @@ func (w *crdWatcher) record(ctx context.Context, c crdChange) {
 	}
 }
 
-// cacheOf returns the cache for the objects of a kind: objects of simulations and objects that simulations refer to
-// are in different caches.
+// cacheOf returns the cache for the objects of a kind. One cache contains the objects that simulations own. Another
+// cache contains the objects that simulations only refer to.
 func (w *crdWatcher) cacheOf(kind schema.GroupVersionKind) cache.Cache {
 	if kind == rabbitmqClusters() {
 		return w.referenced

@@ -20,8 +20,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/tlstest"
 )
 
-// definition returns the CustomResourceDefinition of an optional kind. It accepts any content, but declares the
-// groups of a PrometheusRule, because without a schema the API server tracks the ownership of fields differently.
+// definition returns the CustomResourceDefinition of an optional kind. Its schema accepts any content. For a
+// PrometheusRule, it declares the field groups, because the API server tracks the ownership of a field differently
+// if the schema does not declare the field.
 func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDefinition {
 	anything := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
 	spec := anything
@@ -45,7 +46,7 @@ func definition(kind schema.GroupVersionKind) *apiextensionsv1.CustomResourceDef
 	}
 }
 
-// undefine deletes the CustomResourceDefinition of a kind and thereby all objects of the kind.
+// undefine deletes the CustomResourceDefinition of a kind. This also deletes all objects of the kind.
 func (c *cluster) undefine(kind schema.GroupVersionKind) {
 	c.T.Helper()
 	o := &unstructured.Unstructured{}
@@ -89,7 +90,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		t.Errorf("the message is %q, want the missing kinds", missing.Message)
 	}
 	monitors, rules := resources.ServiceMonitorKind(), resources.PrometheusRuleKind()
-	const components = 5 // Redis has no exporter here
+	const components = 5 // Redis does not count, because this simulation has no Redis exporter
 	for range 2 {
 		c.Define(definition(monitors), definition(rules))
 		c.Expect(sim, "MonitoringReady", metav1.ConditionTrue, "Created")
@@ -97,7 +98,7 @@ func TestCRDWatcher_CreatesMonitoringObjectsWhileTheirCRDsExist(t *testing.T) {
 		c.has(rules, 1)
 		c.Exists(&corev1.ConfigMap{}, "watched-dashboard")
 
-		// The operator restores a deleted object only if it watches the kind.
+		// The operator restores a deleted object only if it watches the kind of the object.
 		c.quiet()
 		rule := &unstructured.Unstructured{}
 		rule.SetGroupVersionKind(rules)
@@ -136,7 +137,7 @@ func (c *cluster) newRabbitmqCluster(namespace string, annotations map[string]st
 	return rabbit
 }
 
-// bind sets the name of the default user's Secret in the status, as the RabbitMQ Cluster Operator does.
+// bind does what the RabbitMQ Cluster Operator does: it sets the name of the default user's Secret in the status.
 func (c *cluster) bind(rabbit *unstructured.Unstructured) {
 	c.T.Helper()
 	c.Eventually("the binding to be written", func() error {
@@ -150,7 +151,8 @@ func (c *cluster) bind(rabbit *unstructured.Unstructured) {
 	})
 }
 
-// newDefaultUser creates the Secret of the default user, with the keys that the RabbitMQ Cluster Operator sets.
+// newDefaultUser creates the Secret of the default user. The Secret has the keys that the RabbitMQ Cluster Operator
+// sets.
 func (c *cluster) newDefaultUser(namespace, scheme, port string) *corev1.Secret {
 	c.T.Helper()
 	user := &corev1.Secret{
@@ -165,7 +167,7 @@ func (c *cluster) newDefaultUser(namespace, scheme, port string) *corev1.Secret 
 	return user
 }
 
-func TestClusterServer_InAnotherNamespace_CopiesTheBinding(t *testing.T) {
+func TestClusterServer_OtherNamespace_CopiesTheBinding(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.startOperator()
@@ -201,18 +203,18 @@ func TestClusterServer_InAnotherNamespace_CopiesTheBinding(t *testing.T) {
 		t.Errorf("the message is %q, want it to name the cluster and its own Secret", answers.Message)
 	}
 
-	// The operator copies a new password in the cluster's Secret to the simulation's copy.
+	// When the password in the RabbitmqCluster's Secret changes, the operator updates the simulation's copy.
 	c.Edit(user, func() { user.StringData = map[string]string{"password": "second"} })
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 
-	// While the kind RabbitmqCluster is not served, the operator uses the copy.
+	// While the kind RabbitmqCluster is not served, the operator uses the simulation's copy.
 	c.undefine(rabbitmqCluster())
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "KindNotServed")
 	settled(c, copied, "lodger-rabbitmq", func(s *corev1.Secret) bool { return string(s.Data["password"]) == "second" })
 	c.isCalm(2)
 }
 
-func TestClusterServer_InTheSameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing.T) {
+func TestClusterServer_SameNamespaceWithTLS_CopiesOnlyTheCertificates(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	c.Define(definition(rabbitmqCluster()))
@@ -250,7 +252,7 @@ func TestClusterServer_InTheSameNamespaceWithTLS_CopiesOnlyTheCertificates(t *te
 		t.Errorf("the copy has the keys %v, want no private key", keysOf(copied.Data))
 	}
 
-	// When the permission is revoked, the operator deletes the copy.
+	// When the permission is revoked, the operator deletes the simulation's copy.
 	c.Edit(rabbit, func() { rabbit.SetAnnotations(nil) })
 	c.Expect(sim, "Stalled", metav1.ConditionTrue, "ClusterNotAllowed")
 	c.Gone(copied)

@@ -1,8 +1,9 @@
-// Package controllers reconciles ParkingSimulations: it applies the objects that a simulation needs, restores objects
-// that others change, prunes those that are no longer desired, and reports the state of the simulation in the status.
+// Package controllers reconciles ParkingSimulations. It applies the objects that a simulation needs, restores
+// objects that others change, prunes objects that are no longer desired, and reports the state of the simulation in
+// the status.
 //
 // A reconcile runs phases in a fixed order, and each phase records findings. At the end, pure functions compute the
 // conditions from the findings, and the operator patches the status once if it has changed. A reconcile never waits
-// for RabbitMQ or Redis. Package observer reads the servers in the background and causes a reconcile when its
-// observation changes.
+// for RabbitMQ or Redis. Instead, package observer reads these servers in the background, and causes a reconcile
+// when its observation changes.
 package controllers

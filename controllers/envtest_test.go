@@ -29,17 +29,17 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(apiserver.NewTests(m).Run()) }
 
-// cluster is an API server and an operator that watches only the namespace of one test.
+// cluster is an API server, and an operator that watches only the namespace of one test.
 type cluster struct {
 	*apiserver.Cluster
 
-	watched    []string // the namespaces that the operator watches; none means all
+	watched    []string // the namespaces that the operator watches; if empty, it watches all
 	writes     *writeCounter
 	reconciles reconcileCounter
 	servers    *fakeServers
 }
 
-// newCluster starts an operator and stops it when the test ends.
+// newCluster starts an operator, which stops when the test ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := newClusterWithoutOperator(t)
@@ -54,7 +54,8 @@ func newClusterWithoutOperator(t *testing.T) *cluster {
 	return c
 }
 
-// newDedicatedCluster starts an API server for a single test that creates and deletes CRDs.
+// newDedicatedCluster starts an API server for a single test. The test may create and delete CRDs, which other tests
+// must not see.
 func newDedicatedCluster(t *testing.T) *cluster {
 	t.Helper()
 	return newClusterOn(t, apiserver.NewPrivate(t))
@@ -68,8 +69,8 @@ func newClusterOn(t *testing.T, server *apiserver.Cluster) *cluster {
 	}
 }
 
-// startOperator starts an operator. The operator stops when the test ends or when the test calls the returned
-// function.
+// startOperator starts an operator. The operator stops when the test calls the returned function, or else when the
+// test ends.
 func (c *cluster) startOperator() (stop func()) {
 	c.T.Helper()
 	counted := rest.CopyConfig(c.Config)
@@ -89,7 +90,7 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// writeCounter records the operator's write requests, except those for events.
+// writeCounter records the operator's write requests, except the creation and update of events.
 type writeCounter struct {
 	mu    sync.Mutex
 	calls []string
@@ -114,7 +115,7 @@ func (w *writeCounter) drain() []string {
 	return calls
 }
 
-// reconcileCounter is a log handler that counts the logged reconciles. It passes warnings and errors on to another
+// reconcileCounter is a log handler that counts the reconciles in the log. It passes warnings and errors to another
 // handler.
 type reconcileCounter struct {
 	slog.Handler
@@ -171,7 +172,7 @@ func (f *fakeServers) fail(err error) {
 	f.fault = err
 }
 
-// queue sets the number of queued messages.
+// queue sets the number of messages in the queues.
 func (f *fakeServers) queue(messages int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -208,7 +209,7 @@ func (f *fakeServers) OpenStore(p *plan.Plan, at binding.Binding) (store.Store, 
 func (f *fakeServers) CountSummaries(context.Context, string) (int64, error) { return 0, f.err() }
 
 type fakeBroker struct {
-	broker.Broker // nil, because the operator calls only the methods below
+	broker.Broker // nil, because the operator calls only the methods that fakeBroker overrides
 
 	servers *fakeServers
 	plan    *plan.Plan
@@ -245,7 +246,7 @@ type fakeStore struct {
 	at      binding.Binding
 }
 
-// Counts returns the counters of the ledger. It returns the error that fakeServers.fail has set, if any.
+// Counts returns the counters of the ledger. If fakeServers.fail has set an error, it returns this error.
 func (s fakeStore) Counts(ctx context.Context) (store.Counts, error) {
 	if err := s.servers.err(); err != nil {
 		return store.Counts{}, fmt.Errorf("count: %w", err)
@@ -274,7 +275,7 @@ func (f *fakeServers) remove(what string) error {
 	return f.fault
 }
 
-// gone returns the queues and keys that were removed from external servers.
+// gone returns the queues and keys that the operator has removed from external servers.
 func (f *fakeServers) gone() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

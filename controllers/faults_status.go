@@ -10,13 +10,14 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// maxFaults and maxFaultMessage are limits of the status.
+// maxFaults and maxFaultMessage are the limits that the CRD sets for the status.
 const (
 	maxFaults       = 20
 	maxFaultMessage = 1024
 )
 
-// faultsStatus converts the accounts of faults to their form in the status. It returns nil if there are no accounts.
+// faultsStatus converts the measured effects of faults to the form that the status has. It returns nil if no fault
+// was scheduled.
 func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	if len(accounts) == 0 {
 		return nil
@@ -52,7 +53,8 @@ func faultsStatus(accounts []fault.Account) *v1alpha1.FaultsStatus {
 	return status
 }
 
-// resultStatus converts the result of the faults with one target and action to its form in the status.
+// resultStatus converts a result to the form that the status has. A result sums up all faults with the same target
+// and action.
 func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 	status := v1alpha1.FaultResult{
 		Target: v1alpha1.FaultTarget(r.Target), Action: v1alpha1.FaultAction(r.Action),
@@ -66,7 +68,7 @@ func resultStatus(r *fault.Result) v1alpha1.FaultResult {
 	return status
 }
 
-// resultOf converts a result in the status back. It is the inverse of resultStatus.
+// resultOf is the inverse of resultStatus.
 func resultOf(s *v1alpha1.FaultResult) fault.Result {
 	return fault.Result{
 		Target: plan.FaultTarget(s.Target), Action: plan.FaultAction(s.Action),

@@ -30,20 +30,22 @@ const (
 	// ended, and after the simulation's queues and keys are removed from external servers.
 	Finalizer = v1alpha1.Group + "/cleanup"
 
-	// cleanupTimeout is the default for Options.CleanupTimeout.
+	// cleanupTimeout is the default of Options.CleanupTimeout.
 	cleanupTimeout = 2 * time.Minute
-	// attemptTimeout limits the duration of one cleanup attempt. attemptInterval is the time between two attempts.
+	// attemptTimeout limits the duration of one attempt to clean up. attemptInterval is the time between two
+	// attempts.
 	attemptTimeout  = 20 * time.Second
 	attemptInterval = 5 * time.Second
 )
 
-// needsCleanup reports whether deleting the objects of a simulation leaves queues or keys on external servers.
+// needsCleanup reports whether queues or keys would remain on external servers if only the Kubernetes objects of the
+// simulation were deleted.
 func (s *scope) needsCleanup() bool {
 	return s.sim.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && (!s.managesBroker() || !s.managesStore())
 }
 
-// ensureFinalizer adds the finalizer. It makes sure that the operator sees every deletion, and that managed servers
-// are deleted only after the workloads that still need them.
+// ensureFinalizer adds the finalizer. With it, the operator sees every deletion, and deletes managed servers only
+// after the workloads that still need them.
 func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
 	if !controllerutil.AddFinalizer(s.sim, Finalizer) {
 		return nil
@@ -69,9 +71,9 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. It
-// removes the finalizer when that is done, or when the cleanup timeout expires. Kubernetes then deletes the
-// simulation's objects.
+// finalize stops the workloads of a deleted simulation and removes its queues and keys from external servers. Then
+// it removes the finalizer, so that Kubernetes deletes the simulation's objects. If the cleanup timeout expires, it
+// removes the finalizer although queues or keys remain.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, error) {
 	r.rehearsals.Untrack(s.key)
 	if !controllerutil.ContainsFinalizer(s.sim, Finalizer) {
@@ -105,7 +107,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (reconcile.Result, 
 }
 
 // abandonCleanup reports in an event which queues or keys remain. It also logs them, because a namespace that is
-// being deleted accepts no events.
+// being deleted accepts no new events.
 func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanupResult) {
 	message := s.leftBehind(result)
 	r.event(s, corev1.EventTypeWarning, "CleanupAbandoned", "Delete", "%s", message)
@@ -113,7 +115,7 @@ func (r *Reconciler) abandonCleanup(ctx context.Context, s *scope, result cleanu
 }
 
 // leftBehind returns the command that removes the remaining queues or keys, followed by a description of them. The
-// command comes first, because the length of events is limited.
+// command comes first, because long messages of events are cut off.
 func (s *scope) leftBehind(result cleanupResult) string {
 	id := manifest.ID(s.sim)
 	var options, parts []string
@@ -154,7 +156,7 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, s *scope) (reconcile.R
 	return reconcile.Result{}, nil
 }
 
-// stopWorkloads deletes generators and processors, because they would create queues and keys again. It reports
+// stopWorkloads deletes the generators and processors, because they would create queues and keys again. It reports
 // whether all of their pods have ended.
 func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (bool, error) {
 	if err := r.gather(ctx, s); err != nil {
@@ -174,7 +176,7 @@ func (r *Reconciler) stopWorkloads(ctx context.Context, s *scope) (bool, error) 
 	return stopped, nil
 }
 
-// cleanUp returns the result of the last cleanup attempt. It starts an attempt if one is due.
+// cleanUp returns the result of the latest attempt to clean up. It starts another attempt if one is due.
 func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 	r.observer.Untrack(s.key)
 	failed := func(err error, final bool) cleanupResult {
@@ -202,13 +204,13 @@ func (r *Reconciler) cleanUp(ctx context.Context, s *scope) cleanupResult {
 		return missing
 	}
 	result := r.cleaner.attempt(s.key, job)
-	result.final = result.done() // a retry cannot remove data on a server whose binding is unknown
+	result.final = result.done() // if the rest is done, only servers with unknown bindings remain, and a retry does not help
 	result.queues, result.keys = errors.Join(result.queues, missing.queues), errors.Join(result.keys, missing.keys)
 	return result
 }
 
-// cleanupBinding returns the binding to clean up with. If its Secret no longer exists, it returns the last known
-// binding: users often delete Secrets together with the simulation.
+// cleanupBinding returns the binding to clean up with. If the Secret no longer exists, it returns the last known
+// binding, because users often delete Secrets together with the simulation.
 func (s server) cleanupBinding() (*binding.Binding, error) {
 	switch {
 	case s.denied:

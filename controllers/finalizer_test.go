@@ -56,7 +56,7 @@ func TestLeftBehind_NamesRemainingQueuesAndKeys(t *testing.T) {
 	}
 }
 
-func TestCleanupBinding_SecretGone_ReturnsRememberedBinding(t *testing.T) {
+func TestCleanupBinding_SecretDeleted_ReturnsTheLastKnownBinding(t *testing.T) {
 	t.Parallel()
 	current, before := bindingOf("current"), bindingOf("before")
 	missing := found(stalled, reasonSecretMissing, "Secret default/broker does not exist: create it")
@@ -81,7 +81,7 @@ func TestCleanupBinding_SecretGone_ReturnsRememberedBinding(t *testing.T) {
 	}
 }
 
-func TestCleaner_RemembersBindingsUntilConsentIsRevoked(t *testing.T) {
+func TestCleaner_RemembersBindingsUntilPermissionIsRevoked(t *testing.T) {
 	t.Parallel()
 	c := NewCleaner(nil)
 	key := client.ObjectKey{Namespace: "default", Name: "sim"}
@@ -102,7 +102,7 @@ func TestCleaner_RemembersBindingsUntilConsentIsRevoked(t *testing.T) {
 	}
 }
 
-func TestCleaner_Busy_RetriesLater(t *testing.T) {
+func TestCleaner_FullQueue_RetriesLater(t *testing.T) {
 	t.Parallel()
 	c := NewCleaner(nil)
 	key := client.ObjectKey{Name: "sim"}

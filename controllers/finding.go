@@ -6,18 +6,19 @@ import "fmt"
 type state int
 
 const (
-	// unchecked means that no phase has examined the part. Its condition does not change.
+	// unchecked means that no phase has examined the part. The condition of the part does not change.
 	unchecked state = iota
 	// ready means that the part works.
 	ready
-	// progressing means that the part is expected to work without a change by the user: it is starting, or the
-	// operator waits for an external cause to disappear.
+	// progressing means that the part is not ready, but is expected to become ready without a change by the user.
+	// For example, it is starting, or the operator waits until an external problem is solved.
 	progressing
-	// stalled means that a user has to act. The message says how.
+	// stalled means that a user has to act. The message says what to do.
 	stalled
 )
 
-// finding is the result of examining one part of a simulation.
+// finding is the result of examining one part of a simulation. It contains the reason and the message for a
+// condition.
 type finding struct {
 	state   state
 	reason  string
@@ -32,9 +33,9 @@ func found(s state, reason, format string, args ...any) finding {
 	return finding{state: s, reason: reason, message: message}
 }
 
-// findings are the input from which the conditions are computed.
+// findings contains the findings about all parts of a simulation. The conditions are computed from it.
 type findings struct {
-	// spec is the finding about the spec. objects is the finding about applying the desired objects.
+	// spec is about the validity of the spec. objects is about applying the desired objects.
 	spec, objects finding
 	broker, store finding
 	summaryAPI    finding
@@ -43,15 +44,15 @@ type findings struct {
 	ledger        finding
 	completion    finding
 	objectives    finding
-	// running describes the running components, for the message of a simulation that is ready.
+	// running says which components are running. It is the message of a simulation that is ready.
 	running string
 	// notes are warnings about a valid spec.
 	notes []string
-	// suspended and complete are reasons why no generators run.
+	// suspended and complete are true if no generators run for this reason.
 	suspended, complete bool
 }
 
-// Reasons of conditions.
+// These are the reasons of conditions.
 const (
 	reasonReady              = "Ready"
 	reasonRunning            = "Running"

@@ -15,11 +15,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// indexSimulation is the name of the cache index that finds children and pods by the name of their simulation.
+// indexSimulation is the name of the cache index that finds objects and pods by the name of their simulation.
 const indexSimulation = "simulation"
 
-// ownerOf returns the name of the simulation that owns an object. It uses the owner reference, because the cache does
-// not hold the labels of these objects.
+// ownerOf returns the name of the simulation that owns an object. It reads the owner reference, because the cache
+// does not contain the labels of these objects.
 func ownerOf(o client.Object) []string {
 	if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == v1alpha1.Kind {
 		return []string{owner.Name}
@@ -27,8 +27,8 @@ func ownerOf(o client.Object) []string {
 	return nil
 }
 
-// labelOf returns the name of the simulation in a pod's labels. Other controllers, such as that of Deployments, own
-// the pods.
+// labelOf returns the name of the simulation from the labels of a pod. It does not read the owner reference, because
+// pods are owned by a ReplicaSet or a StatefulSet.
 func labelOf(o client.Object) []string {
 	if name := o.GetLabels()[resources.SimulationLabel]; name != "" {
 		return []string{name}
@@ -81,8 +81,8 @@ func (r *Reconciler) gatherKind(ctx context.Context, s *scope, kind childKind, o
 	})
 }
 
-// keyOf returns the key of a desired object. It returns an error for a kind that is not in childKinds, because the
-// operator neither watches nor prunes such objects.
+// keyOf returns the key of a desired object. It returns an error if the object's kind is not in childKinds, because
+// the operator does not watch or prune objects of such kinds.
 func (r *Reconciler) keyOf(o client.Object) (childKey, error) {
 	gvk, err := apiutil.GVKForObject(o, r.client.Scheme())
 	if err != nil {

@@ -34,11 +34,11 @@ func everyKind() []schema.GroupVersionKind {
 		networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 		appsv1.SchemeGroupVersion.WithKind("StatefulSet"), appsv1.SchemeGroupVersion.WithKind("Deployment"),
 		resources.ServiceMonitorKind(), resources.PrometheusRuleKind(),
-		corev1.SchemeGroupVersion.WithKind("Secret"), // last, because a new password changes the servers
+		corev1.SchemeGroupVersion.WithKind("Secret"), // last, because a new password makes the operator change other objects
 	}
 }
 
-// TestApply_ChangedField_IsRestored changes and deletes every field that the operator owns, in every object of a
+// TestApply_ChangedField_IsRestored changes and deletes each field that the operator owns, in each object of a
 // simulation.
 func TestApply_ChangedField_IsRestored(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestApply_ChangedField_IsRestored(t *testing.T) {
 				c.isRestored(child)
 			}
 		}
-		// Without its label, the object is not in the operator's cache.
+		// If this label is missing, the operator's cache does not contain the object.
 		if !c.edit(child, leaf{path: "/metadata/labels", value: map[string]any{"labels": "none"}}) {
 			t.Errorf("the labels of %s cannot be edited", child.what)
 		}
@@ -145,7 +145,7 @@ func (c *cluster) edit(child child, l leaf) bool {
 	return err == nil
 }
 
-// isRestored waits until the object again has every field that the operator owned.
+// isRestored waits until the object has all its fields again.
 func (c *cluster) isRestored(child child) {
 	c.T.Helper()
 	live, want := child.DeepCopy(), values(child.Unstructured)
@@ -160,16 +160,16 @@ func (c *cluster) isRestored(child child) {
 	})
 }
 
-// leaf is a field of an object that has no fields below it: its name in the managed fields, its JSON Patch path, and
-// its value.
+// leaf is a field of an object that has no nested fields. It consists of the field's name in the managed fields, its
+// JSON Patch path, and its value.
 type leaf struct {
 	name, path string
 	value      any
 }
 
 // ownedLeaves returns the fields of an object that the operator owns according to the managed fields. It omits owner
-// references, because the operator does not change an object with another owner. It omits passwords, because the
-// operator accepts edited ones.
+// references, because the operator does not change an object that has a different owner. It omits passwords, because
+// the operator keeps passwords that users have edited.
 func ownedLeaves(o *unstructured.Unstructured) []leaf {
 	var leaves []leaf
 	for _, entry := range o.GetManagedFields() {
@@ -237,18 +237,18 @@ func indexOf(list any, text string) int {
 	})
 }
 
-// otherThan returns another value of the same type.
+// otherThan returns a different value of the same type.
 func otherThan(value any) any {
 	switch v := value.(type) {
 	case string:
-		return v + "0" // also valid if the string is a quantity or a number
+		return v + "0" // still valid if the string is a quantity or a number
 	case bool:
 		return !v
 	case int64:
 		return v + 1
 	case []any:
 		if len(v) == 0 {
-			return []any{map[string]any{}} // a rule that allows everything
+			return []any{map[string]any{}} // an empty rule, which allows everything
 		}
 		return v[:len(v)-1]
 	case map[string]any:
@@ -335,7 +335,7 @@ func TestSyncMounts_PlanOrSecretChanges_AnnotatesRunningPods(t *testing.T) {
 	}
 }
 
-// annotated waits until the annotation with the hash of a pod's mounts differs from an earlier value.
+// annotated waits until the annotation with the hash of a pod's mounts has changed.
 func (c *cluster) annotated(pod *corev1.Pod, before string) string {
 	c.T.Helper()
 	var now string

@@ -25,19 +25,20 @@ import (
 type childKind struct {
 	schema.GroupVersionKind
 
-	// object and newList return empty values of the Go types in the cache.
+	// object is an empty object of the Go type that the cache uses for this kind. newList returns an empty list of
+	// such objects.
 	object  client.Object
 	newList func() client.ObjectList
-	// keep returns the part of an object that the operator reads. The cache stores only this part: the pod templates
-	// of a thousand simulations alone would take hundreds of MiB.
+	// keep returns the part of an object that the operator reads. The cache stores only this part. Otherwise it
+	// would need hundreds of MiB for the pod templates of a thousand simulations.
 	keep func(slim metav1.ObjectMeta, o client.Object) error
-	// crd is the name of the CustomResourceDefinition of an optional kind. It is "" for a kind that every cluster
-	// serves.
+	// crd is the name of the CustomResourceDefinition that defines an optional kind. It is "" for a kind that every
+	// cluster serves.
 	crd string
 }
 
-// childKinds lists the kinds of objects that simulations own. Every kind that internal/resources builds must be
-// listed, because the operator caches, watches and prunes only listed kinds.
+// childKinds lists the kinds of objects that simulations own. It must list every kind that internal/resources
+// builds, because the operator caches, watches and prunes only listed kinds.
 func childKinds() []childKind {
 	return []childKind{
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceAccountList{} },
@@ -46,14 +47,14 @@ func childKinds() []childKind {
 			func(m metav1.ObjectMeta, o *networkingv1.NetworkPolicy) {
 				*o = networkingv1.NetworkPolicy{ObjectMeta: m}
 			}),
-		// The operator reads the passwords of managed servers from their Secrets.
+		// Keep the data of Secrets, because the operator reads the passwords of managed servers from them.
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.SecretList{} },
 			func(m metav1.ObjectMeta, o *corev1.Secret) { *o = corev1.Secret{ObjectMeta: m, Data: o.Data} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ConfigMapList{} },
 			func(m metav1.ObjectMeta, o *corev1.ConfigMap) { *o = corev1.ConfigMap{ObjectMeta: m} }),
 		builtIn(corev1.SchemeGroupVersion, func() client.ObjectList { return &corev1.ServiceList{} },
 			func(m metav1.ObjectMeta, o *corev1.Service) { *o = corev1.Service{ObjectMeta: m} }),
-		// The operator computes conditions from the status of workloads.
+		// Keep the status of workloads, because the operator computes conditions from it.
 		builtIn(appsv1.SchemeGroupVersion, func() client.ObjectList { return &appsv1.StatefulSetList{} },
 			func(m metav1.ObjectMeta, o *appsv1.StatefulSet) {
 				*o = appsv1.StatefulSet{ObjectMeta: m, Status: o.Status}
@@ -71,7 +72,7 @@ func childKinds() []childKind {
 	}
 }
 
-// builtIn returns the entry for a kind that every cluster serves.
+// builtIn describes a kind that every cluster serves.
 func builtIn[T any, O interface {
 	*T
 	client.Object
@@ -92,7 +93,7 @@ func builtIn[T any, O interface {
 	}
 }
 
-// optional returns the entry for a kind that a third-party CustomResourceDefinition defines.
+// optional describes a kind that a third-party CustomResourceDefinition defines.
 func optional(kind schema.GroupVersionKind, crd string) childKind {
 	return childKind{
 		GroupVersionKind: kind,
@@ -107,7 +108,7 @@ func optional(kind schema.GroupVersionKind, crd string) childKind {
 	}
 }
 
-// keepUnstructured reduces an object that has no Go type to its slim metadata.
+// keepUnstructured reduces an object without a Go type to its slim metadata.
 func keepUnstructured(slim metav1.ObjectMeta, o client.Object) error {
 	u, ok := o.(*unstructured.Unstructured)
 	if !ok {
@@ -127,7 +128,7 @@ func unstructuredOf(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return o
 }
 
-// reduce returns the function that reduces children and pods before the cache stores them. The function returns an
+// reduce returns the function that reduces objects and pods before the cache stores them. That function returns an
 // error for a type that is not in childKinds.
 func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 	keep := map[reflect.Type]func(metav1.ObjectMeta, client.Object) error{}
@@ -152,7 +153,7 @@ func reduce(slimmer *apply.Slimmer) toolscache.TransformFunc {
 // crdRabbitmqClusters is the name of the RabbitmqCluster CRD.
 const crdRabbitmqClusters = "rabbitmqclusters.rabbitmq.com"
 
-// rabbitmqClusters is the kind RabbitmqCluster of the RabbitMQ Cluster Operator. Simulations refer to
+// rabbitmqClusters returns the kind RabbitmqCluster of the RabbitMQ Cluster Operator. Simulations refer to
 // RabbitmqClusters but do not own them.
 func rabbitmqClusters() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "rabbitmq.com", Version: "v1beta1", Kind: "RabbitmqCluster"}
@@ -172,7 +173,7 @@ func optionalKinds() map[string]schema.GroupVersionKind {
 // served is the set of optional kinds that the API server serves.
 type served map[schema.GroupVersionKind]bool
 
-// serves reports whether the API server serves a kind of childKinds.
+// serves reports whether the API server serves a kind in childKinds.
 func (s served) serves(kind childKind) bool { return kind.crd == "" || s[kind.GroupVersionKind] }
 
 func (s served) input() resources.Served {
@@ -197,7 +198,7 @@ type servedKinds struct {
 
 func newServedKinds() *servedKinds { return &servedKinds{kinds: served{}} }
 
-// set records whether a kind is served, and reports whether that has changed.
+// set records whether a kind is served. It reports whether this has changed.
 func (k *servedKinds) set(kind schema.GroupVersionKind, isServed bool) (changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// builtKinds returns the kinds that internal/resources builds for a simulation with all optional parts.
+// builtKinds returns the kinds of the objects that internal/resources builds for a simulation with all optional
+// parts.
 func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	t.Helper()
 	scheme, err := NewScheme()
@@ -50,7 +51,7 @@ func builtKinds(t *testing.T) []schema.GroupVersionKind {
 	return kinds
 }
 
-func TestChildKinds_ListEveryKindThatIsBuilt(t *testing.T) {
+func TestChildKinds_ListAllBuiltKinds(t *testing.T) {
 	t.Parallel()
 	var listed []schema.GroupVersionKind
 	for _, kind := range childKinds() {

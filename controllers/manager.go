@@ -37,15 +37,15 @@ type ManagerOptions struct {
 
 	// Namespaces are the namespaces to watch. If it is empty, the operator watches all namespaces.
 	Namespaces []string
-	// Servers opens clients for the servers of simulations. Summaries reads the number of stored summaries from
-	// summary APIs.
+	// Servers opens clients for the servers of simulations. Summaries asks summary APIs for the number of stored
+	// summaries.
 	Servers   observer.Servers
 	Summaries observer.SummaryCounter
 	// Logger receives the operator's log.
 	Logger *slog.Logger
-	// Metrics is the registry for the metrics of simulations. If it is nil, they are not exported.
+	// Metrics is the registry for the metrics of simulations. If it is nil, these metrics are not exported.
 	Metrics prometheus.Registerer
-	// Manager has the remaining options of the controller-runtime manager: leader election, metrics server and
+	// Manager contains the remaining options of the controller-runtime manager: leader election, metrics server and
 	// probes.
 	Manager manager.Options
 }
@@ -128,7 +128,7 @@ func clusterVersion(mgr ctrl.Manager) func(context.Context) string {
 	}
 }
 
-// addProbes adds a liveness check, and a readiness check that fails until the caches have synced.
+// addProbes adds a liveness check and a readiness check. The readiness check fails until the caches have synced.
 func addProbes(mgr ctrl.Manager) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("add the health check: %w", err)
@@ -173,8 +173,8 @@ func namespaces(names []string) map[string]cache.Config {
 	return configs
 }
 
-// reduceToName reduces a referenced object to its name and resource version. The operator reads the content from the
-// API server when it needs it.
+// reduceToName reduces an object that simulations refer to to its name and resource version. The operator reads the
+// content from the API server when needed.
 func reduceToName(object any) (any, error) {
 	switch o := object.(type) {
 	case *metav1.PartialObjectMetadata:

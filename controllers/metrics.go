@@ -14,11 +14,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// SimulationMetrics exports the state of every simulation, with the labels namespace and simulation. It is a
-// prometheus.Collector.
+// SimulationMetrics exports the state of every simulation as metrics with the labels namespace and simulation. It is
+// a prometheus.Collector.
 //
-// A Prometheus that scrapes the operator must set honorLabels to keep these labels. All replicas of the operator
-// export the same series, so queries must use the maximum over the replicas instead of the sum.
+// A Prometheus server that scrapes the operator must set honorLabels to keep these labels. All replicas of the
+// operator export the same series, so queries must use the maximum over the replicas instead of the sum.
 type SimulationMetrics struct {
 	simulations client.Reader
 	observer    *observer.Observer
@@ -64,7 +64,7 @@ func (m *SimulationMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. It sends no requests.
 func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
-	const cacheTimeout = time.Second // an empty cache blocks until it has synced
+	const cacheTimeout = time.Second // a cache blocks until it has synced for the first time
 	ctx, cancel := context.WithTimeout(context.Background(), cacheTimeout)
 	defer cancel()
 	list := &v1alpha1.ParkingSimulationList{}
@@ -86,7 +86,7 @@ func (m *SimulationMetrics) Collect(samples chan<- prometheus.Metric) {
 	}
 }
 
-// sample sends the value of a gauge for one simulation.
+// sample is a function that sends the value of a gauge for one simulation.
 type sample func(d *prometheus.Desc, value float64, labels ...string)
 
 func (m *SimulationMetrics) collectStatus(sim *v1alpha1.ParkingSimulation, gauge sample) {

@@ -16,8 +16,8 @@ import (
 )
 
 // ProtectMetrics returns an HTTP filter that serves metrics only to authorized clients. A client must send a bearer
-// token that the API server accepts, and its user must be allowed to get the request's path. A ClusterRole grants
-// this right with a non-resource URL.
+// token that the API server accepts, and RBAC must allow the token's user to get the path of the request. A
+// ClusterRole can grant this permission with a non-resource URL.
 func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver.Filter, error) {
 	scheme, err := NewScheme()
 	if err != nil {
@@ -43,7 +43,7 @@ func ProtectMetrics(config *rest.Config, httpClient *http.Client) (metricsserver
 	}, nil
 }
 
-// mayRead returns the HTTP status for a request for metrics: 200, 401 or 403.
+// mayRead returns the HTTP status of a request for metrics: 200, 401 or 403.
 func mayRead(ctx context.Context, reviews client.Writer, r *http.Request) (int, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || token == "" {

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// reviewer answers token reviews and access reviews like an API server that knows two tokens.
+// reviewer is a fake API server for token reviews and access reviews. It knows two tokens.
 type reviewer struct{ client.Writer }
 
 func (reviewer) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {
@@ -26,7 +26,7 @@ func (reviewer) Create(_ context.Context, o client.Object, _ ...client.CreateOpt
 	return nil
 }
 
-func TestMayRead_OnlyAuthorizedClients_MayRead(t *testing.T) {
+func TestMayRead_AllowsOnlyAuthorizedClients(t *testing.T) {
 	t.Parallel()
 	for authorization, want := range map[string]int{
 		"":                   http.StatusUnauthorized,

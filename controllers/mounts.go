@@ -17,11 +17,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// mountsAnnotation is an annotation of pods that mount the plan. When an annotation of a pod changes, the kubelet
-// syncs the pod and refreshes its mounts immediately. Otherwise a refresh can take a minute.
+// mountsAnnotation is an annotation of pods that mount the plan. Whenever it changes, the kubelet syncs the pod and
+// refreshes its mounts immediately. Otherwise a refresh can take a minute.
 const mountsAnnotation = v1alpha1.Group + "/mounts-hash"
 
-// syncMounts annotates running pods when the plan or a Secret that they mount has changed.
+// syncMounts annotates the running pods when the plan or a Secret that they mount has changed.
 func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 	hash := s.mountsHash()
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{mountsAnnotation: hash}}})
@@ -43,7 +43,7 @@ func (r *Reconciler) syncMounts(ctx context.Context, s *scope) error {
 }
 
 // mountsHash returns a hash of the desired plan and of the versions of the mounted Secrets. It does not include the
-// content of the Secrets, because a hash of a password would help to guess the password.
+// content of the Secrets, because a hash of a password helps to guess the password.
 func (s *scope) mountsHash() string {
 	hash := sha256.New()
 	for _, object := range s.desired {

@@ -12,8 +12,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/observer"
 )
 
-// observe makes the observer track the simulation's servers, and sets findings from the latest observation. A
-// complete simulation is no longer observed.
+// observe makes the observer watch the simulation's servers, and examines its latest observation. It stops this when
+// the simulation is complete.
 func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	if s.isComplete() {
 		r.observer.Untrack(s.key)
@@ -38,8 +38,8 @@ func (r *Reconciler) observe(_ context.Context, s *scope) error {
 	return nil
 }
 
-// foresee sets the finding about the objectives of a simulation that is not complete. If the verdict can only be
-// FAIL, and the spec sets abortOnFailure, it ends the simulation early.
+// foresee examines whether the verdict of a running simulation can still be PASS. If it cannot, and the spec sets
+// abortOnFailure, foresee ends the simulation early.
 func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 	isRead := s.observation != nil && s.observation.Err() == nil
 	if s.isComplete() || !isRead {
@@ -53,16 +53,16 @@ func (r *Reconciler) foresee(_ context.Context, s *scope) error {
 }
 
 // abortIfFailed ends the simulation early if its verdict can only be FAIL and its spec sets abortOnFailure. It
-// records this in the status, where later reconciles read it.
+// writes the abort time to the status, where later reconciles read it.
 func (s *scope) abortIfFailed() {
 	running := s.sim.Status.StartTime != nil && !s.generatorsDone()
 	if running && s.plan.Objectives.AbortOnFailure && s.findings.objectives.state == stalled {
 		s.sim.Status.AbortTime = wholeSeconds(s.now)
-		s.wakeAfter(0) // stop the generators after the abort time is in the status
+		s.wakeAfter(0) // stop the generators in the next reconcile, when the status contains the abort time
 	}
 }
 
-// assessObservation sets findings from the observation. It considers an external server ready if the observer could
+// assessObservation examines the latest observation. It considers an external server ready if the observer could
 // read it.
 func (s *scope) assessObservation() {
 	now := s.observation
@@ -78,8 +78,7 @@ func (s *scope) assessObservation() {
 	}
 }
 
-// foreseen returns the finding about the objectives of a simulation that is not complete. It says whether the verdict
-// can still be PASS.
+// foreseen returns whether the verdict of a running simulation can still be PASS, for the condition ObjectivesMet.
 func foreseen(e ledger.Evidence) finding {
 	if reasons := ledger.CertainFailures(e); len(reasons) > 0 {
 		return found(stalled, reasonObjectivesUnmet, "%s", strings.Join(boundedReasons(reasons), "; "))
@@ -87,14 +86,14 @@ func foreseen(e ledger.Evidence) finding {
 	return verdictPending()
 }
 
-// verdictPending is the finding about the objectives while the verdict can still be PASS.
+// verdictPending is used for the condition ObjectivesMet while the verdict can still be PASS.
 func verdictPending() finding {
 	return found(progressing, reasonNotComplete, "The verdict follows when the simulation is complete")
 }
 
-// ledgerStatus converts the ledger of an observation to its form in the status.
+// ledgerStatus converts the ledger in an observation to the form that the status has.
 func ledgerStatus(now *observer.Observation) *v1alpha1.LedgerStatus {
-	at := metav1.NewTime(now.At.Truncate(time.Second)) // the API has no fractions of seconds
+	at := metav1.NewTime(now.At.Truncate(time.Second)) // times in the status have a precision of seconds
 	l := now.Report
 	status := &v1alpha1.LedgerStatus{
 		ObservedTime:            &at,

@@ -13,8 +13,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// endOf returns when the duration of a simulation ends, or when the simulation was aborted. It returns false if the
-// simulation has not started or has no duration.
+// endOf returns when the simulation's duration ends or, if the simulation was aborted, the abort time. It returns
+// false if the simulation has not started or has no duration.
 func endOf(sim *v1alpha1.ParkingSimulation) (end time.Time, ok bool) {
 	start, duration := sim.Status.StartTime, sim.Spec.Duration.Value()
 	if start == nil {
@@ -42,14 +42,14 @@ func (s *scope) drainTimedOut() bool {
 	return ok && !s.now.Before(deadline) && !s.isComplete()
 }
 
-// generatorsDone reports whether the generators must stop and not start again.
+// generatorsDone reports whether the generators have to stop for good.
 func (s *scope) generatorsDone() bool {
 	end, ok := endOf(s.sim)
 	return s.isComplete() || ok && !s.now.Before(end)
 }
 
-// isDraining reports whether the generators are stopped and their pods have ended. No further event is published
-// then, and the processors only have to empty the queues.
+// isDraining reports whether the generators are stopped and their pods have ended. From then on, no event is
+// published, and the processors only have to empty the queues.
 func (s *scope) isDraining() bool {
 	if !s.generatorsDone() || s.isComplete() {
 		return false
@@ -63,7 +63,7 @@ func (s *scope) isDraining() bool {
 }
 
 // draining returns the input for the observer's final audit, or nil while generators may still run. After the drain
-// timeout, it does not wait for the generators.
+// timeout, the audit no longer waits for the generators.
 func (s *scope) draining() *observer.Draining {
 	if !s.isDraining() && !s.drainTimedOut() {
 		return nil
@@ -76,15 +76,15 @@ func (s *scope) draining() *observer.Draining {
 	return d
 }
 
-// observedPlan returns the part of a plan that the observer uses. An edit of the other parts does not restart the
-// observation.
+// observedPlan returns the part of a plan that the observer uses. If only other parts of the plan change, the
+// observation is not restarted.
 func observedPlan(p *plan.Plan) *plan.Plan {
 	observed := *p
 	observed.StartTime, observed.Suspended = time.Time{}, false
 	return &observed
 }
 
-// assessProgress sets the finding about the progress towards completion, requests a reconcile for the end of the
+// assessProgress examines how close the simulation is to completion, requests a reconcile for the end of its
 // duration, and writes the current rates.
 func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	end, ends := endOf(s.sim)
@@ -116,7 +116,7 @@ func (r *Reconciler) assessProgress(_ context.Context, s *scope) error {
 	return nil
 }
 
-// overMessage returns the reason why the generators stop for good: the duration has ended, or the simulation was
+// overMessage returns why the generators stop for good: either the duration has ended, or the simulation was
 // aborted.
 func (s *scope) overMessage() string {
 	if s.isAborted() {
@@ -125,8 +125,8 @@ func (s *scope) overMessage() string {
 	return "The duration is over"
 }
 
-// wakeAtDeadline requests a reconcile for the end of the drain timeout, and another one for the time by which the
-// observer must have given up.
+// wakeAtDeadline requests a reconcile for the moment when the drain timeout expires. It requests another reconcile
+// for the moment when giveUpTime has passed after that.
 func (s *scope) wakeAtDeadline() {
 	deadline, ok := s.drainDeadline()
 	if !ok || s.isComplete() {
@@ -142,11 +142,11 @@ func (s *scope) wakeAtDeadline() {
 // editIgnored is the end of a message about an edit that has no effect.
 const editIgnored = "has no effect: to run again, delete the simulation and create it again"
 
-// ignoredDuration returns a message if spec.duration was changed after completion, which has no effect. Otherwise it
-// returns "".
+// ignoredDuration returns a message if a user has changed spec.duration after completion, because such a change has
+// no effect. Otherwise it returns "".
 func (s *scope) ignoredDuration() string {
 	ended := s.sim.Status.EndTime
-	if !s.isComplete() || ended == nil { // an earlier version of the operator did not set the end time
+	if !s.isComplete() || ended == nil { // earlier versions of the operator did not set the end time
 		return ""
 	}
 	if end, ok := endOf(s.sim); ok && ended.Equal(wholeSeconds(end)) {
@@ -155,7 +155,7 @@ func (s *scope) ignoredDuration() string {
 	return "the change of spec.duration after completion " + editIgnored
 }
 
-// wholeSeconds truncates a time to seconds, the precision of the API.
+// wholeSeconds truncates a time to seconds, because times in the API have this precision.
 func wholeSeconds(t time.Time) *metav1.Time { return new(metav1.NewTime(t.Truncate(time.Second))) }
 
 func (s *scope) completeFinding() finding {
@@ -169,7 +169,7 @@ func (s *scope) completeFinding() finding {
 	return found(ready, reasonComplete, "%s", message)
 }
 
-// start sets the start time of the schedules once everything that the generators need is ready for the first time.
+// start sets the start time of the schedules as soon as everything that the generators need is ready.
 func (r *Reconciler) start(_ context.Context, s *scope) error {
 	if s.sim.Status.StartTime != nil || s.sim.Spec.Suspend {
 		return nil
@@ -180,14 +180,14 @@ func (r *Reconciler) start(_ context.Context, s *scope) error {
 		return nil
 	}
 	s.sim.Status.StartTime, s.sim.Status.StartGeneration = wholeSeconds(s.now), s.sim.Generation
-	s.wakeAfter(0) // write the start time to the plan after it is in the status
+	s.wakeAfter(0) // write the start time to the plan in the next reconcile, when the status contains it
 	return nil
 }
 
-// rateInterval is the interval at which the rates in the status are updated while a stage changes them.
+// rateInterval is how often the status shows new rates while the scheduled rate is changing.
 const rateInterval = 15 * time.Second
 
-// setTargetRates writes the current rates of the schedules to the status. While a stage changes them, it requests
+// setTargetRates writes the scheduled rates at this moment to the status. As long as they can change, it requests
 // another reconcile.
 func (s *scope) setTargetRates() {
 	rates := &v1alpha1.TargetRates{}
@@ -196,7 +196,8 @@ func (s *scope) setTargetRates() {
 	if start == nil || s.sim.Spec.Suspend || s.generatorsDone() {
 		return
 	}
-	// The time is rounded to the interval, so that reconciles within an interval do not change the status.
+	// Use the time at the beginning of the interval, so that several reconciles within the same interval do not
+	// change the status.
 	elapsed := s.now.Sub(start.Time)
 	step := elapsed.Truncate(rateInterval)
 	rates.Entry, rates.Exit = s.plan.Entry.RateAt(step), s.plan.Exit.RateAt(step-s.plan.Exit.MinStay.D())

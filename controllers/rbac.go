@@ -1,9 +1,11 @@
 package controllers
 
-// Permissions of the operator. The roles in config/rbac and in the chart are generated from the markers in this file.
+// This file declares the permissions of the operator. The roles in config/rbac and in the chart are generated from
+// its markers.
 //
-// The operator must not create or bind roles. It must not change objects that it did not create, except for the pods of
-// its workloads: it annotates them, and deletes and evicts them to inject faults. Pods of simulations have no API token.
+// The operator must not create or bind roles. It must not change objects that it did not create, with one exception:
+// it annotates the pods of its workloads, and deletes or evicts these pods to inject faults. Pods of simulations have no
+// API token.
 //
 // Permissions in all namespaces, or in the namespaces that the operator watches:
 //
@@ -21,7 +23,8 @@ package controllers
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 //
-// Cluster-wide permissions to read CRDs, because some are optional, and nodes, whose sizes are in reports:
+// Cluster-wide permissions to read CRDs and nodes. The operator reads CRDs because some of them are optional, and nodes
+// because reports contain their sizes:
 //
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get,roleName=definition-reader-role
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch,roleName=definition-reader-role
@@ -31,7 +34,8 @@ package controllers
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create,roleName=metrics-auth-role
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create,roleName=metrics-auth-role
 //
-// Permissions for leader election, in the operator's own namespace. A role cannot restrict "create" by name:
+// Permissions for leader election, in the operator's own namespace. The verb "create" has its own rule,
+// because RBAC cannot restrict it to objects with certain names:
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,verbs=create,roleName=leader-election-role
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=system,resources=leases,resourceNames=operator.simulation.parking.dev,verbs=get;update,roleName=leader-election-role

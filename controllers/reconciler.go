@@ -23,16 +23,17 @@ type Options struct {
 	Images resources.Images
 	// ClusterDomain is the DNS domain of the cluster. If it is empty, the operator uses cluster.local.
 	ClusterDomain string
-	// OperatorNamespace is the namespace of the operator's pods, for network policies. It is empty if it is unknown.
+	// OperatorNamespace is the namespace of the operator's pods, which network policies need. It is empty if the
+	// namespace is unknown.
 	OperatorNamespace string
-	// Version is the version of the operator, which reports contain.
+	// Version is the version of the operator. Reports contain it.
 	Version string
 	// Workers is the number of simulations that are reconciled at the same time.
 	Workers int
-	// CleanupTimeout is the maximum time for which the deletion of a simulation waits for the removal of its queues
-	// and keys from external servers. 0 means 2 minutes.
+	// CleanupTimeout is the maximum time that the deletion of a simulation waits until the simulation's queues and
+	// keys are removed from external servers. 0 means 2 minutes.
 	CleanupTimeout time.Duration
-	// AllowPrivilegedTemplates allows templates to set any field of a pod.
+	// AllowPrivilegedTemplates allows pod templates to set any field of a pod.
 	AllowPrivilegedTemplates bool
 }
 
@@ -43,7 +44,7 @@ type Dependencies struct {
 	// Direct reads from the API server instead of a cache.
 	Direct client.Reader
 	Events events.EventRecorder
-	// Observer reads the ledgers, queues and counts of simulations from their servers.
+	// Observer reads the ledgers, queue depths and summary counts of simulations from their servers.
 	Observer *observer.Observer
 	// Rehearsals injects the faults of simulations.
 	Rehearsals *rehearsal.Rehearsals
@@ -94,8 +95,8 @@ func NewReconciler(o Options, d Dependencies) *Reconciler {
 	}
 }
 
-// errHalt stops a reconcile without an error. The findings contain the reason. A later change causes the next
-// reconcile.
+// errHalt ends a reconcile early, but is not an error. The findings contain the reason. A change of the objects that
+// are involved will cause the next reconcile.
 var errHalt = errors.New("the reconcile cannot continue")
 
 // phase is one step of a reconcile.
@@ -104,19 +105,19 @@ type phase func(ctx context.Context, s *scope) error
 // phases lists the steps of a reconcile in order.
 func (r *Reconciler) phases() []phase {
 	return []phase{
-		// An invalid spec creates no objects.
+		// If the spec is invalid, no objects are created.
 		r.validate,
-		// The finalizer must exist before any object that needs cleanup.
+		// Every object that needs cleanup must be created after the finalizer has been added.
 		r.ensureFinalizer,
-		// All later phases use the objects that gather has read.
+		// gather reads the objects that all later phases use.
 		r.gather,
 		// Pods mount the Secrets that contain the bindings of the servers.
 		r.resolveBindings,
-		// Passwords of managed servers are generated only once.
+		// Generate the passwords of managed servers, but only once.
 		r.ensureCredentials,
 		// The desired objects depend on the plan, the credentials, and the progress of the simulation.
 		r.build,
-		// Examine the workloads and the parts that depend on them.
+		// Examine the workloads and everything that depends on them.
 		r.assessWorkloads,
 		r.assessParts,
 		// The ledger shows whether external servers respond, and whether all events have been processed.
@@ -127,10 +128,10 @@ func (r *Reconciler) phases() []phase {
 		r.assessProgress,
 		// The start time must be in the status before it is in the plan.
 		r.start,
-		// Apply the desired objects, then delete those no longer desired.
+		// Apply the desired objects, then delete objects that are no longer desired.
 		r.applyChildren,
 		r.prune,
-		// Make running pods notice a new plan or new passwords soon.
+		// Make running pods read a new plan or new passwords soon.
 		r.syncMounts,
 	}
 }
@@ -165,7 +166,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{}, nil
 }
 
-// evict removes all data about a simulation from memory.
+// evict discards everything that is stored in memory about a simulation.
 func (r *Reconciler) evict(key client.ObjectKey) {
 	r.observer.Untrack(key)
 	r.rehearsals.Untrack(key)
@@ -173,7 +174,7 @@ func (r *Reconciler) evict(key client.ObjectKey) {
 	r.secrets.retain(key, nil)
 }
 
-// validate stalls a simulation whose spec is invalid, although the schema of the CRD accepts it.
+// validate sets the simulation to stalled if its spec is invalid in a way that the schema of the CRD cannot detect.
 func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	if s.invalid != nil {
 		s.findings.spec = found(stalled, reasonInvalidSpec, "%s", s.invalid)
@@ -182,7 +183,7 @@ func (r *Reconciler) validate(_ context.Context, s *scope) error {
 	return nil
 }
 
-// recordError sets a finding for the error of a phase, unless the phase has already set one.
+// recordError records the error of a phase for the conditions, unless the phase has already done so.
 func (s *scope) recordError(err error) {
 	if s.findings.objects.state != stalled && s.findings.objects.state != progressing {
 		s.findings.objects = found(progressing, reasonApplyFailed, "%s; the operator retries", err)

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// redactedError hides the values that an error of the API server quotes. A template may contain secrets, such as the
-// value of an environment variable, and more users can read conditions and logs than templates.
+// redactedError wraps an error of the API server and hides the values that the error quotes. These values may be
+// secrets, such as an environment variable in a pod template. More users can read conditions and logs than
+// templates.
 type redactedError struct{ err error }
 
 // Error returns the message without the quoted values.
@@ -35,8 +36,8 @@ func redact(message string) string {
 	}
 }
 
-// afterValue returns the rest of a text that begins with a value. The value is JSON or, in messages about internal
-// types, Go syntax such as core.EnvVar{Name:"a"}.
+// afterValue returns the text that follows a value at the beginning of the given text. The value is JSON or, in
+// messages about internal types, Go syntax such as core.EnvVar{Name:"a"}.
 func afterValue(text string) string {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	if decoder.Decode(new(json.RawMessage)) == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// rehearse starts the injection of a simulation's faults while the simulation runs, and reads the records of the
-// faults. If the faults are removed from the spec, the records remain.
+// rehearse starts the injection of faults into the simulation, and reads the journal of the injected faults. If the
+// faults are removed from the spec, the journal remains.
 func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	_, hasRecords := s.children[faultsKey(s)]
 	start := s.sim.Status.StartTime
@@ -39,10 +39,11 @@ func (r *Reconciler) rehearse(_ context.Context, s *scope) error {
 	return nil
 }
 
-// accountInterval is the interval at which a simulation is reconciled until it has recovered from its faults.
+// accountInterval is the interval of reconciles while a simulation has not yet recovered from all of its faults.
 const accountInterval = 5 * time.Second
 
-// accountsSoFar returns the effect, recovery and outcome of each fault so far, for a simulation that is not complete.
+// accountsSoFar returns the effect of each fault and the recovery from it, as far as they are known while the
+// simulation is running.
 func (s *scope) accountsSoFar() []fault.Account {
 	end, ends := endOf(s.sim)
 	if !ends {
@@ -51,7 +52,7 @@ func (s *scope) accountsSoFar() []fault.Account {
 	return fault.Accounts(s.faults, fault.RunSoFar(s.timeline, end))
 }
 
-// faultsEnded reports whether no fault is in effect any more. The accounts of the faults are then complete.
+// faultsEnded reports whether all faults have ended, so that no fault affects the simulation any more.
 func (s *scope) faultsEnded() bool {
 	if len(s.plan.Faults) == 0 && !s.faultsKnown {
 		return true
@@ -64,7 +65,8 @@ func (s *scope) faultsEnded() bool {
 	return true
 }
 
-// accounts returns the effect, recovery and outcome of each fault, for a simulation that becomes complete.
+// accounts returns the effect of each fault and the recovery from it, when the simulation is about to become
+// complete.
 func (s *scope) accounts() []fault.Account {
 	rest := s.observation.Rest
 	run := fault.Run{Rows: rest.Timeline, Ended: true}
@@ -97,5 +99,5 @@ func faultEvents(recorder events.EventRecorder) func(*v1alpha1.ParkingSimulation
 	}
 }
 
-// faultsKey returns the key of the ConfigMap with the records of the faults.
+// faultsKey returns the key of the ConfigMap with the journal of faults.
 func faultsKey(s *scope) childKey { return childKey{"ConfigMap", resources.FaultsName(s.sim)} }

@@ -23,14 +23,14 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	f.At = v1alpha1.NewDuration(time.Second)
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
 		s.Duration = v1alpha1.NewDuration(3 * time.Second)
-		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers have no events
+		s.Entry.Rate, s.Exit.Rate = new(int32(0)), new(int32(0)) // the fake servers report no events
 		s.Processor.Replicas = new(int32(1))
 		s.Faults = []v1alpha1.Fault{f}
 	})
 	if prepare != nil {
 		prepare(sim)
 	}
-	c.Exists(&appsv1.Deployment{}, name+"-processor") // the operator creates it last
+	c.Exists(&appsv1.Deployment{}, name+"-processor") // the last object that the operator creates
 	c.MakeWorkloadsReady()
 	c.Expect(sim, "Complete", metav1.ConditionFalse, "StoppingGenerators")
 	c.Eventually("scale-down of the generators", func() error { return c.hasReplicas(name+"-exit", 0) })
@@ -38,7 +38,7 @@ func (c *cluster) rehearse(name string, f v1alpha1.Fault, prepare func(*v1alpha1
 	return sim
 }
 
-func TestRehearse_FaultNotInjected_FailsTheVerdict(t *testing.T) {
+func TestRehearse_FaultNotInjected_VerdictIsFail(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.rehearse("nothing", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil)
@@ -50,7 +50,7 @@ func TestRehearse_FaultNotInjected_FailsTheVerdict(t *testing.T) {
 	c.Exists(&corev1.ConfigMap{}, resources.FaultsName(sim))
 }
 
-func TestRehearse_Completion_WaitsForTheEndOfAFault(t *testing.T) {
+func TestRehearse_ActiveFault_DelaysCompletion(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	ready := func(s *corev1.PodStatus) {
@@ -84,8 +84,8 @@ func TestRehearse_SuspendedSimulation_InjectsNothing(t *testing.T) {
 	c.Exists(pod, pod.Name)
 }
 
-// measured returns a timeline that begins 30 s before a fault and ends 5 min after it. For some time after the fault,
-// latencies are high and the generators are behind their schedule by lag.
+// measured returns a timeline from 30 s before a fault to 5 min after it. For the duration slow after the fault,
+// latencies are high, and the generators are behind their schedule by the duration lag.
 func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	var rows []timeline.Row
 	for second := -30 * time.Second; second < 5*time.Minute; second += time.Second {
@@ -106,7 +106,8 @@ func measured(at time.Time, slow, lag time.Duration) []timeline.Row {
 	return rows
 }
 
-// runs creates a simulation that lasts an hour and has one fault, and a processor pod that is the target of the fault.
+// runs creates a simulation that lasts an hour and has one fault. The target of the fault is a processor pod, which
+// it also creates.
 func (c *cluster) runs(name string, objectives v1alpha1.ObjectivesSpec, f v1alpha1.Fault) (*v1alpha1.ParkingSimulation, *corev1.Pod) {
 	c.T.Helper()
 	sim := c.Simulate(name, func(s *v1alpha1.ParkingSimulationSpec) {
@@ -177,7 +178,7 @@ func TestRehearse_AbortOnFailure_EndsASimulationThatCannotPass(t *testing.T) {
 	}
 }
 
-// spared fails the test if a fault was injected into the pod or into another target of the simulation.
+// spared checks that no fault was injected, neither into the pod nor into another target of the simulation.
 func (c *cluster) spared(sim *v1alpha1.ParkingSimulation, pod *corev1.Pod) {
 	c.T.Helper()
 	if err := c.Client.Get(c.T.Context(), client.ObjectKeyFromObject(pod), pod); err != nil || pod.DeletionTimestamp != nil {
@@ -206,7 +207,7 @@ func TestRehearse_DeletedSimulation_InjectsNothing(t *testing.T) {
 func TestRehearse_CompleteSimulation_InjectsNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	sim := c.rehearse("complete", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil) // the API server runs no pods, so there is no Redis to restart
+	sim := c.rehearse("complete", v1alpha1.Fault{Name: "crash", Target: "Redis", Action: "Restart"}, nil) // no pods run in this test, so the fault cannot be injected
 	c.Expect(sim, "Complete", metav1.ConditionTrue, "Complete")
 	pod := c.Pod(sim, resources.ComponentProcessor, nil)
 	at := time.Since(sim.Status.StartTime.Time) + 3*time.Second

@@ -20,9 +20,9 @@ import (
 	"github.com/parking-operator/parking-operator/internal/resources"
 )
 
-// writeReport writes the report of a simulation that becomes complete to a ConfigMap, and returns the name of the
-// ConfigMap. The verdict does not depend on the report: if the API server rejects it, writeReport records an event
-// and returns an empty name. Other errors cause a retry.
+// writeReport writes the report of a simulation that is about to become complete to a ConfigMap, and returns the
+// name of the ConfigMap. If the API server rejects the report, writeReport records an event and returns an empty
+// name, because the verdict does not depend on the report. Other errors cause a retry.
 func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) (name string, err error) {
 	document := r.report(ctx, s, verdict, faults)
 	text, err := document.Bounded(resources.MaxReport)
@@ -44,7 +44,7 @@ func (r *Reconciler) writeReport(ctx context.Context, s *scope, verdict ledger.V
 // reportKey returns the key of the ConfigMap with the report.
 func reportKey(s *scope) childKey { return childKey{"ConfigMap", resources.ReportName(s.sim)} }
 
-// report builds the report of a simulation that becomes complete.
+// report builds the report of a simulation that is about to become complete.
 func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdict, faults []fault.Account) report.Document {
 	rest := s.observation.Rest
 	run := report.Run{
@@ -67,7 +67,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, verdict ledger.Verdic
 	return report.New(run, r.environment(ctx, s), rest.Timeline)
 }
 
-// environment describes the cluster and the servers in a report. It omits values that it cannot determine.
+// environment describes the cluster and the servers for the report. It omits values that it cannot determine.
 func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environment {
 	e := report.Environment{
 		Parking:  r.options.Version,
@@ -85,7 +85,7 @@ func (r *Reconciler) environment(ctx context.Context, s *scope) report.Environme
 // maxNodes is the maximum number of nodes in a report.
 const maxNodes = 50
 
-// nodes describes the nodes on which pods of the simulation run. It omits nodes that cannot be read.
+// nodes describes the nodes that run pods of the simulation. It omits nodes that it cannot read.
 func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	names := map[string]bool{}
 	for _, pod := range s.pods {
@@ -103,7 +103,7 @@ func (r *Reconciler) nodes(ctx context.Context, s *scope) []report.Node {
 	return nodes
 }
 
-// nodeOf describes the size and the system of a node.
+// nodeOf describes the size and the operating system of a node.
 func nodeOf(n *corev1.Node) report.Node {
 	info := n.Status.NodeInfo
 	return report.Node{

@@ -10,7 +10,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/report"
 )
 
-func TestNodeOf_ReturnsSizeAndSystem(t *testing.T) {
+func TestNodeOf_ReturnsSizeAndOperatingSystem(t *testing.T) {
 	t.Parallel()
 	got := nodeOf(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "worker-1"},

@@ -18,49 +18,51 @@ import (
 
 // scope is the state of one reconcile of one simulation. The comments say which phase sets each field.
 type scope struct {
-	// Set before the first phase. sim has its defaults, and phases write its status. before is the simulation as it
-	// was read.
+	// These fields are set before the first phase. sim is the simulation with its defaults, and phases write its
+	// status. before is the simulation as it was read.
 	sim, before *v1alpha1.ParkingSimulation
 	key         client.ObjectKey
 	now         time.Time
-	// Set before the first phase. If the spec is invalid, invalid holds the errors, and the other fields are nil.
-	// resolved holds the defaulted simulation, its plan and warnings.
+	// These fields are set before the first phase. If the spec is invalid, invalid contains the errors, and the
+	// other fields are nil. Otherwise resolved contains the simulation with its defaults, the plan and the warnings.
 	resolved *manifest.Resolved
 	plan     *plan.Plan
 	warnings []string
 	invalid  error
 
-	// Set by gather: the simulation's objects and pods in the cache, and the optional kinds that the cluster serves.
-	// Phases must not modify the objects, because the cache shares them.
+	// gather sets these fields to the simulation's objects and pods in the cache, and to the optional kinds that the
+	// cluster serves. Phases must not modify the objects, because they are shared with the cache.
 	children map[childKey]client.Object
 	pods     []*corev1.Pod
 	served   served
 
-	// Set by resolveBindings.
+	// resolveBindings sets these fields.
 	broker, store server
 	summaryAPI    credentialsSecret
-	// secretsRead lists the Secrets that this reconcile has read. A change of one of them causes the next reconcile.
+	// secretsRead lists the Secrets that this reconcile has read. If one of them changes, another reconcile follows.
 	secretsRead []client.ObjectKey
 
-	// Set by ensureCredentials.
+	// ensureCredentials sets this field.
 	credentials resources.Credentials
 
-	// Set by build.
+	// build sets this field.
 	desired []client.Object
 
-	// Set by assessWorkloads.
+	// assessWorkloads sets this field.
 	workloads map[resources.Component]workload
 
-	// Set by observe: the latest observation of the simulation's servers, or nil before the first one.
+	// observe sets this field to the latest observation of the simulation's servers. It is nil before the first
+	// observation.
 	observation *observer.Observation
-	// timeline has the latest recorded measurements, or is nil if this reconcile does not need them.
+	// timeline contains the latest measurements. It is nil if this reconcile does not need them.
 	timeline []timeline.Row
 
-	// Set by rehearse: the records of the faults. They are unknown until the journal of the faults is loaded.
+	// rehearse sets these fields. faults contains the journal of the faults. faultsKnown is false until the journal
+	// is loaded.
 	faults      []fault.Record
 	faultsKnown bool
 
-	// Every phase may add findings and call wakeAfter. A wake of 0 means that no reconcile is scheduled.
+	// Every phase may add findings and call wakeAfter. If wake is 0, no reconcile is scheduled.
 	findings findings
 	wake     time.Duration
 }
@@ -70,7 +72,7 @@ type childKey struct {
 	kind, name string
 }
 
-// newScope derives everything that depends only on the spec, once per reconcile.
+// newScope derives once per reconcile everything that depends only on the spec.
 func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s := &scope{
 		before: sim, key: client.ObjectKeyFromObject(sim), now: now,
@@ -85,12 +87,12 @@ func newScope(sim *v1alpha1.ParkingSimulation, now time.Time) *scope {
 	s.resolved = resolved
 	s.sim, s.plan, s.warnings = resolved.Simulation, resolved.Plan, resolved.Warnings
 	if end, ok := endOf(s.sim); ok && s.isAborted() {
-		s.plan.Duration = plan.Duration(end.Sub(s.sim.Status.StartTime.Time)) // generators and faults stop at once
+		s.plan.Duration = plan.Duration(end.Sub(s.sim.Status.StartTime.Time)) // makes generators and faults stop at once
 	}
 	return s
 }
 
-// wakeAfter requests another reconcile after d. If several are requested, the earliest one counts.
+// wakeAfter requests another reconcile after d. If it is called several times, the shortest duration counts.
 func (s *scope) wakeAfter(d time.Duration) {
 	d = max(d, time.Millisecond)
 	if s.wake == 0 || d < s.wake {
@@ -122,6 +124,7 @@ func (s *scope) addressesOf(c resources.Component) []string {
 
 func (s *scope) isComplete() bool { return s.sim.Status.CompletionTime != nil }
 
-// managesBroker and managesStore report whether the operator runs RabbitMQ or Redis for the simulation.
+// managesBroker reports whether the operator runs RabbitMQ for the simulation. managesStore reports the same for
+// Redis.
 func (s *scope) managesBroker() bool { return s.sim.Spec.RabbitMQ.ManagedOrDefault() != nil }
 func (s *scope) managesStore() bool  { return s.sim.Spec.Redis.ManagedOrDefault() != nil }

@@ -19,12 +19,12 @@ import (
 // exist. A later change of the Secret causes a reconcile.
 func (r *Reconciler) readSecret(ctx context.Context, s *scope, key client.ObjectKey) (*corev1.Secret, error) {
 	s.secretsRead = append(s.secretsRead, key)
-	r.secrets.add(s.key, key) // before the Secret is read, so that no change is missed
+	r.secrets.add(s.key, key) // called before the Secret is read, so that no change is missed
 	return r.getSecret(ctx, key)
 }
 
-// getSecret reads a Secret from the API server. The cache does not suffice, because it holds only Secrets of
-// simulations and may lag. It returns nil if the Secret does not exist.
+// getSecret reads a Secret from the API server. It does not use the cache, which may lag and contains only Secrets
+// of simulations. It returns nil if the Secret does not exist.
 func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := r.direct.Get(ctx, key, secret)
@@ -37,7 +37,7 @@ func (r *Reconciler) getSecret(ctx context.Context, key client.ObjectKey) (*core
 	return secret, nil
 }
 
-// secretReaders records which simulations have read which Secrets. It is safe for concurrent use.
+// secretReaders records which simulation has read which Secrets. It is safe for concurrent use.
 type secretReaders struct {
 	mu sync.Mutex
 	// readers maps a Secret to the simulations that have read it. read maps a simulation to the Secrets that it has
@@ -59,7 +59,7 @@ func (r *secretReaders) add(sim, secret client.ObjectKey) {
 	}
 }
 
-// retain removes all Secrets of a simulation that are not in the list.
+// retain forgets which Secrets a simulation has read, except those in the list.
 func (r *secretReaders) retain(sim client.ObjectKey, secrets []client.ObjectKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,14 +88,14 @@ func (r *secretReaders) of(secret client.ObjectKey) []client.ObjectKey {
 	return slices.Clone(r.readers[secret])
 }
 
-// allowsSimulation reports whether an annotation of an object permits the named simulation to use it. Without this
-// check, every user who may create simulations could make the operator or a pod send the object's password to a
-// server of the user's choice.
+// allowsSimulation reports whether an annotation of an object permits the named simulation to use the object.
+// Without this check, every user who may create simulations could make the operator or a pod send the object's
+// password to a server of the user's choice.
 func allowsSimulation(o client.Object, name string) bool {
 	return listed(o.GetAnnotations()[v1alpha1.AllowedSimulationsAnnotation], name)
 }
 
-// listed reports whether a comma-separated list contains a name or is "*".
+// listed reports whether a comma-separated list contains a name. The list "*" contains every name.
 func listed(list, name string) bool {
 	for item := range strings.SplitSeq(list, ",") {
 		if item = strings.TrimSpace(item); item == name || item == "*" {
@@ -105,11 +105,11 @@ func listed(list, name string) bool {
 	return false
 }
 
-// isNameList matches the value of an annotation that is safe to repeat in a shell command.
+// isNameList matches values of an annotation that can safely be repeated in a shell command.
 var isNameList = regexp.MustCompile(`^[a-z0-9, -]{0,1000}$`)
 
-// allowCommand returns the kubectl command with which the owner of an object permits a simulation to use it. Existing
-// permissions remain.
+// allowCommand returns the kubectl command with which the owner of an object permits a simulation to use the object.
+// The command keeps existing permissions.
 func allowCommand(resource string, o client.Object, name string) string {
 	value := name
 	overwrite := ""

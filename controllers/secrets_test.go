@@ -47,7 +47,7 @@ func TestAllowsSimulation_ReadsTheAnnotation(t *testing.T) {
 	}
 }
 
-func TestSecretReaders_RecordWhoReadWhat(t *testing.T) {
+func TestSecretReaders_RecordWhichSimulationReadWhichSecrets(t *testing.T) {
 	t.Parallel()
 	a, b := client.ObjectKey{Namespace: "n", Name: "a"}, client.ObjectKey{Namespace: "n", Name: "b"}
 	first, second := client.ObjectKey{Namespace: "n", Name: "first"}, client.ObjectKey{Namespace: "n", Name: "second"}

@@ -42,7 +42,7 @@ func TestReconcile_ImagePullFailure_IsReported(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestReconcile_QuotaOfDeploymentPods_IsReported(t *testing.T) {
+func TestReconcile_QuotaExceededByDeploymentPods_IsReported(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("deployed", nil)
@@ -66,7 +66,7 @@ func TestReconcile_QuotaOfDeploymentPods_IsReported(t *testing.T) {
 	c.Expect(sim, "Ready", metav1.ConditionTrue, "Running")
 }
 
-func TestReconcile_QuotaOfStatefulSetPods_IsReported(t *testing.T) {
+func TestReconcile_QuotaExceededByStatefulSetPods_IsReported(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	sim := c.Simulate("stateful", nil)
@@ -96,8 +96,8 @@ func TestReconcile_QuotaOfStatefulSetPods_IsReported(t *testing.T) {
 	c.isCalm(1)
 }
 
-// The API server enforces a quota on the objects that the operator creates.
-func TestReconcile_QuotaOfObjects_IsReportedAndRecovers(t *testing.T) {
+// The quota is about objects that the operator itself creates: Services.
+func TestReconcile_QuotaExceededByObjects_IsReportedUntilRaised(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	const name = "no-services"
@@ -106,7 +106,7 @@ func TestReconcile_QuotaOfObjects_IsReportedAndRecovers(t *testing.T) {
 	}}
 	c.Create(quota)
 	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourceServices: *zero()}}
-	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // as the quota controller does
+	if err := c.Client.Status().Update(t.Context(), quota); err != nil { // the quota controller does this in a cluster
 		t.Fatal(err)
 	}
 	sim := c.Simulate("bounded", nil)
@@ -180,8 +180,8 @@ func TestReconcile_Stalled_DoesNotRequeue(t *testing.T) {
 	}
 }
 
-// isCalm checks that the operator reconciles at most the given number of times within a few seconds. It first waits
-// until the operator has nothing more to write.
+// isCalm checks that, within a few seconds, the operator makes at most the given number of reconciles. It first
+// waits until the operator has nothing more to write.
 func (c *cluster) isCalm(most int64) {
 	c.T.Helper()
 	const window = 6 * time.Second

@@ -24,7 +24,8 @@ import (
 )
 
 // patchStatus writes the status if this reconcile has changed it, and records the changes as events. The patch fails
-// if the status has changed since it was read: the cache may lag, and nothing may be started or reported twice.
+// if the status has changed since it was read. Otherwise, if the cache lags, something could be started or reported
+// twice.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	status.ObservedGeneration = s.sim.Generation
@@ -32,7 +33,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if equality.Semantic.DeepEqual(s.before.Status, *status) {
 		return nil
 	}
-	// Send the spec as it was read, so that defaults are not written to the object.
+	// Send the spec as it was read, so that its defaults are not written to the object.
 	after := s.before.DeepCopy()
 	after.Status = *status
 	patch := client.MergeFromWithOptions(s.before, client.MergeFromWithOptimisticLock{})
@@ -57,8 +58,8 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// rejectedRetry is how long the operator waits after the API server has rejected a change of a simulation because of
-// its invalid spec. If the simulation changes, the operator retries at once.
+// rejectedRetry is how long the operator waits after the API server has rejected a change of a simulation because
+// the stored spec is invalid. If the simulation changes in the meantime, the operator retries at once.
 const rejectedRetry = 5 * time.Minute
 
 // isRejected reports whether the API server rejected a change of the simulation because its stored spec is invalid.
@@ -74,8 +75,8 @@ func (r *Reconciler) reportRejected(ctx context.Context, s *scope) {
 	log.FromContext(ctx).Error(errors.New(message), "The status cannot be written")
 }
 
-// setConditions sets the new conditions in the order of conditionTypes. It removes Reconciling and Stalled if they
-// are not among the new conditions.
+// setConditions adds new conditions to the existing ones and sorts all of them in the order of conditionTypes. It
+// removes Reconciling and Stalled if the new conditions do not contain them.
 func setConditions(conditions *[]metav1.Condition, now []metav1.Condition, generation int64) {
 	for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
 		if meta.FindStatusCondition(now, kind) == nil {
@@ -92,7 +93,8 @@ func setConditions(conditions *[]metav1.Condition, now []metav1.Condition, gener
 	})
 }
 
-// conditionTypes lists the types of a simulation's conditions in display order. Summaries come first.
+// conditionTypes lists the types of a simulation's conditions in the order in which they are shown. The types that
+// summarize other conditions come first.
 func conditionTypes() []string {
 	types := []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}
 	for _, p := range (&findings{}).parts() {
@@ -106,7 +108,7 @@ type notice struct {
 	kind, reason, action, message string
 }
 
-// transitions returns the events to record for a change of the status.
+// transitions returns the events to record after a change of the status.
 func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	var notices []notice
 	note := func(isNormal bool, reason, action, message string) {
@@ -138,7 +140,7 @@ func transitions(before, now *v1alpha1.ParkingSimulationStatus) []notice {
 	return notices
 }
 
-// recoveries returns the events for occurrences of faults whose outcome has become Recovered or NotRecovered.
+// recoveries returns the events to record for faults whose recovery measurement has ended.
 func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
 	var notices []notice
 	for _, f := range measuredFaults(before, now) {
@@ -151,7 +153,7 @@ func recoveries(before, now *v1alpha1.FaultsStatus) []notice {
 	return notices
 }
 
-// measuredFaults returns the occurrences of faults whose outcome has become Recovered or NotRecovered.
+// measuredFaults returns the faults whose outcome has changed to Recovered or NotRecovered.
 func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	if now == nil {
 		return nil
@@ -172,8 +174,8 @@ func measuredFaults(before, now *v1alpha1.FaultsStatus) []v1alpha1.FaultStatus {
 	return changed
 }
 
-// changedReason returns a condition if its reason has changed, and nil otherwise. The first condition of a new simulation
-// does not count if its reason is Progressing.
+// changedReason returns a condition if its reason has changed, and nil otherwise. For a new simulation, the reason
+// Progressing does not count as a change.
 func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *metav1.Condition {
 	was, is := meta.FindStatusCondition(before.Conditions, kind), meta.FindStatusCondition(now.Conditions, kind)
 	if is == nil || was != nil && was.Reason == is.Reason || was == nil && is.Reason == reasonProgressing {
@@ -182,7 +184,8 @@ func changedReason(before, now *v1alpha1.ParkingSimulationStatus, kind string) *
 	return is
 }
 
-// wholeMessage returns the message of the condition to which Ready refers, or the message of Ready itself.
+// wholeMessage returns the complete message about readiness. If the condition Ready only names another condition, it
+// returns the message of Stalled or Reconciling. Otherwise it returns the message of Ready.
 func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Condition) string {
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
 		if c := meta.FindStatusCondition(now.Conditions, kind); c != nil {
@@ -192,7 +195,8 @@ func wholeMessage(now *v1alpha1.ParkingSimulationStatus, isReady *metav1.Conditi
 	return isReady.Message
 }
 
-// ignoredEdit reports whether the condition Complete now says that an edit has no effect, and did not say so before.
+// ignoredEdit reports whether the message of the condition Complete has changed and now says that an edit has no
+// effect.
 func ignoredEdit(before, now *v1alpha1.ParkingSimulationStatus) bool {
 	was, is := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionComplete), meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionComplete)
 	return was != nil && is != nil && was.Message != is.Message && strings.Contains(is.Message, editIgnored)

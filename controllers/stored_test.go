@@ -16,14 +16,14 @@ import (
 	"github.com/parking-operator/parking-operator/controllers"
 )
 
-// An earlier version of the CRD may have stored a simulation that the current version rejects. Such a simulation must
-// not prevent the operator from listing and watching other simulations.
+// An earlier version of the CRD may have accepted a simulation that the current version rejects. If such a
+// simulation is stored, it must not prevent the operator from listing and watching other simulations.
 func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	c := newDedicatedCluster(t)
 	stored := map[string]struct {
 		spec map[string]any
-		path string // of the invalid field
+		path string // the path of the invalid field
 	}{
 		"fraction": {map[string]any{"entry": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e1.5"}}}}, "spec.entry.resources.limits[memory]"},
 		"huge":     {map[string]any{"processor": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "1e2147483640"}}}}, "spec.processor.resources.limits[memory]"},
@@ -35,7 +35,8 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 		"replicas": {map[string]any{"entry": map[string]any{"replicas": "abc"}}, "spec.entry.replicas"},
 		"suspend":  {map[string]any{"suspend": []any{}}, "spec.suspend"},
 	}
-	// A CEL rule of the CRD reads these values. It cannot be evaluated, because they have the wrong type.
+	// Each of these values has the wrong type. A CEL rule of the CRD reads the value, so the rule cannot be
+	// evaluated.
 	rejected := map[string]struct {
 		spec map[string]any
 		path string
@@ -54,7 +55,7 @@ func TestReconcile_InvalidStoredSimulation_DoesNotAffectOthers(t *testing.T) {
 	}
 	for name, tt := range rejected {
 		sim := c.unchecked(name, tt.spec)
-		sim.SetFinalizers([]string{controllers.Finalizer}) // the operator adds it only to valid simulations
+		sim.SetFinalizers([]string{controllers.Finalizer}) // set here, because the operator adds it only to valid simulations
 		if err := c.Client.Create(t.Context(), sim); err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +108,7 @@ func (c *cluster) unchecked(name string, spec map[string]any) *unstructured.Unst
 	return sim
 }
 
-// replaceSchema edits the schema in the ParkingSimulation CRD, and returns the original schema.
+// replaceSchema edits the schema in the ParkingSimulation CRD. It returns the schema before the edit.
 func (c *cluster) replaceSchema(edit func(*apiextensionsv1.JSONSchemaProps)) (before *apiextensionsv1.JSONSchemaProps) {
 	c.T.Helper()
 	scheme := c.Client.Scheme()

@@ -18,11 +18,11 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// giveUpTime is how long after the drain timeout the observer may take to give up. After that, the verdict does not
-// wait for the observer, because it may be busy or may not know the servers.
+// giveUpTime is how long the verdict waits for the observer after the drain timeout. The wait is limited because the
+// observer may be busy or may not know the servers.
 const giveUpTime = time.Minute
 
-// complete writes the verdict and the report when all events have been processed or the drain timeout has expired.
+// complete writes the verdict and the report once all events have been processed or the drain timeout has expired.
 func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	if s.isComplete() || !s.conclude() {
 		return nil
@@ -30,7 +30,7 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status := &s.sim.Status
 	faults := s.accounts()
 	verdict := s.evaluate(faults)
-	// Write the report before the status. After a crash in between, the operator writes the report again.
+	// Write the report before the status. If the operator crashes in between, it writes the report again.
 	reportName, err := r.writeReport(ctx, s, verdict, faults)
 	if err != nil {
 		return err
@@ -43,12 +43,12 @@ func (r *Reconciler) complete(ctx context.Context, s *scope) error {
 	status.Latency = latencyStatus(&s.observation.Rest.Latencies)
 	status.Faults = faultsStatus(faults)
 	s.findings.complete = true
-	s.wakeAfter(0) // stop observing after the verdict is in the status
+	s.wakeAfter(0) // stop observing in the next reconcile, when the status contains the verdict
 	return nil
 }
 
-// conclude reports whether the verdict is due. It makes sure that an observation exists, on which the verdict is
-// based.
+// conclude reports whether the verdict can be given now. If the servers could not be observed in time, it sets an
+// observation that contains an error.
 func (s *scope) conclude() bool {
 	if s.observation != nil && s.observation.Rest != nil && s.isDraining() && s.faultsEnded() {
 		return true
@@ -58,7 +58,7 @@ func (s *scope) conclude() bool {
 	case !s.drainTimedOut():
 		return false
 	case s.observation != nil && s.observation.Rest != nil:
-		rest := *s.observation.Rest // copied, because reconciles share the observation
+		rest := *s.observation.Rest // copied, because other reconciles use the same observation
 		rest.TimedOut = true
 		now := *s.observation
 		now.Rest = &rest
@@ -77,7 +77,8 @@ func (s *scope) conclude() bool {
 
 // evaluate computes the verdict of the simulation.
 func (s *scope) evaluate(faults []fault.Account) ledger.Verdict {
-	// The schedule of an aborted simulation differs from the one with which it started.
+	// The published events can be compared with the schedule only if the schedule has not changed since the start.
+	// An abort changes it.
 	unchanged := s.sim.Status.StartGeneration == s.sim.Generation && !s.isAborted()
 	var failures []error
 	if s.observation.Rest.TimedOut {
@@ -110,20 +111,22 @@ func finalEvidence(now *observer.Observation, p *plan.Plan, unchanged bool, faul
 	return e
 }
 
-// lateStart is how late after startTime generators may begin to publish. Pods learn about the start when the kubelet
-// updates the mounted plan.
+// lateStart is the maximum delay after startTime with which generators may begin to publish. Pods do not know the
+// start time before the kubelet updates the mounted plan.
 const lateStart = 30 * time.Second
 
-// schedules compares the numbers of published events with those of the schedules. The numbers come from the ledger,
-// because the generators no longer run when a simulation is complete. A starved exit counts as attempted.
+// schedules compares the numbers of published events with the schedules. It reads these numbers from the ledger,
+// because the generators no longer run when a simulation is complete. An exit that was not published because no
+// plate was available counts as published.
 func schedules(p *plan.Plan, r *ledger.Report) (entries, exits *ledger.Schedule) {
 	entered := r.EntriesConfirmed + r.IndeterminateEntries
 	left := r.ExitsMatchedConfirmed + r.ExitsUnmatchedConfirmed + r.IndeterminateMatched + r.IndeterminateUnmatched + r.Starved
 	return kept(p.Entry.Schedule, p.Duration.D(), entered), kept(p.Exit.Schedule, p.Duration.D()-p.Exit.MinStay.D(), left)
 }
 
-// kept compares the number of attempts with the number of events that were due. It tolerates a late start, and the
-// statistical spread of random arrivals. It returns nil if, after this tolerance, no event was due.
+// kept compares the number of published events with the number of events that were due. It tolerates a late start,
+// and the statistical variation of random arrivals. It returns nil if no event was due after this tolerance is
+// subtracted.
 func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedule {
 	if s.Replicas == 0 || length <= 0 {
 		return nil
@@ -142,7 +145,7 @@ func kept(s plan.Schedule, length time.Duration, attempted int64) *ledger.Schedu
 	return &ledger.Schedule{Due: due, Missed: max(0, due-attempted)}
 }
 
-// evidence returns the part of the evidence that every observation has.
+// evidence returns the evidence that is available from every observation, not only from the final one.
 func evidence(now *observer.Observation, objectives plan.Objectives) ledger.Evidence {
 	return ledger.Evidence{
 		Report: now.Report, Objectives: objectives, Depths: now.Depths, DeadReasons: now.DeadReasons, InFlight: ledger.Unknown,
@@ -154,7 +157,7 @@ const (
 	p99 = 0.99
 )
 
-// latencyStatus converts latencies to their form in the status. It returns nil if no latency was measured.
+// latencyStatus converts latencies to the form that the status has. It returns nil if no latency was measured.
 func latencyStatus(l *ledger.Latencies) *v1alpha1.LatencyStatus {
 	status := &v1alpha1.LatencyStatus{
 		Processing: latencySummary(l.Processing),
@@ -177,7 +180,7 @@ func latencySummary(s histogram.Snapshot) *v1alpha1.LatencySummary {
 	return &v1alpha1.LatencySummary{P50: shown(p50), P99: shown(p99)}
 }
 
-// verdictFinding returns the finding about the objectives of a complete simulation.
+// verdictFinding returns the verdict of a complete simulation, for the condition ObjectivesMet.
 func verdictFinding(status *v1alpha1.ParkingSimulationStatus) finding {
 	if status.Verdict != v1alpha1.VerdictPass {
 		return found(stalled, reasonObjectivesUnmet, "%s%s", strings.Join(status.Reasons, "; "), figures(status.Latency))
@@ -208,7 +211,7 @@ func figures(l *v1alpha1.LatencyStatus) string {
 	return text
 }
 
-// boundedReasons shortens reasons to the number and length that the status allows.
+// boundedReasons limits the number and the length of the reasons to what the status allows.
 func boundedReasons(reasons []string) []string {
 	const maxReasons, maxReason = 32, 1024
 	if len(reasons) > maxReasons {

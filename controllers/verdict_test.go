@@ -16,7 +16,7 @@ import (
 	"github.com/parking-operator/parking-operator/internal/plan"
 )
 
-// measured returns a final audit with a hundred events that took 1 ms each.
+// measured returns the result of a final audit with 100 events that took 1 ms each.
 func measured(t *testing.T) *observer.Rest {
 	t.Helper()
 	var h histogram.Histogram
@@ -29,7 +29,7 @@ func measured(t *testing.T) *observer.Rest {
 	}
 }
 
-// unparsable says that two messages were dead-lettered because they could not be parsed.
+// unparsable returns the dead-letter reasons for two messages that could not be parsed.
 func unparsable() []broker.ReasonCount {
 	return []broker.ReasonCount{{Reason: broker.Reason{Stage: "parse", Detail: "no JSON"}, Count: 2}}
 }
@@ -69,7 +69,7 @@ func TestForeseen_CertainFailure_IsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestEvaluate_LatenciesAndSummaries_DetermineTheVerdict(t *testing.T) {
+func TestEvaluate_LatenciesAndSummaries_AreChecked(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		objectives plan.Objectives
@@ -155,7 +155,7 @@ func TestEvaluate_LatenciesAndSummaries_DetermineTheVerdict(t *testing.T) {
 	}
 }
 
-func TestEvaluate_ComparesPublishedEventsWithSchedules(t *testing.T) {
+func TestEvaluate_PublishedEvents_AreComparedWithSchedules(t *testing.T) {
 	t.Parallel()
 	const minute = plan.Duration(time.Minute)
 	entries := func(rate int64, s plan.Schedule) *plan.Plan {
@@ -200,10 +200,10 @@ func TestEvaluate_ComparesPublishedEventsWithSchedules(t *testing.T) {
 	}
 }
 
-// nothing is the ledger of a simulation that has published no events.
+// nothing changes the ledger to that of a simulation that has published no events.
 func nothing(r *ledger.Report) { r.EntriesConfirmed, r.EntriesRecorded = 0, 0 }
 
-func TestCompleteFinding_IgnoredEdit_IsReported(t *testing.T) {
+func TestCompleteFinding_DurationEditedAfterCompletion_IsReported(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {

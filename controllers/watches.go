@@ -32,14 +32,14 @@ import (
 // indexClusters is the name of the cache index that finds simulations by the RabbitmqCluster in their spec.
 const indexClusters = "spec.rabbitmq.clusterRef"
 
-// The minimum and maximum delay until a failed reconcile is retried.
+// These are the minimum and maximum delay until a failed reconcile is retried.
 const (
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 30 * time.Second
 )
 
-// SetupWithManager adds the reconciler to the manager. referenced is a second cache, for objects that simulations
-// refer to but do not own. The manager's own cache holds only objects of simulations.
+// SetupWithManager adds the reconciler to the manager. The parameter referenced is a cache for objects that
+// simulations refer to but do not own. The manager's own cache contains only objects of simulations.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, referenced cache.Cache) error {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, ref
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		})
 	for _, kind := range r.childKinds {
-		if kind.crd == "" { // crdWatcher watches the optional kinds
+		if kind.crd == "" { // the other kinds are optional, and crdWatcher watches them
 			b = b.Watches(kind.object, owned, builder.WithPredicates(childChanged()))
 		}
 	}
@@ -118,7 +118,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-// clusterOf returns the RabbitmqCluster that a simulation refers to, as namespace/name.
+// clusterOf returns the RabbitmqCluster that a simulation refers to, in the form namespace/name.
 func clusterOf(o client.Object) []string {
 	sim, ok := o.(*v1alpha1.ParkingSimulation)
 	if !ok || sim.Spec.RabbitMQ.ClusterRef == nil {
@@ -128,8 +128,8 @@ func clusterOf(o client.Object) []string {
 	return []string{orElse(ref.Namespace, sim.Namespace) + "/" + ref.Name}
 }
 
-// simulationsBy returns a function that finds the simulations that refer to an object, using a cache index. It
-// returns requests to reconcile them.
+// simulationsBy returns requests to reconcile the simulations that refer to an object. It finds them with a cache
+// index.
 func (r *Reconciler) simulationsBy(ctx context.Context, index string, key client.ObjectKey) []reconcile.Request {
 	return r.requests(ctx, client.MatchingFields{index: key.Namespace + "/" + key.Name})
 }
@@ -153,15 +153,15 @@ func simulationOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// finalizersChanged is a predicate that selects updates of the finalizers, so that the operator adds a removed
-// finalizer again.
+// finalizersChanged is a predicate that selects changes of an object's finalizers. The operator reacts to them,
+// because it adds its finalizer again if a user has removed it.
 func finalizersChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.GetFinalizers(), e.ObjectNew.GetFinalizers())
 	}}
 }
 
-// versionChanged ignores resyncs.
+// versionChanged is a predicate that ignores resyncs, because they do not change the resource version.
 func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*metav1.PartialObjectMetadata]) bool {
@@ -170,8 +170,9 @@ func versionChanged() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	}
 }
 
-// childChanged is a predicate that selects changes of children to which the operator reacts: deletions, edits, and
-// the progress of workloads. It ignores creations, because the operator creates children itself.
+// childChanged is a predicate that selects those changes of a simulation's objects to which the operator reacts:
+// deletions, edits, and the progress of workloads. It ignores creations, because the operator itself creates these
+// objects.
 func childChanged() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false },
@@ -181,8 +182,9 @@ func childChanged() predicate.Predicate {
 	}
 }
 
-// edited reports whether a child has changed, not counting its status. A change of the managed fields means that the
-// owner of a field has changed. Kinds without a generation have no status that changes often.
+// edited reports whether an object has changed, apart from its status. It also reports true if the owner of a field
+// has changed. For kinds without a generation, it reports every change, because they have no status that changes
+// often.
 func edited(before, after client.Object) bool {
 	if before.GetResourceVersion() == after.GetResourceVersion() {
 		return false
@@ -193,7 +195,7 @@ func edited(before, after client.Object) bool {
 		!equality.Semantic.DeepEqual(before.GetManagedFields(), after.GetManagedFields())
 }
 
-// progressed reports whether a status field on which findings depend has changed.
+// progressed reports whether a status field has changed that the operator reads.
 func progressed(before, after client.Object) bool {
 	var old, now workload
 	old.observe(before)
@@ -201,8 +203,8 @@ func progressed(before, after client.Object) bool {
 	return old != now
 }
 
-// podChanged is a predicate that selects changes of pods to which the operator reacts: creation, deletion, and
-// changes of the phase or of the reason why a pod is not ready.
+// podChanged is a predicate that selects those changes of pods to which the operator reacts: creation, deletion, a
+// new phase, and a new reason why the pod is not ready.
 func podChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, okBefore := e.ObjectOld.(*corev1.Pod)

@@ -13,17 +13,18 @@ import (
 // workload compares the desired state of a Deployment or StatefulSet with its status.
 type workload struct {
 	component resources.Component
-	// desired is the desired number of pods, pods the existing number. updated is the number of pods that have the
-	// current template. ready is the number of ready pods, or a lower bound of it.
+	// desired is the desired number of pods. pods is the number of existing pods. updated is the number of pods with
+	// the current template. ready is the number of ready pods, or a lower bound of it.
 	desired, pods, updated, ready int32
 	// observed is true if the controller of the workload has acted on the latest change.
 	observed bool
-	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout has
-	// exceeded its progress deadline. It is used only if failure is empty.
+	// failure is the reason why pods are not ready, or "" if it is unknown. stuck is the message that the rollout
+	// has exceeded its progress deadline. stuck is used only if failure is empty.
 	failure, stuck string
 }
 
-// desiredWorkload returns the component and the number of pods of a desired object, if the object is a workload.
+// desiredWorkload returns the component and the desired number of pods if the object is a workload. Otherwise it
+// returns false.
 func desiredWorkload(object any) (workload, bool) {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
@@ -34,14 +35,15 @@ func desiredWorkload(object any) (workload, bool) {
 	return workload{}, false
 }
 
-// observe adds the status of the live object. live is nil if the object does not exist.
+// observe adds the status of the object in the cluster. The parameter live is nil if the object does not exist.
 func (w *workload) observe(live any) {
 	switch o := live.(type) {
 	case *appsv1.Deployment:
 		w.observed = o.Status.ObservedGeneration >= o.Generation
 		w.pods, w.updated = o.Status.Replicas, o.Status.UpdatedReplicas
-		// The status does not say how many of the ready pods have the current template. Assume that all pods with an
-		// older template are ready, because a rollout waits for the new pods.
+		// The status contains the number of ready pods, but does not say how many of them have the current template.
+		// Assume that all pods with an older template are ready, because a rollout keeps them until the new pods are
+		// ready.
 		w.ready = max(o.Status.ReadyReplicas-w.outdated(), 0)
 		w.failure, w.stuck = deploymentFailures(o)
 	case *appsv1.StatefulSet:
@@ -57,8 +59,8 @@ func (w *workload) observe(live any) {
 // outdated returns the number of pods that have an older template.
 func (w *workload) outdated() int32 { return max(w.pods-w.updated, 0) }
 
-// deploymentFailures returns the reason why pods cannot be created, for example because of a quota, and the message
-// of a stuck rollout. Both are "" if there is no problem.
+// deploymentFailures returns why pods cannot be created, for example because of a quota. It also returns the message
+// of a rollout that makes no progress. Both results are "" if there is no problem.
 func deploymentFailures(d *appsv1.Deployment) (failure, stuck string) {
 	for _, c := range d.Status.Conditions {
 		switch {
@@ -80,7 +82,7 @@ func (w workload) isReady() bool {
 // lacksPods reports whether pods are missing although the controller has acted on the latest change.
 func (w workload) lacksPods() bool { return w.observed && w.pods < w.desired }
 
-// assess returns the finding about a workload. name is a plural noun such as "processors".
+// assess returns the state of a workload. The parameter name is a plural noun such as "processors".
 func (w workload) assess(name string) finding {
 	switch {
 	case w.desired == 0:
@@ -109,7 +111,7 @@ func (w workload) progress() string {
 	return text
 }
 
-// assessAll combines the findings about several workloads into one.
+// assessAll combines the states of several workloads into one.
 func assessAll(all ...finding) finding {
 	if worst := worstOf(all...); worst.state != ready {
 		return worst
@@ -121,13 +123,14 @@ func assessAll(all ...finding) finding {
 	return found(ready, reasonReady, "%s", strings.Join(messages, "; "))
 }
 
-// isQuotaFailure reports whether a message is about a ResourceQuota: either the quota is exceeded, or it requires
+// isQuotaFailure reports whether a message is about a ResourceQuota. Either the quota is exceeded, or it requires
 // resources that the pod does not specify.
 func isQuotaFailure(message string) bool {
 	return strings.Contains(message, "exceeded quota") || strings.Contains(message, "failed quota")
 }
 
-// withRemedy adds a remedy to a failure message of Kubernetes. It hides the values that the message quotes.
+// withRemedy completes a failure message of Kubernetes with what the user can do. It hides the values that the
+// message quotes.
 func withRemedy(failure string) string {
 	failure = redact(failure)
 	for _, known := range []struct{ mark, remedy string }{
@@ -147,8 +150,8 @@ func withRemedy(failure string) string {
 	return failure
 }
 
-// podFailure returns why a pod is not ready, in the words of the component that reported it. It returns "" if the pod
-// may only need more time.
+// podFailure returns why a pod is not ready, in the words of the component that reported the failure. It returns ""
+// if the pod may only need more time.
 func podFailure(pod *corev1.Pod) string {
 	if pod.DeletionTimestamp != nil {
 		return ""

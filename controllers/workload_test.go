@@ -12,7 +12,7 @@ import (
 	"github.com/parking-operator/parking-operator/api/v1alpha1"
 )
 
-func TestWorkload_Assess_ReturnsFindings(t *testing.T) {
+func TestWorkload_Assess_ReturnsStateReasonAndMessage(t *testing.T) {
 	t.Parallel()
 	type dep = appsv1.DeploymentStatus
 	type set = appsv1.StatefulSetStatus
